@@ -1,0 +1,2 @@
+//! The `mantissa` command.
+fn main() {}

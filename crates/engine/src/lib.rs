@@ -1,0 +1,1 @@
+//! Tokens to logits on the CPU, by explicit recipe, with taps.

@@ -1,0 +1,1 @@
+//! Prompts, setups and records: where the engine meets the evidence.

@@ -1,0 +1,112 @@
+//! The dimensions and switches of a decoder-only transformer, read from `config.json` or GGUF metadata.
+
+use mantissa_numerics::Dtype;
+use serde::{Deserialize, Serialize};
+
+/// A model family whose forward pass the engine knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arch {
+    /// Llama 2, 3 and relatives (SmolLM2, Mistral without sliding window).
+    Llama,
+    /// Qwen2 and Qwen2.5: Llama with biases on q, k and v.
+    Qwen2,
+    /// Qwen3: Llama with RMSNorm over each head of q and k.
+    Qwen3,
+    /// Qwen3-MoE: Qwen3 with routed experts instead of the MLP.
+    Qwen3Moe,
+}
+
+/// Routing of a mixture-of-experts layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MoeConfig {
+    /// Number of experts per layer.
+    pub num_experts: usize,
+    /// Experts that each token is sent to.
+    pub num_experts_per_tok: usize,
+    /// Inner width of one expert.
+    pub moe_intermediate_size: usize,
+    /// Whether the chosen routing weights are scaled to sum to one.
+    pub norm_topk_prob: bool,
+    /// Every how many layers are sparse (`decoder_sparse_step`).
+    pub decoder_sparse_step: usize,
+    /// Layers that keep a dense MLP (`mlp_only_layers`).
+    pub mlp_only_layers: Vec<usize>,
+}
+
+/// How rotary angles are stretched beyond the trained context.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rope_type", rename_all = "lowercase")]
+pub enum RopeScaling {
+    /// Positions divided by `factor`.
+    Linear {
+        /// The divisor.
+        factor: f64,
+    },
+    /// Llama 3.1's smooth interpolation between scaled and unscaled frequencies.
+    Llama3 {
+        /// Divisor of the low frequencies.
+        factor: f64,
+        /// Wavelength bound of the scaled range.
+        low_freq_factor: f64,
+        /// Wavelength bound of the unscaled range.
+        high_freq_factor: f64,
+        /// Context length before scaling.
+        original_max_position_embeddings: usize,
+    },
+}
+
+/// Everything the engine has to know about a model besides its weights. Sizes count elements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Family.
+    pub arch: Arch,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Inner width of the dense MLP.
+    pub intermediate_size: usize,
+    /// Number of decoder blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key/value heads; divides `num_attention_heads`.
+    pub num_key_value_heads: usize,
+    /// Width of one head; even.
+    pub head_dim: usize,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Longest context the model was trained for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Epsilon of every RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary angles.
+    pub rope_theta: f64,
+    /// Stretching of the rotary angles, if any.
+    pub rope_scaling: Option<RopeScaling>,
+    /// Whether q, k and v have biases (Qwen2) .
+    pub qkv_bias: bool,
+    /// Whether o has a bias (Llama's `attention_bias: true` gives all four).
+    pub o_bias: bool,
+    /// Whether q and k are normalized per head (Qwen3).
+    pub qk_norm: bool,
+    /// Whether the output projection is the embedding.
+    pub tie_word_embeddings: bool,
+    /// Experts, for mixture-of-experts models.
+    pub moe: Option<MoeConfig>,
+    /// Dtype the checkpoint declares (`torch_dtype`/`dtype`), if it does.
+    pub torch_dtype: Option<Dtype>,
+    /// Token put in front of a text, if the tokenizer wants one.
+    pub bos_token_id: Option<u32>,
+    /// Tokens that end a generation; may be empty.
+    pub eos_token_ids: Vec<u32>,
+}
+
+impl ModelConfig {
+    /// Whether block `layer` (counted from 0) routes to experts.
+    #[must_use]
+    pub fn is_sparse(&self, layer: usize) -> bool {
+        self.moe.as_ref().is_some_and(|moe| {
+            !moe.mlp_only_layers.contains(&layer) && (layer + 1).is_multiple_of(moe.decoder_sparse_step.max(1))
+        })
+    }
+}

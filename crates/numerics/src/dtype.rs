@@ -1,0 +1,98 @@
+//! Storage formats of activations, caches and unquantized weights, and the one rounding that leads into them.
+//!
+//! Left out: quantized block layouts (see [`crate::block`]) and arithmetic.
+
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+
+/// A storage format of real numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// IEEE 754 binary32.
+    F32,
+    /// bfloat16: binary32 cut to 8 significand bits.
+    Bf16,
+    /// IEEE 754 binary16.
+    F16,
+}
+
+impl Dtype {
+    /// Every storage format, in the order documentation lists them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::F16];
+
+    /// Bytes of one value.
+    #[must_use]
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    /// The name used in flags and files: `f32`, `bf16`, `f16`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// Rounds `x` to the nearest value of this format, ties to even, and returns it as binary32.
+    ///
+    /// *Rounding:* round-to-nearest-even with gradual underflow; overflow gives infinity; a NaN stays a NaN
+    /// (quiet, sign and leading payload bits kept), as PyTorch's `Tensor.to` does on the CPU.
+    #[must_use]
+    pub fn round(self, x: f32) -> f32 {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => bf16::from_f32(x).to_f32(),
+            Self::F16 => f16::from_f32(x).to_f32(),
+        }
+    }
+
+    /// Appends the bit pattern of `x`, already rounded by [`Dtype::round`], to `out`, little-endian.
+    pub fn encode(self, x: f32, out: &mut Vec<u8>) {
+        match self {
+            Self::F32 => out.extend_from_slice(&x.to_bits().to_le_bytes()),
+            Self::Bf16 => out.extend_from_slice(&bf16::from_f32(x).to_bits().to_le_bytes()),
+            Self::F16 => out.extend_from_slice(&f16::from_f32(x).to_bits().to_le_bytes()),
+        }
+    }
+
+    /// Reads value `index` of a little-endian array of this format.
+    ///
+    /// # Panics
+    /// When `index` lies outside `bytes`; a caller bounds it by `bytes.len() / self.size()`.
+    #[must_use]
+    pub fn decode(self, bytes: &[u8], index: usize) -> f32 {
+        let at = index * self.size();
+        match self {
+            Self::F32 => f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]),
+            Self::Bf16 => bf16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32(),
+            Self::F16 => f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32(),
+        }
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Dtype {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s {
+            "f32" | "fp32" | "float32" => Ok(Self::F32),
+            "bf16" | "bfloat16" => Ok(Self::Bf16),
+            "f16" | "fp16" | "float16" => Ok(Self::F16),
+            other => Err(format!("unknown dtype '{other}': use f32, bf16 or f16")),
+        }
+    }
+}

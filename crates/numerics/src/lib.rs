@@ -1,0 +1,16 @@
+//! Number formats, rounding, ULPs, block-quantized layouts and recipes.
+//!
+//! Everything that decides a bit is a value of this crate: a storage format ([`Dtype`]), the layout of a
+//! quantized block ([`block`]), the exact order of arithmetic of a kernel ([`recipe`]).
+//! The crate computes nothing in parallel, reads no files and depends on no other room.
+
+pub mod block;
+pub mod dtype;
+pub mod recipe;
+pub mod site;
+pub mod ulp;
+
+pub use block::BlockFormat;
+pub use dtype::Dtype;
+pub use site::{LayerIdx, Phase, Point, Site};
+pub use ulp::Ulps;

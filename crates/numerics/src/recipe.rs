@@ -1,0 +1,155 @@
+//! Recipes: the exact order of arithmetic of each kernel, as values.
+//!
+//! A kernel is handed its recipe and computes exactly it, whatever the number of threads or the width of the
+//! machine's vectors; evidence stores the recipes that ran. All arithmetic is IEEE 754 binary32 unless a field
+//! says otherwise, `fma` is the fused operation with one rounding, and *lanes* are virtual: lane `i` of `L` takes the
+//! elements `k` with `k mod L == i`, and a kernel maps lanes to whatever registers there are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::site::Phase;
+use crate::Dtype;
+
+/// How one output of a matrix product is summed over the reduction axis `K`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Summation {
+    /// `acc = fma(x[k], w[k], acc)` for `k` ascending from `acc = +0`.
+    FmaChain,
+    /// `lanes` chains of that kind, lane `k mod lanes`, then the halving tree `a[i] += a[i + half]`
+    /// for `half = lanes/2 … 1`. Lanes that get no element stay `+0`.
+    LaneChains {
+        /// Number of lanes, a power of two from 16 to 64.
+        lanes: u16,
+    },
+}
+
+/// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MatmulRecipe {
+    /// Order of the sum.
+    pub summation: Summation,
+    /// Format that the sum is rounded to, once; a bias is added after that and rounded to it again.
+    pub output: Dtype,
+}
+
+/// A sum over the elements of a row (RMSNorm's mean of squares, softmax's denominator).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReductionRecipe {
+    /// Lane `k mod lanes` takes element `k` by addition (RMSNorm: by `fma(x, x, acc)`); then the halving tree.
+    pub lanes: u16,
+}
+
+/// `y = round(w · round(x · (1 / sqrt(mean(x²) + eps))))`, square root and division correctly rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NormRecipe {
+    /// The sum of squares; divided by the row length.
+    pub reduction: ReductionRecipe,
+    /// Format of both roundings (Hugging Face's `LlamaRMSNorm` casts before it multiplies by the weight).
+    pub output: Dtype,
+}
+
+/// How attention walks the keys of one query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "softmax", rename_all = "snake_case")]
+pub enum SoftmaxRecipe {
+    /// Row maximum over all keys, exponentials, their sum, division; then the product with the values.
+    Exact {
+        /// Order of the denominator's sum.
+        reduction: ReductionRecipe,
+        /// Whether probabilities are divided before the product with the values (`true`, eager) or the
+        /// product is divided once (`false`, sdpa).
+        normalize_first: bool,
+    },
+    /// One pass over tiles of keys with a running maximum; sums and outputs are rescaled by
+    /// `exp(old − new)` when a tile raises it: `acc = fma(acc, rescale, tile)`; one division at the end.
+    Online {
+        /// Order of each tile's sum.
+        reduction: ReductionRecipe,
+    },
+}
+
+/// Attention of one query head over the keys of its KV head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AttentionRecipe {
+    /// Sum of `q · k` over the head.
+    pub scores: Summation,
+    /// Format scores are rounded to before and after the multiplication by the scale (eager: the storage dtype).
+    pub score_rounding: Dtype,
+    /// The softmax.
+    pub softmax: SoftmaxRecipe,
+    /// Format probabilities are rounded to before the product with the values.
+    pub probability_rounding: Dtype,
+    /// Keys per tile: partial products with the values are summed within a tile, then over tiles in ascending
+    /// order; `None` walks all keys as one tile. The sum within a tile is an `fma` chain in ascending order.
+    pub key_tile: Option<u32>,
+    /// Format of the output.
+    pub output: Dtype,
+}
+
+/// One kernel's recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "kernel", rename_all = "snake_case")]
+pub enum KernelRecipe {
+    /// A matrix product with a weight.
+    Matmul(MatmulRecipe),
+    /// RMSNorm.
+    RmsNorm(NormRecipe),
+    /// Attention scores, softmax and values.
+    Attention(AttentionRecipe),
+    /// Rotary embedding: angles, cosines and sines in binary64, rounded to binary32 and then to `output`;
+    /// each product and the sum rounded to `output`, as Hugging Face's `apply_rotary_pos_emb`.
+    Rotary {
+        /// Format of tables and results.
+        output: Dtype,
+    },
+    /// `round(round(silu(gate)) · up)`, `silu(x) = x / (1 + exp(−x))` in binary32.
+    SwiGlu {
+        /// Format of both roundings.
+        output: Dtype,
+    },
+    /// Residual addition, rounded once.
+    Residual {
+        /// Format of the sum.
+        output: Dtype,
+    },
+    /// Expert outputs times routing weights, each rounded to `output`, summed in top-k order in binary32, rounded once.
+    ExpertSum {
+        /// Format of products and sum.
+        output: Dtype,
+    },
+    /// Softmax over router logits in binary32, top-k by value (ties to the lower expert), optional renormalization.
+    Router {
+        /// Order of the denominator's sum.
+        reduction: ReductionRecipe,
+        /// Format routing weights are rounded to.
+        output: Dtype,
+    },
+    /// `x − max − ln(sum(exp(x − max)))` over the vocabulary in binary64, rounded to binary32.
+    LogSoftmax,
+}
+
+/// A kernel that ran, with the shape that chose its recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ObservedKernel {
+    /// Prefill or decode.
+    pub phase: Phase,
+    /// The operation: `q_proj`, `attention`, `input_norm`, … ; the same name in every layer.
+    pub op: String,
+    /// Rows of the pass (batch size × positions), as dispatch saw them.
+    pub m: u64,
+    /// Outputs per row.
+    pub n: u64,
+    /// Length of the sums.
+    pub k: u64,
+    /// What ran.
+    pub recipe: KernelRecipe,
+}
