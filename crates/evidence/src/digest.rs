@@ -1,0 +1,122 @@
+//! Digests: blake3 of bytes, of token ids, of files and of a run's signals.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A blake3 digest, 64 lower-case hexadecimal digits in files.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(#[schemars(regex(pattern = r"^[0-9a-f]{64}$"))] [u8; 32]);
+
+impl Digest {
+    /// Digest of bytes.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// Digest of token ids, each as four little-endian bytes.
+    #[must_use]
+    pub fn of_ids(ids: &[u32]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for id in ids {
+            hasher.update(&id.to_le_bytes());
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// Digest of a file, read through a memory map by all cores.
+    pub fn of_file(path: &Path) -> std::io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_mmap_rayon(path)?;
+        Ok(Self(*hasher.finalize().as_bytes()))
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let lower = !s.bytes().any(|b| b.is_ascii_uppercase());
+        match blake3::Hash::from_hex(s) {
+            Ok(hash) if lower => Ok(Self(*hash.as_bytes())),
+            _ => Err("a digest is 64 lower-case hexadecimal digits".to_owned()),
+        }
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = String;
+
+    fn try_from(s: String) -> Result<Self, Self::Error> {
+        s.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+/// Accumulates named tensors into one digest; see [`crate::Run::signals_digest`] for the framing.
+#[derive(Default)]
+pub(crate) struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    pub(crate) fn tensor(&mut self, name: &str, dtype: &str, shape: [usize; 3], bytes: &[u8]) {
+        for text in [name, dtype] {
+            self.count(text.len());
+            self.0.update(text.as_bytes());
+        }
+        shape.into_iter().for_each(|dim| self.count(dim));
+        self.0.update(bytes);
+    }
+
+    fn count(&mut self, n: usize) {
+        self.0.update(&(n as u64).to_le_bytes());
+    }
+
+    pub(crate) fn finish(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_hash_as_little_endian_words_and_digests_print_and_parse() {
+        let digest = Digest::of_ids(&[1, 0x0102_0304]);
+        assert_eq!(digest, Digest::of_bytes(&[1, 0, 0, 0, 4, 3, 2, 1]));
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        let empty = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+        assert_eq!(Digest::of_ids(&[]).to_string(), empty);
+        for wrong in ["", &empty[1..], &empty.to_uppercase(), "g".repeat(64).as_str()] {
+            assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What can go wrong with a record, each as one line that names the file, the place and the remedy.
+
+use std::path::{Path, PathBuf};
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, EvidenceError>;
+
+/// Why a record could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvidenceError {
+    /// The operating system refused.
+    #[error("{path}: cannot {action}: {source}; {remedy}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Text that is not JSON, or not the JSON this format asks for.
+    #[error("{path}: line {line}, column {column}: {problem}; {remedy}", path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: usize,
+        /// Column, counted from 1.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A record that contradicts itself.
+    #[error("{path}: {place}: {problem}; {remedy}", path = path.display())]
+    Invalid {
+        /// The file or directory.
+        path: PathBuf,
+        /// JSON path, tensor or run.
+        place: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A file of a later version of the format.
+    #[error("{path}: format version {found} is newer than {known}, the newest this program reads; upgrade mantissa",
+        path = path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+        /// The newest known.
+        known: u32,
+    },
+    /// Something is already there.
+    #[error("{path}: already exists; choose another path or remove it first", path = path.display())]
+    Exists {
+        /// The file or directory.
+        path: PathBuf,
+    },
+}
+
+/// A contradiction inside a record, before it is known which file it came from.
+#[derive(Debug)]
+pub(crate) struct Flaw {
+    pub(crate) place: String,
+    pub(crate) problem: String,
+    pub(crate) remedy: &'static str,
+}
+
+impl Flaw {
+    pub(crate) fn new(place: impl Into<String>, problem: impl Into<String>, remedy: &'static str) -> Self {
+        Self { place: place.into(), problem: problem.into(), remedy }
+    }
+
+    pub(crate) fn under(mut self, parent: &str) -> Self {
+        self.place = format!("{parent}.{}", self.place);
+        self
+    }
+
+    pub(crate) fn in_file(self, path: &Path) -> EvidenceError {
+        EvidenceError::Invalid {
+            path: path.to_owned(),
+            place: one_line(&self.place),
+            problem: one_line(&self.problem),
+            remedy: self.remedy.to_owned(),
+        }
+    }
+}
+
+/// Longest quotation of a file's own text in a message, in characters.
+const QUOTE: usize = 300;
+
+/// Text from a file made safe for a one-line message: control characters escaped, long text cut.
+pub(crate) fn one_line(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .take(QUOTE)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
+    if text.chars().nth(QUOTE).is_some() {
+        line.push('…');
+    }
+    line
+}

@@ -1,0 +1,262 @@
+//! An experiment: what was varied, the configurations, and what is known about each.
+//!
+//! The types serialize to the plan's uniform schema field by field; what that schema lacks sits under the key
+//! `mantissa` of each object. Runs and their tensors are in [`crate::run`]; their JSON shape is in [`crate::json`].
+
+use mantissa_numerics::Dtype;
+use mantissa_numerics::recipe::ObservedKernel;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::reproducibility::Reproducibility;
+use crate::run::Run;
+
+/// Runs of one or more configurations that differ in one variable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment {
+    /// What was tested, with which model and which signals.
+    pub metadata: ExperimentMetadata,
+    /// Every configuration that a run names.
+    pub configurations: Vec<Configuration>,
+    /// The stored repetitions, in the order they were made.
+    pub runs: Vec<Run>,
+}
+
+/// What an experiment is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentMetadata {
+    /// `reference`, `batch_size`, `attention`, …
+    pub experiment_type: String,
+    /// Name of the field that differs between configurations.
+    pub variable_tested: String,
+    /// Name of the model.
+    pub model: String,
+    /// Its size in words: `135M`, `30B`.
+    pub model_size: String,
+    /// `dense` or `MoE`.
+    pub architecture: String,
+    /// Tokens of each prompt.
+    pub sequence_length: u32,
+    /// Decode steps of each run.
+    pub decode_steps: u32,
+    /// Which signals are kept.
+    pub extraction_config: ExtractionConfig,
+    /// When the experiment was recorded, `YYYY-MM-DD HH:MM:SS` in UTC. A clock: kept apart in a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date_created: Option<String>,
+    /// What the uniform schema lacks; absent from files that other programs wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mantissa: Option<Provenance>,
+}
+
+/// Which signals are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExtractionConfig {
+    /// Decoder blocks, counted from 1 as Hugging Face's `hidden_states`.
+    pub layers: Vec<u32>,
+    /// Positions relative to the end of the sequence: −1 is the newest token.
+    pub positions: Vec<i32>,
+    /// Width of a hidden state.
+    pub hidden_dim: u32,
+    /// Width of a layer's keys, KV heads concatenated.
+    pub key_dim: u32,
+    /// Candidates kept per position.
+    pub top_k_logprobs: u32,
+}
+
+/// Where an experiment comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Version of the format, [`crate::FORMAT_VERSION`] when written here.
+    pub format_version: u32,
+    /// Program and version that recorded the experiment: `mantissa 0.1.0`.
+    pub tool: String,
+    /// Number of decoder blocks, which names the last one's `final_norm`.
+    pub num_layers: u32,
+    /// Size of the vocabulary.
+    pub vocab_size: u32,
+    /// Digest of the weights.
+    pub weights_digest: Option<Digest>,
+    /// Digest of the model's configuration.
+    pub config_digest: Option<Digest>,
+}
+
+/// One setup as the plan's schema describes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Name that runs refer to, unique in the experiment.
+    pub config_id: String,
+    /// Accelerator or CPU.
+    pub hardware: String,
+    /// Who ran it.
+    #[serde(default)]
+    pub provider: Option<String>,
+    /// Value of the tested variable.
+    #[serde(deserialize_with = "crate::strict::value")]
+    pub variable_value: serde_json::Value,
+    /// CUDA version, where there is one.
+    #[serde(default)]
+    pub cuda_version: Option<String>,
+    /// PyTorch version, where there is one.
+    #[serde(default)]
+    pub torch_version: Option<String>,
+    /// transformers version, where there is one.
+    #[serde(default)]
+    pub transformers_version: Option<String>,
+    /// flash-attn version, where there is one.
+    #[serde(default)]
+    pub flash_attn_version: Option<String>,
+    /// Python version, where there is one.
+    #[serde(default)]
+    pub python_version: Option<String>,
+    /// Parameters held fixed unless they are the tested variable.
+    pub fixed_params: FixedParams,
+    /// What the uniform schema lacks; absent from files that other programs wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mantissa: Option<ConfigurationExtras>,
+}
+
+/// Parameters held fixed unless they are the tested variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FixedParams {
+    /// Whether the model was compiled (`torch.compile`).
+    pub compile: bool,
+    /// `eager`, `sdpa`, `flash_attention_2`, …
+    pub attention_impl: String,
+    /// `none`, `awq`, `gptq-int4`, `gguf-q4_1`, …
+    pub quantization: String,
+    /// Tensor-parallel ranks.
+    pub tp_size: u32,
+    /// Expert-parallel ranks.
+    pub ep_size: u32,
+    /// Whether other work ran at the same time.
+    pub concurrent_streams: bool,
+}
+
+/// What is declared, observed and proved about a configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigurationExtras {
+    /// The whole declared setup.
+    pub setup: Setup,
+    /// The machine it ran on.
+    pub environment: Environment,
+    /// The kernels that ran, with the shapes that chose them (observed, where `setup` is declared).
+    pub recipes: Vec<ObservedKernel>,
+    /// Whether the repetitions agreed to the bit.
+    pub reproducibility: Reproducibility,
+    /// How long repetitions took. A clock: kept apart in a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<Runtime>,
+}
+
+/// Everything declared about how inference ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// The model.
+    pub model: ModelIdentity,
+    /// Accelerator or CPU.
+    pub hardware: String,
+    /// Inference engine: `mantissa-cpu`, `transformers`, `vllm`, …
+    pub engine: String,
+    /// Its version.
+    pub engine_version: String,
+    /// Storage format of activations and cache.
+    pub dtype: Dtype,
+    /// Sequences per forward pass.
+    pub batch_size: u32,
+    /// `eager`, `sdpa`, `flash_attention_2`, …
+    pub attention: String,
+    /// `none`, `awq`, `gptq`, `bnb-nf4`, `gguf-q4_1`, …
+    pub quantization: String,
+    /// Whether the model was compiled.
+    pub compile: bool,
+    /// Whether other work ran at the same time.
+    pub concurrent_streams: bool,
+    /// CUDA version, where there is one.
+    #[serde(default)]
+    pub cuda_version: Option<String>,
+    /// Tensor-parallel ranks.
+    pub tp_size: u32,
+    /// Expert-parallel ranks.
+    pub ep_size: u32,
+    /// How output tokens were chosen.
+    pub decoding: Decoding,
+}
+
+/// A model by name and by content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelIdentity {
+    /// Name or hub id.
+    pub id: String,
+    /// Digest of the weights.
+    #[serde(default)]
+    pub weights_digest: Option<Digest>,
+}
+
+/// How output tokens were chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decoding {
+    /// The token with the largest logit.
+    Greedy,
+    /// Tokens given in advance.
+    TeacherForced,
+}
+
+/// The machine a configuration ran on: what cannot change a bit, kept to explain a surprise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Model name of the CPU.
+    pub cpu: String,
+    /// Instruction sets in use: `avx2`, `fma`, …
+    pub cpu_features: Vec<String>,
+    /// Cores of the machine.
+    pub cores: u32,
+    /// Operating system and its version.
+    pub os: String,
+    /// Memory of the machine in bytes.
+    pub memory_bytes: u64,
+    /// Compiler that built the engine.
+    pub rustc: String,
+}
+
+/// How long the repetitions of a configuration took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// Mean over repetitions, seconds.
+    pub mean_seconds: f64,
+    /// Sample variance over repetitions (divided by n − 1), seconds squared; absent for one repetition.
+    #[serde(default)]
+    pub variance: Option<f64>,
+    /// Each repetition in the order made, seconds.
+    pub per_repetition_seconds: Vec<f64>,
+    /// Threads the engine used; they change the time and no bit.
+    #[serde(default)]
+    pub threads: Option<u32>,
+}
+
+impl Runtime {
+    /// Mean and sample variance of `seconds`, one value per repetition; `None` when there is none.
+    #[must_use]
+    pub fn of(seconds: &[f64], threads: Option<u32>) -> Option<Self> {
+        let n = f64::from(u32::try_from(seconds.len()).ok()?);
+        if seconds.is_empty() {
+            return None;
+        }
+        let mean_seconds = seconds.iter().sum::<f64>() / n;
+        let squares: f64 = seconds.iter().map(|s| (s - mean_seconds) * (s - mean_seconds)).sum();
+        let variance = (seconds.len() > 1).then(|| squares / (n - 1.0));
+        Some(Self { mean_seconds, variance, per_repetition_seconds: seconds.to_vec(), threads })
+    }
+}
