@@ -58,6 +58,7 @@ pub enum RopeScaling {
 
 /// Everything the engine has to know about a model besides its weights. Sizes count elements.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "one switch per key of config.json, under its name")]
 pub struct ModelConfig {
     /// Family.
     pub arch: Arch,
@@ -106,7 +107,8 @@ impl ModelConfig {
     #[must_use]
     pub fn is_sparse(&self, layer: usize) -> bool {
         self.moe.as_ref().is_some_and(|moe| {
-            !moe.mlp_only_layers.contains(&layer) && (layer + 1).is_multiple_of(moe.decoder_sparse_step.max(1))
+            !moe.mlp_only_layers.contains(&layer)
+                && (layer + 1).is_multiple_of(moe.decoder_sparse_step.max(1))
         })
     }
 }

@@ -1,9 +1,25 @@
 //! A checkpoint on disk as configuration, named weights and tokenizer; and synthetic checkpoints from a seed.
 //!
+//! Files are input, never trusted: every count, offset and shape is checked against the file's length before
+//! it is used, and a fault is one line naming file, place and remedy ([`ModelError`]).
 //! Left out: arithmetic on weights (engine), prompts (lab).
+#![deny(unsafe_code)]
 
+pub mod checkpoint;
 pub mod config;
+mod config_json;
+pub mod error;
+pub mod gguf;
+pub mod gguf_model;
+pub mod layout;
+mod mapped;
+pub mod safetensors_header;
+mod stored;
 pub mod weight;
 
+pub use checkpoint::{Checkpoint, FileDigest, WeightsDigest};
 pub use config::{Arch, ModelConfig, MoeConfig, RopeScaling};
+pub use error::ModelError;
+pub use gguf::Gguf;
+pub use layout::TensorSpec;
 pub use weight::{Weight, WeightDtype};

@@ -1,0 +1,341 @@
+//! A checkpoint on disk: configuration and named weights, from a safetensors folder or a GGUF file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mantissa_numerics::BlockFormat;
+use serde::{Deserialize, Serialize};
+
+use crate::config::ModelConfig;
+use crate::config_json::token_ids;
+use crate::error::{ModelError, present, read_small, shown, shown_path};
+use crate::gguf::Gguf;
+use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
+use crate::mapped::Mapped;
+use crate::safetensors_header::{TensorEntry, read_header, read_index};
+use crate::stored::{Stored, split_experts};
+use crate::weight::{Weight, WeightDtype};
+
+/// Largest JSON file read whole (index files of the largest models have a few MB).
+pub(crate) const LARGEST_JSON: u64 = 256 << 20;
+/// Bytes hashed between two reports of progress.
+const HASH_STEP: usize = 64 << 20;
+
+/// An opened checkpoint: every weight that the configuration asks for is there, in the right shape.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    config: ModelConfig,
+    /// The `config.json`, for checkpoints that have one.
+    config_file: Option<PathBuf>,
+    files: Vec<Mapped>,
+    weights: BTreeMap<String, Stored>,
+}
+
+/// Digest of the files that decide a model's numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsDigest {
+    /// BLAKE3 over the files in the order below: length of the name, name, size (both u64, little-endian),
+    /// digest of the content. Hexadecimal.
+    pub digest: String,
+    /// The files, sorted by name.
+    pub files: Vec<FileDigest>,
+}
+
+/// Digest of one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDigest {
+    /// File name without its folder.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of the content, hexadecimal.
+    pub blake3: String,
+}
+
+impl Checkpoint {
+    /// Opens a Hugging Face folder (`config.json` and safetensors), a GGUF file, or a folder with one.
+    ///
+    /// Reads headers only; weights are mapped and come from the disk when they are used.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let meta = std::fs::metadata(path).map_err(|e| ModelError::io(path, "open", e))?;
+        if !meta.is_dir() {
+            if path.extension().is_some_and(|ext| ext == "safetensors") {
+                let remedy = "give its folder, which holds config.json too";
+                let fault = "one weight file is not a model";
+                return Err(ModelError::unsupported(&shown_path(path), "path", fault, remedy));
+            }
+            return Self::open_gguf(path, path);
+        }
+        match present(path, "config.json") {
+            Some(config) => Self::open_folder(path, config),
+            None => Self::open_gguf(path, &gguf_in(path)?),
+        }
+    }
+
+    fn open_gguf(path: &Path, gguf_path: &Path) -> Result<Self, ModelError> {
+        let mapped = Mapped::open(gguf_path)?;
+        let file = shown_path(gguf_path);
+        let gguf = Gguf::parse(&file, mapped.bytes())?;
+        let config = gguf_config(&gguf, mapped.bytes())?;
+        let weights = select(&file, &config, gguf_weights(&gguf, &config)?)?;
+        Ok(Self { path: path.to_owned(), config, config_file: None, files: vec![mapped], weights })
+    }
+
+    fn open_folder(folder: &Path, config_file: PathBuf) -> Result<Self, ModelError> {
+        let shown_folder = shown_path(folder);
+        let bytes = read_small(&config_file, LARGEST_JSON)?;
+        let mut config = ModelConfig::from_json(&shown_path(&config_file), &bytes)?;
+        if let Some(generation) = present(folder, "generation_config.json") {
+            // transformers stops at these, which are often more than config.json names.
+            let json = read_small(&generation, LARGEST_JSON)?;
+            let json: Option<serde_json::Map<_, _>> = serde_json::from_slice(&json).ok();
+            let Some(ids) = json.and_then(|map| token_ids(&map, "eos_token_id")) else {
+                let fault = "must be a token id or a list of them";
+                return Err(ModelError::damaged(&shown_path(&generation), "eos_token_id", fault));
+            };
+            if !ids.is_empty() {
+                config.eos_token_ids = ids;
+            }
+        }
+        let (files, index) = shards(folder)?;
+        let mut weights = BTreeMap::new();
+        for (number, mapped) in files.iter().enumerate() {
+            let file = shown_path(&mapped.path);
+            let shard = mapped.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            for entry in read_header(&file, mapped.bytes())? {
+                if index.as_ref().is_some_and(|index| index.get(&entry.name).is_some_and(|s| s != shard)) {
+                    let fault = "the index says it is in another file";
+                    return Err(ModelError::tensor(&file, &entry.name, fault));
+                }
+                place_entry(&file, number, entry, &mut weights)?;
+            }
+        }
+        let weights = select(&shown_folder, &config, weights)?;
+        Ok(Self { path: folder.to_owned(), config, config_file: Some(config_file), files, weights })
+    }
+
+    /// Where it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Dimensions and switches.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The weight with this Hugging Face name.
+    ///
+    /// Borrowed from the memory map, except for q and k of Llama GGUF files, whose rows are copied into
+    /// Hugging Face order on each call. `lm_head.weight` is absent when the embedding serves as output.
+    pub fn weight(&self, name: &str) -> Result<Weight<'_>, ModelError> {
+        match self.weights.get(name) {
+            Some(stored) => Ok(stored.weight(self.files[stored.file].bytes())),
+            None => Err(ModelError::tensor(&shown_path(&self.path), name, "absent")),
+        }
+    }
+
+    /// Whether there is such a weight.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.weights.contains_key(name)
+    }
+
+    /// The names of all weights, sorted.
+    pub fn weight_names(&self) -> impl Iterator<Item = &str> {
+        self.weights.keys().map(String::as_str)
+    }
+
+    /// Bytes of all weights as stored.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.weights.values().map(|stored| as_u64(stored.range.len())).sum()
+    }
+
+    /// The files that decide the model's numbers: weights, and `config.json` where there is one.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.config_file.as_deref().into_iter().chain(self.files.iter().map(|mapped| mapped.path.as_path()))
+    }
+
+    /// The block format that most of the stored bytes have; `None` when no weight is quantized.
+    #[must_use]
+    pub fn quantization(&self) -> Option<BlockFormat> {
+        let mut bytes = BTreeMap::<BlockFormat, u64>::new();
+        for stored in self.weights.values() {
+            if let WeightDtype::Block(format) = stored.dtype {
+                *bytes.entry(format).or_default() += as_u64(stored.range.len());
+            }
+        }
+        bytes.into_iter().max_by_key(|&(_, bytes)| bytes).map(|(format, _)| format)
+    }
+
+    /// Hashes every byte of [`Checkpoint::files`] on all cores; `progress` hears the bytes done so far.
+    pub fn digest(&self, progress: &dyn Fn(u64)) -> Result<WeightsDigest, ModelError> {
+        let mut done = 0;
+        let mut files = Vec::new();
+        for mapped in &self.files {
+            let mut hasher = blake3::Hasher::new();
+            for step in mapped.bytes().chunks(HASH_STEP) {
+                hasher.update_rayon(step);
+                done += as_u64(step.len());
+                progress(done);
+            }
+            files.push(file_digest(&mapped.path, mapped.bytes().len(), hasher.finalize()));
+        }
+        if let Some(path) = &self.config_file {
+            let bytes = read_small(path, LARGEST_JSON)?;
+            files.push(file_digest(path, bytes.len(), blake3::hash(&bytes)));
+        }
+        files.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        let mut whole = blake3::Hasher::new();
+        for (file, hash) in &files {
+            whole.update(&as_u64(file.name.len()).to_le_bytes());
+            whole.update(file.name.as_bytes());
+            whole.update(&file.size.to_le_bytes());
+            whole.update(hash.as_bytes());
+        }
+        let files = files.into_iter().map(|(file, _)| file).collect();
+        Ok(WeightsDigest { digest: whole.finalize().to_hex().to_string(), files })
+    }
+}
+
+/// The one GGUF file of a folder.
+pub(crate) fn gguf_in(folder: &Path) -> Result<PathBuf, ModelError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|e| ModelError::io(folder, "list", e))? {
+        let path = entry.map_err(|e| ModelError::io(folder, "list", e))?.path();
+        if path.extension().is_some_and(|ext| ext == "gguf") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    let (fault, remedy) = match found.as_slice() {
+        [one] => return Ok(one.clone()),
+        [] => ("neither config.json nor a .gguf file in this folder", "give a model's folder or GGUF file"),
+        _ => ("several .gguf files in this folder", "give one of them by its path"),
+    };
+    let spec = shown_path(folder);
+    Err(ModelError::NotFound { spec, fault: fault.into(), remedy: remedy.into() })
+}
+
+type Index = BTreeMap<String, String>;
+
+/// The weight files of a folder, mapped, and its index if it has one.
+fn shards(folder: &Path) -> Result<(Vec<Mapped>, Option<Index>), ModelError> {
+    if let Some(single) = present(folder, "model.safetensors") {
+        return Ok((vec![Mapped::open(&single)?], None));
+    }
+    let Some(index_file) = present(folder, "model.safetensors.index.json") else {
+        return Err(ModelError::NotFound {
+            spec: shown_path(folder),
+            fault: "neither model.safetensors nor model.safetensors.index.json beside config.json".into(),
+            remedy: "download the weights, or convert them with save_pretrained(…, safe_serialization=True)"
+                .into(),
+        });
+    };
+    let index = read_index(&shown_path(&index_file), &read_small(&index_file, LARGEST_JSON)?)?;
+    let mut names: Vec<&String> = index.values().collect();
+    names.sort();
+    names.dedup();
+    let files = names.into_iter().map(|name| Mapped::open(&folder.join(name))).collect::<Result<_, _>>()?;
+    Ok((files, Some(index)))
+}
+
+/// Adds one safetensors entry under its name, or under its experts' names when it holds them all.
+fn place_entry(
+    file: &str,
+    number: usize,
+    entry: TensorEntry,
+    weights: &mut BTreeMap<String, Stored>,
+) -> Result<(), ModelError> {
+    let Some(dtype) = entry.float() else {
+        return Err(ModelError::Tensor {
+            file: file.to_owned(),
+            tensor: shown(&entry.name),
+            fault: format!("type {} is not read", shown(&entry.dtype)),
+            remedy: "use a checkpoint in F32, BF16 or F16",
+        });
+    };
+    let dtype = WeightDtype::Plain(dtype);
+    let stored = Stored { file: number, dtype, shape: entry.shape, range: entry.range, interleaved: None };
+    // transformers 5 may store the experts of a layer as one tensor.
+    for (suffix, parts) in [(".experts.gate_up_proj", &["gate", "up"][..]), (".experts.down_proj", &["down"])]
+    {
+        if let Some(prefix) = entry.name.strip_suffix(suffix) {
+            return split_experts(file, &entry.name, &stored, prefix, parts, weights);
+        }
+    }
+    if weights.insert(entry.name.clone(), stored).is_some() {
+        return Err(ModelError::tensor(file, &entry.name, "is also in another file"));
+    }
+    Ok(())
+}
+
+/// Keeps the weights that `config` asks for; an absent, misshapen or unknown one is an error.
+fn select(
+    file: &str,
+    config: &ModelConfig,
+    mut found: BTreeMap<String, Stored>,
+) -> Result<BTreeMap<String, Stored>, ModelError> {
+    let mut weights = BTreeMap::new();
+    for spec in config.tensors() {
+        let Some(stored) = found.remove(&spec.name) else {
+            return Err(ModelError::tensor(file, &spec.name, "absent"));
+        };
+        if stored.shape != spec.shape {
+            let (have, want) = (&stored.shape, &spec.shape);
+            let fault = format!("shape {have:?}, the configuration asks for {want:?}");
+            return Err(ModelError::tensor(file, &spec.name, fault));
+        }
+        weights.insert(spec.name, stored);
+    }
+    // A tied output is the embedding even when a copy is stored; old files keep the rotary frequencies.
+    let harmless = |name: &str| {
+        (config.tie_word_embeddings && name == "lm_head.weight") || name.ends_with(".rotary_emb.inv_freq")
+    };
+    match found.keys().find(|name| !harmless(name)) {
+        Some(name) => Err(unexpected(file, name, config.arch)),
+        None => Ok(weights),
+    }
+}
+
+fn file_digest(path: &Path, size: usize, hash: blake3::Hash) -> (FileDigest, blake3::Hash) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    (FileDigest { name, size: as_u64(size), blake3: hash.to_hex().to_string() }, hash)
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+/// Opens the parts of a checkpoint from memory, for tests and fuzzing: `config.json` and one weight file.
+#[doc(hidden)]
+pub fn open_in_memory(config: &[u8], safetensors: &[u8]) -> Result<ModelConfig, ModelError> {
+    let config = ModelConfig::from_json("config.json", config)?;
+    let mut weights = BTreeMap::new();
+    for entry in read_header("model.safetensors", safetensors)? {
+        place_entry("model.safetensors", 0, entry, &mut weights)?;
+    }
+    for stored in select("model", &config, weights)?.values() {
+        let weight = stored.weight(safetensors);
+        let mut row = vec![0.0; weight.cols];
+        weight.row_f32(weight.rows - 1, &mut row);
+    }
+    Ok(config)
+}
+
+/// As [`open_in_memory`] for a GGUF file.
+#[doc(hidden)]
+pub fn open_gguf_in_memory(bytes: &[u8]) -> Result<ModelConfig, ModelError> {
+    let gguf = Gguf::parse("model.gguf", bytes)?;
+    let config = gguf_config(&gguf, bytes)?;
+    for stored in select("model.gguf", &config, gguf_weights(&gguf, &config)?)?.values() {
+        let weight = stored.weight(bytes);
+        let mut row = vec![0.0; weight.cols];
+        weight.row_f32(weight.rows - 1, &mut row);
+    }
+    Ok(config)
+}

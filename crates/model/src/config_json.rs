@@ -1,0 +1,375 @@
+//! `config.json` → [`ModelConfig`], for the spellings of transformers 4 and 5.
+//!
+//! Whatever the engine would compute wrongly is refused by name: better no record than a wrong one.
+//! Left out: keys that do not change a forward pass (dropout, cache switches, initializer ranges).
+
+use std::str::FromStr as _;
+
+use mantissa_numerics::Dtype;
+use serde_json::{Map, Value};
+
+use crate::config::{Arch, ModelConfig, MoeConfig, RopeScaling};
+use crate::error::{ModelError, shown};
+
+/// Largest value of any dimension: products of two stay far from overflow.
+const LARGEST: usize = 1 << 28;
+/// Most decoder blocks and most experts of one block.
+const MOST: usize = 1 << 14;
+
+impl ModelConfig {
+    /// Reads a `config.json`; `file` names it in errors.
+    pub fn from_json(file: &str, bytes: &[u8]) -> Result<Self, ModelError> {
+        let json: Value = serde_json::from_slice(bytes).map_err(|e| {
+            ModelError::damaged(file, format!("line {} column {}", e.line(), e.column()), "not JSON")
+        })?;
+        let Value::Object(map) = &json else {
+            return Err(ModelError::damaged(file, "line 1", "not a JSON object"));
+        };
+        Reader { file, map }.config()
+    }
+
+    /// Refuses dimensions that contradict each other or that no engine could hold.
+    pub(crate) fn validate(&self, file: &str) -> Result<(), ModelError> {
+        let fault = |key: &str, fault: String| Err(ModelError::damaged(file, key, fault));
+        for (key, value, most) in [
+            ("hidden_size", self.hidden_size, LARGEST),
+            ("intermediate_size", self.intermediate_size, LARGEST),
+            ("num_hidden_layers", self.num_hidden_layers, MOST),
+            ("num_attention_heads", self.num_attention_heads, MOST),
+            ("num_key_value_heads", self.num_key_value_heads, MOST),
+            ("head_dim", self.head_dim, MOST),
+            ("vocab_size", self.vocab_size, LARGEST),
+            ("max_position_embeddings", self.max_position_embeddings, usize::MAX),
+        ] {
+            if value == 0 || value > most {
+                return fault(key, format!("{value} is not in 1..={most}"));
+            }
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            let (heads, kv) = (self.num_attention_heads, self.num_key_value_heads);
+            return fault("num_key_value_heads", format!("{kv} does not divide {heads} query heads"));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return fault("head_dim", format!("{} is odd, rotary halves need an even one", self.head_dim));
+        }
+        if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps >= 0.0) {
+            return fault("rms_norm_eps", format!("{} is not a small positive number", self.rms_norm_eps));
+        }
+        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
+            return fault("rope_theta", format!("{} is not a positive number", self.rope_theta));
+        }
+        self.validate_scaling(file)?;
+        let Some(moe) = &self.moe else { return Ok(()) };
+        if moe.num_experts == 0 || moe.num_experts > MOST {
+            return fault("num_experts", format!("{} is not in 1..={MOST}", moe.num_experts));
+        }
+        if moe.num_experts_per_tok == 0 || moe.num_experts_per_tok > moe.num_experts {
+            let (k, all) = (moe.num_experts_per_tok, moe.num_experts);
+            return fault("num_experts_per_tok", format!("{k} is not in 1..={all}"));
+        }
+        if moe.moe_intermediate_size == 0 || moe.moe_intermediate_size > LARGEST {
+            return fault("moe_intermediate_size", format!("{} is out of range", moe.moe_intermediate_size));
+        }
+        if moe.decoder_sparse_step == 0 {
+            return fault("decoder_sparse_step", "0 is not a step".into());
+        }
+        Ok(())
+    }
+
+    fn validate_scaling(&self, file: &str) -> Result<(), ModelError> {
+        let positive = |key: &str, value: f64| {
+            if value.is_finite() && value > 0.0 {
+                return Ok(());
+            }
+            Err(ModelError::damaged(file, format!("rope_scaling.{key}"), format!("{value} is not positive")))
+        };
+        match &self.rope_scaling {
+            None => Ok(()),
+            Some(RopeScaling::Linear { factor }) => positive("factor", *factor),
+            Some(RopeScaling::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_max_position_embeddings: original,
+            }) => {
+                positive("factor", *factor)?;
+                positive("low_freq_factor", *low)?;
+                positive("high_freq_factor", *high)?;
+                if high <= low || *original == 0 {
+                    let fault = format!("low_freq_factor {low} is not below high_freq_factor {high}");
+                    return Err(ModelError::damaged(file, "rope_scaling", fault));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// One `config.json` being read.
+struct Reader<'a> {
+    file: &'a str,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Reader<'a> {
+    fn config(&self) -> Result<ModelConfig, ModelError> {
+        let arch = self.arch()?;
+        self.refuse_what_changes_the_numbers(arch)?;
+        let heads = self.required("num_attention_heads")?;
+        let hidden = self.required("hidden_size")?;
+        let attention_bias = self.flag("attention_bias")?.unwrap_or(false);
+        let head_dim = match self.size("head_dim")? {
+            Some(size) => size,
+            // transformers' Qwen3Config defaults to 128, the others to an even split of the hidden size.
+            None if arch == Arch::Qwen3 && !self.map.contains_key("head_dim") => 128,
+            None => hidden.checked_div(heads).unwrap_or(0),
+        };
+        let (rope_theta, rope_scaling) = self.rope()?;
+        let config = ModelConfig {
+            arch,
+            hidden_size: hidden,
+            intermediate_size: self.required("intermediate_size")?,
+            num_hidden_layers: self.required("num_hidden_layers")?,
+            num_attention_heads: heads,
+            num_key_value_heads: match (self.size("num_key_value_heads")?, arch) {
+                (Some(kv), _) => kv,
+                (None, Arch::Llama) => heads,
+                (None, _) => self.required("num_key_value_heads")?,
+            },
+            head_dim,
+            vocab_size: self.required("vocab_size")?,
+            max_position_embeddings: self.required("max_position_embeddings")?,
+            rms_norm_eps: self.number(self.map, "rms_norm_eps")?.unwrap_or(1e-6),
+            rope_theta,
+            rope_scaling,
+            qkv_bias: arch == Arch::Qwen2 || attention_bias,
+            o_bias: arch != Arch::Qwen2 && attention_bias,
+            qk_norm: matches!(arch, Arch::Qwen3 | Arch::Qwen3Moe),
+            tie_word_embeddings: self.flag("tie_word_embeddings")?.unwrap_or(false),
+            moe: if arch == Arch::Qwen3Moe { Some(self.moe()?) } else { None },
+            torch_dtype: self.torch_dtype()?,
+            bos_token_id: self.token_ids("bos_token_id")?.first().copied(),
+            eos_token_ids: self.token_ids("eos_token_id")?,
+        };
+        config.validate(self.file)?;
+        Ok(config)
+    }
+
+    fn arch(&self) -> Result<Arch, ModelError> {
+        let class = match self.value("architectures") {
+            None => None,
+            Some(Value::Array(list)) => match list.as_slice() {
+                [] => None,
+                [Value::String(class)] => Some(class.as_str()),
+                _ => return Err(self.wrong("architectures", "a list of one name")),
+            },
+            Some(_) => return Err(self.wrong("architectures", "a list of one name")),
+        };
+        let name = match (class, self.text("model_type")?) {
+            (Some(class), _) => class,
+            (None, Some(model_type)) => model_type,
+            (None, None) => return Err(self.wrong("architectures", "present")),
+        };
+        match name {
+            "LlamaForCausalLM" | "llama" | "MistralForCausalLM" | "mistral" => Ok(Arch::Llama),
+            "Qwen2ForCausalLM" | "qwen2" => Ok(Arch::Qwen2),
+            "Qwen3ForCausalLM" | "qwen3" => Ok(Arch::Qwen3),
+            "Qwen3MoeForCausalLM" | "qwen3_moe" => Ok(Arch::Qwen3Moe),
+            other => Err(ModelError::unsupported(
+                self.file,
+                "architectures",
+                format!("'{}' is not known", shown(other)),
+                "use a Llama, Mistral, Qwen2, Qwen3 or Qwen3-MoE model",
+            )),
+        }
+    }
+
+    fn refuse_what_changes_the_numbers(&self, arch: Arch) -> Result<(), ModelError> {
+        let refuse = |key: &str, fault: String, remedy: &str| {
+            Err(ModelError::unsupported(self.file, key, fault, remedy))
+        };
+        if let Some(quantization) = self.value("quantization_config") {
+            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+            let fault = format!("weights quantized by '{}' are not read", shown(method));
+            return refuse("quantization_config", fault, "use the unquantized checkpoint or a GGUF file");
+        }
+        for key in ["hidden_act", "hidden_activation"] {
+            match self.text(key)? {
+                None | Some("silu" | "swish") => {}
+                Some(act) => {
+                    return refuse(key, format!("'{}' is not computed", shown(act)), "use a model with silu");
+                }
+            }
+        }
+        // Qwen declares a window it does not use; Mistral uses it unless it is null.
+        let in_use = self
+            .flag("use_sliding_window")?
+            .unwrap_or(!matches!(arch, Arch::Qwen2 | Arch::Qwen3 | Arch::Qwen3Moe));
+        let layers = self.value("layer_types").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if let Some(other) = layers.iter().find(|kind| kind.as_str() != Some("full_attention")) {
+            let fault = format!("{} is not computed", shown(&other.to_string()));
+            return refuse("layer_types", fault, "use a model with full attention in every layer");
+        }
+        // `layer_types` of full attention only says that the window is never used.
+        if in_use
+            && layers.is_empty()
+            && let Some(window) = self.size("sliding_window")?
+        {
+            let fault = format!("a sliding window of {window} is not computed");
+            return refuse("sliding_window", fault, "use a model with full attention");
+        }
+        if self.flag("mlp_bias")?.unwrap_or(false) {
+            return refuse("mlp_bias", "biases of the MLP are not computed".into(), "use a model without");
+        }
+        for key in
+            ["attn_logit_softcapping", "final_logit_softcapping", "logit_scale", "embedding_multiplier"]
+        {
+            if self.value(key).is_some() {
+                return refuse(key, "is not computed".into(), "use a model without");
+            }
+        }
+        Ok(())
+    }
+
+    /// Base and stretching of the rotary angles: transformers 4 has `rope_theta` and `rope_scaling` on top,
+    /// transformers 5 both in `rope_parameters`.
+    fn rope(&self) -> Result<(f64, Option<RopeScaling>), ModelError> {
+        let mut theta = self.number(self.map, "rope_theta")?;
+        let mut scaling = None;
+        let mut partial = self.number(self.map, "partial_rotary_factor")?;
+        for key in ["rope_scaling", "rope_parameters"] {
+            let Some(value) = self.value(key) else { continue };
+            let Value::Object(map) = value else { return Err(self.wrong(key, "an object or null")) };
+            theta = self.number(map, "rope_theta")?.or(theta);
+            partial = self.number(map, "partial_rotary_factor")?.or(partial);
+            scaling = self.scaling(key, map)?.or(scaling);
+        }
+        if let Some(partial) = partial.filter(|partial| partial.to_bits() != 1.0_f64.to_bits()) {
+            return Err(ModelError::unsupported(
+                self.file,
+                "partial_rotary_factor",
+                format!("rotating {partial} of each head is not computed"),
+                "use a model that rotates whole heads",
+            ));
+        }
+        Ok((theta.unwrap_or(10_000.0), scaling))
+    }
+
+    fn scaling(&self, key: &str, map: &Map<String, Value>) -> Result<Option<RopeScaling>, ModelError> {
+        let kind = match map.get("rope_type").or_else(|| map.get("type")) {
+            None if map.values().any(Value::is_object) => "per layer type",
+            None | Some(Value::Null) => "default",
+            Some(Value::String(kind)) => kind,
+            Some(_) => return Err(self.wrong(&format!("{key}.rope_type"), "a name")),
+        };
+        let need = |name: &str| {
+            self.number(map, name)?.ok_or_else(|| self.wrong(&format!("{key}.{name}"), "a number"))
+        };
+        match kind {
+            "default" => Ok(None),
+            "linear" => Ok(Some(RopeScaling::Linear { factor: need("factor")? })),
+            "llama3" => Ok(Some(RopeScaling::Llama3 {
+                factor: need("factor")?,
+                low_freq_factor: need("low_freq_factor")?,
+                high_freq_factor: need("high_freq_factor")?,
+                original_max_position_embeddings: map
+                    .get("original_max_position_embeddings")
+                    .and_then(as_size)
+                    .ok_or_else(|| {
+                        self.wrong(&format!("{key}.original_max_position_embeddings"), "a size")
+                    })?,
+            })),
+            other => Err(ModelError::unsupported(
+                self.file,
+                format!("{key}.rope_type"),
+                format!("'{}' is not computed", shown(other)),
+                "use a model with default, linear or llama3 rotary angles",
+            )),
+        }
+    }
+
+    fn moe(&self) -> Result<MoeConfig, ModelError> {
+        let num_experts = match self.size("num_experts")? {
+            Some(n) => n,
+            None => self.required("num_local_experts")?,
+        };
+        let dense = match self.value("mlp_only_layers") {
+            None => Vec::new(),
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(|layer| as_size(layer).ok_or_else(|| self.wrong("mlp_only_layers", "a list of layers")))
+                .collect::<Result<_, _>>()?,
+            Some(_) => return Err(self.wrong("mlp_only_layers", "a list of layers")),
+        };
+        Ok(MoeConfig {
+            num_experts,
+            num_experts_per_tok: self.required("num_experts_per_tok")?,
+            moe_intermediate_size: self.required("moe_intermediate_size")?,
+            norm_topk_prob: self.flag("norm_topk_prob")?.unwrap_or(false),
+            decoder_sparse_step: self.size("decoder_sparse_step")?.unwrap_or(1),
+            mlp_only_layers: dense,
+        })
+    }
+
+    fn torch_dtype(&self) -> Result<Option<Dtype>, ModelError> {
+        let key = if self.value("dtype").is_some() { "dtype" } else { "torch_dtype" };
+        let Some(name) = self.text(key)? else { return Ok(None) };
+        let name = name.strip_prefix("torch.").unwrap_or(name);
+        if name == "auto" {
+            return Ok(None);
+        }
+        Dtype::from_str(name).map(Some).map_err(|_| self.wrong(key, "float32, bfloat16 or float16"))
+    }
+
+    /// A token id, a list of them, or none.
+    fn token_ids(&self, key: &str) -> Result<Vec<u32>, ModelError> {
+        token_ids(self.map, key).ok_or_else(|| self.wrong(key, "a token id or a list of them"))
+    }
+
+    /// The value of `key`, with null read as absent.
+    fn value(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>, ModelError> {
+        self.value(key).map(|v| v.as_str().ok_or_else(|| self.wrong(key, "a string"))).transpose()
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
+        self.value(key).map(|v| v.as_bool().ok_or_else(|| self.wrong(key, "true or false"))).transpose()
+    }
+
+    fn size(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        self.value(key).map(|v| as_size(v).ok_or_else(|| self.wrong(key, "a size"))).transpose()
+    }
+
+    fn required(&self, key: &str) -> Result<usize, ModelError> {
+        self.size(key)?.ok_or_else(|| self.wrong(key, "present"))
+    }
+
+    fn number(&self, map: &Map<String, Value>, key: &str) -> Result<Option<f64>, ModelError> {
+        match map.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value.as_f64().map(Some).ok_or_else(|| self.wrong(key, "a number")),
+        }
+    }
+
+    fn wrong(&self, key: &str, want: &str) -> ModelError {
+        let got = self.map.get(key).map_or("absent".to_owned(), |v| shown(&v.to_string()));
+        ModelError::damaged(self.file, key, format!("must be {want}, is {got}"))
+    }
+}
+
+fn as_size(value: &Value) -> Option<usize> {
+    usize::try_from(value.as_u64()?).ok()
+}
+
+/// The token ids under `key`: one, a list, or none; `None` when it is something else.
+pub(crate) fn token_ids(map: &Map<String, Value>, key: &str) -> Option<Vec<u32>> {
+    let id = |value: &Value| u32::try_from(value.as_u64()?).ok();
+    match map.get(key) {
+        None | Some(Value::Null) => Some(Vec::new()),
+        Some(Value::Array(list)) => list.iter().map(id).collect(),
+        Some(value) => Some(vec![id(value)?]),
+    }
+}

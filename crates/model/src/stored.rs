@@ -1,0 +1,103 @@
+//! Where a weight lies in the mapped files and how to bring it into Hugging Face order.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::error::ModelError;
+use crate::weight::{Weight, WeightDtype};
+
+/// Most experts of a fused tensor: bounds the names made from one.
+const MOST_EXPERTS: usize = 1 << 14;
+
+/// One weight by place.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// Which mapped file.
+    pub(crate) file: usize,
+    pub(crate) dtype: WeightDtype,
+    /// `[len]`, `[rows, cols]`, or `[experts, rows, cols]` before [`split_experts`].
+    pub(crate) shape: Vec<usize>,
+    /// Bytes of the file; as many as shape and dtype say.
+    pub(crate) range: Range<usize>,
+    /// Rows of one head, when rotary pairs lie side by side instead of half a head apart.
+    pub(crate) interleaved: Option<usize>,
+}
+
+impl Stored {
+    pub(crate) fn weight<'a>(&self, file: &'a [u8]) -> Weight<'a> {
+        let data = &file[self.range.clone()];
+        let (rows, cols) = match self.shape.as_slice() {
+            [rows, cols] => (*rows, *cols),
+            other => (1, other.iter().product()),
+        };
+        let data = match self.interleaved {
+            None => Cow::Borrowed(data),
+            Some(head) => Cow::Owned(halves_from_pairs(data, data.len() / self.shape[0], head)),
+        };
+        Weight { dtype: self.dtype, rows, cols, data }
+    }
+}
+
+/// Undoes the row order that llama.cpp's converter gives q and k of Llama models: there, row `2i + j` of a
+/// head is what Hugging Face keeps in row `j·head/2 + i` (`LlamaModel.permute` of convert_hf_to_gguf.py).
+fn halves_from_pairs(data: &[u8], row_bytes: usize, head: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len());
+    for rows in data.chunks_exact(head * row_bytes) {
+        for j in 0..2 {
+            for i in 0..head / 2 {
+                out.extend_from_slice(&rows[(2 * i + j) * row_bytes..][..row_bytes]);
+            }
+        }
+    }
+    out
+}
+
+/// Cuts a tensor `[experts, parts · rows, cols]` into one matrix `[rows, cols]` per expert and part.
+pub(crate) fn split_experts(
+    file: &str,
+    tensor: &str,
+    stored: &Stored,
+    prefix: &str,
+    parts: &[&str],
+    into: &mut BTreeMap<String, Stored>,
+) -> Result<(), ModelError> {
+    let &[experts, rows, cols] = stored.shape.as_slice() else {
+        return Err(ModelError::tensor(file, tensor, format!("shape {:?} has not three axes", stored.shape)));
+    };
+    if experts == 0 || experts > MOST_EXPERTS || rows == 0 || !rows.is_multiple_of(parts.len()) {
+        let fault = format!("shape {:?} cannot be cut into experts", stored.shape);
+        return Err(ModelError::tensor(file, tensor, fault));
+    }
+    let pieces = experts * parts.len();
+    let size = stored.range.len() / pieces;
+    for piece in 0..pieces {
+        let (expert, part) = (piece / parts.len(), parts[piece % parts.len()]);
+        let from = stored.range.start + piece * size;
+        let cut =
+            Stored { shape: vec![rows / parts.len(), cols], range: from..from + size, ..stored.clone() };
+        let name = format!("{prefix}.experts.{expert}.{part}_proj.weight");
+        if into.insert(name, cut).is_some() {
+            return Err(ModelError::tensor(
+                file,
+                tensor,
+                format!("expert {expert} is also stored by itself"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interleaved_rows_return_to_halves() {
+        // Two heads of four rows of two bytes; converter order is row 0, 2, 1, 3 of each head.
+        let stored: Vec<u8> = [0, 2, 1, 3, 4, 6, 5, 7].into_iter().flat_map(|row| [row, row + 100]).collect();
+        let back = halves_from_pairs(&stored, 2, 4);
+        let want: Vec<u8> = (0..8).flat_map(|row| [row, row + 100]).collect();
+        assert_eq!(back, want);
+    }
+}
