@@ -15,10 +15,10 @@ use crate::Dtype;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Summation {
-    /// `acc = fma(x[k], w[k], acc)` for `k` ascending from `acc = +0`.
+    /// `acc = fma(x[k], w[k], acc)` for `k` ascending from `acc = +0`, then `acc + 0` (a zero sum is `+0`).
     FmaChain,
     /// `lanes` chains of that kind, lane `k mod lanes`, then the halving tree `a[i] += a[i + half]`
-    /// for `half = lanes/2 … 1`. Lanes that get no element stay `+0`.
+    /// for `half = lanes/2 … 1`, then `a[0] + 0`. Rows are padded with zeros to a multiple of 64.
     LaneChains {
         /// Number of lanes, a power of two from 16 to 64.
         lanes: u16,
