@@ -1,14 +1,25 @@
 //! The record of a run: schema, JSON and binary containers, digests.
 //!
-//! [`Experiment`] is the one model in memory.
+//! [`Experiment`] is the one model in memory; [`json`] writes and reads the uniform experiment JSON, [`container`]
+//! the directory of safetensors files, and either converts to the other without losing a bit. [`read`] takes
+//! whichever it is given. The crate links neither engine nor model, judges nothing, and never asks a clock:
+//! every time in a record was handed in by the caller.
 
+pub mod container;
 pub mod digest;
 pub mod error;
 pub mod experiment;
+mod files;
+pub mod json;
 pub mod reproducibility;
 pub mod run;
+pub mod schema;
 mod strict;
+mod validate;
 
+use std::path::Path;
+
+pub use container::Container;
 pub use digest::Digest;
 pub use error::{EvidenceError, Result};
 pub use experiment::{
@@ -20,3 +31,14 @@ pub use run::{Logprobs, Neighbour, PhaseSignals, PromptSource, Run, SignalTensor
 
 /// Version of both formats that this crate writes; it reads every version up to this one.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// Reads an experiment from a container directory (or its `manifest.json`) or from an experiment JSON file,
+/// told apart by content.
+///
+/// Digests of a container's files and the digests stored with each run are checked.
+pub fn read(path: &Path) -> Result<Experiment> {
+    match container::root(path) {
+        Some(directory) => Container::open(&directory)?.load(),
+        None => json::read(path),
+    }
+}

@@ -1,5 +1,6 @@
 //! Maps and values that refuse duplicate keys, which serde's own would silently merge.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -62,12 +63,26 @@ where
 
 /// Any JSON value without duplicate keys, for `deserialize_with`.
 pub(crate) fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    Any.deserialize(deserializer)
+    Any(&Cell::new(MAX_NODES)).deserialize(deserializer)
 }
 
-struct Any;
+/// Values inside one free-form value: it names a setting, it does not carry data.
+const MAX_NODES: usize = 10_000;
 
-impl<'de> DeserializeSeed<'de> for Any {
+/// Holds how many more values may follow.
+#[derive(Clone, Copy)]
+struct Any<'a>(&'a Cell<usize>);
+
+impl Any<'_> {
+    fn spend<E: Error>(self) -> Result<(), E> {
+        let left = self.0.get().checked_sub(1);
+        self.0
+            .set(left.ok_or_else(|| E::custom(format_args!("more than {MAX_NODES} values in one setting")))?);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Any<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -75,7 +90,7 @@ impl<'de> DeserializeSeed<'de> for Any {
     }
 }
 
-impl<'de> Visitor<'de> for Any {
+impl<'de> Visitor<'de> for Any<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -108,7 +123,8 @@ impl<'de> Visitor<'de> for Any {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = access.next_element_seed(Any)? {
+        while let Some(item) = access.next_element_seed(self)? {
+            self.spend()?;
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -120,7 +136,8 @@ impl<'de> Visitor<'de> for Any {
             if map.contains_key(&key) {
                 return Err(A::Error::custom(format_args!("duplicate key '{key}'")));
             }
-            let item = access.next_value_seed(Any)?;
+            self.spend()?;
+            let item = access.next_value_seed(self)?;
             map.insert(key, item);
         }
         Ok(Value::Object(map))

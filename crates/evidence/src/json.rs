@@ -1,0 +1,68 @@
+//! The uniform experiment JSON: `docs/format/experiment-json.md`.
+//!
+//! [`write()`] streams one step at a time, [`read`] goes through serde_json, whose recursion limit bounds nesting and
+//! whose memory is bounded by the file's length. Floats are the shortest decimals that give the same bits back;
+//! NaN and infinities are `null` with their bits listed beside them. Files that only follow the ablation plan, with
+//! nothing under `mantissa`, read as well; looser dialects are for importers.
+
+mod assemble;
+mod emit;
+mod keys;
+pub(crate) mod text;
+pub(crate) mod wire;
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::error::{Flaw, Result};
+use crate::experiment::Experiment;
+use crate::files::{self, Existing};
+use crate::validate;
+pub(crate) use assemble::check_digests;
+use wire::Document;
+
+/// Reads an experiment JSON file.
+pub fn read(path: &Path) -> Result<Experiment> {
+    parse(&files::map(path)?, path)
+}
+
+/// Reads experiment JSON from memory; `origin` names it in errors.
+pub fn parse(bytes: &[u8], origin: &Path) -> Result<Experiment> {
+    let document: Document<Vec<wire::ReadRun>> = text::parse(bytes, origin)?;
+    let in_file = |flaw: Flaw| flaw.in_file(origin);
+    let runs = document.runs.into_iter().enumerate();
+    let runs = runs.map(|(i, run)| assemble::run(run).map_err(|flaw| flaw.under(&format!("runs[{i}]"))));
+    let experiment = Experiment {
+        metadata: document.experiment_metadata,
+        configurations: document.configurations,
+        runs: runs.collect::<std::result::Result<_, _>>().map_err(in_file)?,
+    };
+    validate::experiment(&experiment).map_err(in_file)?;
+    Ok(experiment)
+}
+
+/// Writes an experiment as one JSON file, whole or not at all. An existing file is an error.
+///
+/// The bytes are a function of `experiment` alone.
+pub fn write(path: &Path, experiment: &Experiment) -> Result<()> {
+    validate::experiment(experiment).map_err(|flaw| flaw.in_file(path))?;
+    files::write(path, Existing::Keep, |out| emit(experiment, out))
+}
+
+/// The JSON that [`write()`] would leave at `origin`, in memory.
+pub fn to_vec(experiment: &Experiment, origin: &Path) -> Result<Vec<u8>> {
+    validate::experiment(experiment).map_err(|flaw| flaw.in_file(origin))?;
+    let mut bytes = Vec::new();
+    emit(experiment, &mut bytes)
+        .map_err(|error| Flaw::new("experiment", error.to_string(), "report this").in_file(origin))?;
+    Ok(bytes)
+}
+
+fn emit(experiment: &Experiment, out: &mut (impl Write + ?Sized)) -> std::io::Result<()> {
+    let document = Document {
+        experiment_metadata: experiment.metadata.clone(),
+        configurations: experiment.configurations.clone(),
+        runs: emit::Runs(experiment),
+    };
+    text::emit(&document, out)
+}

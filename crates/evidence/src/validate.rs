@@ -1,0 +1,152 @@
+//! The laws every record obeys, checked before one is written and after one is read.
+
+use std::collections::BTreeSet;
+
+use mantissa_numerics::Phase;
+
+use crate::FORMAT_VERSION;
+use crate::error::Flaw;
+use crate::experiment::Experiment;
+use crate::run::{Logprobs, PhaseSignals, Run, SignalTensor};
+
+const REWRITE: &str = "write the record again with the program that made it";
+
+/// Checks `experiment`; the flaw's place is a JSON path.
+pub(crate) fn experiment(experiment: &Experiment) -> Result<(), Flaw> {
+    if let Some(provenance) = &experiment.metadata.mantissa
+        && !(1..=FORMAT_VERSION).contains(&provenance.format_version)
+    {
+        let problem = format!("format version {} is not known", provenance.format_version);
+        return Err(Flaw::new("experiment_metadata.mantissa.format_version", problem, "upgrade mantissa"));
+    }
+    let mut ids = BTreeSet::new();
+    for (i, configuration) in experiment.configurations.iter().enumerate() {
+        let id = configuration.config_id.as_str();
+        if id.is_empty() || !ids.insert(id) {
+            let problem = format!("config_id '{id}' is empty or used twice");
+            return Err(Flaw::new(
+                format!("configurations[{i}]"),
+                problem,
+                "give each configuration its own name",
+            ));
+        }
+        if let Some(runtime) = configuration.mantissa.as_ref().and_then(|extras| extras.runtime.as_ref()) {
+            let variance = runtime.variance.unwrap_or(0.0);
+            let all = runtime.per_repetition_seconds.iter().chain([&runtime.mean_seconds, &variance]);
+            if !all.into_iter().all(|seconds| seconds.is_finite()) {
+                let place = format!("configurations[{i}].mantissa.runtime");
+                return Err(Flaw::new(place, "a time is not finite", REWRITE));
+            }
+        }
+    }
+    let mut keys = BTreeSet::new();
+    for (i, run) in experiment.runs.iter().enumerate() {
+        let place = format!("runs[{i}]");
+        if !ids.contains(run.config_id.as_str()) {
+            let problem = format!("config_id '{}' is not among the configurations", run.config_id);
+            return Err(Flaw::new(place, problem, "add the configuration or correct the name"));
+        }
+        if !keys.insert((run.config_id.as_str(), run.reference_id, run.rep_id)) {
+            let (id, reference, rep) = (&run.config_id, run.reference_id, run.rep_id);
+            let problem =
+                format!("a second run of configuration '{id}', reference {reference}, repetition {rep}");
+            return Err(Flaw::new(place, problem, "number repetitions and references apart"));
+        }
+        self::run(run).map_err(|flaw| flaw.under(&place))?;
+    }
+    Ok(())
+}
+
+fn run(run: &Run) -> Result<(), Flaw> {
+    if run.runtime_seconds.is_some_and(|seconds| !seconds.is_finite()) {
+        return Err(Flaw::new("runtime_seconds", "the time is not finite", REWRITE));
+    }
+    let (texts, ids) = (run.output_token_texts.len(), run.output_token_ids.len());
+    if texts != 0 && texts != ids {
+        return Err(Flaw::new(
+            "mantissa.output_token_texts",
+            format!("{texts} texts for {ids} output ids"),
+            REWRITE,
+        ));
+    }
+    for (phase, signals) in run.phases() {
+        let steps = signals.steps;
+        let problem = match phase {
+            Phase::Prefill if steps != 1 => format!("the prefill has {steps} steps instead of 1"),
+            Phase::Decode if steps > ids => format!("{steps} decode steps consumed only {ids} output ids"),
+            _ => String::new(),
+        };
+        if !problem.is_empty() {
+            return Err(Flaw::new(phase.name(), problem, REWRITE));
+        }
+        self::signals(signals).map_err(|flaw| flaw.under(phase.name()))?;
+    }
+    Ok(())
+}
+
+fn signals(signals: &PhaseSignals) -> Result<(), Flaw> {
+    let positions = &signals.positions;
+    if positions.is_empty()
+        || positions.iter().any(|&position| position >= 0)
+        || !positions.is_sorted_by(|a, b| a < b)
+    {
+        let problem = format!("positions {:?} do not ascend below 0", &positions[..positions.len().min(8)]);
+        return Err(Flaw::new("positions", problem, "count positions from the end: -3, -2, -1"));
+    }
+    for (site, tensor) in &signals.tensors {
+        if site.point.has_layer() != site.layer.is_some_and(|layer| layer.0 > 0) {
+            return Err(Flaw::new(site.to_string(), "is not a site", "count layers from 1"));
+        }
+        let SignalTensor { dtype, shape, data } = tensor;
+        let bytes = product(&[shape[0], shape[1], shape[2], dtype.size()]);
+        if shape[..2] != [signals.steps, positions.len()] || shape[2] == 0 || bytes != Some(data.len()) {
+            let problem = format!(
+                "shape {shape:?} of {dtype} with {} bytes does not fit {} steps at {} positions",
+                data.len(),
+                signals.steps,
+                positions.len()
+            );
+            return Err(Flaw::new(site.to_string(), problem, REWRITE));
+        }
+    }
+    signals.logprobs.as_ref().map_or(Ok(()), |logprobs| self::logprobs(signals, logprobs))
+}
+
+fn logprobs(signals: &PhaseSignals, logprobs: &Logprobs) -> Result<(), Flaw> {
+    let Logprobs { steps, positions, k, vocab_size, token_ids, log_probs } = logprobs;
+    let values = product(&[*steps, *positions, *k]);
+    if (*steps, *positions) != (signals.steps, signals.positions.len())
+        || *k == 0
+        || values != Some(token_ids.len())
+        || values != Some(log_probs.len())
+    {
+        let problem = format!(
+            "shape [{steps}, {positions}, {k}] with {} ids and {} values does not fit {} steps at {} positions",
+            token_ids.len(),
+            log_probs.len(),
+            signals.steps,
+            signals.positions.len()
+        );
+        return Err(Flaw::new("logprobs", problem, REWRITE));
+    }
+    let mut sorted = Vec::with_capacity(*k);
+    for (row, ids) in token_ids.chunks_exact(*k).enumerate() {
+        sorted.clear();
+        sorted.extend_from_slice(ids);
+        sorted.sort_unstable();
+        let outside = vocab_size.and_then(|size| ids.iter().find(|&&id| id >= size).map(|id| (id, size)));
+        let problem = match (outside, sorted.windows(2).find(|pair| pair[0] == pair[1])) {
+            (Some((id, size)), _) => format!("token id {id} lies outside the vocabulary of {size}"),
+            (None, Some(twice)) => format!("token id {} is listed twice", twice[0]),
+            (None, None) => continue,
+        };
+        let place =
+            format!("logprobs, step {}, position {}", row / positions, signals.positions[row % positions]);
+        return Err(Flaw::new(place, problem, REWRITE));
+    }
+    Ok(())
+}
+
+fn product(factors: &[usize]) -> Option<usize> {
+    factors.iter().try_fold(1_usize, |product, &factor| product.checked_mul(factor))
+}
