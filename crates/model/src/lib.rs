@@ -15,6 +15,8 @@ pub mod layout;
 mod mapped;
 pub mod safetensors_header;
 mod stored;
+pub mod synth;
+pub mod tokenizer;
 pub mod weight;
 
 pub use checkpoint::{Checkpoint, FileDigest, WeightsDigest};
@@ -22,4 +24,5 @@ pub use config::{Arch, ModelConfig, MoeConfig, RopeScaling};
 pub use error::ModelError;
 pub use gguf::Gguf;
 pub use layout::TensorSpec;
+pub use tokenizer::{Message, Tokenizer};
 pub use weight::{Weight, WeightDtype};

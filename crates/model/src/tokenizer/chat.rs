@@ -1,0 +1,260 @@
+//! Chat templates: Jinja programs that come with a model, rendered as transformers renders them.
+//!
+//! A template is input: it gets neither files nor a clock, and a bounded number of steps.
+//! *Source:* `_compile_jinja_template` of transformers `utils/chat_template_utils.py` (4.57).
+
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
+use minijinja::{Environment, Error, ErrorKind, context};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::checkpoint::LARGEST_JSON;
+use crate::error::{ModelError, present, read_small, shown, shown_path};
+
+/// Instructions a template may run: templates of known models need a few hundred per message.
+const FUEL: u64 = 5_000_000;
+/// Longest template that is compiled; the longest known ones have some 20 kB.
+const LONGEST: usize = 1 << 20;
+/// The day that `strftime_now` names: Llama templates' own fallback. A clock would make the prompt, and so
+/// every recorded bit, depend on when a run was resumed.
+const TODAY: [(&str, &str); 10] = [
+    ("%d", "26"),
+    ("%m", "07"),
+    ("%y", "24"),
+    ("%Y", "2024"),
+    ("%b", "Jul"),
+    ("%B", "July"),
+    ("%a", "Fri"),
+    ("%A", "Friday"),
+    ("%H", "00"),
+    ("%M", "00"),
+];
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What was said.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of `role`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+}
+
+/// A compiled template with the tokens it may name.
+pub(super) struct Template {
+    file: String,
+    environment: Environment<'static>,
+    bos: Option<String>,
+    eos: Option<String>,
+}
+
+impl Template {
+    pub(super) fn new(
+        file: String,
+        source: String,
+        bos: Option<String>,
+        eos: Option<String>,
+    ) -> Result<Self, ModelError> {
+        if source.len() > LONGEST {
+            let fault = format!("{} bytes are too long for a template", source.len());
+            return Err(ModelError::damaged(&file, "chat template", fault));
+        }
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|e| fault(&file, &e))?);
+        environment.set_fuel(Some(FUEL));
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.add_function("strftime_now", |format: String| {
+            TODAY.iter().fold(format, |text, (field, value)| text.replace(field, value))
+        });
+        environment.add_filter("tojson", tojson);
+        environment.add_template_owned("chat", source).map_err(|e| fault(&file, &e))?;
+        Ok(Self { file, environment, bos, eos })
+    }
+
+    pub(super) fn render(&self, messages: &[Message], generate: bool) -> Result<String, ModelError> {
+        let template = self.environment.get_template("chat").map_err(|e| fault(&self.file, &e))?;
+        let turns: Vec<_> = messages
+            .iter()
+            .map(|m| minijinja::Value::from_pairs([("role", m.role.as_str()), ("content", &m.content)]))
+            .collect();
+        // transformers hands over the special tokens that exist and nothing for those that do not.
+        let undefined = minijinja::Value::UNDEFINED;
+        let token = |token: &Option<String>| token.as_ref().map_or(undefined.clone(), minijinja::Value::from);
+        template
+            .render(context! {
+                messages => turns,
+                add_generation_prompt => generate,
+                bos_token => token(&self.bos),
+                eos_token => token(&self.eos),
+                tools => minijinja::Value::from(()),
+                documents => minijinja::Value::from(()),
+            })
+            .map_err(|e| fault(&self.file, &e))
+    }
+}
+
+fn fault(file: &str, error: &Error) -> ModelError {
+    let line = error.line().map_or(String::new(), |line| format!(" (template line {line})"));
+    let remedy = match error.kind() {
+        ErrorKind::InvalidOperation => "use the roles and order of messages that the model knows",
+        _ => "record without a chat template",
+    };
+    let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    ModelError::Template { file: file.to_owned(), fault: format!("{}{line}", shown(&what)), remedy }
+}
+
+/// Python's `json.dumps(value, ensure_ascii=False, indent=…)`: unlike Jinja's own filter, nothing is escaped
+/// for HTML and separators are followed by a space.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a filter that minijinja calls")]
+fn tojson(value: minijinja::Value, options: Kwargs) -> Result<String, Error> {
+    let failed = |e: serde_json::Error| Error::new(ErrorKind::BadSerialization, e.to_string());
+    let indent: Option<usize> = options.get("indent")?;
+    let mut out = Vec::new();
+    match indent {
+        Some(width) => {
+            let pad = vec![b' '; width.min(16)];
+            let pretty = serde_json::ser::PrettyFormatter::with_indent(&pad);
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, pretty)).map_err(failed)?;
+        }
+        None => {
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)).map_err(failed)?;
+        }
+    }
+    String::from_utf8(out).map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))
+}
+
+/// Python's default separators `", "` and `": "`.
+struct Spaced;
+
+impl serde_json::ser::Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        w: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { w.write_all(b", ") }
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        w: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        if first { Ok(()) } else { w.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, w: &mut W) -> std::io::Result<()> {
+        w.write_all(b": ")
+    }
+}
+
+/// The template of a Hugging Face folder: `chat_template.jinja`, else in `tokenizer_config.json`.
+pub(super) fn from_folder(folder: &Path) -> Result<Option<Template>, ModelError> {
+    let mut settings = Map::new();
+    for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+        if let Some(path) = present(folder, name) {
+            let map: Map<String, Value> = serde_json::from_slice(&read_small(&path, LARGEST_JSON)?)
+                .map_err(|e| ModelError::damaged(&shown_path(&path), "JSON", shown(&e.to_string())))?;
+            settings.extend(map);
+        }
+    }
+    let token = |key: &str| {
+        let value = settings.get(key)?;
+        value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
+    };
+    let (file, source) = if let Some(path) = present(folder, "chat_template.jinja") {
+        let bytes = read_small(&path, LARGEST_JSON)?;
+        let file = shown_path(&path);
+        let text =
+            String::from_utf8(bytes).map_err(|_| ModelError::damaged(&file, "chat template", "not UTF-8"))?;
+        (file, text)
+    } else {
+        let file = shown_path(&folder.join("tokenizer_config.json"));
+        // One template, or several of which the one named "default" is used.
+        let source = match settings.get("chat_template") {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::String(source)) => Some(source.as_str()),
+            Some(Value::Array(list)) => list
+                .iter()
+                .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
+                .and_then(|entry| entry.get("template")?.as_str()),
+            Some(_) => None,
+        };
+        let Some(source) = source else {
+            return Err(ModelError::damaged(&file, "chat_template", "neither a text nor a list of them"));
+        };
+        (file, source.to_owned())
+    };
+    Template::new(file, source, token("bos_token"), token("eos_token")).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(source: &str) -> Result<Template, ModelError> {
+        Template::new("t.jinja".into(), source.into(), Some("<s>".into()), None)
+    }
+
+    fn render(source: &str) -> Result<String, ModelError> {
+        let messages = [Message::new("user", "a <b> \"c\" é"), Message::new("assistant", " x ")];
+        template(source)?.render(&messages, true)
+    }
+
+    #[test]
+    fn renders_as_transformers_does() {
+        // Expected texts are those of transformers' Jinja environment.
+        for (source, want) in [
+            ("{{ messages[0] | tojson }}", r#"{"role": "user", "content": "a <b> \"c\" é"}"#),
+            ("{{ [1, 2] | tojson(indent=2) }}", "[\n  1,\n  2\n]"),
+            ("{{ bos_token }}|{{ eos_token }}", "<s>|"),
+            (
+                "{% for m in messages[::-1] %}\n  {% if loop.first %}\n{{ m.role }}\n{% endif %}\n{% endfor %}",
+                "assistant\n",
+            ),
+            ("{{ messages[1].content.strip().upper() }}", "X"),
+            ("{{ messages[0]['content'].split('<')[-1] }}", "b> \"c\" é"),
+            (
+                "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+                "2",
+            ),
+            ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
+            ("{% if tools %}t{% endif %}{% if enable_thinking is defined %}e{% endif %}.", "."),
+            ("{% generation %}", "!"),
+        ] {
+            match render(source) {
+                Ok(text) => assert_eq!(text, want, "{source}"),
+                Err(e) => assert_eq!("!", want, "{e}"),
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_and_endless_templates_are_one_line() {
+        let e = render("{{ raise_exception('roles must\nalternate') }}").unwrap_err().to_string();
+        assert_eq!(
+            e,
+            "t.jinja: chat template: roles must\\nalternate (template line 1); use the roles and order of messages that the model knows"
+        );
+        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}";
+        let e = render(endless).unwrap_err().to_string();
+        assert!(e.contains("fuel"), "{e}");
+        let e = template("{% for %}").err().unwrap().to_string();
+        assert!(e.starts_with("t.jinja: chat template: ") && !e.contains('\n'), "{e}");
+        assert!(render("{{ 'x' * 99999999999 }}").is_err());
+        assert!(render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! Text ↔ token ids, and messages → prompt text, as the model's makers defined them.
+//!
+//! Wraps the `tokenizers` crate: `tokenizer.json` is read as it is; GGUF metadata is translated into the same
+//! structure ([`gguf`]). Left out: cutting documents into prompts (lab).
+
+mod chat;
+mod gguf;
+
+use std::path::Path;
+
+pub use chat::Message;
+use chat::Template;
+pub use gguf::from_gguf_bytes;
+
+use crate::checkpoint::{LARGEST_JSON, gguf_in};
+use crate::error::{ModelError, present, read_small, shown, shown_path};
+use crate::gguf::Gguf;
+use crate::mapped::Mapped;
+
+/// The tokenizer of one model.
+pub struct Tokenizer {
+    /// Where it came from, for messages.
+    file: String,
+    inner: tokenizers::Tokenizer,
+    template: Option<Template>,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Tokenizer {
+    /// Opens the tokenizer of a checkpoint: a folder with `tokenizer.json`, a GGUF file, or a folder with one.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let meta = std::fs::metadata(path).map_err(|e| ModelError::io(path, "open", e))?;
+        if !meta.is_dir() {
+            return Self::open_gguf(path);
+        }
+        match present(path, "tokenizer.json") {
+            Some(json) => Self::open_folder(path, &json),
+            None if present(path, "config.json").is_some() => Err(ModelError::NotFound {
+                spec: shown_path(path),
+                fault: "no tokenizer.json beside config.json".into(),
+                remedy: "save it with AutoTokenizer.from_pretrained(…).save_pretrained(…)".into(),
+            }),
+            None => Self::open_gguf(&gguf_in(path)?),
+        }
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self, ModelError> {
+        let mapped = Mapped::open(path)?;
+        gguf::tokenizer(&Gguf::parse(&shown_path(path), mapped.bytes())?)
+    }
+
+    fn open_folder(folder: &Path, json: &Path) -> Result<Self, ModelError> {
+        let file = shown_path(json);
+        let template = chat::from_folder(folder)?;
+        let inner = tokenizers::Tokenizer::from_bytes(read_small(json, LARGEST_JSON)?)
+            .map_err(|e| ModelError::damaged(&file, "tokenizer", shown(&e.to_string())))?;
+        Self::new(file, inner, template)
+    }
+
+    fn new(
+        file: String,
+        mut inner: tokenizers::Tokenizer,
+        template: Option<Template>,
+    ) -> Result<Self, ModelError> {
+        // Saved batch settings would cut or pad prompts silently.
+        inner
+            .with_padding(None)
+            .with_truncation(None)
+            .map_err(|e| ModelError::damaged(&file, "truncation", shown(&e.to_string())))?;
+        Ok(Self { file, inner, template })
+    }
+
+    /// The ids of `text`. Control tokens such as `<|im_start|>` written in it become their single ids;
+    /// `add_special` also puts the beginning- and end-of-text tokens where the tokenizer wants them.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, ModelError> {
+        match self.inner.encode_fast(text, add_special) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(e) => Err(ModelError::Damaged {
+                file: self.file.clone(),
+                place: "text to encode".into(),
+                fault: shown(&e.to_string()),
+                remedy: "shorten the text or remove long runs of white space",
+            }),
+        }
+    }
+
+    /// The text of `ids`; bytes that are no UTF-8 become U+FFFD. `skip_special` leaves control tokens out.
+    /// Ids beyond the vocabulary stand for nothing.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, ModelError> {
+        self.inner
+            .decode(ids, skip_special)
+            .map_err(|e| ModelError::damaged(&self.file, "ids to decode", shown(&e.to_string())))
+    }
+
+    /// The vocabulary's own spelling of one token (`Ġthe`), which loses nothing; `None` beyond the vocabulary.
+    #[must_use]
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The id of a token in the vocabulary's own spelling.
+    #[must_use]
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Number of tokens, added ones included. A model's embedding may have more rows (padding).
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Whether the model brought a chat template.
+    #[must_use]
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The prompt text of a conversation; `add_generation_prompt` opens the assistant's turn.
+    ///
+    /// Encode the result without special tokens: the template writes them. Dates in templates are fixed, so
+    /// that the same messages give the same prompt on any day.
+    pub fn apply_chat_template(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, ModelError> {
+        match &self.template {
+            Some(template) => template.render(messages, add_generation_prompt),
+            None => Err(ModelError::Template {
+                file: self.file.clone(),
+                fault: "the model has none".into(),
+                remedy: "record without a chat template",
+            }),
+        }
+    }
+}
