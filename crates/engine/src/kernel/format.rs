@@ -57,23 +57,15 @@ plain!(F32, 4, |p| S::load(p.cast()));
 plain!(Bf16, 2, |p| S::load_bf16(p));
 plain!(F16, 2, |p| S::load_f16(p));
 
-/// # Safety
-/// `p` is valid for two bytes.
-#[inline(always)]
-unsafe fn scale<S: Simd>(p: *const u8) -> f32 {
-    // SAFETY: the caller's contract.
-    unsafe { S::widen_f16(p.cast::<u16>().read_unaligned()) }
-}
-
 /// The sixteen values `index · d + m`. `index · d` is exact (4 + 17 bits at most), so there is one rounding.
 ///
 /// # Safety
 /// As [`Simd`]'s.
 #[inline(always)]
-unsafe fn affine<S: Simd>(d: f32, m: f32) -> S::V {
+unsafe fn affine<S: Simd>(d: S::V, m: S::V) -> S::V {
     const INDEX: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
     // SAFETY: the caller's contract.
-    unsafe { S::fma(S::load(INDEX.as_ptr()), S::splat(d), S::splat(m)) }
+    unsafe { S::fma(S::load(INDEX.as_ptr()), d, m) }
 }
 
 /// A unit of two blocks of 32.
@@ -105,7 +97,7 @@ pair!(Q4_1, 20, q4_1);
 unsafe fn q8_0<S: Simd>(at: *const u8) -> (S::V, S::V) {
     // SAFETY: the caller's contract.
     unsafe {
-        let d = S::splat(scale::<S>(at));
+        let d = S::splat_f16(at);
         (S::mul(S::load_i8(at.add(2)), d), S::mul(S::load_i8(at.add(18)), d))
     }
 }
@@ -117,7 +109,7 @@ unsafe fn q4_0<S: Simd>(at: *const u8) -> (S::V, S::V) {
     const CENTERED: [f32; LANES] = [-8., -7., -6., -5., -4., -3., -2., -1., 0., 1., 2., 3., 4., 5., 6., 7.];
     // SAFETY: the caller's contract.
     unsafe {
-        let table = S::mul(S::load(CENTERED.as_ptr()), S::splat(scale::<S>(at)));
+        let table = S::mul(S::load(CENTERED.as_ptr()), S::splat_f16(at));
         (S::lookup_low(table, at.add(2)), S::lookup_high(table, at.add(2)))
     }
 }
@@ -128,7 +120,7 @@ unsafe fn q4_0<S: Simd>(at: *const u8) -> (S::V, S::V) {
 unsafe fn q4_1<S: Simd>(at: *const u8) -> (S::V, S::V) {
     // SAFETY: the caller's contract.
     unsafe {
-        let table = affine::<S>(scale::<S>(at), scale::<S>(at.add(2)));
+        let table = affine::<S>(S::splat_f16(at), S::splat_f16(at.add(2)));
         (S::lookup_low(table, at.add(4)), S::lookup_high(table, at.add(4)))
     }
 }
@@ -141,7 +133,6 @@ unsafe fn q4_1<S: Simd>(at: *const u8) -> (S::V, S::V) {
 unsafe fn q4k_table<S: Simd>(at: *const u8, group: usize) -> S::V {
     // SAFETY: the caller's contract: twelve packed bytes follow d and dmin.
     unsafe {
-        let (d, dmin) = (scale::<S>(at), scale::<S>(at.add(2)));
         let packed = at.add(4);
         let (s, m) = if group < 4 {
             (*packed.add(group) & 63, *packed.add(group + 4) & 63)
@@ -149,7 +140,8 @@ unsafe fn q4k_table<S: Simd>(at: *const u8, group: usize) -> S::V {
             let high = *packed.add(group + 4);
             (high & 15 | *packed.add(group - 4) >> 6 << 4, high >> 4 | *packed.add(group) >> 6 << 4)
         };
-        affine::<S>(d * f32::from(s), -(dmin * f32::from(m)))
+        let (s, m) = (S::splat(f32::from(s)), S::splat(-f32::from(m)));
+        affine::<S>(S::mul(S::splat_f16(at), s), S::mul(S::splat_f16(at.add(2)), m))
     }
 }
 
@@ -184,7 +176,7 @@ impl Units for Q6K {
         // SAFETY: the trait's contract: super-block u / 4 holds the unit.
         unsafe {
             let at = row.add(u / 4 * 210);
-            let d = scale::<S>(at.add(208));
+            let d = S::splat_f16(at.add(208));
             let quarter = u % 4;
             // 64 low-nibble bytes and 32 high-bit bytes serve each half of the super-block.
             let (low, high) = (at.add(quarter / 2 * 64), at.add(128 + quarter / 2 * 32));
@@ -206,10 +198,10 @@ impl Units for Q6K {
             };
             // d · scale is exact (11 + 8 bits); the product with the value rounds once.
             [
-                S::mul(q[0], S::splat(d * f32::from(*scales))),
-                S::mul(q[1], S::splat(d * f32::from(*scales.add(1)))),
-                S::mul(q[2], S::splat(d * f32::from(*scales.add(2)))),
-                S::mul(q[3], S::splat(d * f32::from(*scales.add(3)))),
+                S::mul(q[0], S::mul(d, S::splat(f32::from(*scales)))),
+                S::mul(q[1], S::mul(d, S::splat(f32::from(*scales.add(1))))),
+                S::mul(q[2], S::mul(d, S::splat(f32::from(*scales.add(2))))),
+                S::mul(q[3], S::mul(d, S::splat(f32::from(*scales.add(3))))),
             ]
         }
     }

@@ -251,9 +251,8 @@ kernel! {
 struct DotRows<'a> {
     w: Matrix<'a>,
     rows: (usize, usize),
-    /// `m` rows of `x`, padded with zeros to `stride`, a multiple of [`UNIT`].
+    /// A group of rows of `x`, as [`group_rows`] lays them.
     x: *const f32,
-    stride: usize,
     /// Rows of `x` that the kernel takes together, and how many of them exist; the rest are zeros.
     m: usize,
     rows_of_x: usize,
@@ -282,14 +281,10 @@ fn lane_chains(
         (32, _) => 4,
         _ => 8,
     };
-    let x = if stride == k && m.is_multiple_of(group) {
+    let x = if stride == k && group == 1 {
         x
     } else {
-        let mut copy = vec![0.0; m.next_multiple_of(group) * stride];
-        for (to, from) in copy.chunks_exact_mut(stride).zip(x.chunks_exact(k)) {
-            to[..k].copy_from_slice(from);
-        }
-        padded = copy;
+        padded = group_rows(x, m, k, group);
         &padded
     };
     let total: usize = weights.iter().map(|(w, _)| w.rows).sum();
@@ -306,7 +301,7 @@ fn lane_chains(
         let (weight, from, to) = tasks[task];
         let (w, out) = targets[weight];
         for i in (0..m).step_by(group) {
-            // SAFETY: `isa` is available; rows i.. of `x` are `stride` long; this task alone writes columns from..to.
+            // SAFETY: `isa` is available; rows i.. of `x` are a group `group · stride` long; this task alone writes columns from..to.
             unsafe {
                 dot_rows(
                     isa,
@@ -314,7 +309,6 @@ fn lane_chains(
                         w,
                         rows: (from, to),
                         x: x.as_ptr().add(i * stride),
-                        stride,
                         m: group,
                         rows_of_x: group.min(m - i),
                         lanes,
@@ -340,6 +334,20 @@ macro_rules! each {
     ($i:ident < $n:expr, $j:ident < $m:expr => $body:expr) => {
         each!($i < $n => each!($j < $m => $body))
     };
+}
+
+/// Rows of `x` regrouped as `[group][chunk of 16][row of the group][16]`, padded with zeros in every direction: what
+/// a step reads together lies together.
+fn group_rows(x: &[f32], m: usize, k: usize, group: usize) -> Vec<f32> {
+    let chunks = k.next_multiple_of(UNIT) / LANES;
+    let mut out = vec![0.0; m.div_ceil(group) * chunks * group * LANES];
+    for (i, row) in x.chunks_exact(k).enumerate() {
+        for (c, chunk) in row.chunks(LANES).enumerate() {
+            let at = ((i / group * chunks + c) * group + i % group) * LANES;
+            out[at..at + chunk.len()].copy_from_slice(chunk);
+        }
+    }
+    out
 }
 
 /// The kernels themselves, over any instruction set.
@@ -579,11 +587,11 @@ mod generic {
                 let start = d.w.data.as_ptr().add(row * d.w.row_bytes);
                 let mut acc = [[S::splat(0.0); A]; M];
                 for u in 0..units {
-                    step::<S, M, A>(&mut acc, F::unit::<S>(start, u), d.x.add(u * UNIT), d.stride);
+                    step::<S, M, A>(&mut acc, F::unit::<S>(start, u), d.x.add(u * UNIT * M));
                 }
                 if tail != 0 {
                     let w = unit_of_row::<S, F>(d.w, row, units, tail);
-                    step::<S, M, A>(&mut acc, w, d.x.add(units * UNIT), d.stride);
+                    step::<S, M, A>(&mut acc, w, d.x.add(units * UNIT * M));
                 }
                 let mut i = 0;
                 while i < d.rows_of_x {
@@ -599,12 +607,11 @@ mod generic {
         acc: &mut [[S::V; A]; M],
         w: [S::V; 4],
         x: *const f32,
-        stride: usize,
     ) {
         // SAFETY: the caller's contract: `x` is padded to whole units.
         unsafe {
             each!(c < 4, i < M => {
-                acc[i][c % A] = S::fma(S::load(x.add(i * stride + c * LANES)), w[c], acc[i][c % A]);
+                acc[i][c % A] = S::fma(S::load(x.add((c * M + i) * LANES)), w[c], acc[i][c % A]);
             });
         }
     }

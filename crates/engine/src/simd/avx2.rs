@@ -149,8 +149,8 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn widen_f16(bits: u16) -> f32 {
-        unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))) }
+    unsafe fn splat_f16(p: *const u8) -> V {
+        unsafe { [_mm256_cvtph_ps(_mm_set1_epi16(p.cast::<i16>().read_unaligned())); 2] }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: V) {

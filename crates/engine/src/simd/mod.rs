@@ -111,8 +111,8 @@ pub(crate) trait Simd: Copy + 'static {
     /// `(nibble | two bits of high << 4) − 32` as numbers: Q6_K's values. `HIGH` picks the nibble of `low`, `SHIFT`
     /// the bits of `high`; 16 bytes are read from each.
     unsafe fn load_q6<const HIGH: bool, const SHIFT: u32>(low: *const u8, high: *const u8) -> Self::V;
-    /// One binary16 value, widened.
-    unsafe fn widen_f16(bits: u16) -> f32;
+    /// Reads one binary16 value and widens it into every lane.
+    unsafe fn splat_f16(p: *const u8) -> Self::V;
     /// Writes 16 binary32 values.
     unsafe fn store(p: *mut f32, v: Self::V);
     /// Writes 16 bfloat16 values; lanes hold values already rounded to it.

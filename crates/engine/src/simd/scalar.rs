@@ -70,8 +70,9 @@ impl Simd for Scalar {
         })
     }
     #[inline(always)]
-    unsafe fn widen_f16(bits: u16) -> f32 {
-        f16::from_bits(bits).to_f32()
+    unsafe fn splat_f16(p: *const u8) -> V {
+        // SAFETY: the trait's contract.
+        [f16::from_bits(unsafe { p.cast::<u16>().read_unaligned() }).to_f32(); LANES]
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: V) {
