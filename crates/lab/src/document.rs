@@ -1,0 +1,283 @@
+//! Documents: the text that prompts are cut from, out of PDF, plain text or Markdown.
+//!
+//! What a file is, its bytes decide, never its name. The text is made by fixed rules, so that the same file gives the
+//! same text on every machine:
+//!
+//! - **Text and Markdown**: UTF-8. A byte-order mark is dropped; CR LF and lone CR become LF. Nothing else changes:
+//!   Markdown is not rendered, Unicode is not normalized.
+//! - **PDF**: see [`pdf`] for how glyphs become lines. Pages are joined by a blank line.
+//!
+//! PDFs are read by a second process with bounds on memory and time ([`reader`]), because a decompressor or a form that
+//! draws itself a billion times can be bounded in no other honest way.
+//!
+//! Left out: tokens (see [`crate::prompt`]), HTML, office formats, optical recognition.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::LabError;
+
+pub mod pdf;
+pub mod reader;
+
+pub use reader::{PdfLimits, PdfReader};
+
+/// Largest file that is read: papers and books stay far below.
+pub const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// What a document was before it was text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DocumentKind {
+    /// A PDF of so many pages.
+    Pdf {
+        /// Number of pages.
+        pages: usize,
+    },
+    /// Plain text or Markdown.
+    Text,
+}
+
+/// A named text with the digest of the file it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    name: String,
+    kind: DocumentKind,
+    file_blake3: blake3::Hash,
+    text_blake3: blake3::Hash,
+    text: String,
+}
+
+impl Document {
+    /// Reads the file at `path`; `pdf` is used if it turns out to be a PDF.
+    pub fn open(path: &Path, pdf: &PdfReader) -> Result<Self, LabError> {
+        let name = one_line(&path.display().to_string());
+        let read = |source| LabError::DocumentRead { document: name.clone(), source };
+        let mut bytes = Vec::new();
+        // The reported length may lie (devices, growing files): the limit holds on what is read.
+        File::open(path).map_err(read)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
+        Self::from_bytes(&name, bytes, pdf)
+    }
+
+    /// Makes a document of a file's bytes.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>, pdf: &PdfReader) -> Result<Self, LabError> {
+        if !is_pdf(&bytes) {
+            return Self::from_text(name, &bytes);
+        }
+        let name = one_line(name);
+        bound(&name, &bytes)?;
+        let file_blake3 = blake3::hash(&bytes);
+        let pages = pdf.pages(&name, bytes)?;
+        check_pages(&name, &pages)?;
+        let text = pages
+            .iter()
+            .map(|page| page.text.as_str())
+            .filter(|text| !text.is_empty())
+            .collect::<Vec<_>>()
+            .join("\n\n");
+        Ok(Self::new(name, DocumentKind::Pdf { pages: pages.len() }, file_blake3, text))
+    }
+
+    /// Makes a document of UTF-8 bytes, whatever they spell.
+    pub fn from_text(name: &str, bytes: &[u8]) -> Result<Self, LabError> {
+        let name = one_line(name);
+        bound(&name, bytes)?;
+        let text = decode_text(&name, bytes)?;
+        if text.trim().is_empty() {
+            return Err(LabError::DocumentEmpty { document: name, bytes: bytes.len() as u64 });
+        }
+        Ok(Self::new(name, DocumentKind::Text, blake3::hash(bytes), text))
+    }
+
+    /// Two texts that come with the program, so that it can show itself with no file at hand.
+    ///
+    /// They are different texts: neighbours cut from the second share nothing with references cut from the first.
+    #[must_use]
+    pub fn built_in() -> [Self; 2] {
+        [
+            ("built-in: rounding", include_str!("../../../fixtures/documents/demo.txt")),
+            ("built-in: tides", include_str!("../../../fixtures/documents/neighbour.txt")),
+        ]
+        .map(|(name, text)| {
+            Self::new(name.to_owned(), DocumentKind::Text, blake3::hash(text.as_bytes()), text.to_owned())
+        })
+    }
+
+    fn new(name: String, kind: DocumentKind, file_blake3: blake3::Hash, text: String) -> Self {
+        Self { text_blake3: blake3::hash(text.as_bytes()), name, kind, file_blake3, text }
+    }
+
+    /// The name it was given, usually its path, with control characters escaped.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it was before it was text.
+    #[must_use]
+    pub const fn kind(&self) -> DocumentKind {
+        self.kind
+    }
+
+    /// Digest of the file's bytes.
+    #[must_use]
+    pub const fn file_blake3(&self) -> blake3::Hash {
+        self.file_blake3
+    }
+
+    /// Digest of the text's UTF-8 bytes: equal texts from different files have it in common.
+    #[must_use]
+    pub const fn text_blake3(&self) -> blake3::Hash {
+        self.text_blake3
+    }
+
+    /// The text, never blank.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// A PDF opens with `%PDF-`; readers accept up to a kilobyte of foreign bytes before it (mail headers, printer
+/// commands). A text that only speaks of `%PDF-` is not one: there the tag must come first.
+fn is_pdf(bytes: &[u8]) -> bool {
+    let opening = &bytes[..bytes.len().min(1024)];
+    let body = opening.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(opening).trim_ascii_start();
+    body.starts_with(b"%PDF-")
+        || (opening.windows(5).any(|tag| tag == b"%PDF-") && std::str::from_utf8(bytes).is_err())
+}
+
+/// Openings of files that people give by mistake, with what to do about each.
+const FOREIGN: [(&[u8], &str, &str); 7] = [
+    (b"\xFF\xFE", "UTF-16 text", "convert it with `iconv -f UTF-16 -t UTF-8`"),
+    (b"\xFE\xFF", "UTF-16 text", "convert it with `iconv -f UTF-16 -t UTF-8`"),
+    (b"PK\x03\x04", "a ZIP archive (DOCX, ODT and EPUB are such)", "export it as PDF or plain text"),
+    (b"\x1F\x8B", "gzip data", "unpack it with `gunzip`"),
+    (b"\x89PNG", "a PNG image", "recognize its text first"),
+    (b"\xFF\xD8\xFF", "a JPEG image", "recognize its text first"),
+    (b"%!PS", "a PostScript program", "convert it with `ps2pdf`"),
+];
+
+fn decode_text(name: &str, bytes: &[u8]) -> Result<String, LabError> {
+    let wrong = |found, offset: usize, remedy| {
+        let (document, offset) = (name.to_owned(), offset as u64);
+        LabError::DocumentEncoding { document, found, offset, remedy }
+    };
+    if let Some((_, found, remedy)) = FOREIGN.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
+        return Err(wrong(found, 0, remedy));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        wrong("an invalid sequence", error.valid_up_to(), "convert it with `iconv -f … -t UTF-8`")
+    })?;
+    if let Some(offset) = text.find('\0') {
+        return Err(wrong("a NUL", offset, "it is not a text file: give one"));
+    }
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    Ok(text.replace("\r\n", "\n").replace('\r', "\n"))
+}
+
+fn check_pages(name: &str, pages: &[pdf::PageText]) -> Result<(), LabError> {
+    let glyphs: u64 = pages.iter().map(|page| page.glyphs).sum();
+    let unmapped: u64 = pages.iter().map(|page| page.unmapped).sum();
+    if let Some(page) = pages.iter().position(|page| page.unmapped > 0)
+        && unmapped > glyphs / 2
+    {
+        return Err(LabError::PdfUnmapped { document: name.to_owned(), unmapped, glyphs, page: page + 1 });
+    }
+    if pages.iter().all(|page| page.text.is_empty()) {
+        return Err(LabError::PdfNoText { document: name.to_owned(), pages: pages.len() });
+    }
+    Ok(())
+}
+
+fn bound(name: &str, bytes: &[u8]) -> Result<(), LabError> {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(LabError::DocumentTooLarge { document: name.to_owned(), limit: MAX_FILE_BYTES });
+    }
+    Ok(())
+}
+
+/// Escapes control characters: a file name must not break an error out of its line.
+fn one_line(name: &str) -> String {
+    name.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: &[u8]) -> Result<String, String> {
+        Document::from_text("notes.md", bytes)
+            .map(|document| document.text)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn marks_and_line_ends_are_normalized_and_nothing_else() {
+        let written = "\u{FEFF}# Über  ﬁne\r\n\r\nco-\noperate\rend\t\n";
+        assert_eq!(text(written.as_bytes()).as_deref(), Ok("# Über  ﬁne\n\nco-\noperate\nend\t\n"));
+    }
+
+    #[test]
+    fn wrong_bytes_are_located() {
+        let cases: [(&[u8], &str); 7] = [
+            (
+                b"abc\xFFdef",
+                "notes.md: an invalid sequence at byte 3, neither PDF nor UTF-8 text; convert it with `iconv -f … -t UTF-8`",
+            ),
+            (
+                "gr\u{fc}n".as_bytes().split_at(3).0,
+                "notes.md: an invalid sequence at byte 2, neither PDF nor UTF-8 text; convert it with `iconv -f … -t UTF-8`",
+            ),
+            (
+                b"ab\0c",
+                "notes.md: a NUL at byte 2, neither PDF nor UTF-8 text; it is not a text file: give one",
+            ),
+            (
+                b"\xFF\xFEa\0",
+                "notes.md: UTF-16 text at byte 0, neither PDF nor UTF-8 text; convert it with `iconv -f UTF-16 -t UTF-8`",
+            ),
+            (
+                b"PK\x03\x04rest",
+                "notes.md: a ZIP archive (DOCX, ODT and EPUB are such) at byte 0, neither PDF nor UTF-8 text; export it as PDF or plain text",
+            ),
+            (b"", "notes.md: no text in 0 bytes; give a document with text"),
+            (b"\xEF\xBB\xBF \r\n\t", "notes.md: no text in 6 bytes; give a document with text"),
+        ];
+        for (bytes, message) in cases {
+            assert_eq!(text(bytes), Err(message.to_owned()), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_decide_what_is_a_pdf() {
+        assert!(is_pdf(b"%PDF-1.7\n"));
+        assert!(is_pdf(b"\xEF\xBB\xBF\n%PDF-1.7\n"));
+        assert!(is_pdf(b"\x1B%-12345X@PJL\n%PDF-1.4\n%\xE2\xE3\xCF\xD3\n"));
+        assert!(!is_pdf(b"A PDF file opens with %PDF-1.7."));
+        assert!(!is_pdf(b"%PDF"));
+        assert!(!is_pdf(b""));
+    }
+
+    #[test]
+    fn a_name_cannot_break_the_line() {
+        let error = Document::from_text("a\nb\u{7}.txt", b"").map_err(|error| error.to_string());
+        assert_eq!(error, Err("a\\nb\\u{7}.txt: no text in 0 bytes; give a document with text".to_owned()));
+    }
+
+    #[test]
+    fn the_built_in_documents_are_long_and_different() {
+        let [first, second] = Document::built_in();
+        for document in [&first, &second] {
+            assert!(document.text().split_whitespace().count() >= 2400, "{}", document.name());
+            assert!(!document.text().contains('\r'));
+        }
+        assert!(first.text().split_whitespace().count() >= 3000);
+        assert_ne!(first.text_blake3(), second.text_blake3());
+    }
+}

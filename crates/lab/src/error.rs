@@ -1,0 +1,224 @@
+//! Everything that can go wrong in the lab, one variant each.
+//!
+//! Display is one line: file or subject, what was found where, and the remedy after the last "; ".
+//! Left out: errors of the model, engine and evidence crates, which carry their own.
+
+use std::io;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabError {
+    /// The operating system refused to read the document.
+    #[error("{document}: cannot be read ({source}); check the path and its permissions")]
+    DocumentRead {
+        /// Document name.
+        document: String,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// The document is larger than anything a prompt is cut from.
+    #[error("{document}: larger than the limit of {limit} bytes; cut out the part to use")]
+    DocumentTooLarge {
+        /// Document name.
+        document: String,
+        /// Largest accepted size.
+        limit: u64,
+    },
+
+    /// Nothing but white space.
+    #[error("{document}: no text in {bytes} bytes; give a document with text")]
+    DocumentEmpty {
+        /// Document name.
+        document: String,
+        /// Size of the file.
+        bytes: u64,
+    },
+
+    /// Neither PDF nor UTF-8: the first byte that is wrong.
+    #[error("{document}: {found} at byte {offset}, neither PDF nor UTF-8 text; {remedy}")]
+    DocumentEncoding {
+        /// Document name.
+        document: String,
+        /// What stands there.
+        found: &'static str,
+        /// Offset of the first offending byte.
+        offset: u64,
+        /// How to make it readable.
+        remedy: &'static str,
+    },
+
+    /// The PDF's structure cannot be followed, not even by searching for its objects.
+    #[error(
+        "{document}: damaged or truncated PDF ({reason}); download it again, or repair it with `qpdf IN.pdf OUT.pdf`"
+    )]
+    PdfMalformed {
+        /// Document name.
+        document: String,
+        /// What is missing.
+        reason: &'static str,
+    },
+
+    /// The PDF asks for a password, or for a cipher that is not read here.
+    #[error(
+        "{document}: encrypted PDF ({reason}); remove the protection with `qpdf --decrypt --password=… IN.pdf OUT.pdf`"
+    )]
+    PdfEncrypted {
+        /// Document name.
+        document: String,
+        /// Password or cipher.
+        reason: &'static str,
+    },
+
+    /// No page shows any text: a scan.
+    #[error(
+        "{document}: none of its {pages} pages holds text, only images or drawings; recognize the text first, for instance with `ocrmypdf IN.pdf OUT.pdf`"
+    )]
+    PdfNoText {
+        /// Document name.
+        document: String,
+        /// Number of pages.
+        pages: usize,
+    },
+
+    /// The fonts do not say which characters their glyphs are.
+    #[error(
+        "{document}: {unmapped} of {glyphs} glyphs carry no Unicode (first on page {page}); recognize the text anew with `ocrmypdf --force-ocr IN.pdf OUT.pdf`"
+    )]
+    PdfUnmapped {
+        /// Document name.
+        document: String,
+        /// Glyphs without a character.
+        unmapped: u64,
+        /// All glyphs.
+        glyphs: u64,
+        /// First page with such a glyph, counted from 1.
+        page: usize,
+    },
+
+    /// A bound on the reading of PDFs was met.
+    #[error(
+        "{document}: {what} passes the limit of {limit} on page {page}; split it with `qpdf IN.pdf --pages . 1-20 -- OUT.pdf`, or give its text"
+    )]
+    PdfLimit {
+        /// Document name.
+        document: String,
+        /// Which quantity.
+        what: &'static str,
+        /// The bound, with its unit.
+        limit: String,
+        /// Page that was being read, counted from 1.
+        page: usize,
+    },
+
+    /// The process that reads PDFs could not be started or broke its protocol.
+    #[error(
+        "{document}: the PDF reader `{program}` failed on page {page} ({reason}); report the file, and meanwhile give its text"
+    )]
+    PdfReader {
+        /// Document name.
+        document: String,
+        /// The program that was started.
+        program: String,
+        /// Page that was being read, counted from 1.
+        page: usize,
+        /// What happened.
+        reason: String,
+    },
+
+    /// A prompt needs at least one document and one token of it.
+    #[error("prompt: {what} is zero; give at least one")]
+    PromptEmpty {
+        /// Which quantity.
+        what: &'static str,
+    },
+
+    /// The reference document is too short.
+    #[error(
+        "{document}: {tokens} tokens, but {references} reference(s) of {document_tokens} document tokens need {needed}; give a longer document, fewer references or fewer document tokens"
+    )]
+    DocumentTooShort {
+        /// Document name.
+        document: String,
+        /// Tokens it has.
+        tokens: usize,
+        /// References asked for.
+        references: usize,
+        /// Document tokens of each.
+        document_tokens: usize,
+        /// Tokens needed in all.
+        needed: u128,
+    },
+
+    /// Two references would be the same prompt.
+    #[error(
+        "{document}: references {first} and {second} are the same {document_tokens} tokens; give a document that does not repeat itself, or fewer references"
+    )]
+    ReferencesEqual {
+        /// Document name.
+        document: String,
+        /// Earlier reference, counted from 0.
+        first: usize,
+        /// Later reference, counted from 0.
+        second: usize,
+        /// Document tokens of each.
+        document_tokens: usize,
+    },
+
+    /// The documents do not hold enough distinct slices for the batch.
+    #[error(
+        "neighbours: {found} distinct slices of {document_tokens} tokens are left in {documents} document(s), but {references} reference(s) in batches of {batch_size} need {needed}; add documents, or lower the batch size, the references or the document tokens"
+    )]
+    NeighboursTooFew {
+        /// Slices found.
+        found: usize,
+        /// Slices needed.
+        needed: u128,
+        /// Document tokens of each.
+        document_tokens: usize,
+        /// Documents searched.
+        documents: usize,
+        /// References asked for.
+        references: usize,
+        /// Largest batch.
+        batch_size: usize,
+    },
+
+    /// The document spells one of the model's control tokens.
+    #[error(
+        "{document}: tokens {start}..{end} spell a control token of this model; remove it from the text, or choose other document tokens"
+    )]
+    ControlToken {
+        /// Document name.
+        document: String,
+        /// First token of the slice.
+        start: usize,
+        /// One past the last token of the slice.
+        end: usize,
+    },
+
+    /// The model brings no chat template.
+    #[error(
+        "model: no chat template, but the prompt asks for one; prompt without it (chat_template = false)"
+    )]
+    NoChatTemplate,
+
+    /// The chat template does not pass the user's text through unchanged, once.
+    #[error(
+        "model: its chat template shows the user's text {times} times instead of once; prompt without it (chat_template = false)"
+    )]
+    ChatTemplateOpaque {
+        /// How often the placeholder came out.
+        times: usize,
+    },
+
+    /// The tokenizer failed.
+    #[error("tokenizer: {what} failed ({reason}); check that the tokenizer belongs to the model")]
+    Tokenizer {
+        /// Which step.
+        what: String,
+        /// What it said.
+        reason: String,
+    },
+}
