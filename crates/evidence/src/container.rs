@@ -206,7 +206,7 @@ impl Container {
         }
         timing.restore(&mut shell).map_err(|flaw| flaw.in_file(&timing_path))?;
         // Without its signals a run is still bound by the laws; names are unique before any file is opened.
-        validate::experiment(&shell).map_err(|flaw| flaw.in_file(&manifest_path))?;
+        validate::shell(&shell).map_err(|flaw| flaw.in_file(&manifest_path))?;
         let runs = shell.runs.into_iter().zip(extras);
         let runs = runs.map(|(run, (file, extras))| StoredRun::open(directory, run, extras, file));
         Ok(Self {
@@ -230,6 +230,7 @@ impl Container {
     }
 
     /// The stored runs.
+    #[must_use]
     pub fn runs(&self) -> impl ExactSizeIterator<Item = RunView<'_>> {
         self.runs.iter().map(|stored| RunView { stored })
     }

@@ -91,7 +91,9 @@ impl Hasher {
             self.count(text.len());
             self.0.update(text.as_bytes());
         }
-        shape.into_iter().for_each(|dim| self.count(dim));
+        for dim in shape {
+            self.count(dim);
+        }
         self.0.update(bytes);
     }
 

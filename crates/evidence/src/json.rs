@@ -14,7 +14,8 @@ pub(crate) mod wire;
 use std::io::Write;
 use std::path::Path;
 
-use crate::error::{Flaw, Result};
+use crate::FORMAT_VERSION;
+use crate::error::{EvidenceError, Flaw, Result};
 use crate::experiment::Experiment;
 use crate::files::{self, Existing};
 use crate::validate;
@@ -30,6 +31,12 @@ pub fn read(path: &Path) -> Result<Experiment> {
 pub fn parse(bytes: &[u8], origin: &Path) -> Result<Experiment> {
     let document: Document<Vec<wire::ReadRun>> = text::parse(bytes, origin)?;
     let in_file = |flaw: Flaw| flaw.in_file(origin);
+    let version =
+        document.experiment_metadata.mantissa.as_ref().map_or(0, |provenance| provenance.format_version);
+    if version > FORMAT_VERSION {
+        let (path, found) = (origin.to_owned(), u64::from(version));
+        return Err(EvidenceError::Version { path, found, known: FORMAT_VERSION });
+    }
     let runs = document.runs.into_iter().enumerate();
     let runs = runs.map(|(i, run)| assemble::run(run).map_err(|flaw| flaw.under(&format!("runs[{i}]"))));
     let experiment = Experiment {

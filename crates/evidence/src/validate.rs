@@ -1,18 +1,26 @@
 //! The laws every record obeys, checked before one is written and after one is read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_numerics::Phase;
 
 use crate::FORMAT_VERSION;
+use crate::digest::Digest;
 use crate::error::Flaw;
 use crate::experiment::Experiment;
+use crate::reproducibility::Outcome;
 use crate::run::{Logprobs, PhaseSignals, Run, SignalTensor};
 
 const REWRITE: &str = "write the record again with the program that made it";
 
 /// Checks `experiment`; the flaw's place is a JSON path.
 pub(crate) fn experiment(experiment: &Experiment) -> Result<(), Flaw> {
+    shell(experiment)?;
+    statements(experiment)
+}
+
+/// The laws that also bind an experiment whose runs have no signals yet.
+pub(crate) fn shell(experiment: &Experiment) -> Result<(), Flaw> {
     if let Some(provenance) = &experiment.metadata.mantissa
         && !(1..=FORMAT_VERSION).contains(&provenance.format_version)
     {
@@ -53,6 +61,39 @@ pub(crate) fn experiment(experiment: &Experiment) -> Result<(), Flaw> {
             return Err(Flaw::new(place, problem, "number repetitions and references apart"));
         }
         self::run(run).map_err(|flaw| flaw.under(&place))?;
+    }
+    Ok(())
+}
+
+/// Checks that what a configuration states about its repetitions fits the runs that are stored.
+fn statements(experiment: &Experiment) -> Result<(), Flaw> {
+    let mut stated = BTreeMap::new();
+    for (i, configuration) in experiment.configurations.iter().enumerate() {
+        let Some(extras) = &configuration.mantissa else { continue };
+        let place = || format!("configurations[{i}].mantissa.reproducibility");
+        let mut references = BTreeMap::new();
+        for digest in &extras.reproducibility.digests {
+            let (reference, rep) = (digest.reference_id, digest.rep_id);
+            let digests = (digest.output_ids, digest.signals);
+            if stated.insert((configuration.config_id.as_str(), reference, rep), digests).is_some() {
+                let problem = format!("states repetition {rep} of reference {reference} twice");
+                return Err(Flaw::new(place(), problem, REWRITE));
+            }
+            let first = *references.entry(reference).or_insert(digests);
+            if first != digests && extras.reproducibility.outcome == Outcome::Identical {
+                let problem =
+                    format!("repetitions of reference {reference} are not identical by their digests");
+                return Err(Flaw::new(place(), problem, REWRITE));
+            }
+        }
+    }
+    for (i, run) in experiment.runs.iter().enumerate() {
+        let digests = (Digest::of_ids(&run.output_token_ids), run.signals_digest());
+        let key = (run.config_id.as_str(), run.reference_id, run.rep_id);
+        if stated.get(&key).is_some_and(|stated| *stated != digests) {
+            let problem = "its digests are not those that the configuration's reproducibility states";
+            return Err(Flaw::new(format!("runs[{i}]"), problem, REWRITE));
+        }
     }
     Ok(())
 }

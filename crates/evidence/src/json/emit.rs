@@ -105,7 +105,8 @@ fn note_non_finite(
     let indices: Vec<usize> = (0..values.0.len()).filter(|&i| !values.0[i].is_finite()).collect();
     let bits = indices.iter().map(|i| {
         let little_endian = &row[i * dtype.size()..(i + 1) * dtype.size()];
-        little_endian.iter().rev().map(|byte| format!("{byte:02x}")).collect()
+        let pattern = little_endian.iter().rev().fold(0_u32, |pattern, &byte| pattern << 8 | u32::from(byte));
+        format!("{pattern:0digits$x}", digits = 2 * dtype.size())
     });
     let bits = Bits { bits: bits.collect(), indices };
     wire.non_finite.0.entry(name.to_owned()).or_default().0.insert(position, bits);

@@ -1,0 +1,40 @@
+//! Files that earlier versions wrote must always read, to the same experiment.
+
+use std::path::PathBuf;
+
+use mantissa_evidence::{Digest, container, json, read};
+
+use crate::sample;
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/evidence/v1")
+}
+
+/// `MANTISSA_UPDATE=1` made these once; a change of format adds a folder, it does not rewrite this one.
+#[test]
+fn version_1_reads() {
+    let (file, directory) = (folder().join("experiment.json"), folder().join("container"));
+    if std::env::var_os("MANTISSA_UPDATE").is_some() && !file.exists() {
+        std::fs::create_dir_all(folder()).unwrap();
+        json::write(&file, &sample::fixture()).unwrap();
+        container::write(&directory, &sample::fixture()).unwrap();
+    }
+    let experiment = read(&file).unwrap();
+    assert_eq!(experiment, sample::fixture());
+    assert_eq!(read(&directory).unwrap(), experiment);
+    assert_eq!(read(&directory.join("manifest.json")).unwrap(), experiment);
+}
+
+/// The bytes of today's writer are those of version 1, on every machine.
+#[test]
+fn version_1_is_written_as_it_was() {
+    let text = json::to_vec(&sample::fixture(), &folder()).unwrap();
+    assert_eq!(Digest::of_bytes(&text), Digest::of_file(&folder().join("experiment.json")).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    container::write(directory.path(), &sample::fixture()).unwrap();
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let (path, name) = entry.map(|e| (e.path(), e.file_name())).unwrap();
+        let old = folder().join("container").join(&name);
+        assert_eq!(Digest::of_file(&path).unwrap(), Digest::of_file(&old).unwrap(), "{}", name.display());
+    }
+}

@@ -1,0 +1,11 @@
+//! The formats of the record, tested through the public API: round trips, old files, hostile files, schemas.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod checker;
+mod fixtures;
+mod hostile;
+mod repetitions;
+mod round_trip;
+mod sample;
+mod schemas;
