@@ -1,0 +1,62 @@
+//! Safetensors files from parts, honest and lying.
+
+use mantissa_numerics::Dtype;
+use serde_json::{Map, Value, json};
+
+/// The bytes of `values`, rounded to `dtype`, little-endian.
+#[must_use]
+pub fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(values.len() * dtype.size());
+    for &value in values {
+        dtype.encode(value, &mut out);
+    }
+    out
+}
+
+/// One tensor to be written.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    /// Name.
+    pub name: String,
+    /// Element type as the format spells it (`F32`).
+    pub dtype: &'static str,
+    /// Sizes, outermost first.
+    pub shape: Vec<usize>,
+    /// Data.
+    pub data: Vec<u8>,
+}
+
+impl Tensor {
+    /// A tensor of rounded `values`.
+    #[must_use]
+    pub fn new(name: &str, dtype: Dtype, shape: &[usize], values: &[f32]) -> Self {
+        let spelled = match dtype {
+            Dtype::F32 => "F32",
+            Dtype::Bf16 => "BF16",
+            Dtype::F16 => "F16",
+        };
+        Self { name: name.into(), dtype: spelled, shape: shape.to_vec(), data: encode(dtype, values) }
+    }
+}
+
+/// A file of `tensors`, laid out in their order.
+#[must_use]
+pub fn build(tensors: &[Tensor]) -> Vec<u8> {
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut data = Vec::new();
+    for tensor in tensors {
+        let from = data.len();
+        data.extend_from_slice(&tensor.data);
+        let entry = json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [from, data.len()]});
+        header.insert(tensor.name.clone(), entry);
+    }
+    raw(&Value::Object(header).to_string(), &data)
+}
+
+/// A file of this header text, whatever it says, and this data.
+#[must_use]
+pub fn raw(header: &str, data: &[u8]) -> Vec<u8> {
+    let length = u64::try_from(header.len()).unwrap_or(u64::MAX);
+    [&length.to_le_bytes(), header.as_bytes(), data].concat()
+}
