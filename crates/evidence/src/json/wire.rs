@@ -209,11 +209,19 @@ pub(crate) struct Bits {
 #[schemars(transparent)]
 pub(crate) struct Values(#[schemars(with = "Vec<Option<f32>>")] pub(crate) Vec<f32>);
 
+/// The one f32 magnitude whose shortest decimal, 7.038531e-26, gives another f32 when it is parsed as f64 first, as
+/// Python does; found by trying all. It is written with the digits of the f64 of the same value.
+const TWICE_ROUNDED: u32 = 0x15ae_43fd;
+
 impl Serialize for Values {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(Some(self.0.len()))?;
         for &value in &self.0 {
-            seq.serialize_element(&value.is_finite().then_some(value))?;
+            if value.to_bits() & 0x7fff_ffff == TWICE_ROUNDED {
+                seq.serialize_element(&f64::from(value))?;
+            } else {
+                seq.serialize_element(&value.is_finite().then_some(value))?;
+            }
         }
         seq.end()
     }

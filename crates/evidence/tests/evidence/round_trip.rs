@@ -59,6 +59,28 @@ fn every_half_pattern_survives_json() {
     }
 }
 
+/// Readers that parse numbers as f64 and round to f32, as Python and JavaScript do, get the same bits too.
+#[test]
+fn decimals_survive_a_detour_through_f64() {
+    let mut experiment = sample::fixture();
+    experiment.runs.truncate(1);
+    experiment.configurations[0].mantissa = None;
+    let bits: Vec<u32> = (0..30_000_u32).map(|i| i * 71_453).chain([0x15ae_43fd, 0x95ae_43fd, 1]).collect();
+    let bits: Vec<u32> = bits.into_iter().filter(|&b| f32::from_bits(b).is_finite()).collect();
+    let bits = &bits[bits.len() % 3..];
+    let data = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
+    let signals = experiment.runs[0].prefill.as_mut().unwrap();
+    let tensor = mantissa_evidence::SignalTensor { dtype: Dtype::F32, shape: [1, 3, bits.len() / 3], data };
+    signals.tensors = BTreeMap::from([(Site::at(1, Point::XOut), tensor)]);
+    let text = json::to_vec(&experiment, Path::new("memory")).unwrap();
+    let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let rows = &value["runs"][0]["prefill"]["hidden_states"]["layer_1"];
+    let rows = ["pos_-3", "pos_-2", "pos_-1"].into_iter().flat_map(|p| rows[p].as_array().unwrap());
+    #[expect(clippy::cast_possible_truncation, reason = "the rounding that is tested")]
+    let read: Vec<u32> = rows.map(|number| (number.as_f64().unwrap() as f32).to_bits()).collect();
+    assert_eq!(read, bits);
+}
+
 /// The clocks are in `timing.json` and nowhere else, and a record reads without them.
 #[test]
 fn clocks_change_one_file_of_the_container() {
