@@ -1,5 +1,28 @@
 //! Tokens to logits on the CPU, by explicit recipe, with taps.
-pub mod pool;
+//!
+//! A [`Dispatch`] turns a setup and a shape into recipes; kernels compute exactly the recipe they are handed, on any
+//! number of threads and any instruction set with the same bits; [`Engine`] strings them into the forward pass of a
+//! Hugging Face model and tells what ran ([`Engine::observed`]).
+//! Left out: files, clocks, JSON, sampling beyond the greedy token.
+
+mod cache;
+mod dispatch;
+mod engine;
+mod error;
 mod kernel;
+mod logits;
+mod pool;
+mod rope;
+mod setup;
 mod simd;
+mod tap;
+mod weights;
+
+pub use cache::KvCache;
+pub use dispatch::Dispatch;
+pub use engine::Engine;
+pub use error::EngineError;
+pub use logits::{TokenLogprob, greedy, top_logprobs};
+pub use setup::{Attention, EngineSetup, QuantizedWeights};
 pub use simd::Isa;
+pub use tap::{NoTap, RowId, Tap, View};

@@ -37,7 +37,7 @@ struct Shared {
 }
 
 /// A fixed set of threads, the caller's included.
-pub struct Pool {
+pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// One loop at a time.
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Pool {
 impl Pool {
     /// A pool of `threads` threads (at least one), the calling one among them.
     #[must_use]
-    pub fn new(threads: usize) -> Self {
+    pub(crate) fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let workers = (1..threads.max(1))
             .map(|_| {
@@ -66,7 +66,7 @@ impl Pool {
 
     /// Number of threads.
     #[must_use]
-    pub fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
@@ -74,7 +74,7 @@ impl Pool {
     ///
     /// # Panics
     /// When a task panicked.
-    pub fn run(&self, tasks: usize, body: impl Fn(usize) + Sync) {
+    pub(crate) fn run(&self, tasks: usize, body: impl Fn(usize) + Sync) {
         if self.workers.is_empty() || tasks <= 1 {
             (0..tasks).for_each(body);
             return;

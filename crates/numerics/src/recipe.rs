@@ -104,8 +104,9 @@ pub enum KernelRecipe {
     RmsNorm(NormRecipe),
     /// Attention scores, softmax and values.
     Attention(AttentionRecipe),
-    /// Rotary embedding: angles, cosines and sines in binary64, rounded to binary32 and then to `output`;
-    /// each product and the sum rounded to `output`, as Hugging Face's `apply_rotary_pos_emb`.
+    /// Rotary embedding: inverse frequencies and angles in binary32, cosines and sines correctly rounded to binary32
+    /// (by way of binary64) and then to `output`; each product and the sum rounded to `output`, as Hugging Face's
+    /// `apply_rotary_pos_emb`.
     Rotary {
         /// Format of tables and results.
         output: Dtype,
@@ -132,7 +133,8 @@ pub enum KernelRecipe {
         /// Format routing weights are rounded to.
         output: Dtype,
     },
-    /// `x − max − ln(sum(exp(x − max)))` over the vocabulary in binary64, rounded to binary32.
+    /// `x − max − ln(sum)` over the vocabulary in binary64, rounded to binary32; `sum` adds `exp(x − max)`, computed in
+    /// binary32, in blocks of 1,024 by sixteen lanes in binary32 and over blocks in binary64.
     LogSoftmax,
 }
 

@@ -101,17 +101,25 @@ pub(crate) struct PackedRows {
 }
 
 impl PackedRows {
-    pub(crate) fn pack(isa: Isa, pool: &Pool, x: &[f32], m: usize, k: usize) -> Self {
+    /// Packs the `m × k` window at the start of `x`, whose rows lie `stride` apart.
+    pub(crate) fn pack(isa: Isa, pool: Option<&Pool>, x: &[f32], stride: usize, m: usize, k: usize) -> Self {
+        assert!(m == 0 || x.len() >= (m - 1) * stride + k, "pack: x is short");
         let tiles = m.div_ceil(TILE);
         let padded = k.next_multiple_of(LANES);
         let mut data: Vec<f32> = Vec::with_capacity(tiles * padded * LANES);
         let to = Shared(data.as_mut_ptr());
-        pool.run(tiles, |tile| {
+        let pack = |tile: usize| {
             let rows = TILE.min(m - tile * TILE);
-            let x = &x[tile * TILE * k..(tile * TILE + rows) * k];
-            // SAFETY: `isa` is available; tile `tile` of the buffer is this task's, `padded · 16` long.
-            unsafe { pack_tile(isa, x, k, to.get().add(tile * padded * LANES)) }
-        });
+            // SAFETY: `isa` is available; the rows were checked above; tile `tile` of the buffer is this task's.
+            unsafe {
+                let x = x.as_ptr().add(tile * TILE * stride);
+                pack_tile(isa, Rows { x, stride, rows, k }, to.get().add(tile * padded * LANES));
+            }
+        };
+        match pool {
+            Some(pool) => pool.run(tiles, pack),
+            None => (0..tiles).for_each(pack),
+        }
         // SAFETY: every tile was written in full.
         unsafe { data.set_len(tiles * padded * LANES) };
         Self { data, m, k: padded }
@@ -123,13 +131,22 @@ impl PackedRows {
 }
 
 kernel! {
-    fn pack_tile<'a>(x: &'a [f32], k: usize, to: *mut f32) = generic::pack_tile
+    fn pack_tile(x: Rows, to: *mut f32) = generic::pack_tile
 }
 kernel! {
     fn panel_block<'a>(block: PanelBlock<'a>) = generic::panel_block
 }
 kernel! {
     fn sweep<'a>(tile: Sweep<'a>) = generic::sweep
+}
+
+/// Up to twelve rows to pack.
+#[derive(Clone, Copy)]
+struct Rows {
+    x: *const f32,
+    stride: usize,
+    rows: usize,
+    k: usize,
 }
 
 /// Weight rows to decode into a panel.
@@ -165,7 +182,7 @@ pub(crate) struct Sweep<'a> {
 
 fn chains(isa: Isa, pool: &Pool, output: Dtype, m: usize, x: &[f32], weights: &mut [(Matrix<'_>, &mut [f32])]) {
     let k = weights[0].0.cols;
-    let packed = PackedRows::pack(isa, pool, x, m, k);
+    let packed = PackedRows::pack(isa, Some(pool), x, k, m, k);
     let tiles = m.div_ceil(TILE);
     let panels: Vec<(usize, usize)> =
         weights.iter().enumerate().flat_map(|(i, (w, _))| (0..w.rows.div_ceil(PANEL)).map(move |p| (i, p))).collect();
@@ -216,16 +233,26 @@ impl PanelBuffer {
     }
 }
 
+/// Decodes `count ≤ 192` columns from `k` of 32 rows from `row` into a panel `[k][32]`; rows beyond the matrix read
+/// as zeros.
+///
+/// # Safety
+/// `isa` is available; `panel` has room for `count.next_multiple_of(16) · 32` values; `k` is a multiple of 64.
+pub(crate) unsafe fn fill_panel(isa: Isa, w: Matrix<'_>, row: usize, k: usize, count: usize, panel: *mut f32) {
+    // SAFETY: the caller's contract.
+    unsafe { panel_block(isa, PanelBlock { w, row, k, count, panel }) }
+}
+
 /// `out += x · panel` over a panel that already lies as `[k][columns]` in memory, one chain of K; used by attention.
 ///
 /// # Safety
-/// `isa` is available; `panel` holds `k` rows `stride` apart with 32 readable values each; `out` holds `m` rows
+/// `isa` is available; `panel` holds `k.1` rows (steps `k.0..` of the packed rows) `panel_stride` apart with 32 readable values each; `out` holds `m` rows
 /// `out_stride` apart with `columns` writable values each.
 #[expect(clippy::too_many_arguments, reason = "a matrix product has three matrices and their strides")]
 pub(crate) unsafe fn sweep_panel(
     isa: Isa,
     rows: &PackedRows,
-    k: usize,
+    k: (usize, usize),
     panel: *const f32,
     panel_stride: usize,
     columns: usize,
@@ -236,7 +263,7 @@ pub(crate) unsafe fn sweep_panel(
     let tiles = (0, rows.m.div_ceil(TILE));
     // SAFETY: the caller's contract.
     unsafe {
-        sweep(isa, Sweep { rows, tiles, k: (0, k), panel, panel_stride, columns, out, out_stride, first, round: None });
+        sweep(isa, Sweep { rows, tiles, k, panel, panel_stride, columns, out, out_stride, first, round: None });
     }
 }
 
@@ -357,21 +384,20 @@ mod generic {
     /// # Safety
     /// `S` is available; `to` holds `k.next_multiple_of(16) · 16` values.
     #[inline(always)]
-    pub(super) unsafe fn pack_tile<S: Simd>(x: &[f32], k: usize, to: *mut f32) {
-        let rows = x.len() / k;
+    pub(super) unsafe fn pack_tile<S: Simd>(from: Rows, to: *mut f32) {
+        let Rows { x, stride, rows, k } = from;
         let mut square = [0.0_f32; LANES * LANES];
         for k0 in (0..k).step_by(LANES) {
             let count = LANES.min(k - k0);
             // SAFETY: reads stay in `x` or `square`, writes in the tile.
             unsafe {
                 if rows == TILE && count == LANES {
-                    each!(row < TILE => S::store(square.as_mut_ptr().add(row * LANES), S::load(x.as_ptr().add(row * k + k0))));
+                    each!(row < TILE => S::store(square.as_mut_ptr().add(row * LANES), S::load(x.add(row * stride + k0))));
                 } else {
                     square = [0.0; LANES * LANES];
                     for row in 0..rows {
-                        for i in 0..count {
-                            square[row * LANES + i] = x[row * k + k0 + i];
-                        }
+                        let to = square[row * LANES..].as_mut_ptr();
+                        std::ptr::copy_nonoverlapping(x.add(row * stride + k0), to, count);
                     }
                 }
                 S::transpose16(square.as_ptr(), LANES, to.add(k0 * LANES), LANES);

@@ -1,0 +1,474 @@
+//! The engine: one forward pass over rows of tokens, whatever model, phase and batch they belong to.
+//!
+//! A prefill runs in chunks of 512 positions through all blocks (a row needs only keys before it, and they are
+//! cached), so memory does not grow with the prompt; dispatch is asked with the rows of the whole pass, so the cut
+//! cannot show in a bit. Rows never mix outside attention over their own sequence.
+
+use std::sync::{Mutex, PoisonError};
+
+use mantissa_model::{Checkpoint, ModelConfig};
+use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, ObservedKernel};
+use mantissa_numerics::site::{Phase, Point, Site};
+
+use crate::cache::{CacheShape, KvCache};
+use crate::dispatch::Dispatch;
+use crate::error::EngineError;
+use crate::kernel::attention::{self, Heads};
+use crate::kernel::matmul::{Matrix, matmul, matmul_one};
+use crate::kernel::rows;
+use crate::pool::Pool;
+use crate::rope::RopeTable;
+use crate::setup::EngineSetup;
+use crate::tap::{RowId, Tap, View};
+use crate::weights::{Block, FeedForward, Linear, Stored, Weights};
+
+/// Positions of a prefill that go through the blocks together.
+const CHUNK: usize = 512;
+
+/// A model, ready to run in one setup.
+#[derive(Debug)]
+pub struct Engine<'a> {
+    config: &'a ModelConfig,
+    setup: EngineSetup,
+    dispatch: Dispatch,
+    weights: Weights<'a>,
+    rope: RopeTable,
+    pool: Pool,
+    observed: Mutex<Vec<Observed>>,
+}
+
+/// [`ObservedKernel`] before its name is copied.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Observed {
+    phase: Phase,
+    op: &'static str,
+    m: usize,
+    n: usize,
+    k: usize,
+    recipe: KernelRecipe,
+}
+
+/// One pass over some rows.
+struct Pass<'p> {
+    phase: Phase,
+    /// Rows of the whole pass as dispatch sees them: batch size × positions.
+    m: usize,
+    rows: &'p [RowId],
+    /// Block at work, counted from 0.
+    layer: usize,
+}
+
+/// What a pass may attend to.
+enum Caches<'c> {
+    /// One sequence, many positions.
+    Prefill(&'c mut KvCache),
+    /// One position of each sequence.
+    Decode(&'c mut [KvCache]),
+}
+
+impl<'a> Engine<'a> {
+    /// Prepares `checkpoint` for `setup`: maps or converts weights, computes rotary tables, starts threads.
+    pub fn load(checkpoint: &'a Checkpoint, setup: EngineSetup) -> Result<Self, EngineError> {
+        if !setup.isa.is_available() {
+            return Err(EngineError::Isa { isa: setup.isa.name() });
+        }
+        let pool = Pool::new(setup.threads);
+        let config = checkpoint.config();
+        Ok(Self {
+            config,
+            setup,
+            dispatch: Dispatch { dtype: setup.dtype, attention: setup.attention },
+            weights: Weights::load(checkpoint, setup, &pool)?,
+            rope: RopeTable::new(config, setup.dtype, setup.context),
+            pool,
+            observed: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The model's dimensions.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        self.config
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn setup(&self) -> EngineSetup {
+        self.setup
+    }
+
+    /// An empty cache for one sequence of up to `capacity` positions.
+    #[must_use]
+    pub fn new_cache(&self, capacity: usize) -> KvCache {
+        KvCache::new(CacheShape {
+            dtype: self.setup.dtype,
+            layers: self.config.num_hidden_layers,
+            kv_heads: self.config.num_key_value_heads,
+            head_dim: self.config.head_dim,
+            capacity,
+        })
+    }
+
+    /// Every kernel that has run, in the order each first ran.
+    #[must_use]
+    pub fn observed(&self) -> Vec<ObservedKernel> {
+        let observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        observed
+            .iter()
+            .map(|o| ObservedKernel {
+                phase: o.phase,
+                op: o.op.to_owned(),
+                m: o.m as u64,
+                n: o.n as u64,
+                k: o.k as u64,
+                recipe: o.recipe,
+            })
+            .collect()
+    }
+
+    /// Feeds `ids` to one sequence of a batch in one pass and returns the logits of the last `keep` positions.
+    ///
+    /// `final_norm` and `logits` are computed, and so tapped, for those positions only.
+    ///
+    /// *Shape:* returns `min(keep, ids.len()) × vocab_size`. *Rounding:* every site to the storage dtype, by the recipes
+    /// that [`Dispatch`] names for a pass of `batch_size · ids.len()` rows.
+    /// *Errors:* a token outside the vocabulary, no room in `cache`, no tokens.
+    pub fn prefill(
+        &self,
+        cache: &mut KvCache,
+        ids: &[u32],
+        batch_size: usize,
+        sequence: usize,
+        keep: usize,
+        taps: &mut dyn Tap,
+    ) -> Result<Vec<f32>, EngineError> {
+        if ids.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        self.check_room(cache, ids.len())?;
+        self.check_tokens(ids, cache.len())?;
+        let first_kept = ids.len() - keep.min(ids.len());
+        let mut logits = Vec::with_capacity((ids.len() - first_kept) * self.config.vocab_size);
+        for (chunk, ids_of_chunk) in ids.chunks(CHUNK).enumerate() {
+            let start = chunk * CHUNK;
+            let rows: Vec<RowId> =
+                (0..ids_of_chunk.len()).map(|i| RowId { sequence, position: cache.len() + i }).collect();
+            let mut pass = Pass { phase: Phase::Prefill, m: batch_size * ids.len(), rows: &rows, layer: 0 };
+            let x = self.blocks(&mut pass, &mut Caches::Prefill(cache), ids_of_chunk, taps);
+            cache.advance(ids_of_chunk.len());
+            let from = first_kept.saturating_sub(start).min(rows.len());
+            if from < rows.len() {
+                pass.rows = &rows[from..];
+                logits.extend(self.head(&pass, &x[from * self.config.hidden_size..], taps));
+            }
+        }
+        Ok(logits)
+    }
+
+    /// Feeds one token to each sequence and returns their logits.
+    ///
+    /// *Shape:* returns `caches.len() × vocab_size`. *Rounding:* every site to the storage dtype, by the recipes that
+    /// [`Dispatch`] names for a pass of `caches.len()` rows.
+    /// *Errors:* a token outside the vocabulary, no room in a cache, a token too many or too few.
+    pub fn decode(&self, caches: &mut [KvCache], ids: &[u32], taps: &mut dyn Tap) -> Result<Vec<f32>, EngineError> {
+        if caches.len() != ids.len() || ids.is_empty() {
+            return Err(EngineError::Batch { tokens: ids.len(), sequences: caches.len() });
+        }
+        for (cache, id) in caches.iter().zip(ids) {
+            self.check_room(cache, 1)?;
+            self.check_tokens(&[*id], cache.len())?;
+        }
+        let rows: Vec<RowId> = caches
+            .iter()
+            .enumerate()
+            .map(|(sequence, cache)| RowId { sequence, position: cache.len() })
+            .collect();
+        let mut pass = Pass { phase: Phase::Decode, m: ids.len(), rows: &rows, layer: 0 };
+        let x = self.blocks(&mut pass, &mut Caches::Decode(caches), ids, taps);
+        caches.iter_mut().for_each(|cache| cache.advance(1));
+        Ok(self.head(&pass, &x, taps))
+    }
+
+    fn check_room(&self, cache: &KvCache, tokens: usize) -> Result<(), EngineError> {
+        let context = cache.capacity().min(self.setup.context);
+        if cache.len() + tokens > context {
+            return Err(EngineError::Context { position: context, context });
+        }
+        Ok(())
+    }
+
+    fn check_tokens(&self, ids: &[u32], first: usize) -> Result<(), EngineError> {
+        let vocabulary = self.config.vocab_size;
+        match ids.iter().position(|id| *id as usize >= vocabulary) {
+            Some(i) => Err(EngineError::Token { token: ids[i], position: first + i, vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    /// Embedding and all blocks. Returns the residual stream, `rows × hidden_size`.
+    fn blocks(&self, pass: &mut Pass<'_>, caches: &mut Caches<'_>, ids: &[u32], taps: &mut dyn Tap) -> Vec<f32> {
+        let hidden = self.config.hidden_size;
+        let mut x = vec![0.0; ids.len() * hidden];
+        for (row, id) in x.chunks_exact_mut(hidden).zip(ids) {
+            self.weights.embedding.row(*id as usize, self.setup.dtype, row);
+        }
+        self.tap(taps, pass, Site::outside(Point::EmbedOut), hidden, &x);
+        for (layer, block) in self.weights.blocks.iter().enumerate() {
+            pass.layer = layer;
+            self.block(pass, block, caches, &mut x, taps);
+        }
+        x
+    }
+
+    fn block(&self, pass: &Pass<'_>, block: &Block<'_>, caches: &mut Caches<'_>, x: &mut [f32], taps: &mut dyn Tap) {
+        let (config, dtype) = (self.config, self.setup.dtype);
+        let hidden = config.hidden_size;
+        let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
+        self.tap(taps, pass, site(Point::XIn), hidden, x);
+        let normed = self.norm(pass, "input_norm", x, &block.input_norm);
+        let attended = self.attention(pass, block, caches, &normed, taps);
+        let attn_out = self.linear(pass, "o_proj", &attended, &block.o);
+        self.tap(taps, pass, site(Point::AttnOut), hidden, &attn_out);
+        self.residual(pass, x, &attn_out);
+        self.tap(taps, pass, site(Point::XAfterAttn), hidden, x);
+        let normed = self.norm(pass, "post_attention_norm", x, &block.post_attention_norm);
+        self.tap(taps, pass, site(Point::FfnNorm), hidden, &normed);
+        let mlp_out = match &block.feed_forward {
+            FeedForward::Dense(mlp) => {
+                let (inner, rows) = (mlp.gate.matrix().rows, pass.rows.len());
+                let (mut gate, mut up) = (vec![0.0; rows * inner], vec![0.0; rows * inner]);
+                let mut pair = [(mlp.gate.matrix(), &mut gate[..]), (mlp.up.matrix(), &mut up[..])];
+                self.products(pass, ["gate_proj", "up_proj"], &normed, &mut pair);
+                self.observe(pass, "swiglu", inner, 1, KernelRecipe::SwiGlu { output: dtype });
+                rows::swiglu(self.setup.isa, &self.pool, dtype, &mut gate, &up);
+                drop(up);
+                self.product(pass, "down_proj", &gate, &mlp.down)
+            }
+            FeedForward::Sparse { router, experts } => self.experts(pass, router, experts, &normed, taps),
+        };
+        self.tap(taps, pass, site(Point::MlpOut), hidden, &mlp_out);
+        self.residual(pass, x, &mlp_out);
+        self.tap(taps, pass, site(Point::XOut), hidden, x);
+    }
+
+    /// Projections, head norms, RoPE, cache and attention. Returns what goes into the output projection.
+    fn attention(
+        &self,
+        pass: &Pass<'_>,
+        block: &Block<'_>,
+        caches: &mut Caches<'_>,
+        normed: &[f32],
+        taps: &mut dyn Tap,
+    ) -> Vec<f32> {
+        let (config, setup, isa) = (self.config, self.setup, self.setup.isa);
+        let heads = Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
+        let (wide, narrow) = (heads.query * heads.dim, heads.kv * heads.dim);
+        let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
+        let n = pass.rows.len();
+        let (mut q, mut k, mut v) = (vec![0.0; n * wide], vec![0.0; n * narrow], vec![0.0; n * narrow]);
+        self.products(
+            pass,
+            ["q_proj", "k_proj", "v_proj"],
+            normed,
+            &mut [
+                (block.q.weight.matrix(), &mut q[..]),
+                (block.k.weight.matrix(), &mut k[..]),
+                (block.v.weight.matrix(), &mut v[..]),
+            ],
+        );
+        for (x, bias) in [(&mut q, &block.q.bias), (&mut k, &block.k.bias), (&mut v, &block.v.bias)] {
+            if let Some(bias) = bias {
+                rows::add_bias(isa, &self.pool, setup.dtype, x, bias);
+            }
+        }
+        if let Some(weight) = &block.q_norm {
+            q = self.norm(pass, "q_norm", &q, weight);
+        }
+        if let Some(weight) = &block.k_norm {
+            k = self.norm(pass, "k_norm", &k, weight);
+        }
+        let tables: Vec<&[f32]> = pass.rows.iter().map(|row| self.rope.position(row.position)).collect();
+        let rotary = KernelRecipe::Rotary { output: setup.dtype };
+        self.observe(pass, "rotary_q", wide, 2, rotary);
+        rows::rotary(isa, &self.pool, setup.dtype, &mut q, wide, &tables);
+        self.observe(pass, "rotary_k", narrow, 2, rotary);
+        rows::rotary(isa, &self.pool, setup.dtype, &mut k, narrow, &tables);
+        self.tap(taps, pass, site(Point::Q), wide, &q);
+        self.tap(taps, pass, site(Point::K), narrow, &k);
+        self.tap(taps, pass, site(Point::V), narrow, &v);
+        let recipe = self.dispatch.attention(pass.phase, heads.dim);
+        self.observe(pass, "attention", wide, heads.dim, KernelRecipe::Attention(recipe));
+        let mut out = vec![0.0; n * wide];
+        match caches {
+            Caches::Prefill(cache) => {
+                let first = cache.len();
+                cache.write(isa, pass.layer, 0, first, &k);
+                cache.write(isa, pass.layer, 1, first, &v);
+                attention::prefill(isa, &self.pool, recipe, heads, cache, pass.layer, first, &q, &mut out);
+            }
+            Caches::Decode(caches) => {
+                for (i, cache) in caches.iter_mut().enumerate() {
+                    let at = cache.len();
+                    cache.write(isa, pass.layer, 0, at, &k[i * narrow..(i + 1) * narrow]);
+                    cache.write(isa, pass.layer, 1, at, &v[i * narrow..(i + 1) * narrow]);
+                }
+                let views: Vec<(&KvCache, usize)> = caches.iter().map(|c| (c, c.len() + 1)).collect();
+                attention::decode(isa, &self.pool, recipe, heads, &views, pass.layer, &q, &mut out);
+            }
+        }
+        out
+    }
+
+    /// Routed experts. Tokens are gathered by expert; a token's parts are summed in the order of its routing weights.
+    fn experts(
+        &self,
+        pass: &Pass<'_>,
+        router: &Stored<'_>,
+        experts: &[crate::weights::Mlp<'_>],
+        normed: &[f32],
+        taps: &mut dyn Tap,
+    ) -> Vec<f32> {
+        let (isa, dtype, hidden) = (self.setup.isa, self.setup.dtype, self.config.hidden_size);
+        let Some(moe) = &self.config.moe else { unreachable!("sparse blocks come with their configuration") };
+        let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
+        let logits = self.product(pass, "router", normed, router);
+        self.tap(taps, pass, site(Point::RouterLogits), moe.num_experts, &logits);
+        self.observe(pass, "router_topk", moe.num_experts_per_tok, moe.num_experts, self.dispatch.router());
+        let top = moe.num_experts_per_tok;
+        let mut chosen: Vec<(usize, f32)> = Vec::with_capacity(pass.rows.len() * top);
+        for logits in logits.chunks_exact(moe.num_experts) {
+            let mut probabilities = logits.to_vec();
+            rows::softmax(isa, self.dispatch.router_reduction(), &mut probabilities);
+            chosen.extend(route(&probabilities, top, moe.norm_topk_prob).map(|(e, w)| (e, dtype.round(w))));
+        }
+        if taps.wants(site(Point::RouterTopk)) {
+            #[expect(clippy::cast_precision_loss, reason = "expert ids are small")]
+            let table: Vec<f32> = chosen
+                .chunks_exact(top)
+                .flat_map(|row| row.iter().map(|(e, _)| *e as f32).chain(row.iter().map(|(_, w)| *w)))
+                .collect();
+            self.tap(taps, pass, site(Point::RouterTopk), 2 * top, &table);
+        }
+        // One expert's output per (token, slot), kept until all slots of a token are there.
+        let mut parts = vec![0.0; chosen.len() * hidden];
+        let mut slots: Vec<Vec<usize>> = vec![Vec::new(); experts.len()];
+        chosen.iter().enumerate().for_each(|(slot, (expert, _))| slots[*expert].push(slot));
+        for (expert, slots) in experts.iter().zip(&slots) {
+            if slots.is_empty() {
+                continue;
+            }
+            let mut x = Vec::with_capacity(slots.len() * hidden);
+            slots.iter().for_each(|slot| x.extend_from_slice(&normed[slot / top * hidden..][..hidden]));
+            let inner = expert.gate.matrix().rows;
+            let (mut gate, mut up) = (vec![0.0; slots.len() * inner], vec![0.0; slots.len() * inner]);
+            let mut pair = [(expert.gate.matrix(), &mut gate[..]), (expert.up.matrix(), &mut up[..])];
+            self.products(pass, ["expert_gate", "expert_up"], &x, &mut pair);
+            self.observe(pass, "expert_swiglu", inner, 1, KernelRecipe::SwiGlu { output: dtype });
+            rows::swiglu(isa, &self.pool, dtype, &mut gate, &up);
+            let down = self.product(pass, "expert_down", &gate, &expert.down);
+            for (slot, part) in slots.iter().zip(down.chunks_exact(hidden)) {
+                parts[slot * hidden..][..hidden].copy_from_slice(part);
+            }
+        }
+        self.observe(pass, "expert_sum", hidden, top, KernelRecipe::ExpertSum { output: dtype });
+        let mut out = vec![0.0; pass.rows.len() * hidden];
+        for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
+            for slot in row * top..(row + 1) * top {
+                rows::add_scaled(isa, dtype, out, &parts[slot * hidden..][..hidden], chosen[slot].1);
+            }
+            rows::round(isa, dtype, out);
+        }
+        out
+    }
+
+    /// Final norm and logits of the pass's rows.
+    fn head(&self, pass: &Pass<'_>, x: &[f32], taps: &mut dyn Tap) -> Vec<f32> {
+        let normed = self.norm(pass, "final_norm", x, &self.weights.final_norm);
+        self.tap(taps, pass, Site::outside(Point::FinalNorm), self.config.hidden_size, &normed);
+        let head = self.weights.lm_head.as_ref().unwrap_or(&self.weights.embedding);
+        let logits = self.product(pass, "lm_head", &normed, head);
+        self.tap(taps, pass, Site::outside(Point::Logits), self.config.vocab_size, &logits);
+        logits
+    }
+
+    fn norm(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &[f32]) -> Vec<f32> {
+        let recipe = self.dispatch.norm();
+        self.observe(pass, op, weight.len(), weight.len(), KernelRecipe::RmsNorm(recipe));
+        let mut out = vec![0.0; x.len()];
+        #[expect(clippy::cast_possible_truncation, reason = "PyTorch adds epsilon to a binary32 tensor")]
+        let eps = self.config.rms_norm_eps as f32;
+        rows::rms_norm(self.setup.isa, &self.pool, recipe, x, weight, eps, &mut out);
+        out
+    }
+
+    fn residual(&self, pass: &Pass<'_>, x: &mut [f32], y: &[f32]) {
+        let recipe = KernelRecipe::Residual { output: self.setup.dtype };
+        self.observe(pass, "residual", self.config.hidden_size, 2, recipe);
+        rows::add(self.setup.isa, &self.pool, self.setup.dtype, x, y);
+    }
+
+    fn linear(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], linear: &Linear<'_>) -> Vec<f32> {
+        let mut out = self.product(pass, op, x, &linear.weight);
+        if let Some(bias) = &linear.bias {
+            rows::add_bias(self.setup.isa, &self.pool, self.setup.dtype, &mut out, bias);
+        }
+        out
+    }
+
+    fn product(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &Stored<'_>) -> Vec<f32> {
+        let w = weight.matrix();
+        let recipe = self.matmul_recipe(pass, op, w);
+        let mut out = vec![0.0; x.len() / w.cols * w.rows];
+        matmul_one(self.setup.isa, &self.pool, recipe, x, w, &mut out);
+        out
+    }
+
+    /// Several products of the same `x`.
+    fn products<const N: usize>(
+        &self,
+        pass: &Pass<'_>,
+        ops: [&'static str; N],
+        x: &[f32],
+        weights: &mut [(Matrix<'_>, &mut [f32]); N],
+    ) {
+        let recipe = self.dispatch.matmul(pass.m);
+        for (op, (w, _)) in ops.into_iter().zip(weights.iter()) {
+            self.matmul_recipe(pass, op, *w);
+        }
+        matmul(self.setup.isa, &self.pool, recipe, x, weights);
+    }
+
+    fn matmul_recipe(&self, pass: &Pass<'_>, op: &'static str, w: Matrix<'_>) -> MatmulRecipe {
+        let recipe = self.dispatch.matmul(pass.m);
+        self.observe(pass, op, w.rows, w.cols, KernelRecipe::Matmul(recipe));
+        recipe
+    }
+
+    /// Notes that a kernel ran. Blocks repeat each other, so each kernel is looked for once per block and kept once.
+    fn observe(&self, pass: &Pass<'_>, op: &'static str, n: usize, k: usize, recipe: KernelRecipe) {
+        let entry = Observed { phase: pass.phase, op, m: pass.m, n, k, recipe };
+        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !observed.contains(&entry) {
+            observed.push(entry);
+        }
+    }
+
+    fn tap(&self, taps: &mut dyn Tap, pass: &Pass<'_>, site: Site, width: usize, data: &[f32]) {
+        if taps.wants(site) {
+            taps.tap(View { site, phase: pass.phase, rows: pass.rows, width, data });
+        }
+    }
+}
+
+/// The `top` largest probabilities, largest first, ties to the lower expert, scaled to sum to one if asked.
+fn route(probabilities: &[f32], top: usize, normalize: bool) -> impl Iterator<Item = (usize, f32)> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
+    order.truncate(top);
+    let sum: f32 = order.iter().map(|e| probabilities[*e]).sum();
+    let picked: Vec<(usize, f32)> = order
+        .into_iter()
+        .map(|e| (e, if normalize { probabilities[e] / sum } else { probabilities[e] }))
+        .collect();
+    picked.into_iter()
+}

@@ -1,0 +1,46 @@
+//! What can go wrong between a checkpoint and its logits.
+
+use mantissa_model::ModelError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A weight could not be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A token lies outside the vocabulary.
+    #[error("token {token} at position {position}: the vocabulary has {vocabulary} entries; feed ids of this model's own tokenizer")]
+    Token {
+        /// The token.
+        token: u32,
+        /// Where it was fed.
+        position: usize,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
+    /// The sequence outgrew what was planned.
+    #[error("position {position} does not fit a context of {context} positions; ask for a longer context or fewer tokens")]
+    Context {
+        /// The first position without room.
+        position: usize,
+        /// Room there is.
+        context: usize,
+    },
+    /// The instruction set is not there.
+    #[error("this machine has no {isa}; use --isa auto")]
+    Isa {
+        /// What was asked for.
+        isa: &'static str,
+    },
+    /// The batch is empty or its parts differ in number.
+    #[error("a decode pass got {tokens} tokens for {sequences} sequences; give each sequence one token")]
+    Batch {
+        /// Tokens given.
+        tokens: usize,
+        /// Sequences given.
+        sequences: usize,
+    },
+    /// An empty prompt.
+    #[error("the prompt is empty; feed at least one token")]
+    EmptyPrompt,
+}

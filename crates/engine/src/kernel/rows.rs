@@ -1,0 +1,389 @@
+//! Kernels that treat each row of activations by itself: norms, rotary embedding, SwiGLU, residuals.
+
+use mantissa_numerics::Dtype;
+use mantissa_numerics::recipe::{NormRecipe, ReductionRecipe};
+
+use super::matmul::Shared;
+use crate::pool::Pool;
+use crate::simd::{Isa, LANES, Simd, kernel};
+
+/// Elements below which a loop is not worth sharing out.
+const WORTH_SHARING: usize = 16 * 1024;
+
+/// Runs `body(first, last)` over `rows` rows of `width`, in as many runs as pay.
+fn share(pool: &Pool, rows: usize, width: usize, body: impl Fn(usize, usize) + Sync) {
+    let tasks = (rows * width / WORTH_SHARING).clamp(1, pool.threads() * 4).min(rows.max(1));
+    pool.run(tasks, |task| body(rows * task / tasks, rows * (task + 1) / tasks));
+}
+
+/// RMSNorm of each row: see [`NormRecipe`].
+///
+/// *Shape:* `x` and `out` are `rows × weight.len()`; for a norm per head, rows are heads.
+pub(crate) fn rms_norm(isa: Isa, pool: &Pool, recipe: NormRecipe, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let width = weight.len();
+    assert!(x.len() == out.len() && x.len().is_multiple_of(width), "rms_norm: shapes differ");
+    let to = Shared(out.as_mut_ptr());
+    share(pool, x.len() / width, width, |from, until| {
+        for row in from..until {
+            let x = &x[row * width..(row + 1) * width];
+            // SAFETY: `isa` is available; row `row` of `out` is this task's.
+            unsafe { norm_row(isa, recipe, x, weight, eps, to.get().add(row * width)) }
+        }
+    });
+}
+
+kernel! {
+    fn norm_row<'a>(recipe: NormRecipe, x: &'a [f32], weight: &'a [f32], eps: f32, out: *mut f32) = generic::norm_row
+}
+
+/// Adds `bias` to each row: `round(x + bias)`.
+pub(crate) fn add_bias(isa: Isa, pool: &Pool, output: Dtype, x: &mut [f32], bias: &[f32]) {
+    let width = bias.len();
+    assert!(x.len().is_multiple_of(width), "add_bias: shapes differ");
+    let (rows, to) = (x.len() / width, Shared(x.as_mut_ptr()));
+    share(pool, rows, width, |from, until| {
+        for row in from..until {
+            // SAFETY: `isa` is available; row `row` is this task's.
+            unsafe { add_row(isa, output, to.get().add(row * width), bias) }
+        }
+    });
+}
+
+/// The residual: `x = round(x + y)`.
+pub(crate) fn add(isa: Isa, pool: &Pool, output: Dtype, x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len(), "add: shapes differ");
+    let (length, to) = (x.len(), Shared(x.as_mut_ptr()));
+    share(pool, length.div_ceil(LANES), LANES, |from, until| {
+        let (from, until) = (from * LANES, (until * LANES).min(length));
+        // SAFETY: `isa` is available; this run of `x` is this task's.
+        unsafe { add_row(isa, output, to.get().add(from), &y[from..until]) }
+    });
+}
+
+kernel! {
+    fn add_row<'a>(output: Dtype, x: *mut f32, y: &'a [f32]) = generic::add_row
+}
+
+/// `gate = round(round(silu(gate)) · up)`.
+pub(crate) fn swiglu(isa: Isa, pool: &Pool, output: Dtype, gate: &mut [f32], up: &[f32]) {
+    assert_eq!(gate.len(), up.len(), "swiglu: shapes differ");
+    let (length, to) = (gate.len(), Shared(gate.as_mut_ptr()));
+    share(pool, length.div_ceil(LANES), LANES * 4, |from, until| {
+        let (from, until) = (from * LANES, (until * LANES).min(length));
+        // SAFETY: `isa` is available; this run of `gate` is this task's.
+        unsafe { swiglu_row(isa, output, to.get().add(from), &up[from..until]) }
+    });
+}
+
+kernel! {
+    fn swiglu_row<'a>(output: Dtype, gate: *mut f32, up: &'a [f32]) = generic::swiglu_row
+}
+
+/// Rotary embedding of each head of each row, by halves as Hugging Face's `apply_rotary_pos_emb`.
+///
+/// *Shape:* `x` is `rows × heads × 2·half`; `tables[row]` holds `half` cosines, then `half` sines.
+pub(crate) fn rotary(isa: Isa, pool: &Pool, output: Dtype, x: &mut [f32], width: usize, tables: &[&[f32]]) {
+    assert!(x.len() == tables.len() * width, "rotary: shapes differ");
+    let to = Shared(x.as_mut_ptr());
+    share(pool, tables.len(), width * 2, |from, until| {
+        for row in from..until {
+            // SAFETY: `isa` is available; row `row` is this task's; the table is as long as a head.
+            unsafe { rotary_row(isa, output, to.get().add(row * width), width, tables[row]) }
+        }
+    });
+}
+
+kernel! {
+    fn rotary_row<'a>(output: Dtype, x: *mut f32, width: usize, table: &'a [f32]) = generic::rotary_row
+}
+
+/// Softmax of one row in place: `exp(x − max) / sum`. Returns nothing; every output is binary32.
+pub(crate) fn softmax(isa: Isa, reduction: ReductionRecipe, x: &mut [f32]) {
+    // SAFETY: `isa` is available.
+    unsafe { softmax_row(isa, reduction, x) }
+}
+
+kernel! {
+    fn softmax_row<'a>(reduction: ReductionRecipe, x: &'a mut [f32]) = generic::softmax_row
+}
+
+/// `acc[i] += round(y[i] · weight)` in binary32: one expert's part of a token.
+pub(crate) fn add_scaled(isa: Isa, output: Dtype, acc: &mut [f32], y: &[f32], weight: f32) {
+    assert_eq!(acc.len(), y.len(), "add_scaled: shapes differ");
+    // SAFETY: `isa` is available.
+    unsafe { add_scaled_row(isa, output, acc, y, weight) }
+}
+
+kernel! {
+    fn add_scaled_row<'a>(output: Dtype, acc: &'a mut [f32], y: &'a [f32], weight: f32) = generic::add_scaled_row
+}
+
+/// Rounds every element in place.
+pub(crate) fn round(isa: Isa, output: Dtype, x: &mut [f32]) {
+    // SAFETY: `isa` is available.
+    unsafe { round_row(isa, output, x) }
+}
+
+kernel! {
+    fn round_row<'a>(output: Dtype, x: &'a mut [f32]) = generic::round_row
+}
+
+/// Sum of `exp(x − max)`, in blocks of 1,024 by sixteen lanes in binary32, blocks in binary64.
+pub(crate) fn sum_exp(isa: Isa, x: &[f32], max: f32) -> f64 {
+    let mut total = 0.0;
+    for block in x.chunks(1024) {
+        let mut sum = 0.0;
+        // SAFETY: `isa` is available; `sum` outlives the call.
+        unsafe { sum_exp_block(isa, block, max, &raw mut sum) }
+        total += f64::from(sum);
+    }
+    total
+}
+
+kernel! {
+    fn sum_exp_block<'a>(x: &'a [f32], max: f32, sum: *mut f32) = generic::sum_exp_block
+}
+
+/// Writes rounded values in their storage format.
+pub(crate) fn store_half(isa: Isa, dtype: Dtype, from: &[f32], to: &mut [u16]) {
+    assert_eq!(from.len(), to.len(), "store_half: shapes differ");
+    // SAFETY: `isa` is available.
+    unsafe { store_half_row(isa, dtype, from, to) }
+}
+
+kernel! {
+    fn store_half_row<'a>(dtype: Dtype, from: &'a [f32], to: &'a mut [u16]) = generic::store_half_row
+}
+
+/// The kernels themselves, over any instruction set.
+mod generic {
+    use super::super::math::{exp, load_part, round, store_part};
+    use super::*;
+
+    /// Runs `$body` for `$A` = lanes / 16.
+    macro_rules! with_lanes {
+        ($recipe:expr, $A:ident => $body:expr) => {
+            match $recipe.lanes {
+                16 => { const $A: usize = 1; $body }
+                32 => { const $A: usize = 2; $body }
+                64 => { const $A: usize = 4; $body }
+                lanes => unreachable!("a reduction has 16, 32 or 64 lanes, not {lanes}"),
+            }
+        };
+    }
+
+    /// The halving tree over `16·A` lanes.
+    #[inline(always)]
+    unsafe fn tree<S: Simd, const A: usize>(mut acc: [S::V; A]) -> f32 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut half = A / 2;
+            while half > 0 {
+                let mut i = 0;
+                while i < half {
+                    acc[i] = S::add(acc[i], acc[i + half]);
+                    i += 1;
+                }
+                half /= 2;
+            }
+            S::tree_sum(acc[0])
+        }
+    }
+
+    /// `Σ x²` by lanes.
+    #[inline(always)]
+    unsafe fn sum_of_squares<S: Simd, const A: usize>(x: &[f32]) -> f32 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut acc = [S::splat(0.0); A];
+            let (mut at, mut c) = (0, 0);
+            while at < x.len() {
+                let v = load_part::<S>(x.as_ptr().add(at), LANES.min(x.len() - at), 0.0);
+                acc[c % A] = S::fma(v, v, acc[c % A]);
+                at += LANES;
+                c += 1;
+            }
+            tree::<S, A>(acc)
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn norm_row<S: Simd>(recipe: NormRecipe, x: &[f32], weight: &[f32], eps: f32, out: *mut f32) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let sum = with_lanes!(recipe.reduction, A => sum_of_squares::<S, A>(x));
+            #[expect(clippy::cast_precision_loss, reason = "a row is far shorter than 2^24")]
+            let mean = sum / x.len() as f32;
+            let r = S::splat(1.0 / (mean + eps).sqrt());
+            let mut at = 0;
+            while at < x.len() {
+                let count = LANES.min(x.len() - at);
+                let v = load_part::<S>(x.as_ptr().add(at), count, 0.0);
+                let w = load_part::<S>(weight.as_ptr().add(at), count, 0.0);
+                let v = round::<S>(recipe.output, S::mul(v, r));
+                store_part::<S>(out.add(at), count, round::<S>(recipe.output, S::mul(w, v)));
+                at += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn add_row<S: Simd>(output: Dtype, x: *mut f32, y: &[f32]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut at = 0;
+            while at < y.len() {
+                let count = LANES.min(y.len() - at);
+                let a = load_part::<S>(x.add(at), count, 0.0);
+                let b = load_part::<S>(y.as_ptr().add(at), count, 0.0);
+                store_part::<S>(x.add(at), count, round::<S>(output, S::add(a, b)));
+                at += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn swiglu_row<S: Simd>(output: Dtype, gate: *mut f32, up: &[f32]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let one = S::splat(1.0);
+            let mut at = 0;
+            while at < up.len() {
+                let count = LANES.min(up.len() - at);
+                let g = load_part::<S>(gate.add(at), count, 0.0);
+                let u = load_part::<S>(up.as_ptr().add(at), count, 0.0);
+                let silu = S::div(g, S::add(one, exp::<S>(S::sub(S::splat(0.0), g))));
+                let y = S::mul(round::<S>(output, silu), u);
+                store_part::<S>(gate.add(at), count, round::<S>(output, y));
+                at += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn rotary_row<S: Simd>(output: Dtype, x: *mut f32, width: usize, table: &[f32]) {
+        let half = table.len() / 2;
+        let (cos, sin) = table.split_at(half);
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut head = 0;
+            while head < width {
+                let mut at = 0;
+                while at < half {
+                    let count = LANES.min(half - at);
+                    let (first, second) = (x.add(head + at), x.add(head + half + at));
+                    let a = load_part::<S>(first, count, 0.0);
+                    let b = load_part::<S>(second, count, 0.0);
+                    let c = load_part::<S>(cos.as_ptr().add(at), count, 0.0);
+                    let s = load_part::<S>(sin.as_ptr().add(at), count, 0.0);
+                    let rotated = round::<S>(output, S::mul(S::sub(S::splat(-0.0), b), s));
+                    let y = S::add(round::<S>(output, S::mul(a, c)), rotated);
+                    store_part::<S>(first, count, round::<S>(output, y));
+                    let y = S::add(round::<S>(output, S::mul(b, c)), round::<S>(output, S::mul(a, s)));
+                    store_part::<S>(second, count, round::<S>(output, y));
+                    at += LANES;
+                }
+                head += 2 * half;
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn softmax_row<S: Simd>(reduction: ReductionRecipe, x: &mut [f32]) {
+        let max = x.iter().fold(f32::NEG_INFINITY, |max, v| if *v > max { *v } else { max });
+        // SAFETY: the caller's contract.
+        unsafe {
+            let sum = with_lanes!(reduction, A => exponentials::<S, A>(x, max));
+            let sum = S::splat(sum);
+            let mut at = 0;
+            while at < x.len() {
+                let count = LANES.min(x.len() - at);
+                let p = x.as_mut_ptr().add(at);
+                store_part::<S>(p, count, S::div(load_part::<S>(p, count, 0.0), sum));
+                at += LANES;
+            }
+        }
+    }
+
+    /// Replaces each value by `exp(x − max)` and returns the sum by lanes.
+    #[inline(always)]
+    unsafe fn exponentials<S: Simd, const A: usize>(x: &mut [f32], max: f32) -> f32 {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut acc = [S::splat(0.0); A];
+            let (mut at, mut c) = (0, 0);
+            while at < x.len() {
+                let count = LANES.min(x.len() - at);
+                let p = x.as_mut_ptr().add(at);
+                let e = exp::<S>(S::sub(load_part::<S>(p, count, f32::NEG_INFINITY), S::splat(max)));
+                store_part::<S>(p, count, e);
+                acc[c % A] = S::add(acc[c % A], e);
+                at += LANES;
+                c += 1;
+            }
+            tree::<S, A>(acc)
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn sum_exp_block<S: Simd>(x: &[f32], max: f32, sum: *mut f32) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut acc = S::splat(0.0);
+            let mut at = 0;
+            while at < x.len() {
+                let v = load_part::<S>(x.as_ptr().add(at), LANES.min(x.len() - at), f32::NEG_INFINITY);
+                acc = S::add(acc, exp::<S>(S::sub(v, S::splat(max))));
+                at += LANES;
+            }
+            *sum = S::tree_sum(acc);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn add_scaled_row<S: Simd>(output: Dtype, acc: &mut [f32], y: &[f32], weight: f32) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut at = 0;
+            while at < y.len() {
+                let count = LANES.min(y.len() - at);
+                let v = load_part::<S>(y.as_ptr().add(at), count, 0.0);
+                let a = load_part::<S>(acc.as_ptr().add(at), count, 0.0);
+                let part = round::<S>(output, S::mul(v, S::splat(weight)));
+                store_part::<S>(acc.as_mut_ptr().add(at), count, S::add(a, part));
+                at += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn round_row<S: Simd>(output: Dtype, x: &mut [f32]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut at = 0;
+            while at < x.len() {
+                let count = LANES.min(x.len() - at);
+                let p = x.as_mut_ptr().add(at);
+                store_part::<S>(p, count, round::<S>(output, load_part::<S>(p, count, 0.0)));
+                at += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn store_half_row<S: Simd>(dtype: Dtype, from: &[f32], to: &mut [u16]) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let mut at = 0;
+            while at + LANES <= from.len() {
+                let (v, p) = (S::load(from.as_ptr().add(at)), to.as_mut_ptr().add(at));
+                if matches!(dtype, Dtype::F16) { S::store_f16(p, v) } else { S::store_bf16(p, v) }
+                at += LANES;
+            }
+            let mut lanes = [0_u16; LANES];
+            let v = load_part::<S>(from.as_ptr().add(at), from.len() - at, 0.0);
+            if matches!(dtype, Dtype::F16) { S::store_f16(lanes.as_mut_ptr(), v) } else { S::store_bf16(lanes.as_mut_ptr(), v) }
+            to[at..].copy_from_slice(&lanes[..from.len() - at]);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! From logits to tokens and log probabilities.
+
+use crate::kernel::rows::sum_exp;
+use crate::simd::Isa;
+
+/// A token and the natural logarithm of its probability.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenLogprob {
+    /// Token id.
+    pub token: u32,
+    /// `ln p`, in binary32.
+    pub logprob: f32,
+}
+
+/// The largest logit, ties to the lower id; a NaN is never the largest.
+///
+/// *Shape:* `logits` holds one row of the vocabulary. Returns 0 for an empty row.
+#[must_use]
+pub fn greedy(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] || logits[best].is_nan() {
+            best = i;
+        }
+    }
+    u32::try_from(best).unwrap_or(u32::MAX)
+}
+
+/// The `k` most probable tokens, most probable first, ties to the lower id.
+///
+/// *Rounding:* `KernelRecipe::LogSoftmax`: exponentials of `logit − max` in binary32, summed in blocks of 1,024 by
+/// sixteen lanes in binary32 and over blocks in binary64; `logit − max − ln(sum)` in binary64, rounded to binary32.
+#[must_use]
+pub fn top_logprobs(isa: Isa, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
+    let max = logits.iter().fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
+    let log_sum = libm::log(sum_exp(isa, logits, max));
+    let mut top: Vec<usize> = Vec::with_capacity(k + 1);
+    for (i, logit) in logits.iter().enumerate() {
+        if top.len() == k && top.last().is_none_or(|last| logits[*last] >= *logit) {
+            continue;
+        }
+        let at = top.partition_point(|other| logits[*other] >= *logit);
+        top.insert(at, i);
+        top.truncate(k);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the one rounding to binary32")]
+    let logprob = |i: usize| (f64::from(logits[i]) - f64::from(max) - log_sum) as f32;
+    top.into_iter()
+        .map(|i| TokenLogprob { token: u32::try_from(i).unwrap_or(u32::MAX), logprob: logprob(i) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_lower_id_and_probabilities_sum_to_one() {
+        let logits = [1.0, 3.0, f32::NAN, 3.0, -2.0];
+        assert_eq!(greedy(&logits), 1);
+        let logits: Vec<f32> = (0..3000_u16).map(|i| f32::from(i % 977) / 100.0).collect();
+        for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
+            let all = top_logprobs(isa, &logits, logits.len());
+            let sum: f64 = all.iter().map(|t| f64::from(t.logprob).exp()).sum();
+            assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+            assert!(all.is_sorted_by(|a, b| (b.logprob, a.token) <= (a.logprob, b.token)));
+            assert_eq!(top_logprobs(isa, &logits, 10), all[..10], "{isa:?}");
+            assert_eq!(all, top_logprobs(Isa::Scalar, &logits, logits.len()));
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Tables of rotary angles.
+//!
+//! *Rounding:* as Hugging Face computes them: exponents, inverse frequencies and angles are binary32 values, each
+//! operation rounded once; the power, the cosine and the sine are computed in binary64 (by the `libm` crate, so that
+//! no machine's own library can change a bit) and rounded to binary32, then to the storage dtype.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "rounding to binary32 at these places is the definition"
+)]
+
+use mantissa_model::{ModelConfig, RopeScaling};
+use mantissa_numerics::Dtype;
+
+/// Cosines and sines of every position.
+#[derive(Debug)]
+pub(crate) struct RopeTable {
+    /// `[position][cosines of half a head, sines of half a head]`.
+    data: Vec<f32>,
+    width: usize,
+}
+
+impl RopeTable {
+    pub(crate) fn new(config: &ModelConfig, dtype: Dtype, positions: usize) -> Self {
+        let frequencies = inverse_frequencies(config);
+        let half = frequencies.len();
+        let mut data = vec![0.0; positions * 2 * half];
+        for (position, row) in data.chunks_exact_mut(2 * half).enumerate() {
+            let (cos, sin) = row.split_at_mut(half);
+            for (i, frequency) in frequencies.iter().enumerate() {
+                let angle = f64::from(position as f32 * frequency);
+                cos[i] = dtype.round(libm::cos(angle) as f32);
+                sin[i] = dtype.round(libm::sin(angle) as f32);
+            }
+        }
+        Self { data, width: 2 * half }
+    }
+
+    pub(crate) fn position(&self, position: usize) -> &[f32] {
+        &self.data[position * self.width..(position + 1) * self.width]
+    }
+}
+
+/// `1 / θ^(2i/d)`, stretched as the model says.
+fn inverse_frequencies(config: &ModelConfig) -> Vec<f32> {
+    let dim = config.head_dim;
+    let base = config.rope_theta;
+    let plain = (0..dim / 2).map(|i| {
+        let exponent = (2 * i) as f32 / dim as f32;
+        1.0_f32 / libm::pow(base, f64::from(exponent)) as f32
+    });
+    match config.rope_scaling {
+        None => plain.collect(),
+        Some(RopeScaling::Linear { factor }) => plain.map(|f| f / factor as f32).collect(),
+        Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }) => {
+            let context = original_max_position_embeddings as f64;
+            let (low, high) = (context / low_freq_factor, context / high_freq_factor);
+            plain
+                .map(|f| {
+                    let wavelength = 2.0 * std::f64::consts::PI / f64::from(f);
+                    if wavelength < high {
+                        f
+                    } else if wavelength > low {
+                        f / factor as f32
+                    } else {
+                        let smooth = (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                        ((1.0 - smooth) * f64::from(f / factor as f32) + smooth * f64::from(f)) as f32
+                    }
+                })
+                .collect()
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the engine is asked to run: the part of a setup that is arithmetic.
+
+use mantissa_numerics::Dtype;
+use serde::{Deserialize, Serialize};
+
+use crate::simd::Isa;
+
+/// How attention is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attention {
+    /// Scores, softmax and probabilities materialized and rounded, as Hugging Face's `eager`.
+    Eager,
+    /// Tiled, exact softmax in binary32, one division at the end.
+    Sdpa,
+    /// Tiled, online softmax.
+    #[serde(rename = "flash_attention_2")]
+    FlashAttention2,
+}
+
+impl Attention {
+    /// Every implementation, in the order documentation lists them.
+    pub const ALL: [Self; 3] = [Self::Eager, Self::Sdpa, Self::FlashAttention2];
+
+    /// The name used in flags and files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Eager => "eager",
+            Self::Sdpa => "sdpa",
+            Self::FlashAttention2 => "flash_attention_2",
+        }
+    }
+}
+
+impl std::str::FromStr for Attention {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|a| a.name() == s)
+            .ok_or_else(|| format!("unknown attention '{s}': use eager, sdpa or flash_attention_2"))
+    }
+}
+
+/// What happens to the weights of a quantized checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuantizedWeights {
+    /// They stay as stored; kernels multiply by the exact binary32 value of each element.
+    Keep,
+    /// They are decoded and rounded to the storage dtype when the model is loaded, as Hugging Face loads a GGUF file.
+    Dequantize,
+}
+
+/// The arithmetic of a run, and where it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineSetup {
+    /// Storage format of activations, cache and unquantized weights.
+    pub dtype: Dtype,
+    /// Attention implementation.
+    pub attention: Attention,
+    /// Treatment of quantized weights.
+    pub quantized: QuantizedWeights,
+    /// Positions that rotary tables are made for; the longest sequence that can be run.
+    pub context: usize,
+    /// Threads; they change speed, never bits.
+    pub threads: usize,
+    /// Instruction set; it changes speed, never bits.
+    pub isa: Isa,
+}

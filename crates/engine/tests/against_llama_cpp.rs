@@ -1,0 +1,68 @@
+//! SmolLM2 against llama.cpp's answers in `goldens/llama_cpp_smollm2.json`.
+//!
+//! The model is a download, so these tests run where `MANTISSA_SMOLLM2` names the GGUF file (as `.ci/run` does) and
+//! say so elsewhere.
+
+use std::path::PathBuf;
+
+use mantissa_engine::{Attention, Engine, EngineSetup, Isa, NoTap, QuantizedWeights, greedy};
+use mantissa_model::Checkpoint;
+use mantissa_numerics::Dtype;
+use serde_json::Value;
+
+pub(crate) fn smollm2() -> Option<PathBuf> {
+    let path = std::env::var_os("MANTISSA_SMOLLM2").map(PathBuf::from);
+    if path.is_none() {
+        println!("skipped: set MANTISSA_SMOLLM2 to SmolLM2-135M-Instruct.Q4_1.gguf");
+    }
+    path
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().expect("ids").iter().map(|v| u32::try_from(v.as_u64().expect("id")).expect("id")).collect()
+}
+
+fn setup(quantized: QuantizedWeights) -> EngineSetup {
+    EngineSetup {
+        dtype: Dtype::F32,
+        attention: Attention::Eager,
+        quantized,
+        context: 512,
+        threads: 2,
+        isa: Isa::detect(),
+    }
+}
+
+/// The golden's `f32` reference computes with the exact weights in binary32, as Mantissa does: every one of its 64
+/// greedy tokens must come out, and the logits of its top five to within the rounding of two different orders of sums.
+#[test]
+fn greedy_continuations_equal_llama_cpp_in_f32() {
+    let Some(path) = smollm2() else { return };
+    let golden: Value = serde_json::from_slice(
+        &std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/llama_cpp_smollm2.json")).expect("golden"),
+    )
+    .expect("golden");
+    let checkpoint = Checkpoint::open(&path).expect("model");
+    let engine = Engine::load(&checkpoint, setup(QuantizedWeights::Keep)).expect("engine");
+    for prompt in golden["prompts"].as_array().expect("prompts") {
+        let name = &prompt["name"];
+        let (prompt_ids, reference) = (ids(&prompt["ids"]), &prompt["f32"]);
+        let continuation = ids(&reference["continuation_ids"]);
+        assert_eq!(continuation.len(), 64);
+        let mut caches = vec![engine.new_cache(512)];
+        let mut logits = engine.prefill(&mut caches[0], &prompt_ids, 1, 0, 1, &mut NoTap).expect("prefill");
+        let mut worst = 0.0_f64;
+        for (step, (expected, theirs)) in
+            continuation.iter().zip(reference["steps"].as_array().expect("steps")).enumerate()
+        {
+            for (id, logit) in ids(&theirs["top_ids"]).iter().zip(theirs["top_logits"].as_array().expect("logits")) {
+                worst = worst.max((f64::from(logits[*id as usize]) - logit.as_f64().expect("logit")).abs());
+            }
+            assert_eq!(greedy(&logits), *expected, "{name}: step {step}");
+            logits = engine.decode(&mut caches, &[*expected], &mut NoTap).expect("decode");
+        }
+        println!("{name}: 64 tokens equal, largest difference of a top-five logit {worst:.2e}");
+        // Both sides were measured within 6e-5 of binary64 (goldens/README.md).
+        assert!(worst < 2e-4, "{name}: a logit differs by {worst:e}");
+    }
+}

@@ -1,0 +1,3 @@
+//! The engine against other people's answers, and against itself.
+
+mod against_llama_cpp;
