@@ -121,7 +121,13 @@ impl ModelError {
 /// A string from a file as part of a one-line message: control characters escaped, long ones cut.
 pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 96;
-    let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let mut shown = String::new();
+    for c in text.chars().take(LONGEST) {
+        match c {
+            '\'' | '"' => shown.push(c),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
     if text.chars().nth(LONGEST).is_some() {
         shown.push('…');
     }

@@ -1,0 +1,154 @@
+//! `config.json`: the spellings that mean the same, and the refusals.
+
+use mantissa_model::{Arch, ModelConfig, RopeScaling};
+use mantissa_numerics::Dtype;
+use serde_json::{Value, json};
+
+use crate::one_line;
+use crate::tiny;
+
+fn read(json: &Value) -> Result<ModelConfig, mantissa_model::ModelError> {
+    ModelConfig::from_json("config.json", json.to_string().as_bytes())
+}
+
+fn with(arch: Arch, changes: &Value) -> Value {
+    let mut json = tiny::config_json(arch);
+    for (key, value) in changes.as_object().unwrap() {
+        match value.as_str() {
+            Some("(absent)") => drop(json.as_object_mut().unwrap().remove(key)),
+            _ => json[key] = value.clone(),
+        }
+    }
+    json
+}
+
+#[test]
+fn both_generations_of_transformers_spell_the_same_model() {
+    let base = tiny::config(Arch::Llama);
+    let scaled = ModelConfig {
+        rope_theta: 500_000.0,
+        rope_scaling: Some(RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192,
+        }),
+        ..base.clone()
+    };
+    let llama3 = json!({"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192, "rope_type": "llama3"});
+    let mut llama3_5 = llama3.clone();
+    llama3_5["rope_theta"] = json!(500_000.0);
+    let linear = ModelConfig { rope_scaling: Some(RopeScaling::Linear { factor: 2.0 }), ..base.clone() };
+    for (changes, want) in [
+        (json!({"torch_dtype": "(absent)", "dtype": "bfloat16"}), base.clone()),
+        (
+            json!({"rope_theta": "(absent)", "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"}}),
+            base.clone(),
+        ),
+        (json!({"rope_theta": "(absent)"}), base.clone()),
+        (json!({"rope_scaling": null, "head_dim": null, "sliding_window": null}), base.clone()),
+        (json!({"architectures": null, "model_type": "llama"}), base.clone()),
+        (json!({"rope_theta": 500_000, "rope_scaling": llama3}), scaled.clone()),
+        (json!({"rope_theta": "(absent)", "rope_parameters": llama3_5}), scaled),
+        (json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), linear),
+        (json!({"eos_token_id": [2, 7]}), ModelConfig { eos_token_ids: vec![2, 7], ..base.clone() }),
+        (
+            json!({"eos_token_id": null, "bos_token_id": null}),
+            ModelConfig { eos_token_ids: vec![], bos_token_id: None, ..base.clone() },
+        ),
+        (json!({"attention_bias": true}), ModelConfig { qkv_bias: true, o_bias: true, ..base.clone() }),
+        (json!({"torch_dtype": "float16"}), ModelConfig { torch_dtype: Some(Dtype::F16), ..base.clone() }),
+        (json!({"torch_dtype": "(absent)"}), ModelConfig { torch_dtype: None, ..base.clone() }),
+        (json!({"num_key_value_heads": "(absent)"}), ModelConfig { num_key_value_heads: 4, ..base.clone() }),
+        (json!({"tie_word_embeddings": true}), ModelConfig { tie_word_embeddings: true, ..base }),
+    ] {
+        assert_eq!(read(&with(Arch::Llama, &changes)).unwrap(), want, "{changes}");
+    }
+}
+
+#[test]
+fn families_differ_where_they_should() {
+    let qwen2 =
+        read(&with(Arch::Qwen2, &json!({"use_sliding_window": false, "sliding_window": 4096}))).unwrap();
+    assert!(qwen2.qkv_bias && !qwen2.o_bias && !qwen2.qk_norm);
+    let qwen3 = read(&with(Arch::Qwen3, &json!({"head_dim": "(absent)"}))).unwrap();
+    assert!(!qwen3.qkv_bias && qwen3.qk_norm && qwen3.head_dim == 128);
+    let layers = json!({"layer_types": ["full_attention", "full_attention"]});
+    let moe = read(&with(Arch::Qwen3Moe, &layers)).unwrap();
+    assert_eq!(moe.moe.as_ref().unwrap().num_experts, 4);
+    let dense_first = json!({"mlp_only_layers": [0]});
+    let moe = read(&with(Arch::Qwen3Moe, &dense_first)).unwrap();
+    let names: Vec<String> = moe.tensors().map(|spec| spec.name).collect();
+    assert!(names.contains(&"model.layers.0.mlp.gate_proj.weight".to_owned()));
+    assert!(names.contains(&"model.layers.1.mlp.experts.3.down_proj.weight".to_owned()));
+    assert!(!names.iter().any(|name| name.contains("layers.0.mlp.experts")));
+}
+
+#[test]
+fn what_would_be_computed_wrongly_is_refused_by_name() {
+    for (arch, changes, want) in [
+        (
+            Arch::Llama,
+            json!({"architectures": ["GemmaForCausalLM"]}),
+            "architectures: 'GemmaForCausalLM' is not known",
+        ),
+        (
+            Arch::Llama,
+            json!({"architectures": ["MistralForCausalLM"], "sliding_window": 4096}),
+            "sliding_window: a sliding window of 4096",
+        ),
+        (Arch::Qwen2, json!({"use_sliding_window": true, "sliding_window": 4096}), "sliding_window"),
+        (
+            Arch::Qwen3,
+            json!({"layer_types": ["full_attention", "sliding_attention"]}),
+            "layer_types: \"sliding_attention\"",
+        ),
+        (
+            Arch::Llama,
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
+            "rope_scaling.rope_type: 'yarn'",
+        ),
+        (Arch::Llama, json!({"rope_scaling": {"type": "dynamic", "factor": 4.0}}), "'dynamic'"),
+        (
+            Arch::Llama,
+            json!({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}),
+            "'per layer type'",
+        ),
+        (Arch::Llama, json!({"hidden_act": "gelu"}), "hidden_act: 'gelu'"),
+        (Arch::Llama, json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor: rotating 0.5"),
+        (Arch::Llama, json!({"quantization_config": {"quant_method": "awq"}}), "quantized by 'awq'"),
+        (Arch::Llama, json!({"mlp_bias": true}), "mlp_bias"),
+        (Arch::Llama, json!({"hidden_size": "(absent)"}), "hidden_size: must be present, is absent"),
+        (Arch::Llama, json!({"hidden_size": -1}), "hidden_size: must be a size, is -1"),
+        (Arch::Llama, json!({"hidden_size": 0}), "hidden_size: 0 is not in 1..="),
+        (Arch::Llama, json!({"hidden_size": 1_u64 << 40}), "hidden_size: 1099511627776 is not in"),
+        (Arch::Llama, json!({"num_hidden_layers": 1_u64 << 60}), "num_hidden_layers"),
+        (Arch::Llama, json!({"num_key_value_heads": 3}), "num_key_value_heads: 3 does not divide 4"),
+        (Arch::Llama, json!({"head_dim": 63}), "head_dim: 63 is odd"),
+        (Arch::Llama, json!({"rope_theta": 0}), "rope_theta: 0 is not a positive number"),
+        (Arch::Llama, json!({"rms_norm_eps": "1e-5"}), "rms_norm_eps: must be a number"),
+        (Arch::Llama, json!({"eos_token_id": -1}), "eos_token_id: must be a token id"),
+        (Arch::Llama, json!({"torch_dtype": "int8"}), "torch_dtype: must be float32, bfloat16 or float16"),
+        (
+            Arch::Llama,
+            json!({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}),
+            "rope_scaling.low_freq_factor",
+        ),
+        (
+            Arch::Llama,
+            json!({"rope_scaling": {"rope_type": "linear", "factor": 0.0}}),
+            "rope_scaling.factor: 0 is not positive",
+        ),
+        (Arch::Qwen3Moe, json!({"num_experts_per_tok": 5}), "num_experts_per_tok: 5 is not in 1..=4"),
+        (Arch::Qwen3Moe, json!({"decoder_sparse_step": 0}), "decoder_sparse_step"),
+        (Arch::Qwen3Moe, json!({"num_experts": 1_u64 << 40}), "num_experts"),
+    ] {
+        let e = one_line(read(&with(arch, &changes)));
+        assert!(e.starts_with("config.json: ") && e.contains(want), "{e} / {want}");
+    }
+    for text in ["", "{", "[]", "{\"a\": NaN}", "nul"] {
+        one_line(ModelConfig::from_json("config.json", text.as_bytes()));
+    }
+    one_line(ModelConfig::from_json("config.json", "[".repeat(100_000).as_bytes()));
+}
