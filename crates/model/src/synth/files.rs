@@ -95,20 +95,18 @@ fn config_json(spec: &SynthSpec) -> Value {
         "use_cache": true,
         "vocab_size": config.vocab_size,
     });
-    let own = match config.arch {
-        Arch::Llama => json!({"attention_bias": false, "mlp_bias": false, "pretraining_tp": 1}),
-        Arch::Qwen2 => json!({
-            "max_window_layers": config.num_hidden_layers,
-            "sliding_window": config.max_position_embeddings,
-            "use_sliding_window": false,
-        }),
-        Arch::Qwen3 | Arch::Qwen3Moe => json!({
-            "attention_bias": false,
+    let mut own = match config.arch {
+        Arch::Llama => json!({"mlp_bias": false, "pretraining_tp": 1}),
+        Arch::Qwen2 | Arch::Qwen3 | Arch::Qwen3Moe => json!({
             "max_window_layers": config.num_hidden_layers,
             "sliding_window": null,
             "use_sliding_window": false,
         }),
     };
+    if config.arch != Arch::Qwen2 {
+        // Qwen2 has its biases by definition, and no such key.
+        extend(&mut own, json!({"attention_bias": false}));
+    }
     extend(&mut json, own);
     if let Some(moe) = &config.moe {
         extend(
