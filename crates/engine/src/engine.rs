@@ -109,12 +109,11 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Every kernel that has run, in the order each first ran.
-    #[must_use]
-    pub fn observed(&self) -> Vec<ObservedKernel> {
-        let observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Every kernel that has run since the last call, in the order each first ran.
+    pub fn take_observed(&self) -> Vec<ObservedKernel> {
+        let observed = std::mem::take(&mut *self.observed.lock().unwrap_or_else(PoisonError::into_inner));
         observed
-            .iter()
+            .into_iter()
             .map(|o| ObservedKernel {
                 phase: o.phase,
                 op: o.op.to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! A [`Dispatch`] turns a setup and a shape into recipes; kernels compute exactly the recipe they are handed, on any
 //! number of threads and any instruction set with the same bits; [`Engine`] strings them into the forward pass of a
-//! Hugging Face model and tells what ran ([`Engine::observed`]).
+//! Hugging Face model and tells what ran ([`Engine::take_observed`]).
 //! Left out: files, clocks, JSON, sampling beyond the greedy token.
 
 mod cache;

@@ -94,7 +94,13 @@ impl Pool {
             shared.wake.notify_all();
         }
         let own = catch_unwind(AssertUnwindSafe(|| shared.work(job)));
+        let mut spins = 0_u32;
         while shared.busy.load(Ordering::Acquire) > 0 {
+            spins += 1;
+            if spins.is_multiple_of(4096) {
+                // The machine is shared: a worker may be waiting for this very core.
+                std::thread::yield_now();
+            }
             std::hint::spin_loop();
         }
         drop(turn);

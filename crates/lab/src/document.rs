@@ -247,7 +247,7 @@ mod tests {
                 "notes.md: a ZIP archive (DOCX, ODT and EPUB are such) at byte 0, neither PDF nor UTF-8 text; export it as PDF or plain text",
             ),
             (b"", "notes.md: no text in 0 bytes; give a document with text"),
-            (b"\xEF\xBB\xBF \r\n\t", "notes.md: no text in 6 bytes; give a document with text"),
+            (b"\xEF\xBB\xBF \r\n\t", "notes.md: no text in 7 bytes; give a document with text"),
         ];
         for (bytes, message) in cases {
             assert_eq!(text(bytes), Err(message.to_owned()), "{bytes:?}");

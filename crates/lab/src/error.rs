@@ -213,6 +213,91 @@ pub enum LabError {
         times: usize,
     },
 
+    /// A layer that the model does not have.
+    #[error("layer {layer}: the model has layers 1 to {layers}; choose among them, or 'last'")]
+    LayerAbsent {
+        /// What was asked for.
+        layer: u32,
+        /// How many there are.
+        layers: u32,
+    },
+
+    /// Positions that are not relative to the end, or not in order.
+    #[error("positions {positions}: not ascending negative numbers; give them like -3,-2,-1")]
+    Positions {
+        /// What was asked for.
+        positions: String,
+    },
+
+    /// A count of zero, or beyond what there is.
+    #[error("the {what} is out of range; give at least 1 and no more than the model has")]
+    Nothing {
+        /// What is out of range.
+        what: &'static str,
+    },
+
+    /// Forced tokens of another number than there are steps.
+    #[error("forced tokens: {tokens} for {steps} decode steps; give one token per step")]
+    ForcedLength {
+        /// Tokens given.
+        tokens: usize,
+        /// Decode steps.
+        steps: usize,
+    },
+
+    /// A prompt shorter than the positions to keep.
+    #[error("the prompt has {tokens} tokens, but position -{reach} is to be kept; ask for more document tokens")]
+    PromptShort {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Furthest position from the end.
+        reach: usize,
+    },
+
+    /// The output folder holds a record of something else.
+    #[error("{}: holds a record of another setup (see its plan.json); choose another folder, or remove this one", path.display())]
+    OtherRecord {
+        /// The folder.
+        path: std::path::PathBuf,
+    },
+
+    /// The output folder holds files of other origin.
+    #[error("{}: is not empty and holds no record; choose another folder", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: std::path::PathBuf,
+    },
+
+    /// The operating system refused something.
+    #[error("{}: cannot {action} it ({source}); check the path, its permissions and the room on the disk", path.display())]
+    Io {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// A digest that is not one.
+    #[error("a digest is malformed ({reason}); this is a bug, report it")]
+    Digest {
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// The model.
+    #[error(transparent)]
+    Model(#[from] mantissa_model::ModelError),
+
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] mantissa_engine::EngineError),
+
+    /// The evidence.
+    #[error(transparent)]
+    Evidence(#[from] mantissa_evidence::EvidenceError),
+
     /// The tokenizer failed.
     #[error("tokenizer: {what} failed ({reason}); check that the tokenizer belongs to the model")]
     Tokenizer {
@@ -221,4 +306,10 @@ pub enum LabError {
         /// What it said.
         reason: String,
     },
+}
+
+impl LabError {
+    pub(crate) fn io(path: &std::path::Path, action: &'static str, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), action, source }
+    }
 }

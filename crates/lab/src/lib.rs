@@ -1,5 +1,14 @@
 //! Prompts, setups and records: where the engine meets the evidence.
 
+mod capture;
 pub mod document;
+mod environment;
 pub mod error;
 pub mod prompt;
+pub mod record;
+pub mod setup;
+
+pub use environment::environment;
+pub use error::LabError;
+pub use record::{Event, Recorded, Recorder};
+pub use setup::{Cell, Layer, Machine, RecordSpec, SignalSpec};

@@ -14,7 +14,7 @@
 //!
 //! Left out: what a document is (see [`crate::document`]), padding, several turns.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use mantissa_model::{Message, Tokenizer};
 use serde::{Deserialize, Serialize};
@@ -183,70 +183,11 @@ impl PromptSet {
         if count == 0 {
             return Err(LabError::PromptEmpty { what: "references" });
         }
-        let cutter = Cutter { tokenizer, frame: Framing::new(spec, tokenizer)?, length };
-
+        let frame = Framing::new(spec, tokenizer)?;
+        let cutter = Cutter { tokenizer, frame, length, count, beside: spec.neighbours };
         let ids = encode(tokenizer, first.text(), first.name())?;
-        let needed = count as u128 * length as u128;
-        if (ids.len() as u128) < needed {
-            let (document, tokens) = (first.name().to_owned(), ids.len());
-            return Err(LabError::DocumentTooShort {
-                document,
-                tokens,
-                references: count,
-                document_tokens: length,
-                needed,
-            });
-        }
-        let mut seen: HashSet<&[u32]> = HashSet::new();
-        for (second, slice) in ids.chunks_exact(length).take(count).enumerate() {
-            if !seen.insert(slice) {
-                let first_equal =
-                    ids.chunks_exact(length).position(|earlier| earlier == slice).unwrap_or(second);
-                let document = first.name().to_owned();
-                return Err(LabError::ReferencesEqual {
-                    document,
-                    first: first_equal,
-                    second,
-                    document_tokens: length,
-                });
-            }
-        }
-        let references =
-            (0..count).map(|slice| cutter.prompt(first, &ids, slice)).collect::<Result<Vec<_>, _>>()?;
-
-        let wanted = count as u128 * spec.neighbours as u128;
-        let mut pool: Vec<Prompt> = Vec::new();
-        let others = documents[1..].iter().map(|document| (document, 0)).chain([(first, count)]);
-        let mut taken: HashSet<Vec<u32>> = seen.into_iter().map(<[u32]>::to_vec).collect();
-        for (document, from) in others {
-            if pool.len() as u128 == wanted {
-                break;
-            }
-            let theirs = if std::ptr::eq(document, first) {
-                ids.clone()
-            } else {
-                encode(tokenizer, document.text(), document.name())?
-            };
-            for (slice, of) in theirs.chunks_exact(length).enumerate().skip(from) {
-                if (pool.len() as u128) < wanted && taken.insert(of.to_vec()) {
-                    pool.push(cutter.prompt(document, &theirs, slice)?);
-                }
-            }
-        }
-        if (pool.len() as u128) < wanted {
-            return Err(LabError::NeighboursTooFew {
-                found: pool.len(),
-                needed: wanted,
-                document_tokens: length,
-                documents: documents.len(),
-                references: count,
-                batch_size: spec.neighbours.saturating_add(1),
-            });
-        }
-        let mut neighbours = vec![Vec::with_capacity(spec.neighbours); count];
-        for (dealt, prompt) in pool.into_iter().enumerate() {
-            neighbours[dealt % count].push(prompt);
-        }
+        let references = cutter.references(first, &ids)?;
+        let neighbours = cutter.neighbours(documents, &ids)?;
         Ok(Self { references, neighbours })
     }
 
@@ -274,7 +215,7 @@ impl Framing {
             let asked =
                 |reason| LabError::Tokenizer { what: "asking for the first token".to_owned(), reason };
             let bos = tokenizer.bos().map_err(asked)?;
-            let system = spec.system.iter().map(|system| format!("{system}\n\n")).collect::<String>();
+            let system = spec.system.as_ref().map_or_else(String::new, |system| format!("{system}\n\n"));
             let mut prefix: Vec<u32> = bos.into_iter().collect();
             prefix.extend(encode(tokenizer, &system, "the system message")?);
             let suffix = encode(tokenizer, &format!("\n\n{instruction}\n"), "the instruction")?;
@@ -302,9 +243,70 @@ struct Cutter<'a, T> {
     tokenizer: &'a T,
     frame: Framing,
     length: usize,
+    count: usize,
+    beside: usize,
 }
 
 impl<T: Tokenize> Cutter<'_, T> {
+    /// The first slices of `document`.
+    fn references(&self, document: &Document, ids: &[u32]) -> Result<Vec<Prompt>, LabError> {
+        let needed = self.count as u128 * self.length as u128;
+        if (ids.len() as u128) < needed {
+            return Err(LabError::DocumentTooShort {
+                document: document.name().to_owned(),
+                tokens: ids.len(),
+                references: self.count,
+                document_tokens: self.length,
+                needed,
+            });
+        }
+        let mut seen = HashMap::new();
+        for (second, slice) in ids.chunks_exact(self.length).take(self.count).enumerate() {
+            if let Some(first) = seen.insert(slice, second) {
+                let (document, document_tokens) = (document.name().to_owned(), self.length);
+                return Err(LabError::ReferencesEqual { document, first, second, document_tokens });
+            }
+        }
+        (0..self.count).map(|slice| self.prompt(document, ids, slice)).collect()
+    }
+
+    /// For each reference its neighbours; `ids` are those of the first document.
+    fn neighbours(&self, documents: &[Document], ids: &[u32]) -> Result<Vec<Vec<Prompt>>, LabError> {
+        let needed = self.count as u128 * self.beside as u128;
+        let mut taken: HashSet<Vec<u32>> =
+            ids.chunks_exact(self.length).take(self.count).map(<[u32]>::to_vec).collect();
+        let mut found: Vec<Prompt> = Vec::new();
+        for (turn, document) in documents[1..].iter().chain(documents.first()).enumerate() {
+            let last = turn + 1 == documents.len();
+            let tokenized =
+                if last { Vec::new() } else { encode(self.tokenizer, document.text(), document.name())? };
+            let (from, theirs) = if last { (self.count, ids) } else { (0, &tokenized[..]) };
+            for (slice, of) in theirs.chunks_exact(self.length).enumerate().skip(from) {
+                if found.len() as u128 == needed {
+                    break;
+                }
+                if taken.insert(of.to_vec()) {
+                    found.push(self.prompt(document, theirs, slice)?);
+                }
+            }
+        }
+        if (found.len() as u128) < needed {
+            return Err(LabError::NeighboursTooFew {
+                found: found.len(),
+                needed,
+                document_tokens: self.length,
+                documents: documents.len(),
+                references: self.count,
+                batch_size: self.beside.saturating_add(1),
+            });
+        }
+        let mut dealt = vec![Vec::with_capacity(self.beside); self.count];
+        for (turn, prompt) in found.into_iter().enumerate() {
+            dealt[turn % self.count].push(prompt);
+        }
+        Ok(dealt)
+    }
+
     fn prompt(&self, document: &Document, ids: &[u32], slice: usize) -> Result<Prompt, LabError> {
         let (start, end) = (slice * self.length, (slice + 1) * self.length);
         let cut = &ids[start..end];

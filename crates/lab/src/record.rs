@@ -1,0 +1,541 @@
+//! Recording: prompts through the engine into evidence, repetition by repetition.
+//!
+//! Each finished repetition is put on disk whole, under `.unfinished` in the output folder, with the kernels it was
+//! seen to run; a record that was killed takes up after the last of them and ends with the same bytes. Clocks are
+//! kept apart (`timing.json`), so manifest and run files are a function of the setup.
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use mantissa_engine::{Attention, Engine, EngineSetup, KvCache, NoTap, QuantizedWeights, Tap, greedy};
+use mantissa_evidence::{
+    Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
+    FORMAT_VERSION, FixedParams, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance, Reproducibility, Run,
+    Runtime, Setup, container,
+};
+use mantissa_model::{Checkpoint, Tokenizer};
+use mantissa_numerics::recipe::ObservedKernel;
+use serde::Serialize;
+
+use crate::capture::Capture;
+use crate::document::Document;
+use crate::environment::environment;
+use crate::error::LabError;
+use crate::prompt::{Prompt, PromptSet, PromptSpec};
+use crate::setup::{Cell, Machine, RecordSpec};
+
+/// Folder of finished repetitions, and file of what was asked for, inside the output folder.
+const UNFINISHED: &str = ".unfinished";
+const PLAN: &str = "plan.json";
+
+/// What happens during a record, for a progress display.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'e> {
+    /// Weights are being hashed.
+    Hashing {
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// A repetition starts, is taken over from an earlier attempt, or ends.
+    Repetition {
+        /// Its configuration.
+        config_id: &'e str,
+        /// Reference prompt.
+        reference: usize,
+        /// Repetition.
+        rep: usize,
+        /// Repetitions before it, over all configurations.
+        index: usize,
+        /// Repetitions in all.
+        total: usize,
+        /// Whether it was found on disk.
+        resumed: bool,
+    },
+    /// Tokens of the current repetition that have been fed.
+    Tokens {
+        /// Done.
+        done: usize,
+        /// In all.
+        total: usize,
+    },
+}
+
+/// What a record left.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The container's folder.
+    pub directory: PathBuf,
+    /// Its contents.
+    pub experiment: Experiment,
+    /// Repetitions that were taken over from an earlier attempt.
+    pub resumed: usize,
+    /// Whether the record was there already.
+    pub existed: bool,
+}
+
+impl Recorded {
+    /// Whether every configuration's repetitions agreed to the bit, as far as they were compared.
+    #[must_use]
+    pub fn reproducible(&self) -> bool {
+        let extras = self.experiment.configurations.iter().filter_map(|c| c.mantissa.as_ref());
+        extras.into_iter().all(|e| !matches!(e.reproducibility.outcome, Outcome::Divergent { .. }))
+    }
+}
+
+/// What was asked for, by content: two records with equal plans have equal bytes.
+#[derive(Debug, Serialize)]
+struct Plan<'p> {
+    tool: &'p str,
+    weights_digest: Digest,
+    spec: &'p RecordSpec,
+    prompt_ids_digest: Digest,
+}
+
+/// A model and what it is to be fed.
+#[derive(Debug, Clone, Copy)]
+pub struct Recorder<'r> {
+    /// The model.
+    pub checkpoint: &'r Checkpoint,
+    /// Its tokenizer.
+    pub tokenizer: &'r Tokenizer,
+    /// Documents to cut prompts from.
+    pub documents: &'r [Document],
+    /// What to record.
+    pub spec: &'r RecordSpec,
+    /// Where to run.
+    pub machine: Machine,
+}
+
+impl Recorder<'_> {
+    /// Records into the folder `out`, taking up what an earlier attempt at the same record left there.
+    ///
+    /// *Errors:* an unusable specification, documents that are too short, a folder that holds something else, a full disk;
+    /// nothing half-written is left in place of a result.
+    pub fn record(&self, out: &Path, progress: &dyn Fn(Event<'_>)) -> Result<Recorded, LabError> {
+        let spec = self.spec;
+        spec.check(self.checkpoint)?;
+        let largest = spec.cells.iter().map(|cell| cell.batch_size).max().unwrap_or(1);
+        let prompt_spec = PromptSpec { neighbours: largest - 1, ..spec.prompt.clone() };
+        let prompts = PromptSet::cut(self.documents, &prompt_spec, self.tokenizer)?;
+        let weights_digest = self.weights_digest(progress)?;
+        let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
+        let plan = Plan {
+            tool: TOOL,
+            weights_digest,
+            spec,
+            prompt_ids_digest: Digest::of_ids(&all.flat_map(|p| p.ids.iter().copied()).collect::<Vec<_>>()),
+        };
+        if let Some(experiment) = claim_folder(out, &plan)? {
+            return Ok(Recorded { directory: out.to_owned(), experiment, resumed: 0, existed: true });
+        }
+        let (configurations, runs, resumed) = self.configurations(&prompts, weights_digest, out, progress)?;
+        let experiment = Experiment { metadata: self.metadata(&prompts, weights_digest), configurations, runs };
+        container::write(out, &experiment)?;
+        let scratch = out.join(UNFINISHED);
+        std::fs::remove_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "remove", source))?;
+        Ok(Recorded { directory: out.to_owned(), experiment, resumed, existed: false })
+    }
+
+    fn weights_digest(&self, progress: &dyn Fn(Event<'_>)) -> Result<Digest, LabError> {
+        let total = self.checkpoint.stored_bytes();
+        let digest = self.checkpoint.digest(&|done| progress(Event::Hashing { done: done.min(total), total }))?;
+        digest.digest.parse().map_err(|reason| LabError::Digest { reason })
+    }
+
+    fn configurations(
+        &self,
+        prompts: &PromptSet,
+        weights_digest: Digest,
+        out: &Path,
+        progress: &dyn Fn(Event<'_>),
+    ) -> Result<(Vec<Configuration>, Vec<Run>, usize), LabError> {
+        let spec = self.spec;
+        let references = prompts.references.len();
+        let total = spec.cells.len() * references * spec.repetitions;
+        let (mut configurations, mut stored, mut resumed, mut index) = (Vec::new(), Vec::new(), 0, 0);
+        let mut engine: Option<(Attention, Engine<'_>)> = None;
+        for cell in &spec.cells {
+            let mut configuration = self.configuration(*cell, weights_digest);
+            let mut runs = Vec::with_capacity(references * spec.repetitions);
+            let mut recipes: Vec<ObservedKernel> = Vec::new();
+            for reference in 0..references {
+                for rep in 0..spec.repetitions {
+                    let config_id = configuration.config_id.as_str();
+                    let place = out.join(UNFINISHED).join(format!("{config_id}-ref{reference}-rep{rep}"));
+                    let found = container::is_complete(&place);
+                    progress(Event::Repetition { config_id, reference, rep, index, total, resumed: found });
+                    let (run, observed) = if found {
+                        resumed += 1;
+                        load_repetition(&place)?
+                    } else {
+                        let ready = match engine.take() {
+                            Some((attention, engine)) if attention == cell.attention => (attention, engine),
+                            _ => (cell.attention, self.engine(cell.attention, prompts)?),
+                        };
+                        let (_, engine) = engine.insert(ready);
+                        let batch = prompts.batch(reference, cell.batch_size).ok_or(LabError::Nothing { what: "prompt" })?;
+                        let run = self.run(engine, &batch, progress)?;
+                        let run = Run {
+                            config_id: configuration.config_id.clone(),
+                            rep_id: u32::try_from(rep).unwrap_or(u32::MAX),
+                            reference_id: u32::try_from(reference).unwrap_or(u32::MAX),
+                            ..run
+                        };
+                        let observed = engine.take_observed();
+                        self.save_repetition(&place, &configuration, prompts, weights_digest, &run, &observed)?;
+                        (run, observed)
+                    };
+                    observed.into_iter().for_each(|kernel| {
+                        if !recipes.contains(&kernel) {
+                            recipes.push(kernel);
+                        }
+                    });
+                    runs.push(run);
+                    index += 1;
+                }
+            }
+            let reproducibility = Reproducibility::check(&runs);
+            let seconds: Vec<f64> = runs.iter().filter_map(|run| run.runtime_seconds).collect();
+            if let Some(extras) = &mut configuration.mantissa {
+                extras.recipes = recipes;
+                extras.runtime = Runtime::of(&seconds, u32::try_from(self.machine.threads).ok());
+                extras.reproducibility = reproducibility.clone();
+            }
+            if reproducibility.outcome == Outcome::Identical {
+                let last = u32::try_from(spec.repetitions - 1).unwrap_or(u32::MAX);
+                runs.retain(|run| run.rep_id == last);
+            }
+            stored.extend(runs);
+            configurations.push(configuration);
+        }
+        Ok((configurations, stored, resumed))
+    }
+
+    fn engine(&self, attention: Attention, prompts: &PromptSet) -> Result<Engine<'_>, LabError> {
+        let longest = prompts.references.iter().map(|p| p.ids.len()).max().unwrap_or(0);
+        Ok(Engine::load(
+            self.checkpoint,
+            EngineSetup {
+                dtype: self.spec.dtype,
+                attention,
+                quantized: self.spec.quantized,
+                context: longest + self.spec.decode_steps,
+                threads: self.machine.threads,
+                isa: self.machine.isa,
+            },
+        )?)
+    }
+
+    /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured.
+    fn run(&self, engine: &Engine<'_>, batch: &[&Prompt], progress: &dyn Fn(Event<'_>)) -> Result<Run, LabError> {
+        let (spec, isa) = (self.spec, self.machine.isa);
+        let timestamp = now();
+        let start = Instant::now();
+        let config = engine.config();
+        let reach = spec.signals.reach()?;
+        let length = batch[0].ids.len();
+        if length < reach {
+            return Err(LabError::PromptShort { tokens: length, reach });
+        }
+        let steps = spec.decode_steps;
+        let total = batch.len() * (length + steps);
+        let mut capture =
+            Capture::new(spec.dtype, spec.signals.sites(config.num_hidden_layers)?, length - reach);
+        let mut caches: Vec<KvCache> = batch.iter().map(|_| engine.new_cache(length + steps)).collect();
+        let mut next = Vec::with_capacity(batch.len());
+        for (sequence, (cache, prompt)) in caches.iter_mut().zip(batch).enumerate() {
+            let mut ignore = NoTap;
+            let (keep, taps): (usize, &mut dyn Tap) =
+                if sequence == 0 { (reach, &mut capture) } else { (1, &mut ignore) };
+            let logits = engine.prefill(cache, &prompt.ids, batch.len(), sequence, keep, taps)?;
+            let rows: Vec<&[f32]> = logits.chunks_exact(config.vocab_size).collect();
+            if sequence == 0 {
+                rows.iter().for_each(|row| capture.logits(isa, row, spec.signals.top_k));
+            }
+            next.push(rows.last().map_or(0, |row| greedy(row)));
+            progress(Event::Tokens { done: (sequence + 1) * length, total });
+        }
+        let mut outputs = vec![Vec::with_capacity(steps); batch.len()];
+        for step in 0..steps {
+            if let Some(forced) = &spec.forced {
+                next[0] = forced[step];
+            }
+            outputs.iter_mut().zip(&next).for_each(|(output, token)| output.push(*token));
+            let logits = engine.decode(&mut caches, &next, &mut capture)?;
+            capture.logits(isa, &logits[..config.vocab_size], spec.signals.top_k);
+            next = logits.chunks_exact(config.vocab_size).map(greedy).collect();
+            progress(Event::Tokens { done: batch.len() * (length + step + 1), total });
+        }
+        let positions = &spec.signals.positions;
+        let ends: Vec<usize> = (1..=steps).map(|step| length + step).collect();
+        let output_token_ids = outputs.remove(0);
+        Ok(Run {
+            config_id: String::new(),
+            rep_id: 0,
+            reference_id: 0,
+            timestamp: Some(timestamp),
+            runtime_seconds: Some(start.elapsed().as_secs_f64()),
+            prompt_text: batch[0].text.clone(),
+            prompt_token_ids: batch[0].ids.clone(),
+            output_token_texts: self.texts(&output_token_ids)?,
+            output_token_ids,
+            neighbours: batch[1..]
+                .iter()
+                .zip(outputs)
+                .map(|(prompt, output_token_ids)| {
+                    let source = Some(source(prompt)?);
+                    Ok(Neighbour { prompt_token_ids: prompt.ids.clone(), output_token_ids, source })
+                })
+                .collect::<Result<_, LabError>>()?,
+            prompt_source: Some(source(batch[0])?),
+            prefill: Some(capture.windows(&[length], positions, config.vocab_size)),
+            decode: (steps > 0).then(|| capture.windows(&ends, positions, config.vocab_size)),
+        })
+    }
+
+    /// The text that each token adds: decoding is not per token where characters span several.
+    fn texts(&self, ids: &[u32]) -> Result<Vec<String>, LabError> {
+        let text = |id: &u32| {
+            let failed = |reason| LabError::Tokenizer { what: format!("decoding token {id}"), reason };
+            self.tokenizer.decode(&[*id], false).map_err(|e| failed(e.to_string()))
+        };
+        ids.iter().map(text).collect()
+    }
+
+    fn save_repetition(
+        &self,
+        place: &Path,
+        configuration: &Configuration,
+        prompts: &PromptSet,
+        weights_digest: Digest,
+        run: &Run,
+        observed: &[ObservedKernel],
+    ) -> Result<(), LabError> {
+        let mut configuration = configuration.clone();
+        if let Some(extras) = &mut configuration.mantissa {
+            extras.recipes = observed.to_vec();
+        }
+        let experiment = Experiment {
+            metadata: self.metadata(prompts, weights_digest),
+            configurations: vec![configuration],
+            runs: vec![run.clone()],
+        };
+        Ok(container::write(place, &experiment)?)
+    }
+
+    fn metadata(&self, prompts: &PromptSet, weights_digest: Digest) -> ExperimentMetadata {
+        let (spec, config) = (self.spec, self.checkpoint.config());
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let variable = variable(&spec.cells);
+        ExperimentMetadata {
+            experiment_type: if variable == "none" { "reference".to_owned() } else { variable.to_owned() },
+            variable_tested: variable.to_owned(),
+            model: spec.model.clone(),
+            model_size: size_in_words(parameters(self.checkpoint)),
+            architecture: if config.moe.is_some() { "MoE" } else { "dense" }.to_owned(),
+            sequence_length: number(prompts.references.first().map_or(0, |p| p.ids.len())),
+            decode_steps: number(spec.decode_steps),
+            extraction_config: ExtractionConfig {
+                layers: spec.signals.layer_numbers(config.num_hidden_layers).unwrap_or_default(),
+                positions: spec.signals.positions.clone(),
+                hidden_dim: number(config.hidden_size),
+                key_dim: number(config.num_key_value_heads * config.head_dim),
+                top_k_logprobs: number(spec.signals.top_k),
+            },
+            date_created: Some(now()),
+            mantissa: Some(Provenance {
+                format_version: FORMAT_VERSION,
+                tool: TOOL.to_owned(),
+                num_layers: number(config.num_hidden_layers),
+                vocab_size: number(config.vocab_size),
+                weights_digest: Some(weights_digest),
+                config_digest: serde_json::to_vec(config).ok().map(|json| Digest::of_bytes(&json)),
+            }),
+        }
+    }
+
+    fn configuration(&self, cell: Cell, weights_digest: Digest) -> Configuration {
+        let spec = self.spec;
+        let attention = cell.attention.name();
+        let quantization = spec.quantization(self.checkpoint);
+        let suffix = if spec.quantized == QuantizedWeights::Keep && quantization != "none" {
+            format!("_{quantization}")
+        } else {
+            String::new()
+        };
+        Configuration {
+            config_id: format!("cpu_bs{}_{attention}_{}{suffix}", cell.batch_size, spec.dtype),
+            hardware: HARDWARE.to_owned(),
+            provider: None,
+            variable_value: match variable(&spec.cells) {
+                "attention" => attention.into(),
+                "batch_size,attention" => serde_json::json!({"batch_size": cell.batch_size, "attention": attention}),
+                _ => cell.batch_size.into(),
+            },
+            cuda_version: None,
+            torch_version: None,
+            transformers_version: None,
+            flash_attn_version: None,
+            python_version: None,
+            fixed_params: FixedParams {
+                compile: false,
+                attention_impl: attention.to_owned(),
+                quantization: quantization.clone(),
+                tp_size: 1,
+                ep_size: 1,
+                concurrent_streams: false,
+            },
+            mantissa: Some(ConfigurationExtras {
+                setup: Setup {
+                    model: ModelIdentity { id: spec.model.clone(), weights_digest: Some(weights_digest) },
+                    hardware: HARDWARE.to_owned(),
+                    engine: "mantissa-cpu".to_owned(),
+                    engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+                    dtype: spec.dtype,
+                    batch_size: u32::try_from(cell.batch_size).unwrap_or(u32::MAX),
+                    attention: attention.to_owned(),
+                    quantization,
+                    compile: false,
+                    concurrent_streams: false,
+                    cuda_version: None,
+                    tp_size: 1,
+                    ep_size: 1,
+                    decoding: if spec.forced.is_some() { Decoding::TeacherForced } else { Decoding::Greedy },
+                },
+                environment: environment(self.machine.isa),
+                recipes: Vec::new(),
+                reproducibility: Reproducibility { repetitions: 0, outcome: Outcome::NotChecked, digests: Vec::new() },
+                runtime: None,
+            }),
+        }
+    }
+}
+
+const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));
+const HARDWARE: &str = "cpu";
+
+/// Makes `out` this record's own. Returns the experiment when it is finished already.
+fn claim_folder(out: &Path, plan: &Plan<'_>) -> Result<Option<Experiment>, LabError> {
+    let mut wanted = serde_json::to_vec_pretty(plan).map_err(|e| LabError::Digest { reason: e.to_string() })?;
+    wanted.push(b'\n');
+    let (scratch, path) = (out.join(UNFINISHED), out.join(PLAN));
+    match std::fs::read(&path) {
+        Ok(found) if found == wanted => {
+            if container::is_complete(out) {
+                return Ok(Some(mantissa_evidence::read(out)?));
+            }
+        }
+        Ok(_) => return Err(LabError::OtherRecord { path: out.to_owned() }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+                return Err(LabError::NotEmpty { path: out.to_owned() });
+            }
+            std::fs::create_dir_all(out).map_err(|source| LabError::io(out, "make", source))?;
+            write_whole(&path, &wanted)?;
+        }
+        Err(source) => return Err(LabError::io(&path, "read", source)),
+    }
+    std::fs::create_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "make", source))?;
+    Ok(None)
+}
+
+/// Writes a file beside its place and renames it there.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
+    use std::io::Write as _;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        std::io::Result::Ok(())
+    };
+    write().map_err(|source| LabError::io(path, "write", source))
+}
+
+fn load_repetition(place: &Path) -> Result<(Run, Vec<ObservedKernel>), LabError> {
+    let mut experiment = mantissa_evidence::read(place)?;
+    let recipes = experiment.configurations.pop().and_then(|c| c.mantissa).map(|e| e.recipes);
+    match (experiment.runs.pop(), recipes) {
+        (Some(run), Some(recipes)) => Ok((run, recipes)),
+        _ => Err(LabError::OtherRecord { path: place.to_owned() }),
+    }
+}
+
+/// The field that differs between configurations.
+fn variable(cells: &[Cell]) -> &'static str {
+    let differs = |a: &Cell, b: &Cell| (a.batch_size != b.batch_size, a.attention != b.attention);
+    let (mut batch, mut attention) = (false, false);
+    for pair in cells.windows(2) {
+        let (b, a) = differs(&pair[0], &pair[1]);
+        batch |= b;
+        attention |= a;
+    }
+    match (batch, attention) {
+        (false, false) => "none",
+        (true, false) => "batch_size",
+        (false, true) => "attention",
+        (true, true) => "batch_size,attention",
+    }
+}
+
+fn source(prompt: &Prompt) -> Result<PromptSource, LabError> {
+    let s = &prompt.source;
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Ok(PromptSource {
+        document: s.document.clone(),
+        document_digest: s.file_blake3.parse().map_err(|reason| LabError::Digest { reason })?,
+        start: s.start as u64,
+        end: s.end as u64,
+        prefix_tokens: number(s.prefix_tokens),
+        suffix_tokens: number(s.suffix_tokens),
+    })
+}
+
+fn parameters(checkpoint: &Checkpoint) -> u64 {
+    let names: Vec<&str> = checkpoint.weight_names().collect();
+    names.iter().filter_map(|name| checkpoint.weight(name).ok()).map(|w| (w.rows * w.cols) as u64).sum()
+}
+
+/// `135M`, `7B`, `30.5B`: three significant digits at most.
+fn size_in_words(parameters: u64) -> String {
+    let (unit, name) = match parameters {
+        0..1_000_000 => (1_000, "K"),
+        1_000_000..1_000_000_000 => (1_000_000, "M"),
+        _ => (1_000_000_000, "B"),
+    };
+    let tenths = (parameters * 10 + unit / 2) / unit;
+    if tenths < 100 && !tenths.is_multiple_of(10) {
+        format!("{}.{}{name}", tenths / 10, tenths % 10)
+    } else {
+        format!("{}{name}", (tenths + 5) / 10)
+    }
+}
+
+/// The time, `YYYY-MM-DD HH:MM:SS` in UTC.
+fn now() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(seconds)).to_string();
+    time.replace('T', " ").trim_end_matches('Z').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_people_write_them() {
+        for (n, words) in [(134_515_008, "135M"), (7_615_616_512, "7.6B"), (30_532_122_624, "31B"), (970_000, "970K")] {
+            assert_eq!(size_in_words(n), words);
+        }
+    }
+
+    #[test]
+    fn a_time_has_the_plans_form() {
+        let now = now();
+        assert_eq!(now.len(), "2026-01-31 23:59:59".len(), "{now}");
+        assert!(now.as_bytes()[10] == b' ' && !now.contains('Z'));
+    }
+}

@@ -1,0 +1,186 @@
+//! What a record is asked for: setups as a grid, and the signals to keep.
+//!
+//! Left out: where the model and the documents are found (the caller opens them).
+
+use std::fmt;
+use std::str::FromStr;
+
+use mantissa_engine::{Attention, Isa, QuantizedWeights};
+use mantissa_model::Checkpoint;
+use mantissa_numerics::{Dtype, LayerIdx, Point, Site};
+use serde::{Deserialize, Serialize};
+
+use crate::error::LabError;
+use crate::prompt::PromptSpec;
+
+/// One cell of the grid: what differs between the configurations of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// Sequences per forward pass.
+    pub batch_size: usize,
+    /// Attention implementation.
+    pub attention: Attention,
+}
+
+/// A layer by number or by place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layer {
+    /// A block, counted from 1.
+    Number(u32),
+    /// The last block, whichever that is.
+    Last,
+}
+
+impl FromStr for Layer {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s.parse() {
+            Ok(0) => Err("layer 0 is the embedding; layers are counted from 1, or 'last'".to_owned()),
+            Ok(number) => Ok(Self::Number(number)),
+            Err(_) if s == "last" => Ok(Self::Last),
+            Err(_) => Err(format!("unknown layer '{s}': use numbers from 1, or 'last'")),
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Last => f.write_str("last"),
+        }
+    }
+}
+
+/// Which signals to keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalSpec {
+    /// Blocks whose output and keys are kept. `None` stands for 1, 2, 4, 12 and the last, as far as the model has them.
+    pub layers: Option<Vec<Layer>>,
+    /// Positions relative to the end of the sequence, ascending and negative.
+    pub positions: Vec<i32>,
+    /// Points to keep besides `x_out`, `k` and `final_norm`.
+    pub points: Vec<Point>,
+    /// Candidates per position.
+    pub top_k: usize,
+}
+
+impl Default for SignalSpec {
+    fn default() -> Self {
+        Self { layers: None, positions: vec![-3, -2, -1], points: Vec::new(), top_k: 10 }
+    }
+}
+
+impl SignalSpec {
+    /// The blocks to keep, ascending, without repeats.
+    pub fn layer_numbers(&self, layers: usize) -> Result<Vec<u32>, LabError> {
+        let last = u32::try_from(layers).unwrap_or(u32::MAX);
+        let mut numbers = match &self.layers {
+            None => [1, 2, 4, 12, last].into_iter().filter(|n| *n <= last).collect(),
+            Some(chosen) => chosen
+                .iter()
+                .map(|layer| match layer {
+                    Layer::Last => Ok(last),
+                    Layer::Number(n) if (1..=last).contains(n) => Ok(*n),
+                    Layer::Number(n) => Err(LabError::LayerAbsent { layer: *n, layers: last }),
+                })
+                .collect::<Result<Vec<_>, _>>()?,
+        };
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+
+    /// Every site to keep.
+    pub fn sites(&self, layers: usize) -> Result<Vec<Site>, LabError> {
+        let numbers = self.layer_numbers(layers)?;
+        let mut sites: Vec<Site> = vec![Site::outside(Point::FinalNorm)];
+        for point in [Point::XOut, Point::K].into_iter().chain(self.points.iter().copied()) {
+            if point.has_layer() {
+                sites.extend(numbers.iter().map(|n| Site { layer: Some(LayerIdx(*n)), point }));
+            } else {
+                sites.push(Site::outside(point));
+            }
+        }
+        sites.sort_unstable();
+        sites.dedup();
+        Ok(sites)
+    }
+
+    /// How many positions before the end are needed.
+    pub fn reach(&self) -> Result<usize, LabError> {
+        let ascending = self.positions.is_sorted_by(|a, b| a < b);
+        match self.positions.first() {
+            Some(first) if ascending && self.positions.iter().all(|p| *p < 0) => {
+                Ok(usize::try_from(first.unsigned_abs()).unwrap_or(usize::MAX))
+            }
+            _ => Err(LabError::Positions { positions: format!("{:?}", self.positions) }),
+        }
+    }
+}
+
+/// Everything that decides the bytes of a record, besides the model and the documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordSpec {
+    /// Name of the model for people; its weights are identified by digest.
+    pub model: String,
+    /// Prompts to cut.
+    pub prompt: PromptSpec,
+    /// Configurations: every attention at every batch size.
+    pub cells: Vec<Cell>,
+    /// Storage format.
+    pub dtype: Dtype,
+    /// Treatment of quantized weights.
+    pub quantized: QuantizedWeights,
+    /// Decode steps.
+    pub decode_steps: usize,
+    /// Repetitions of each configuration.
+    pub repetitions: usize,
+    /// Tokens to force on each reference instead of its own greedy ones.
+    pub forced: Option<Vec<u32>>,
+    /// Signals to keep.
+    pub signals: SignalSpec,
+}
+
+impl RecordSpec {
+    /// Checks what can be checked without running anything.
+    pub fn check(&self, checkpoint: &Checkpoint) -> Result<(), LabError> {
+        self.signals.sites(checkpoint.config().num_hidden_layers)?;
+        self.signals.reach()?;
+        let nothing = |what| Err(LabError::Nothing { what });
+        if self.cells.is_empty() || self.cells.iter().any(|cell| cell.batch_size == 0) {
+            return nothing("batch size");
+        }
+        if self.repetitions == 0 {
+            return nothing("number of repetitions");
+        }
+        if self.signals.top_k == 0 || self.signals.top_k > checkpoint.config().vocab_size {
+            return nothing("number of logprobs");
+        }
+        match &self.forced {
+            Some(forced) if forced.len() != self.decode_steps => {
+                Err(LabError::ForcedLength { tokens: forced.len(), steps: self.decode_steps })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Name of the quantization as a setup declares it.
+    #[must_use]
+    pub fn quantization(&self, checkpoint: &Checkpoint) -> String {
+        match (self.quantized, checkpoint.quantization()) {
+            (QuantizedWeights::Keep, Some(block)) => format!("gguf-{}", block.name()),
+            _ => "none".to_owned(),
+        }
+    }
+}
+
+/// Where a record runs: nothing here can change a bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// Threads.
+    pub threads: usize,
+    /// Instruction set.
+    pub isa: Isa,
+}
