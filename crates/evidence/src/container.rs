@@ -77,12 +77,22 @@ pub fn write(directory: &Path, experiment: &Experiment) -> Result<()> {
     if manifest_path.symlink_metadata().is_ok() {
         return Err(EvidenceError::Exists { path: manifest_path });
     }
+    let found = directory.symlink_metadata().is_ok();
     std::fs::create_dir_all(directory).map_err(|source| EvidenceError::Io {
         path: directory.to_owned(),
         action: "make the directory",
         source,
         remedy: "check that its parent can be written and that no file has its name",
     })?;
+    write_files(directory, &manifest_path, experiment).inspect_err(|_| {
+        // A directory made here leaves with its files; the error that is reported is the first.
+        if !found {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    })
+}
+
+fn write_files(directory: &Path, manifest_path: &Path, experiment: &Experiment) -> Result<()> {
     let mut runs = Vec::with_capacity(experiment.runs.len());
     for run in &experiment.runs {
         runs.push(write_run(directory, run)?);
@@ -90,7 +100,7 @@ pub fn write(directory: &Path, experiment: &Experiment) -> Result<()> {
     let timing = Timing::of(experiment);
     files::write(&directory.join(TIMING), Existing::Replace, |out| text::emit(&timing, out))?;
     let manifest = Manifest::of(experiment, runs);
-    files::write(&manifest_path, Existing::Keep, |out| text::emit(&manifest, out))
+    files::write(manifest_path, Existing::Keep, |out| text::emit(&manifest, out))
 }
 
 fn write_run(directory: &Path, run: &Run) -> Result<ManifestRun> {

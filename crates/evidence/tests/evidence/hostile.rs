@@ -228,3 +228,19 @@ fn a_record_that_contradicts_itself_is_not_written() {
     );
     assert!(refusal(container::write(&path, &sample::fixture())).contains("make the directory"));
 }
+
+/// A write that fails leaves nothing new.
+#[test]
+fn a_failed_write_leaves_no_half_container() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut experiment = sample::fixture();
+    let long = "x".repeat(300);
+    experiment.configurations[0].mantissa = None;
+    experiment.configurations[0].config_id.clone_from(&long);
+    for run in &mut experiment.runs {
+        run.config_id.clone_from(&long);
+    }
+    // The name of a run file is too long for the file system.
+    assert!(refusal(container::write(&directory.path().join("c"), &experiment)).contains("cannot write it"));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
