@@ -1,0 +1,4 @@
+//! The lab from outside: files in, prompts out.
+
+mod documents;
+mod prompts;
