@@ -1,0 +1,42 @@
+//! The verbs, one file each: its flags, its settings, what it does and how it reports.
+
+mod completions;
+mod convert;
+mod demo;
+mod doctor;
+mod inspect;
+mod pull;
+mod record;
+mod synth;
+
+use clap::Subcommand;
+
+use crate::failure::Exit;
+use crate::settings::Settings;
+use crate::terminal::Terminal;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Pull(pull::Args),
+    Synth(synth::Args),
+    Record(Box<record::Args>),
+    Inspect(inspect::Args),
+    Convert(convert::Args),
+    Demo(demo::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+}
+
+pub(crate) fn run(verb: Verb, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    match verb {
+        Verb::Pull(args) => pull::run(&args, settings, terminal),
+        Verb::Synth(args) => synth::run(&args, settings, terminal),
+        Verb::Record(args) => record::run(&args, settings, terminal),
+        Verb::Inspect(args) => inspect::run(&args, settings, terminal),
+        Verb::Convert(args) => convert::run(&args, terminal),
+        Verb::Demo(args) => demo::run(&args, settings, terminal),
+        Verb::Doctor(args) => doctor::run(&args, terminal),
+        Verb::Completions(args) => completions::run(&args, terminal),
+    }
+}

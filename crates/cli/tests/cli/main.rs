@@ -1,0 +1,11 @@
+//! The command as users meet it: exit code, standard output and standard error of the built program.
+//!
+//! Left out: what the numbers are (each crate tests its own) and recording at real sizes (`just` recipes).
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod evidence;
+mod machine;
+mod models;
+mod session;
+mod usage;
