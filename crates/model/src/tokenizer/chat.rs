@@ -1,6 +1,7 @@
 //! Chat templates: Jinja programs that come with a model, rendered as transformers renders them.
 //!
-//! A template is input: it gets neither files nor a clock, and a bounded number of steps.
+//! A template is input: it gets neither files nor a clock, and a bounded number of steps. What is not bounded
+//! is the memory of a string that a template doubles over and over; minijinja has no limit for it.
 //! *Source:* `_compile_jinja_template` of transformers `utils/chat_template_utils.py` (4.57).
 
 use std::path::Path;
@@ -80,7 +81,13 @@ impl Template {
             TODAY.iter().fold(format, |text, (field, value)| text.replace(field, value))
         });
         environment.add_filter("tojson", tojson);
-        environment.add_template_owned("chat", source).map_err(|e| fault(&file, &e))?;
+        // Jinja's None is not iterable; templates ask before they count an absent list of tools.
+        environment.add_test("iterable", |value: &minijinja::Value| {
+            !value.is_none() && (value.as_str().is_some() || value.try_iter().is_ok())
+        });
+        environment
+            .add_template_owned("chat", without_generation_marks(source))
+            .map_err(|e| fault(&file, &e))?;
         Ok(Self { file, environment, bos, eos })
     }
 
@@ -104,6 +111,29 @@ impl Template {
             })
             .map_err(|e| fault(&self.file, &e))
     }
+}
+
+/// transformers lets templates mark the assistant's words with `{% generation %}` blocks; rendering ignores
+/// the marks. Blocks that are always taken keep their white space control.
+fn without_generation_marks(source: String) -> String {
+    if !source.contains("generation") {
+        return source;
+    }
+    let mut out = String::with_capacity(source.len());
+    for (number, piece) in source.split("{%").enumerate() {
+        if number == 0 {
+            out.push_str(piece);
+            continue;
+        }
+        out.push_str("{%");
+        let tag = piece.split_once("%}").map_or(piece, |(tag, _)| tag);
+        match tag.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+') {
+            "generation" => out.push_str(&piece.replacen("generation", "if true", 1)),
+            "endgeneration" => out.push_str(&piece.replacen("endgeneration", "endif", 1)),
+            _ => out.push_str(piece),
+        }
+    }
+    out
 }
 
 fn fault(file: &str, error: &Error) -> ModelError {
@@ -233,6 +263,8 @@ mod tests {
             ),
             ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
             ("{% if tools %}t{% endif %}{% if enable_thinking is defined %}e{% endif %}.", "."),
+            ("{% if tools is iterable and tools | length > 0 %}t{% endif %}.", "."),
+            ("a {%- generation -%} b {% endgeneration %}{{ 'generation' }}", "ab generation"),
             ("{% generation %}", "!"),
         ] {
             match render(source) {
