@@ -3,8 +3,8 @@
 //! What a file is, its bytes decide, never its name. The text is made by fixed rules, so that the same file gives the
 //! same text on every machine:
 //!
-//! - **Text and Markdown**: UTF-8. A byte-order mark is dropped; CR LF and lone CR become LF. Nothing else changes:
-//!   Markdown is not rendered, Unicode is not normalized.
+//! - **Text and Markdown**: UTF-8. Byte-order marks at the start are dropped; CR LF and lone CR become LF. Nothing else
+//!   changes: Markdown is not rendered, Unicode is not normalized.
 //! - **PDF**: see [`pdf`] for how glyphs become lines. Pages are joined by a blank line.
 //!
 //! PDFs are read by a second process with bounds on memory and time ([`reader`]), because a decompressor or a form that
@@ -86,7 +86,7 @@ impl Document {
         let name = one_line(name);
         bound(&name, bytes)?;
         let text = decode_text(&name, bytes)?;
-        if text.trim().is_empty() {
+        if text.chars().all(|c| c.is_whitespace() || c == '\u{FEFF}') {
             return Err(LabError::DocumentEmpty { document: name, bytes: bytes.len() as u64 });
         }
         Ok(Self::new(name, DocumentKind::Text, blake3::hash(bytes), text))
@@ -166,8 +166,12 @@ fn decode_text(name: &str, bytes: &[u8]) -> Result<String, LabError> {
         let (document, offset) = (name.to_owned(), offset as u64);
         LabError::DocumentEncoding { document, found, offset, remedy }
     };
-    if let Some((_, found, remedy)) = FOREIGN.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
-        return Err(wrong(found, 0, remedy));
+    let mut body = bytes;
+    while let Some(rest) = body.strip_prefix(b"\xEF\xBB\xBF") {
+        body = rest;
+    }
+    if let Some((_, found, remedy)) = FOREIGN.iter().find(|(magic, ..)| body.starts_with(magic)) {
+        return Err(wrong(found, bytes.len() - body.len(), remedy));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         wrong("an invalid sequence", error.valid_up_to(), "convert it with `iconv -f … -t UTF-8`")
@@ -175,7 +179,7 @@ fn decode_text(name: &str, bytes: &[u8]) -> Result<String, LabError> {
     if let Some(offset) = text.find('\0') {
         return Err(wrong("a NUL", offset, "it is not a text file: give one"));
     }
-    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let text = text.trim_start_matches('\u{FEFF}');
     Ok(text.replace("\r\n", "\n").replace('\r', "\n"))
 }
 
@@ -225,7 +229,7 @@ mod tests {
 
     #[test]
     fn wrong_bytes_are_located() {
-        let cases: [(&[u8], &str); 7] = [
+        let cases: [(&[u8], &str); 8] = [
             (
                 b"abc\xFFdef",
                 "notes.md: an invalid sequence at byte 3, neither PDF nor UTF-8 text; convert it with `iconv -f … -t UTF-8`",
@@ -248,6 +252,7 @@ mod tests {
             ),
             (b"", "notes.md: no text in 0 bytes; give a document with text"),
             (b"\xEF\xBB\xBF \r\n\t", "notes.md: no text in 7 bytes; give a document with text"),
+            (b"\xEF\xBB\xBF\xEF\xBB\xBF", "notes.md: no text in 6 bytes; give a document with text"),
         ];
         for (bytes, message) in cases {
             assert_eq!(text(bytes), Err(message.to_owned()), "{bytes:?}");
