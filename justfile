@@ -1,0 +1,100 @@
+# Recipes for https://just.systems (`pip install rust-just`). Nothing below is needed to build, test or use Mantissa;
+# docs/testing.md says what each slow suite shows.
+
+python := "target/venv/bin/python"
+
+# List the recipes
+default:
+    @just --list --unsorted
+
+# What a pull request must pass
+ci:
+    .ci/run
+
+# All fast tests, as in the README
+test:
+    cargo test --workspace
+
+# Format, then lint
+lint:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Licences, bans, duplicates, sources
+deny:
+    .ci/run deny
+
+# Known vulnerabilities of dependencies (fetches the RustSec database)
+advisories: deny
+    PATH="$PWD/target/ci-tools/bin:$PATH" cargo-deny --locked check advisories
+
+# API documentation
+docs:
+    .ci/run docs
+
+# The demo, with the optimized binary
+demo *FLAGS:
+    cargo run --release -p mantissa-cli -- demo {{FLAGS}}
+
+# Accept what the command line now prints (look at the diff before committing)
+snapshots:
+    INSTA_UPDATE=always cargo test -p mantissa-cli
+    git diff --stat -- crates/cli/tests/cli/snapshots
+
+# Write the JSON Schemas of docs/format anew
+schemas:
+    MANTISSA_UPDATE=1 cargo test -p mantissa-evidence schemas
+
+# One fuzz target for a while (ten minutes unless said otherwise); needs `cargo install cargo-fuzz`
+fuzz TARGET SECONDS="600":
+    mkdir -p fuzz/corpus/{{TARGET}}
+    cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run {{TARGET}} corpus/{{TARGET}} \
+        $(ls -d seeds/{{TARGET}} 2>/dev/null) -- -max_total_time={{SECONDS}} -timeout=10 -rss_limit_mb=2048
+
+# Every fuzz target, ten minutes each
+fuzz-all SECONDS="600":
+    for target in $(cd fuzz && cargo fuzz list); do just fuzz "$target" {{SECONDS}} || exit 1; done
+
+# Python as a reader of our files: safetensors opens containers, jsonschema validates, JSON and container agree
+python-container *RECORDS: _python
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{python}} -m pip install --quiet safetensors numpy ml_dtypes jsonschema
+    cargo build --release -p mantissa-cli
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    records=({{RECORDS}})
+    if ((${#records[@]} == 0)); then
+        target/release/mantissa demo --out "$work/demo" >/dev/null
+        mapfile -t records < <(find "$work/demo" fixtures/evidence -name manifest.json -exec dirname {} \;)
+    fi
+    for record in "${records[@]}"; do
+        target/release/mantissa convert "$record" "$work/record.json" --force
+        {{python}} docs/format/validate.py "$record" "$work/record.json"
+        {{python}} docs/format/read_container.py "$record" "$work/record.json"
+    done
+
+# Speed beside llama.cpp: LLAMA_BUILD is its build folder, MODEL a GGUF file
+peer LLAMA_BUILD MODEL:
+    benches/peers/llama_cpp.sh {{LLAMA_BUILD}} {{MODEL}}
+
+# Kernel and model benches
+bench *FLAGS:
+    cargo bench --workspace {{FLAGS}}
+
+# The goldens of transformers, made again (torch: a gigabyte) and compared with the committed ones
+goldens-transformers: _python
+    #!/usr/bin/env bash
+    set -euo pipefail
+    {{python}} -m pip install --quiet torch transformers numpy
+    cargo build --release -p mantissa-cli
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    for arch in llama qwen2 qwen3 qwen3_moe; do
+        target/release/mantissa synth --arch $arch --seed 1 --out "$work/$arch" >/dev/null
+    done
+    {{python}} goldens/transformers_f32.py --out "$work/transformers_f32.json" "$work"/{llama,qwen2,qwen3,qwen3_moe}
+    cmp "$work/transformers_f32.json" goldens/transformers_f32.json
+
+_python:
+    @[ -x {{python}} ] || python3 -m venv target/venv
