@@ -1,3 +1,6 @@
 //! The engine against other people's answers, and against itself.
 
 mod against_llama_cpp;
+mod against_transformers;
+mod invariance;
+mod models;
