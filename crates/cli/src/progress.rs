@@ -25,12 +25,14 @@ pub(crate) struct Bar {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unit {
     Bytes,
+    Tokens,
 }
 
 impl Bar {
     pub(crate) fn new(settings: &Settings, label: &str, total: Option<u64>, unit: Unit) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         let template = match unit {
+            Unit::Tokens => "{msg} {wide_bar} {pos}/{len} tokens {per_sec} {eta}",
             Unit::Bytes => "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -67,6 +69,12 @@ impl Bar {
         self.show();
     }
 
+    /// Takes the bar off the terminal.
+    pub(crate) fn clear(&self) {
+        self.waiting.store(false, Ordering::Relaxed);
+        self.inner.finish_and_clear();
+    }
+
     fn show(&self) {
         if self.waiting.load(Ordering::Relaxed) && self.started.elapsed() > PATIENCE {
             self.waiting.store(false, Ordering::Relaxed);
@@ -77,6 +85,6 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.inner.finish_and_clear();
+        self.clear();
     }
 }

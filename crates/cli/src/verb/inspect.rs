@@ -3,6 +3,8 @@
 mod evidence;
 mod model;
 
+pub(super) use evidence::outcome_text;
+
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -1,15 +1,24 @@
 //! `mantissa record`: runs a model in a declared setup and leaves evidence.
 
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use mantissa_engine::{Attention, Isa, QuantizedWeights};
+use mantissa_evidence::{Experiment, Outcome, container};
+use mantissa_lab::document::{Document, PdfReader};
+use mantissa_lab::prompt::PromptSpec;
+use mantissa_lab::{Cell, Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
+use mantissa_model::{Checkpoint, Tokenizer, pull};
 use mantissa_numerics::{Dtype, Point};
+use serde::Serialize;
 
+use super::inspect::outcome_text;
 use crate::failure::Exit;
-use crate::settings::Settings;
-use crate::terminal::Terminal;
+use crate::progress::{Bar, Unit};
+use crate::settings::{Settings, home};
+use crate::terminal::{Column, Page, Report, Terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,9 +67,9 @@ struct PromptArgs {
     /// Prompts: consecutive slices of the first document
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     references: u32,
-    /// Tokens to decode
-    #[arg(long, value_name = "N", default_value_t = 30)]
-    decode: u32,
+    /// Tokens to decode [default: 30, or as many as are forced]
+    #[arg(long, value_name = "N", value_parser = steps)]
+    decode: Option<u32>,
     /// What follows the document
     #[arg(long, value_name = "TEXT", default_value = mantissa_lab::prompt::INSTRUCTION)]
     instruction: String,
@@ -81,8 +90,8 @@ struct SetupArgs {
     batch_size: Vec<u32>,
     /// Attention implementations, comma-separated
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager",
-        value_parser = ["eager", "sdpa", "flash_attention_2"])]
-    attention: Vec<String>,
+        value_parser = attention())]
+    attention: Vec<Attention>,
     /// Storage format of activations, cache and unquantized weights
     #[arg(long, value_name = "DTYPE", default_value = "bf16", value_parser = dtype())]
     dtype: Dtype,
@@ -98,9 +107,9 @@ struct SetupArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Signals")]
 struct SignalArgs {
-    /// Decoder blocks, counted from 1, or `last`; those the model lacks are left out of the default
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,2,4,12,last")]
-    layers: Vec<Layer>,
+    /// Decoder blocks, counted from 1, or `last` [default: those of 1,2,4,12,last that the model has]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    layers: Option<Vec<Layer>>,
     /// Positions from the end of the sequence
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "-3,-2,-1",
         allow_hyphen_values = true, value_parser = position)]
@@ -118,7 +127,7 @@ struct SignalArgs {
 #[command(next_help_heading = "Execution (changes no bit)")]
 struct ExecutionArgs {
     /// Threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<u32>,
     /// Instruction set
     #[arg(long, value_name = "SET", default_value = "auto", value_parser = ["auto", "scalar", "avx2", "avx512"])]
@@ -131,30 +140,13 @@ struct ExecutionArgs {
     fresh: bool,
 }
 
-/// A decoder block of a model not yet seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layer {
-    /// Counted from 1.
-    Number(u32),
-    /// The model's last.
-    Last,
-}
-
-impl FromStr for Layer {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match (s, s.parse()) {
-            ("last", _) => Ok(Self::Last),
-            (_, Ok(number)) if number > 0 => Ok(Self::Number(number)),
-            _ => Err("use numbers from 1, or last".to_owned()),
-        }
-    }
-}
-
 /// A storage format, by the names of `Dtype`.
 pub(super) fn dtype() -> impl TypedValueParser<Value = Dtype> {
     PossibleValuesParser::new(Dtype::ALL.map(Dtype::name)).try_map(|name| name.parse::<Dtype>())
+}
+
+fn attention() -> impl TypedValueParser<Value = Attention> {
+    PossibleValuesParser::new(Attention::ALL.map(Attention::name)).try_map(|name| name.parse::<Attention>())
 }
 
 fn point() -> impl TypedValueParser<Value = Point> {
@@ -162,14 +154,304 @@ fn point() -> impl TypedValueParser<Value = Point> {
 }
 
 /// A count that cannot be zero.
-pub(super) fn at_least_one(s: &str) -> Result<u32, String> {
+fn at_least_one(s: &str) -> Result<u32, String> {
     s.parse().ok().filter(|&n| n > 0).ok_or_else(|| "use a whole number from 1".to_owned())
+}
+
+/// Threads; more than any machine has are a slip.
+pub(super) fn threads(s: &str) -> Result<u32, String> {
+    s.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| "use 1 to 1024".to_owned())
+}
+
+/// Decode steps, of which each holds its keys and values in memory.
+fn steps(s: &str) -> Result<u32, String> {
+    s.parse().ok().filter(|&n| n <= 1_000_000).ok_or_else(|| "use 0 to 1000000".to_owned())
 }
 
 fn position(s: &str) -> Result<i32, String> {
     s.parse().ok().filter(|&n| n < 0).ok_or_else(|| "count from the end: -1 is the newest token".to_owned())
 }
 
-pub(crate) fn run(_args: &Args, _settings: &Settings, _terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    bail!("record: this build has no recorder; build a later version")
+/// A model opened for recording.
+pub(super) struct Model {
+    /// Its name for people: as pulled, or its file's.
+    pub(super) name: String,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) tokenizer: Tokenizer,
+}
+
+impl Model {
+    /// Opens a pulled model by its name, or a path.
+    pub(super) fn open(spec: &str) -> anyhow::Result<Self> {
+        let home = home()?;
+        let path = pull::resolve(spec, &home)?;
+        let name = match path.canonicalize().ok().as_deref().and_then(Path::file_name) {
+            Some(name) if !pull::pulled(&home).iter().any(|pulled| pulled == spec) => {
+                name.to_string_lossy().into_owned()
+            }
+            _ => spec.to_owned(),
+        };
+        Ok(Self { name, checkpoint: Checkpoint::open(&path)?, tokenizer: Tokenizer::open(&path)? })
+    }
+}
+
+/// Where to run: as told, else all of this machine.
+pub(super) fn machine(threads: Option<u32>, isa: &str) -> anyhow::Result<Machine> {
+    let isa = if isa == "auto" { Isa::detect() } else { isa.parse().map_err(anyhow::Error::msg)? };
+    let threads = match threads {
+        Some(threads) => usize::try_from(threads)?,
+        None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    };
+    Ok(Machine { threads, isa })
+}
+
+/// Records with a bar on the terminal.
+pub(super) fn record(recorder: &Recorder<'_>, out: &Path, settings: &Settings) -> anyhow::Result<Recorded> {
+    let hashing = Bar::new(settings, "digest of the weights", None, Unit::Bytes);
+    let tokens = Bar::new(settings, "record", None, Unit::Tokens);
+    let label = std::cell::RefCell::new(String::new());
+    let recorded = recorder.record(out, &|event| match event {
+        Event::Hashing { done, total } => hashing.at("digest of the weights", done, Some(total)),
+        Event::Repetition { config_id, reference, rep, index, total, .. } => {
+            hashing.clear();
+            label.replace(format!("{config_id} ref {reference} rep {rep} ({} of {total})", index + 1));
+        }
+        Event::Tokens { done, total } => tokens.at(&label.borrow(), done as u64, Some(total as u64)),
+    })?;
+    Ok(recorded)
+}
+
+impl Args {
+    fn spec(&self, model: &Model) -> anyhow::Result<RecordSpec> {
+        let (prompt, setup, signals) = (&self.prompt, &self.setup, &self.signals);
+        once("--batch-size", &setup.batch_size)?;
+        once("--attention", &setup.attention.iter().map(|attention| attention.name()).collect::<Vec<_>>())?;
+        once("--positions", &signals.positions)?;
+        let forced = prompt.teacher_force.as_deref().map(forced_ids).transpose()?;
+        let decode_steps = match (prompt.decode, &forced) {
+            (Some(steps), _) => usize::try_from(steps)?,
+            (None, Some(forced)) => forced.len(),
+            (None, None) => 30,
+        };
+        let mut positions = signals.positions.clone();
+        positions.sort_unstable();
+        let mut cells = Vec::new();
+        for &attention in &setup.attention {
+            for &batch_size in &setup.batch_size {
+                cells.push(Cell { batch_size: usize::try_from(batch_size)?, attention });
+            }
+        }
+        Ok(RecordSpec {
+            model: model.name.clone(),
+            prompt: PromptSpec {
+                document_tokens: usize::try_from(prompt.document_tokens)?,
+                references: usize::try_from(prompt.references)?,
+                instruction: prompt.instruction.clone(),
+                chat_template: !prompt.no_chat_template,
+                ..PromptSpec::default()
+            },
+            cells,
+            dtype: setup.dtype,
+            quantized: match setup.quantization.as_str() {
+                "none" => QuantizedWeights::Dequantize,
+                _ => QuantizedWeights::Keep,
+            },
+            decode_steps,
+            repetitions: usize::try_from(setup.reps)?,
+            forced,
+            signals: SignalSpec {
+                layers: signals.layers.clone(),
+                positions,
+                points: signals.sites.clone(),
+                top_k: usize::try_from(signals.top_k)?,
+            },
+        })
+    }
+}
+
+/// Refuses a list that names something twice.
+fn once<T: PartialEq + std::fmt::Display>(flag: &str, values: &[T]) -> anyhow::Result<()> {
+    match values.iter().enumerate().find(|(i, value)| values[..*i].contains(value)) {
+        Some((_, twice)) => bail!("{flag}: {twice} is given twice; give each value once"),
+        None => Ok(()),
+    }
+}
+
+/// Token ids from a file: a JSON list, or numbers between blanks.
+fn forced_ids(path: &Path) -> anyhow::Result<Vec<u32>> {
+    /// Far more than any context.
+    const LARGEST: u64 = 64 << 20;
+    let shown = path.display();
+    let read = || {
+        let mut text = String::new();
+        io::Read::read_to_string(&mut io::Read::take(std::fs::File::open(path)?, LARGEST), &mut text)?;
+        io::Result::Ok(text)
+    };
+    let text = match read() {
+        Ok(text) => text,
+        Err(e) => bail!("{shown}: cannot read: {e}; give a text file of token ids"),
+    };
+    let words = text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']'));
+    let ids: Result<Vec<u32>, _> =
+        words.filter(|word| !word.is_empty()).map(|word| word.parse().map_err(|_| word)).collect();
+    match ids {
+        Ok(ids) if ids.is_empty() => bail!("{shown}: no token ids; give a list of them"),
+        Ok(ids) => Ok(ids),
+        Err(word) => {
+            let word: String = word.chars().take(40).collect();
+            bail!("{shown}: '{word}' is not a token id; give whole numbers")
+        }
+    }
+}
+
+/// Discards what a killed run left in `out`. A finished record is no such thing.
+fn discard_unfinished(out: &Path) -> anyhow::Result<()> {
+    let shown = out.display();
+    if container::is_complete(out) {
+        bail!(
+            "{shown}: holds a finished record, which --fresh does not discard; remove it, or choose another --out"
+        );
+    }
+    if !out.join("plan.json").is_file() {
+        return Ok(());
+    }
+    let ours = |name: &str| {
+        matches!(name, "plan.json" | ".unfinished" | "timing.json")
+            || name.starts_with("run-")
+            || name.starts_with(".mantissa-")
+    };
+    let discard = || {
+        for entry in std::fs::read_dir(out)? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(ours) {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        io::Result::Ok(())
+    };
+    discard().map_err(|e| anyhow::anyhow!("{shown}: cannot discard it: {e}; remove it yourself"))
+}
+
+#[derive(Serialize)]
+struct Summary {
+    path: PathBuf,
+    json: Option<PathBuf>,
+    was_here: bool,
+    repetitions_resumed: usize,
+    reproducible: bool,
+    configurations: Vec<Row>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Row {
+    config_id: String,
+    repetitions: u32,
+    outcome: Outcome,
+    mean_seconds: Option<f64>,
+    output: Option<String>,
+}
+
+impl Report for Summary {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        page.heading(&self.path.display().to_string())?;
+        if self.was_here {
+            page.field("finished", "it was recorded before, with the same setup and weights")?;
+        } else if self.repetitions_resumed > 0 {
+            page.field("resumed", format!("{} repetition(s) were on disk", self.repetitions_resumed))?;
+        }
+        rows_text(&self.configurations, page)?;
+        if let Some(json) = &self.json {
+            page.field("JSON", json.display())?;
+        }
+        page.field("next", format!("mantissa inspect {}", self.path.display()))
+    }
+}
+
+pub(super) fn rows_text(rows: &[Row], page: &mut Page<'_>) -> io::Result<()> {
+    let columns = [
+        Column::Left("configuration"),
+        Column::Left("repetitions"),
+        Column::Right("mean time"),
+        Column::Left("output"),
+    ];
+    let row = |row: &Row| {
+        let seconds = row.mean_seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.2} s"));
+        let output: String = row.output.as_deref().unwrap_or_default().chars().take(48).collect();
+        let outcome = outcome_text(row.repetitions, &row.outcome);
+        vec![row.config_id.clone(), outcome, seconds, format!("\"{output}\"")]
+    };
+    page.table(&columns, &rows.iter().map(row).collect::<Vec<_>>())
+}
+
+/// One row for each configuration.
+pub(super) fn rows(experiment: &Experiment) -> Vec<Row> {
+    let rows = experiment.configurations.iter().filter_map(|configuration| {
+        let extras = configuration.mantissa.as_ref()?;
+        let run = experiment.runs.iter().find(|run| run.config_id == configuration.config_id);
+        Some(Row {
+            config_id: configuration.config_id.clone(),
+            repetitions: extras.reproducibility.repetitions,
+            outcome: extras.reproducibility.outcome.clone(),
+            mean_seconds: extras.runtime.as_ref().map(|runtime| runtime.mean_seconds),
+            output: run.map(|run| run.output_token_texts.concat()),
+        })
+    });
+    rows.collect()
+}
+
+/// Writes the experiment JSON, unless these very bytes are there.
+pub(super) fn write_json(path: &Path, experiment: &Experiment) -> anyhow::Result<()> {
+    if path.exists() {
+        let bytes = mantissa_evidence::json::to_vec(experiment, path)?;
+        if std::fs::read(path).is_ok_and(|found| found == bytes) {
+            return Ok(());
+        }
+    }
+    Ok(mantissa_evidence::json::write(path, experiment)?)
+}
+
+/// 1 when repetitions differ.
+pub(super) fn exit(recorded: &Recorded) -> Exit {
+    if recorded.reproducible() { Exit::Consistent } else { Exit::Divergent }
+}
+
+pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    let (out, json) = (&args.out, &args.json);
+    if let Some(json) = json.as_ref().filter(|json| json.exists() && !container::is_complete(out)) {
+        bail!("{}: already exists; choose another path or remove it first", json.display());
+    }
+    let machine = machine(args.execution.threads, &args.execution.isa)?;
+    let model = Model::open(&args.model)?;
+    let spec = args.spec(&model)?;
+    let reader = PdfReader::this_program()?;
+    let documents = args.document.iter().map(|path| Document::open(path, &reader));
+    let documents = documents.collect::<Result<Vec<_>, _>>()?;
+    if args.execution.fresh {
+        discard_unfinished(out)?;
+    }
+    let recorder = Recorder {
+        checkpoint: &model.checkpoint,
+        tokenizer: &model.tokenizer,
+        documents: &documents,
+        spec: &spec,
+        machine,
+    };
+    let recorded = record(&recorder, out, settings)?;
+    if let Some(json) = json {
+        write_json(json, &recorded.experiment)?;
+    }
+    terminal.print(&Summary {
+        path: recorded.directory.clone(),
+        json: json.clone(),
+        was_here: recorded.existed,
+        repetitions_resumed: recorded.resumed,
+        reproducible: recorded.reproducible(),
+        configurations: rows(&recorded.experiment),
+    })?;
+    Ok(exit(&recorded))
 }

@@ -7,5 +7,6 @@
 mod evidence;
 mod machine;
 mod models;
+mod record;
 mod session;
 mod usage;

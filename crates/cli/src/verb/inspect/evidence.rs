@@ -342,7 +342,7 @@ fn recipe_row(observed: &ObservedKernel) -> Vec<String> {
     vec![phase.name().to_owned(), op.clone(), m.to_string(), n.to_string(), k.to_string(), recipe]
 }
 
-pub(super) fn outcome_text(repetitions: u32, outcome: &Outcome) -> String {
+pub(in crate::verb) fn outcome_text(repetitions: u32, outcome: &Outcome) -> String {
     match outcome {
         Outcome::Identical => format!("{repetitions}, identical to the bit"),
         Outcome::NotChecked => format!("{repetitions}, not compared"),
