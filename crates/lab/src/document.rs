@@ -92,14 +92,16 @@ impl Document {
         Ok(Self::new(name, DocumentKind::Text, blake3::hash(bytes), text))
     }
 
-    /// Two texts that come with the program, so that it can show itself with no file at hand.
+    /// Three texts that come with the program, so that it can show itself with no file at hand.
     ///
-    /// They are different texts: neighbours cut from the second share nothing with references cut from the first.
+    /// One reference of 512 tokens and the 16 neighbours of a batch of 17 can be cut from them; the later two share
+    /// nothing with the first.
     #[must_use]
-    pub fn built_in() -> [Self; 2] {
+    pub fn built_in() -> [Self; 3] {
         [
             ("built-in: rounding", include_str!("../../../fixtures/documents/demo.txt")),
             ("built-in: tides", include_str!("../../../fixtures/documents/neighbour.txt")),
+            ("built-in: letters", include_str!("../../../fixtures/documents/letters.txt")),
         ]
         .map(|(name, text)| {
             Self::new(name.to_owned(), DocumentKind::Text, blake3::hash(text.as_bytes()), text.to_owned())
@@ -277,12 +279,11 @@ mod tests {
 
     #[test]
     fn the_built_in_documents_are_long_and_different() {
-        let [first, second] = Document::built_in();
-        for document in [&first, &second] {
-            assert!(document.text().split_whitespace().count() >= 2400, "{}", document.name());
-            assert!(!document.text().contains('\r'));
-        }
-        assert!(first.text().split_whitespace().count() >= 3000);
-        assert_ne!(first.text_blake3(), second.text_blake3());
+        let documents = Document::built_in();
+        let words = documents.each_ref().map(|document| document.text().split_whitespace().count());
+        assert!(words[0] >= 3000 && words.iter().sum::<usize>() >= 8400, "{words:?}");
+        let digests: std::collections::BTreeSet<_> =
+            documents.iter().map(|document| *document.text_blake3().as_bytes()).collect();
+        assert_eq!(digests.len(), documents.len());
     }
 }

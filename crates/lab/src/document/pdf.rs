@@ -17,6 +17,8 @@
 //!
 //! Left out: tables, reading order by geometry, marked-content structure.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use hayro_interpret::font::{Glyph, GlyphRun};
 use hayro_interpret::hayro_cmap::{BfString, WritingMode};
 use hayro_interpret::hayro_syntax::{DecryptionError, LoadPdfError, Pdf};
@@ -64,6 +66,8 @@ pub enum PdfFault {
     Password,
     /// Its cipher is not read here, or is not set up as the format says.
     Cipher,
+    /// The interpreter panicked on it.
+    Interpreter,
     /// It has more pages than the limit.
     Pages,
     /// It shows more text than the limit.
@@ -72,8 +76,20 @@ pub enum PdfFault {
 
 /// Reads a PDF, giving `sink` its number of pages and then each page in turn.
 ///
-/// At most `max_text` bytes of text and `max_pages` pages are read.
+/// At most `max_text` bytes of text and `max_pages` pages are read. A panic of the interpreter is a fault like any other,
+/// though the panic hook sees it first; what a panic cannot bound is left to [`super::reader`].
 pub fn read(
+    bytes: Vec<u8>,
+    max_pages: usize,
+    max_text: usize,
+    sink: impl FnMut(Event),
+) -> Result<(), PdfFault> {
+    // Nothing of the interpreter is used after it has panicked.
+    catch_unwind(AssertUnwindSafe(|| interpret(bytes, max_pages, max_text, sink)))
+        .unwrap_or(Err(PdfFault::Interpreter))
+}
+
+fn interpret(
     bytes: Vec<u8>,
     max_pages: usize,
     max_text: usize,

@@ -77,12 +77,7 @@ impl PdfReader {
 
     /// Reads the pages of the PDF in `bytes`; `name` is for errors.
     pub fn pages(&self, name: &str, bytes: Vec<u8>) -> Result<Vec<PageText>, LabError> {
-        let failed = |page, reason: String| LabError::PdfReader {
-            document: name.to_owned(),
-            program: self.program.display().to_string(),
-            page,
-            reason,
-        };
+        let failed = |page, reason: String| self.failed(name, page, reason);
         let limits = serde_json::to_string(&self.limits).map_err(|error| failed(1, error.to_string()))?;
         let mut child = Command::new(&self.program)
             .args([ARGUMENT, &limits])
@@ -115,11 +110,13 @@ impl PdfReader {
             let _ = child.kill();
             return Outcome::Ended(1);
         };
-        let deadline = Instant::now() + Duration::from_secs(self.limits.seconds.saturating_mul(2));
+        let deadline =
+            Instant::now() + Duration::from_secs(self.limits.seconds.saturating_mul(2).min(1 << 32));
         // JSON spells a byte with at most six; the rest of a page's line is short.
         let answer = (self.limits.text_bytes as u64)
             .saturating_mul(6)
-            .saturating_add(256 * self.limits.pages as u64 + 4096);
+            .saturating_add((self.limits.pages as u64).saturating_mul(256))
+            .saturating_add(4096);
         thread::scope(|scope| {
             let (sender, lines) = mpsc::channel();
             // A child that dies early closes the pipe; what it said tells why.
@@ -154,6 +151,11 @@ impl PdfReader {
         })
     }
 
+    fn failed(&self, name: &str, page: usize, reason: String) -> LabError {
+        let program = self.program.display().to_string();
+        LabError::PdfReader { document: name.to_owned(), program, page, reason }
+    }
+
     fn fault(&self, name: &str, fault: PdfFault, page: usize) -> LabError {
         let document = name.to_owned();
         match fault {
@@ -166,6 +168,7 @@ impl PdfReader {
             PdfFault::Cipher => {
                 LabError::PdfEncrypted { document, reason: "with a cipher that is not read here" }
             }
+            PdfFault::Interpreter => self.failed(name, page, "the interpreter panicked".to_owned()),
             PdfFault::Pages => limit(name, "its number of pages", self.limits.pages.to_string(), page),
             PdfFault::Text => limit(name, "its text", format!("{} bytes", self.limits.text_bytes), page),
         }

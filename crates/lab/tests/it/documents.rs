@@ -108,6 +108,22 @@ fn the_size_of_the_answer_is_bounded() {
     assert!(text.starts_with("its text passes the limit of 5000 bytes on page 3;"), "{text}");
 }
 
+/// hayro-font 0.5.0 adds one to a code without looking, which only builds that check overflow notice.
+#[test]
+fn a_panic_of_the_interpreter_is_one_line() {
+    let path = fixture("hostile/encoding_overflow.pdf");
+    match Document::open(&path, &reader(LIMITS)) {
+        Ok(document) => assert_eq!(document.text(), "past the end"),
+        Err(error) => {
+            let error = error.to_string();
+            assert!(
+                error.contains("` failed on page 1 (the interpreter panicked); report the file"),
+                "{error}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_missing_file_and_a_folder_are_refused() {
     let missing = refusal("no such file", &reader(LIMITS));
