@@ -16,7 +16,7 @@ use crate::error::EngineError;
 use crate::kernel::attention::{self, Heads};
 use crate::kernel::matmul::{Matrix, matmul, matmul_one};
 use crate::kernel::rows;
-use crate::pool::Pool;
+use crate::pool::{Buffer, Pool};
 use crate::rope::RopeTable;
 use crate::setup::EngineSetup;
 use crate::tap::{RowId, Tap, View};
@@ -158,7 +158,7 @@ impl<'a> Engine<'a> {
             let from = first_kept.saturating_sub(start).min(rows.len());
             if from < rows.len() {
                 pass.rows = &rows[from..];
-                logits.extend(self.head(&pass, &x[from * self.config.hidden_size..], taps));
+                logits.extend_from_slice(&self.head(&pass, &x[from * self.config.hidden_size..], taps));
             }
         }
         Ok(logits)
@@ -185,7 +185,7 @@ impl<'a> Engine<'a> {
         let mut pass = Pass { phase: Phase::Decode, m: ids.len(), rows: &rows, layer: 0 };
         let x = self.blocks(&mut pass, &mut Caches::Decode(caches), ids, taps);
         caches.iter_mut().for_each(|cache| cache.advance(1));
-        Ok(self.head(&pass, &x, taps))
+        Ok(self.head(&pass, &x, taps).to_vec())
     }
 
     fn check_room(&self, cache: &KvCache, tokens: usize) -> Result<(), EngineError> {
@@ -235,7 +235,7 @@ impl<'a> Engine<'a> {
         let mlp_out = match &block.feed_forward {
             FeedForward::Dense(mlp) => {
                 let (inner, rows) = (mlp.gate.matrix().rows, pass.rows.len());
-                let (mut gate, mut up) = (vec![0.0; rows * inner], vec![0.0; rows * inner]);
+                let (mut gate, mut up) = (self.pool.buffer(rows * inner), self.pool.buffer(rows * inner));
                 let mut pair = [(mlp.gate.matrix(), &mut gate[..]), (mlp.up.matrix(), &mut up[..])];
                 self.products(pass, ["gate_proj", "up_proj"], &normed, &mut pair);
                 self.observe(pass, "swiglu", inner, 1, KernelRecipe::SwiGlu { output: dtype });
@@ -258,13 +258,14 @@ impl<'a> Engine<'a> {
         caches: &mut Caches<'_>,
         normed: &[f32],
         taps: &mut dyn Tap,
-    ) -> Vec<f32> {
+    ) -> Buffer<'_> {
         let (config, setup, isa) = (self.config, self.setup, self.setup.isa);
         let heads = Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
         let (wide, narrow) = (heads.query * heads.dim, heads.kv * heads.dim);
         let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
         let n = pass.rows.len();
-        let (mut q, mut k, mut v) = (vec![0.0; n * wide], vec![0.0; n * narrow], vec![0.0; n * narrow]);
+        let (mut q, mut k) = (self.pool.buffer(n * wide), self.pool.buffer(n * narrow));
+        let mut v = self.pool.buffer(n * narrow);
         self.products(
             pass,
             ["q_proj", "k_proj", "v_proj"],
@@ -297,7 +298,7 @@ impl<'a> Engine<'a> {
         self.tap(taps, pass, site(Point::V), narrow, &v);
         let recipe = self.dispatch.attention(pass.phase, heads.dim);
         self.observe(pass, "attention", wide, heads.dim, KernelRecipe::Attention(recipe));
-        let mut out = vec![0.0; n * wide];
+        let mut out = self.pool.buffer(n * wide);
         match caches {
             Caches::Prefill(cache) => {
                 let first = cache.len();
@@ -326,7 +327,7 @@ impl<'a> Engine<'a> {
         experts: &[crate::weights::Mlp<'_>],
         normed: &[f32],
         taps: &mut dyn Tap,
-    ) -> Vec<f32> {
+    ) -> Buffer<'_> {
         let (isa, dtype, hidden) = (self.setup.isa, self.setup.dtype, self.config.hidden_size);
         let Some(moe) = &self.config.moe else { unreachable!("sparse blocks come with their configuration") };
         let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
@@ -349,7 +350,7 @@ impl<'a> Engine<'a> {
             self.tap(taps, pass, site(Point::RouterTopk), 2 * top, &table);
         }
         // One expert's output per (token, slot), kept until all slots of a token are there.
-        let mut parts = vec![0.0; chosen.len() * hidden];
+        let mut parts = self.pool.buffer(chosen.len() * hidden);
         let mut slots: Vec<Vec<usize>> = vec![Vec::new(); experts.len()];
         chosen.iter().enumerate().for_each(|(slot, (expert, _))| slots[*expert].push(slot));
         for (expert, slots) in experts.iter().zip(&slots) {
@@ -359,7 +360,7 @@ impl<'a> Engine<'a> {
             let mut x = Vec::with_capacity(slots.len() * hidden);
             slots.iter().for_each(|slot| x.extend_from_slice(&normed[slot / top * hidden..][..hidden]));
             let inner = expert.gate.matrix().rows;
-            let (mut gate, mut up) = (vec![0.0; slots.len() * inner], vec![0.0; slots.len() * inner]);
+            let (mut gate, mut up) = (self.pool.buffer(slots.len() * inner), self.pool.buffer(slots.len() * inner));
             let mut pair = [(expert.gate.matrix(), &mut gate[..]), (expert.up.matrix(), &mut up[..])];
             self.products(pass, ["expert_gate", "expert_up"], &x, &mut pair);
             self.observe(pass, "expert_swiglu", inner, 1, KernelRecipe::SwiGlu { output: dtype });
@@ -370,7 +371,8 @@ impl<'a> Engine<'a> {
             }
         }
         self.observe(pass, "expert_sum", hidden, top, KernelRecipe::ExpertSum { output: dtype });
-        let mut out = vec![0.0; pass.rows.len() * hidden];
+        let mut out = self.pool.buffer(pass.rows.len() * hidden);
+        out.fill(0.0);
         for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
             for slot in row * top..(row + 1) * top {
                 rows::add_scaled(isa, dtype, out, &parts[slot * hidden..][..hidden], chosen[slot].1);
@@ -381,7 +383,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Final norm and logits of the pass's rows.
-    fn head(&self, pass: &Pass<'_>, x: &[f32], taps: &mut dyn Tap) -> Vec<f32> {
+    fn head(&self, pass: &Pass<'_>, x: &[f32], taps: &mut dyn Tap) -> Buffer<'_> {
         let normed = self.norm(pass, "final_norm", x, &self.weights.final_norm);
         self.tap(taps, pass, Site::outside(Point::FinalNorm), self.config.hidden_size, &normed);
         let head = self.weights.lm_head.as_ref().unwrap_or(&self.weights.embedding);
@@ -390,10 +392,10 @@ impl<'a> Engine<'a> {
         logits
     }
 
-    fn norm(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &[f32]) -> Vec<f32> {
+    fn norm(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &[f32]) -> Buffer<'_> {
         let recipe = self.dispatch.norm();
         self.observe(pass, op, weight.len(), weight.len(), KernelRecipe::RmsNorm(recipe));
-        let mut out = vec![0.0; x.len()];
+        let mut out = self.pool.buffer(x.len());
         #[expect(clippy::cast_possible_truncation, reason = "PyTorch adds epsilon to a binary32 tensor")]
         let eps = self.config.rms_norm_eps as f32;
         rows::rms_norm(self.setup.isa, &self.pool, recipe, x, weight, eps, &mut out);
@@ -406,7 +408,7 @@ impl<'a> Engine<'a> {
         rows::add(self.setup.isa, &self.pool, self.setup.dtype, x, y);
     }
 
-    fn linear(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], linear: &Linear<'_>) -> Vec<f32> {
+    fn linear(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], linear: &Linear<'_>) -> Buffer<'_> {
         let mut out = self.product(pass, op, x, &linear.weight);
         if let Some(bias) = &linear.bias {
             rows::add_bias(self.setup.isa, &self.pool, self.setup.dtype, &mut out, bias);
@@ -414,10 +416,10 @@ impl<'a> Engine<'a> {
         out
     }
 
-    fn product(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &Stored<'_>) -> Vec<f32> {
+    fn product(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &Stored<'_>) -> Buffer<'_> {
         let w = weight.matrix();
         let recipe = self.matmul_recipe(pass, op, w);
-        let mut out = vec![0.0; x.len() / w.cols * w.rows];
+        let mut out = self.pool.buffer(x.len() / w.cols * w.rows);
         matmul_one(self.setup.isa, &self.pool, recipe, x, w, &mut out);
         out
     }

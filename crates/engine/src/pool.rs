@@ -1,10 +1,12 @@
-//! A pool of threads for parallel loops of a few microseconds.
+//! A pool of threads for parallel loops of a few microseconds, and of the buffers such loops work in.
 //!
-//! Decoding runs hundreds of such loops per token, so workers spin for a while before they sleep. Which thread runs
-//! which task is left to chance; tasks own their outputs, so chance does not reach a bit.
+//! Decoding runs hundreds of such loops per token, so workers spin for a while before they sleep; a worker that the
+//! system has not scheduled is not waited for, its tasks are done by whoever is there. Which thread runs which task is
+//! left to chance; tasks own their outputs, so chance does not reach a bit.
 
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,7 +14,13 @@ use std::time::{Duration, Instant};
 /// How long an idle worker watches for the next loop before it sleeps.
 const SPIN: Duration = Duration::from_micros(200);
 
-/// A loop under way: a borrowed closure whose lifetime [`Pool::run`] guards by waiting for every worker.
+/// [`Shared::state`]: the number of the loop in the high half, whether it is closed to further workers, and how many
+/// are at work on it.
+const LOOP: u64 = 1 << 32;
+const CLOSED: u64 = 1 << 31;
+const WORKING: u64 = CLOSED - 1;
+
+/// A loop under way: a borrowed closure whose lifetime [`Pool::run`] guards by waiting for every worker that joined.
 #[derive(Clone, Copy)]
 struct Job {
     body: *const (dyn Fn(usize) + Sync),
@@ -22,27 +30,29 @@ struct Job {
 // SAFETY: the closure is `Sync`, and `Pool::run` does not return before the last worker is done with it.
 unsafe impl Send for Job {}
 
-#[derive(Default)]
 struct Shared {
-    /// Counts loops; workers wait for it to change.
-    generation: AtomicU32,
+    state: AtomicU64,
     job: Mutex<Option<Job>>,
     next: AtomicUsize,
-    /// Workers that have not finished the current loop.
-    busy: AtomicUsize,
     sleepers: AtomicUsize,
     wake: Condvar,
     stop: AtomicBool,
     panicked: AtomicBool,
 }
 
-/// A fixed set of threads, the caller's included.
+/// A fixed set of threads, the caller's included, and buffers that outlive the loops.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     /// One loop at a time.
     turn: Mutex<()>,
+    buffers: Mutex<Vec<Vec<Line>>>,
 }
+
+/// A cache line of values: a vector that straddles two lines is read at half the speed.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -52,22 +62,43 @@ impl std::fmt::Debug for Pool {
 
 impl Pool {
     /// A pool of `threads` threads (at least one), the calling one among them.
-    #[must_use]
     pub(crate) fn new(threads: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            state: AtomicU64::new(CLOSED),
+            job: Mutex::new(None),
+            next: AtomicUsize::new(0),
+            sleepers: AtomicUsize::new(0),
+            wake: Condvar::new(),
+            stop: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+        });
         let workers = (1..threads.max(1))
             .map(|_| {
                 let shared = Arc::clone(&shared);
                 std::thread::spawn(move || shared.serve())
             })
             .collect();
-        Self { shared, workers, turn: Mutex::new(()) }
+        Self { shared, workers, turn: Mutex::new(()), buffers: Mutex::new(Vec::new()) }
     }
 
     /// Number of threads.
-    #[must_use]
     pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// A buffer of `len` values, aligned to cache lines, that are whatever an earlier use left: the system hands out fresh pages at a price.
+    pub(crate) fn buffer(&self, len: usize) -> Buffer<'_> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = len.div_ceil(16);
+        let fitting = (0..buffers.len()).filter(|i| buffers[*i].len() >= lines).min_by_key(|i| buffers[*i].len());
+        let index = fitting.or_else(|| (0..buffers.len()).max_by_key(|i| buffers[*i].len()));
+        let mut values = index.map(|i| buffers.swap_remove(i)).unwrap_or_default();
+        drop(buffers);
+        if values.len() < lines {
+            // Growing would copy what nobody wants.
+            values = vec![Line([0.0; 16]); lines];
+        }
+        Buffer { values, len, home: self }
     }
 
     /// Runs `body(0)` … `body(tasks − 1)`, each once, and returns when all are done.
@@ -82,26 +113,28 @@ impl Pool {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         let erased: *const (dyn Fn(usize) + Sync + '_) = &raw const body;
-        // SAFETY: only the lifetime changes; `busy` reaching zero below is what ends the last use.
+        // SAFETY: only the lifetime changes; the wait below ends the last use.
         let body: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(erased) };
         let job = Job { body, tasks };
         shared.next.store(0, Ordering::Relaxed);
-        shared.busy.store(self.workers.len(), Ordering::Relaxed);
         *shared.job.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
-        shared.generation.fetch_add(1, Ordering::SeqCst);
+        let number = (shared.state.load(Ordering::Relaxed) & !(LOOP - 1)).wrapping_add(LOOP);
+        shared.state.store(number, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             let _guard = shared.job.lock().unwrap_or_else(PoisonError::into_inner);
             shared.wake.notify_all();
         }
         let own = catch_unwind(AssertUnwindSafe(|| shared.work(job)));
+        let mut state = shared.state.fetch_or(CLOSED, Ordering::AcqRel);
         let mut spins = 0_u32;
-        while shared.busy.load(Ordering::Acquire) > 0 {
+        while state & WORKING > 0 {
             spins += 1;
             if spins.is_multiple_of(4096) {
                 // The machine is shared: a worker may be waiting for this very core.
                 std::thread::yield_now();
             }
             std::hint::spin_loop();
+            state = shared.state.load(Ordering::Acquire);
         }
         drop(turn);
         if let Err(panic) = own {
@@ -114,7 +147,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.generation.fetch_add(1, Ordering::SeqCst);
+        self.shared.state.fetch_add(LOOP, Ordering::SeqCst);
         {
             let _guard = self.shared.job.lock().unwrap_or_else(PoisonError::into_inner);
             self.shared.wake.notify_all();
@@ -133,7 +166,7 @@ impl Shared {
             if task >= job.tasks {
                 return;
             }
-            // SAFETY: `Pool::run` keeps the closure alive until `busy` is zero, which this thread still holds up.
+            // SAFETY: `Pool::run` keeps the closure alive while a worker that joined has not left.
             unsafe { (*job.body)(task) }
         }
     }
@@ -142,10 +175,13 @@ impl Shared {
     fn serve(&self) {
         let mut seen = 0;
         loop {
-            self.wait(seen);
-            seen = seen.wrapping_add(1);
+            let state = self.wait(seen);
+            seen = state & !(LOOP - 1);
             if self.stop.load(Ordering::SeqCst) {
                 return;
+            }
+            if !self.join(seen) {
+                continue;
             }
             let job = *self.job.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(job) = job
@@ -153,17 +189,24 @@ impl Shared {
             {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            self.busy.fetch_sub(1, Ordering::Release);
+            self.state.fetch_sub(1, Ordering::Release);
         }
     }
 
-    /// Waits until the generation differs from `seen`: spinning first, then asleep.
-    fn wait(&self, seen: u32) {
+    /// Counts this worker in, if loop `number` is still open.
+    fn join(&self, number: u64) -> bool {
+        let open = |state: u64| (state & !WORKING == number).then_some(state + 1);
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, open).is_ok()
+    }
+
+    /// Waits for a loop other than `seen`: spinning first, then asleep. Returns the state it saw.
+    fn wait(&self, seen: u64) -> u64 {
         let start = Instant::now();
         loop {
             for _ in 0..64 {
-                if self.generation.load(Ordering::Acquire) != seen {
-                    return;
+                let state = self.state.load(Ordering::Acquire);
+                if state & !(LOOP - 1) != seen {
+                    return state;
                 }
                 std::hint::spin_loop();
             }
@@ -173,10 +216,44 @@ impl Shared {
         }
         let mut guard = self.job.lock().unwrap_or_else(PoisonError::into_inner);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while self.generation.load(Ordering::SeqCst) == seen {
+        let state = loop {
+            let state = self.state.load(Ordering::SeqCst);
+            if state & !(LOOP - 1) != seen {
+                break state;
+            }
             guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
-        }
+        };
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        state
+    }
+}
+
+/// A borrowed buffer; it goes back to its pool when dropped.
+#[derive(Debug)]
+pub(crate) struct Buffer<'p> {
+    values: Vec<Line>,
+    len: usize,
+    home: &'p Pool,
+}
+
+impl Deref for Buffer<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &bytemuck::cast_slice(&self.values)[..self.len]
+    }
+}
+
+impl DerefMut for Buffer<'_> {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut bytemuck::cast_slice_mut(&mut self.values)[..self.len]
+    }
+}
+
+impl Drop for Buffer<'_> {
+    fn drop(&mut self) {
+        let values = std::mem::take(&mut self.values);
+        self.home.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(values);
     }
 }
 

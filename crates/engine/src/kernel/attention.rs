@@ -9,7 +9,7 @@ use mantissa_numerics::recipe::{AttentionRecipe, SoftmaxRecipe, Summation};
 use super::format::UNIT;
 use super::matmul::{Format, K_BLOCK, Matrix, PANEL, PackedRows, Shared, fill_panel, sweep_panel};
 use crate::cache::KvCache;
-use crate::pool::Pool;
+use crate::pool::{Buffer, Pool};
 use crate::simd::{Isa, LANES, Simd, kernel};
 
 /// Query positions of a prefill block.
@@ -64,15 +64,15 @@ pub(crate) fn prefill(
         let keys = first + from + count;
         let group = heads.group();
         // Row r of the block is query head r / count of the group, position from + r mod count.
-        let mut queries = vec![0.0; group * count * heads.dim];
+        let mut queries = pool.buffer(group * count * heads.dim);
         for (r, to) in queries.chunks_exact_mut(heads.dim).enumerate() {
             let at = (from + r % count) * width + (kv * group + r / count) * heads.dim;
             to.copy_from_slice(&q[at..at + heads.dim]);
         }
         let limits: Vec<usize> = (0..group * count).map(|r| first + from + r % count + 1).collect();
-        let source = Panels::new(isa, heads.dim, cache.head(layer, 0, kv, keys), cache.head(layer, 1, kv, keys));
-        let result = attend(isa, recipe, heads, &source, &queries, &limits);
-        for (r, values) in result.chunks_exact(heads.dim).enumerate() {
+        let source = Panels::new(isa, pool, heads.dim, cache.head(layer, 0, kv, keys), cache.head(layer, 1, kv, keys));
+        let result = attend(isa, pool, recipe, heads, &source, &queries, &limits);
+        for (r, values) in result.chunks_exact(source.values_stride()).enumerate() {
             let at = (from + r % count) * width + (kv * group + r / count) * heads.dim;
             // SAFETY: this task alone writes these heads of these rows.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at), heads.dim) };
@@ -102,10 +102,12 @@ pub(crate) fn decode(
         let (row, kv) = (task / heads.kv, task % heads.kv);
         let (cache, keys) = caches[row];
         let at = row * width + kv * part;
-        let source = CacheRows { isa, keys: cache.head(layer, 0, kv, keys), values: cache.head(layer, 1, kv, keys) };
-        let result = attend(isa, recipe, heads, &source, &q[at..at + part], &vec![keys; heads.group()]);
-        // SAFETY: this task alone writes these heads of this row.
-        unsafe { std::ptr::copy_nonoverlapping(result.as_ptr(), to.get().add(at), part) };
+        let source = CacheRows { isa, pool, keys: cache.head(layer, 0, kv, keys), values: cache.head(layer, 1, kv, keys) };
+        let result = attend(isa, pool, recipe, heads, &source, &q[at..at + part], &vec![keys; heads.group()]);
+        for (r, values) in result.chunks_exact(source.values_stride()).enumerate() {
+            // SAFETY: this task alone writes these heads of this row.
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at + r * heads.dim), heads.dim) };
+        }
     });
 }
 
@@ -120,17 +122,20 @@ trait Source {
 }
 
 /// Everything between the queries and the output, for rows that share a KV head. Row `r` sees `limits[r]` keys.
-fn attend(
+///
+/// *Shape:* returns `rows × source.values_stride()`, of which the first `head_dim` of each row count.
+fn attend<'p>(
     isa: Isa,
+    pool: &'p Pool,
     recipe: AttentionRecipe,
     heads: Heads,
     source: &impl Source,
     q: &[f32],
     limits: &[usize],
-) -> Vec<f32> {
+) -> Buffer<'p> {
     let (rows, keys, width) = (limits.len(), source.keys(), source.values_stride());
     let stride = keys.next_multiple_of(PANEL);
-    let mut scores = vec![0.0; rows * stride];
+    let mut scores = pool.buffer(rows * stride);
     source.scores(q, rows, &mut scores, stride);
     for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
         // SAFETY: `isa` is available.
@@ -138,8 +143,8 @@ fn attend(
         scores[*limit..].fill(f32::NEG_INFINITY);
     }
     let tile = recipe.key_tile.map_or(keys, |tile| usize::try_from(tile).unwrap_or(keys)).max(1);
-    let mut out = vec![0.0; rows * width];
-    let mut part = vec![0.0; rows * width];
+    let (mut out, mut part) = (pool.buffer(rows * width), pool.buffer(rows * width));
+    out.fill(0.0);
     let mut state = vec![RowState { max: f32::NEG_INFINITY, sum: 0.0, rescale: 0.0 }; rows];
     if let SoftmaxRecipe::Exact { reduction, normalize_first } = recipe.softmax {
         assert_eq!(reduction.lanes, 16, "attention sums by 16 lanes");
@@ -172,7 +177,6 @@ fn attend(
             unsafe { accumulate(isa, rescale, &mut out[range.clone()], &part[range]) };
         }
     }
-    let mut result = Vec::with_capacity(rows * heads.dim);
     for (out, state) in out.chunks_exact_mut(width).zip(&state) {
         let divisor = match recipe.softmax {
             SoftmaxRecipe::Exact { normalize_first: true, .. } => None,
@@ -180,9 +184,8 @@ fn attend(
         };
         // SAFETY: `isa` is available.
         unsafe { finish_output(isa, recipe.output, divisor, out) };
-        result.extend_from_slice(&out[..heads.dim]);
     }
-    result
+    out
 }
 
 /// Running maximum and sum of a row, and the factor that the last tile put on what came before.
@@ -212,18 +215,19 @@ kernel! {
 /// Prefill: keys and values as panels.
 struct Panels<'a> {
     isa: Isa,
+    pool: &'a Pool,
     dim: usize,
     keys: Matrix<'a>,
     /// Values widened to binary32, `keys × stride`.
-    values: Vec<f32>,
+    values: Buffer<'a>,
 }
 
 impl<'a> Panels<'a> {
-    fn new(isa: Isa, dim: usize, keys: Matrix<'a>, values: Matrix<'_>) -> Self {
-        let mut wide = vec![0.0; values.rows * values.cols];
+    fn new(isa: Isa, pool: &'a Pool, dim: usize, keys: Matrix<'a>, values: Matrix<'_>) -> Self {
+        let mut wide = pool.buffer(values.rows * values.cols);
         // SAFETY: `isa` is available; the matrix holds that many values.
         unsafe { widen(isa, values, &mut wide) };
-        Self { isa, dim, keys, values: wide }
+        Self { isa, pool, dim, keys, values: wide }
     }
 }
 
@@ -233,8 +237,8 @@ kernel! {
 
 impl Source for Panels<'_> {
     fn scores(&self, q: &[f32], rows: usize, scores: &mut [f32], stride: usize) {
-        let packed = PackedRows::pack(self.isa, None, q, self.dim, rows, self.dim);
-        let mut panel = vec![0.0_f32; K_BLOCK.min(self.dim.next_multiple_of(UNIT)) * PANEL];
+        let packed = PackedRows::pack(self.isa, self.pool, false, q, self.dim, rows, self.dim);
+        let mut panel = self.pool.buffer(K_BLOCK.min(self.dim.next_multiple_of(UNIT)) * PANEL);
         for from in (0..self.keys.rows).step_by(PANEL) {
             for k in (0..self.dim).step_by(K_BLOCK) {
                 let count = K_BLOCK.min(self.dim - k);
@@ -250,7 +254,7 @@ impl Source for Panels<'_> {
 
     fn weigh(&self, p: &[f32], stride: usize, rows: usize, (from, until): (usize, usize), out: &mut [f32]) {
         let width = self.values_stride();
-        let packed = PackedRows::pack(self.isa, None, &p[from..], stride, rows, until - from);
+        let packed = PackedRows::pack(self.isa, self.pool, false, &p[from..], stride, rows, until - from);
         for left in (0..width).step_by(PANEL) {
             for k in (from..until).step_by(K_BLOCK) {
                 let count = K_BLOCK.min(until - k);
@@ -276,6 +280,7 @@ impl Source for Panels<'_> {
 /// Decode: keys and values straight from the cache.
 struct CacheRows<'a> {
     isa: Isa,
+    pool: &'a Pool,
     keys: Matrix<'a>,
     values: Matrix<'a>,
 }
@@ -283,7 +288,8 @@ struct CacheRows<'a> {
 impl Source for CacheRows<'_> {
     fn scores(&self, q: &[f32], rows: usize, scores: &mut [f32], stride: usize) {
         let (dim, width) = (q.len() / rows, self.keys.cols);
-        let mut padded = vec![0.0; rows * width];
+        let mut padded = self.pool.buffer(rows * width);
+        padded.fill(0.0);
         for (to, from) in padded.chunks_exact_mut(width).zip(q.chunks_exact(dim)) {
             to[..dim].copy_from_slice(from);
         }

@@ -57,17 +57,6 @@ plain!(F32, 4, |p| S::load(p.cast()));
 plain!(Bf16, 2, |p| S::load_bf16(p));
 plain!(F16, 2, |p| S::load_f16(p));
 
-/// The sixteen values `index · d + m`. `index · d` is exact (4 + 17 bits at most), so there is one rounding.
-///
-/// # Safety
-/// As [`Simd`]'s.
-#[inline(always)]
-unsafe fn affine<S: Simd>(d: S::V, m: S::V) -> S::V {
-    const INDEX: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
-    // SAFETY: the caller's contract.
-    unsafe { S::fma(S::load(INDEX.as_ptr()), d, m) }
-}
-
 /// A unit of two blocks of 32.
 macro_rules! pair {
     ($name:ident, $bytes:literal, $block:ident) => {
@@ -89,7 +78,28 @@ macro_rules! pair {
 }
 pair!(Q8_0, 34, q8_0);
 pair!(Q4_0, 18, q4_0);
-pair!(Q4_1, 20, q4_1);
+
+impl Units for Q4_1 {
+    fn bytes(elements: usize) -> usize {
+        elements / 32 * 20
+    }
+    #[inline(always)]
+    unsafe fn unit<S: Simd>(row: *const u8, u: usize) -> [S::V; 4] {
+        // SAFETY: the trait's contract.
+        unsafe {
+            let (a, b) = (row.add(40 * u), row.add(40 * u + 20));
+            let scales = S::splat_f16x4(a, b);
+            let (first, second) = (S::nibbles(a.add(4)), S::nibbles(b.add(4)));
+            // The product with d is exact (4 + 11 bits), so there is one rounding.
+            [
+                S::fma(first.0, scales[0], scales[1]),
+                S::fma(first.1, scales[0], scales[1]),
+                S::fma(second.0, scales[2], scales[3]),
+                S::fma(second.1, scales[2], scales[3]),
+            ]
+        }
+    }
+}
 
 /// # Safety
 /// As [`Units::unit`]'s, for one block.
@@ -106,31 +116,20 @@ unsafe fn q8_0<S: Simd>(at: *const u8) -> (S::V, S::V) {
 /// As [`Units::unit`]'s, for one block.
 #[inline(always)]
 unsafe fn q4_0<S: Simd>(at: *const u8) -> (S::V, S::V) {
-    const CENTERED: [f32; LANES] = [-8., -7., -6., -5., -4., -3., -2., -1., 0., 1., 2., 3., 4., 5., 6., 7.];
     // SAFETY: the caller's contract.
     unsafe {
-        let table = S::mul(S::load(CENTERED.as_ptr()), S::splat_f16(at));
-        (S::lookup_low(table, at.add(2)), S::lookup_high(table, at.add(2)))
+        let (d, eight) = (S::splat_f16(at), S::splat(8.0));
+        let (low, high) = S::nibbles(at.add(2));
+        (S::mul(S::sub(low, eight), d), S::mul(S::sub(high, eight), d))
     }
 }
 
-/// # Safety
-/// As [`Units::unit`]'s, for one block.
-#[inline(always)]
-unsafe fn q4_1<S: Simd>(at: *const u8) -> (S::V, S::V) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let table = affine::<S>(S::splat_f16(at), S::splat_f16(at.add(2)));
-        (S::lookup_low(table, at.add(4)), S::lookup_high(table, at.add(4)))
-    }
-}
-
-/// The sixteen values of a group of 32 of a Q4_K super-block: six-bit scale and minimum, both exact times d.
+/// Factor and addend of a group of 32 of a Q4_K super-block: six-bit scale and minimum, both exact times d.
 ///
 /// # Safety
 /// `at` points to a super-block.
 #[inline(always)]
-unsafe fn q4k_table<S: Simd>(at: *const u8, group: usize) -> S::V {
+unsafe fn q4k_scales<S: Simd>(at: *const u8, group: usize) -> (S::V, S::V) {
     // SAFETY: the caller's contract: twelve packed bytes follow d and dmin.
     unsafe {
         let packed = at.add(4);
@@ -141,7 +140,7 @@ unsafe fn q4k_table<S: Simd>(at: *const u8, group: usize) -> S::V {
             (high & 15 | *packed.add(group - 4) >> 6 << 4, high >> 4 | *packed.add(group) >> 6 << 4)
         };
         let (s, m) = (S::splat(f32::from(s)), S::splat(-f32::from(m)));
-        affine::<S>(S::mul(S::splat_f16(at), s), S::mul(S::splat_f16(at.add(2)), m))
+        (S::mul(S::splat_f16(at), s), S::mul(S::splat_f16(at.add(2)), m))
     }
 }
 
@@ -155,13 +154,15 @@ impl Units for Q4K {
         unsafe {
             let at = row.add(u / 4 * 144);
             let group = u % 4;
-            let (low, high) = (q4k_table::<S>(at, 2 * group), q4k_table::<S>(at, 2 * group + 1));
+            let (low, high) = (q4k_scales::<S>(at, 2 * group), q4k_scales::<S>(at, 2 * group + 1));
             let q = at.add(16 + 32 * group);
+            let (a, b) = (S::nibbles(q), S::nibbles(q.add(16)));
+            // The product with the scale is exact (4 + 17 bits), so there is one rounding.
             [
-                S::lookup_low(low, q),
-                S::lookup_low(low, q.add(16)),
-                S::lookup_high(high, q),
-                S::lookup_high(high, q.add(16)),
+                S::fma(a.0, low.0, low.1),
+                S::fma(b.0, low.0, low.1),
+                S::fma(a.1, high.0, high.1),
+                S::fma(b.1, high.0, high.1),
             ]
         }
     }

@@ -10,7 +10,7 @@ use mantissa_numerics::recipe::{MatmulRecipe, Summation};
 use mantissa_numerics::{BlockFormat, Dtype};
 
 use super::format::{self, UNIT, UNIT_BYTES, Units};
-use crate::pool::Pool;
+use crate::pool::{Buffer, Pool};
 use crate::simd::{Isa, LANES, Simd, kernel};
 
 /// Weight rows of a panel.
@@ -94,19 +94,19 @@ pub(crate) fn matmul_one(isa: Isa, pool: &Pool, recipe: MatmulRecipe, x: &[f32],
 // ---- chains over K, blocked -------------------------------------------------------------------------------------
 
 /// Rows of `x` regrouped as tiles of twelve: `[tile][k][16]`, the last four of each sixteen unused.
-pub(crate) struct PackedRows {
-    data: Vec<f32>,
+pub(crate) struct PackedRows<'p> {
+    data: Buffer<'p>,
     m: usize,
     k: usize,
 }
 
-impl PackedRows {
-    /// Packs the `m × k` window at the start of `x`, whose rows lie `stride` apart.
-    pub(crate) fn pack(isa: Isa, pool: Option<&Pool>, x: &[f32], stride: usize, m: usize, k: usize) -> Self {
+impl<'p> PackedRows<'p> {
+    /// Packs the `m × k` window at the start of `x`, whose rows lie `stride` apart; shared out if `parallel`.
+    pub(crate) fn pack(isa: Isa, pool: &'p Pool, parallel: bool, x: &[f32], stride: usize, m: usize, k: usize) -> Self {
         assert!(m == 0 || x.len() >= (m - 1) * stride + k, "pack: x is short");
         let tiles = m.div_ceil(TILE);
         let padded = k.next_multiple_of(LANES);
-        let mut data: Vec<f32> = Vec::with_capacity(tiles * padded * LANES);
+        let mut data = pool.buffer(tiles * padded * LANES);
         let to = Shared(data.as_mut_ptr());
         let pack = |tile: usize| {
             let rows = TILE.min(m - tile * TILE);
@@ -116,12 +116,11 @@ impl PackedRows {
                 pack_tile(isa, Rows { x, stride, rows, k }, to.get().add(tile * padded * LANES));
             }
         };
-        match pool {
-            Some(pool) => pool.run(tiles, pack),
-            None => (0..tiles).for_each(pack),
+        if parallel {
+            pool.run(tiles, pack);
+        } else {
+            (0..tiles).for_each(pack);
         }
-        // SAFETY: every tile was written in full.
-        unsafe { data.set_len(tiles * padded * LANES) };
         Self { data, m, k: padded }
     }
 
@@ -162,7 +161,7 @@ struct PanelBlock<'a> {
 /// Rows of packed `x` to sweep over a panel.
 #[derive(Clone, Copy)]
 pub(crate) struct Sweep<'a> {
-    rows: &'a PackedRows,
+    rows: &'a PackedRows<'a>,
     tiles: (usize, usize),
     /// First step of K and number of steps.
     k: (usize, usize),
@@ -182,7 +181,7 @@ pub(crate) struct Sweep<'a> {
 
 fn chains(isa: Isa, pool: &Pool, output: Dtype, m: usize, x: &[f32], weights: &mut [(Matrix<'_>, &mut [f32])]) {
     let k = weights[0].0.cols;
-    let packed = PackedRows::pack(isa, Some(pool), x, k, m, k);
+    let packed = PackedRows::pack(isa, pool, true, x, k, m, k);
     let tiles = m.div_ceil(TILE);
     let panels: Vec<(usize, usize)> =
         weights.iter().enumerate().flat_map(|(i, (w, _))| (0..w.rows.div_ceil(PANEL)).map(move |p| (i, p))).collect();
@@ -251,7 +250,7 @@ pub(crate) unsafe fn fill_panel(isa: Isa, w: Matrix<'_>, row: usize, k: usize, c
 #[expect(clippy::too_many_arguments, reason = "a matrix product has three matrices and their strides")]
 pub(crate) unsafe fn sweep_panel(
     isa: Isa,
-    rows: &PackedRows,
+    rows: &PackedRows<'_>,
     k: (usize, usize),
     panel: *const f32,
     panel_stride: usize,
@@ -300,7 +299,7 @@ fn lane_chains(
 ) {
     let k = weights[0].0.cols;
     let stride = k.next_multiple_of(UNIT);
-    let padded: Vec<f32>;
+    let padded: Buffer<'_>;
     // Registers hold eight accumulators: that many rows of x at a time.
     let group = match (lanes, m) {
         (64, _) => 1,
@@ -308,10 +307,10 @@ fn lane_chains(
         (32, _) => 4,
         _ => 8,
     };
-    let x = if stride == k && group == 1 {
+    let x = if stride == k && group == 1 && x.as_ptr().addr().is_multiple_of(64) {
         x
     } else {
-        padded = group_rows(x, m, k, group);
+        padded = group_rows(pool, x, m, k, group);
         &padded
     };
     let total: usize = weights.iter().map(|(w, _)| w.rows).sum();
@@ -365,9 +364,10 @@ macro_rules! each {
 
 /// Rows of `x` regrouped as `[group][chunk of 16][row of the group][16]`, padded with zeros in every direction: what
 /// a step reads together lies together.
-fn group_rows(x: &[f32], m: usize, k: usize, group: usize) -> Vec<f32> {
+fn group_rows<'p>(pool: &'p Pool, x: &[f32], m: usize, k: usize, group: usize) -> Buffer<'p> {
     let chunks = k.next_multiple_of(UNIT) / LANES;
-    let mut out = vec![0.0; m.div_ceil(group) * chunks * group * LANES];
+    let mut out = pool.buffer(m.div_ceil(group) * chunks * group * LANES);
+    out.fill(0.0);
     for (i, row) in x.chunks_exact(k).enumerate() {
         for (c, chunk) in row.chunks(LANES).enumerate() {
             let at = ((i / group * chunks + c) * group + i % group) * LANES;

@@ -32,16 +32,6 @@ unsafe fn bytes(p: *const u8) -> [__m256i; 2] {
     }
 }
 
-/// Looks the low four bits of each index up among 16 values.
-#[inline(always)]
-unsafe fn lookup(table: V, index: __m256i) -> __m256 {
-    unsafe {
-        let low = _mm256_permutevar8x32_ps(table[0], index);
-        let high = _mm256_permutevar8x32_ps(table[1], index);
-        _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)))
-    }
-}
-
 /// The last three levels of the halving tree, over eight lanes.
 #[inline(always)]
 pub(super) unsafe fn tree_sum8(a: __m256) -> f32 {
@@ -128,17 +118,14 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn lookup_low(table: V, p: *const u8) -> V {
+    unsafe fn nibbles(p: *const u8) -> (V, V) {
         unsafe {
-            let index = bytes(p);
-            [lookup(table, index[0]), lookup(table, index[1])]
-        }
-    }
-    #[inline(always)]
-    unsafe fn lookup_high(table: V, p: *const u8) -> V {
-        unsafe {
-            let index = bytes(p);
-            [lookup(table, _mm256_srli_epi32::<4>(index[0])), lookup(table, _mm256_srli_epi32::<4>(index[1]))]
+            let [a, b] = bytes(p);
+            let mask = _mm256_set1_epi32(15);
+            (
+                [_mm256_cvtepi32_ps(_mm256_and_si256(a, mask)), _mm256_cvtepi32_ps(_mm256_and_si256(b, mask))],
+                [_mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(a)), _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(b))],
+            )
         }
     }
     #[inline(always)]
@@ -151,6 +138,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn splat_f16(p: *const u8) -> V {
         unsafe { [_mm256_cvtph_ps(_mm_set1_epi16(p.cast::<i16>().read_unaligned())); 2] }
+    }
+    #[inline(always)]
+    unsafe fn splat_f16x4(a: *const u8, b: *const u8) -> [V; 4] {
+        unsafe { [Self::splat_f16(a), Self::splat_f16(a.add(2)), Self::splat_f16(b), Self::splat_f16(b.add(2))] }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: V) {

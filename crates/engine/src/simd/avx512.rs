@@ -49,13 +49,12 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
     }
     #[inline(always)]
-    unsafe fn lookup_low(table: V, p: *const u8) -> V {
-        // The permutation reads only the low four bits of an index.
-        unsafe { _mm512_permutexvar_ps(bytes(p), table) }
-    }
-    #[inline(always)]
-    unsafe fn lookup_high(table: V, p: *const u8) -> V {
-        unsafe { _mm512_permutexvar_ps(_mm512_srli_epi32::<4>(bytes(p)), table) }
+    unsafe fn nibbles(p: *const u8) -> (V, V) {
+        unsafe {
+            let bytes = bytes(p);
+            let low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
+            (_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes)))
+        }
     }
     #[inline(always)]
     unsafe fn load_q6<const HIGH: bool, const SHIFT: u32>(low: *const u8, high: *const u8) -> V {
@@ -73,6 +72,23 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn splat_f16(p: *const u8) -> V {
         unsafe { _mm512_cvtph_ps(_mm256_set1_epi16(p.cast::<i16>().read_unaligned())) }
+    }
+    #[inline(always)]
+    unsafe fn splat_f16x4(a: *const u8, b: *const u8) -> [V; 4] {
+        unsafe {
+            let low = _mm_cvtsi32_si128(a.cast::<i32>().read_unaligned());
+            let halves = _mm_insert_epi32::<1>(low, b.cast::<i32>().read_unaligned());
+            // By way of memory: a load broadcasts for nothing, a shuffle would queue with the nibbles' widening.
+            let mut wide = [0.0_f32; 4];
+            std::ptr::write_volatile((&raw mut wide).cast::<__m128>(), _mm_cvtph_ps(halves));
+            let p = (&raw const wide).cast::<f32>();
+            [
+                _mm512_set1_ps(*p),
+                _mm512_set1_ps(*p.add(1)),
+                _mm512_set1_ps(*p.add(2)),
+                _mm512_set1_ps(*p.add(3)),
+            ]
+        }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: V) {

@@ -104,15 +104,15 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn load_f16(p: *const u8) -> Self::V;
     /// Reads 16 signed bytes as numbers.
     unsafe fn load_i8(p: *const u8) -> Self::V;
-    /// Reads 16 bytes and looks their low nibbles up in `table`.
-    unsafe fn lookup_low(table: Self::V, p: *const u8) -> Self::V;
-    /// Reads 16 bytes and looks their high nibbles up in `table`.
-    unsafe fn lookup_high(table: Self::V, p: *const u8) -> Self::V;
+    /// Reads 16 bytes: their low nibbles and their high nibbles as numbers.
+    unsafe fn nibbles(p: *const u8) -> (Self::V, Self::V);
     /// `(nibble | two bits of high << 4) − 32` as numbers: Q6_K's values. `HIGH` picks the nibble of `low`, `SHIFT`
     /// the bits of `high`; 16 bytes are read from each.
     unsafe fn load_q6<const HIGH: bool, const SHIFT: u32>(low: *const u8, high: *const u8) -> Self::V;
     /// Reads one binary16 value and widens it into every lane.
     unsafe fn splat_f16(p: *const u8) -> Self::V;
+    /// Reads two binary16 values at `a` and two at `b` and widens each into every lane of its own vector.
+    unsafe fn splat_f16x4(a: *const u8, b: *const u8) -> [Self::V; 4];
     /// Writes 16 binary32 values.
     unsafe fn store(p: *mut f32, v: Self::V);
     /// Writes 16 bfloat16 values; lanes hold values already rounded to it.

@@ -51,14 +51,10 @@ impl Simd for Scalar {
         unsafe { read(p.cast::<i8>()) }.map(f32::from)
     }
     #[inline(always)]
-    unsafe fn lookup_low(table: V, p: *const u8) -> V {
+    unsafe fn nibbles(p: *const u8) -> (V, V) {
         // SAFETY: the trait's contract.
-        unsafe { read(p) }.map(|byte| table[usize::from(byte & 15)])
-    }
-    #[inline(always)]
-    unsafe fn lookup_high(table: V, p: *const u8) -> V {
-        // SAFETY: the trait's contract.
-        unsafe { read(p) }.map(|byte| table[usize::from(byte >> 4)])
+        let bytes = unsafe { read(p) };
+        (bytes.map(|byte| f32::from(byte & 15)), bytes.map(|byte| f32::from(byte >> 4)))
     }
     #[inline(always)]
     unsafe fn load_q6<const HIGH: bool, const SHIFT: u32>(low: *const u8, high: *const u8) -> V {
@@ -73,6 +69,11 @@ impl Simd for Scalar {
     unsafe fn splat_f16(p: *const u8) -> V {
         // SAFETY: the trait's contract.
         [f16::from_bits(unsafe { p.cast::<u16>().read_unaligned() }).to_f32(); LANES]
+    }
+    #[inline(always)]
+    unsafe fn splat_f16x4(a: *const u8, b: *const u8) -> [V; 4] {
+        // SAFETY: the trait's contract.
+        unsafe { [Self::splat_f16(a), Self::splat_f16(a.add(2)), Self::splat_f16(b), Self::splat_f16(b.add(2))] }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: V) {
