@@ -57,6 +57,17 @@ plain!(F32, 4, |p| S::load(p.cast()));
 plain!(Bf16, 2, |p| S::load_bf16(p));
 plain!(F16, 2, |p| S::load_f16(p));
 
+/// Sixteen values `index · d + m`. `index · d` is exact (4 + 17 bits at most), so there is one rounding.
+///
+/// # Safety
+/// As [`Simd`]'s.
+#[inline(always)]
+unsafe fn affine<S: Simd>(d: S::V, m: S::V) -> S::V {
+    const INDEX: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+    // SAFETY: the caller's contract.
+    unsafe { S::fma(S::load(INDEX.as_ptr()), d, m) }
+}
+
 /// A unit of two blocks of 32.
 macro_rules! pair {
     ($name:ident, $bytes:literal, $block:ident) => {
@@ -89,14 +100,9 @@ impl Units for Q4_1 {
         unsafe {
             let (a, b) = (row.add(40 * u), row.add(40 * u + 20));
             let scales = S::splat_f16x4(a, b);
-            let (first, second) = (S::nibbles(a.add(4)), S::nibbles(b.add(4)));
-            // The product with d is exact (4 + 11 bits), so there is one rounding.
-            [
-                S::fma(first.0, scales[0], scales[1]),
-                S::fma(first.1, scales[0], scales[1]),
-                S::fma(second.0, scales[2], scales[3]),
-                S::fma(second.1, scales[2], scales[3]),
-            ]
+            let (first, second) = (affine::<S>(scales[0], scales[1]), affine::<S>(scales[2], scales[3]));
+            let (first, second) = (S::nibbles(first, a.add(4)), S::nibbles(second, b.add(4)));
+            [first.0, first.1, second.0, second.1]
         }
     }
 }
@@ -116,11 +122,11 @@ unsafe fn q8_0<S: Simd>(at: *const u8) -> (S::V, S::V) {
 /// As [`Units::unit`]'s, for one block.
 #[inline(always)]
 unsafe fn q4_0<S: Simd>(at: *const u8) -> (S::V, S::V) {
+    const CENTERED: [f32; LANES] = [-8., -7., -6., -5., -4., -3., -2., -1., 0., 1., 2., 3., 4., 5., 6., 7.];
     // SAFETY: the caller's contract.
     unsafe {
-        let (d, eight) = (S::splat_f16(at), S::splat(8.0));
-        let (low, high) = S::nibbles(at.add(2));
-        (S::mul(S::sub(low, eight), d), S::mul(S::sub(high, eight), d))
+        let table = S::mul(S::load(CENTERED.as_ptr()), S::splat_f16(at));
+        S::nibbles(table, at.add(2))
     }
 }
 
@@ -156,14 +162,9 @@ impl Units for Q4K {
             let group = u % 4;
             let (low, high) = (q4k_scales::<S>(at, 2 * group), q4k_scales::<S>(at, 2 * group + 1));
             let q = at.add(16 + 32 * group);
-            let (a, b) = (S::nibbles(q), S::nibbles(q.add(16)));
-            // The product with the scale is exact (4 + 17 bits), so there is one rounding.
-            [
-                S::fma(a.0, low.0, low.1),
-                S::fma(b.0, low.0, low.1),
-                S::fma(a.1, high.0, high.1),
-                S::fma(b.1, high.0, high.1),
-            ]
+            let (low, high) = (affine::<S>(low.0, low.1), affine::<S>(high.0, high.1));
+            let second = q.add(16);
+            [S::nibbles(low, q).0, S::nibbles(low, second).0, S::nibbles(high, q).1, S::nibbles(high, second).1]
         }
     }
 }

@@ -32,6 +32,16 @@ unsafe fn bytes(p: *const u8) -> [__m256i; 2] {
     }
 }
 
+/// Looks the low four bits of each index up among 16 values.
+#[inline(always)]
+unsafe fn lookup(table: V, index: __m256i) -> __m256 {
+    unsafe {
+        let low = _mm256_permutevar8x32_ps(table[0], index);
+        let high = _mm256_permutevar8x32_ps(table[1], index);
+        _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)))
+    }
+}
+
 /// The last three levels of the halving tree, over eight lanes.
 #[inline(always)]
 pub(super) unsafe fn tree_sum8(a: __m256) -> f32 {
@@ -86,6 +96,10 @@ impl Simd for Avx2 {
     const WIDE: bool = false;
 
     #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn splat(x: f32) -> V {
         unsafe { [_mm256_set1_ps(x); 2] }
     }
@@ -118,14 +132,11 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn nibbles(p: *const u8) -> (V, V) {
+    unsafe fn nibbles(table: V, p: *const u8) -> (V, V) {
         unsafe {
             let [a, b] = bytes(p);
-            let mask = _mm256_set1_epi32(15);
-            (
-                [_mm256_cvtepi32_ps(_mm256_and_si256(a, mask)), _mm256_cvtepi32_ps(_mm256_and_si256(b, mask))],
-                [_mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(a)), _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(b))],
-            )
+            let (c, d) = (_mm256_srli_epi32::<4>(a), _mm256_srli_epi32::<4>(b));
+            ([lookup(table, a), lookup(table, b)], [lookup(table, c), lookup(table, d)])
         }
     }
     #[inline(always)]

@@ -24,10 +24,27 @@ unsafe fn half_bits(p: *const u8) -> __m256i {
     unsafe { _mm256_loadu_si256(p.cast()) }
 }
 
+/// One value in every lane, by the load unit: the compiler would rather shuffle a register, and shuffles are what
+/// decoding nibbles is short of.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn broadcast(p: *const f32) -> V {
+    let v;
+    unsafe {
+        std::arch::asm!("vbroadcastss {v}, dword ptr [{p}]", v = lateout(zmm_reg) v, p = in(reg) p,
+            options(pure, readonly, nostack, preserves_flags));
+    }
+    v
+}
+
 impl Simd for Avx512 {
     type V = V;
     const WIDE: bool = true;
 
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
     #[inline(always)]
     unsafe fn splat(x: f32) -> V {
         unsafe { _mm512_set1_ps(x) }
@@ -49,11 +66,12 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
     }
     #[inline(always)]
-    unsafe fn nibbles(p: *const u8) -> (V, V) {
+    unsafe fn nibbles(table: V, p: *const u8) -> (V, V) {
         unsafe {
+            // The permutation reads only the low four bits of an index.
             let bytes = bytes(p);
-            let low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
-            (_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes)))
+            let high = _mm512_srli_epi32::<4>(bytes);
+            (_mm512_permutexvar_ps(bytes, table), _mm512_permutexvar_ps(high, table))
         }
     }
     #[inline(always)]
@@ -78,16 +96,10 @@ impl Simd for Avx512 {
         unsafe {
             let low = _mm_cvtsi32_si128(a.cast::<i32>().read_unaligned());
             let halves = _mm_insert_epi32::<1>(low, b.cast::<i32>().read_unaligned());
-            // By way of memory: a load broadcasts for nothing, a shuffle would queue with the nibbles' widening.
             let mut wide = [0.0_f32; 4];
-            std::ptr::write_volatile((&raw mut wide).cast::<__m128>(), _mm_cvtph_ps(halves));
-            let p = (&raw const wide).cast::<f32>();
-            [
-                _mm512_set1_ps(*p),
-                _mm512_set1_ps(*p.add(1)),
-                _mm512_set1_ps(*p.add(2)),
-                _mm512_set1_ps(*p.add(3)),
-            ]
+            _mm_storeu_ps(wide.as_mut_ptr(), _mm_cvtph_ps(halves));
+            let p = wide.as_ptr();
+            [broadcast(p), broadcast(p.add(1)), broadcast(p.add(2)), broadcast(p.add(3))]
         }
     }
     #[inline(always)]

@@ -95,6 +95,9 @@ pub(crate) trait Simd: Copy + 'static {
     /// Whether registers hold twenty-four accumulators.
     const WIDE: bool;
 
+    /// Asks for the cache line at `p`, which need not be valid.
+    unsafe fn prefetch(_p: *const u8) {}
+
     unsafe fn splat(x: f32) -> Self::V;
     /// Reads 16 binary32 values.
     unsafe fn load(p: *const f32) -> Self::V;
@@ -104,8 +107,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn load_f16(p: *const u8) -> Self::V;
     /// Reads 16 signed bytes as numbers.
     unsafe fn load_i8(p: *const u8) -> Self::V;
-    /// Reads 16 bytes: their low nibbles and their high nibbles as numbers.
-    unsafe fn nibbles(p: *const u8) -> (Self::V, Self::V);
+    /// Reads 16 bytes and looks up in `table` their low nibbles and their high nibbles.
+    unsafe fn nibbles(table: Self::V, p: *const u8) -> (Self::V, Self::V);
     /// `(nibble | two bits of high << 4) − 32` as numbers: Q6_K's values. `HIGH` picks the nibble of `low`, `SHIFT`
     /// the bits of `high`; 16 bytes are read from each.
     unsafe fn load_q6<const HIGH: bool, const SHIFT: u32>(low: *const u8, high: *const u8) -> Self::V;

@@ -51,10 +51,10 @@ impl Simd for Scalar {
         unsafe { read(p.cast::<i8>()) }.map(f32::from)
     }
     #[inline(always)]
-    unsafe fn nibbles(p: *const u8) -> (V, V) {
+    unsafe fn nibbles(table: V, p: *const u8) -> (V, V) {
         // SAFETY: the trait's contract.
         let bytes = unsafe { read(p) };
-        (bytes.map(|byte| f32::from(byte & 15)), bytes.map(|byte| f32::from(byte >> 4)))
+        (bytes.map(|byte| table[usize::from(byte & 15)]), bytes.map(|byte| table[usize::from(byte >> 4)]))
     }
     #[inline(always)]
     unsafe fn load_q6<const HIGH: bool, const SHIFT: u32>(low: *const u8, high: *const u8) -> V {
