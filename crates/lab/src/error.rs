@@ -245,6 +245,42 @@ pub enum LabError {
         steps: usize,
     },
 
+    /// A forced token outside the vocabulary.
+    #[error("forced tokens: id {token} at index {index}, but the vocabulary has {vocabulary} entries; force ids of this model's own tokenizer")]
+    ForcedToken {
+        /// The id.
+        token: u32,
+        /// Its place.
+        index: usize,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
+
+    /// More positions than the model was made for.
+    #[error("{tokens} positions (prompt and output), but the model was trained for {context}; ask for fewer document tokens or decode steps")]
+    ContextLong {
+        /// Positions asked for.
+        tokens: usize,
+        /// Positions of the model.
+        context: usize,
+    },
+
+    /// KV caches larger than the machine's memory.
+    #[error("the KV caches of a batch need {} MB, but this machine has {} MB; lower the batch size, the document tokens or the decode steps", bytes / 1_000_000, memory / 1_000_000)]
+    CachesLarge {
+        /// Bytes of all caches.
+        bytes: u64,
+        /// Bytes of the machine.
+        memory: u64,
+    },
+
+    /// Another process records into the folder.
+    #[error("{}: another process is recording into it; wait for it, or choose another folder", path.display())]
+    Busy {
+        /// The folder.
+        path: std::path::PathBuf,
+    },
+
     /// A prompt shorter than the positions to keep.
     #[error("the prompt has {tokens} tokens, but position -{reach} is to be kept; ask for more document tokens")]
     PromptShort {

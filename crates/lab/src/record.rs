@@ -119,6 +119,7 @@ impl Recorder<'_> {
         let largest = spec.cells.iter().map(|cell| cell.batch_size).max().unwrap_or(1);
         let prompt_spec = PromptSpec { neighbours: largest - 1, ..spec.prompt.clone() };
         let prompts = PromptSet::cut(self.documents, &prompt_spec, self.tokenizer)?;
+        self.check_size(&prompts, largest)?;
         let weights_digest = self.weights_digest(progress)?;
         let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
         let plan = Plan {
@@ -127,7 +128,8 @@ impl Recorder<'_> {
             spec,
             prompt_ids_digest: Digest::of_ids(&all.flat_map(|p| p.ids.iter().copied()).collect::<Vec<_>>()),
         };
-        if let Some(experiment) = claim_folder(out, &plan)? {
+        let (finished, _lock) = claim_folder(out, &plan)?;
+        if let Some(experiment) = finished {
             return Ok(Recorded { directory: out.to_owned(), experiment, resumed: 0, existed: true });
         }
         let (configurations, runs, resumed) = self.configurations(&prompts, weights_digest, out, progress)?;
@@ -136,6 +138,24 @@ impl Recorder<'_> {
         let scratch = out.join(UNFINISHED);
         std::fs::remove_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "remove", source))?;
         Ok(Recorded { directory: out.to_owned(), experiment, resumed, existed: false })
+    }
+
+    /// Refuses what would not fit the model or the machine, before anything is allocated or written.
+    fn check_size(&self, prompts: &PromptSet, batch: usize) -> Result<(), LabError> {
+        let config = self.checkpoint.config();
+        let longest = prompts.references.iter().map(|p| p.ids.len()).max().unwrap_or(0);
+        let tokens = longest.saturating_add(self.spec.decode_steps);
+        if tokens > config.max_position_embeddings {
+            return Err(LabError::ContextLong { tokens, context: config.max_position_embeddings });
+        }
+        let row = 2 * config.num_key_value_heads * config.head_dim.next_multiple_of(32) * self.spec.dtype.size();
+        let row = row as u64 * config.num_hidden_layers as u64;
+        let bytes = row.saturating_mul(tokens as u64).saturating_mul(batch as u64);
+        let memory = environment(self.machine.isa).memory_bytes;
+        if memory > 0 && bytes > memory {
+            return Err(LabError::CachesLarge { bytes, memory });
+        }
+        Ok(())
     }
 
     fn weights_digest(&self, progress: &dyn Fn(Event<'_>)) -> Result<Digest, LabError> {
@@ -330,7 +350,7 @@ impl Recorder<'_> {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let variable = variable(&spec.cells);
         ExperimentMetadata {
-            experiment_type: if variable == "none" { "reference".to_owned() } else { variable.to_owned() },
+            experiment_type: if variable == "none" { "reference" } else { variable }.to_owned(),
             variable_tested: variable.to_owned(),
             model: spec.model.clone(),
             model_size: size_in_words(parameters(self.checkpoint)),
@@ -416,17 +436,14 @@ impl Recorder<'_> {
 const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));
 const HARDWARE: &str = "cpu";
 
-/// Makes `out` this record's own. Returns the experiment when it is finished already.
-fn claim_folder(out: &Path, plan: &Plan<'_>) -> Result<Option<Experiment>, LabError> {
+/// Makes `out` this record's own, for as long as the returned file is open. Returns the experiment too when it is
+/// finished already.
+fn claim_folder(out: &Path, plan: &Plan<'_>) -> Result<(Option<Experiment>, std::fs::File), LabError> {
     let mut wanted = serde_json::to_vec_pretty(plan).map_err(|e| LabError::Digest { reason: e.to_string() })?;
     wanted.push(b'\n');
     let (scratch, path) = (out.join(UNFINISHED), out.join(PLAN));
     match std::fs::read(&path) {
-        Ok(found) if found == wanted => {
-            if container::is_complete(out) {
-                return Ok(Some(mantissa_evidence::read(out)?));
-            }
-        }
+        Ok(found) if found == wanted => {}
         Ok(_) => return Err(LabError::OtherRecord { path: out.to_owned() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -437,8 +454,17 @@ fn claim_folder(out: &Path, plan: &Plan<'_>) -> Result<Option<Experiment>, LabEr
         }
         Err(source) => return Err(LabError::io(&path, "read", source)),
     }
+    let lock = std::fs::File::open(&path).map_err(|source| LabError::io(&path, "open", source))?;
+    match lock.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => return Err(LabError::Busy { path: out.to_owned() }),
+        // A file system without locks: go on without one.
+        Ok(()) | Err(std::fs::TryLockError::Error(_)) => {}
+    }
+    if container::is_complete(out) {
+        return Ok((Some(mantissa_evidence::read(out)?), lock));
+    }
     std::fs::create_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "make", source))?;
-    Ok(None)
+    Ok((None, lock))
 }
 
 /// Writes a file beside its place and renames it there.

@@ -158,11 +158,16 @@ impl RecordSpec {
         if self.signals.top_k == 0 || self.signals.top_k > checkpoint.config().vocab_size {
             return nothing("number of logprobs");
         }
+        let vocabulary = checkpoint.config().vocab_size;
         match &self.forced {
             Some(forced) if forced.len() != self.decode_steps => {
                 Err(LabError::ForcedLength { tokens: forced.len(), steps: self.decode_steps })
             }
-            _ => Ok(()),
+            Some(forced) => match forced.iter().position(|id| *id as usize >= vocabulary) {
+                Some(index) => Err(LabError::ForcedToken { token: forced[index], index, vocabulary }),
+                None => Ok(()),
+            },
+            None => Ok(()),
         }
     }
 
