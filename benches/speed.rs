@@ -17,7 +17,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use mantissa_engine::{Attention, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View, top_logprobs};
+use mantissa_engine::{
+    Attention, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View, top_logprobs,
+};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, LayerIdx, Point, Site};
 
@@ -58,7 +60,8 @@ fn main() {
         })
         .collect();
     // Every weight but the embedding works on every token; the head only where logits are asked for.
-    let matrices: Vec<_> = checkpoint.weight_names().filter(|n| n.ends_with("weight") && !n.contains("norm")).collect();
+    let matrices: Vec<_> =
+        checkpoint.weight_names().filter(|n| n.ends_with("weight") && !n.contains("norm")).collect();
     let elements = |name: &str| checkpoint.weight(name).map(|w| w.rows * w.cols).unwrap();
     let block: usize = matrices.iter().filter(|n| n.contains("layers")).map(|n| elements(n)).sum();
     let head = config.vocab_size * config.hidden_size;
@@ -86,7 +89,9 @@ fn main() {
     let (peak, bandwidth) = (best["peak"], best["bandwidth"]);
     println!("threads {threads}, {}, best of {rounds} rounds", Isa::detect().name());
     println!("fma peak {:.0} GFLOP/s, memory read {:.1} GB/s", peak / 1e9, bandwidth / 1e9);
-    println!("| weights | prefill 512, tokens/s | of FMA peak | taps cost | decode 64, tokens/s | weight bytes read, GB/s | of bandwidth | taps cost |");
+    println!(
+        "| weights | prefill 512, tokens/s | of FMA peak | taps cost | decode 64, tokens/s | weight bytes read, GB/s | of bandwidth | taps cost |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     for (name, quantized, dtype) in variants {
         let bytes: usize = match quantized {

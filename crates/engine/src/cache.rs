@@ -83,7 +83,8 @@ impl KvCache {
                 let from = (head * shape.capacity + at + i) * stride;
                 match shape.dtype {
                     Dtype::F32 => {
-                        bytemuck::cast_slice_mut::<u64, f32>(buffer)[from..from + dim].copy_from_slice(values);
+                        bytemuck::cast_slice_mut::<u64, f32>(buffer)[from..from + dim]
+                            .copy_from_slice(values);
                     }
                     dtype => {
                         let to = &mut bytemuck::cast_slice_mut::<u64, u16>(buffer)[from..from + dim];

@@ -169,7 +169,12 @@ impl<'a> Engine<'a> {
     /// *Shape:* returns `caches.len() × vocab_size`. *Rounding:* every site to the storage dtype, by the recipes that
     /// [`Dispatch`] names for a pass of `caches.len()` rows.
     /// *Errors:* a token outside the vocabulary, no room in a cache, a token too many or too few.
-    pub fn decode(&self, caches: &mut [KvCache], ids: &[u32], taps: &mut dyn Tap) -> Result<Vec<f32>, EngineError> {
+    pub fn decode(
+        &self,
+        caches: &mut [KvCache],
+        ids: &[u32],
+        taps: &mut dyn Tap,
+    ) -> Result<Vec<f32>, EngineError> {
         if caches.len() != ids.len() || ids.is_empty() {
             return Err(EngineError::Batch { tokens: ids.len(), sequences: caches.len() });
         }
@@ -205,7 +210,13 @@ impl<'a> Engine<'a> {
     }
 
     /// Embedding and all blocks. Returns the residual stream, `rows × hidden_size`.
-    fn blocks(&self, pass: &mut Pass<'_>, caches: &mut Caches<'_>, ids: &[u32], taps: &mut dyn Tap) -> Vec<f32> {
+    fn blocks(
+        &self,
+        pass: &mut Pass<'_>,
+        caches: &mut Caches<'_>,
+        ids: &[u32],
+        taps: &mut dyn Tap,
+    ) -> Vec<f32> {
         let hidden = self.config.hidden_size;
         let mut x = vec![0.0; ids.len() * hidden];
         for (row, id) in x.chunks_exact_mut(hidden).zip(ids) {
@@ -219,7 +230,14 @@ impl<'a> Engine<'a> {
         x
     }
 
-    fn block(&self, pass: &Pass<'_>, block: &Block<'_>, caches: &mut Caches<'_>, x: &mut [f32], taps: &mut dyn Tap) {
+    fn block(
+        &self,
+        pass: &Pass<'_>,
+        block: &Block<'_>,
+        caches: &mut Caches<'_>,
+        x: &mut [f32],
+        taps: &mut dyn Tap,
+    ) {
         let (config, dtype) = (self.config, self.setup.dtype);
         let hidden = config.hidden_size;
         let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
@@ -260,7 +278,8 @@ impl<'a> Engine<'a> {
         taps: &mut dyn Tap,
     ) -> Buffer<'_> {
         let (config, setup, isa) = (self.config, self.setup, self.setup.isa);
-        let heads = Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
+        let heads =
+            Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
         let (wide, narrow) = (heads.query * heads.dim, heads.kv * heads.dim);
         let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
         let n = pass.rows.len();
@@ -360,7 +379,8 @@ impl<'a> Engine<'a> {
             let mut x = Vec::with_capacity(slots.len() * hidden);
             slots.iter().for_each(|slot| x.extend_from_slice(&normed[slot / top * hidden..][..hidden]));
             let inner = expert.gate.matrix().rows;
-            let (mut gate, mut up) = (self.pool.buffer(slots.len() * inner), self.pool.buffer(slots.len() * inner));
+            let (mut gate, mut up) =
+                (self.pool.buffer(slots.len() * inner), self.pool.buffer(slots.len() * inner));
             let mut pair = [(expert.gate.matrix(), &mut gate[..]), (expert.up.matrix(), &mut up[..])];
             self.products(pass, ["expert_gate", "expert_up"], &x, &mut pair);
             self.observe(pass, "expert_swiglu", inner, 1, KernelRecipe::SwiGlu { output: dtype });

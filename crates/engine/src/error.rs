@@ -9,7 +9,9 @@ pub enum EngineError {
     #[error(transparent)]
     Model(#[from] ModelError),
     /// A token lies outside the vocabulary.
-    #[error("token {token} at position {position}: the vocabulary has {vocabulary} entries; feed ids of this model's own tokenizer")]
+    #[error(
+        "token {token} at position {position}: the vocabulary has {vocabulary} entries; feed ids of this model's own tokenizer"
+    )]
     Token {
         /// The token.
         token: u32,
@@ -19,7 +21,9 @@ pub enum EngineError {
         vocabulary: usize,
     },
     /// The sequence outgrew what was planned.
-    #[error("position {position} does not fit a context of {context} positions; ask for a longer context or fewer tokens")]
+    #[error(
+        "position {position} does not fit a context of {context} positions; ask for a longer context or fewer tokens"
+    )]
     Context {
         /// The first position without room.
         position: usize,

@@ -90,7 +90,8 @@ impl Pool {
     pub(crate) fn buffer(&self, len: usize) -> Buffer<'_> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = len.div_ceil(16);
-        let fitting = (0..buffers.len()).filter(|i| buffers[*i].len() >= lines).min_by_key(|i| buffers[*i].len());
+        let fitting =
+            (0..buffers.len()).filter(|i| buffers[*i].len() >= lines).min_by_key(|i| buffers[*i].len());
         let index = fitting.or_else(|| (0..buffers.len()).max_by_key(|i| buffers[*i].len()));
         let mut values = index.map(|i| buffers.swap_remove(i)).unwrap_or_default();
         drop(buffers);

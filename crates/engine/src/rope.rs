@@ -52,7 +52,12 @@ fn inverse_frequencies(config: &ModelConfig) -> Vec<f32> {
     match config.rope_scaling {
         None => plain.collect(),
         Some(RopeScaling::Linear { factor }) => plain.map(|f| f / factor as f32).collect(),
-        Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }) => {
+        Some(RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        }) => {
             let context = original_max_position_embeddings as f64;
             let (low, high) = (context / low_freq_factor, context / high_freq_factor);
             plain
@@ -63,7 +68,8 @@ fn inverse_frequencies(config: &ModelConfig) -> Vec<f32> {
                     } else if wavelength > low {
                         f / factor as f32
                     } else {
-                        let smooth = (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                        let smooth =
+                            (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
                         ((1.0 - smooth) * f64::from(f / factor as f32) + smooth * f64::from(f)) as f32
                     }
                 })

@@ -100,10 +100,15 @@ struct Loader<'a, 'p> {
 }
 
 impl<'a> Weights<'a> {
-    pub(crate) fn load(checkpoint: &'a Checkpoint, setup: EngineSetup, pool: &Pool) -> Result<Self, EngineError> {
+    pub(crate) fn load(
+        checkpoint: &'a Checkpoint,
+        setup: EngineSetup,
+        pool: &Pool,
+    ) -> Result<Self, EngineError> {
         let loader = Loader { checkpoint, setup, pool };
         let config = checkpoint.config();
-        let blocks = (0..config.num_hidden_layers).map(|i| loader.block(config, i)).collect::<Result<_, _>>()?;
+        let blocks =
+            (0..config.num_hidden_layers).map(|i| loader.block(config, i)).collect::<Result<_, _>>()?;
         Ok(Self {
             embedding: loader.matrix("model.embed_tokens.weight")?,
             blocks,
@@ -170,7 +175,9 @@ impl<'a> Loader<'a, '_> {
         let (format, keep) = match weight.dtype {
             // A narrower format widens exactly, so it need not be rewritten.
             WeightDtype::Plain(stored) => (Format::Plain(stored), stored == dtype || dtype == Dtype::F32),
-            WeightDtype::Block(block) => (Format::Block(block), self.setup.quantized == QuantizedWeights::Keep),
+            WeightDtype::Block(block) => {
+                (Format::Block(block), self.setup.quantized == QuantizedWeights::Keep)
+            }
         };
         let row_bytes = weight.row_bytes();
         let Weight { rows, cols, data, .. } = weight;
@@ -190,7 +197,11 @@ impl<'a> Loader<'a, '_> {
                 values.iter().for_each(|x| dtype.encode(*x, &mut bytes));
                 // SAFETY: row `row` of `out` is this task's.
                 unsafe {
-                    std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.get().add(row * cols * size), cols * size);
+                    std::ptr::copy_nonoverlapping(
+                        bytes.as_ptr(),
+                        to.get().add(row * cols * size),
+                        cols * size,
+                    );
                 }
             }
         });

@@ -19,7 +19,12 @@ pub(crate) fn smollm2() -> Option<PathBuf> {
 }
 
 fn ids(value: &Value) -> Vec<u32> {
-    value.as_array().expect("ids").iter().map(|v| u32::try_from(v.as_u64().expect("id")).expect("id")).collect()
+    value
+        .as_array()
+        .expect("ids")
+        .iter()
+        .map(|v| u32::try_from(v.as_u64().expect("id")).expect("id"))
+        .collect()
 }
 
 fn setup(quantized: QuantizedWeights) -> EngineSetup {
@@ -39,7 +44,8 @@ fn setup(quantized: QuantizedWeights) -> EngineSetup {
 fn greedy_continuations_equal_llama_cpp_in_f32() {
     let Some(path) = smollm2() else { return };
     let golden: Value = serde_json::from_slice(
-        &std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/llama_cpp_smollm2.json")).expect("golden"),
+        &std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/llama_cpp_smollm2.json"))
+            .expect("golden"),
     )
     .expect("golden");
     let checkpoint = Checkpoint::open(&path).expect("model");
@@ -55,7 +61,9 @@ fn greedy_continuations_equal_llama_cpp_in_f32() {
         for (step, (expected, theirs)) in
             continuation.iter().zip(reference["steps"].as_array().expect("steps")).enumerate()
         {
-            for (id, logit) in ids(&theirs["top_ids"]).iter().zip(theirs["top_logits"].as_array().expect("logits")) {
+            for (id, logit) in
+                ids(&theirs["top_ids"]).iter().zip(theirs["top_logits"].as_array().expect("logits"))
+            {
                 worst = worst.max((f64::from(logits[*id as usize]) - logit.as_f64().expect("logit")).abs());
             }
             assert_eq!(greedy(&logits), *expected, "{name}: step {step}");

@@ -52,13 +52,15 @@ fn site(name: &str) -> Site {
 #[test]
 fn every_family_agrees_with_transformers_to_f32_rounding() {
     let golden: Value = serde_json::from_slice(
-        &std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/transformers_f32.json")).expect("golden"),
+        &std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/transformers_f32.json"))
+            .expect("golden"),
     )
     .expect("golden");
     for (arch, name) in models::ARCHS {
         let checkpoint = models::tiny(arch);
         let variants = &golden["models"][name]["variants"];
-        let (truth, theirs) = (&variants["cpu:float64"], [&variants["cpu:float32"], &variants["cuda:float32"]]);
+        let (truth, theirs) =
+            (&variants["cpu:float64"], [&variants["cpu:float32"], &variants["cuda:float32"]]);
         let setup = EngineSetup {
             dtype: Dtype::F32,
             attention: Attention::Eager,
@@ -94,9 +96,15 @@ fn compare(model: &str, phase: &str, seen: &LastRow, truth: &Value, theirs: [&Va
         let off = theirs.map(|their| largest_difference(&floats(&their[name], 8), &exact));
         let allowed = off[0].max(off[1]);
         worst = worst.max(own / allowed.max(f64::MIN_POSITIVE));
-        assert!(own <= 4.0 * allowed, "{model} {phase} {name}: {own:e} from float64, transformers {allowed:e}");
+        assert!(
+            own <= 4.0 * allowed,
+            "{model} {phase} {name}: {own:e} from float64, transformers {allowed:e}"
+        );
         let largest = exact.iter().map(|x| x.abs()).fold(0.0, f64::max);
-        assert!(allowed < 1e-5 * largest.max(1.0), "{model} {phase} {name}: the golden itself is off by {allowed:e}");
+        assert!(
+            allowed < 1e-5 * largest.max(1.0),
+            "{model} {phase} {name}: the golden itself is off by {allowed:e}"
+        );
     }
     println!("{model} {phase}: at most {worst:.2} times as far from float64 as transformers' f32");
 }

@@ -37,7 +37,13 @@ fn setup(dtype: Dtype, attention: Attention) -> EngineSetup {
 }
 
 /// A prefill of `length` tokens and three steps of a batch of `batch`: the logits' bits.
-fn run(checkpoint: &Checkpoint, setup: EngineSetup, length: u32, batch: usize, taps: &mut dyn Tap) -> Vec<u32> {
+fn run(
+    checkpoint: &Checkpoint,
+    setup: EngineSetup,
+    length: u32,
+    batch: usize,
+    taps: &mut dyn Tap,
+) -> Vec<u32> {
     let engine = Engine::load(checkpoint, setup).expect("engine");
     let ids = models::ids(length);
     let mut caches: Vec<KvCache> = (0..batch).map(|_| engine.new_cache(length as usize + 3)).collect();
@@ -64,8 +70,8 @@ fn isas() -> impl Iterator<Item = Isa> {
 #[test]
 fn threads_instruction_sets_and_taps_change_no_bit_and_every_machine_agrees() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/engine_digests.json");
-    let golden: BTreeMap<String, String> =
-        std::fs::read(path).map_or_else(|_| BTreeMap::new(), |bytes| serde_json::from_slice(&bytes).expect("golden"));
+    let golden: BTreeMap<String, String> = std::fs::read(path)
+        .map_or_else(|_| BTreeMap::new(), |bytes| serde_json::from_slice(&bytes).expect("golden"));
     let mut digests = BTreeMap::new();
     for (arch, name) in models::ARCHS {
         let checkpoint = models::tiny(arch);
@@ -116,7 +122,9 @@ fn long_prompts_keep_their_bits() {
         let base = setup(Dtype::Bf16, attention);
         let expected = run(&checkpoint, base, 650, 1, &mut NoTap);
         for isa in isas().filter(|isa| *isa != Isa::Scalar) {
-            assert!(run(&checkpoint, EngineSetup { isa, threads: 2, ..base }, 650, 1, &mut NoTap) == expected);
+            assert!(
+                run(&checkpoint, EngineSetup { isa, threads: 2, ..base }, 650, 1, &mut NoTap) == expected
+            );
         }
     }
 }
@@ -125,8 +133,9 @@ fn long_prompts_keep_their_bits() {
 #[test]
 fn neighbours_change_nothing_but_batch_size_does() {
     let checkpoint = models::tiny(Arch::Qwen3Moe);
-    let engine = Engine::load(&checkpoint, EngineSetup { isa: Isa::detect(), ..setup(Dtype::F32, Attention::Eager) })
-        .expect("engine");
+    let engine =
+        Engine::load(&checkpoint, EngineSetup { isa: Isa::detect(), ..setup(Dtype::F32, Attention::Eager) })
+            .expect("engine");
     let row = |batch: usize, turn: usize| {
         let mut caches: Vec<KvCache> = (0..batch).map(|_| engine.new_cache(50)).collect();
         for (sequence, cache) in caches.iter_mut().enumerate() {
@@ -134,7 +143,8 @@ fn neighbours_change_nothing_but_batch_size_does() {
             ids.rotate_left(sequence * turn);
             engine.prefill(cache, &ids, batch, sequence, 1, &mut NoTap).expect("prefill");
         }
-        let tokens: Vec<u32> = (0..batch).map(|i| if i == 0 { 7 } else { u32::try_from(turn * i).expect("small") }).collect();
+        let tokens: Vec<u32> =
+            (0..batch).map(|i| if i == 0 { 7 } else { u32::try_from(turn * i).expect("small") }).collect();
         let logits = engine.decode(&mut caches, &tokens, &mut NoTap).expect("decode");
         logits[..checkpoint.config().vocab_size].iter().map(|x| x.to_bits()).collect::<Vec<_>>()
     };
@@ -143,8 +153,14 @@ fn neighbours_change_nothing_but_batch_size_does() {
         assert!(row(batch, 1) == row(batch, 3), "batch {batch}: a neighbour changed the reference");
         classes.push(row(batch, 1));
     }
-    assert!(classes[1] == classes[2] && classes[3] == classes[4] && classes[5] == classes[6], "documented classes");
-    assert!(classes[0] != classes[1] && classes[1] != classes[3] && classes[3] != classes[5], "batch size has no effect");
+    assert!(
+        classes[1] == classes[2] && classes[3] == classes[4] && classes[5] == classes[6],
+        "documented classes"
+    );
+    assert!(
+        classes[0] != classes[1] && classes[1] != classes[3] && classes[3] != classes[5],
+        "batch size has no effect"
+    );
 }
 
 /// Every quantized layout, kept as stored: the fast decoders against the scalar reference, and equal to decoding
@@ -161,9 +177,15 @@ fn quantized_weights_multiply_as_their_exact_values() {
         for batch in [1, 3, 9] {
             let expected = run(&checkpoint, base, 20, batch, &mut NoTap);
             let decoded = EngineSetup { quantized: QuantizedWeights::Dequantize, ..base };
-            assert!(run(&checkpoint, decoded, 20, batch, &mut NoTap) == expected, "{format:?}: decoding first differs");
+            assert!(
+                run(&checkpoint, decoded, 20, batch, &mut NoTap) == expected,
+                "{format:?}: decoding first differs"
+            );
             for isa in isas() {
-                assert!(run(&checkpoint, EngineSetup { isa, ..base }, 20, batch, &mut NoTap) == expected, "{format:?} {isa:?}");
+                assert!(
+                    run(&checkpoint, EngineSetup { isa, ..base }, 20, batch, &mut NoTap) == expected,
+                    "{format:?} {isa:?}"
+                );
             }
         }
     }

@@ -21,7 +21,8 @@ fn folder() -> &'static Path {
     let (_, path) = FOLDER.get_or_init(|| {
         let folder = tempfile::tempdir().expect("temporary folder");
         for (arch, name) in ARCHS {
-            synth::write(&SynthSpec::tiny(arch, 1), &folder.path().join(name), &|_| {}).expect("synthetic model");
+            synth::write(&SynthSpec::tiny(arch, 1), &folder.path().join(name), &|_| {})
+                .expect("synthetic model");
         }
         let path = folder.path().to_owned();
         (folder, path)

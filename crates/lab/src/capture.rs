@@ -44,7 +44,8 @@ impl Capture {
             .collect();
         let tensors = self.kept.iter().map(|(site, column)| {
             let bytes = column.width * self.dtype.size();
-            let data = indices.iter().flat_map(|i| &column.data[i * bytes..(i + 1) * bytes]).copied().collect();
+            let data =
+                indices.iter().flat_map(|i| &column.data[i * bytes..(i + 1) * bytes]).copied().collect();
             let shape = [ends.len(), positions.len(), column.width];
             (*site, SignalTensor { dtype: self.dtype, shape, data })
         });
@@ -71,7 +72,8 @@ impl Tap for Capture {
     }
 
     fn tap(&mut self, view: View<'_>) {
-        let column = self.kept.entry(view.site).or_insert_with(|| Column { width: view.width, data: Vec::new() });
+        let column =
+            self.kept.entry(view.site).or_insert_with(|| Column { width: view.width, data: Vec::new() });
         for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
             if row.sequence == 0 && row.position >= self.first {
                 values.iter().for_each(|x| self.dtype.encode(*x, &mut column.data));

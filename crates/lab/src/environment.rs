@@ -19,7 +19,9 @@ pub fn environment(isa: Isa) -> Environment {
         known.iter().filter(|name| flags.split(' ').any(|f| f == **name)).map(ToString::to_string).collect();
     cpu_features.push(format!("kernels:{}", isa.name()));
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let total = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     Environment {
         cpu: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),

@@ -246,7 +246,9 @@ pub enum LabError {
     },
 
     /// A forced token outside the vocabulary.
-    #[error("forced tokens: id {token} at index {index}, but the vocabulary has {vocabulary} entries; force ids of this model's own tokenizer")]
+    #[error(
+        "forced tokens: id {token} at index {index}, but the vocabulary has {vocabulary} entries; force ids of this model's own tokenizer"
+    )]
     ForcedToken {
         /// The id.
         token: u32,
@@ -257,7 +259,9 @@ pub enum LabError {
     },
 
     /// More positions than the model was made for.
-    #[error("{tokens} positions (prompt and output), but the model was trained for {context}; ask for fewer document tokens or decode steps")]
+    #[error(
+        "{tokens} positions (prompt and output), but the model was trained for {context}; ask for fewer document tokens or decode steps"
+    )]
     ContextLong {
         /// Positions asked for.
         tokens: usize,
@@ -282,7 +286,9 @@ pub enum LabError {
     },
 
     /// A prompt shorter than the positions to keep.
-    #[error("the prompt has {tokens} tokens, but position -{reach} is to be kept; ask for more document tokens")]
+    #[error(
+        "the prompt has {tokens} tokens, but position -{reach} is to be kept; ask for more document tokens"
+    )]
     PromptShort {
         /// Tokens of the prompt.
         tokens: usize,

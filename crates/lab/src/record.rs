@@ -10,8 +10,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use mantissa_engine::{Attention, Engine, EngineSetup, KvCache, NoTap, QuantizedWeights, Tap, greedy};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
-    FORMAT_VERSION, FixedParams, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance, Reproducibility, Run,
-    Runtime, Setup, container,
+    FORMAT_VERSION, FixedParams, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance,
+    Reproducibility, Run, Runtime, Setup, container,
 };
 use mantissa_model::{Checkpoint, Tokenizer};
 use mantissa_numerics::recipe::ObservedKernel;
@@ -133,7 +133,8 @@ impl Recorder<'_> {
             return Ok(Recorded { directory: out.to_owned(), experiment, resumed: 0, existed: true });
         }
         let (configurations, runs, resumed) = self.configurations(&prompts, weights_digest, out, progress)?;
-        let experiment = Experiment { metadata: self.metadata(&prompts, weights_digest), configurations, runs };
+        let experiment =
+            Experiment { metadata: self.metadata(&prompts, weights_digest), configurations, runs };
         container::write(out, &experiment)?;
         let scratch = out.join(UNFINISHED);
         std::fs::remove_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "remove", source))?;
@@ -148,7 +149,8 @@ impl Recorder<'_> {
         if tokens > config.max_position_embeddings {
             return Err(LabError::ContextLong { tokens, context: config.max_position_embeddings });
         }
-        let row = 2 * config.num_key_value_heads * config.head_dim.next_multiple_of(32) * self.spec.dtype.size();
+        let row =
+            2 * config.num_key_value_heads * config.head_dim.next_multiple_of(32) * self.spec.dtype.size();
         let row = row as u64 * config.num_hidden_layers as u64;
         let bytes = row.saturating_mul(tokens as u64).saturating_mul(batch as u64);
         let memory = environment(self.machine.isa).memory_bytes;
@@ -160,7 +162,8 @@ impl Recorder<'_> {
 
     fn weights_digest(&self, progress: &dyn Fn(Event<'_>)) -> Result<Digest, LabError> {
         let total = self.checkpoint.stored_bytes();
-        let digest = self.checkpoint.digest(&|done| progress(Event::Hashing { done: done.min(total), total }))?;
+        let digest =
+            self.checkpoint.digest(&|done| progress(Event::Hashing { done: done.min(total), total }))?;
         digest.digest.parse().map_err(|reason| LabError::Digest { reason })
     }
 
@@ -195,7 +198,9 @@ impl Recorder<'_> {
                             _ => (cell.attention, self.engine(cell.attention, prompts)?),
                         };
                         let (_, engine) = engine.insert(ready);
-                        let batch = prompts.batch(reference, cell.batch_size).ok_or(LabError::Nothing { what: "prompt" })?;
+                        let batch = prompts
+                            .batch(reference, cell.batch_size)
+                            .ok_or(LabError::Nothing { what: "prompt" })?;
                         let run = self.run(engine, &batch, progress)?;
                         let run = Run {
                             config_id: configuration.config_id.clone(),
@@ -204,7 +209,14 @@ impl Recorder<'_> {
                             ..run
                         };
                         let observed = engine.take_observed();
-                        self.save_repetition(&place, &configuration, prompts, weights_digest, &run, &observed)?;
+                        self.save_repetition(
+                            &place,
+                            &configuration,
+                            prompts,
+                            weights_digest,
+                            &run,
+                            &observed,
+                        )?;
                         (run, observed)
                     };
                     observed.into_iter().for_each(|kernel| {
@@ -249,7 +261,12 @@ impl Recorder<'_> {
     }
 
     /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured.
-    fn run(&self, engine: &Engine<'_>, batch: &[&Prompt], progress: &dyn Fn(Event<'_>)) -> Result<Run, LabError> {
+    fn run(
+        &self,
+        engine: &Engine<'_>,
+        batch: &[&Prompt],
+        progress: &dyn Fn(Event<'_>),
+    ) -> Result<Run, LabError> {
         let (spec, isa) = (self.spec, self.machine.isa);
         let timestamp = now();
         let start = Instant::now();
@@ -391,7 +408,9 @@ impl Recorder<'_> {
             provider: None,
             variable_value: match variable(&spec.cells) {
                 "attention" => attention.into(),
-                "batch_size,attention" => serde_json::json!({"batch_size": cell.batch_size, "attention": attention}),
+                "batch_size,attention" => {
+                    serde_json::json!({"batch_size": cell.batch_size, "attention": attention})
+                }
                 _ => cell.batch_size.into(),
             },
             cuda_version: None,
@@ -426,7 +445,11 @@ impl Recorder<'_> {
                 },
                 environment: environment(self.machine.isa),
                 recipes: Vec::new(),
-                reproducibility: Reproducibility { repetitions: 0, outcome: Outcome::NotChecked, digests: Vec::new() },
+                reproducibility: Reproducibility {
+                    repetitions: 0,
+                    outcome: Outcome::NotChecked,
+                    digests: Vec::new(),
+                },
                 runtime: None,
             }),
         }
@@ -439,7 +462,8 @@ const HARDWARE: &str = "cpu";
 /// Makes `out` this record's own, for as long as the returned file is open. Returns the experiment too when it is
 /// finished already.
 fn claim_folder(out: &Path, plan: &Plan<'_>) -> Result<(Option<Experiment>, std::fs::File), LabError> {
-    let mut wanted = serde_json::to_vec_pretty(plan).map_err(|e| LabError::Digest { reason: e.to_string() })?;
+    let mut wanted =
+        serde_json::to_vec_pretty(plan).map_err(|e| LabError::Digest { reason: e.to_string() })?;
     wanted.push(b'\n');
     let (scratch, path) = (out.join(UNFINISHED), out.join(PLAN));
     match std::fs::read(&path) {
@@ -543,7 +567,8 @@ fn size_in_words(parameters: u64) -> String {
 /// The time, `YYYY-MM-DD HH:MM:SS` in UTC.
 fn now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(seconds)).to_string();
+    let time =
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + std::time::Duration::from_secs(seconds)).to_string();
     time.replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
@@ -553,7 +578,9 @@ mod tests {
 
     #[test]
     fn sizes_read_as_people_write_them() {
-        for (n, words) in [(134_515_008, "135M"), (7_615_616_512, "7.6B"), (30_532_122_624, "31B"), (970_000, "970K")] {
+        for (n, words) in
+            [(134_515_008, "135M"), (7_615_616_512, "7.6B"), (30_532_122_624, "31B"), (970_000, "970K")]
+        {
             assert_eq!(size_in_words(n), words);
         }
     }

@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::site::Phase;
 use crate::Dtype;
+use crate::site::Phase;
 
 /// How one output of a matrix product is summed over the reduction axis `K`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

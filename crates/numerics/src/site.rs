@@ -224,7 +224,15 @@ mod tests {
 
     #[test]
     fn sites_print_parse_and_order_by_data_flow() {
-        let text = ["embed_out", "layer_1.x_in", "layer_1.attn_out", "layer_1.x_out", "layer_12.k", "final_norm", "logits"];
+        let text = [
+            "embed_out",
+            "layer_1.x_in",
+            "layer_1.attn_out",
+            "layer_1.x_out",
+            "layer_12.k",
+            "final_norm",
+            "logits",
+        ];
         let sites: Vec<Site> = text.iter().map(|s| s.parse().expect(s)).collect();
         assert!(sites.is_sorted());
         assert_eq!(sites.iter().map(ToString::to_string).collect::<Vec<_>>(), text);

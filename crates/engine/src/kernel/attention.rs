@@ -29,7 +29,11 @@ impl Heads {
     }
 
     /// `head_dim^-0.5`, in binary64 and rounded to binary32.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "Hugging Face's own rounding")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "Hugging Face's own rounding"
+    )]
     fn scale(self) -> f32 {
         (self.dim as f64).powf(-0.5) as f32
     }
@@ -38,7 +42,10 @@ impl Heads {
 /// Causal attention of `q`'s rows, which stand at positions `first..` of `cache` (already written).
 ///
 /// *Shape:* `q` and `out` are `rows × query heads · head_dim`.
-#[expect(clippy::too_many_arguments, reason = "an attention has a recipe, a cache, heads, a layer and two matrices")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "an attention has a recipe, a cache, heads, a layer and two matrices"
+)]
 pub(crate) fn prefill(
     isa: Isa,
     pool: &Pool,
@@ -70,7 +77,8 @@ pub(crate) fn prefill(
             to.copy_from_slice(&q[at..at + heads.dim]);
         }
         let limits: Vec<usize> = (0..group * count).map(|r| first + from + r % count + 1).collect();
-        let source = Panels::new(isa, pool, heads.dim, cache.head(layer, 0, kv, keys), cache.head(layer, 1, kv, keys));
+        let source =
+            Panels::new(isa, pool, heads.dim, cache.head(layer, 0, kv, keys), cache.head(layer, 1, kv, keys));
         let result = attend(isa, pool, recipe, heads, &source, &queries, &limits);
         for (r, values) in result.chunks_exact(source.values_stride()).enumerate() {
             let at = (from + r % count) * width + (kv * group + r / count) * heads.dim;
@@ -95,18 +103,28 @@ pub(crate) fn decode(
 ) {
     let width = heads.query * heads.dim;
     assert!(q.len() == out.len() && q.len() == caches.len() * width, "attention: shapes differ");
-    assert!(recipe.scores == (Summation::LaneChains { lanes: 16 }), "decode attention sums scores by 16 lanes");
+    assert!(
+        recipe.scores == (Summation::LaneChains { lanes: 16 }),
+        "decode attention sums scores by 16 lanes"
+    );
     let part = heads.group() * heads.dim;
     let to = Shared(out.as_mut_ptr());
     pool.run(caches.len() * heads.kv, |task| {
         let (row, kv) = (task / heads.kv, task % heads.kv);
         let (cache, keys) = caches[row];
         let at = row * width + kv * part;
-        let source = CacheRows { isa, pool, keys: cache.head(layer, 0, kv, keys), values: cache.head(layer, 1, kv, keys) };
+        let source = CacheRows {
+            isa,
+            pool,
+            keys: cache.head(layer, 0, kv, keys),
+            values: cache.head(layer, 1, kv, keys),
+        };
         let result = attend(isa, pool, recipe, heads, &source, &q[at..at + part], &vec![keys; heads.group()]);
         for (r, values) in result.chunks_exact(source.values_stride()).enumerate() {
             // SAFETY: this task alone writes these heads of this row.
-            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at + r * heads.dim), heads.dim) };
+            unsafe {
+                std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at + r * heads.dim), heads.dim)
+            };
         }
     });
 }
@@ -152,7 +170,12 @@ fn attend<'p>(
             // SAFETY: `isa` is available.
             unsafe {
                 exponentials(isa, scores, state);
-                finish_probabilities(isa, recipe.probability_rounding, normalize_first.then_some(state.sum), scores);
+                finish_probabilities(
+                    isa,
+                    recipe.probability_rounding,
+                    normalize_first.then_some(state.sum),
+                    scores,
+                );
             }
         }
     }
@@ -246,7 +269,17 @@ impl Source for Panels<'_> {
                 unsafe {
                     fill_panel(self.isa, self.keys, from, k, count, panel.as_mut_ptr());
                     let out = scores.as_mut_ptr().add(from);
-                    sweep_panel(self.isa, &packed, (k, count), panel.as_ptr(), PANEL, PANEL, out, stride, k == 0);
+                    sweep_panel(
+                        self.isa,
+                        &packed,
+                        (k, count),
+                        panel.as_ptr(),
+                        PANEL,
+                        PANEL,
+                        out,
+                        stride,
+                        k == 0,
+                    );
                 }
             }
         }
@@ -262,7 +295,17 @@ impl Source for Panels<'_> {
                 unsafe {
                     let panel = self.values.as_ptr().add(k * width + left);
                     let out = out.as_mut_ptr().add(left);
-                    sweep_panel(self.isa, &packed, (k - from, count), panel, width, PANEL, out, width, k == from);
+                    sweep_panel(
+                        self.isa,
+                        &packed,
+                        (k - from, count),
+                        panel,
+                        width,
+                        PANEL,
+                        out,
+                        width,
+                        k == from,
+                    );
                 }
             }
         }
@@ -351,7 +394,9 @@ mod generic {
         let mut at = 0;
         while at < to.len() {
             // SAFETY: rows are whole multiples of 16 and lie one behind the other.
-            unsafe { S::store(to.as_mut_ptr().add(at), load::<S>(dtype, from.data.as_ptr().add(at * dtype.size()))) };
+            unsafe {
+                S::store(to.as_mut_ptr().add(at), load::<S>(dtype, from.data.as_ptr().add(at * dtype.size())))
+            };
             at += LANES;
         }
     }
@@ -379,7 +424,8 @@ mod generic {
             let mut max = S::splat(f32::NEG_INFINITY);
             let mut at = 0;
             while at < scores.len() {
-                let v = load_part::<S>(scores.as_ptr().add(at), LANES.min(scores.len() - at), f32::NEG_INFINITY);
+                let v =
+                    load_part::<S>(scores.as_ptr().add(at), LANES.min(scores.len() - at), f32::NEG_INFINITY);
                 max = S::max(v, max);
                 at += LANES;
             }
@@ -399,7 +445,10 @@ mod generic {
                 at += LANES;
             }
             let mut fused = [0.0; LANES];
-            S::store(fused.as_mut_ptr(), S::fma(S::splat(state.sum), S::splat(state.rescale), S::splat(S::tree_sum(sum))));
+            S::store(
+                fused.as_mut_ptr(),
+                S::fma(S::splat(state.sum), S::splat(state.rescale), S::splat(S::tree_sum(sum))),
+            );
             state.sum = fused[0];
         }
     }
@@ -434,10 +483,13 @@ mod generic {
             unsafe {
                 let (p, v) = (out.as_mut_ptr().add(at), S::load(part.as_ptr().add(at)));
                 let acc = S::load(p);
-                S::store(p, match rescale {
-                    Some(rescale) => S::fma(acc, S::splat(rescale), v),
-                    None => S::add(acc, v),
-                });
+                S::store(
+                    p,
+                    match rescale {
+                        Some(rescale) => S::fma(acc, S::splat(rescale), v),
+                        None => S::add(acc, v),
+                    },
+                );
             }
             at += LANES;
         }
@@ -462,10 +514,19 @@ mod generic {
     }
 
     #[inline(always)]
-    pub(super) unsafe fn cache_scores<S: Simd>(keys: Matrix<'_>, q: &[f32], scores: &mut [f32], stride: usize) {
+    pub(super) unsafe fn cache_scores<S: Simd>(
+        keys: Matrix<'_>,
+        q: &[f32],
+        scores: &mut [f32],
+        stride: usize,
+    ) {
         let (dtype, width) = (dtype_of(keys), keys.cols);
         let rows = q.len() / width;
-        assert!(scores.len() >= rows * stride && stride >= keys.rows && keys.data.len() >= keys.rows * keys.row_bytes);
+        assert!(
+            scores.len() >= rows * stride
+                && stride >= keys.rows
+                && keys.data.len() >= keys.rows * keys.row_bytes
+        );
         for j in 0..keys.rows {
             for r in 0..rows {
                 // SAFETY: rows of the cache and of `q` are `width`, a multiple of 32.

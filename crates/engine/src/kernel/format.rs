@@ -43,10 +43,22 @@ macro_rules! plain {
                 unsafe {
                     let at = row.add(u * UNIT * $size);
                     [
-                        { let $p = at; $load },
-                        { let $p = at.add(LANES * $size); $load },
-                        { let $p = at.add(2 * LANES * $size); $load },
-                        { let $p = at.add(3 * LANES * $size); $load },
+                        {
+                            let $p = at;
+                            $load
+                        },
+                        {
+                            let $p = at.add(LANES * $size);
+                            $load
+                        },
+                        {
+                            let $p = at.add(2 * LANES * $size);
+                            $load
+                        },
+                        {
+                            let $p = at.add(3 * LANES * $size);
+                            $load
+                        },
                     ]
                 }
             }
@@ -164,7 +176,12 @@ impl Units for Q4K {
             let q = at.add(16 + 32 * group);
             let (low, high) = (affine::<S>(low.0, low.1), affine::<S>(high.0, high.1));
             let second = q.add(16);
-            [S::nibbles(low, q).0, S::nibbles(low, second).0, S::nibbles(high, q).1, S::nibbles(high, second).1]
+            [
+                S::nibbles(low, q).0,
+                S::nibbles(low, second).0,
+                S::nibbles(high, q).1,
+                S::nibbles(high, second).1,
+            ]
         }
     }
 }

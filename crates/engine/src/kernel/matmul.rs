@@ -44,14 +44,38 @@ pub(crate) struct Matrix<'a> {
 macro_rules! with_format {
     ($format:expr, $F:ident => $body:expr) => {
         match $format {
-            Format::Plain(Dtype::F32) => { type $F = format::F32; $body }
-            Format::Plain(Dtype::Bf16) => { type $F = format::Bf16; $body }
-            Format::Plain(Dtype::F16) => { type $F = format::F16; $body }
-            Format::Block(BlockFormat::Q8_0) => { type $F = format::Q8_0; $body }
-            Format::Block(BlockFormat::Q4_0) => { type $F = format::Q4_0; $body }
-            Format::Block(BlockFormat::Q4_1) => { type $F = format::Q4_1; $body }
-            Format::Block(BlockFormat::Q4K) => { type $F = format::Q4K; $body }
-            Format::Block(BlockFormat::Q6K) => { type $F = format::Q6K; $body }
+            Format::Plain(Dtype::F32) => {
+                type $F = format::F32;
+                $body
+            }
+            Format::Plain(Dtype::Bf16) => {
+                type $F = format::Bf16;
+                $body
+            }
+            Format::Plain(Dtype::F16) => {
+                type $F = format::F16;
+                $body
+            }
+            Format::Block(BlockFormat::Q8_0) => {
+                type $F = format::Q8_0;
+                $body
+            }
+            Format::Block(BlockFormat::Q4_0) => {
+                type $F = format::Q4_0;
+                $body
+            }
+            Format::Block(BlockFormat::Q4_1) => {
+                type $F = format::Q4_1;
+                $body
+            }
+            Format::Block(BlockFormat::Q4K) => {
+                type $F = format::Q4K;
+                $body
+            }
+            Format::Block(BlockFormat::Q6K) => {
+                type $F = format::Q6K;
+                $body
+            }
         }
     };
 }
@@ -75,7 +99,13 @@ impl<T> Shared<T> {
 ///
 /// *Shape:* `x` is `m × k` row-major; each weight is `n × k` and its output `m × n`.
 /// *Rounding:* as `recipe` says. *Errors:* none; shapes are the caller's invariant and asserted.
-pub(crate) fn matmul(isa: Isa, pool: &Pool, recipe: MatmulRecipe, x: &[f32], weights: &mut [(Matrix<'_>, &mut [f32])]) {
+pub(crate) fn matmul(
+    isa: Isa,
+    pool: &Pool,
+    recipe: MatmulRecipe,
+    x: &[f32],
+    weights: &mut [(Matrix<'_>, &mut [f32])],
+) {
     let Some((first, out)) = weights.first() else { return };
     let (k, m) = (first.cols, out.len() / first.rows.max(1));
     assert_eq!(x.len(), m * k, "matmul: x has another shape");
@@ -90,7 +120,14 @@ pub(crate) fn matmul(isa: Isa, pool: &Pool, recipe: MatmulRecipe, x: &[f32], wei
 }
 
 /// One product with a weight.
-pub(crate) fn matmul_one(isa: Isa, pool: &Pool, recipe: MatmulRecipe, x: &[f32], w: Matrix<'_>, out: &mut [f32]) {
+pub(crate) fn matmul_one(
+    isa: Isa,
+    pool: &Pool,
+    recipe: MatmulRecipe,
+    x: &[f32],
+    w: Matrix<'_>,
+    out: &mut [f32],
+) {
     matmul(isa, pool, recipe, x, &mut [(w, out)]);
 }
 
@@ -105,7 +142,15 @@ pub(crate) struct PackedRows<'p> {
 
 impl<'p> PackedRows<'p> {
     /// Packs the `m × k` window at the start of `x`, whose rows lie `stride` apart; shared out if `parallel`.
-    pub(crate) fn pack(isa: Isa, pool: &'p Pool, parallel: bool, x: &[f32], stride: usize, m: usize, k: usize) -> Self {
+    pub(crate) fn pack(
+        isa: Isa,
+        pool: &'p Pool,
+        parallel: bool,
+        x: &[f32],
+        stride: usize,
+        m: usize,
+        k: usize,
+    ) -> Self {
         assert!(m == 0 || x.len() >= (m - 1) * stride + k, "pack: x is short");
         let tiles = m.div_ceil(TILE);
         let padded = k.next_multiple_of(LANES);
@@ -182,12 +227,22 @@ pub(crate) struct Sweep<'a> {
     round: Option<Dtype>,
 }
 
-fn chains(isa: Isa, pool: &Pool, output: Dtype, m: usize, x: &[f32], weights: &mut [(Matrix<'_>, &mut [f32])]) {
+fn chains(
+    isa: Isa,
+    pool: &Pool,
+    output: Dtype,
+    m: usize,
+    x: &[f32],
+    weights: &mut [(Matrix<'_>, &mut [f32])],
+) {
     let k = weights[0].0.cols;
     let packed = PackedRows::pack(isa, pool, true, x, k, m, k);
     let tiles = m.div_ceil(TILE);
-    let panels: Vec<(usize, usize)> =
-        weights.iter().enumerate().flat_map(|(i, (w, _))| (0..w.rows.div_ceil(PANEL)).map(move |p| (i, p))).collect();
+    let panels: Vec<(usize, usize)> = weights
+        .iter()
+        .enumerate()
+        .flat_map(|(i, (w, _))| (0..w.rows.div_ceil(PANEL)).map(move |p| (i, p)))
+        .collect();
     // Cut M too where there are few panels, at no less than four tiles a task.
     let parts = (pool.threads() * 3).div_ceil(panels.len()).clamp(1, tiles.div_ceil(4));
     let targets: Vec<(Matrix<'_>, Shared<f32>)> =
@@ -240,7 +295,14 @@ impl PanelBuffer {
 ///
 /// # Safety
 /// `isa` is available; `panel` has room for `count.next_multiple_of(16) · 32` values; `k` is a multiple of 64.
-pub(crate) unsafe fn fill_panel(isa: Isa, w: Matrix<'_>, row: usize, k: usize, count: usize, panel: *mut f32) {
+pub(crate) unsafe fn fill_panel(
+    isa: Isa,
+    w: Matrix<'_>,
+    row: usize,
+    k: usize,
+    count: usize,
+    panel: *mut f32,
+) {
     // SAFETY: the caller's contract.
     unsafe { panel_block(isa, PanelBlock { w, row, k, count, panel }) }
 }
@@ -265,7 +327,10 @@ pub(crate) unsafe fn sweep_panel(
     let tiles = (0, rows.m.div_ceil(TILE));
     // SAFETY: the caller's contract.
     unsafe {
-        sweep(isa, Sweep { rows, tiles, k, panel, panel_stride, columns, out, out_stride, first, round: None });
+        sweep(
+            isa,
+            Sweep { rows, tiles, k, panel, panel_stride, columns, out, out_stride, first, round: None },
+        );
     }
 }
 
@@ -455,7 +520,12 @@ mod generic {
     /// # Safety
     /// `S` is available; the row exists and holds the elements.
     #[inline(always)]
-    unsafe fn unit_of_row<S: Simd, F: Units>(w: Matrix<'_>, row: usize, u: usize, elements: usize) -> [S::V; 4] {
+    unsafe fn unit_of_row<S: Simd, F: Units>(
+        w: Matrix<'_>,
+        row: usize,
+        u: usize,
+        elements: usize,
+    ) -> [S::V; 4] {
         // SAFETY: the caller's contract; the tail is copied before it is read as a whole unit.
         unsafe {
             let start = w.data.as_ptr().add(row * w.row_bytes);
@@ -463,7 +533,11 @@ mod generic {
                 return F::unit::<S>(start, u);
             }
             let mut copy = [0_u8; UNIT_BYTES];
-            std::ptr::copy_nonoverlapping(start.add(F::bytes(u * UNIT)), copy.as_mut_ptr(), F::bytes(elements));
+            std::ptr::copy_nonoverlapping(
+                start.add(F::bytes(u * UNIT)),
+                copy.as_mut_ptr(),
+                F::bytes(elements),
+            );
             F::unit::<S>(copy.as_ptr(), 0)
         }
     }
@@ -503,12 +577,20 @@ mod generic {
                             // The edge goes through a whole block of scratch.
                             let mut edge = [0.0_f32; TILE * PANEL];
                             for r in 0..rows {
-                                std::ptr::copy_nonoverlapping(out.add(r * s.out_stride), &raw mut edge[r * PANEL], columns);
+                                std::ptr::copy_nonoverlapping(
+                                    out.add(r * s.out_stride),
+                                    &raw mut edge[r * PANEL],
+                                    columns,
+                                );
                             }
                             let scratch = Sweep { out_stride: PANEL, ..s };
                             Block { out: edge.as_mut_ptr(), s: scratch, ..block }.rows::<S, VECTORS>(rows);
                             for r in 0..rows {
-                                std::ptr::copy_nonoverlapping(&raw const edge[r * PANEL], out.add(r * s.out_stride), columns);
+                                std::ptr::copy_nonoverlapping(
+                                    &raw const edge[r * PANEL],
+                                    out.add(r * s.out_stride),
+                                    columns,
+                                );
                             }
                         }
                     }
@@ -714,7 +796,8 @@ mod tests {
             }
         };
         let rows = x.chunks_exact(k);
-        rows.flat_map(|x| w.chunks_exact(k).map(move |w| recipe.output.round(dot(x, w) + 0.0).to_bits())).collect()
+        rows.flat_map(|x| w.chunks_exact(k).map(move |w| recipe.output.round(dot(x, w) + 0.0).to_bits()))
+            .collect()
     }
 
     /// Numbers without pattern, from a linear congruence.
@@ -738,8 +821,10 @@ mod tests {
             }
             Format::Block(block) => {
                 let (length, bytes) = (block.block_len(), block.block_bytes());
-                let mut data: Vec<u8> =
-                    numbers(rows * cols / length * bytes, seed).iter().map(|v| (v * 8192.0) as i16 as u8).collect();
+                let mut data: Vec<u8> = numbers(rows * cols / length * bytes, seed)
+                    .iter()
+                    .map(|v| (v * 8192.0) as i16 as u8)
+                    .collect();
                 let scales: &[usize] = match block {
                     BlockFormat::Q8_0 | BlockFormat::Q4_0 => &[0],
                     BlockFormat::Q4_1 | BlockFormat::Q4K => &[0, 2],
@@ -785,7 +870,17 @@ mod tests {
         let pools = [Pool::new(1), Pool::new(3)];
         for isa in isas {
             for format in FORMATS {
-                for (m, n, k) in [(1, 37, 512), (3, 16, 256), (5, 33, 768), (13, 70, 256), (25, 64, 512), (2, 5, 160), (14, 35, 224), (1, 3, 70), (12, 40, 203)] {
+                for (m, n, k) in [
+                    (1, 37, 512),
+                    (3, 16, 256),
+                    (5, 33, 768),
+                    (13, 70, 256),
+                    (25, 64, 512),
+                    (2, 5, 160),
+                    (14, 35, 224),
+                    (1, 3, 70),
+                    (12, 40, 203),
+                ] {
                     let length = match format {
                         Format::Plain(_) => 1,
                         Format::Block(block) => block.block_len(),
@@ -821,16 +916,19 @@ mod tests {
 
     #[test]
     fn specials_travel_like_ieee_says() {
-        let values = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -0.0, 0.0, 1e-45, -1e-40, f32::MAX, -f32::MAX, 1.0];
+        let values =
+            [f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -0.0, 0.0, 1e-45, -1e-40, f32::MAX, -f32::MAX, 1.0];
         let k = values.len();
         let data: Vec<u8> = values.iter().rev().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect();
-        let w = Matrix { format: Format::Plain(Dtype::Bf16), rows: 1, cols: k, row_bytes: 2 * k, data: &data };
+        let w =
+            Matrix { format: Format::Plain(Dtype::Bf16), rows: 1, cols: k, row_bytes: 2 * k, data: &data };
         for summation in [Summation::FmaChain, Summation::LaneChains { lanes: 16 }] {
             for scale in [1.0_f32, 0.0, -1e-30] {
                 let x: Vec<f32> = values.iter().map(|v| v * scale).collect();
                 let recipe = MatmulRecipe { summation, output: Dtype::F32 };
                 let want = f32::from_bits(reference(recipe, &x, &decode(w), k)[0]);
-                for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
+                for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available())
+                {
                     let mut out = [0.0];
                     matmul_one(isa, &Pool::new(1), recipe, &x, w, &mut out);
                     assert!(out[0].to_bits() == want.to_bits() || out[0].is_nan() && want.is_nan());
@@ -845,7 +943,18 @@ mod tests {
     fn gmacs() {
         for threads in [1, 2] {
             let pool = Pool::new(threads);
-            for (m, n, k) in [(512, 576, 576), (512, 192, 576), (512, 1536, 576), (512, 576, 1536), (1, 49152, 576), (1, 576, 1536), (1, 1536, 576), (4, 8192, 2048), (8, 8192, 2048), (16, 8192, 2048)] {
+            for (m, n, k) in [
+                (512, 576, 576),
+                (512, 192, 576),
+                (512, 1536, 576),
+                (512, 576, 1536),
+                (1, 49152, 576),
+                (1, 576, 1536),
+                (1, 1536, 576),
+                (4, 8192, 2048),
+                (8, 8192, 2048),
+                (16, 8192, 2048),
+            ] {
                 for format in FORMATS {
                     if k % 256 != 0 && matches!(format, Format::Block(BlockFormat::Q4K | BlockFormat::Q6K)) {
                         continue;
@@ -868,7 +977,11 @@ mod tests {
                         best = best.min(start.elapsed().as_secs_f64());
                     }
                     let macs = (m * n * k) as f64;
-                    println!("{threads}t {m}x{n}x{k} {format:?}: {:.1} GMAC/s {:.1} GB/s", macs / best / 1e9, (n * row_bytes) as f64 / best / 1e9);
+                    println!(
+                        "{threads}t {m}x{n}x{k} {format:?}: {:.1} GMAC/s {:.1} GB/s",
+                        macs / best / 1e9,
+                        (n * row_bytes) as f64 / best / 1e9
+                    );
                 }
             }
         }

@@ -2,7 +2,10 @@
 //!
 //! A kernel file holds the generic code over [`crate::simd::Simd`] and safe entries that check shapes and share
 //! the work out. Work is cut along outputs, never along a sum, so the cut cannot show in a bit.
-#![expect(clippy::inline_always, reason = "generic code must inline into the function compiled for its instruction set")]
+#![expect(
+    clippy::inline_always,
+    reason = "generic code must inline into the function compiled for its instruction set"
+)]
 
 pub(crate) mod attention;
 pub(crate) mod format;

@@ -19,7 +19,15 @@ fn share(pool: &Pool, rows: usize, width: usize, body: impl Fn(usize, usize) + S
 /// RMSNorm of each row: see [`NormRecipe`].
 ///
 /// *Shape:* `x` and `out` are `rows × weight.len()`; for a norm per head, rows are heads.
-pub(crate) fn rms_norm(isa: Isa, pool: &Pool, recipe: NormRecipe, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+pub(crate) fn rms_norm(
+    isa: Isa,
+    pool: &Pool,
+    recipe: NormRecipe,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
     let width = weight.len();
     assert!(x.len() == out.len() && x.len().is_multiple_of(width), "rms_norm: shapes differ");
     let to = Shared(out.as_mut_ptr());
@@ -164,9 +172,18 @@ mod generic {
     macro_rules! with_lanes {
         ($recipe:expr, $A:ident => $body:expr) => {
             match $recipe.lanes {
-                16 => { const $A: usize = 1; $body }
-                32 => { const $A: usize = 2; $body }
-                64 => { const $A: usize = 4; $body }
+                16 => {
+                    const $A: usize = 1;
+                    $body
+                }
+                32 => {
+                    const $A: usize = 2;
+                    $body
+                }
+                64 => {
+                    const $A: usize = 4;
+                    $body
+                }
                 lanes => unreachable!("a reduction has 16, 32 or 64 lanes, not {lanes}"),
             }
         };
@@ -208,7 +225,13 @@ mod generic {
     }
 
     #[inline(always)]
-    pub(super) unsafe fn norm_row<S: Simd>(recipe: NormRecipe, x: &[f32], weight: &[f32], eps: f32, out: *mut f32) {
+    pub(super) unsafe fn norm_row<S: Simd>(
+        recipe: NormRecipe,
+        x: &[f32],
+        weight: &[f32],
+        eps: f32,
+        out: *mut f32,
+    ) {
         // SAFETY: the caller's contract.
         unsafe {
             let sum = with_lanes!(recipe.reduction, A => sum_of_squares::<S, A>(x));
@@ -377,12 +400,20 @@ mod generic {
             let mut at = 0;
             while at + LANES <= from.len() {
                 let (v, p) = (S::load(from.as_ptr().add(at)), to.as_mut_ptr().add(at));
-                if matches!(dtype, Dtype::F16) { S::store_f16(p, v) } else { S::store_bf16(p, v) }
+                if matches!(dtype, Dtype::F16) {
+                    S::store_f16(p, v)
+                } else {
+                    S::store_bf16(p, v)
+                }
                 at += LANES;
             }
             let mut lanes = [0_u16; LANES];
             let v = load_part::<S>(from.as_ptr().add(at), from.len() - at, 0.0);
-            if matches!(dtype, Dtype::F16) { S::store_f16(lanes.as_mut_ptr(), v) } else { S::store_bf16(lanes.as_mut_ptr(), v) }
+            if matches!(dtype, Dtype::F16) {
+                S::store_f16(lanes.as_mut_ptr(), v)
+            } else {
+                S::store_bf16(lanes.as_mut_ptr(), v)
+            }
             to[at..].copy_from_slice(&lanes[..from.len() - at]);
         }
     }

@@ -3,7 +3,10 @@
     clippy::undocumented_unsafe_blocks,
     reason = "every block is one intrinsic under the trait's contract: the instruction set is there and pointers are valid"
 )]
-#![expect(clippy::inline_always, reason = "a primitive must inline into its kernel to be compiled for its instruction set")]
+#![expect(
+    clippy::inline_always,
+    reason = "a primitive must inline into its kernel to be compiled for its instruction set"
+)]
 
 use std::arch::x86_64::*;
 
@@ -83,7 +86,8 @@ unsafe fn round_bf16_8(a: __m256) -> __m256 {
 #[inline(always)]
 unsafe fn q6<const HIGH: bool, const SHIFT: u32>(low: __m256i, high: __m256i) -> __m256 {
     unsafe {
-        let low = if HIGH { _mm256_srli_epi32::<4>(low) } else { _mm256_and_si256(low, _mm256_set1_epi32(15)) };
+        let low =
+            if HIGH { _mm256_srli_epi32::<4>(low) } else { _mm256_and_si256(low, _mm256_set1_epi32(15)) };
         let shifted = _mm256_srlv_epi32(high, _mm256_set1_epi32(SHIFT as i32));
         let high = _mm256_and_si256(shifted, _mm256_set1_epi32(3));
         let q = _mm256_or_si256(low, _mm256_slli_epi32::<4>(high));
@@ -119,7 +123,9 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> V {
-        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(16).cast()))] }
+        unsafe {
+            [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(16).cast()))]
+        }
     }
     #[inline(always)]
     unsafe fn load_i8(p: *const u8) -> V {
@@ -152,7 +158,9 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn splat_f16x4(a: *const u8, b: *const u8) -> [V; 4] {
-        unsafe { [Self::splat_f16(a), Self::splat_f16(a.add(2)), Self::splat_f16(b), Self::splat_f16(b.add(2))] }
+        unsafe {
+            [Self::splat_f16(a), Self::splat_f16(a.add(2)), Self::splat_f16(b), Self::splat_f16(b.add(2))]
+        }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: V) {
@@ -198,15 +206,11 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn scale2(a: V, n: V) -> V {
-        unsafe {
-            [scale2_8(a[0], n[0]), scale2_8(a[1], n[1])]
-        }
+        unsafe { [scale2_8(a[0], n[0]), scale2_8(a[1], n[1])] }
     }
     #[inline(always)]
     unsafe fn round_bf16(a: V) -> V {
-        unsafe {
-            [round_bf16_8(a[0]), round_bf16_8(a[1])]
-        }
+        unsafe { [round_bf16_8(a[0]), round_bf16_8(a[1])] }
     }
     #[inline(always)]
     unsafe fn round_f16(a: V) -> V {

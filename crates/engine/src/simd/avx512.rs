@@ -3,7 +3,10 @@
     clippy::undocumented_unsafe_blocks,
     reason = "every block is one intrinsic under the trait's contract: the instruction set is there and pointers are valid"
 )]
-#![expect(clippy::inline_always, reason = "a primitive must inline into its kernel to be compiled for its instruction set")]
+#![expect(
+    clippy::inline_always,
+    reason = "a primitive must inline into its kernel to be compiled for its instruction set"
+)]
 
 use std::arch::x86_64::*;
 

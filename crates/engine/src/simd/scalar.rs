@@ -73,7 +73,9 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn splat_f16x4(a: *const u8, b: *const u8) -> [V; 4] {
         // SAFETY: the trait's contract.
-        unsafe { [Self::splat_f16(a), Self::splat_f16(a.add(2)), Self::splat_f16(b), Self::splat_f16(b.add(2))] }
+        unsafe {
+            [Self::splat_f16(a), Self::splat_f16(a.add(2)), Self::splat_f16(b), Self::splat_f16(b.add(2))]
+        }
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: V) {
