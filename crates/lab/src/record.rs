@@ -535,7 +535,8 @@ fn source(prompt: &Prompt) -> Result<PromptSource, LabError> {
     let s = &prompt.source;
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Ok(PromptSource {
-        document: s.document.clone(),
+        // Where the file lay on this machine is not evidence.
+        document: Path::new(&s.document).file_name().map_or_else(|| s.document.clone(), |n| n.to_string_lossy().into_owned()),
         document_digest: s.file_blake3.parse().map_err(|reason| LabError::Digest { reason })?,
         start: s.start as u64,
         end: s.end as u64,
