@@ -496,7 +496,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
     use std::io::Write as _;
     let folder = path.parent().unwrap_or(Path::new("."));
     let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        // As any file of the record: readable as the user's mask says, not the owner's alone.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
@@ -536,7 +540,9 @@ fn source(prompt: &Prompt) -> Result<PromptSource, LabError> {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Ok(PromptSource {
         // Where the file lay on this machine is not evidence.
-        document: Path::new(&s.document).file_name().map_or_else(|| s.document.clone(), |n| n.to_string_lossy().into_owned()),
+        document: Path::new(&s.document)
+            .file_name()
+            .map_or_else(|| s.document.clone(), |n| n.to_string_lossy().into_owned()),
         document_digest: s.file_blake3.parse().map_err(|reason| LabError::Digest { reason })?,
         start: s.start as u64,
         end: s.end as u64,
