@@ -6,9 +6,14 @@
 //! the peak of fused multiply-adds in binary32, the bandwidth of reading memory, prefill of 512 tokens, decode of 64
 //! tokens, both with taps at the default layers, for weights kept quantized and dequantized to bf16 and f32.
 //! Left out: other programs (see `benches/peers`), timing inside a pass.
-#![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark reports on standard output, progress on error"
+)]
 #![expect(
     clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
     clippy::unwrap_used,
     clippy::undocumented_unsafe_blocks,
     reason = "a benchmark, not a library"
@@ -125,7 +130,9 @@ impl Tap for Default {
     fn tap(&mut self, view: View<'_>) {
         for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
             if row.position + 3 >= PROMPT {
-                values.iter().for_each(|x| self.2.encode(*x, &mut self.1));
+                for x in values {
+                    self.2.encode(*x, &mut self.1);
+                }
             }
         }
     }

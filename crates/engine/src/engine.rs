@@ -189,7 +189,9 @@ impl<'a> Engine<'a> {
             .collect();
         let mut pass = Pass { phase: Phase::Decode, m: ids.len(), rows: &rows, layer: 0 };
         let x = self.blocks(&mut pass, &mut Caches::Decode(caches), ids, taps);
-        caches.iter_mut().for_each(|cache| cache.advance(1));
+        for cache in caches.iter_mut() {
+            cache.advance(1);
+        }
         Ok(self.head(&pass, &x, taps).to_vec())
     }
 
@@ -222,7 +224,7 @@ impl<'a> Engine<'a> {
         for (row, id) in x.chunks_exact_mut(hidden).zip(ids) {
             self.weights.embedding.row(*id as usize, self.setup.dtype, row);
         }
-        self.tap(taps, pass, Site::outside(Point::EmbedOut), hidden, &x);
+        tap(taps, pass, Site::outside(Point::EmbedOut), hidden, &x);
         for (layer, block) in self.weights.blocks.iter().enumerate() {
             pass.layer = layer;
             self.block(pass, block, caches, &mut x, taps);
@@ -241,15 +243,15 @@ impl<'a> Engine<'a> {
         let (config, dtype) = (self.config, self.setup.dtype);
         let hidden = config.hidden_size;
         let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
-        self.tap(taps, pass, site(Point::XIn), hidden, x);
+        tap(taps, pass, site(Point::XIn), hidden, x);
         let normed = self.norm(pass, "input_norm", x, &block.input_norm);
         let attended = self.attention(pass, block, caches, &normed, taps);
         let attn_out = self.linear(pass, "o_proj", &attended, &block.o);
-        self.tap(taps, pass, site(Point::AttnOut), hidden, &attn_out);
+        tap(taps, pass, site(Point::AttnOut), hidden, &attn_out);
         self.residual(pass, x, &attn_out);
-        self.tap(taps, pass, site(Point::XAfterAttn), hidden, x);
+        tap(taps, pass, site(Point::XAfterAttn), hidden, x);
         let normed = self.norm(pass, "post_attention_norm", x, &block.post_attention_norm);
-        self.tap(taps, pass, site(Point::FfnNorm), hidden, &normed);
+        tap(taps, pass, site(Point::FfnNorm), hidden, &normed);
         let mlp_out = match &block.feed_forward {
             FeedForward::Dense(mlp) => {
                 let (inner, rows) = (mlp.gate.matrix().rows, pass.rows.len());
@@ -263,9 +265,9 @@ impl<'a> Engine<'a> {
             }
             FeedForward::Sparse { router, experts } => self.experts(pass, router, experts, &normed, taps),
         };
-        self.tap(taps, pass, site(Point::MlpOut), hidden, &mlp_out);
+        tap(taps, pass, site(Point::MlpOut), hidden, &mlp_out);
         self.residual(pass, x, &mlp_out);
-        self.tap(taps, pass, site(Point::XOut), hidden, x);
+        tap(taps, pass, site(Point::XOut), hidden, x);
     }
 
     /// Projections, head norms, RoPE, cache and attention. Returns what goes into the output projection.
@@ -312,9 +314,9 @@ impl<'a> Engine<'a> {
         rows::rotary(isa, &self.pool, setup.dtype, &mut q, wide, &tables);
         self.observe(pass, "rotary_k", narrow, 2, rotary);
         rows::rotary(isa, &self.pool, setup.dtype, &mut k, narrow, &tables);
-        self.tap(taps, pass, site(Point::Q), wide, &q);
-        self.tap(taps, pass, site(Point::K), narrow, &k);
-        self.tap(taps, pass, site(Point::V), narrow, &v);
+        tap(taps, pass, site(Point::Q), wide, &q);
+        tap(taps, pass, site(Point::K), narrow, &k);
+        tap(taps, pass, site(Point::V), narrow, &v);
         let recipe = self.dispatch.attention(pass.phase, heads.dim);
         self.observe(pass, "attention", wide, heads.dim, KernelRecipe::Attention(recipe));
         let mut out = self.pool.buffer(n * wide);
@@ -351,7 +353,7 @@ impl<'a> Engine<'a> {
         let Some(moe) = &self.config.moe else { unreachable!("sparse blocks come with their configuration") };
         let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
         let logits = self.product(pass, "router", normed, router);
-        self.tap(taps, pass, site(Point::RouterLogits), moe.num_experts, &logits);
+        tap(taps, pass, site(Point::RouterLogits), moe.num_experts, &logits);
         self.observe(pass, "router_topk", moe.num_experts_per_tok, moe.num_experts, self.dispatch.router());
         let top = moe.num_experts_per_tok;
         let mut chosen: Vec<(usize, f32)> = Vec::with_capacity(pass.rows.len() * top);
@@ -366,7 +368,7 @@ impl<'a> Engine<'a> {
                 .chunks_exact(top)
                 .flat_map(|row| row.iter().map(|(e, _)| *e as f32).chain(row.iter().map(|(_, w)| *w)))
                 .collect();
-            self.tap(taps, pass, site(Point::RouterTopk), 2 * top, &table);
+            tap(taps, pass, site(Point::RouterTopk), 2 * top, &table);
         }
         // One expert's output per (token, slot), kept until all slots of a token are there.
         let mut parts = self.pool.buffer(chosen.len() * hidden);
@@ -377,7 +379,9 @@ impl<'a> Engine<'a> {
                 continue;
             }
             let mut x = Vec::with_capacity(slots.len() * hidden);
-            slots.iter().for_each(|slot| x.extend_from_slice(&normed[slot / top * hidden..][..hidden]));
+            for slot in slots {
+                x.extend_from_slice(&normed[slot / top * hidden..][..hidden]);
+            }
             let inner = expert.gate.matrix().rows;
             let (mut gate, mut up) =
                 (self.pool.buffer(slots.len() * inner), self.pool.buffer(slots.len() * inner));
@@ -405,10 +409,10 @@ impl<'a> Engine<'a> {
     /// Final norm and logits of the pass's rows.
     fn head(&self, pass: &Pass<'_>, x: &[f32], taps: &mut dyn Tap) -> Buffer<'_> {
         let normed = self.norm(pass, "final_norm", x, &self.weights.final_norm);
-        self.tap(taps, pass, Site::outside(Point::FinalNorm), self.config.hidden_size, &normed);
+        tap(taps, pass, Site::outside(Point::FinalNorm), self.config.hidden_size, &normed);
         let head = self.weights.lm_head.as_ref().unwrap_or(&self.weights.embedding);
         let logits = self.product(pass, "lm_head", &normed, head);
-        self.tap(taps, pass, Site::outside(Point::Logits), self.config.vocab_size, &logits);
+        tap(taps, pass, Site::outside(Point::Logits), self.config.vocab_size, &logits);
         logits
     }
 
@@ -473,11 +477,11 @@ impl<'a> Engine<'a> {
             observed.push(entry);
         }
     }
+}
 
-    fn tap(&self, taps: &mut dyn Tap, pass: &Pass<'_>, site: Site, width: usize, data: &[f32]) {
-        if taps.wants(site) {
-            taps.tap(View { site, phase: pass.phase, rows: pass.rows, width, data });
-        }
+fn tap(taps: &mut dyn Tap, pass: &Pass<'_>, site: Site, width: usize, data: &[f32]) {
+    if taps.wants(site) {
+        taps.tap(View { site, phase: pass.phase, rows: pass.rows, width, data });
     }
 }
 

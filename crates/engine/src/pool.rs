@@ -114,6 +114,10 @@ impl Pool {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         let erased: *const (dyn Fn(usize) + Sync + '_) = &raw const body;
+        #[expect(
+            clippy::transmute_ptr_to_ptr,
+            reason = "a cast may not extend the lifetime of a trait object"
+        )]
         // SAFETY: only the lifetime changes; the wait below ends the last use.
         let body: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(erased) };
         let job = Job { body, tasks };

@@ -35,7 +35,9 @@ impl Stored<'_> {
     /// Decodes one row into `out` and rounds it.
     pub(crate) fn row(&self, row: usize, dtype: Dtype, out: &mut [f32]) {
         decode(self.format, &self.data[row * self.row_bytes..(row + 1) * self.row_bytes], out);
-        out.iter_mut().for_each(|x| *x = dtype.round(*x));
+        for x in out {
+            *x = dtype.round(*x);
+        }
     }
 }
 
@@ -164,7 +166,9 @@ impl<'a> Loader<'a, '_> {
         let weight = self.checkpoint.weight(name)?;
         let mut out = vec![0.0; weight.rows * weight.cols];
         weight.dtype.decode(&weight.data, &mut out);
-        out.iter_mut().for_each(|x| *x = self.setup.dtype.round(*x));
+        for x in &mut out {
+            *x = self.setup.dtype.round(*x);
+        }
         Ok(out)
     }
 
@@ -194,7 +198,9 @@ impl<'a> Loader<'a, '_> {
                 decode(format, &data[row * row_bytes..(row + 1) * row_bytes], &mut values);
                 rows::round(isa, dtype, &mut values);
                 let mut bytes = Vec::with_capacity(cols * size);
-                values.iter().for_each(|x| dtype.encode(*x, &mut bytes));
+                for x in &values {
+                    dtype.encode(*x, &mut bytes);
+                }
                 // SAFETY: row `row` of `out` is this task's.
                 unsafe {
                     std::ptr::copy_nonoverlapping(

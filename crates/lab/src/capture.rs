@@ -76,7 +76,9 @@ impl Tap for Capture {
             self.kept.entry(view.site).or_insert_with(|| Column { width: view.width, data: Vec::new() });
         for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
             if row.sequence == 0 && row.position >= self.first {
-                values.iter().for_each(|x| self.dtype.encode(*x, &mut column.data));
+                for x in values {
+                    self.dtype.encode(*x, &mut column.data);
+                }
             }
         }
     }

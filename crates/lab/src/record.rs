@@ -219,11 +219,11 @@ impl Recorder<'_> {
                         )?;
                         (run, observed)
                     };
-                    observed.into_iter().for_each(|kernel| {
+                    for kernel in observed {
                         if !recipes.contains(&kernel) {
                             recipes.push(kernel);
                         }
-                    });
+                    }
                     runs.push(run);
                     index += 1;
                 }
@@ -289,7 +289,9 @@ impl Recorder<'_> {
             let logits = engine.prefill(cache, &prompt.ids, batch.len(), sequence, keep, taps)?;
             let rows: Vec<&[f32]> = logits.chunks_exact(config.vocab_size).collect();
             if sequence == 0 {
-                rows.iter().for_each(|row| capture.logits(isa, row, spec.signals.top_k));
+                for row in &rows {
+                    capture.logits(isa, row, spec.signals.top_k);
+                }
             }
             next.push(rows.last().map_or(0, |row| greedy(row)));
             progress(Event::Tokens { done: (sequence + 1) * length, total });

@@ -91,6 +91,7 @@ pub(crate) fn prefill(
 /// Attention of one query row per sequence over the whole of its cache (the row's own position included).
 ///
 /// *Shape:* `q` and `out` are `caches.len() × query heads · head_dim`.
+#[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
 pub(crate) fn decode(
     isa: Isa,
     pool: &Pool,
@@ -123,7 +124,7 @@ pub(crate) fn decode(
         for (r, values) in result.chunks_exact(source.values_stride()).enumerate() {
             // SAFETY: this task alone writes these heads of this row.
             unsafe {
-                std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at + r * heads.dim), heads.dim)
+                std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at + r * heads.dim), heads.dim);
             };
         }
     });
@@ -366,7 +367,7 @@ kernel! {
 /// The kernels themselves, over any instruction set.
 mod generic {
     use super::super::math::{exp, load_part, round, store_part};
-    use super::*;
+    use super::{Dtype, Format, LANES, Matrix, RowState, Simd};
 
     #[inline(always)]
     unsafe fn load<S: Simd>(dtype: Dtype, p: *const u8) -> S::V {
@@ -395,7 +396,10 @@ mod generic {
         while at < to.len() {
             // SAFETY: rows are whole multiples of 16 and lie one behind the other.
             unsafe {
-                S::store(to.as_mut_ptr().add(at), load::<S>(dtype, from.data.as_ptr().add(at * dtype.size())))
+                S::store(
+                    to.as_mut_ptr().add(at),
+                    load::<S>(dtype, from.data.as_ptr().add(at * dtype.size())),
+                );
             };
             at += LANES;
         }
@@ -405,9 +409,10 @@ mod generic {
     pub(super) unsafe fn scale_scores<S: Simd>(rounding: Dtype, scale: f32, scores: &mut [f32]) {
         let mut at = 0;
         while at < scores.len() {
-            let (count, p) = (LANES.min(scores.len() - at), unsafe { scores.as_mut_ptr().add(at) });
+            let count = LANES.min(scores.len() - at);
             // SAFETY: `count` values are there.
             unsafe {
+                let p = scores.as_mut_ptr().add(at);
                 let s = round::<S>(rounding, load_part::<S>(p, count, 0.0));
                 store_part::<S>(p, count, round::<S>(rounding, S::mul(s, S::splat(scale))));
             }

@@ -200,7 +200,7 @@ impl Units for Q6K {
             // 64 low-nibble bytes and 32 high-bit bytes serve each half of the super-block.
             let (low, high) = (at.add(quarter / 2 * 64), at.add(128 + quarter / 2 * 32));
             let scales = at.add(192 + 4 * quarter).cast::<i8>();
-            let q = if quarter % 2 == 0 {
+            let q = if quarter.is_multiple_of(2) {
                 [
                     S::load_q6::<false, 0>(low, high),
                     S::load_q6::<false, 0>(low.add(16), high.add(16)),

@@ -11,6 +11,10 @@ use crate::simd::Simd;
 /// # Safety
 /// As [`Simd`]'s.
 #[inline(always)]
+#[expect(
+    clippy::excessive_precision,
+    reason = "the coefficient as Cephes prints it; it is exact in binary32"
+)]
 pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     // SAFETY: the caller's contract.
     unsafe {

@@ -161,7 +161,7 @@ impl<'p> PackedRows<'p> {
             // SAFETY: `isa` is available; the rows were checked above; tile `tile` of the buffer is this task's.
             unsafe {
                 let x = x.as_ptr().add(tile * TILE * stride);
-                pack_tile(isa, Rows { x, stride, rows, k }, to.get().add(tile * padded * LANES));
+                pack_tile(isa, Rows { x, stride, count: rows, k }, to.get().add(tile * padded * LANES));
             }
         };
         if parallel {
@@ -192,7 +192,7 @@ kernel! {
 struct Rows {
     x: *const f32,
     stride: usize,
-    rows: usize,
+    count: usize,
     k: usize,
 }
 
@@ -285,6 +285,7 @@ fn chains(
 struct PanelBuffer([std::mem::MaybeUninit<f32>; K_BLOCK * PANEL]);
 
 impl PanelBuffer {
+    #[expect(clippy::large_stack_arrays, reason = "24 KiB on the stack of one task, never copied")]
     fn new() -> Self {
         Self([const { std::mem::MaybeUninit::uninit() }; K_BLOCK * PANEL])
     }
@@ -447,13 +448,16 @@ fn group_rows<'p>(pool: &'p Pool, x: &[f32], m: usize, k: usize, group: usize) -
 
 /// The kernels themselves, over any instruction set.
 mod generic {
-    use super::*;
+    use super::{
+        BlockFormat, DotRows, Dtype, Format, LANES, Matrix, PANEL, PREFETCH, PanelBlock, Rows, Simd, Sweep,
+        TILE, UNIT, UNIT_BYTES, Units, format,
+    };
 
     /// # Safety
     /// `S` is available; `to` holds `k.next_multiple_of(16) · 16` values.
     #[inline(always)]
     pub(super) unsafe fn pack_tile<S: Simd>(from: Rows, to: *mut f32) {
-        let Rows { x, stride, rows, k } = from;
+        let Rows { x, stride, count: rows, k } = from;
         let mut square = [0.0_f32; LANES * LANES];
         for k0 in (0..k).step_by(LANES) {
             let count = LANES.min(k - k0);
@@ -805,7 +809,8 @@ mod tests {
         (0..count)
             .map(|_| {
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                f32::from(i16::from_le_bytes([(seed >> 16) as u8, (seed >> 24) as u8])) / 8192.0
+                let [_, _, low, high] = seed.to_le_bytes();
+                f32::from(i16::from_le_bytes([low, high])) / 8192.0
             })
             .collect()
     }
@@ -816,11 +821,18 @@ mod tests {
         match format {
             Format::Plain(dtype) => {
                 let mut data = Vec::new();
-                values.iter().for_each(|v| dtype.encode(*v, &mut data));
+                for v in &values {
+                    dtype.encode(*v, &mut data);
+                }
                 (data, cols * dtype.size())
             }
             Format::Block(block) => {
                 let (length, bytes) = (block.block_len(), block.block_bytes());
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "the low byte of the integer that was drawn"
+                )]
                 let mut data: Vec<u8> = numbers(rows * cols / length * bytes, seed)
                     .iter()
                     .map(|v| (v * 8192.0) as i16 as u8)
@@ -888,7 +900,7 @@ mod tests {
                     if k % length != 0 {
                         continue;
                     }
-                    let (data, row_bytes) = weight(format, n, k, 7 + m as u32);
+                    let (data, row_bytes) = weight(format, n, k, 7 + u32::try_from(m).expect("small"));
                     let w = Matrix { format, rows: n, cols: k, row_bytes, data: &data };
                     let decoded = decode(w);
                     for summation in [
@@ -940,6 +952,7 @@ mod tests {
     /// `cargo test --release -p mantissa-engine -- --ignored --nocapture gmacs`
     #[test]
     #[ignore = "prints speeds"]
+    #[expect(clippy::cast_precision_loss, reason = "speeds are printed with one digit after the point")]
     fn gmacs() {
         for threads in [1, 2] {
             let pool = Pool::new(threads);

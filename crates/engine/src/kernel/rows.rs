@@ -94,9 +94,9 @@ pub(crate) fn rotary(isa: Isa, pool: &Pool, output: Dtype, x: &mut [f32], width:
     assert!(x.len() == tables.len() * width, "rotary: shapes differ");
     let to = Shared(x.as_mut_ptr());
     share(pool, tables.len(), width * 2, |from, until| {
-        for row in from..until {
+        for (row, table) in (from..until).zip(&tables[from..until]) {
             // SAFETY: `isa` is available; row `row` is this task's; the table is as long as a head.
-            unsafe { rotary_row(isa, output, to.get().add(row * width), width, tables[row]) }
+            unsafe { rotary_row(isa, output, to.get().add(row * width), width, table) }
         }
     });
 }
@@ -166,7 +166,7 @@ kernel! {
 /// The kernels themselves, over any instruction set.
 mod generic {
     use super::super::math::{exp, load_part, round, store_part};
-    use super::*;
+    use super::{Dtype, LANES, NormRecipe, ReductionRecipe, Simd};
 
     /// Runs `$body` for `$A` = lanes / 16.
     macro_rules! with_lanes {
@@ -401,18 +401,18 @@ mod generic {
             while at + LANES <= from.len() {
                 let (v, p) = (S::load(from.as_ptr().add(at)), to.as_mut_ptr().add(at));
                 if matches!(dtype, Dtype::F16) {
-                    S::store_f16(p, v)
+                    S::store_f16(p, v);
                 } else {
-                    S::store_bf16(p, v)
+                    S::store_bf16(p, v);
                 }
                 at += LANES;
             }
             let mut lanes = [0_u16; LANES];
             let v = load_part::<S>(from.as_ptr().add(at), from.len() - at, 0.0);
             if matches!(dtype, Dtype::F16) {
-                S::store_f16(lanes.as_mut_ptr(), v)
+                S::store_f16(lanes.as_mut_ptr(), v);
             } else {
-                S::store_bf16(lanes.as_mut_ptr(), v)
+                S::store_bf16(lanes.as_mut_ptr(), v);
             }
             to[at..].copy_from_slice(&lanes[..from.len() - at]);
         }

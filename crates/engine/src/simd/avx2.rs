@@ -8,7 +8,19 @@
     reason = "a primitive must inline into its kernel to be compiled for its instruction set"
 )]
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m256, __m256i, _CMP_UNORD_Q, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _mm_add_ps,
+    _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_prefetch, _mm_set1_epi16, _mm_shuffle_ps,
+    _mm_srli_si128, _mm_storeu_ps, _mm_storeu_si128, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    _mm256_blendv_epi8, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps,
+    _mm256_cmp_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32,
+    _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_div_ps, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_or_si256,
+    _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_ps, _mm256_round_ps,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srai_epi32,
+    _mm256_srli_epi32, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32,
+    _mm256_sub_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+};
 
 use super::Simd;
 
@@ -88,7 +100,7 @@ unsafe fn q6<const HIGH: bool, const SHIFT: u32>(low: __m256i, high: __m256i) ->
     unsafe {
         let low =
             if HIGH { _mm256_srli_epi32::<4>(low) } else { _mm256_and_si256(low, _mm256_set1_epi32(15)) };
-        let shifted = _mm256_srlv_epi32(high, _mm256_set1_epi32(SHIFT as i32));
+        let shifted = _mm256_srlv_epi32(high, _mm256_set1_epi32(SHIFT.cast_signed()));
         let high = _mm256_and_si256(shifted, _mm256_set1_epi32(3));
         let q = _mm256_or_si256(low, _mm256_slli_epi32::<4>(high));
         _mm256_cvtepi32_ps(_mm256_sub_epi32(q, _mm256_set1_epi32(32)))

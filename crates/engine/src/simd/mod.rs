@@ -152,8 +152,8 @@ pub(crate) trait Simd: Copy + 'static {
 macro_rules! kernel {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$lt:lifetime>)? ($($arg:ident : $ty:ty),* $(,)?) = $generic:path) => {
         $(#[$meta])*
-        #[expect(clippy::too_many_arguments, clippy::allow_attributes, reason = "the generic kernel's own list, repeated")]
         $vis unsafe fn $name $(<$lt>)? (isa: $crate::simd::Isa, $($arg: $ty),*) {
+            use $generic as reference;
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
@@ -176,10 +176,9 @@ macro_rules! kernel {
                     $crate::simd::Isa::Scalar => {}
                 }
             }
-            use $generic as generic;
             let _ = isa;
             // SAFETY: the caller's contract; the reference needs no instruction set.
-            unsafe { generic::<$crate::simd::Scalar>($($arg),*) }
+            unsafe { reference::<$crate::simd::Scalar>($($arg),*) }
         }
     };
 }

@@ -1,4 +1,8 @@
 //! The reference: sixteen lanes in an array, one IEEE operation at a time.
+#![expect(
+    clippy::inline_always,
+    reason = "a primitive must inline into its kernel to be compiled for its instruction set"
+)]
 
 use half::{bf16, f16};
 
@@ -38,12 +42,12 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn load_bf16(p: *const u8) -> V {
         // SAFETY: the trait's contract.
-        unsafe { read(p.cast::<u16>()) }.map(|bits| bf16::from_bits(bits).to_f32())
+        unsafe { read::<[u8; 2]>(p.cast()) }.map(|bits| bf16::from_le_bytes(bits).to_f32())
     }
     #[inline(always)]
     unsafe fn load_f16(p: *const u8) -> V {
         // SAFETY: the trait's contract.
-        unsafe { read(p.cast::<u16>()) }.map(|bits| f16::from_bits(bits).to_f32())
+        unsafe { read::<[u8; 2]>(p.cast()) }.map(|bits| f16::from_le_bytes(bits).to_f32())
     }
     #[inline(always)]
     unsafe fn load_i8(p: *const u8) -> V {

@@ -10,6 +10,7 @@ use mantissa_model::Checkpoint;
 use mantissa_numerics::Dtype;
 use serde_json::Value;
 
+#[expect(clippy::print_stdout, reason = "says why the test did nothing")]
 pub(crate) fn smollm2() -> Option<PathBuf> {
     let path = std::env::var_os("MANTISSA_SMOLLM2").map(PathBuf::from);
     if path.is_none() {

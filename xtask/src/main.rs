@@ -1,2 +1,0 @@
-//! Chores of this repository.
-fn main() {}
