@@ -4,9 +4,9 @@
 //! what is decided here is where a space, a new line or a blank line lies between two glyphs. The rules:
 //!
 //! - Glyphs keep the order in which the page draws them, which for typeset papers is reading order, columns included.
-//! - A gap of more than [`SPACE`] em along the line is a space. A jump across the line of more than [`LINE`] em, back by
-//!   more than [`BACK`] em, or a change of direction (a rotated stamp in the margin) is a new line; a jump of more than
-//!   [`PARAGRAPH`] times the line distance before it is a blank line.
+//! - A gap of more than `SPACE` em along the line is a space. A jump across the line of more than `LINE` em, back by
+//!   more than `BACK` em, or a change of direction (a rotated stamp in the margin) is a new line; a jump of more than
+//!   `PARAGRAPH` times the line distance before it is a blank line.
 //! - Presentation ligatures (U+FB00–FB06) are spelled out; every kind of space is one U+0020, runs of them collapse, none
 //!   ends a line; a drawn soft hyphen is `-`; zero-width marks are dropped. A word hyphenated at a line's end stays so.
 //! - A glyph that its font gives no character is U+FFFD and counted.

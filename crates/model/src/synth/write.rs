@@ -22,7 +22,7 @@ const PIECE: u64 = 128 << 10;
 /// What a finished file that differs calls for.
 const DIFFERS: &str = "delete it and run again, or choose another --out";
 
-/// What [`write`] left on disk.
+/// What [`write()`] left on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// Every file of the checkpoint, in the order they are written.

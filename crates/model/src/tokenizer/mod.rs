@@ -1,7 +1,7 @@
 //! Text ↔ token ids, and messages → prompt text, as the model's makers defined them.
 //!
 //! Wraps the `tokenizers` crate: `tokenizer.json` is read as it is; GGUF metadata is translated into the same
-//! structure ([`gguf`]). Left out: cutting documents into prompts (lab).
+//! structure (`gguf`). Left out: cutting documents into prompts (lab).
 
 mod chat;
 mod gguf;
