@@ -22,11 +22,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use mantissa_engine::{
-    Attention, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View, top_logprobs,
-};
+use mantissa_engine::{Attention, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View};
 use mantissa_model::Checkpoint;
-use mantissa_numerics::{Dtype, LayerIdx, Point, Site};
+use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Site};
 
 const PROMPT: usize = 512;
 const STEPS: usize = 64;
@@ -152,7 +150,7 @@ fn run(engine: &Engine<'_>, ids: &[u32], taps: bool) -> (f64, f64) {
     let mut logits = engine.prefill(&mut caches[0], ids, 1, 0, if taps { 3 } else { 1 }, tap).unwrap();
     let vocabulary = engine.config().vocab_size;
     if taps {
-        logits.chunks_exact(vocabulary).for_each(|row| drop(top_logprobs(engine.setup().isa, row, 10)));
+        logits.chunks_exact(vocabulary).for_each(|row| drop(engine.top_logprobs(Phase::Prefill, row, 10)));
     }
     let prefill = start.elapsed().as_secs_f64();
     let start = Instant::now();
@@ -160,7 +158,7 @@ fn run(engine: &Engine<'_>, ids: &[u32], taps: bool) -> (f64, f64) {
         let next = mantissa_engine::greedy(&logits[logits.len() - vocabulary..]);
         logits = engine.decode(&mut caches, &[next], tap).unwrap();
         if taps {
-            drop(top_logprobs(engine.setup().isa, &logits, 10));
+            drop(engine.top_logprobs(Phase::Decode, &logits, 10));
         }
     }
     (prefill, start.elapsed().as_secs_f64())

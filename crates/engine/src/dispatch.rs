@@ -27,16 +27,17 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// A product with a weight, of `m` rows.
+    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one rounding,
+    /// as in the epilogue of a library's kernel.
     #[must_use]
-    pub fn matmul(self, m: usize) -> MatmulRecipe {
+    pub fn matmul(self, m: usize, biased: bool) -> MatmulRecipe {
         let summation = match m {
             0 | 1 => Summation::LaneChains { lanes: 64 },
             2..=4 => Summation::LaneChains { lanes: 32 },
             5..=8 => Summation::LaneChains { lanes: 16 },
             _ => Summation::FmaChain,
         };
-        MatmulRecipe { summation, output: self.dtype }
+        MatmulRecipe { summation, output: if biased { Dtype::F32 } else { self.dtype } }
     }
 
     /// RMSNorm over a row.
@@ -47,8 +48,8 @@ impl Dispatch {
 
     /// Softmax over router logits.
     #[must_use]
-    pub fn router(self) -> KernelRecipe {
-        KernelRecipe::Router { reduction: ROW_LANES, output: self.dtype }
+    pub fn router(self, renormalize: bool) -> KernelRecipe {
+        KernelRecipe::Router { renormalize, reduction: ROW_LANES, output: self.dtype }
     }
 
     /// Lanes of the router's softmax.
@@ -95,7 +96,7 @@ mod tests {
     #[test]
     fn batch_sizes_fall_into_the_documented_classes() {
         let dispatch = Dispatch { dtype: Dtype::Bf16, attention: Attention::Eager };
-        let class = |m: usize| dispatch.matmul(m).summation;
+        let class = |m: usize| dispatch.matmul(m, false).summation;
         for (range, lanes) in [(1..=1, Some(64)), (2..=4, Some(32)), (5..=8, Some(16)), (9..=4096, None)] {
             for m in range {
                 let expected = lanes.map_or(Summation::FmaChain, |lanes| Summation::LaneChains { lanes });

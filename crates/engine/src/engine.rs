@@ -16,6 +16,7 @@ use crate::error::EngineError;
 use crate::kernel::attention::{self, Heads};
 use crate::kernel::matmul::{Matrix, matmul, matmul_one};
 use crate::kernel::rows;
+use crate::logits::{TokenLogprob, top_logprobs};
 use crate::pool::{Buffer, Pool};
 use crate::rope::RopeTable;
 use crate::setup::EngineSetup;
@@ -72,7 +73,8 @@ impl<'a> Engine<'a> {
         if !setup.isa.is_available() {
             return Err(EngineError::Isa { isa: setup.isa.name() });
         }
-        let pool = Pool::new(setup.threads);
+        let pool = Pool::new(setup.threads)
+            .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;
         let config = checkpoint.config();
         Ok(Self {
             config,
@@ -195,6 +197,16 @@ impl<'a> Engine<'a> {
         Ok(self.head(&pass, &x, taps).to_vec())
     }
 
+    /// The `k` most probable tokens of one row of logits, most probable first, ties to the lower id; a NaN is never
+    /// among them.
+    ///
+    /// *Shape:* `logits` is `vocab_size`. *Rounding:* [`KernelRecipe::LogSoftmax`].
+    pub fn top_logprobs(&self, phase: Phase, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
+        let pass = Pass { phase, m: 1, rows: &[], layer: 0 };
+        self.observe(&pass, "log_softmax", k, logits.len(), KernelRecipe::LogSoftmax);
+        top_logprobs(self.setup.isa, logits, k)
+    }
+
     fn check_room(&self, cache: &KvCache, tokens: usize) -> Result<(), EngineError> {
         let context = cache.capacity().min(self.setup.context);
         if cache.len() + tokens > context {
@@ -257,7 +269,7 @@ impl<'a> Engine<'a> {
                 let (inner, rows) = (mlp.gate.matrix().rows, pass.rows.len());
                 let (mut gate, mut up) = (self.pool.buffer(rows * inner), self.pool.buffer(rows * inner));
                 let mut pair = [(mlp.gate.matrix(), &mut gate[..]), (mlp.up.matrix(), &mut up[..])];
-                self.products(pass, ["gate_proj", "up_proj"], &normed, &mut pair);
+                self.products(pass, ["gate_proj", "up_proj"], &normed, false, &mut pair);
                 self.observe(pass, "swiglu", inner, 1, KernelRecipe::SwiGlu { output: dtype });
                 rows::swiglu(self.setup.isa, &self.pool, dtype, &mut gate, &up);
                 drop(up);
@@ -291,6 +303,7 @@ impl<'a> Engine<'a> {
             pass,
             ["q_proj", "k_proj", "v_proj"],
             normed,
+            block.q.bias.is_some(),
             &mut [
                 (block.q.weight.matrix(), &mut q[..]),
                 (block.k.weight.matrix(), &mut k[..]),
@@ -299,7 +312,7 @@ impl<'a> Engine<'a> {
         );
         for (x, bias) in [(&mut q, &block.q.bias), (&mut k, &block.k.bias), (&mut v, &block.v.bias)] {
             if let Some(bias) = bias {
-                rows::add_bias(isa, &self.pool, setup.dtype, x, bias);
+                self.bias(pass, x, bias);
             }
         }
         if let Some(weight) = &block.q_norm {
@@ -354,7 +367,13 @@ impl<'a> Engine<'a> {
         let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
         let logits = self.product(pass, "router", normed, router);
         tap(taps, pass, site(Point::RouterLogits), moe.num_experts, &logits);
-        self.observe(pass, "router_topk", moe.num_experts_per_tok, moe.num_experts, self.dispatch.router());
+        self.observe(
+            pass,
+            "router_topk",
+            moe.num_experts_per_tok,
+            moe.num_experts,
+            self.dispatch.router(moe.norm_topk_prob),
+        );
         let top = moe.num_experts_per_tok;
         let mut chosen: Vec<(usize, f32)> = Vec::with_capacity(pass.rows.len() * top);
         for logits in logits.chunks_exact(moe.num_experts) {
@@ -386,7 +405,7 @@ impl<'a> Engine<'a> {
             let (mut gate, mut up) =
                 (self.pool.buffer(slots.len() * inner), self.pool.buffer(slots.len() * inner));
             let mut pair = [(expert.gate.matrix(), &mut gate[..]), (expert.up.matrix(), &mut up[..])];
-            self.products(pass, ["expert_gate", "expert_up"], &x, &mut pair);
+            self.products(pass, ["expert_gate", "expert_up"], &x, false, &mut pair);
             self.observe(pass, "expert_swiglu", inner, 1, KernelRecipe::SwiGlu { output: dtype });
             rows::swiglu(isa, &self.pool, dtype, &mut gate, &up);
             let down = self.product(pass, "expert_down", &gate, &expert.down);
@@ -433,16 +452,35 @@ impl<'a> Engine<'a> {
     }
 
     fn linear(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], linear: &Linear<'_>) -> Buffer<'_> {
-        let mut out = self.product(pass, op, x, &linear.weight);
+        let mut out = self.product_to(pass, op, x, &linear.weight, linear.bias.is_some());
         if let Some(bias) = &linear.bias {
-            rows::add_bias(self.setup.isa, &self.pool, self.setup.dtype, &mut out, bias);
+            self.bias(pass, &mut out, bias);
         }
         out
     }
 
+    /// Adds the bias to sums that were left in binary32 for it, and rounds once.
+    fn bias(&self, pass: &Pass<'_>, x: &mut [f32], bias: &[f32]) {
+        let output = self.setup.dtype;
+        self.observe(pass, "bias", bias.len(), 2, KernelRecipe::Bias { output });
+        rows::add_bias(self.setup.isa, &self.pool, output, x, bias);
+    }
+
     fn product(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &Stored<'_>) -> Buffer<'_> {
+        self.product_to(pass, op, x, weight, false)
+    }
+
+    /// A product, left in binary32 if a bias is to be added.
+    fn product_to(
+        &self,
+        pass: &Pass<'_>,
+        op: &'static str,
+        x: &[f32],
+        weight: &Stored<'_>,
+        biased: bool,
+    ) -> Buffer<'_> {
         let w = weight.matrix();
-        let recipe = self.matmul_recipe(pass, op, w);
+        let recipe = self.matmul_recipe(pass, op, w, biased);
         let mut out = self.pool.buffer(x.len() / w.cols * w.rows);
         matmul_one(self.setup.isa, &self.pool, recipe, x, w, &mut out);
         out
@@ -454,17 +492,19 @@ impl<'a> Engine<'a> {
         pass: &Pass<'_>,
         ops: [&'static str; N],
         x: &[f32],
+        biased: bool,
         weights: &mut [(Matrix<'_>, &mut [f32]); N],
     ) {
-        let recipe = self.dispatch.matmul(pass.m);
-        for (op, (w, _)) in ops.into_iter().zip(weights.iter()) {
-            self.matmul_recipe(pass, op, *w);
+        let Some((first, _)) = weights.first() else { return };
+        let recipe = self.matmul_recipe(pass, ops[0], *first, biased);
+        for (op, (w, _)) in ops.into_iter().zip(weights.iter()).skip(1) {
+            self.matmul_recipe(pass, op, *w, biased);
         }
         matmul(self.setup.isa, &self.pool, recipe, x, weights);
     }
 
-    fn matmul_recipe(&self, pass: &Pass<'_>, op: &'static str, w: Matrix<'_>) -> MatmulRecipe {
-        let recipe = self.dispatch.matmul(pass.m);
+    fn matmul_recipe(&self, pass: &Pass<'_>, op: &'static str, w: Matrix<'_>, biased: bool) -> MatmulRecipe {
+        let recipe = self.dispatch.matmul(pass.m, biased);
         self.observe(pass, op, w.rows, w.cols, KernelRecipe::Matmul(recipe));
         recipe
     }

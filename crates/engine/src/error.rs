@@ -36,6 +36,14 @@ pub enum EngineError {
         /// What was asked for.
         isa: &'static str,
     },
+    /// The system refused a thread.
+    #[error("cannot start {threads} threads ({source}); use fewer --threads")]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The batch is empty or its parts differ in number.
     #[error("a decode pass got {tokens} tokens for {sequences} sequences; give each sequence one token")]
     Batch {

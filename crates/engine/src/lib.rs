@@ -22,7 +22,7 @@ pub use cache::KvCache;
 pub use dispatch::Dispatch;
 pub use engine::Engine;
 pub use error::EngineError;
-pub use logits::{TokenLogprob, greedy, top_logprobs};
+pub use logits::{TokenLogprob, greedy};
 pub use setup::{Attention, EngineSetup, QuantizedWeights};
 pub use simd::Isa;
 pub use tap::{NoTap, RowId, Tap, View};

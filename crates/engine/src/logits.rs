@@ -31,11 +31,11 @@ pub fn greedy(logits: &[f32]) -> u32 {
 /// *Rounding:* `KernelRecipe::LogSoftmax`: exponentials of `logit − max` in binary32, summed in blocks of 1,024 by
 /// sixteen lanes in binary32 and over blocks in binary64; `logit − max − ln(sum)` in binary64, rounded to binary32.
 #[must_use]
-pub fn top_logprobs(isa: Isa, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
+pub(crate) fn top_logprobs(isa: Isa, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
     let max = logits.iter().fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
     let log_sum = libm::log(sum_exp(isa, logits, max));
     let mut top: Vec<usize> = Vec::with_capacity(k + 1);
-    for (i, logit) in logits.iter().enumerate() {
+    for (i, logit) in logits.iter().enumerate().filter(|(_, logit)| !logit.is_nan()) {
         if top.len() == k && top.last().is_none_or(|last| logits[*last] >= *logit) {
             continue;
         }

@@ -62,7 +62,9 @@ impl std::fmt::Debug for Pool {
 
 impl Pool {
     /// A pool of `threads` threads (at least one), the calling one among them.
-    pub(crate) fn new(threads: usize) -> Self {
+    ///
+    /// *Errors:* the system refused a thread.
+    pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(CLOSED),
             job: Mutex::new(None),
@@ -72,13 +74,13 @@ impl Pool {
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
         });
-        let workers = (1..threads.max(1))
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || shared.serve())
-            })
-            .collect();
-        Self { shared, workers, turn: Mutex::new(()), buffers: Mutex::new(Vec::new()) }
+        let mut pool =
+            Self { shared, workers: Vec::new(), turn: Mutex::new(()), buffers: Mutex::new(Vec::new()) };
+        for _ in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            pool.workers.push(std::thread::Builder::new().spawn(move || shared.serve())?);
+        }
+        Ok(pool)
     }
 
     /// Number of threads.
@@ -141,11 +143,12 @@ impl Pool {
             std::hint::spin_loop();
             state = shared.state.load(Ordering::Acquire);
         }
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         drop(turn);
         if let Err(panic) = own {
             resume_unwind(panic);
         }
-        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a task of the pool panicked");
+        assert!(!panicked, "a task of the pool panicked");
     }
 }
 
@@ -268,7 +271,7 @@ mod tests {
 
     #[test]
     fn every_task_runs_once_through_sleep_and_spin() {
-        let pool = Pool::new(3);
+        let pool = Pool::new(3).expect("threads");
         for round in 0..2000_usize {
             let hits: Vec<AtomicUsize> = (0..7).map(|_| AtomicUsize::new(0)).collect();
             pool.run(hits.len(), |task| {
@@ -283,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_panicking_task_reaches_the_caller_and_the_pool_lives() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2).expect("threads");
         let result = catch_unwind(AssertUnwindSafe(|| pool.run(8, |task| assert!(task != 5, "task five"))));
         assert!(result.is_err());
         let count = AtomicUsize::new(0);

@@ -58,19 +58,21 @@ fn inverse_frequencies(config: &ModelConfig) -> Vec<f32> {
             high_freq_factor,
             original_max_position_embeddings,
         }) => {
+            // Hugging Face computes these on binary32 tensors with Python's binary64 scalars rounded as they meet them.
             let context = original_max_position_embeddings as f64;
-            let (low, high) = (context / low_freq_factor, context / high_freq_factor);
+            let (low, high) = ((context / low_freq_factor) as f32, (context / high_freq_factor) as f32);
+            let (factor, low_freq, span) =
+                (factor as f32, low_freq_factor as f32, (high_freq_factor - low_freq_factor) as f32);
             plain
                 .map(|f| {
-                    let wavelength = 2.0 * std::f64::consts::PI / f64::from(f);
+                    let wavelength = (2.0 * std::f64::consts::PI) as f32 / f;
                     if wavelength < high {
                         f
                     } else if wavelength > low {
-                        f / factor as f32
+                        f / factor
                     } else {
-                        let smooth =
-                            (context / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                        ((1.0 - smooth) * f64::from(f / factor as f32) + smooth * f64::from(f)) as f32
+                        let smooth = (context as f32 / wavelength - low_freq) / span;
+                        (1.0 - smooth) * f / factor + smooth * f
                     }
                 })
                 .collect()

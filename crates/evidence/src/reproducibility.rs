@@ -72,6 +72,13 @@ pub enum FirstDifference {
         /// Index into the output ids.
         index: u64,
     },
+    /// The output tokens of a neighbour part here: what shared the batch was not the same.
+    NeighbourToken {
+        /// Row of the batch, counted from 0, where the reference is row 0.
+        sequence: u64,
+        /// Index into its output ids.
+        index: u64,
+    },
     /// A value differs.
     Signal {
         /// The phase.
@@ -150,6 +157,10 @@ pub fn first_difference(a: &Run, b: &Run) -> Option<FirstDifference> {
     for step in 0..steps.max(tokens) {
         if a.output_token_ids.get(step) != b.output_token_ids.get(step) {
             return Some(FirstDifference::Token { index: step as u64 });
+        }
+        let outputs = |run: &Run, i: usize| run.neighbours[i].output_token_ids.get(step).copied();
+        if let Some(i) = (0..a.neighbours.len()).find(|i| outputs(a, *i) != outputs(b, *i)) {
+            return Some(FirstDifference::NeighbourToken { sequence: i as u64 + 1, index: step as u64 });
         }
         if step < steps
             && let Some(difference) =

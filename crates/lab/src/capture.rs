@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_engine::{Isa, Tap, View, top_logprobs};
+use mantissa_engine::{Tap, TokenLogprob, View};
 use mantissa_evidence::{Logprobs, PhaseSignals, SignalTensor};
 use mantissa_numerics::{Dtype, Site};
 
@@ -31,8 +31,7 @@ impl Capture {
     }
 
     /// Keeps the top candidates of one position.
-    pub(crate) fn logits(&mut self, isa: Isa, logits: &[f32], k: usize) {
-        let top = top_logprobs(isa, logits, k);
+    pub(crate) fn logits(&mut self, top: Vec<TokenLogprob>) {
         self.logprobs.push(top.into_iter().map(|t| (t.token, t.logprob)).collect());
     }
 

@@ -222,6 +222,26 @@ pub enum LabError {
         layers: u32,
     },
 
+    /// A site that the model does not have.
+    #[error(
+        "{site}: this model does not route there, so there is nothing to record; leave the point out, or choose sparse layers"
+    )]
+    SiteAbsent {
+        /// What was asked for.
+        site: mantissa_numerics::Site,
+    },
+
+    /// An unfinished record of another machine or instruction set.
+    #[error("{}: its finished repetitions ran elsewhere ({found}, now {now}); resume it there, choose the same --isa, or use --fresh", path.display())]
+    OtherMachine {
+        /// The repetition.
+        path: std::path::PathBuf,
+        /// Where it ran.
+        found: String,
+        /// Where this process runs.
+        now: String,
+    },
+
     /// Positions that are not relative to the end, or not in order.
     #[error("positions {positions}: not ascending negative numbers; give them like -3,-2,-1")]
     Positions {

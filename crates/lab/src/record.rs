@@ -7,13 +7,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::{Attention, Engine, EngineSetup, KvCache, NoTap, QuantizedWeights, Tap, greedy};
+use mantissa_engine::{Attention, Engine, EngineSetup, KvCache, NoTap, Tap, greedy};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
     FORMAT_VERSION, FixedParams, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance,
     Reproducibility, Run, Runtime, Setup, container,
 };
 use mantissa_model::{Checkpoint, Tokenizer};
+use mantissa_numerics::Phase;
 use mantissa_numerics::recipe::ObservedKernel;
 use serde::Serialize;
 
@@ -191,13 +192,18 @@ impl Recorder<'_> {
                     progress(Event::Repetition { config_id, reference, rep, index, total, resumed: found });
                     let (run, observed) = if found {
                         resumed += 1;
-                        load_repetition(&place)?
+                        self.load_repetition(&place)?
                     } else {
-                        let ready = match engine.take() {
-                            Some((attention, engine)) if attention == cell.attention => (attention, engine),
-                            _ => (cell.attention, self.engine(cell.attention, prompts)?),
+                        if engine.as_ref().is_none_or(|(attention, _)| *attention != cell.attention) {
+                            // Never two at once: converted weights are as large as the model.
+                            drop(engine.take());
+                        }
+                        let engine = match &mut engine {
+                            Some((_, engine)) => engine,
+                            empty => {
+                                &mut empty.insert((cell.attention, self.engine(cell.attention, prompts)?)).1
+                            }
                         };
-                        let (_, engine) = engine.insert(ready);
                         let batch = prompts
                             .batch(reference, cell.batch_size)
                             .ok_or(LabError::Nothing { what: "prompt" })?;
@@ -267,7 +273,7 @@ impl Recorder<'_> {
         batch: &[&Prompt],
         progress: &dyn Fn(Event<'_>),
     ) -> Result<Run, LabError> {
-        let (spec, isa) = (self.spec, self.machine.isa);
+        let spec = self.spec;
         let timestamp = now();
         let start = Instant::now();
         let config = engine.config();
@@ -290,7 +296,7 @@ impl Recorder<'_> {
             let rows: Vec<&[f32]> = logits.chunks_exact(config.vocab_size).collect();
             if sequence == 0 {
                 for row in &rows {
-                    capture.logits(isa, row, spec.signals.top_k);
+                    capture.logits(engine.top_logprobs(Phase::Prefill, row, spec.signals.top_k));
                 }
             }
             next.push(rows.last().map_or(0, |row| greedy(row)));
@@ -303,7 +309,8 @@ impl Recorder<'_> {
             }
             outputs.iter_mut().zip(&next).for_each(|(output, token)| output.push(*token));
             let logits = engine.decode(&mut caches, &next, &mut capture)?;
-            capture.logits(isa, &logits[..config.vocab_size], spec.signals.top_k);
+            let measured = &logits[..config.vocab_size];
+            capture.logits(engine.top_logprobs(Phase::Decode, measured, spec.signals.top_k));
             next = logits.chunks_exact(config.vocab_size).map(greedy).collect();
             progress(Event::Tokens { done: batch.len() * (length + step + 1), total });
         }
@@ -364,6 +371,23 @@ impl Recorder<'_> {
         Ok(container::write(place, &experiment)?)
     }
 
+    /// A repetition that an earlier attempt finished, on this machine and instruction set: the record states one.
+    fn load_repetition(&self, place: &Path) -> Result<(Run, Vec<ObservedKernel>), LabError> {
+        let mut experiment = mantissa_evidence::read(place)?;
+        let extras = experiment.configurations.pop().and_then(|c| c.mantissa);
+        let (Some(run), Some(extras)) = (experiment.runs.pop(), extras) else {
+            return Err(LabError::OtherRecord { path: place.to_owned() });
+        };
+        let now = environment(self.machine.isa);
+        if extras.environment != now {
+            let words =
+                |e: &mantissa_evidence::Environment| format!("{}, {}", e.cpu, e.cpu_features.join(" "));
+            let (found, now) = (words(&extras.environment), words(&now));
+            return Err(LabError::OtherMachine { path: place.to_owned(), found, now });
+        }
+        Ok((run, extras.recipes))
+    }
+
     fn metadata(&self, prompts: &PromptSet, weights_digest: Digest) -> ExperimentMetadata {
         let (spec, config) = (self.spec, self.checkpoint.config());
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -399,11 +423,7 @@ impl Recorder<'_> {
         let spec = self.spec;
         let attention = cell.attention.name();
         let quantization = spec.quantization(self.checkpoint);
-        let suffix = if spec.quantized == QuantizedWeights::Keep && quantization != "none" {
-            format!("_{quantization}")
-        } else {
-            String::new()
-        };
+        let suffix = if quantization == "none" { String::new() } else { format!("_{quantization}") };
         Configuration {
             config_id: format!("cpu_bs{}_{attention}_{}{suffix}", cell.batch_size, spec.dtype),
             hardware: HARDWARE.to_owned(),
@@ -472,7 +492,10 @@ fn claim_folder(out: &Path, plan: &Plan<'_>) -> Result<(Option<Experiment>, std:
         Ok(found) if found == wanted => {}
         Ok(_) => return Err(LabError::OtherRecord { path: out.to_owned() }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+            // What a write that was cut short left does not count.
+            let foreign =
+                |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|e| !is_leftover(&e.file_name()));
+            if std::fs::read_dir(out).is_ok_and(|mut entries| entries.any(foreign)) {
                 return Err(LabError::NotEmpty { path: out.to_owned() });
             }
             std::fs::create_dir_all(out).map_err(|source| LabError::io(out, "make", source))?;
@@ -486,7 +509,16 @@ fn claim_folder(out: &Path, plan: &Plan<'_>) -> Result<(Option<Experiment>, std:
         // A file system without locks: go on without one.
         Ok(()) | Err(std::fs::TryLockError::Error(_)) => {}
     }
+    for entry in std::fs::read_dir(out).map_err(|source| LabError::io(out, "list", source))?.flatten() {
+        if is_leftover(&entry.file_name()) {
+            std::fs::remove_file(entry.path())
+                .map_err(|source| LabError::io(&entry.path(), "remove", source))?;
+        }
+    }
     if container::is_complete(out) {
+        if scratch.exists() {
+            std::fs::remove_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "remove", source))?;
+        }
         return Ok((Some(mantissa_evidence::read(out)?), lock));
     }
     std::fs::create_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "make", source))?;
@@ -499,6 +531,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let write = || {
         let mut builder = tempfile::Builder::new();
+        builder.prefix(".mantissa-");
         // As any file of the record: readable as the user's mask says, not the owner's alone.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -511,13 +544,9 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
     write().map_err(|source| LabError::io(path, "write", source))
 }
 
-fn load_repetition(place: &Path) -> Result<(Run, Vec<ObservedKernel>), LabError> {
-    let mut experiment = mantissa_evidence::read(place)?;
-    let recipes = experiment.configurations.pop().and_then(|c| c.mantissa).map(|e| e.recipes);
-    match (experiment.runs.pop(), recipes) {
-        (Some(run), Some(recipes)) => Ok((run, recipes)),
-        _ => Err(LabError::OtherRecord { path: place.to_owned() }),
-    }
+/// Whether a file name is that of a temporary file of ours.
+fn is_leftover(name: &std::ffi::OsStr) -> bool {
+    name.to_string_lossy().starts_with(".mantissa-")
 }
 
 /// The field that differs between configurations.

@@ -146,7 +146,14 @@ pub struct RecordSpec {
 impl RecordSpec {
     /// Checks what can be checked without running anything.
     pub fn check(&self, checkpoint: &Checkpoint) -> Result<(), LabError> {
-        self.signals.sites(checkpoint.config().num_hidden_layers)?;
+        let config = checkpoint.config();
+        for site in self.signals.sites(config.num_hidden_layers)? {
+            let routed = matches!(site.point, Point::RouterLogits | Point::RouterTopk);
+            let sparse = site.layer.is_some_and(|LayerIdx(layer)| config.is_sparse(layer as usize - 1));
+            if routed && !sparse {
+                return Err(LabError::SiteAbsent { site });
+            }
+        }
         self.signals.reach()?;
         let nothing = |what| Err(LabError::Nothing { what });
         if self.cells.is_empty() || self.cells.iter().any(|cell| cell.batch_size == 0) {
@@ -176,7 +183,9 @@ impl RecordSpec {
     pub fn quantization(&self, checkpoint: &Checkpoint) -> String {
         match (self.quantized, checkpoint.quantization()) {
             (QuantizedWeights::Keep, Some(block)) => format!("gguf-{}", block.name()),
-            _ => "none".to_owned(),
+            // Rounded weights are not the checkpoint's: a setup that says "none" would hide it.
+            (QuantizedWeights::Dequantize, Some(block)) => format!("gguf-{}-dequantized", block.name()),
+            (_, None) => "none".to_owned(),
         }
     }
 }

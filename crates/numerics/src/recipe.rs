@@ -2,7 +2,7 @@
 //!
 //! A kernel is handed its recipe and computes exactly it, whatever the number of threads or the width of the
 //! machine's vectors; evidence stores the recipes that ran. All arithmetic is IEEE 754 binary32 unless a field
-//! says otherwise, `fma` is the fused operation with one rounding, and *lanes* are virtual: lane `i` of `L` takes the
+//! says otherwise, `exp` is the polynomial of the engine's `kernel/math.rs` (Cephes' coefficients, fused steps), `fma` is the fused operation with one rounding, and *lanes* are virtual: lane `i` of `L` takes the
 //! elements `k` with `k mod L == i`, and a kernel maps lanes to whatever registers there are.
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub enum Summation {
 pub struct MatmulRecipe {
     /// Order of the sum.
     pub summation: Summation,
-    /// Format that the sum is rounded to, once; a bias is added after that and rounded to it again.
+    /// Format that the sum is rounded to, once; binary32 where a bias follows ([`KernelRecipe::Bias`]).
     pub output: Dtype,
 }
 
@@ -78,7 +78,8 @@ pub enum SoftmaxRecipe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttentionRecipe {
-    /// Sum of `q · k` over the head.
+    /// Sum of `q · k` over the head. The closing `+ 0` of a sum is left out where the softmax follows, which a zero's
+    /// sign cannot pass.
     pub scores: Summation,
     /// Format scores are rounded to before and after the multiplication by the scale (eager: the storage dtype).
     pub score_rounding: Dtype,
@@ -100,6 +101,11 @@ pub struct AttentionRecipe {
 pub enum KernelRecipe {
     /// A matrix product with a weight.
     Matmul(MatmulRecipe),
+    /// `round(sum + bias)` after a product that was left in binary32.
+    Bias {
+        /// Format of the one rounding.
+        output: Dtype,
+    },
     /// RMSNorm.
     RmsNorm(NormRecipe),
     /// Attention scores, softmax and values.
@@ -126,8 +132,10 @@ pub enum KernelRecipe {
         /// Format of products and sum.
         output: Dtype,
     },
-    /// Softmax over router logits in binary32, top-k by value (ties to the lower expert), optional renormalization.
+    /// Softmax over router logits in binary32, top-k by value (ties to the lower expert).
     Router {
+        /// Whether the chosen weights are divided by their sum, added up in top-k order in binary32.
+        renormalize: bool,
         /// Order of the denominator's sum.
         reduction: ReductionRecipe,
         /// Format routing weights are rounded to.

@@ -879,7 +879,7 @@ mod tests {
     #[test]
     fn every_recipe_format_and_instruction_set_gives_the_recipes_bits() {
         let isas = [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available());
-        let pools = [Pool::new(1), Pool::new(3)];
+        let pools = [1, 3].map(|threads| Pool::new(threads).expect("threads"));
         for isa in isas {
             for format in FORMATS {
                 for (m, n, k) in [
@@ -942,7 +942,7 @@ mod tests {
                 for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available())
                 {
                     let mut out = [0.0];
-                    matmul_one(isa, &Pool::new(1), recipe, &x, w, &mut out);
+                    matmul_one(isa, &Pool::new(1).expect("threads"), recipe, &x, w, &mut out);
                     assert!(out[0].to_bits() == want.to_bits() || out[0].is_nan() && want.is_nan());
                 }
             }
@@ -955,7 +955,7 @@ mod tests {
     #[expect(clippy::cast_precision_loss, reason = "speeds are printed with one digit after the point")]
     fn gmacs() {
         for threads in [1, 2] {
-            let pool = Pool::new(threads);
+            let pool = Pool::new(threads).expect("threads");
             for (m, n, k) in [
                 (512, 576, 576),
                 (512, 192, 576),

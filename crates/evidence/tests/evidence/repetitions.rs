@@ -54,6 +54,10 @@ fn tokens_logprobs_prompts_and_layouts_differ_by_name() {
     let mut b = repetition(1);
     b.output_token_ids[3] += 1;
     assert_eq!(first_difference(&a, &b), Some(FirstDifference::Token { index: 3 }));
+    let mut d = repetition(1);
+    d.neighbours[0].output_token_ids[0] += 1;
+    let expected = FirstDifference::NeighbourToken { sequence: 1, index: 0 };
+    assert_eq!(first_difference(&a, &d), Some(expected));
     let logprobs = b.decode.as_mut().unwrap().logprobs.as_mut().unwrap();
     logprobs.log_probs[5 * 3 * 2 + 5 + 3] = -7.5;
     let expected = FirstDifference::Logprobs { phase: Phase::Decode, step: 2, position: -2, candidate: 3 };

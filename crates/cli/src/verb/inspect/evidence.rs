@@ -357,6 +357,9 @@ fn first_text(first: &FirstDifference) -> String {
     match first {
         FirstDifference::Prompt => "fed different prompts".to_owned(),
         FirstDifference::Layout { phase } => format!("with different signals in {}", phase.name()),
+        FirstDifference::NeighbourToken { sequence, index } => {
+            format!("first at output token {index} of the neighbour in row {sequence}")
+        }
         FirstDifference::Token { index } => format!("first at output token {index}"),
         FirstDifference::Signal { phase, step, position, site, element } => {
             format!("first at {} step {step}, position {position}, {site}[{element}]", phase.name())
