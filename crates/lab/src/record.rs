@@ -503,12 +503,7 @@ fn claim_folder(out: &Path, plan: &Plan<'_>) -> Result<(Option<Experiment>, std:
         }
         Err(source) => return Err(LabError::io(&path, "read", source)),
     }
-    let lock = std::fs::File::open(&path).map_err(|source| LabError::io(&path, "open", source))?;
-    match lock.try_lock() {
-        Err(std::fs::TryLockError::WouldBlock) => return Err(LabError::Busy { path: out.to_owned() }),
-        // A file system without locks: go on without one.
-        Ok(()) | Err(std::fs::TryLockError::Error(_)) => {}
-    }
+    let lock = lock(out)?;
     for entry in std::fs::read_dir(out).map_err(|source| LabError::io(out, "list", source))?.flatten() {
         if is_leftover(&entry.file_name()) {
             std::fs::remove_file(entry.path())
@@ -542,6 +537,19 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
         std::io::Result::Ok(())
     };
     write().map_err(|source| LabError::io(path, "write", source))
+}
+
+/// Holds an unfinished record's folder, against other processes, for as long as the file is open.
+///
+/// *Errors:* the folder holds no record, or another process is recording into it.
+pub fn lock(out: &Path) -> Result<std::fs::File, LabError> {
+    let path = out.join(PLAN);
+    let lock = std::fs::File::open(&path).map_err(|source| LabError::io(&path, "open", source))?;
+    match lock.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => Err(LabError::Busy { path: out.to_owned() }),
+        // A file system without locks: go on without one.
+        Ok(()) | Err(std::fs::TryLockError::Error(_)) => Ok(lock),
+    }
 }
 
 /// Whether a file name is that of a temporary file of ours.

@@ -315,6 +315,7 @@ fn discard_unfinished(out: &Path) -> anyhow::Result<()> {
     if !out.join("plan.json").is_file() {
         return Ok(());
     }
+    let _lock = mantissa_lab::record::lock(out)?;
     let ours = |name: &str| {
         matches!(name, "plan.json" | ".unfinished" | "timing.json")
             || name.starts_with("run-")
