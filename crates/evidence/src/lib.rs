@@ -11,11 +11,13 @@ pub mod error;
 pub mod experiment;
 mod files;
 pub mod json;
+pub mod record;
 pub mod reproducibility;
 pub mod run;
 pub mod schema;
 mod strict;
 mod validate;
+pub mod verification;
 
 use std::path::Path;
 
@@ -26,8 +28,10 @@ pub use experiment::{
     Configuration, ConfigurationExtras, Decoding, Environment, Experiment, ExperimentMetadata,
     ExtractionConfig, FixedParams, ModelIdentity, Provenance, Runtime, Setup,
 };
+pub use record::Record;
 pub use reproducibility::{FirstDifference, Outcome, RepetitionDigest, Reproducibility, first_difference};
 pub use run::{Logprobs, Neighbour, PhaseSignals, PromptSource, Run, SignalTensor};
+pub use verification::Verification;
 
 /// Version of both formats that this crate writes; it reads every version up to this one.
 pub const FORMAT_VERSION: u32 = 1;

@@ -1,0 +1,171 @@
+//! What is known about pairs of runs: the types that [`crate::pairs`] fills.
+//!
+//! Plain data, in the order of data flow. Left out: how it is computed, and any threshold.
+
+use mantissa_evidence::Record;
+use mantissa_numerics::{Phase, Site};
+use serde::Serialize;
+
+use crate::Tokens;
+
+/// One run of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Member<'a> {
+    /// The record.
+    pub record: &'a Record,
+    /// Index of the run in it.
+    pub run: usize,
+}
+
+/// Everything known about two runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairFacts {
+    /// How far their tokens agree, and how that is known.
+    pub tokens: Tokens,
+    /// A fact per site that either recorded, prefill first, in the order of data flow.
+    pub sites: Vec<SiteFacts>,
+    /// A fact per phase in which either recorded log-probabilities.
+    pub logprobs: Vec<LogprobFacts>,
+    /// The first difference in the order of computation, among what could be compared.
+    pub first: Option<First>,
+}
+
+/// What is known about one site of two runs, row by row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SiteFacts {
+    /// The phase.
+    pub phase: Phase,
+    /// The site.
+    pub site: Site,
+    /// Rows by state.
+    pub counts: Counts,
+    /// All compared rows together; absent when none was.
+    pub total: Option<Distance>,
+    /// Every row, by step and position.
+    pub rows: Vec<RowFact>,
+}
+
+/// Rows (a step and a position) by state. They add up to those that either run has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Counts {
+    /// Compared, and the same bits.
+    pub equal: u64,
+    /// Compared, and other bits.
+    pub different: u64,
+    /// Recorded in one run only.
+    pub missing: u64,
+    /// In both, but tokens, formats or widths forbid a comparison.
+    pub incomparable: u64,
+}
+
+/// One row.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RowFact {
+    /// Forward pass.
+    pub step: u64,
+    /// Position relative to the end.
+    pub position: i32,
+    /// What is known.
+    pub state: RowState<Distance>,
+}
+
+/// The four states of a row. `D` is how far apart different rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowState<D> {
+    /// Same bits.
+    Equal,
+    /// Other bits.
+    Different(D),
+    /// Recorded in one run only.
+    Missing,
+    /// In both, but not comparable.
+    Incomparable,
+}
+
+/// How two rows (or all compared rows of a site) differ.
+///
+/// *Units:* those of the site, but for `ulps`, `relative` and `cosine`. *Rounding:* values are exact in binary64,
+/// each difference is rounded once; sums run over sixteen lanes (lane `k mod 16` takes element `k` of a row), joined
+/// by a tree, rows in order. Pairs with a NaN or an infinity whose bits differ are counted and left out of the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Distance {
+    /// Values compared.
+    pub values: u64,
+    /// Values whose bits differ.
+    pub different: u64,
+    /// Of those, pairs with a NaN or an infinity.
+    pub non_finite: u64,
+    /// Largest distance in representable values of the format; absent when every differing pair has a NaN.
+    pub max_ulps: Option<u32>,
+    /// Euclidean norm of the difference.
+    pub l2: f64,
+    /// Largest absolute difference.
+    pub max_abs: f64,
+    /// Mean absolute difference over all finite pairs.
+    pub mean_abs: f64,
+    /// `l2` over the Euclidean norm of the first run's values; absent when that is zero.
+    pub relative: Option<f64>,
+    /// Cosine of the angle between the two; absent when either norm is zero.
+    pub cosine: Option<f64>,
+}
+
+/// What is known about the log-probabilities of one phase of two runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LogprobFacts {
+    /// The phase.
+    pub phase: Phase,
+    /// Positions by state. Different means other ids or other bits.
+    pub counts: Counts,
+    /// Every position.
+    pub rows: Vec<LogprobRow>,
+}
+
+/// Candidates of one position in two runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LogprobRow {
+    /// Forward pass.
+    pub step: u64,
+    /// Position relative to the end.
+    pub position: i32,
+    /// What is known.
+    pub state: RowState<LogprobDistance>,
+}
+
+/// How two lists of candidates differ, matched by token id and never by rank.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LogprobDistance {
+    /// Candidates of the first run.
+    pub k_a: u32,
+    /// Candidates of the second.
+    pub k_b: u32,
+    /// Ids in both: what the distances below cover.
+    pub common: u32,
+    /// Of those, ids whose log-probabilities have other bits.
+    pub different: u32,
+    /// Euclidean norm over common ids; absent when there is none, or none finite in both.
+    pub l2: Option<f64>,
+    /// Root mean square over common ids, which lists of other coverage may be compared by.
+    pub rms: Option<f64>,
+    /// Largest absolute difference over common ids.
+    pub max_abs: Option<f64>,
+    /// Probability mass that the first run gave to ids the second did not list.
+    pub mass_only_in_a: f64,
+    /// Probability mass that the second run gave to ids the first did not list.
+    pub mass_only_in_b: f64,
+}
+
+/// The first difference in the order of computation: phase, step, site (log-probabilities last), position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct First {
+    /// The phase.
+    pub phase: Phase,
+    /// Forward pass.
+    pub step: u64,
+    /// Position relative to the end.
+    pub position: i32,
+    /// The site; absent for log-probabilities.
+    pub site: Option<Site>,
+    /// Element of the row, or candidate of the first run.
+    pub element: u64,
+}

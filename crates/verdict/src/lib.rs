@@ -1,0 +1,9 @@
+//! Judgement on facts: noise floors, statistics, thresholds, detectability.
+//!
+//! [`Analysis`] is the one result: everything a report shows, each number with the file, run and site it came from.
+//! Facts come from [`mantissa_compare`]; nothing here reads a file, asks a clock or draws an unseeded number.
+#![deny(unsafe_code)]
+
+pub mod analysis;
+
+pub use analysis::Analysis;
