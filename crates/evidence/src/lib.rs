@@ -11,6 +11,7 @@ pub mod error;
 pub mod experiment;
 mod files;
 pub mod json;
+pub mod published;
 pub mod record;
 pub mod reproducibility;
 pub mod run;
@@ -28,6 +29,7 @@ pub use experiment::{
     Configuration, ConfigurationExtras, Decoding, Environment, Experiment, ExperimentMetadata,
     ExtractionConfig, FixedParams, ModelIdentity, Provenance, Runtime, Setup,
 };
+pub use published::Published;
 pub use record::Record;
 pub use reproducibility::{FirstDifference, Outcome, RepetitionDigest, Reproducibility, first_difference};
 pub use run::{Logprobs, Neighbour, PhaseSignals, PromptSource, Run, SignalTensor};

@@ -1,0 +1,18 @@
+//! Layout `quant_generation`.
+
+use crate::Experiment;
+
+/// A file of this layout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantGeneration {
+    /// What was lenient or assumed in reading it.
+    pub warnings: Vec<String>,
+}
+
+impl QuantGeneration {
+    /// What it holds, in this project's terms.
+    #[must_use]
+    pub fn experiment(&self) -> Experiment {
+        unimplemented!()
+    }
+}

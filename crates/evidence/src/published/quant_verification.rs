@@ -1,0 +1,18 @@
+//! Layout `quant_verification`.
+
+use crate::Verification;
+
+/// A file of this layout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QuantVerification {
+    /// What was lenient or assumed in reading it.
+    pub warnings: Vec<String>,
+}
+
+impl QuantVerification {
+    /// What it holds, in this project's terms.
+    #[must_use]
+    pub fn verification(&self) -> Verification {
+        unimplemented!()
+    }
+}
