@@ -398,6 +398,7 @@ impl<'a> RunView<'a> {
             Some((site, SignalTensor { dtype, shape, data: data.to_vec() }))
         });
         Some(PhaseSignals {
+            first_step: layout.first_step,
             steps: layout.steps,
             positions: layout.positions.clone(),
             tensors: tensors.collect(),

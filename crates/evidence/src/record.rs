@@ -75,12 +75,14 @@ impl Record {
         let layouts = experiment.runs.iter().map(|run| {
             [Phase::Prefill, Phase::Decode].map(|phase| {
                 run.phase(phase).map(|signals| PhaseLayout {
-                    steps: 0..signals.steps as u64,
+                    steps: signals.first_step..signals.first_step.saturating_add(signals.steps as u64),
                     positions: signals.positions.clone(),
                     tensors: signals
                         .tensors
                         .iter()
-                        .map(|(&site, tensor)| (site, TensorLayout { dtype: tensor.dtype, dim: tensor.shape[2] }))
+                        .map(|(&site, tensor)| {
+                            (site, TensorLayout { dtype: tensor.dtype, dim: tensor.shape[2] })
+                        })
                         .collect(),
                     top_k: signals.logprobs.as_ref().map(|logprobs| logprobs.k),
                 })

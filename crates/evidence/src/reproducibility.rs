@@ -152,9 +152,15 @@ pub fn first_difference(a: &Run, b: &Run) -> Option<FirstDifference> {
     if let Some(difference) = step_difference(Phase::Prefill, a.prefill.as_ref(), b.prefill.as_ref(), 0) {
         return Some(difference);
     }
-    let steps = a.decode.as_ref().map_or(0, |s| s.steps).max(b.decode.as_ref().map_or(0, |s| s.steps));
+    let recorded = |run: &Run| {
+        let signals = run.decode.as_ref();
+        let first = signals.map_or(0, |s| usize::try_from(s.first_step).unwrap_or(usize::MAX));
+        first..first.saturating_add(signals.map_or(0, |s| s.steps))
+    };
+    let (in_a, in_b) = (recorded(a), recorded(b));
+    let steps = in_a.start.min(in_b.start)..in_a.end.max(in_b.end);
     let tokens = a.output_token_ids.len().max(b.output_token_ids.len());
-    for step in 0..steps.max(tokens) {
+    for step in 0..steps.end.max(tokens) {
         if a.output_token_ids.get(step) != b.output_token_ids.get(step) {
             return Some(FirstDifference::Token { index: step as u64 });
         }
@@ -162,7 +168,7 @@ pub fn first_difference(a: &Run, b: &Run) -> Option<FirstDifference> {
         if let Some(i) = (0..a.neighbours.len()).find(|i| outputs(a, *i) != outputs(b, *i)) {
             return Some(FirstDifference::NeighbourToken { sequence: i as u64 + 1, index: step as u64 });
         }
-        if step < steps
+        if steps.contains(&step)
             && let Some(difference) =
                 step_difference(Phase::Decode, a.decode.as_ref(), b.decode.as_ref(), step)
         {
@@ -180,7 +186,7 @@ fn same_layout(a: Option<&PhaseSignals>, b: Option<&PhaseSignals>) -> bool {
     match (a, b) {
         (None, None) => true,
         (Some(a), Some(b)) => {
-            (a.steps, &a.positions) == (b.steps, &b.positions)
+            (a.first_step, a.steps, &a.positions) == (b.first_step, b.steps, &b.positions)
                 && a.tensors
                     .iter()
                     .map(|(s, t)| (s, tensor(t)))
@@ -201,9 +207,10 @@ fn step_difference(
         return Some(FirstDifference::Layout { phase });
     }
     let (a, b) = (a?, b?);
+    let row = step.checked_sub(usize::try_from(a.first_step).ok()?)?;
     for ((site, ta), tb) in a.tensors.iter().zip(b.tensors.values()) {
         for (index, &position) in a.positions.iter().enumerate() {
-            let (ra, rb) = (ta.row(step, index)?, tb.row(step, index)?);
+            let (ra, rb) = (ta.row(row, index)?, tb.row(row, index)?);
             if let Some(byte) = ra.iter().zip(rb).position(|(x, y)| x != y) {
                 let element = (byte / ta.dtype.size()) as u64;
                 return Some(FirstDifference::Signal {
@@ -217,12 +224,12 @@ fn step_difference(
         }
     }
     let (la, lb) = (a.logprobs.as_ref()?, b.logprobs.as_ref()?);
-    let row = la.positions * la.k;
-    let rows = step * row..(step + 1) * row;
+    let width = la.positions * la.k;
+    let rows = row * width..(row + 1) * width;
     let candidate = rows.into_iter().find(|&i| {
         la.token_ids.get(i) != lb.token_ids.get(i)
             || la.log_probs.get(i).map(|x| x.to_bits()) != lb.log_probs.get(i).map(|x| x.to_bits())
-    })? % row;
+    })? % width;
     let position = a.positions[candidate / la.k];
     Some(FirstDifference::Logprobs {
         phase,

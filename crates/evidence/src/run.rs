@@ -27,9 +27,12 @@ pub struct Run {
     pub runtime_seconds: Option<f64>,
     /// The prompt, decoded. The ids are the truth.
     pub prompt_text: String,
+    /// What the file calls its prompt, where it states neither ids nor text.
+    pub prompt_label: Option<String>,
     /// The exact ids fed, template included. Empty when the file that was read does not state them.
     pub prompt_token_ids: Vec<u32>,
-    /// The ids generated or forced; decode step `s` consumes `output_token_ids[s]`.
+    /// The ids generated or forced; decode step `s`, counted from the first token, consumes
+    /// `output_token_ids[s]`.
     pub output_token_ids: Vec<u32>,
     /// Text of each output id, or empty.
     pub output_token_texts: Vec<String>,
@@ -77,7 +80,9 @@ pub struct PromptSource {
 /// Signals of one phase of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseSignals {
-    /// Forward passes: 1 for the prefill, one per consumed token for decode.
+    /// The first forward pass recorded: 0 unless a recorder kept only later decode steps.
+    pub first_step: u64,
+    /// Forward passes recorded: 1 for the prefill, one per consumed token for decode.
     pub steps: usize,
     /// Positions relative to the end of the sequence at each step, ascending: `−3, −2, −1`.
     pub positions: Vec<i32>,

@@ -111,10 +111,15 @@ fn run(run: &Run) -> Result<(), Flaw> {
         ));
     }
     for (phase, signals) in run.phases() {
-        let steps = signals.steps;
+        let PhaseSignals { first_step, steps, .. } = *signals;
+        let end = usize::try_from(first_step).ok().and_then(|first| first.checked_add(steps));
         let problem = match phase {
             Phase::Prefill if steps != 1 => format!("the prefill has {steps} steps instead of 1"),
-            Phase::Decode if steps > ids => format!("{steps} decode steps consumed only {ids} output ids"),
+            Phase::Prefill if first_step != 0 => format!("the prefill is step 0, not {first_step}"),
+            Phase::Decode if end.is_none_or(|end| end > ids) => {
+                let from = if first_step == 0 { String::new() } else { format!(" from step {first_step}") };
+                format!("{steps} decode steps{from} consumed only {ids} output ids")
+            }
             _ => String::new(),
         };
         if !problem.is_empty() {

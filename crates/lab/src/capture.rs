@@ -50,6 +50,7 @@ impl Capture {
         });
         let candidates = || indices.iter().flat_map(|i| &self.logprobs[*i]);
         PhaseSignals {
+            first_step: 0,
             steps: ends.len(),
             positions: positions.to_vec(),
             tensors: tensors.collect(),

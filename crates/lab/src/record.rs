@@ -324,6 +324,7 @@ impl Recorder<'_> {
             timestamp: Some(timestamp),
             runtime_seconds: Some(start.elapsed().as_secs_f64()),
             prompt_text: batch[0].text.clone(),
+            prompt_label: None,
             prompt_token_ids: batch[0].ids.clone(),
             output_token_texts: self.texts(&output_token_ids)?,
             output_token_ids,

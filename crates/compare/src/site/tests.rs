@@ -21,7 +21,7 @@ fn tensor(dtype: Dtype, shape: [usize; 3], values: &[f32]) -> SignalTensor {
 
 fn signals(steps: usize, positions: &[i32], tensors: &[(Site, SignalTensor)]) -> PhaseSignals {
     let tensors = tensors.iter().cloned().collect();
-    PhaseSignals { steps, positions: positions.to_vec(), tensors, logprobs: None }
+    PhaseSignals { first_step: 0, steps, positions: positions.to_vec(), tensors, logprobs: None }
 }
 
 /// A run of four prompt ids, three output ids, and two sites of width two, all values zero.
@@ -35,6 +35,7 @@ fn run() -> Run {
         timestamp: None,
         runtime_seconds: None,
         prompt_text: String::new(),
+        prompt_label: None,
         prompt_token_ids: vec![1, 2, 3, 4],
         output_token_ids: vec![5, 6, 7],
         output_token_texts: Vec::new(),

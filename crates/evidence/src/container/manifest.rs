@@ -141,6 +141,7 @@ impl ManifestRun {
             timestamp: None,
             runtime_seconds: None,
             prompt_text: self.prompt_text,
+            prompt_label: extras.prompt_label.clone(),
             prompt_token_ids: extras.prompt_token_ids.clone(),
             output_token_ids: extras.output_token_ids.clone(),
             output_token_texts: extras.output_token_texts.clone(),

@@ -24,11 +24,15 @@ pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
     let (extras, steps) = (wire.mantissa, wire.decode_steps);
     let token_ids: Vec<u32> = steps.iter().map(|step| step.token_id).collect();
     let token_texts: Vec<String> = steps.iter().filter_map(|step| step.token_text.clone()).collect();
-    if let Some(i) = (0..steps.len()).find(|&i| steps[i].step != i) {
+    let layout = extras.as_ref().and_then(|extras| extras.signals.decode.as_ref());
+    let first_step = layout.map_or(0, |layout| layout.first_step);
+    if let Some((i, found)) =
+        (0..).zip(&steps).find(|(i, found)| first_step.checked_add(*i) != Some(found.step))
+    {
         return Err(Flaw::new(
             format!("decode_steps[{i}].step"),
-            format!("is {}", steps[i].step),
-            "number steps from 0",
+            format!("is {}", found.step),
+            if first_step == 0 { "number steps from 0" } else { "number steps from mantissa's first_step" },
         ));
     }
     if !token_texts.is_empty() && token_texts.len() != steps.len() {
@@ -42,6 +46,7 @@ pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
         timestamp: wire.timestamp,
         runtime_seconds: wire.runtime_seconds,
         prompt_text: wire.prompt_text,
+        prompt_label: None,
         prompt_token_ids: Vec::new(),
         output_token_ids: token_ids,
         output_token_texts: token_texts,
@@ -56,9 +61,14 @@ pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
         return Ok(run);
     };
     let texts = &extras.output_token_texts;
-    if !extras.output_token_ids.starts_with(&run.output_token_ids)
+    let consumed = usize::try_from(first_step).unwrap_or(usize::MAX);
+    let ids_fit = extras.output_token_ids.get(consumed..);
+    let ids_fit = decode.is_empty() || ids_fit.is_some_and(|ids| ids.starts_with(&run.output_token_ids));
+    let texts_fit = run.output_token_texts.is_empty()
+        || texts.get(consumed..).is_some_and(|texts| texts.starts_with(&run.output_token_texts));
+    if !ids_fit
+        || !texts_fit
         || (!decode.is_empty() && !texts.is_empty() && run.output_token_texts.is_empty())
-        || !texts.starts_with(&run.output_token_texts)
     {
         let problem =
             "token_id or token_text differs from mantissa.output_token_ids or mantissa.output_token_texts";
@@ -76,6 +86,7 @@ pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
 fn fill(run: &mut Run, extras: RunExtras) -> Flawed<()> {
     check_digests(run, &extras)?;
     run.reference_id = extras.reference_id;
+    run.prompt_label = extras.prompt_label;
     run.prompt_token_ids = extras.prompt_token_ids;
     run.output_token_ids = extras.output_token_ids;
     run.output_token_texts = extras.output_token_texts;
@@ -133,6 +144,7 @@ fn inferred(steps: Vec<WireSignals>, phase: Phase) -> Flawed<PhaseSignals> {
     });
     let k = first.logprobs.0.values().next().map(|top| top.token_ids.len());
     let layout = PhaseLayout {
+        first_step: 0,
         steps: rows.len(),
         positions,
         tensors: Unique(tensors.collect()),
@@ -199,6 +211,7 @@ fn assemble(steps: Vec<Step>, layout: &PhaseLayout, phase: Phase) -> Flawed<Phas
         log_probs,
     });
     Ok(PhaseSignals {
+        first_step: layout.first_step,
         steps: layout.steps,
         positions: layout.positions.clone(),
         tensors: tensors.collect(),

@@ -41,11 +41,13 @@ struct Steps<'a> {
 impl Serialize for Steps<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Some(decode) = &self.run.decode else { return serializer.collect_seq::<[WireStep; 0]>([]) };
-        let tokens = self.run.output_token_ids.iter().take(decode.steps).enumerate();
-        serializer.collect_seq(tokens.map(|(step, &token_id)| {
+        let first = usize::try_from(decode.first_step).unwrap_or(usize::MAX);
+        let tokens = self.run.output_token_ids.iter().skip(first).take(decode.steps).enumerate();
+        serializer.collect_seq(tokens.map(|(index, &token_id)| {
             let WireSignals { hidden_states, key_vectors, logprobs, sites, non_finite } =
-                signals(decode, step, self.last_layer);
-            let token_text = self.run.output_token_texts.get(step).cloned();
+                signals(decode, index, self.last_layer);
+            let token_text = self.run.output_token_texts.get(first + index).cloned();
+            let step = decode.first_step + index as u64;
             WireStep { step, token_id, token_text, hidden_states, key_vectors, logprobs, sites, non_finite }
         }))
     }

@@ -64,6 +64,9 @@ pub(crate) struct WireRun<S> {
 pub(crate) struct RunExtras {
     /// Reference prompt, counted from 0.
     pub(crate) reference_id: u32,
+    /// What the recorder called the prompt, where neither its ids nor its text are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) prompt_label: Option<String>,
     /// The exact ids fed, template included; empty when not known.
     pub(crate) prompt_token_ids: Vec<u32>,
     /// blake3 over the prompt ids as little-endian 32-bit words.
@@ -98,7 +101,10 @@ pub(crate) struct SignalsLayout {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PhaseLayout {
-    /// Forward passes.
+    /// The first forward pass recorded, 0 where absent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) first_step: u64,
+    /// Forward passes recorded.
     pub(crate) steps: usize,
     /// Positions relative to the end of the sequence, ascending.
     pub(crate) positions: Vec<i32>,
@@ -134,8 +140,8 @@ pub(crate) struct LogprobsLayout {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "DecodeStep")]
 pub(crate) struct WireStep {
-    /// Step, counted from 0.
-    pub(crate) step: usize,
+    /// Step: the place of its token among the output ids.
+    pub(crate) step: u64,
     /// The output token this pass consumed; it stands at `pos_-1`.
     pub(crate) token_id: u32,
     /// Its text.
@@ -249,6 +255,11 @@ impl<'de> Deserialize<'de> for Values {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_zero(first_step: &u64) -> bool {
+    *first_step == 0
+}
+
 impl PhaseLayout {
     pub(crate) fn of(signals: &PhaseSignals) -> Self {
         let tensors = signals
@@ -256,6 +267,7 @@ impl PhaseLayout {
             .iter()
             .map(|(&site, tensor)| (site, TensorLayout { dtype: tensor.dtype, dim: tensor.shape[2] }));
         Self {
+            first_step: signals.first_step,
             steps: signals.steps,
             positions: signals.positions.clone(),
             tensors: Unique(tensors.collect()),
@@ -276,6 +288,7 @@ impl RunExtras {
     pub(crate) fn of(run: &Run) -> Self {
         Self {
             reference_id: run.reference_id,
+            prompt_label: run.prompt_label.clone(),
             prompt_token_ids: run.prompt_token_ids.clone(),
             prompt_ids_digest: Digest::of_ids(&run.prompt_token_ids),
             output_token_ids: run.output_token_ids.clone(),

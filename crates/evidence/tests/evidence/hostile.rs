@@ -59,6 +59,10 @@ fn each_flaw_is_named_with_its_place() {
         (first("\n  \"rep_id\": 1", "\n  \"rep_id\": 2"), "runs[2]: a second run"),
         (first("\n  \"rep_id\": 1", "\n  \"rep_id\": -1"), "invalid value"),
         (first("\"step\": 1", "\"step\": 2"), "decode_steps[1].step"),
+        (
+            first("\"decode\": {", "\"decode\": {\"first_step\": 1, "),
+            "decode_steps[0].step: is 0; number steps",
+        ),
         (first("\"token_id\": 1001", "\"token_id\": 1"), "token_id or token_text differs"),
         (first("\"token_text\": \" t1001\"", "\"token_text\": \"\""), "token_id or token_text differs"),
         (first("\"prompt_token_ids\": [1,", "\"prompt_token_ids\": [9,"), "prompt_ids_digest"),
@@ -184,7 +188,11 @@ type Change = fn(&mut Experiment);
 fn a_record_that_contradicts_itself_is_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("e.json");
-    let changes: [(&str, Change); 12] = [
+    let changes: [(&str, Change); 14] = [
+        ("2 decode steps from step 2 consumed only 3 output ids", |e| {
+            e.runs[0].decode.as_mut().unwrap().first_step = 2;
+        }),
+        ("the prefill is step 0, not 1", |e| e.runs[0].prefill.as_mut().unwrap().first_step = 1),
         ("runs[0].decode.layer_1.k", |e| {
             let decode = e.runs[0].decode.as_mut().unwrap();
             decode.tensors.get_mut(&"layer_1.k".parse().unwrap()).unwrap().data.pop();

@@ -74,3 +74,22 @@ fn tokens_logprobs_prompts_and_layouts_differ_by_name() {
     c.prefill = None;
     assert_eq!(first_difference(&a, &c), Some(FirstDifference::Layout { phase: Phase::Prefill }));
 }
+
+/// A recorder that kept only later steps: their differences have their own numbers, after the tokens before them.
+#[test]
+fn steps_are_numbered_from_the_first_token() {
+    let later = |rep_id| {
+        let mut run = repetition(rep_id);
+        run.decode.as_mut().unwrap().first_step = 1;
+        run
+    };
+    let (a, mut b) = (later(0), later(1));
+    assert_eq!(first_difference(&a, &b), None);
+    let layout = Some(FirstDifference::Layout { phase: Phase::Decode });
+    assert_eq!(first_difference(&a, &repetition(1)), layout);
+    b.decode.as_mut().unwrap().logprobs.as_mut().unwrap().log_probs[5 * 3 + 1] = -7.5;
+    let expected = FirstDifference::Logprobs { phase: Phase::Decode, step: 2, position: -3, candidate: 1 };
+    assert_eq!(first_difference(&a, &b), Some(expected));
+    b.output_token_ids[1] += 1;
+    assert_eq!(first_difference(&a, &b), Some(FirstDifference::Token { index: 1 }));
+}

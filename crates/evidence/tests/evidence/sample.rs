@@ -79,7 +79,7 @@ fn phase(steps: usize, sites: &[(Site, usize)], dtype: Dtype, k: usize, seed: u6
             log_probs: (0..steps * 3 * k).map(|i| Dtype::F32.decode(&values.data, i)).collect(),
         }
     });
-    PhaseSignals { steps, positions, tensors: tensors.collect::<BTreeMap<_, _>>(), logprobs }
+    PhaseSignals { first_step: 0, steps, positions, tensors: tensors.collect::<BTreeMap<_, _>>(), logprobs }
 }
 
 fn sites(hidden: usize, keys: usize) -> Vec<(Site, usize)> {
@@ -109,6 +109,7 @@ pub(crate) fn run(rep_id: u32, dtype: Dtype, steps: usize, seed: u64) -> Run {
         timestamp: Some("2025-11-21 08:00:00".to_owned()),
         runtime_seconds: Some(0.1 + f64::from(rep_id)),
         prompt_text: "line\nbreak \u{1f600} \"quoted\" \u{0}".to_owned(),
+        prompt_label: None,
         prompt_token_ids: vec![1, 2, 3, u32::MAX],
         output_token_texts: output_token_ids.iter().map(|id| format!(" t{id}")).collect(),
         output_token_ids,
@@ -224,14 +225,19 @@ pub(crate) fn fixture() -> Experiment {
 pub(crate) fn any_experiment() -> impl Strategy<Value = Experiment> {
     let dtype = prop_oneof![Just(Dtype::F32), Just(Dtype::Bf16), Just(Dtype::F16)];
     let parts =
-        (dtype, 0_usize..4, any::<u64>(), "\\PC{0,12}", any::<[bool; 7]>(), any::<f64>(), 1_usize..40);
+        (dtype, 0_usize..4, any::<u64>(), "\\PC{0,12}", any::<[bool; 9]>(), any::<f64>(), 1_usize..40);
     let run = parts.prop_map(|(dtype, steps, seed, text, flags, seconds, dim)| {
         let mut run = self::run(0, dtype, steps, seed >> 1);
-        let [prefill, decode, texts, clock, logprobs, source, neighbours] = flags;
+        let [prefill, decode, texts, clock, logprobs, source, neighbours, later, label] = flags;
         run.prefill = prefill.then(|| phase(1, &sites(dim, 1), dtype, 5, seed >> 1));
         run.decode =
             decode.then(|| phase(steps, &sites(dim, 2), dtype, if logprobs { 3 } else { 0 }, seed >> 2));
+        run.prompt_label = label.then(|| format!("label {text}"));
         run.prompt_text = text;
+        if let Some(decode) = run.decode.as_mut().filter(|_| later) {
+            // One output id more than there are steps: the recorder kept the later ones.
+            decode.first_step = 1;
+        }
         if !texts {
             run.output_token_texts.clear();
         }
