@@ -11,6 +11,7 @@ pub mod error;
 pub mod experiment;
 mod files;
 pub mod json;
+pub mod lenient;
 pub mod published;
 pub mod record;
 pub mod reproducibility;
