@@ -4,13 +4,14 @@
 //! Left out: how any of it was computed (the other modules) and how it looks (`mantissa-report`).
 
 use mantissa_numerics::Phase;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Version of `analysis_results.json`.
 pub const ANALYSIS_VERSION: u32 = 1;
 
 /// What the evidence shows.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Analysis {
     /// [`ANALYSIS_VERSION`].
     pub analysis_version: u32,
@@ -47,7 +48,7 @@ pub struct Analysis {
 }
 
 /// Whose definitions were used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Ours: exact tier first, per pair, by token id.
@@ -57,7 +58,7 @@ pub enum Mode {
 }
 
 /// A file that was analyzed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Source {
     /// Name without folder, unique in the analysis.
     pub name: String,
@@ -70,7 +71,7 @@ pub struct Source {
 }
 
 /// Where a number came from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Citation {
     /// [`Source::name`].
     pub source: String,
@@ -79,7 +80,7 @@ pub struct Citation {
 }
 
 /// What was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Question {
     /// The setup field that varies: `batch_size`, `attention`, `hardware`, …
     pub variable: String,
@@ -90,7 +91,7 @@ pub struct Question {
 }
 
 /// A kind of signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
     /// Block outputs and the final norm.
@@ -102,7 +103,7 @@ pub enum Signal {
 }
 
 /// The answer in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Everything compared agrees. Exit code 0.
@@ -114,7 +115,7 @@ pub enum Outcome {
 }
 
 /// One thing the data say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Finding {
     /// What it is about.
     pub kind: FindingKind,
@@ -125,7 +126,7 @@ pub struct Finding {
 }
 
 /// What a finding is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingKind {
     /// Setups that are one equivalence class.
@@ -147,7 +148,7 @@ pub enum FindingKind {
 }
 
 /// The four states of anything that was looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Same bits.
@@ -161,7 +162,7 @@ pub enum State {
 }
 
 /// Tokens of one reference prompt across setups.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TokenConsistency {
     /// The reference prompt.
     pub reference: String,
@@ -176,7 +177,7 @@ pub struct TokenConsistency {
 }
 
 /// How the tokens of two runs are known to be the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenBasis {
     /// By their ids.
@@ -188,7 +189,7 @@ pub enum TokenBasis {
 }
 
 /// Repetitions of one setup.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Reproducibility {
     /// The setup.
     pub setup: String,
@@ -209,7 +210,7 @@ pub struct Reproducibility {
 }
 
 /// Setups grouped by equal bits.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ClassSet {
     /// The phase.
     pub phase: Phase,
@@ -230,7 +231,7 @@ pub struct ClassSet {
 }
 
 /// Which question a pair answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Comparison {
     /// Same setup, other hardware: what hardware alone does.
@@ -242,7 +243,7 @@ pub enum Comparison {
 }
 
 /// What can be said of one pair of setups.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct PairVerdict {
     /// Which question.
     pub comparison: Comparison,
@@ -281,7 +282,7 @@ pub struct PairVerdict {
 }
 
 /// The answer about a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// Same bits: one class, no test can separate them.
@@ -297,7 +298,7 @@ pub enum Answer {
 }
 
 /// Which kind of reasoning gave an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// Bits: both sides reproduce exactly, so any difference counts.
@@ -311,7 +312,7 @@ pub enum Tier {
 }
 
 /// A pair's own noise floor.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Floor {
     /// Mean distance of honest repeats.
     pub mean: f64,
@@ -324,7 +325,7 @@ pub struct Floor {
 }
 
 /// A confidence interval.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Interval {
     /// Lower end.
     pub low: f64,
@@ -335,7 +336,7 @@ pub struct Interval {
 }
 
 /// Distances between setups, rows against columns.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Matrix {
     /// For a heading and an anchor, unique in the analysis.
     pub title: String,
@@ -358,7 +359,7 @@ pub struct Matrix {
 }
 
 /// What rows and columns of a matrix are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MatrixKind {
     /// Setups against setups, one phase.
@@ -372,7 +373,7 @@ pub enum MatrixKind {
 }
 
 /// A cell of a matrix.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Cell {
     /// Its state.
     pub state: State,
@@ -385,7 +386,7 @@ pub struct Cell {
 }
 
 /// Distance along layers or steps.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Profile {
     /// The first setup.
     pub a: String,
@@ -404,7 +405,7 @@ pub struct Profile {
 }
 
 /// A horizontal axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
     /// Decoder blocks, counted from 1.
@@ -414,7 +415,7 @@ pub enum Axis {
 }
 
 /// What can be claimed about false alarms: `failures` of `honest_units` gives at most `rate` with `confidence`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct FalseAlarmBound {
     /// What was tested on honest units.
     pub of: String,
@@ -431,7 +432,7 @@ pub struct FalseAlarmBound {
 }
 
 /// A table of text, as the published definitions print it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Table {
     /// Heading.
     pub title: String,
@@ -444,7 +445,7 @@ pub struct Table {
 }
 
 /// A printed figure against what its own data give.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct PublishedFigure {
     /// What it is: `SNR of key vectors, decode × prefill`.
     pub name: String,
@@ -461,7 +462,7 @@ pub struct PublishedFigure {
 }
 
 /// Whether a printed figure follows from its data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Agreement {
     /// Every printed digit.
@@ -475,7 +476,7 @@ pub enum Agreement {
 }
 
 /// A threshold and where it comes from.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Threshold {
     /// Its name.
     pub name: String,

@@ -1,0 +1,1 @@
+//! Every rendering of one rich analysis.
