@@ -5,20 +5,27 @@
 //! `--as-published`. A layout is recognized by its content, never by its name.
 
 pub mod activations;
+pub mod attention_log;
 pub mod attention_verification;
 pub mod batch_generation;
+pub mod batch_matrix_log;
 pub mod batch_verification;
+pub mod log;
 pub mod quant_generation;
 pub mod quant_verification;
+pub mod quantization_log;
 
 use std::path::Path;
 
 pub use activations::Activations;
+pub use attention_log::AttentionLog;
 pub use attention_verification::AttentionVerification;
 pub use batch_generation::BatchGeneration;
+pub use batch_matrix_log::BatchMatrixLog;
 pub use batch_verification::BatchVerification;
 pub use quant_generation::QuantGeneration;
 pub use quant_verification::QuantVerification;
+pub use quantization_log::QuantizationLog;
 
 use crate::error::Result;
 use crate::{Experiment, Verification};
@@ -38,6 +45,12 @@ pub enum Published {
     QuantVerification(QuantVerification),
     /// Distances averaged over references, claimed against verified attention implementation.
     AttentionVerification(AttentionVerification),
+    /// Log of decode runs replayed by prefill at every batch size.
+    BatchMatrixLog(Box<BatchMatrixLog>),
+    /// Log of evidence replayed on another GPU under each attention implementation.
+    AttentionLog(Box<AttentionLog>),
+    /// Log of generation under several quantization kernels.
+    QuantizationLog(Box<QuantizationLog>),
 }
 
 impl Published {
@@ -51,6 +64,9 @@ impl Published {
             Self::QuantGeneration(_) => "quant_generation",
             Self::QuantVerification(_) => "quant_verification",
             Self::AttentionVerification(_) => "attention_verification",
+            Self::BatchMatrixLog(_) => "batch_matrix_log",
+            Self::AttentionLog(_) => "attention_log",
+            Self::QuantizationLog(_) => "quantization_log",
         }
     }
 
@@ -62,6 +78,7 @@ impl Published {
             Self::BatchGeneration(file) => Some(file.experiment()),
             Self::QuantGeneration(file) => Some(file.experiment()),
             Self::BatchVerification(_) | Self::QuantVerification(_) | Self::AttentionVerification(_) => None,
+            Self::BatchMatrixLog(_) | Self::AttentionLog(_) | Self::QuantizationLog(_) => None,
         }
     }
 
@@ -72,6 +89,9 @@ impl Published {
             Self::BatchVerification(file) => vec![file.verification()],
             Self::QuantVerification(file) => vec![file.verification()],
             Self::AttentionVerification(file) => vec![file.verification()],
+            Self::BatchMatrixLog(log) => log.verifications(),
+            Self::AttentionLog(log) => log.verifications(),
+            Self::QuantizationLog(log) => log.verifications(),
             Self::Activations(_) | Self::BatchGeneration(_) | Self::QuantGeneration(_) => Vec::new(),
         }
     }
@@ -86,12 +106,28 @@ impl Published {
             Self::BatchVerification(file) => &file.warnings,
             Self::QuantVerification(file) => &file.warnings,
             Self::AttentionVerification(file) => &file.warnings,
+            Self::BatchMatrixLog(_) | Self::AttentionLog(_) | Self::QuantizationLog(_) => &[],
         }
     }
 }
 
 /// Reads a published file of any layout; `None` when `bytes` are none of them. `origin` names the file in errors.
 pub fn parse(bytes: &[u8], origin: &Path) -> Result<Option<Published>> {
-    let _ = (bytes, origin);
+    if let Some(log) = parse_log(bytes, origin) {
+        return log.map(Some);
+    }
     Ok(None)
+}
+
+/// Reads a text log; `None` when `bytes` open like none of them.
+pub fn parse_log(bytes: &[u8], origin: &Path) -> Option<Result<Published>> {
+    if batch_matrix_log::recognizes(bytes) {
+        Some(batch_matrix_log::parse(bytes, origin).map(|log| Published::BatchMatrixLog(Box::new(log))))
+    } else if attention_log::recognizes(bytes) {
+        Some(attention_log::parse(bytes, origin).map(|log| Published::AttentionLog(Box::new(log))))
+    } else if quantization_log::recognizes(bytes) {
+        Some(quantization_log::parse(bytes, origin).map(|log| Published::QuantizationLog(Box::new(log))))
+    } else {
+        None
+    }
 }
