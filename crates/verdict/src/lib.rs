@@ -5,5 +5,8 @@
 #![deny(unsafe_code)]
 
 pub mod analysis;
+mod error;
+pub mod stats;
 
 pub use analysis::Analysis;
+pub use error::{Result, VerdictError};
