@@ -1,4 +1,20 @@
 //! A verdict as text, Markdown, JSON and one self-contained HTML page.
 //!
-//! Computes nothing: every number shown stands in the [`Analysis`](mantissa_verdict::Analysis).
+//! Computes nothing: every number shown stands in the [`Analysis`](mantissa_verdict::Analysis). What is rounded for
+//! display, coloured or cut short here is whole in `analysis_results.json`. Text that came from files is escaped for
+//! wherever it is shown. The same analysis gives the same bytes.
 #![deny(unsafe_code)]
+
+mod foreign;
+mod grid;
+mod html;
+mod json;
+mod markdown;
+mod plot;
+mod text;
+mod words;
+
+pub use html::html;
+pub use json::{json, schema};
+pub use markdown::markdown;
+pub use text::{Style, text};

@@ -1,0 +1,73 @@
+//! Places that numbers come from, numbered in the order in which they are cited and listed by file.
+
+use std::collections::BTreeMap;
+
+use mantissa_verdict::analysis::{Citation, Source};
+
+use crate::foreign::{html as escape, push};
+
+/// Places on a page, at most.
+const MOST: usize = 5_000;
+
+pub(super) struct Citations<'a> {
+    sources: &'a [Source],
+    numbers: BTreeMap<&'a Citation, usize>,
+    full: bool,
+}
+
+impl<'a> Citations<'a> {
+    pub(super) const fn new(sources: &'a [Source]) -> Self {
+        Self { sources, numbers: BTreeMap::new(), full: false }
+    }
+
+    /// Its number, while the page has room for it.
+    pub(super) fn number(&mut self, citation: &'a Citation) -> Option<usize> {
+        let next = self.numbers.len() + 1;
+        if let Some(&number) = self.numbers.get(citation) {
+            return Some(number);
+        }
+        if next > MOST {
+            self.full = true;
+            return None;
+        }
+        self.numbers.insert(citation, next);
+        Some(next)
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Appends a list per file.
+    pub(super) fn list(&self, out: &mut String) {
+        let mut by_file: BTreeMap<&str, Vec<(usize, &str)>> = BTreeMap::new();
+        for (citation, &number) in &self.numbers {
+            by_file.entry(&citation.source).or_default().push((number, &citation.place));
+        }
+        for source in self.sources {
+            if let Some(places) = by_file.remove(source.name.as_str()) {
+                let digest = source.digest.get(..16).unwrap_or(&source.digest);
+                list(out, &source.name, &format!("{}, blake3 {digest}…", source.layout), places);
+            }
+        }
+        for (name, places) in by_file {
+            list(out, name, "not among the files analyzed", places);
+        }
+    }
+}
+
+fn list(out: &mut String, name: &str, what: &str, mut places: Vec<(usize, &str)>) {
+    places.sort_unstable();
+    push(out, format_args!("<h3>{} <small>{}</small></h3>\n<ul class=\"citations\">\n", escape(name), escape(what)));
+    for (number, place) in places {
+        push(
+            out,
+            format_args!(
+                "<li id=\"c{number}\" tabindex=\"-1\"><span class=\"cite\">[{number}]</span> <span class=\"file\">{}</span> <code>{}</code></li>\n",
+                escape(name),
+                escape(place)
+            ),
+        );
+    }
+    out.push_str("</ul>\n");
+}

@@ -1,0 +1,178 @@
+//! The terminal: findings first, then tables no broader than asked.
+//!
+//! Colour is only emphasis: without it the same words stand there. Columns that do not fit (`wide` ones) are left to the
+//! other formats.
+
+use mantissa_verdict::Analysis;
+use mantissa_verdict::analysis::{Mode, Outcome};
+
+use crate::foreign::{push, visible};
+use crate::grid::{self, Column, Grid, Kind, Row};
+use crate::words;
+
+use layout::{blank, table, wrap};
+
+mod layout;
+
+/// How text is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Whether to emphasize with ANSI colours.
+    pub color: bool,
+    /// Columns of the terminal; at least 60 are used.
+    pub width: usize,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { color: false, width: 100 }
+    }
+}
+
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+/// The analysis for a terminal.
+#[must_use]
+pub fn text(analysis: &Analysis, style: Style) -> String {
+    let mut page = Page { out: String::new(), color: style.color, width: style.width.max(60) };
+    let color = match analysis.outcome {
+        Outcome::Consistent => "\x1b[1;32m",
+        Outcome::Divergent => "\x1b[1;31m",
+        Outcome::NotEnoughEvidence => "\x1b[1;33m",
+    };
+    let (on, off) = if style.color { (color, PLAIN) } else { ("", "") };
+    let outcome = words::outcome(analysis.outcome);
+    push(&mut page.out, format_args!("{on}{outcome}{off}  {}\n", words::outcome_means(analysis.outcome)));
+    page.field("variable", &analysis.question.variable);
+    page.field("reference", analysis.question.reference.as_deref().unwrap_or("none, all pairs count alike"));
+    page.field("signals", &words::signals(&analysis.question.signals));
+    page.field("definitions", words::mode(analysis.mode));
+    if analysis.mode == Mode::AsPublished {
+        page.field("", "NOT A VERDICT: published definitions, kept to reproduce old tables");
+    }
+    page.findings(analysis);
+    page.grid(&grid::tokens(analysis));
+    page.grid(&grid::reproducibility(analysis));
+    page.grid(&grid::classes(analysis));
+    page.matrices(analysis);
+    for pairs in grid::pairs(analysis) {
+        page.grid(&pairs);
+    }
+    for group in grid::profile_groups(analysis, 4) {
+        page.grid(&grid::profiles(&group));
+    }
+    page.grid(&grid::bounds(analysis));
+    for table in grid::tables(analysis) {
+        page.grid(&table);
+    }
+    page.grid(&grid::published(analysis));
+    page.grid(&grid::thresholds(analysis));
+    page.sources(analysis);
+    page.out
+}
+
+struct Page {
+    out: String,
+    color: bool,
+    width: usize,
+}
+
+impl Page {
+    fn heading(&mut self, text: &str) {
+        let (bold, plain) = if self.color { (BOLD, PLAIN) } else { ("", "") };
+        self.out.push('\n');
+        for line in wrap(&visible(text), self.width) {
+            push(&mut self.out, format_args!("{bold}{line}{plain}\n"));
+        }
+    }
+
+    fn field(&mut self, label: &str, value: &str) {
+        self.hanging(&format!("  {label:<12} "), value);
+    }
+
+    /// A paragraph whose further lines stand under the end of its first word.
+    fn hanging(&mut self, first: &str, text: &str) {
+        let indent = first.chars().count();
+        let lines = wrap(&visible(text), self.width.saturating_sub(indent));
+        for (i, line) in lines.iter().enumerate() {
+            let before = if i == 0 { first.to_owned() } else { blank(indent) };
+            push(&mut self.out, format_args!("{}\n", format!("{before}{line}").trim_end()));
+        }
+    }
+
+    fn findings(&mut self, analysis: &Analysis) {
+        self.heading("Findings");
+        if analysis.findings.is_empty() {
+            self.hanging("  ", "none");
+        }
+        for (i, finding) in analysis.findings.iter().enumerate() {
+            let sentence = format!("{}: {}", words::finding(finding.kind), finding.sentence);
+            self.hanging(&format!("{:>3}. ", i + 1), &sentence);
+            if let Some(citation) = finding.citations.first() {
+                let more = match finding.citations.len() - 1 {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                self.hanging("     ", &format!("[{}, {}{more}]", citation.source, citation.place));
+            }
+        }
+    }
+
+    fn grid(&mut self, grid: &Grid<'_>) {
+        if grid.rows.is_empty() {
+            return;
+        }
+        self.heading(&grid.caption);
+        let shown: Vec<usize> = (0..grid.columns.len()).filter(|&i| !grid.columns[i].wide).collect();
+        let columns: Vec<Column> = shown.iter().map(|&i| grid.columns[i].clone()).collect();
+        let row = |row: &Row<'_>| shown.iter().map(|&i| row.cells.get(i).cloned().unwrap_or_default()).collect();
+        let rows: Vec<Vec<String>> = grid.rows.iter().map(row).collect();
+        table(&mut self.out, &columns, &rows, self.width, self.color);
+        if let Some(note) = &grid.note {
+            self.hanging("  ", note);
+        }
+    }
+
+    /// Matrices, cut into blocks of columns where they are too broad.
+    fn matrices(&mut self, analysis: &Analysis) {
+        if analysis.matrices.is_empty() {
+            return;
+        }
+        self.heading("Matrices");
+        self.hanging("  ", words::LEGEND);
+        for matrix in &analysis.matrices {
+            let grid = grid::matrix(matrix, 3);
+            self.heading(&grid.caption);
+            let columns = matrix.columns.len();
+            let mut from = 0;
+            while from < columns {
+                let block = layout::fitting(&grid, from + 1, self.width);
+                let until = (from + block).min(columns);
+                if block < columns {
+                    push(&mut self.out, format_args!("  columns {} to {until} of {columns}\n", from + 1));
+                }
+                let pick = |row: &[String]| {
+                    let cells = row.iter().skip(from + 1).take(until - from);
+                    row.iter().take(1).chain(cells).cloned().collect::<Vec<_>>()
+                };
+                let label = Column { title: String::new(), kind: Kind::Words, wide: false };
+                let titles: Vec<Column> =
+                    std::iter::once(label).chain(grid.columns[from + 1..=until].iter().cloned()).collect();
+                let rows: Vec<Vec<String>> = grid.rows.iter().map(|row| pick(&row.cells)).collect();
+                table(&mut self.out, &titles, &rows, self.width, self.color);
+                from = until;
+            }
+        }
+    }
+
+    fn sources(&mut self, analysis: &Analysis) {
+        self.heading("Sources");
+        for source in &analysis.sources {
+            self.hanging("  ", &format!("{} ({}), blake3 {}", source.name, source.layout, source.digest));
+            for warning in &source.warnings {
+                self.hanging("    ! ", warning);
+            }
+        }
+    }
+}

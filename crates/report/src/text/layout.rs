@@ -1,0 +1,155 @@
+//! Lines and tables of a given width, measured in columns of a terminal, not in characters.
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use crate::foreign::visible;
+use crate::grid::{Column, Grid, Kind};
+
+/// Between two columns.
+const GAP: usize = 2;
+/// No column of words is squeezed below this while another has room.
+const NARROWEST: usize = 8;
+
+pub(super) fn blank(width: usize) -> String {
+    " ".repeat(width)
+}
+
+/// Breaks a line at spaces, and words where they are too long.
+pub(super) fn wrap(line: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in line.split(' ') {
+        let long = word.width();
+        if used > 0 && used + 1 + long > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        if used > 0 {
+            append(&mut lines, " ");
+            used += 1;
+        }
+        for c in word.chars() {
+            let broad = c.width().unwrap_or(0);
+            if used + broad > width && used > 0 {
+                lines.push(String::new());
+                used = 0;
+            }
+            append(&mut lines, c.encode_utf8(&mut [0; 4]));
+            used += broad;
+        }
+    }
+    lines
+}
+
+fn append(lines: &mut [String], text: &str) {
+    if let Some(last) = lines.last_mut() {
+        last.push_str(text);
+    }
+}
+
+/// How many columns from one on stand beside the first without being squeezed; at least one.
+pub(super) fn fitting(grid: &Grid<'_>, from: usize, width: usize) -> usize {
+    let natural = |i: usize| {
+        let cells = grid.rows.iter().filter_map(|row| row.cells.get(i)).map(|cell| visible(cell).width());
+        cells.chain([visible(&grid.columns[i].title).width()]).max().unwrap_or(0)
+    };
+    let mut used = GAP + natural(0).min(width / 3);
+    let mut count = 0;
+    for i in from..grid.columns.len() {
+        used += GAP + natural(i).min(width / 4);
+        if used > width && count > 0 {
+            break;
+        }
+        count += 1;
+    }
+    count.max(1)
+}
+
+/// Appends a table: columns as wide as they need to be while all fit, else the broadest are wrapped.
+pub(super) fn table(out: &mut String, columns: &[Column], rows: &[Vec<String>], width: usize, color: bool) {
+    let titles: Vec<String> = columns.iter().map(|column| visible(&column.title)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
+    let natural = columns.iter().enumerate().map(|(i, column)| {
+        let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.width()).max().unwrap_or(0);
+        // A title of several words may wrap before anything else does.
+        let title = if column.kind == Kind::Number {
+            titles[i].split(' ').map(str::width).max().unwrap_or(0)
+        } else {
+            titles[i].width()
+        };
+        cells.max(title).max(1)
+    });
+    let mut widths: Vec<usize> = natural.collect();
+    squeeze(&mut widths, columns, width.saturating_sub(GAP * columns.len()));
+    let (dim, plain) = if color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+    set(out, &titles, columns, &widths, dim, plain);
+    for row in &rows {
+        set(out, row, columns, &widths, "", "");
+    }
+}
+
+/// Takes from the broadest column, words before numbers, until all fit.
+fn squeeze(widths: &mut [usize], columns: &[Column], room: usize) {
+    while widths.iter().sum::<usize>() > room {
+        let broadest = |words_only: bool, least: usize| {
+            (0..widths.len())
+                .filter(|&i| widths[i] > least && (!words_only || columns[i].kind != Kind::Number))
+                .max_by_key(|&i| (widths[i], std::cmp::Reverse(i)))
+        };
+        match broadest(true, NARROWEST).or_else(|| broadest(false, NARROWEST)).or_else(|| broadest(false, 1)) {
+            Some(i) => widths[i] -= 1,
+            None => return,
+        }
+    }
+}
+
+fn set(out: &mut String, row: &[String], columns: &[Column], widths: &[usize], dim: &str, plain: &str) {
+    let cells: Vec<Vec<String>> = row.iter().zip(widths).map(|(cell, &width)| wrap(cell, width)).collect();
+    let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+    for line in 0..height {
+        let mut text = String::new();
+        for ((cell, column), &width) in cells.iter().zip(columns).zip(widths) {
+            let part = cell.get(line).map_or("", String::as_str);
+            let rest = blank(width.saturating_sub(part.width()));
+            text.push_str(&blank(GAP));
+            if column.kind == Kind::Number {
+                text.extend([rest.as_str(), part]);
+            } else {
+                text.extend([part, rest.as_str()]);
+            }
+        }
+        out.extend([dim, text.trim_end(), plain, "\n"]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(title: &str, kind: Kind) -> Column {
+        Column { title: title.to_owned(), kind, wide: false }
+    }
+
+    #[test]
+    fn lines_break_at_words_and_measure_columns() {
+        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
+        assert_eq!(wrap("abcdefg h", 3), ["abc", "def", "g h"]);
+        assert_eq!(wrap("模型模型", 5), ["模型", "模型"]);
+        assert_eq!(wrap("", 5), [""]);
+    }
+
+    #[test]
+    fn tables_keep_to_their_width() {
+        let columns = [column("name", Kind::Words), column("much too long", Kind::Number)];
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let mut out = String::new();
+        let rows = [row(["模型", "1"]), row(["a name that is far too long for its column", "0.25"])];
+        table(&mut out, &columns, &rows, 30, false);
+        assert_eq!(
+            out,
+            "  name                    much\n                           too\n                          long\n  模型                       1\n  a name that is far too  0.25\n  long for its column\n"
+        );
+        assert!(out.lines().all(|line| line.width() <= 30), "{out}");
+    }
+}

@@ -1,0 +1,220 @@
+//! How values are called and numbers are set for people. `analysis_results.json` has them whole.
+
+use mantissa_verdict::analysis::{
+    Agreement, Answer, Axis, Cell, Comparison, FindingKind, Interval, MatrixKind, Mode, Outcome, Signal, State, Tier,
+    TokenBasis,
+};
+
+/// What stands where a value is absent.
+pub(crate) const ABSENT: &str = "";
+
+/// A number with so many significant digits; plain between 0.0001 and 1,000,000, else with an exponent.
+pub(crate) fn number(value: f64, digits: usize) -> String {
+    if !value.is_finite() {
+        return "not finite".to_owned();
+    }
+    let places = digits.saturating_sub(1);
+    let scientific = format!("{value:.places$e}");
+    let exponent = scientific.rsplit_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok()).unwrap_or(0);
+    if value == 0.0 {
+        "0".to_owned()
+    } else if (-4..6).contains(&exponent) {
+        let wanted = i32::try_from(places).unwrap_or(i32::MAX) - exponent;
+        format!("{value:.*}", usize::try_from(wanted).unwrap_or(0))
+    } else {
+        scientific
+    }
+}
+
+/// Four significant digits, or nothing.
+pub(crate) fn some(value: Option<f64>) -> String {
+    value.map_or_else(|| ABSENT.to_owned(), |value| number(value, 4))
+}
+
+/// A count, with thousands set apart.
+pub(crate) fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut set = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            set.push(',');
+        }
+        set.push(digit);
+    }
+    set
+}
+
+/// A share as a percentage: `95%`, `99.9%`.
+pub(crate) fn percent(share: f64) -> String {
+    let text = format!("{:.3}", share * 100.0);
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+pub(crate) fn interval(interval: Option<&Interval>) -> String {
+    interval.map_or_else(
+        || ABSENT.to_owned(),
+        |i| format!("{} to {} ({})", number(i.low, 4), number(i.high, 4), percent(i.confidence)),
+    )
+}
+
+/// What a cell shows: a distance, or the symbol of a state without one.
+pub(crate) fn cell(cell: &Cell, digits: usize) -> String {
+    match (cell.state, cell.value) {
+        (State::Different, Some(value)) => number(value, digits),
+        (state, _) => state_symbol(state).to_owned(),
+    }
+}
+
+/// What the symbols mean, wherever cells are shown.
+pub(crate) const LEGEND: &str =
+    "a number: other bits, at that distance · =: same bits · ≠: other bits, distance unknown · ∅: missing on one side · ×: incomparable";
+
+pub(crate) const fn state_symbol(state: State) -> &'static str {
+    match state {
+        State::Equal => "=",
+        State::Different => "≠",
+        State::Missing => "∅",
+        State::Incomparable => "×",
+    }
+}
+
+pub(crate) const fn state(state: State) -> &'static str {
+    match state {
+        State::Equal => "equal",
+        State::Different => "different",
+        State::Missing => "missing",
+        State::Incomparable => "incomparable",
+    }
+}
+
+pub(crate) const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Consistent => "consistent",
+        Outcome::Divergent => "divergent",
+        Outcome::NotEnoughEvidence => "not enough evidence",
+    }
+}
+
+pub(crate) const fn outcome_means(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Consistent => "Everything that could be compared agrees.",
+        Outcome::Divergent => "Something that was compared differs.",
+        Outcome::NotEnoughEvidence => "Nothing could be compared, or too little to say.",
+    }
+}
+
+pub(crate) const fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Default => "per pair, exact tier first, tokens before numbers",
+        Mode::AsPublished => "as published: reproduces old tables, is not a verdict",
+    }
+}
+
+pub(crate) const fn signal(signal: Signal) -> &'static str {
+    match signal {
+        Signal::HiddenStates => "hidden states",
+        Signal::KeyVectors => "key vectors",
+        Signal::Logprobs => "logprobs",
+    }
+}
+
+pub(crate) fn signals(signals: &[Signal]) -> String {
+    signals.iter().map(|&s| signal(s)).collect::<Vec<_>>().join(", ")
+}
+
+pub(crate) const fn finding(kind: FindingKind) -> &'static str {
+    match kind {
+        FindingKind::OneClass => "one class",
+        FindingKind::Separable => "separable",
+        FindingKind::NotSeparable => "not separable",
+        FindingKind::TokensDiverge => "tokens diverge",
+        FindingKind::NonDeterministic => "non-deterministic",
+        FindingKind::NotRounding => "not rounding",
+        FindingKind::Published => "published figure",
+        FindingKind::Missing => "missing",
+    }
+}
+
+pub(crate) const fn basis(basis: TokenBasis) -> &'static str {
+    match basis {
+        TokenBasis::Ids => "their ids",
+        TokenBasis::Declared => "declaration only",
+        TokenBasis::Unknown => "unknown",
+    }
+}
+
+pub(crate) const fn comparison(comparison: Comparison) -> &'static str {
+    match comparison {
+        Comparison::CrossHardwareBaseline => "cross-hardware baseline: same setup, other hardware",
+        Comparison::WithinHardware => "within hardware: other setup, same hardware",
+        Comparison::CrossHardware => "cross-hardware detectability: other setup, other hardware",
+    }
+}
+
+pub(crate) const fn answer(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Identical => "identical",
+        Answer::Separable => "separable",
+        Answer::NotSeparable => "not separable",
+        Answer::Inconclusive => "inconclusive",
+        Answer::Incomparable => "incomparable",
+    }
+}
+
+pub(crate) const fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Exact => "exact",
+        Tier::Statistical => "statistical",
+        Tier::Aggregate => "averages only",
+        Tier::None => "none",
+    }
+}
+
+pub(crate) const fn matrix_kind(kind: MatrixKind) -> &'static str {
+    match kind {
+        MatrixKind::WithinMode => "setups against setups",
+        MatrixKind::DecodePrefill => "rows decoded, columns replayed by prefill",
+        MatrixKind::ClaimedVerified => "rows claimed, columns replayed by the verifier",
+        MatrixKind::CrossHardware => "hardware against hardware",
+    }
+}
+
+pub(crate) const fn axis(axis: Axis) -> &'static str {
+    match axis {
+        Axis::Layer => "layer",
+        Axis::Step => "step",
+    }
+}
+
+pub(crate) const fn agreement(agreement: Agreement) -> &'static str {
+    match agreement {
+        Agreement::EveryDigit => "every digit",
+        Agreement::WithinRounding => "within rounding",
+        Agreement::DoesNotFollow => "does not follow",
+        Agreement::NotInFile => "not in the file",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_plain_where_they_can_be() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.82135, "0.8214"),
+            (9.99996, "10.00"),
+            (-1.5, "-1.500"),
+            (123_456.0, "123456"),
+            (0.000123456, "0.0001235"),
+            (0.0000123456, "1.235e-5"),
+            (1e300, "1.000e300"),
+            (f64::INFINITY, "not finite"),
+        ] {
+            assert_eq!(number(value, 4), text);
+        }
+        assert_eq!((count(0), count(999), count(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
+        assert_eq!((percent(0.95), percent(0.999), percent(1.0)), ("95%".into(), "99.9%".into(), "100%".into()));
+    }
+}
