@@ -87,7 +87,8 @@ pub enum RowState<D> {
 ///
 /// *Units:* those of the site, but for `ulps`, `relative` and `cosine`. *Rounding:* values are exact in binary64,
 /// each difference is rounded once; sums run over sixteen lanes (lane `k mod 16` takes element `k` of a row), joined
-/// by a tree, rows in order. Pairs with a NaN or an infinity whose bits differ are counted and left out of the rest.
+/// by a tree, rows in order. Pairs with a NaN or an infinity are left out of everything below `max_ulps`, and counted when
+/// their bits differ; `l2`, `max_abs` and `mean_abs` are NaN (`null` in JSON) when no pair is left.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Distance {
     /// Values compared.
@@ -96,7 +97,8 @@ pub struct Distance {
     pub different: u64,
     /// Of those, pairs with a NaN or an infinity.
     pub non_finite: u64,
-    /// Largest distance in representable values of the format; absent when every differing pair has a NaN.
+    /// Largest distance in representable values of the format, an infinity one beyond the largest finite value; absent
+    /// when every differing pair has a NaN. `+0` and `−0` differ in bits and are 0 apart.
     pub max_ulps: Option<u32>,
     /// Euclidean norm of the difference.
     pub l2: f64,
@@ -166,6 +168,6 @@ pub struct First {
     pub position: i32,
     /// The site; absent for log-probabilities.
     pub site: Option<Site>,
-    /// Element of the row, or candidate of the first run.
+    /// Element of the row, or candidate of the first run (their number, when only the second run lists more).
     pub element: u64,
 }

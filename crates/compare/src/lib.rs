@@ -1,16 +1,38 @@
 //! Facts about two or more records: which bits differ, by how much, and where first.
 //!
-//! A fact has one of four states ([`Comparison`]): equal, different, missing, incomparable; none is ever read as another.
-//! Values are compared only where both runs had consumed the same tokens ([`Tokens`]), row by row. The same two runs
-//! give the same facts to the bit: sums run in storage order, in binary64, on one thread.
+//! [`pairs`] compares runs row by row into [`PairFacts`]; [`classes`] groups them, [`reproducibility`] looks at
+//! repetitions and [`token_consistency`] at outputs. Every row has one of four states ([`RowState`]): equal, different,
+//! missing, incomparable; none is ever read as another. Values are compared only where both runs had consumed the same
+//! tokens ([`Tokens`]). The same runs give the same facts to the bit, on any machine and any number of threads.
 //!
-//! Left out: thresholds and verdicts, and (until something needs them) log-probabilities and more than two runs.
+//! Left out: thresholds and verdicts.
 #![deny(unsafe_code)]
 
-mod site;
+mod class;
+mod consistency;
+mod distance;
+mod error;
+mod facts;
+pub mod group;
+mod logprobs;
+mod profile;
+mod repetitions;
+#[cfg(test)]
+mod sample;
+mod selection;
+mod sweep;
 mod tokens;
 
-pub use site::{
-    Comparison, Difference, Incomparable, Place, Rows, Side, SiteFact, first_difference, site_differences,
+pub use class::{Classes, Conflict, Unplaced, WhyUnplaced, classes};
+pub use consistency::{TokenBasis, TokenConsistency, token_consistency};
+pub use error::CompareError;
+pub use facts::{
+    Counts, Distance, First, LogprobDistance, LogprobFacts, LogprobRow, Member, PairFacts, RowFact, RowState,
+    SiteFacts,
 };
+pub use group::{Prompt, PromptGroup, by_prompt};
+pub use profile::{MeanDistance, State};
+pub use repetitions::{Basis, PhaseRepetitions, Repetitions, reproducibility};
+pub use selection::{Selection, SignalKind};
+pub use sweep::pairs;
 pub use tokens::Tokens;

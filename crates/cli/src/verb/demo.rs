@@ -6,16 +6,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mantissa_compare::{Comparison, Place, SiteFact, Tokens, first_difference, site_differences};
+use mantissa_compare::{Counts, Distance, First, Member, PairFacts, Selection, State, Tokens, pairs};
 use mantissa_engine::{Attention, QuantizedWeights};
-use mantissa_evidence::Experiment;
+use mantissa_evidence::{Experiment, Record};
 use mantissa_lab::document::Document;
 use mantissa_lab::prompt::PromptSpec;
 use mantissa_lab::{Cell, RecordSpec, Recorder, SignalSpec};
 use mantissa_model::Arch;
 use mantissa_model::pull::{self, SMOLLM2};
 use mantissa_model::synth::{self, SynthRequest, SynthSpec};
-use mantissa_numerics::{Dtype, Phase, Point};
+use mantissa_numerics::{Dtype, Phase, Point, Site};
 use serde::Serialize;
 
 use super::record::{Model, Row, exit, machine, record, rows, rows_text, write_json};
@@ -57,9 +57,19 @@ struct Shown {
     configurations: Vec<Row>,
     batch_sizes: [usize; 2],
     tokens: Tokens,
-    first_difference: Option<Place>,
-    sites: Vec<SiteFact>,
+    first_difference: Option<First>,
+    sites: Vec<SiteShown>,
     files: Files,
+}
+
+/// A site without its rows.
+#[derive(Serialize)]
+struct SiteShown {
+    phase: Phase,
+    site: Site,
+    state: State,
+    rows: Counts,
+    distance: Option<Distance>,
 }
 
 #[derive(Serialize)]
@@ -132,11 +142,15 @@ impl Shown {
     fn of(model: String, experiment: &Experiment, files: Files) -> anyhow::Result<Self> {
         let run = |configuration: usize| {
             let id = experiment.configurations.get(configuration).map(|c| c.config_id.as_str());
-            experiment.runs.iter().find(|run| Some(run.config_id.as_str()) == id)
+            experiment.runs.iter().position(|run| Some(run.config_id.as_str()) == id)
         };
-        let (Some(alone), Some(beside)) = (run(0), run(1)) else {
+        let (Some(first), Some(second)) = (run(0), run(1)) else {
             anyhow::bail!("{}: lacks a configuration; remove it and run again", files.record.display());
         };
+        let alone = &experiment.runs[first];
+        let record = Record::from_experiment(experiment.clone(), &files.record);
+        let members = [first, second].map(|run| Member { record: &record, run });
+        let facts = pairs(&members, &[(0, 1)], &Selection::default())?.remove(0);
         Ok(Self {
             model,
             prompt: Prompt {
@@ -146,19 +160,18 @@ impl Shown {
             },
             configurations: rows(experiment),
             batch_sizes: BATCH_SIZES,
-            tokens: Tokens::align(alone, beside),
-            first_difference: first_difference(alone, beside),
-            sites: site_differences(alone, beside),
+            tokens: facts.tokens,
+            first_difference: facts.first,
+            sites: SiteShown::of(&facts),
             files,
         })
     }
 
     /// What is known about one phase, in a sentence; sites that differ are listed after it.
     fn phase_text(&self, phase: Phase, page: &mut Page<'_>) -> io::Result<()> {
-        let facts: Vec<&SiteFact> = self.sites.iter().filter(|fact| fact.phase == phase).collect();
-        let differing =
-            facts.iter().filter(|fact| matches!(fact.comparison, Comparison::Different(_))).count();
-        let values: u64 = facts.iter().map(|fact| values(fact)).sum();
+        let facts: Vec<&SiteShown> = self.sites.iter().filter(|fact| fact.phase == phase).collect();
+        let differing = facts.iter().filter(|fact| fact.state == State::Different).count();
+        let values: u64 = facts.iter().filter_map(|fact| Some(fact.distance?.values)).sum();
         let name = phase.name();
         page.field(
             name,
@@ -180,36 +193,38 @@ impl Shown {
     }
 }
 
-fn values(fact: &SiteFact) -> u64 {
-    match &fact.comparison {
-        Comparison::Equal { values } => *values,
-        Comparison::Different(difference) => difference.values,
-        Comparison::Missing { .. } | Comparison::Incomparable(_) => 0,
+impl SiteShown {
+    fn of(facts: &PairFacts) -> Vec<Self> {
+        let shown = facts.sites.iter().map(|fact| Self {
+            phase: fact.phase,
+            site: fact.site,
+            state: fact.counts.state(),
+            rows: fact.counts,
+            distance: fact.total,
+        });
+        shown.collect()
     }
 }
 
-fn row(fact: &SiteFact) -> Vec<String> {
-    let cells = |state: &str, rest: [String; 5]| {
-        [vec![fact.site.to_string(), state.to_owned()], rest.to_vec()].concat()
-    };
+fn row(fact: &SiteShown) -> Vec<String> {
     let none = || "-".to_owned();
-    match &fact.comparison {
-        Comparison::Equal { values } => {
-            cells("equal", [values.to_string(), "0".to_owned(), none(), none(), none()])
-        }
-        Comparison::Different(d) => cells(
-            "different",
-            [
-                d.values.to_string(),
-                d.different.to_string(),
-                d.max_ulps.map_or_else(none, |ulps| ulps.to_string()),
-                format!("{:.3e}", d.l2),
-                format!("{:.3e}", d.max_abs),
-            ],
-        ),
-        Comparison::Missing { .. } => cells("missing", [none(), none(), none(), none(), none()]),
-        Comparison::Incomparable(_) => cells("incomparable", [none(), none(), none(), none(), none()]),
-    }
+    let state = match fact.state {
+        State::Equal => "equal",
+        State::Different => "different",
+        State::Missing => "missing",
+        State::Incomparable => "incomparable",
+    };
+    let values = fact.distance.map_or_else(none, |distance| distance.values.to_string());
+    let different = fact.distance.map_or_else(none, |distance| distance.different.to_string());
+    let apart = match fact.distance.filter(|_| fact.state == State::Different) {
+        None => [none(), none(), none()],
+        Some(distance) => [
+            distance.max_ulps.map_or_else(none, |ulps| ulps.to_string()),
+            format!("{:.3e}", distance.l2),
+            format!("{:.3e}", distance.max_abs),
+        ],
+    };
+    [vec![fact.site.to_string(), state.to_owned(), values, different], apart.to_vec()].concat()
 }
 
 impl Report for Shown {
@@ -229,13 +244,15 @@ impl Report for Shown {
                 Tokens::OutputsPart { index } => {
                     format!("outputs part at {index}; nothing after that is compared")
                 }
+                Tokens::Declared { .. } => "the same by the record's word".to_owned(),
             },
         )?;
         page.field(
             "first",
             match &self.first_difference {
                 None => "no compared value differs".to_owned(),
-                Some(Place { phase, step, position, site, element }) => {
+                Some(First { phase, step, position, site, element }) => {
+                    let site = site.map_or_else(|| "logprobs".to_owned(), |site| site.to_string());
                     format!("{} step {step}, position {position}, {site}[{element}]", phase.name())
                 }
             },

@@ -1,0 +1,142 @@
+//! Two lists of candidates, matched by token id.
+//!
+//! Sums run over ids in ascending order, so neither rank nor the recorder's order of ties can change a bit. Left out:
+//! ids that a run did not list; their mass is stated instead.
+
+use mantissa_evidence::record::Candidates;
+
+use crate::distance::count;
+use crate::facts::LogprobDistance;
+
+/// Candidates of one position, ready to be matched.
+pub(crate) struct Listed {
+    /// In the recorder's order.
+    ids: Vec<u32>,
+    /// Ascending by id; of an id listed twice the first.
+    sorted: Vec<(u32, f32)>,
+}
+
+impl Listed {
+    pub(crate) fn new(candidates: Candidates) -> Self {
+        let Candidates { token_ids, log_probs } = candidates;
+        let mut sorted: Vec<(u32, f32)> = token_ids.iter().copied().zip(log_probs).collect();
+        sorted.sort_by_key(|&(id, _)| id);
+        sorted.dedup_by_key(|&mut (id, _)| id);
+        Self { ids: token_ids, sorted }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sorted.is_empty()
+    }
+
+    fn get(&self, id: u32) -> Option<f32> {
+        let index = self.sorted.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        Some(self.sorted[index].1)
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.sorted.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Probability mass of ids that `other` does not list.
+    ///
+    /// *Rounding:* each exponential in binary64 by the portable libm, added in the order of ids. A log-probability that
+    /// is not finite has no mass.
+    fn mass_outside(&self, other: &Self) -> f64 {
+        let outside =
+            self.sorted.iter().filter(|(id, log_prob)| log_prob.is_finite() && other.get(*id).is_none());
+        outside.map(|&(_, log_prob)| libm::exp(f64::from(log_prob))).fold(0.0, |sum, mass| sum + mass)
+    }
+}
+
+/// How two lists differ, and the first candidate of the first list that does; `None` when both list the same ids with
+/// the same bits.
+///
+/// The candidate is the length of the first list when only the second lists more.
+pub(crate) fn distance(a: &Listed, b: &Listed) -> Option<(LogprobDistance, u64)> {
+    let (mut common, mut different, mut finite) = (0_u32, 0_u32, 0_u64);
+    let (mut squares, mut max_abs) = (0.0_f64, 0.0_f64);
+    for &(id, x) in &a.sorted {
+        let Some(y) = b.get(id) else { continue };
+        common += 1;
+        different += u32::from(x.to_bits() != y.to_bits());
+        if x.is_finite() && y.is_finite() {
+            finite += 1;
+            let difference = (f64::from(x) - f64::from(y)).abs();
+            squares += difference * difference;
+            max_abs = max_abs.max(difference);
+        }
+    }
+    let (k_a, k_b) = (a.len(), b.len());
+    if different == 0 && common == k_a && common == k_b {
+        return None;
+    }
+    let known = |value: f64| (finite > 0).then_some(value);
+    let distance = LogprobDistance {
+        k_a,
+        k_b,
+        common,
+        different,
+        l2: known(squares.sqrt()),
+        rms: known((squares / count(finite)).sqrt()),
+        max_abs: known(max_abs),
+        mass_only_in_a: a.mass_outside(b),
+        mass_only_in_b: b.mass_outside(a),
+    };
+    let differs = |&id: &u32| a.get(id).map(f32::to_bits) != b.get(id).map(f32::to_bits);
+    let element = a.ids.iter().position(differs).unwrap_or(a.ids.len());
+    Some((distance, element as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(pairs: &[(u32, f32)]) -> Listed {
+        let (token_ids, log_probs) = pairs.iter().copied().unzip();
+        Listed::new(Candidates { token_ids, log_probs })
+    }
+
+    #[test]
+    fn rank_never_matters() {
+        let a = listed(&[(7, -0.5), (9, -1.5), (4, -1.5)]);
+        let b = listed(&[(7, -0.5), (4, -1.5), (9, -1.5)]);
+        assert!(distance(&a, &b).is_none());
+    }
+
+    #[test]
+    fn distances_cover_common_ids_and_mass_states_the_rest() {
+        let a = listed(&[(7, -0.5), (9, -1.0), (4, -2.0)]);
+        let b = listed(&[(9, -4.0), (7, -4.5), (5, -3.0), (6, f32::NEG_INFINITY)]);
+        let (d, element) = distance(&a, &b).unwrap();
+        assert_eq!((d.k_a, d.k_b, d.common, d.different), (3, 4, 2, 2));
+        assert_eq!(d.l2.map(f64::to_bits), Some(5.0_f64.to_bits()), "4 and 3");
+        assert_eq!(d.rms.map(f64::to_bits), Some(12.5_f64.sqrt().to_bits()));
+        assert_eq!(d.max_abs.map(f64::to_bits), Some(4.0_f64.to_bits()));
+        assert_eq!(d.mass_only_in_a.to_bits(), libm::exp(-2.0).to_bits());
+        assert_eq!(d.mass_only_in_b.to_bits(), libm::exp(-3.0).to_bits(), "-inf has no mass");
+        assert_eq!(element, 0);
+        let (back, _) = distance(&b, &a).unwrap();
+        assert_eq!((back.l2, back.rms, back.max_abs), (d.l2, d.rms, d.max_abs));
+        assert_eq!((back.mass_only_in_a, back.mass_only_in_b), (d.mass_only_in_b, d.mass_only_in_a));
+    }
+
+    #[test]
+    fn nothing_in_common_is_no_distance() {
+        let (d, element) = distance(&listed(&[(1, -0.5)]), &listed(&[(2, -0.5)])).unwrap();
+        assert_eq!((d.common, d.l2, d.rms, d.max_abs, element), (0, None, None, None, 0));
+        let nan = distance(&listed(&[(1, f32::NAN)]), &listed(&[(1, -0.5)])).unwrap().0;
+        assert_eq!((nan.common, nan.different, nan.l2), (1, 1, None));
+        assert_eq!(nan.mass_only_in_a.to_bits(), 0);
+        assert!(distance(&listed(&[(1, f32::NAN)]), &listed(&[(1, f32::NAN)])).is_none(), "bits decide");
+    }
+
+    #[test]
+    fn a_longer_list_differs_where_the_shorter_ends() {
+        let (d, element) = distance(&listed(&[(1, -0.5)]), &listed(&[(1, -0.5), (2, -1.0)])).unwrap();
+        assert_eq!((d.common, d.different, element), (1, 0, 1));
+        assert_eq!(d.l2.map(f64::to_bits), Some(0));
+        let zeros = distance(&listed(&[(1, 0.0)]), &listed(&[(1, -0.0)])).unwrap().0;
+        assert_eq!(zeros.different, 1);
+    }
+}

@@ -1,0 +1,143 @@
+//! Stored repetitions and stated ones.
+
+use mantissa_evidence::{
+    Configuration, ConfigurationExtras, Decoding, Digest, Environment, FixedParams, ModelIdentity, Record,
+    RepetitionDigest, Reproducibility, Run, Setup,
+};
+use mantissa_numerics::Dtype;
+
+use super::*;
+use crate::sample::{self, X_OUT, decode, run, set};
+
+fn repetition(rep_id: u32, reference_id: u32) -> Run {
+    Run { rep_id, reference_id, ..run() }
+}
+
+fn found(record: &Record) -> Vec<Repetitions> {
+    reproducibility(record, &Selection::default()).unwrap()
+}
+
+#[test]
+fn stored_repetitions_are_compared_in_every_pair() {
+    let mut third = repetition(2, 0);
+    set(decode(&mut third), X_OUT, 2, 2, 1, 3.0);
+    let record = sample::record([repetition(0, 0), repetition(0, 1), repetition(1, 0), third]);
+    let found = found(&record);
+    assert_eq!(found.len(), 2);
+    let first = &found[0];
+    assert_eq!((first.reference_id, first.basis, first.repetitions), (0, Basis::Stored, 3));
+    assert_eq!(
+        (first.runs.clone(), first.outputs, first.signals),
+        (vec![0, 2, 3], State::Equal, State::Different)
+    );
+    let decode = first.phases.iter().find(|of| of.phase == Phase::Decode).unwrap();
+    assert_eq!(
+        (decode.kind, decode.counts.different, decode.counts.equal),
+        (SignalKind::HiddenStates, 2, 52)
+    );
+    assert_eq!(decode.max_mean_l2, Some(3.0 / 18.0));
+    assert_eq!((found[1].basis, found[1].signals, found[1].repetitions), (Basis::Nothing, State::Missing, 1));
+}
+
+#[test]
+fn outputs_that_part_are_not_noise() {
+    let mut other = repetition(1, 0);
+    other.output_token_ids[0] = 99;
+    set(decode(&mut other), X_OUT, 2, 2, 1, 3.0);
+    let found = found(&sample::record([repetition(0, 0), other])).remove(0);
+    assert_eq!((found.outputs, found.part_at, found.signals), (State::Different, Some(0), State::Equal));
+    let decode = found.phases.iter().find(|of| of.phase == Phase::Decode).unwrap();
+    assert_eq!((decode.counts.equal, decode.counts.incomparable), (6, 12));
+}
+
+/// A record that states `digests` for configuration `c` and stores the last repetition.
+fn stating(outcome: Outcome, digests: &[(u32, u32, u8)]) -> Record {
+    let digests = digests.iter().map(|&(reference_id, rep_id, signals)| RepetitionDigest {
+        reference_id,
+        rep_id,
+        output_ids: Digest::of_ids(&[1]),
+        signals: Digest::of_bytes(&[signals]),
+    });
+    let setup = Setup {
+        model: ModelIdentity { id: "m".into(), weights_digest: None },
+        hardware: "cpu".into(),
+        engine: "e".into(),
+        engine_version: "1".into(),
+        dtype: Dtype::Bf16,
+        batch_size: 1,
+        attention: "eager".into(),
+        quantization: "none".into(),
+        compile: false,
+        concurrent_streams: false,
+        cuda_version: None,
+        tp_size: 1,
+        ep_size: 1,
+        decoding: Decoding::Greedy,
+    };
+    let environment = Environment {
+        cpu: String::new(),
+        cpu_features: Vec::new(),
+        cores: 1,
+        os: String::new(),
+        memory_bytes: 0,
+        rustc: String::new(),
+    };
+    let configuration = Configuration {
+        config_id: "c".into(),
+        hardware: "cpu".into(),
+        provider: None,
+        variable_value: 1.into(),
+        cuda_version: None,
+        torch_version: None,
+        transformers_version: None,
+        flash_attn_version: None,
+        python_version: None,
+        fixed_params: FixedParams {
+            compile: false,
+            attention_impl: "eager".into(),
+            quantization: "none".into(),
+            tp_size: 1,
+            ep_size: 1,
+            concurrent_streams: false,
+        },
+        mantissa: Some(ConfigurationExtras {
+            setup,
+            environment,
+            recipes: Vec::new(),
+            reproducibility: Reproducibility { repetitions: 3, outcome, digests: digests.collect() },
+            runtime: None,
+        }),
+    };
+    let shell = sample::record([]).shell().clone();
+    let experiment = mantissa_evidence::Experiment {
+        configurations: vec![configuration],
+        runs: vec![repetition(2, 0)],
+        ..shell
+    };
+    Record::from_experiment(experiment, std::path::Path::new("stated.json"))
+}
+
+#[test]
+fn digests_speak_for_repetitions_that_are_not_stored() {
+    let record = stating(Outcome::Identical, &[(0, 0, 7), (0, 1, 7), (0, 2, 7), (1, 0, 7), (1, 1, 8)]);
+    let found = found(&record);
+    assert_eq!(found.len(), 2);
+    assert_eq!((found[0].basis, found[0].repetitions, found[0].runs.clone()), (Basis::Digests, 3, vec![0]));
+    assert_eq!((found[0].outputs, found[0].signals), (State::Equal, State::Equal));
+    // Digests outweigh the stated outcome.
+    assert_eq!(
+        (found[1].basis, found[1].outputs, found[1].signals),
+        (Basis::Digests, State::Equal, State::Different)
+    );
+    assert!(found[1].runs.is_empty() && found[1].phases.is_empty());
+}
+
+#[test]
+fn an_outcome_without_digests_is_the_records_word() {
+    let only = found(&stating(Outcome::Identical, &[])).remove(0);
+    assert_eq!((only.basis, only.repetitions, only.signals), (Basis::Stated, 3, State::Equal));
+    let only = found(&stating(Outcome::NotChecked, &[])).remove(0);
+    assert_eq!((only.basis, only.repetitions, only.signals), (Basis::Nothing, 1, State::Missing));
+    let one = found(&stating(Outcome::Identical, &[(0, 2, 7)])).remove(0);
+    assert_eq!((one.basis, one.signals), (Basis::Nothing, State::Missing));
+}

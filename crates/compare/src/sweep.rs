@@ -1,0 +1,155 @@
+//! All pairs at once, row by row.
+//!
+//! A row (phase, step, site, position) is loaded once from every run that takes part, all pairs are compared on it,
+//! and it is let go: memory holds one row per run and thread, beside the facts. Rows of equal bits are compared once
+//! for all pairs that share them. Rows are compared side by side and joined in the order of data flow, so the facts are
+//! the same for any number of threads. Left out: what the facts mean.
+
+mod plan;
+mod row;
+
+use rayon::prelude::*;
+
+use crate::distance::Sums;
+use crate::error::CompareError;
+use crate::facts::{
+    Counts, First, LogprobFacts, LogprobRow, Member, PairFacts, RowFact, RowState, SiteFacts,
+};
+use crate::selection::Selection;
+use plan::{Plan, Seen, Unit};
+use row::{Compared, Scratch};
+
+/// Rows whose results wait to be joined.
+const WAITING: usize = 1 << 16;
+/// Units of work that are at least handed out together.
+const UNITS: usize = 64;
+
+/// Facts about pairs of members, in the order of `which`.
+///
+/// *Rounding:* see [`crate::Distance`]. *Errors:* a pair or run that does not exist, a row that cannot be read, more
+/// rows than memory should hold.
+pub fn pairs(
+    members: &[Member<'_>],
+    which: &[(usize, usize)],
+    selection: &Selection,
+) -> Result<Vec<PairFacts>, CompareError> {
+    let plan = Plan::new(members, which, selection)?;
+    let mut builders: Vec<Builder> = plan.pairs.iter().map(|_| Builder::new(&plan)).collect();
+    let units = plan.units();
+    let widest = plan.phases.iter().map(|phase| phase.positions.len() * which.len()).max().unwrap_or(1);
+    for batch in units.chunks((WAITING / widest.max(1)).max(UNITS)) {
+        let compared: Vec<Result<Vec<Compared>, CompareError>> = batch
+            .par_iter()
+            .map_init(Scratch::default, |scratch, unit| row::compare(&plan, *unit, scratch))
+            .collect();
+        for (unit, compared) in batch.iter().zip(compared) {
+            let mut compared = compared?.into_iter();
+            for &position in &plan.phases[unit.phase].positions {
+                for (builder, compared) in builders.iter_mut().zip(compared.by_ref()) {
+                    builder.add(&plan, *unit, position, compared);
+                }
+            }
+        }
+    }
+    let aligned = plan.pairs.iter().map(|pair| pair.alignment.tokens);
+    Ok(builders.into_iter().zip(aligned).map(|(builder, tokens)| builder.finish(&plan, tokens)).collect())
+}
+
+/// The facts of one pair while they grow.
+struct Builder {
+    /// By phase, by site.
+    sites: Vec<Vec<SiteBuilder>>,
+    /// By phase.
+    logprobs: Vec<(Counts, Vec<LogprobRow>)>,
+    first: Option<First>,
+}
+
+#[derive(Clone, Default)]
+struct SiteBuilder {
+    counts: Counts,
+    sums: Sums,
+    rows: Vec<RowFact>,
+}
+
+impl Builder {
+    fn new(plan: &Plan<'_>) -> Self {
+        Self {
+            sites: plan.phases.iter().map(|phase| vec![SiteBuilder::default(); phase.sites.len()]).collect(),
+            logprobs: plan.phases.iter().map(|_| Default::default()).collect(),
+            first: None,
+        }
+    }
+
+    fn add(&mut self, plan: &Plan<'_>, unit: Unit, position: i32, compared: Compared) {
+        let phase = &plan.phases[unit.phase];
+        let site = match unit.seen {
+            Seen::Site(site) => Some(phase.sites[site].site),
+            Seen::Logprobs => None,
+        };
+        if let Compared::Other(_, element) | Compared::OtherCandidates(_, element) = compared {
+            let first = First { phase: phase.phase, step: unit.step, position, site, element };
+            self.first.get_or_insert(first);
+        }
+        match unit.seen {
+            Seen::Site(site) => {
+                let builder = &mut self.sites[unit.phase][site];
+                let state = match compared {
+                    Compared::Same(sums) => {
+                        builder.sums.add(&sums);
+                        RowState::Equal
+                    }
+                    Compared::Other(sums, _) => {
+                        builder.sums.add(&sums);
+                        RowState::Different(sums.distance())
+                    }
+                    Compared::Missing => RowState::Missing,
+                    Compared::Incomparable => RowState::Incomparable,
+                    Compared::Absent | Compared::SameCandidates | Compared::OtherCandidates(..) => return,
+                };
+                count(&mut builder.counts, &state);
+                builder.rows.push(RowFact { step: unit.step, position, state });
+            }
+            Seen::Logprobs => {
+                let (counts, rows) = &mut self.logprobs[unit.phase];
+                let state = match compared {
+                    Compared::SameCandidates => RowState::Equal,
+                    Compared::OtherCandidates(distance, _) => RowState::Different(distance),
+                    Compared::Missing => RowState::Missing,
+                    Compared::Incomparable => RowState::Incomparable,
+                    Compared::Absent | Compared::Same(_) | Compared::Other(..) => return,
+                };
+                count(counts, &state);
+                rows.push(LogprobRow { step: unit.step, position, state });
+            }
+        }
+    }
+
+    fn finish(self, plan: &Plan<'_>, tokens: crate::Tokens) -> PairFacts {
+        let mut facts = PairFacts { tokens, sites: Vec::new(), logprobs: Vec::new(), first: self.first };
+        for ((phase, sites), (counts, rows)) in plan.phases.iter().zip(self.sites).zip(self.logprobs) {
+            for (seen, built) in phase.sites.iter().zip(sites) {
+                let SiteBuilder { counts, sums, rows } = built;
+                if !rows.is_empty() {
+                    let total = (counts.equal + counts.different > 0).then(|| sums.distance());
+                    facts.sites.push(SiteFacts { phase: phase.phase, site: seen.site, counts, total, rows });
+                }
+            }
+            if !rows.is_empty() {
+                facts.logprobs.push(LogprobFacts { phase: phase.phase, counts, rows });
+            }
+        }
+        facts
+    }
+}
+
+const fn count<D>(counts: &mut Counts, state: &RowState<D>) {
+    match state {
+        RowState::Equal => counts.equal += 1,
+        RowState::Different(_) => counts.different += 1,
+        RowState::Missing => counts.missing += 1,
+        RowState::Incomparable => counts.incomparable += 1,
+    }
+}
+
+#[cfg(test)]
+mod tests;
