@@ -12,6 +12,7 @@ pub mod experiment;
 mod files;
 pub mod json;
 pub mod lenient;
+pub mod open;
 pub mod published;
 pub mod record;
 pub mod reproducibility;
@@ -26,10 +27,12 @@ use std::path::Path;
 pub use container::Container;
 pub use digest::Digest;
 pub use error::{EvidenceError, Result};
+pub use files::write_whole;
 pub use experiment::{
     Configuration, ConfigurationExtras, Decoding, Environment, Experiment, ExperimentMetadata,
     ExtractionConfig, FixedParams, ModelIdentity, Provenance, Runtime, Setup,
 };
+pub use open::{Content, Opened, open};
 pub use published::Published;
 pub use record::Record;
 pub use reproducibility::{FirstDifference, Outcome, RepetitionDigest, Reproducibility, first_difference};

@@ -10,7 +10,9 @@ pub mod attention_verification;
 pub mod batch_generation;
 pub mod batch_matrix_log;
 pub mod batch_verification;
+mod layout;
 pub mod log;
+mod parts;
 pub mod quant_generation;
 pub mod quant_verification;
 pub mod quantization_log;
@@ -27,7 +29,12 @@ pub use quant_generation::QuantGeneration;
 pub use quant_verification::QuantVerification;
 pub use quantization_log::QuantizationLog;
 
+pub use parts::{Candidates, Entries, Layer, Position, Setting, Settings, Square};
+
 use crate::error::Result;
+use crate::lenient;
+use layout::Layout;
+
 use crate::{Experiment, Verification};
 
 /// A published file.
@@ -74,11 +81,13 @@ impl Published {
     #[must_use]
     pub fn experiment(&self) -> Option<Experiment> {
         match self {
-            Self::Activations(file) => Some(file.experiment()),
-            Self::BatchGeneration(file) => Some(file.experiment()),
-            Self::QuantGeneration(file) => Some(file.experiment()),
-            Self::BatchVerification(_) | Self::QuantVerification(_) | Self::AttentionVerification(_) => None,
-            Self::BatchMatrixLog(_) | Self::AttentionLog(_) | Self::QuantizationLog(_) => None,
+            Self::Activations(file) => Some(file.experiment().clone()),
+            Self::BatchGeneration(file) => Some(file.experiment().clone()),
+            Self::QuantGeneration(file) => Some(file.experiment().clone()),
+            Self::BatchVerification(_)
+            | Self::QuantVerification(_)
+            | Self::AttentionVerification(_)
+            | Self::BatchMatrixLog(_) | Self::AttentionLog(_) | Self::QuantizationLog(_) => None,
         }
     }
 
@@ -116,10 +125,64 @@ pub fn parse(bytes: &[u8], origin: &Path) -> Result<Option<Published>> {
     if let Some(log) = parse_log(bytes, origin) {
         return log.map(Some);
     }
-    Ok(None)
+    let Some((layout, strict)) = recognize(bytes) else { return Ok(None) };
+    if strict && let Ok(published) = parse_layout(layout, bytes, origin, Vec::new()) {
+        return Ok(published);
+    }
+    let (json, found) = lenient::to_json(bytes);
+    parse_layout(layout, &json, origin, found.iter().map(ToString::to_string).collect())
+}
+
+/// Whether bytes are the uniform experiment JSON, strict or lenient.
+pub(crate) fn is_experiment(bytes: &[u8]) -> bool {
+    recognize(bytes).is_some_and(|(layout, _)| layout == Layout::Experiment)
+}
+
+/// The layout of a JSON file, and whether it could be told without being lenient.
+fn recognize(bytes: &[u8]) -> Option<(Layout, bool)> {
+    let object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    if !object {
+        return None;
+    }
+    let strict = layout::of(bytes).map(|layout| (layout, true));
+    strict.or_else(|| Some((layout::of(&lenient::to_json(bytes).0)?, false)))
+}
+
+fn parse_layout(
+    layout: Layout,
+    json: &[u8],
+    origin: &Path,
+    mut warnings: Vec<String>,
+) -> Result<Option<Published>> {
+    let mut published = match layout {
+        Layout::Experiment => return Ok(None),
+        Layout::Activations => Published::Activations(Activations::parse(json, origin)?),
+        Layout::BatchGeneration => Published::BatchGeneration(BatchGeneration::parse(json, origin)?),
+        Layout::BatchVerification => Published::BatchVerification(BatchVerification::parse(json, origin)?),
+        Layout::QuantGeneration => Published::QuantGeneration(QuantGeneration::parse(json, origin)?),
+        Layout::QuantVerification => Published::QuantVerification(QuantVerification::parse(json, origin)?),
+        Layout::AttentionVerification => {
+            Published::AttentionVerification(AttentionVerification::parse(json, origin)?)
+        }
+    };
+    let own = match &mut published {
+        Published::Activations(file) => &mut file.warnings,
+        Published::BatchGeneration(file) => &mut file.warnings,
+        Published::BatchVerification(file) => &mut file.warnings,
+        Published::QuantGeneration(file) => &mut file.warnings,
+        Published::QuantVerification(file) => &mut file.warnings,
+        Published::AttentionVerification(file) => &mut file.warnings,
+        Published::BatchMatrixLog(_) | Published::AttentionLog(_) | Published::QuantizationLog(_) => {
+            return Ok(Some(published));
+        }
+    };
+    warnings.append(own);
+    *own = warnings;
+    Ok(Some(published))
 }
 
 /// Reads a text log; `None` when `bytes` open like none of them.
+#[must_use]
 pub fn parse_log(bytes: &[u8], origin: &Path) -> Option<Result<Published>> {
     if batch_matrix_log::recognizes(bytes) {
         Some(batch_matrix_log::parse(bytes, origin).map(|log| Published::BatchMatrixLog(Box::new(log))))

@@ -1,18 +1,181 @@
-//! Layout `attention_verification`.
+//! Layout `attention_verification`: distances averaged over references, claimed against verified attention.
+//!
+//! The file keeps no distance of a single reference, so no uncertainty can be computed from it.
 
-use crate::Verification;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mantissa_numerics::Phase;
+use serde::Deserialize;
+
+use super::parts::{self, Entries, NOT_STATED, RESTORE, Setting, Settings, Square};
+use crate::error::{Flaw, Result};
+use crate::verification::{CellDistance, CellKey, Machine, Relation, Verification};
 
 /// A file of this layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionVerification {
+    /// Its content.
+    pub file: File,
     /// What was lenient or assumed in reading it.
     pub warnings: Vec<String>,
 }
 
+/// The content.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct File {
+    /// What was run where.
+    pub metadata: Metadata,
+    /// The distances.
+    pub cross_hardware: CrossHardware,
+}
+
+/// What was run where.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Metadata {
+    /// The file that was verified.
+    pub reference_file: String,
+    /// Where the evidence was generated, by attention implementation in the order of every matrix.
+    pub reference_environments: Entries<String, Settings>,
+    /// Where it was replayed.
+    pub verifier_environments: Entries<String, Settings>,
+}
+
+/// The distances of both phases.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct CrossHardware {
+    /// Of prefill positions.
+    pub prefill: PhaseDistances,
+    /// Of decode steps.
+    pub decode: PhaseDistances,
+}
+
+/// Distances of one phase and averages over them.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct PhaseDistances {
+    /// Keys, averaged over references.
+    #[serde(deserialize_with = "parts::rows")]
+    pub key_matrix: Square,
+    /// Log-probabilities, averaged over references.
+    #[serde(deserialize_with = "parts::rows")]
+    pub logprob_matrix: Square,
+    /// Mean of the diagonal of the keys.
+    #[serde(deserialize_with = "crate::lenient::number")]
+    pub diagonal_key: f64,
+    /// Mean of the diagonal of the log-probabilities.
+    #[serde(deserialize_with = "crate::lenient::number")]
+    pub diagonal_logprob: f64,
+    /// Mean off the diagonal of the keys.
+    #[serde(deserialize_with = "crate::lenient::number")]
+    pub off_diagonal_key: f64,
+    /// Mean off the diagonal of the log-probabilities.
+    #[serde(deserialize_with = "crate::lenient::number")]
+    pub off_diagonal_logprob: f64,
+    /// `off_diagonal_key / diagonal_key`.
+    #[serde(deserialize_with = "crate::lenient::number")]
+    pub key_snr: f64,
+    /// `off_diagonal_logprob / diagonal_logprob`.
+    #[serde(deserialize_with = "crate::lenient::number")]
+    pub logprob_snr: f64,
+}
+
 impl AttentionVerification {
-    /// What it holds, in this project's terms.
+    pub(super) fn parse(json: &[u8], origin: &Path) -> Result<Self> {
+        let file: File = parts::document(json, origin)?;
+        file.check().map_err(|flaw| flaw.in_file(origin))?;
+        let warnings = vec![
+            "the file does not name the model".to_owned(),
+            "the file keeps only averages over references, and not how many references there were".to_owned(),
+        ];
+        Ok(Self { file, warnings })
+    }
+
+    /// The distances in this project's terms.
     #[must_use]
     pub fn verification(&self) -> Verification {
-        unimplemented!()
+        let metadata = &self.file.metadata;
+        let mut cells = BTreeMap::new();
+        for phase in parts::PHASES {
+            let distances = self.file.distances(phase);
+            for (signal, name, matrix) in [
+                ("key_vectors", "key_matrix", &distances.key_matrix),
+                ("logprobs", "logprob_matrix", &distances.logprob_matrix),
+            ] {
+                for (claimed, row) in matrix.iter().enumerate() {
+                    for (verified, &mean) in row.iter().enumerate() {
+                        let place = format!("cross_hardware.{}.{name}[{claimed}][{verified}]", phase.name());
+                        let key =
+                            CellKey { phase, signal: signal.to_owned(), reference: None, claimed, verified };
+                        cells.insert(key, CellDistance { mean, max: None, rounding: 0.0, place });
+                    }
+                }
+            }
+        }
+        let mut mismatches = Vec::new();
+        for (name, generator) in metadata.reference_environments.iter() {
+            let verifier = metadata.verifier_environments.get(name).into_iter();
+            for mismatch in verifier.flat_map(|verifier| parts::mismatches(generator, verifier)) {
+                if !mismatches.contains(&mismatch) {
+                    mismatches.push(mismatch);
+                }
+            }
+        }
+        Verification {
+            variable: "attention".to_owned(),
+            values: metadata.reference_environments.keys().cloned().collect(),
+            generator: machine(&metadata.reference_environments),
+            verifier: machine(&metadata.verifier_environments),
+            mismatches,
+            relation: Relation::ClaimedVerified,
+            cells,
+        }
+    }
+}
+
+/// The machine of the first implementation, without what varies on purpose.
+fn machine(environments: &Entries<String, Settings>) -> Machine {
+    let Some(first) = environments.values().next() else { return Machine::default() };
+    let gpu = first.get("gpu_name").map_or(NOT_STATED, |Setting(name)| name);
+    let mut machine = parts::machine(gpu, first);
+    machine.environment.remove("attn_implementation");
+    machine
+}
+
+impl File {
+    /// The distances of one phase.
+    #[must_use]
+    pub const fn distances(&self, phase: Phase) -> &PhaseDistances {
+        match phase {
+            Phase::Prefill => &self.cross_hardware.prefill,
+            Phase::Decode => &self.cross_hardware.decode,
+        }
+    }
+
+    fn check(&self) -> std::result::Result<(), Flaw> {
+        let Metadata { reference_environments, verifier_environments, .. } = &self.metadata;
+        parts::distinct(reference_environments.keys(), "metadata.reference_environments")?;
+        let missing = reference_environments.keys().find(|name| verifier_environments.get(*name).is_none());
+        if let Some(name) = missing {
+            let problem = format!("'{name}' is missing");
+            return Err(Flaw::new("metadata.verifier_environments", problem, RESTORE));
+        }
+        let gpu = |settings: &Settings| settings.get("gpu_name").cloned();
+        for (environments, field) in [
+            (reference_environments, "reference_environments"),
+            (verifier_environments, "verifier_environments"),
+        ] {
+            let first = environments.values().next().and_then(gpu);
+            if let Some((name, _)) = environments.iter().find(|(_, settings)| gpu(settings) != first) {
+                let problem = "gpu_name is not that of the first implementation";
+                return Err(Flaw::new(format!("metadata.{field}.{name}"), problem, RESTORE));
+            }
+        }
+        let side = reference_environments.len();
+        for phase in parts::PHASES {
+            let (distances, place) = (self.distances(phase), format!("cross_hardware.{}", phase.name()));
+            parts::square(&distances.key_matrix, side, &format!("{place}.key_matrix"))?;
+            parts::square(&distances.logprob_matrix, side, &format!("{place}.logprob_matrix"))?;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,85 @@
+//! The one door to evidence of any kind: what a file is, is decided by its content and never by its name.
+
+use std::path::{Path, PathBuf};
+
+use crate::container;
+use crate::digest::Digest;
+use crate::error::{EvidenceError, Result};
+use crate::published::{self, Published};
+use crate::{Record, files};
+
+/// What is known, for the error about everything else.
+const KNOWN: &str = "give a container directory or its manifest.json, an experiment JSON (top-level keys \
+    experiment_metadata, configurations, runs), a published JSON (activations: raw_activations; batch_generation: \
+    measurements; batch_verification and quant_verification: comparisons; quant_generation: generations; \
+    attention_verification: cross_hardware), or one of the logs batch_matrix_log, attention_log, quantization_log";
+
+/// Evidence and where it came from.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// Its name without the folder.
+    pub name: String,
+    /// Digest of its bytes; of a container, of its manifest.
+    pub digest: Digest,
+    /// What it holds.
+    pub content: Content,
+    /// What was lenient or assumed in reading it.
+    pub warnings: Vec<String>,
+}
+
+/// What evidence holds.
+#[derive(Debug)]
+pub enum Content {
+    /// An experiment, as JSON or in a container.
+    Record(Record),
+    /// A file that another program published.
+    Published(Published),
+}
+
+impl Content {
+    /// Name of the layout: `experiment_json`, `container`, `activations`, …
+    #[must_use]
+    pub fn layout(&self) -> &'static str {
+        match self {
+            Self::Record(record) => match container::root(record.origin()) {
+                Some(_) => "container",
+                None => "experiment_json",
+            },
+            Self::Published(published) => published.layout(),
+        }
+    }
+}
+
+/// Opens evidence of any kind.
+pub fn open(path: &Path) -> Result<Opened> {
+    if let Some(directory) = container::root(path) {
+        let digest = Digest::of_bytes(&files::map(&directory.join(container::MANIFEST))?);
+        return Ok(opened(path, digest, Content::Record(record(path)?), Vec::new()));
+    }
+    let bytes = files::map(path)?;
+    let digest = Digest::of_bytes(&bytes);
+    if published::is_experiment(&bytes) {
+        return Ok(opened(path, digest, Content::Record(record(path)?), Vec::new()));
+    }
+    let Some(published) = published::parse(&bytes, path)? else {
+        return Err(EvidenceError::Invalid {
+            path: path.to_owned(),
+            place: "layout".to_owned(),
+            problem: "no known kind of evidence".to_owned(),
+            remedy: KNOWN.to_owned(),
+        });
+    };
+    let warnings = published.warnings().to_vec();
+    Ok(opened(path, digest, Content::Published(published), warnings))
+}
+
+fn record(path: &Path) -> Result<Record> {
+    Ok(Record::from_experiment(crate::read(path)?, path))
+}
+
+fn opened(path: &Path, digest: Digest, content: Content, warnings: Vec<String>) -> Opened {
+    let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+    Opened { path: path.to_owned(), name: name.into_owned(), digest, content, warnings }
+}
