@@ -325,14 +325,19 @@ impl<'a> Lines<'a> {
 }
 
 /// What stands in the fields `{}` of `pattern`, where `text` has its words around them; each as short as it can be
-/// and not empty.
+/// and not empty. A field followed by another without words between them is one word.
 pub(super) fn fields<'a, const N: usize>(text: &'a str, pattern: &str) -> Option<[&'a str; N]> {
     let mut pieces = pattern.split("{}");
     let mut rest = strip_words(text, pieces.next()?)?;
     let mut found = [""; N];
     let mut count = 0;
-    for piece in pieces {
-        let (field, after) = if piece.trim().is_empty() { (rest, "") } else { until(rest, piece)? };
+    while let Some(piece) = pieces.next() {
+        let last = count + 1 == N;
+        let (field, after) = match piece.trim().is_empty() {
+            true if last => (rest, ""),
+            true => rest.trim_start().split_once(char::is_whitespace)?,
+            false => until(rest, piece)?,
+        };
         *found.get_mut(count)? = field.trim();
         if field.trim().is_empty() {
             return None;
@@ -387,6 +392,7 @@ mod tests {
     #[test]
     fn a_pattern_takes_the_shortest_fields() {
         assert_eq!(fields("bs=4...   Prompt: 5 → 9", "bs={}... Prompt: {} → {}"), Some(["4", "5", "9"]));
+        assert_eq!(fields("0.91× ✗ NOT  IT", "{}× {} {}"), Some(["0.91", "✗", "NOT  IT"]));
         assert_eq!(fields::<1>("bs=4", "bs={}..."), None);
         assert_eq!(fields::<1>("bs=...", "bs={}..."), None);
         assert_eq!(fields("a   b", "a b"), Some([]));
