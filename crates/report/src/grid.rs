@@ -1,7 +1,7 @@
 //! Tables of an analysis, laid out once for text, Markdown and HTML.
 
 use mantissa_verdict::Analysis;
-use mantissa_verdict::analysis::{Citation, ClassSet, Comparison, Matrix, PairVerdict, Profile};
+use mantissa_verdict::analysis::{Citation, ClassSet, Comparison, Matrix, PairVerdict, Profile, TokenBasis};
 
 use crate::words;
 
@@ -79,7 +79,6 @@ pub(crate) fn pairs(analysis: &Analysis) -> Vec<Grid<'_>> {
                 words("phase"),
                 words("signal"),
                 words("answer"),
-                wide(prose("in a sentence")),
                 number("distance"),
                 number("floor"),
                 number("ratio"),
@@ -88,8 +87,9 @@ pub(crate) fn pairs(analysis: &Analysis) -> Vec<Grid<'_>> {
                 number("p, Holm"),
                 number("n"),
                 wide(number("left out")),
+                wide(prose("in a sentence")),
                 wide(words("reasoning")),
-                wide(words("floor of")),
+                wide(prose("floor of")),
             ];
             (!rows.is_empty()).then(|| Grid {
                 caption: words::comparison(comparison).to_owned(),
@@ -109,7 +109,6 @@ fn pair(pair: &PairVerdict) -> Row<'_> {
         pair.phase.name().to_owned(),
         words::signal(pair.signal).to_owned(),
         words::answer(pair.answer).to_owned(),
-        pair.sentence.clone(),
         words::some(pair.distance),
         words::some(floor.map(|floor| floor.mean)),
         words::some(pair.ratio),
@@ -118,6 +117,7 @@ fn pair(pair: &PairVerdict) -> Row<'_> {
         words::some(pair.p_adjusted),
         words::count(pair.n),
         words::count(pair.incomparable),
+        pair.sentence.clone(),
         words::tier(pair.tier).to_owned(),
         floor.map_or_else(String::new, |floor| {
             format!("{} {}, at most {}", words::count(floor.n), floor.of, words::number(floor.max, 4))
@@ -162,7 +162,10 @@ fn class_set(set: &ClassSet) -> Row<'_> {
 pub(crate) fn tokens(analysis: &Analysis) -> Grid<'_> {
     let rows = analysis.tokens.iter().map(|tokens| {
         let groups: Vec<String> = tokens.groups.iter().map(|group| format!("{{{}}}", group.join(", "))).collect();
-        let part = tokens.part_at.map_or_else(|| "never".to_owned(), words::count);
+        // Only equal ids of all setups are "never".
+        let together = tokens.groups.len() == 1 && tokens.basis != TokenBasis::Unknown;
+        let unsaid = if together { "never" } else { "unknown" };
+        let part = tokens.part_at.map_or_else(|| unsaid.to_owned(), words::count);
         let cells = vec![tokens.reference.clone(), part, groups.join(" "), words::basis(tokens.basis).to_owned()];
         Row::new(cells, &tokens.citations)
     });
@@ -183,7 +186,7 @@ pub(crate) fn reproducibility(analysis: &Analysis) -> Grid<'_> {
     let rows = analysis.reproducibility.iter().map(|repeated| {
         let cells = vec![
             repeated.setup.clone(),
-            repeated.phase.map_or("both", |phase| phase.name()).to_owned(),
+            repeated.phase.map_or("together", |phase| phase.name()).to_owned(),
             words::count(repeated.repetitions),
             words::state(repeated.state).to_owned(),
             words::some(repeated.distance),

@@ -28,9 +28,9 @@ const STYLE: &str = include_str!("html/style.css");
 const HATCHES: &str = r#"<svg xmlns="http://www.w3.org/2000/svg" width="0" height="0" class="hatches" aria-hidden="true" focusable="false"><defs><pattern id="hatch-missing" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="7" height="7" fill="var(--paper)"/><rect width="2" height="7" fill="var(--hatch)"/></pattern><pattern id="hatch-incomparable" width="9" height="9" patternUnits="userSpaceOnUse"><rect width="9" height="9" fill="var(--paper)"/><path d="M0 0L9 9M9 0L0 9" stroke="var(--hatch)" stroke-width="1.5"/></pattern></defs></svg>"#;
 
 /// Cells of heat maps, class diagrams and charts of a page, at most.
-const CELLS: usize = 3_000;
+const CELLS: usize = 2_400;
 const DIAGRAMS: usize = 24;
-const CHARTS: usize = 12;
+const CHARTS: usize = 10;
 
 /// Writes the page.
 pub fn html(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {

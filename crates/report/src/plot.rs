@@ -35,6 +35,7 @@ enum Ink {
     Muted,
     Grid,
     Paper,
+    Raised,
     Equal,
     Missing,
     Incomparable,
@@ -44,11 +45,12 @@ enum Ink {
 /// Series that can be told apart by colour and marker.
 pub(crate) const SERIES: usize = 6;
 
-const INKS: [(Ink, &str); 7 + SERIES] = [
+const INKS: [(Ink, &str); 8 + SERIES] = [
     (Ink::Text, "var(--ink)"),
     (Ink::Muted, "var(--muted)"),
     (Ink::Grid, "var(--rule)"),
     (Ink::Paper, "var(--paper)"),
+    (Ink::Raised, "var(--raised)"),
     (Ink::Equal, "var(--equal)"),
     (Ink::Missing, "url(#hatch-missing)"),
     (Ink::Incomparable, "url(#hatch-incomparable)"),
@@ -70,6 +72,7 @@ impl Ink {
             Self::Equal => 5,
             Self::Missing => 6,
             Self::Incomparable => 7,
+            Self::Raised => 8,
             Self::Series(i) => 16 + i,
         };
         RGBColor(1, 2, low)
@@ -97,8 +100,11 @@ fn picture(
         .replace(" opacity=\"1\"", "")
         .replace(" stroke=\"none\"", "")
         .replace(" font-family=\"monospace\"", "")
+        .replace(&format!(" font-size=\"{}\"", f64::from(SIZE) / 1.24), "")
+        .replace(" stroke-width=\"1\"", "")
         .replace(" text-anchor=\"start\"", "")
-        .replace("\n</text>", "</text>");
+        .replace("\n</text>", "</text>")
+        .replace("\">\n", "\">");
     for (ink, paint) in INKS {
         let RGBColor(red, green, blue) = ink.marker();
         body = body.replace(&format!("\"#{red:02X}{green:02X}{blue:02X}\""), &format!("\"{paint}\""));
@@ -108,7 +114,7 @@ fn picture(
         &mut svg,
         format_args!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-             role=\"img\" aria-labelledby=\"{id}-title {id}-desc\" font-family=\"ui-monospace, monospace\">\
+             role=\"img\" aria-labelledby=\"{id}-title {id}-desc\" font-family=\"ui-monospace, monospace\" font-size=\"12\">\
              <title id=\"{id}-title\">{}</title><desc id=\"{id}-desc\">{}</desc>",
             html(title),
             html(description)

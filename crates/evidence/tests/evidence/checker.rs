@@ -36,7 +36,7 @@ fn check(root: &Value, schema: &Value, instance: &Value, place: &str, found: &mu
             "pattern" if instance.as_str().is_some_and(|s| !matches(rule.as_str().unwrap(), s)) => {
                 fail("pattern");
             }
-            "minimum" if instance.as_f64() < rule.as_f64() => fail("is too small"),
+            "minimum" if instance.is_number() && instance.as_f64() < rule.as_f64() => fail("is too small"),
             "maximum" if instance.as_f64() > rule.as_f64() => fail("is too large"),
             "minItems" if instance.as_array().is_some_and(|a| (a.len() as u64) < rule.as_u64().unwrap()) => {
                 fail("short");
@@ -73,6 +73,7 @@ fn check(root: &Value, schema: &Value, instance: &Value, place: &str, found: &mu
             | "patternProperties"
             | "additionalProperties"
             | "items"
+            | "prefixItems"
             | "$schema"
             | "$defs"
             | "title"
@@ -83,7 +84,7 @@ fn check(root: &Value, schema: &Value, instance: &Value, place: &str, found: &mu
         }
     }
     for (i, item) in instance.as_array().into_iter().flatten().enumerate() {
-        if let Some(rule) = keywords.get("items") {
+        if let Some(rule) = keywords.get("prefixItems").and_then(|rules| rules.get(i)).or(keywords.get("items")) {
             check(root, rule, item, &format!("{place}[{i}]"), found);
         }
     }

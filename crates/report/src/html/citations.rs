@@ -7,7 +7,7 @@ use mantissa_verdict::analysis::{Citation, Source};
 use crate::foreign::{html as escape, push};
 
 /// Places on a page, at most.
-const MOST: usize = 5_000;
+const MOST: usize = 4_000;
 
 pub(super) struct Citations<'a> {
     sources: &'a [Source],
@@ -58,16 +58,17 @@ impl<'a> Citations<'a> {
 
 fn list(out: &mut String, name: &str, what: &str, mut places: Vec<(usize, &str)>) {
     places.sort_unstable();
-    push(out, format_args!("<h3>{} <small>{}</small></h3>\n<ul class=\"citations\">\n", escape(name), escape(what)));
+    let (name, what) = (escape(name), escape(what));
+    // The heading stays in sight over its list, so that whoever comes by a link sees the file.
+    push(out, format_args!("<div class=\"cited\">\n<h3>{name} <small>{what}</small></h3>\n<ul class=\"citations\">\n"));
     for (number, place) in places {
         push(
             out,
             format_args!(
-                "<li id=\"c{number}\" tabindex=\"-1\"><span class=\"cite\">[{number}]</span> <span class=\"file\">{}</span> <code>{}</code></li>\n",
-                escape(name),
+                "<li id=\"c{number}\"><span class=\"cite\">[{number}]</span> <code>{}</code></li>\n",
                 escape(place)
             ),
         );
     }
-    out.push_str("</ul>\n");
+    out.push_str("</ul>\n</div>\n");
 }

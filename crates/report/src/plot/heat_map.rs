@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::colors::colormaps::ViridisRGB;
 use plotters::style::text_anchor::HPos;
 
-use super::{Canvas, Drawn, Ink, Plot, breadth, fill, font, frame, pixels, picture, short, write};
+use super::{Canvas, Drawn, Ink, Plot, breadth, fill, font, pixels, picture, short, write};
 use crate::grid::matrix_caption;
 use crate::words;
 
@@ -27,16 +27,15 @@ pub(crate) fn heat_map(id: &str, matrix: &Matrix) -> io::Result<Plot> {
         for (row, cells) in matrix.cells.iter().enumerate() {
             for (column, cell) in cells.iter().enumerate() {
                 let (x, y) = (layout.left + pixels(column) * CELL.0, layout.top + pixels(row) * CELL.1);
-                let (from, to) = ((x, y), (x + CELL.0, y + CELL.1));
+                let (from, to) = ((x + 1, y + 1), (x + CELL.0, y + CELL.1));
                 let paint = match (cell.state, cell.value) {
                     (State::Different, Some(value)) => scale.color(value),
-                    (State::Different, None) => Ink::Paper.marker(),
+                    (State::Different, None) => Ink::Raised.marker(),
                     (State::Equal, _) => Ink::Equal.marker(),
                     (State::Missing, _) => Ink::Missing.marker(),
                     (State::Incomparable, _) => Ink::Incomparable.marker(),
                 };
                 fill(canvas, from, to, paint)?;
-                frame(canvas, from, to, Ink::Paper)?;
                 let shown = cell.state == State::Different && cell.value.is_some();
                 let ink = if shown { readable_on(paint) } else { Ink::Text.marker() };
                 let middle = (x + CELL.0 / 2, y + CELL.1 / 2);

@@ -1,6 +1,7 @@
 //! Distance along layers or steps: one line per pair of setups, told apart by marker as well as by colour.
 //!
-//! A coordinate that could not be compared leaves a gap. On a logarithmic axis distance 0 has its own line at the foot.
+//! A coordinate that could not be compared leaves a gap. On a logarithmic axis distance 0 has its own line at the foot,
+//! and no slope leads there.
 
 use std::io;
 
@@ -17,8 +18,8 @@ use crate::words;
 const WIDTH: i32 = 820;
 const CHART: i32 = 320;
 const LEGEND_ROW: i32 = 22;
-/// More points than this are a line without markers.
-const MARKED: usize = 120;
+/// Markers on a line, at most about so many.
+const MARKED: usize = 30;
 /// More points than this are not drawn; the table says how many there are.
 pub(crate) const DRAWN: usize = 4_000;
 
@@ -64,15 +65,15 @@ fn chart(canvas: &Canvas<'_>, group: &[&Profile], axes: &Axes) -> Drawn {
     for (i, profile) in group.iter().enumerate() {
         let points: Vec<(f64, Option<f64>)> =
             profile.points.iter().take(DRAWN).map(|&(at, value)| (coordinate(at), axes.y(value))).collect();
-        for run in points.split(|(_, y)| y.is_none()) {
+        let together = |a: &(f64, Option<f64>), b: &(f64, Option<f64>)| {
+            a.1.is_some() && b.1.is_some() && axes.is_zero(a.1) == axes.is_zero(b.1)
+        };
+        for run in points.chunk_by(together) {
             let run: Vec<(f64, f64)> = run.iter().filter_map(|&(x, y)| y.map(|y| (x, y))).collect();
             chart.draw_series(LineSeries::new(run.iter().copied(), series(i).marker().stroke_width(2)))?;
-            if points.len() <= MARKED {
-                for &point in &run {
-                    let at = chart.backend_coord(&point);
-                    let origin = canvas.get_base_pixel();
-                    mark(canvas, i, (at.0 - origin.0, at.1 - origin.1))?;
-                }
+            for point in run.iter().step_by(points.len().div_ceil(MARKED)) {
+                let (at, origin) = (chart.backend_coord(point), canvas.get_base_pixel());
+                mark(canvas, i, (at.0 - origin.0, at.1 - origin.1))?;
             }
         }
     }
@@ -166,6 +167,11 @@ impl Axes {
             (true, true) => libm::log10(value),
             (true, false) => self.low,
         })
+    }
+
+    /// Whether a height is the line of zeros, which no slope leads to.
+    fn is_zero(&self, y: Option<f64>) -> bool {
+        self.logarithmic && self.has_zero && y.is_some_and(|y| y <= self.low)
     }
 
     fn x_ticks(&self) -> Vec<f64> {

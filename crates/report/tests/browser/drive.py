@@ -240,8 +240,9 @@ def drive(browser, page, shots, check):
     for kind in ("mousePressed", "mouseReleased"):
         browser.call("Input.dispatchMouseEvent", type=kind, x=spot[0], y=spot[1], button="left", clickCount=1)
     landed = browser.run("""(() => { const t = document.querySelector(':target'); if (!t) return null; const r = t.getBoundingClientRect();
-        return [t.id, r.top >= 0 && r.bottom <= innerHeight, t.querySelector('code').textContent.length > 0]; })()""")
-    check("clicking a number lands on its citation", landed == [spot[2], True, True], (spot, landed))
+        const h = t.closest('.cited').querySelector('h3').getBoundingClientRect();
+        return [t.id, r.top >= h.bottom && r.bottom <= innerHeight, h.top >= 0, t.querySelector('code').textContent.length > 0]; })()""")
+    check("clicking a number lands on its citation, under its file", landed == [spot[2], True, True, True], (spot, landed))
     dead = browser.run("[...document.querySelectorAll('a[href]')].filter(a => !document.getElementById(a.getAttribute('href').slice(1))).length")
     check("no link is dead", dead == 0, dead)
 

@@ -1,1 +1,22 @@
 //! Every rendering of one rich analysis.
+
+mod html;
+mod json;
+mod large;
+mod sample;
+mod words;
+
+/// What a renderer writes, twice: both have to be equal.
+fn rendered(render: impl Fn(&mut dyn std::io::Write) -> std::io::Result<()>) -> String {
+    let once = || {
+        let mut out = Vec::new();
+        render(&mut out).expect("memory takes all");
+        String::from_utf8(out).expect("text")
+    };
+    let text = once();
+    assert!(text == once(), "two renderings differ");
+    text
+}
+
+#[path = "../../../evidence/tests/evidence/checker.rs"]
+mod checker;
