@@ -6,7 +6,10 @@
 
 pub mod analysis;
 mod error;
+pub mod judge;
 pub mod stats;
+pub mod thresholds;
 
 pub use analysis::Analysis;
 pub use error::{Result, VerdictError};
+pub use judge::{Options, judge};

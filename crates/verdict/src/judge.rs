@@ -1,0 +1,145 @@
+//! The default mode: what evidence supports, pair by pair, with tokens and bits before statistics.
+//!
+//! Signals are judged by `signals`, distances that others measured by `stored`; both fill the same [`Analysis`]. Left
+//! out: the published definitions, which reproduce old tables and are no verdict, and how anything looks.
+
+mod classes;
+mod facts;
+mod figures;
+mod input;
+mod measure;
+mod opened;
+mod options;
+mod parts;
+mod repeats;
+mod separation;
+mod setups;
+mod signals;
+mod statistics;
+mod stored;
+mod stored_matrix;
+mod tokens;
+mod weights;
+mod words;
+
+use mantissa_evidence::Record;
+use mantissa_evidence::open::Content;
+
+pub use input::{Evidence, StatedRepeats, StatedTokens};
+pub use options::Options;
+
+use crate::analysis::{
+    ANALYSIS_VERSION, Answer, FindingKind, Mode, Outcome, Question, Source, State, Threshold,
+};
+use crate::{Analysis, Result, VerdictError, thresholds};
+use parts::Parts;
+use stored::Stored;
+
+/// Judges opened files together: signals pooled over files, distances of others file by file.
+///
+/// *Errors:* as [`judge_evidence`].
+pub fn judge(sources: &[(Source, &Content)], options: &Options) -> Result<Analysis> {
+    let signals: Vec<Option<Record>> =
+        sources.iter().map(|(source, content)| opened::signals(content, source)).collect();
+    let evidence: Vec<Evidence<'_>> = sources
+        .iter()
+        .zip(&signals)
+        .map(|((source, content), signals)| opened::evidence(source, content, signals.as_ref()))
+        .collect();
+    judge_evidence(&evidence, options)
+}
+
+/// Judges evidence that was taken apart already.
+///
+/// *Errors:* an unknown variable or reference; a level outside (0, 1); evidence that cannot be read.
+pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<Analysis> {
+    for (what, value) in [("alpha", options.alpha), ("confidence", options.confidence)] {
+        if !(value > 0.0 && value < 1.0) {
+            return Err(VerdictError::OutOfRange { what, value, range: "between 0 and 1, both excluded" });
+        }
+    }
+    let mut parts = Parts::default();
+    let question = signals::judge(evidence, options, &mut parts)?;
+    let mut variable = question.as_ref().map(|question| question.variable.clone());
+    for one in evidence {
+        let verifications: Vec<Stored<'_>> =
+            one.verifications.iter().map(|verification| Stored::new(one, verification, options)).collect();
+        if one.record.is_none() {
+            for tokens in stored::tokens(one) {
+                parts.add_tokens(tokens);
+            }
+            for stated in &one.repeats {
+                parts.add_repeats(repeats::as_stated(one, stated, &stated.setup));
+            }
+        }
+        for stored in &verifications {
+            let of_file = setups::canonical(&stored.verification.variable);
+            if options.variable.as_ref().is_some_and(|asked| setups::canonical(asked) != of_file) {
+                let sentence = format!(
+                    "{} holds distances over {of_file} and no signals, so it says nothing about the variable asked for.",
+                    one.source.name
+                );
+                parts.find(FindingKind::Missing, sentence, vec![one.cite("metadata")]);
+                continue;
+            }
+            variable.get_or_insert(of_file);
+            stored::judge(stored, options, &mut parts)?;
+        }
+    }
+    parts::most_important_first(&mut parts.findings);
+    let question = Question {
+        variable: variable.or_else(|| options.variable.clone()).unwrap_or_else(|| "configuration".to_owned()),
+        reference: question.and_then(|question| question.reference),
+        signals: parts.signals.iter().copied().collect(),
+    };
+    Ok(Analysis {
+        analysis_version: ANALYSIS_VERSION,
+        mode: Mode::Default,
+        sources: evidence.iter().map(|one| one.source.clone()).collect(),
+        outcome: outcome(&parts),
+        question,
+        findings: parts.findings,
+        tokens: parts.tokens,
+        reproducibility: parts.reproducibility,
+        classes: parts.classes,
+        pairs: parts.pairs,
+        matrices: parts.matrices,
+        profiles: parts.profiles,
+        bounds: parts.bounds,
+        tables: Vec::new(),
+        published: Vec::new(),
+        thresholds: used(&parts.thresholds, options),
+    })
+}
+
+/// The answer in one word: divergent as soon as anything compared differs, consistent where all that was compared has
+/// the same bits, else not enough evidence.
+fn outcome(parts: &Parts) -> Outcome {
+    let divergent = parts.pairs.iter().any(|pair| pair.answer == Answer::Separable)
+        || parts.reproducibility.iter().any(|one| one.state == State::Different)
+        || parts.tokens.iter().any(|one| one.groups.len() > 1)
+        || parts.findings.iter().any(|one| one.kind == FindingKind::NotRounding);
+    if divergent {
+        return Outcome::Divergent;
+    }
+    let compared: Vec<Answer> =
+        parts.pairs.iter().map(|pair| pair.answer).filter(|answer| *answer != Answer::Incomparable).collect();
+    let repeated = parts.reproducibility.iter().any(|one| one.state == State::Equal);
+    let agrees = compared.iter().all(|answer| *answer == Answer::Identical);
+    if agrees && (!compared.is_empty() || (parts.pairs.is_empty() && repeated)) {
+        Outcome::Consistent
+    } else {
+        Outcome::NotEnoughEvidence
+    }
+}
+
+fn used(names: &std::collections::BTreeSet<&'static str>, options: &Options) -> Vec<Threshold> {
+    let all = [
+        thresholds::alpha(options.alpha),
+        thresholds::confidence(options.confidence),
+        thresholds::clear_margin(),
+        thresholds::within_floor(),
+        thresholds::other_weights(),
+    ];
+    all.into_iter().filter(|threshold| names.contains(threshold.name.as_str())).collect()
+}

@@ -1,0 +1,53 @@
+//! Classes of setups that are equal in pairs.
+
+/// Groups setups: one joins the first class with all of whose members it is equal. A setup that could be compared with
+/// no other is placed in none; one that equals nobody it was compared with is a class of its own.
+///
+/// `equal` says whether two setups (smaller index first) are equal; `None` where they could not be compared. With two
+/// setups or more, so that "compared with no other" has a meaning.
+pub(super) fn group(
+    labels: &[String],
+    equal: impl Fn(usize, usize) -> Option<bool>,
+) -> (Vec<Vec<String>>, Vec<(String, String)>) {
+    let between = |a: usize, b: usize| equal(a.min(b), a.max(b));
+    let mut classes: Vec<Vec<usize>> = Vec::new();
+    let mut unplaced = Vec::new();
+    for setup in 0..labels.len() {
+        let compared =
+            (0..labels.len()).filter(|&other| other != setup).any(|other| between(setup, other).is_some());
+        if !compared {
+            unplaced.push((
+                labels[setup].clone(),
+                "nothing that could be compared with another setup".to_owned(),
+            ));
+            continue;
+        }
+        let home =
+            classes.iter_mut().find(|class| class.iter().all(|&member| between(member, setup) == Some(true)));
+        match home {
+            Some(class) => class.push(setup),
+            None => classes.push(vec![setup]),
+        }
+    }
+    let named = |class: Vec<usize>| class.into_iter().map(|setup| labels[setup].clone()).collect();
+    (classes.into_iter().map(named).collect(), unplaced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group;
+
+    #[test]
+    fn missing_is_neither_equal_nor_different() {
+        let labels: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        let equal = |a: usize, b: usize| match (a, b) {
+            (0, 2) => Some(true),
+            (_, 3) => None,
+            _ => Some(false),
+        };
+        let (classes, unplaced) = group(&labels, equal);
+        assert_eq!(classes, [vec!["a".to_owned(), "c".to_owned()], vec!["b".to_owned()]]);
+        assert_eq!(unplaced.len(), 1);
+        assert_eq!(unplaced[0].0, "d");
+    }
+}

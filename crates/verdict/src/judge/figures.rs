@@ -1,0 +1,147 @@
+//! Matrices between setups, and profiles along layers and steps.
+
+use std::collections::BTreeSet;
+
+use super::measure::{Lane, RowId};
+use super::parts::Parts;
+use super::signals::Known;
+use super::words;
+use crate::analysis::{Axis, Cell, Matrix, MatrixKind, Profile, Signal, State};
+
+/// Adds every matrix and profile.
+pub(super) fn add(known: &Known<'_>, parts: &mut Parts) {
+    for lane in known.facts.lanes() {
+        for hardware in known.setups.hardware() {
+            let on = known.setups.on(hardware);
+            matrices(known, lane, MatrixKind::WithinMode, hardware, (&on, &on), parts);
+        }
+        for (here, there) in known.hardware_pairs() {
+            let scope = format!("{here} against {there}");
+            let (rows, columns) = (known.setups.on(here), known.setups.on(there));
+            matrices(known, lane, MatrixKind::CrossHardware, &scope, (&rows, &columns), parts);
+        }
+        for hardware in known.setups.hardware() {
+            let pairs = known.pairs_on(hardware);
+            let reference = pairs.first().map(|pair| pair.0);
+            for (a, b) in pairs.into_iter().filter(|pair| Some(pair.0) == reference) {
+                profiles(known, lane, a, b, parts);
+            }
+        }
+    }
+}
+
+fn matrices(
+    known: &Known<'_>,
+    lane: Lane,
+    kind: MatrixKind,
+    scope: &str,
+    (rows, columns): (&[usize], &[usize]),
+    parts: &mut Parts,
+) {
+    let labels =
+        |setups: &[usize]| setups.iter().map(|&setup| known.label(setup).to_owned()).collect::<Vec<_>>();
+    let statistic = match lane.1 {
+        Signal::Logprobs => "mean over positions of the root mean square over common token ids",
+        Signal::HiddenStates | Signal::KeyVectors => "mean L2 over sites, steps and positions",
+    };
+    let all: Vec<usize> = (0..known.setups.prompts.len()).collect();
+    let mut over: Vec<(Option<usize>, &[usize])> = vec![(None, &all)];
+    if all.len() > 1 {
+        over.extend(all.iter().map(|prompt| (Some(*prompt), std::slice::from_ref(prompt))));
+    }
+    for (reference, prompts) in over {
+        let reference = reference.or_else(|| (all.len() == 1).then_some(0));
+        let name = reference.map(|prompt| known.setups.prompts[prompt].clone());
+        let what = name
+            .clone()
+            .unwrap_or_else(|| format!("average over {}", words::count(all.len() as u64, "reference")));
+        let cells = rows
+            .iter()
+            .map(|&row| columns.iter().map(|&column| cell(known, lane, row, column, prompts)).collect())
+            .collect();
+        parts.matrices.push(Matrix {
+            title: format!("{}, {scope}, {what}", words::lane(lane.0, lane.1)),
+            kind,
+            phase: lane.0,
+            signal: lane.1,
+            reference: name,
+            statistic: statistic.to_owned(),
+            rows: labels(rows),
+            columns: labels(columns),
+            cells,
+        });
+    }
+}
+
+fn cell(known: &Known<'_>, lane: Lane, row: usize, column: usize, prompts: &[usize]) -> Cell {
+    let citation = prompts.iter().find_map(|&prompt| known.setups.cite(row, prompt));
+    if row == column {
+        return diagonal(known, lane, row, prompts);
+    }
+    let (mut values, mut states) = (Vec::new(), Vec::new());
+    for &prompt in prompts {
+        if let Some(found) = known.facts.measured(row, column, prompt, lane) {
+            states.push(found.state());
+            values.extend(found.mean(|_| true));
+        }
+    }
+    let state = [State::Different, State::Equal, State::Incomparable]
+        .into_iter()
+        .find(|state| states.contains(state));
+    let state = state.unwrap_or(State::Missing);
+    let value = words::mean(&values).filter(|_| matches!(state, State::Different | State::Equal));
+    Cell { state, value, n: values.len() as u64, citation }
+}
+
+/// A setup against itself: its repetitions.
+fn diagonal(known: &Known<'_>, lane: Lane, setup: usize, prompts: &[usize]) -> Cell {
+    let distances: Vec<f64> = prompts
+        .iter()
+        .filter_map(|&prompt| known.repeats.distances.get(&(setup, prompt))?.get(&lane).copied())
+        .collect();
+    let state = if known.repeats.differing.contains(&(setup, lane.0)) {
+        State::Different
+    } else if known.repeats.shown.contains(&(setup, lane.0)) {
+        State::Equal
+    } else {
+        State::Missing
+    };
+    let value = match state {
+        State::Equal => Some(0.0),
+        State::Different => words::mean(&distances),
+        State::Missing | State::Incomparable => None,
+    };
+    let citation = prompts.iter().find_map(|&prompt| known.setups.cite(setup, prompt));
+    Cell { state, value, n: distances.len() as u64, citation }
+}
+
+fn profiles(known: &Known<'_>, lane: Lane, a: usize, b: usize, parts: &mut Parts) {
+    for axis in [Axis::Layer, Axis::Step] {
+        let coordinate = |row: &RowId| match axis {
+            Axis::Layer => row.0.and_then(|site| site.layer).map(|layer| u64::from(layer.0)),
+            Axis::Step => Some(row.1),
+        };
+        let measured: Vec<_> = (0..known.setups.prompts.len())
+            .filter_map(|prompt| known.facts.measured(a, b, prompt, lane))
+            .collect();
+        let coordinates: BTreeSet<u64> =
+            measured.iter().flat_map(|found| found.all_rows()).filter_map(|row| coordinate(&row)).collect();
+        if coordinates.len() < 2 {
+            continue;
+        }
+        let points = coordinates.into_iter().map(|at| {
+            let means: Vec<f64> =
+                measured.iter().filter_map(|found| found.mean(|row| coordinate(row) == Some(at))).collect();
+            (at, words::mean(&means))
+        });
+        parts.profiles.push(Profile {
+            a: known.label(a).to_owned(),
+            b: known.label(b).to_owned(),
+            phase: lane.0,
+            signal: lane.1,
+            axis,
+            points: points.collect(),
+            citation: (0..known.setups.prompts.len()).find_map(|prompt| known.setups.cite(a, prompt)),
+        });
+    }
+}

@@ -1,0 +1,77 @@
+//! Evidence as it is judged: signals, distances that others measured, and what a file states without showing it.
+
+use mantissa_evidence::{Record, Verification};
+use mantissa_numerics::Phase;
+
+use crate::analysis::{Citation, Source};
+
+/// Everything one file gives.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    /// The file.
+    pub source: &'a Source,
+    /// Its signals.
+    pub record: Option<&'a Record>,
+    /// Distances that others measured.
+    pub verifications: Vec<Verification>,
+    /// Distances between repetitions that it states.
+    pub repeats: Vec<StatedRepeats>,
+    /// Output tokens that it states beside distances.
+    pub tokens: Vec<StatedTokens>,
+}
+
+/// Distances between repetitions of one setup, stated without the repetitions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatedRepeats {
+    /// The setup, as the file names it.
+    pub setup: String,
+    /// The phase.
+    pub phase: Phase,
+    /// Repetitions made, where stated.
+    pub repetitions: Option<u64>,
+    /// Distances of pairs of repetitions, `inf` where their tokens parted; or the mean alone.
+    pub distances: Vec<f64>,
+    /// JSON path or line.
+    pub place: String,
+}
+
+/// Output tokens of one setup on one reference prompt: their ids, or their text where ids are not stated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatedTokens {
+    /// The reference prompt.
+    pub reference: String,
+    /// The setup's value of the variable.
+    pub value: String,
+    /// The ids; empty where only a text is stated.
+    pub ids: Vec<u32>,
+    /// The text; empty where ids are stated.
+    pub text: String,
+    /// Phases whose distances are over these outputs: a prefill of the prompt alone is not.
+    pub consumed_by: Vec<Phase>,
+    /// JSON path or line.
+    pub place: String,
+}
+
+impl<'a> Evidence<'a> {
+    /// A file that holds signals.
+    #[must_use]
+    pub const fn of_record(source: &'a Source, record: &'a Record) -> Self {
+        Self {
+            source,
+            record: Some(record),
+            verifications: Vec::new(),
+            repeats: Vec::new(),
+            tokens: Vec::new(),
+        }
+    }
+
+    /// A file that holds distances only.
+    #[must_use]
+    pub const fn of_verifications(source: &'a Source, verifications: Vec<Verification>) -> Self {
+        Self { source, record: None, verifications, repeats: Vec::new(), tokens: Vec::new() }
+    }
+
+    pub(super) fn cite(&self, place: impl Into<String>) -> Citation {
+        Citation { source: self.source.name.clone(), place: place.into() }
+    }
+}

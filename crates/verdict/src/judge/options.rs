@@ -1,0 +1,40 @@
+//! What to ask of the evidence.
+
+use std::collections::BTreeSet;
+
+use crate::analysis::Signal;
+use crate::thresholds;
+
+/// What to ask of the evidence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The setup field that varies; by default the one the files declare.
+    pub variable: Option<String>,
+    /// The configuration that everything is measured against; by default that of the reference experiment, else the
+    /// first in file order. Never the smallest value.
+    pub reference: Option<String>,
+    /// Signals to judge; by default all that are recorded.
+    pub signals: Option<BTreeSet<Signal>>,
+    /// Largest corrected p-value that tells two setups apart.
+    pub alpha: f64,
+    /// Confidence of intervals and bounds.
+    pub confidence: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            variable: None,
+            reference: None,
+            signals: None,
+            alpha: thresholds::ALPHA,
+            confidence: thresholds::CONFIDENCE,
+        }
+    }
+}
+
+impl Options {
+    pub(super) fn wants(&self, signal: Signal) -> bool {
+        self.signals.as_ref().is_none_or(|signals| signals.contains(&signal))
+    }
+}

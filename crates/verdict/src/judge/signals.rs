@@ -1,0 +1,530 @@
+//! Judgement on signals: the plan's four analyses over every pair of setups.
+//!
+//! Exact tier first: setups that repeat themselves are compared by bits. Statistics are for setups shown to be
+//! non-deterministic, and for evidence of one machine against replays on another. Left out: how rows are compared.
+
+use std::collections::BTreeSet;
+
+use super::facts::{Facts, Summary, cite};
+use super::input::Evidence;
+use super::measure::{Lane, RowId};
+use super::options::Options;
+use super::parts::Parts;
+use super::repeats::{self, Repeats};
+use super::separation::{Candidate, Claim, Direction, Unit, settle};
+use super::setups::{Setups, in_order};
+use super::{classes, figures, tokens, weights, words};
+use crate::Result;
+use crate::analysis::{
+    Answer, ClassSet, Comparison, FindingKind, Floor, PairVerdict, Question, Signal, State, Tier,
+};
+
+/// Everything known about the setups of an analysis.
+pub(super) struct Known<'a> {
+    pub(super) setups: Setups<'a>,
+    pub(super) facts: Facts,
+    pub(super) repeats: Repeats,
+    /// Seed of drawn numbers: the digests of the files.
+    seed: Vec<&'a str>,
+}
+
+/// Judges all records together; `None` when there is no record.
+pub(super) fn judge<'a>(
+    evidence: &'a [Evidence<'a>],
+    options: &Options,
+    parts: &mut Parts,
+) -> Result<Option<Question>> {
+    let Some(setups) = Setups::gather(evidence, options)? else { return Ok(None) };
+    for tokens in tokens::consistency(&setups) {
+        parts.add_tokens(tokens);
+    }
+    let repeats = repeats::check(&setups, options, parts)?;
+    let facts = Facts::gather(&setups, options)?;
+    let seed = evidence.iter().map(|one| one.source.digest.as_str()).collect();
+    let known = Known { setups, facts, repeats, seed };
+    parts.signals.extend(known.facts.lanes().into_iter().map(|lane| lane.1));
+    within_hardware(&known, options, parts)?;
+    baselines(&known, parts);
+    across_hardware(&known, options, parts)?;
+    equivalence(&known, parts);
+    also_differ(&known, parts);
+    weights::other_weights(&known, parts);
+    figures::add(&known, parts);
+    Ok(Some(Question {
+        variable: known.setups.variable.clone(),
+        reference: known.setups.all.get(known.setups.reference).map(|setup| setup.label.clone()),
+        signals: Vec::new(),
+    }))
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn label(&self, setup: usize) -> &str {
+        &self.setups.all[setup].label
+    }
+
+    fn value(&self, setup: usize) -> &str {
+        &self.setups.all[setup].value
+    }
+
+    /// The reference on some hardware: the setup of the reference's value there, the reference itself where it is.
+    fn reference_on(&self, on: &[usize]) -> Option<usize> {
+        let reference = self.setups.reference;
+        let alike = |&setup: &usize| {
+            self.value(setup) == self.value(reference) && self.setups.controlled(setup, reference)
+        };
+        if on.contains(&reference) { Some(reference) } else { on.iter().copied().find(alike) }
+    }
+
+    /// Pairs of other value on one hardware, those with the reference first.
+    pub(super) fn pairs_on(&self, hardware: &str) -> Vec<(usize, usize)> {
+        let mut on = self.setups.on(hardware);
+        if let Some(reference) = self.reference_on(&on) {
+            on.retain(|&setup| setup != reference);
+            on.insert(0, reference);
+        }
+        let all = (0..on.len()).flat_map(|a| (a + 1..on.len()).map(move |b| (a, b)));
+        all.map(|(a, b)| (on[a], on[b]))
+            .filter(|&(a, b)| self.value(a) != self.value(b) && self.setups.controlled(a, b))
+            .collect()
+    }
+
+    /// Pairs of hardware in the order given.
+    pub(super) fn hardware_pairs(&self) -> Vec<(&str, &str)> {
+        let hardware = self.setups.hardware();
+        let all = (0..hardware.len()).flat_map(|a| (a + 1..hardware.len()).map(move |b| (a, b)));
+        all.map(|(a, b)| (hardware[a], hardware[b])).collect()
+    }
+
+    /// Setups of the same value on two machines.
+    fn twins(&self, here: &str, there: &str) -> Vec<(usize, usize)> {
+        let by_hardware = self.setups.variable == "hardware";
+        let on_there = self.setups.on(there);
+        let pairs = self.setups.on(here).into_iter().flat_map(|a| on_there.iter().map(move |&b| (a, b)));
+        pairs
+            .filter(|&(a, b)| (by_hardware || self.value(a) == self.value(b)) && self.setups.controlled(a, b))
+            .collect()
+    }
+}
+
+fn within_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
+    for hardware in known.setups.hardware() {
+        let pairs = known.pairs_on(hardware);
+        for lane in known.facts.lanes() {
+            let (mut verdicts, mut family) = (Vec::new(), Vec::new());
+            for &(a, b) in &pairs {
+                let summary = known.facts.summary(a, b, lane);
+                let noisy = [a, b].iter().any(|&setup| known.repeats.differing.contains(&(setup, lane.0)));
+                if !noisy || summary.state() != State::Different {
+                    verdicts.push(exact(known, Comparison::WithinHardware, (a, b), lane, &summary));
+                } else if let Some(candidate) = noisy_candidate(known, (a, b), lane, &summary) {
+                    family.push(candidate);
+                } else {
+                    verdicts.push(without_floor(known, (a, b), lane, &summary));
+                }
+            }
+            if !family.is_empty() {
+                parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
+            }
+            verdicts.extend(settle(family, options, &known.seed)?);
+            parts.add_pairs(verdicts);
+        }
+    }
+    Ok(())
+}
+
+fn baselines(known: &Known<'_>, parts: &mut Parts) {
+    for (here, there) in known.hardware_pairs() {
+        for lane in known.facts.lanes() {
+            let verdicts = known.twins(here, there).into_iter().map(|pair| {
+                let summary = known.facts.summary(pair.0, pair.1, lane);
+                exact(known, Comparison::CrossHardwareBaseline, pair, lane, &summary)
+            });
+            let verdicts = verdicts.collect();
+            parts.add_pairs(verdicts);
+        }
+    }
+}
+
+fn across_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
+    if known.setups.variable == "hardware" {
+        return Ok(());
+    }
+    for (here, there) in known.hardware_pairs() {
+        let twins = known.twins(here, there);
+        for lane in known.facts.lanes() {
+            let mut family = Vec::new();
+            for (index, &first) in twins.iter().enumerate() {
+                for &second in &twins[index + 1..] {
+                    let other = known.value(first.0) != known.value(second.0);
+                    if other && known.setups.controlled(first.0, second.0) {
+                        family.push(crossed(known, (here, there), first, second, lane));
+                    }
+                }
+            }
+            if !family.is_empty() {
+                parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
+            }
+            parts.add_pairs(settle(family, options, &known.seed)?);
+        }
+    }
+    Ok(())
+}
+
+/// A verdict by bits.
+fn exact(
+    known: &Known<'_>,
+    comparison: Comparison,
+    (a, b): (usize, usize),
+    lane: Lane,
+    summary: &Summary,
+) -> PairVerdict {
+    let (x, y) = (known.label(a), known.label(b));
+    let what = words::lane(lane.0, lane.1);
+    let hardware = [a, b].map(|setup| known.setups.all[setup].hardware.clone());
+    let place = if comparison == Comparison::WithinHardware {
+        format!("on {}", hardware[0])
+    } else {
+        format!("between {} and {}", hardware[0], hardware[1])
+    };
+    let n = summary.compared.len() as u64;
+    let references = words::count(n, "reference");
+    let caveat = known.repeats.caveat(&[a, b], lane.0);
+    let parted: Vec<String> = summary
+        .parted
+        .iter()
+        .map(|(prompt, index)| format!("{} at output index {index}", known.setups.prompts[*prompt]))
+        .collect();
+    let tokens = if parted.is_empty() {
+        String::new()
+    } else {
+        format!("; tokens part in {} and nothing behind is compared", words::list(&parted))
+    };
+    let (answer, sentence) = match summary.state() {
+        State::Different => {
+            let distance = summary.distance.map_or_else(|| "an unknown distance".to_owned(), words::figure);
+            let first = first(known, a, b, lane, &summary.compared);
+            let sentence = format!(
+                "{x} and {y} can be told apart by {what} {place}: {} of {} differ over {references}, by {distance} on \
+                 average{first}{tokens}{caveat}.",
+                summary.different,
+                words::count(summary.rows, "row")
+            );
+            (Answer::Separable, sentence)
+        }
+        State::Equal if parted.is_empty() => {
+            let sentence = format!(
+                "{x} and {y} give the same {what} {place}: {} over {references} have the same bits{caveat}.",
+                words::count(summary.rows, "row")
+            );
+            (Answer::Identical, sentence)
+        }
+        State::Equal if noisy(known, a, b, lane) => {
+            let sentence = format!(
+                "{x} and {y} give the same {what} {place} as far as their tokens agree{tokens}, but one of them does not \
+                 repeat itself, so that says nothing."
+            );
+            (Answer::Inconclusive, sentence)
+        }
+        State::Equal => {
+            let sentence = format!(
+                "{x} and {y} emit other tokens {place} although {} of {what} before have the same bits{tokens}{caveat}.",
+                words::count(summary.rows, "row")
+            );
+            (Answer::Separable, sentence)
+        }
+        State::Incomparable => {
+            (Answer::Incomparable, format!("{x} and {y} cannot be compared by {what} {place}{tokens}."))
+        }
+        State::Missing => (
+            Answer::Incomparable,
+            format!("{x} and {y} cannot be compared by {what} {place}: not recorded on both sides."),
+        ),
+    };
+    let compared = summary.rows > 0;
+    PairVerdict {
+        comparison,
+        a: x.to_owned(),
+        b: y.to_owned(),
+        phase: lane.0,
+        signal: lane.1,
+        answer,
+        tier: if compared { Tier::Exact } else { Tier::None },
+        distance: summary.distance,
+        floor: None,
+        ratio: None,
+        interval: None,
+        p_value: None,
+        p_adjusted: None,
+        n,
+        incomparable: summary.incomparable.len() as u64,
+        sentence,
+        citations: cite(
+            &known.setups,
+            &[a, b],
+            if compared { &summary.compared } else { &summary.incomparable },
+        ),
+    }
+}
+
+fn noisy(known: &Known<'_>, a: usize, b: usize, lane: Lane) -> bool {
+    [a, b].iter().any(|&setup| known.repeats.differing.contains(&(setup, lane.0)))
+}
+
+/// Where the first difference is, in the first reference that has one.
+fn first(known: &Known<'_>, a: usize, b: usize, lane: Lane, prompts: &[usize]) -> String {
+    let found = prompts.iter().find_map(|&prompt| {
+        let row = known.facts.measured(a, b, prompt, lane)?.first?;
+        Some((prompt, row))
+    });
+    found.map_or(String::new(), |(prompt, (site, step, position))| {
+        let site = site.map_or(String::new(), |site| format!(" {site}"));
+        format!(", first in {} at step {step}{site} position {position}", known.setups.prompts[prompt])
+    })
+}
+
+/// A pair on one machine of which a side does not repeat itself: the floor is the larger distance between repetitions.
+fn noisy_candidate(
+    known: &Known<'_>,
+    (a, b): (usize, usize),
+    lane: Lane,
+    summary: &Summary,
+) -> Option<Candidate> {
+    let mut units = Vec::new();
+    for &prompt in &summary.compared {
+        let floors = [a, b].map(|setup| known.repeats.distances.get(&(setup, prompt))?.get(&lane).copied());
+        let Some(right) = floors.into_iter().flatten().reduce(f64::max) else { continue };
+        let Some(wrong) = known.facts.measured(a, b, prompt, lane).and_then(|found| found.mean(|_| true))
+        else {
+            continue;
+        };
+        let direction = Direction { wrong, right, slack: 0.0 };
+        units.push(Unit { directions: vec![(Claim::A, direction), (Claim::B, direction)] });
+    }
+    if units.is_empty() {
+        return None;
+    }
+    let hardware = &known.setups.all[a].hardware;
+    let incomparable = summary.incomparable.len() + summary.compared.len() - units.len();
+    Some(Candidate {
+        comparison: Comparison::WithinHardware,
+        a: known.label(a).to_owned(),
+        b: known.label(b).to_owned(),
+        names: (known.label(a).to_owned(), known.label(b).to_owned()),
+        phase: lane.0,
+        signal: lane.1,
+        context: format!("on {hardware}, where repetitions differ"),
+        floor_of: "repetitions of the noisier setup".to_owned(),
+        units,
+        averages_only: false,
+        incomparable: incomparable as u64,
+        left_out: (incomparable > 0).then(|| {
+            format!("{} left out for want of comparable rows", words::count(incomparable as u64, "reference"))
+        }),
+        citations: cite(&known.setups, &[a, b], &summary.compared),
+    })
+}
+
+/// A pair whose repetitions differ and are not stored: there is no floor to hold its distance against.
+fn without_floor(known: &Known<'_>, (a, b): (usize, usize), lane: Lane, summary: &Summary) -> PairVerdict {
+    let stated: Vec<(usize, f64)> = [a, b]
+        .into_iter()
+        .filter_map(|setup| Some((setup, *known.repeats.stated.get(&(setup, lane.0))?)))
+        .collect();
+    let mut verdict = exact(known, Comparison::WithinHardware, (a, b), lane, summary);
+    let noisy: Vec<&str> = [a, b]
+        .into_iter()
+        .filter(|&setup| known.repeats.differing.contains(&(setup, lane.0)))
+        .map(|setup| known.label(setup))
+        .collect();
+    let floors: Vec<String> = stated
+        .iter()
+        .map(|&(setup, distance)| format!("{} for {}", words::figure(distance), known.label(setup)))
+        .collect();
+    let floors =
+        if floors.is_empty() { String::new() } else { format!(" (stated: {})", words::list(&floors)) };
+    verdict.answer = Answer::Inconclusive;
+    verdict.tier = Tier::None;
+    verdict.floor = stated.iter().map(|&(_, distance)| distance).reduce(f64::max).map(|distance| Floor {
+        mean: distance,
+        max: distance,
+        n: 1,
+        of: "repetitions as the file states them".to_owned(),
+    });
+    verdict.ratio = summary
+        .distance
+        .zip(verdict.floor.as_ref().map(|floor| floor.mean))
+        .filter(|(_, floor)| *floor > 0.0)
+        .map(|(distance, floor)| distance / floor);
+    verdict.sentence = format!(
+        "{} and {} differ in {} by {} on average, but {} does not repeat itself in {}{floors} and its repetitions are not \
+         stored: whether that is more than its own noise cannot be tested.",
+        known.label(a),
+        known.label(b),
+        words::lane(lane.0, lane.1),
+        summary.distance.map_or_else(|| "an unknown distance".to_owned(), words::figure),
+        words::list(&noisy),
+        lane.0.name()
+    );
+    verdict
+}
+
+/// Two values on two machines: can evidence of one machine tell them apart by replay on the other?
+fn crossed(
+    known: &Known<'_>,
+    (here, there): (&str, &str),
+    first: (usize, usize),
+    second: (usize, usize),
+    lane: Lane,
+) -> Candidate {
+    let cells = [(first.0, second.1), (first.0, first.1), (second.0, first.1), (second.0, second.1)];
+    let (mut units, mut compared, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let recorded =
+        |prompt: &usize| cells.iter().any(|&(a, b)| known.facts.measured(a, b, *prompt, lane).is_some());
+    for prompt in (0..known.setups.prompts.len()).filter(recorded) {
+        let measured = cells.map(|(a, b)| known.facts.measured(a, b, prompt, lane));
+        // Only rows that all four distances have: distances over other rows are no floor.
+        let rows: BTreeSet<RowId> = measured[0]
+            .into_iter()
+            .flat_map(|found| found.rows.keys().copied())
+            .filter(|row| {
+                measured
+                    .iter()
+                    .all(|found| found.is_some_and(|found| matches!(found.rows.get(row), Some(Some(_)))))
+            })
+            .collect();
+        let means: Vec<f64> = measured
+            .iter()
+            .filter_map(|found| found.and_then(|found| found.mean(|row| rows.contains(row))))
+            .collect();
+        let [wrong_a, right_a, wrong_b, right_b] = means[..] else {
+            left_out.push(known.setups.prompts[prompt].clone());
+            continue;
+        };
+        compared.push(prompt);
+        units.push(Unit {
+            directions: vec![
+                (Claim::A, Direction { wrong: wrong_a, right: right_a, slack: 0.0 }),
+                (Claim::B, Direction { wrong: wrong_b, right: right_b, slack: 0.0 }),
+            ],
+        });
+    }
+    let variable = &known.setups.variable;
+    let name = |setup: usize| format!("{variable} {}", known.value(setup));
+    Candidate {
+        comparison: Comparison::CrossHardware,
+        a: known.label(first.0).to_owned(),
+        b: known.label(second.1).to_owned(),
+        names: (name(first.0), name(second.0)),
+        phase: lane.0,
+        signal: lane.1,
+        context: format!("across {here} and {there}"),
+        floor_of: format!("the same setup on {here} and {there}"),
+        units,
+        averages_only: false,
+        incomparable: left_out.len() as u64,
+        left_out: (!left_out.is_empty())
+            .then(|| format!("{} left out: no row in common after equal tokens", words::list(&left_out))),
+        citations: cite(&known.setups, &[first.0, first.1, second.0, second.1], &compared),
+    }
+}
+
+/// Classes on each machine, and over all of them.
+fn equivalence(known: &Known<'_>, parts: &mut Parts) {
+    let lanes = known.facts.lanes();
+    let hardware = known.setups.hardware();
+    let mut scopes: Vec<(String, Vec<usize>)> =
+        hardware.iter().map(|&name| (format!("on {name}"), known.setups.on(name))).collect();
+    if hardware.len() > 1 {
+        scopes.push((format!("across {}", words::list(&hardware)), (0..known.setups.all.len()).collect()));
+    }
+    for (scope, members) in scopes {
+        for phase in in_order(lanes.iter().map(|lane| lane.0)) {
+            let signals: Vec<Signal> =
+                lanes.iter().filter(|lane| lane.0 == phase).map(|lane| lane.1).collect();
+            let labels: Vec<String> = members.iter().map(|&setup| known.label(setup).to_owned()).collect();
+            let equal = |a: usize, b: usize| equal(known, members[a], members[b], phase, &signals);
+            let (classes, mut unplaced) = classes::group(&labels, equal);
+            for (label, why) in &mut unplaced {
+                if members
+                    .iter()
+                    .any(|&setup| known.label(setup) == *label && known.setups.all[setup].runs.is_empty())
+                {
+                    "no run is stored".clone_into(why);
+                }
+            }
+            if members.len() < 2 {
+                continue;
+            }
+            let prompts: Vec<usize> = (0..known.setups.prompts.len())
+                .filter(|&prompt| {
+                    members.iter().filter(|&&setup| known.setups.member(setup, prompt).is_some()).count() > 1
+                })
+                .collect();
+            parts.add_classes(ClassSet {
+                phase,
+                signals,
+                scope: scope.clone(),
+                classes,
+                unplaced,
+                basis: format!("equal bits in every comparable row{}", known.repeats.caveat(&members, phase)),
+                references: prompts.len() as u64,
+                citations: cite(&known.setups, &members, &prompts),
+            });
+        }
+    }
+}
+
+/// Whether all signals of a phase have the same bits; `None` where nothing could be compared.
+fn equal(
+    known: &Known<'_>,
+    a: usize,
+    b: usize,
+    phase: mantissa_numerics::Phase,
+    signals: &[Signal],
+) -> Option<bool> {
+    let states: Vec<State> =
+        signals.iter().map(|&signal| known.facts.summary(a, b, (phase, signal)).state()).collect();
+    if states.contains(&State::Different) {
+        Some(false)
+    } else if states.iter().all(|state| *state == State::Equal) {
+        let parted = phase == mantissa_numerics::Phase::Decode
+            && !known.facts.summary(a, b, (phase, signals[0])).parted.is_empty();
+        Some(!parted)
+    } else {
+        None
+    }
+}
+
+/// Says where setups differ in more than the variable and the hardware.
+fn also_differ(known: &Known<'_>, parts: &mut Parts) {
+    let mut fields: Vec<(String, usize, usize)> = Vec::new();
+    for a in 0..known.setups.all.len() {
+        for b in a + 1..known.setups.all.len() {
+            if !known.setups.controlled(a, b) {
+                continue;
+            }
+            for field in known.setups.also_differ(a, b) {
+                if !fields.iter().any(|(known, _, _)| *known == field) {
+                    fields.push((field, a, b));
+                }
+            }
+        }
+    }
+    if fields.is_empty() {
+        return;
+    }
+    let said: Vec<&str> = fields.iter().map(|(field, _, _)| field.as_str()).collect();
+    let sentence = format!(
+        "Setups that are compared differ in more than {}: {}; what separates them cannot be put down to {} alone.",
+        known.setups.variable,
+        said.join("; "),
+        known.setups.variable
+    );
+    let citations = in_order(fields.iter().flat_map(|&(_, a, b)| {
+        [a, b].map(|setup| {
+            let id = &known.setups.all[setup].configuration.config_id;
+            known.setups.all[setup].evidence.cite(format!("configuration {id}"))
+        })
+    }));
+    parts.find(FindingKind::Missing, sentence, citations);
+}

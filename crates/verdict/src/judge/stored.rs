@@ -1,0 +1,521 @@
+//! Judgement on distances that others measured, without the signals.
+//!
+//! Where rows and columns come from one machine and every matching replay is exactly 0 away, distances tell bits:
+//! the exact tier. Elsewhere each pair has the distances of its matching replays as its own floor. Left out:
+//! anything that needs a signal.
+
+use std::collections::BTreeMap;
+
+use mantissa_evidence::Verification;
+use mantissa_evidence::verification::{CellDistance, CellKey, Relation};
+use mantissa_numerics::Phase;
+
+use super::input::Evidence;
+use super::measure::Lane;
+use super::options::Options;
+use super::parts::Parts;
+use super::separation::{Candidate, Claim, Direction, Unit, settle};
+use super::{statistics, stored_matrix, words};
+use crate::Result;
+use crate::analysis::{
+    Answer, Citation, ClassSet, Comparison, FindingKind, PairVerdict, Signal, Tier, TokenBasis,
+    TokenConsistency,
+};
+
+/// One verification with what its file says beside it.
+pub(super) struct Stored<'a> {
+    pub(super) evidence: &'a Evidence<'a>,
+    pub(super) verification: &'a Verification,
+    pub(super) lanes: Vec<Lane>,
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn new(evidence: &'a Evidence<'a>, verification: &'a Verification, options: &Options) -> Self {
+        let mut lanes: Vec<Lane> = verification
+            .cells
+            .keys()
+            .filter_map(|key| Some((key.phase, words::signal_of(&key.signal)?)))
+            .filter(|&(_, signal)| options.wants(signal))
+            .collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        Self { evidence, verification, lanes }
+    }
+
+    /// References of a lane; `None` stands for an average over references.
+    pub(super) fn references(&self, lane: Lane) -> Vec<Option<String>> {
+        let keys = self.verification.cells.keys().filter(|key| of_lane(key, lane));
+        super::setups::in_order(keys.map(|key| key.reference.clone()))
+    }
+
+    pub(super) fn cell(
+        &self,
+        lane: Lane,
+        reference: Option<&String>,
+        claimed: usize,
+        verified: usize,
+    ) -> Option<&'a CellDistance> {
+        self.verification.cells.get(&CellKey {
+            phase: lane.0,
+            signal: words::signal_key(lane.1).to_owned(),
+            reference: reference.cloned(),
+            claimed,
+            verified,
+        })
+    }
+
+    /// A cell with a finite distance.
+    fn finite(
+        &self,
+        lane: Lane,
+        reference: Option<&String>,
+        claimed: usize,
+        verified: usize,
+    ) -> Option<&'a CellDistance> {
+        self.cell(lane, reference, claimed, verified).filter(|cell| cell.mean.is_finite())
+    }
+
+    /// Whether the distances of two setups on a reference are known to be over other tokens.
+    pub(super) fn tokens_part(&self, phase: Phase, reference: Option<&String>, a: usize, b: usize) -> bool {
+        let outputs = |index: usize| {
+            let value = &self.verification.values[index];
+            let mut stated = self.evidence.tokens.iter().filter(|one| one.consumed_by.contains(&phase));
+            let found = stated.find(|one| Some(&one.reference) == reference && one.value == *value)?;
+            Some((&found.ids, &found.text))
+        };
+        outputs(a).zip(outputs(b)).is_some_and(|(a, b)| a != b)
+    }
+
+    /// Whether the file states that a setup does not repeat itself.
+    fn noisy(&self, phase: Phase, index: usize) -> bool {
+        let stated = self.evidence.repeats.iter();
+        let mut of_setup =
+            stated.filter(|one| one.setup == self.verification.values[index] && one.phase == phase);
+        of_setup.any(|one| one.distances.iter().any(|&distance| !is_zero(distance)))
+    }
+
+    fn same_machine(&self) -> bool {
+        self.verification.generator.gpu == self.verification.verifier.gpu
+            && self.verification.mismatches.is_empty()
+    }
+
+    /// Whether distances tell bits: matching replays on the same machine are all exactly 0 away.
+    fn tells_bits(&self) -> bool {
+        match self.verification.relation {
+            Relation::WithinMode => true,
+            Relation::DecodePrefill => false,
+            Relation::ClaimedVerified => {
+                let mut diagonal =
+                    self.verification.cells.iter().filter(|(key, _)| key.claimed == key.verified).peekable();
+                self.same_machine()
+                    && diagonal.peek().is_some()
+                    && diagonal.all(|(_, cell)| is_zero(cell.mean))
+            }
+        }
+    }
+
+    pub(super) fn values(&self) -> std::ops::Range<usize> {
+        0..self.verification.values.len()
+    }
+
+    /// What a setup is called in a sentence: `batch_size 4`, `sdpa`.
+    fn name(&self, index: usize) -> String {
+        let value = &self.verification.values[index];
+        let number = value.parse::<f64>().is_ok();
+        if number { format!("{} {value}", self.verification.variable) } else { value.clone() }
+    }
+
+    fn cite(&self, cells: impl IntoIterator<Item = &'a CellDistance>) -> Vec<Citation> {
+        super::setups::in_order(cells.into_iter().map(|cell| self.evidence.cite(cell.place.clone())))
+    }
+
+    fn pairs(&self) -> Vec<(usize, usize)> {
+        self.values().flat_map(|a| (a + 1..self.values().end).map(move |b| (a, b))).collect()
+    }
+}
+
+pub(super) fn of_lane(key: &CellKey, (phase, signal): Lane) -> bool {
+    key.phase == phase && key.signal == words::signal_key(signal)
+}
+
+pub(super) fn is_zero(value: f64) -> bool {
+    value.abs().to_bits() == 0
+}
+
+/// Judges one verification.
+pub(super) fn judge(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
+    let verification = stored.verification;
+    parts.signals.extend(stored.lanes.iter().map(|&(_, signal)| signal));
+    if !verification.mismatches.is_empty() {
+        let fields: Vec<String> =
+            verification.mismatches.iter().map(|(name, a, b)| format!("{name} ({a} and {b})")).collect();
+        let sentence = format!(
+            "The environments of {} and {} differ in {} besides the GPU, so what lies between them cannot be put down to \
+             the GPU alone.",
+            verification.generator.gpu,
+            verification.verifier.gpu,
+            words::list(&fields)
+        );
+        parts.find(FindingKind::Missing, sentence, vec![stored.evidence.cite("environment")]);
+    }
+    if stored.tells_bits() {
+        exact(stored, options, parts)?;
+    } else {
+        equal_lines(stored, parts);
+        baselines(stored, parts);
+        for &lane in &stored.lanes {
+            let family = stored.pairs().into_iter().map(|(a, b)| candidate(stored, lane, a, b)).collect();
+            parts.add_pairs(settle(family, options, &[&stored.evidence.source.digest])?);
+            parts.thresholds.extend(["alpha", "confidence", "clear_margin", "within_floor"]);
+        }
+    }
+    stored_matrix::add(stored, parts);
+    Ok(())
+}
+
+/// Groups of equal output tokens that a file states beside its distances.
+pub(super) fn tokens(evidence: &Evidence<'_>) -> Vec<TokenConsistency> {
+    let references = super::setups::in_order(evidence.tokens.iter().map(|one| one.reference.clone()));
+    let consistency = references.into_iter().map(|reference| {
+        let stated: Vec<_> = evidence.tokens.iter().filter(|one| one.reference == reference).collect();
+        let by_ids = stated.iter().all(|one| !one.ids.is_empty());
+        let (groups, part_at) = if by_ids {
+            let outputs: Vec<_> = stated.iter().map(|one| (one.value.as_str(), one.ids.as_slice())).collect();
+            super::tokens::grouped(&outputs)
+        } else {
+            let texts: Vec<_> = stated.iter().map(|one| (one.value.as_str(), one.text.as_bytes())).collect();
+            (super::tokens::grouped(&texts).0, None)
+        };
+        TokenConsistency {
+            reference,
+            groups,
+            part_at,
+            basis: if by_ids { TokenBasis::Ids } else { TokenBasis::Declared },
+            citations: stated.iter().map(|one| evidence.cite(one.place.clone())).collect(),
+        }
+    });
+    consistency.collect()
+}
+
+/// The exact tier: zero is equal bits, anything else is other bits.
+fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
+    let verification = stored.verification;
+    let mut by_phase: BTreeMap<Phase, Vec<Signal>> = BTreeMap::new();
+    for &(phase, signal) in &stored.lanes {
+        by_phase.entry(phase).or_default().push(signal);
+    }
+    let mut verdicts = Vec::new();
+    for &lane in &stored.lanes {
+        verdicts.extend(stored.pairs().into_iter().filter_map(|(a, b)| exact_pair(stored, lane, a, b)));
+    }
+    for (phase, signals) in by_phase {
+        let answer = |a: usize, b: usize| {
+            let (a, b) = (&verification.values[a], &verification.values[b]);
+            let of_pair: Vec<Answer> = verdicts
+                .iter()
+                .filter(|one| one.phase == phase && one.a == *a && one.b == *b)
+                .map(|one| one.answer)
+                .collect();
+            (of_pair.len() == signals.len()).then_some(of_pair)
+        };
+        let equal = |a: usize, b: usize| {
+            answer(a, b).map(|answers| answers.iter().all(|&answer| answer == Answer::Identical))
+        };
+        let (classes, unplaced) = super::classes::group(&verification.values, equal);
+        let references = signals.iter().flat_map(|&signal| stored.references((phase, signal))).flatten();
+        let references = super::setups::in_order(references).len() as u64;
+        parts.add_classes(ClassSet {
+            phase,
+            scope: format!("{} on {}", verification.variable, verification.generator.gpu),
+            classes,
+            unplaced,
+            basis: "distances of exactly 0 both ways".to_owned(),
+            references,
+            citations: stored.cite(
+                verification.cells.iter().filter(|(key, _)| key.phase == phase).map(|(_, cell)| cell).take(1),
+            ),
+            signals,
+        });
+    }
+    parts.add_pairs(verdicts);
+    let mut honest: BTreeMap<(Option<&String>, usize), bool> = BTreeMap::new();
+    for (key, cell) in verification.cells.iter().filter(|(key, _)| key.claimed == key.verified) {
+        let alarm = honest.entry((key.reference.as_ref(), key.claimed)).or_default();
+        *alarm |= !is_zero(cell.mean);
+    }
+    if !honest.is_empty() && verification.relation == Relation::ClaimedVerified {
+        let alarms = honest.values().filter(|alarm| **alarm).count() as u64;
+        let of = format!(
+            "exact comparison with the replay of the claimed {} on {}, by setup and reference",
+            verification.variable, verification.verifier.gpu
+        );
+        parts.bounds.push(statistics::bound(of, honest.len() as u64, alarms, options.confidence)?);
+        parts.thresholds.insert("confidence");
+    }
+    Ok(())
+}
+
+fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<PairVerdict> {
+    let verification = stored.verification;
+    let (mut n, mut incomparable, mut differing) = (0, 0, 0);
+    let (mut distances, mut cells) = (Vec::new(), Vec::new());
+    for reference in stored.references(lane) {
+        let reference = reference.as_ref();
+        let both: Vec<&CellDistance> = [(a, b), (b, a)]
+            .into_iter()
+            .filter_map(|(row, column)| stored.cell(lane, reference, row, column))
+            .collect();
+        if both.is_empty() {
+            continue;
+        }
+        if stored.tokens_part(lane.0, reference, a, b) || both.iter().any(|cell| !cell.mean.is_finite()) {
+            incomparable += 1;
+            continue;
+        }
+        n += 1;
+        differing += u64::from(both.iter().any(|cell| !is_zero(cell.mean)));
+        distances.extend(words::mean(&both.iter().map(|cell| cell.mean).collect::<Vec<_>>()));
+        cells.extend(both);
+    }
+    if n + incomparable == 0 {
+        return None;
+    }
+    let noisy: Vec<String> = [a, b]
+        .into_iter()
+        .filter(|&index| stored.noisy(lane.0, index))
+        .map(|index| stored.name(index))
+        .collect();
+    let answer = match (n, differing) {
+        (0, _) => Answer::Incomparable,
+        _ if !noisy.is_empty() => Answer::Inconclusive,
+        (_, 0) => Answer::Identical,
+        _ => Answer::Separable,
+    };
+    let distance = words::mean(&distances);
+    let (x, y) = (stored.name(a), stored.name(b));
+    let (what, gpu) = (words::lane(lane.0, lane.1), &verification.generator.gpu);
+    let references = words::count(n, "reference");
+    let left_out = if incomparable == 0 {
+        String::new()
+    } else {
+        format!(
+            " ({} left out: tokens differ or nothing is in common)",
+            words::count(incomparable, "reference")
+        )
+    };
+    let sentence = match answer {
+        Answer::Identical => format!(
+            "{x} and {y} give the same {what} on {gpu}: every distance over {references} is exactly 0{left_out}."
+        ),
+        Answer::Separable => format!(
+            "{x} and {y} can be told apart by {what} on {gpu}: they differ in {differing} of {references}, by {} on average{left_out}.",
+            distance.map_or_else(|| "an unknown distance".to_owned(), words::figure)
+        ),
+        Answer::Inconclusive => format!(
+            "{x} and {y} lie {} apart by {what} on {gpu} over {references}, but {} does not repeat itself: whether that is \
+             more than its own noise cannot be tested{left_out}.",
+            distance.map_or_else(|| "an unknown distance".to_owned(), words::figure),
+            words::list(&noisy)
+        ),
+        _ => format!("{x} and {y} cannot be compared by {what} on {gpu}{left_out}."),
+    };
+    Some(PairVerdict {
+        comparison: Comparison::WithinHardware,
+        a: verification.values[a].clone(),
+        b: verification.values[b].clone(),
+        phase: lane.0,
+        signal: lane.1,
+        answer,
+        tier: if n == 0 || !noisy.is_empty() { Tier::None } else { Tier::Exact },
+        distance,
+        floor: None,
+        ratio: None,
+        interval: None,
+        p_value: None,
+        p_adjusted: None,
+        n,
+        incomparable,
+        sentence,
+        citations: stored.cite(cells),
+    })
+}
+
+/// Classes among replays (equal columns) and among evidence (equal rows), over all references and signals.
+fn equal_lines(stored: &Stored<'_>, parts: &mut Parts) {
+    let verification = stored.verification;
+    let mut by_phase: BTreeMap<Phase, Vec<Lane>> = BTreeMap::new();
+    for &lane in &stored.lanes {
+        by_phase.entry(lane.0).or_default().push(lane);
+    }
+    for (phase, lanes) in by_phase {
+        let places: Vec<(Lane, Option<String>)> = lanes
+            .iter()
+            .flat_map(|&lane| stored.references(lane).into_iter().map(move |reference| (lane, reference)))
+            .filter(|(_, reference)| reference.is_some())
+            .collect();
+        let references =
+            super::setups::in_order(places.iter().filter_map(|(_, reference)| reference.clone()));
+        if references.is_empty() {
+            continue;
+        }
+        for of_columns in [true, false] {
+            let equal = |a: usize, b: usize| {
+                let mut compared = 0;
+                for (lane, reference) in &places {
+                    // Rows of setups that emitted other tokens are other sequences.
+                    if !of_columns && stored.tokens_part(lane.0, reference.as_ref(), a, b) {
+                        continue;
+                    }
+                    for other in stored.values() {
+                        let cell = |line: usize| {
+                            let (row, column) = if of_columns { (other, line) } else { (line, other) };
+                            stored.cell(*lane, reference.as_ref(), row, column)
+                        };
+                        let (Some(a), Some(b)) = (cell(a), cell(b)) else { return None };
+                        compared += 1;
+                        if a.mean.total_cmp(&b.mean).is_ne() {
+                            return Some(false);
+                        }
+                    }
+                }
+                (compared > 0).then_some(true)
+            };
+            let (classes, unplaced) = super::classes::group(&verification.values, equal);
+            if !of_columns && classes.iter().all(|class| class.len() < 2) {
+                continue;
+            }
+            let decode_prefill = verification.relation == Relation::DecodePrefill;
+            let (line, phase, side) = match (of_columns, decode_prefill) {
+                (true, _) => ("columns", phase, format!("replays on {}", verification.verifier.gpu)),
+                (false, true) => {
+                    ("rows", Phase::Decode, format!("evidence of {}", verification.generator.gpu))
+                }
+                (false, false) => ("rows", phase, format!("evidence of {}", verification.generator.gpu)),
+            };
+            let first =
+                places.first().and_then(|(lane, reference)| stored.cell(*lane, reference.as_ref(), 0, 0));
+            parts.add_classes(ClassSet {
+                phase,
+                signals: lanes.iter().map(|lane| lane.1).collect(),
+                scope: format!("{}, {side}", verification.variable),
+                classes,
+                unplaced,
+                basis: format!("{line} equal in every cell"),
+                references: references.len() as u64,
+                citations: stored.cite(first),
+            });
+        }
+    }
+}
+
+/// What the other machine alone does to each setup.
+fn baselines(stored: &Stored<'_>, parts: &mut Parts) {
+    let verification = stored.verification;
+    if verification.relation != Relation::ClaimedVerified || stored.same_machine() {
+        return;
+    }
+    let (here, there) = (&verification.generator.gpu, &verification.verifier.gpu);
+    let mut verdicts = Vec::new();
+    for &lane in &stored.lanes {
+        for value in stored.values() {
+            let references = stored.references(lane);
+            let averages_only = references.iter().all(Option::is_none);
+            let cells: Vec<&CellDistance> = references
+                .iter()
+                .filter_map(|reference| stored.finite(lane, reference.as_ref(), value, value))
+                .collect();
+            let Some(distance) = words::mean(&cells.iter().map(|cell| cell.mean).collect::<Vec<_>>()) else {
+                continue;
+            };
+            let n = if averages_only { 0 } else { cells.len() as u64 };
+            let same = cells.iter().all(|cell| is_zero(cell.mean));
+            let (name, what) = (stored.name(value), words::lane(lane.0, lane.1));
+            let sentence = if same {
+                format!("{name} gives the same {what} on {here} and {there}: every distance is exactly 0.")
+            } else {
+                let over = if averages_only {
+                    "averaged over references".to_owned()
+                } else {
+                    format!("over {}", words::count(n, "reference"))
+                };
+                format!(
+                    "{name} gives other {what} on {there} than on {here}: {} away on average, {over}; whether either \
+                     machine repeats itself to the bit, the file does not say.",
+                    words::figure(distance)
+                )
+            };
+            verdicts.push(PairVerdict {
+                comparison: Comparison::CrossHardwareBaseline,
+                a: format!("{}@{here}", verification.values[value]),
+                b: format!("{}@{there}", verification.values[value]),
+                phase: lane.0,
+                signal: lane.1,
+                answer: if same { Answer::Identical } else { Answer::Separable },
+                tier: if averages_only { Tier::Aggregate } else { Tier::Exact },
+                distance: Some(distance),
+                floor: None,
+                ratio: None,
+                interval: None,
+                p_value: None,
+                p_adjusted: None,
+                n,
+                incomparable: references.len() as u64 - cells.len() as u64,
+                sentence,
+                citations: stored.cite(cells),
+            });
+        }
+    }
+    parts.add_pairs(verdicts);
+}
+
+fn candidate(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Candidate {
+    let verification = stored.verification;
+    let references = stored.references(lane);
+    let averages_only = references.iter().all(Option::is_none);
+    let (mut units, mut cells, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for reference in references.iter().map(Option::as_ref) {
+        let mut directions = Vec::new();
+        // Distances of claims that emitted other tokens are distances of other sequences.
+        if !stored.tokens_part(lane.0, reference, a, b) {
+            for (claim, row, other) in [(Claim::A, a, b), (Claim::B, b, a)] {
+                let (Some(wrong), Some(right)) =
+                    (stored.finite(lane, reference, row, other), stored.finite(lane, reference, row, row))
+                else {
+                    continue;
+                };
+                let slack = wrong.rounding + right.rounding;
+                directions.push((claim, Direction { wrong: wrong.mean, right: right.mean, slack }));
+                cells.extend([wrong, right]);
+            }
+        }
+        if directions.is_empty() {
+            left_out.extend(reference.cloned());
+        } else {
+            units.push(Unit { directions });
+        }
+    }
+    let (here, there) = (&verification.generator.gpu, &verification.verifier.gpu);
+    let (comparison, context) = match verification.relation {
+        Relation::DecodePrefill => {
+            (Comparison::WithinHardware, format!("of decode evidence replayed by prefill on {there}"))
+        }
+        _ if stored.same_machine() => (Comparison::WithinHardware, format!("on {there}")),
+        _ => (Comparison::CrossHardware, format!("across {here} and {there}")),
+    };
+    Candidate {
+        comparison,
+        a: verification.values[a].clone(),
+        b: verification.values[b].clone(),
+        names: (stored.name(a), stored.name(b)),
+        phase: lane.0,
+        signal: lane.1,
+        context,
+        floor_of: format!("matching replays on {there}"),
+        units,
+        averages_only,
+        incomparable: left_out.len() as u64,
+        left_out: (!left_out.is_empty())
+            .then(|| format!("{} left out: tokens differ or nothing is in common", words::list(&left_out))),
+        citations: stored.cite(cells),
+    }
+}

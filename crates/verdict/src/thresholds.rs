@@ -1,0 +1,89 @@
+//! Every threshold of this crate, in one place, each with its source.
+//!
+//! A threshold decides where no bit and no test can. [`Analysis::thresholds`](crate::Analysis::thresholds) repeats the
+//! ones that an analysis used. Left out: the constants of statistical methods, which are part of those methods.
+
+pub mod published;
+
+use crate::analysis::Threshold;
+
+/// Largest corrected p-value that tells two setups apart.
+pub const ALPHA: f64 = 0.05;
+
+/// Confidence of intervals and of bounds on false alarms.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// Smallest quotient of a mismatched by a matching distance that tells two setups apart where no test can: only
+/// averages are stored, or there are too few references for any p-value below [`ALPHA`].
+pub const CLEAR_MARGIN: f64 = 3.0;
+
+/// Where only averages are stored, a mean distance below this many floors is within the floor.
+pub const WITHIN_FLOOR: f64 = 1.5;
+
+/// A distance between setups that declare other weights is no rounding from this many times the largest distance
+/// between kernels that share weights in the same file.
+pub const OTHER_WEIGHTS: f64 = 10.0;
+
+/// The level that a corrected p-value is held against.
+#[must_use]
+pub fn alpha(value: f64) -> Threshold {
+    threshold(
+        "alpha",
+        value,
+        "largest Holm-corrected p-value that tells two setups apart",
+        "convention (Fisher 1925)",
+    )
+}
+
+/// The confidence of intervals and bounds.
+#[must_use]
+pub fn confidence(value: f64) -> Threshold {
+    threshold(
+        "confidence",
+        value,
+        "confidence of bootstrap intervals and of bounds on false alarms",
+        "convention; 1 minus alpha",
+    )
+}
+
+/// [`CLEAR_MARGIN`] with its source.
+#[must_use]
+pub fn clear_margin() -> Threshold {
+    threshold(
+        "clear_margin",
+        CLEAR_MARGIN,
+        "smallest quotient of mismatched by matching distance, over members and directions, that tells setups apart \
+         where no p-value can: averages only, or too few references",
+        "signal-to-noise ratio of a detection limit, 3:1 (ICH Q2(R1), 6.2); the batch sizes of \
+         batch_verification_A100_on_H100.json, which no test separates, reach at most 1.44",
+    )
+}
+
+/// [`WITHIN_FLOOR`] with its source.
+#[must_use]
+pub fn within_floor() -> Threshold {
+    threshold(
+        "within_floor",
+        WITHIN_FLOOR,
+        "mean mismatched distance, in floors, below which averages alone say that setups are not told apart",
+        "the published 1.5x rule; mean ratios of the batch sizes of batch_verification_A100_on_H100.json, which no \
+         test separates, reach 1.47",
+    )
+}
+
+/// [`OTHER_WEIGHTS`] with its source.
+#[must_use]
+pub fn other_weights() -> Threshold {
+    threshold(
+        "other_weights",
+        OTHER_WEIGHTS,
+        "distance between setups that declare other weights, in largest distances between kernels that share \
+         weights, from which it is no rounding",
+        "one order of magnitude; quant_generation_A100.json: AWQ against GPTQ 27, of two Marlin kernels against their \
+         plain ones the larger is 1 by definition",
+    )
+}
+
+fn threshold(name: &str, value: f64, decides: &str, source: &str) -> Threshold {
+    Threshold { name: name.to_owned(), value, decides: decides.to_owned(), source: source.to_owned() }
+}
