@@ -82,6 +82,10 @@ peer LLAMA_BUILD MODEL:
 bench *FLAGS:
     cargo bench --workspace {{FLAGS}}
 
+# The slow simulations of the statistics (rates of 1 in 1,000 over two million trials, coverage as documented)
+simulate:
+    cargo test -p mantissa-verdict --test verdict simulation -- --include-ignored
+
 # The goldens of transformers, made again (torch: a gigabyte) and compared with the committed ones
 goldens-transformers: _python
     #!/usr/bin/env bash

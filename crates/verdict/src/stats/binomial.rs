@@ -92,11 +92,11 @@ mod tests {
         assert!(false_alarm_bound(0, 4, f64::NAN).is_err());
     }
 
-    /// R: `binom.test(2, 30, alternative = "less")$conf.int[2]`.
+    /// scipy 1.17.1: `stats.beta.ppf(0.95, 3, 28)`.
     #[test]
     fn two_of_thirty() {
         let rate = false_alarm_bound(2, 30, 0.95).unwrap();
-        assert!((rate - 0.195_326_2).abs() < 5e-5, "{rate}");
+        assert!((rate - 0.195_326_043_654_925_95).abs() < 1e-11, "{rate}");
     }
 
     #[test]

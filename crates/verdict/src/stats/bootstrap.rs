@@ -12,12 +12,13 @@ use crate::{Result, VerdictError};
 /// and their Application, 1997, ch. 5).
 pub const RESAMPLES: usize = 9999;
 
-/// Below this many units no interval is given: at 5 units a stated 95 % holds about 80 % of the truth
-/// (`docs/statistics.md`, measured by the simulation tests).
+/// Below this many units no interval is given: at 5, a stated 95 % covered less than 87.5 % in every simulated study, so it
+/// missed more than 2.5 times as often as it says; at 10, none did (`docs/statistics.md`).
 pub const MINIMUM_UNITS: usize = 10;
 
-/// Below this many units an interval is flagged as narrower than it says.
-pub const FLAGGED_BELOW: usize = 30;
+/// Below this many units an interval is flagged as narrower than it says: from here on, every simulated study covered
+/// 93 % or more of a stated 95 % (`docs/statistics.md`).
+pub const FLAGGED_BELOW: usize = 50;
 
 /// How an interval is read off the resampled statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +59,13 @@ pub struct BootstrapInterval {
 }
 
 impl Bootstrap {
-    /// 95 %, bias-corrected and accelerated, [`RESAMPLES`] resamples, at least [`MINIMUM_UNITS`] units.
+    /// 95 %, percentile, [`RESAMPLES`] resamples, at least [`MINIMUM_UNITS`] units.
+    ///
+    /// Percentile, because BCa gained nothing on it in any study of `docs/statistics.md`.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self {
-            method: IntervalMethod::BiasCorrectedAccelerated,
+            method: IntervalMethod::Percentile,
             confidence: 0.95,
             resamples: RESAMPLES,
             minimum_units: MINIMUM_UNITS,
@@ -96,7 +99,9 @@ impl Bootstrap {
         let mut drawn = all.clone();
         let mut resampled = Vec::with_capacity(self.resamples);
         for index in 1..=self.resamples {
-            drawn.iter_mut().for_each(|unit| *unit = &units[random.below(units.len())]);
+            for unit in &mut drawn {
+                *unit = &units[random.below(units.len())];
+            }
             resampled.push(finite(statistic(&drawn), index)?);
         }
         resampled.sort_by(f64::total_cmp);
@@ -195,7 +200,7 @@ mod tests {
         assert_eq!(bootstrap.interval(&[2.0; 40], mean).unwrap(), None);
         let ten = bootstrap.interval(&first(10), mean).unwrap().unwrap();
         assert!(ten.under_covers && ten.units == 10);
-        assert!(!bootstrap.interval(&first(30), mean).unwrap().unwrap().under_covers);
+        assert!(!bootstrap.interval(&first(50), mean).unwrap().unwrap().under_covers);
     }
 
     #[test]
@@ -214,6 +219,21 @@ mod tests {
             assert_eq!(result.estimate.to_bits(), 15.5_f64.to_bits());
             let (low, high) = (result.interval.low, result.interval.high);
             assert!((low - 12.4).abs() < 0.15 && (high - 18.6).abs() < 0.15, "{method:?}: {low} {high}");
+        }
+    }
+
+    /// scipy 1.17.1, `stats.bootstrap` of the mean with 99,999 resamples: BCa 21.83 to 107.03, percentile 16.67 to 93.50;
+    /// with a tenth of the resamples an end wanders by about 1.
+    #[test]
+    fn a_skewed_statistic_agrees_with_scipy() {
+        let units = [1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 55.0, 89.0, 144.0, 233.0];
+        for (method, low, high) in [
+            (IntervalMethod::BiasCorrectedAccelerated, 21.83, 107.03),
+            (IntervalMethod::Percentile, 16.67, 93.50),
+        ] {
+            let interval =
+                Bootstrap { method, ..Bootstrap::new(4) }.interval(&units, mean).unwrap().unwrap().interval;
+            assert!((interval.low - low).abs() < 2.0 && (interval.high - high).abs() < 2.0, "{interval:?}");
         }
     }
 

@@ -67,7 +67,7 @@ mod tests {
         let tier = ExactTier::of_repeats(10, 0, 0.95).unwrap();
         assert!(tier.applies());
         // 1 − 0.05^(1/9)
-        assert!((tier.rate_bound - 0.283_129_1).abs() < 1e-6, "{}", tier.rate_bound);
+        assert!((tier.rate_bound - 0.283_128_835_563_1).abs() < 1e-12, "{}", tier.rate_bound);
         let bound = tier.bound("repetitions".into()).unwrap();
         assert_eq!((bound.honest_units, bound.alarms, bound.needed_for_one_in_thousand), (9, 0, 2996));
     }

@@ -49,7 +49,9 @@ pub fn two_sample_p(a: &[f64], b: &[f64], statistic: Difference, seed: u64) -> R
     let scores = [a, b].concat();
     let evaluate = |chosen: &[usize]| {
         let mut in_a = vec![false; scores.len()];
-        chosen.iter().for_each(|&index| in_a[index] = true);
+        for &index in chosen {
+            in_a[index] = true;
+        }
         let group = |wanted: bool| -> Vec<f64> {
             let members = scores.iter().zip(&in_a).filter(|&(_, &is)| is == wanted);
             members.map(|(&score, _)| score).collect()
@@ -58,31 +60,24 @@ pub fn two_sample_p(a: &[f64], b: &[f64], statistic: Difference, seed: u64) -> R
     };
     let mut chosen: Vec<usize> = (0..a.len()).collect();
     let bar = evaluate(&chosen) - tie_margin(&scores);
-    match binomial_coefficient(scores.len() as u64, a.len() as u64) {
-        Some(all) => {
-            let mut at_least = 0;
-            loop {
-                at_least += u64::from(reaches(evaluate(&chosen), bar));
-                if !next_subset(&mut chosen, scores.len()) {
-                    break;
-                }
-            }
-            let mirrored = matches!(statistic, Difference::AbsoluteMean) && a.len() == b.len();
-            Ok(PValue::counted(at_least, all, if mirrored { 2 } else { 1 }))
+    if let Some(all) = binomial_coefficient(scores.len() as u64, a.len() as u64) {
+        let mut at_least = u64::from(reaches(evaluate(&chosen), bar));
+        while next_subset(&mut chosen, scores.len()) {
+            at_least += u64::from(reaches(evaluate(&chosen), bar));
         }
-        None => {
-            let mut random = Random::new(seed);
-            let mut order: Vec<usize> = (0..scores.len()).collect();
-            let mut at_least = 1;
-            for _ in 1..MAX_EXACT {
-                for place in 0..a.len() {
-                    order.swap(place, place + random.below(scores.len() - place));
-                }
-                at_least += u64::from(reaches(evaluate(&order[..a.len()]), bar));
-            }
-            Ok(PValue::sampled(at_least, MAX_EXACT))
-        }
+        let mirrored = statistic == Difference::AbsoluteMean && a.len() == b.len();
+        return Ok(PValue::counted(at_least, all, if mirrored { 2 } else { 1 }));
     }
+    let mut random = Random::new(seed);
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    let mut at_least = 1;
+    for _ in 1..MAX_EXACT {
+        for place in 0..a.len() {
+            order.swap(place, place + random.below(scores.len() - place));
+        }
+        at_least += u64::from(reaches(evaluate(&order[..a.len()]), bar));
+    }
+    Ok(PValue::sampled(at_least, MAX_EXACT))
 }
 
 /// Whether paired differences, one per sequence, are centred on zero: the signs of whole sequences are flipped.
@@ -160,7 +155,9 @@ fn next_subset(chosen: &mut [usize], n: usize) -> bool {
         return false;
     };
     let first = chosen[place] + 1;
-    chosen[place..].iter_mut().enumerate().for_each(|(offset, index)| *index = first + offset);
+    for (offset, index) in chosen[place..].iter_mut().enumerate() {
+        *index = first + offset;
+    }
     true
 }
 

@@ -117,6 +117,17 @@ mod tests {
         assert!((power_of_conformal(1, 0.5, 1.5).unwrap() - expected).abs() < 1e-9);
     }
 
+    /// scipy 1.17.1: `integrate.quad` of `norm.pdf(s − 3) · binom.cdf(r − 1, n, norm.sf(s))`, r = 1, 1 and 29.
+    #[test]
+    fn power_is_what_quadrature_gives() {
+        for (n, alpha, expected) in
+            [(99, 0.01, 0.677_857_341_9), (30, 0.05, 0.805_444_297_6), (2996, 0.01, 0.743_497_349_2)]
+        {
+            let power = power_of_conformal(n, alpha, 3.0).unwrap();
+            assert!((power - expected).abs() < 1e-8, "{n} {alpha}: {power}");
+        }
+    }
+
     #[test]
     fn collisions_multiply() {
         assert_eq!(power_of_exact(0.5, 3).unwrap().to_bits(), 0.875_f64.to_bits());
