@@ -1,14 +1,21 @@
 //! Classes of setups that are equal in pairs.
 
+/// Setups grouped.
+pub(super) struct Groups {
+    /// Classes in the order of their first setups.
+    pub(super) classes: Vec<Vec<String>>,
+    /// Setups in no class, and why.
+    pub(super) unplaced: Vec<(String, String)>,
+    /// Whether every two classes were compared and differ.
+    pub(super) told_apart: bool,
+}
+
 /// Groups setups: one joins the first class with all of whose members it is equal. A setup that could be compared with
 /// no other is placed in none; one that equals nobody it was compared with is a class of its own.
 ///
 /// `equal` says whether two setups (smaller index first) are equal; `None` where they could not be compared. With two
 /// setups or more, so that "compared with no other" has a meaning.
-pub(super) fn group(
-    labels: &[String],
-    equal: impl Fn(usize, usize) -> Option<bool>,
-) -> (Vec<Vec<String>>, Vec<(String, String)>) {
+pub(super) fn group(labels: &[String], equal: impl Fn(usize, usize) -> Option<bool>) -> Groups {
     let between = |a: usize, b: usize| equal(a.min(b), a.max(b));
     let mut classes: Vec<Vec<usize>> = Vec::new();
     let mut unplaced = Vec::new();
@@ -29,8 +36,14 @@ pub(super) fn group(
             None => classes.push(vec![setup]),
         }
     }
-    let named = |class: Vec<usize>| class.into_iter().map(|setup| labels[setup].clone()).collect();
-    (classes.into_iter().map(named).collect(), unplaced)
+    let differ =
+        |a: &[usize], b: &[usize]| a.iter().any(|&x| b.iter().any(|&y| between(x, y) == Some(false)));
+    let told_apart = classes
+        .iter()
+        .enumerate()
+        .all(|(index, class)| classes[index + 1..].iter().all(|other| differ(class, other)));
+    let named = |class: &Vec<usize>| class.iter().map(|&setup| labels[setup].clone()).collect();
+    Groups { classes: classes.iter().map(named).collect(), unplaced, told_apart }
 }
 
 #[cfg(test)]
@@ -45,9 +58,12 @@ mod tests {
             (_, 3) => None,
             _ => Some(false),
         };
-        let (classes, unplaced) = group(&labels, equal);
-        assert_eq!(classes, [vec!["a".to_owned(), "c".to_owned()], vec!["b".to_owned()]]);
-        assert_eq!(unplaced.len(), 1);
-        assert_eq!(unplaced[0].0, "d");
+        let groups = group(&labels, equal);
+        assert_eq!(groups.classes, [vec!["a".to_owned(), "c".to_owned()], vec!["b".to_owned()]]);
+        assert_eq!(groups.unplaced.len(), 1);
+        assert_eq!(groups.unplaced[0].0, "d");
+        assert!(groups.told_apart);
+        let one_unknown = |a: usize, b: usize| if (a, b) == (0, 1) { None } else { Some(false) };
+        assert!(!group(&labels, one_unknown).told_apart);
     }
 }

@@ -12,6 +12,9 @@ use mantissa_numerics::Phase;
 /// Up to this many pairs of one kind are said one by one; more are summed up.
 const SAID_ONE_BY_ONE: usize = 3;
 
+/// Up to this many pairs are named in a summary.
+const NAMED: usize = 10;
+
 /// Citations that a summary carries: enough to start from, since every pair has its own.
 const CITED: usize = 8;
 
@@ -66,8 +69,9 @@ impl Parts {
         self.reproducibility.push(repeats);
     }
 
-    /// Takes classes in, with a finding for each of several members and one for how many there are.
-    pub(super) fn add_classes(&mut self, set: ClassSet) {
+    /// Takes classes in, with a finding for each of several members, and one for how many can be told apart where it is
+    /// known that all of them can.
+    pub(super) fn add_classes(&mut self, set: ClassSet, told_apart: bool) {
         let signals: Vec<&str> = set.signals.iter().map(|&signal| words::signal_name(signal)).collect();
         let what = format!("{} {}", set.phase.name(), words::list(&signals));
         for class in set.classes.iter().filter(|class| class.len() > 1) {
@@ -80,7 +84,7 @@ impl Parts {
             );
             self.find(FindingKind::OneClass, sentence, set.citations.clone());
         }
-        if set.classes.len() > 1 {
+        if told_apart && set.classes.len() > 1 {
             let sentence = format!(
                 "{} classes can be told apart by {what} ({}): {}.",
                 set.classes.len(),
@@ -117,7 +121,8 @@ impl Parts {
                 findings.extend(alike.iter().map(|one| (kind, one.sentence.clone(), one.citations.clone())));
             } else {
                 let citations = super::setups::in_order(alike.iter().flat_map(|one| one.citations.clone()));
-                findings.push((kind, summed_up(&alike, verdicts.len()), citations));
+                let of = verdicts.iter().filter(|one| same_question(one, alike[0])).count();
+                findings.push((kind, summed_up(&alike, of), citations));
             }
         }
         for (kind, sentence, citations) in findings {
@@ -126,6 +131,10 @@ impl Parts {
         self.signals.extend(verdicts.iter().map(|verdict| verdict.signal));
         self.pairs.extend(verdicts);
     }
+}
+
+fn same_question(a: &PairVerdict, b: &PairVerdict) -> bool {
+    (a.comparison, a.phase, a.signal) == (b.comparison, b.phase, b.signal)
 }
 
 fn summed_up(alike: &[&PairVerdict], of: usize) -> String {
@@ -159,11 +168,11 @@ fn summed_up(alike: &[&PairVerdict], of: usize) -> String {
         Comparison::CrossHardware => "pairs across machines",
     };
     let names: Vec<String> = alike.iter().map(|one| format!("{} and {}", one.a, one.b)).collect();
+    let names = if names.len() > NAMED { String::new() } else { format!(": {}", names.join("; ")) };
     format!(
-        "By {}, {} of {of} {comparison} {verb}{ratios}{distances}: {}.",
+        "By {}, {} of {of} {comparison} {verb}{ratios}{distances}{names}.",
         words::lane(first.phase, first.signal),
-        alike.len(),
-        names.join("; ")
+        alike.len()
     )
 }
 

@@ -79,10 +79,23 @@ pub(super) struct Candidate {
     pub(super) citations: Vec<Citation>,
 }
 
+impl Candidate {
+    /// Whether every matching replay has the same bits as the evidence: then any other bit counts.
+    fn matches_exactly(&self) -> bool {
+        let mut directions = self.units.iter().flat_map(|unit| &unit.directions).peekable();
+        directions.peek().is_some() && directions.all(|(_, direction)| is_zero(direction.right))
+    }
+}
+
+fn is_zero(value: f64) -> bool {
+    value.abs().to_bits() == 0
+}
+
 /// Judges the pairs of one family (a phase, a signal, a comparison): their p-values are corrected together.
 pub(super) fn settle(family: Vec<Candidate>, options: &Options, seed: &[&str]) -> Result<Vec<PairVerdict>> {
-    let tested: Vec<usize> =
-        (0..family.len()).filter(|&i| !family[i].averages_only && !family[i].units.is_empty()).collect();
+    let tested: Vec<usize> = (0..family.len())
+        .filter(|&i| !family[i].averages_only && !family[i].units.is_empty() && !family[i].matches_exactly())
+        .collect();
     let mut p_values = Vec::new();
     for &index in &tested {
         let margins: Vec<f64> =
@@ -155,6 +168,8 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
 #[derive(Debug, Clone, PartialEq)]
 enum Reason {
     Nothing,
+    /// Every matching replay is exactly 0 away.
+    Exact,
     /// Every wrong replay is exactly as far as the right one.
     Tied,
     Test,
@@ -189,6 +204,11 @@ fn decide(
         return (Answer::Incomparable, Tier::None, Reason::Nothing);
     }
     let tier = if pair.averages_only { Tier::Aggregate } else { Tier::Statistical };
+    if pair.matches_exactly() {
+        let tier = if pair.averages_only { Tier::Aggregate } else { Tier::Exact };
+        let same = directions.iter().all(|(_, direction)| is_zero(direction.wrong));
+        return (if same { Answer::Identical } else { Answer::Separable }, tier, Reason::Exact);
+    }
     if directions.iter().all(|(_, direction)| direction.is_tie()) {
         return (Answer::NotSeparable, tier, Reason::Tied);
     }
@@ -245,6 +265,7 @@ fn sentence(pair: &Candidate, answer: Answer, reason: &Reason, figures: Figures)
     }
     let verb = match answer {
         Answer::Separable => "can be told apart",
+        Answer::Identical => "are the same",
         Answer::Inconclusive => "are perhaps different, but not shown to be,",
         _ => "cannot be told apart",
     };
@@ -276,6 +297,9 @@ fn sentence(pair: &Candidate, answer: Answer, reason: &Reason, figures: Figures)
     let averages = "only averages over references are stored, so no p-value can be computed";
     let why = match reason {
         Reason::Nothing => String::new(),
+        Reason::Exact => {
+            format!("every matching replay has the same bits in {references}, so any other bit counts")
+        }
         Reason::Tied if pair.averages_only => format!("the replays of both are equally far; {averages}"),
         Reason::Tied => {
             format!("the replays of both are the same in {references}, so nothing can tell them apart")

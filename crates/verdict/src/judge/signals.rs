@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use mantissa_numerics::Phase;
+
 use super::facts::{Facts, Summary, cite};
 use super::input::Evidence;
 use super::measure::{Lane, RowId};
@@ -107,41 +109,40 @@ impl<'a> Known<'a> {
 }
 
 fn within_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
-    for hardware in known.setups.hardware() {
-        let pairs = known.pairs_on(hardware);
-        for lane in known.facts.lanes() {
-            let (mut verdicts, mut family) = (Vec::new(), Vec::new());
-            for &(a, b) in &pairs {
-                let summary = known.facts.summary(a, b, lane);
-                let noisy = [a, b].iter().any(|&setup| known.repeats.differing.contains(&(setup, lane.0)));
-                if !noisy || summary.state() != State::Different {
-                    verdicts.push(exact(known, Comparison::WithinHardware, (a, b), lane, &summary));
-                } else if let Some(candidate) = noisy_candidate(known, (a, b), lane, &summary) {
-                    family.push(candidate);
-                } else {
-                    verdicts.push(without_floor(known, (a, b), lane, &summary));
-                }
+    let hardware = known.setups.hardware();
+    let pairs: Vec<(usize, usize)> = hardware.iter().flat_map(|name| known.pairs_on(name)).collect();
+    for lane in known.facts.lanes() {
+        let (mut verdicts, mut family) = (Vec::new(), Vec::new());
+        for &(a, b) in &pairs {
+            let summary = known.facts.summary(a, b, lane);
+            if !noisy(known, a, b, lane.0) || summary.state() != State::Different {
+                verdicts.push(exact(known, Comparison::WithinHardware, (a, b), lane, &summary));
+            } else if let Some(candidate) = noisy_candidate(known, (a, b), lane, &summary) {
+                family.push(candidate);
+            } else {
+                verdicts.push(without_floor(known, (a, b), lane, &summary));
             }
-            if !family.is_empty() {
-                parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
-            }
-            verdicts.extend(settle(family, options, &known.seed)?);
-            parts.add_pairs(verdicts);
         }
+        if !family.is_empty() {
+            parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
+        }
+        verdicts.extend(settle(family, options, &known.seed)?);
+        parts.add_pairs(verdicts);
     }
     Ok(())
 }
 
 fn baselines(known: &Known<'_>, parts: &mut Parts) {
-    for (here, there) in known.hardware_pairs() {
-        for lane in known.facts.lanes() {
-            let verdicts = known.twins(here, there).into_iter().map(|pair| {
-                let summary = known.facts.summary(pair.0, pair.1, lane);
-                exact(known, Comparison::CrossHardwareBaseline, pair, lane, &summary)
-            });
-            let verdicts = verdicts.collect();
-            parts.add_pairs(verdicts);
-        }
+    let machines = known.hardware_pairs();
+    let twins: Vec<(usize, usize)> =
+        machines.iter().flat_map(|(here, there)| known.twins(here, there)).collect();
+    for lane in known.facts.lanes() {
+        let verdicts = twins.iter().map(|&pair| {
+            let summary = known.facts.summary(pair.0, pair.1, lane);
+            exact(known, Comparison::CrossHardwareBaseline, pair, lane, &summary)
+        });
+        let verdicts = verdicts.collect();
+        parts.add_pairs(verdicts);
     }
 }
 
@@ -149,23 +150,23 @@ fn across_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> R
     if known.setups.variable == "hardware" {
         return Ok(());
     }
-    for (here, there) in known.hardware_pairs() {
-        let twins = known.twins(here, there);
-        for lane in known.facts.lanes() {
-            let mut family = Vec::new();
+    for lane in known.facts.lanes() {
+        let mut family = Vec::new();
+        for machines in known.hardware_pairs() {
+            let twins = known.twins(machines.0, machines.1);
             for (index, &first) in twins.iter().enumerate() {
                 for &second in &twins[index + 1..] {
                     let other = known.value(first.0) != known.value(second.0);
                     if other && known.setups.controlled(first.0, second.0) {
-                        family.push(crossed(known, (here, there), first, second, lane));
+                        family.push(crossed(known, machines, first, second, lane));
                     }
                 }
             }
-            if !family.is_empty() {
-                parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
-            }
-            parts.add_pairs(settle(family, options, &known.seed)?);
         }
+        if !family.is_empty() {
+            parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
+        }
+        parts.add_pairs(settle(family, options, &known.seed)?);
     }
     Ok(())
 }
@@ -204,21 +205,20 @@ fn exact(
             let distance = summary.distance.map_or_else(|| "an unknown distance".to_owned(), words::figure);
             let first = first(known, a, b, lane, &summary.compared);
             let sentence = format!(
-                "{x} and {y} can be told apart by {what} {place}: {} of {} differ over {references}, by {distance} on \
+                "{x} and {y} can be told apart by {what} {place}: {} of {} rows differ over {references}, by {distance} on \
                  average{first}{tokens}{caveat}.",
-                summary.different,
-                words::count(summary.rows, "row")
+                summary.different, summary.rows
             );
             (Answer::Separable, sentence)
         }
         State::Equal if parted.is_empty() => {
             let sentence = format!(
-                "{x} and {y} give the same {what} {place}: {} over {references} have the same bits{caveat}.",
+                "{x} and {y} give the same {what} {place}: {} over {references}, all of the same bits{caveat}.",
                 words::count(summary.rows, "row")
             );
             (Answer::Identical, sentence)
         }
-        State::Equal if noisy(known, a, b, lane) => {
+        State::Equal if noisy(known, a, b, lane.0) => {
             let sentence = format!(
                 "{x} and {y} give the same {what} {place} as far as their tokens agree{tokens}, but one of them does not \
                  repeat itself, so that says nothing."
@@ -227,7 +227,7 @@ fn exact(
         }
         State::Equal => {
             let sentence = format!(
-                "{x} and {y} emit other tokens {place} although {} of {what} before have the same bits{tokens}{caveat}.",
+                "{x} and {y} emit other tokens {place}, although {} of {what} before have equal bits{tokens}{caveat}.",
                 words::count(summary.rows, "row")
             );
             (Answer::Separable, sentence)
@@ -266,8 +266,8 @@ fn exact(
     }
 }
 
-fn noisy(known: &Known<'_>, a: usize, b: usize, lane: Lane) -> bool {
-    [a, b].iter().any(|&setup| known.repeats.differing.contains(&(setup, lane.0)))
+fn noisy(known: &Known<'_>, a: usize, b: usize, phase: Phase) -> bool {
+    [a, b].iter().any(|&setup| known.repeats.differing.contains(&(setup, phase)))
 }
 
 /// Where the first difference is, in the first reference that has one.
@@ -443,13 +443,17 @@ fn equivalence(known: &Known<'_>, parts: &mut Parts) {
                 lanes.iter().filter(|lane| lane.0 == phase).map(|lane| lane.1).collect();
             let labels: Vec<String> = members.iter().map(|&setup| known.label(setup).to_owned()).collect();
             let equal = |a: usize, b: usize| equal(known, members[a], members[b], phase, &signals);
-            let (classes, mut unplaced) = classes::group(&labels, equal);
-            for (label, why) in &mut unplaced {
-                if members
-                    .iter()
-                    .any(|&setup| known.label(setup) == *label && known.setups.all[setup].runs.is_empty())
-                {
-                    "no run is stored".clone_into(why);
+            let mut groups = classes::group(&labels, equal);
+            for (label, why) in &mut groups.unplaced {
+                let setup = members.iter().find(|&&setup| known.label(setup) == *label);
+                match setup {
+                    Some(&setup) if known.setups.all[setup].runs.is_empty() => {
+                        "no run is stored".clone_into(why)
+                    }
+                    Some(&setup) if known.repeats.differing.contains(&(setup, phase)) => {
+                        "does not repeat itself".clone_into(why);
+                    }
+                    _ => {}
                 }
             }
             if members.len() < 2 {
@@ -460,38 +464,36 @@ fn equivalence(known: &Known<'_>, parts: &mut Parts) {
                     members.iter().filter(|&&setup| known.setups.member(setup, prompt).is_some()).count() > 1
                 })
                 .collect();
-            parts.add_classes(ClassSet {
-                phase,
-                signals,
-                scope: scope.clone(),
-                classes,
-                unplaced,
-                basis: format!("equal bits in every comparable row{}", known.repeats.caveat(&members, phase)),
-                references: prompts.len() as u64,
-                citations: cite(&known.setups, &members, &prompts),
-            });
+            parts.add_classes(
+                ClassSet {
+                    phase,
+                    signals,
+                    scope: scope.clone(),
+                    classes: groups.classes,
+                    unplaced: groups.unplaced,
+                    basis: "equal bits in every comparable row".to_owned(),
+                    references: prompts.len() as u64,
+                    citations: cite(&known.setups, &members, &prompts),
+                },
+                groups.told_apart,
+            );
         }
     }
 }
 
-/// Whether all signals of a phase have the same bits; `None` where nothing could be compared.
-fn equal(
-    known: &Known<'_>,
-    a: usize,
-    b: usize,
-    phase: mantissa_numerics::Phase,
-    signals: &[Signal],
-) -> Option<bool> {
-    let states: Vec<State> =
-        signals.iter().map(|&signal| known.facts.summary(a, b, (phase, signal)).state()).collect();
-    if states.contains(&State::Different) {
+/// Whether all signals of a phase have the same bits; `None` where nothing could be compared, or where a setup does not
+/// repeat itself.
+fn equal(known: &Known<'_>, a: usize, b: usize, phase: Phase, signals: &[Signal]) -> Option<bool> {
+    if noisy(known, a, b, phase) {
+        return None;
+    }
+    let summaries: Vec<Summary> =
+        signals.iter().map(|&signal| known.facts.summary(a, b, (phase, signal))).collect();
+    let states: Vec<State> = summaries.iter().map(Summary::state).collect();
+    if states.contains(&State::Different) || summaries.iter().any(|summary| !summary.parted.is_empty()) {
         Some(false)
-    } else if states.iter().all(|state| *state == State::Equal) {
-        let parted = phase == mantissa_numerics::Phase::Decode
-            && !known.facts.summary(a, b, (phase, signals[0])).parted.is_empty();
-        Some(!parted)
     } else {
-        None
+        states.iter().all(|state| *state == State::Equal).then_some(true)
     }
 }
 

@@ -86,6 +86,19 @@ impl<'a> Stored<'a> {
         outputs(a).zip(outputs(b)).is_some_and(|(a, b)| a != b)
     }
 
+    /// What has to be said of bits that were seen once: nothing where matching replays or repetitions are shown.
+    fn caveat(&self, phase: Phase, pair: [usize; 2]) -> &'static str {
+        let repeated = |index: usize| {
+            let value = &self.verification.values[index];
+            self.evidence.repeats.iter().any(|one| one.setup == *value && one.phase == phase)
+        };
+        if self.verification.relation == Relation::ClaimedVerified || pair.into_iter().all(repeated) {
+            ""
+        } else {
+            "; that a run repeats itself to the bit, the file does not show"
+        }
+    }
+
     /// Whether the file states that a setup does not repeat itself.
     fn noisy(&self, phase: Phase, index: usize) -> bool {
         let stated = self.evidence.repeats.iter();
@@ -219,23 +232,42 @@ fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()
             (of_pair.len() == signals.len()).then_some(of_pair)
         };
         let equal = |a: usize, b: usize| {
-            answer(a, b).map(|answers| answers.iter().all(|&answer| answer == Answer::Identical))
+            let answers = answer(a, b)?;
+            if answers.contains(&Answer::Separable) {
+                Some(false)
+            } else {
+                answers.iter().all(|&answer| answer == Answer::Identical).then_some(true)
+            }
         };
-        let (classes, unplaced) = super::classes::group(&verification.values, equal);
+        let mut groups = super::classes::group(&verification.values, equal);
+        for (value, why) in &mut groups.unplaced {
+            if stored.values().any(|index| verification.values[index] == *value && stored.noisy(phase, index))
+            {
+                "does not repeat itself".clone_into(why);
+            }
+        }
         let references = signals.iter().flat_map(|&signal| stored.references((phase, signal))).flatten();
         let references = super::setups::in_order(references).len() as u64;
-        parts.add_classes(ClassSet {
-            phase,
-            scope: format!("{} on {}", verification.variable, verification.generator.gpu),
-            classes,
-            unplaced,
-            basis: "distances of exactly 0 both ways".to_owned(),
-            references,
-            citations: stored.cite(
-                verification.cells.iter().filter(|(key, _)| key.phase == phase).map(|(_, cell)| cell).take(1),
-            ),
-            signals,
-        });
+        parts.add_classes(
+            ClassSet {
+                phase,
+                scope: format!("{} on {}", verification.variable, verification.generator.gpu),
+                classes: groups.classes,
+                unplaced: groups.unplaced,
+                basis: "distances of exactly 0 both ways".to_owned(),
+                references,
+                citations: stored.cite(
+                    verification
+                        .cells
+                        .iter()
+                        .filter(|(key, _)| key.phase == phase)
+                        .map(|(_, cell)| cell)
+                        .take(1),
+                ),
+                signals,
+            },
+            groups.told_apart,
+        );
     }
     parts.add_pairs(verdicts);
     let mut honest: BTreeMap<(Option<&String>, usize), bool> = BTreeMap::new();
@@ -303,12 +335,13 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
             words::count(incomparable, "reference")
         )
     };
+    let caveat = stored.caveat(lane.0, [a, b]);
     let sentence = match answer {
         Answer::Identical => format!(
-            "{x} and {y} give the same {what} on {gpu}: every distance over {references} is exactly 0{left_out}."
+            "{x} and {y} give the same {what} on {gpu}: every distance over {references} is exactly 0{left_out}{caveat}."
         ),
         Answer::Separable => format!(
-            "{x} and {y} can be told apart by {what} on {gpu}: they differ in {differing} of {references}, by {} on average{left_out}.",
+            "{x} and {y} can be told apart by {what} on {gpu}: they differ in {differing} of {references}, by {} on average{left_out}{caveat}.",
             distance.map_or_else(|| "an unknown distance".to_owned(), words::figure)
         ),
         Answer::Inconclusive => format!(
@@ -380,8 +413,8 @@ fn equal_lines(stored: &Stored<'_>, parts: &mut Parts) {
                 }
                 (compared > 0).then_some(true)
             };
-            let (classes, unplaced) = super::classes::group(&verification.values, equal);
-            if !of_columns && classes.iter().all(|class| class.len() < 2) {
+            let groups = super::classes::group(&verification.values, equal);
+            if !of_columns && groups.classes.iter().all(|class| class.len() < 2) {
                 continue;
             }
             let decode_prefill = verification.relation == Relation::DecodePrefill;
@@ -394,16 +427,19 @@ fn equal_lines(stored: &Stored<'_>, parts: &mut Parts) {
             };
             let first =
                 places.first().and_then(|(lane, reference)| stored.cell(*lane, reference.as_ref(), 0, 0));
-            parts.add_classes(ClassSet {
-                phase,
-                signals: lanes.iter().map(|lane| lane.1).collect(),
-                scope: format!("{}, {side}", verification.variable),
-                classes,
-                unplaced,
-                basis: format!("{line} equal in every cell"),
-                references: references.len() as u64,
-                citations: stored.cite(first),
-            });
+            parts.add_classes(
+                ClassSet {
+                    phase,
+                    signals: lanes.iter().map(|lane| lane.1).collect(),
+                    scope: format!("{}, {side}", verification.variable),
+                    classes: groups.classes,
+                    unplaced: groups.unplaced,
+                    basis: format!("{line} equal in every cell"),
+                    references: references.len() as u64,
+                    citations: stored.cite(first),
+                },
+                false,
+            );
         }
     }
 }
