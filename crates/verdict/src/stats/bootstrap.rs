@@ -137,7 +137,8 @@ fn left_out<U>(all: &[&U], statistic: impl Fn(&[&U]) -> f64) -> Result<Vec<f64>>
     (0..all.len()).map(without).collect()
 }
 
-/// α₁ and α₂ of Efron & Tibshirani, eq. 14.10; absent where the estimate lies outside all resamples.
+/// α₁ and α₂ of Efron & Tibshirani, eq. 14.10; absent where the estimate lies outside all resamples or the formula has
+/// its pole.
 fn corrected_levels(tail: f64, estimate: f64, resampled: &[f64], left_out: &[f64]) -> Option<(f64, f64)> {
     let below = resampled.partition_point(|&value| value < estimate);
     let ties = resampled.partition_point(|&value| value <= estimate) - below;
@@ -153,9 +154,13 @@ fn corrected_levels(tail: f64, estimate: f64, resampled: &[f64], left_out: &[f64
         cubes += deviation * deviation * deviation;
     }
     let acceleration = if squares > 0.0 { cubes / (6.0 * squares * libm::sqrt(squares)) } else { 0.0 };
-    let corrected = |z: f64| normal_cdf(bias + (bias + z) / (1.0 - acceleration * (bias + z)));
+    let corrected = |z: f64| {
+        let stretch = 1.0 - acceleration * (bias + z);
+        // Beyond its pole the formula turns around; so skewed a statistic has no such interval.
+        (stretch > 0.0).then(|| normal_cdf(bias + (bias + z) / stretch))
+    };
     let z = normal_quantile(tail);
-    Some((corrected(z), corrected(-z)))
+    Some((corrected(z)?, corrected(-z)?))
 }
 
 /// The position of the `level` quantile among sorted resamples: rank (B + 1)·level, counted from 1, kept inside.
@@ -246,6 +251,9 @@ mod tests {
         let (low, high) = corrected_levels(0.025, 70.0, &resampled, &[1.0, 2.0, 3.0]).unwrap();
         assert!(low > 0.025 && high > 0.975, "{low} {high}");
         assert_eq!(corrected_levels(0.025, 1000.0, &resampled, &[1.0, 2.0]), None);
+        let mut skewed = vec![0.0; 1000];
+        skewed[0] = -1.0;
+        assert_eq!(corrected_levels(1e-9, 99.0, &resampled, &skewed), None);
     }
 
     #[test]
