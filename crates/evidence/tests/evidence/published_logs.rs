@@ -87,7 +87,10 @@ fn printed_cells_become_distances_with_their_rounding() {
     let zero = &verifications[2].cells[&key];
     assert_eq!((zero.mean.to_bits(), zero.rounding.to_bits()), (0, 0));
     let replayed = &verifications[0].cells[&key];
-    assert_eq!((replayed.mean.to_bits(), replayed.rounding.to_bits()), (1.17f64.to_bits(), 0.005f64.to_bits()));
+    assert_eq!(
+        (replayed.mean.to_bits(), replayed.rounding.to_bits()),
+        (1.17f64.to_bits(), 0.005f64.to_bits())
+    );
     assert_eq!(replayed.max, Some(1.17));
 }
 
@@ -95,14 +98,19 @@ fn printed_cells_become_distances_with_their_rounding() {
 fn the_attention_log_is_read() {
     let log = attention();
     assert_eq!(log.implementations, ["eager", "sdpa", "flash_attention_2"]);
-    assert_eq!((log.generator_gpu.as_str(), log.verifier_gpu.as_str()), ("NVIDIA H100 NVL", "NVIDIA A100-SXM4-80GB"));
+    assert_eq!(
+        (log.generator_gpu.as_str(), log.verifier_gpu.as_str()),
+        ("NVIDIA H100 NVL", "NVIDIA A100-SXM4-80GB")
+    );
     assert_eq!(log.prompt.value, [33, 10_000, 34, 10_067]);
     assert_eq!((log.prompts.value, log.versions.len()), (6, 3));
     let snr = log.phases.iter().flat_map(|phase| [&phase.keys.snr.text, &phase.logprobs.snr.text]);
     assert_eq!(snr.collect::<Vec<_>>(), ["10.94", "10.34", "4.43", "5.76"]);
     let [verification] = log.verifications().try_into().unwrap();
     assert_eq!(verification.cells.len(), 36);
-    assert!(verification.mismatches.is_empty() && verification.cells.keys().all(|key| key.reference.is_none()));
+    assert!(
+        verification.mismatches.is_empty() && verification.cells.keys().all(|key| key.reference.is_none())
+    );
 }
 
 #[test]
@@ -129,7 +137,10 @@ fn the_quantization_log_is_read() {
 fn refusal(result: Result<Published, EvidenceError>, context: &str) -> String {
     let message = result.err().unwrap_or_else(|| panic!("accepted: {context}")).to_string();
     assert!(!message.contains(char::is_control), "{message:?}");
-    assert!(message.starts_with("x.log: line ") && message.contains("; ") && message.len() < 1500, "{message}");
+    assert!(
+        message.starts_with("x.log: line ") && message.contains("; ") && message.len() < 1500,
+        "{message}"
+    );
     message
 }
 
@@ -157,7 +168,8 @@ fn a_log_cut_after_any_line_is_refused_by_what_is_missing() {
 #[test]
 fn a_log_that_lost_any_line_is_refused() {
     // Lines that announce nothing and are counted nowhere.
-    let free = ["DEBUG: ", "→ ", "torch_version: 2.8", "transformers_version: 4.57.3 vs", "cuda_version: 12.8 vs"];
+    let free =
+        ["DEBUG: ", "→ ", "torch_version: 2.8", "transformers_version: 4.57.3 vs", "cuda_version: 12.8 vs"];
     for name in [BATCH, ATTENTION, QUANTIZATION] {
         let text = text(name);
         let lines: Vec<&str> = text.lines().collect();
@@ -194,7 +206,12 @@ fn each_alteration_is_named_with_its_line() {
         (BATCH, "Extract positions: [528,", "Extract positions: [530,", "positions that do not ascend"),
         (ATTENTION, "Claimed sdpa:", "Claimed spda:", "the list of claimed implementations"),
         (ATTENTION, "Verifier GPU:  NVIDIA A100", "Verifier GPU:  NVIDIA A10", "the verifier's GPU"),
-        (QUANTIZATION, "Class 2: ['awq_marlin']", "Class 3: ['awq_marlin']", "the number of the class is 3 here"),
+        (
+            QUANTIZATION,
+            "Class 2: ['awq_marlin']",
+            "Class 3: ['awq_marlin']",
+            "the number of the class is 3 here",
+        ),
         (QUANTIZATION, "awq_vs_gptq_marlin", "awq_vs_gguf", "a pair of unknown configurations"),
     ];
     for (name, old, new, expected) in cases {
