@@ -19,6 +19,8 @@ fn main() -> io::Result<()> {
             let style = Style { color: name == "text-color", ..Style::default() };
             out.write_all(mantissa_report::text(&analysis, style).as_bytes())
         }
-        Some(other) => Err(io::Error::other(format!("no rendering '{other}'; use html, json, markdown, text, text-color"))),
+        Some(other) => Err(io::Error::other(format!(
+            "no rendering '{other}'; use html, json, markdown, text, text-color"
+        ))),
     }
 }

@@ -86,7 +86,10 @@ mod tests {
 
     #[test]
     fn what_steers_is_spelled_out() {
-        assert_eq!(visible("a\x1b[2J\nb\u{202e}c\u{200b}\u{feff}"), "a\\u{1b}[2J\\u{a}b\\u{202e}c\\u{200b}\\u{feff}");
+        assert_eq!(
+            visible("a\x1b[2J\nb\u{202e}c\u{200b}\u{feff}"),
+            "a\\u{1b}[2J\\u{a}b\\u{202e}c\\u{200b}\\u{feff}"
+        );
         assert_eq!(visible("naïve 模型"), "naïve 模型");
         let long = visible(&"x".repeat(3_000));
         assert!(long.ends_with("x… (3000 characters in all)") && long.len() < 2_100, "{long}");

@@ -14,6 +14,23 @@ pub(crate) struct Grid<'a> {
     pub(crate) note: Option<String>,
 }
 
+impl Grid<'_> {
+    /// Without the columns in which nothing stands.
+    fn lean(mut self) -> Self {
+        let said =
+            |i: usize| self.rows.iter().any(|row| row.cells.get(i).is_some_and(|cell| !cell.is_empty()));
+        let kept: Vec<bool> = (0..self.columns.len()).map(said).collect();
+        let keep = |i: usize| kept.get(i).copied().unwrap_or(true);
+        let mut i = 0..;
+        self.columns.retain(|_| i.next().is_none_or(keep));
+        for row in &mut self.rows {
+            let mut i = 0..;
+            row.cells.retain(|_| i.next().is_none_or(keep));
+        }
+        self
+    }
+}
+
 /// How a column is set.
 #[derive(Clone)]
 pub(crate) struct Column {
@@ -46,7 +63,11 @@ impl<'a> Row<'a> {
 
     /// Where a cell came from.
     pub(crate) fn source_of(&self, cell: usize) -> Option<&'a Citation> {
-        if self.own.is_empty() { self.citations.first().copied() } else { self.own.get(cell).copied().flatten() }
+        if self.own.is_empty() {
+            self.citations.first().copied()
+        } else {
+            self.own.get(cell).copied().flatten()
+        }
     }
 }
 
@@ -91,11 +112,8 @@ pub(crate) fn pairs(analysis: &Analysis) -> Vec<Grid<'_>> {
                 wide(words("reasoning")),
                 wide(prose("floor of")),
             ];
-            (!rows.is_empty()).then(|| Grid {
-                caption: words::comparison(comparison).to_owned(),
-                columns,
-                rows,
-                note: None,
+            (!rows.is_empty()).then(|| {
+                Grid { caption: words::comparison(comparison).to_owned(), columns, rows, note: None }.lean()
             })
         })
         .collect()
@@ -161,12 +179,14 @@ fn class_set(set: &ClassSet) -> Row<'_> {
 
 pub(crate) fn tokens(analysis: &Analysis) -> Grid<'_> {
     let rows = analysis.tokens.iter().map(|tokens| {
-        let groups: Vec<String> = tokens.groups.iter().map(|group| format!("{{{}}}", group.join(", "))).collect();
+        let groups: Vec<String> =
+            tokens.groups.iter().map(|group| format!("{{{}}}", group.join(", "))).collect();
         // Only equal ids of all setups are "never".
         let together = tokens.groups.len() == 1 && tokens.basis != TokenBasis::Unknown;
         let unsaid = if together { "never" } else { "unknown" };
         let part = tokens.part_at.map_or_else(|| unsaid.to_owned(), words::count);
-        let cells = vec![tokens.reference.clone(), part, groups.join(" "), words::basis(tokens.basis).to_owned()];
+        let cells =
+            vec![tokens.reference.clone(), part, groups.join(" "), words::basis(tokens.basis).to_owned()];
         Row::new(cells, &tokens.citations)
     });
     Grid {
@@ -288,9 +308,10 @@ pub(crate) fn thresholds(analysis: &Analysis) -> Grid<'_> {
 }
 
 pub(crate) fn sources(analysis: &Analysis) -> Grid<'_> {
-    let rows = analysis.sources.iter().map(|source| {
-        Row::new(vec![source.name.clone(), source.layout.clone(), source.digest.clone()], [])
-    });
+    let rows = analysis
+        .sources
+        .iter()
+        .map(|source| Row::new(vec![source.name.clone(), source.layout.clone(), source.digest.clone()], []));
     Grid {
         caption: "Files analyzed".to_owned(),
         columns: vec![words("file"), words("layout"), words("blake3")],
@@ -303,7 +324,9 @@ pub(crate) fn sources(analysis: &Analysis) -> Grid<'_> {
 pub(crate) fn matrix(matrix: &Matrix, digits: usize) -> Grid<'_> {
     let columns = std::iter::once(words("")).chain(matrix.columns.iter().map(|column| number(column)));
     let rows = matrix.rows.iter().zip(&matrix.cells).map(|(label, cells)| Row {
-        cells: std::iter::once(label.clone()).chain(cells.iter().map(|cell| words::cell(cell, digits))).collect(),
+        cells: std::iter::once(label.clone())
+            .chain(cells.iter().map(|cell| words::cell(cell, digits)))
+            .collect(),
         citations: Vec::new(),
         own: std::iter::once(None).chain(cells.iter().map(|cell| cell.citation.as_ref())).collect(),
     });
@@ -311,7 +334,8 @@ pub(crate) fn matrix(matrix: &Matrix, digits: usize) -> Grid<'_> {
 }
 
 pub(crate) fn matrix_caption(matrix: &Matrix) -> String {
-    let reference = matrix.reference.as_ref().map_or_else(|| "all references".to_owned(), |r| format!("reference {r}"));
+    let reference =
+        matrix.reference.as_ref().map_or_else(|| "all references".to_owned(), |r| format!("reference {r}"));
     format!(
         "{}: {}, {}, {}; {}; {reference}",
         matrix.title,
@@ -327,7 +351,8 @@ pub(crate) fn profile_groups(analysis: &Analysis, side_by_side: usize) -> Vec<Ve
     let key = |profile: &Profile| (profile.axis, profile.phase, profile.signal);
     let mut groups: Vec<Vec<&Profile>> = Vec::new();
     for profile in &analysis.profiles {
-        let open = groups.iter_mut().find(|group| group.len() < side_by_side && key(group[0]) == key(profile));
+        let open =
+            groups.iter_mut().find(|group| group.len() < side_by_side && key(group[0]) == key(profile));
         match open {
             Some(group) => group.push(profile),
             None => groups.push(vec![profile]),
@@ -338,7 +363,12 @@ pub(crate) fn profile_groups(analysis: &Analysis, side_by_side: usize) -> Vec<Ve
 
 pub(crate) fn profile_caption(group: &[&Profile]) -> String {
     group.first().map_or_else(String::new, |first| {
-        format!("Mean L2 by {}: {}, {}", words::axis(first.axis), first.phase.name(), words::signal(first.signal))
+        format!(
+            "Mean L2 by {}: {}, {}",
+            words::axis(first.axis),
+            first.phase.name(),
+            words::signal(first.signal)
+        )
     })
 }
 

@@ -122,7 +122,9 @@ fn classes<'a>(page: &mut Page<'a>, analysis: &'a Analysis) -> io::Result<()> {
         return Ok(());
     }
     page.open("classes", "Equivalence classes");
-    page.out.push_str("<p>Setups in one box have equal bits: no test on this evidence can tell them apart.</p>\n");
+    page.out.push_str(
+        "<p>Setups in one box have equal bits: no test on this evidence can tell them apart.</p>\n",
+    );
     for set in analysis.classes.iter().take(DIAGRAMS) {
         let plot = class_diagram(&page.figure(), set)?;
         figure(page, &class_diagram::title(set), &plot, None);
@@ -193,14 +195,18 @@ fn figure<'a>(page: &mut Page<'a>, caption: &str, plot: &Plot, data: Option<&Gri
 }
 
 fn warnings(page: &mut Page<'_>, analysis: &Analysis) {
-    let all = || analysis.sources.iter().flat_map(|source| source.warnings.iter().map(move |w| (&source.name, w)));
+    let all =
+        || analysis.sources.iter().flat_map(|source| source.warnings.iter().map(move |w| (&source.name, w)));
     if all().next().is_none() {
         return;
     }
     page.open("warnings", "Warnings");
     page.out.push_str("<ul>\n");
     for (name, warning) in all().take(page::ROWS) {
-        push(&mut page.out, format_args!("<li><strong>{}</strong>: {}</li>\n", escape(name), escape(warning)));
+        push(
+            &mut page.out,
+            format_args!("<li><strong>{}</strong>: {}</li>\n", escape(name), escape(warning)),
+        );
     }
     page.out.push_str("</ul>\n");
     page.cut(page::ROWS, all().count(), "warnings");

@@ -41,7 +41,11 @@ pub fn json(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
 /// Its JSON Schema (draft 2020-12).
 #[must_use]
 pub fn schema() -> Value {
-    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Document<'_>>().to_value()
+    SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<Document<'_>>()
+        .to_value()
 }
 
 fn non_finite(analysis: &Analysis) -> Vec<NonFinite> {

@@ -19,7 +19,10 @@ pub fn markdown(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "- Signals: {}", words::signals(&analysis.question.signals))?;
     writeln!(out, "- Definitions: {}", words::mode(analysis.mode))?;
     if analysis.mode == Mode::AsPublished {
-        writeln!(out, "\n> **Not a verdict.** These are the published definitions, kept to reproduce old tables.")?;
+        writeln!(
+            out,
+            "\n> **Not a verdict.** These are the published definitions, kept to reproduce old tables."
+        )?;
     }
 
     writeln!(out, "\n## Findings\n")?;
@@ -41,7 +44,8 @@ pub fn markdown(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "\n## Matrices\n\n{}", words::LEGEND)?;
         matrices.iter().try_for_each(|matrix| table(out, matrix))?;
     }
-    let profiles: Vec<Grid<'_>> = grid::profile_groups(analysis, 6).iter().map(|group| grid::profiles(group)).collect();
+    let profiles: Vec<Grid<'_>> =
+        grid::profile_groups(analysis, 6).iter().map(|group| grid::profiles(group)).collect();
     section(out, "Distance along layers and steps", &profiles)?;
     section(out, "False alarms", &[grid::bounds(analysis)])?;
     section(out, "Published definitions", &grid::tables(analysis))?;
@@ -49,7 +53,8 @@ pub fn markdown(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
     section(out, "Thresholds", &[grid::thresholds(analysis)])?;
     section(out, "Sources", &[grid::sources(analysis)])?;
 
-    let warnings = analysis.sources.iter().flat_map(|source| source.warnings.iter().map(move |w| (&source.name, w)));
+    let warnings =
+        analysis.sources.iter().flat_map(|source| source.warnings.iter().map(move |w| (&source.name, w)));
     for (i, (name, warning)) in warnings.enumerate() {
         if i == 0 {
             writeln!(out, "\n## Warnings\n")?;
@@ -81,10 +86,12 @@ fn table(out: &mut dyn Write, grid: &Grid<'_>) -> io::Result<()> {
     let sourced = grid.rows.iter().any(|row| !row.citations.is_empty());
     let titles = grid.columns.iter().map(|column| escape(&column.title));
     line(out, titles.chain(sourced.then(|| "source".to_owned())))?;
-    let rules = grid.columns.iter().map(|column| if column.kind == Kind::Number { "---:" } else { "---" }.to_owned());
+    let rules =
+        grid.columns.iter().map(|column| if column.kind == Kind::Number { "---:" } else { "---" }.to_owned());
     line(out, rules.chain(sourced.then(|| "---".to_owned())))?;
     for row in &grid.rows {
-        let cells = (0..grid.columns.len()).map(|i| row.cells.get(i).map_or_else(String::new, |cell| escape(cell)));
+        let cells =
+            (0..grid.columns.len()).map(|i| row.cells.get(i).map_or_else(String::new, |cell| escape(cell)));
         line(out, cells.chain(sourced.then(|| sources(row.citations.iter().copied()))))?;
     }
     grid.note.as_ref().map_or(Ok(()), |note| writeln!(out, "\n{}", escape(note)))

@@ -126,7 +126,8 @@ impl Page {
         self.heading(&grid.caption);
         let shown: Vec<usize> = (0..grid.columns.len()).filter(|&i| !grid.columns[i].wide).collect();
         let columns: Vec<Column> = shown.iter().map(|&i| grid.columns[i].clone()).collect();
-        let row = |row: &Row<'_>| shown.iter().map(|&i| row.cells.get(i).cloned().unwrap_or_default()).collect();
+        let row =
+            |row: &Row<'_>| shown.iter().map(|&i| row.cells.get(i).cloned().unwrap_or_default()).collect();
         let rows: Vec<Vec<String>> = grid.rows.iter().map(row).collect();
         table(&mut self.out, &columns, &rows, self.width, self.color);
         if let Some(note) = &grid.note {

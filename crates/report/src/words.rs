@@ -1,8 +1,8 @@
 //! How values are called and numbers are set for people. `analysis_results.json` has them whole.
 
 use mantissa_verdict::analysis::{
-    Agreement, Answer, Axis, Cell, Comparison, FindingKind, Interval, MatrixKind, Mode, Outcome, Signal, State, Tier,
-    TokenBasis,
+    Agreement, Answer, Axis, Cell, Comparison, FindingKind, Interval, MatrixKind, Mode, Outcome, Signal,
+    State, Tier, TokenBasis,
 };
 
 /// What stands where a value is absent.
@@ -15,7 +15,8 @@ pub(crate) fn number(value: f64, digits: usize) -> String {
     }
     let places = digits.saturating_sub(1);
     let scientific = format!("{value:.places$e}");
-    let exponent = scientific.rsplit_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok()).unwrap_or(0);
+    let exponent =
+        scientific.rsplit_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok()).unwrap_or(0);
     if value == 0.0 {
         "0".to_owned()
     } else if (-4..6).contains(&exponent) {
@@ -66,8 +67,7 @@ pub(crate) fn cell(cell: &Cell, digits: usize) -> String {
 }
 
 /// What the symbols mean, wherever cells are shown.
-pub(crate) const LEGEND: &str =
-    "a number: other bits, at that distance · =: same bits · ≠: other bits, distance unknown · ∅: missing on one side · ×: incomparable";
+pub(crate) const LEGEND: &str = "a number: other bits, at that distance · =: same bits · ≠: other bits, distance unknown · ∅: missing on one side · ×: incomparable";
 
 pub(crate) const fn state_symbol(state: State) -> &'static str {
     match state {
@@ -215,6 +215,9 @@ mod tests {
             assert_eq!(number(value, 4), text);
         }
         assert_eq!((count(0), count(999), count(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
-        assert_eq!((percent(0.95), percent(0.999), percent(1.0)), ("95%".into(), "99.9%".into(), "100%".into()));
+        assert_eq!(
+            (percent(0.95), percent(0.999), percent(1.0)),
+            ("95%".into(), "99.9%".into(), "100%".into())
+        );
     }
 }

@@ -60,7 +60,12 @@ fn list(out: &mut String, name: &str, what: &str, mut places: Vec<(usize, &str)>
     places.sort_unstable();
     let (name, what) = (escape(name), escape(what));
     // The heading stays in sight over its list, so that whoever comes by a link sees the file.
-    push(out, format_args!("<div class=\"cited\">\n<h3>{name} <small>{what}</small></h3>\n<ul class=\"citations\">\n"));
+    push(
+        out,
+        format_args!(
+            "<div class=\"cited\">\n<h3>{name} <small>{what}</small></h3>\n<ul class=\"citations\">\n"
+        ),
+    );
     for (number, place) in places {
         push(
             out,

@@ -35,7 +35,9 @@ impl<'a> Page<'a> {
         push(&mut self.navigation, format_args!("<li><a href=\"#{id}\">{heading}</a></li>"));
         push(
             &mut self.out,
-            format_args!("<section id=\"{id}\" aria-labelledby=\"{id}-heading\">\n<h2 id=\"{id}-heading\">{heading}</h2>\n"),
+            format_args!(
+                "<section id=\"{id}\" aria-labelledby=\"{id}-heading\">\n<h2 id=\"{id}-heading\">{heading}</h2>\n"
+            ),
         );
     }
 
@@ -66,7 +68,9 @@ impl<'a> Page<'a> {
         if all > shown {
             push(
                 &mut self.out,
-                format_args!("<p class=\"cut\">The first {shown} of {all} {of}; all are in analysis_results.json.</p>\n"),
+                format_args!(
+                    "<p class=\"cut\">The first {shown} of {all} {of}; all are in analysis_results.json.</p>\n"
+                ),
             );
         }
     }
@@ -93,7 +97,11 @@ impl<'a> Page<'a> {
                 push(&mut self.out, format_args!("<th scope=\"col\"{class}>{}</th>", escape(&column.title)));
             }
         }
-        self.out.push_str(if sourced { "<th scope=\"col\">sources</th></tr></thead>\n<tbody>\n" } else { "</tr></thead>\n<tbody>\n" });
+        self.out.push_str(if sourced {
+            "<th scope=\"col\">sources</th></tr></thead>\n<tbody>\n"
+        } else {
+            "</tr></thead>\n<tbody>\n"
+        });
         for row in grid.rows.iter().take(ROWS) {
             self.row(grid, row, sourced);
         }
@@ -139,9 +147,14 @@ impl<'a> Page<'a> {
             match self.citations.number(citation) {
                 Some(number) => push(
                     &mut self.out,
-                    format_args!("<a class=\"cite\" href=\"#c{number}\" aria-label=\"citation {number}\">[{number}]</a> "),
+                    format_args!(
+                        "<a class=\"cite\" href=\"#c{number}\" aria-label=\"citation {number}\">[{number}]</a> "
+                    ),
                 ),
-                None => push(&mut self.out, format_args!("{}, {} ", escape(&citation.source), escape(&citation.place))),
+                None => push(
+                    &mut self.out,
+                    format_args!("{}, {} ", escape(&citation.source), escape(&citation.place)),
+                ),
             }
         }
         if more > 0 {

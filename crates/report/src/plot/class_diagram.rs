@@ -33,7 +33,12 @@ pub(crate) fn class_diagram(id: &str, set: &ClassSet) -> io::Result<Plot> {
             let ground = if class.placed { Ink::Equal } else { Ink::Missing };
             fill(canvas, (x, y), (x + width, y + LINE + 4), ground.marker())?;
             if !class.placed {
-                fill(canvas, (x + 6, y + 4), (x + 10 + breadth(&class.heading), y + LINE), Ink::Paper.marker())?;
+                fill(
+                    canvas,
+                    (x + 6, y + 4),
+                    (x + 10 + breadth(&class.heading), y + LINE),
+                    Ink::Paper.marker(),
+                )?;
             }
             frame(canvas, (x, y), to, Ink::Muted)?;
             write(canvas, &class.heading, Ink::Text.marker(), HPos::Left, (x + 8, y + LINE / 2 + 2))?;
@@ -46,13 +51,22 @@ pub(crate) fn class_diagram(id: &str, set: &ClassSet) -> io::Result<Plot> {
 }
 
 pub(crate) fn title(set: &ClassSet) -> String {
-    format!("Equivalence classes: {}, {}, equal {}", set.phase.name(), set.scope, words::signals(&set.signals))
+    format!(
+        "Equivalence classes: {}, {}, equal {}",
+        set.phase.name(),
+        set.scope,
+        words::signals(&set.signals)
+    )
 }
 
 fn boxes(set: &ClassSet) -> Vec<Box> {
     let shown = set.classes.iter().take(BOXES).enumerate().map(|(i, class)| {
         let setups = if class.len() == 1 { "1 setup".to_owned() } else { format!("{} setups", class.len()) };
-        Box { heading: format!("class {} · {setups}", i + 1), lines: lines(class.iter().cloned()), placed: true }
+        Box {
+            heading: format!("class {} · {setups}", i + 1),
+            lines: lines(class.iter().cloned()),
+            placed: true,
+        }
     });
     let mut boxes: Vec<Box> = shown.collect();
     if set.classes.len() > BOXES {

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::colors::colormaps::ViridisRGB;
 use plotters::style::text_anchor::HPos;
 
-use super::{Canvas, Drawn, Ink, Plot, breadth, fill, font, pixels, picture, short, write};
+use super::{Canvas, Drawn, Ink, Plot, breadth, fill, font, picture, pixels, short, write};
 use crate::grid::matrix_caption;
 use crate::words;
 
@@ -41,7 +41,12 @@ pub(crate) fn heat_map(id: &str, matrix: &Matrix) -> io::Result<Plot> {
                 let middle = (x + CELL.0 / 2, y + CELL.1 / 2);
                 if matches!(cell.state, State::Missing | State::Incomparable) {
                     // A clear spot, so that the hatch does not run through the symbol.
-                    fill(canvas, (middle.0 - 9, middle.1 - 9), (middle.0 + 9, middle.1 + 9), Ink::Paper.marker())?;
+                    fill(
+                        canvas,
+                        (middle.0 - 9, middle.1 - 9),
+                        (middle.0 + 9, middle.1 + 9),
+                        Ink::Paper.marker(),
+                    )?;
                 }
                 write(canvas, &words::cell(cell, 3), ink, HPos::Center, middle)?;
             }
@@ -75,7 +80,8 @@ fn labels(canvas: &Canvas<'_>, matrix: &Matrix, layout: &Layout) -> Drawn {
         write(canvas, &short(label, LABEL), Ink::Text.marker(), HPos::Right, at)?;
     }
     for (i, label) in matrix.columns.iter().enumerate() {
-        let at = (layout.left + pixels(i) * CELL.0 + CELL.0 / 2, layout.top - if layout.upright { 8 } else { 14 });
+        let at =
+            (layout.left + pixels(i) * CELL.0 + CELL.0 / 2, layout.top - if layout.upright { 8 } else { 14 });
         let style = if layout.upright {
             font(Ink::Text.marker(), HPos::Left).transform(FontTransform::Rotate270)
         } else {
@@ -98,8 +104,10 @@ impl Scale {
 
     fn new(matrix: &Matrix) -> Self {
         let distances = matrix.cells.iter().flatten().filter(|cell| cell.state == State::Different);
-        let positive = distances.filter_map(|cell| cell.value).filter(|value| value.is_finite() && *value > 0.0);
-        let (least, most) = positive.fold((f64::INFINITY, 0.0_f64), |(least, most), v| (least.min(v), most.max(v)));
+        let positive =
+            distances.filter_map(|cell| cell.value).filter(|value| value.is_finite() && *value > 0.0);
+        let (least, most) =
+            positive.fold((f64::INFINITY, 0.0_f64), |(least, most), v| (least.min(v), most.max(v)));
         Self { least, most, logarithmic: most / least >= 100.0 }
     }
 
@@ -127,12 +135,17 @@ impl Scale {
             let at = x + i * step;
             fill(canvas, (at, y), (at + step, y + 10), ViridisRGB.get_color(place))?;
         }
-        let (first, word) =
-            if self.logarithmic { (self.least, "log scale") } else { (0.0, "linear scale") };
+        let (first, word) = if self.logarithmic { (self.least, "log scale") } else { (0.0, "linear scale") };
         let below = y + 20;
         write(canvas, &words::number(first, 3), Ink::Text.marker(), HPos::Left, (x, below))?;
         write(canvas, word, Ink::Muted.marker(), HPos::Center, (x + Self::BREADTH / 2, below))?;
-        write(canvas, &words::number(self.most, 3), Ink::Text.marker(), HPos::Right, (x + Self::BREADTH, below))
+        write(
+            canvas,
+            &words::number(self.most, 3),
+            Ink::Text.marker(),
+            HPos::Right,
+            (x + Self::BREADTH, below),
+        )
     }
 }
 

@@ -139,9 +139,10 @@ struct Axes {
 impl Axes {
     fn new(group: &[&Profile]) -> Self {
         let points = || group.iter().flat_map(|profile| profile.points.iter().take(DRAWN));
-        let (mut first, mut last) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), &(at, _)| {
-            (first.min(coordinate(at)), last.max(coordinate(at)))
-        });
+        let (mut first, mut last) = points()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), &(at, _)| {
+                (first.min(coordinate(at)), last.max(coordinate(at)))
+            });
         if !first.is_finite() {
             (first, last) = (0.0, 1.0);
         }

@@ -69,7 +69,8 @@ pub(super) fn fitting(grid: &Grid<'_>, from: usize, width: usize) -> usize {
 /// Appends a table: columns as wide as they need to be while all fit, else the broadest are wrapped.
 pub(super) fn table(out: &mut String, columns: &[Column], rows: &[Vec<String>], width: usize, color: bool) {
     let titles: Vec<String> = columns.iter().map(|column| visible(&column.title)).collect();
-    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
     let natural = columns.iter().enumerate().map(|(i, column)| {
         let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.width()).max().unwrap_or(0);
         // A title of several words may wrap before anything else does.
@@ -97,7 +98,8 @@ fn squeeze(widths: &mut [usize], columns: &[Column], room: usize) {
                 .filter(|&i| widths[i] > least && (!words_only || columns[i].kind != Kind::Number))
                 .max_by_key(|&i| (widths[i], std::cmp::Reverse(i)))
         };
-        match broadest(true, NARROWEST).or_else(|| broadest(false, NARROWEST)).or_else(|| broadest(false, 1)) {
+        match broadest(true, NARROWEST).or_else(|| broadest(false, NARROWEST)).or_else(|| broadest(false, 1))
+        {
             Some(i) => widths[i] -= 1,
             None => return,
         }

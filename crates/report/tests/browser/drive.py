@@ -250,6 +250,10 @@ def drive(browser, page, shots, check):
     paper = browser.run("""[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('nav')).display,
         document.querySelector('details:not([open]) table').getBoundingClientRect().height > 0]""")
     check("paper is white, has no navigation, unfolds tables", paper == ["rgb(255, 255, 255)", "none", True], paper)
+    browser.view(1024, 700, "light", "print")
+    wide = browser.run("""[...document.querySelectorAll('.scroll')].map(e => [e.getAttribute('aria-label') || e.querySelector('caption').textContent,
+        e.scrollWidth - e.clientWidth]).filter(([, over]) => over > 1)""")
+    check("nothing is cut off on landscape paper", not wide, wide)
     contrast = browser.run(CONTRAST)
     check("contrast on paper", not contrast["bad"], contrast["bad"][:12])
     browser.view(1280, 900, "light", "print")

@@ -71,12 +71,15 @@ fn it_needs_nothing_and_runs_nothing() {
             assert_ne!(attribute.name(), "style");
         }
     }
-    for forbidden in ["script", "link", "img", "iframe", "object", "embed", "form", "base", "use", "image", "a:link"] {
+    for forbidden in
+        ["script", "link", "img", "iframe", "object", "embed", "form", "base", "use", "image", "a:link"]
+    {
         assert_eq!(elements(&document, forbidden).count(), 0, "{forbidden}");
     }
     let style = text(elements(&document, "style").next().expect("a style sheet"));
     assert!(!style.contains("@import") && !style.contains("url(") && !style.contains("http"), "{style}");
-    let policy = elements(&document, "meta").find_map(|meta| meta.attribute("http-equiv").and(meta.attribute("content")));
+    let policy = elements(&document, "meta")
+        .find_map(|meta| meta.attribute("http-equiv").and(meta.attribute("content")));
     assert!(policy.expect("a policy").starts_with("default-src 'none';"));
     // Outside of namespaces, an address can only be text that came from a file.
     let addresses = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "").matches("http").count();
@@ -86,8 +89,11 @@ fn it_needs_nothing_and_runs_nothing() {
         .filter_map(|node| node.text())
         .map(|text| text.matches("http").count())
         .sum();
-    let labels: usize =
-        document.descendants().filter_map(|node| node.attribute("aria-label")).map(|label| label.matches("http").count()).sum();
+    let labels: usize = document
+        .descendants()
+        .filter_map(|node| node.attribute("aria-label"))
+        .map(|label| label.matches("http").count())
+        .sum();
     let policies = page.matches("http-equiv").count();
     assert_eq!(addresses, quoted + labels + policies);
 }
@@ -98,7 +104,8 @@ fn names_from_files_stay_text() {
     assert!(!page.contains("<script") && !page.contains('\u{1b}') && !page.contains('\u{202e}'));
     let document = parsed(&page);
     let shown = text(document.root_element());
-    let expected = HOSTILE.replace('\u{1b}', "\\u{1b}").replace("\r\n", "\\u{d}\\u{a}").replace('\u{202e}', "\\u{202e}");
+    let expected =
+        HOSTILE.replace('\u{1b}', "\\u{1b}").replace("\r\n", "\\u{d}\\u{a}").replace('\u{202e}', "\\u{202e}");
     assert!(shown.matches(&expected).count() > 10, "{shown}");
 }
 
@@ -106,7 +113,8 @@ fn names_from_files_stay_text() {
 fn every_plot_stands_alone_and_has_words_and_values() {
     let page = page(&analysis());
     let document = parsed(&page);
-    let plots: Vec<Node<'_, '_>> = elements(&document, "svg").filter(|svg| svg.attribute("role") == Some("img")).collect();
+    let plots: Vec<Node<'_, '_>> =
+        elements(&document, "svg").filter(|svg| svg.attribute("role") == Some("img")).collect();
     assert_eq!(plots.len(), 6, "two class diagrams, two matrices, two charts");
     for plot in plots {
         let source = &page[plot.range()];
@@ -149,7 +157,9 @@ fn tables_have_captions_and_scopes_and_scroll_by_keyboard() {
 fn numbers_lead_to_their_places() {
     let page = page(&analysis());
     let document = parsed(&page);
-    for (number, place) in [("0.6398", "matrix[1][2]"), ("10.94", "matrix[0][1]"), ("0.04670", "runs of gptq")] {
+    for (number, place) in
+        [("0.6398", "matrix[1][2]"), ("10.94", "matrix[0][1]"), ("0.04670", "runs of gptq")]
+    {
         let link = elements(&document, "a").find(|link| text(*link) == number).expect("a link");
         let id = link.attribute("href").and_then(|link| link.strip_prefix('#')).expect("an anchor");
         let row = document.descendants().find(|node| node.attribute("id") == Some(id)).expect("a citation");
@@ -165,7 +175,10 @@ fn numbers_lead_to_their_places() {
 fn states_are_told_apart_without_colour() {
     let page = page(&analysis());
     let document = parsed(&page);
-    let svg = elements(&document, "svg").filter(|svg| text(*svg).contains("Heat map of 9 rows")).last().expect("the matrix");
+    let svg = elements(&document, "svg")
+        .filter(|svg| text(*svg).contains("Heat map of 9 rows"))
+        .last()
+        .expect("the matrix");
     let labels: Vec<String> =
         svg.children().filter(|node| node.tag_name().name() == "text").map(text).collect();
     for (symbol, count) in [("=", 39), ("∅", 2), ("×", 2), ("≠", 2), ("0.000213", 3)] {

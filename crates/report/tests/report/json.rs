@@ -70,7 +70,11 @@ fn a_number_that_json_cannot_hold_is_null_with_a_reason() {
     analysis.profiles[0].points[2].1 = Some(f64::NEG_INFINITY);
     analysis.thresholds[0].value = f64::NAN;
     let document = parsed(&rendered(|out| json(&analysis, out)));
-    assert_eq!(violations(&schema(), &document), ["$.thresholds[0].value: has another type"], "only what must be a number");
+    assert_eq!(
+        violations(&schema(), &document),
+        ["$.thresholds[0].value: has another type"],
+        "only what must be a number"
+    );
     assert_eq!(document["pairs"][1]["ratio"], Value::Null);
     let places: Vec<(&str, &str)> = document["non_finite"]
         .as_array()

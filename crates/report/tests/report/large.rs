@@ -13,7 +13,8 @@ pub(crate) fn analysis() -> Analysis {
         let of = &analysis.matrices[0];
         let cell = |row: usize, column: usize| {
             let mut cell = of.cells[row % 9][column % 9].clone();
-            let place = format!("comparisons[{}].prefill_distances.key_vectors_mean", i * 289 + row * 17 + column);
+            let place =
+                format!("comparisons[{}].prefill_distances.key_vectors_mean", i * 289 + row * 17 + column);
             cell.citation = Some(Citation { source: analysis.sources[0].name.clone(), place });
             cell
         };
@@ -28,7 +29,10 @@ pub(crate) fn analysis() -> Analysis {
     let matrices = (0..40).map(matrix).collect();
     let pair = |i: usize| {
         let of = &analysis.pairs[1];
-        let place = |end: &str| Citation { source: of.citations[0].source.clone(), place: format!("comparisons[{i}].{end}") };
+        let place = |end: &str| Citation {
+            source: of.citations[0].source.clone(),
+            place: format!("comparisons[{i}].{end}"),
+        };
         PairVerdict { citations: vec![place("key_vectors_mean"), place("floor")], ..of.clone() }
     };
     let pairs = (0..2_000).map(pair).collect();

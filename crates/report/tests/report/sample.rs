@@ -3,14 +3,14 @@
 use mantissa_numerics::Phase;
 use mantissa_verdict::Analysis;
 use mantissa_verdict::analysis::{
-    ANALYSIS_VERSION, Agreement, Answer, Axis, Cell, Citation, ClassSet, Comparison, FalseAlarmBound, Finding,
-    FindingKind, Floor, Interval, Matrix, MatrixKind, Mode, Outcome, PairVerdict, Profile, PublishedFigure, Question,
-    Reproducibility, Signal, Source, State, Table, Threshold, Tier, TokenBasis, TokenConsistency,
+    ANALYSIS_VERSION, Agreement, Answer, Axis, Cell, Citation, ClassSet, Comparison, FalseAlarmBound,
+    Finding, FindingKind, Floor, Interval, Matrix, MatrixKind, Mode, Outcome, PairVerdict, Profile,
+    PublishedFigure, Question, Reproducibility, Signal, Source, State, Table, Threshold, Tier, TokenBasis,
+    TokenConsistency,
 };
 
 /// A name that tries every way out.
-pub(crate) const HOSTILE: &str =
-    "</td><script>alert(1)</script>\" onload='x' ]]> | `rm` \u{1b}[2J\r\n\u{202e}gpj.exe {{7*7}} https://evil.example/";
+pub(crate) const HOSTILE: &str = "</td><script>alert(1)</script>\" onload='x' ]]> | `rm` \u{1b}[2J\r\n\u{202e}gpj.exe {{7*7}} https://evil.example/";
 
 /// The batch sizes of the published experiments.
 const BATCHES: [&str; 9] = ["1", "2", "3", "4", "5", "8", "9", "16", "17"];
@@ -54,7 +54,10 @@ pub(crate) fn analysis() -> Analysis {
         tables: vec![Table {
             title: "SNR, pooled".to_owned(),
             columns: strings(&["signal", "baseline", "signal mean", "SNR", "words"]),
-            rows: vec![strings(&["keys", "7.79e-01", "8.52e+00", "10.94×", "Strong"]), strings(&["logprobs", "1.2e-2", "1.2e-1", "10.34×", "Strong"])],
+            rows: vec![
+                strings(&["keys", "7.79e-01", "8.52e+00", "10.94×", "Strong"]),
+                strings(&["logprobs", "1.2e-2", "1.2e-1", "10.34×", "Strong"]),
+            ],
             note: Some("pooled over pairs: hides that one of them is 0.82×".to_owned()),
         }],
         published: published(),
@@ -93,12 +96,16 @@ fn sources() -> Vec<Source> {
 }
 
 fn findings() -> Vec<Finding> {
-    let finding = |kind, sentence: &str, citations| Finding { kind, sentence: sentence.to_owned(), citations };
+    let finding =
+        |kind, sentence: &str, citations| Finding { kind, sentence: sentence.to_owned(), citations };
     vec![
         finding(
             FindingKind::OneClass,
             "Prefill at batch 4, 5, 8, 9, 16 and 17 is one equivalence class: all 3 references have equal bits, so no test on this evidence can tell them apart.",
-            vec![cite(FIRST, "matrices.prefill_key_vectors[3..9]"), cite(FIRST, "matrices.prefill_logprobs[3..9]")],
+            vec![
+                cite(FIRST, "matrices.prefill_key_vectors[3..9]"),
+                cite(FIRST, "matrices.prefill_logprobs[3..9]"),
+            ],
         ),
         finding(
             FindingKind::NotSeparable,
@@ -106,10 +113,18 @@ fn findings() -> Vec<Finding> {
             vec![cite(FIRST, "comparisons[17].prefill_distances.key_vectors_mean")],
         ),
         finding(FindingKind::Separable, "eager is told apart from both.", vec![]),
-        finding(FindingKind::TokensDiverge, "ref_2 emits other tokens from output 11 on.", vec![cite(FIRST, "line 412")]),
+        finding(
+            FindingKind::TokensDiverge,
+            "ref_2 emits other tokens from output 11 on.",
+            vec![cite(FIRST, "line 412")],
+        ),
         finding(FindingKind::NonDeterministic, "gptq decode differs between repetitions.", vec![]),
         finding(FindingKind::NotRounding, "AWQ and GPTQ differ by 21 to 105 floors: other weights.", vec![]),
-        finding(FindingKind::Published, "The printed 4.9× averages three zeros with one floor.", vec![cite("unlisted.log", "line 7")]),
+        finding(
+            FindingKind::Published,
+            "The printed 4.9× averages three zeros with one floor.",
+            vec![cite("unlisted.log", "line 7")],
+        ),
         finding(FindingKind::Missing, HOSTILE, vec![cite(HOSTILE, HOSTILE)]),
     ]
 }
@@ -125,7 +140,12 @@ fn tokens() -> Vec<TokenConsistency> {
     vec![
         row("ref_0", vec![strings(&BATCHES)], None, TokenBasis::Ids),
         row("ref_1", vec![strings(&BATCHES)], None, TokenBasis::Declared),
-        row("ref_2", vec![strings(&BATCHES[..7]), strings(&["16"]), vec![HOSTILE.to_owned()]], Some(11), TokenBasis::Ids),
+        row(
+            "ref_2",
+            vec![strings(&BATCHES[..7]), strings(&["16"]), vec![HOSTILE.to_owned()]],
+            Some(11),
+            TokenBasis::Ids,
+        ),
         row("ref_3", vec![], None, TokenBasis::Unknown),
     ]
 }
@@ -143,7 +163,15 @@ fn reproducibility() -> Vec<Reproducibility> {
     };
     vec![
         row("awq", Some(Phase::Prefill), 10, State::Equal, Some(0.0), false, "all ten are equal to the bit"),
-        row("gptq", Some(Phase::Decode), 3, State::Different, Some(0.0467), true, "one of three pairs can be compared"),
+        row(
+            "gptq",
+            Some(Phase::Decode),
+            3,
+            State::Different,
+            Some(0.0467),
+            true,
+            "one of three pairs can be compared",
+        ),
         row("awq_marlin", None, 1, State::Missing, None, false, "one repetition stored"),
         row("模型-eager", Some(Phase::Decode), 2, State::Incomparable, None, true, "tokens part at output 0"),
     ]
@@ -166,13 +194,21 @@ fn classes() -> Vec<ClassSet> {
             Phase::Decode,
             "H100-NVL, claimed",
             &[&["1", "2", "3"], &["4", "5"], &["8"], &["9"], &["16"], &["17"]],
-            vec![("32".to_owned(), "its tokens part at output 0".to_owned()), (HOSTILE.to_owned(), "no signals stored".to_owned())],
+            vec![
+                ("32".to_owned(), "its tokens part at output 0".to_owned()),
+                (HOSTILE.to_owned(), "no signals stored".to_owned()),
+            ],
         ),
     ]
 }
 
 fn pairs() -> Vec<PairVerdict> {
-    let floor = |mean: f64| Floor { mean, max: mean * 1.5, n: 6, of: "matching replays on other hardware".to_owned() };
+    let floor = |mean: f64| Floor {
+        mean,
+        max: mean * 1.5,
+        n: 6,
+        of: "matching replays on other hardware".to_owned(),
+    };
     let pair = |comparison, a: &str, b: &str, signal, answer, tier| PairVerdict {
         comparison,
         a: a.to_owned(),
@@ -268,8 +304,14 @@ fn matrices() -> Vec<Matrix> {
             rows: hostile.clone(),
             columns: hostile,
             cells: vec![
-                vec![cell(State::Equal, Some(0.0), "a".to_owned()), Cell { citation: None, ..cell(State::Different, Some(1.5), String::new()) }],
-                vec![cell(State::Different, Some(2.5), "b".to_owned()), cell(State::Missing, None, "c".to_owned())],
+                vec![
+                    cell(State::Equal, Some(0.0), "a".to_owned()),
+                    Cell { citation: None, ..cell(State::Different, Some(1.5), String::new()) },
+                ],
+                vec![
+                    cell(State::Different, Some(2.5), "b".to_owned()),
+                    cell(State::Missing, None, "c".to_owned()),
+                ],
             ],
         },
     ]
@@ -281,7 +323,16 @@ fn profiles() -> Vec<Profile> {
             .map(|layer| {
                 let grown = scale * f64::from(layer) * f64::from(layer);
                 let at = u64::from(layer);
-                (at, if at == gap { None } else if layer < 3 { Some(0.0) } else { Some(grown) })
+                (
+                    at,
+                    if at == gap {
+                        None
+                    } else if layer < 3 {
+                        Some(0.0)
+                    } else {
+                        Some(grown)
+                    },
+                )
             })
             .collect()
     };
@@ -298,23 +349,42 @@ fn profiles() -> Vec<Profile> {
         profile("1", "8", Axis::Layer, layers(0.000_02, 0)),
         profile("1", "17", Axis::Layer, layers(0.003, 12)),
         profile("eager", HOSTILE, Axis::Layer, layers(0.08, 0)),
-        profile("1", "2", Axis::Step, vec![(0, Some(0.125)), (1, Some(0.25)), (2, None), (3, Some(0.1875)), (4, Some(0.5))]),
+        profile(
+            "1",
+            "2",
+            Axis::Step,
+            vec![(0, Some(0.125)), (1, Some(0.25)), (2, None), (3, Some(0.1875)), (4, Some(0.5))],
+        ),
     ]
 }
 
 fn published() -> Vec<PublishedFigure> {
-    let figure = |name: &str, printed: &str, recomputed: Option<&str>, agreement, note: Option<&str>| PublishedFigure {
-        name: name.to_owned(),
-        printed: printed.to_owned(),
-        recomputed: recomputed.map(str::to_owned),
-        agreement,
-        note: note.map(str::to_owned),
-        citation: cite(FIRST, format!("line of {name}")),
+    let figure = |name: &str, printed: &str, recomputed: Option<&str>, agreement, note: Option<&str>| {
+        PublishedFigure {
+            name: name.to_owned(),
+            printed: printed.to_owned(),
+            recomputed: recomputed.map(str::to_owned),
+            agreement,
+            note: note.map(str::to_owned),
+            citation: cite(FIRST, format!("line of {name}")),
+        }
     };
     vec![
         figure("SNR of key vectors", "10.94×", Some("10.94×"), Agreement::EveryDigit, None),
-        figure("σ of the diagonal", "1.23e-02", Some("1.22e-02 to 1.24e-02"), Agreement::WithinRounding, Some("inputs have 3 digits")),
-        figure("snr_meaningful", "1.048", Some("1.000"), Agreement::DoesNotFollow, Some("all columns are equal")),
+        figure(
+            "σ of the diagonal",
+            "1.23e-02",
+            Some("1.22e-02 to 1.24e-02"),
+            Agreement::WithinRounding,
+            Some("inputs have 3 digits"),
+        ),
+        figure(
+            "snr_meaningful",
+            "1.048",
+            Some("1.000"),
+            Agreement::DoesNotFollow,
+            Some("all columns are equal"),
+        ),
         figure(HOSTILE, "4.9×", None, Agreement::NotInFile, Some(HOSTILE)),
     ]
 }

@@ -34,7 +34,9 @@ fn no_line_is_broader_than_asked() {
 fn foreign_text_cannot_drive_a_terminal() {
     for color in [false, true] {
         let page = text(&analysis(), Style { color, width: 100 });
-        let ours = ["\x1b[1;31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"].iter().fold(page.clone(), |page, ours| page.replace(ours, ""));
+        let ours = ["\x1b[1;31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"]
+            .iter()
+            .fold(page.clone(), |page, ours| page.replace(ours, ""));
         assert_eq!(page != ours, color, "colour only where asked for");
         assert!(!ours.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{ours}");
     }
