@@ -76,7 +76,7 @@ pub fn open(path: &Path) -> Result<Opened> {
 }
 
 fn record(path: &Path) -> Result<Record> {
-    Ok(Record::from_experiment(crate::read(path)?, path))
+    Record::open(path)
 }
 
 fn opened(path: &Path, digest: Digest, content: Content, warnings: Vec<String>) -> Opened {

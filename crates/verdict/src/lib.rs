@@ -5,11 +5,13 @@
 #![deny(unsafe_code)]
 
 pub mod analysis;
+pub mod as_published;
 mod error;
 pub mod judge;
 pub mod stats;
 pub mod thresholds;
 
 pub use analysis::Analysis;
+pub use as_published::as_published;
 pub use error::{Result, VerdictError};
 pub use judge::{Options, judge};

@@ -1,0 +1,533 @@
+//! `quant_generation_*.json` and `quant_verification_*.json`.
+
+use mantissa_evidence::published::quant_generation::File as Generation;
+use mantissa_evidence::published::quant_verification::File as Verification;
+use mantissa_evidence::published::{Candidates, Position, QuantGeneration, QuantVerification, Square};
+use mantissa_numerics::Phase;
+
+use super::definitions::{
+    FIRST, detectable_words, diagonal, finite_mean, first_five, mean, off_diagonal, over_references, printed,
+    quotient, size_word, zero_classes,
+};
+use super::pairs;
+use super::sheet::{Heading, Sheet};
+use crate::analysis::{MatrixKind, Signal};
+use crate::thresholds::published;
+
+const PHASES: [Phase; 2] = [Phase::Prefill, Phase::Decode];
+
+pub(super) fn generation(sheet: &mut Sheet<'_>, generation: &QuantGeneration) -> &'static str {
+    let file = &generation.file;
+    for phase in PHASES {
+        within(sheet, file, phase);
+    }
+    for (name, floor) in file.noise_floors.iter() {
+        let note = "the repeated runs behind it are not in the file";
+        for (phase, floor) in [("decode", floor.decode), ("prefill", floor.prefill)] {
+            let place = format!("noise_floors.{name}.{phase}");
+            sheet.not_in_file(&format!("noise floor of {name}, {phase}"), floor, &place, note);
+        }
+    }
+    snr(sheet, file);
+    tokens(sheet, file);
+    own_tokens(sheet, file);
+    models(
+        sheet,
+        file.metadata.model_configs.iter().map(|(name, config)| (name.as_str(), config.model_name.as_str())),
+    );
+    "quantization"
+}
+
+fn names(file: &Generation) -> Vec<String> {
+    file.metadata.model_configs.keys().cloned().collect()
+}
+
+/// Matrices of each reference, positions added in `order`.
+fn by_reference(file: &Generation, phase: Phase, order: &[Position]) -> Vec<Square> {
+    let references = 0..file.metadata.num_references as usize;
+    let names = names(file);
+    let rows = |name: &String, reference: usize| {
+        let run = file.generations.get(name).and_then(|runs| runs.get(reference));
+        run.map(|run| run.signals(phase)).unwrap_or_default()
+    };
+    let matrix = |reference: usize| {
+        let each: Vec<Vec<(Position, &Candidates)>> =
+            names.iter().map(|name| rows(name, reference)).collect();
+        let cells = |a: &Vec<(Position, &Candidates)>| {
+            each.iter().map(|b| distance(a, b, order)).collect::<Vec<f64>>()
+        };
+        each.iter().map(cells).collect::<Square>()
+    };
+    references.map(matrix).collect()
+}
+
+fn distance(a: &[(Position, &Candidates)], b: &[(Position, &Candidates)], order: &[Position]) -> f64 {
+    let at = |rows: &[(Position, &Candidates)], position: Position| {
+        rows.iter().find(|(other, _)| *other == position).map(|(_, row)| (*row).clone())
+    };
+    let distances =
+        order.iter().filter_map(|&position| Some(first_five(&at(a, position)?, &at(b, position)?)));
+    finite_mean(&distances.collect::<Vec<f64>>())
+}
+
+/// The order of positions in which most stored cells come out in every bit; the file's own where that is as good.
+fn best_order(file: &Generation, phase: Phase) -> (Vec<Position>, Vec<Square>, usize) {
+    let first = file.generations.values().next().and_then(|runs| runs.first());
+    let own: Vec<Position> =
+        first.into_iter().flat_map(|run| run.signals(phase)).map(|(position, _)| position).collect();
+    let stored = &file.sanity_check(phase).per_reference_matrices;
+    let score = |order: &[Position]| {
+        let matrices = by_reference(file, phase, order);
+        let pairs = matrices.iter().flatten().flatten().zip(stored.iter().flatten().flatten());
+        let agree = pairs.filter(|(a, b)| a.to_bits() == b.to_bits()).count();
+        (agree, matrices)
+    };
+    let (own_score, matrices) = score(&own);
+    let mut best = (own_score, own.clone(), matrices);
+    // Three numbers have three distinct sums: the one that is added last decides.
+    if own.len() == 3 {
+        for last in 0..3 {
+            let mut order: Vec<Position> = own.iter().copied().rev().collect();
+            let moved = order.remove(last);
+            order.push(moved);
+            let (agree, matrices) = score(&order);
+            if agree > best.0 {
+                best = (agree, order, matrices);
+            }
+        }
+    }
+    (best.1, best.2, own_score)
+}
+
+fn within(sheet: &mut Sheet<'_>, file: &Generation, phase: Phase) {
+    let (check, place) = (file.sanity_check(phase), format!("{}_sanity_check", phase.name()));
+    let labels = names(file);
+    let (order, matrices, in_file_order) = best_order(file, phase);
+    let shown: Vec<String> = order.iter().map(|position| position.0.to_string()).collect();
+    let note = format!("positions added in the order {}", shown.join(", "));
+    for (r, (stored, matrix)) in check.per_reference_matrices.iter().zip(&matrices).enumerate() {
+        let name = format!("log-probabilities, {}, ref_{r}", phase.name());
+        sheet.cells(&name, stored, matrix, &format!("{place}.per_reference_matrices[{r}]"), Some(&note));
+    }
+    let cells: usize = matrices.iter().flatten().map(Vec::len).sum();
+    if order.windows(2).any(|pair| pair[0] > pair[1]) {
+        sheet.finding(
+            format!(
+                "{}: added in the order {} all last bits of the distances come out, in the order of the file only \
+                 {in_file_order} of {cells}: positions were kept in a collection without order, so the same data give \
+                 other last bits in another run of the script",
+                phase.name(),
+                shown.join(", ")
+            ),
+            &[&format!("{place}.per_reference_matrices")],
+        );
+    }
+    let matrix = over_references(&matrices);
+    let matrix_place = format!("{place}.matrix");
+    let name = format!("log-probabilities, {}, mean over references", phase.name());
+    sheet.cells(&name, &check.matrix, &matrix, &matrix_place, None);
+    let off = off_diagonal(&matrix, |_, _| true);
+    let finite: Vec<f64> = off.iter().copied().filter(|value| value.is_finite()).collect();
+    let note = "mean of the finite cells";
+    let at = format!("{place}.off_diagonal_mean");
+    sheet.noted(
+        &format!("off-diagonal mean, {}", phase.name()),
+        check.off_diagonal_mean,
+        mean(&finite),
+        &at,
+        Some(note),
+    );
+    let title = format!("log-probabilities, {}, kernel against kernel", phase.name());
+    let heading = Heading {
+        title: &title,
+        kind: MatrixKind::WithinMode,
+        phase,
+        signal: Signal::Logprobs,
+        statistic: "L2 over the first five ids, mean over positions and references",
+        place: &matrix_place,
+    };
+    sheet.matrix(&heading, &labels, &matrix, matrices.len() as u64);
+    let classes: Vec<Vec<&String>> = zero_classes(&matrix)
+        .iter()
+        .map(|class| class.iter().map(|&index| &labels[index]).collect())
+        .collect();
+    let at = format!("{place}.kernel_classes");
+    let name = format!("kernel classes, {}", phase.name());
+    sheet.text(&name, format!("{:?}", check.kernel_classes), format!("{classes:?}"), &at, None);
+    let rows = (1..).zip(&classes).map(|(n, class)| vec![n.to_string(), format!("{class:?}")]).collect();
+    sheet.table(&name, &["class", "kernels"], rows);
+    distances(
+        sheet,
+        phase,
+        &labels,
+        &matrix,
+        check.pairwise_distances.iter().map(|(key, &value)| (key.as_str(), value)),
+    );
+    asymmetry(sheet, phase, &labels, &matrix, &matrix_place);
+    if finite.len() < off.len() {
+        sheet.finding(
+            format!(
+                "off_diagonal_mean of {} leaves out {} of {} cells, which are inf because no candidate is shared: the \
+                 largest differences are the ones that do not count",
+                phase.name(),
+                off.len() - finite.len(),
+                off.len()
+            ),
+            &[&matrix_place, &format!("{place}.off_diagonal_mean")],
+        );
+    }
+}
+
+/// Means of mirrored cells with the authors' words.
+fn distances<'a>(
+    sheet: &mut Sheet<'_>,
+    phase: Phase,
+    labels: &[String],
+    matrix: &Square,
+    stored: impl Iterator<Item = (&'a str, f64)>,
+) {
+    let computed = pairs::of(labels, matrix);
+    let mut rows = Vec::new();
+    for (key, value) in stored {
+        let place = format!("{}_sanity_check.pairwise_distances.{key}", phase.name());
+        let pair = computed.iter().find(|pair| format!("{}_vs_{}", pair.a, pair.b) == key);
+        let name = format!("distance {key}, {}", phase.name());
+        match pair {
+            Some(pair) => {
+                sheet.noted(&name, value, pair.signal, &place, Some("mean of the two mirrored cells"));
+                rows.push(vec![key.to_owned(), printed(pair.signal), size_word(pair.signal).to_owned()]);
+            }
+            None => sheet.not_in_file(&name, value, &place, "no such pair of configurations"),
+        }
+    }
+    sheet.table(&format!("pairwise distances, {}", phase.name()), &["pair", "distance", "word"], rows);
+    published::size_words().into_iter().for_each(|threshold| sheet.threshold(threshold));
+}
+
+fn asymmetry(sheet: &mut Sheet<'_>, phase: Phase, labels: &[String], matrix: &Square, place: &str) {
+    let all = pairs::of(labels, matrix);
+    let uneven: Vec<_> =
+        all.iter().filter(|pair| pair.forward.to_bits() != pair.backward.to_bits()).collect();
+    let largest = uneven.iter().max_by(|a, b| a.asymmetry().total_cmp(&b.asymmetry()));
+    if let Some(pair) = largest {
+        sheet.finding(
+            format!(
+                "{}: {} of {} pairs have two distances, because ids of the row that the column lacks are dropped \
+                 ({} to {}: {:.3}, back: {:.3}); pairwise_distances averages the two",
+                phase.name(),
+                uneven.len(),
+                all.len(),
+                pair.a,
+                pair.b,
+                pair.forward,
+                pair.backward
+            ),
+            &[place],
+        );
+    }
+}
+
+fn snr(sheet: &mut Sheet<'_>, file: &Generation) {
+    let stored = &file.snr_analysis;
+    let names = names(file);
+    let floors: Vec<f64> =
+        names.iter().filter_map(|name| Some(file.noise_floors.get(name)?.decode)).collect();
+    let matrix = over_references(&best_order(file, Phase::Decode).1);
+    let off = off_diagonal(&matrix, |_, _| true);
+    let finite: Vec<f64> = off.iter().copied().filter(|value| value.is_finite()).collect();
+    let (noise, signal) = (mean(&floors), mean(&finite));
+    let snr = quotient(signal, noise);
+    sheet.noted(
+        "noise floor",
+        stored.noise_floor,
+        noise,
+        "snr_analysis.noise_floor",
+        Some("mean of the stated decode floors"),
+    );
+    sheet.figure("signal", stored.signal, signal, "snr_analysis.signal");
+    sheet.figure("SNR", stored.snr, snr, "snr_analysis.snr");
+    let printed = format!("{:.1}×", stored.snr);
+    sheet.text("SNR as printed", printed, format!("{snr:.1}×"), "snr_analysis.snr", None);
+    sheet.table(
+        "signal to noise",
+        &["noise floor", "signal", "SNR", "words"],
+        vec![vec![
+            super::definitions::printed(noise),
+            super::definitions::printed(signal),
+            format!("{snr:.1}×"),
+            detectable_words(snr).to_owned(),
+        ]],
+    );
+    published::detectable_words().into_iter().for_each(|threshold| sheet.threshold(threshold));
+    let kept: Vec<String> = pairs::of(&names, &matrix)
+        .iter()
+        .filter(|pair| pair.signal.is_finite())
+        .map(|pair| format!("{} against {}", pair.a, pair.b))
+        .collect();
+    let zeros = floors.iter().filter(|floor| floor.abs() <= 0.0).count();
+    if kept.len() * 2 < off.len() || (zeros > 0 && zeros < floors.len()) {
+        let noisy: Vec<String> = names
+            .iter()
+            .zip(&floors)
+            .filter(|(_, floor)| floor.abs() > 0.0)
+            .map(|(name, floor)| format!("{name} ({})", super::definitions::printed(*floor)))
+            .collect();
+        sheet.finding(
+            format!(
+                "SNR {snr:.1}× drops every inf cell, so that only {} of {} ordered pairs are left ({}), and divides by \
+                 the mean of {zeros} zeros and {}: {zeros} kernels reproduce exactly and any distance between them is \
+                 detectable, and the one that does not has a floor {:.1} times the one used",
+                finite.len(),
+                off.len(),
+                kept.join("; "),
+                noisy.join(", "),
+                floors.iter().copied().fold(0.0, f64::max) / noise
+            ),
+            &["snr_analysis", "decode_sanity_check.matrix", "noise_floors"],
+        );
+    }
+}
+
+/// Decode cells that compare positions after the tokens have parted.
+fn tokens(sheet: &mut Sheet<'_>, file: &Generation) {
+    let names = names(file);
+    let matrices = best_order(file, Phase::Decode).1;
+    let (mut parted, mut finite, mut places) = (Vec::new(), 0, Vec::new());
+    for (reference, matrix) in matrices.iter().enumerate() {
+        for (i, a) in names.iter().enumerate() {
+            for (j, b) in names.iter().enumerate().skip(i + 1) {
+                let run = |name: &String| file.generations.get(name).and_then(|runs| runs.get(reference));
+                let (Some(x), Some(y)) = (run(a), run(b)) else { continue };
+                let Some(at) = x.generated_ids.iter().zip(&y.generated_ids).position(|(x, y)| x != y) else {
+                    continue;
+                };
+                finite += usize::from(matrix[i][j].is_finite());
+                parted.push((reference, at));
+                places.push(format!("generations.{b}[{reference}].generated_ids[{at}]"));
+            }
+        }
+    }
+    let mut each = parted.clone();
+    each.dedup();
+    let total = parted.len();
+    if total > 0 {
+        each.sort_unstable();
+        each.dedup();
+        let at: Vec<String> =
+            each.iter().map(|(reference, at)| format!("ref_{reference} at output {at}")).collect();
+        let sentence = format!(
+            "decode: {total} of the pairs compare the last positions of texts that parted long before ({}): {finite} of \
+             them are finite only because unrelated predictions share ids, the others are inf",
+            at.join(", ")
+        );
+        let places: Vec<&str> = places.iter().take(4).map(String::as_str).collect();
+        sheet.finding(sentence, &places);
+    }
+}
+
+/// Prefill lists that predict the prompt's own tokens.
+fn own_tokens(sheet: &mut Sheet<'_>, file: &Generation) {
+    if !file.prefill_lists_own_token() {
+        return;
+    }
+    sheet.finding(
+        "prefill: every list has the prompt's own token of its position among its candidates, so it predicts that token \
+         and belongs one position earlier; the three positions predict the template's last tokens, which are the same \
+         in every prompt, and what the model says after the whole prompt is not compared at all",
+        &["generations"],
+    );
+    let top = file.metadata.top_k_logprobs as usize;
+    let all = || file.generations.values().flatten().flat_map(|run| run.signals(Phase::Prefill));
+    let longer = all().filter(|(_, row)| row.token_ids.len() > top).count();
+    if longer > 0 {
+        let lowest = all()
+            .filter(|(_, row)| row.token_ids.len() > top)
+            .filter_map(|(_, row)| row.log_probs.iter().copied().min_by(f64::total_cmp))
+            .fold(f64::INFINITY, f64::min);
+        sheet.finding(
+            format!(
+                "prefill: {longer} lists have a candidate more, the prompt's own unlikely token (down to {lowest:.1}) in \
+                 first place: with the first {FIRST} taken it displaces the fifth candidate and brings the noise of a \
+                 far tail into the distance"
+            ),
+            &["generations"],
+        );
+    }
+}
+
+/// Configurations of different weights.
+fn models<'a>(sheet: &mut Sheet<'_>, configs: impl Iterator<Item = (&'a str, &'a str)>) {
+    let mut models: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, model) in configs {
+        match models.iter_mut().find(|(other, _)| *other == model) {
+            Some((_, names)) => names.push(name),
+            None => models.push((model, vec![name])),
+        }
+    }
+    if models.len() > 1 {
+        let each: Vec<String> =
+            models.iter().map(|(model, names)| format!("{} run {model}", names.join(" and "))).collect();
+        sheet.finding(
+            format!(
+                "the configurations are not kernels of one model: {}; distances between these groups are differences \
+                 of weights and say nothing about kernels",
+                each.join(", ")
+            ),
+            &["metadata.model_configs"],
+        );
+    }
+}
+
+pub(super) fn verification(sheet: &mut Sheet<'_>, verification: &QuantVerification) -> &'static str {
+    let file = &verification.file;
+    for phase in PHASES {
+        claimed_verified(sheet, file, phase);
+    }
+    models(
+        sheet,
+        file.metadata.model_configs.iter().map(|(name, config)| (name.as_str(), config.model_name.as_str())),
+    );
+    let validation = &file.metadata.environment_validation;
+    if !validation.valid {
+        let fields: Vec<String> =
+            validation.mismatches.iter().map(|(name, a, b)| format!("{name} {a} against {b}")).collect();
+        sheet.finding(
+            format!(
+                "environment_validation says valid: false ({}), so the diagonal is not hardware alone, and the analysis \
+                 went on without saying so",
+                fields.join(", ")
+            ),
+            &["metadata.environment_validation"],
+        );
+    }
+    "quantization"
+}
+
+fn claimed_verified(sheet: &mut Sheet<'_>, file: &Verification, phase: Phase) {
+    let analysis = file.analysis(phase);
+    let labels: Vec<String> = file.metadata.model_configs.keys().cloned().collect();
+    let (references, side) = (file.references(), labels.len());
+    let mut matrices = vec![vec![vec![f64::NAN; side]; side]; references.len()];
+    for one in &file.comparisons {
+        let index = |name: &String| labels.iter().position(|label| label == name);
+        let reference = references.iter().position(|&reference| reference == one.ref_idx);
+        if let (Some(r), Some(i), Some(j)) =
+            (reference, index(&one.claimed_config), index(&one.verify_config))
+        {
+            matrices[r][i][j] = one.distances(phase).logprobs_mean;
+        }
+    }
+    let (name, place) = (phase.name(), format!("{}_analysis", phase.name()));
+    for (r, (stored, matrix)) in analysis.per_reference_matrices.iter().zip(&matrices).enumerate() {
+        let at = format!("{place}.per_reference_matrices[{r}]");
+        sheet.cells(
+            &format!("log-probabilities, {name}, reference {}", references[r]),
+            stored,
+            matrix,
+            &at,
+            None,
+        );
+    }
+    let matrix = over_references(&matrices);
+    let matrix_place = format!("{place}.matrix");
+    let title = format!("log-probabilities, {name}, mean over references");
+    sheet.cells(&title, &analysis.matrix, &matrix, &matrix_place, None);
+    let excluded = |i: usize, j: usize| {
+        let pair =
+            |a: &String, b: &String| *a == labels[i] && *b == labels[j] || *a == labels[j] && *b == labels[i];
+        analysis.excluded_pairs.iter().any(|(a, b)| pair(a, b))
+    };
+    let noise = mean(&diagonal(&matrix));
+    let off = off_diagonal(&matrix, |_, _| true);
+    let kept = off_diagonal(&matrix, |i, j| !excluded(i, j));
+    let (all, meaningful) = (mean(&off), mean(&kept));
+    for (what, stored, recomputed, field) in [
+        ("baseline", analysis.baseline_mean, noise, "baseline_mean"),
+        ("signal", analysis.signal_all_mean, all, "signal_all_mean"),
+        (
+            "signal without excluded pairs",
+            analysis.signal_meaningful_mean,
+            meaningful,
+            "signal_meaningful_mean",
+        ),
+        ("SNR", analysis.snr_all, quotient(all, noise), "snr_all"),
+        (
+            "SNR without excluded pairs",
+            analysis.snr_meaningful,
+            quotient(meaningful, noise),
+            "snr_meaningful",
+        ),
+    ] {
+        sheet.figure(&format!("{what}, {name}"), stored, recomputed, &format!("{place}.{field}"));
+    }
+    for (what, stored, counted, field) in [
+        ("cells left out", analysis.n_excluded_cells, off.len() - kept.len(), "n_excluded_cells"),
+        ("pairs kept", analysis.n_meaningful_pairs, kept.len(), "n_meaningful_pairs"),
+    ] {
+        let (stored, counted) = (stored.to_string(), counted.to_string());
+        sheet.text(
+            &format!("{what}, {name}"),
+            stored,
+            counted,
+            &format!("{place}.{field}"),
+            Some("ordered pairs"),
+        );
+    }
+    let pairs = pairs::of(&labels, &matrix);
+    for (key, stored) in analysis.pairwise_snr.iter() {
+        let place = format!("{place}.pairwise_snr.{key}");
+        let Some(pair) = pairs.iter().find(|pair| format!("{}_vs_{}", pair.a, pair.b) == *key) else {
+            sheet.not_in_file(
+                &format!("SNR {key}, {name}"),
+                stored.snr,
+                &place,
+                "no such pair of configurations",
+            );
+            continue;
+        };
+        sheet.figure(
+            &format!("signal {key}, {name}"),
+            stored.signal,
+            pair.signal,
+            &format!("{place}.signal"),
+        );
+        sheet.figure(
+            &format!("noise floor {key}, {name}"),
+            stored.noise_floor,
+            pair.noise,
+            &format!("{place}.noise_floor"),
+        );
+        sheet.figure(&format!("SNR {key}, {name}"), stored.snr, pair.snr, &format!("{place}.snr"));
+    }
+    pairs::table(sheet, &format!("pair by pair, {name}"), &pairs);
+    let heading_title = format!("log-probabilities, {name}, claimed against verified kernel");
+    let heading = Heading {
+        title: &heading_title,
+        kind: MatrixKind::ClaimedVerified,
+        phase,
+        signal: Signal::Logprobs,
+        statistic: "L2, mean over positions and references",
+        place: &matrix_place,
+    };
+    sheet.matrix(&heading, &labels, &matrix, references.len() as u64);
+    let snr_place = format!("{place}.snr_all");
+    pairs::pooled(
+        sheet,
+        &format!("log-probabilities, {name}"),
+        quotient(all, noise),
+        &pairs,
+        &[&snr_place, &format!("{place}.pairwise_snr")],
+    );
+    let floors = diagonal(&matrix);
+    let (low, high) =
+        (floors.iter().copied().fold(f64::INFINITY, f64::min), floors.iter().copied().fold(0.0, f64::max));
+    if low > 0.0 && high / low > 2.0 {
+        sheet.finding(
+            format!(
+                "{name}: the diagonal ranges from {low:.3} to {high:.3}, and its mean {noise:.3} is the noise of no \
+                 kernel: too high for the quietest, too low for the loudest"
+            ),
+            &[&matrix_place, &format!("{place}.baseline_mean")],
+        );
+    }
+}
