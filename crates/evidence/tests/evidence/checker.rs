@@ -84,7 +84,9 @@ fn check(root: &Value, schema: &Value, instance: &Value, place: &str, found: &mu
         }
     }
     for (i, item) in instance.as_array().into_iter().flatten().enumerate() {
-        if let Some(rule) = keywords.get("prefixItems").and_then(|rules| rules.get(i)).or(keywords.get("items")) {
+        if let Some(rule) =
+            keywords.get("prefixItems").and_then(|rules| rules.get(i)).or(keywords.get("items"))
+        {
             check(root, rule, item, &format!("{place}[{i}]"), found);
         }
     }

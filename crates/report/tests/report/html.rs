@@ -85,7 +85,7 @@ fn it_needs_nothing_and_runs_nothing() {
     let addresses = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "").matches("http").count();
     let quoted: usize = document
         .descendants()
-        .filter(|node| node.is_text())
+        .filter(Node::is_text)
         .filter_map(|node| node.text())
         .map(|text| text.matches("http").count())
         .sum();

@@ -18,5 +18,6 @@ fn rendered(render: impl Fn(&mut dyn std::io::Write) -> std::io::Result<()>) -> 
     text
 }
 
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #[path = "../../../evidence/tests/evidence/checker.rs"]
 mod checker;
