@@ -4,10 +4,11 @@
 //! joined by a tree (8 + 8, 4 + 4, 2 + 2, 1 + 1). [`fast`] does the same sixteen lanes at a time and gives the same
 //! bits. Left out: which rows may be compared.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod fast;
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::ulp::ulps;
 
 use crate::facts::Distance;
 
@@ -110,6 +111,8 @@ pub(crate) fn first_element(dtype: Dtype, a: &[u8], b: &[u8]) -> u64 {
 /// The reference: one element at a time.
 #[cfg(test)]
 pub(crate) fn reference(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
+    use mantissa_numerics::ulp::ulps;
+
     let mut sums = Sums::default();
     let mut lanes = [[0.0_f64; 5]; LANES];
     let size = dtype.size();

@@ -1,8 +1,10 @@
-//! Sixteen lanes at a time, compiled for the widest vectors of the machine.
+//! Sixteen lanes at a time, with the widest vectors of the machine.
 //!
-//! One source for every instruction set: loops over sixteen lanes that the compiler turns into vector instructions. No
-//! sum is reordered and nothing is fused, so the bits are those of the reference. Left out: formats of other sizes.
+//! AVX-512 is written out in [`super::avx512`]; every other instruction set gets the loops below, over sixteen lanes
+//! each, which the compiler turns into its vectors. No sum is reordered and nothing is fused, so the bits are those of
+//! the reference.
 #![expect(unsafe_code, reason = "calling a function compiled for an instruction set that was detected")]
+#![expect(clippy::inline_always, reason = "one source is compiled anew for each instruction set")]
 
 use mantissa_numerics::Dtype;
 
@@ -14,7 +16,7 @@ pub(super) fn different(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
     {
         if has_avx512() {
             // SAFETY: the features were detected on this machine.
-            return unsafe { x86::different_avx512(dtype, a, b) };
+            return unsafe { super::avx512::different(dtype, a, b) };
         }
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the feature was detected on this machine.
@@ -30,7 +32,7 @@ pub(super) fn equal(dtype: Dtype, row: &[u8]) -> Sums {
     {
         if has_avx512() {
             // SAFETY: the features were detected on this machine.
-            return unsafe { x86::equal_avx512(dtype, row) };
+            return unsafe { super::avx512::equal(dtype, row) };
         }
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the feature was detected on this machine.
@@ -48,20 +50,10 @@ fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512vl")
 }
 
-/// The same functions, compiled for one instruction set each.
+/// The same functions, compiled for AVX2.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Dtype, Sums, of_format, same_of_format};
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) fn different_avx512(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
-        of_format(dtype, a, b)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) fn equal_avx512(dtype: Dtype, row: &[u8]) -> Sums {
-        same_of_format(dtype, row)
-    }
 
     #[target_feature(enable = "avx2")]
     pub(super) fn different_avx2(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
@@ -74,9 +66,9 @@ mod x86 {
     }
 }
 
+/// The portable build of [`different`].
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for each instruction set")]
-fn of_format(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
+pub(super) fn of_format(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
     match dtype {
         Dtype::F32 => sums::<F32>(a, b),
         Dtype::Bf16 => sums::<Bf16>(a, b),
@@ -84,9 +76,9 @@ fn of_format(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
     }
 }
 
+/// The portable build of [`equal`].
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for each instruction set")]
-fn same_of_format(dtype: Dtype, row: &[u8]) -> Sums {
+pub(super) fn same_of_format(dtype: Dtype, row: &[u8]) -> Sums {
     match dtype {
         Dtype::F32 => same::<F32>(row),
         Dtype::Bf16 => same::<Bf16>(row),
@@ -134,7 +126,6 @@ impl Format for F32 {
 
 /// Bit patterns of sixteen two-byte values.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for each instruction set")]
 fn halves(block: &[u8]) -> [u32; LANES] {
     let mut bits = [0; LANES];
     for (bits, bytes) in bits.iter_mut().zip(block.as_chunks::<2>().0) {
@@ -194,7 +185,6 @@ struct Lanes {
 }
 
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for each instruction set")]
 fn sums<F: Format>(a: &[u8], b: &[u8]) -> Sums {
     let block = LANES * F::SIZE;
     let mut lanes = Lanes::default();
@@ -229,7 +219,6 @@ fn sums<F: Format>(a: &[u8], b: &[u8]) -> Sums {
 
 /// Adds sixteen pairs. A row has fewer than 2^36 values, so no count overflows.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for each instruction set")]
 fn add<F: Format>(lanes: &mut Lanes, a: [u32; LANES], b: [u32; LANES]) {
     let (mut x, mut y) = ([0.0_f32; LANES], [0.0_f32; LANES]);
     for lane in 0..LANES {
@@ -264,7 +253,6 @@ fn add<F: Format>(lanes: &mut Lanes, a: [u32; LANES], b: [u32; LANES]) {
 }
 
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for each instruction set")]
 fn same<F: Format>(row: &[u8]) -> Sums {
     let block = LANES * F::SIZE;
     let (mut squares, mut left_out) = ([0.0; LANES], [0; LANES]);
@@ -290,7 +278,6 @@ fn same<F: Format>(row: &[u8]) -> Sums {
 }
 
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for each instruction set")]
 fn add_square<F: Format>(squares: &mut [f64; LANES], left_out: &mut [u32; LANES], row: [u32; LANES]) {
     for lane in 0..LANES {
         let out = u32::from(row[lane] & F::MAGNITUDE >= F::INFINITY);

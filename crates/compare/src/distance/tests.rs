@@ -1,6 +1,6 @@
 //! Laws of distances, and the fast kernel against the reference.
 
-use mantissa_numerics::ulp::Ulps;
+use mantissa_numerics::ulp::{Ulps, ulps};
 use proptest::prelude::*;
 
 use super::*;
@@ -22,7 +22,9 @@ fn exact(sums: &Sums) -> ([u64; 6], [u64; 6]) {
 fn agree(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
     let sums = different(dtype, a, b);
     assert_eq!(exact(&sums), exact(&reference(dtype, a, b)));
+    assert_eq!(exact(&fast::of_format(dtype, a, b)), exact(&sums));
     assert_eq!(exact(&equal(dtype, a)), exact(&reference(dtype, a, a)));
+    assert_eq!(exact(&fast::same_of_format(dtype, a)), exact(&equal(dtype, a)));
     sums
 }
 
