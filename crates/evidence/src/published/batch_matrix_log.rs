@@ -152,13 +152,16 @@ pub struct MeanMax {
     pub max: Printed,
 }
 
+/// Pairs of batch sizes, as a line lists them.
+pub type ZeroPairs = Placed<Vec<(u64, u64)>>;
+
 /// What the log says of distances that are exactly zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zeros {
     /// Zero of how many comparisons: keys, log-probabilities.
     pub counts: [Option<Placed<(u64, u64)>>; 2],
     /// Zero pairs of keys and of log-probabilities by reference.
-    pub by_reference: Vec<(String, [Placed<Vec<(u64, u64)>>; 2])>,
+    pub by_reference: Vec<(String, [ZeroPairs; 2])>,
     /// What is said of pairs across references: keys, log-probabilities.
     pub across: [Placed<String>; 2],
 }
@@ -198,6 +201,7 @@ pub fn read(path: &Path) -> Result<BatchMatrixLog> {
 }
 
 /// Reads a log from its bytes; `path` names it in errors.
+#[expect(clippy::too_many_lines, reason = "follows the log from top to bottom")]
 pub fn parse(bytes: &[u8], path: &Path) -> Result<BatchMatrixLog> {
     let lines = &mut Lines::new(bytes, path)?;
     lines.title("PREFILL vs DECODE EXPERIMENT", '=')?;
@@ -530,7 +534,7 @@ fn zeros(lines: &mut Lines) -> Result<Zeros> {
     let mut by_reference = Vec::new();
     while !lines.at::<0>("Cross-reference consistency:") {
         let (_, [name]) = lines.read("{}:")?;
-        let mut pairs = |pattern: &str| -> Result<Placed<Vec<(u64, u64)>>> {
+        let mut pairs = |pattern: &str| -> Result<ZeroPairs> {
             let (line, [listed]) = lines.read(pattern)?;
             Ok(Placed { value: zero_pairs(lines, line, listed)?, line })
         };

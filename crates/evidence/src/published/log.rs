@@ -124,7 +124,7 @@ pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
 pub(super) struct Lines<'a> {
     path: &'a Path,
     /// Number and text of the lines that are not blank.
-    lines: Vec<(usize, &'a str)>,
+    numbered: Vec<(usize, &'a str)>,
     next: usize,
     total: usize,
     section: String,
@@ -133,7 +133,7 @@ pub(super) struct Lines<'a> {
 impl<'a> Lines<'a> {
     pub(super) fn new(bytes: &'a [u8], path: &'a Path) -> Result<Self> {
         let mut lines =
-            Self { path, lines: Vec::new(), next: 0, total: 1, section: "the heading".to_owned() };
+            Self { path, numbered: Vec::new(), next: 0, total: 1, section: "the heading".to_owned() };
         if bytes.len() as u64 > LONGEST_LOG {
             return Err(lines.refuse(
                 1,
@@ -151,7 +151,7 @@ impl<'a> Lines<'a> {
             };
             let text = text.trim_start_matches('\u{feff}').trim();
             if !text.is_empty() {
-                lines.lines.push((number, text));
+                lines.numbered.push((number, text));
                 lines.total = number;
             }
         }
@@ -164,7 +164,7 @@ impl<'a> Lines<'a> {
     }
 
     pub(super) fn peek(&self) -> Option<&'a str> {
-        self.lines.get(self.next).map(|&(_, text)| text)
+        self.numbered.get(self.next).map(|&(_, text)| text)
     }
 
     /// Whether the next line has the shape of `pattern`.
@@ -174,7 +174,7 @@ impl<'a> Lines<'a> {
 
     /// The next line, whatever it says.
     pub(super) fn take(&mut self, expected: &str) -> Result<(usize, &'a str)> {
-        let Some(&(number, text)) = self.lines.get(self.next) else {
+        let Some(&(number, text)) = self.numbered.get(self.next) else {
             let problem = format!(
                 "the log ends before '{}' of section '{}'",
                 expected.replace("{}", "…"),
@@ -224,7 +224,7 @@ impl<'a> Lines<'a> {
 
     /// Nothing follows.
     pub(super) fn end(&self) -> Result<()> {
-        match self.lines.get(self.next) {
+        match self.numbered.get(self.next) {
             None => Ok(()),
             Some(&(number, text)) => {
                 Err(self.wrong(number, format!("'{}' stands after the end of the log", one_line(text))))
@@ -331,7 +331,7 @@ pub(super) fn fields<'a, const N: usize>(text: &'a str, pattern: &str) -> Option
     let mut rest = strip_words(text, pieces.next()?)?;
     let mut found = [""; N];
     let mut count = 0;
-    while let Some(piece) = pieces.next() {
+    for piece in pieces {
         let last = count + 1 == N;
         let (field, after) = match piece.trim().is_empty() {
             true if last => (rest, ""),
@@ -369,7 +369,6 @@ fn strip_words<'a>(text: &'a str, words: &str) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test stops where its input is not what it says")]
 mod tests {
     use super::*;
 
