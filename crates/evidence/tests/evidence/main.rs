@@ -5,6 +5,7 @@
 mod checker;
 mod fixtures;
 mod hostile;
+mod published_logs;
 mod repetitions;
 mod round_trip;
 mod sample;
