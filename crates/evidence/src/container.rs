@@ -239,6 +239,16 @@ impl Container {
         &self.configurations
     }
 
+    /// Name of the file of each run, and of the manifest, are relative to this.
+    pub(crate) fn manifest_path(&self) -> PathBuf {
+        self.directory.join(MANIFEST)
+    }
+
+    /// One of the stored runs.
+    pub(crate) fn run(&self, index: usize) -> Option<RunView<'_>> {
+        self.runs.get(index).map(|stored| RunView { stored })
+    }
+
     /// The stored runs.
     #[must_use]
     pub fn runs(&self) -> impl ExactSizeIterator<Item = RunView<'_>> {
@@ -369,22 +379,50 @@ impl<'a> RunView<'a> {
     pub fn logprobs(self, phase: Phase) -> Option<Logprobs> {
         let layout = self.layout(phase)?;
         let LogprobsLayout { k, vocab_size } = layout.logprobs?;
-        let words = |name: &str| {
-            let words = self.bytes(name)?.chunks_exact(4);
-            Some(words.map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])))
-        };
+        let (token_ids, log_probs) = self.candidates(phase, 0..layout.steps * layout.positions.len() * k)?;
         Some(Logprobs {
             steps: layout.steps,
             positions: layout.positions.len(),
             k,
             vocab_size,
-            token_ids: words(&token_ids_name(phase))?.collect(),
-            log_probs: words(&log_probs_name(phase))?.map(f32::from_bits).collect(),
+            token_ids,
+            log_probs,
         })
     }
 
-    fn layout(self, phase: Phase) -> Option<&'a PhaseLayout> {
+    /// What its manifest states about the signals of a phase.
+    pub(crate) fn layout(self, phase: Phase) -> Option<&'a PhaseLayout> {
         self.stored.extras.signals.phases().find(|(found, _)| *found == phase).map(|(_, layout)| layout)
+    }
+
+    /// The digest that the manifest states for its signals.
+    pub(crate) const fn signals_digest(self) -> Digest {
+        self.stored.extras.signals_digest
+    }
+
+    /// Checks what the manifest states about its ids.
+    pub(crate) fn check_id_digests(self) -> std::result::Result<(), Flaw> {
+        crate::json::check_id_digests(&self.stored.extras)
+    }
+
+    /// Where the tensor of a site lies in [`Self::mapped`].
+    pub(crate) fn range(self, phase: Phase, site: Site) -> Option<Range<usize>> {
+        self.stored.tensors.get(&tensor_name(phase, site)).cloned()
+    }
+
+    /// Its file.
+    pub(crate) fn mapped(self) -> &'a [u8] {
+        &self.stored.map
+    }
+
+    /// Candidates `range` of a phase, row-major over steps and positions.
+    pub(crate) fn candidates(self, phase: Phase, range: Range<usize>) -> Option<(Vec<u32>, Vec<f32>)> {
+        let words = |name: &str| {
+            let words = self.bytes(name)?.get(range.start * 4..range.end * 4)?.chunks_exact(4);
+            Some(words.map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])))
+        };
+        let log_probs = words(&log_probs_name(phase))?.map(f32::from_bits).collect();
+        Some((words(&token_ids_name(phase))?.collect(), log_probs))
     }
 
     fn bytes(self, name: &str) -> Option<&'a [u8]> {

@@ -87,6 +87,12 @@ pub(crate) struct Hasher(blake3::Hasher);
 
 impl Hasher {
     pub(crate) fn tensor(&mut self, name: &str, dtype: &str, shape: [usize; 3], bytes: &[u8]) {
+        self.begin(name, dtype, shape);
+        self.row(bytes);
+    }
+
+    /// Begins a tensor, whose rows follow in order.
+    pub(crate) fn begin(&mut self, name: &str, dtype: &str, shape: [usize; 3]) {
         for text in [name, dtype] {
             self.count(text.len());
             self.0.update(text.as_bytes());
@@ -94,6 +100,9 @@ impl Hasher {
         for dim in shape {
             self.count(dim);
         }
+    }
+
+    pub(crate) fn row(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 

@@ -56,20 +56,37 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// Writes a file that appears whole or not at all: temporary file beside it, fsync, rename.
+///
+/// *Errors:* [`EvidenceError::Exists`] for an existing file unless `replace`; [`EvidenceError::Io`].
+pub fn write_whole(
+    path: &Path,
+    replace: bool,
+    content: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    write(path, if replace { Existing::Replace } else { Existing::Keep }, content)
+}
+
 /// Maps a regular file.
 pub(crate) fn map(path: &Path) -> Result<Mmap> {
-    let io = |source| EvidenceError::Io {
-        path: path.to_owned(),
-        action: "read it",
-        source,
-        remedy: "check the path and its permissions",
-    };
+    let file = open(path)?;
+    // SAFETY: evidence files appear by rename and are never changed in place by this program. Another program that
+    // truncates one while it is mapped stops this process; every length read from the map is checked against it.
+    unsafe { Mmap::map(&file) }.map_err(|source| unreadable(path, source))
+}
+
+/// A file that the operating system will not let us read.
+pub(crate) fn unreadable(path: &Path, source: io::Error) -> EvidenceError {
+    let (path, remedy) = (path.to_owned(), "check the path and its permissions");
+    EvidenceError::Io { path, action: "read it", source, remedy }
+}
+
+/// Opens a regular file.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let io = |source| unreadable(path, source);
     // Opening a pipe would wait for a writer.
     if !fs::metadata(path).map_err(io)?.is_file() {
         return Err(io(io::Error::other("it is not a regular file")));
     }
-    let file = File::open(path).map_err(io)?;
-    // SAFETY: evidence files appear by rename and are never changed in place by this program. Another program that
-    // truncates one while it is mapped stops this process; every length read from the map is checked against it.
-    unsafe { Mmap::map(&file) }.map_err(io)
+    File::open(path).map_err(io)
 }

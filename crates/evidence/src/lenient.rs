@@ -119,6 +119,15 @@ impl Special {
         }
     }
 
+    /// Its number; the NaN is quiet, positive and without payload.
+    pub(crate) const fn value(self) -> f32 {
+        match self {
+            Self::NotANumber => f32::from_bits(0x7fc0_0000),
+            Self::Infinite => f32::INFINITY,
+            Self::NegativeInfinite => f32::NEG_INFINITY,
+        }
+    }
+
     const fn tag(self) -> &'static str {
         match self {
             Self::NotANumber => "\"NaN\"",

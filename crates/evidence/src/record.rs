@@ -1,7 +1,16 @@
 //! A record whose signals stay where they are until a row of them is asked for.
 //!
 //! Comparing needs one row of each run at a time, so a record may be larger than memory. Everything else about
-//! a run (ids, texts, neighbours) is in the [`shell`](Record::shell).
+//! a run (ids, texts, neighbours) is in the [`shell`](Record::shell). A container's rows are slices of its mapped
+//! files; an experiment JSON is passed over once, which finds every flaw of its structure, and its rows are parsed from
+//! the file when they are asked for. A row must fit into memory, and what is not a row: 64 MiB of structure a run.
+
+mod json;
+mod number;
+mod scan;
+mod skeleton;
+mod source;
+mod text;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,8 +18,13 @@ use std::path::{Path, PathBuf};
 
 use mantissa_numerics::{Dtype, Phase, Site};
 
-use crate::error::Result;
+use crate::container::{self, Container};
+use crate::digest::{Digest, Hasher};
+use crate::error::{Flaw, Result};
 use crate::experiment::Experiment;
+use crate::json::wire;
+use crate::run::{log_probs_name, tensor_name, token_ids_name};
+use crate::validate;
 
 /// An experiment with its signals out of reach until asked for.
 #[derive(Debug)]
@@ -18,12 +32,18 @@ pub struct Record {
     origin: PathBuf,
     shell: Experiment,
     layouts: Vec<[Option<PhaseLayout>; 2]>,
+    /// The digest that each run states for its signals.
+    stated: Vec<Option<Digest>>,
+    warnings: Vec<String>,
     store: Store,
 }
 
 #[derive(Debug)]
 enum Store {
     Memory(Experiment),
+    /// The container, and where each site of each phase lies in the file of its run.
+    Mapped(Container, Vec<[BTreeMap<Site, Range<usize>>; 2]>),
+    Json(json::Rows),
 }
 
 /// What a run recorded in one phase.
@@ -37,6 +57,8 @@ pub struct PhaseLayout {
     pub tensors: BTreeMap<Site, TensorLayout>,
     /// Candidates per position, where log-probabilities were recorded.
     pub top_k: Option<usize>,
+    /// Size of the vocabulary the candidates were chosen from, where known.
+    pub vocab_size: Option<u32>,
 }
 
 /// Format and width of a site.
@@ -69,24 +91,28 @@ pub struct Candidates {
 }
 
 impl Record {
+    /// Opens a container directory (or its `manifest.json`) or an experiment JSON file, told apart by content.
+    ///
+    /// Structure, shapes and the digests of ids are checked, those of signals are not: [`Record::verify`] does. A JSON
+    /// that departs from the standard as [`crate::lenient`] knows is read with [`warnings`](Record::warnings).
+    pub fn open(path: &Path) -> Result<Self> {
+        match container::root(path) {
+            Some(directory) => Self::from_container(Container::open(&directory)?, path),
+            None => Ok(Self::from_json(json::open(path)?, path)),
+        }
+    }
+
+    /// As [`Record::open`], for an experiment JSON in memory; `origin` names it in errors.
+    pub fn from_bytes(bytes: Vec<u8>, origin: &Path) -> Result<Self> {
+        Ok(Self::from_json(json::from_bytes(bytes, origin)?, origin))
+    }
+
     /// A record in memory; `origin` names it in errors.
     #[must_use]
     pub fn from_experiment(experiment: Experiment, origin: &Path) -> Self {
         let layouts = experiment.runs.iter().map(|run| {
-            [Phase::Prefill, Phase::Decode].map(|phase| {
-                run.phase(phase).map(|signals| PhaseLayout {
-                    steps: signals.first_step..signals.first_step.saturating_add(signals.steps as u64),
-                    positions: signals.positions.clone(),
-                    tensors: signals
-                        .tensors
-                        .iter()
-                        .map(|(&site, tensor)| {
-                            (site, TensorLayout { dtype: tensor.dtype, dim: tensor.shape[2] })
-                        })
-                        .collect(),
-                    top_k: signals.logprobs.as_ref().map(|logprobs| logprobs.k),
-                })
-            })
+            [Phase::Prefill, Phase::Decode]
+                .map(|phase| run.phase(phase).map(|signals| PhaseLayout::of(&wire::PhaseLayout::of(signals))))
         });
         let layouts = layouts.collect();
         let mut shell = experiment.clone();
@@ -94,7 +120,51 @@ impl Record {
             run.prefill = None;
             run.decode = None;
         }
-        Self { origin: origin.to_owned(), shell, layouts, store: Store::Memory(experiment) }
+        let stated = vec![None; shell.runs.len()];
+        let (origin, store) = (origin.to_owned(), Store::Memory(experiment));
+        Self { origin, shell, layouts, stated, warnings: Vec::new(), store }
+    }
+
+    /// The record with `warnings` about how it was read.
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
+        self.warnings.extend(warnings);
+        self
+    }
+
+    fn from_json(opened: json::Opened, origin: &Path) -> Self {
+        let json::Opened { shell, layouts, stated, warnings, rows } = opened;
+        let layouts = layouts.iter().map(|phases| phases.each_ref().map(|l| l.as_ref().map(PhaseLayout::of)));
+        let (origin, store) = (origin.to_owned(), Store::Json(rows));
+        Self { origin, shell, layouts: layouts.collect(), stated, warnings, store }
+    }
+
+    fn from_container(container: Container, origin: &Path) -> Result<Self> {
+        let (mut layouts, mut ranges, mut stated) = (Vec::new(), Vec::new(), Vec::new());
+        let in_manifest = |index: usize, flaw: Flaw| {
+            flaw.under(&format!("runs[{index}]")).in_file(&container.manifest_path())
+        };
+        for (index, view) in container.runs().enumerate() {
+            let phases = [Phase::Prefill, Phase::Decode].map(|phase| (phase, view.layout(phase)));
+            view.check_id_digests().map_err(|flaw| in_manifest(index, flaw))?;
+            for (phase, layout) in phases {
+                let ids = view.run().output_token_ids.len();
+                let lawful = layout.map_or(Ok(()), |layout| validate::layout(phase, layout, ids));
+                lawful.map_err(|flaw| in_manifest(index, flaw))?;
+            }
+            layouts.push(phases.map(|(_, layout)| layout.map(PhaseLayout::of)));
+            ranges.push(phases.map(|(phase, _)| {
+                view.sites(phase).filter_map(|site| Some((site, view.range(phase, site)?))).collect()
+            }));
+            stated.push(Some(view.signals_digest()));
+        }
+        let shell = Experiment {
+            metadata: container.metadata().clone(),
+            configurations: container.configurations().to_vec(),
+            runs: container.runs().map(|view| view.run().clone()).collect(),
+        };
+        let (origin, store) = (origin.to_owned(), Store::Mapped(container, ranges));
+        Ok(Self { origin, shell, layouts, stated, warnings: Vec::new(), store })
     }
 
     /// Where it was read from.
@@ -109,19 +179,21 @@ impl Record {
         &self.shell
     }
 
+    /// What was read although it is not as the format asks, with its line and how often.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// What run `run` recorded in `phase`; `None` when nothing.
     #[must_use]
     pub fn layout(&self, run: usize, phase: Phase) -> Option<&PhaseLayout> {
-        let index = match phase {
-            Phase::Prefill => 0,
-            Phase::Decode => 1,
-        };
-        self.layouts.get(run)?[index].as_ref()
+        self.layouts.get(run)?[phase_index(phase)].as_ref()
     }
 
     /// A row as little-endian values of its storage format; `None` when the run has no such row.
     ///
-    /// `scratch` may be used to hold it.
+    /// `scratch` may be used to hold it. Rows may be asked for from several threads.
     pub fn row<'a>(
         &'a self,
         run: usize,
@@ -130,29 +202,135 @@ impl Record {
         scratch: &'a mut Vec<u8>,
     ) -> Result<Option<&'a [u8]>> {
         scratch.clear();
-        let Store::Memory(experiment) = &self.store;
-        Ok((|| {
-            let layout = self.layout(run, key.phase)?;
-            let tensor = experiment.runs.get(run)?.phase(key.phase)?.tensors.get(&site)?;
-            let position = layout.positions.iter().position(|&position| position == key.position)?;
-            tensor.row(usize::try_from(key.step.checked_sub(layout.steps.start)?).ok()?, position)
-        })())
+        let Some((layout, [step, position])) = self.find(run, key) else { return Ok(None) };
+        let Some(&tensor) = layout.tensors.get(&site) else { return Ok(None) };
+        match &self.store {
+            Store::Memory(experiment) => {
+                let signals = experiment.runs.get(run).and_then(|run| run.phase(key.phase));
+                Ok(signals.and_then(|signals| signals.tensors.get(&site)?.row(step, position)))
+            }
+            Store::Mapped(container, ranges) => Ok((|| {
+                let range = ranges.get(run)?[phase_index(key.phase)].get(&site)?;
+                let bytes = tensor.dim * tensor.dtype.size();
+                let start = range.start + (step * layout.positions.len() + position) * bytes;
+                container.run(run)?.mapped().get(start..start + bytes)
+            })()),
+            Store::Json(rows) => {
+                let index = layout.tensors.range(..site).count();
+                let place = [step, index, position];
+                let found =
+                    rows.site([run, phase_index(key.phase)], place, tensor, &self.origin, scratch)?;
+                Ok(found.then_some(scratch))
+            }
+        }
     }
 
     /// Candidates at one position; `None` when the run has none there.
     pub fn candidates(&self, run: usize, key: RowKey) -> Result<Option<Candidates>> {
-        let Store::Memory(experiment) = &self.store;
-        Ok((|| {
-            let layout = self.layout(run, key.phase)?;
-            let logprobs = experiment.runs.get(run)?.phase(key.phase)?.logprobs.as_ref()?;
-            let position = layout.positions.iter().position(|&position| position == key.position)?;
-            let step = usize::try_from(key.step.checked_sub(layout.steps.start)?).ok()?;
-            let start = (step * logprobs.positions + position) * logprobs.k;
-            let range = start..start + logprobs.k;
-            Some(Candidates {
-                token_ids: logprobs.token_ids.get(range.clone())?.to_vec(),
-                log_probs: logprobs.log_probs.get(range)?.to_vec(),
-            })
-        })())
+        let Some((layout, [step, position])) = self.find(run, key) else { return Ok(None) };
+        let Some(k) = layout.top_k else { return Ok(None) };
+        let start = (step * layout.positions.len() + position) * k;
+        let range = start..start + k;
+        match &self.store {
+            Store::Memory(experiment) => Ok((|| {
+                let logprobs = experiment.runs.get(run)?.phase(key.phase)?.logprobs.as_ref()?;
+                Some(Candidates {
+                    token_ids: logprobs.token_ids.get(range.clone())?.to_vec(),
+                    log_probs: logprobs.log_probs.get(range)?.to_vec(),
+                })
+            })()),
+            Store::Mapped(container, _) => {
+                let found = container.run(run).and_then(|view| view.candidates(key.phase, range));
+                let Some((token_ids, log_probs)) = found else { return Ok(None) };
+                match validate::candidates(&token_ids, layout.vocab_size) {
+                    None => Ok(Some(Candidates { token_ids, log_probs })),
+                    Some(problem) => {
+                        let place = format!("runs[{run}].logprobs, step {}, position {}", key.step, key.position);
+                        Err(Flaw::new(place, problem, "record it again").in_file(&self.origin))
+                    }
+                }
+            }
+            Store::Json(rows) => {
+                let place = [run, phase_index(key.phase)];
+                rows.candidates(place, [step, position], k, layout.vocab_size, &self.origin)
+            }
+        }
+    }
+
+    /// Reads everything once and checks it against the digests that the record states.
+    pub fn verify(&self) -> Result<()> {
+        if let Store::Mapped(container, _) = &self.store {
+            container.verify()?;
+        }
+        let digests = (0..self.shell.runs.len()).map(|run| self.signals_digest(run));
+        let digests = digests.collect::<Result<Vec<_>>>()?;
+        for (run, (stated, &found)) in self.stated.iter().zip(&digests).enumerate() {
+            let fits = stated.map_or(Ok(()), |stated| crate::json::check_digest("signals_digest", stated, found));
+            fits.map_err(|flaw| flaw.under(&format!("runs[{run}]")).in_file(&self.origin))?;
+        }
+        validate::statements(&self.shell, |run| digests[run]).map_err(|flaw| flaw.in_file(&self.origin))
+    }
+
+    /// The digest of a run's signals, as [`crate::Run::signals_digest`].
+    fn signals_digest(&self, run: usize) -> Result<Digest> {
+        let mut hasher = Hasher::default();
+        let mut scratch = Vec::new();
+        for phase in [Phase::Prefill, Phase::Decode] {
+            let Some(layout) = self.layout(run, phase) else { continue };
+            let keys = || {
+                let positions = |step| layout.positions.iter().map(move |&position| RowKey { phase, step, position });
+                layout.steps.clone().flat_map(positions)
+            };
+            let shape = |width| [keys().count() / layout.positions.len().max(1), layout.positions.len(), width];
+            for (&site, tensor) in &layout.tensors {
+                hasher.begin(&tensor_name(phase, site), tensor.dtype.name(), shape(tensor.dim));
+                for key in keys() {
+                    hasher.row(self.row(run, site, key, &mut scratch)?.unwrap_or_default());
+                }
+            }
+            if let Some(k) = layout.top_k {
+                let candidates = || keys().map(|key| Ok(self.candidates(run, key)?.unwrap_or_default()));
+                hasher.begin(&token_ids_name(phase), "u32", shape(k));
+                for candidates in candidates() {
+                    let candidates: Candidates = candidates?;
+                    hasher.row(&crate::run::id_bytes(&candidates.token_ids));
+                }
+                hasher.begin(&log_probs_name(phase), "f32", shape(k));
+                for candidates in candidates() {
+                    let candidates: Candidates = candidates?;
+                    hasher.row(&crate::run::float_bytes(&candidates.log_probs));
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    /// The layout of a phase and the places of a step and a position in it.
+    fn find(&self, run: usize, key: RowKey) -> Option<(&PhaseLayout, [usize; 2])> {
+        let layout = self.layout(run, key.phase)?;
+        let position = layout.positions.iter().position(|&position| position == key.position)?;
+        let step = Some(key.step).filter(|step| layout.steps.contains(step))?;
+        Some((layout, [usize::try_from(step - layout.steps.start).ok()?, position]))
+    }
+}
+
+impl PhaseLayout {
+    fn of(layout: &wire::PhaseLayout) -> Self {
+        let tensors = layout.tensors.0.iter();
+        let tensors = tensors.map(|(&site, t)| (site, TensorLayout { dtype: t.dtype, dim: t.dim }));
+        Self {
+            steps: layout.first_step..layout.first_step.saturating_add(layout.steps as u64),
+            positions: layout.positions.clone(),
+            tensors: tensors.collect(),
+            top_k: layout.logprobs.map(|logprobs| logprobs.k),
+            vocab_size: layout.logprobs.and_then(|logprobs| logprobs.vocab_size),
+        }
+    }
+}
+
+const fn phase_index(phase: Phase) -> usize {
+    match phase {
+        Phase::Prefill => 0,
+        Phase::Decode => 1,
     }
 }

@@ -8,6 +8,7 @@ use crate::FORMAT_VERSION;
 use crate::digest::Digest;
 use crate::error::Flaw;
 use crate::experiment::Experiment;
+use crate::json::wire::PhaseLayout;
 use crate::reproducibility::Outcome;
 use crate::run::{Logprobs, PhaseSignals, Run, SignalTensor};
 
@@ -16,7 +17,7 @@ const REWRITE: &str = "write the record again with the program that made it";
 /// Checks `experiment`; the flaw's place is a JSON path.
 pub(crate) fn experiment(experiment: &Experiment) -> Result<(), Flaw> {
     shell(experiment)?;
-    statements(experiment)
+    statements(experiment, |run| experiment.runs[run].signals_digest())
 }
 
 /// The laws that also bind an experiment whose runs have no signals yet.
@@ -65,8 +66,12 @@ pub(crate) fn shell(experiment: &Experiment) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Checks that what a configuration states about its repetitions fits the runs that are stored.
-fn statements(experiment: &Experiment) -> Result<(), Flaw> {
+/// Checks that what a configuration states about its repetitions fits the runs that are stored, whose signals have the
+/// digests that `signals_digest` gives.
+pub(crate) fn statements(
+    experiment: &Experiment,
+    signals_digest: impl Fn(usize) -> Digest,
+) -> Result<(), Flaw> {
     let mut stated = BTreeMap::new();
     for (i, configuration) in experiment.configurations.iter().enumerate() {
         let Some(extras) = &configuration.mantissa else { continue };
@@ -88,9 +93,9 @@ fn statements(experiment: &Experiment) -> Result<(), Flaw> {
         }
     }
     for (i, run) in experiment.runs.iter().enumerate() {
-        let digests = (Digest::of_ids(&run.output_token_ids), run.signals_digest());
         let key = (run.config_id.as_str(), run.reference_id, run.rep_id);
-        if stated.get(&key).is_some_and(|stated| *stated != digests) {
+        let found = || (Digest::of_ids(&run.output_token_ids), signals_digest(i));
+        if stated.get(&key).is_some_and(|stated| *stated != found()) {
             let problem = "its digests are not those that the configuration's reproducibility states";
             return Err(Flaw::new(format!("runs[{i}]"), problem, REWRITE));
         }
@@ -111,41 +116,58 @@ fn run(run: &Run) -> Result<(), Flaw> {
         ));
     }
     for (phase, signals) in run.phases() {
-        let PhaseSignals { first_step, steps, .. } = *signals;
-        let end = usize::try_from(first_step).ok().and_then(|first| first.checked_add(steps));
-        let problem = match phase {
-            Phase::Prefill if steps != 1 => format!("the prefill has {steps} steps instead of 1"),
-            Phase::Prefill if first_step != 0 => format!("the prefill is step 0, not {first_step}"),
-            Phase::Decode if end.is_none_or(|end| end > ids) => {
-                let from = if first_step == 0 { String::new() } else { format!(" from step {first_step}") };
-                format!("{steps} decode steps{from} consumed only {ids} output ids")
-            }
-            _ => String::new(),
-        };
-        if !problem.is_empty() {
-            return Err(Flaw::new(phase.name(), problem, REWRITE));
-        }
+        layout(phase, &PhaseLayout::of(signals), ids)?;
         self::signals(signals).map_err(|flaw| flaw.under(phase.name()))?;
     }
     Ok(())
 }
 
-fn signals(signals: &PhaseSignals) -> Result<(), Flaw> {
-    let positions = &signals.positions;
+/// The laws of a phase's layout, in a run of `ids` output ids.
+pub(crate) fn layout(phase: Phase, layout: &PhaseLayout, ids: usize) -> Result<(), Flaw> {
+    let PhaseLayout { first_step, steps, positions, tensors, logprobs } = layout;
+    let end = usize::try_from(*first_step).ok().and_then(|first| first.checked_add(*steps));
+    let problem = match phase {
+        Phase::Prefill if *steps != 1 => format!("the prefill has {steps} steps instead of 1"),
+        Phase::Prefill if *first_step != 0 => format!("the prefill is step 0, not {first_step}"),
+        Phase::Decode if end.is_none_or(|end| end > ids) => {
+            let from = if *first_step == 0 { String::new() } else { format!(" from step {first_step}") };
+            format!("{steps} decode steps{from} consumed only {ids} output ids")
+        }
+        _ => String::new(),
+    };
+    if !problem.is_empty() {
+        return Err(Flaw::new(phase.name(), problem, REWRITE));
+    }
+    let flaw =
+        |name: &str, problem: String, remedy| Err(Flaw::new(name, problem, remedy).under(phase.name()));
     if positions.is_empty()
         || positions.iter().any(|&position| position >= 0)
         || !positions.is_sorted_by(|a, b| a < b)
     {
         let problem = format!("positions {:?} do not ascend below 0", &positions[..positions.len().min(8)]);
-        return Err(Flaw::new("positions", problem, "count positions from the end: -3, -2, -1"));
+        return flaw("positions", problem, "count positions from the end: -3, -2, -1");
     }
-    for (site, tensor) in &signals.tensors {
+    for (site, tensor) in &tensors.0 {
         if site.point.has_layer() != site.layer.is_some_and(|layer| layer.0 > 0) {
-            return Err(Flaw::new(site.to_string(), "is not a site", "count layers from 1"));
+            return flaw(&site.to_string(), "is not a site".to_owned(), "count layers from 1");
         }
+        if tensor.dim == 0 {
+            return flaw(&site.to_string(), "its rows have no values".to_owned(), REWRITE);
+        }
+    }
+    if logprobs.is_some_and(|logprobs| logprobs.k == 0) {
+        return flaw("logprobs", "its rows have no candidates".to_owned(), REWRITE);
+    }
+    Ok(())
+}
+
+/// The laws of the data, in a layout that obeys its own.
+fn signals(signals: &PhaseSignals) -> Result<(), Flaw> {
+    let positions = &signals.positions;
+    for (site, tensor) in &signals.tensors {
         let SignalTensor { dtype, shape, data } = tensor;
         let bytes = product(&[shape[0], shape[1], shape[2], dtype.size()]);
-        if shape[..2] != [signals.steps, positions.len()] || shape[2] == 0 || bytes != Some(data.len()) {
+        if shape[..2] != [signals.steps, positions.len()] || bytes != Some(data.len()) {
             let problem = format!(
                 "shape {shape:?} of {dtype} with {} bytes does not fit {} steps at {} positions",
                 data.len(),
@@ -162,7 +184,6 @@ fn logprobs(signals: &PhaseSignals, logprobs: &Logprobs) -> Result<(), Flaw> {
     let Logprobs { steps, positions, k, vocab_size, token_ids, log_probs } = logprobs;
     let values = product(&[*steps, *positions, *k]);
     if (*steps, *positions) != (signals.steps, signals.positions.len())
-        || *k == 0
         || values != Some(token_ids.len())
         || values != Some(log_probs.len())
     {
@@ -175,22 +196,26 @@ fn logprobs(signals: &PhaseSignals, logprobs: &Logprobs) -> Result<(), Flaw> {
         );
         return Err(Flaw::new("logprobs", problem, REWRITE));
     }
-    let mut sorted = Vec::with_capacity(*k);
     for (row, ids) in token_ids.chunks_exact(*k).enumerate() {
-        sorted.clear();
-        sorted.extend_from_slice(ids);
-        sorted.sort_unstable();
-        let outside = vocab_size.and_then(|size| ids.iter().find(|&&id| id >= size).map(|id| (id, size)));
-        let problem = match (outside, sorted.windows(2).find(|pair| pair[0] == pair[1])) {
-            (Some((id, size)), _) => format!("token id {id} lies outside the vocabulary of {size}"),
-            (None, Some(twice)) => format!("token id {} is listed twice", twice[0]),
-            (None, None) => continue,
-        };
-        let place =
-            format!("logprobs, step {}, position {}", row / positions, signals.positions[row % positions]);
-        return Err(Flaw::new(place, problem, REWRITE));
+        if let Some(problem) = candidates(ids, *vocab_size) {
+            let position = signals.positions[row % positions];
+            let place = format!("logprobs, step {}, position {position}", row / positions);
+            return Err(Flaw::new(place, problem, REWRITE));
+        }
     }
     Ok(())
+}
+
+/// What is wrong with the ids of one position.
+pub(crate) fn candidates(ids: &[u32], vocab_size: Option<u32>) -> Option<String> {
+    let outside = vocab_size.and_then(|size| ids.iter().find(|&&id| id >= size).map(|id| (id, size)));
+    if let Some((id, size)) = outside {
+        return Some(format!("token id {id} lies outside the vocabulary of {size}"));
+    }
+    let mut sorted = ids.to_vec();
+    sorted.sort_unstable();
+    let twice = sorted.windows(2).find(|pair| pair[0] == pair[1])?;
+    Some(format!("token id {} is listed twice", twice[0]))
 }
 
 fn product(factors: &[usize]) -> Option<usize> {

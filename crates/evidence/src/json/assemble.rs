@@ -20,7 +20,62 @@ const CORRECT: &str = "correct it as docs/format/experiment-json.md says";
 
 type Flawed<T> = Result<T, Flaw>;
 
+/// Takes the rows of one phase, steps ascending; within one sites, then candidates, positions ascending within each.
+pub(crate) trait Sink {
+    /// A row of values as the file was read.
+    type Row;
+    /// A row of token ids.
+    type Ids;
+
+    /// Values of a row.
+    fn width(row: &Self::Row, context: &Self::Context) -> usize;
+    /// What tells the width of rows that are not there yet.
+    type Context;
+
+    /// A sink for a phase of this layout.
+    fn new(layout: &PhaseLayout) -> Self;
+
+    /// Takes a row of a site.
+    fn row(
+        &mut self,
+        site: Site,
+        row: Self::Row,
+        bits: &Bits,
+        layout: TensorLayout,
+        context: &Self::Context,
+    ) -> Flawed<()>;
+
+    /// Takes the `k` candidates of a position.
+    fn candidates(
+        &mut self,
+        top: TopK<Self::Row, Self::Ids>,
+        bits: &Bits,
+        k: usize,
+        context: &Self::Context,
+    ) -> Flawed<()>;
+}
+
+/// A run whose signals went into sinks: prefill, decode.
+pub(crate) struct Placed<K> {
+    /// The run without signals and without what `extras` states.
+    pub(crate) run: Run,
+    pub(crate) phases: [Option<(PhaseLayout, K)>; 2],
+    pub(crate) extras: Option<RunExtras>,
+}
+
 pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
+    let Placed { mut run, phases, extras } = place::<Tensors>(wire, &())?;
+    let [prefill, decode] = phases.map(|phase| phase.map(|(layout, tensors)| tensors.signals(&layout)));
+    (run.prefill, run.decode) = (prefill, decode);
+    if let Some(extras) = extras {
+        check_digests(&run, &extras)?;
+        fill(&mut run, extras);
+    }
+    Ok(run)
+}
+
+/// Puts every row of a run in its place.
+pub(crate) fn place<K: Sink>(wire: ReadRun<K::Row, K::Ids>, context: &K::Context) -> Flawed<Placed<K>> {
     let (extras, steps) = (wire.mantissa, wire.decode_steps);
     let token_ids: Vec<u32> = steps.iter().map(|step| step.token_id).collect();
     let token_texts: Vec<String> = steps.iter().filter_map(|step| step.token_text.clone()).collect();
@@ -38,8 +93,8 @@ pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
     if !token_texts.is_empty() && token_texts.len() != steps.len() {
         return Err(Flaw::new("decode_steps", "token_text is missing from some steps", CORRECT));
     }
-    let decode: Vec<WireSignals> = steps.into_iter().map(signals).collect();
-    let mut run = Run {
+    let decode: Vec<_> = steps.into_iter().map(signals).collect();
+    let run = Run {
         config_id: wire.config_id,
         rep_id: wire.rep_id,
         reference_id: 0,
@@ -55,10 +110,10 @@ pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
         prefill: None,
         decode: None,
     };
+    let prefill: Vec<_> = wire.prefill.into_iter().collect();
     let Some(extras) = extras else {
-        run.prefill = wire.prefill.map(|prefill| inferred(vec![prefill], Phase::Prefill)).transpose()?;
-        run.decode = (!decode.is_empty()).then(|| inferred(decode, Phase::Decode)).transpose()?;
-        return Ok(run);
+        let phases = [inferred(prefill, Phase::Prefill, context)?, inferred(decode, Phase::Decode, context)?];
+        return Ok(Placed { run, phases, extras: None });
     };
     let texts = &extras.output_token_texts;
     let consumed = usize::try_from(first_step).unwrap_or(usize::MAX);
@@ -75,16 +130,15 @@ pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
         return Err(Flaw::new("decode_steps", problem, RECORD_AGAIN));
     }
     let layout = &extras.signals;
-    let prefill: Vec<_> = wire.prefill.into_iter().collect();
-    run.prefill = recorded(prefill, layout.prefill.as_ref(), Phase::Prefill)?;
-    run.decode = recorded(decode, layout.decode.as_ref(), Phase::Decode)?;
-    fill(&mut run, extras)?;
-    Ok(run)
+    let phases = [
+        recorded(prefill, layout.prefill.as_ref(), Phase::Prefill, context)?,
+        recorded(decode, layout.decode.as_ref(), Phase::Decode, context)?,
+    ];
+    Ok(Placed { run, phases, extras: Some(extras) })
 }
 
-/// Moves what a run's `mantissa` object states into `run`, whose signals are complete, and checks its digests.
-fn fill(run: &mut Run, extras: RunExtras) -> Flawed<()> {
-    check_digests(run, &extras)?;
+/// Moves what a run's `mantissa` object states into `run`.
+pub(crate) fn fill(run: &mut Run, extras: RunExtras) {
     run.reference_id = extras.reference_id;
     run.prompt_label = extras.prompt_label;
     run.prompt_token_ids = extras.prompt_token_ids;
@@ -92,57 +146,69 @@ fn fill(run: &mut Run, extras: RunExtras) -> Flawed<()> {
     run.output_token_texts = extras.output_token_texts;
     run.neighbours = extras.neighbours;
     run.prompt_source = extras.prompt_source;
-    Ok(())
 }
 
 /// Checks what a run's `mantissa` object states about its ids and about the signals of `run`.
 pub(crate) fn check_digests(run: &Run, extras: &RunExtras) -> Flawed<()> {
-    let digests = [
-        ("prompt_ids_digest", extras.prompt_ids_digest, Digest::of_ids(&extras.prompt_token_ids)),
-        ("output_ids_digest", extras.output_ids_digest, Digest::of_ids(&extras.output_token_ids)),
-        ("signals_digest", extras.signals_digest, run.signals_digest()),
-    ];
-    for (name, stated, found) in digests {
-        if stated != found {
-            let problem = format!("states {stated}, the data has {found}");
-            return Err(Flaw::new(format!("mantissa.{name}"), problem, RECORD_AGAIN));
-        }
-    }
-    Ok(())
+    check_id_digests(extras)?;
+    check_digest("signals_digest", extras.signals_digest, run.signals_digest())
 }
 
-fn signals(step: WireStep) -> WireSignals {
+/// Checks what a run's `mantissa` object states about its ids.
+pub(crate) fn check_id_digests(extras: &RunExtras) -> Flawed<()> {
+    check_digest("prompt_ids_digest", extras.prompt_ids_digest, Digest::of_ids(&extras.prompt_token_ids))?;
+    check_digest("output_ids_digest", extras.output_ids_digest, Digest::of_ids(&extras.output_token_ids))
+}
+
+/// Checks one of the digests under `mantissa`.
+pub(crate) fn check_digest(name: &str, stated: Digest, found: Digest) -> Flawed<()> {
+    if stated == found {
+        return Ok(());
+    }
+    let problem = format!("states {stated}, the data has {found}");
+    Err(Flaw::new(format!("mantissa.{name}"), problem, RECORD_AGAIN))
+}
+
+fn signals<V, I>(step: WireStep<V, I>) -> WireSignals<V, I> {
     let WireStep { hidden_states, key_vectors, logprobs, sites, non_finite, .. } = step;
     WireSignals { hidden_states, key_vectors, logprobs, sites, non_finite }
 }
 
+type Phased<K> = Flawed<Option<(PhaseLayout, K)>>;
+
 /// A phase whose layout the file states.
-fn recorded(
-    steps: Vec<WireSignals>,
+fn recorded<K: Sink>(
+    steps: Vec<WireSignals<K::Row, K::Ids>>,
     layout: Option<&PhaseLayout>,
     phase: Phase,
-) -> Flawed<Option<PhaseSignals>> {
+    context: &K::Context,
+) -> Phased<K> {
     let stated = layout.map_or(0, |layout| layout.steps);
     if stated != steps.len() {
         let problem = format!("mantissa.signals states {stated} steps, {} are there", steps.len());
         return Err(Flaw::new(phase.name(), problem, RECORD_AGAIN));
     }
     let rows = rows(steps, phase)?;
-    layout.map(|layout| assemble(rows, layout, phase)).transpose()
+    let Some(layout) = layout else { return Ok(None) };
+    Ok(Some((layout.clone(), assemble(rows, layout, phase, context)?)))
 }
 
 /// A phase of a file that follows the plan and no more: values are taken as f32, shapes from the first step.
-fn inferred(steps: Vec<WireSignals>, phase: Phase) -> Flawed<PhaseSignals> {
+fn inferred<K: Sink>(
+    steps: Vec<WireSignals<K::Row, K::Ids>>,
+    phase: Phase,
+    context: &K::Context,
+) -> Phased<K> {
     let rows = rows(steps, phase)?;
-    let first = &rows[0];
+    let Some(first) = rows.first() else { return Ok(None) };
     let positions = first.tensors.values().next().map(|rows| rows.0.keys());
     let positions = positions.map(|keys| keys.map(|key| key.0).collect());
     let positions: Vec<i32> = positions.unwrap_or_else(|| first.logprobs.0.keys().map(|key| key.0).collect());
     let tensors = first.tensors.iter().map(|(&site, rows)| {
-        let dim = rows.0.values().next().map_or(0, |row| row.0.len());
+        let dim = rows.0.values().next().map_or(0, |row| K::width(row, context));
         (site, TensorLayout { dtype: Dtype::F32, dim })
     });
-    let k = first.logprobs.0.values().next().map(|top| top.token_ids.len());
+    let k = first.logprobs.0.values().next().map(|top| K::width(&top.log_probs, context));
     let layout = PhaseLayout {
         first_step: 0,
         steps: rows.len(),
@@ -150,20 +216,21 @@ fn inferred(steps: Vec<WireSignals>, phase: Phase) -> Flawed<PhaseSignals> {
         tensors: Unique(tensors.collect()),
         logprobs: k.map(|k| LogprobsLayout { k, vocab_size: None }),
     };
-    assemble(rows, &layout, phase)
+    let placed = assemble(rows, &layout, phase, context)?;
+    Ok(Some((layout, placed)))
 }
 
 /// One step with its rows gathered by site.
-struct Step {
-    tensors: BTreeMap<Site, Rows>,
-    logprobs: Unique<PosKey, TopK>,
+struct Step<V, I> {
+    tensors: BTreeMap<Site, Rows<V>>,
+    logprobs: Unique<PosKey, TopK<V, I>>,
     non_finite: NonFinite,
 }
 
-fn rows(steps: Vec<WireSignals>, phase: Phase) -> Flawed<Vec<Step>> {
+fn rows<V, I>(steps: Vec<WireSignals<V, I>>, phase: Phase) -> Flawed<Vec<Step<V, I>>> {
     let steps = steps.into_iter().enumerate().map(|(index, wire)| {
         let mut tensors = BTreeMap::new();
-        let mut gather = |name: &str, point: Point, layers: Layers| {
+        let mut gather = |name: &str, point: Point, layers: Layers<V>| {
             for (key, rows) in layers.0 {
                 let place = || format!("{}.{name}.{key}", step_place(phase, index));
                 let site = site(point, key)
@@ -191,72 +258,47 @@ fn step_place(phase: Phase, step: usize) -> String {
     }
 }
 
-fn assemble(steps: Vec<Step>, layout: &PhaseLayout, phase: Phase) -> Flawed<PhaseSignals> {
-    let mut data: BTreeMap<Site, Vec<u8>> = layout.tensors.0.keys().map(|&site| (site, Vec::new())).collect();
-    let (mut token_ids, mut log_probs) = (Vec::new(), Vec::new());
+fn assemble<K: Sink>(
+    steps: Vec<Step<K::Row, K::Ids>>,
+    layout: &PhaseLayout,
+    phase: Phase,
+    context: &K::Context,
+) -> Flawed<K> {
+    let mut sink = K::new(layout);
     for (index, step) in steps.into_iter().enumerate() {
-        append(step, layout, &mut data, &mut token_ids, &mut log_probs)
-            .map_err(|flaw| flaw.under(&step_place(phase, index)))?;
+        append(step, layout, &mut sink, context).map_err(|flaw| flaw.under(&step_place(phase, index)))?;
     }
-    let positions = layout.positions.len();
-    let tensors = data.into_iter().zip(layout.tensors.0.values()).map(|((site, data), tensor)| {
-        (site, SignalTensor { dtype: tensor.dtype, shape: [layout.steps, positions, tensor.dim], data })
-    });
-    let logprobs = layout.logprobs.map(|LogprobsLayout { k, vocab_size }| Logprobs {
-        steps: layout.steps,
-        positions,
-        k,
-        vocab_size,
-        token_ids,
-        log_probs,
-    });
-    Ok(PhaseSignals {
-        first_step: layout.first_step,
-        steps: layout.steps,
-        positions: layout.positions.clone(),
-        tensors: tensors.collect(),
-        logprobs,
-    })
+    Ok(sink)
 }
 
-/// Appends the rows of one step to the tensors they belong to.
-fn append(
-    step: Step,
+/// Hands the rows of one step to the sink.
+fn append<K: Sink>(
+    step: Step<K::Row, K::Ids>,
     layout: &PhaseLayout,
-    data: &mut BTreeMap<Site, Vec<u8>>,
-    token_ids: &mut Vec<u32>,
-    log_probs: &mut Vec<f32>,
+    sink: &mut K,
+    context: &K::Context,
 ) -> Flawed<()> {
-    let Step { tensors, logprobs, mut non_finite } = step;
+    let Step { mut tensors, logprobs, mut non_finite } = step;
     if let Some(site) = tensors.keys().find(|site| !layout.tensors.0.contains_key(site)) {
         return Err(Flaw::new(site.to_string(), "is not in the layout or in the first step", RECORD_AGAIN));
     }
-    for (site, out) in data {
+    for (&site, &tensor) in &layout.tensors.0 {
         let missing = || Flaw::new(site.to_string(), "is missing", RECORD_AGAIN);
-        let rows = tensors.get(site).ok_or_else(missing)?;
-        same_positions(&site.to_string(), rows, &layout.positions)?;
-        let TensorLayout { dtype, dim } = layout.tensors.0[site];
-        for (&position, row) in &rows.0 {
-            let bits = take(&mut non_finite, &site.to_string(), position);
-            encode(row, &bits, dtype, dim, out).map_err(|flaw| flaw.under(&format!("{site}.{position}")))?;
+        let rows = tensors.remove(&site).ok_or_else(missing)?;
+        same_positions(&site.to_string(), &rows, &layout.positions)?;
+        for (position, row) in rows.0 {
+            let bits = take(&mut non_finite, &site, position);
+            sink.row(site, row, &bits, tensor, context)
+                .map_err(|flaw| flaw.under(&format!("{site}.{position}")))?;
         }
     }
     match layout.logprobs {
         Some(LogprobsLayout { k, .. }) => {
             same_positions(LOGPROBS, &logprobs, &layout.positions)?;
             for (position, top) in logprobs.0 {
-                let place = format!("{LOGPROBS}.{position}");
-                let mut bytes = Vec::new();
-                let bits = take(&mut non_finite, LOGPROBS, position);
-                encode(&top.log_probs, &bits, Dtype::F32, k, &mut bytes)
-                    .map_err(|flaw| flaw.under(&place))?;
-                if top.token_ids.len() != k {
-                    let problem = format!("{} token_ids instead of {k}", top.token_ids.len());
-                    return Err(Flaw::new(place, problem, RECORD_AGAIN));
-                }
-                token_ids.extend_from_slice(&top.token_ids);
-                let words = bytes.chunks_exact(4).map(|word| Dtype::F32.decode(word, 0));
-                log_probs.extend(words);
+                let bits = take(&mut non_finite, &LOGPROBS, position);
+                sink.candidates(top, &bits, k, context)
+                    .map_err(|flaw| flaw.under(&format!("{LOGPROBS}.{position}")))?;
             }
         }
         None if logprobs.is_empty() => (),
@@ -268,6 +310,73 @@ fn append(
     })
 }
 
+/// Checks that a position has `k` ids.
+pub(crate) fn check_ids(found: usize, k: usize) -> Flawed<()> {
+    if found == k {
+        return Ok(());
+    }
+    Err(Flaw::new("token_ids", format!("{found} token_ids instead of {k}"), RECORD_AGAIN))
+}
+
+/// Signals of one phase in memory.
+struct Tensors {
+    data: BTreeMap<Site, Vec<u8>>,
+    token_ids: Vec<u32>,
+    log_probs: Vec<f32>,
+}
+
+impl Sink for Tensors {
+    type Row = Values;
+    type Ids = Vec<u32>;
+    type Context = ();
+
+    fn width(row: &Values, (): &()) -> usize {
+        row.0.len()
+    }
+
+    fn new(layout: &PhaseLayout) -> Self {
+        let data = layout.tensors.0.keys().map(|&site| (site, Vec::new())).collect();
+        Self { data, token_ids: Vec::new(), log_probs: Vec::new() }
+    }
+
+    fn row(&mut self, site: Site, row: Values, bits: &Bits, layout: TensorLayout, (): &()) -> Flawed<()> {
+        let TensorLayout { dtype, dim } = layout;
+        encode(&row, bits, dtype, dim, self.data.entry(site).or_default())
+    }
+
+    fn candidates(&mut self, top: TopK, bits: &Bits, k: usize, (): &()) -> Flawed<()> {
+        let mut bytes = Vec::new();
+        encode(&top.log_probs, bits, Dtype::F32, k, &mut bytes)?;
+        check_ids(top.token_ids.len(), k)?;
+        self.token_ids.extend_from_slice(&top.token_ids);
+        self.log_probs.extend(bytes.chunks_exact(4).map(|word| Dtype::F32.decode(word, 0)));
+        Ok(())
+    }
+}
+
+impl Tensors {
+    fn signals(self, layout: &PhaseLayout) -> PhaseSignals {
+        let (steps, positions) = (layout.steps, layout.positions.len());
+        let tensors = self.data.into_iter().zip(layout.tensors.0.values()).map(|((site, data), tensor)| {
+            (site, SignalTensor { dtype: tensor.dtype, shape: [steps, positions, tensor.dim], data })
+        });
+        PhaseSignals {
+            first_step: layout.first_step,
+            steps,
+            positions: layout.positions.clone(),
+            tensors: tensors.collect(),
+            logprobs: layout.logprobs.map(|LogprobsLayout { k, vocab_size }| Logprobs {
+                steps,
+                positions,
+                k,
+                vocab_size,
+                token_ids: self.token_ids,
+                log_probs: self.log_probs,
+            }),
+        }
+    }
+}
+
 fn same_positions<T>(name: &str, rows: &Unique<PosKey, T>, positions: &[i32]) -> Flawed<()> {
     if rows.0.keys().map(|key| key.0).eq(positions.iter().copied()) {
         return Ok(());
@@ -277,41 +386,31 @@ fn same_positions<T>(name: &str, rows: &Unique<PosKey, T>, positions: &[i32]) ->
     Err(Flaw::new(name, problem, RECORD_AGAIN))
 }
 
-fn take(non_finite: &mut NonFinite, name: &str, position: PosKey) -> Bits {
-    non_finite.0.get_mut(name).and_then(|rows| rows.0.remove(&position)).unwrap_or_default()
+fn take(non_finite: &mut NonFinite, name: &impl ToString, position: PosKey) -> Bits {
+    if non_finite.is_empty() {
+        return Bits::default();
+    }
+    non_finite.0.get_mut(&name.to_string()).and_then(|rows| rows.0.remove(&position)).unwrap_or_default()
 }
 
 /// Appends a row in its storage format; each `null` takes its listed bits.
 fn encode(row: &Values, bits: &Bits, dtype: Dtype, dim: usize, out: &mut Vec<u8>) -> Flawed<()> {
     let flaw = |problem: String| Err(Flaw::new("values", problem, RECORD_AGAIN));
-    if row.0.len() != dim {
-        return flaw(format!("{} values instead of {dim}", row.0.len()));
-    }
-    if bits.indices.len() != bits.bits.len() {
-        return flaw(format!("non_finite lists {} indices and {} bits", bits.indices.len(), bits.bits.len()));
-    }
-    let mut listed = bits.indices.iter().zip(&bits.bits);
+    check_width(row.0.len(), dim)?;
+    let bits = patterns(bits, dtype)?;
+    let mut listed = bits.iter();
     for (i, &value) in row.0.iter().enumerate() {
         if value.is_finite() {
             if dtype.round(value).to_bits() != value.to_bits() {
-                return flaw(format!("value {i}, {value:e}, is not a {dtype} number"));
+                return flaw(not_a_number_of(dtype, i, value));
             }
             dtype.encode(value, out);
             continue;
         }
-        let Some((_, hex)) = listed.next().filter(|(index, _)| **index == i) else {
+        let Some((_, pattern)) = listed.next().filter(|(index, _)| *index == i) else {
             return flaw(format!("value {i} is null and its bits are not listed under non_finite"));
         };
-        let digits = dtype.size() * 2;
-        let pattern = Some(hex).filter(|hex| hex.len() == digits && !hex.starts_with('+'));
-        let Some(pattern) = pattern.and_then(|hex| u32::from_str_radix(hex, 16).ok()) else {
-            return flaw(format!("bits of value {i} are not {digits} hexadecimal digits"));
-        };
-        let start = out.len();
         out.extend_from_slice(&pattern.to_le_bytes()[..dtype.size()]);
-        if dtype.decode(&out[start..], 0).is_finite() {
-            return flaw(format!("bits of value {i} are those of a finite number"));
-        }
     }
     match listed.next() {
         None => Ok(()),
@@ -319,4 +418,38 @@ fn encode(row: &Values, bits: &Bits, dtype: Dtype, dim: usize, out: &mut Vec<u8>
             flaw(format!("non_finite lists value {index}, which is not null or out of order"))
         }
     }
+}
+
+/// Checks the number of values of a row.
+pub(crate) fn check_width(found: usize, dim: usize) -> Flawed<()> {
+    if found == dim {
+        return Ok(());
+    }
+    Err(Flaw::new("values", format!("{found} values instead of {dim}"), RECORD_AGAIN))
+}
+
+/// What is wrong with a value that a row's format does not have.
+pub(crate) fn not_a_number_of(dtype: Dtype, index: usize, value: f32) -> String {
+    format!("value {index}, {value:e}, is not a {dtype} number")
+}
+
+/// Place and bit pattern of each value that stands as `null`.
+pub(crate) fn patterns(bits: &Bits, dtype: Dtype) -> Flawed<Vec<(usize, u32)>> {
+    let flaw = |problem: String| Err(Flaw::new("values", problem, RECORD_AGAIN));
+    if bits.indices.len() != bits.bits.len() {
+        return flaw(format!("non_finite lists {} indices and {} bits", bits.indices.len(), bits.bits.len()));
+    }
+    let digits = dtype.size() * 2;
+    let mut patterns = Vec::with_capacity(bits.bits.len());
+    for (&index, hex) in bits.indices.iter().zip(&bits.bits) {
+        let pattern = Some(hex).filter(|hex| hex.len() == digits && !hex.starts_with('+'));
+        let Some(pattern) = pattern.and_then(|hex| u32::from_str_radix(hex, 16).ok()) else {
+            return flaw(format!("bits of value {index} are not {digits} hexadecimal digits"));
+        };
+        if dtype.decode(&pattern.to_le_bytes()[..dtype.size()], 0).is_finite() {
+            return flaw(format!("bits of value {index} are those of a finite number"));
+        }
+        patterns.push((index, pattern));
+    }
+    Ok(patterns)
 }

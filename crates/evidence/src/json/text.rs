@@ -72,7 +72,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T>
 }
 
 /// The version a file declares, when it is later than ours: at the top of a manifest, in the metadata of a JSON.
-fn later_version(bytes: &[u8]) -> Option<u64> {
+pub(crate) fn later_version(bytes: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     struct Top {
         format_version: Option<u64>,

@@ -28,14 +28,14 @@ pub(crate) struct Document<R> {
     pub(crate) runs: R,
 }
 
-/// A run as read.
-pub(crate) type ReadRun = WireRun<Vec<WireStep>>;
+/// A run as read; `V` is a row of values and `I` a row of ids.
+pub(crate) type ReadRun<V = Values, I = Vec<u32>> = WireRun<Vec<WireStep<V, I>>, V, I>;
 
 /// A run. `S` is a list of [`WireStep`], lazy when written.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Run")]
-pub(crate) struct WireRun<S> {
+pub(crate) struct WireRun<S, V = Values, I = Vec<u32>> {
     /// The configuration it belongs to.
     pub(crate) config_id: String,
     /// Repetition, counted from 0.
@@ -53,7 +53,7 @@ pub(crate) struct WireRun<S> {
     pub(crate) mantissa: Option<RunExtras>,
     /// Signals at the last positions of the prompt, in the pass that reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) prefill: Option<WireSignals>,
+    pub(crate) prefill: Option<WireSignals<V, I>>,
     /// One entry per pass that consumed an output token.
     pub(crate) decode_steps: S,
 }
@@ -139,7 +139,7 @@ pub(crate) struct LogprobsLayout {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "DecodeStep")]
-pub(crate) struct WireStep {
+pub(crate) struct WireStep<V = Values, I = Vec<u32>> {
     /// Step: the place of its token among the output ids.
     pub(crate) step: u64,
     /// The output token this pass consumed; it stands at `pos_-1`.
@@ -149,55 +149,67 @@ pub(crate) struct WireStep {
     pub(crate) token_text: Option<String>,
     /// `x_out` per block, `final_norm` under the last one.
     #[serde(default)]
-    pub(crate) hidden_states: Layers,
+    pub(crate) hidden_states: Layers<V>,
     /// `k` per block.
     #[serde(default)]
-    pub(crate) key_vectors: Layers,
+    pub(crate) key_vectors: Layers<V>,
     /// Distribution of the token that follows each position.
     #[serde(default)]
-    pub(crate) logprobs: Unique<PosKey, TopK>,
+    pub(crate) logprobs: Unique<PosKey, TopK<V, I>>,
     /// Every other site, by point.
     #[serde(default, skip_serializing_if = "Unique::is_empty")]
-    pub(crate) sites: Unique<Point, Layers>,
+    pub(crate) sites: Unique<Point, Layers<V>>,
     /// Bits of values that JSON cannot hold, by site (or `logprobs`) and position.
     #[serde(default, skip_serializing_if = "Unique::is_empty")]
     pub(crate) non_finite: NonFinite,
 }
 
 /// Signals of one pass.
-#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Prefill")]
-pub(crate) struct WireSignals {
+pub(crate) struct WireSignals<V = Values, I = Vec<u32>> {
     /// `x_out` per block, `final_norm` under the last one.
     #[serde(default)]
-    pub(crate) hidden_states: Layers,
+    pub(crate) hidden_states: Layers<V>,
     /// `k` per block.
     #[serde(default)]
-    pub(crate) key_vectors: Layers,
+    pub(crate) key_vectors: Layers<V>,
     /// Distribution of the token that follows each position.
     #[serde(default)]
-    pub(crate) logprobs: Unique<PosKey, TopK>,
+    pub(crate) logprobs: Unique<PosKey, TopK<V, I>>,
     /// Every other site, by point.
     #[serde(default, skip_serializing_if = "Unique::is_empty")]
-    pub(crate) sites: Unique<Point, Layers>,
+    pub(crate) sites: Unique<Point, Layers<V>>,
     /// Bits of values that JSON cannot hold, by site (or `logprobs`) and position.
     #[serde(default, skip_serializing_if = "Unique::is_empty")]
     pub(crate) non_finite: NonFinite,
 }
 
-pub(crate) type Rows = Unique<PosKey, Values>;
-pub(crate) type Layers = Unique<LayerKey, Rows>;
+impl<V, I> Default for WireSignals<V, I> {
+    fn default() -> Self {
+        Self {
+            hidden_states: Unique::default(),
+            key_vectors: Unique::default(),
+            logprobs: Unique::default(),
+            sites: Unique::default(),
+            non_finite: Unique::default(),
+        }
+    }
+}
+
+pub(crate) type Rows<V = Values> = Unique<PosKey, V>;
+pub(crate) type Layers<V = Values> = Unique<LayerKey, Rows<V>>;
 pub(crate) type NonFinite = Unique<String, Unique<PosKey, Bits>>;
 
 /// Candidates of one position.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct TopK {
+pub(crate) struct TopK<V = Values, I = Vec<u32>> {
     /// Candidate ids.
-    pub(crate) token_ids: Vec<u32>,
+    pub(crate) token_ids: I,
     /// Natural logarithms of their probabilities.
-    pub(crate) log_probs: Values,
+    pub(crate) log_probs: V,
 }
 
 /// Bits of the values of one row that are NaN or infinite and stand as `null` in its array.
@@ -211,7 +223,7 @@ pub(crate) struct Bits {
 }
 
 /// A row of numbers. A `null` in the file is a non-finite value here and the reverse.
-#[derive(JsonSchema)]
+#[derive(Default, JsonSchema)]
 #[schemars(transparent)]
 pub(crate) struct Values(#[schemars(with = "Vec<Option<f32>>")] pub(crate) Vec<f32>);
 

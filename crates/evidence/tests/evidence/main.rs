@@ -6,6 +6,7 @@ mod checker;
 mod fixtures;
 mod hostile;
 mod published_logs;
+mod lazy;
 mod repetitions;
 mod round_trip;
 mod sample;
