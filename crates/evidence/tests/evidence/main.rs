@@ -5,6 +5,7 @@
 mod checker;
 mod fixtures;
 mod hostile;
+mod published;
 mod published_logs;
 mod lazy;
 mod repetitions;
