@@ -86,10 +86,20 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
             stored::judge(stored, options, &mut parts)?;
         }
     }
+    if let (None, Some(asked)) = (&question, &options.reference) {
+        let known: Vec<String> =
+            evidence.iter().flat_map(|one| &one.verifications).flat_map(|one| one.values.clone()).collect();
+        if !known.contains(asked) {
+            return Err(VerdictError::UnknownReference {
+                reference: asked.clone(),
+                known: setups::in_order(known),
+            });
+        }
+    }
     parts::most_important_first(&mut parts.findings);
     let question = Question {
         variable: variable.or_else(|| options.variable.clone()).unwrap_or_else(|| "configuration".to_owned()),
-        reference: question.and_then(|question| question.reference),
+        reference: question.map_or_else(|| options.reference.clone(), |question| question.reference),
         signals: parts.signals.iter().copied().collect(),
     };
     Ok(Analysis {

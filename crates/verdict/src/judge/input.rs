@@ -1,5 +1,7 @@
 //! Evidence as it is judged: signals, distances that others measured, and what a file states without showing it.
 
+use std::collections::BTreeMap;
+
 use mantissa_evidence::{Record, Verification};
 use mantissa_numerics::Phase;
 
@@ -18,6 +20,8 @@ pub struct Evidence<'a> {
     pub repeats: Vec<StatedRepeats>,
     /// Output tokens that it states beside distances.
     pub tokens: Vec<StatedTokens>,
+    /// Declared model of each value of the variable, where it states them beside distances.
+    pub models: BTreeMap<String, String>,
 }
 
 /// Distances between repetitions of one setup, stated without the repetitions.
@@ -62,13 +66,21 @@ impl<'a> Evidence<'a> {
             verifications: Vec::new(),
             repeats: Vec::new(),
             tokens: Vec::new(),
+            models: BTreeMap::new(),
         }
     }
 
     /// A file that holds distances only.
     #[must_use]
     pub const fn of_verifications(source: &'a Source, verifications: Vec<Verification>) -> Self {
-        Self { source, record: None, verifications, repeats: Vec::new(), tokens: Vec::new() }
+        Self {
+            source,
+            record: None,
+            verifications,
+            repeats: Vec::new(),
+            tokens: Vec::new(),
+            models: BTreeMap::new(),
+        }
     }
 
     pub(super) fn cite(&self, place: impl Into<String>) -> Citation {

@@ -2,6 +2,8 @@
 //!
 //! Left out: reading it, and what its authors computed from it (the published definitions).
 
+use std::collections::BTreeMap;
+
 use mantissa_evidence::open::Content;
 use mantissa_evidence::published::{BatchMatrixLog, Published, QuantGeneration, QuantizationLog};
 use mantissa_evidence::{Experiment, Record};
@@ -33,7 +35,17 @@ pub(super) fn evidence<'a>(
         Published::BatchMatrixLog(log) => (Vec::new(), outputs(log)),
         _ => (Vec::new(), Vec::new()),
     };
-    Evidence { source, record: signals, verifications: published.verifications(), repeats, tokens }
+    let models = match published {
+        Published::QuantVerification(read) => {
+            let configs = read.file.metadata.model_configs.iter();
+            configs.map(|(name, config)| (name.clone(), config.model_name.clone())).collect()
+        }
+        Published::QuantizationLog(log) => {
+            log.configurations.iter().map(|one| (one.name.clone(), one.model.clone())).collect()
+        }
+        _ => BTreeMap::new(),
+    };
+    Evidence { source, record: signals, verifications: published.verifications(), repeats, tokens, models }
 }
 
 fn noise_floors(read: &QuantGeneration) -> Vec<StatedRepeats> {

@@ -96,9 +96,10 @@ impl Parts {
         self.classes.push(set);
     }
 
-    /// Takes verdicts in, with findings: one by one where they are few, else summed up.
-    pub(super) fn add_pairs(&mut self, verdicts: Vec<PairVerdict>) {
-        let mut kinds: BTreeMap<(Comparison, Phase, Signal, u8), Vec<&PairVerdict>> = BTreeMap::new();
+    /// Takes verdicts on one question in, with findings: one by one where they are few, else summed up. `context` says
+    /// where and how: `on NVIDIA A100`.
+    pub(super) fn add_pairs(&mut self, verdicts: Vec<PairVerdict>, context: &str) {
+        let mut kinds: BTreeMap<(Phase, Signal, u8), Vec<&PairVerdict>> = BTreeMap::new();
         for verdict in &verdicts {
             let rank = match verdict.answer {
                 // Said by the classes.
@@ -108,7 +109,7 @@ impl Parts {
                 Answer::Inconclusive => 2,
                 Answer::Incomparable => 3,
             };
-            kinds.entry((verdict.comparison, verdict.phase, verdict.signal, rank)).or_default().push(verdict);
+            kinds.entry((verdict.phase, verdict.signal, rank)).or_default().push(verdict);
         }
         let mut findings = Vec::new();
         for alike in kinds.into_values() {
@@ -117,12 +118,14 @@ impl Parts {
                 Answer::NotSeparable => FindingKind::NotSeparable,
                 Answer::Inconclusive | Answer::Incomparable => FindingKind::Missing,
             };
-            if alike.len() <= SAID_ONE_BY_ONE {
+            let baseline = alike[0].comparison == Comparison::CrossHardwareBaseline && alike.len() > 1;
+            if alike.len() <= SAID_ONE_BY_ONE && !baseline {
                 findings.extend(alike.iter().map(|one| (kind, one.sentence.clone(), one.citations.clone())));
             } else {
                 let citations = super::setups::in_order(alike.iter().flat_map(|one| one.citations.clone()));
-                let of = verdicts.iter().filter(|one| same_question(one, alike[0])).count();
-                findings.push((kind, summed_up(&alike, of), citations));
+                let lane = (alike[0].phase, alike[0].signal);
+                let of = verdicts.iter().filter(|one| (one.phase, one.signal) == lane).count();
+                findings.push((kind, summed_up(&alike, of, context), citations));
             }
         }
         for (kind, sentence, citations) in findings {
@@ -133,46 +136,35 @@ impl Parts {
     }
 }
 
-fn same_question(a: &PairVerdict, b: &PairVerdict) -> bool {
-    (a.comparison, a.phase, a.signal) == (b.comparison, b.phase, b.signal)
-}
-
-fn summed_up(alike: &[&PairVerdict], of: usize) -> String {
+fn summed_up(alike: &[&PairVerdict], of: usize, context: &str) -> String {
     let first = alike[0];
+    let lane = words::lane(first.phase, first.signal);
+    let spread = |values: Vec<f64>, unit: &str| {
+        let low = values.iter().copied().reduce(f64::min)?;
+        let high = values.iter().copied().reduce(f64::max)?;
+        Some(format!("{}{unit} to {}{unit}", words::figure(low), words::figure(high)))
+    };
+    let distances = spread(alike.iter().filter_map(|one| one.distance).collect(), "");
+    if first.comparison == Comparison::CrossHardwareBaseline {
+        let by = distances.map_or(String::new(), |distances| format!(", by {distances} on average"));
+        let does = if first.answer == Answer::Separable { "differ" } else { "cannot be compared" };
+        return format!("The machine alone, by {lane}: {} of {of} setups {does} {context}{by}.", alike.len());
+    }
     let verb = match first.answer {
         Answer::Separable | Answer::Identical => "can be told apart",
         Answer::NotSeparable => "cannot be told apart",
         Answer::Inconclusive => "lean apart with too little evidence to say",
         Answer::Incomparable => "cannot be compared",
     };
-    let range = |values: Vec<f64>, unit: &str, name: &str| -> String {
-        let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &value| {
-            (low.min(value), high.max(value))
-        });
-        if values.is_empty() {
-            String::new()
-        } else {
-            format!("; {name} {}{unit} to {}{unit}", words::figure(low), words::figure(high))
-        }
-    };
-    let ratios =
-        range(alike.iter().filter_map(|one| one.ratio).collect(), "×", "ratios to each pair's own floor are");
-    let distances = if ratios.is_empty() {
-        range(alike.iter().filter_map(|one| one.distance).collect(), "", "mean distances are")
-    } else {
-        String::new()
-    };
-    let comparison = match first.comparison {
-        Comparison::CrossHardwareBaseline => "pairs of one setup on two machines",
-        Comparison::WithinHardware => "pairs on one machine",
-        Comparison::CrossHardware => "pairs across machines",
-    };
+    let ratios = spread(alike.iter().filter_map(|one| one.ratio).collect(), "×")
+        .map(|ratios| format!("; ratios to each pair's own floor are {ratios}"));
+    let how_far = ratios.or_else(|| distances.map(|distances| format!("; mean distances are {distances}")));
     let names: Vec<String> = alike.iter().map(|one| format!("{} and {}", one.a, one.b)).collect();
     let names = if names.len() > NAMED { String::new() } else { format!(": {}", names.join("; ")) };
     format!(
-        "By {}, {} of {of} {comparison} {verb}{ratios}{distances}{names}.",
-        words::lane(first.phase, first.signal),
-        alike.len()
+        "By {lane} {context}, {} of {of} pairs {verb}{}{names}.",
+        alike.len(),
+        how_far.unwrap_or_default()
     )
 }
 

@@ -246,6 +246,7 @@ fn decide(
     )
 }
 
+#[derive(Clone, Copy)]
 struct Figures {
     distance: Option<f64>,
     floor: Option<f64>,
@@ -266,7 +267,7 @@ fn sentence(pair: &Candidate, answer: Answer, reason: &Reason, figures: Figures)
     let verb = match answer {
         Answer::Separable => "can be told apart",
         Answer::Identical => "are the same",
-        Answer::Inconclusive => "are perhaps different, but not shown to be,",
+        Answer::Inconclusive => "lean apart, but are not told apart,",
         _ => "cannot be told apart",
     };
     let measured = match (figures.distance, figures.floor) {
@@ -302,7 +303,9 @@ fn sentence(pair: &Candidate, answer: Answer, reason: &Reason, figures: Figures)
         }
         Reason::Tied if pair.averages_only => format!("the replays of both are equally far; {averages}"),
         Reason::Tied => {
-            format!("the replays of both are the same in {references}, so nothing can tell them apart")
+            format!(
+                "the replays of both are equally far in every comparison ({references}), so nothing can tell them apart"
+            )
         }
         Reason::Test => tested,
         Reason::Overlap { fails, of } => format!(

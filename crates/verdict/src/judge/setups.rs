@@ -123,11 +123,6 @@ impl<'a> Setups<'a> {
         let fields = &self.all[setup].fields;
         fields.get("weights_digest").or_else(|| fields.get("model")).map(String::as_str)
     }
-
-    /// The declared model's name.
-    pub(super) fn model_name(&self, setup: usize) -> &str {
-        self.all[setup].fields.get("model").map_or(NOT_STATED, String::as_str)
-    }
 }
 
 /// Distinct items in the order of first appearance.

@@ -46,9 +46,9 @@ pub(super) fn judge<'a>(
     let known = Known { setups, facts, repeats, seed };
     parts.signals.extend(known.facts.lanes().into_iter().map(|lane| lane.1));
     within_hardware(&known, options, parts)?;
-    baselines(&known, parts);
     across_hardware(&known, options, parts)?;
     equivalence(&known, parts);
+    baselines(&known, parts);
     also_differ(&known, parts);
     weights::other_weights(&known, parts);
     figures::add(&known, parts);
@@ -59,7 +59,7 @@ pub(super) fn judge<'a>(
     }))
 }
 
-impl<'a> Known<'a> {
+impl Known<'_> {
     pub(super) fn label(&self, setup: usize) -> &str {
         &self.setups.all[setup].label
     }
@@ -127,7 +127,7 @@ fn within_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> R
             parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
         }
         verdicts.extend(settle(family, options, &known.seed)?);
-        parts.add_pairs(verdicts);
+        parts.add_pairs(verdicts, &format!("on {}", words::list(&hardware)));
     }
     Ok(())
 }
@@ -142,7 +142,7 @@ fn baselines(known: &Known<'_>, parts: &mut Parts) {
             exact(known, Comparison::CrossHardwareBaseline, pair, lane, &summary)
         });
         let verdicts = verdicts.collect();
-        parts.add_pairs(verdicts);
+        parts.add_pairs(verdicts, &format!("between {}", words::list(&known.setups.hardware())));
     }
 }
 
@@ -166,7 +166,8 @@ fn across_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> R
         if !family.is_empty() {
             parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
         }
-        parts.add_pairs(settle(family, options, &known.seed)?);
+        let context = format!("across {}", words::list(&known.setups.hardware()));
+        parts.add_pairs(settle(family, options, &known.seed)?, &context);
     }
     Ok(())
 }
@@ -446,14 +447,11 @@ fn equivalence(known: &Known<'_>, parts: &mut Parts) {
             let mut groups = classes::group(&labels, equal);
             for (label, why) in &mut groups.unplaced {
                 let setup = members.iter().find(|&&setup| known.label(setup) == *label);
-                match setup {
-                    Some(&setup) if known.setups.all[setup].runs.is_empty() => {
-                        "no run is stored".clone_into(why)
-                    }
-                    Some(&setup) if known.repeats.differing.contains(&(setup, phase)) => {
-                        "does not repeat itself".clone_into(why);
-                    }
-                    _ => {}
+                let Some(&setup) = setup else { continue };
+                if known.setups.all[setup].runs.is_empty() {
+                    "no run is stored".clone_into(why);
+                } else if known.repeats.differing.contains(&(setup, phase)) {
+                    "does not repeat itself".clone_into(why);
                 }
             }
             if members.len() < 2 {
@@ -464,6 +462,7 @@ fn equivalence(known: &Known<'_>, parts: &mut Parts) {
                     members.iter().filter(|&&setup| known.setups.member(setup, prompt).is_some()).count() > 1
                 })
                 .collect();
+            let references = equal_over(known, &members, phase, &signals).unwrap_or(prompts.len() as u64);
             parts.add_classes(
                 ClassSet {
                     phase,
@@ -472,7 +471,7 @@ fn equivalence(known: &Known<'_>, parts: &mut Parts) {
                     classes: groups.classes,
                     unplaced: groups.unplaced,
                     basis: "equal bits in every comparable row".to_owned(),
-                    references: prompts.len() as u64,
+                    references,
                     citations: cite(&known.setups, &members, &prompts),
                 },
                 groups.told_apart,
@@ -495,6 +494,17 @@ fn equal(known: &Known<'_>, a: usize, b: usize, phase: Phase, signals: &[Signal]
     } else {
         states.iter().all(|state| *state == State::Equal).then_some(true)
     }
+}
+
+/// References over which equal setups are known to be equal: those of the pair that shares the fewest.
+fn equal_over(known: &Known<'_>, members: &[usize], phase: Phase, signals: &[Signal]) -> Option<u64> {
+    let pairs =
+        members.iter().enumerate().flat_map(|(index, &a)| members[index + 1..].iter().map(move |&b| (a, b)));
+    let same = pairs.filter(|&(a, b)| equal(known, a, b, phase, signals) == Some(true));
+    let shared = same.flat_map(|(a, b)| {
+        signals.iter().map(move |&signal| known.facts.summary(a, b, (phase, signal)).compared.len() as u64)
+    });
+    shared.min()
 }
 
 /// Says where setups differ in more than the variable and the hardware.

@@ -15,7 +15,7 @@ use super::measure::Lane;
 use super::options::Options;
 use super::parts::Parts;
 use super::separation::{Candidate, Claim, Direction, Unit, settle};
-use super::{statistics, stored_matrix, words};
+use super::{statistics, stored_matrix, weights, words};
 use crate::Result;
 use crate::analysis::{
     Answer, Citation, ClassSet, Comparison, FindingKind, PairVerdict, Signal, Tier, TokenBasis,
@@ -107,6 +107,16 @@ impl<'a> Stored<'a> {
         of_setup.any(|one| one.distances.iter().any(|&distance| !is_zero(distance)))
     }
 
+    /// Where and how, in a sentence.
+    fn context(&self) -> String {
+        let (here, there) = (&self.verification.generator.gpu, &self.verification.verifier.gpu);
+        match self.verification.relation {
+            Relation::DecodePrefill => format!("of decode evidence replayed by prefill on {there}"),
+            Relation::WithinMode | Relation::ClaimedVerified if self.same_machine() => format!("on {there}"),
+            Relation::WithinMode | Relation::ClaimedVerified => format!("across {here} and {there}"),
+        }
+    }
+
     fn same_machine(&self) -> bool {
         self.verification.generator.gpu == self.verification.verifier.gpu
             && self.verification.mismatches.is_empty()
@@ -169,18 +179,22 @@ pub(super) fn judge(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -
             verification.verifier.gpu,
             words::list(&fields)
         );
-        parts.find(FindingKind::Missing, sentence, vec![stored.evidence.cite("environment")]);
+        parts.find(FindingKind::Missing, sentence, vec![stored.evidence.cite("metadata")]);
     }
     if stored.tells_bits() {
         exact(stored, options, parts)?;
     } else {
         equal_lines(stored, parts);
-        baselines(stored, parts);
         for &lane in &stored.lanes {
             let family = stored.pairs().into_iter().map(|(a, b)| candidate(stored, lane, a, b)).collect();
-            parts.add_pairs(settle(family, options, &[&stored.evidence.source.digest])?);
+            let verdicts = settle(family, options, &[&stored.evidence.source.digest])?;
+            parts.add_pairs(verdicts, &stored.context());
             parts.thresholds.extend(["alpha", "confidence", "clear_margin", "within_floor"]);
         }
+    }
+    weights::other_weights_stored(stored, parts);
+    if !stored.tells_bits() {
+        baselines(stored, parts);
     }
     stored_matrix::add(stored, parts);
     Ok(())
@@ -246,8 +260,10 @@ fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()
                 "does not repeat itself".clone_into(why);
             }
         }
-        let references = signals.iter().flat_map(|&signal| stored.references((phase, signal))).flatten();
-        let references = super::setups::in_order(references).len() as u64;
+        // Equal setups are known to be equal over the references of the pair that shares the fewest.
+        let of_phase = verdicts.iter().filter(|one| one.phase == phase);
+        let same = of_phase.clone().filter(|one| one.answer == Answer::Identical).map(|one| one.n).min();
+        let references = same.or_else(|| of_phase.map(|one| one.n).max()).unwrap_or(0);
         parts.add_classes(
             ClassSet {
                 phase,
@@ -269,7 +285,7 @@ fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()
             groups.told_apart,
         );
     }
-    parts.add_pairs(verdicts);
+    parts.add_pairs(verdicts, &stored.context());
     let mut honest: BTreeMap<(Option<&String>, usize), bool> = BTreeMap::new();
     for (key, cell) in verification.cells.iter().filter(|(key, _)| key.claimed == key.verified) {
         let alarm = honest.entry((key.reference.as_ref(), key.claimed)).or_default();
@@ -290,7 +306,7 @@ fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()
 fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<PairVerdict> {
     let verification = stored.verification;
     let (mut n, mut incomparable, mut differing) = (0, 0, 0);
-    let (mut distances, mut cells) = (Vec::new(), Vec::new());
+    let (mut distances, mut cells, mut left) = (Vec::new(), Vec::new(), Vec::new());
     for reference in stored.references(lane) {
         let reference = reference.as_ref();
         let both: Vec<&CellDistance> = [(a, b), (b, a)]
@@ -302,6 +318,7 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
         }
         if stored.tokens_part(lane.0, reference, a, b) || both.iter().any(|cell| !cell.mean.is_finite()) {
             incomparable += 1;
+            left.extend(both);
             continue;
         }
         n += 1;
@@ -369,13 +386,14 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
         n,
         incomparable,
         sentence,
-        citations: stored.cite(cells),
+        citations: stored.cite(if n == 0 { left } else { cells }),
     })
 }
 
 /// Classes among replays (equal columns) and among evidence (equal rows), over all references and signals.
 fn equal_lines(stored: &Stored<'_>, parts: &mut Parts) {
     let verification = stored.verification;
+    let printed = verification.cells.values().any(|cell| cell.rounding > 0.0);
     let mut by_phase: BTreeMap<Phase, Vec<Lane>> = BTreeMap::new();
     for &lane in &stored.lanes {
         by_phase.entry(lane.0).or_default().push(lane);
@@ -434,7 +452,7 @@ fn equal_lines(stored: &Stored<'_>, parts: &mut Parts) {
                     scope: format!("{}, {side}", verification.variable),
                     classes: groups.classes,
                     unplaced: groups.unplaced,
-                    basis: format!("{line} equal in every cell"),
+                    basis: format!("{line} equal in every cell{}", if printed { " as printed" } else { "" }),
                     references: references.len() as u64,
                     citations: stored.cite(first),
                 },
@@ -501,14 +519,14 @@ fn baselines(stored: &Stored<'_>, parts: &mut Parts) {
             });
         }
     }
-    parts.add_pairs(verdicts);
+    parts.add_pairs(verdicts, &format!("between {here} and {there}"));
 }
 
 fn candidate(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Candidate {
     let verification = stored.verification;
     let references = stored.references(lane);
     let averages_only = references.iter().all(Option::is_none);
-    let (mut units, mut cells, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut units, mut cells, mut left_out, mut left) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for reference in references.iter().map(Option::as_ref) {
         let mut directions = Vec::new();
         // Distances of claims that emitted other tokens are distances of other sequences.
@@ -525,19 +543,18 @@ fn candidate(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Candidate {
             }
         }
         if directions.is_empty() {
+            let cells = [(a, b), (b, a)]
+                .into_iter()
+                .filter_map(|(row, other)| stored.cell(lane, reference, row, other));
+            left.extend(cells);
             left_out.extend(reference.cloned());
         } else {
             units.push(Unit { directions });
         }
     }
-    let (here, there) = (&verification.generator.gpu, &verification.verifier.gpu);
-    let (comparison, context) = match verification.relation {
-        Relation::DecodePrefill => {
-            (Comparison::WithinHardware, format!("of decode evidence replayed by prefill on {there}"))
-        }
-        _ if stored.same_machine() => (Comparison::WithinHardware, format!("on {there}")),
-        _ => (Comparison::CrossHardware, format!("across {here} and {there}")),
-    };
+    let there = &verification.verifier.gpu;
+    let within = verification.relation == Relation::DecodePrefill || stored.same_machine();
+    let comparison = if within { Comparison::WithinHardware } else { Comparison::CrossHardware };
     Candidate {
         comparison,
         a: verification.values[a].clone(),
@@ -545,13 +562,13 @@ fn candidate(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Candidate {
         names: (stored.name(a), stored.name(b)),
         phase: lane.0,
         signal: lane.1,
-        context,
+        context: stored.context(),
         floor_of: format!("matching replays on {there}"),
-        units,
         averages_only,
         incomparable: left_out.len() as u64,
         left_out: (!left_out.is_empty())
             .then(|| format!("{} left out: tokens differ or nothing is in common", words::list(&left_out))),
-        citations: stored.cite(cells),
+        citations: stored.cite(if units.is_empty() { left } else { cells }),
+        units,
     }
 }
