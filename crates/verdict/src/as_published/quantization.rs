@@ -114,8 +114,8 @@ fn within(sheet: &mut Sheet<'_>, file: &Generation, phase: Phase) {
         sheet.finding(
             format!(
                 "{}: added in the order {} all last bits of the distances come out, in the order of the file only \
-                 {in_file_order} of {cells}: positions were kept in a collection without order, so the same data give \
-                 other last bits in another run of the script",
+                 {in_file_order} of {cells}: an order that nothing in the file gives, as a \
+                 collection without order would, so the last bits need not come out in another run of the script",
                 phase.name(),
                 shown.join(", ")
             ),
