@@ -48,6 +48,8 @@ pub(crate) struct Global {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Text,
+    /// For pull requests and reports; only where a verb says so
+    Markdown,
     Json,
 }
 

@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) enum Exit {
     /// Done; nothing contradicts anything.
     Consistent,
-    /// Done; bits differ where they were said to agree.
+    /// Done; bits differ where they were said to agree, or setups can be told apart.
     Divergent,
+    /// Done; the evidence is too little to say.
+    NotEnoughEvidence,
 }
 
 impl From<Exit> for ExitCode {
@@ -19,6 +21,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Consistent => Self::SUCCESS,
             Exit::Divergent => Self::from(1),
+            Exit::NotEnoughEvidence => Self::from(3),
         }
     }
 }

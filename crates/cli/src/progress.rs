@@ -26,6 +26,7 @@ pub(crate) struct Bar {
 pub(crate) enum Unit {
     Bytes,
     Tokens,
+    Files,
 }
 
 impl Bar {
@@ -33,6 +34,7 @@ impl Bar {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         let template = match unit {
             Unit::Tokens => "{msg} {wide_bar} {pos}/{len} tokens {per_sec} {eta}",
+            Unit::Files => "{msg} {wide_bar} {pos}/{len} files {eta}",
             Unit::Bytes => "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {

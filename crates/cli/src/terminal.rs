@@ -15,6 +15,11 @@ use crate::settings::Settings;
 pub(crate) trait Report: Serialize {
     /// Writes it for people.
     fn text(&self, page: &mut Page<'_>) -> io::Result<()>;
+
+    /// Writes it as Markdown; `None` where the verb has no such form.
+    fn markdown(&self) -> Option<io::Result<Vec<u8>>> {
+        None
+    }
 }
 
 /// The two streams.
@@ -44,6 +49,10 @@ impl Terminal {
         let color = self.color;
         match self.format {
             Format::Text => self.write(|out| report.text(&mut Page { out, color })),
+            Format::Markdown => match report.markdown() {
+                Some(text) => self.raw(&text?),
+                None => anyhow::bail!("--format: this verb has no Markdown; use text or json"),
+            },
             Format::Json => self.write(|out| {
                 serde_json::to_writer_pretty(&mut *out, report).map_err(io::Error::from)?;
                 out.write_all(b"\n")
@@ -114,6 +123,16 @@ impl Page<'_> {
     pub(crate) fn field(&mut self, label: &str, value: impl std::fmt::Display) -> io::Result<()> {
         let (dim, plain) = if self.color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
         writeln!(self.out, "  {dim}{label:<13}{plain} {}", one_line(&value.to_string()))
+    }
+
+    /// Whether colours are wanted.
+    pub(crate) const fn color(&self) -> bool {
+        self.color
+    }
+
+    /// Text that is already laid out, and escaped, by another room.
+    pub(crate) fn set(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())
     }
 
     /// A plain line.

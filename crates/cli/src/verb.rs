@@ -1,5 +1,7 @@
 //! The verbs, one file each: its flags, its settings, what it does and how it reports.
 
+mod analyze;
+mod compare;
 mod completions;
 mod convert;
 mod demo;
@@ -11,6 +13,7 @@ mod synth;
 
 use clap::Subcommand;
 
+use crate::args::Format;
 use crate::failure::Exit;
 use crate::settings::Settings;
 use crate::terminal::Terminal;
@@ -22,6 +25,8 @@ pub(crate) enum Verb {
     Synth(synth::Args),
     Record(Box<record::Args>),
     Inspect(inspect::Args),
+    Compare(compare::Args),
+    Analyze(analyze::Args),
     Convert(convert::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
@@ -29,11 +34,17 @@ pub(crate) enum Verb {
 }
 
 pub(crate) fn run(verb: Verb, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    let has_markdown = matches!(verb, Verb::Analyze(_));
+    if settings.format == Format::Markdown && !has_markdown {
+        anyhow::bail!("--format markdown: only analyze has it; use text or json");
+    }
     match verb {
         Verb::Pull(args) => pull::run(&args, settings, terminal),
         Verb::Synth(args) => synth::run(&args, settings, terminal),
         Verb::Record(args) => record::run(&args, settings, terminal),
         Verb::Inspect(args) => inspect::run(&args, settings, terminal),
+        Verb::Compare(args) => compare::run(&args, terminal),
+        Verb::Analyze(args) => analyze::run(&args, settings, terminal),
         Verb::Convert(args) => convert::run(&args, terminal),
         Verb::Demo(args) => demo::run(&args, settings, terminal),
         Verb::Doctor(args) => doctor::run(&args, terminal),

@@ -58,6 +58,14 @@ pub enum EvidenceError {
         /// The newest known.
         known: u32,
     },
+    /// A file that is no known kind of evidence.
+    #[error("{path}: layout: no known kind of evidence; {known}", path = path.display())]
+    UnknownLayout {
+        /// The file.
+        path: PathBuf,
+        /// The kinds that are known.
+        known: &'static str,
+    },
     /// Something is already there.
     #[error("{path}: already exists; choose another path or remove it first", path = path.display())]
     Exists {

@@ -56,30 +56,24 @@ impl Content {
 pub fn open(path: &Path) -> Result<Opened> {
     if let Some(directory) = container::root(path) {
         let digest = Digest::of_bytes(&files::map(&directory.join(container::MANIFEST))?);
-        return Ok(opened(path, digest, Content::Record(record(path)?), Vec::new()));
+        return Ok(opened(path, digest, Content::Record(Record::open(path)?)));
     }
     let bytes = files::map(path)?;
     let digest = Digest::of_bytes(&bytes);
     if published::is_experiment(&bytes) {
-        return Ok(opened(path, digest, Content::Record(record(path)?), Vec::new()));
+        return Ok(opened(path, digest, Content::Record(Record::open(path)?)));
     }
     let Some(published) = published::parse(&bytes, path)? else {
-        return Err(EvidenceError::Invalid {
-            path: path.to_owned(),
-            place: "layout".to_owned(),
-            problem: "no known kind of evidence".to_owned(),
-            remedy: KNOWN.to_owned(),
-        });
+        return Err(EvidenceError::UnknownLayout { path: path.to_owned(), known: KNOWN });
     };
-    let warnings = published.warnings().to_vec();
-    Ok(opened(path, digest, Content::Published(published), warnings))
+    Ok(opened(path, digest, Content::Published(published)))
 }
 
-fn record(path: &Path) -> Result<Record> {
-    Record::open(path)
-}
-
-fn opened(path: &Path, digest: Digest, content: Content, warnings: Vec<String>) -> Opened {
+fn opened(path: &Path, digest: Digest, content: Content) -> Opened {
     let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+    let warnings = match &content {
+        Content::Record(record) => record.warnings().to_vec(),
+        Content::Published(published) => published.warnings().to_vec(),
+    };
     Opened { path: path.to_owned(), name: name.into_owned(), digest, content, warnings }
 }

@@ -19,7 +19,10 @@ use crate::words;
 use page::Page;
 
 mod citations;
+mod index;
 mod page;
+
+pub use index::index;
 
 /// Nothing is loaded and nothing runs; styles stand in the page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";

@@ -14,7 +14,8 @@ mod plot;
 mod text;
 mod words;
 
-pub use html::html;
+pub use html::{html, index};
 pub use json::{json, schema};
 pub use markdown::markdown;
 pub use text::{Style, text};
+pub use words::outcome;

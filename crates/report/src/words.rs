@@ -87,7 +87,9 @@ pub(crate) const fn state(state: State) -> &'static str {
     }
 }
 
-pub(crate) const fn outcome(outcome: Outcome) -> &'static str {
+/// An outcome in a word or two.
+#[must_use]
+pub const fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Consistent => "consistent",
         Outcome::Divergent => "divergent",

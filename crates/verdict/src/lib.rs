@@ -8,6 +8,7 @@ pub mod analysis;
 pub mod as_published;
 mod error;
 pub mod judge;
+mod pool;
 pub mod stats;
 pub mod thresholds;
 
@@ -15,3 +16,4 @@ pub use analysis::Analysis;
 pub use as_published::as_published;
 pub use error::{Result, VerdictError};
 pub use judge::{Options, judge};
+pub use pool::pools;

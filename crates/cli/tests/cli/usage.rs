@@ -8,7 +8,18 @@ use crate::session::Session;
 fn help_of_every_verb() {
     let session = Session::new();
     insta::assert_snapshot!("help", session.run(&["--help"]));
-    for verb in ["pull", "synth", "record", "inspect", "convert", "demo", "doctor", "completions"] {
+    for verb in [
+        "pull",
+        "synth",
+        "record",
+        "inspect",
+        "compare",
+        "analyze",
+        "convert",
+        "demo",
+        "doctor",
+        "completions",
+    ] {
         insta::assert_snapshot!(format!("help_{verb}"), session.run(&[verb, "--help"]));
     }
 }
@@ -52,6 +63,16 @@ fn wrong_words_are_refused_in_one_line_that_names_the_right_ones() {
         with(&["--resume", "--fresh"]),
         vec!["demo", "--threads", "0"],
         vec!["inspect", "a", "b"],
+        vec!["compare"],
+        vec!["compare", "nowhere.json", "nowhere-either"],
+        vec!["compare", "a", "b", "--signal", "values"],
+        vec!["compare", "a", "b", "--phase", "training"],
+        vec!["analyze"],
+        vec!["analyze", "nowhere.json"],
+        vec!["analyze", "a", "--all", "b"],
+        vec!["analyze", "--all", "nowhere"],
+        vec!["analyze", "a", "--signal", "keys"],
+        vec!["--format", "markdown", "doctor"],
     ];
     let lines: Vec<String> = cases
         .iter()

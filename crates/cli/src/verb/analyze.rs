@@ -1,0 +1,309 @@
+//! `mantissa analyze`: what experiment files show, which setups they can tell apart, and what they cannot.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::ValueEnum;
+use mantissa_evidence::open::{Content, Opened, open};
+use mantissa_evidence::{EvidenceError, write_whole};
+use mantissa_report::{self as report, Style};
+use mantissa_verdict::analysis::{Analysis, Answer, Outcome, Signal, Source};
+use mantissa_verdict::{Options, as_published, judge, pools};
+use serde::Serialize;
+
+use crate::failure::Exit;
+use crate::progress::{Bar, Unit};
+use crate::settings::Settings;
+use crate::terminal::{Column, Page, Report, Terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  mantissa analyze batch_size_experiment.json
+  mantissa analyze activations_*.json --variable hardware --html report.html
+  mantissa analyze --all experiments --output analysis_results.json
+  mantissa analyze --as-published quantization_format_generation.log
+
+Reads experiment JSON, containers and the published layouts (docs/format/published.md), told apart by content. Files
+given together are one analysis; --all analyzes what belongs together in a directory and sums up.
+Exit codes: 0 everything compared agrees, 1 something differs, 2 failure, 3 nothing could be compared.";
+
+/// Judge evidence files: what is detectable, what is one class, what cannot be said
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Evidence files or containers, analyzed together
+    #[arg(value_name = "FILE", required_unless_present = "all")]
+    files: Vec<PathBuf>,
+    /// Every evidence file of this directory, what belongs together as one analysis
+    #[arg(long, value_name = "DIR", conflicts_with = "files")]
+    all: Option<PathBuf>,
+    /// The setup field that varies [default: what the files say they tested]
+    #[arg(long, value_name = "FIELD")]
+    variable: Option<String>,
+    /// The configuration to measure against [default: experiment 0, else the first configuration]
+    #[arg(long, value_name = "ID")]
+    reference: Option<String>,
+    /// Only this kind of signal (may be given more than once)
+    #[arg(long, value_name = "SIGNAL")]
+    signal: Vec<SignalName>,
+    /// The published definitions instead of ours, to reproduce old tables; not a verdict
+    #[arg(long)]
+    as_published: bool,
+    /// Write analysis_results.json here as well
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write a self-contained page here as well
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Replace what --output and --html name
+    #[arg(long)]
+    force: bool,
+}
+
+/// A kind of signal, by its name in the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum SignalName {
+    HiddenStates,
+    KeyVectors,
+    Logprobs,
+}
+
+impl From<SignalName> for Signal {
+    fn from(name: SignalName) -> Self {
+        match name {
+            SignalName::HiddenStates => Self::HiddenStates,
+            SignalName::KeyVectors => Self::KeyVectors,
+            SignalName::Logprobs => Self::Logprobs,
+        }
+    }
+}
+
+/// What was found; with `--all` one analysis per group of files.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Found {
+    One(Box<Analysis>),
+    Many { summary: Vec<Row>, analyses: Vec<Analysis> },
+}
+
+/// A line of the summary of `--all`.
+#[derive(Serialize)]
+struct Row {
+    sources: Vec<String>,
+    variable: String,
+    outcome: Outcome,
+    pairs: usize,
+    separable: usize,
+    finding: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    for path in [&args.output, &args.html].into_iter().flatten() {
+        if path.exists() && !args.force {
+            bail!("{}: already exists; choose another path or give --force", path.display());
+        }
+    }
+    let (opened, unread) = match &args.all {
+        Some(directory) => every(directory, settings, terminal)?,
+        None => {
+            let bar = Bar::new(settings, "reading", Some(args.files.len() as u64), Unit::Files);
+            let opened = args.files.iter().map(|path| open(path).inspect(|_| bar.add(1)));
+            (opened.collect::<Result<Vec<_>, _>>()?, Vec::new())
+        }
+    };
+    let options = Options {
+        variable: args.variable.clone(),
+        reference: args.reference.clone(),
+        signals: Some(args.signal.iter().map(|&name| name.into()).collect())
+            .filter(|s: &BTreeSet<_>| !s.is_empty()),
+        ..Options::default()
+    };
+    let inputs: Vec<(Source, &Content)> = named(&opened);
+    for (source, _) in &inputs {
+        source.warnings.iter().for_each(|warning| terminal.note(&format!("{}: {warning}", source.name)));
+    }
+    let found = match (&args.all, args.as_published) {
+        (_, true) => Found::One(Box::new(as_published(&inputs, &options)?)),
+        (None, false) => Found::One(Box::new(judge(&inputs, &options)?)),
+        (Some(_), false) => {
+            let contents: Vec<&Content> = opened.iter().map(|file| &file.content).collect();
+            let groups = pools(&contents).into_iter().map(|group| {
+                let inputs: Vec<_> = group.into_iter().map(|i| inputs[i].clone()).collect();
+                judge(&inputs, &options)
+            });
+            Found::of(groups.collect::<Result<_, _>>()?)
+        }
+    };
+    if let Some(path) = &args.output {
+        write_whole(path, args.force, |out| found.json(out))?;
+    }
+    if let Some(path) = &args.html {
+        found.html(path, args.force)?;
+    }
+    terminal.print(&found)?;
+    if let Some(first) = unread.first() {
+        bail!(
+            "{} of {} files could not be read; the first: {first}",
+            unread.len(),
+            unread.len() + opened.len()
+        );
+    }
+    Ok(found.exit())
+}
+
+/// Every evidence file of a directory in the order of names, and why the others could not be read.
+fn every(
+    directory: &Path,
+    settings: &Settings,
+    terminal: &Terminal,
+) -> anyhow::Result<(Vec<Opened>, Vec<String>)> {
+    let shown = directory.display();
+    let entries = std::fs::read_dir(directory)
+        .map_err(|e| anyhow::anyhow!("{shown}: cannot list: {e}; give a directory of evidence"))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.is_file() || path.join("manifest.json").exists());
+    paths.sort();
+    let bar = Bar::new(settings, "reading", Some(paths.len() as u64), Unit::Files);
+    let (mut opened, mut unread) = (Vec::new(), Vec::new());
+    for path in &paths {
+        match open(path) {
+            Ok(file) => opened.push(file),
+            Err(error @ EvidenceError::UnknownLayout { .. }) => terminal.note(&format!("left out: {error}")),
+            Err(error) => unread.push(error.to_string()),
+        }
+        bar.add(1);
+    }
+    if opened.is_empty() && unread.is_empty() {
+        bail!("{shown}: holds no evidence; give a directory of experiment files");
+    }
+    Ok((opened, unread))
+}
+
+/// Files by names that are unique: a folder is added where two share one.
+fn named(opened: &[Opened]) -> Vec<(Source, &Content)> {
+    let unique = |i: usize, file: &Opened| {
+        let twice = opened.iter().enumerate().any(|(j, other)| i != j && other.name == file.name);
+        if twice { file.path.display().to_string() } else { file.name.clone() }
+    };
+    let source = |(i, file): (usize, &'_ Opened)| Source {
+        name: unique(i, file),
+        digest: file.digest.to_string(),
+        layout: file.content.layout().to_owned(),
+        warnings: file.warnings.clone(),
+    };
+    opened.iter().enumerate().map(|(i, file)| (source((i, file)), &file.content)).collect()
+}
+
+impl Found {
+    fn of(analyses: Vec<Analysis>) -> Self {
+        Self::Many { summary: analyses.iter().map(Row::of).collect(), analyses }
+    }
+
+    fn analyses(&self) -> &[Analysis] {
+        match self {
+            Self::One(analysis) => std::slice::from_ref(analysis),
+            Self::Many { analyses, .. } => analyses,
+        }
+    }
+
+    fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::One(analysis) => report::json(analysis, out),
+            Self::Many { .. } => {
+                serde_json::to_writer_pretty(&mut *out, self)?;
+                out.write_all(b"\n")
+            }
+        }
+    }
+
+    /// One page, or for several analyses a folder of pages.
+    fn html(&self, path: &Path, force: bool) -> anyhow::Result<()> {
+        match self {
+            Self::One(analysis) => write_whole(path, force, |out| report::html(analysis, out))?,
+            Self::Many { analyses, .. } => {
+                std::fs::create_dir_all(path).map_err(|e| {
+                    anyhow::anyhow!("{}: cannot make the folder: {e}; choose another", path.display())
+                })?;
+                let pages: Vec<(String, &Analysis)> = analyses
+                    .iter()
+                    .enumerate()
+                    .map(|(i, a)| (format!("analysis-{}.html", i + 1), a))
+                    .collect();
+                for (name, analysis) in &pages {
+                    write_whole(&path.join(name), force, |out| report::html(analysis, out))?;
+                }
+                write_whole(&path.join("index.html"), force, |out| report::index(&pages, out))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Divergent if any is; else not enough evidence if any is.
+    fn exit(&self) -> Exit {
+        let mut end = Exit::Consistent;
+        for analysis in self.analyses() {
+            match analysis.outcome {
+                Outcome::Divergent => return Exit::Divergent,
+                Outcome::NotEnoughEvidence => end = Exit::NotEnoughEvidence,
+                Outcome::Consistent => {}
+            }
+        }
+        end
+    }
+}
+
+impl Row {
+    fn of(analysis: &Analysis) -> Self {
+        let separable = analysis.pairs.iter().filter(|pair| pair.answer == Answer::Separable).count();
+        Self {
+            sources: analysis.sources.iter().map(|source| source.name.clone()).collect(),
+            variable: analysis.question.variable.clone(),
+            outcome: analysis.outcome,
+            pairs: analysis.pairs.len(),
+            separable,
+            finding: analysis.findings.first().map(|finding| finding.sentence.clone()),
+        }
+    }
+}
+
+impl Report for Found {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        if let Self::Many { summary, .. } = self {
+            page.heading("Summary")?;
+            let columns = [
+                Column::Left("evidence"),
+                Column::Left("variable"),
+                Column::Left("outcome"),
+                Column::Right("pairs"),
+                Column::Right("separable"),
+            ];
+            let rows = summary.iter().map(|row| {
+                let more = row.sources.len().saturating_sub(1);
+                let first = row.sources.first().cloned().unwrap_or_default();
+                let name = if more == 0 { first } else { format!("{first} and {more} more") };
+                let outcome = report::outcome(row.outcome).to_owned();
+                vec![name, row.variable.clone(), outcome, row.pairs.to_string(), row.separable.to_string()]
+            });
+            page.table(&columns, &rows.collect::<Vec<_>>())?;
+        }
+        for (number, analysis) in self.analyses().iter().enumerate() {
+            if matches!(self, Self::Many { .. }) {
+                page.line("")?;
+                let names: Vec<&str> = analysis.sources.iter().map(|source| source.name.as_str()).collect();
+                page.heading(&format!("{}. {}", number + 1, names.join(", ")))?;
+            }
+            let style = Style { color: page.color(), ..Style::default() };
+            page.set(&report::text(analysis, style))?;
+        }
+        Ok(())
+    }
+
+    fn markdown(&self) -> Option<io::Result<Vec<u8>>> {
+        let mut text = Vec::new();
+        let written = self.analyses().iter().try_for_each(|analysis| report::markdown(analysis, &mut text));
+        Some(written.map(|()| text))
+    }
+}

@@ -1,0 +1,359 @@
+//! `mantissa compare`: facts about two or more runs, without a judgement.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::ValueEnum;
+use mantissa_compare::{
+    Classes, Counts, First, LogprobFacts, Member, PairFacts, Prompt, PromptGroup, RowState, Selection,
+    SignalKind, SiteFacts, State, Tokens, WhyUnplaced, by_prompt, classes, pairs,
+};
+use mantissa_evidence::Record;
+use mantissa_evidence::open::{Content, open};
+use mantissa_numerics::Phase;
+use serde::Serialize;
+
+use crate::failure::Exit;
+use crate::terminal::{Column, Page, Report, Terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  mantissa compare record-a record-b            # two containers, site by site
+  mantissa compare batch_size_experiment.json   # all runs of one file
+  mantissa compare a.json b.json --signal logprobs --format json
+
+Runs are compared where they consumed the same tokens; with more than two runs of a prompt, all are sorted into classes
+of equal bits and each is compared with the first. Nothing is judged: see `mantissa analyze`.
+Exit codes: 0 no bit differs, 1 some do, 2 failure, 3 nothing could be compared.";
+
+/// Show which bits differ between runs, by how much, and where first
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Experiment JSON, container or published file; all their runs take part
+    #[arg(required = true, value_name = "RECORD")]
+    records: Vec<PathBuf>,
+    /// Only this kind of signal (may be given more than once)
+    #[arg(long, value_name = "SIGNAL")]
+    signal: Vec<Signal>,
+    /// Only this phase
+    #[arg(long, value_name = "PHASE")]
+    phase: Option<PhaseName>,
+    /// Only these decoder blocks, counted from 1
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    layer: Vec<u32>,
+    /// Show every pair in full, also when there are many
+    #[arg(long)]
+    full: bool,
+}
+
+/// A kind of signal, by its name in the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Signal {
+    HiddenStates,
+    KeyVectors,
+    Logprobs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PhaseName {
+    Prefill,
+    Decode,
+}
+
+/// What was found, prompt by prompt.
+#[derive(Serialize)]
+struct Compared {
+    runs: Vec<RunName>,
+    prompts: Vec<PromptFacts>,
+    #[serde(skip)]
+    full: bool,
+}
+
+/// A run that took part.
+#[derive(Serialize)]
+struct RunName {
+    record: String,
+    config_id: String,
+    reference_id: u32,
+    rep_id: u32,
+}
+
+/// Facts about the runs of one prompt. Numbers are indices into [`Compared::runs`].
+#[derive(Serialize)]
+struct PromptFacts {
+    prompt: Prompt,
+    runs: Vec<usize>,
+    classes: Classes,
+    pairs: Vec<Pair>,
+}
+
+#[derive(Serialize)]
+struct Pair {
+    a: usize,
+    b: usize,
+    state: State,
+    facts: PairFacts,
+}
+
+pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    let mut records = Vec::new();
+    for path in &args.records {
+        let opened = open(path)?;
+        opened.warnings.iter().for_each(|warning| terminal.note(&format!("{}: {warning}", opened.name)));
+        let record = match opened.content {
+            Content::Record(record) => record,
+            Content::Published(published) => match published.experiment() {
+                Some(experiment) => Record::from_experiment(experiment, path),
+                None => bail!(
+                    "{}: a {} file holds distances, not signals; use `mantissa analyze`",
+                    path.display(),
+                    published.layout()
+                ),
+            },
+        };
+        records.push((opened.name, record));
+    }
+    let members: Vec<Member<'_>> = records
+        .iter()
+        .flat_map(|(_, record)| (0..record.shell().runs.len()).map(move |run| Member { record, run }))
+        .collect();
+    let runs =
+        records.iter().flat_map(|(name, record)| record.shell().runs.iter().map(move |run| (name, run)));
+    let runs = runs.map(|(name, run)| RunName {
+        record: name.clone(),
+        config_id: run.config_id.clone(),
+        reference_id: run.reference_id,
+        rep_id: run.rep_id,
+    });
+    let runs: Vec<RunName> = runs.collect();
+    if runs.len() < 2 {
+        bail!("{}: {} run to compare; give records with at least two", args.records[0].display(), runs.len());
+    }
+    let selection = selection(args);
+    let prompts = by_prompt(&members).into_iter().filter(|group| group.members.len() > 1);
+    let prompts = prompts.map(|group| PromptFacts::of(&members, group, &selection));
+    let compared = Compared { runs, prompts: prompts.collect::<anyhow::Result<_>>()?, full: args.full };
+    terminal.print(&compared)?;
+    Ok(compared.exit())
+}
+
+fn selection(args: &Args) -> Selection {
+    let signals = args.signal.iter().map(|signal| match signal {
+        Signal::HiddenStates => SignalKind::HiddenStates,
+        Signal::KeyVectors => SignalKind::KeyVectors,
+        Signal::Logprobs => SignalKind::Logprobs,
+    });
+    let phase = args.phase.map(|phase| match phase {
+        PhaseName::Prefill => Phase::Prefill,
+        PhaseName::Decode => Phase::Decode,
+    });
+    Selection {
+        signals: Some(signals.collect::<BTreeSet<_>>()).filter(|signals| !signals.is_empty()),
+        phases: phase.map(|phase| [phase].into()),
+        layers: Some(args.layer.iter().copied().collect::<BTreeSet<_>>()).filter(|layers| !layers.is_empty()),
+        ..Selection::default()
+    }
+}
+
+impl PromptFacts {
+    fn of(members: &[Member<'_>], group: PromptGroup, selection: &Selection) -> anyhow::Result<Self> {
+        let count = group.members.len();
+        let all: Vec<(usize, usize)> = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))).collect();
+        let chosen: Vec<Member<'_>> = group.members.iter().map(|&i| members[i]).collect();
+        let facts = pairs(&chosen, &all, selection)?;
+        let states: Vec<State> = facts.iter().map(|facts| facts.counts(None).state()).collect();
+        // Pair (a, b) with a < b stands after the rows of all smaller a.
+        let place = |a: usize, b: usize| a * (2 * count - a - 1) / 2 + b - a - 1;
+        let classes = classes(count, |a, b| states[place(a, b)]);
+        let pairs = all.iter().zip(facts).zip(&states).map(|((&(a, b), facts), &state)| Pair {
+            a: group.members[a],
+            b: group.members[b],
+            state,
+            facts,
+        });
+        Ok(Self { prompt: group.prompt, pairs: pairs.collect(), runs: group.members, classes })
+    }
+}
+
+impl Compared {
+    fn exit(&self) -> Exit {
+        let mut states = self.prompts.iter().flat_map(|prompt| &prompt.pairs).map(|pair| pair.state);
+        let mut end = Exit::NotEnoughEvidence;
+        for state in &mut states {
+            match state {
+                State::Different => return Exit::Divergent,
+                State::Equal => end = Exit::Consistent,
+                State::Missing | State::Incomparable => {}
+            }
+        }
+        end
+    }
+}
+
+impl Report for Compared {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let prompts = self.prompts.len();
+        if prompts == 0 {
+            return page.line("No two runs consumed the same prompt: nothing to compare.");
+        }
+        for (number, prompt) in self.prompts.iter().enumerate() {
+            if number > 0 {
+                page.line("")?;
+            }
+            self.prompt(prompt, page)?;
+        }
+        Ok(())
+    }
+}
+
+impl Compared {
+    fn prompt(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
+        let title = match &prompt.prompt {
+            Prompt::Ids { digest, tokens } => {
+                format!("A prompt of {tokens} tokens, {}", &digest.to_string()[..12])
+            }
+            Prompt::Declared { text } => {
+                let start: String = text.chars().take(60).collect();
+                format!("The prompt declared as \"{start}\" (ids are not stated)")
+            }
+            Prompt::Unknown { .. } => "A prompt that the record does not state".to_owned(),
+        };
+        page.heading(&title)?;
+        let several = prompt.runs.len() > 2;
+        if several {
+            self.classes(prompt, page)?;
+        }
+        let first = prompt.runs.first().copied();
+        for pair in prompt.pairs.iter().filter(|pair| self.full || Some(pair.a) == first) {
+            if several {
+                page.line("")?;
+            }
+            pair_text(&self.name(pair.a), &self.name(pair.b), pair, self.full || !several, page)?;
+        }
+        Ok(())
+    }
+
+    /// Classes of equal bits, a line each.
+    fn classes(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
+        let names = |members: &[usize]| {
+            members.iter().map(|&member| self.name(prompt.runs[member])).collect::<Vec<_>>().join(", ")
+        };
+        for (number, class) in prompt.classes.classes.iter().enumerate() {
+            page.field(&format!("class {}", number + 1), names(class))?;
+        }
+        for unplaced in &prompt.classes.unplaced {
+            let why = match unplaced.why {
+                WhyUnplaced::Alone => "there is no other",
+                WhyUnplaced::Missing => "shares no row with another",
+                WhyUnplaced::Incomparable => "shares rows, and none may be compared",
+            };
+            page.field("in no class", format!("{}: {why}", names(&[unplaced.member])))?;
+        }
+        for conflict in &prompt.classes.conflicts {
+            page.field(
+                "conflict",
+                format!("each equals the next, the ends differ: {}", names(&conflict.chain)),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn name(&self, run: usize) -> String {
+        let RunName { record, config_id, reference_id, rep_id } = &self.runs[run];
+        let record = if self.runs.iter().any(|other| other.record != *record) {
+            format!("{record}:")
+        } else {
+            String::new()
+        };
+        format!("{record}{config_id} ref {reference_id} rep {rep_id}")
+    }
+}
+
+fn pair_text(a: &str, b: &str, pair: &Pair, sites: bool, page: &mut Page<'_>) -> io::Result<()> {
+    let facts = &pair.facts;
+    page.field("runs", format!("{a}  |  {b}"))?;
+    page.field("tokens", tokens_text(facts.tokens))?;
+    page.field("first", facts.first.map_or_else(|| none_text(pair.state).to_owned(), first_text))?;
+    let Counts { equal, different, missing, incomparable } = facts.counts(None);
+    let rows =
+        format!("{equal} equal, {different} different, {missing} missing, {incomparable} incomparable");
+    page.field("rows", rows)?;
+    if !sites {
+        return Ok(());
+    }
+    let columns = [
+        Column::Left("phase"),
+        Column::Left("site"),
+        Column::Right("equal"),
+        Column::Right("differ"),
+        Column::Right("missing"),
+        Column::Right("incomp."),
+        Column::Right("max ULP"),
+        Column::Right("L2"),
+        Column::Right("max |a-b|"),
+        Column::Right("cosine"),
+    ];
+    let rows = facts.sites.iter().map(site_row).chain(facts.logprobs.iter().map(logprobs_row));
+    page.table(&columns, &rows.collect::<Vec<_>>())
+}
+
+pub(super) fn tokens_text(tokens: Tokens) -> String {
+    match tokens {
+        Tokens::Unknown => "unknown".to_owned(),
+        Tokens::Equal => "the same".to_owned(),
+        Tokens::PromptsPart { index } => format!("prompts part at {index}; nothing is compared"),
+        Tokens::OutputsPart { index } => format!("outputs part at {index}; nothing after that is compared"),
+        Tokens::Declared { outputs_part: None } => "declared to be the same, not proved".to_owned(),
+        Tokens::Declared { outputs_part: Some(index) } => {
+            format!("prompts declared to be the same; outputs part at {index}")
+        }
+    }
+}
+
+const fn none_text(state: State) -> &'static str {
+    match state {
+        State::Equal | State::Different => "no compared value differs",
+        State::Missing | State::Incomparable => "nothing could be compared",
+    }
+}
+
+pub(super) fn first_text(first: First) -> String {
+    let First { phase, step, position, site, element } = first;
+    let site = site.map_or_else(|| "logprobs".to_owned(), |site| site.to_string());
+    format!("{} step {step}, position {position}, {site}[{element}]", phase.name())
+}
+
+fn site_row(facts: &SiteFacts) -> Vec<String> {
+    let dash = || "-".to_owned();
+    let differs = facts.total.filter(|total| total.different > 0);
+    let of = |value: Option<String>| value.unwrap_or_else(dash);
+    let distances = [
+        of(differs.and_then(|d| d.max_ulps).map(|ulps| ulps.to_string())),
+        of(differs.map(|d| format!("{:.3e}", d.l2))),
+        of(differs.map(|d| format!("{:.3e}", d.max_abs))),
+        of(differs.and_then(|d| d.cosine).map(|cosine| format!("{cosine:.6}"))),
+    ];
+    [name_and_counts(facts.phase, facts.site.to_string(), facts.counts), distances.to_vec()].concat()
+}
+
+fn logprobs_row(facts: &LogprobFacts) -> Vec<String> {
+    let largest = |of: fn(&mantissa_compare::LogprobDistance) -> Option<f64>| {
+        let rows = facts.rows.iter().filter_map(|row| match &row.state {
+            RowState::Different(distance) => of(distance),
+            RowState::Equal | RowState::Missing | RowState::Incomparable => None,
+        });
+        rows.reduce(f64::max).map_or_else(|| "-".to_owned(), |value| format!("{value:.3e}"))
+    };
+    let distances = ["-".to_owned(), largest(|d| d.l2), largest(|d| d.max_abs), "-".to_owned()];
+    [name_and_counts(facts.phase, "logprobs".to_owned(), facts.counts), distances.to_vec()].concat()
+}
+
+fn name_and_counts(phase: Phase, site: String, counts: Counts) -> Vec<String> {
+    let Counts { equal, different, missing, incomparable } = counts;
+    let counts = [equal, different, missing, incomparable].map(|count| count.to_string());
+    [vec![phase.name().to_owned(), site], counts.to_vec()].concat()
+}

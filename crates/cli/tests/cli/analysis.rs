@@ -1,0 +1,125 @@
+//! `compare` and `analyze` on published evidence: what is printed, what is written, how it ends.
+
+use std::fs;
+
+use mantissa_testkit::published;
+
+use crate::session::{Session, repository};
+
+/// A session whose working folder holds these published files.
+fn with(names: &[&str]) -> Session {
+    let session = Session::new();
+    for name in names {
+        fs::copy(published(name), session.path(name)).unwrap();
+    }
+    session
+}
+
+fn json(session: &Session, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
+    let output = session.output(&[&["--format", "json", "--quiet"], arguments].concat());
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+const ATTENTION: &str = "attention_verification_H100_on_A100.json";
+const BATCH: &str = "batch_verification_A100_on_A100.json";
+
+#[test]
+fn analyze_judges_each_pair_and_as_published_reproduces_the_tables() {
+    let session = with(&[ATTENTION]);
+    insta::assert_snapshot!("attention", session.run(&["analyze", ATTENTION]));
+    insta::assert_snapshot!("attention_as_published", session.run(&["analyze", "--as-published", ATTENTION]));
+    insta::assert_snapshot!(
+        "attention_markdown",
+        session.run(&["analyze", ATTENTION, "--signal", "key_vectors", "--format", "markdown"])
+    );
+}
+
+#[test]
+fn files_given_together_are_one_analysis_and_all_of_a_directory_several() {
+    let activations = ["activations_H100-NVL.json", "activations_H200.json"];
+    let session = with(&[&activations[..], &[BATCH]].concat());
+    let (code, together) =
+        json(&session, &[&["analyze", "--variable", "hardware"], &activations[..]].concat());
+    assert_eq!(code, Some(0), "the two machines give the same bits");
+    assert_eq!(together["outcome"], "consistent");
+    assert_eq!(together["sources"].as_array().unwrap().len(), 2);
+
+    fs::write(session.path("notes.txt"), "not evidence").unwrap();
+    let output = session.output(&["--format", "json", "analyze", "--all", "."]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("left out: ./notes.txt"));
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let outcomes: Vec<_> = all["summary"].as_array().unwrap().iter().map(|row| &row["outcome"]).collect();
+    assert_eq!(outcomes, ["consistent", "divergent"]);
+
+    // A damaged file does not hide the others, and does not pass either.
+    fs::write(session.path("cut.json"), &fs::read(published(BATCH)).unwrap()[..5000]).unwrap();
+    let output = session.output(&["--format", "json", "--quiet", "analyze", "--all", "."]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr)
+            .contains("1 of 4 files could not be read; the first: ./cut.json")
+    );
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(), all);
+}
+
+#[test]
+fn results_and_pages_are_written_whole_and_kept() {
+    let session = with(&[BATCH]);
+    let arguments = ["analyze", BATCH, "--output", "analysis_results.json", "--html", "page.html"];
+    assert_eq!(session.output(&arguments).status.code(), Some(1));
+    let (results, page) = (session.path("analysis_results.json"), session.path("page.html"));
+    let (_, printed) = json(&session, &["analyze", BATCH]);
+    let written: serde_json::Value = serde_json::from_slice(&fs::read(&results).unwrap()).unwrap();
+    assert_eq!(written, printed);
+    let first = (fs::read(&results).unwrap(), fs::read(&page).unwrap());
+    assert!(first.1.starts_with(b"<!DOCTYPE html>"));
+
+    let again = session.output(&arguments);
+    assert_eq!(again.status.code(), Some(2), "what is there is kept");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("already exists"));
+    let replaced = session.output(&[&arguments[..], &["--force"]].concat());
+    assert_eq!(replaced.status.code(), Some(1));
+    assert_eq!((fs::read(&results).unwrap(), fs::read(&page).unwrap()), first, "same evidence, same bytes");
+
+    let output = session.output(&["analyze", "--all", ".", "--html", "pages"]);
+    assert_eq!(output.status.code(), Some(1));
+    let index = fs::read_to_string(session.path("pages/index.html")).unwrap();
+    assert!(index.contains("analysis-1.html") && session.path("pages/analysis-1.html").exists());
+}
+
+#[test]
+fn compare_shows_sites_of_two_runs_and_classes_of_many() {
+    let session = with(&["activations_H100-NVL.json", "activations_L40S.json", BATCH]);
+    let record = repository().join("fixtures/evidence/v1/container");
+    insta::assert_snapshot!("compare_fixture", session.run(&["compare", record.to_str().unwrap()]));
+    let two = session.output(&["compare", "activations_H100-NVL.json", "activations_L40S.json"]);
+    assert_eq!(two.status.code(), Some(1));
+    let text = String::from_utf8(two.stdout).unwrap();
+    assert!(
+        text.contains("class 4") && !text.contains("class 5"),
+        "H100 is one class, the L40S three: {text}"
+    );
+    // Distances are no signals.
+    assert!(session.failure(&["compare", BATCH]).contains("use `mantissa analyze`"));
+}
+
+#[test]
+fn a_setup_beside_itself_is_consistent() {
+    let session = Session::new();
+    let record = repository().join("fixtures/evidence/v1/container");
+    let record = record.to_str().unwrap();
+    let (code, facts) = json(&session, &["compare", record, record]);
+    let states: Vec<&str> = facts["prompts"][0]["pairs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|pair| {
+            let run = |side: &str| &facts["runs"][usize::try_from(pair[side].as_u64().unwrap()).unwrap()];
+            run("a")["config_id"] == run("b")["config_id"] && run("a")["rep_id"] == run("b")["rep_id"]
+        })
+        .map(|pair| pair["state"].as_str().unwrap())
+        .collect();
+    assert!(!states.is_empty() && states.iter().all(|state| *state == "equal"), "{states:?} {code:?}");
+}
