@@ -44,6 +44,13 @@ snapshots:
 # Write the JSON Schemas of docs/format anew
 schemas:
     MANTISSA_UPDATE=1 cargo test -p mantissa-evidence schemas
+    MANTISSA_UPDATE=1 cargo test -p mantissa-report schema
+
+# The sample report in headless Chromium (`apt-get install chromium`, or CHROMIUM=PATH); screenshots in target/shots
+browser:
+    mkdir -p target/shots
+    cargo run -q -p mantissa-report --example page > target/shots/page.html
+    python3 crates/report/tests/browser/drive.py target/shots/page.html --shots target/shots
 
 # One fuzz target for a while (ten minutes unless said otherwise); needs `cargo install cargo-fuzz`
 fuzz TARGET SECONDS="600":
