@@ -52,7 +52,9 @@ pub(super) fn table(sheet: &mut Sheet<'_>, title: &str, pairs: &[Pair]) {
         vec![pair.a.clone(), pair.b.clone(), printed(pair.signal), printed(pair.noise), snr, words]
     });
     sheet.table(title, &["a", "b", "signal", "noise floor", "SNR", "words"], rows.collect());
-    published::detectable_words().into_iter().for_each(|threshold| sheet.threshold(threshold));
+    for threshold in published::detectable_words() {
+        sheet.threshold(threshold);
+    }
 }
 
 /// What one quotient over all pairs hides.

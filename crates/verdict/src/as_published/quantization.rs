@@ -201,7 +201,9 @@ fn distances<'a>(
         }
     }
     sheet.table(&format!("pairwise distances, {}", phase.name()), &["pair", "distance", "word"], rows);
-    published::size_words().into_iter().for_each(|threshold| sheet.threshold(threshold));
+    for threshold in published::size_words() {
+        sheet.threshold(threshold);
+    }
 }
 
 fn asymmetry(sheet: &mut Sheet<'_>, phase: Phase, labels: &[String], matrix: &Square, place: &str) {
@@ -258,7 +260,9 @@ fn snr(sheet: &mut Sheet<'_>, file: &Generation) {
             detectable_words(snr).to_owned(),
         ]],
     );
-    published::detectable_words().into_iter().for_each(|threshold| sheet.threshold(threshold));
+    for threshold in published::detectable_words() {
+        sheet.threshold(threshold);
+    }
     let kept: Vec<String> = pairs::of(&names, &matrix)
         .iter()
         .filter(|pair| pair.signal.is_finite())
@@ -406,17 +410,8 @@ pub(super) fn verification(sheet: &mut Sheet<'_>, verification: &QuantVerificati
 fn claimed_verified(sheet: &mut Sheet<'_>, file: &Verification, phase: Phase) {
     let analysis = file.analysis(phase);
     let labels: Vec<String> = file.metadata.model_configs.keys().cloned().collect();
-    let (references, side) = (file.references(), labels.len());
-    let mut matrices = vec![vec![vec![f64::NAN; side]; side]; references.len()];
-    for one in &file.comparisons {
-        let index = |name: &String| labels.iter().position(|label| label == name);
-        let reference = references.iter().position(|&reference| reference == one.ref_idx);
-        if let (Some(r), Some(i), Some(j)) =
-            (reference, index(&one.claimed_config), index(&one.verify_config))
-        {
-            matrices[r][i][j] = one.distances(phase).logprobs_mean;
-        }
-    }
+    let references = file.references();
+    let matrices = verified(file, phase, &labels);
     let (name, place) = (phase.name(), format!("{}_analysis", phase.name()));
     for (r, (stored, matrix)) in analysis.per_reference_matrices.iter().zip(&matrices).enumerate() {
         let at = format!("{place}.per_reference_matrices[{r}]");
@@ -473,33 +468,8 @@ fn claimed_verified(sheet: &mut Sheet<'_>, file: &Verification, phase: Phase) {
             Some("ordered pairs"),
         );
     }
-    let pairs = pairs::of(&labels, &matrix);
-    for (key, stored) in analysis.pairwise_snr.iter() {
-        let place = format!("{place}.pairwise_snr.{key}");
-        let Some(pair) = pairs.iter().find(|pair| format!("{}_vs_{}", pair.a, pair.b) == *key) else {
-            sheet.not_in_file(
-                &format!("SNR {key}, {name}"),
-                stored.snr,
-                &place,
-                "no such pair of configurations",
-            );
-            continue;
-        };
-        sheet.figure(
-            &format!("signal {key}, {name}"),
-            stored.signal,
-            pair.signal,
-            &format!("{place}.signal"),
-        );
-        sheet.figure(
-            &format!("noise floor {key}, {name}"),
-            stored.noise_floor,
-            pair.noise,
-            &format!("{place}.noise_floor"),
-        );
-        sheet.figure(&format!("SNR {key}, {name}"), stored.snr, pair.snr, &format!("{place}.snr"));
-    }
-    pairs::table(sheet, &format!("pair by pair, {name}"), &pairs);
+    let snr = quotient(all, noise);
+    pair_by_pair(sheet, file, phase, &labels, &matrix, snr);
     let heading_title = format!("log-probabilities, {name}, claimed against verified kernel");
     let heading = Heading {
         title: &heading_title,
@@ -510,17 +480,9 @@ fn claimed_verified(sheet: &mut Sheet<'_>, file: &Verification, phase: Phase) {
         place: &matrix_place,
     };
     sheet.matrix(&heading, &labels, &matrix, references.len() as u64);
-    let snr_place = format!("{place}.snr_all");
-    pairs::pooled(
-        sheet,
-        &format!("log-probabilities, {name}"),
-        quotient(all, noise),
-        &pairs,
-        &[&snr_place, &format!("{place}.pairwise_snr")],
-    );
     let floors = diagonal(&matrix);
-    let (low, high) =
-        (floors.iter().copied().fold(f64::INFINITY, f64::min), floors.iter().copied().fold(0.0, f64::max));
+    let low = floors.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = floors.iter().copied().fold(0.0, f64::max);
     if low > 0.0 && high / low > 2.0 {
         sheet.finding(
             format!(
@@ -530,4 +492,56 @@ fn claimed_verified(sheet: &mut Sheet<'_>, file: &Verification, phase: Phase) {
             &[&matrix_place, &format!("{place}.baseline_mean")],
         );
     }
+}
+
+/// Distances of each reference as the comparisons state them.
+fn verified(file: &Verification, phase: Phase, labels: &[String]) -> Vec<Square> {
+    let (references, side) = (file.references(), labels.len());
+    let mut matrices = vec![vec![vec![f64::NAN; side]; side]; references.len()];
+    for one in &file.comparisons {
+        let index = |name: &String| labels.iter().position(|label| label == name);
+        let reference = references.iter().position(|&reference| reference == one.ref_idx);
+        if let (Some(r), Some(i), Some(j)) =
+            (reference, index(&one.claimed_config), index(&one.verify_config))
+        {
+            matrices[r][i][j] = one.distances(phase).logprobs_mean;
+        }
+    }
+    matrices
+}
+
+/// Stored quotients of each pair, and what the pooled one, `snr`, hides.
+fn pair_by_pair(
+    sheet: &mut Sheet<'_>,
+    file: &Verification,
+    phase: Phase,
+    labels: &[String],
+    matrix: &Square,
+    snr: f64,
+) {
+    let (name, place) = (phase.name(), format!("{}_analysis", phase.name()));
+    let pairs = pairs::of(labels, matrix);
+    for (key, stored) in file.analysis(phase).pairwise_snr.iter() {
+        let place = format!("{place}.pairwise_snr.{key}");
+        let Some(pair) = pairs.iter().find(|pair| format!("{}_vs_{}", pair.a, pair.b) == *key) else {
+            sheet.not_in_file(
+                &format!("SNR {key}, {name}"),
+                stored.snr,
+                &place,
+                "no such pair of configurations",
+            );
+            continue;
+        };
+        for (what, stored, recomputed, field) in [
+            ("signal", stored.signal, pair.signal, "signal"),
+            ("noise floor", stored.noise_floor, pair.noise, "noise_floor"),
+            ("SNR", stored.snr, pair.snr, "snr"),
+        ] {
+            sheet.figure(&format!("{what} {key}, {name}"), stored, recomputed, &format!("{place}.{field}"));
+        }
+    }
+    pairs::table(sheet, &format!("pair by pair, {name}"), &pairs);
+    let places = [format!("{place}.snr_all"), format!("{place}.pairwise_snr")];
+    let about = format!("log-probabilities, {name}");
+    pairs::pooled(sheet, &about, snr, &pairs, &[places[0].as_str(), places[1].as_str()]);
 }

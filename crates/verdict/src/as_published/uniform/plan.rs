@@ -6,13 +6,19 @@ use std::collections::BTreeMap;
 use mantissa_evidence::{Configuration, Record};
 use serde_json::Value;
 
+/// Two of something (repetitions, configurations) and their pair.
+type Compared = (usize, usize, usize);
+
+/// A configuration and its pair.
+type Other = (usize, usize);
+
 /// The comparisons of the four analyses, as indices into [`Plan::pairs`].
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// Pairs of runs, each once.
     pub(super) pairs: Vec<(usize, usize)>,
     /// Per configuration with two stored runs or more: repetitions `i`, `j` and their pair.
-    pub(super) repetitions: Vec<(usize, Vec<(usize, usize, usize)>)>,
+    pub(super) repetitions: Vec<(usize, Vec<Compared>)>,
     /// Configurations with fewer than two stored runs, which the script passes over.
     pub(super) single: Vec<usize>,
     /// The two types of hardware that the script takes: the first in alphabetical order.
@@ -20,13 +26,13 @@ pub(super) struct Plan {
     /// Types of hardware that it never looks at across hardware.
     pub(super) other_hardware: Vec<String>,
     /// Configurations of equal value on both, and their pair.
-    pub(super) baseline: Vec<(usize, usize, usize)>,
+    pub(super) baseline: Vec<Compared>,
     /// By hardware: the reference, and the others with their pair.
-    pub(super) within: Vec<(String, usize, Vec<(usize, usize)>)>,
+    pub(super) within: Vec<(String, usize, Vec<Other>)>,
     /// Hardware whose values cannot be sorted together, where the script stops.
     pub(super) unsortable: Vec<String>,
     /// Configurations of different value across hardware, and their pair.
-    pub(super) cross: Vec<(usize, usize, usize)>,
+    pub(super) cross: Vec<Compared>,
     /// Configurations without a stored repetition 0, which drop out of all but the first analysis.
     pub(super) without_first: Vec<usize>,
     /// Configurations with several references, of which the first is taken.
@@ -50,12 +56,12 @@ impl Plan {
         };
         let first: Vec<Option<usize>> =
             (0..configurations.len()).map(|config| of(config).find(|&run| runs[run].rep_id == 0)).collect();
-        for config in 0..configurations.len() {
+        for (config, &first_run) in first.iter().enumerate() {
             let stored: Vec<usize> = of(config).collect();
             if stored.iter().any(|&run| runs[run].reference_id != runs[stored[0]].reference_id) {
                 plan.several_references.push(config);
             }
-            if first[config].is_none() {
+            if first_run.is_none() {
                 plan.without_first.push(config);
             }
             if stored.len() < 2 {

@@ -45,7 +45,9 @@ pub(super) fn write(
     ]);
     summary.compared |= measured.iter().any(|one| one.rows > 0);
     summary.differs |= measured.iter().any(|one| one.max.is_nan() || one.max > 0.0);
-    published::script().into_iter().for_each(|threshold| sheet.threshold(threshold));
+    for threshold in published::script() {
+        sheet.threshold(threshold);
+    }
     chosen(sheet, &names, plan, signal, site);
     missing(sheet, &names, plan, measured);
     tokens(sheet, &names, plan, measured);
