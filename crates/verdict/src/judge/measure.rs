@@ -2,7 +2,7 @@
 //!
 //! Left out: any judgement. Rows keep their identity, so that two distances can be compared over the same rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_compare::{Counts, PairFacts, RowState, SignalKind, Tokens};
 use mantissa_numerics::{Phase, Site};
@@ -22,6 +22,8 @@ pub(super) struct Measured {
     pub(super) counts: Counts,
     /// Distance of each compared row: L2, or the root mean square over common ids; absent where nothing was finite.
     pub(super) rows: BTreeMap<RowId, Option<f64>>,
+    /// Rows with other bits, whatever their distance.
+    pub(super) different: BTreeSet<RowId>,
     /// Rows that could not be compared.
     pub(super) gaps: Vec<RowId>,
     /// The first row with other bits.
@@ -112,6 +114,7 @@ fn put<D: Copy>(lane: &mut Measured, id: RowId, state: RowState<D>, distance: im
         }
         RowState::Different(difference) => {
             lane.rows.insert(id, distance(difference).filter(|distance| distance.is_finite()));
+            lane.different.insert(id);
             lane.first.get_or_insert(id);
         }
         RowState::Missing | RowState::Incomparable => lane.gaps.push(id),

@@ -17,6 +17,8 @@ use super::options::Options;
 pub(super) struct Direction {
     pub(super) wrong: f64,
     pub(super) right: f64,
+    /// Whether the wrong, and the right replay, has the same bits as the evidence.
+    pub(super) same_bits: [bool; 2],
     /// How far rounding of printed figures can have moved `wrong − right`.
     pub(super) slack: f64,
 }
@@ -83,12 +85,8 @@ impl Candidate {
     /// Whether every matching replay has the same bits as the evidence: then any other bit counts.
     fn matches_exactly(&self) -> bool {
         let mut directions = self.units.iter().flat_map(|unit| &unit.directions).peekable();
-        directions.peek().is_some() && directions.all(|(_, direction)| is_zero(direction.right))
+        directions.peek().is_some() && directions.all(|(_, direction)| direction.same_bits[1])
     }
-}
-
-fn is_zero(value: f64) -> bool {
-    value.abs().to_bits() == 0
 }
 
 /// Judges the pairs of one family (a phase, a signal, a comparison): their p-values are corrected together.
@@ -206,7 +204,7 @@ fn decide(
     let tier = if pair.averages_only { Tier::Aggregate } else { Tier::Statistical };
     if pair.matches_exactly() {
         let tier = if pair.averages_only { Tier::Aggregate } else { Tier::Exact };
-        let same = directions.iter().all(|(_, direction)| is_zero(direction.wrong));
+        let same = directions.iter().all(|(_, direction)| direction.same_bits[0]);
         return (if same { Answer::Identical } else { Answer::Separable }, tier, Reason::Exact);
     }
     if directions.iter().all(|(_, direction)| direction.is_tie()) {

@@ -298,7 +298,7 @@ fn noisy_candidate(
         else {
             continue;
         };
-        let direction = Direction { wrong, right, slack: 0.0 };
+        let direction = Direction { wrong, right, same_bits: [false; 2], slack: 0.0 };
         units.push(Unit { directions: vec![(Claim::A, direction), (Claim::B, direction)] });
     }
     if units.is_empty() {
@@ -402,10 +402,20 @@ fn crossed(
             continue;
         };
         compared.push(prompt);
+        let same: Vec<bool> = measured
+            .iter()
+            .map(|found| found.is_some_and(|found| rows.iter().all(|row| !found.different.contains(row))))
+            .collect();
         units.push(Unit {
             directions: vec![
-                (Claim::A, Direction { wrong: wrong_a, right: right_a, slack: 0.0 }),
-                (Claim::B, Direction { wrong: wrong_b, right: right_b, slack: 0.0 }),
+                (
+                    Claim::A,
+                    Direction { wrong: wrong_a, right: right_a, same_bits: [same[0], same[1]], slack: 0.0 },
+                ),
+                (
+                    Claim::B,
+                    Direction { wrong: wrong_b, right: right_b, same_bits: [same[2], same[3]], slack: 0.0 },
+                ),
             ],
         });
     }

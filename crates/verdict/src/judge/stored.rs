@@ -538,7 +538,15 @@ fn candidate(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Candidate {
                     continue;
                 };
                 let slack = wrong.rounding + right.rounding;
-                directions.push((claim, Direction { wrong: wrong.mean, right: right.mean, slack }));
+                directions.push((
+                    claim,
+                    Direction {
+                        wrong: wrong.mean,
+                        right: right.mean,
+                        same_bits: [wrong, right].map(|cell| is_zero(cell.mean)),
+                        slack,
+                    },
+                ));
                 cells.extend([wrong, right]);
             }
         }
