@@ -5,8 +5,9 @@
 //! Writes pairs of containers of 16 MB, 160 MB and 1.6 GB (both sides together) to a folder of its own in DIR, reads
 //! each once so that its pages are cached, and compares them on one thread with every fact computed: equal data, and
 //! data in which every value differs, in each format. Bytes are those of the signals of both sides. "First" opens the
-//! containers anew and so pays for mapping their pages; "again" compares the open records once more. Best of all
-//! rounds; the yardsticks run between them. Left out: cold files, JSON, more than one thread.
+//! containers anew and so pays for mapping their pages; "again" compares the open records once more. Seconds are those
+//! of the thread on a core (Unix; elsewhere by the clock), since speed per core is the question and machines are
+//! shared. Best of all rounds; the yardstick runs between them. Left out: cold files, JSON, more than one thread.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -72,18 +73,22 @@ fn main() {
                 let mut reading = 0.0_f64;
                 for _ in 0..rounds {
                     reading = reading.max(read_bandwidth(&memory));
-                    let start = Instant::now();
-                    let records = [Record::open(&a).unwrap(), Record::open(&b).unwrap()];
-                    let facts = pool.install(|| compare(&records));
-                    first = first.min(start.elapsed().as_secs_f64());
+                    let ((records, facts), seconds) = pool.install(|| {
+                        timed(|| {
+                            let records = [Record::open(&a).unwrap(), Record::open(&b).unwrap()];
+                            let facts = compare(&records);
+                            (records, facts)
+                        })
+                    });
+                    first = first.min(seconds);
                     let expected = if differ { State::Different } else { State::Equal };
                     assert_eq!(facts.counts(None).state(), expected);
                     let total: u64 = facts.sites.iter().filter_map(|site| Some(site.total?.values)).sum();
                     assert_eq!(total as usize * dtype.size() * 2, bytes);
                     drop(facts);
-                    let start = Instant::now();
-                    black_box(pool.install(|| compare(&records)));
-                    again = again.min(start.elapsed().as_secs_f64());
+                    let (facts, seconds) = pool.install(|| timed(|| compare(&records)));
+                    black_box(facts);
+                    again = again.min(seconds);
                 }
                 bandwidth = bandwidth.max(reading);
                 let speed = |seconds: f64| bytes as f64 / seconds / 1e9;
@@ -131,7 +136,7 @@ fn experiment(model: Model, dtype: Dtype, steps: usize, flipped: bool) -> Experi
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // Both signs, magnitudes from 2^-8 to 2^8.
             let random = (state >> 32) as u32;
-            let value = f32::from_bits(random & 0x8000_0000 | 0x3b80_0000 + (random & 0x07ff_ffff));
+            let value = f32::from_bits((random & 0x8000_0000) | (0x3b80_0000 + (random & 0x07ff_ffff)));
             let at = data.len();
             dtype.encode(value, &mut data);
             data[at] ^= u8::from(flipped);
@@ -208,10 +213,24 @@ fn configuration() -> mantissa_evidence::Configuration {
     }
 }
 
+/// A result and the seconds that this thread spent on a core for it, waiting for other programs left out.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    #[cfg(unix)]
+    let on_core = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Some(time.tv_sec as f64 + time.tv_nsec as f64 / 1e9)
+    };
+    #[cfg(not(unix))]
+    let on_core = || None::<f64>;
+    let (start, before) = (Instant::now(), on_core());
+    let result = work();
+    let wall = start.elapsed().as_secs_f64();
+    (result, before.zip(on_core()).map_or(wall, |(before, after)| after - before))
+}
+
 /// Bytes per second of summing words of memory that no cache holds.
 fn read_bandwidth(memory: &[u64]) -> f64 {
-    let start = Instant::now();
-    let sum = memory.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word));
+    let (sum, seconds) = timed(|| memory.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word)));
     black_box(sum);
-    size_of_val(memory) as f64 / start.elapsed().as_secs_f64()
+    size_of_val(memory) as f64 / seconds
 }

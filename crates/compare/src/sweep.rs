@@ -107,6 +107,9 @@ impl Builder {
                     Compared::Absent | Compared::SameCandidates | Compared::OtherCandidates(..) => return,
                 };
                 count(&mut builder.counts, &state);
+                if builder.rows.is_empty() {
+                    builder.rows.reserve_exact(phase.rows_of_a_site());
+                }
                 builder.rows.push(RowFact { step: unit.step, position, state });
             }
             Seen::Logprobs => {

@@ -141,6 +141,12 @@ impl PhasePlan {
         }
     }
 
+    /// Rows that a pair may have at most at one site.
+    pub(super) fn rows_of_a_site(&self) -> usize {
+        let steps = self.steps.iter().map(|steps| steps.end - steps.start).sum::<u64>();
+        usize::try_from(steps).unwrap_or(usize::MAX).saturating_mul(self.positions.len())
+    }
+
     /// Rows that a pair may have at most.
     fn rows(&self) -> u128 {
         let steps: u128 = self.steps.iter().map(|steps| u128::from(steps.end - steps.start)).sum();
