@@ -36,6 +36,23 @@ impl Digest {
         Ok(Self(*hasher.finalize().as_bytes()))
     }
 
+    /// Digest of a file that may be larger than memory, read window by window, hashed by all cores.
+    pub fn of_large_file(path: &Path) -> std::io::Result<Self> {
+        let mut file = std::fs::File::open(path)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut window = vec![0; 1 << 21];
+        loop {
+            match std::io::Read::read(&mut file, &mut window) {
+                Ok(0) => return Ok(Self(*hasher.finalize().as_bytes())),
+                Ok(length) => {
+                    hasher.update_rayon(&window[..length]);
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

@@ -27,11 +27,11 @@ use std::path::Path;
 pub use container::Container;
 pub use digest::Digest;
 pub use error::{EvidenceError, Result};
-pub use files::write_whole;
 pub use experiment::{
     Configuration, ConfigurationExtras, Decoding, Environment, Experiment, ExperimentMetadata,
     ExtractionConfig, FixedParams, ModelIdentity, Provenance, Runtime, Setup,
 };
+pub use files::write_whole;
 pub use open::{Content, Opened, open};
 pub use published::Published;
 pub use record::Record;
@@ -42,13 +42,25 @@ pub use verification::Verification;
 /// Version of both formats that this crate writes; it reads every version up to this one.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Reads an experiment from a container directory (or its `manifest.json`) or from an experiment JSON file,
-/// told apart by content.
+/// Reads a whole experiment: a container directory (or its `manifest.json`), an experiment JSON file, or a published
+/// file that keeps signals, told apart by content.
 ///
 /// Digests of a container's files and the digests stored with each run are checked.
 pub fn read(path: &Path) -> Result<Experiment> {
-    match container::root(path) {
-        Some(directory) => Container::open(&directory)?.load(),
-        None => json::read(path),
+    if let Some(directory) = container::root(path) {
+        return Container::open(&directory)?.load();
+    }
+    let bytes = files::map(path)?;
+    if published::is_experiment(&bytes) {
+        return json::parse(&bytes, path);
+    }
+    match published::parse(&bytes, path)? {
+        None => json::parse(&bytes, path),
+        Some(published) => published.experiment().ok_or_else(|| EvidenceError::Invalid {
+            path: path.to_owned(),
+            place: format!("layout {}", published.layout()),
+            problem: "it holds distances, not signals".to_owned(),
+            remedy: "use `mantissa analyze`".to_owned(),
+        }),
     }
 }

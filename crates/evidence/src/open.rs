@@ -55,17 +55,23 @@ impl Content {
 /// Opens evidence of any kind.
 pub fn open(path: &Path) -> Result<Opened> {
     if let Some(directory) = container::root(path) {
+        // First, because it knows what to say of a directory that holds no finished record.
+        let record = Record::open(path)?;
         let digest = Digest::of_bytes(&files::map(&directory.join(container::MANIFEST))?);
-        return Ok(opened(path, digest, Content::Record(Record::open(path)?)));
+        return Ok(opened(path, digest, Content::Record(record)));
     }
     let bytes = files::map(path)?;
-    let digest = Digest::of_bytes(&bytes);
     if published::is_experiment(&bytes) {
-        return Ok(opened(path, digest, Content::Record(Record::open(path)?)));
+        // May be larger than memory: from here on it is read in windows, and what was mapped is let go.
+        drop(bytes);
+        let record = Record::open(path)?;
+        let digest = Digest::of_large_file(path).map_err(|source| files::unreadable(path, source))?;
+        return Ok(opened(path, digest, Content::Record(record)));
     }
     let Some(published) = published::parse(&bytes, path)? else {
         return Err(EvidenceError::UnknownLayout { path: path.to_owned(), known: KNOWN });
     };
+    let digest = Digest::of_bytes(&bytes);
     Ok(opened(path, digest, Content::Published(published)))
 }
 

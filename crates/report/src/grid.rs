@@ -1,7 +1,9 @@
 //! Tables of an analysis, laid out once for text, Markdown and HTML.
 
 use mantissa_verdict::Analysis;
-use mantissa_verdict::analysis::{Citation, ClassSet, Comparison, Matrix, PairVerdict, Profile, TokenBasis};
+use mantissa_verdict::analysis::{
+    Citation, ClassSet, Comparison, Matrix, PairVerdict, Profile, Tier, TokenBasis,
+};
 
 use crate::words;
 
@@ -133,7 +135,12 @@ fn pair(pair: &PairVerdict) -> Row<'_> {
         words::interval(pair.interval.as_ref()),
         words::some(pair.p_value),
         words::some(pair.p_adjusted),
-        words::count(pair.n),
+        // Of averages over references the file does not say how many; 0 would read as none.
+        if pair.n == 0 && pair.tier == Tier::Aggregate {
+            "averages".to_owned()
+        } else {
+            words::count(pair.n)
+        },
         words::count(pair.incomparable),
         pair.sentence.clone(),
         words::tier(pair.tier).to_owned(),

@@ -40,12 +40,12 @@ pub fn html(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
     let mut page = Page::new(analysis);
     answer(&mut page, analysis);
     findings(&mut page, analysis);
-    page.section("pairs", "Pairs of setups", &grid::pairs(analysis));
     classes(&mut page, analysis)?;
-    page.section("tokens", "Tokens", &[grid::tokens(analysis)]);
-    page.section("reproducibility", "Reproducibility", &[grid::reproducibility(analysis)]);
     matrices(&mut page, analysis)?;
     profiles(&mut page, analysis)?;
+    page.section("tokens", "Tokens", &[grid::tokens(analysis)]);
+    page.section("reproducibility", "Reproducibility", &[grid::reproducibility(analysis)]);
+    page.section("pairs", "Pairs of setups", &grid::pairs(analysis));
     page.section("bounds", "False alarms", &[grid::bounds(analysis)]);
     page.section("published-definitions", "Published definitions", &grid::tables(analysis));
     page.section("published-figures", "Published figures", &[grid::published(analysis)]);
@@ -81,7 +81,7 @@ fn answer(page: &mut Page<'_>, analysis: &Analysis) {
         format_args!(
             "<p class=\"outcome {class}\"><strong>{}</strong> {}</p>\n",
             words::outcome(analysis.outcome),
-            words::outcome_means(analysis.outcome)
+            words::outcome_means(analysis.mode, analysis.outcome)
         ),
     );
     if analysis.mode == Mode::AsPublished {

@@ -65,7 +65,11 @@ pub fn markdown(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn headline(analysis: &Analysis) -> String {
-    format!("{}: {}", capital(words::outcome(analysis.outcome)), words::outcome_means(analysis.outcome))
+    format!(
+        "{}: {}",
+        capital(words::outcome(analysis.outcome)),
+        words::outcome_means(analysis.mode, analysis.outcome)
+    )
 }
 
 fn capital(text: &str) -> String {

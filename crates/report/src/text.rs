@@ -43,7 +43,10 @@ pub fn text(analysis: &Analysis, style: Style) -> String {
     };
     let (on, off) = if style.color { (color, PLAIN) } else { ("", "") };
     let outcome = words::outcome(analysis.outcome);
-    push(&mut page.out, format_args!("{on}{outcome}{off}  {}\n", words::outcome_means(analysis.outcome)));
+    push(
+        &mut page.out,
+        format_args!("{on}{outcome}{off}  {}\n", words::outcome_means(analysis.mode, analysis.outcome)),
+    );
     page.field("variable", &analysis.question.variable);
     page.field("reference", analysis.question.reference.as_deref().unwrap_or("none, all pairs count alike"));
     page.field("signals", &words::signals(&analysis.question.signals));

@@ -97,11 +97,15 @@ pub const fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-pub(crate) const fn outcome_means(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Consistent => "Everything that could be compared agrees.",
-        Outcome::Divergent => "Something that was compared differs.",
-        Outcome::NotEnoughEvidence => "Nothing could be compared, or too little to say.",
+pub(crate) const fn outcome_means(mode: Mode, outcome: Outcome) -> &'static str {
+    match (mode, outcome) {
+        (Mode::Default, Outcome::Consistent) => "Everything that could be compared agrees.",
+        (Mode::Default, Outcome::Divergent) => "Something that was compared differs.",
+        (_, Outcome::NotEnoughEvidence) => "Nothing could be compared, or too little to say.",
+        (Mode::AsPublished, Outcome::Consistent) => "No published figure contradicts its own data.",
+        (Mode::AsPublished, Outcome::Divergent) => {
+            "A published figure does not follow, or the published rule sees a difference."
+        }
     }
 }
 

@@ -25,7 +25,7 @@ Examples:
   mantissa compare a.json b.json --signal logprobs --format json
 
 Runs are compared where they consumed the same tokens; with more than two runs of a prompt, all are sorted into classes
-of equal bits and each is compared with the first. Nothing is judged: see `mantissa analyze`.
+of equal bits and one of each is compared with one of the first. Nothing is judged: see `mantissa analyze`.
 Exit codes: 0 no bit differs, 1 some do, 2 failure, 3 nothing could be compared.";
 
 /// Show which bits differ between runs, by how much, and where first
@@ -227,8 +227,15 @@ impl Compared {
         if several {
             self.classes(prompt, page)?;
         }
-        let first = prompt.runs.first().copied();
-        for pair in prompt.pairs.iter().filter(|pair| self.full || Some(pair.a) == first) {
+        // One run stands for its class; a run in no class stands for itself.
+        let mut chosen: Vec<usize> =
+            prompt.classes.classes.iter().filter_map(|class| class.first().copied()).collect();
+        chosen.extend(prompt.classes.unplaced.iter().map(|unplaced| unplaced.member));
+        let chosen: Vec<usize> = chosen.into_iter().map(|member| prompt.runs[member]).collect();
+        let shown = |pair: &Pair| {
+            !several || self.full || (Some(&pair.a) == chosen.first() && chosen.contains(&pair.b))
+        };
+        for pair in prompt.pairs.iter().filter(|pair| shown(pair)) {
             if several {
                 page.line("")?;
             }
@@ -239,9 +246,7 @@ impl Compared {
 
     /// Classes of equal bits, a line each.
     fn classes(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
-        let names = |members: &[usize]| {
-            members.iter().map(|&member| self.name(prompt.runs[member])).collect::<Vec<_>>().join(", ")
-        };
+        let names = |members: &[usize]| self.names(members.iter().map(|&member| prompt.runs[member]));
         for (number, class) in prompt.classes.classes.iter().enumerate() {
             page.field(&format!("class {}", number + 1), names(class))?;
         }
@@ -263,13 +268,32 @@ impl Compared {
     }
 
     fn name(&self, run: usize) -> String {
-        let RunName { record, config_id, reference_id, rep_id } = &self.runs[run];
+        format!("{} rep {}", self.setup(run), self.runs[run].rep_id)
+    }
+
+    /// A run without its repetition.
+    fn setup(&self, run: usize) -> String {
+        let RunName { record, config_id, reference_id, .. } = &self.runs[run];
         let record = if self.runs.iter().any(|other| other.record != *record) {
             format!("{record}:")
         } else {
             String::new()
         };
-        format!("{record}{config_id} ref {reference_id} rep {rep_id}")
+        format!("{record}{config_id} ref {reference_id}")
+    }
+
+    /// Runs in order, repetitions of one setup together.
+    fn names(&self, runs: impl Iterator<Item = usize>) -> String {
+        let mut setups: Vec<(String, Vec<String>)> = Vec::new();
+        for run in runs {
+            let (setup, rep) = (self.setup(run), self.runs[run].rep_id.to_string());
+            match setups.last_mut().filter(|(last, _)| *last == setup) {
+                Some((_, reps)) => reps.push(rep),
+                None => setups.push((setup, vec![rep])),
+            }
+        }
+        let names = setups.into_iter().map(|(setup, reps)| format!("{setup} rep {}", reps.join(",")));
+        names.collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -102,7 +102,9 @@ fn compare_shows_sites_of_two_runs_and_classes_of_many() {
         "H100 is one class, the L40S three: {text}"
     );
     // Distances are no signals.
-    assert!(session.failure(&["compare", BATCH]).contains("use `mantissa analyze`"));
+    for verb in ["compare", "inspect"] {
+        assert!(session.failure(&[verb, BATCH]).contains("use `mantissa analyze`"));
+    }
 }
 
 #[test]
@@ -122,4 +124,23 @@ fn a_setup_beside_itself_is_consistent() {
         .map(|pair| pair["state"].as_str().unwrap())
         .collect();
     assert!(!states.is_empty() && states.iter().all(|state| *state == "equal"), "{states:?} {code:?}");
+}
+
+#[test]
+fn a_published_file_with_signals_becomes_an_experiment() {
+    let name = "activations_L40S.json";
+    let session = with(&[name]);
+    for (from, to) in [(name, "experiment.json"), ("experiment.json", "record")] {
+        assert_eq!(session.output(&["convert", from, to]).status.code(), Some(0));
+    }
+    let analysis = |file| json(&session, &["analyze", file]).1;
+    let (published, converted, container) = (analysis(name), analysis("experiment.json"), analysis("record"));
+    assert_eq!(published["classes"].as_array().unwrap().len(), 1);
+    for key in ["tokens", "matrices", "bounds", "outcome"] {
+        // Citations name the file; nothing else may differ.
+        let plain = |value: &serde_json::Value, file: &str| value[key].to_string().replace(file, "FILE");
+        assert_eq!(plain(&published, name), plain(&converted, "experiment.json"), "{key}");
+        assert_eq!(plain(&converted, "experiment.json"), plain(&container, "record"), "{key}");
+    }
+    assert!(session.output(&["inspect", name]).status.success());
 }

@@ -104,7 +104,7 @@ fn explain(error: &serde_json::Error, bytes: &[u8], path: &Path) -> EvidenceErro
         Category::Eof => (format!("the file ends too early ({message})"), "copy or record it again"),
         Category::Syntax if names_non_finite(bytes, line, column) => (
             "NaN and Infinity are not JSON".to_owned(),
-            "write null and list the bits under non_finite, or use the importer",
+            "write null and list the bits under non_finite, or give it to `mantissa analyze` as it is",
         ),
         Category::Syntax => (message, "correct the JSON, or copy it again if it was cut or mixed up"),
         Category::Data | Category::Io => (message, "correct it as docs/format says, or record it again"),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::words;
 use crate::analysis::{
     Answer, Citation, ClassSet, Comparison, FalseAlarmBound, Finding, FindingKind, Matrix, PairVerdict,
-    Profile, Reproducibility, Signal, State, TokenConsistency,
+    Profile, Reproducibility, Signal, State, Tier, TokenConsistency,
 };
 use mantissa_numerics::Phase;
 
@@ -112,6 +112,7 @@ impl Parts {
             kinds.entry((verdict.phase, verdict.signal, rank)).or_default().push(verdict);
         }
         let mut findings = Vec::new();
+        let mut said: Vec<(FindingKind, &PairVerdict)> = Vec::new();
         for alike in kinds.into_values() {
             let kind = match alike[0].answer {
                 Answer::Separable | Answer::Identical => FindingKind::Separable,
@@ -120,7 +121,7 @@ impl Parts {
             };
             let baseline = alike[0].comparison == Comparison::CrossHardwareBaseline && alike.len() > 1;
             if alike.len() <= SAID_ONE_BY_ONE && !baseline {
-                findings.extend(alike.iter().map(|one| (kind, one.sentence.clone(), one.citations.clone())));
+                said.extend(alike.iter().map(|&one| (kind, one)));
             } else {
                 let citations = super::setups::in_order(alike.iter().flat_map(|one| one.citations.clone()));
                 let lane = (alike[0].phase, alike[0].signal);
@@ -128,11 +129,62 @@ impl Parts {
                 findings.push((kind, summed_up(&alike, of, context), citations));
             }
         }
+        // What is said of one pair by several signals is said once.
+        while let Some(&(kind, first)) = said.first() {
+            let same = |one: &PairVerdict| {
+                (&one.a, &one.b, one.answer, one.tier) == (&first.a, &first.b, first.answer, first.tier)
+            };
+            let (together, rest): (Vec<_>, Vec<_>) = said.into_iter().partition(|(_, one)| same(one));
+            said = rest;
+            let together: Vec<&PairVerdict> = together.into_iter().map(|(_, one)| one).collect();
+            let sentence = said_once(&together, context).unwrap_or_else(|| first.sentence.clone());
+            let citations = super::setups::in_order(together.iter().flat_map(|one| one.citations.clone()));
+            findings.push((kind, sentence, citations));
+        }
         for (kind, sentence, citations) in findings {
             self.find(kind, sentence, citations);
         }
         self.signals.extend(verdicts.iter().map(|verdict| verdict.signal));
         self.pairs.extend(verdicts);
+    }
+}
+
+/// One sentence for the verdicts on one pair by several signals; `None` where each has to speak for itself.
+fn said_once(together: &[&PairVerdict], context: &str) -> Option<String> {
+    let first = together.first().filter(|_| together.len() > 1)?;
+    let verb = verb(first.answer);
+    let ratios = together
+        .iter()
+        .map(|one| Some(format!("{} {}×", words::lane(one.phase, one.signal), words::figure(one.ratio?))));
+    let ratios = ratios.collect::<Option<Vec<_>>>()?;
+    let reason = match first.tier {
+        Tier::Aggregate if first.n == 0 => {
+            "; only averages over references are stored, so no p-value can be computed".to_owned()
+        }
+        Tier::Statistical => {
+            let p_values = together.iter().filter_map(|one| one.p_adjusted);
+            let (end, bound) = match first.answer {
+                Answer::Separable => ("at most", p_values.reduce(f64::max)?),
+                _ => ("at least", p_values.reduce(f64::min)?),
+            };
+            let units = words::count(first.n, "reference");
+            format!("; Holm-corrected p is {end} {} over {units}", words::figure(bound))
+        }
+        Tier::Aggregate | Tier::Exact | Tier::None => return None,
+    };
+    let (a, b) = (&first.a, &first.b);
+    let ratios = words::list(&ratios);
+    Some(format!(
+        "{a} and {b} {verb} {context}: distances in units of the pair's own floor are {ratios}{reason}."
+    ))
+}
+
+const fn verb(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Separable | Answer::Identical => "can be told apart",
+        Answer::NotSeparable => "cannot be told apart",
+        Answer::Inconclusive => "lean apart with too little evidence to say",
+        Answer::Incomparable => "cannot be compared",
     }
 }
 
@@ -148,14 +200,12 @@ fn summed_up(alike: &[&PairVerdict], of: usize, context: &str) -> String {
     if first.comparison == Comparison::CrossHardwareBaseline {
         let by = distances.map_or(String::new(), |distances| format!(", by {distances} on average"));
         let does = if first.answer == Answer::Separable { "differ" } else { "cannot be compared" };
-        return format!("The machine alone, by {lane}: {} of {of} setups {does} {context}{by}.", alike.len());
+        return format!(
+            "The machine alone, by {lane}: {} of {of} pairs of one setup on two machines {does} {context}{by}.",
+            alike.len()
+        );
     }
-    let verb = match first.answer {
-        Answer::Separable | Answer::Identical => "can be told apart",
-        Answer::NotSeparable => "cannot be told apart",
-        Answer::Inconclusive => "lean apart with too little evidence to say",
-        Answer::Incomparable => "cannot be compared",
-    };
+    let verb = verb(first.answer);
     let ratios = spread(alike.iter().filter_map(|one| one.ratio).collect(), "×")
         .map(|ratios| format!("; ratios to each pair's own floor are {ratios}"));
     let how_far = ratios.or_else(|| distances.map(|distances| format!("; mean distances are {distances}")));
