@@ -20,8 +20,8 @@ use crate::experiment::Experiment;
 use crate::files::{self, Existing};
 use crate::validate;
 pub(crate) use assemble::{
-    Placed, Sink, check_digest, check_digests, check_id_digests, check_ids, check_width, fill, not_a_number_of, patterns,
-    place,
+    Placed, Sink, check_digest, check_digests, check_id_digests, check_ids, check_width, fill,
+    not_a_number_of, patterns, place,
 };
 use wire::Document;
 

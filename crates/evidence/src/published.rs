@@ -87,7 +87,9 @@ impl Published {
             Self::BatchVerification(_)
             | Self::QuantVerification(_)
             | Self::AttentionVerification(_)
-            | Self::BatchMatrixLog(_) | Self::AttentionLog(_) | Self::QuantizationLog(_) => None,
+            | Self::BatchMatrixLog(_)
+            | Self::AttentionLog(_)
+            | Self::QuantizationLog(_) => None,
         }
     }
 

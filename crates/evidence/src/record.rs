@@ -218,8 +218,7 @@ impl Record {
             Store::Json(rows) => {
                 let index = layout.tensors.range(..site).count();
                 let place = [step, index, position];
-                let found =
-                    rows.site([run, phase_index(key.phase)], place, tensor, &self.origin, scratch)?;
+                let found = rows.site([run, phase_index(key.phase)], place, tensor, &self.origin, scratch)?;
                 Ok(found.then_some(scratch))
             }
         }
@@ -245,7 +244,8 @@ impl Record {
                 match validate::candidates(&token_ids, layout.vocab_size) {
                     None => Ok(Some(Candidates { token_ids, log_probs })),
                     Some(problem) => {
-                        let place = format!("runs[{run}].logprobs, step {}, position {}", key.step, key.position);
+                        let place =
+                            format!("runs[{run}].logprobs, step {}, position {}", key.step, key.position);
                         Err(Flaw::new(place, problem, "record it again").in_file(&self.origin))
                     }
                 }
@@ -265,7 +265,8 @@ impl Record {
         let digests = (0..self.shell.runs.len()).map(|run| self.signals_digest(run));
         let digests = digests.collect::<Result<Vec<_>>>()?;
         for (run, (stated, &found)) in self.stated.iter().zip(&digests).enumerate() {
-            let fits = stated.map_or(Ok(()), |stated| crate::json::check_digest("signals_digest", stated, found));
+            let fits =
+                stated.map_or(Ok(()), |stated| crate::json::check_digest("signals_digest", stated, found));
             fits.map_err(|flaw| flaw.under(&format!("runs[{run}]")).in_file(&self.origin))?;
         }
         validate::statements(&self.shell, |run| digests[run]).map_err(|flaw| flaw.in_file(&self.origin))
@@ -278,10 +279,12 @@ impl Record {
         for phase in [Phase::Prefill, Phase::Decode] {
             let Some(layout) = self.layout(run, phase) else { continue };
             let keys = || {
-                let positions = |step| layout.positions.iter().map(move |&position| RowKey { phase, step, position });
+                let positions =
+                    |step| layout.positions.iter().map(move |&position| RowKey { phase, step, position });
                 layout.steps.clone().flat_map(positions)
             };
-            let shape = |width| [keys().count() / layout.positions.len().max(1), layout.positions.len(), width];
+            let shape =
+                |width| [keys().count() / layout.positions.len().max(1), layout.positions.len(), width];
             for (&site, tensor) in &layout.tensors {
                 hasher.begin(&tensor_name(phase, site), tensor.dtype.name(), shape(tensor.dim));
                 for key in keys() {
