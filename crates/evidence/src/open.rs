@@ -14,6 +14,9 @@ const KNOWN: &str = "give a container directory or its manifest.json, an experim
     measurements; batch_verification and quant_verification: comparisons; quant_generation: generations; \
     attention_verification: cross_hardware), or one of the logs batch_matrix_log, attention_log, quantization_log";
 
+/// Published files are read whole, so their length is bounded; the largest known has 3 MB.
+const LARGEST_PUBLISHED: u64 = 1 << 30;
+
 /// Evidence and where it came from.
 #[derive(Debug)]
 pub struct Opened {
@@ -67,6 +70,17 @@ pub fn open(path: &Path) -> Result<Opened> {
         let record = Record::open(path)?;
         let digest = Digest::of_large_file(path).map_err(|source| files::unreadable(path, source))?;
         return Ok(opened(path, digest, Content::Record(record)));
+    }
+    if bytes.len() as u64 > LARGEST_PUBLISHED {
+        return Err(EvidenceError::Invalid {
+            path: path.to_owned(),
+            place: "layout".to_owned(),
+            problem: format!(
+                "it is no experiment JSON and its {} bytes are more than the {LARGEST_PUBLISHED} of a published file",
+                bytes.len()
+            ),
+            remedy: "check that it is what it should be".to_owned(),
+        });
     }
     let Some(published) = published::parse(&bytes, path)? else {
         return Err(EvidenceError::UnknownLayout { path: path.to_owned(), known: KNOWN });

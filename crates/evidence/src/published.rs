@@ -31,7 +31,7 @@ pub use quantization_log::QuantizationLog;
 
 pub use parts::{Candidates, Entries, Layer, Position, Setting, Settings, Square};
 
-use crate::error::Result;
+use crate::error::{Result, one_line};
 use crate::lenient;
 use layout::Layout;
 
@@ -179,7 +179,8 @@ fn parse_layout(
         }
     };
     warnings.append(own);
-    *own = warnings;
+    // They quote the file.
+    *own = warnings.iter().map(|warning| one_line(warning)).collect();
     Ok(Some(published))
 }
 

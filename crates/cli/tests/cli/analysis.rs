@@ -103,7 +103,7 @@ fn compare_shows_sites_of_two_runs_and_classes_of_many() {
     );
     // Distances are no signals.
     for verb in ["compare", "inspect"] {
-        assert!(session.failure(&[verb, BATCH]).contains("use `mantissa analyze`"));
+        assert!(session.failure(&["--quiet", verb, BATCH]).contains("use `mantissa analyze`"));
     }
 }
 

@@ -498,3 +498,26 @@ fn all_published_experiments_keep_the_laws_of_a_record() {
         assert!(bytes.is_ok(), "{name}: {:?}", bytes.err());
     }
 }
+
+/// Ten gigabytes of nothing behind a telling beginning, or behind none: one error, and the file is not read through.
+#[test]
+fn a_file_of_ten_gigabytes_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sparse.json");
+    for start in ["{\"raw_activations\": {", "{\"comparisons\": [", "", "PREFILL vs DECODE EXPERIMENT\n"] {
+        std::fs::write(&path, start).unwrap();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().set_len(10 << 30).unwrap();
+        let error = open(&path).unwrap_err().to_string();
+        assert!(error.contains("are more than the 1073741824 of a published file"), "{error}");
+    }
+}
+
+/// Found by fuzzing: a name with a control character, quoted by a warning.
+#[test]
+fn warnings_are_one_line_whatever_the_file_calls_things() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures/published/control_character_in_a_name.json");
+    let opened = open(&path).unwrap();
+    assert!(opened.warnings.iter().any(|warning| warning.contains("7B\\u{7f}FP16")), "{:?}", opened.warnings);
+    assert!(!opened.warnings.iter().any(|warning| warning.contains(char::is_control)));
+}
