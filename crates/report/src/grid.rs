@@ -109,6 +109,7 @@ pub(crate) fn pairs(analysis: &Analysis) -> Vec<Grid<'_>> {
                 wide(number("p")),
                 number("p, Holm"),
                 number("n"),
+                number("rows"),
                 wide(number("left out")),
                 wide(prose("in a sentence")),
                 wide(words("reasoning")),
@@ -141,6 +142,7 @@ fn pair(pair: &PairVerdict) -> Row<'_> {
         } else {
             words::count(pair.n)
         },
+        words::rows(pair.rows),
         words::count(pair.incomparable),
         pair.sentence.clone(),
         words::tier(pair.tier).to_owned(),
@@ -186,8 +188,9 @@ fn class_set(set: &ClassSet) -> Row<'_> {
 
 pub(crate) fn tokens(analysis: &Analysis) -> Grid<'_> {
     let rows = analysis.tokens.iter().map(|tokens| {
-        let groups: Vec<String> =
-            tokens.groups.iter().map(|group| format!("{{{}}}", group.join(", "))).collect();
+        let groups = tokens.groups.iter().map(|group| format!("{{{}}}", group.join(", ")));
+        let stopped = tokens.stopped.iter().map(|(setup, after)| format!("{setup} stops after {after}"));
+        let groups: Vec<String> = groups.chain(stopped).collect();
         // Only equal ids of all setups are "never".
         let together = tokens.groups.len() == 1 && tokens.basis != TokenBasis::Unknown;
         let unsaid = if together { "never" } else { "unknown" };
@@ -214,10 +217,10 @@ pub(crate) fn reproducibility(analysis: &Analysis) -> Grid<'_> {
         let cells = vec![
             repeated.setup.clone(),
             repeated.phase.map_or("together", |phase| phase.name()).to_owned(),
-            words::count(repeated.repetitions),
+            words::stated(repeated.repetitions.map(words::count)),
             words::state(repeated.state).to_owned(),
             words::some(repeated.distance),
-            if repeated.tokens_part { "part" } else { "agree" }.to_owned(),
+            words::stated(repeated.tokens_part.map(|part| if part { "part" } else { "agree" }.to_owned())),
             repeated.note.clone(),
         ];
         Row::new(cells, &repeated.citations)

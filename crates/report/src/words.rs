@@ -1,8 +1,8 @@
 //! How values are called and numbers are set for people. `analysis_results.json` has them whole.
 
 use mantissa_verdict::analysis::{
-    Agreement, Answer, Axis, Cell, Comparison, FindingKind, Interval, MatrixKind, Mode, Outcome, Signal,
-    State, Tier, TokenBasis,
+    Agreement, Answer, Axis, Cell, Comparison, FindingKind, Interval, MatrixKind, Mode, Outcome, RowCounts,
+    Signal, State, Tier, TokenBasis,
 };
 
 /// What stands where a value is absent.
@@ -76,6 +76,24 @@ pub(crate) const fn state_symbol(state: State) -> &'static str {
         State::Missing => "∅",
         State::Incomparable => "×",
     }
+}
+
+/// Rows by state, with the symbols of [`LEGEND`]; states without rows are left out.
+pub(crate) fn rows(rows: Option<RowCounts>) -> String {
+    let Some(rows) = rows else { return String::new() };
+    let by_state = [
+        (rows.equal, State::Equal),
+        (rows.different, State::Different),
+        (rows.missing, State::Missing),
+        (rows.incomparable, State::Incomparable),
+    ];
+    let said = by_state.into_iter().filter(|&(n, _)| n > 0);
+    said.map(|(n, state)| format!("{}\u{a0}{}", count(n), state_symbol(state))).collect::<Vec<_>>().join(" ")
+}
+
+/// What a file states, or that it does not.
+pub(crate) fn stated(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "not stated".to_owned())
 }
 
 pub(crate) const fn state(state: State) -> &'static str {

@@ -166,10 +166,13 @@ pub enum State {
 pub struct TokenConsistency {
     /// The reference prompt.
     pub reference: String,
-    /// Setups by equal output ids, largest group first, then in the order given.
+    /// Setups by equal output ids, largest group first, then in the order given; without those that stop early.
     pub groups: Vec<Vec<String>>,
     /// Index into the outputs at which not all agree any more; absent when they do.
     pub part_at: Option<u64>,
+    /// Setups whose output is the beginning of another's, and the number of ids after which it stops: what follows is
+    /// missing, not different.
+    pub stopped: Vec<(String, u64)>,
     /// How tokens are known.
     pub basis: TokenBasis,
     /// Where they stand.
@@ -195,14 +198,14 @@ pub struct Reproducibility {
     pub setup: String,
     /// The phase, where phases were compared apart.
     pub phase: Option<Phase>,
-    /// Repetitions compared (stored or stated).
-    pub repetitions: u64,
-    /// Equal, different; missing when there was only one.
+    /// Repetitions compared (stored or stated); absent where their number is not stated.
+    pub repetitions: Option<u64>,
+    /// Equal, different; missing when there was only one, or when some lack what others recorded.
     pub state: State,
     /// Largest distance between two repetitions, where finite and known.
     pub distance: Option<f64>,
-    /// Whether tokens parted between repetitions.
-    pub tokens_part: bool,
+    /// Whether tokens parted between repetitions; absent where that was neither compared nor stated.
+    pub tokens_part: Option<bool>,
     /// In a sentence.
     pub note: String,
     /// Where.
@@ -275,10 +278,25 @@ pub struct PairVerdict {
     pub n: u64,
     /// Units left out because tokens differ or data are missing.
     pub incomparable: u64,
+    /// Rows of both by state; absent where only distances are stored.
+    pub rows: Option<RowCounts>,
     /// A sentence that stands alone.
     pub sentence: String,
     /// Where the numbers came from.
     pub citations: Vec<Citation>,
+}
+
+/// Rows of two setups (one step and position of a site, or of log-probabilities) by state, over all references.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct RowCounts {
+    /// Same bits.
+    pub equal: u64,
+    /// Other bits.
+    pub different: u64,
+    /// Recorded by one of the two only.
+    pub missing: u64,
+    /// Recorded by both, but tokens, formats or shapes forbid a comparison.
+    pub incomparable: u64,
 }
 
 /// The answer about a pair.

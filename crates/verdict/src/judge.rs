@@ -18,6 +18,7 @@ mod signals;
 mod statistics;
 mod stored;
 mod stored_matrix;
+mod stored_tokens;
 mod tokens;
 mod weights;
 mod words;
@@ -58,14 +59,14 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
             return Err(VerdictError::OutOfRange { what, value, range: "between 0 and 1, both excluded" });
         }
     }
-    let mut parts = Parts::default();
+    let mut parts = Parts { alpha: options.alpha, ..Parts::default() };
     let question = signals::judge(evidence, options, &mut parts)?;
     let mut variable = question.as_ref().map(|question| question.variable.clone());
     for one in evidence {
         let verifications: Vec<Stored<'_>> =
             one.verifications.iter().map(|verification| Stored::new(one, verification, options)).collect();
         if one.record.is_none() {
-            for tokens in stored::tokens(one) {
+            for tokens in stored_tokens::tokens(one) {
                 parts.add_tokens(tokens);
             }
             for stated in &one.repeats {
@@ -122,8 +123,8 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
     })
 }
 
-/// The answer in one word: divergent as soon as anything compared differs, consistent where all that was compared has
-/// the same bits, else not enough evidence.
+/// The answer in one word: divergent as soon as anything compared differs, consistent where everything could be compared
+/// and has the same bits, else not enough evidence.
 fn outcome(parts: &Parts) -> Outcome {
     let divergent = parts.pairs.iter().any(|pair| pair.answer == Answer::Separable)
         || parts.reproducibility.iter().any(|one| one.state == State::Different)
@@ -132,11 +133,13 @@ fn outcome(parts: &Parts) -> Outcome {
     if divergent {
         return Outcome::Divergent;
     }
-    let compared: Vec<Answer> =
-        parts.pairs.iter().map(|pair| pair.answer).filter(|answer| *answer != Answer::Incomparable).collect();
+    let agrees = parts.pairs.iter().all(|pair| pair.answer == Answer::Identical);
     let repeated = parts.reproducibility.iter().any(|one| one.state == State::Equal);
-    let agrees = compared.iter().all(|answer| *answer == Answer::Identical);
-    if agrees && (!compared.is_empty() || (parts.pairs.is_empty() && repeated)) {
+    // One repetition is no gap; several of which some lack rows are.
+    let gaps = parts.reproducibility.iter().any(|one| {
+        matches!(one.state, State::Missing | State::Incomparable) && one.repetitions.is_none_or(|n| n > 1)
+    });
+    if agrees && !gaps && (!parts.pairs.is_empty() || repeated) {
         Outcome::Consistent
     } else {
         Outcome::NotEnoughEvidence

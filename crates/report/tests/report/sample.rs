@@ -5,8 +5,8 @@ use mantissa_verdict::Analysis;
 use mantissa_verdict::analysis::{
     ANALYSIS_VERSION, Agreement, Answer, Axis, Cell, Citation, ClassSet, Comparison, FalseAlarmBound,
     Finding, FindingKind, Floor, Interval, Matrix, MatrixKind, Mode, Outcome, PairVerdict, Profile,
-    PublishedFigure, Question, Reproducibility, Signal, Source, State, Table, Threshold, Tier, TokenBasis,
-    TokenConsistency,
+    PublishedFigure, Question, Reproducibility, RowCounts, Signal, Source, State, Table, Threshold, Tier,
+    TokenBasis, TokenConsistency,
 };
 
 /// A name that tries every way out.
@@ -134,6 +134,7 @@ fn tokens() -> Vec<TokenConsistency> {
         reference: reference.to_owned(),
         groups,
         part_at,
+        stopped: if reference == "ref_1" { vec![("9".to_owned(), 12)] } else { vec![] },
         basis,
         citations: vec![cite(FIRST, format!("measurements.{reference}"))],
     };
@@ -154,10 +155,10 @@ fn reproducibility() -> Vec<Reproducibility> {
     let row = |setup: &str, phase, repetitions, state, distance, tokens_part, note: &str| Reproducibility {
         setup: setup.to_owned(),
         phase,
-        repetitions,
+        repetitions: (repetitions > 0).then_some(repetitions),
         state,
         distance,
-        tokens_part,
+        tokens_part: (repetitions > 0).then_some(tokens_part),
         note: note.to_owned(),
         citations: vec![cite(FIRST, format!("runs of {setup}"))],
     };
@@ -225,6 +226,7 @@ fn pairs() -> Vec<PairVerdict> {
         p_adjusted: None,
         n: 6,
         incomparable: 0,
+        rows: None,
         sentence: format!("{a} and {b}: see the numbers."),
         citations: vec![],
     };
@@ -261,6 +263,7 @@ fn pairs() -> Vec<PairVerdict> {
         PairVerdict {
             n: 0,
             incomparable: 1_234,
+            rows: Some(RowCounts { equal: 40, different: 0, missing: 4_096, incomparable: 2 }),
             ..pair(Comparison::CrossHardwareBaseline, HOSTILE, "模型-eager", Signal::Logprobs, Answer::Incomparable, Tier::None)
         },
     ]

@@ -11,7 +11,8 @@ pub(super) struct Groups {
 }
 
 /// Groups setups: one joins the first class with all of whose members it is equal. A setup that could be compared with
-/// no other is placed in none; one that equals nobody it was compared with is a class of its own.
+/// no other is placed in none, nor one that may belong to a class of which nobody is known to differ from it; one that
+/// differs from all classes is a class of its own.
 ///
 /// `equal` says whether two setups (smaller index first) are equal; `None` where they could not be compared. With two
 /// setups or more, so that "compared with no other" has a meaning.
@@ -31,8 +32,16 @@ pub(super) fn group(labels: &[String], equal: impl Fn(usize, usize) -> Option<bo
         }
         let home =
             classes.iter_mut().find(|class| class.iter().all(|&member| between(member, setup) == Some(true)));
-        match home {
-            Some(class) => class.push(setup),
+        if let Some(class) = home {
+            class.push(setup);
+            continue;
+        }
+        // Of a class in which nobody is known to differ, a setup may be a member: it is no class of its own.
+        let perhaps =
+            classes.iter().find(|class| class.iter().all(|&member| between(member, setup) != Some(false)));
+        match perhaps {
+            Some(class) => unplaced
+                .push((labels[setup].clone(), format!("not fully comparable with {}", labels[class[0]]))),
             None => classes.push(vec![setup]),
         }
     }
@@ -64,6 +73,9 @@ mod tests {
         assert_eq!(groups.unplaced[0].0, "d");
         assert!(groups.told_apart);
         let one_unknown = |a: usize, b: usize| if (a, b) == (0, 1) { None } else { Some(false) };
-        assert!(!group(&labels, one_unknown).told_apart);
+        let groups = group(&labels, one_unknown);
+        assert_eq!(groups.classes, [vec!["a".to_owned()], vec!["c".to_owned()], vec!["d".to_owned()]]);
+        assert_eq!(groups.unplaced, [("b".to_owned(), "not fully comparable with a".to_owned())]);
+        assert!(groups.told_apart);
     }
 }

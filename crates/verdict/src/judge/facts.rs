@@ -1,20 +1,22 @@
 //! Facts about every pair of setups on every prompt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_compare::{Member, Selection, SignalKind, Tokens, pairs};
 use mantissa_numerics::Phase;
 
-use super::measure::{Lane, Measured, Pair, measure};
+use super::measure::{self, Lane, Measured, Pair};
 use super::options::Options;
 use super::setups::Setups;
-use crate::analysis::{Citation, Signal, State};
+use crate::analysis::{Citation, RowCounts, Signal, State};
 use crate::{Result, VerdictError};
 
 /// Facts by prompt and by pair of setups, the smaller index first.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     pub(super) pairs: BTreeMap<(usize, usize), BTreeMap<usize, Pair>>,
+    /// Rows that a setup recorded on a prompt, by phase and signal.
+    recorded: BTreeMap<(usize, usize), BTreeMap<Lane, u64>>,
 }
 
 /// One phase and signal of a pair over all prompts.
@@ -24,11 +26,15 @@ pub(super) struct Summary {
     pub(super) compared: Vec<usize>,
     /// Prompts on which rows were recorded by either and none could be compared.
     pub(super) incomparable: Vec<usize>,
-    /// Rows compared, and those of them with other bits.
-    pub(super) rows: u64,
-    pub(super) different: u64,
+    /// Rows by state, those of prompts that only one of the two ran on among the missing.
+    pub(super) counts: RowCounts,
+    /// Of the missing, those that the first lacks, and those that the second lacks.
+    pub(super) lacking: [u64; 2],
     /// Prompts on which outputs part, and where first; in decode only.
     pub(super) parted: Vec<(usize, u64)>,
+    /// Prompts on which one output is the beginning of the other, which side stops (0 or 1), and after how many ids; in
+    /// decode only.
+    pub(super) stopped: Vec<(usize, usize, u64)>,
     /// Mean over prompts of mean distances.
     pub(super) distance: Option<f64>,
 }
@@ -36,15 +42,25 @@ pub(super) struct Summary {
 impl Summary {
     /// The state over all prompts.
     pub(super) fn state(&self) -> State {
-        if self.different > 0 {
+        if self.counts.different > 0 {
             State::Different
-        } else if self.rows > 0 {
+        } else if self.counts.equal > 0 {
             State::Equal
         } else if self.incomparable.is_empty() {
             State::Missing
         } else {
             State::Incomparable
         }
+    }
+
+    /// Rows that were compared.
+    pub(super) const fn compared_rows(&self) -> u64 {
+        self.counts.equal + self.counts.different
+    }
+
+    /// Whether rows were left out of the comparison, so that equal bits in all others are not equality of the whole.
+    pub(super) const fn has_gaps(&self) -> bool {
+        self.counts.missing + self.counts.incomparable > 0 || !self.stopped.is_empty()
     }
 }
 
@@ -58,6 +74,7 @@ impl Facts {
                 if let Some(member) = setups.member(setup, prompt) {
                     present.push(setup);
                     members.push(member);
+                    facts.recorded.insert((setup, prompt), recorded(member, options));
                 }
             }
             let which: Vec<(usize, usize)> =
@@ -96,35 +113,83 @@ impl Facts {
     pub(super) fn summary(&self, a: usize, b: usize, lane: Lane) -> Summary {
         let mut summary = Summary::default();
         let mut distances = Vec::new();
-        let prompts = self.pairs.get(&(a.min(b), a.max(b)));
-        for (&prompt, pair) in prompts.into_iter().flatten() {
+        let prompts: BTreeSet<usize> = self
+            .recorded
+            .keys()
+            .filter(|(setup, _)| [a, b].contains(setup))
+            .map(|&(_, prompt)| prompt)
+            .collect();
+        for prompt in prompts {
+            let rows = [a, b].map(|setup| {
+                self.recorded.get(&(setup, prompt)).and_then(|lanes| lanes.get(&lane)).copied().unwrap_or(0)
+            });
+            let pair = self.pair(a, b, prompt);
             // Signals of a prefill come before any output.
             if lane.0 == Phase::Decode
-                && let Some(index) = parted(pair.tokens)
+                && let Some(pair) = pair
             {
-                summary.parted.push((prompt, index));
+                summary.parted.extend(pair.parted.map(|index| (prompt, index)));
+                summary.stopped.extend(
+                    pair.stopped.map(|(side, after)| (prompt, if a < b { side } else { 1 - side }, after)),
+                );
             }
-            let Some(measured) = pair.lanes.get(&lane) else { continue };
+            let Some(measured) = pair.and_then(|pair| pair.lanes.get(&lane)) else {
+                // One of the two did not run on this prompt, or neither recorded this.
+                if rows[0] + rows[1] > 0 {
+                    summary.incomparable.push(prompt);
+                    summary.counts.missing += rows[0] + rows[1];
+                    summary.lacking = [summary.lacking[0] + rows[1], summary.lacking[1] + rows[0]];
+                }
+                continue;
+            };
+            let counts = measured.counts;
+            let shared = counts.equal + counts.different + counts.incomparable;
+            let lacks_b = rows[0].saturating_sub(shared).min(counts.missing);
+            summary.lacking = [summary.lacking[0] + counts.missing - lacks_b, summary.lacking[1] + lacks_b];
+            summary.counts.equal += counts.equal;
+            summary.counts.different += counts.different;
+            summary.counts.missing += counts.missing;
+            summary.counts.incomparable += counts.incomparable;
             if measured.compared() == 0 {
                 summary.incomparable.push(prompt);
                 continue;
             }
             summary.compared.push(prompt);
-            summary.rows += measured.compared();
-            summary.different += measured.counts.different;
             distances.extend(measured.mean(|_| true));
         }
         summary.distance = super::words::mean(&distances);
         summary
     }
+
+    /// Whether a setup recorded a phase and signal on a prompt.
+    pub(super) fn has(&self, setup: usize, prompt: usize, lane: Lane) -> bool {
+        self.recorded.get(&(setup, prompt)).is_some_and(|lanes| lanes.contains_key(&lane))
+    }
 }
 
-/// Where outputs part.
-pub(super) const fn parted(tokens: Tokens) -> Option<u64> {
+/// Where outputs part, by [`Tokens`]: also where one of them ends.
+const fn parted(tokens: Tokens) -> Option<usize> {
     match tokens {
-        Tokens::OutputsPart { index } | Tokens::Declared { outputs_part: Some(index) } => Some(index as u64),
+        Tokens::OutputsPart { index } | Tokens::Declared { outputs_part: Some(index) } => Some(index),
         _ => None,
     }
+}
+
+/// Rows that a run recorded, by phase and signal.
+fn recorded(member: Member<'_>, options: &Options) -> BTreeMap<Lane, u64> {
+    let mut rows: BTreeMap<Lane, u64> = BTreeMap::new();
+    for phase in [Phase::Prefill, Phase::Decode] {
+        let Some(layout) = member.record.layout(member.run, phase) else { continue };
+        let of_site = (layout.steps.end - layout.steps.start).saturating_mul(layout.positions.len() as u64);
+        let signals = layout.tensors.keys().filter_map(|&site| measure::signal_of(site));
+        for signal in signals.chain(layout.top_k.map(|_| Signal::Logprobs)).filter(|&one| options.wants(one))
+        {
+            let lane = rows.entry((phase, signal)).or_default();
+            *lane = lane.saturating_add(of_site);
+        }
+    }
+    rows.retain(|_, rows| *rows > 0);
+    rows
 }
 
 /// Facts about pairs of members, summed up.
@@ -136,7 +201,20 @@ pub(super) fn measured_pairs(
     let kinds = SignalKind::ALL.into_iter().filter(|&kind| options.wants(signal_of(kind)));
     let facts = pairs(members, which, &Selection::of(kinds));
     let facts = facts.map_err(|error| VerdictError::Evidence { message: error.to_string() })?;
-    Ok(facts.iter().map(measure).collect())
+    let outputs =
+        |member: usize| members[member].record.shell().runs[members[member].run].output_token_ids.len();
+    let measured = facts.iter().zip(which).map(|(facts, &(a, b))| {
+        let mut pair = measure::measure(facts);
+        let lengths = [outputs(a), outputs(b)];
+        if let Some(index) = parted(facts.tokens) {
+            match lengths.iter().position(|&length| length == index) {
+                Some(side) => pair.stopped = Some((side, index as u64)),
+                None => pair.parted = Some(index as u64),
+            }
+        }
+        pair
+    });
+    Ok(measured.collect())
 }
 
 const fn signal_of(kind: SignalKind) -> Signal {

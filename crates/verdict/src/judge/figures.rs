@@ -81,13 +81,18 @@ fn cell(known: &Known<'_>, lane: Lane, row: usize, column: usize, prompts: &[usi
     let (mut values, mut states) = (Vec::new(), Vec::new());
     for &prompt in prompts {
         if let Some(found) = known.facts.measured(row, column, prompt, lane) {
-            states.push(found.state());
+            states.extend(found.states());
             values.extend(found.mean(|_| true));
+        } else if [row, column].iter().any(|&setup| known.facts.has(setup, prompt, lane)) {
+            states.push(State::Missing);
         }
     }
-    let state = [State::Different, State::Equal, State::Incomparable]
-        .into_iter()
-        .find(|state| states.contains(state));
+    // Equal only where nothing is missing and nothing was left out.
+    let compared = states.iter().any(|state| matches!(state, State::Different | State::Equal));
+    let gaps =
+        if compared { [State::Missing, State::Incomparable] } else { [State::Incomparable, State::Missing] };
+    let state =
+        [State::Different, gaps[0], gaps[1], State::Equal].into_iter().find(|state| states.contains(state));
     let state = state.unwrap_or(State::Missing);
     let value = words::mean(&values).filter(|_| matches!(state, State::Different | State::Equal));
     Cell { state, value, n: values.len() as u64, citation }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mantissa_compare::{Counts, PairFacts, RowState, SignalKind, Tokens};
+use mantissa_compare::{Counts, PairFacts, RowState, SignalKind};
 use mantissa_numerics::{Phase, Site};
 
 use super::words;
@@ -33,18 +33,16 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// The four states of the whole: different as soon as one compared row is.
-    pub(super) fn state(&self) -> State {
-        let counts = self.counts;
-        if counts.different > 0 {
-            State::Different
-        } else if counts.equal > 0 {
-            State::Equal
-        } else if counts.incomparable > 0 {
-            State::Incomparable
-        } else {
-            State::Missing
-        }
+    /// The states that rows have.
+    pub(super) fn states(&self) -> impl Iterator<Item = State> {
+        let Counts { equal, different, missing, incomparable } = self.counts;
+        let states = [
+            (equal, State::Equal),
+            (different, State::Different),
+            (missing, State::Missing),
+            (incomparable, State::Incomparable),
+        ];
+        states.into_iter().filter(|(rows, _)| *rows > 0).map(|(_, state)| state)
     }
 
     /// Rows that were compared.
@@ -68,7 +66,10 @@ impl Measured {
 /// What is known of two runs.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
-    pub(super) tokens: Tokens,
+    /// Where outputs part.
+    pub(super) parted: Option<u64>,
+    /// Which output is the beginning of the other (0 or 1), and after how many ids it stops.
+    pub(super) stopped: Option<(usize, u64)>,
     pub(super) lanes: BTreeMap<Lane, Measured>,
 }
 
@@ -82,7 +83,7 @@ pub(super) const fn signal_of(site: Site) -> Option<Signal> {
     }
 }
 
-/// Sums up the facts of a pair.
+/// Sums up the facts of a pair, but for its tokens.
 pub(super) fn measure(facts: &PairFacts) -> Pair {
     let mut lanes: BTreeMap<Lane, Measured> = BTreeMap::new();
     for site in &facts.sites {
@@ -104,7 +105,7 @@ pub(super) fn measure(facts: &PairFacts) -> Pair {
             }
         }
     }
-    Pair { tokens: facts.tokens, lanes }
+    Pair { parted: None, stopped: None, lanes }
 }
 
 fn put<D: Copy>(lane: &mut Measured, id: RowId, state: RowState<D>, distance: impl Fn(D) -> Option<f64>) {

@@ -9,7 +9,6 @@ use mantissa_compare::Member;
 use mantissa_evidence::Outcome;
 use mantissa_numerics::Phase;
 
-use super::facts::parted;
 use super::input::{Evidence, StatedRepeats};
 use super::measure::{Lane, Pair};
 use super::options::Options;
@@ -68,10 +67,10 @@ pub(super) fn check(setups: &Setups<'_>, options: &Options, parts: &mut Parts) -
             parts.reproducibility.push(Reproducibility {
                 setup: setup.label.clone(),
                 phase: None,
-                repetitions: u64::from(first.is_some()),
+                repetitions: Some(u64::from(first.is_some())),
                 state: State::Missing,
                 distance: None,
-                tokens_part: false,
+                tokens_part: None,
                 note: format!("One repetition of {} is stored, so nothing was repeated.", setup.label),
                 citations: citation.into_iter().collect(),
             });
@@ -177,7 +176,7 @@ struct Tally {
 
 /// Adds a pair of repetitions to its phases; whether they differ anywhere.
 fn tally(pair: &Pair, phases: &mut BTreeMap<Phase, Tally>, repetitions: u64) -> bool {
-    let parts = parted(pair.tokens).is_some();
+    let parts = pair.parted.is_some();
     let mut differs = parts;
     for (&(phase, _), measured) in &pair.lanes {
         let tally = phases.entry(phase).or_default();
@@ -233,10 +232,10 @@ impl Tally {
         Reproducibility {
             setup: setup.to_owned(),
             phase: Some(phase),
-            repetitions,
+            repetitions: Some(repetitions),
             state,
             distance: self.distance.filter(|_| self.rows > 0),
-            tokens_part: self.parted,
+            tokens_part: Some(self.parted),
             note,
             citations: self.citations,
         }
@@ -272,10 +271,10 @@ fn by_digests(setups: &Setups<'_>, index: usize, honest: &mut Honest) -> Option<
     Some(Reproducibility {
         setup: setup.label.clone(),
         phase: None,
-        repetitions: u64::from(stated.repetitions),
+        repetitions: Some(u64::from(stated.repetitions)),
         state: if differ { State::Different } else { State::Equal },
         distance: None,
-        tokens_part,
+        tokens_part: (!references.is_empty()).then_some(tokens_part),
         note: format!("{} {what} {} repetitions{end}.", setup.label, stated.repetitions),
         citations: vec![setup.evidence.cite(place)],
     })
@@ -317,10 +316,10 @@ pub(super) fn as_stated(evidence: &Evidence<'_>, stated: &StatedRepeats, setup: 
     Reproducibility {
         setup: setup.to_owned(),
         phase: Some(stated.phase),
-        repetitions: stated.repetitions.unwrap_or(0),
+        repetitions: stated.repetitions,
         state: if differ { State::Different } else { State::Equal },
         distance: (!finite.is_empty()).then_some(largest),
-        tokens_part: infinite > 0,
+        tokens_part: (infinite > 0).then_some(true),
         note,
         citations: vec![evidence.cite(stated.place.clone())],
     }

@@ -157,6 +157,7 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
         p_adjusted: test.map(|test| test.adjusted),
         n,
         incomparable: pair.incomparable,
+        rows: None,
         sentence,
         citations: pair.citations,
     })

@@ -124,7 +124,7 @@ fn within_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> R
             }
         }
         if !family.is_empty() {
-            parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
+            parts.thresholds.extend(["alpha", "confidence"]);
         }
         verdicts.extend(settle(family, options, &known.seed)?);
         parts.add_pairs(verdicts, &format!("on {}", words::list(&hardware)));
@@ -164,7 +164,7 @@ fn across_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> R
             }
         }
         if !family.is_empty() {
-            parts.thresholds.extend(["alpha", "confidence", "clear_margin"]);
+            parts.thresholds.extend(["alpha", "confidence"]);
         }
         let context = format!("across {}", words::list(&known.setups.hardware()));
         parts.add_pairs(settle(family, options, &known.seed)?, &context);
@@ -208,14 +208,22 @@ fn exact(
             let sentence = format!(
                 "{x} and {y} can be told apart by {what} {place}: {} of {} rows differ over {references}, by {distance} on \
                  average{first}{tokens}{caveat}.",
-                summary.different, summary.rows
+                summary.counts.different,
+                summary.compared_rows()
             );
             (Answer::Separable, sentence)
+        }
+        State::Equal if parted.is_empty() && summary.has_gaps() => {
+            let gaps = gaps(known, (a, b), summary);
+            let sentence = format!(
+                "{x} and {y} are not shown to give the same {what} {place}: {gaps} over {references}{caveat}."
+            );
+            (Answer::Inconclusive, sentence)
         }
         State::Equal if parted.is_empty() => {
             let sentence = format!(
                 "{x} and {y} give the same {what} {place}: {} over {references}, all of the same bits{caveat}.",
-                words::count(summary.rows, "row")
+                words::count(summary.counts.equal, "row")
             );
             (Answer::Identical, sentence)
         }
@@ -229,19 +237,20 @@ fn exact(
         State::Equal => {
             let sentence = format!(
                 "{x} and {y} emit other tokens {place}, although {} of {what} before have equal bits{tokens}{caveat}.",
-                words::count(summary.rows, "row")
+                words::count(summary.counts.equal, "row")
             );
             (Answer::Separable, sentence)
         }
         State::Incomparable => {
-            (Answer::Incomparable, format!("{x} and {y} cannot be compared by {what} {place}{tokens}."))
+            let gaps = if parted.is_empty() { format!(": {}", gaps(known, (a, b), summary)) } else { tokens };
+            (Answer::Incomparable, format!("{x} and {y} cannot be compared by {what} {place}{gaps}."))
         }
         State::Missing => (
             Answer::Incomparable,
             format!("{x} and {y} cannot be compared by {what} {place}: not recorded on both sides."),
         ),
     };
-    let compared = summary.rows > 0;
+    let compared = summary.compared_rows() > 0;
     PairVerdict {
         comparison,
         a: x.to_owned(),
@@ -258,6 +267,7 @@ fn exact(
         p_adjusted: None,
         n,
         incomparable: summary.incomparable.len() as u64,
+        rows: Some(summary.counts),
         sentence,
         citations: cite(
             &known.setups,
@@ -265,6 +275,37 @@ fn exact(
             if compared { &summary.compared } else { &summary.incomparable },
         ),
     }
+}
+
+/// What was found of rows of which not all could be compared: `3 rows equal, 2 missing in b`.
+fn gaps(known: &Known<'_>, (a, b): (usize, usize), summary: &Summary) -> String {
+    let counts = summary.counts;
+    let mut said = Vec::new();
+    if summary.compared_rows() > 0 {
+        said.push(format!("{} equal", words::count(counts.equal, "row")));
+    }
+    for (setup, missing) in [a, b].into_iter().zip(summary.lacking).filter(|&(_, missing)| missing > 0) {
+        let rows = if said.is_empty() { words::count(missing, "row") } else { missing.to_string() };
+        said.push(format!("{rows} missing in {}", known.label(setup)));
+    }
+    if counts.incomparable > 0 {
+        let rows = if said.is_empty() {
+            words::count(counts.incomparable, "row")
+        } else {
+            counts.incomparable.to_string()
+        };
+        said.push(format!("{rows} incomparable"));
+    }
+    for &(prompt, side, after) in &summary.stopped {
+        let setup = [a, b][side];
+        let prompt = &known.setups.prompts[prompt];
+        said.push(format!(
+            "{} stops after {} in {prompt}",
+            known.label(setup),
+            words::count(after, "output")
+        ));
+    }
+    said.join(", ")
 }
 
 fn noisy(known: &Known<'_>, a: usize, b: usize, phase: Phase) -> bool {
@@ -462,6 +503,8 @@ fn equivalence(known: &Known<'_>, parts: &mut Parts) {
                     "no run is stored".clone_into(why);
                 } else if known.repeats.differing.contains(&(setup, phase)) {
                     "does not repeat itself".clone_into(why);
+                } else if let Some(lacks) = lacks(known, &members, setup, phase, &signals) {
+                    *why = lacks;
                 }
             }
             if members.len() < 2 {
@@ -502,8 +545,34 @@ fn equal(known: &Known<'_>, a: usize, b: usize, phase: Phase, signals: &[Signal]
     if states.contains(&State::Different) || summaries.iter().any(|summary| !summary.parted.is_empty()) {
         Some(false)
     } else {
-        states.iter().all(|state| *state == State::Equal).then_some(true)
+        let whole = |summary: &Summary| summary.state() == State::Equal && !summary.has_gaps();
+        summaries.iter().all(whole).then_some(true)
     }
+}
+
+/// Why a setup that does not differ from all others is in no class: what a comparison with one of them lacks.
+fn lacks(
+    known: &Known<'_>,
+    members: &[usize],
+    setup: usize,
+    phase: Phase,
+    signals: &[Signal],
+) -> Option<String> {
+    let others = members.iter().filter(|&&other| other != setup);
+    let undecided = others.filter(|&&other| equal(known, other, setup, phase, signals).is_none());
+    let mut found = undecided
+        .flat_map(|&other| {
+            signals.iter().filter_map(move |&signal| {
+                let summary = known.facts.summary(other, setup, (phase, signal));
+                let said = gaps(known, (other, setup), &summary);
+                (!said.is_empty()).then(|| (other, signal, summary.compared_rows(), said))
+            })
+        })
+        .collect::<Vec<_>>();
+    // What was compared says most.
+    found.sort_by_key(|(_, _, compared, _)| *compared == 0);
+    let (other, signal, _, said) = found.into_iter().next()?;
+    Some(format!("against {} by {}: {said}", known.label(other), words::signal_name(signal)))
 }
 
 /// References over which equal setups are known to be equal: those of the pair that shares the fewest.

@@ -217,6 +217,7 @@ pub(super) fn tokens(evidence: &Evidence<'_>) -> Vec<TokenConsistency> {
             reference,
             groups,
             part_at,
+            stopped: Vec::new(),
             basis: if by_ids { TokenBasis::Ids } else { TokenBasis::Declared },
             citations: stated.iter().map(|one| evidence.cite(one.place.clone())).collect(),
         }
@@ -385,6 +386,7 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
         p_adjusted: None,
         n,
         incomparable,
+        rows: None,
         sentence,
         citations: stored.cite(if n == 0 { left } else { cells }),
     })
@@ -514,6 +516,7 @@ fn baselines(stored: &Stored<'_>, parts: &mut Parts) {
                 p_adjusted: None,
                 n,
                 incomparable: references.len() as u64 - cells.len() as u64,
+                rows: None,
                 sentence,
                 citations: stored.cite(cells),
             });

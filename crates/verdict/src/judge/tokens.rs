@@ -44,7 +44,7 @@ pub(super) fn consistency(setups: &Setups<'_>) -> Vec<TokenConsistency> {
         } else {
             TokenBasis::Unknown
         };
-        TokenConsistency { reference: name.clone(), groups, part_at, basis, citations }
+        TokenConsistency { reference: name.clone(), groups, part_at, stopped: Vec::new(), basis, citations }
     });
     of_prompt.collect()
 }

@@ -1,4 +1,5 @@
 //! The default mode: small experiments of which every answer is known, then the published files.
 
+mod gaps;
 mod published;
 mod synthetic;

@@ -209,8 +209,10 @@ fn gpus_of_one_family_are_one_class() {
     let ada = |batch: u32| vec![format!("batch_size_{batch}@NVIDIA L40S")];
     assert_eq!(set.classes, [ampere(1), ampere(2), ampere(4), hopper, ada(1), ada(2), ada(4)]);
     assert!(set.unplaced.is_empty());
-    let shown =
-        analysis.reproducibility.iter().filter(|one| one.state == State::Equal && one.repetitions == 10);
+    let shown = analysis
+        .reproducibility
+        .iter()
+        .filter(|one| one.state == State::Equal && one.repetitions == Some(10));
     assert_eq!(shown.count(), 15);
     let bound = &analysis.bounds[0];
     assert_eq!((bound.honest_units, bound.alarms), (135, 0));

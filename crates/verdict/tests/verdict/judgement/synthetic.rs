@@ -17,13 +17,13 @@ use mantissa_verdict::{Analysis, VerdictError};
 const KEY: Site = Site::at(1, Point::K);
 
 /// An experiment under construction.
-struct Sample {
-    experiment: Experiment,
+pub(super) struct Sample {
+    pub(super) experiment: Experiment,
 }
 
 impl Sample {
     /// `configurations`: id, hardware, value.
-    fn new(variable: &str, configurations: &[(&str, &str, u32)]) -> Self {
+    pub(super) fn new(variable: &str, configurations: &[(&str, &str, u32)]) -> Self {
         let metadata = ExperimentMetadata {
             experiment_type: variable.into(),
             variable_tested: variable.into(),
@@ -67,7 +67,7 @@ impl Sample {
     }
 
     /// A run with one prefill row of keys `(key, 0)`.
-    fn run(&mut self, config: &str, reference: u32, rep: u32, key: f32) -> &mut Run {
+    pub(super) fn run(&mut self, config: &str, reference: u32, rep: u32, key: f32) -> &mut Run {
         self.experiment.runs.push(Run {
             config_id: config.into(),
             rep_id: rep,
@@ -87,18 +87,18 @@ impl Sample {
         self.experiment.runs.last_mut().unwrap()
     }
 
-    fn judge(&self, options: &Options) -> Result<Analysis, VerdictError> {
+    pub(super) fn judge(&self, options: &Options) -> Result<Analysis, VerdictError> {
         let record = Record::from_experiment(self.experiment.clone(), Path::new("sample.json"));
         let source = source("sample.json");
         judge_evidence(&[Evidence::of_record(&source, &record)], options)
     }
 
-    fn judged(&self) -> Analysis {
+    pub(super) fn judged(&self) -> Analysis {
         self.judge(&Options::default()).unwrap()
     }
 }
 
-fn source(name: &str) -> Source {
+pub(super) fn source(name: &str) -> Source {
     Source {
         name: name.into(),
         digest: format!("digest of {name}"),
@@ -108,7 +108,7 @@ fn source(name: &str) -> Source {
 }
 
 /// One row of keys per step.
-fn keys(values: &[f32]) -> PhaseSignals {
+pub(super) fn keys(values: &[f32]) -> PhaseSignals {
     let mut data = Vec::new();
     for &value in values {
         Dtype::F32.encode(value, &mut data);
@@ -124,7 +124,7 @@ fn keys(values: &[f32]) -> PhaseSignals {
     }
 }
 
-fn pair<'a>(analysis: &'a Analysis, comparison: Comparison, a: &str, b: &str) -> &'a PairVerdict {
+pub(super) fn pair<'a>(analysis: &'a Analysis, comparison: Comparison, a: &str, b: &str) -> &'a PairVerdict {
     let found: Vec<&PairVerdict> = analysis
         .pairs
         .iter()
@@ -134,7 +134,7 @@ fn pair<'a>(analysis: &'a Analysis, comparison: Comparison, a: &str, b: &str) ->
     found[0]
 }
 
-fn sentences(analysis: &Analysis, kind: FindingKind) -> Vec<&str> {
+pub(super) fn sentences(analysis: &Analysis, kind: FindingKind) -> Vec<&str> {
     let of_kind = analysis.findings.iter().filter(|finding| finding.kind == kind);
     of_kind.map(|finding| finding.sentence.as_str()).collect()
 }
@@ -163,7 +163,9 @@ fn a_single_bit_separates_setups_that_repeat_themselves() {
     );
     assert_eq!(analysis.classes.len(), 1);
     assert_eq!(analysis.classes[0].classes, [vec!["bs1", "bs2"], vec!["bs4"]]);
-    assert!(analysis.reproducibility.iter().all(|one| one.state == State::Equal && one.repetitions == 2));
+    assert!(
+        analysis.reproducibility.iter().all(|one| one.state == State::Equal && one.repetitions == Some(2))
+    );
     assert_eq!(analysis.outcome, Outcome::Divergent);
     let bound = &analysis.bounds[0];
     assert_eq!((bound.honest_units, bound.alarms, bound.needed_for_one_in_thousand), (3, 0, 2996));
@@ -186,7 +188,9 @@ fn one_repetition_is_never_called_exact() {
     sample.run("bs1", 0, 0, 1.0);
     sample.run("bs2", 0, 0, 1.5);
     let analysis = sample.judged();
-    assert!(analysis.reproducibility.iter().all(|one| one.state == State::Missing && one.repetitions == 1));
+    assert!(
+        analysis.reproducibility.iter().all(|one| one.state == State::Missing && one.repetitions == Some(1))
+    );
     assert!(analysis.bounds.is_empty());
     let verdict = pair(&analysis, Comparison::WithinHardware, "bs1", "bs2");
     assert_eq!(verdict.answer, Answer::Separable);
