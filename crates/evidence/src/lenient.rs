@@ -20,6 +20,8 @@ pub enum Dialect {
     Infinity,
     /// A backslash before punctuation, as Markdown writes it.
     Escape,
+    /// A bare `NaN` or `Infinity` where no number of a row stands, in an experiment.
+    Absent,
 }
 
 /// One kind of departure from JSON: where it was first met, and how often.
@@ -41,6 +43,7 @@ impl fmt::Display for Warning {
             Dialect::Escape => {
                 "a backslash before punctuation is Markdown, not JSON; read without the backslash"
             }
+            Dialect::Absent => "NaN or Infinity outside a row of numbers is not JSON; read as null",
         };
         let plural = if self.count == 1 { "" } else { "s" };
         write!(f, "line {}: {what} ({} such place{plural})", self.line, self.count)
@@ -139,7 +142,7 @@ impl Special {
 
 /// First place and count of each dialect.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Found([Option<(u64, u64)>; 3]);
+pub(crate) struct Found([Option<(u64, u64)>; 4]);
 
 impl Found {
     pub(crate) fn note(&mut self, dialect: Dialect, offset: u64) {
@@ -152,7 +155,7 @@ impl Found {
         &self,
         mut line: impl FnMut(u64) -> Result<usize, E>,
     ) -> Result<Vec<Warning>, E> {
-        let dialects = [Dialect::NotANumber, Dialect::Infinity, Dialect::Escape];
+        let dialects = [Dialect::NotANumber, Dialect::Infinity, Dialect::Escape, Dialect::Absent];
         let found = dialects.into_iter().zip(self.0).filter_map(|(dialect, found)| Some((dialect, found?)));
         found.map(|(dialect, (offset, count))| Ok(Warning { dialect, line: line(offset)?, count })).collect()
     }

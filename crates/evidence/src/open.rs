@@ -15,7 +15,7 @@ const KNOWN: &str = "give a container directory or its manifest.json, an experim
     attention_verification: cross_hardware), or one of the logs batch_matrix_log, attention_log, quantization_log";
 
 /// Published files are read whole, so their length is bounded; the largest known has 3 MB.
-const LARGEST_PUBLISHED: u64 = 1 << 30;
+const LARGEST_PUBLISHED: u64 = 1 << 28;
 
 /// Evidence and where it came from.
 #[derive(Debug)]
@@ -55,11 +55,12 @@ impl Content {
     }
 }
 
-/// Opens evidence of any kind.
+/// Opens evidence of any kind, and checks it against every digest that it states: damage is no difference of setups.
 pub fn open(path: &Path) -> Result<Opened> {
     if let Some(directory) = container::root(path) {
         // First, because it knows what to say of a directory that holds no finished record.
         let record = Record::open(path)?;
+        record.verify()?;
         let digest = Digest::of_bytes(&files::map(&directory.join(container::MANIFEST))?);
         return Ok(opened(path, digest, Content::Record(record)));
     }
@@ -68,6 +69,7 @@ pub fn open(path: &Path) -> Result<Opened> {
         // May be larger than memory: from here on it is read in windows, and what was mapped is let go.
         drop(bytes);
         let record = Record::open(path)?;
+        record.verify()?;
         let digest = Digest::of_large_file(path).map_err(|source| files::unreadable(path, source))?;
         return Ok(opened(path, digest, Content::Record(record)));
     }
@@ -83,10 +85,28 @@ pub fn open(path: &Path) -> Result<Opened> {
         });
     }
     let Some(published) = published::parse(&bytes, path)? else {
+        if let Some(problem) = other_text(&bytes) {
+            return Err(EvidenceError::Invalid {
+                path: path.to_owned(),
+                place: "encoding".to_owned(),
+                problem: problem.to_owned(),
+                remedy: "save it as UTF-8 without a byte order mark, or copy it again".to_owned(),
+            });
+        }
         return Err(EvidenceError::UnknownLayout { path: path.to_owned(), known: KNOWN });
     };
     let digest = Digest::of_bytes(&bytes);
     Ok(opened(path, digest, Content::Published(published)))
+}
+
+/// What is wrong with bytes that are not even text of ours.
+fn other_text(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [] => Some("the file is empty"),
+        [0xef, 0xbb, 0xbf, ..] => Some("the file begins with a byte order mark"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("the file is UTF-16"),
+        _ => None,
+    }
 }
 
 fn opened(path: &Path, digest: Digest, content: Content) -> Opened {

@@ -140,6 +140,9 @@ pub(crate) fn is_experiment(bytes: &[u8]) -> bool {
     recognize(bytes).is_some_and(|(layout, _)| layout == Layout::Experiment)
 }
 
+/// A telling key of a file that is not quite JSON stands within this many bytes.
+const LENIENT_START: usize = 1 << 24;
+
 /// The layout of a JSON file, and whether it could be told without being lenient.
 fn recognize(bytes: &[u8]) -> Option<(Layout, bool)> {
     let object = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
@@ -147,7 +150,9 @@ fn recognize(bytes: &[u8]) -> Option<(Layout, bool)> {
         return None;
     }
     let strict = layout::of(bytes).map(|layout| (layout, true));
-    strict.or_else(|| Some((layout::of(&lenient::to_json(bytes).0)?, false)))
+    // Only the beginning is rewritten: the file may be larger than memory.
+    let start = &bytes[..bytes.len().min(LENIENT_START)];
+    strict.or_else(|| Some((layout::of(&lenient::to_json(start).0)?, false)))
 }
 
 fn parse_layout(

@@ -410,8 +410,8 @@ impl<'s> Scanner<'s> {
         if self.skeleton.len() == start {
             return self.broken("expected a value", COPY_AGAIN);
         }
-        if let Some(special) = Special::of(&self.skeleton[start..]) {
-            self.found.note(special.dialect(), offset);
+        if Special::of(&self.skeleton[start..]).is_some() {
+            self.found.note(Dialect::Absent, offset);
             self.skeleton.truncate(start);
             self.skeleton.extend_from_slice(b"null");
             self.mark();
@@ -470,10 +470,19 @@ impl<'s> Scanner<'s> {
         for element in text.split(|byte| *byte == b',') {
             let place = offset + start as u64;
             start += element.len() + 1;
-            for _ in element.iter().filter(|byte| **byte == b'\\') {
-                self.found.note(Dialect::Escape, place);
+            // A backslash stands before the punctuation that Markdown escapes, or before the row's closing bracket.
+            let mut word = Vec::with_capacity(element.len());
+            for (at, &byte) in element.iter().enumerate() {
+                let next = text.get(start - element.len() - 1 + at + 1);
+                if byte != b'\\' {
+                    word.push(byte);
+                } else if next.is_none_or(|&next| is_markdown_escape(next)) {
+                    self.found.note(Dialect::Escape, place);
+                } else {
+                    let problem = "a backslash before no punctuation".to_owned();
+                    return Err(Stop::Broken(Broken { offset: place, problem, remedy: CORRECT }));
+                }
             }
-            let word: Vec<u8> = element.iter().copied().filter(|byte| *byte != b'\\').collect();
             let word = word.trim_ascii();
             if let Some(special) = Special::of(word) {
                 self.found.note(special.dialect(), place);

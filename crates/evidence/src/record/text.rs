@@ -101,7 +101,7 @@ fn separator(row: &[u8], at: usize, last: bool) -> Read<usize> {
     }
 }
 
-/// One past the blanks, and the backslashes of Markdown, from `at` on.
+/// One past the blanks, and the backslashes of Markdown (the scanner has refused any other), from `at` on.
 fn blank(row: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t' | b'\\') = row.get(at) {
         at += 1;

@@ -179,10 +179,16 @@ fn what_python_writes_for_numbers_that_json_lacks_is_read_and_said() {
             .replace("\"rep_id\": 0", "\"rep_id\": 0, \"runtime_seconds\": NaN"),
     );
     assert_eq!(row_bits, [0x7fc0_0000; 3]);
-    assert!(
-        warnings[0].starts_with("line 6: NaN") && warnings[0].ends_with("(4 such places)"),
-        "{warnings:?}"
+    assert_eq!(
+        warnings,
+        [
+            "line 8: NaN is not JSON; read as not-a-number with the bits of a quiet NaN (3 such places)",
+            "line 6: NaN or Infinity outside a row of numbers is not JSON; read as null (1 such place)",
+        ]
     );
+    // A backslash that escapes nothing of Markdown is no number's.
+    let error = Record::from_bytes(text.replace(row, "[\\1.0,2.0,3.0]").into_bytes(), Path::new("x.json"));
+    assert!(refusal(error).contains("a backslash before no punctuation"));
 }
 
 #[test]
@@ -433,4 +439,33 @@ fn a_path_that_is_no_record_is_refused() {
     // The file changes under the record: an error, not other values.
     std::fs::File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
     assert!(refusal(read_all(&record)).contains("cannot read it"));
+}
+
+/// Damage is no difference of setups: what is opened to be compared is checked first.
+#[test]
+fn damaged_evidence_is_refused_and_not_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("record");
+    container::write(&directory, &sample::fixture()).unwrap();
+    assert!(mantissa_evidence::open(&directory).is_ok());
+    let run = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let run = run.into_iter().find(|path| path.extension().is_some_and(|e| e == "safetensors")).unwrap();
+    let mut bytes = std::fs::read(&run).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&run, bytes).unwrap();
+    assert!(refusal(mantissa_evidence::open(&directory)).contains("its blake3 is"));
+    // The same in JSON: a value that was altered without its digest.
+    let path = folder.path().join("experiment.json");
+    let text = String::from_utf8(json::to_vec(&sample::fixture(), &path).unwrap()).unwrap();
+    std::fs::write(&path, &text).unwrap();
+    assert!(mantissa_evidence::open(&path).is_ok());
+    // The sign of a key, which any format can hold.
+    let number = |at: &usize| text[at + 1..].starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    let keys = text.find("\"key_vectors\"").unwrap();
+    let first = text[keys..].match_indices('[').map(|(at, _)| keys + at).find(number).unwrap() + 1;
+    let rest = &text[first..];
+    let other = rest.strip_prefix('-').map_or_else(|| format!("-{rest}"), str::to_owned);
+    std::fs::write(&path, format!("{}{other}", &text[..first])).unwrap();
+    let message = refusal(mantissa_evidence::open(&path));
+    assert!(message.contains("signals_digest"), "{message}");
 }

@@ -461,7 +461,7 @@ fn not_a_number_everywhere_is_read_and_stays_one() {
 fn an_unknown_file_gets_one_error_that_lists_what_is_known() {
     let folder = tempfile::tempdir().unwrap();
     for content in
-        ["{\"metadata\": {}, \"measures\": []}", "[1, 2]", "", "once upon a time", "{", "{\"a\": NaN}"]
+        ["{\"metadata\": {}, \"measures\": []}", "[1, 2]", "once upon a time", "{", "{\"a\": NaN}"]
     {
         let path: PathBuf = folder.path().join("unknown.json");
         std::fs::write(&path, content).unwrap();
@@ -482,6 +482,13 @@ fn an_unknown_file_gets_one_error_that_lists_what_is_known() {
         ] {
             assert!(error.contains(layout), "{content:?}: {error}");
         }
+    }
+    for (content, problem) in
+        [(&b""[..], "is empty"), (b"\xef\xbb\xbf{}", "byte order mark"), (b"\xff\xfe{\0}\0", "is UTF-16")]
+    {
+        let path = folder.path().join("other.json");
+        std::fs::write(&path, content).unwrap();
+        assert!(open(&path).unwrap_err().to_string().contains(problem));
     }
     let nested = format!("{}1", "{\"a\":".repeat(100_000));
     std::fs::write(folder.path().join("deep.json"), nested).unwrap();
@@ -508,7 +515,7 @@ fn a_file_of_ten_gigabytes_is_refused_at_once() {
         std::fs::write(&path, start).unwrap();
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().set_len(10 << 30).unwrap();
         let error = open(&path).unwrap_err().to_string();
-        assert!(error.contains("are more than the 1073741824 of a published file"), "{error}");
+        assert!(error.contains("are more than the 268435456 of a published file"), "{error}");
     }
 }
 
