@@ -7,9 +7,11 @@
 # PYTHON needs numpy. PROGRAM is the compiled example `sweep_json` of crates/evidence, or a program that takes FILE the
 # same way: `PROGRAM FILE plan` compares one layer's keys, `PROGRAM FILE all` parses every signal. FILE is generated
 # when it is not there (290 MB). Prints one line per measurement: name, seconds, user seconds, system seconds, peak KiB;
-# on a busy machine compare the best of each name, by processor time. The two results are checked to agree.
+# on a busy machine compare the best of each name, by processor time. The two results are checked to agree. With
+# MANTISSA=path of the command, `mantissa analyze --as-published --signal key_vectors FILE` is measured too: the same
+# analyses, and the digest of the file.
 set -eu
-[ $# -ge 2 ] || { sed -n '2,12p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,14p' "$0" >&2; exit 2; }
 python=$1 program=$2 file=${3:-${TMPDIR:-/tmp}/mantissa-plan.json} rounds=${4:-5}
 here=$(dirname "$0")
 [ -e "$file" ] || "$python" "$here/plan_workload.py" "$file"
@@ -18,7 +20,8 @@ trap 'rm -rf "$work"' EXIT
 measure() {
     name=$1
     shift
-    /usr/bin/time -f "$name %e %U %S %M" -a -o "$work/times" "$@" >"$work/$name.out" 2>/dev/null
+    # A divergence (exit code 1) is a result.
+    /usr/bin/time -q -f "$name %e %U %S %M" -a -o "$work/times" "$@" >"$work/$name.out" 2>/dev/null || [ $? = 1 ]
     tail -n 1 "$work/times"
 }
 cat "$file" >/dev/null
@@ -26,6 +29,8 @@ round=0
 while [ "$round" -lt "$rounds" ]; do
     measure ours-plan "$program" "$file" plan
     measure ours-all "$program" "$file" all
+    [ -z "${MANTISSA:-}" ] ||
+        measure ours-command "$MANTISSA" analyze --quiet --as-published --signal key_vectors "$file"
     measure python-plan "$python" "$here/plan_compare.py" "$file"
     measure python-parse "$python" "$here/plan_compare.py" --parse-only "$file"
     round=$((round + 1))
@@ -45,7 +50,8 @@ for line in open(f"{work}/times"):
     wall, user, system, peak = map(float, figures)
     found = best[name]
     best[name] = [min(found[0], wall), min(found[1], user + system), max(found[2], peak)]
-for ours, theirs in (("ours-plan", "python-plan"), ("ours-all", "python-parse")):
+pairs = (("ours-plan", "python-plan"), ("ours-command", "python-plan"), ("ours-all", "python-parse"))
+for ours, theirs in (pair for pair in pairs if pair[0] in best):
     wall, processor, memory = (b / max(a, 0.01) for a, b in zip(best[ours], best[theirs]))
     print(f"{ours}: {wall:.1f} times faster, {processor:.1f} by processor time, 1/{memory:.0f} of the memory ({theirs})")
 PYTHON
