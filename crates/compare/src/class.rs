@@ -15,7 +15,7 @@ use crate::profile::State;
 pub struct Classes {
     /// Classes by their first member; members ascending. No two members of a class differ.
     pub classes: Vec<Vec<usize>>,
-    /// Members that could be compared with no other.
+    /// Members that neither equal nor differ from any other, as far as is known.
     pub unplaced: Vec<Unplaced>,
     /// Pairs inside a class that were not compared with each other: they are equal by way of others.
     pub inferred: Vec<(usize, usize)>,
@@ -23,7 +23,7 @@ pub struct Classes {
     pub conflicts: Vec<Conflict>,
 }
 
-/// A member that could be compared with no other.
+/// A member that neither equals nor differs from any other, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Unplaced {
     /// The member.
@@ -38,9 +38,9 @@ pub struct Unplaced {
 pub enum WhyUnplaced {
     /// There is no other member.
     Alone,
-    /// It shares no row with any other.
+    /// Towards every other, rows are missing.
     Missing,
-    /// It shares rows, and tokens, formats or widths forbid to compare them.
+    /// Towards every other, rows are missing or may not be compared.
     Incomparable,
 }
 

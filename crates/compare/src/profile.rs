@@ -60,6 +60,23 @@ impl Counts {
 }
 
 impl PairFacts {
+    /// The state of the pair in one phase (in all for `None`): different as soon as one row is or, where the phase is not
+    /// only the prefill, outputs part; equal only if something was compared and nothing was left out.
+    ///
+    /// Rows that are missing or incomparable beside equal ones leave open whether the runs are equal, so the pair is
+    /// then no more than that. [`Counts::state`] asks for less: it speaks of the rows that were compared.
+    #[must_use]
+    pub fn state(&self, phase: Option<Phase>) -> State {
+        let parted = phase != Some(Phase::Prefill) && self.tokens.outputs_part().is_some();
+        match self.counts(phase) {
+            _ if parted => State::Different,
+            Counts { different: 1.., .. } => State::Different,
+            Counts { incomparable: 1.., .. } => State::Incomparable,
+            Counts { missing: 0, equal: 1.., .. } => State::Equal,
+            _ => State::Missing,
+        }
+    }
+
     /// Rows by state, over every site and log-probability of the phases given (all for `None`).
     #[must_use]
     pub fn counts(&self, phase: Option<Phase>) -> Counts {

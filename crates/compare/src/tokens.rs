@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum Tokens {
     /// A record states neither its prompt's ids nor anything that both call it, so nothing can be aligned.
     Unknown,
-    /// Prompts and outputs are the same ids.
+    /// Prompts are the same ids, and so are the outputs wherever both records state theirs.
     Equal,
     /// The prompts part: at this index the ids differ, or one prompt has ended.
     PromptsPart {
@@ -35,17 +35,29 @@ impl Tokens {
     #[must_use]
     pub fn align(a: &Run, b: &Run) -> Self {
         let (outputs_a, outputs_b) = (&a.output_token_ids, &b.output_token_ids);
+        // An output that a record does not state is not known to be another.
+        let stated = !outputs_a.is_empty() && !outputs_b.is_empty();
+        let outputs_part = stated.then(|| parting(outputs_a, outputs_b)).flatten();
         if a.prompt_token_ids.is_empty() || b.prompt_token_ids.is_empty() {
             if !same_declaration(a, b) {
                 return Self::Unknown;
             }
-            let stated = !outputs_a.is_empty() && !outputs_b.is_empty();
-            return Self::Declared { outputs_part: stated.then(|| parting(outputs_a, outputs_b)).flatten() };
+            return Self::Declared { outputs_part };
         }
         if let Some(index) = parting(&a.prompt_token_ids, &b.prompt_token_ids) {
             return Self::PromptsPart { index };
         }
-        parting(outputs_a, outputs_b).map_or(Self::Equal, |index| Self::OutputsPart { index })
+        outputs_part.map_or(Self::Equal, |index| Self::OutputsPart { index })
+    }
+
+    /// Where outputs that both runs state part.
+    #[must_use]
+    pub const fn outputs_part(self) -> Option<usize> {
+        match self {
+            Self::OutputsPart { index } => Some(index),
+            Self::Declared { outputs_part } => outputs_part,
+            Self::Unknown | Self::Equal | Self::PromptsPart { .. } => None,
+        }
     }
 }
 
@@ -177,5 +189,8 @@ mod tests {
         assert!(alignment.same_prefix(Phase::Prefill, 0, -1));
         assert!(!alignment.same_prefix(Phase::Decode, 0, -1));
         assert!(alignment.same_prefix(Phase::Decode, 0, -2), "the last token of the prompt");
+        let stating = sample::run();
+        assert_eq!(Tokens::align(&a, &stating), Tokens::Equal, "what is not stated does not part");
+        assert!(!Alignment::of(&a, &stating).same_prefix(Phase::Decode, 0, -1));
     }
 }

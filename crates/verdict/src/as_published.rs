@@ -20,9 +20,7 @@ mod uniform;
 use mantissa_evidence::published::Published;
 use mantissa_evidence::{Content, Record};
 
-use crate::analysis::{
-    ANALYSIS_VERSION, Agreement, Analysis, Mode, Outcome, Question, Signal, Source,
-};
+use crate::analysis::{ANALYSIS_VERSION, Agreement, Analysis, Mode, Outcome, Question, Signal, Source};
 use crate::error::Result;
 use crate::judge::Options;
 pub use printed::LogFigures;
@@ -71,7 +69,12 @@ pub fn as_published(sources: &[(Source, &Content)], options: &Options) -> Result
 }
 
 /// One published file; gives the variable that it is about.
-fn file(sheet: &mut Sheet<'_>, published: &Published, source: &Source, sources: &[(Source, &Content)]) -> String {
+fn file(
+    sheet: &mut Sheet<'_>,
+    published: &Published,
+    source: &Source,
+    sources: &[(Source, &Content)],
+) -> String {
     let variable = match published {
         Published::Activations(file) => activations::fill(sheet, file),
         Published::BatchGeneration(file) => batch::generation(sheet, file),

@@ -106,13 +106,12 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
             bail!("{}: already exists; choose another path or give --force", path.display());
         }
     }
-    let (opened, unread) = match &args.all {
-        Some(directory) => every(directory, settings, terminal)?,
-        None => {
-            let bar = Bar::new(settings, "reading", Some(args.files.len() as u64), Unit::Files);
-            let opened = args.files.iter().map(|path| open(path).inspect(|_| bar.add(1)));
-            (opened.collect::<Result<Vec<_>, _>>()?, Vec::new())
-        }
+    let (opened, unread) = if let Some(directory) = &args.all {
+        every(directory, settings, terminal)?
+    } else {
+        let bar = Bar::new(settings, "reading", Some(args.files.len() as u64), Unit::Files);
+        let opened = args.files.iter().map(|path| open(path).inspect(|_| bar.add(1)));
+        (opened.collect::<Result<Vec<_>, _>>()?, Vec::new())
     };
     let options = Options {
         variable: args.variable.clone(),

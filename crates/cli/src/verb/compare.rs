@@ -26,7 +26,8 @@ Examples:
 
 Runs are compared where they consumed the same tokens; with more than two runs of a prompt, all are sorted into classes
 of equal bits and one of each is compared with one of the first. Nothing is judged: see `mantissa analyze`.
-Exit codes: 0 no bit differs, 1 some do, 2 failure, 3 nothing could be compared.";
+Exit codes: 0 every run was compared and no bit differs, 1 bits or outputs differ, 2 failure, 3 none differs but not
+everything could be compared.";
 
 /// Show which bits differ between runs, by how much, and where first
 #[derive(Debug, clap::Args)]
@@ -69,6 +70,8 @@ enum PhaseName {
 struct Compared {
     runs: Vec<RunName>,
     prompts: Vec<PromptFacts>,
+    /// Runs whose prompt is not known to be that of another.
+    alone: Vec<usize>,
     #[serde(skip)]
     full: bool,
 }
@@ -80,6 +83,9 @@ struct RunName {
     config_id: String,
     reference_id: u32,
     rep_id: u32,
+    /// Whether it states its outputs.
+    #[serde(skip)]
+    outputs: bool,
 }
 
 /// Facts about the runs of one prompt. Numbers are indices into [`Compared::runs`].
@@ -128,15 +134,19 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         config_id: run.config_id.clone(),
         reference_id: run.reference_id,
         rep_id: run.rep_id,
+        outputs: !run.output_token_ids.is_empty(),
     });
     let runs: Vec<RunName> = runs.collect();
     if runs.len() < 2 {
         bail!("{}: {} run to compare; give records with at least two", args.records[0].display(), runs.len());
     }
     let selection = selection(args);
-    let prompts = by_prompt(&members).into_iter().filter(|group| group.members.len() > 1);
-    let prompts = prompts.map(|group| PromptFacts::of(&members, group, &selection));
-    let compared = Compared { runs, prompts: prompts.collect::<anyhow::Result<_>>()?, full: args.full };
+    let (prompts, alone): (Vec<_>, Vec<_>) =
+        by_prompt(&members).into_iter().partition(|group| group.members.len() > 1);
+    let alone = alone.into_iter().flat_map(|group| group.members).collect();
+    let prompts = prompts.into_iter().map(|group| PromptFacts::of(&members, group, &selection));
+    let prompts = prompts.collect::<anyhow::Result<_>>()?;
+    let compared = Compared { runs, prompts, alone, full: args.full };
     terminal.print(&compared)?;
     Ok(compared.exit())
 }
@@ -165,7 +175,9 @@ impl PromptFacts {
         let all: Vec<(usize, usize)> = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))).collect();
         let chosen: Vec<Member<'_>> = group.members.iter().map(|&i| members[i]).collect();
         let facts = pairs(&chosen, &all, selection)?;
-        let states: Vec<State> = facts.iter().map(|facts| facts.counts(None).state()).collect();
+        // Where only the prefill is asked for, what was put out after it is no matter.
+        let phase = selection.phases.as_ref().and_then(|phases| phases.first().copied());
+        let states: Vec<State> = facts.iter().map(|facts| facts.state(phase)).collect();
         // Pair (a, b) with a < b stands after the rows of all smaller a.
         let place = |a: usize, b: usize| a * (2 * count - a - 1) / 2 + b - a - 1;
         let classes = classes(count, |a, b| states[place(a, b)]);
@@ -182,15 +194,16 @@ impl PromptFacts {
 impl Compared {
     fn exit(&self) -> Exit {
         let mut states = self.prompts.iter().flat_map(|prompt| &prompt.pairs).map(|pair| pair.state);
-        let mut end = Exit::NotEnoughEvidence;
-        for state in &mut states {
-            match state {
-                State::Different => return Exit::Divergent,
-                State::Equal => end = Exit::Consistent,
-                State::Missing | State::Incomparable => {}
-            }
+        if states.clone().any(|state| state == State::Different) {
+            Exit::Divergent
+        } else if self.prompts.is_empty()
+            || !self.alone.is_empty()
+            || states.any(|state| state != State::Equal)
+        {
+            Exit::NotEnoughEvidence
+        } else {
+            Exit::Consistent
         }
-        end
     }
 }
 
@@ -198,13 +211,21 @@ impl Report for Compared {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         let prompts = self.prompts.len();
         if prompts == 0 {
-            return page.line("No two runs consumed the same prompt: nothing to compare.");
+            return page.line("No two runs are known to have consumed the same prompt: nothing to compare.");
         }
         for (number, prompt) in self.prompts.iter().enumerate() {
             if number > 0 {
                 page.line("")?;
             }
             self.prompt(prompt, page)?;
+        }
+        if !self.alone.is_empty() {
+            page.line("")?;
+            let names = self.names(self.alone.iter().copied());
+            page.field(
+                "not compared",
+                format!("{names}: no other run is known to have consumed the same prompt"),
+            )?;
         }
         Ok(())
     }
@@ -239,7 +260,9 @@ impl Compared {
             if several {
                 page.line("")?;
             }
-            pair_text(&self.name(pair.a), &self.name(pair.b), pair, self.full || !several, page)?;
+            page.field("runs", format!("{}  |  {}", self.name(pair.a), self.name(pair.b)))?;
+            let outputs = self.runs[pair.a].outputs && self.runs[pair.b].outputs;
+            pair_text(pair, outputs, self.full || !several, page)?;
         }
         Ok(())
     }
@@ -253,8 +276,10 @@ impl Compared {
         for unplaced in &prompt.classes.unplaced {
             let why = match unplaced.why {
                 WhyUnplaced::Alone => "there is no other",
-                WhyUnplaced::Missing => "shares no row with another",
-                WhyUnplaced::Incomparable => "shares rows, and none may be compared",
+                WhyUnplaced::Missing => "equal to no other as far as is known: rows are missing",
+                WhyUnplaced::Incomparable => {
+                    "equal to no other as far as is known: rows could not be compared"
+                }
             };
             page.field("in no class", format!("{}: {why}", names(&[unplaced.member])))?;
         }
@@ -297,12 +322,13 @@ impl Compared {
     }
 }
 
-fn pair_text(a: &str, b: &str, pair: &Pair, sites: bool, page: &mut Page<'_>) -> io::Result<()> {
+fn pair_text(pair: &Pair, outputs: bool, sites: bool, page: &mut Page<'_>) -> io::Result<()> {
     let facts = &pair.facts;
-    page.field("runs", format!("{a}  |  {b}"))?;
-    page.field("tokens", tokens_text(facts.tokens))?;
-    page.field("first", facts.first.map_or_else(|| none_text(pair.state).to_owned(), first_text))?;
-    let Counts { equal, different, missing, incomparable } = facts.counts(None);
+    let stated = if outputs { "" } else { "; not both state their outputs" };
+    page.field("tokens", format!("{}{stated}", tokens_text(facts.tokens)))?;
+    let counts = facts.counts(None);
+    page.field("first", facts.first.map_or_else(|| none_text(counts), first_text))?;
+    let Counts { equal, different, missing, incomparable } = counts;
     let rows =
         format!("{equal} equal, {different} different, {missing} missing, {incomparable} incomparable");
     page.field("rows", rows)?;
@@ -338,10 +364,13 @@ pub(super) fn tokens_text(tokens: Tokens) -> String {
     }
 }
 
-const fn none_text(state: State) -> &'static str {
-    match state {
-        State::Equal | State::Different => "no compared value differs",
-        State::Missing | State::Incomparable => "nothing could be compared",
+fn none_text(counts: Counts) -> String {
+    let Counts { equal, different, missing, incomparable } = counts;
+    match (equal + different, missing + incomparable) {
+        (0, _) => "nothing could be compared".to_owned(),
+        (_, 0) => "no compared value differs".to_owned(),
+        (_, 1) => "no compared value differs; 1 row could not be compared".to_owned(),
+        (_, rows) => format!("no compared value differs; {rows} rows could not be compared"),
     }
 }
 

@@ -338,6 +338,37 @@ fn a_row_without_a_distance_is_in_no_mean() {
 }
 
 #[test]
+fn a_pair_is_equal_only_where_nothing_is_left_open() {
+    let a = run();
+    let states = |b: &Run| {
+        let found = facts(&a, b);
+        [None, Some(Phase::Prefill), Some(Phase::Decode)].map(|phase| found.state(phase))
+    };
+    assert_eq!(states(&a), [State::Equal; 3]);
+    // Outputs part: every row before that is equal, and the pair is not.
+    let mut b = a.clone();
+    b.output_token_ids[2] = 9;
+    assert_eq!(states(&b), [State::Different, State::Equal, State::Different]);
+    let mut declared = b.clone();
+    declared.prompt_token_ids.clear();
+    declared.prompt_text = "p".to_owned();
+    let named = Run { prompt_text: "p".to_owned(), ..a.clone() };
+    assert_eq!(facts(&named, &declared).tokens, Tokens::Declared { outputs_part: Some(2) });
+    assert_eq!(facts(&named, &declared).state(None), State::Different);
+    // Outputs that one run does not state leave its decode open.
+    let mut b = a.clone();
+    b.output_token_ids.clear();
+    assert_eq!(states(&b), [State::Incomparable, State::Equal, State::Incomparable]);
+    assert_eq!(facts(&a, &b).counts(None).state(), State::Equal, "of what was compared");
+    b.decode = None;
+    assert_eq!(states(&b), [State::Missing, State::Equal, State::Missing]);
+    set(prefill(&mut b), X_OUT, 0, 0, 0, 1.0);
+    assert_eq!(states(&b), [State::Different, State::Different, State::Missing]);
+    let nothing = Run { prefill: None, decode: None, ..a.clone() };
+    assert_eq!(facts(&nothing, &nothing).state(None), State::Missing);
+}
+
+#[test]
 fn facts_serialize_with_their_state() {
     let (a, mut b) = (run(), run());
     set(prefill(&mut b), EMBED, 0, 0, 0, 1.0);

@@ -5,9 +5,9 @@
 mod checker;
 mod fixtures;
 mod hostile;
+mod lazy;
 mod published;
 mod published_logs;
-mod lazy;
 mod repetitions;
 mod round_trip;
 mod sample;

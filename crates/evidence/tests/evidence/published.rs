@@ -460,8 +460,7 @@ fn not_a_number_everywhere_is_read_and_stays_one() {
 #[test]
 fn an_unknown_file_gets_one_error_that_lists_what_is_known() {
     let folder = tempfile::tempdir().unwrap();
-    for content in
-        ["{\"metadata\": {}, \"measures\": []}", "[1, 2]", "once upon a time", "{", "{\"a\": NaN}"]
+    for content in ["{\"metadata\": {}, \"measures\": []}", "[1, 2]", "once upon a time", "{", "{\"a\": NaN}"]
     {
         let path: PathBuf = folder.path().join("unknown.json");
         std::fs::write(&path, content).unwrap();

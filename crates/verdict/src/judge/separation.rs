@@ -7,10 +7,13 @@ use mantissa_numerics::Phase;
 
 use super::{statistics, words};
 use crate::Result;
-use crate::analysis::{Answer, Citation, Comparison, Floor, Interval, PairVerdict, Signal, Tier};
+use crate::analysis::{Answer, Citation, Comparison, Floor, PairVerdict, Signal, Tier};
 use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
 
 use super::options::Options;
+use said::{Figures, sentence};
+
+mod said;
 
 /// One claim of one reference: its distance to the wrong and to the right replay.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +60,30 @@ impl Unit {
     }
 }
 
+/// What one member's evidence says, over references.
+#[derive(Debug, Clone)]
+struct Side {
+    claim: Claim,
+    wrong: f64,
+    right: f64,
+    /// Mean of `wrong − right`, and how far rounding can have moved it.
+    margin: f64,
+    slack: f64,
+    /// References in which the wrong replay is as near as the right one or nearer.
+    near: usize,
+    of: usize,
+    /// Smallest quotient of wrong by right.
+    least: f64,
+}
+
+impl Side {
+    /// Whether the wrong replay is on the whole as near as the right one or nearer: on average, or in several references
+    /// that are half of them or more. One overlap alone says nothing.
+    fn is_near(&self) -> bool {
+        self.margin <= self.slack || (self.near > 1 && 2 * self.near >= self.of)
+    }
+}
+
 /// A pair before it is judged.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
@@ -87,18 +114,62 @@ impl Candidate {
         let mut directions = self.units.iter().flat_map(|unit| &unit.directions).peekable();
         directions.peek().is_some() && directions.all(|(_, direction)| direction.same_bits[1])
     }
+
+    /// Margins of one member's evidence, one per reference.
+    fn margins(&self, claim: Claim) -> Vec<f64> {
+        let of_claim = self.units.iter().flat_map(|unit| &unit.directions).filter(|(of, _)| *of == claim);
+        of_claim.map(|(_, direction)| direction.wrong - direction.right).collect()
+    }
+
+    /// Both members, first member first; one only where the other could not be compared.
+    fn sides(&self) -> Vec<Side> {
+        let side = |claim: Claim| {
+            let directions: Vec<Direction> = self
+                .units
+                .iter()
+                .flat_map(|unit| &unit.directions)
+                .filter(|(of, _)| *of == claim)
+                .map(|&(_, direction)| direction)
+                .collect();
+            let mean =
+                |of: fn(&Direction) -> f64| words::mean(&directions.iter().map(of).collect::<Vec<_>>());
+            Some(Side {
+                claim,
+                wrong: mean(|d| d.wrong)?,
+                right: mean(|d| d.right)?,
+                margin: mean(|d| d.wrong - d.right)?,
+                slack: mean(|d| d.slack)?,
+                near: directions.iter().filter(|direction| !direction.separates()).count(),
+                of: directions.len(),
+                least: directions.iter().map(|d| d.quotient()).fold(f64::INFINITY, f64::min),
+            })
+        };
+        [Claim::A, Claim::B].into_iter().filter_map(side).collect()
+    }
+
+    fn name(&self, claim: Claim) -> &str {
+        if claim == Claim::A { &self.names.0 } else { &self.names.1 }
+    }
 }
 
 /// Judges the pairs of one family (a phase, a signal, a comparison): their p-values are corrected together.
+///
+/// Two setups are told apart only if the evidence of both is nearer to its own replays: an intersection–union test, whose
+/// p-value is the larger of the two directions.
 pub(super) fn settle(family: Vec<Candidate>, options: &Options, seed: &[&str]) -> Result<Vec<PairVerdict>> {
-    let tested: Vec<usize> = (0..family.len())
-        .filter(|&i| !family[i].averages_only && !family[i].units.is_empty() && !family[i].matches_exactly())
-        .collect();
-    let mut p_values = Vec::new();
-    for &index in &tested {
-        let margins: Vec<f64> =
-            family[index].units.iter().filter_map(|unit| unit.mean(|d| d.wrong - d.right)).collect();
-        p_values.push(statistics::sign_flip(&margins, &seeded(seed, &family[index]))?);
+    let (mut tested, mut p_values) = (Vec::new(), Vec::new());
+    for (index, pair) in family.iter().enumerate() {
+        if pair.averages_only || pair.matches_exactly() {
+            continue;
+        }
+        let [a, b] = [Claim::A, Claim::B].map(|claim| pair.margins(claim));
+        if a.is_empty() || b.is_empty() {
+            continue;
+        }
+        let seed = seeded(seed, pair);
+        let (a, b) = (statistics::sign_flip(&a, &seed)?, statistics::sign_flip(&b, &seed)?);
+        tested.push(index);
+        p_values.push(if a.value() < b.value() { b } else { a });
     }
     let adjusted = statistics::holm(&p_values);
     let mut tests = vec![None; family.len()];
@@ -138,9 +209,9 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
         statistics::ratio_interval(&wrong, &right, options.confidence, &seeded(seed, &pair))?
     };
     let n = if pair.averages_only { 0 } else { pair.units.len() as u64 };
-    let (answer, tier, reason) = decide(&pair, test, ratio, options);
-    let sentence =
-        sentence(&pair, answer, &reason, Figures { distance, floor: floor_mean, ratio, interval, test, n });
+    let sides = pair.sides();
+    let (answer, tier, reason) = decide(&pair, &sides, test, options);
+    let sentence = sentence(&pair, &sides, (answer, &reason), Figures { ratio, interval, test, n });
     Ok(PairVerdict {
         comparison: pair.comparison,
         a: pair.a,
@@ -172,169 +243,67 @@ enum Reason {
     /// Every wrong replay is exactly as far as the right one.
     Tied,
     Test,
-    /// In `fails` of `of` directions the wrong replay is as near or nearer.
-    Overlap {
-        fails: usize,
-        of: usize,
-    },
-    /// On average the replay nearest to this claim's evidence is the other one.
-    NearestWrong(Claim),
-    /// Smallest quotient over directions.
+    /// To the evidence of one member the wrong replay is on the whole as near or nearer.
+    Near(Claim),
+    /// Averages only: the smallest quotient is [`CLEAR_MARGIN`] or more.
     Margin(f64),
-    /// Averages only, and less than [`WITHIN_FLOOR`] floors.
-    WithinFloor,
-    /// Averages only, between [`WITHIN_FLOOR`] and [`CLEAR_MARGIN`].
+    /// Averages only: one member's quotient is below [`WITHIN_FLOOR`].
+    WithinFloor(Claim, f64),
+    /// Averages only: the smallest quotient is between the two.
     Between(f64),
-    /// Every direction separates, and no p-value so small can come from so few references.
-    TooFew {
+    /// The evidence of one member only could be compared.
+    OneSided(Claim),
+    /// The wrong replay is farther on the whole, and the test does not confirm it; so many references are needed at the
+    /// least for a p-value that could.
+    Leans {
         needed: u64,
     },
 }
 
-fn decide(
-    pair: &Candidate,
-    test: Option<Test>,
-    ratio: Option<f64>,
-    options: &Options,
-) -> (Answer, Tier, Reason) {
-    let directions: Vec<(Claim, Direction)> =
-        pair.units.iter().flat_map(|unit| unit.directions.clone()).collect();
-    if directions.is_empty() {
+fn decide(pair: &Candidate, sides: &[Side], test: Option<Test>, options: &Options) -> (Answer, Tier, Reason) {
+    let directions = || pair.units.iter().flat_map(|unit| &unit.directions).map(|(_, direction)| direction);
+    if sides.is_empty() {
         return (Answer::Incomparable, Tier::None, Reason::Nothing);
     }
     let tier = if pair.averages_only { Tier::Aggregate } else { Tier::Statistical };
     if pair.matches_exactly() {
         let tier = if pair.averages_only { Tier::Aggregate } else { Tier::Exact };
-        let same = directions.iter().all(|(_, direction)| direction.same_bits[0]);
+        let same = directions().all(|direction| direction.same_bits[0]);
         return (if same { Answer::Identical } else { Answer::Separable }, tier, Reason::Exact);
     }
-    if directions.iter().all(|(_, direction)| direction.is_tie()) {
+    if directions().all(|direction| direction.is_tie()) {
         return (Answer::NotSeparable, tier, Reason::Tied);
     }
     if test.is_some_and(|test| test.adjusted <= options.alpha) {
         return (Answer::Separable, tier, Reason::Test);
     }
-    let failing: Vec<Claim> =
-        directions.iter().filter(|(_, direction)| !direction.separates()).map(|&(claim, _)| claim).collect();
-    if let Some(&claim) = failing.first() {
-        let reason = if pair.averages_only {
-            Reason::NearestWrong(claim)
-        } else {
-            Reason::Overlap { fails: failing.len(), of: directions.len() }
-        };
-        return (Answer::NotSeparable, tier, reason);
+    // The member whose evidence is farthest from telling comes first.
+    let near = sides.iter().filter(|side| side.is_near()).min_by(|x, y| x.margin.total_cmp(&y.margin));
+    if let Some(side) = near {
+        return (Answer::NotSeparable, tier, Reason::Near(side.claim));
     }
-    let margin = directions.iter().map(|(_, direction)| direction.quotient()).fold(f64::INFINITY, f64::min);
-    let both = directions.iter().any(|(claim, _)| *claim == Claim::A)
-        && directions.iter().any(|(claim, _)| *claim == Claim::B);
-    if margin >= CLEAR_MARGIN && both {
-        return (Answer::Separable, Tier::Aggregate, Reason::Margin(margin));
+    if let [only] = sides {
+        return (Answer::Inconclusive, tier, Reason::OneSided(only.claim));
     }
     if pair.averages_only {
-        return if ratio.is_some_and(|ratio| ratio < WITHIN_FLOOR) {
-            (Answer::NotSeparable, tier, Reason::WithinFloor)
-        } else {
-            (Answer::Inconclusive, tier, Reason::Between(margin))
-        };
+        return by_margin(sides);
     }
     let pairs = test.map_or(1, |test| test.pairs);
-    (
-        Answer::Inconclusive,
-        tier,
-        Reason::TooFew { needed: statistics::references_needed(pairs, options.alpha) },
-    )
+    let needed = statistics::references_needed(pairs, options.alpha);
+    (Answer::Inconclusive, tier, Reason::Leans { needed })
 }
 
-#[derive(Clone, Copy)]
-struct Figures {
-    distance: Option<f64>,
-    floor: Option<f64>,
-    ratio: Option<f64>,
-    interval: Option<Interval>,
-    test: Option<Test>,
-    n: u64,
-}
-
-fn sentence(pair: &Candidate, answer: Answer, reason: &Reason, figures: Figures) -> String {
-    let (a, b) = (&pair.names.0, &pair.names.1);
-    let lane = words::lane(pair.phase, pair.signal);
-    let references = words::count(figures.n, "reference");
-    let left_out = pair.left_out.as_ref().map_or(String::new(), |why| format!(" ({why})"));
-    if answer == Answer::Incomparable {
-        return format!("{a} and {b} cannot be compared by {lane} {}{left_out}.", pair.context);
-    }
-    let verb = match answer {
-        Answer::Separable => "can be told apart",
-        Answer::Identical => "are the same",
-        Answer::Inconclusive => "lean apart, but are not told apart,",
-        _ => "cannot be told apart",
+/// Where only averages are stored no test is possible: thresholds decide, on the member that tells less.
+fn by_margin(sides: &[Side]) -> (Answer, Tier, Reason) {
+    let Some(weakest) = sides.iter().min_by(|x, y| x.least.total_cmp(&y.least)) else {
+        return (Answer::Incomparable, Tier::None, Reason::Nothing);
     };
-    let measured = match (figures.distance, figures.floor) {
-        (Some(distance), Some(floor)) => {
-            let ratio = figures.ratio.map_or(String::new(), |ratio| {
-                let interval = figures.interval.map_or(String::new(), |interval| {
-                    let (low, high) = (words::figure(interval.low), words::figure(interval.high));
-                    format!(", {:.0}% interval {low} to {high}", interval.confidence * 100.0)
-                });
-                format!(" ({}×{interval})", words::figure(ratio))
-            });
-            format!(
-                "replays of the other setup lie {} away on average, matching ones {}{ratio}",
-                words::figure(distance),
-                words::figure(floor)
-            )
-        }
-        _ => "no distance is known".to_owned(),
+    let (answer, reason) = if weakest.least >= CLEAR_MARGIN {
+        (Answer::Separable, Reason::Margin(weakest.least))
+    } else if weakest.least < WITHIN_FLOOR {
+        (Answer::NotSeparable, Reason::WithinFloor(weakest.claim, weakest.least))
+    } else {
+        (Answer::Inconclusive, Reason::Between(weakest.least))
     };
-    let tested = figures.test.map_or(String::new(), |test| {
-        format!(
-            "{} over {references}, {} after Holm's correction for {}",
-            words::p_value(test.p),
-            words::figure(test.adjusted),
-            words::count(test.pairs as u64, "pair")
-        )
-    });
-    let averages = "only averages over references are stored, so no p-value can be computed";
-    let why = match reason {
-        Reason::Nothing => String::new(),
-        Reason::Exact => {
-            format!("every matching replay has the same bits in {references}, so any other bit counts")
-        }
-        Reason::Tied if pair.averages_only => format!("the replays of both are equally far; {averages}"),
-        Reason::Tied => {
-            format!(
-                "the replays of both are equally far in every comparison ({references}), so nothing can tell them apart"
-            )
-        }
-        Reason::Test => tested,
-        Reason::Overlap { fails, of } => format!(
-            "in {fails} of {of} comparisons the other setup's replay is as near as the matching one or nearer; {tested}"
-        ),
-        Reason::NearestWrong(claim) => {
-            let (claimed, nearest) = if *claim == Claim::A { (a, b) } else { (b, a) };
-            format!("the replay nearest to {claimed} evidence is {nearest}; {averages}")
-        }
-        Reason::Margin(margin) => {
-            let basis = if pair.averages_only {
-                averages.to_owned()
-            } else {
-                format!("no smaller p-value can come from {references} ({tested})")
-            };
-            format!(
-                "in every direction the other setup's replay is at least {} times as far as the matching one; {basis}",
-                words::figure(*margin)
-            )
-        }
-        Reason::WithinFloor => {
-            format!("that is within {WITHIN_FLOOR} floors; {averages}")
-        }
-        Reason::Between(margin) => format!(
-            "the smallest quotient is {}, between {WITHIN_FLOOR} and {CLEAR_MARGIN}; {averages}",
-            words::figure(*margin)
-        ),
-        Reason::TooFew { needed } => format!(
-            "the other setup's replay is farther in all {references}, but {tested}; it needs at least {needed} references"
-        ),
-    };
-    format!("{a} and {b} {verb} by {lane} {}: {measured}; {why}{left_out}.", pair.context)
+    (answer, Tier::Aggregate, reason)
 }

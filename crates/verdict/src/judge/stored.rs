@@ -4,7 +4,7 @@
 //! the exact tier. Elsewhere each pair has the distances of its matching replays as its own floor. Left out:
 //! anything that needs a signal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_evidence::Verification;
 use mantissa_evidence::verification::{CellDistance, CellKey, Relation};
@@ -15,18 +15,20 @@ use super::measure::Lane;
 use super::options::Options;
 use super::parts::Parts;
 use super::separation::{Candidate, Claim, Direction, Unit, settle};
+use super::stored_tokens::{self, Divergence};
 use super::{statistics, stored_matrix, weights, words};
 use crate::Result;
-use crate::analysis::{
-    Answer, Citation, ClassSet, Comparison, FindingKind, PairVerdict, Signal, Tier, TokenBasis,
-    TokenConsistency,
-};
+use crate::analysis::{Answer, Citation, ClassSet, Comparison, FindingKind, PairVerdict, Signal, Tier};
 
 /// One verification with what its file says beside it.
 pub(super) struct Stored<'a> {
     pub(super) evidence: &'a Evidence<'a>,
     pub(super) verification: &'a Verification,
     pub(super) lanes: Vec<Lane>,
+    /// The setup that pairs start with, where one was asked for.
+    reference: Option<usize>,
+    /// References whose distances show that setups emitted other tokens.
+    pub(super) diverged: Vec<Divergence>,
 }
 
 impl<'a> Stored<'a> {
@@ -39,7 +41,14 @@ impl<'a> Stored<'a> {
             .collect();
         lanes.sort_unstable();
         lanes.dedup();
-        Self { evidence, verification, lanes }
+        let reference = options.reference.as_ref();
+        let reference =
+            reference.and_then(|asked| verification.values.iter().position(|value| value == asked));
+        let mut stored = Self { evidence, verification, lanes, reference, diverged: Vec::new() };
+        if verification.relation == Relation::ClaimedVerified && stored.tells_bits() {
+            stored.diverged = stored_tokens::diverged(&stored);
+        }
+        stored
     }
 
     /// References of a lane; `None` stands for an average over references.
@@ -152,8 +161,27 @@ impl<'a> Stored<'a> {
         super::setups::in_order(cells.into_iter().map(|cell| self.evidence.cite(cell.place.clone())))
     }
 
+    /// All pairs, those with the reference first.
     fn pairs(&self) -> Vec<(usize, usize)> {
-        self.values().flat_map(|a| (a + 1..self.values().end).map(move |b| (a, b))).collect()
+        let mut order: Vec<usize> = self.values().collect();
+        if let Some(reference) = self.reference {
+            order.retain(|&index| index != reference);
+            order.insert(0, reference);
+        }
+        (0..order.len())
+            .flat_map(|a| (a + 1..order.len()).map(move |b| (a, b)))
+            .map(|(a, b)| (order[a], order[b]))
+            .collect()
+    }
+
+    /// Environments that differ besides the GPU, for a summary.
+    fn versions_differ(&self) -> String {
+        let names: Vec<&str> = self.verification.mismatches.iter().map(|one| one.0.as_str()).collect();
+        if names.is_empty() {
+            String::new()
+        } else {
+            format!("; {} {} too", words::list(&names), if names.len() == 1 { "differs" } else { "differ" })
+        }
     }
 }
 
@@ -169,6 +197,13 @@ pub(super) fn is_zero(value: f64) -> bool {
 pub(super) fn judge(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
     let verification = stored.verification;
     parts.signals.extend(stored.lanes.iter().map(|&(_, signal)| signal));
+    for divergence in &stored.diverged {
+        parts.find(
+            FindingKind::TokensDiverge,
+            divergence.sentence(stored),
+            stored.cite(divergence.cells(stored)),
+        );
+    }
     if !verification.mismatches.is_empty() {
         let fields: Vec<String> =
             verification.mismatches.iter().map(|(name, a, b)| format!("{name} ({a} and {b})")).collect();
@@ -188,8 +223,12 @@ pub(super) fn judge(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -
         for &lane in &stored.lanes {
             let family = stored.pairs().into_iter().map(|(a, b)| candidate(stored, lane, a, b)).collect();
             let verdicts = settle(family, options, &[&stored.evidence.source.digest])?;
-            parts.add_pairs(verdicts, &stored.context());
-            parts.thresholds.extend(["alpha", "confidence", "clear_margin", "within_floor"]);
+            parts.thresholds.extend(if stored.references(lane).iter().all(Option::is_none) {
+                ["clear_margin", "within_floor"]
+            } else {
+                ["alpha", "confidence"]
+            });
+            parts.add_pairs_with(verdicts, &stored.context(), &stored.versions_differ());
         }
     }
     weights::other_weights_stored(stored, parts);
@@ -200,31 +239,6 @@ pub(super) fn judge(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -
     Ok(())
 }
 
-/// Groups of equal output tokens that a file states beside its distances.
-pub(super) fn tokens(evidence: &Evidence<'_>) -> Vec<TokenConsistency> {
-    let references = super::setups::in_order(evidence.tokens.iter().map(|one| one.reference.clone()));
-    let consistency = references.into_iter().map(|reference| {
-        let stated: Vec<_> = evidence.tokens.iter().filter(|one| one.reference == reference).collect();
-        let by_ids = stated.iter().all(|one| !one.ids.is_empty());
-        let (groups, part_at) = if by_ids {
-            let outputs: Vec<_> = stated.iter().map(|one| (one.value.as_str(), one.ids.as_slice())).collect();
-            super::tokens::grouped(&outputs)
-        } else {
-            let texts: Vec<_> = stated.iter().map(|one| (one.value.as_str(), one.text.as_bytes())).collect();
-            (super::tokens::grouped(&texts).0, None)
-        };
-        TokenConsistency {
-            reference,
-            groups,
-            part_at,
-            stopped: Vec::new(),
-            basis: if by_ids { TokenBasis::Ids } else { TokenBasis::Declared },
-            citations: stated.iter().map(|one| evidence.cite(one.place.clone())).collect(),
-        }
-    });
-    consistency.collect()
-}
-
 /// The exact tier: zero is equal bits, anything else is other bits.
 fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
     let verification = stored.verification;
@@ -232,7 +246,7 @@ fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()
     for &(phase, signal) in &stored.lanes {
         by_phase.entry(phase).or_default().push(signal);
     }
-    let mut verdicts = Vec::new();
+    let (mut verdicts, mut caveats) = (Vec::new(), BTreeSet::new());
     for &lane in &stored.lanes {
         verdicts.extend(stored.pairs().into_iter().filter_map(|(a, b)| exact_pair(stored, lane, a, b)));
     }
@@ -261,17 +275,30 @@ fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()
                 "does not repeat itself".clone_into(why);
             }
         }
-        // Equal setups are known to be equal over the references of the pair that shares the fewest.
+        // What is said of all classes holds over the references of the pair that shares the fewest.
         let of_phase = verdicts.iter().filter(|one| one.phase == phase);
-        let same = of_phase.clone().filter(|one| one.answer == Answer::Identical).map(|one| one.n).min();
-        let references = same.or_else(|| of_phase.map(|one| one.n).max()).unwrap_or(0);
-        parts.add_classes(
+        let references = of_phase.map(|one| one.n).filter(|&n| n > 0).min().unwrap_or(0);
+        let both_ways = stored.pairs().into_iter().all(|(a, b)| {
+            let stands = |row, column| {
+                let cells = verification.cells.keys().filter(|key| key.phase == phase);
+                cells.filter(|key| (key.claimed, key.verified) == (row, column)).count()
+            };
+            stands(a, b) == stands(b, a)
+        });
+        let caveat = stored.pairs().into_iter().map(|(a, b)| stored.caveat(phase, [a, b]));
+        let caveat = caveat.max_by_key(|caveat| caveat.len()).unwrap_or("");
+        caveats.insert(caveat);
+        parts.add_classes_with(
             ClassSet {
                 phase,
                 scope: format!("{} on {}", verification.variable, verification.generator.gpu),
                 classes: groups.classes,
                 unplaced: groups.unplaced,
-                basis: "distances of exactly 0 both ways".to_owned(),
+                basis: if both_ways {
+                    "distances of exactly 0 both ways".to_owned()
+                } else {
+                    "distances of exactly 0, of which one way is stored".to_owned()
+                },
                 references,
                 citations: stored.cite(
                     verification
@@ -284,9 +311,11 @@ fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()
                 signals,
             },
             groups.told_apart,
+            caveat,
         );
     }
-    parts.add_pairs(verdicts, &stored.context());
+    let caveat = caveats.into_iter().max_by_key(|caveat| caveat.len()).unwrap_or("");
+    parts.add_pairs_with(verdicts, &stored.context(), caveat);
     let mut honest: BTreeMap<(Option<&String>, usize), bool> = BTreeMap::new();
     for (key, cell) in verification.cells.iter().filter(|(key, _)| key.claimed == key.verified) {
         let alarm = honest.entry((key.reference.as_ref(), key.claimed)).or_default();
@@ -308,6 +337,7 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
     let verification = stored.verification;
     let (mut n, mut incomparable, mut differing) = (0, 0, 0);
     let (mut distances, mut cells, mut left) = (Vec::new(), Vec::new(), Vec::new());
+    let mut not_averaged = Vec::new();
     for reference in stored.references(lane) {
         let reference = reference.as_ref();
         let both: Vec<&CellDistance> = [(a, b), (b, a)]
@@ -324,7 +354,12 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
         }
         n += 1;
         differing += u64::from(both.iter().any(|cell| !is_zero(cell.mean)));
-        distances.extend(words::mean(&both.iter().map(|cell| cell.mean).collect::<Vec<_>>()));
+        // Each distance is over the tokens of its own claim, so it tells bits; an average over other texts tells nothing.
+        if stored.diverged.iter().any(|one| one.parts(lane.0, reference, a, b)) {
+            not_averaged.extend(reference.cloned());
+        } else {
+            distances.extend(words::mean(&both.iter().map(|cell| cell.mean).collect::<Vec<_>>()));
+        }
         cells.extend(both);
     }
     if n + incomparable == 0 {
@@ -354,12 +389,17 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
         )
     };
     let caveat = stored.caveat(lane.0, [a, b]);
+    let average = if not_averaged.is_empty() {
+        String::new()
+    } else {
+        format!(" without {}, where their tokens part", words::list(&not_averaged))
+    };
     let sentence = match answer {
         Answer::Identical => format!(
             "{x} and {y} give the same {what} on {gpu}: every distance over {references} is exactly 0{left_out}{caveat}."
         ),
         Answer::Separable => format!(
-            "{x} and {y} can be told apart by {what} on {gpu}: they differ in {differing} of {references}, by {} on average{left_out}{caveat}.",
+            "{x} and {y} can be told apart by {what} on {gpu}: they differ in {differing} of {references}, by {} on average{average}{left_out}{caveat}.",
             distance.map_or_else(|| "an unknown distance".to_owned(), words::figure)
         ),
         Answer::Inconclusive => format!(
@@ -377,7 +417,12 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
         phase: lane.0,
         signal: lane.1,
         answer,
-        tier: if n == 0 || !noisy.is_empty() { Tier::None } else { Tier::Exact },
+        // Other bits of single runs may be noise: only zeros speak for themselves.
+        tier: match answer {
+            Answer::Identical => Tier::Exact,
+            Answer::Separable if caveat.is_empty() => Tier::Exact,
+            _ => Tier::None,
+        },
         distance,
         floor: None,
         ratio: None,
@@ -464,7 +509,7 @@ fn equal_lines(stored: &Stored<'_>, parts: &mut Parts) {
     }
 }
 
-/// What the other machine alone does to each setup.
+/// What lies between the same setup on two machines.
 fn baselines(stored: &Stored<'_>, parts: &mut Parts) {
     let verification = stored.verification;
     if verification.relation != Relation::ClaimedVerified || stored.same_machine() {
@@ -496,8 +541,9 @@ fn baselines(stored: &Stored<'_>, parts: &mut Parts) {
                 };
                 format!(
                     "{name} gives other {what} on {there} than on {here}: {} away on average, {over}; whether either \
-                     machine repeats itself to the bit, the file does not say.",
-                    words::figure(distance)
+                     machine repeats itself to the bit, the file does not say{}.",
+                    words::figure(distance),
+                    stored.versions_differ()
                 )
             };
             verdicts.push(PairVerdict {
@@ -507,7 +553,12 @@ fn baselines(stored: &Stored<'_>, parts: &mut Parts) {
                 phase: lane.0,
                 signal: lane.1,
                 answer: if same { Answer::Identical } else { Answer::Separable },
-                tier: if averages_only { Tier::Aggregate } else { Tier::Exact },
+                // Whether either machine repeats itself is not shown, so other bits prove nothing by themselves.
+                tier: match (averages_only, same) {
+                    (true, _) => Tier::Aggregate,
+                    (false, true) => Tier::Exact,
+                    (false, false) => Tier::None,
+                },
                 distance: Some(distance),
                 floor: None,
                 ratio: None,
@@ -522,7 +573,11 @@ fn baselines(stored: &Stored<'_>, parts: &mut Parts) {
             });
         }
     }
-    parts.add_pairs(verdicts, &format!("between {here} and {there}"));
+    let caveat = format!(
+        "{}; whether either machine repeats itself to the bit, the file does not say",
+        stored.versions_differ()
+    );
+    parts.add_pairs_with(verdicts, &format!("between {here} and {there}"), &caveat);
 }
 
 fn candidate(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Candidate {

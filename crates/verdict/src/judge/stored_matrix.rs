@@ -27,9 +27,10 @@ pub(super) fn add(stored: &Stored<'_>, parts: &mut Parts) {
     }
 }
 
-/// Whether any two setups emitted other tokens on a reference.
+/// Whether any two setups emitted other tokens on a reference, as stated or as distances show.
 fn parts_on(stored: &Stored<'_>, lane: Lane, reference: &String) -> bool {
-    stored.values().any(|a| stored.values().any(|b| stored.tokens_part(lane.0, Some(reference), a, b)))
+    stored.diverged.iter().any(|one| one.phase == lane.0 && one.reference == *reference)
+        || stored.values().any(|a| stored.values().any(|b| stored.tokens_part(lane.0, Some(reference), a, b)))
 }
 
 fn matrix(

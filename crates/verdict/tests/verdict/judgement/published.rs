@@ -147,7 +147,13 @@ fn batch_size_is_not_told_from_prefill_replays_of_any_pair() {
     let analysis = one("prefill_decode_batch_matrix.log");
     let replayed: Vec<&PairVerdict> = analysis.pairs.iter().filter(|pair| pair.floor.is_some()).collect();
     assert_eq!(replayed.len(), 30);
-    assert!(replayed.iter().all(|pair| pair.answer == Answer::NotSeparable), "{replayed:#?}");
+    // Two references that lean are no "cannot": 4 and 9 by log-probabilities.
+    let lean: Vec<_> = replayed
+        .iter()
+        .filter(|pair| pair.answer != Answer::NotSeparable)
+        .map(|pair| (pair.a.as_str(), pair.b.as_str(), pair.signal, pair.answer, pair.n))
+        .collect();
+    assert_eq!(lean, [("4", "9", Signal::Logprobs, Answer::Inconclusive, 2)]);
     let five_nine = replayed.iter().find(|pair| pair.a == "5" && pair.b == "9").unwrap();
     assert_eq!((five_nine.ratio, five_nine.p_value), (Some(1.0), Some(1.0)));
 }
@@ -185,10 +191,15 @@ fn sdpa_and_flash_attention_are_not_separable_but_eager_is_from_both() {
     assert_eq!(
         pair(&analysis, keys, "sdpa", "flash_attention_2").sentence,
         "sdpa and flash_attention_2 cannot be told apart by prefill key vectors across NVIDIA H100 NVL and NVIDIA \
-         A100-SXM4-80GB: replays of the other setup lie 0.640 away on average, matching ones 0.779 (0.822×); the replay \
-         nearest to sdpa evidence is flash_attention_2; only averages over references are stored, so no p-value can be \
-         computed."
+         A100-SXM4-80GB: sdpa evidence lies 0.594 from flash_attention_2 replays and 0.723 from its own (0.821×), \
+         flash_attention_2 evidence lies 0.687 from sdpa replays and 0.834 from its own (0.823×); the replay nearest to \
+         flash_attention_2 evidence is sdpa; only averages over references are stored, so no p-value can be computed."
     );
+    // The thresholds that decide are named where they do.
+    let far = pair(&analysis, keys, "eager", "sdpa");
+    assert!(far.sentence.contains("the threshold clear_margin (3) decides"), "{}", far.sentence);
+    let used: Vec<&str> = analysis.thresholds.iter().map(|threshold| threshold.name.as_str()).collect();
+    assert_eq!(used, ["clear_margin", "within_floor"]);
 }
 
 #[test]
@@ -305,12 +316,42 @@ fn marlin_and_plain_kernels_are_not_separable_across_gpus() {
         assert_eq!((verdict.answer, verdict.tier, verdict.n), (Answer::NotSeparable, Tier::Statistical, 4));
         assert_eq!(format!("{:.2}", verdict.ratio.unwrap()), ratio);
     }
+    // Every gptq claim goes to gptq_marlin, and every gptq_marlin claim to itself.
+    let decode = (Comparison::CrossHardware, Phase::Decode, Signal::Logprobs);
+    let one_way = pair(&analysis, decode, "gptq_marlin", "gptq");
+    assert_eq!(one_way.p_value, Some(1.0), "the larger of both directions");
+    assert_eq!(
+        one_way.sentence,
+        "gptq_marlin and gptq cannot be told apart by decode log-probabilities across NVIDIA A100-SXM4-80GB and NVIDIA \
+         H100 NVL: gptq_marlin evidence lies 0.156 from gptq replays and 0.0233 from its own (6.72×), gptq evidence lies \
+         0.0940 from gptq_marlin replays and 0.175 from its own (0.538×); to gptq evidence the gptq_marlin replay is on \
+         the whole as near as its own or nearer, in 4 of 4 references; gptq_marlin evidence is nearer to its own in all 4 \
+         references; p = 1.00 over 4 references (the larger of both directions), 1.00 after Holm's correction for 6 pairs."
+    );
     let question = (Comparison::CrossHardware, Phase::Prefill, Signal::Logprobs);
     let weights = pair(&analysis, question, "awq", "gptq_marlin");
-    // Four references never reach 0.05: the clear margin decides, and says so.
+    // Four references never reach 0.05, however far the other replays: no threshold overrules the test.
     assert_eq!(
-        (weights.answer, weights.tier, weights.p_value),
-        (Answer::Separable, Tier::Aggregate, Some(0.0625))
+        (weights.answer, weights.tier, weights.p_value, weights.p_adjusted),
+        (Answer::Inconclusive, Tier::Statistical, Some(0.0625), Some(0.375))
+    );
+    assert!(weights.sentence.contains("it needs at least 7 references"), "{}", weights.sentence);
+    let used: Vec<&str> = analysis.thresholds.iter().map(|threshold| threshold.name.as_str()).collect();
+    assert_eq!(used, ["alpha", "confidence", "other_weights"]);
+    let summaries = sentences(&analysis, FindingKind::Missing);
+    assert_eq!(
+        summaries[1],
+        "By prefill log-probabilities across NVIDIA A100-SXM4-80GB and NVIDIA H100 NVL, 4 of 6 pairs lean apart with too \
+         little evidence to say; distances in units of each pair's own floor: 26.3× to 105×; Holm-corrected p for 6 pairs \
+         is at least 0.375; there are 4 references, and at least 7 are needed; torch_version differs too: awq and \
+         gptq_marlin; awq and gptq; awq_marlin and gptq_marlin; awq_marlin and gptq."
+    );
+    let baselines = sentences(&analysis, FindingKind::Separable);
+    assert_eq!(
+        baselines[0],
+        "The same setup on two machines, by prefill log-probabilities: 4 of 4 pairs differ between NVIDIA A100-SXM4-80GB \
+         and NVIDIA H100 NVL, by 0.0461 to 0.382 on average; torch_version differs too; whether either machine repeats \
+         itself to the bit, the file does not say."
     );
     assert!(
         sentences(&analysis, FindingKind::Missing)[0].contains("torch_version (2.9.1+cu128 and 2.9.0+cu128)")
@@ -333,7 +374,44 @@ fn matching_replays_on_the_same_a100_are_exact_and_group_batch_sizes() {
     assert!(analysis.pairs.iter().all(|pair| pair.tier == Tier::Exact && pair.n == 3));
     let bound = &analysis.bounds[0];
     assert_eq!((bound.honest_units, bound.alarms, bound.needed_for_one_in_thousand), (27, 0, 2996));
+    // The classes say what the pairs would say again.
+    assert_eq!(sentences(&analysis, FindingKind::Separable).len(), 2);
     cited(&analysis);
+}
+
+#[test]
+fn distances_of_an_exact_verifier_show_that_tokens_parted() {
+    let analysis = one("batch_verification_A100_on_A100.json");
+    assert_eq!(
+        sentences(&analysis, FindingKind::TokensDiverge),
+        [
+            "ref_2 is divergent in decode, although the file states no tokens: matching replays are exactly 0 away, so a \
+             distance must be the same both ways where tokens are the same, but distances of key vectors in 26 of 36 pairs \
+             and log-probabilities in 30 of 36 pairs are not (they differ by up to 0.550, for 2 and 8); the outputs part \
+             into at least {1, 8, 9}, {2, 3, 16, 17}, {4, 5}, and its decode distances are left out of averages."
+        ]
+    );
+    let averages: Vec<&str> = analysis
+        .matrices
+        .iter()
+        .filter(|matrix| matrix.reference.is_none() && matrix.signal == Signal::KeyVectors)
+        .map(|matrix| matrix.title.as_str())
+        .collect();
+    assert_eq!(averages.len(), 2);
+    assert!(averages[0].ends_with("average over ref_0, ref_1 and ref_2"), "{}", averages[0]);
+    assert!(averages[1].ends_with("average over ref_0 and ref_1"), "{}", averages[1]);
+    let keys = (Comparison::WithinHardware, Phase::Decode, Signal::KeyVectors);
+    let parted = pair(&analysis, keys, "1", "2");
+    assert!(
+        parted.sentence.contains("on average without ref_2, where their tokens part"),
+        "{}",
+        parted.sentence
+    );
+    let kept = pair(&analysis, keys, "1", "8");
+    assert!(!kept.sentence.contains("without"), "same both ways: {}", kept.sentence);
+    // Across machines nothing is exact, so nothing can be concluded from distances that differ both ways.
+    let across = one("batch_verification_A100_on_H100.json");
+    assert!(sentences(&across, FindingKind::TokensDiverge).is_empty());
 }
 
 #[test]
@@ -356,6 +434,20 @@ fn prefill_replays_on_the_h100_are_one_class() {
             "{pair:#?}"
         );
     }
+    // Three references that lean are no "cannot".
+    let decode = analysis.pairs.iter().filter(|pair| {
+        (pair.comparison, pair.phase, pair.signal)
+            == (Comparison::CrossHardware, Phase::Decode, Signal::KeyVectors)
+    });
+    let count = |answer: Answer| decode.clone().filter(|pair| pair.answer == answer).count();
+    assert_eq!((count(Answer::NotSeparable), count(Answer::Inconclusive)), (29, 7));
+    assert_eq!(
+        sentences(&analysis, FindingKind::Missing)[0],
+        "By decode key vectors across NVIDIA A100 80GB PCIe and NVIDIA H100 PCIe, 7 of 36 pairs lean apart with too little \
+         evidence to say; distances in units of each pair's own floor: 1.16× to 1.40×; Holm-corrected p for 36 pairs is at \
+         least 1.00; there are 3 references, and at least 10 are needed: 1 and 17; 2 and 17; 3 and 17; 4 and 8; 4 and 9; 5 \
+         and 8; 5 and 9."
+    );
     cited(&analysis);
 }
 
@@ -382,7 +474,13 @@ fn batch_sizes_of_the_h100_group_by_raw_signals() {
 }
 
 #[test]
-fn a_reference_that_is_not_there_is_refused() {
+fn a_reference_comes_first_and_one_that_is_not_there_is_refused() {
+    let options = Options { reference: Some("sdpa".into()), ..Options::default() };
+    let ordered = judged(&["attention_verification_H100_on_A100.json"], &options).unwrap();
+    let firsts: Vec<_> =
+        ordered.pairs.iter().take(3).map(|pair| (pair.a.as_str(), pair.b.as_str())).collect();
+    assert_eq!(firsts, [("sdpa", "eager"), ("sdpa", "flash_attention_2"), ("eager", "flash_attention_2")]);
+    assert_eq!(ordered.question.reference.as_deref(), Some("sdpa"));
     let options = Options { reference: Some("awqq".into()), ..Options::default() };
     let error = judged(&["quant_verification_A100_on_H100.json"], &options).unwrap_err();
     assert_eq!(

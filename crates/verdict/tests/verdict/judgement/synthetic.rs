@@ -296,9 +296,11 @@ fn each_pair_across_machines_has_its_own_floor() {
     assert_eq!(near.floor.as_ref().unwrap().mean.to_bits(), 0.25_f64.to_bits());
     assert_eq!(
         near.sentence,
-        "batch_size 1 and batch_size 3 cannot be told apart by prefill key vectors across A and B: replays of the other \
-         setup lie 0.125 away on average, matching ones 0.250 (0.500×); in 16 of 16 comparisons the other setup's replay \
-         is as near as the matching one or nearer; p = 1.00 over 8 references, 1.00 after Holm's correction for 3 pairs."
+        "batch_size 1 and batch_size 3 cannot be told apart by prefill key vectors across A and B: either way the other \
+         setup lies 0.125 away on average, the same setup on A and B 0.250 (0.500×); to batch_size 1 evidence the \
+         batch_size 3 replay is on the whole as near as its own or nearer, in 8 of 8 references, and the reverse in 8 of \
+         8 references; p = 1.00 over 8 references (the larger of both directions), 1.00 after Holm's correction for 3 \
+         pairs."
     );
     let baseline = pair(&analysis, Comparison::CrossHardwareBaseline, "A2", "B2");
     assert_eq!((baseline.answer, baseline.distance), (Answer::Separable, Some(4.0)));
