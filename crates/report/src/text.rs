@@ -21,11 +21,13 @@ pub struct Style {
     pub color: bool,
     /// Columns of the terminal; at least 60 are used.
     pub width: usize,
+    /// Whether the tables follow the findings.
+    pub tables: bool,
 }
 
 impl Default for Style {
     fn default() -> Self {
-        Self { color: false, width: 100 }
+        Self { color: false, width: 100, tables: true }
     }
 }
 
@@ -55,6 +57,9 @@ pub fn text(analysis: &Analysis, style: Style) -> String {
         page.field("", "NOT A VERDICT: published definitions, kept to reproduce old tables");
     }
     page.findings(analysis);
+    if !style.tables {
+        return page.out;
+    }
     page.grid(&grid::tokens(analysis));
     page.grid(&grid::reproducibility(analysis));
     page.grid(&grid::classes(analysis));

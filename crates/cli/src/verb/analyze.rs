@@ -10,7 +10,7 @@ use mantissa_evidence::open::{Content, Opened, open};
 use mantissa_evidence::{EvidenceError, write_whole};
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::analysis::{Analysis, Answer, Outcome, Signal, Source};
-use mantissa_verdict::{Options, as_published, judge, pools};
+use mantissa_verdict::{Options, VerdictError, as_published, judge, pools};
 use serde::Serialize;
 
 use crate::failure::Exit;
@@ -27,7 +27,8 @@ Examples:
 
 Reads experiment JSON, containers and the published layouts (docs/format/published.md), told apart by content. Files
 given together are one analysis; --all analyzes what belongs together in a directory and sums up.
-Exit codes: 0 everything compared agrees, 1 something differs, 2 failure, 3 nothing could be compared.";
+Exit codes: 0 everything compared agrees, 1 something differs, 2 failure, 3 none differs but not everything could be
+compared.";
 
 /// Judge evidence files: what is detectable, what is one class, what cannot be said
 #[derive(Debug, clap::Args)]
@@ -57,6 +58,9 @@ pub(crate) struct Args {
     /// Write a self-contained page here as well
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// With --all: the tables of every analysis too, not its findings only
+    #[arg(long, requires = "all")]
+    full: bool,
     /// Replace what --output and --html name
     #[arg(long)]
     force: bool,
@@ -86,7 +90,12 @@ impl From<SignalName> for Signal {
 #[serde(untagged)]
 enum Found {
     One(Box<Analysis>),
-    Many { summary: Vec<Row>, analyses: Vec<Analysis> },
+    Many {
+        summary: Vec<Row>,
+        analyses: Vec<Analysis>,
+        #[serde(skip)]
+        full: bool,
+    },
 }
 
 /// A line of the summary of `--all`.
@@ -121,19 +130,17 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         ..Options::default()
     };
     let inputs: Vec<(Source, &Content)> = named(&opened);
-    for (source, _) in &inputs {
-        source.warnings.iter().for_each(|warning| terminal.note(&format!("{}: {warning}", source.name)));
-    }
+    warn(&inputs, terminal);
     let found = match (&args.all, args.as_published) {
         (_, true) => Found::One(Box::new(as_published(&inputs, &options)?)),
         (None, false) => Found::One(Box::new(judge(&inputs, &options)?)),
         (Some(_), false) => {
             let contents: Vec<&Content> = opened.iter().map(|file| &file.content).collect();
-            let groups = pools(&contents).into_iter().map(|group| {
-                let inputs: Vec<_> = group.into_iter().map(|i| inputs[i].clone()).collect();
-                judge(&inputs, &options)
-            });
-            Found::of(groups.collect::<Result<_, _>>()?)
+            let groups =
+                pools(&contents).into_iter().map(|group| group.into_iter().map(|i| inputs[i].clone()));
+            let groups: Vec<Vec<_>> = groups.map(Iterator::collect).collect();
+            let analyses = judge_each(&groups, &options, terminal)?;
+            Found::Many { summary: analyses.iter().map(Row::of).collect(), analyses, full: args.full }
         }
     };
     if let Some(path) = &args.output {
@@ -151,6 +158,50 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         );
     }
     Ok(found.exit())
+}
+
+/// Says what the readers warn of, once for all files it is true of.
+fn warn(inputs: &[(Source, &Content)], terminal: &Terminal) {
+    let mut said: Vec<(&str, &str, usize)> = Vec::new();
+    for (source, _) in inputs {
+        for warning in &source.warnings {
+            match said.iter_mut().find(|(_, known, _)| known == warning) {
+                Some((_, _, files)) => *files += 1,
+                None => said.push((&source.name, warning, 1)),
+            }
+        }
+    }
+    for (name, warning, files) in said {
+        let more = if files > 1 { format!(" and {} more", files - 1) } else { String::new() };
+        terminal.note(&format!("{name}{more}: {warning}"));
+    }
+}
+
+/// Judges groups of files. A group that lacks the variable or reference asked for is judged by its own and a note says
+/// so; only when every group lacks it, that is an error.
+fn judge_each(
+    groups: &[Vec<(Source, &Content)>],
+    options: &Options,
+    terminal: &Terminal,
+) -> anyhow::Result<Vec<Analysis>> {
+    let (mut analyses, mut lacking) = (Vec::new(), Vec::new());
+    for group in groups {
+        match judge(group, options) {
+            Ok(analysis) => analyses.push(analysis),
+            Err(error @ (VerdictError::UnknownReference { .. } | VerdictError::UnknownVariable { .. })) => {
+                let own = Options { variable: None, reference: None, ..options.clone() };
+                analyses.push(judge(group, &own)?);
+                let name = group.first().map_or("", |(source, _)| source.name.as_str());
+                terminal.note(&format!("{name}: {error}; judged by its own variable and reference"));
+                lacking.push(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match lacking.pop() {
+        Some(error) if lacking.len() + 1 == groups.len() => Err(error.into()),
+        _ => Ok(analyses),
+    }
 }
 
 /// Every evidence file of a directory in the order of names, and why the others could not be read.
@@ -197,10 +248,6 @@ fn named(opened: &[Opened]) -> Vec<(Source, &Content)> {
 }
 
 impl Found {
-    fn of(analyses: Vec<Analysis>) -> Self {
-        Self::Many { summary: analyses.iter().map(Row::of).collect(), analyses }
-    }
-
     fn analyses(&self) -> &[Analysis] {
         match self {
             Self::One(analysis) => std::slice::from_ref(analysis),
@@ -288,14 +335,22 @@ impl Report for Found {
             });
             page.table(&columns, &rows.collect::<Vec<_>>())?;
         }
+        let (many, tables) = match self {
+            Self::One(_) => (false, true),
+            Self::Many { full, .. } => (true, *full),
+        };
         for (number, analysis) in self.analyses().iter().enumerate() {
-            if matches!(self, Self::Many { .. }) {
+            if many {
                 page.line("")?;
                 let names: Vec<&str> = analysis.sources.iter().map(|source| source.name.as_str()).collect();
                 page.heading(&format!("{}. {}", number + 1, names.join(", ")))?;
             }
-            let style = Style { color: page.color(), ..Style::default() };
+            let style = Style { color: page.color(), tables, ..Style::default() };
             page.set(&report::text(analysis, style))?;
+        }
+        if many && !tables {
+            page.line("")?;
+            page.line("Tables: --full, or --html FOLDER, or --output FILE.")?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ fn markdown_of_a_rich_analysis() {
 fn no_line_is_broader_than_asked() {
     for width in [60, 80, 100, 132] {
         for analysis in [analysis(), large::analysis()] {
-            let page = text(&analysis, Style { color: false, width });
+            let page = text(&analysis, Style { width, ..Style::default() });
             for line in page.lines() {
                 assert!(line.width() <= width, "{} columns: {line}", line.width());
             }
@@ -33,7 +33,7 @@ fn no_line_is_broader_than_asked() {
 #[test]
 fn foreign_text_cannot_drive_a_terminal() {
     for color in [false, true] {
-        let page = text(&analysis(), Style { color, width: 100 });
+        let page = text(&analysis(), Style { color, ..Style::default() });
         let ours = ["\x1b[1;31m", "\x1b[1m", "\x1b[2m", "\x1b[0m"]
             .iter()
             .fold(page.clone(), |page, ours| page.replace(ours, ""));
