@@ -269,7 +269,12 @@ fn summed_up(alike: &[&PairVerdict], family: Family, context: &str, caveat: &str
     let distances = spread(alike.iter().filter_map(|one| one.distance), "");
     if first.comparison == Comparison::CrossHardwareBaseline {
         let by = distances.map_or(String::new(), |distances| format!(", by {distances} on average"));
-        let does = if first.answer == Answer::Separable { "differ" } else { "cannot be compared" };
+        let does = match first.answer {
+            Answer::Separable | Answer::Identical => "differ",
+            Answer::NotSeparable => "differ no more than repetitions of one of them",
+            Answer::Inconclusive => "are not shown to agree or to differ",
+            Answer::Incomparable => "cannot be compared",
+        };
         return format!(
             "The same setup on two machines, by {lane}: {} of {of} pairs {does} {context}{by}{caveat}.",
             alike.len()

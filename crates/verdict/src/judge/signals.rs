@@ -48,7 +48,7 @@ pub(super) fn judge<'a>(
     within_hardware(&known, options, parts)?;
     across_hardware(&known, options, parts)?;
     equivalence(&known, parts);
-    baselines(&known, parts);
+    baselines(&known, options, parts)?;
     also_differ(&known, parts);
     weights::other_weights(&known, parts);
     figures::add(&known, parts);
@@ -111,39 +111,46 @@ impl Known<'_> {
 fn within_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
     let hardware = known.setups.hardware();
     let pairs: Vec<(usize, usize)> = hardware.iter().flat_map(|name| known.pairs_on(name)).collect();
+    let context = format!("on {}", words::list(&hardware));
+    one_by_one(known, Comparison::WithinHardware, &pairs, &context, options, parts)
+}
+
+fn baselines(known: &Known<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
+    let machines = known.hardware_pairs();
+    let twins: Vec<(usize, usize)> =
+        machines.iter().flat_map(|(here, there)| known.twins(here, there)).collect();
+    let context = format!("between {}", words::list(&known.setups.hardware()));
+    one_by_one(known, Comparison::CrossHardwareBaseline, &twins, &context, options, parts)
+}
+
+/// Judges pairs of setups, signal by signal: by bits where both repeat themselves, else against their own repetitions.
+fn one_by_one(
+    known: &Known<'_>,
+    comparison: Comparison,
+    pairs: &[(usize, usize)],
+    context: &str,
+    options: &Options,
+    parts: &mut Parts,
+) -> Result<()> {
     for lane in known.facts.lanes() {
         let (mut verdicts, mut family) = (Vec::new(), Vec::new());
-        for &(a, b) in &pairs {
-            let summary = known.facts.summary(a, b, lane);
-            if !noisy(known, a, b, lane.0) || summary.state() != State::Different {
-                verdicts.push(exact(known, Comparison::WithinHardware, (a, b), lane, &summary));
-            } else if let Some(candidate) = noisy_candidate(known, (a, b), lane, &summary) {
+        for &pair in pairs {
+            let summary = known.facts.summary(pair.0, pair.1, lane);
+            if summary.compared_rows() == 0 || !noisy(known, pair.0, pair.1, lane.0) {
+                verdicts.push(exact(known, comparison, pair, lane, &summary));
+            } else if let Some(candidate) = noisy_candidate(known, comparison, pair, lane, &summary) {
                 family.push(candidate);
             } else {
-                verdicts.push(without_floor(known, (a, b), lane, &summary));
+                verdicts.push(without_floor(known, comparison, pair, lane, &summary));
             }
         }
         if !family.is_empty() {
             parts.thresholds.extend(["alpha", "confidence"]);
         }
         verdicts.extend(settle(family, options, &known.seed)?);
-        parts.add_pairs(verdicts, &format!("on {}", words::list(&hardware)));
+        parts.add_pairs(verdicts, context);
     }
     Ok(())
-}
-
-fn baselines(known: &Known<'_>, parts: &mut Parts) {
-    let machines = known.hardware_pairs();
-    let twins: Vec<(usize, usize)> =
-        machines.iter().flat_map(|(here, there)| known.twins(here, there)).collect();
-    for lane in known.facts.lanes() {
-        let verdicts = twins.iter().map(|&pair| {
-            let summary = known.facts.summary(pair.0, pair.1, lane);
-            exact(known, Comparison::CrossHardwareBaseline, pair, lane, &summary)
-        });
-        let verdicts = verdicts.collect();
-        parts.add_pairs(verdicts, &format!("between {}", words::list(&known.setups.hardware())));
-    }
 }
 
 fn across_hardware(known: &Known<'_>, options: &Options, parts: &mut Parts) -> Result<()> {
@@ -182,25 +189,11 @@ fn exact(
 ) -> PairVerdict {
     let (x, y) = (known.label(a), known.label(b));
     let what = words::lane(lane.0, lane.1);
-    let hardware = [a, b].map(|setup| known.setups.all[setup].hardware.clone());
-    let place = if comparison == Comparison::WithinHardware {
-        format!("on {}", hardware[0])
-    } else {
-        format!("between {} and {}", hardware[0], hardware[1])
-    };
+    let place = place(known, comparison, (a, b));
     let n = summary.compared.len() as u64;
     let references = words::count(n, "reference");
     let caveat = known.repeats.caveat(&[a, b], lane.0);
-    let parted: Vec<String> = summary
-        .parted
-        .iter()
-        .map(|(prompt, index)| format!("{} at output index {index}", known.setups.prompts[*prompt]))
-        .collect();
-    let tokens = if parted.is_empty() {
-        String::new()
-    } else {
-        format!("; tokens part in {} and nothing behind is compared", words::list(&parted))
-    };
+    let tokens = parted(known, summary);
     let (answer, sentence) = match summary.state() {
         State::Different => {
             let distance = summary.distance.map_or_else(|| "an unknown distance".to_owned(), words::figure);
@@ -213,26 +206,19 @@ fn exact(
             );
             (Answer::Separable, sentence)
         }
-        State::Equal if parted.is_empty() && summary.has_gaps() => {
+        State::Equal if tokens.is_empty() && summary.has_gaps() => {
             let gaps = gaps(known, (a, b), summary);
             let sentence = format!(
                 "{x} and {y} are not shown to give the same {what} {place}: {gaps} over {references}{caveat}."
             );
             (Answer::Inconclusive, sentence)
         }
-        State::Equal if parted.is_empty() => {
+        State::Equal if tokens.is_empty() => {
             let sentence = format!(
                 "{x} and {y} give the same {what} {place}: {} over {references}, all of the same bits{caveat}.",
                 words::count(summary.counts.equal, "row")
             );
             (Answer::Identical, sentence)
-        }
-        State::Equal if noisy(known, a, b, lane.0) => {
-            let sentence = format!(
-                "{x} and {y} give the same {what} {place} as far as their tokens agree{tokens}, but one of them does not \
-                 repeat itself, so that says nothing."
-            );
-            (Answer::Inconclusive, sentence)
         }
         State::Equal => {
             let sentence = format!(
@@ -242,7 +228,7 @@ fn exact(
             (Answer::Separable, sentence)
         }
         State::Incomparable => {
-            let gaps = if parted.is_empty() { format!(": {}", gaps(known, (a, b), summary)) } else { tokens };
+            let gaps = if tokens.is_empty() { format!(": {}", gaps(known, (a, b), summary)) } else { tokens };
             (Answer::Incomparable, format!("{x} and {y} cannot be compared by {what} {place}{gaps}."))
         }
         State::Missing => (
@@ -274,6 +260,29 @@ fn exact(
             &[a, b],
             if compared { &summary.compared } else { &summary.incomparable },
         ),
+    }
+}
+
+/// Where two setups are compared: `on NVIDIA A100`.
+fn place(known: &Known<'_>, comparison: Comparison, (a, b): (usize, usize)) -> String {
+    let [here, there] = [a, b].map(|setup| &known.setups.all[setup].hardware);
+    if comparison == Comparison::WithinHardware {
+        format!("on {here}")
+    } else {
+        format!("between {here} and {there}")
+    }
+}
+
+/// Where tokens part, as the end of a sentence; empty where they do not.
+fn parted(known: &Known<'_>, summary: &Summary) -> String {
+    let parted = summary.parted.iter();
+    let parted =
+        parted.map(|(prompt, index)| format!("{} at output index {index}", known.setups.prompts[*prompt]));
+    let parted: Vec<String> = parted.collect();
+    if parted.is_empty() {
+        String::new()
+    } else {
+        format!("; tokens part in {} and nothing behind is compared", words::list(&parted))
     }
 }
 
@@ -324,13 +333,18 @@ fn first(known: &Known<'_>, a: usize, b: usize, lane: Lane, prompts: &[usize]) -
     })
 }
 
-/// A pair on one machine of which a side does not repeat itself: the floor is the larger distance between repetitions.
+/// A pair of which a side does not repeat itself: the floor is the larger distance between repetitions.
 fn noisy_candidate(
     known: &Known<'_>,
+    comparison: Comparison,
     (a, b): (usize, usize),
     lane: Lane,
     summary: &Summary,
 ) -> Option<Candidate> {
+    // Before noise made tokens part, equal bits say nothing of how far apart two setups are.
+    if summary.state() == State::Equal && !summary.parted.is_empty() {
+        return None;
+    }
     let mut units = Vec::new();
     for &prompt in &summary.compared {
         let floors = [a, b].map(|setup| known.repeats.distances.get(&(setup, prompt))?.get(&lane).copied());
@@ -345,16 +359,19 @@ fn noisy_candidate(
     if units.is_empty() {
         return None;
     }
-    let hardware = &known.setups.all[a].hardware;
     let incomparable = summary.incomparable.len() + summary.compared.len() - units.len();
     Some(Candidate {
-        comparison: Comparison::WithinHardware,
+        comparison,
         a: known.label(a).to_owned(),
         b: known.label(b).to_owned(),
         names: (known.label(a).to_owned(), known.label(b).to_owned()),
         phase: lane.0,
         signal: lane.1,
-        context: format!("on {hardware}, where repetitions differ"),
+        context: format!(
+            "{}, where {}",
+            place(known, comparison, (a, b)),
+            does_not_repeat(known, &[a, b], lane.0)
+        ),
         floor_of: "repetitions of the noisier setup".to_owned(),
         units,
         averages_only: false,
@@ -366,18 +383,27 @@ fn noisy_candidate(
     })
 }
 
+/// Who does not repeat itself, as a clause.
+fn does_not_repeat(known: &Known<'_>, setups: &[usize], phase: Phase) -> String {
+    let noisy = setups.iter().filter(|&&setup| known.repeats.differing.contains(&(setup, phase)));
+    let noisy: Vec<&str> = noisy.map(|&setup| known.label(setup)).collect();
+    let verb = if noisy.len() == 1 { "does not repeat itself" } else { "do not repeat themselves" };
+    format!("{} {verb}", words::list(&noisy))
+}
+
 /// A pair whose repetitions differ and are not stored: there is no floor to hold its distance against.
-fn without_floor(known: &Known<'_>, (a, b): (usize, usize), lane: Lane, summary: &Summary) -> PairVerdict {
+fn without_floor(
+    known: &Known<'_>,
+    comparison: Comparison,
+    (a, b): (usize, usize),
+    lane: Lane,
+    summary: &Summary,
+) -> PairVerdict {
     let stated: Vec<(usize, f64)> = [a, b]
         .into_iter()
         .filter_map(|setup| Some((setup, *known.repeats.stated.get(&(setup, lane.0))?)))
         .collect();
-    let mut verdict = exact(known, Comparison::WithinHardware, (a, b), lane, summary);
-    let noisy: Vec<&str> = [a, b]
-        .into_iter()
-        .filter(|&setup| known.repeats.differing.contains(&(setup, lane.0)))
-        .map(|setup| known.label(setup))
-        .collect();
+    let mut verdict = exact(known, comparison, (a, b), lane, summary);
     let floors: Vec<String> = stated
         .iter()
         .map(|&(setup, distance)| format!("{} for {}", words::figure(distance), known.label(setup)))
@@ -396,17 +422,24 @@ fn without_floor(known: &Known<'_>, (a, b): (usize, usize), lane: Lane, summary:
         .distance
         .zip(verdict.floor.as_ref().map(|floor| floor.mean))
         .filter(|(_, floor)| *floor > 0.0)
-        .map(|(distance, floor)| distance / floor);
-    verdict.sentence = format!(
-        "{} and {} differ in {} by {} on average, but {} does not repeat itself in {}{floors} and its repetitions are not \
-         stored: whether that is more than its own noise cannot be tested.",
-        known.label(a),
-        known.label(b),
-        words::lane(lane.0, lane.1),
-        summary.distance.map_or_else(|| "an unknown distance".to_owned(), words::figure),
-        words::list(&noisy),
-        lane.0.name()
-    );
+        .map(|(distance, floor)| distance / floor)
+        .filter(|ratio| ratio.is_finite());
+    let (x, y, what) = (known.label(a), known.label(b), words::lane(lane.0, lane.1));
+    let noise = format!("{} in {}{floors}", does_not_repeat(known, &[a, b], lane.0), lane.0.name());
+    let tokens = parted(known, summary);
+    verdict.sentence = if summary.state() == State::Equal {
+        format!(
+            "{x} and {y} have equal bits in {} of {what}, but {noise}, so that this would hold of other repetitions was \
+             not shown{tokens}.",
+            words::count(summary.counts.equal, "row")
+        )
+    } else {
+        format!(
+            "{x} and {y} differ in {what} by {} on average, but {noise} and no repetitions that differ are stored: whether \
+             that is more than its own noise cannot be tested{tokens}.",
+            summary.distance.map_or_else(|| "an unknown distance".to_owned(), words::figure)
+        )
+    };
     verdict
 }
 
@@ -420,6 +453,11 @@ fn crossed(
 ) -> Candidate {
     let cells = [(first.0, second.1), (first.0, first.1), (second.0, first.1), (second.0, second.1)];
     let (mut units, mut compared, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let noise = {
+        let setups = [first.0, first.1, second.0, second.1];
+        let noisy = setups.iter().any(|&setup| known.repeats.differing.contains(&(setup, lane.0)));
+        noisy.then(|| does_not_repeat(known, &setups, lane.0))
+    };
     let recorded =
         |prompt: &usize| cells.iter().any(|&(a, b)| known.facts.measured(a, b, *prompt, lane).is_some());
     for prompt in (0..known.setups.prompts.len()).filter(recorded) {
@@ -445,7 +483,11 @@ fn crossed(
         compared.push(prompt);
         let same: Vec<bool> = measured
             .iter()
-            .map(|found| found.is_some_and(|found| rows.iter().all(|row| !found.different.contains(row))))
+            .map(|found| {
+                // Equal bits of one repetition are no equality where repetitions differ.
+                noise.is_none()
+                    && found.is_some_and(|found| rows.iter().all(|row| !found.different.contains(row)))
+            })
             .collect();
         units.push(Unit {
             directions: vec![
@@ -469,7 +511,10 @@ fn crossed(
         names: (name(first.0), name(second.0)),
         phase: lane.0,
         signal: lane.1,
-        context: format!("across {here} and {there}"),
+        context: noise.map_or_else(
+            || format!("across {here} and {there}"),
+            |noise| format!("across {here} and {there}, where {noise}"),
+        ),
         floor_of: format!("the same setup on {here} and {there}"),
         units,
         averages_only: false,

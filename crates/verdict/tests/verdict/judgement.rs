@@ -1,5 +1,6 @@
 //! The default mode: small experiments of which every answer is known, then the published files.
 
 mod gaps;
+mod noise;
 mod published;
 mod synthetic;
