@@ -63,7 +63,8 @@ impl Sums {
 
     pub(crate) fn distance(&self) -> Distance {
         let finite = self.values - self.left_out;
-        let known = |x: f64| if finite > 0 { x } else { f64::NAN };
+        // What is left of a row beside a NaN or an infinity says nothing about the row.
+        let known = |x: f64| (finite > 0 && self.non_finite == 0).then_some(x);
         let l2 = self.squares.sqrt();
         // The square root of a square is exact, so equal rows have a cosine of exactly 1.
         let norms = (self.norm_a * self.norm_b).sqrt();
@@ -71,12 +72,12 @@ impl Sums {
             values: self.values,
             different: self.different,
             non_finite: self.non_finite,
-            max_ulps: (self.different == 0 || self.different > self.with_nan).then_some(self.max_ulps),
+            max_ulps: (self.with_nan == 0).then_some(self.max_ulps),
             l2: known(l2),
             max_abs: known(self.max_abs),
             mean_abs: known(self.absolute / count(finite)),
-            relative: (self.norm_a > 0.0).then(|| l2 / self.norm_a.sqrt()),
-            cosine: (norms > 0.0).then(|| (self.dot / norms).clamp(-1.0, 1.0)),
+            relative: known(l2 / self.norm_a.sqrt()).filter(|_| self.norm_a > 0.0),
+            cosine: known((self.dot / norms).clamp(-1.0, 1.0)).filter(|_| norms > 0.0),
         }
     }
 }

@@ -87,8 +87,9 @@ pub enum RowState<D> {
 ///
 /// *Units:* those of the site, but for `ulps`, `relative` and `cosine`. *Rounding:* values are exact in binary64,
 /// each difference is rounded once; sums run over sixteen lanes (lane `k mod 16` takes element `k` of a row), joined
-/// by a tree, rows in order. Pairs with a NaN or an infinity are left out of everything below `max_ulps`, and counted when
-/// their bits differ; `l2`, `max_abs` and `mean_abs` are NaN (`null` in JSON) when no pair is left.
+/// by a tree, rows in order. Where two values differ and one is a NaN or an infinity ([`Self::non_finite`]), there is no
+/// distance: everything below `max_ulps` is absent (`null` in JSON), never that of the values which are left. Values
+/// that are not finite and have the same bits are left out of the sums; where nothing else is there, all is absent too.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Distance {
     /// Values compared.
@@ -98,17 +99,17 @@ pub struct Distance {
     /// Of those, pairs with a NaN or an infinity.
     pub non_finite: u64,
     /// Largest distance in representable values of the format, an infinity one beyond the largest finite value; absent
-    /// when every differing pair has a NaN. `+0` and `−0` differ in bits and are 0 apart.
+    /// when a differing pair has a NaN. `+0` and `−0` differ in bits and are 0 apart.
     pub max_ulps: Option<u32>,
     /// Euclidean norm of the difference.
-    pub l2: f64,
+    pub l2: Option<f64>,
     /// Largest absolute difference.
-    pub max_abs: f64,
+    pub max_abs: Option<f64>,
     /// Mean absolute difference over all finite pairs.
-    pub mean_abs: f64,
-    /// `l2` over the Euclidean norm of the first run's values; absent when that is zero.
+    pub mean_abs: Option<f64>,
+    /// `l2` over the Euclidean norm of the first run's values; absent also when that is zero.
     pub relative: Option<f64>,
-    /// Cosine of the angle between the two; absent when either norm is zero.
+    /// Cosine of the angle between the two; absent also when either norm is zero.
     pub cosine: Option<f64>,
 }
 
@@ -135,6 +136,9 @@ pub struct LogprobRow {
 }
 
 /// How two lists of candidates differ, matched by token id and never by rank.
+///
+/// There is no distance where the lists differ in their ids alone, or where a common id that differs has a NaN or an
+/// infinity.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LogprobDistance {
     /// Candidates of the first run.
@@ -145,7 +149,7 @@ pub struct LogprobDistance {
     pub common: u32,
     /// Of those, ids whose log-probabilities have other bits.
     pub different: u32,
-    /// Euclidean norm over common ids; absent when there is none, or none finite in both.
+    /// Euclidean norm over common ids.
     pub l2: Option<f64>,
     /// Root mean square over common ids, which lists of other coverage may be compared by.
     pub rms: Option<f64>,

@@ -54,7 +54,7 @@ impl Listed {
 ///
 /// The candidate is the length of the first list when only the second lists more.
 pub(crate) fn distance(a: &Listed, b: &Listed) -> Option<(LogprobDistance, u64)> {
-    let (mut common, mut different, mut finite) = (0_u32, 0_u32, 0_u64);
+    let (mut common, mut different, mut finite, mut non_finite) = (0_u32, 0_u32, 0_u64, false);
     let (mut squares, mut max_abs) = (0.0_f64, 0.0_f64);
     for &(id, x) in &a.sorted {
         let Some(y) = b.get(id) else { continue };
@@ -65,13 +65,16 @@ pub(crate) fn distance(a: &Listed, b: &Listed) -> Option<(LogprobDistance, u64)>
             let difference = (f64::from(x) - f64::from(y)).abs();
             squares += difference * difference;
             max_abs = max_abs.max(difference);
+        } else if x.to_bits() != y.to_bits() {
+            non_finite = true;
         }
     }
     let (k_a, k_b) = (a.len(), b.len());
     if different == 0 && common == k_a && common == k_b {
         return None;
     }
-    let known = |value: f64| (finite > 0).then_some(value);
+    // Lists that differ in their ids alone are not 0 apart: how far, their mass says.
+    let known = |value: f64| (different > 0 && finite > 0 && !non_finite).then_some(value);
     let distance = LogprobDistance {
         k_a,
         k_b,
@@ -129,14 +132,21 @@ mod tests {
         assert_eq!((nan.common, nan.different, nan.l2), (1, 1, None));
         assert_eq!(nan.mass_only_in_a.to_bits(), 0);
         assert!(distance(&listed(&[(1, f32::NAN)]), &listed(&[(1, f32::NAN)])).is_none(), "bits decide");
+        let half = distance(&listed(&[(1, f32::NEG_INFINITY), (2, -1.0)]), &listed(&[(1, -9.0), (2, -2.0)]))
+            .unwrap()
+            .0;
+        assert_eq!((half.different, half.l2, half.rms, half.max_abs), (2, None, None, None));
+        let beside = [(1, f32::NEG_INFINITY), (2, -1.0)];
+        let beside = distance(&listed(&beside), &listed(&[(1, f32::NEG_INFINITY), (2, -2.0)])).unwrap().0;
+        assert_eq!((beside.different, beside.l2.map(f64::to_bits)), (1, Some(1.0_f64.to_bits())));
     }
 
     #[test]
     fn a_longer_list_differs_where_the_shorter_ends() {
         let (d, element) = distance(&listed(&[(1, -0.5)]), &listed(&[(1, -0.5), (2, -1.0)])).unwrap();
         assert_eq!((d.common, d.different, element), (1, 0, 1));
-        assert_eq!(d.l2.map(f64::to_bits), Some(0));
+        assert_eq!((d.l2, d.rms, d.max_abs), (None, None, None), "other ids are no distance of 0");
         let zeros = distance(&listed(&[(1, 0.0)]), &listed(&[(1, -0.0)])).unwrap().0;
-        assert_eq!(zeros.different, 1);
+        assert_eq!((zeros.different, zeros.l2.map(f64::to_bits)), (1, Some(0)));
     }
 }

@@ -131,7 +131,7 @@ impl PairFacts {
                 }
                 for row in &facts.rows {
                     let tally = groups.entry(key(Some(facts.site), row.step)).or_default();
-                    tally.add(row.state, |distance| Some(distance.l2));
+                    tally.add(row.state, |distance| distance.l2);
                 }
             }
         }
@@ -157,7 +157,7 @@ impl Tally {
             }
             RowState::Different(difference) => {
                 counts.different += 1;
-                let distance = distance(difference).filter(|distance| distance.is_finite());
+                let distance = distance(difference);
                 self.mean.without_distance += u64::from(distance.is_none());
                 distance
             }

@@ -386,8 +386,8 @@ fn site_row(facts: &SiteFacts) -> Vec<String> {
     let of = |value: Option<String>| value.unwrap_or_else(dash);
     let distances = [
         of(differs.and_then(|d| d.max_ulps).map(|ulps| ulps.to_string())),
-        of(differs.map(|d| format!("{:.3e}", d.l2))),
-        of(differs.map(|d| format!("{:.3e}", d.max_abs))),
+        of(differs.and_then(|d| d.l2).map(|l2| format!("{l2:.3e}"))),
+        of(differs.and_then(|d| d.max_abs).map(|largest| format!("{largest:.3e}"))),
         of(differs.and_then(|d| d.cosine).map(|cosine| format!("{cosine:.6}"))),
     ];
     [name_and_counts(facts.phase, facts.site.to_string(), facts.counts), distances.to_vec()].concat()

@@ -220,8 +220,8 @@ fn row(fact: &SiteShown) -> Vec<String> {
         None => [none(), none(), none()],
         Some(distance) => [
             distance.max_ulps.map_or_else(none, |ulps| ulps.to_string()),
-            format!("{:.3e}", distance.l2),
-            format!("{:.3e}", distance.max_abs),
+            distance.l2.map_or_else(none, |l2| format!("{l2:.3e}")),
+            distance.max_abs.map_or_else(none, |largest| format!("{largest:.3e}")),
         ],
     };
     [vec![fact.site.to_string(), state.to_owned(), values, different], apart.to_vec()].concat()

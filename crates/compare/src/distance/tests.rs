@@ -91,10 +91,10 @@ fn edges_of_binary32_in_every_pair() {
     let bits = |x: f32, y: f32| agree(Dtype::F32, &x.to_le_bytes(), &y.to_le_bytes()).distance();
     let far = bits(f32::MAX, f32::MIN);
     assert_eq!(far.max_ulps, Some(2 * 0x7f7f_ffff));
-    assert_eq!(far.l2.to_bits(), (2.0 * f64::from(f32::MAX)).to_bits(), "no overflow in binary64");
+    assert_eq!(far.l2, Some(2.0 * f64::from(f32::MAX)), "no overflow in binary64");
     assert_eq!(far.cosine.map(f64::to_bits), Some((-1.0_f64).to_bits()));
     let tiny = bits(f32::from_bits(1), -f32::from_bits(1));
-    assert_eq!((tiny.max_ulps, tiny.max_abs > 0.0, tiny.l2 > 0.0), (Some(2), true, true));
+    assert_eq!((tiny.max_ulps, tiny.max_abs > Some(0.0), tiny.l2 > Some(0.0)), (Some(2), true, true));
 }
 
 #[test]
@@ -102,23 +102,30 @@ fn zeros_infinities_and_nan_have_stated_meaning() {
     let f32s = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
     let of = |a: &[f32], b: &[f32]| agree(Dtype::F32, &f32s(a), &f32s(b)).distance();
     let zeros = of(&[0.0], &[-0.0]);
-    assert_eq!((zeros.different, zeros.max_ulps, zeros.l2.to_bits()), (1, Some(0), 0));
+    assert_eq!((zeros.different, zeros.max_ulps, zeros.l2), (1, Some(0), Some(0.0)));
     assert_eq!((zeros.relative, zeros.cosine), (None, None), "nothing to be relative to");
 
     let infinite = of(&[f32::INFINITY, 3.0], &[f32::MAX, 7.0]);
-    assert_eq!((infinite.non_finite, infinite.l2.to_bits()), (1, 4.0_f64.to_bits()));
+    assert_eq!(
+        (infinite.non_finite, infinite.l2, infinite.max_abs),
+        (1, None, None),
+        "3 and 7 are not the whole"
+    );
+    assert_eq!((infinite.mean_abs, infinite.relative, infinite.cosine), (None, None, None));
+    let one_nan = of(&[f32::NAN, 3.0], &[1.0, 3.0]);
+    assert_eq!((one_nan.different, one_nan.l2, one_nan.max_ulps), (1, None, None), "not zero");
     assert!(infinite.max_ulps.is_some_and(|ulps| ulps > 1));
     assert_eq!(of(&[f32::INFINITY], &[f32::MAX]).max_ulps, Some(1));
 
     // The same infinity, or the same NaN, is equal: left out of sums, and not counted as different.
     let same = of(&[f32::INFINITY, f32::NAN, 1.0], &[f32::INFINITY, f32::NAN, 2.0]);
     assert_eq!((same.values, same.different, same.non_finite), (3, 1, 0));
-    assert_eq!((same.l2.to_bits(), same.mean_abs.to_bits()), (1.0_f64.to_bits(), 1.0_f64.to_bits()));
+    assert_eq!((same.l2, same.mean_abs), (Some(1.0), Some(1.0)));
 
     let other_nan = f32::from_bits(f32::NAN.to_bits() ^ 1);
     let nan = of(&[f32::NAN; 20], &[other_nan; 20]);
     assert_eq!((nan.different, nan.non_finite, nan.max_ulps), (20, 20, None));
-    assert!(nan.l2.is_nan() && nan.max_abs.is_nan() && nan.mean_abs.is_nan(), "not zero");
+    assert_eq!((nan.l2, nan.max_abs, nan.mean_abs), (None, None, None), "not zero");
     assert_eq!((nan.relative, nan.cosine), (None, None));
 }
 
@@ -157,7 +164,7 @@ fn totals_of_equal_rows_are_exactly_alike() {
     }
     let distance = total.distance();
     assert_eq!((distance.values, distance.different, distance.max_ulps), (3000, 0, Some(0)));
-    assert_eq!((distance.l2.to_bits(), distance.relative), (0, Some(0.0)));
+    assert_eq!((distance.l2, distance.relative), (Some(0.0), Some(0.0)));
     assert_eq!(distance.cosine.map(f64::to_bits), Some(1.0_f64.to_bits()));
 }
 
@@ -181,13 +188,17 @@ proptest! {
         // Symmetry, to the bit.
         let (x, y) = (ab.distance(), ba.distance());
         prop_assert_eq!((x.different, x.non_finite, x.max_ulps), (y.different, y.non_finite, y.max_ulps));
-        prop_assert_eq!([x.l2, x.max_abs, x.mean_abs].map(f64::to_bits), [y.l2, y.max_abs, y.mean_abs].map(f64::to_bits));
+        let exact = |of: crate::Distance| [of.l2, of.max_abs, of.mean_abs].map(|of| of.map(f64::to_bits));
+        prop_assert_eq!(exact(x), exact(y));
         prop_assert_eq!(x.cosine, y.cosine);
         // Identity: nothing differs between a row and itself.
         let same = different(dtype, &a, &a);
         prop_assert_eq!((same.different, same.max_ulps, same.squares.to_bits()), (0, 0, 0));
         prop_assert_eq!(ab.different == 0, a == b);
         // The mean is no more than the largest.
-        prop_assert!(x.l2.is_nan() || (x.l2 >= x.max_abs * (1.0 - 1e-12) && x.mean_abs <= x.max_abs * (1.0 + 1e-12)));
+        if let (Some(l2), Some(largest), Some(mean)) = (x.l2, x.max_abs, x.mean_abs) {
+            prop_assert!(l2 >= largest * (1.0 - 1e-12) && mean <= largest * (1.0 + 1e-12));
+        }
+        prop_assert!(x.non_finite == 0 || [x.l2, x.max_abs, x.mean_abs, x.relative, x.cosine] == [None; 5]);
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn measure(facts: &PairFacts) -> Pair {
         add(&mut lane.counts, site.counts);
         for row in &site.rows {
             let id = (Some(site.site), row.step, row.position);
-            put(lane, id, row.state, |distance| Some(distance.l2));
+            put(lane, id, row.state, |distance| distance.l2);
         }
     }
     for logprobs in &facts.logprobs {
