@@ -30,7 +30,7 @@ pub use input::{Evidence, StatedRepeats, StatedTokens};
 pub use options::Options;
 
 use crate::analysis::{
-    ANALYSIS_VERSION, Answer, FindingKind, Mode, Outcome, Question, Source, State, Threshold,
+    ANALYSIS_VERSION, Answer, Finding, FindingKind, Mode, Outcome, Question, Source, State, Threshold,
 };
 use crate::{Analysis, Result, VerdictError, thresholds};
 use parts::Parts;
@@ -123,22 +123,33 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
     })
 }
 
-/// The answer in one word: divergent as soon as anything compared differs, consistent where everything could be compared
-/// and has the same bits, else not enough evidence.
+/// The answer in one word: divergent as soon as anything compared differs or a finding says so, consistent where
+/// everything could be compared and has the same bits, else not enough evidence.
 fn outcome(parts: &Parts) -> Outcome {
-    let divergent = parts.pairs.iter().any(|pair| pair.answer == Answer::Separable)
+    let says_so = |finding: &Finding| {
+        matches!(
+            finding.kind,
+            FindingKind::Separable
+                | FindingKind::NonDeterministic
+                | FindingKind::TokensDiverge
+                | FindingKind::NotRounding
+        )
+    };
+    let divergent = parts.findings.iter().any(says_so)
+        || parts.pairs.iter().any(|pair| pair.answer == Answer::Separable)
         || parts.reproducibility.iter().any(|one| one.state == State::Different)
-        || parts.tokens.iter().any(|one| one.groups.len() > 1)
-        || parts.findings.iter().any(|one| one.kind == FindingKind::NotRounding);
+        || parts.tokens.iter().any(|one| one.groups.len() > 1);
     if divergent {
         return Outcome::Divergent;
     }
-    let agrees = parts.pairs.iter().all(|pair| pair.answer == Answer::Identical);
+    let agrees = parts.pairs.iter().all(|pair| pair.answer == Answer::Identical)
+        && parts.classes.iter().all(|set| set.classes.len() < 2 && set.unplaced.is_empty());
     let repeated = parts.reproducibility.iter().any(|one| one.state == State::Equal);
     // One repetition is no gap; several of which some lack rows are.
-    let gaps = parts.reproducibility.iter().any(|one| {
-        matches!(one.state, State::Missing | State::Incomparable) && one.repetitions.is_none_or(|n| n > 1)
-    });
+    let gaps = parts.tokens.iter().any(|one| !one.stopped.is_empty())
+        || parts.reproducibility.iter().any(|one| {
+            matches!(one.state, State::Missing | State::Incomparable) && one.repetitions.is_none_or(|n| n > 1)
+        });
     if agrees && !gaps && (!parts.pairs.is_empty() || repeated) {
         Outcome::Consistent
     } else {

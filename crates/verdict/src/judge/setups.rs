@@ -95,6 +95,15 @@ impl<'a> Setups<'a> {
         })
     }
 
+    /// Whether two setups of different files bear the same name and state nothing in which they differ.
+    pub(super) fn stated_alike(&self, a: usize, b: usize) -> bool {
+        let (x, y) = (&self.all[a], &self.all[b]);
+        x.configuration.config_id == y.configuration.config_id
+            && x.hardware == y.hardware
+            && x.value == y.value
+            && self.also_differ(a, b).is_empty()
+    }
+
     /// Other fields in which two setups differ: `torch_version 2.9.0 and 2.9.1`.
     pub(super) fn also_differ(&self, a: usize, b: usize) -> Vec<String> {
         let (a, b) = (&self.all[a], &self.all[b]);

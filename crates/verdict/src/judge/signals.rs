@@ -18,7 +18,8 @@ use super::setups::{Setups, in_order};
 use super::{classes, figures, tokens, weights, words};
 use crate::Result;
 use crate::analysis::{
-    Answer, ClassSet, Comparison, FindingKind, Floor, PairVerdict, Question, Signal, State, Tier,
+    Answer, ClassSet, Comparison, FindingKind, Floor, PairVerdict, Question, Reproducibility, Signal, State,
+    Tier,
 };
 
 /// Everything known about the setups of an analysis.
@@ -49,6 +50,7 @@ pub(super) fn judge<'a>(
     across_hardware(&known, options, parts)?;
     equivalence(&known, parts);
     baselines(&known, options, parts)?;
+    recorded_again(&known, parts);
     also_differ(&known, parts);
     weights::other_weights(&known, parts);
     figures::add(&known, parts);
@@ -66,6 +68,15 @@ impl Known<'_> {
 
     fn value(&self, setup: usize) -> &str {
         &self.setups.all[setup].value
+    }
+
+    /// Whether both recorded outputs on some of these prompts.
+    fn tokens_stated(&self, a: usize, b: usize, prompts: &[usize]) -> bool {
+        let stated = |setup: usize, prompt: usize| {
+            let member = self.setups.member(setup, prompt);
+            member.is_some_and(|one| !one.record.shell().runs[one.run].output_token_ids.is_empty())
+        };
+        prompts.iter().any(|&prompt| stated(a, prompt) && stated(b, prompt))
     }
 
     /// The reference on some hardware: the setup of the reference's value there, the reference itself where it is.
@@ -629,6 +640,62 @@ fn equal_over(known: &Known<'_>, members: &[usize], phase: Phase, signals: &[Sig
         signals.iter().map(move |&signal| known.facts.summary(a, b, (phase, signal)).compared.len() as u64)
     });
     shared.min()
+}
+
+/// Says of setups that were recorded more than once, in several files, whether they gave the same bits again.
+fn recorded_again(known: &Known<'_>, parts: &mut Parts) {
+    let setups = &known.setups;
+    let all = (0..setups.all.len()).flat_map(|a| (a + 1..setups.all.len()).map(move |b| (a, b)));
+    for (a, b) in all.filter(|&(a, b)| setups.stated_alike(a, b)) {
+        for phase in in_order(known.facts.lanes().iter().map(|lane| lane.0)) {
+            let lanes = known.facts.lanes().into_iter().filter(|lane| lane.0 == phase);
+            let summaries: Vec<Summary> = lanes.map(|lane| known.facts.summary(a, b, lane)).collect();
+            let (x, y, phase_name) = (known.label(a), known.label(b), phase.name());
+            let parted = summaries.iter().map(|summary| parted(known, summary)).find(|said| !said.is_empty());
+            let (different, compared) = summaries.iter().fold((0, 0), |sum, summary| {
+                (sum.0 + summary.counts.different, sum.1 + summary.compared_rows())
+            });
+            let prompts: BTreeSet<usize> = summaries
+                .iter()
+                .flat_map(|summary| summary.compared.iter().chain(&summary.incomparable).copied())
+                .collect();
+            let prompts: Vec<usize> = prompts.into_iter().collect();
+            if prompts.is_empty() {
+                continue;
+            }
+            let whole = summaries.iter().all(|one| one.state() == State::Equal && !one.has_gaps());
+            let (state, note) = if different > 0 || parted.is_some() {
+                let tokens = parted.clone().unwrap_or_default();
+                let note = format!(
+                    "{x} and {y} state the same setup and differ in {phase_name}, in {different} of {compared} compared rows{tokens}: \
+                     the setup does not repeat itself, or something that is not stated differs.",
+                );
+                (State::Different, note)
+            } else if whole {
+                let rows = words::count(compared, "row");
+                let note = format!(
+                    "{x} and {y} state the same setup and have the same bits in {phase_name}: {rows} compared."
+                );
+                (State::Equal, note)
+            } else {
+                let note = format!(
+                    "{x} and {y} state the same setup, and not all of their {phase_name} could be compared: {} equal.",
+                    words::count(compared, "row")
+                );
+                (if compared > 0 { State::Missing } else { State::Incomparable }, note)
+            };
+            parts.add_repeats(Reproducibility {
+                setup: format!("{x} and {y}"),
+                phase: Some(phase),
+                repetitions: Some(2),
+                state,
+                distance: summaries.iter().filter_map(|one| one.distance).reduce(f64::max),
+                tokens_part: known.tokens_stated(a, b, &prompts).then_some(parted.is_some()),
+                note,
+                citations: cite(setups, &[a, b], &prompts),
+            });
+        }
+    }
 }
 
 /// Says where setups differ in more than the variable and the hardware.

@@ -2,5 +2,6 @@
 
 mod gaps;
 mod noise;
+mod outcome;
 mod published;
 mod synthetic;
