@@ -10,6 +10,9 @@ use serde::Serialize;
 
 use crate::profile::State;
 
+/// Contradictions that are told with their chain.
+const MOST_CONFLICTS: usize = 100;
+
 /// Members grouped by equal bits.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Classes {
@@ -19,8 +22,10 @@ pub struct Classes {
     pub unplaced: Vec<Unplaced>,
     /// Pairs inside a class that were not compared with each other: they are equal by way of others.
     pub inferred: Vec<(usize, usize)>,
-    /// Pairs that differ although a chain of equal pairs joins them.
+    /// Pairs that differ although a chain of equal pairs joins them; the first hundred.
     pub conflicts: Vec<Conflict>,
+    /// Further such pairs.
+    pub more_conflicts: usize,
 }
 
 /// A member that neither equals nor differs from any other, as far as is known.
@@ -51,50 +56,88 @@ pub struct Conflict {
     pub chain: Vec<usize>,
 }
 
+/// What is known of every two members, `(i, j)` with `i < j` after those of all smaller `i`.
+struct States {
+    count: usize,
+    states: Vec<State>,
+}
+
+impl States {
+    fn ask(count: usize, state: impl Fn(usize, usize) -> State) -> Self {
+        let states = pairs_of(count).map(|(i, j)| state(i, j)).collect();
+        Self { count, states }
+    }
+
+    fn between(&self, a: usize, b: usize) -> State {
+        let (i, j) = (a.min(b), a.max(b));
+        self.states[i * (2 * self.count - i - 1) / 2 + j - i - 1]
+    }
+
+    fn pairs(&self, of: State) -> impl Iterator<Item = (usize, usize)> + '_ {
+        pairs_of(self.count).zip(&self.states).filter(move |(_, state)| **state == of).map(|(pair, _)| pair)
+    }
+}
+
+fn pairs_of(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).flat_map(move |i| (i + 1..count).map(move |j| (i, j)))
+}
+
 /// Groups `count` members by `state`, which is asked once for each pair `(i, j)` with `i < j`.
 ///
 /// Two members share a class when they are equal, or are joined by equal pairs and differ from none of the class. Where
 /// the relation contradicts itself, equal pairs are joined in ascending order as long as no two members of a class
-/// differ, and [`Classes::conflicts`] says so.
+/// differ, and [`Classes::conflicts`] says so. Time and memory grow with the square of `count`.
 pub fn classes(count: usize, state: impl Fn(usize, usize) -> State) -> Classes {
-    let states: BTreeMap<(usize, usize), State> = (0..count)
-        .flat_map(|i| (i + 1..count).map(move |j| (i, j)))
-        .map(|(i, j)| ((i, j), state(i, j)))
-        .collect();
-    let between = |i: usize, j: usize| states[&(i.min(j), i.max(j))];
-    let mut unplaced = Vec::new();
-    let mut classes: Vec<Vec<usize>> = Vec::new();
-    for member in 0..count {
-        match why_unplaced(member, count, between) {
-            Some(why) => unplaced.push(Unplaced { member, why }),
-            None => classes.push(vec![member]),
-        }
+    let states = States::ask(count, state);
+    let why: Vec<Option<WhyUnplaced>> = (0..count).map(|member| why_unplaced(member, &states)).collect();
+    let placed = |member: usize| why[member].is_none();
+    let class = joined(&states);
+    let mut classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for member in (0..count).filter(|&member| placed(member)) {
+        classes.entry(class[member]).or_default().push(member);
     }
-    for (&(i, j), _) in states.iter().filter(|(_, state)| **state == State::Equal) {
-        let holding = |member| classes.iter().position(|class| class.contains(&member));
-        let (Some(x), Some(y)) = (holding(i), holding(j)) else { continue };
-        let differ = |&a: &usize| classes[y].iter().any(|&b| between(a, b) == State::Different);
-        if x != y && !classes[x].iter().any(differ) {
-            let joined = classes.remove(x.max(y));
-            classes[x.min(y)].extend(joined);
-            classes[x.min(y)].sort_unstable();
-        }
-    }
-    classes.sort_unstable();
-    let pairs = classes.iter().flat_map(|class| {
-        class.iter().enumerate().flat_map(|(i, &a)| class[i + 1..].iter().map(move |&b| (a, b)))
-    });
-    let inferred = pairs.filter(|pair| states[pair] != State::Equal).collect();
-    let differing = states.iter().filter(|(_, state)| **state == State::Different);
-    let chains = differing.filter_map(|(&(i, j), _)| chain(i, j, count, between));
-    let conflicts = chains.map(|chain| Conflict { chain }).collect();
-    Classes { classes, unplaced, inferred, conflicts }
+    let unplaced = why.iter().enumerate();
+    let unplaced = unplaced.filter_map(|(member, why)| Some(Unplaced { member, why: (*why)? })).collect();
+    let inferred =
+        pairs_of(count).filter(|&(i, j)| class[i] == class[j] && states.between(i, j) != State::Equal);
+    let inferred = inferred.collect();
+    let (conflicts, more_conflicts) = conflicts(&states);
+    Classes { classes: classes.into_values().collect(), unplaced, inferred, conflicts, more_conflicts }
 }
 
-fn why_unplaced(member: usize, count: usize, between: impl Fn(usize, usize) -> State) -> Option<WhyUnplaced> {
+/// By member, the first member of its class.
+fn joined(states: &States) -> Vec<usize> {
+    let count = states.count;
+    let mut class: Vec<usize> = (0..count).collect();
+    let mut members: Vec<Vec<usize>> = (0..count).map(|member| vec![member]).collect();
+    // By two classes, named by their first members: whether some of the one differ from some of the other.
+    let mut differ = vec![false; count * count];
+    for (i, j) in states.pairs(State::Different) {
+        differ[i * count + j] = true;
+        differ[j * count + i] = true;
+    }
+    for (i, j) in states.pairs(State::Equal) {
+        let (into, from) = (class[i].min(class[j]), class[i].max(class[j]));
+        if into == from || differ[into * count + from] {
+            continue;
+        }
+        for other in 0..count {
+            let either = differ[into * count + other] || differ[from * count + other];
+            differ[into * count + other] = either;
+            differ[other * count + into] = either;
+        }
+        for member in std::mem::take(&mut members[from]) {
+            class[member] = into;
+            members[into].push(member);
+        }
+    }
+    class
+}
+
+fn why_unplaced(member: usize, states: &States) -> Option<WhyUnplaced> {
     let mut why = WhyUnplaced::Alone;
-    for other in (0..count).filter(|&other| other != member) {
-        match between(member, other) {
+    for other in (0..states.count).filter(|&other| other != member) {
+        match states.between(member, other) {
             State::Equal | State::Different => return None,
             State::Incomparable => why = WhyUnplaced::Incomparable,
             State::Missing if why == WhyUnplaced::Alone => why = WhyUnplaced::Missing,
@@ -104,29 +147,52 @@ fn why_unplaced(member: usize, count: usize, between: impl Fn(usize, usize) -> S
     Some(why)
 }
 
-/// The shortest chain of equal pairs from one member to another.
-fn chain(
-    from: usize,
-    to: usize,
-    count: usize,
-    between: impl Fn(usize, usize) -> State,
-) -> Option<Vec<usize>> {
-    let mut before = vec![None; count];
+/// Pairs that differ although equal pairs join them: the first [`MOST_CONFLICTS`], and how many more there are.
+fn conflicts(states: &States) -> (Vec<Conflict>, usize) {
+    let mut reached: Option<(usize, Vec<Option<usize>>)> = None;
+    let mut component = vec![None; states.count];
+    for member in 0..states.count {
+        if component[member].is_none() {
+            for (other, before) in search(member, states).into_iter().enumerate() {
+                if other == member || before.is_some() {
+                    component[other] = Some(member);
+                }
+            }
+        }
+    }
+    let (mut conflicts, mut more) = (Vec::new(), 0);
+    for (i, j) in states.pairs(State::Different).filter(|&(i, j)| component[i] == component[j]) {
+        if conflicts.len() == MOST_CONFLICTS {
+            more += 1;
+            continue;
+        }
+        if reached.as_ref().is_none_or(|(from, _)| *from != i) {
+            reached = Some((i, search(i, states)));
+        }
+        let mut chain = vec![j];
+        let before = |member: usize| reached.as_ref().and_then(|(_, before)| before[member]);
+        while let Some(previous) = chain.last().and_then(|&last| before(last)) {
+            chain.push(previous);
+        }
+        chain.reverse();
+        conflicts.push(Conflict { chain });
+    }
+    (conflicts, more)
+}
+
+/// By member that equal pairs join to `from`, the one before it on the shortest way.
+fn search(from: usize, states: &States) -> Vec<Option<usize>> {
+    let mut before = vec![None; states.count];
     let mut queue = VecDeque::from([from]);
     while let Some(here) = queue.pop_front() {
-        for next in (0..count).filter(|&next| next != here) {
-            if next != from && before[next].is_none() && between(here, next) == State::Equal {
+        for next in (0..states.count).filter(|&next| next != here) {
+            if next != from && before[next].is_none() && states.between(here, next) == State::Equal {
                 before[next] = Some(here);
                 queue.push_back(next);
             }
         }
     }
-    let mut chain = vec![to];
-    while let Some(previous) = before[*chain.last()?] {
-        chain.push(previous);
-    }
-    chain.reverse();
-    (chain.len() > 1).then_some(chain)
+    before
 }
 
 #[cfg(test)]
@@ -179,6 +245,25 @@ mod tests {
         let found = of(4, &listed, State::Missing);
         assert_eq!(found.classes, [vec![0, 3], vec![1, 2]]);
         assert_eq!(found.conflicts, [Conflict { chain: vec![0, 3, 2, 1] }]);
+    }
+
+    #[test]
+    fn a_thousand_members_that_contradict_each_other_take_no_quartic_time() {
+        // A ring: each equals the next, all others differ, so that every join but one in two is refused.
+        const MEMBERS: usize = 1000;
+        let found = classes(MEMBERS, |i, j| {
+            if j == i + 1 || (i, j) == (0, MEMBERS - 1) { State::Equal } else { State::Different }
+        });
+        assert_eq!(found.classes.len(), MEMBERS / 2);
+        assert!(found.classes.iter().enumerate().all(|(n, class)| *class == [2 * n, 2 * n + 1]));
+        let differing = MEMBERS * (MEMBERS - 1) / 2 - MEMBERS;
+        assert_eq!((found.conflicts.len(), found.more_conflicts), (100, differing - 100));
+        assert_eq!(found.conflicts[1].chain, [0, 1, 2, 3]);
+        assert_eq!(found.conflicts[99].chain.len(), 102);
+        // Half of the pairs are equal, and almost every join of two classes is refused.
+        let found = classes(600, |i, j| if i % 2 == j % 2 { State::Different } else { State::Equal });
+        assert_eq!((found.classes.len(), found.conflicts.len()), (300, 100));
+        assert_eq!(found.more_conflicts, 2 * (300 * 299 / 2) - 100);
     }
 
     proptest! {
