@@ -102,16 +102,23 @@ impl Flaw {
     }
 }
 
+/// Text without control characters: those are escaped.
+pub(crate) fn without_control(text: &str) -> String {
+    text.chars().flat_map(plain).collect()
+}
+
+fn plain(c: char) -> impl Iterator<Item = char> {
+    let escape = c.is_control().then(|| c.escape_default());
+    let itself = escape.is_none().then_some(c);
+    escape.into_iter().flatten().chain(itself)
+}
+
 /// Longest quotation of a file's own text in a message, in characters.
 const QUOTE: usize = 300;
 
 /// Text from a file made safe for a one-line message: control characters escaped, long text cut.
 pub(crate) fn one_line(text: &str) -> String {
-    let mut line: String = text
-        .chars()
-        .take(QUOTE)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect();
+    let mut line: String = text.chars().take(QUOTE).flat_map(plain).collect();
     if text.chars().nth(QUOTE).is_some() {
         line.push('…');
     }

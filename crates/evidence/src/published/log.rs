@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use crate::error::{EvidenceError, Result, one_line};
+use crate::error::{EvidenceError, Result, one_line, without_control};
 
 /// Largest log that is read: the founding ones have 40 KB.
 const LONGEST_LOG: u64 = 16 << 20;
@@ -180,7 +180,7 @@ impl<'a> Lines<'a> {
                 expected.replace("{}", "…"),
                 one_line(&self.section)
             );
-            return Err(self.refuse(self.total, problem, RESTORE));
+            return Err(self.refuse(self.total, &problem));
         };
         self.next += 1;
         Ok((number, text))
@@ -234,15 +234,16 @@ impl<'a> Lines<'a> {
 
     pub(super) fn wrong(&self, line: usize, problem: impl Into<String>) -> EvidenceError {
         let problem = format!("{} (section '{}')", problem.into(), one_line(&self.section));
-        self.refuse(line, problem, RESTORE)
+        self.refuse(line, &problem)
     }
 
-    fn refuse(&self, line: usize, problem: String, remedy: &str) -> EvidenceError {
+    fn refuse(&self, line: usize, problem: &str) -> EvidenceError {
         EvidenceError::Invalid {
             path: self.path.to_owned(),
             place: format!("line {line}"),
-            problem,
-            remedy: remedy.to_owned(),
+            // What is expected may be made of what stands in an earlier line.
+            problem: without_control(problem),
+            remedy: RESTORE.to_owned(),
         }
     }
 

@@ -266,3 +266,12 @@ fn junk_is_refused_with_bounded_memory() {
     assert!(published::parse_log(b"", Path::new("x.log")).is_none());
     assert!(published::parse_log(&junk[200..], Path::new("x.log")).is_none());
 }
+
+/// Found by fuzzing: a heading with a control character, of which the expected text of the next line is made.
+#[test]
+fn a_control_character_in_a_heading_is_escaped_wherever_it_is_quoted() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/published/control_character_in_a_log.log");
+    let message = refusal(parse(&std::fs::read(path).unwrap()), "a control character");
+    assert!(message.contains("flash_atte\\u{14}ntion_2"), "{message}");
+}
