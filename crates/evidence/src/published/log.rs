@@ -137,7 +137,7 @@ impl<'a> Lines<'a> {
         if bytes.len() as u64 > LONGEST_LOG {
             return Err(lines.refuse(
                 1,
-                format!("the log is longer than {LONGEST_LOG} bytes"),
+                &format!("the log is longer than {LONGEST_LOG} bytes"),
                 "cut it to the experiment that is asked about",
             ));
         }
@@ -180,7 +180,7 @@ impl<'a> Lines<'a> {
                 expected.replace("{}", "…"),
                 one_line(&self.section)
             );
-            return Err(self.refuse(self.total, &problem));
+            return Err(self.refuse(self.total, &problem, RESTORE));
         };
         self.next += 1;
         Ok((number, text))
@@ -234,16 +234,16 @@ impl<'a> Lines<'a> {
 
     pub(super) fn wrong(&self, line: usize, problem: impl Into<String>) -> EvidenceError {
         let problem = format!("{} (section '{}')", problem.into(), one_line(&self.section));
-        self.refuse(line, &problem)
+        self.refuse(line, &problem, RESTORE)
     }
 
-    fn refuse(&self, line: usize, problem: &str) -> EvidenceError {
+    fn refuse(&self, line: usize, problem: &str, remedy: &str) -> EvidenceError {
         EvidenceError::Invalid {
             path: self.path.to_owned(),
             place: format!("line {line}"),
             // What is expected may be made of what stands in an earlier line.
             problem: without_control(problem),
-            remedy: RESTORE.to_owned(),
+            remedy: remedy.to_owned(),
         }
     }
 
