@@ -43,11 +43,32 @@ impl Repeats {
     }
 }
 
-/// Honest repetitions compared, and how many of them differed.
+/// What a unit of the bound is. Repetitions of one prompt follow from one program and one input, and phases of a run from
+/// each other: together they are one draw. A setup that was seen not to repeat itself is no subject of an exact rule;
+/// what made it known counts as alarms, and what it happened to repeat does not count.
+const UNIT: &str = "exact comparison of the repetitions of a setup; a unit is one setup on one reference prompt, however \
+                    often repeated; of setups that do not repeat themselves, only prompts that differ count, as alarms";
+
+/// Units of honest repetitions, and how many of them differed.
 #[derive(Debug, Default, Clone, Copy)]
 struct Honest {
     units: u64,
     alarms: u64,
+}
+
+impl Honest {
+    /// Takes in the reference prompts of one setup: whether repetitions on them differ.
+    fn add(&mut self, references: &BTreeMap<u32, bool>, noisy: bool) {
+        let differing = references.values().filter(|differs| **differs).count() as u64;
+        let (units, alarms) = match (noisy, differing) {
+            (false, _) => (references.len() as u64, differing),
+            // Known from elsewhere in the record: one alarm at least.
+            (true, 0) if !references.is_empty() => (1, 1),
+            (true, _) => (differing, differing),
+        };
+        self.units += units;
+        self.alarms += alarms;
+    }
 }
 
 /// Compares repetitions.
@@ -86,8 +107,12 @@ pub(super) fn check(setups: &Setups<'_>, options: &Options, parts: &mut Parts) -
         parts.find(FindingKind::Missing, sentence, single_citations);
     }
     if honest.units > 0 {
-        let of = "exact comparison of a repetition with the first one of its setup and reference".to_owned();
-        parts.bounds.push(statistics::bound(of, honest.units, honest.alarms, options.confidence)?);
+        parts.bounds.push(statistics::bound(
+            UNIT.to_owned(),
+            honest.units,
+            honest.alarms,
+            options.confidence,
+        )?);
         parts.thresholds.insert("confidence");
     }
     Ok(repeats)
@@ -104,31 +129,43 @@ fn of_setup(
 ) -> Result<bool> {
     let setup = &setups.all[index];
     let mut phases: BTreeMap<Phase, Tally> = BTreeMap::new();
+    // Reference prompts that tell whether the setup repeats itself, and whether they say that it does not.
+    let mut references: BTreeMap<u32, bool> = BTreeMap::new();
     for (&prompt, runs) in setup.runs.iter().filter(|(_, runs)| runs.len() > 1) {
         let members: Vec<Member<'_>> = runs.iter().map(|&run| Member { record: setup.record, run }).collect();
         let which: Vec<(usize, usize)> =
             (0..members.len()).flat_map(|a| (a + 1..members.len()).map(move |b| (a, b))).collect();
         let pairs = super::facts::measured_pairs(&members, &which, options)?;
         let mut lanes: BTreeMap<Lane, Vec<f64>> = BTreeMap::new();
-        for (&(a, _), pair) in which.iter().zip(&pairs) {
-            let differs = tally(pair, &mut phases, runs.len() as u64);
-            if a == 0 {
-                honest.units += 1;
-                honest.alarms += u64::from(differs);
-            }
+        let mut here: BTreeMap<Phase, Tally> = BTreeMap::new();
+        for pair in &pairs {
+            tally(pair, &mut here);
             for (&lane, measured) in &pair.lanes {
                 lanes.entry(lane).or_default().extend(measured.mean(|_| true));
             }
         }
+        let differs = here.values().any(|tally| tally.state() == State::Different);
+        if differs || (!here.is_empty() && here.values().all(|tally| tally.state() == State::Equal)) {
+            *references.entry(setup.record.shell().runs[runs[0]].reference_id).or_default() |= differs;
+        }
         let means = lanes.into_iter().filter_map(|(lane, distances)| Some((lane, words::mean(&distances)?)));
         repeats.distances.insert((index, prompt), means.collect());
-        for tally in phases.values_mut() {
-            tally.citations.extend(runs.iter().map(|run| setup.evidence.cite(format!("runs[{run}]"))));
-            tally.references += 1;
+        for (phase, mut tally) in here {
+            tally.repetitions = runs.len() as u64;
+            tally.references = 1;
+            let of_run = |run: &usize| &setup.record.shell().runs[*run].output_token_ids;
+            tally.outputs = runs.iter().all(|run| !of_run(run).is_empty());
+            tally.citations = runs.iter().map(|run| setup.evidence.cite(format!("runs[{run}]"))).collect();
+            phases.entry(phase).or_default().add(tally);
         }
     }
     let mut known = !phases.is_empty();
-    for (phase, tally) in phases {
+    let stored_differ = phases.values().any(|tally| tally.state() == State::Different);
+    let stated = by_digests(setups, index, known, &mut references);
+    // Repetitions that differ outweigh those that do not: where a record states some, equal stored ones are not all.
+    let stated = stated.filter(|found| !known || (found.state == State::Different && !stored_differ));
+    let overruled = known && stated.is_some();
+    for (phase, tally) in phases.into_iter().filter(|_| !overruled) {
         let found = tally.reproducibility(&setup.label, phase);
         match found.state {
             State::Different => _ = repeats.differing.insert((index, phase)),
@@ -137,7 +174,11 @@ fn of_setup(
         }
         parts.add_repeats(found);
     }
-    if !known && let Some(found) = by_digests(setups, index, honest) {
+    if overruled {
+        // A distance of zero between the equal ones is no floor.
+        repeats.distances.retain(|&(setup, _), _| setup != index);
+    }
+    if let Some(found) = stated {
         known = true;
         for phase in [Phase::Prefill, Phase::Decode] {
             match found.state {
@@ -151,131 +192,204 @@ fn of_setup(
     {
         known = true;
         let found = as_stated(setup.evidence, stated, &setup.label);
-        if found.state == State::Different {
-            repeats.differing.insert((index, stated.phase));
-            repeats.stated.extend(found.distance.map(|distance| ((index, stated.phase), distance)));
-        } else {
-            repeats.shown.insert((index, stated.phase));
+        match found.state {
+            State::Different => {
+                repeats.differing.insert((index, stated.phase));
+                repeats.shown.remove(&(index, stated.phase));
+                repeats.stated.extend(found.distance.map(|distance| ((index, stated.phase), distance)));
+            }
+            State::Equal if !repeats.differing.contains(&(index, stated.phase)) => {
+                repeats.shown.insert((index, stated.phase));
+            }
+            State::Equal | State::Missing | State::Incomparable => {}
         }
         parts.add_repeats(found);
     }
+    let noisy = repeats.differing.range((index, Phase::Prefill)..=(index, Phase::Decode)).next().is_some();
+    honest.add(&references, noisy);
     Ok(known)
 }
 
+/// Comparisons of repetitions in one phase.
 #[derive(Default)]
 struct Tally {
     repetitions: u64,
     references: u64,
-    rows: u64,
+    /// Comparisons of a row in two repetitions.
+    compared: u64,
     different: u64,
     missing: u64,
+    incomparable: u64,
+    /// Whether outputs are recorded at all.
+    outputs: bool,
     parted: bool,
+    stopped: bool,
+    /// Largest distance between rows that differ.
     distance: Option<f64>,
     citations: Vec<Citation>,
 }
 
-/// Adds a pair of repetitions to its phases; whether they differ anywhere.
-fn tally(pair: &Pair, phases: &mut BTreeMap<Phase, Tally>, repetitions: u64) -> bool {
-    let parts = pair.parted.is_some();
-    let mut differs = parts;
+/// Adds a pair of repetitions to its phases.
+fn tally(pair: &Pair, phases: &mut BTreeMap<Phase, Tally>) {
     for (&(phase, _), measured) in &pair.lanes {
         let tally = phases.entry(phase).or_default();
-        tally.repetitions = tally.repetitions.max(repetitions);
-        tally.rows += measured.compared();
+        tally.compared += measured.compared();
         tally.different += measured.counts.different;
         tally.missing += measured.counts.missing;
-        let largest = measured.rows.values().flatten().copied().fold(0.0, f64::max);
-        tally.distance = Some(tally.distance.unwrap_or(0.0).max(largest));
-        differs |= measured.counts.different > 0;
+        tally.incomparable += measured.counts.incomparable;
+        let known = measured.different.iter().filter_map(|row| measured.rows.get(row).copied().flatten());
+        tally.distance = known.chain(tally.distance).reduce(f64::max);
     }
-    if parts {
-        phases.entry(Phase::Decode).or_default().parted = true;
+    if pair.parted.is_some() || pair.stopped.is_some() {
+        let tally = phases.entry(Phase::Decode).or_default();
+        tally.parted |= pair.parted.is_some();
+        tally.stopped |= pair.stopped.is_some();
     }
-    differs
 }
 
 impl Tally {
-    fn reproducibility(self, setup: &str, phase: Phase) -> Reproducibility {
-        let state = if self.parted || self.different > 0 {
+    /// Adds what another prompt gave.
+    fn add(&mut self, other: Self) {
+        self.repetitions = self.repetitions.max(other.repetitions);
+        self.references += other.references;
+        self.compared += other.compared;
+        self.different += other.different;
+        self.missing += other.missing;
+        self.incomparable += other.incomparable;
+        self.outputs |= other.outputs;
+        self.parted |= other.parted;
+        self.stopped |= other.stopped;
+        self.distance = self.distance.into_iter().chain(other.distance).reduce(f64::max);
+        self.citations.extend(other.citations);
+    }
+
+    const fn state(&self) -> State {
+        if self.parted || self.different > 0 {
             State::Different
-        } else if self.missing > 0 {
+        } else if self.missing > 0 || self.stopped {
             State::Missing
-        } else if self.rows > 0 {
-            State::Equal
-        } else {
+        } else if self.incomparable > 0 || self.compared == 0 {
             State::Incomparable
-        };
+        } else {
+            State::Equal
+        }
+    }
+
+    fn reproducibility(self, setup: &str, phase: Phase) -> Reproducibility {
+        let state = self.state();
         let (repetitions, references) = (self.repetitions, words::count(self.references, "reference"));
-        let parted = if self.parted { "; their outputs part" } else { "" };
+        let all = self.compared + self.missing + self.incomparable;
+        let compared = words::count(self.compared, "row comparison");
+        let phase_name = phase.name();
         let note = match state {
+            State::Different if self.compared == 0 => format!(
+                "{setup} is non-deterministic in {phase_name}: the outputs of its {repetitions} repetitions part over \
+                 {references}."
+            ),
             State::Different => format!(
-                "{setup} is non-deterministic in {}: its {repetitions} repetitions differ in {} of {} rows over \
-                 {references}{parted}.",
-                phase.name(),
+                "{setup} is non-deterministic in {phase_name}: its {repetitions} repetitions differ in {} of {compared} \
+                 over {references}{}.",
                 self.different,
-                self.rows
+                if self.parted { "; their outputs part" } else { "" }
             ),
             State::Equal => format!(
-                "{setup} repeats itself to the bit in {}: {repetitions} repetitions over {references}, {}.",
-                phase.name(),
-                words::count(self.rows, "row")
+                "{setup} repeats itself to the bit in {phase_name}: {repetitions} repetitions over {references}, \
+                 {compared}."
+            ),
+            State::Missing if self.missing == 0 => format!(
+                "A repetition of {setup} stops before another in {phase_name}, so that it repeats itself was not shown."
             ),
             State::Missing => format!(
-                "{setup} lacks {} rows of {} in some repetition, so that it repeats itself was not shown.",
+                "{setup} lacks rows of {phase_name} in some repetition ({} of {}), so that it repeats itself was not \
+                 shown.",
                 self.missing,
-                phase.name()
+                words::count(all, "row comparison")
             ),
-            State::Incomparable => {
-                format!("The repetitions of {setup} in {} cannot be compared.", phase.name())
+            State::Incomparable if self.compared == 0 => {
+                format!("The repetitions of {setup} in {phase_name} cannot be compared.")
             }
+            State::Incomparable => format!(
+                "Not all rows of the repetitions of {setup} in {phase_name} can be compared ({} of {} cannot), so that it \
+                 repeats itself was not shown.",
+                self.incomparable,
+                words::count(all, "row comparison")
+            ),
+        };
+        let distance = match state {
+            State::Different => self.distance,
+            State::Equal => Some(0.0),
+            State::Missing | State::Incomparable => None,
         };
         Reproducibility {
             setup: setup.to_owned(),
             phase: Some(phase),
             repetitions: Some(repetitions),
             state,
-            distance: self.distance.filter(|_| self.rows > 0),
-            tokens_part: Some(self.parted),
+            distance,
+            tokens_part: self.outputs.then_some(self.parted),
             note,
             citations: self.citations,
         }
     }
 }
 
-/// Repetitions of which only digests are left.
-fn by_digests(setups: &Setups<'_>, index: usize, honest: &mut Honest) -> Option<Reproducibility> {
+/// What a record states of repetitions, by digests or in words; `stored` where some are stored as well. Takes in the
+/// references that it speaks of.
+fn by_digests(
+    setups: &Setups<'_>,
+    index: usize,
+    stored: bool,
+    units: &mut BTreeMap<u32, bool>,
+) -> Option<Reproducibility> {
     let setup = &setups.all[index];
     let stated = &setup.configuration.mantissa.as_ref()?.reproducibility;
-    if stated.repetitions < 2 || stated.outcome == Outcome::NotChecked {
-        return None;
-    }
     let mut references: BTreeMap<u32, Vec<_>> = BTreeMap::new();
     for digest in &stated.digests {
         references.entry(digest.reference_id).or_default().push((digest.output_ids, digest.signals));
     }
-    let mut tokens_part = false;
-    let mut differ = matches!(stated.outcome, Outcome::Divergent { .. });
-    for digests in references.values() {
-        honest.units += digests.len().saturating_sub(1) as u64;
-        honest.alarms += digests.iter().filter(|digest| **digest != digests[0]).count() as u64;
-        differ |= digests.iter().any(|digest| *digest != digests[0]);
-        tokens_part |= digests.iter().any(|digest| digest.0 != digests[0].0);
+    references.retain(|_, digests| digests.len() > 1);
+    if stated.repetitions < 2 || (stated.outcome == Outcome::NotChecked && references.is_empty()) {
+        return None;
     }
-    let what = if differ {
-        "is non-deterministic: the stated digests of"
-    } else {
-        "repeats itself to the bit by the stated digests of"
+    let (mut digests_differ, mut tokens_part) = (false, false);
+    for (&reference, digests) in &references {
+        let differ = digests.iter().any(|digest| *digest != digests[0]);
+        digests_differ |= differ;
+        tokens_part |= digests.iter().any(|digest| digest.0 != digests[0].0);
+        *units.entry(reference).or_default() |= differ;
+    }
+    let differ = match &stated.outcome {
+        Outcome::Divergent { reference_id, .. } => {
+            units.insert(*reference_id, true);
+            true
+        }
+        Outcome::Identical | Outcome::NotChecked => digests_differ,
     };
-    let end = if differ { " differ" } else { "" };
+    let (label, n) = (&setup.label, stated.repetitions);
+    let stored = if stored { ", although the stored ones have no bits that differ" } else { "" };
+    let note = match (differ, references.is_empty()) {
+        (true, _) if digests_differ => {
+            format!("{label} is non-deterministic: the stated digests of {n} repetitions differ{stored}.")
+        }
+        (true, _) => format!(
+            "{label} is non-deterministic, as the record states: two of its {n} repetitions differ{stored}."
+        ),
+        (false, true) => format!(
+            "{label} repeats itself to the bit, as the record states of {n} repetitions without their digests."
+        ),
+        (false, false) => {
+            format!("{label} repeats itself to the bit by the stated digests of {n} repetitions.")
+        }
+    };
     let place = format!("configurations[{}].reproducibility", position(setups, index));
     Some(Reproducibility {
-        setup: setup.label.clone(),
+        setup: label.clone(),
         phase: None,
-        repetitions: Some(u64::from(stated.repetitions)),
+        repetitions: Some(u64::from(n)),
         state: if differ { State::Different } else { State::Equal },
         distance: None,
         tokens_part: (!references.is_empty()).then_some(tokens_part),
-        note: format!("{} {what} {} repetitions{end}.", setup.label, stated.repetitions),
+        note,
         citations: vec![setup.evidence.cite(place)],
     })
 }
@@ -291,34 +405,40 @@ pub(super) fn as_stated(evidence: &Evidence<'_>, stated: &StatedRepeats, setup: 
     let phase = stated.phase.name();
     let finite: Vec<f64> = stated.distances.iter().copied().filter(|distance| distance.is_finite()).collect();
     let infinite = stated.distances.len() - finite.len();
-    let largest = finite.iter().copied().fold(0.0, f64::max);
-    let differ = infinite > 0 || largest > 0.0;
+    let largest = finite.iter().copied().reduce(f64::max);
     let repetitions = stated.repetitions.map_or(String::new(), |n| format!("{n} "));
-    let note = if !differ {
-        format!(
-            "{setup} repeats itself in {phase}: the stated distance between its {repetitions}repetitions is 0."
-        )
-    } else if infinite == 0 {
-        format!(
-            "{setup} is non-deterministic in {phase}: the stated distance between its {repetitions}repetitions is {}, \
-             not 0.",
-            words::figure(largest)
-        )
-    } else {
-        let said: Vec<String> = stated.distances.iter().map(|&distance| words::figure(distance)).collect();
-        format!(
-            "{setup} is non-deterministic in {phase}: the stated distances between its {repetitions}repetitions are {}; \
-             in {infinite} of {} pairs the outputs parted until nothing was left in common.",
+    let repeated = stated.repetitions.is_none_or(|n| n > 1);
+    let said: Vec<String> = stated.distances.iter().map(|&distance| words::figure(distance)).collect();
+    let (state, note) = if stated.distances.is_empty() || !repeated {
+        let note = format!("No distance between two repetitions of {setup} in {phase} is stated.");
+        (State::Missing, note)
+    } else if infinite > 0 {
+        let note = format!(
+            "{setup} is non-deterministic in {phase}: the stated distances between its {repetitions}repetitions are {}; in \
+             {infinite} of {} pairs the outputs parted until nothing was left in common.",
             words::list(&said),
             stated.distances.len()
-        )
+        );
+        (State::Different, note)
+    } else if finite.iter().copied().all(super::stored::is_zero) {
+        let note = format!(
+            "{setup} repeats itself in {phase}: the stated distance between its {repetitions}repetitions is 0."
+        );
+        (State::Equal, note)
+    } else {
+        let note = format!(
+            "{setup} is non-deterministic in {phase}: the stated distance between its {repetitions}repetitions is {}, not \
+             0.",
+            words::figure(largest.unwrap_or_default())
+        );
+        (State::Different, note)
     };
     Reproducibility {
         setup: setup.to_owned(),
         phase: Some(stated.phase),
         repetitions: stated.repetitions,
-        state: if differ { State::Different } else { State::Equal },
-        distance: (!finite.is_empty()).then_some(largest),
+        state,
+        distance: largest.filter(|_| state != State::Missing),
         tokens_part: (infinite > 0).then_some(true),
         note,
         citations: vec![evidence.cite(stated.place.clone())],

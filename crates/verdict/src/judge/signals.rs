@@ -358,8 +358,18 @@ fn noisy_candidate(
     }
     let mut units = Vec::new();
     for &prompt in &summary.compared {
-        let floors = [a, b].map(|setup| known.repeats.distances.get(&(setup, prompt))?.get(&lane).copied());
-        let Some(right) = floors.into_iter().flatten().reduce(f64::max) else { continue };
+        let floors = [a, b]
+            .map(|setup| (setup, known.repeats.distances.get(&(setup, prompt)).and_then(|of| of.get(&lane))));
+        // Repetitions of the one that repeats itself are no floor for the other's noise.
+        let unknown = |&(setup, floor): &(usize, Option<&f64>)| {
+            floor.is_none() && known.repeats.differing.contains(&(setup, lane.0))
+        };
+        if floors.iter().any(unknown) {
+            continue;
+        }
+        let Some(right) = floors.into_iter().filter_map(|(_, floor)| floor.copied()).reduce(f64::max) else {
+            continue;
+        };
         let Some(wrong) = known.facts.measured(a, b, prompt, lane).and_then(|found| found.mean(|_| true))
         else {
             continue;
@@ -446,7 +456,7 @@ fn without_floor(
         )
     } else {
         format!(
-            "{x} and {y} differ in {what} by {} on average, but {noise} and no repetitions that differ are stored: whether \
+            "{x} and {y} differ in {what} by {} on average, but {noise} and no repetitions a known distance apart are stored: whether \
              that is more than its own noise cannot be tested{tokens}.",
             summary.distance.map_or_else(|| "an unknown distance".to_owned(), words::figure)
         )

@@ -324,7 +324,7 @@ fn exact(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -> Result<()
     if !honest.is_empty() && verification.relation == Relation::ClaimedVerified {
         let alarms = honest.values().filter(|alarm| **alarm).count() as u64;
         let of = format!(
-            "exact comparison with the replay of the claimed {} on {}, by setup and reference",
+            "exact comparison with the replay of the claimed {} on {}; a unit is one setup on one reference prompt",
             verification.variable, verification.verifier.gpu
         );
         parts.bounds.push(statistics::bound(of, honest.len() as u64, alarms, options.confidence)?);

@@ -4,4 +4,5 @@ mod gaps;
 mod noise;
 mod outcome;
 mod published;
+mod repeated;
 mod synthetic;

@@ -226,7 +226,15 @@ fn gpus_of_one_family_are_one_class() {
         .filter(|one| one.state == State::Equal && one.repetitions == Some(10));
     assert_eq!(shown.count(), 15);
     let bound = &analysis.bounds[0];
-    assert_eq!((bound.honest_units, bound.alarms), (135, 0));
+    // Ten repetitions of one prompt are one draw: five GPUs of three batch sizes.
+    assert_eq!((bound.honest_units, bound.alarms), (15, 0));
+    assert_eq!(
+        bound.of,
+        "exact comparison of the repetitions of a setup; a unit is one setup on one reference prompt, however often \
+         repeated; of setups that do not repeat themselves, only prompts that differ count, as alarms"
+    );
+    let alone = one(ACTIVATIONS[0]);
+    assert_eq!((alone.bounds[0].honest_units, alone.bounds[0].alarms), (3, 0));
     cited(&analysis);
 }
 
@@ -374,6 +382,11 @@ fn matching_replays_on_the_same_a100_are_exact_and_group_batch_sizes() {
     assert!(analysis.pairs.iter().all(|pair| pair.tier == Tier::Exact && pair.n == 3));
     let bound = &analysis.bounds[0];
     assert_eq!((bound.honest_units, bound.alarms, bound.needed_for_one_in_thousand), (27, 0, 2996));
+    assert_eq!(
+        bound.of,
+        "exact comparison with the replay of the claimed batch_size on NVIDIA A100 80GB PCIe; a unit is one setup on one \
+         reference prompt"
+    );
     // The classes say what the pairs would say again.
     assert_eq!(sentences(&analysis, FindingKind::Separable).len(), 2);
     cited(&analysis);

@@ -258,6 +258,7 @@ fn noise_is_the_floor_of_a_setup_that_does_not_repeat_itself() {
         analysis.reproducibility.iter().map(|one| (one.setup.as_str(), one.state)).collect();
     assert_eq!(states, [("plain", State::Equal), ("noisy", State::Different), ("far", State::Equal)]);
     assert_eq!(sentences(&analysis, FindingKind::NonDeterministic).len(), 1);
+    // Eight prompts of plain and of far, and eight alarms of noisy.
     assert_eq!((analysis.bounds[0].honest_units, analysis.bounds[0].alarms), (24, 8));
 }
 
