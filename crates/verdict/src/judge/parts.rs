@@ -57,6 +57,19 @@ impl Parts {
             );
             self.find(FindingKind::TokensDiverge, sentence, tokens.citations.clone());
         }
+        if !tokens.stopped.is_empty() {
+            let stops = tokens
+                .stopped
+                .iter()
+                .map(|(setup, after)| format!("{setup} stops after {}", words::count(*after, "output")));
+            let stops: Vec<String> = stops.collect();
+            let sentence = format!(
+                "{} is not whole in every setup: {}; what follows there is missing, not different.",
+                tokens.reference,
+                words::list(&stops)
+            );
+            self.find(FindingKind::Missing, sentence, tokens.citations.clone());
+        }
         self.tokens.push(tokens);
     }
 

@@ -154,19 +154,26 @@ pub(super) fn tokens(evidence: &Evidence<'_>) -> Vec<TokenConsistency> {
     let consistency = references.into_iter().map(|reference| {
         let stated: Vec<_> = evidence.tokens.iter().filter(|one| one.reference == reference).collect();
         let by_ids = stated.iter().all(|one| !one.ids.is_empty());
-        let (groups, part_at) = if by_ids {
+        let grouped = if by_ids {
             let outputs: Vec<_> = stated.iter().map(|one| (one.value.as_str(), one.ids.as_slice())).collect();
             super::tokens::grouped(&outputs)
         } else {
-            let texts: Vec<_> = stated.iter().map(|one| (one.value.as_str(), one.text.as_bytes())).collect();
-            (super::tokens::grouped(&texts).0, None)
+            // Whole texts: where they part in bytes is no index into ids, nor is what a shorter one lacks.
+            let texts = stated.iter().map(|one| (one.value.as_str(), [one.text.as_str()]));
+            let texts: Vec<(&str, [&str; 1])> = texts.collect();
+            let outputs: Vec<_> = texts.iter().map(|(value, text)| (*value, text.as_slice())).collect();
+            super::tokens::Grouped { part_at: None, ..super::tokens::grouped(&outputs) }
         };
         TokenConsistency {
             reference,
-            groups,
-            part_at,
-            stopped: Vec::new(),
-            basis: if by_ids { TokenBasis::Ids } else { TokenBasis::Declared },
+            groups: grouped.groups,
+            part_at: grouped.part_at,
+            stopped: grouped.stopped,
+            basis: match (stated.len(), by_ids) {
+                (0 | 1, _) => TokenBasis::Unknown,
+                (_, true) => TokenBasis::Ids,
+                (_, false) => TokenBasis::Declared,
+            },
             citations: stated.iter().map(|one| evidence.cite(one.place.clone())).collect(),
         }
     });

@@ -1,6 +1,6 @@
 //! What is missing is never read as equal: rows, sites, references and outputs that one side lacks.
 
-use mantissa_verdict::analysis::{Answer, Comparison, FindingKind, Outcome, RowCounts, State};
+use mantissa_verdict::analysis::{Answer, Comparison, FindingKind, Outcome, RowCounts, State, TokenBasis};
 
 use super::synthetic::{Sample, keys, pair, sentences};
 use mantissa_numerics::Phase;
@@ -81,4 +81,42 @@ fn a_difference_decides_whatever_is_missing() {
     assert_eq!(verdict.rows, Some(RowCounts { equal: 0, different: 1, missing: 2, incomparable: 0 }));
     assert_eq!(analysis.outcome, Outcome::Divergent);
     assert_eq!(sentences(&analysis, FindingKind::Separable).len(), 2);
+}
+
+#[test]
+fn an_output_that_stops_early_is_missing_and_not_divergent() {
+    let mut sample = two([3, 3]);
+    for run in &mut sample.experiment.runs[2..] {
+        run.output_token_ids = vec![5, 6];
+        run.decode = Some(keys(&[1.0; 2]));
+    }
+    let analysis = sample.judged();
+    let tokens = &analysis.tokens[0];
+    assert_eq!((tokens.groups.as_slice(), tokens.part_at), (&[vec!["bs1".to_owned()]][..], None));
+    assert_eq!(tokens.stopped, [("bs2".to_owned(), 2)]);
+    assert!(sentences(&analysis, FindingKind::TokensDiverge).is_empty());
+    assert!(sentences(&analysis, FindingKind::Missing).contains(
+        &"ref_0 is not whole in every setup: bs2 stops after 2 outputs; what follows there is missing, not different."
+    ));
+    let verdict = pair(&analysis, Comparison::WithinHardware, "bs1", "bs2");
+    assert_eq!(verdict.answer, Answer::Inconclusive, "{}", verdict.sentence);
+    assert!(verdict.sentence.contains("bs2 stops after 2 outputs in ref_0"), "{}", verdict.sentence);
+    assert_eq!(analysis.outcome, Outcome::NotEnoughEvidence);
+    // Prefill alone has nothing behind the stop, and the whole is still not shown to agree.
+    for run in &mut sample.experiment.runs {
+        run.decode = None;
+        run.prefill = Some(keys(&[1.0]));
+    }
+    let analysis = sample.judged();
+    assert!(analysis.pairs.iter().all(|pair| pair.answer == Answer::Identical));
+    assert_eq!(analysis.outcome, Outcome::NotEnoughEvidence);
+}
+
+#[test]
+fn one_output_agrees_with_nothing() {
+    let mut sample = two([3, 3]);
+    sample.experiment.runs.truncate(2);
+    let analysis = sample.judged();
+    assert_eq!(analysis.tokens[0].basis, TokenBasis::Unknown);
+    assert_eq!(two([3, 3]).judged().tokens[0].basis, TokenBasis::Ids);
 }
