@@ -10,6 +10,10 @@ use mantissa_numerics::Dtype;
 
 use super::{LANES, Sums, join};
 
+/// Blocks of sixteen values after which the counts of the lanes are taken, long before they could overflow. Tests do it
+/// all the time.
+const BLOCKS: usize = if cfg!(test) { 3 } else { 1 << 24 };
+
 /// Sums over two rows; see [`super::different`].
 pub(super) fn different(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
     #[cfg(target_arch = "x86_64")]
@@ -188,25 +192,31 @@ struct Lanes {
 fn sums<F: Format>(a: &[u8], b: &[u8]) -> Sums {
     let block = LANES * F::SIZE;
     let mut lanes = Lanes::default();
-    let (mut blocks_a, mut blocks_b) = (a.chunks_exact(block), b.chunks_exact(block));
-    for (x, y) in blocks_a.by_ref().zip(blocks_b.by_ref()) {
-        add::<F>(&mut lanes, F::load(x), F::load(y));
+    let (mut different, mut left_out, mut non_finite, mut with_nan) = (0, 0, 0, 0);
+    for (a, b) in a.chunks(block * BLOCKS).zip(b.chunks(block * BLOCKS)) {
+        let (mut blocks_a, mut blocks_b) = (a.chunks_exact(block), b.chunks_exact(block));
+        for (x, y) in blocks_a.by_ref().zip(blocks_b.by_ref()) {
+            add::<F>(&mut lanes, F::load(x), F::load(y));
+        }
+        let (x, y) = (blocks_a.remainder(), blocks_b.remainder());
+        if !x.is_empty() {
+            // Zeros on both sides change no sum.
+            let (mut padded_x, mut padded_y) = ([0; LANES * 4], [0; LANES * 4]);
+            padded_x[..x.len()].copy_from_slice(x);
+            padded_y[..y.len()].copy_from_slice(y);
+            add::<F>(&mut lanes, F::load(&padded_x[..block]), F::load(&padded_y[..block]));
+        }
+        different += taken(&mut lanes.different);
+        left_out += taken(&mut lanes.left_out);
+        non_finite += taken(&mut lanes.non_finite);
+        with_nan += taken(&mut lanes.with_nan);
     }
-    let (x, y) = (blocks_a.remainder(), blocks_b.remainder());
-    if !x.is_empty() {
-        // Zeros on both sides change no sum.
-        let (mut padded_x, mut padded_y) = ([0; LANES * 4], [0; LANES * 4]);
-        padded_x[..x.len()].copy_from_slice(x);
-        padded_y[..y.len()].copy_from_slice(y);
-        add::<F>(&mut lanes, F::load(&padded_x[..block]), F::load(&padded_y[..block]));
-    }
-    let total = |counts: [u32; LANES]| counts.iter().map(|&count| u64::from(count)).sum();
     Sums {
         values: (a.len() / F::SIZE) as u64,
-        different: total(lanes.different),
-        left_out: total(lanes.left_out),
-        non_finite: total(lanes.non_finite),
-        with_nan: total(lanes.with_nan),
+        different,
+        left_out,
+        non_finite,
+        with_nan,
         max_ulps: lanes.max_ulps.into_iter().fold(0, u32::max),
         squares: join(lanes.squares),
         absolute: join(lanes.absolute),
@@ -217,7 +227,13 @@ fn sums<F: Format>(a: &[u8], b: &[u8]) -> Sums {
     }
 }
 
-/// Adds sixteen pairs. A row has fewer than 2^36 values, so no count overflows.
+/// The sum of what lanes counted, which begin again at zero.
+#[inline(always)]
+fn taken(counts: &mut [u32; LANES]) -> u64 {
+    std::mem::take(counts).iter().map(|&count| u64::from(count)).sum()
+}
+
+/// Adds sixteen pairs.
 #[inline(always)]
 fn add<F: Format>(lanes: &mut Lanes, a: [u32; LANES], b: [u32; LANES]) {
     let (mut x, mut y) = ([0.0_f32; LANES], [0.0_f32; LANES]);
@@ -255,21 +271,24 @@ fn add<F: Format>(lanes: &mut Lanes, a: [u32; LANES], b: [u32; LANES]) {
 #[inline(always)]
 fn same<F: Format>(row: &[u8]) -> Sums {
     let block = LANES * F::SIZE;
-    let (mut squares, mut left_out) = ([0.0; LANES], [0; LANES]);
-    let mut blocks = row.chunks_exact(block);
-    for x in blocks.by_ref() {
-        add_square::<F>(&mut squares, &mut left_out, F::load(x));
-    }
-    let x = blocks.remainder();
-    if !x.is_empty() {
-        let mut padded = [0; LANES * 4];
-        padded[..x.len()].copy_from_slice(x);
-        add_square::<F>(&mut squares, &mut left_out, F::load(&padded[..block]));
+    let (mut squares, mut counted, mut left_out) = ([0.0; LANES], [0; LANES], 0);
+    for row in row.chunks(block * BLOCKS) {
+        let mut blocks = row.chunks_exact(block);
+        for x in blocks.by_ref() {
+            add_square::<F>(&mut squares, &mut counted, F::load(x));
+        }
+        let x = blocks.remainder();
+        if !x.is_empty() {
+            let mut padded = [0; LANES * 4];
+            padded[..x.len()].copy_from_slice(x);
+            add_square::<F>(&mut squares, &mut counted, F::load(&padded[..block]));
+        }
+        left_out += taken(&mut counted);
     }
     let norm = join(squares);
     Sums {
         values: (row.len() / F::SIZE) as u64,
-        left_out: left_out.iter().map(|&count| u64::from(count)).sum(),
+        left_out,
         norm_a: norm,
         norm_b: norm,
         dot: norm,
