@@ -45,8 +45,12 @@ pub enum CompareError {
         expected: usize,
     },
     /// More facts than memory should hold.
-    #[error("{rows} rows to compare are more than {limit}; choose fewer runs, layers or positions")]
+    #[error(
+        "{origin}: {rows} rows to compare over all pairs of runs are more than {limit}; compare fewer files, or one phase, signal or layer of them"
+    )]
     TooManyRows {
+        /// The first of the records.
+        origin: String,
         /// Rows over all pairs.
         rows: u128,
         /// Rows allowed.

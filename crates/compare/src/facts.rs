@@ -54,7 +54,7 @@ pub struct Counts {
     pub different: u64,
     /// Recorded in one run only.
     pub missing: u64,
-    /// In both, but tokens, formats or widths forbid a comparison.
+    /// In both, but tokens, formats or widths forbid a comparison, or a list of candidates names an id twice.
     pub incomparable: u64,
 }
 
@@ -142,13 +142,13 @@ pub struct LogprobRow {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LogprobDistance {
     /// Candidates of the first run.
-    pub k_a: u32,
+    pub k_a: u64,
     /// Candidates of the second.
-    pub k_b: u32,
+    pub k_b: u64,
     /// Ids in both: what the distances below cover.
-    pub common: u32,
+    pub common: u64,
     /// Of those, ids whose log-probabilities have other bits.
-    pub different: u32,
+    pub different: u64,
     /// Euclidean norm over common ids.
     pub l2: Option<f64>,
     /// Root mean square over common ids, which lists of other coverage may be compared by.

@@ -12,7 +12,7 @@ use crate::facts::LogprobDistance;
 pub(crate) struct Listed {
     /// In the recorder's order.
     ids: Vec<u32>,
-    /// Ascending by id; of an id listed twice the first.
+    /// Ascending by id.
     sorted: Vec<(u32, f32)>,
 }
 
@@ -21,12 +21,12 @@ impl Listed {
         let Candidates { token_ids, log_probs } = candidates;
         let mut sorted: Vec<(u32, f32)> = token_ids.iter().copied().zip(log_probs).collect();
         sorted.sort_by_key(|&(id, _)| id);
-        sorted.dedup_by_key(|&mut (id, _)| id);
         Self { ids: token_ids, sorted }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sorted.is_empty()
+    /// Whether the list can be matched by id: it names a candidate, and none twice.
+    pub(crate) fn is_comparable(&self) -> bool {
+        !self.sorted.is_empty() && self.sorted.windows(2).all(|two| two[0].0 != two[1].0)
     }
 
     fn get(&self, id: u32) -> Option<f32> {
@@ -34,8 +34,8 @@ impl Listed {
         Some(self.sorted[index].1)
     }
 
-    fn len(&self) -> u32 {
-        u32::try_from(self.sorted.len()).unwrap_or(u32::MAX)
+    fn len(&self) -> u64 {
+        self.sorted.len() as u64
     }
 
     /// Probability mass of ids that `other` does not list.
@@ -54,12 +54,12 @@ impl Listed {
 ///
 /// The candidate is the length of the first list when only the second lists more.
 pub(crate) fn distance(a: &Listed, b: &Listed) -> Option<(LogprobDistance, u64)> {
-    let (mut common, mut different, mut finite, mut non_finite) = (0_u32, 0_u32, 0_u64, false);
+    let (mut common, mut different, mut finite, mut non_finite) = (0_u64, 0_u64, 0_u64, false);
     let (mut squares, mut max_abs) = (0.0_f64, 0.0_f64);
     for &(id, x) in &a.sorted {
         let Some(y) = b.get(id) else { continue };
         common += 1;
-        different += u32::from(x.to_bits() != y.to_bits());
+        different += u64::from(x.to_bits() != y.to_bits());
         if x.is_finite() && y.is_finite() {
             finite += 1;
             let difference = (f64::from(x) - f64::from(y)).abs();

@@ -11,8 +11,9 @@ use crate::facts::Member;
 use crate::selection::Selection;
 use crate::tokens::Alignment;
 
-/// Rows of facts, over all pairs, that one call may make (about 8 GB of them).
-const MAX_ROWS: u128 = 1 << 26;
+/// Rows of facts, over all pairs, that one call may make; a pair without any counts as one. A row takes at most 144 bytes
+/// (see the tests), so facts stay below 1.2 GB.
+const MAX_ROWS: u128 = 1 << 23;
 
 pub(super) struct Plan<'a> {
     pub(super) members: Vec<Member<'a>>,
@@ -79,6 +80,12 @@ impl<'a> Plan<'a> {
                 return Err(CompareError::NoSuchRun { origin, run: member.run, runs });
             }
         }
+        let origin =
+            members.first().map(|member| member.record.origin().display().to_string()).unwrap_or_default();
+        let too_many = |rows| CompareError::TooManyRows { origin: origin.clone(), rows, limit: MAX_ROWS };
+        if which.len() as u128 > MAX_ROWS {
+            return Err(too_many(which.len() as u128));
+        }
         let mut used = vec![false; members.len()];
         let mut pairs = Vec::with_capacity(which.len());
         for &(a, b) in which {
@@ -95,7 +102,7 @@ impl<'a> Plan<'a> {
             .collect();
         let rows = phases.iter().map(PhasePlan::rows).sum::<u128>() * pairs.len() as u128;
         if rows > MAX_ROWS {
-            return Err(CompareError::TooManyRows { rows, limit: MAX_ROWS });
+            return Err(too_many(rows));
         }
         let dense = pairs.len() > used.iter().filter(|&&used| used).count();
         Ok(Self { members: members.to_vec(), pairs, phases, dense })

@@ -160,8 +160,8 @@ fn candidates(
             (None, None) => Compared::Absent,
             (Some(_), None) | (None, Some(_)) => Compared::Missing,
             (Some(a), Some(b)) => {
-                if a.is_empty()
-                    || b.is_empty()
+                if !a.is_comparable()
+                    || !b.is_comparable()
                     || !pair.alignment.same_prefix(key.phase, key.step, key.position)
                 {
                     Compared::Incomparable

@@ -227,6 +227,13 @@ fn what_contradicts_itself_is_one_clear_error_or_no_comparison() {
     prefill(&mut no_candidates).logprobs = Some(logprobs(1, 1, &[]));
     let found = facts(&no_candidates, &no_candidates);
     assert_eq!(found.logprobs[0].counts, counts(0, 0, 0, 1));
+    // An id listed twice has two log-probabilities: even beside itself, which one counts is open.
+    let (mut twice, mut once) = (empty(4), empty(4));
+    prefill(&mut twice).logprobs = Some(logprobs(1, 1, &[(7, -0.5), (8, -1.0), (7, -0.5)]));
+    prefill(&mut once).logprobs = Some(logprobs(1, 1, &[(7, -0.5), (8, -1.0)]));
+    for found in [facts(&twice, &twice), facts(&twice, &once), facts(&once, &twice)] {
+        assert_eq!((found.logprobs[0].counts, found.first), (counts(0, 0, 0, 1), None));
+    }
 
     let mut endless = run();
     decode(&mut endless).steps = usize::MAX;
@@ -236,7 +243,8 @@ fn what_contradicts_itself_is_one_clear_error_or_no_comparison() {
     let members = members(&record);
     assert_eq!(
         message(&members, &[(0, 1)]),
-        "110680464442257309696 rows to compare are more than 67108864; choose fewer runs, layers or positions"
+        "sample.json: 110680464442257309696 rows to compare over all pairs of runs are more than 8388608; compare fewer \
+         files, or one phase, signal or layer of them"
     );
     assert_eq!(
         message(&members, &[(0, 2)]),
@@ -247,6 +255,13 @@ fn what_contradicts_itself_is_one_clear_error_or_no_comparison() {
         "sample.json: has no run 5; it holds 2 runs, counted from 0"
     );
     assert_eq!(pairs(&[], &[], &Selection::default()).unwrap(), []);
+    assert!(
+        size_of::<RowFact>() <= 144 && size_of::<LogprobRow>() <= 144,
+        "what the limit on rows counts on"
+    );
+    let many = vec![(0, 1); (1 << 23) + 1];
+    let nothing = Selection { phases: Some([].into()), ..Selection::default() };
+    assert!(pairs(&members, &many, &nothing).is_err(), "pairs without a row are limited as well");
 }
 
 /// A run like those of a model of 135 million parameters: 30 blocks of width 576 (keys 192), 30 steps.
