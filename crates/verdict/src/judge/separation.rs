@@ -203,6 +203,7 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
         of: pair.floor_of.clone(),
     });
     let ratio = distance.zip(floor_mean).filter(|(_, floor)| *floor > 0.0).map(|(d, floor)| d / floor);
+    let ratio = ratio.filter(|ratio| ratio.is_finite());
     let interval = if pair.averages_only {
         None
     } else {

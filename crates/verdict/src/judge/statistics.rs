@@ -16,7 +16,8 @@ pub(super) fn holm(p_values: &[PValue]) -> Vec<f64> {
     stats::holm(p_values)
 }
 
-/// Interval of mean(wrong) / mean(right) over reference prompts; absent for too few of them or a zero floor.
+/// Interval of mean(wrong) / mean(right) over reference prompts; absent for too few of them, a zero floor, or figures so
+/// large or small that a ratio or a sum of any resample might not be finite.
 pub(super) fn ratio_interval(
     wrong: &[f64],
     right: &[f64],
@@ -27,6 +28,18 @@ pub(super) fn ratio_interval(
         return Ok(None);
     }
     let units: Vec<(f64, f64)> = wrong.iter().copied().zip(right.iter().copied()).collect();
+    // A ratio of sums lies between the ratios of their terms; half of the range is left for rounding.
+    let limit = f64::MAX / 2.0;
+    let longest_sum =
+        |values: &[f64]| values.iter().fold(0.0, |sum, value| f64::max(sum, value.abs())) * length(values);
+    let bounded = |value: f64| value <= limit;
+    let tame = bounded(longest_sum(wrong))
+        && bounded(longest_sum(right))
+        && wrong.iter().chain(right).all(|value| value.is_finite())
+        && units.iter().all(|unit| bounded((unit.0 / unit.1).abs()));
+    if !tame {
+        return Ok(None);
+    }
     let ratio = |drawn: &[&(f64, f64)]| {
         let sum = |of: fn(&(f64, f64)) -> f64| drawn.iter().map(|unit| of(unit)).sum::<f64>();
         sum(|unit| unit.0) / sum(|unit| unit.1)
@@ -58,13 +71,42 @@ pub(super) fn bound(of: String, honest_units: u64, alarms: u64, confidence: f64)
     })
 }
 
+fn length(values: &[f64]) -> f64 {
+    f64::from(u32::try_from(values.len()).unwrap_or(u32::MAX))
+}
+
 fn seed_of(parts: &[String]) -> u64 {
     stats::seed_of(&parts.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::references_needed;
+    use super::{ratio_interval, references_needed};
+
+    #[test]
+    fn figures_beyond_what_a_ratio_can_hold_give_no_interval() {
+        let interval = |wrong: f64, right: f64| {
+            let wrongs: Vec<f64> =
+                (0..12_u8).map(|index| wrong + f64::from(index % 3) * wrong / 8.0).collect();
+            let rights = vec![right; 12];
+            ratio_interval(&wrongs, &rights, 0.95, &["seed".to_owned()]).unwrap()
+        };
+        let plain = interval(2.0, 1.0).unwrap();
+        assert!(plain.low >= 2.0 && plain.high <= 2.5 && plain.low < plain.high, "{plain:?}");
+        for (wrong, right) in [
+            (1e308, 1.0),
+            (1.0, 1e308),
+            (1.0, 5e-324),
+            (1e308, 5e-324),
+            (f64::INFINITY, 1.0),
+            (f64::NAN, 1.0),
+            (1.0, f64::INFINITY),
+            (1.0, f64::NAN),
+            (1.0, 0.0),
+        ] {
+            assert_eq!(interval(wrong, right), None, "{wrong} {right}");
+        }
+    }
 
     #[test]
     fn more_pairs_need_more_references() {
