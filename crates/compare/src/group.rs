@@ -161,7 +161,9 @@ fn join(sets: Vec<Set<'_>>) -> Vec<PromptGroup> {
             }
         }
         if connected.iter().all(|&set| near[set].len() + 1 == connected.len()) {
-            connected.iter().for_each(|&set| group[set] = start);
+            for &set in &connected {
+                group[set] = start;
+            }
         }
     }
     let mut groups: BTreeMap<usize, PromptGroup> = BTreeMap::new();

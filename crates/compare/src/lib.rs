@@ -24,15 +24,15 @@ mod sweep;
 mod tokens;
 
 pub use class::{Classes, Conflict, Unplaced, WhyUnplaced, classes};
-pub use consistency::{TokenBasis, TokenConsistency, token_consistency};
+pub use consistency::{OutputGroup, TokenConsistency, token_consistency};
 pub use error::CompareError;
 pub use facts::{
     Counts, Distance, First, LogprobDistance, LogprobFacts, LogprobRow, Member, PairFacts, RowFact, RowState,
     SiteFacts,
 };
 pub use group::{Prompt, PromptGroup, by_prompt};
-pub use profile::{MeanDistance, State};
-pub use repetitions::{Basis, PhaseRepetitions, Repetitions, reproducibility};
+pub use profile::State;
+pub use repetitions::{Basis, Repetitions, reproducibility};
 pub use selection::{Selection, SignalKind};
 pub use sweep::pairs;
 pub use tokens::Tokens;

@@ -1,23 +1,21 @@
-//! Whether repetitions of one setup agree: by the runs that are stored, or by the digests that a record states.
+//! Whether repetitions of one setup agree: by the runs that are stored, the digests that a record states, its word.
 //!
-//! A record whose repetitions agreed need store only the last; then their digests speak. Neither is a judgement about
-//! the setup: how many repetitions say how much, the verdict tells.
+//! A record whose repetitions agreed need store only the last, so stored runs may be some of many: whatever says that
+//! repetitions differ outweighs all that agree. None of it is a judgement about the setup: how many repetitions say how
+//! much, the verdict tells.
 
 use std::collections::BTreeMap;
 
-use mantissa_evidence::{Outcome, Record};
-use mantissa_numerics::Phase;
+use mantissa_evidence::{FirstDifference, Outcome, Record};
 use serde::Serialize;
 
-use crate::error::CompareError;
-use crate::facts::{Counts, Member};
+use crate::facts::{Counts, PairFacts};
 use crate::profile::State;
-use crate::selection::{Selection, SignalKind};
-use crate::sweep::pairs;
+use crate::selection::Selection;
 use crate::tokens::parting;
 
 /// What is known about the repetitions of one configuration on one reference prompt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Repetitions {
     /// The configuration.
     pub config_id: String,
@@ -33,10 +31,10 @@ pub struct Repetitions {
     pub outputs: State,
     /// The first index at which the outputs of not all stored repetitions agree any more.
     pub part_at: Option<usize>,
-    /// Whether signals agree: different as soon as one compared row (or digest) is.
+    /// Whether signals agree: different as soon as one compared row (or digest) is, equal only where nothing is left open.
     pub signals: State,
-    /// By phase and kind of signal, over all pairs of stored repetitions; empty for digests.
-    pub phases: Vec<PhaseRepetitions>,
+    /// Rows by state, over all pairs of stored repetitions.
+    pub rows: Counts,
 }
 
 /// What an answer about repetitions rests on.
@@ -47,28 +45,37 @@ pub enum Basis {
     Stored,
     /// Digests that the record states, also of runs that are not stored.
     Digests,
-    /// The record's word alone: it states an outcome without digests.
+    /// The record's word alone: it states an outcome.
     Stated,
     /// Nothing: there is one repetition, or nobody compared them.
     Nothing,
 }
 
-/// Repetitions in one phase and kind of signal.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct PhaseRepetitions {
-    /// The phase.
-    pub phase: Phase,
-    /// The kind of signal.
-    pub kind: SignalKind,
-    /// Rows by state, over all pairs.
-    pub counts: Counts,
-    /// Largest of the pairs' mean distances, equal rows as 0; absent when nothing was compared.
-    pub max_mean_l2: Option<f64>,
+/// What one source says; absent where it says nothing.
+struct Found {
+    basis: Basis,
+    repetitions: u64,
+    outputs: Option<State>,
+    signals: Option<State>,
 }
 
-/// Compares the repetitions of every configuration and reference prompt of a record, in the order configurations and
-/// references first appear.
-pub fn reproducibility(record: &Record, selection: &Selection) -> Result<Vec<Repetitions>, CompareError> {
+impl Found {
+    fn says(&self, state: State) -> [bool; 2] {
+        [self.outputs == Some(state), self.signals == Some(state)]
+    }
+}
+
+/// What is known about the repetitions of every configuration and reference prompt of a record, in the order
+/// configurations first appear.
+///
+/// `facts` gives those of two runs by their indices in the record, the smaller first, gathered with `selection`; `None`
+/// where they were not compared. Digests cover every signal: where only some are selected, digests that differ leave
+/// open whether these do.
+pub fn reproducibility<'f>(
+    record: &Record,
+    selection: &Selection,
+    facts: impl Fn(usize, usize) -> Option<&'f PairFacts>,
+) -> Vec<Repetitions> {
     let shell = record.shell();
     let mut stored: BTreeMap<(usize, u32), Vec<usize>> = BTreeMap::new();
     let mut order: BTreeMap<&str, usize> = BTreeMap::new();
@@ -82,106 +89,124 @@ pub fn reproducibility(record: &Record, selection: &Selection) -> Result<Vec<Rep
     }
     for configuration in &shell.configurations {
         let Some(extras) = &configuration.mantissa else { continue };
-        for digest in &extras.reproducibility.digests {
-            stored.entry((order[configuration.config_id.as_str()], digest.reference_id)).or_default();
+        let references = extras.reproducibility.digests.iter().map(|digest| digest.reference_id);
+        let divergent = match extras.reproducibility.outcome {
+            Outcome::Divergent { reference_id, .. } => Some(reference_id),
+            Outcome::Identical | Outcome::NotChecked => None,
+        };
+        for reference_id in references.chain(divergent) {
+            stored.entry((order[configuration.config_id.as_str()], reference_id)).or_default();
         }
     }
     let names: BTreeMap<usize, &str> = order.iter().map(|(&id, &place)| (place, id)).collect();
-    stored
-        .into_iter()
-        .map(|((place, reference_id), runs)| {
-            let config_id = names[&place].to_owned();
-            if runs.len() > 1 {
-                of_runs(record, config_id, reference_id, runs, selection)
-            } else {
-                Ok(of_statements(record, config_id, reference_id, runs))
-            }
-        })
-        .collect()
+    let repetitions = stored.into_iter().map(|((place, reference_id), runs)| {
+        let config_id = names[&place].to_owned();
+        let (rows, part_at, stored) = by_runs(record, &runs, &facts);
+        let (digests, stated) = by_statements(record, &config_id, reference_id, selection);
+        let sources: Vec<Found> = [stored, digests, stated].into_iter().flatten().collect();
+        let fullest = sources.iter().max_by_key(|found| {
+            (found.basis != Basis::Stated, found.repetitions, found.says(State::Equal) == [true; 2])
+        });
+        let differing = sources.iter().find(|found| found.says(State::Different).contains(&true));
+        let (basis, repetitions) = differing
+            .or(fullest)
+            .map_or((Basis::Nothing, runs.len() as u64), |found| (found.basis, found.repetitions));
+        let of = |state: fn(&Found) -> Option<State>| together(&sources, fullest, state);
+        let (outputs, signals) = (of(|found| found.outputs), of(|found| found.signals));
+        Repetitions { config_id, reference_id, basis, repetitions, runs, outputs, part_at, signals, rows }
+    });
+    repetitions.collect()
 }
 
-fn of_runs(
+/// Different as soon as one source says so; open where the record's word leaves it open; else as the source says that
+/// knows of the most repetitions.
+fn together(sources: &[Found], fullest: Option<&Found>, state: impl Fn(&Found) -> Option<State>) -> State {
+    if sources.iter().any(|found| state(found) == Some(State::Different)) {
+        return State::Different;
+    }
+    let stated = sources.iter().filter(|found| found.basis == Basis::Stated).find_map(&state);
+    let open = stated.filter(|stated| *stated != State::Equal);
+    open.or_else(|| fullest.and_then(state)).unwrap_or(State::Missing)
+}
+
+/// Rows over all pairs of stored runs, where their outputs part, and what follows if there are two or more.
+fn by_runs<'f>(
     record: &Record,
-    config_id: String,
-    reference_id: u32,
-    runs: Vec<usize>,
-    selection: &Selection,
-) -> Result<Repetitions, CompareError> {
-    let members: Vec<Member<'_>> = runs.iter().map(|&run| Member { record, run }).collect();
-    let which: Vec<(usize, usize)> =
-        (0..runs.len()).flat_map(|i| (i + 1..runs.len()).map(move |j| (i, j))).collect();
-    let facts = pairs(&members, &which, selection)?;
-    let mut phases = Vec::new();
-    let mut counts = Counts::default();
-    for phase in [Phase::Prefill, Phase::Decode] {
-        for kind in SignalKind::ALL {
-            let means = facts.iter().map(|facts| facts.mean_l2(kind, phase));
-            let mut of_kind = PhaseRepetitions { phase, kind, counts: Counts::default(), max_mean_l2: None };
-            for mean in means {
-                of_kind.counts.add(mean.counts);
-                of_kind.max_mean_l2 = match (of_kind.max_mean_l2, mean.mean) {
-                    (Some(x), Some(y)) => Some(x.max(y)),
-                    (x, y) => x.or(y),
-                };
-            }
-            if of_kind.counts != Counts::default() {
-                phases.push(of_kind);
+    runs: &[usize],
+    facts: impl Fn(usize, usize) -> Option<&'f PairFacts>,
+) -> (Counts, Option<usize>, Option<Found>) {
+    let (mut rows, mut incomparable) = (Counts::default(), false);
+    for (n, &a) in runs.iter().enumerate() {
+        for &b in &runs[n + 1..] {
+            match facts(a, b) {
+                Some(facts) => rows.add(facts.counts(None)),
+                None => incomparable = true,
             }
         }
-    }
-    for facts in &facts {
-        counts.add(facts.counts(None));
     }
     let outputs: Vec<&[u32]> =
         runs.iter().map(|&run| record.shell().runs[run].output_token_ids.as_slice()).collect();
     let known = outputs.iter().all(|ids| !ids.is_empty());
-    let part_at = outputs.iter().skip(1).filter_map(|ids| parting(outputs[0], ids)).min();
+    let part_at = outputs.iter().skip(1).filter_map(|ids| parting(outputs[0], ids)).min().filter(|_| known);
     let outputs = match (known, part_at) {
         (false, _) => State::Missing,
         (true, None) => State::Equal,
         (true, Some(_)) => State::Different,
     };
-    Ok(Repetitions {
-        config_id,
-        reference_id,
-        basis: Basis::Stored,
-        repetitions: runs.len() as u64,
-        runs,
-        outputs,
-        part_at: part_at.filter(|_| known),
-        signals: counts.state(),
-        phases,
-    })
+    let signals = match rows {
+        Counts { different: 1.., .. } => State::Different,
+        Counts { incomparable: 1.., .. } => State::Incomparable,
+        _ if incomparable => State::Incomparable,
+        Counts { equal: 1.., missing: 0, .. } => State::Equal,
+        _ => State::Missing,
+    };
+    let repetitions = runs.len() as u64;
+    let found = Found { basis: Basis::Stored, repetitions, outputs: Some(outputs), signals: Some(signals) };
+    (rows, part_at, Some(found).filter(|_| runs.len() > 1))
 }
 
-fn of_statements(record: &Record, config_id: String, reference_id: u32, runs: Vec<usize>) -> Repetitions {
+/// What the digests of a record say, and what its stated outcome says. One repetition proves nothing.
+fn by_statements(
+    record: &Record,
+    config_id: &str,
+    reference_id: u32,
+    selection: &Selection,
+) -> (Option<Found>, Option<Found>) {
     let configurations = &record.shell().configurations;
     let configuration = configurations.iter().find(|configuration| configuration.config_id == config_id);
-    let stated =
-        configuration.and_then(|configuration| Some(&configuration.mantissa.as_ref()?.reproducibility));
-    let digests: Vec<_> = stated
-        .into_iter()
-        .flat_map(|stated| &stated.digests)
-        .filter(|digest| digest.reference_id == reference_id)
-        .collect();
-    let state = |same: bool| if same { State::Equal } else { State::Different };
-    let (basis, repetitions, outputs, signals) =
-        match (digests.as_slice(), stated.map(|stated| &stated.outcome)) {
-            ([first, rest @ ..], _) if !rest.is_empty() => (
-                Basis::Digests,
-                digests.len() as u64,
-                state(rest.iter().all(|digest| digest.output_ids == first.output_ids)),
-                state(rest.iter().all(|digest| digest.signals == first.signals)),
-            ),
-            ([], Some(Outcome::Identical)) => {
-                let repetitions = stated.map_or(0, |stated| u64::from(stated.repetitions));
-                (Basis::Stated, repetitions, State::Equal, State::Equal)
+    let Some(extras) = configuration.and_then(|configuration| configuration.mantissa.as_ref()) else {
+        return (None, None);
+    };
+    let stated = &extras.reproducibility;
+    let digests: Vec<_> =
+        stated.digests.iter().filter(|digest| digest.reference_id == reference_id).collect();
+    let all = |same: bool, otherwise: State| Some(if same { State::Equal } else { otherwise });
+    // What differs may be something that is not selected.
+    let other = if *selection == Selection::default() { State::Different } else { State::Missing };
+    let by_digests = match digests.as_slice() {
+        [first, rest @ ..] if !rest.is_empty() => Some(Found {
+            basis: Basis::Digests,
+            repetitions: digests.len() as u64,
+            outputs: all(rest.iter().all(|digest| digest.output_ids == first.output_ids), State::Different),
+            signals: all(rest.iter().all(|digest| digest.signals == first.signals), other),
+        }),
+        _ => None,
+    };
+    let repetitions = u64::from(stated.repetitions);
+    let found = |outputs, signals| Some(Found { basis: Basis::Stated, repetitions, outputs, signals });
+    let by_word = match &stated.outcome {
+        Outcome::Identical if repetitions > 1 => found(Some(State::Equal), Some(State::Equal)),
+        Outcome::Divergent { reference_id: of, first, .. } if *of == reference_id => match first {
+            FirstDifference::Token { .. } => found(Some(State::Different), None),
+            FirstDifference::Signal { .. } | FirstDifference::Logprobs { .. } => found(None, Some(other)),
+            FirstDifference::Layout { .. } => found(None, Some(State::Missing)),
+            FirstDifference::Prompt | FirstDifference::NeighbourToken { .. } => {
+                found(None, Some(State::Incomparable))
             }
-            _ => (Basis::Nothing, runs.len() as u64, State::Missing, State::Missing),
-        };
-    let part_at = None;
-    let phases = Vec::new();
-    Repetitions { config_id, reference_id, basis, repetitions, runs, outputs, part_at, signals, phases }
+        },
+        Outcome::Identical | Outcome::Divergent { .. } | Outcome::NotChecked => None,
+    };
+    (by_digests, by_word)
 }
 
 #[cfg(test)]

@@ -4,17 +4,27 @@ use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Environment, FixedParams, ModelIdentity, Record,
     RepetitionDigest, Reproducibility, Run, Setup,
 };
-use mantissa_numerics::Dtype;
+use mantissa_numerics::{Dtype, Phase};
 
 use super::*;
 use crate::sample::{self, X_OUT, decode, run, set};
+use crate::sweep::pairs;
 
 fn repetition(rep_id: u32, reference_id: u32) -> Run {
     Run { rep_id, reference_id, ..run() }
 }
 
 fn found(record: &Record) -> Vec<Repetitions> {
-    reproducibility(record, &Selection::default()).unwrap()
+    selected(record, &Selection::default())
+}
+
+fn selected(record: &Record, selection: &Selection) -> Vec<Repetitions> {
+    let members = sample::members(record);
+    let which: Vec<(usize, usize)> =
+        (0..members.len()).flat_map(|a| (a + 1..members.len()).map(move |b| (a, b))).collect();
+    let facts = pairs(&members, &which, selection).unwrap();
+    let place = |a: usize, b: usize| which.iter().position(|pair| *pair == (a, b));
+    reproducibility(record, selection, |a, b| Some(&facts[place(a, b)?]))
 }
 
 #[test]
@@ -30,12 +40,7 @@ fn stored_repetitions_are_compared_in_every_pair() {
         (first.runs.clone(), first.outputs, first.signals),
         (vec![0, 2, 3], State::Equal, State::Different)
     );
-    let decode = first.phases.iter().find(|of| of.phase == Phase::Decode).unwrap();
-    assert_eq!(
-        (decode.kind, decode.counts.different, decode.counts.equal),
-        (SignalKind::HiddenStates, 2, 52)
-    );
-    assert_eq!(decode.max_mean_l2, Some(3.0 / 18.0));
+    assert_eq!((first.rows.different, first.rows.equal), (2, 70));
     assert_eq!((found[1].basis, found[1].signals, found[1].repetitions), (Basis::Nothing, State::Missing, 1));
 }
 
@@ -45,13 +50,29 @@ fn outputs_that_part_are_not_noise() {
     other.output_token_ids[0] = 99;
     set(decode(&mut other), X_OUT, 2, 2, 1, 3.0);
     let found = found(&sample::record([repetition(0, 0), other])).remove(0);
-    assert_eq!((found.outputs, found.part_at, found.signals), (State::Different, Some(0), State::Equal));
-    let decode = found.phases.iter().find(|of| of.phase == Phase::Decode).unwrap();
-    assert_eq!((decode.counts.equal, decode.counts.incomparable), (6, 12));
+    assert_eq!(
+        (found.outputs, found.part_at, found.signals),
+        (State::Different, Some(0), State::Incomparable)
+    );
+    assert_eq!((found.rows.equal, found.rows.incomparable), (12, 12));
+}
+
+#[test]
+fn repetitions_that_were_not_compared_are_not_equal() {
+    let record = sample::record([repetition(0, 0), repetition(1, 0)]);
+    let found = reproducibility(&record, &Selection::default(), |_, _| None).remove(0);
+    assert_eq!(
+        (found.outputs, found.signals, found.rows),
+        (State::Equal, State::Incomparable, Counts::default())
+    );
 }
 
 /// A record that states `digests` for configuration `c` and stores the last repetition.
 fn stating(outcome: Outcome, digests: &[(u32, u32, u8)]) -> Record {
+    storing(vec![repetition(2, 0)], 3, outcome, digests)
+}
+
+fn storing(runs: Vec<Run>, repetitions: u32, outcome: Outcome, digests: &[(u32, u32, u8)]) -> Record {
     let digests = digests.iter().map(|&(reference_id, rep_id, signals)| RepetitionDigest {
         reference_id,
         rep_id,
@@ -104,16 +125,12 @@ fn stating(outcome: Outcome, digests: &[(u32, u32, u8)]) -> Record {
             setup,
             environment,
             recipes: Vec::new(),
-            reproducibility: Reproducibility { repetitions: 3, outcome, digests: digests.collect() },
+            reproducibility: Reproducibility { repetitions, outcome, digests: digests.collect() },
             runtime: None,
         }),
     };
     let shell = sample::record([]).shell().clone();
-    let experiment = mantissa_evidence::Experiment {
-        configurations: vec![configuration],
-        runs: vec![repetition(2, 0)],
-        ..shell
-    };
+    let experiment = mantissa_evidence::Experiment { configurations: vec![configuration], runs, ..shell };
     Record::from_experiment(experiment, std::path::Path::new("stated.json"))
 }
 
@@ -129,7 +146,7 @@ fn digests_speak_for_repetitions_that_are_not_stored() {
         (found[1].basis, found[1].outputs, found[1].signals),
         (Basis::Digests, State::Equal, State::Different)
     );
-    assert!(found[1].runs.is_empty() && found[1].phases.is_empty());
+    assert!(found[1].runs.is_empty() && found[1].rows == Counts::default());
 }
 
 #[test]
@@ -138,6 +155,47 @@ fn an_outcome_without_digests_is_the_records_word() {
     assert_eq!((only.basis, only.repetitions, only.signals), (Basis::Stated, 3, State::Equal));
     let only = found(&stating(Outcome::NotChecked, &[])).remove(0);
     assert_eq!((only.basis, only.repetitions, only.signals), (Basis::Nothing, 1, State::Missing));
+    // One digest says nothing; the record's word is that of three.
     let one = found(&stating(Outcome::Identical, &[(0, 2, 7)])).remove(0);
-    assert_eq!((one.basis, one.signals), (Basis::Nothing, State::Missing));
+    assert_eq!((one.basis, one.repetitions, one.signals), (Basis::Stated, 3, State::Equal));
+}
+
+#[test]
+fn what_says_that_repetitions_differ_outweighs_stored_runs_that_agree() {
+    let two = || vec![repetition(0, 0), repetition(1, 0)];
+    let of = |outcome, digests: &[(u32, u32, u8)]| {
+        let found = found(&storing(two(), 3, outcome, digests)).remove(0);
+        (found.basis, found.repetitions, found.outputs, found.signals)
+    };
+    let (equal, different) = (State::Equal, State::Different);
+    assert_eq!(of(Outcome::NotChecked, &[]), (Basis::Stored, 2, equal, equal));
+    assert_eq!(of(Outcome::Identical, &[(0, 0, 7), (0, 1, 7), (0, 2, 7)]), (Basis::Digests, 3, equal, equal));
+    assert_eq!(
+        of(Outcome::Identical, &[(0, 0, 7), (0, 1, 7), (0, 2, 8)]),
+        (Basis::Digests, 3, equal, different)
+    );
+    let divergent = |reference_id, first| Outcome::Divergent { reference_id, repetitions: [0, 2], first };
+    let logprobs = FirstDifference::Logprobs { phase: Phase::Decode, step: 0, position: -1, candidate: 0 };
+    assert_eq!(of(divergent(0, logprobs.clone()), &[]), (Basis::Stated, 3, equal, different));
+    let token = FirstDifference::Token { index: 2 };
+    assert_eq!(of(divergent(0, token.clone()), &[]), (Basis::Stated, 3, different, equal));
+    // Of another reference prompt nothing is said, and what was not fed the same is open.
+    assert_eq!(of(divergent(9, token), &[]), (Basis::Stored, 2, equal, equal));
+    assert_eq!(of(divergent(0, FirstDifference::Prompt), &[]).3, State::Incomparable);
+    assert_eq!(of(divergent(0, FirstDifference::Layout { phase: Phase::Decode }), &[]).3, State::Missing);
+    // Where some signals are selected, what differs may be another; all stored repetitions know better.
+    let only = Selection { phases: Some([Phase::Prefill].into()), ..Selection::default() };
+    let open = storing(two(), 3, Outcome::NotChecked, &[(0, 0, 7), (0, 1, 7), (0, 2, 8)]);
+    assert_eq!(selected(&open, &only)[0].signals, State::Missing);
+    let all = storing(two(), 2, Outcome::NotChecked, &[(0, 0, 7), (0, 1, 8)]);
+    assert_eq!(selected(&all, &only)[0].signals, State::Equal);
+    assert_eq!(found(&all)[0].signals, State::Different);
+}
+
+#[test]
+fn one_repetition_proves_nothing_whatever_is_stated() {
+    for repetitions in [0, 1] {
+        let only = found(&storing(vec![repetition(0, 0)], repetitions, Outcome::Identical, &[])).remove(0);
+        assert_eq!((only.basis, only.repetitions, only.signals), (Basis::Nothing, 1, State::Missing));
+    }
 }

@@ -317,42 +317,35 @@ fn real_sizes_give_the_same_bytes_for_any_number_of_threads_and_of_pairs() {
     assert_eq!(at(0, 1).counts(None).state(), State::Different);
     assert_eq!(at(0, 1), at(4, 3));
     assert_eq!(at(0, 1).sites.len(), 2 * 61);
-    let layers = at(0, 1).by_layer(SignalKind::HiddenStates, Phase::Decode);
-    assert_eq!(
-        (layers.len(), layers[30].0, layers[0].1.counts.equal + layers[0].1.counts.different),
-        (31, None, 90)
-    );
-    assert!(layers[0].1.mean < layers[20].1.mean, "noise grows with depth");
-    let steps = at(0, 1).by_step(SignalKind::KeyVectors, Phase::Decode);
-    assert_eq!((steps.len(), steps[29].0), (30, 29));
-    let whole = at(0, 1).mean_l2(SignalKind::KeyVectors, Phase::Decode);
-    let mean_of_steps: f64 = steps.iter().map(|(_, mean)| mean.mean.unwrap()).sum::<f64>() / 30.0;
-    assert!((whole.mean.unwrap() - mean_of_steps).abs() < 1e-12);
-    let largest = steps.iter().filter_map(|(_, mean)| mean.max).fold(0.0, f64::max);
-    assert_eq!(whole.max, Some(largest));
-    let logprobs = at(0, 1).mean_l2(SignalKind::Logprobs, Phase::Decode);
-    assert_eq!(logprobs.mean, Some(0.125));
-    assert_eq!(at(0, 1).mean_l2(SignalKind::Logprobs, Phase::Decode).counts, counts(0, 90, 0, 0));
+    // Noise grows with depth.
+    let l2 = |site: Site| of(at(0, 1), Phase::Decode, site).total.unwrap().l2;
+    assert!(l2(Site::at(1, Point::XOut)) < l2(Site::at(21, Point::XOut)));
+    assert_eq!(at(0, 1).logprobs[1].counts, counts(0, 90, 0, 0));
 }
 
 #[test]
-fn a_row_without_a_distance_is_in_no_mean() {
+fn what_is_not_finite_or_lies_in_the_candidates_alone_has_no_distance() {
     let (mut a, mut b) = (run(), run());
     decode(&mut a).logprobs = Some(logprobs(3, 3, &[(7, -0.5)]));
-    decode(&mut b).logprobs = Some(logprobs(3, 3, &[(8, -0.5)]));
-    let mean = facts(&a, &b).mean_l2(SignalKind::Logprobs, Phase::Decode);
-    assert_eq!((mean.mean, mean.max, mean.without_distance), (None, None, 9));
-    assert_eq!(mean.counts, counts(0, 9, 0, 0));
-    for site in [0, 1, 2] {
+    decode(&mut b).logprobs = Some(logprobs(3, 3, &[(7, -0.5), (8, -0.5)]));
+    for step in [0, 1, 2] {
         // The other value of the row stays equal, which makes no distance of 0.
-        set(decode(&mut b), X_OUT, site, 0, 0, f32::NAN);
+        set(decode(&mut b), X_OUT, step, 0, 0, f32::NAN);
     }
-    let mean = facts(&a, &b).mean_l2(SignalKind::HiddenStates, Phase::Decode);
-    assert_eq!((mean.mean, mean.without_distance, mean.counts), (Some(0.0), 3, counts(15, 3, 0, 0)));
-    let total = of(&facts(&a, &b), Phase::Decode, X_OUT).total.unwrap();
-    assert_eq!((total.different, total.non_finite, total.l2, total.max_ulps), (3, 3, None, None));
-    assert_eq!(serde_json::to_value(total).unwrap()["l2"], serde_json::Value::Null);
-    assert_eq!(facts(&a, &b).mean_l2(SignalKind::KeyVectors, Phase::Decode).mean, None);
+    let found = facts(&a, &b);
+    assert_eq!(found.logprobs[0].counts, counts(0, 9, 0, 0));
+    let RowState::Different(candidates) = found.logprobs[0].rows[0].state else { panic!() };
+    assert_eq!((candidates.common, candidates.l2, candidates.rms, candidates.max_abs), (1, None, None, None));
+    let site = of(&found, Phase::Decode, X_OUT);
+    let RowState::Different(row) = site.rows[0].state else { panic!() };
+    for distance in [row, site.total.unwrap()] {
+        assert!(distance.non_finite > 0);
+        assert_eq!(
+            (distance.l2, distance.max_abs, distance.mean_abs, distance.max_ulps),
+            (None, None, None, None)
+        );
+        assert_eq!(serde_json::to_value(distance).unwrap()["l2"], serde_json::Value::Null);
+    }
 }
 
 #[test]
