@@ -1,14 +1,15 @@
 //! `mantissa compare`: facts about two or more runs, without a judgement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::ValueEnum;
 use mantissa_compare::{
-    Classes, Counts, First, LogprobFacts, Member, PairFacts, Prompt, PromptGroup, RowState, Selection,
-    SignalKind, SiteFacts, State, Tokens, WhyUnplaced, by_prompt, classes, pairs,
+    Basis, Classes, Counts, First, LogprobFacts, Member, PairFacts, Prompt, PromptGroup, Repetitions,
+    RowState, Selection, SignalKind, SiteFacts, State, TokenConsistency, Tokens, WhyUnplaced, by_prompt,
+    classes, pairs, reproducibility, token_consistency,
 };
 use mantissa_evidence::Record;
 use mantissa_evidence::open::{Content, open};
@@ -18,6 +19,9 @@ use serde::Serialize;
 use crate::failure::Exit;
 use crate::terminal::{Column, Page, Report, Terminal};
 
+/// Runs of one prompt whose pairs can all be compared: there are 2^23 of them.
+const MOST_RUNS: usize = 1 << 12;
+
 const EXAMPLES: &str = "\
 Examples:
   mantissa compare record-a record-b            # two containers, site by site
@@ -25,7 +29,8 @@ Examples:
   mantissa compare a.json b.json --signal logprobs --format json
 
 Runs are compared where they consumed the same tokens; with more than two runs of a prompt, all are sorted into classes
-of equal bits and one of each is compared with one of the first. Nothing is judged: see `mantissa analyze`.
+of equal bits and one of each is compared with one of the first. Outputs are grouped, and repetitions of a setup are
+looked at by stored runs and stated digests. Nothing is judged: see `mantissa analyze`.
 Exit codes: 0 every run was compared and no bit differs, 1 bits or outputs differ, 2 failure, 3 none differs but not
 everything could be compared.";
 
@@ -72,8 +77,13 @@ struct Compared {
     prompts: Vec<PromptFacts>,
     /// Runs whose prompt is not known to be that of another.
     alone: Vec<usize>,
+    /// Repetitions of each setup, where there are any.
+    repetitions: Vec<Repeated>,
     #[serde(skip)]
     full: bool,
+    /// Only the prefill was asked for.
+    #[serde(skip)]
+    prefill: bool,
 }
 
 /// A run that took part.
@@ -88,11 +98,20 @@ struct RunName {
     outputs: bool,
 }
 
+/// Repetitions of one setup of a record on one reference prompt. Runs are indices into [`Compared::runs`].
+#[derive(Serialize)]
+struct Repeated {
+    record: String,
+    #[serde(flatten)]
+    found: Repetitions,
+}
+
 /// Facts about the runs of one prompt. Numbers are indices into [`Compared::runs`].
 #[derive(Serialize)]
 struct PromptFacts {
     prompt: Prompt,
     runs: Vec<usize>,
+    outputs: TokenConsistency,
     classes: Classes,
     pairs: Vec<Pair>,
 }
@@ -103,6 +122,12 @@ struct Pair {
     b: usize,
     state: State,
     facts: PairFacts,
+}
+
+impl Pair {
+    const fn ends(&self) -> (usize, usize) {
+        (self.a, self.b)
+    }
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
@@ -145,10 +170,33 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         by_prompt(&members).into_iter().partition(|group| group.members.len() > 1);
     let alone = alone.into_iter().flat_map(|group| group.members).collect();
     let prompts = prompts.into_iter().map(|group| PromptFacts::of(&members, group, &selection));
-    let prompts = prompts.collect::<anyhow::Result<_>>()?;
-    let compared = Compared { runs, prompts, alone, full: args.full };
+    let prompts = prompts.collect::<anyhow::Result<Vec<_>>>()?;
+    let repetitions = repetitions(&records, &prompts, &selection);
+    let prefill = args.phase == Some(PhaseName::Prefill);
+    let compared = Compared { runs, prompts, alone, repetitions, full: args.full, prefill };
     terminal.print(&compared)?;
     Ok(compared.exit())
+}
+
+/// What is known of repetitions, record by record, from facts that are there already.
+fn repetitions(
+    records: &[(String, Record)],
+    prompts: &[PromptFacts],
+    selection: &Selection,
+) -> Vec<Repeated> {
+    let pairs = prompts.iter().flat_map(|prompt| &prompt.pairs);
+    let facts: BTreeMap<(usize, usize), &PairFacts> =
+        pairs.map(|pair| ((pair.a, pair.b), &pair.facts)).collect();
+    let (mut all, mut before) = (Vec::new(), 0);
+    for (name, record) in records {
+        let found = reproducibility(record, selection, |a, b| facts.get(&(before + a, before + b)).copied());
+        for mut found in found.into_iter().filter(|found| found.basis != Basis::Nothing) {
+            found.runs.iter_mut().for_each(|run| *run += before);
+            all.push(Repeated { record: name.clone(), found });
+        }
+        before += record.shell().runs.len();
+    }
+    all
 }
 
 fn selection(args: &Args) -> Selection {
@@ -172,6 +220,12 @@ fn selection(args: &Args) -> Selection {
 impl PromptFacts {
     fn of(members: &[Member<'_>], group: PromptGroup, selection: &Selection) -> anyhow::Result<Self> {
         let count = group.members.len();
+        if count > MOST_RUNS {
+            let file = members[group.members[0]].record.origin().display();
+            bail!(
+                "{file}: {count} runs of one prompt are more than {MOST_RUNS}; compare fewer files, or split this one"
+            );
+        }
         let all: Vec<(usize, usize)> = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))).collect();
         let chosen: Vec<Member<'_>> = group.members.iter().map(|&i| members[i]).collect();
         let facts = pairs(&chosen, &all, selection)?;
@@ -180,25 +234,41 @@ impl PromptFacts {
         let states: Vec<State> = facts.iter().map(|facts| facts.state(phase)).collect();
         // Pair (a, b) with a < b stands after the rows of all smaller a.
         let place = |a: usize, b: usize| a * (2 * count - a - 1) / 2 + b - a - 1;
-        let classes = classes(count, |a, b| states[place(a, b)]);
+        let mut classes = classes(count, |a, b| states[place(a, b)]);
+        let run = |member: &mut usize| *member = group.members[*member];
+        classes.classes.iter_mut().flatten().for_each(run);
+        classes.unplaced.iter_mut().for_each(|unplaced| run(&mut unplaced.member));
+        classes.inferred.iter_mut().for_each(|(a, b)| [a, b].into_iter().for_each(run));
+        classes.conflicts.iter_mut().flat_map(|conflict| &mut conflict.chain).for_each(run);
+        let mut outputs = token_consistency(&chosen);
+        outputs.groups.iter_mut().flat_map(|group| &mut group.members).for_each(run);
+        outputs.unknown.iter_mut().for_each(run);
         let pairs = all.iter().zip(facts).zip(&states).map(|((&(a, b), facts), &state)| Pair {
             a: group.members[a],
             b: group.members[b],
             state,
             facts,
         });
-        Ok(Self { prompt: group.prompt, pairs: pairs.collect(), runs: group.members, classes })
+        let pairs = pairs.collect();
+        Ok(Self { prompt: group.prompt, pairs, runs: group.members, outputs, classes })
     }
 }
 
 impl Compared {
     fn exit(&self) -> Exit {
-        let mut states = self.prompts.iter().flat_map(|prompt| &prompt.pairs).map(|pair| pair.state);
+        let states = self.prompts.iter().flat_map(|prompt| &prompt.pairs).map(|pair| pair.state);
+        // Outputs that are not stated leave open what they always do: the rows after them. What was put out after the
+        // prefill is no matter where only that is asked for.
+        let repeated = self.repetitions.iter().flat_map(|Repeated { found, .. }| {
+            let outputs = !self.prefill && found.outputs == State::Different;
+            [Some(found.signals), outputs.then_some(found.outputs)]
+        });
+        let states = states.chain(repeated.flatten());
         if states.clone().any(|state| state == State::Different) {
             Exit::Divergent
         } else if self.prompts.is_empty()
             || !self.alone.is_empty()
-            || states.any(|state| state != State::Equal)
+            || states.clone().any(|state| state != State::Equal)
         {
             Exit::NotEnoughEvidence
         } else {
@@ -227,7 +297,7 @@ impl Report for Compared {
                 format!("{names}: no other run is known to have consumed the same prompt"),
             )?;
         }
-        Ok(())
+        self.repetitions(page)
     }
 }
 
@@ -243,33 +313,138 @@ impl Compared {
             }
             Prompt::Unknown { .. } => "A prompt that the record does not state".to_owned(),
         };
-        page.heading(&title)?;
+        page.heading(&format!("{title}{}", self.reference(prompt)))?;
         let several = prompt.runs.len() > 2;
         if several {
             self.classes(prompt, page)?;
+            self.outputs(prompt, page)?;
         }
-        // One run stands for its class; a run in no class stands for itself.
-        let mut chosen: Vec<usize> =
-            prompt.classes.classes.iter().filter_map(|class| class.first().copied()).collect();
-        chosen.extend(prompt.classes.unplaced.iter().map(|unplaced| unplaced.member));
-        let chosen: Vec<usize> = chosen.into_iter().map(|member| prompt.runs[member]).collect();
-        let shown = |pair: &Pair| {
-            !several || self.full || (Some(&pair.a) == chosen.first() && chosen.contains(&pair.b))
-        };
-        for pair in prompt.pairs.iter().filter(|pair| shown(pair)) {
+        if several && !self.full {
+            return self.beside_the_first(prompt, page);
+        }
+        for pair in &prompt.pairs {
             if several {
                 page.line("")?;
             }
             page.field("runs", format!("{}  |  {}", self.name(pair.a), self.name(pair.b)))?;
             let outputs = self.runs[pair.a].outputs && self.runs[pair.b].outputs;
-            pair_text(pair, outputs, self.full || !several, page)?;
+            pair_text(pair, outputs, page)?;
+        }
+        Ok(())
+    }
+
+    /// The reference prompt, where all runs of a prompt call it the same.
+    fn reference(&self, prompt: &PromptFacts) -> String {
+        let mut ids = prompt.runs.iter().map(|&run| self.runs[run].reference_id);
+        let first = ids.next();
+        let same = first.filter(|first| ids.all(|id| id == *first));
+        same.map_or_else(String::new, |id| format!(" (ref {id})"))
+    }
+
+    /// One run of each class, and each run in no class, compared with one of the first class; a line each.
+    fn beside_the_first(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
+        let classes = prompt.classes.classes.iter().enumerate();
+        let mut chosen: BTreeMap<usize, String> = classes
+            .filter_map(|(number, class)| Some((*class.first()?, format!("class {}", number + 1))))
+            .collect();
+        let unplaced = prompt.classes.unplaced.iter().map(|unplaced| unplaced.member);
+        chosen.extend(unplaced.map(|run| (run, self.name(run))));
+        let first = prompt.classes.classes.first().and_then(|class| class.first()).or(prompt.runs.first());
+        let mut rows = Vec::new();
+        for (&run, name) in chosen.iter().filter(|(run, _)| Some(*run) != first) {
+            // Pairs stand in the order of their runs.
+            let found = first.map(|&first| (first.min(run), first.max(run)));
+            let place = found.and_then(|ends| prompt.pairs.binary_search_by_key(&ends, Pair::ends).ok());
+            let Some(pair) = place.map(|place| &prompt.pairs[place]) else { continue };
+            let counts = pair.facts.counts(None);
+            let difference = pair.facts.first.map_or_else(|| none_text(counts), first_text);
+            let Counts { equal, different, missing, incomparable } = counts;
+            let counts = [equal, different, missing, incomparable].map(|count| count.to_string());
+            rows.push([vec![name.clone(), difference], counts.to_vec()].concat());
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let columns = [
+            Column::Left("beside the first"),
+            Column::Left("first difference"),
+            Column::Right("equal"),
+            Column::Right("differ"),
+            Column::Right("missing"),
+            Column::Right("incomp."),
+        ];
+        page.line("")?;
+        page.table(&columns, &rows)
+    }
+
+    /// Groups of equal outputs.
+    fn outputs(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
+        let TokenConsistency { groups, unknown } = &prompt.outputs;
+        match groups.as_slice() {
+            [] => return page.field("outputs", "not stated"),
+            [all] if unknown.is_empty() => {
+                let runs = all.members.len();
+                return page.field("outputs", format!("the same {} tokens in all {runs} runs", all.tokens));
+            }
+            _ => {}
+        }
+        for (number, group) in groups.iter().enumerate() {
+            let part = group.part_at.map_or_else(String::new, |at| format!(", part from the first at {at}"));
+            let names = self.names(group.members.iter().copied());
+            page.field(
+                &format!("outputs {}", number + 1),
+                format!("{names}: {} tokens{part}", group.tokens),
+            )?;
+        }
+        if !unknown.is_empty() {
+            page.field("outputs", format!("{}: not stated", self.names(unknown.iter().copied())))?;
+        }
+        Ok(())
+    }
+
+    /// Whether repetitions of each setup agree: those that do in a line, the others in one each.
+    fn repetitions(&self, page: &mut Page<'_>) -> io::Result<()> {
+        if self.repetitions.is_empty() {
+            return Ok(());
+        }
+        page.line("")?;
+        page.heading("Repetitions of a setup")?;
+        let name = |repeated: &Repeated| {
+            let Repetitions { config_id, reference_id, basis, repetitions, .. } = &repeated.found;
+            let basis = match basis {
+                Basis::Stored => "stored",
+                Basis::Digests => "by stated digests",
+                Basis::Stated | Basis::Nothing => "by the record's word",
+            };
+            let record = self.record(&repeated.record);
+            let stated = if repeated.found.outputs == State::Missing { ", outputs not stated" } else { "" };
+            format!("{record}{config_id} ref {reference_id} ({repetitions} {basis}{stated})")
+        };
+        let (agree, others): (Vec<_>, Vec<_>) =
+            self.repetitions.iter().partition(|Repeated { found, .. }| {
+                found.signals == State::Equal && found.outputs != State::Different
+            });
+        if !agree.is_empty() {
+            page.field("agree", agree.into_iter().map(name).collect::<Vec<_>>().join("; "))?;
+        }
+        for repeated in others {
+            let Repetitions { outputs, part_at, signals, .. } = repeated.found;
+            let outputs = match (outputs, part_at) {
+                (State::Different, Some(at)) => format!("outputs part at {at}; "),
+                (State::Missing, _) => String::new(),
+                (outputs, _) => format!("outputs {}; ", state_text(outputs)),
+            };
+            let differ = [repeated.found.outputs, signals].contains(&State::Different);
+            let label = if differ { "differ" } else { "open" };
+            let found = format!("{}: {outputs}signals {}", name(repeated), state_text(signals));
+            page.field(label, found)?;
         }
         Ok(())
     }
 
     /// Classes of equal bits, a line each.
     fn classes(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
-        let names = |members: &[usize]| self.names(members.iter().map(|&member| prompt.runs[member]));
+        let names = |runs: &[usize]| self.names(runs.iter().copied());
         for (number, class) in prompt.classes.classes.iter().enumerate() {
             page.field(&format!("class {}", number + 1), names(class))?;
         }
@@ -289,40 +464,68 @@ impl Compared {
                 format!("each equals the next, the ends differ: {}", names(&conflict.chain)),
             )?;
         }
+        if prompt.classes.more_conflicts > 0 {
+            page.field("conflict", format!("and {} more of the kind", prompt.classes.more_conflicts))?;
+        }
         Ok(())
     }
 
     fn name(&self, run: usize) -> String {
-        format!("{} rep {}", self.setup(run), self.runs[run].rep_id)
+        self.names([run].into_iter())
     }
 
-    /// A run without its repetition.
+    /// A record as it stands before what is in it, where there are several.
+    fn record(&self, record: &str) -> String {
+        let several = self.runs.iter().any(|other| other.record != *record);
+        if several { format!("{record}:") } else { String::new() }
+    }
+
+    /// A run without its repetition, and without its reference prompt where the prompt's heading has that.
     fn setup(&self, run: usize) -> String {
         let RunName { record, config_id, reference_id, .. } = &self.runs[run];
-        let record = if self.runs.iter().any(|other| other.record != *record) {
-            format!("{record}:")
-        } else {
-            String::new()
-        };
-        format!("{record}{config_id} ref {reference_id}")
+        let prompt = self.prompts.iter().find(|prompt| prompt.runs.contains(&run));
+        let said = prompt.is_some_and(|prompt| !self.reference(prompt).is_empty());
+        let reference = if said { String::new() } else { format!(" ref {reference_id}") };
+        format!("{}{config_id}{reference}", self.record(record))
     }
 
     /// Runs in order, repetitions of one setup together.
     fn names(&self, runs: impl Iterator<Item = usize>) -> String {
-        let mut setups: Vec<(String, Vec<String>)> = Vec::new();
+        let mut setups: Vec<(String, Vec<u32>)> = Vec::new();
         for run in runs {
-            let (setup, rep) = (self.setup(run), self.runs[run].rep_id.to_string());
+            let (setup, rep) = (self.setup(run), self.runs[run].rep_id);
             match setups.last_mut().filter(|(last, _)| *last == setup) {
                 Some((_, reps)) => reps.push(rep),
                 None => setups.push((setup, vec![rep])),
             }
         }
-        let names = setups.into_iter().map(|(setup, reps)| format!("{setup} rep {}", reps.join(",")));
-        names.collect::<Vec<_>>().join("; ")
+        let repeated = self.runs.iter().any(|run| run.rep_id != self.runs[0].rep_id);
+        let names = setups
+            .into_iter()
+            .map(|(setup, reps)| if repeated { format!("{setup} rep {}", ranges(&reps)) } else { setup });
+        names.collect::<Vec<_>>().join(", ")
     }
 }
 
-fn pair_text(pair: &Pair, outputs: bool, sites: bool, page: &mut Page<'_>) -> io::Result<()> {
+/// `0-2,5` for 0, 1, 2, 5.
+fn ranges(numbers: &[u32]) -> String {
+    let ranges = numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)).map(|range| match range {
+        [first, .., last] => format!("{first}-{last}"),
+        range => range.iter().map(u32::to_string).collect(),
+    });
+    ranges.collect::<Vec<_>>().join(",")
+}
+
+const fn state_text(state: State) -> &'static str {
+    match state {
+        State::Equal => "agree",
+        State::Different => "differ",
+        State::Missing => "missing",
+        State::Incomparable => "incomparable",
+    }
+}
+
+fn pair_text(pair: &Pair, outputs: bool, page: &mut Page<'_>) -> io::Result<()> {
     let facts = &pair.facts;
     let stated = if outputs { "" } else { "; not both state their outputs" };
     page.field("tokens", format!("{}{stated}", tokens_text(facts.tokens)))?;
@@ -332,9 +535,6 @@ fn pair_text(pair: &Pair, outputs: bool, sites: bool, page: &mut Page<'_>) -> io
     let rows =
         format!("{equal} equal, {different} different, {missing} missing, {incomparable} incomparable");
     page.field("rows", rows)?;
-    if !sites {
-        return Ok(());
-    }
     let columns = [
         Column::Left("phase"),
         Column::Left("site"),

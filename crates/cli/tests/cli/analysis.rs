@@ -101,10 +101,57 @@ fn compare_shows_sites_of_two_runs_and_classes_of_many() {
         text.contains("class 4") && !text.contains("class 5"),
         "H100 is one class, the L40S three: {text}"
     );
+    let (code, facts) = json(&session, &["compare", record.to_str().unwrap()]);
+    assert_eq!(code, Some(1));
+    assert_eq!(facts["prompts"][0]["outputs"]["groups"][0]["members"], serde_json::json!([0, 1, 2]));
+    assert_eq!(
+        facts["repetitions"][0]["signals"], "different",
+        "its three repetitions are stored: {}",
+        facts["repetitions"]
+    );
     // Distances are no signals.
     for verb in ["compare", "inspect"] {
         assert!(session.failure(&["--quiet", verb, BATCH]).contains("use `mantissa analyze`"));
     }
+}
+
+#[test]
+fn compare_says_where_outputs_part_and_counts_runs_throughout() {
+    let name = "quant_generation_A100.json";
+    let session = with(&[name]);
+    let text = session.output(&["--quiet", "compare", name]);
+    assert_eq!(text.status.code(), Some(1));
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.contains("outputs 2     gptq_marlin, gptq: 100 tokens, part from the first at 11\n"),
+        "{text}"
+    );
+    assert!(text.contains("100 tokens, part from the first at 5\n"), "{text}");
+    let output = session.output(&["--format", "json", "--quiet", "compare", name]);
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Numbers of runs mean the same in every list of the second prompt.
+    let prompt = &facts["prompts"][1];
+    let numbers = |value: &serde_json::Value| {
+        let list = value.as_array().unwrap().iter();
+        list.map(|run| run.as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let mut classes: Vec<u64> =
+        prompt["classes"]["classes"].as_array().unwrap().iter().flat_map(numbers).collect();
+    classes.sort_unstable();
+    assert_eq!(classes, numbers(&prompt["runs"]));
+    assert!(!classes.contains(&0), "{classes:?}");
+    assert_eq!(prompt["outputs"]["groups"][1]["part_at"], 11);
+}
+
+#[test]
+fn machines_that_agree_are_consistent_though_they_state_no_outputs() {
+    let names = ["activations_H100-NVL.json", "activations_H200.json"];
+    let session = with(&names);
+    let output = session.output(&["--quiet", "compare", names[0], names[1]]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("rep 0-9") && !text.contains("class 2"), "{text}");
+    assert!(text.contains("batch_size_1 ref 0 (10 stored, outputs not stated)"), "{text}");
 }
 
 #[test]
