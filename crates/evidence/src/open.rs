@@ -68,10 +68,15 @@ pub fn open(path: &Path) -> Result<Opened> {
     if published::is_experiment(&bytes) {
         // May be larger than memory: from here on it is read in windows, and what was mapped is let go.
         drop(bytes);
-        let record = Record::open(path)?;
-        record.verify()?;
-        let digest = Digest::of_large_file(path).map_err(|source| files::unreadable(path, source))?;
-        return Ok(opened(path, digest, Content::Record(record)));
+        let read = || {
+            let record = Record::open(path)?;
+            record.verify()?;
+            Ok(record)
+        };
+        let (record, digest) = rayon::join(read, || Digest::of_large_file(path));
+        let digest = digest.map_err(|source| files::unreadable(path, source));
+        let record = record?;
+        return Ok(opened(path, digest?, Content::Record(record)));
     }
     if bytes.len() as u64 > LARGEST_PUBLISHED {
         return Err(EvidenceError::Invalid {
