@@ -8,6 +8,7 @@ pub mod block;
 pub mod dtype;
 pub mod recipe;
 pub mod site;
+pub mod tensor_core;
 pub mod ulp;
 
 pub use block::BlockFormat;
