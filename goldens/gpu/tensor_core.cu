@@ -27,7 +27,7 @@ __host__ __device__ inline uint32_t operand(Format f, int number, int side, int 
     uint32_t sign = r & 1, fraction = (r >> 1) & ((1u << f.fraction_bits) - 1), any = uint32_t(r >> 32);
     uint32_t largest = (1u << f.exponent_bits) - 1, bias = largest >> 1, exponent;
     bool zero = false;
-    switch (number % 8) {
+    switch (number % 10) {
         case 0: exponent = any % (largest + 1); break;                           // any pattern
         case 1: exponent = bias - 3 + any % 7; break;                            // like sizes
         case 2: exponent = bias - 3 + any % 7; zero = (any >> 8) & 1; break;     // many zeros
@@ -35,6 +35,12 @@ __host__ __device__ inline uint32_t operand(Format f, int number, int side, int 
         case 4: exponent = largest - 1 - any % 4; break;                         // overflow
         case 5: exponent = side ? bias + any % (bias + 1) : bias - any % bias; zero = !side && ((any >> 8) & 1); break;
         case 6: exponent = any % largest; break;                                 // any finite
+        case 8: case 9: {                                                        // tiny products, about the smallest binary32
+            uint32_t low = bias > 100 ? bias - 74 : 1;
+            exponent = low + any % (bias > 100 ? 16 : 3);
+            zero = number % 10 == 9 && ((any >> 8) & 1);
+            break;
+        }
         default: {                                                               // normal-like
             uint32_t small = 0;
             while (small < 8 && ((any >> small) & 1)) small++;
@@ -50,8 +56,8 @@ __host__ __device__ inline uint32_t accumulator(int number) {
     uint32_t sign = uint32_t(r & 1) << 31, fraction = uint32_t(r >> 1) & 0x7FFFFF, any = uint32_t(r >> 32);
     switch ((any >> 16) % 4) {
         case 0: return sign;
-        case 1: return sign | ((107 + any % 40) << 23) | fraction;
-        case 2: return number % 8 == 0 ? uint32_t(r) : sign | ((any % 255) << 23) | fraction;
+        case 1: return number % 10 >= 8 ? sign | ((any % 3) << 23) | (fraction >> (any % 24)) : sign | ((107 + any % 40) << 23) | fraction;
+        case 2: return number % 10 == 0 ? uint32_t(r) : sign | ((any % 255) << 23) | fraction;
         default: return sign | ((124 + any % 8) << 23) | fraction;
     }
 }

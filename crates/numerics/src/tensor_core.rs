@@ -6,9 +6,11 @@
 //! of such steps.
 //!
 //! *Source:* Xie et al., arXiv 2511.10909; Khattak & Mikaitis, arXiv 2512.07004; parameters in [`Architecture::block`].
-//! Left out: binary64 and integer instructions, accumulators in binary16, block scales.
+//! Left out: binary64 and integer instructions, accumulators in binary16, block scales. Many at once, fast: [`dot`].
 
 use serde::{Deserialize, Serialize};
+
+pub mod dot;
 
 /// A format of tensor-core operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -172,6 +174,7 @@ impl BlockRecipe {
         match decode_f32(accumulator) {
             Term::NotANumber => return NOT_A_NUMBER,
             Term::Infinite { negative } => infinite.add(negative),
+            Term::Finite { significand: 0, .. } => {}
             Term::Finite { negative, significand, exponent } => {
                 terms.push(Aligned {
                     value: signed(negative, significand.into()),
