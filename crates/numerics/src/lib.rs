@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod dtype;
+pub mod nvidia;
 pub mod recipe;
 pub mod site;
 pub mod tensor_core;

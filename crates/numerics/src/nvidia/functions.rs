@@ -1,0 +1,177 @@
+//! Functions as the hardware and CUDA's library compute them.
+//!
+//! `ex2.approx` and `rsqrt.approx` interpolate in tables inside the chip. What is kept here is the deviation of every mantissa's
+//! result from the correctly rounded one, two bits each, deflated to 0.5 MB (6 MB once unpacked): made by
+//! `goldens/gpu/functions.py`. A quadratic in 64 segments comes within 0.05 units in the last place of the chip's and no nearer, because
+//! its multipliers drop columns, so the tables are not smaller.
+//!
+//! Source of the rest: PTX of `expf`, `cosf` and `sinf` in CUDA 13 (libdevice), restated.
+
+use std::sync::LazyLock;
+
+/// Deviations of one function, two bits per mantissa, and what the smallest code means.
+struct Table {
+    codes: Vec<u8>,
+    low: i32,
+}
+
+impl Table {
+    /// # Panics
+    /// When the embedded table is damaged: it is part of the program.
+    fn unpack(deflated: &[u8]) -> Self {
+        let mut codes = miniz_oxide::inflate::decompress_to_vec(deflated).unwrap_or_default();
+        assert!(!codes.is_empty(), "a table of the program is damaged");
+        let low = i32::from(codes.remove(0).cast_signed());
+        Self { codes, low }
+    }
+
+    fn deviation(&self, index: usize) -> i32 {
+        i32::from(self.codes[index / 4] >> (2 * (index % 4)) & 3) + self.low
+    }
+}
+
+static EX2: LazyLock<Table> = LazyLock::new(|| Table::unpack(include_bytes!("../../tables/ex2.deflate")));
+static RSQRT: LazyLock<Table> = LazyLock::new(|| Table::unpack(include_bytes!("../../tables/rsqrt.deflate")));
+
+/// The NaN that the hardware makes.
+const NOT_A_NUMBER: f32 = f32::from_bits(0x7FFF_FFFF);
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding to binary32 is meant")]
+fn rounded(value: f64) -> f32 {
+    value as f32
+}
+
+fn moved(value: f32, ulps: i32) -> f32 {
+    f32::from_bits(value.to_bits().wrapping_add_signed(ulps))
+}
+
+/// 2^x, as `ex2.approx.ftz.f32`.
+///
+/// *Rounding:* `x` is cut to 23 fraction bits, negative ones in ones' complement; then a table. Subnormal results are zero.
+#[must_use]
+pub fn ex2(x: f32) -> f32 {
+    if x.is_nan() {
+        return NOT_A_NUMBER;
+    }
+    if x >= 128.0 {
+        return f32::INFINITY;
+    }
+    if x < -126.0 {
+        return 0.0;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "cut to an integer on purpose; below 2^31")]
+    let fixed = |magnitude: f32| (f64::from(magnitude) * 8_388_608.0) as i32;
+    let fixed =
+        if x.is_sign_negative() && x.to_bits() & 0x7F80_0000 != 0 { !fixed(-x) } else { fixed(x.abs()) };
+    let (whole, fraction) = (fixed >> 23, fixed & 0x7F_FFFF);
+    let exact = rounded(libm::exp2(1.0 + f64::from(fraction) / 8_388_608.0));
+    let value = moved(exact, EX2.deviation(fraction.cast_unsigned() as usize));
+    rounded(libm::ldexp(f64::from(value), whole - 1))
+}
+
+/// 1 / √x, as PyTorch's `rsqrt`: CUDA's `rsqrtf`, which is `rsqrt.approx` and scales subnormals.
+#[must_use]
+pub fn rsqrt(x: f32) -> f32 {
+    if x.is_nan() || x < 0.0 {
+        return NOT_A_NUMBER;
+    }
+    let bits = x.to_bits();
+    match bits & 0x7FFF_FFFF {
+        0 => return f32::INFINITY.copysign(x),
+        0x7F80_0000 => return 0.0,
+        1..0x80_0000 => return rsqrt(x * 16_777_216.0) * 4096.0,
+        _ => {}
+    }
+    let exponent = (bits >> 23).cast_signed() - 127;
+    let odd = exponent & 1;
+    let mantissa = f32::from_bits(bits & 0x7F_FFFF | (127 + odd).cast_unsigned() << 23);
+    let index = (bits & 0x7F_FFFF) as usize | usize::from(odd == 1) << 23;
+    let value = moved(rounded(1.0 / f64::from(mantissa).sqrt()), RSQRT.deviation(index));
+    rounded(libm::ldexp(f64::from(value), -((exponent - odd) / 2)))
+}
+
+/// e^x, as CUDA's `expf`.
+#[must_use]
+pub fn exp(x: f32) -> f32 {
+    const PER_STEP: f32 = f32::from_bits(0x3BBB_989D);
+    const LOG2_E: f32 = f32::from_bits(0x3FB8_AA3B);
+    const LOG2_E_REST: f32 = f32::from_bits(0x32A5_7060);
+    // `fma.rn.sat`; what a NaN saturates to does not matter, the last product is a NaN all the same.
+    let saturated = x.mul_add(PER_STEP, 0.5).clamp(0.0, 1.0);
+    // `fma.rm` near 1.5 · 2^23, where one unit is 1.
+    let shifted = rounded((f64::from(saturated) * 252.0 + 12_582_913.0).floor());
+    let whole = shifted - 12_583_039.0;
+    let rest = x.mul_add(LOG2_E, -whole);
+    let rest = x.mul_add(LOG2_E_REST, rest);
+    f32::from_bits(shifted.to_bits() << 23) * ex2(rest)
+}
+
+/// Largest magnitude that [`cos`] and [`sin`] reduce by multiplication.
+pub const LARGEST_ANGLE: f32 = 105_615.0;
+
+/// cos x, as CUDA's `cosf`; `None` above [`LARGEST_ANGLE`], where the library goes another way.
+#[must_use]
+pub fn cos(x: f32) -> Option<f32> {
+    let (rest, quadrant) = reduced(x)?;
+    Some(kernel(rest, quadrant + 1))
+}
+
+/// sin x, as CUDA's `sinf`; `None` above [`LARGEST_ANGLE`], where the library goes another way.
+#[must_use]
+pub fn sin(x: f32) -> Option<f32> {
+    let (rest, quadrant) = reduced(x)?;
+    Some(kernel(rest, quadrant))
+}
+
+/// `x − quadrant · π/2` in three steps.
+fn reduced(x: f32) -> Option<(f32, i32)> {
+    if x.is_nan() || x.abs() > LARGEST_ANGLE {
+        return None;
+    }
+    let quadrant = (x * f32::from_bits(0x3F22_F983)).round_ties_even();
+    let rest = quadrant.mul_add(f32::from_bits(0xBFC9_0FDA), x);
+    let rest = quadrant.mul_add(f32::from_bits(0xB3A2_2168), rest);
+    let rest = quadrant.mul_add(f32::from_bits(0xA7C2_34C5), rest);
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^17")]
+    Some((rest, quadrant as i32))
+}
+
+/// The sine of `x + quadrant · π/2` for |x| ≤ π/4.
+fn kernel(x: f32, quadrant: i32) -> f32 {
+    let square = x * x;
+    let polynomial = |coefficients: [u32; 3]| {
+        let [a, b, c] = coefficients.map(f32::from_bits);
+        a.mul_add(square, b).mul_add(square, c)
+    };
+    let value = if quadrant & 1 == 1 {
+        let cosine = polynomial([0x37CB_AC00, 0xBAB6_07ED, 0x3D2A_AABB]);
+        cosine.mul_add(square, f32::from_bits(0xBEFF_FFFF)).mul_add(square, 1.0)
+    } else {
+        polynomial([0xB94D_4153, 0x3C08_85E4, 0xBE2A_AAA8]).mul_add(square * x, x)
+    };
+    if quadrant & 2 == 2 { -value } else { value }
+}
+
+/// `x / (1 + e^(−x))`, as PyTorch's `silu` computes it before it rounds to the storage format.
+#[must_use]
+pub fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_values_are_those_of_the_library() {
+        assert_eq!(exp(0.0).to_bits(), 1.0_f32.to_bits());
+        assert_eq!(exp(f32::NEG_INFINITY).to_bits(), 0);
+        assert_eq!(exp(f32::INFINITY).to_bits(), f32::INFINITY.to_bits());
+        assert!(exp(f32::NAN).is_nan());
+        assert_eq!(rsqrt(4.0).to_bits(), 0.5_f32.to_bits());
+        assert_eq!(rsqrt(0.0).to_bits(), f32::INFINITY.to_bits());
+        assert_eq!(rsqrt(-0.0).to_bits(), f32::NEG_INFINITY.to_bits());
+        assert_eq!(rsqrt(-1.0).to_bits(), 0x7FFF_FFFF);
+        assert_eq!((sin(0.0), cos(0.0), cos(2e5)), (Some(0.0), Some(1.0), None));
+    }
+}
