@@ -52,6 +52,7 @@ fn main() {
         .iter()
         .map(|(_, quantized, dtype)| {
             let setup = EngineSetup {
+                hardware: mantissa_engine::Hardware::Cpu,
                 dtype: *dtype,
                 attention: Attention::Eager,
                 quantized: *quantized,

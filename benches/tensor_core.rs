@@ -45,6 +45,7 @@ fn main() {
                 row
             })
             .collect();
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let macs = (ROWS * LANES * length) as f64;
         for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
             let taken = best(|| {
@@ -56,7 +57,9 @@ fn main() {
             });
             let speed = macs / taken.as_secs_f64() / 1e9;
             let share = filled.as_secs_f64() / taken.as_secs_f64() * 100.0;
-            println!("{name}, {instructions:?}, K {length}: {speed:.2} GMAC/s (a panel for {ROWS} rows: {share:.0}% more)");
+            println!(
+                "{name}, {instructions:?}, K {length}: {speed:.2} GMAC/s (a panel for {ROWS} rows: {share:.0}% more)"
+            );
         }
     }
 }

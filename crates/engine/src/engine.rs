@@ -79,9 +79,9 @@ impl<'a> Engine<'a> {
         Ok(Self {
             config,
             setup,
-            dispatch: Dispatch { dtype: setup.dtype, attention: setup.attention },
+            dispatch: Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention },
             weights: Weights::load(checkpoint, setup, &pool)?,
-            rope: RopeTable::new(config, setup.dtype, setup.context),
+            rope: RopeTable::new(config, setup),
             pool,
             observed: Mutex::new(Vec::new()),
         })
@@ -148,6 +148,8 @@ impl<'a> Engine<'a> {
         }
         self.check_room(cache, ids.len())?;
         self.check_tokens(ids, cache.len())?;
+        let keys = cache.len() + ids.len();
+        self.dispatch.check(self.config, Phase::Prefill, batch_size, ids.len(), keys)?;
         let first_kept = ids.len() - keep.min(ids.len());
         let mut logits = Vec::with_capacity((ids.len() - first_kept) * self.config.vocab_size);
         for (chunk, ids_of_chunk) in ids.chunks(CHUNK).enumerate() {
@@ -189,6 +191,8 @@ impl<'a> Engine<'a> {
             .enumerate()
             .map(|(sequence, cache)| RowId { sequence, position: cache.len() })
             .collect();
+        let keys = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
+        self.dispatch.check(self.config, Phase::Decode, ids.len(), 1, keys)?;
         let mut pass = Pass { phase: Phase::Decode, m: ids.len(), rows: &rows, layer: 0 };
         let x = self.blocks(&mut pass, &mut Caches::Decode(caches), ids, taps);
         for cache in caches.iter_mut() {
@@ -270,8 +274,14 @@ impl<'a> Engine<'a> {
                 let (mut gate, mut up) = (self.pool.buffer(rows * inner), self.pool.buffer(rows * inner));
                 let mut pair = [(mlp.gate.matrix(), &mut gate[..]), (mlp.up.matrix(), &mut up[..])];
                 self.products(pass, ["gate_proj", "up_proj"], &normed, false, &mut pair);
-                self.observe(pass, "swiglu", inner, 1, KernelRecipe::SwiGlu { output: dtype });
-                rows::swiglu(self.setup.isa, &self.pool, dtype, &mut gate, &up);
+                self.observe(
+                    pass,
+                    "swiglu",
+                    inner,
+                    1,
+                    KernelRecipe::SwiGlu { output: dtype, functions: self.dispatch.functions() },
+                );
+                rows::swiglu(self.setup.isa, &self.pool, self.dispatch.functions(), dtype, &mut gate, &up);
                 drop(up);
                 self.product(pass, "down_proj", &gate, &mlp.down)
             }
@@ -322,7 +332,7 @@ impl<'a> Engine<'a> {
             k = self.norm(pass, "k_norm", &k, weight);
         }
         let tables: Vec<&[f32]> = pass.rows.iter().map(|row| self.rope.position(row.position)).collect();
-        let rotary = KernelRecipe::Rotary { output: setup.dtype };
+        let rotary = KernelRecipe::Rotary { output: setup.dtype, functions: self.dispatch.functions() };
         self.observe(pass, "rotary_q", wide, 2, rotary);
         rows::rotary(isa, &self.pool, setup.dtype, &mut q, wide, &tables);
         self.observe(pass, "rotary_k", narrow, 2, rotary);
@@ -330,7 +340,8 @@ impl<'a> Engine<'a> {
         tap(taps, pass, site(Point::Q), wide, &q);
         tap(taps, pass, site(Point::K), narrow, &k);
         tap(taps, pass, site(Point::V), narrow, &v);
-        let recipe = self.dispatch.attention(pass.phase, heads.dim);
+        let keys = pass.rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
+        let recipe = self.dispatch.attention(pass.phase, pass.m * heads.query, heads.dim, keys);
         self.observe(pass, "attention", wide, heads.dim, KernelRecipe::Attention(recipe));
         let mut out = self.pool.buffer(n * wide);
         match caches {
@@ -406,8 +417,14 @@ impl<'a> Engine<'a> {
                 (self.pool.buffer(slots.len() * inner), self.pool.buffer(slots.len() * inner));
             let mut pair = [(expert.gate.matrix(), &mut gate[..]), (expert.up.matrix(), &mut up[..])];
             self.products(pass, ["expert_gate", "expert_up"], &x, false, &mut pair);
-            self.observe(pass, "expert_swiglu", inner, 1, KernelRecipe::SwiGlu { output: dtype });
-            rows::swiglu(isa, &self.pool, dtype, &mut gate, &up);
+            self.observe(
+                pass,
+                "expert_swiglu",
+                inner,
+                1,
+                KernelRecipe::SwiGlu { output: dtype, functions: self.dispatch.functions() },
+            );
+            rows::swiglu(isa, &self.pool, self.dispatch.functions(), dtype, &mut gate, &up);
             let down = self.product(pass, "expert_down", &gate, &expert.down);
             for (slot, part) in slots.iter().zip(down.chunks_exact(hidden)) {
                 parts[slot * hidden..][..hidden].copy_from_slice(part);
@@ -436,7 +453,8 @@ impl<'a> Engine<'a> {
     }
 
     fn norm(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &[f32]) -> Buffer<'_> {
-        let recipe = self.dispatch.norm();
+        let per_row = x.len() / weight.len() / pass.rows.len().max(1);
+        let recipe = self.dispatch.norm(pass.m * per_row, weight.len());
         self.observe(pass, op, weight.len(), weight.len(), KernelRecipe::RmsNorm(recipe));
         let mut out = self.pool.buffer(x.len());
         #[expect(clippy::cast_possible_truncation, reason = "PyTorch adds epsilon to a binary32 tensor")]
@@ -497,14 +515,21 @@ impl<'a> Engine<'a> {
     ) {
         let Some((first, _)) = weights.first() else { return };
         let recipe = self.matmul_recipe(pass, ops[0], *first, biased);
+        let mut alike = true;
         for (op, (w, _)) in ops.into_iter().zip(weights.iter()).skip(1) {
-            self.matmul_recipe(pass, op, *w, biased);
+            alike &= self.matmul_recipe(pass, op, *w, biased) == recipe;
         }
-        matmul(self.setup.isa, &self.pool, recipe, x, weights);
+        if alike {
+            return matmul(self.setup.isa, &self.pool, recipe, x, weights);
+        }
+        for (w, out) in weights {
+            let recipe = self.dispatch.matmul(pass.m, w.rows, w.cols, biased);
+            matmul_one(self.setup.isa, &self.pool, recipe, x, *w, out);
+        }
     }
 
     fn matmul_recipe(&self, pass: &Pass<'_>, op: &'static str, w: Matrix<'_>, biased: bool) -> MatmulRecipe {
-        let recipe = self.dispatch.matmul(pass.m, biased);
+        let recipe = self.dispatch.matmul(pass.m, w.rows, w.cols, biased);
         self.observe(pass, op, w.rows, w.cols, KernelRecipe::Matmul(recipe));
         recipe
     }

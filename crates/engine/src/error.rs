@@ -52,6 +52,16 @@ pub enum EngineError {
         /// Sequences given.
         sequences: usize,
     },
+    /// No verified recipe says what the hardware would compute.
+    #[error("{hardware}: {what} is not covered ({why}); docs/coverage.md lists what is")]
+    Uncovered {
+        /// The hardware.
+        hardware: &'static str,
+        /// The operation and its shape.
+        what: String,
+        /// What is missing.
+        why: &'static str,
+    },
     /// An empty prompt.
     #[error("the prompt is empty; feed at least one token")]
     EmptyPrompt,

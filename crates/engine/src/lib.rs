@@ -6,6 +6,7 @@
 //! Left out: files, clocks, JSON, sampling beyond the greedy token.
 
 mod cache;
+mod catalog;
 mod dispatch;
 mod engine;
 mod error;
@@ -23,6 +24,6 @@ pub use dispatch::Dispatch;
 pub use engine::Engine;
 pub use error::EngineError;
 pub use logits::{TokenLogprob, greedy};
-pub use setup::{Attention, EngineSetup, QuantizedWeights};
+pub use setup::{Attention, EngineSetup, Hardware, QuantizedWeights};
 pub use simd::Isa;
 pub use tap::{NoTap, RowId, Tap, View};

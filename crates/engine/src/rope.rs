@@ -2,7 +2,8 @@
 //!
 //! *Rounding:* as Hugging Face computes them: exponents, inverse frequencies and angles are binary32 values, each
 //! operation rounded once; the power, the cosine and the sine are computed in binary64 (by the `libm` crate, so that
-//! no machine's own library can change a bit) and rounded to binary32, then to the storage dtype.
+//! no machine's own library can change a bit) and rounded to binary32, then to the storage dtype. On a GPU cosine and sine are
+//! those of CUDA's library.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -10,7 +11,9 @@
 )]
 
 use mantissa_model::{ModelConfig, RopeScaling};
-use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::functions;
+
+use crate::setup::{EngineSetup, Hardware};
 
 /// Cosines and sines of every position.
 #[derive(Debug)]
@@ -21,16 +24,21 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    pub(crate) fn new(config: &ModelConfig, dtype: Dtype, positions: usize) -> Self {
+    pub(crate) fn new(config: &ModelConfig, setup: EngineSetup) -> Self {
+        let (dtype, positions) = (setup.dtype, setup.context);
         let frequencies = inverse_frequencies(config);
         let half = frequencies.len();
         let mut data = vec![0.0; positions * 2 * half];
         for (position, row) in data.chunks_exact_mut(2 * half).enumerate() {
             let (cos, sin) = row.split_at_mut(half);
             for (i, frequency) in frequencies.iter().enumerate() {
-                let angle = f64::from(position as f32 * frequency);
-                cos[i] = dtype.round(libm::cos(angle) as f32);
-                sin[i] = dtype.round(libm::sin(angle) as f32);
+                let angle = position as f32 * frequency;
+                let nvidia = functions::cos(angle).zip(functions::sin(angle));
+                let (c, s) = match nvidia.filter(|_| setup.hardware == Hardware::H200) {
+                    Some(found) => found,
+                    None => (libm::cos(f64::from(angle)) as f32, libm::sin(f64::from(angle)) as f32),
+                };
+                (cos[i], sin[i]) = (dtype.round(c), dtype.round(s));
             }
         }
         Self { data, width: 2 * half }

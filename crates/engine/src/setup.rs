@@ -5,6 +5,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::simd::Isa;
 
+/// Whose arithmetic the engine computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hardware {
+    /// The engine's own recipes.
+    Cpu,
+    /// An NVIDIA H200 as stock PyTorch and Hugging Face transformers use it; what is covered, docs/coverage.md says.
+    H200,
+}
+
+impl Hardware {
+    /// All of it, in the order documentation lists it.
+    pub const ALL: [Self; 2] = [Self::Cpu, Self::H200];
+
+    /// The name used in flags and files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::H200 => "h200",
+        }
+    }
+}
+
+impl std::str::FromStr for Hardware {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|hardware| hardware.name() == s)
+            .ok_or_else(|| format!("unknown hardware '{s}': use cpu or h200"))
+    }
+}
+
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,6 +92,8 @@ pub enum QuantizedWeights {
 /// The arithmetic of a run, and where it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineSetup {
+    /// Whose arithmetic.
+    pub hardware: Hardware,
     /// Storage format of activations, cache and unquantized weights.
     pub dtype: Dtype,
     /// Attention implementation.

@@ -9,7 +9,7 @@ use crate::error::EngineError;
 use crate::kernel::matmul::{Format, Matrix, Shared};
 use crate::kernel::rows;
 use crate::pool::Pool;
-use crate::setup::{EngineSetup, QuantizedWeights};
+use crate::setup::{EngineSetup, Hardware, QuantizedWeights};
 
 /// A matrix, borrowed from the checkpoint's memory map when its storage can be multiplied as it is.
 #[derive(Debug)]
@@ -183,6 +183,13 @@ impl<'a> Loader<'a, '_> {
                 (Format::Block(block), self.setup.quantized == QuantizedWeights::Keep)
             }
         };
+        if matches!(format, Format::Block(_)) && keep && self.setup.hardware != Hardware::Cpu {
+            return Err(EngineError::Uncovered {
+                hardware: self.setup.hardware.name(),
+                what: "a product with quantized weights as stored".to_owned(),
+                why: "Hugging Face decodes them first: use --quantization none",
+            });
+        }
         let row_bytes = weight.row_bytes();
         let Weight { rows, cols, data, .. } = weight;
         if keep {

@@ -256,6 +256,7 @@ impl Recorder<'_> {
         Ok(Engine::load(
             self.checkpoint,
             EngineSetup {
+                hardware: self.spec.hardware,
                 dtype: self.spec.dtype,
                 attention,
                 quantized: self.spec.quantized,
@@ -426,8 +427,13 @@ impl Recorder<'_> {
         let quantization = spec.quantization(self.checkpoint);
         let suffix = if quantization == "none" { String::new() } else { format!("_{quantization}") };
         Configuration {
-            config_id: format!("cpu_bs{}_{attention}_{}{suffix}", cell.batch_size, spec.dtype),
-            hardware: HARDWARE.to_owned(),
+            config_id: format!(
+                "{}_bs{}_{attention}_{}{suffix}",
+                spec.hardware.name(),
+                cell.batch_size,
+                spec.dtype
+            ),
+            hardware: spec.hardware.name().to_owned(),
             provider: None,
             variable_value: match variable(&spec.cells) {
                 "attention" => attention.into(),
@@ -452,7 +458,7 @@ impl Recorder<'_> {
             mantissa: Some(ConfigurationExtras {
                 setup: Setup {
                     model: ModelIdentity { id: spec.model.clone(), weights_digest: Some(weights_digest) },
-                    hardware: HARDWARE.to_owned(),
+                    hardware: spec.hardware.name().to_owned(),
                     engine: "mantissa-cpu".to_owned(),
                     engine_version: env!("CARGO_PKG_VERSION").to_owned(),
                     dtype: spec.dtype,
@@ -480,7 +486,6 @@ impl Recorder<'_> {
 }
 
 const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));
-const HARDWARE: &str = "cpu";
 
 /// Makes `out` this record's own, for as long as the returned file is open. Returns the experiment too when it is
 /// finished already.

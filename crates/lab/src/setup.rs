@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mantissa_engine::{Attention, Isa, QuantizedWeights};
+use mantissa_engine::{Attention, Hardware, Isa, QuantizedWeights};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, LayerIdx, Point, Site};
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,8 @@ pub struct RecordSpec {
     pub prompt: PromptSpec,
     /// Configurations: every attention at every batch size.
     pub cells: Vec<Cell>,
+    /// Whose arithmetic is computed.
+    pub hardware: Hardware,
     /// Storage format.
     pub dtype: Dtype,
     /// Treatment of quantized weights.

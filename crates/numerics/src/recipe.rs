@@ -8,7 +8,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Dtype;
+use crate::nvidia::reduce::TorchSum;
 use crate::site::Phase;
+use crate::tensor_core::BlockRecipe;
 
 /// How one output of a matrix product is summed over the reduction axis `K`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,6 +25,41 @@ pub enum Summation {
         /// Number of lanes, a power of two from 16 to 64.
         lanes: u16,
     },
+    /// Steps of a tensor core along `K`, in parts that are added in ascending order in binary32.
+    TensorCore {
+        /// One step.
+        block: BlockRecipe,
+        /// Split-K: `K` is cut into parts of `ceil(ceil(K / 64) / parts) · 64`, each summed from `+0`. 1 is no cut.
+        parts: u16,
+    },
+    /// Threads of a matrix-vector kernel: thread `(k / vector) mod threads` takes `k` by `fma`, ascending from `+0`; then the
+    /// halving tree.
+    Threads {
+        /// Threads, a power of two.
+        threads: u16,
+        /// Neighbours of `K` that a thread takes at a time.
+        vector: u16,
+    },
+}
+
+/// Whose exponentials, reciprocal square roots, sines and cosines a kernel uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Functions {
+    /// The engine's own, as each recipe says.
+    #[default]
+    Engine,
+    /// Those of NVIDIA's hardware and CUDA's library: [`crate::nvidia::functions`].
+    Nvidia,
+}
+
+impl Functions {
+    /// Whether these are the engine's own, which records do not state.
+    #[must_use]
+    pub const fn are_own(&self) -> bool {
+        matches!(self, Self::Engine)
+    }
 }
 
 /// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.
@@ -38,9 +75,25 @@ pub struct MatmulRecipe {
 /// A sum over the elements of a row (RMSNorm's mean of squares, softmax's denominator).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ReductionRecipe {
+#[serde(untagged)]
+pub enum ReductionRecipe {
     /// Lane `k mod lanes` takes element `k` by addition (RMSNorm: by `fma(x, x, acc)`); then the halving tree.
-    pub lanes: u16,
+    Lanes {
+        /// Lanes: 16, 32 or 64.
+        lanes: u16,
+    },
+    /// The mean of PyTorch's CUDA kernel: squares rounded, their sum, times `rows / (rows · length)`.
+    Torch {
+        /// The sum.
+        torch: TorchSum,
+        /// Rows of the kernel.
+        rows: u32,
+    },
+    /// PyTorch's softmax within a warp: [`crate::nvidia::reduce::softmax_warp`].
+    Warp {
+        /// Lanes of the warp that take part.
+        warp: u16,
+    },
 }
 
 /// `y = round(w · round(x · (1 / sqrt(mean(x²) + eps))))`, square root and division correctly rounded.
@@ -51,6 +104,9 @@ pub struct NormRecipe {
     pub reduction: ReductionRecipe,
     /// Format of both roundings (Hugging Face's `LlamaRMSNorm` casts before it multiplies by the weight).
     pub output: Dtype,
+    /// Whose `1 / sqrt`.
+    #[serde(default, skip_serializing_if = "Functions::are_own")]
+    pub functions: Functions,
 }
 
 /// How attention walks the keys of one query.
@@ -90,6 +146,12 @@ pub struct AttentionRecipe {
     /// Keys per tile: partial products with the values are summed within a tile, then over tiles in ascending
     /// order; `None` walks all keys as one tile. The sum within a tile is an `fma` chain in ascending order.
     pub key_tile: Option<u32>,
+    /// How the product with the values is summed, where it is not as `key_tile` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Summation>,
+    /// Whose exponentials.
+    #[serde(default, skip_serializing_if = "Functions::are_own")]
+    pub functions: Functions,
     /// Format of the output.
     pub output: Dtype,
 }
@@ -116,11 +178,17 @@ pub enum KernelRecipe {
     Rotary {
         /// Format of tables and results.
         output: Dtype,
+        /// Whose cosines and sines, if not correctly rounded ones.
+        #[serde(default, skip_serializing_if = "Functions::are_own")]
+        functions: Functions,
     },
     /// `round(round(silu(gate)) · up)`, `silu(x) = x / (1 + exp(−x))` in binary32.
     SwiGlu {
         /// Format of both roundings.
         output: Dtype,
+        /// Whose exponentials.
+        #[serde(default, skip_serializing_if = "Functions::are_own")]
+        functions: Functions,
     },
     /// Residual addition, rounded once.
     Residual {

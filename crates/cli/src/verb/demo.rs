@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mantissa_compare::{Counts, Distance, First, Member, PairFacts, Selection, State, Tokens, pairs};
-use mantissa_engine::{Attention, QuantizedWeights};
+use mantissa_engine::{Attention, Hardware, QuantizedWeights};
 use mantissa_evidence::{Experiment, Record};
 use mantissa_lab::document::Document;
 use mantissa_lab::prompt::PromptSpec;
@@ -96,6 +96,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         model: model.name.clone(),
         prompt: PromptSpec { document_tokens: 128, ..PromptSpec::default() },
         cells: BATCH_SIZES.map(|batch_size| Cell { batch_size, attention: Attention::Eager }).into(),
+        hardware: Hardware::Cpu,
         dtype: Dtype::Bf16,
         quantized: QuantizedWeights::Keep,
         decode_steps: 16,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use mantissa_engine::{Attention, Isa, QuantizedWeights};
+use mantissa_engine::{Attention, Hardware, Isa, QuantizedWeights};
 use mantissa_evidence::{Experiment, Outcome, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
@@ -92,6 +92,9 @@ struct SetupArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager",
         value_parser = attention())]
     attention: Vec<Attention>,
+    /// Whose arithmetic to compute: this engine's own, or what that GPU would leave
+    #[arg(long, value_name = "WHICH", default_value = "cpu", value_parser = hardware())]
+    hardware: Hardware,
     /// Storage format of activations, cache and unquantized weights
     #[arg(long, value_name = "DTYPE", default_value = "bf16", value_parser = dtype())]
     dtype: Dtype,
@@ -138,6 +141,10 @@ struct ExecutionArgs {
     /// Begin anew, discarding what a killed run left
     #[arg(long)]
     fresh: bool,
+}
+
+fn hardware() -> impl TypedValueParser<Value = Hardware> {
+    PossibleValuesParser::new(Hardware::ALL.map(Hardware::name)).try_map(|name| name.parse::<Hardware>())
 }
 
 /// A storage format, by the names of `Dtype`.
@@ -251,6 +258,7 @@ impl Args {
                 ..PromptSpec::default()
             },
             cells,
+            hardware: setup.hardware,
             dtype: setup.dtype,
             quantized: match setup.quantization.as_str() {
                 "none" => QuantizedWeights::Dequantize,

@@ -4,7 +4,7 @@
 //! The two differ only in how partial sums are computed; the softmax between them is one code.
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{AttentionRecipe, SoftmaxRecipe, Summation};
+use mantissa_numerics::recipe::{AttentionRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
 
 use super::format::UNIT;
 use super::matmul::{Format, K_BLOCK, Matrix, PANEL, PackedRows, Shared, fill_panel, sweep_panel};
@@ -24,7 +24,7 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    fn group(self) -> usize {
+    pub(super) fn group(self) -> usize {
         self.query / self.kv
     }
 
@@ -34,7 +34,7 @@ impl Heads {
         clippy::cast_precision_loss,
         reason = "Hugging Face's own rounding"
     )]
-    fn scale(self) -> f32 {
+    pub(super) fn scale(self) -> f32 {
         (self.dim as f64).powf(-0.5) as f32
     }
 }
@@ -60,6 +60,9 @@ pub(crate) fn prefill(
     let width = heads.query * heads.dim;
     let rows = q.len() / width;
     assert!(q.len() == out.len() && q.len() == rows * width, "attention: shapes differ");
+    if recipe.values.is_some() {
+        return super::nvidia::prefill_attention(isa, pool, recipe, heads, cache, layer, first, q, out);
+    }
     assert!(recipe.scores == Summation::FmaChain, "prefill attention sums scores as a chain");
     let blocks = rows.div_ceil(BLOCK);
     let to = Shared(out.as_mut_ptr());
@@ -104,6 +107,9 @@ pub(crate) fn decode(
 ) {
     let width = heads.query * heads.dim;
     assert!(q.len() == out.len() && q.len() == caches.len() * width, "attention: shapes differ");
+    if recipe.values.is_some() {
+        return super::nvidia::decode_attention(isa, pool, recipe, heads, caches, layer, q, out);
+    }
     assert!(
         recipe.scores == (Summation::LaneChains { lanes: 16 }),
         "decode attention sums scores by 16 lanes"
@@ -166,7 +172,7 @@ fn attend<'p>(
     out.fill(0.0);
     let mut state = vec![RowState { max: f32::NEG_INFINITY, sum: 0.0, rescale: 0.0 }; rows];
     if let SoftmaxRecipe::Exact { reduction, normalize_first } = recipe.softmax {
-        assert_eq!(reduction.lanes, 16, "attention sums by 16 lanes");
+        assert_eq!(reduction, ReductionRecipe::Lanes { lanes: 16 }, "attention sums by 16 lanes");
         for (scores, state) in scores.chunks_exact_mut(stride).zip(&mut state) {
             // SAFETY: `isa` is available.
             unsafe {
@@ -183,7 +189,7 @@ fn attend<'p>(
     for from in (0..keys).step_by(tile) {
         let until = (from + tile).min(keys);
         if let SoftmaxRecipe::Online { reduction } = recipe.softmax {
-            assert_eq!(reduction.lanes, 16, "attention sums by 16 lanes");
+            assert_eq!(reduction, ReductionRecipe::Lanes { lanes: 16 }, "attention sums by 16 lanes");
             for (scores, state) in scores.chunks_exact_mut(stride).zip(&mut state) {
                 let tile = &mut scores[from..until];
                 // SAFETY: `isa` is available.

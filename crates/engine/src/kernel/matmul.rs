@@ -116,6 +116,12 @@ pub(crate) fn matmul(
     match recipe.summation {
         Summation::FmaChain => chains(isa, pool, recipe.output, m, x, weights),
         Summation::LaneChains { lanes } => lane_chains(isa, pool, recipe.output, lanes, m, x, weights),
+        Summation::TensorCore { block, parts } => {
+            super::nvidia::products(isa, pool, block, parts, recipe.output, m, x, weights);
+        }
+        Summation::Threads { .. } => {
+            unreachable!("only attention is summed by threads of a matrix-vector kernel")
+        }
     }
 }
 
@@ -782,6 +788,7 @@ mod tests {
     /// The recipe, word for word, over decoded weights.
     fn reference(recipe: MatmulRecipe, x: &[f32], w: &[f32], k: usize) -> Vec<u32> {
         let dot = |x: &[f32], w: &[f32]| match recipe.summation {
+            Summation::TensorCore { .. } | Summation::Threads { .. } => unreachable!("tested in `nvidia`"),
             Summation::FmaChain => x.iter().zip(w).fold(0.0_f32, |acc, (x, w)| x.mul_add(*w, acc)),
             Summation::LaneChains { lanes } => {
                 let lanes = usize::from(lanes);

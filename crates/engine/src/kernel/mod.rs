@@ -11,4 +11,5 @@ pub(crate) mod attention;
 pub(crate) mod format;
 pub(crate) mod math;
 pub(crate) mod matmul;
+pub(crate) mod nvidia;
 pub(crate) mod rows;

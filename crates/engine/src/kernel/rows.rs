@@ -1,9 +1,10 @@
 //! Kernels that treat each row of activations by itself: norms, rotary embedding, SwiGLU, residuals.
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{NormRecipe, ReductionRecipe};
+use mantissa_numerics::recipe::{Functions, NormRecipe, ReductionRecipe};
 
 use super::matmul::Shared;
+use super::nvidia;
 use crate::pool::Pool;
 use crate::simd::{Isa, LANES, Simd, kernel};
 
@@ -11,7 +12,7 @@ use crate::simd::{Isa, LANES, Simd, kernel};
 const WORTH_SHARING: usize = 16 * 1024;
 
 /// Runs `body(first, last)` over `rows` rows of `width`, in as many runs as pay.
-fn share(pool: &Pool, rows: usize, width: usize, body: impl Fn(usize, usize) + Sync) {
+pub(super) fn share(pool: &Pool, rows: usize, width: usize, body: impl Fn(usize, usize) + Sync) {
     let tasks = (rows * width / WORTH_SHARING).clamp(1, pool.threads() * 4).min(rows.max(1));
     pool.run(tasks, |task| body(rows * task / tasks, rows * (task + 1) / tasks));
 }
@@ -30,6 +31,9 @@ pub(crate) fn rms_norm(
 ) {
     let width = weight.len();
     assert!(x.len() == out.len() && x.len().is_multiple_of(width), "rms_norm: shapes differ");
+    if let ReductionRecipe::Torch { torch, rows } = recipe.reduction {
+        return nvidia::rms_norm(pool, recipe.output, torch, rows, x, weight, eps, out);
+    }
     let to = Shared(out.as_mut_ptr());
     share(pool, x.len() / width, width, |from, until| {
         for row in from..until {
@@ -73,8 +77,18 @@ kernel! {
 }
 
 /// `gate = round(round(silu(gate)) · up)`.
-pub(crate) fn swiglu(isa: Isa, pool: &Pool, output: Dtype, gate: &mut [f32], up: &[f32]) {
+pub(crate) fn swiglu(
+    isa: Isa,
+    pool: &Pool,
+    functions: Functions,
+    output: Dtype,
+    gate: &mut [f32],
+    up: &[f32],
+) {
     assert_eq!(gate.len(), up.len(), "swiglu: shapes differ");
+    if functions == Functions::Nvidia {
+        return nvidia::swiglu(pool, output, gate, up);
+    }
     let (length, to) = (gate.len(), Shared(gate.as_mut_ptr()));
     share(pool, length.div_ceil(LANES), LANES * 4, |from, until| {
         let (from, until) = (from * LANES, (until * LANES).min(length));
@@ -171,20 +185,20 @@ mod generic {
     /// Runs `$body` for `$A` = lanes / 16.
     macro_rules! with_lanes {
         ($recipe:expr, $A:ident => $body:expr) => {
-            match $recipe.lanes {
-                16 => {
+            match $recipe {
+                ReductionRecipe::Lanes { lanes: 16 } => {
                     const $A: usize = 1;
                     $body
                 }
-                32 => {
+                ReductionRecipe::Lanes { lanes: 32 } => {
                     const $A: usize = 2;
                     $body
                 }
-                64 => {
+                ReductionRecipe::Lanes { lanes: 64 } => {
                     const $A: usize = 4;
                     $body
                 }
-                lanes => unreachable!("a reduction has 16, 32 or 64 lanes, not {lanes}"),
+                other => unreachable!("rows are summed by 16, 32 or 64 lanes, not by {other:?}"),
             }
         };
     }

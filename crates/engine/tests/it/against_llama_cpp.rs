@@ -30,6 +30,7 @@ fn ids(value: &Value) -> Vec<u32> {
 
 fn setup(quantized: QuantizedWeights) -> EngineSetup {
     EngineSetup {
+        hardware: mantissa_engine::Hardware::Cpu,
         dtype: Dtype::F32,
         attention: Attention::Eager,
         quantized,

@@ -66,6 +66,7 @@ fn every_family_agrees_with_transformers_to_f32_rounding() {
         let (truth, theirs) =
             (&variants["cpu:float64"], [&variants["cpu:float32"], &variants["cuda:float32"]]);
         let setup = EngineSetup {
+            hardware: mantissa_engine::Hardware::Cpu,
             dtype: Dtype::F32,
             attention: Attention::Eager,
             quantized: QuantizedWeights::Keep,

@@ -27,6 +27,7 @@ impl Tap for HashAll {
 
 fn setup(dtype: Dtype, attention: Attention) -> EngineSetup {
     EngineSetup {
+        hardware: mantissa_engine::Hardware::Cpu,
         dtype,
         attention,
         quantized: QuantizedWeights::Keep,

@@ -1,0 +1,324 @@
+//! Kernels of the recipes that say what an NVIDIA GPU computes.
+//!
+//! Products run as panels of sixteen emulated dot products; everything else is row by row and scalar, because the products
+//! take the time. Storage is bf16 throughout. Left out: which recipe a GPU picks (`dispatch`).
+
+use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::functions;
+use mantissa_numerics::nvidia::reduce::{TorchSum, softmax_warp};
+use mantissa_numerics::recipe::{AttentionRecipe, Summation};
+use mantissa_numerics::tensor_core::BlockRecipe;
+use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
+
+use super::attention::Heads;
+use super::matmul::{Format, Matrix, Shared};
+use super::rows::share;
+use crate::cache::KvCache;
+use crate::pool::Pool;
+use crate::simd::Isa;
+
+/// Rows of `x` that are taken apart at a time.
+const ROWS: usize = 128;
+
+/// Query positions of an attention task.
+const QUERIES: usize = 32;
+
+const fn instructions(isa: Isa) -> Instructions {
+    match isa {
+        Isa::Scalar => Instructions::Portable,
+        Isa::Avx2 => Instructions::Avx2,
+        Isa::Avx512 => Instructions::Avx512,
+    }
+}
+
+/// The pattern of a value that is already rounded to bf16.
+const fn bits(x: f32) -> u32 {
+    x.to_bits() >> 16
+}
+
+/// The pattern of an element of a bf16 matrix.
+fn element(matrix: Matrix<'_>, row: usize, column: usize) -> u32 {
+    let at = row * matrix.row_bytes + 2 * column;
+    u32::from(u16::from_le_bytes([matrix.data[at], matrix.data[at + 1]]))
+}
+
+/// The parts of a sum over `k` by split-K.
+fn cuts(k: usize, parts: u16) -> Vec<std::ops::Range<usize>> {
+    let unit = k.div_ceil(64).div_ceil(usize::from(parts)) * 64;
+    (0..k).step_by(unit.max(1)).map(|from| from..(from + unit).min(k)).collect()
+}
+
+/// `out[i, j] = round(Σ_k x[i, k] · w[j, k])` by steps of a tensor core; see [`Summation::TensorCore`].
+#[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
+pub(crate) fn products(
+    isa: Isa,
+    pool: &Pool,
+    block: BlockRecipe,
+    parts: u16,
+    output: Dtype,
+    m: usize,
+    x: &[f32],
+    weights: &mut [(Matrix<'_>, &mut [f32])],
+) {
+    let k = x.len() / m.max(1);
+    let cuts = cuts(k, parts);
+    let mut panels = Vec::new();
+    for (index, (w, _)) in weights.iter().enumerate() {
+        assert_eq!(w.format, Format::Plain(Dtype::Bf16), "a tensor core multiplies bf16 here");
+        panels.extend((0..w.rows).step_by(LANES).map(|first| (index, first)));
+    }
+    let targets: Vec<(Matrix<'_>, Shared<f32>)> =
+        weights.iter_mut().map(|(w, out)| (*w, Shared(out.as_mut_ptr()))).collect();
+    let instructions = instructions(isa);
+    for from in (0..m).step_by(ROWS) {
+        let rows: Vec<Row> = (from..m.min(from + ROWS)).map(|i| row(block, &x[i * k..(i + 1) * k])).collect();
+        pool.run(panels.len(), |task| {
+            let (index, first) = panels[task];
+            let (w, to) = targets[index];
+            let count = LANES.min(w.rows - first);
+            let mut panel = Panel::default();
+            panel.fill(block, count, k, |lane, column| element(w, first + lane, column));
+            for (i, row) in rows.iter().enumerate() {
+                let sums = sums(block, instructions, row, &panel, &cuts);
+                for (lane, sum) in sums[..count].iter().enumerate() {
+                    // SAFETY: these columns of this weight's output are this task's.
+                    unsafe { *to.get().add((from + i) * w.rows + first + lane) = output.round(*sum) };
+                }
+            }
+        });
+    }
+}
+
+fn row(block: BlockRecipe, x: &[f32]) -> Row {
+    let mut row = Row::default();
+    row.fill(block, x.iter().map(|x| bits(*x)));
+    row
+}
+
+fn sums(
+    block: BlockRecipe,
+    instructions: Instructions,
+    row: &Row,
+    panel: &Panel,
+    cuts: &[std::ops::Range<usize>],
+) -> [f32; LANES] {
+    let mut total = [0.0; LANES];
+    for (part, cut) in cuts.iter().enumerate() {
+        let mut sums = [0.0; LANES];
+        block.dots(instructions, row, panel, cut.clone(), &mut sums);
+        for (total, sum) in total.iter_mut().zip(sums) {
+            *total = if part == 0 { sum } else { *total + sum };
+        }
+    }
+    total
+}
+
+/// RMSNorm with PyTorch's mean: `round(w · round(x · rsqrt(sum · (rows / (rows · length)) + eps)))`.
+#[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
+pub(crate) fn rms_norm(
+    pool: &Pool,
+    output: Dtype,
+    torch: TorchSum,
+    rows: u32,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    let width = weight.len();
+    #[expect(clippy::cast_precision_loss, reason = "PyTorch divides these as binary32")]
+    let factor = rows as f32 / (rows as usize * width) as f32;
+    let to = Shared(out.as_mut_ptr());
+    share(pool, x.len() / width, width, |from, until| {
+        for i in from..until {
+            let x = &x[i * width..(i + 1) * width];
+            let scale = functions::rsqrt(torch.sum(x.iter().map(|x| x * x)) * factor + eps);
+            for (j, (x, w)) in x.iter().zip(weight).enumerate() {
+                // SAFETY: row `i` of `out` is this task's.
+                unsafe { *to.get().add(i * width + j) = output.round(w * output.round(x * scale)) };
+            }
+        }
+    });
+}
+
+/// `gate = round(round(silu(gate)) · up)`.
+pub(crate) fn swiglu(pool: &Pool, output: Dtype, gate: &mut [f32], up: &[f32]) {
+    let (length, to) = (gate.len(), Shared(gate.as_mut_ptr()));
+    share(pool, length.div_ceil(LANES), LANES * 16, |from, until| {
+        let (from, until) = (from * LANES, length.min(until * LANES));
+        for (i, up) in (from..until).zip(&up[from..until]) {
+            // SAFETY: this run of `gate` is this task's.
+            let gate = unsafe { &mut *to.get().add(i) };
+            *gate = output.round(output.round(functions::silu(*gate)) * up);
+        }
+    });
+}
+
+/// Attention of one KV head for some query rows: row `r` sees the first `limits[r]` of `keys`.
+///
+/// *Shape:* returns `rows × head_dim`. *Rounding:* as Hugging Face's `eager`: scores, scaled scores, probabilities and outputs are
+/// rounded; masked keys have probability 0, which adds nothing.
+#[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
+fn attend(
+    isa: Isa,
+    recipe: AttentionRecipe,
+    heads: Heads,
+    keys: Matrix<'_>,
+    values: Matrix<'_>,
+    count: usize,
+    queries: &[&[f32]],
+    limits: &[usize],
+) -> Vec<f32> {
+    let instructions = instructions(isa);
+    let mut scores = vec![0.0_f32; queries.len() * count];
+    match recipe.scores {
+        Summation::TensorCore { block, .. } => {
+            let rows: Vec<Row> = queries.iter().map(|q| row(block, q)).collect();
+            let mut panel = Panel::default();
+            for first in (0..count).step_by(LANES) {
+                let lanes = LANES.min(count - first);
+                panel.fill(block, lanes, heads.dim, |lane, k| element(keys, first + lane, k));
+                for (r, row) in rows.iter().enumerate().filter(|(r, _)| limits[*r] > first) {
+                    let mut sums = [0.0; LANES];
+                    block.dots(instructions, row, &panel, 0..heads.dim, &mut sums);
+                    scores[r * count + first..][..lanes].copy_from_slice(&sums[..lanes]);
+                }
+            }
+        }
+        Summation::Threads { threads, vector } => {
+            for (r, q) in queries.iter().enumerate() {
+                for key in 0..limits[r] {
+                    let key_at = |k| f32::from_bits(element(keys, key, k) << 16);
+                    scores[r * count + key] = by_threads(threads, vector, heads.dim, |k| (q[k], key_at(k)));
+                }
+            }
+        }
+        other => unreachable!("a GPU's scores are not summed by {other:?}"),
+    }
+    for (scores, limit) in scores.chunks_exact_mut(count).zip(limits) {
+        let (seen, masked) = scores.split_at_mut(*limit);
+        for score in &mut *seen {
+            *score = recipe.score_rounding.round(recipe.score_rounding.round(*score) * heads.scale());
+        }
+        // The kernel's lanes are those of all keys; masked ones add zeros.
+        masked.fill(f32::NEG_INFINITY);
+        softmax_warp(scores);
+        for p in scores {
+            *p = recipe.probability_rounding.round(*p);
+        }
+    }
+    let mut out = vec![0.0_f32; queries.len() * heads.dim];
+    match recipe.values {
+        Some(Summation::TensorCore { block, .. }) => {
+            let rows: Vec<Row> = scores.chunks_exact(count).map(|p| row(block, p)).collect();
+            let mut panel = Panel::default();
+            for first in (0..heads.dim).step_by(LANES) {
+                let lanes = LANES.min(heads.dim - first);
+                panel.fill(block, lanes, count, |lane, k| element(values, k, first + lane));
+                for (r, row) in rows.iter().enumerate() {
+                    let mut sums = [0.0; LANES];
+                    block.dots(instructions, row, &panel, 0..count, &mut sums);
+                    out[r * heads.dim + first..][..lanes].copy_from_slice(&sums[..lanes]);
+                }
+            }
+        }
+        Some(Summation::Threads { threads, vector }) => {
+            for (p, out) in scores.chunks_exact(count).zip(out.chunks_exact_mut(heads.dim)) {
+                for (column, out) in out.iter_mut().enumerate() {
+                    let value_at = |k| f32::from_bits(element(values, k, column) << 16);
+                    *out = by_threads(threads, vector, count, |k| (p[k], value_at(k)));
+                }
+            }
+        }
+        other => unreachable!("a GPU's values are not summed by {other:?}"),
+    }
+    for x in &mut out {
+        *x = recipe.output.round(*x);
+    }
+    out
+}
+
+/// See [`Summation::Threads`].
+fn by_threads(threads: u16, vector: u16, length: usize, pair: impl Fn(usize) -> (f32, f32)) -> f32 {
+    let (threads, vector) = (usize::from(threads), usize::from(vector));
+    let mut sums = [0.0_f32; 64];
+    for k in 0..length {
+        let (x, y) = pair(k);
+        let sum = &mut sums[k / vector % threads];
+        *sum = x.mul_add(y, *sum);
+    }
+    let mut half = threads / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
+/// Causal attention of `q`'s rows, as [`super::attention::prefill`].
+#[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
+pub(crate) fn prefill_attention(
+    isa: Isa,
+    pool: &Pool,
+    recipe: AttentionRecipe,
+    heads: Heads,
+    cache: &KvCache,
+    layer: usize,
+    first: usize,
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let width = heads.query * heads.dim;
+    let rows = q.len() / width;
+    let to = Shared(out.as_mut_ptr());
+    let blocks = rows.div_ceil(QUERIES);
+    pool.run(blocks * heads.query, |task| {
+        let (block, head) = (blocks - 1 - task / heads.query, task % heads.query);
+        let positions = block * QUERIES..rows.min((block + 1) * QUERIES);
+        let count = first + positions.end;
+        let queries: Vec<&[f32]> =
+            positions.clone().map(|r| &q[r * width + head * heads.dim..][..heads.dim]).collect();
+        let limits: Vec<usize> = positions.clone().map(|r| first + r + 1).collect();
+        let kv = head / heads.group();
+        let (keys, values) = (cache.head(layer, 0, kv, count), cache.head(layer, 1, kv, count));
+        let found = attend(isa, recipe, heads, keys, values, count, &queries, &limits);
+        for (r, values) in positions.zip(found.chunks_exact(heads.dim)) {
+            // SAFETY: this head of these rows is this task's.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    values.as_ptr(),
+                    to.get().add(r * width + head * heads.dim),
+                    heads.dim,
+                );
+            }
+        }
+    });
+}
+
+/// Attention of one query row per sequence, as [`super::attention::decode`].
+#[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
+pub(crate) fn decode_attention(
+    isa: Isa,
+    pool: &Pool,
+    recipe: AttentionRecipe,
+    heads: Heads,
+    caches: &[(&KvCache, usize)],
+    layer: usize,
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let width = heads.query * heads.dim;
+    let to = Shared(out.as_mut_ptr());
+    pool.run(caches.len() * heads.query, |task| {
+        let (row, head) = (task / heads.query, task % heads.query);
+        let (cache, count) = caches[row];
+        let at = row * width + head * heads.dim;
+        let kv = head / heads.group();
+        let (keys, values) = (cache.head(layer, 0, kv, count), cache.head(layer, 1, kv, count));
+        let found = attend(isa, recipe, heads, keys, values, count, &[&q[at..at + heads.dim]], &[count]);
+        // SAFETY: this head of this row is this task's.
+        unsafe { std::ptr::copy_nonoverlapping(found.as_ptr(), to.get().add(at), heads.dim) };
+    });
+}
