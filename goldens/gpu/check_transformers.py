@@ -44,7 +44,7 @@ def predicted(program, scratch, preset, document, steps, batch):
     manifest = json.load(open(os.path.join(out, "manifest.json")))
     run = manifest["runs"][0]
     tensors = load_file(os.path.join(out, run["file"]["name"]))
-    return model, run["mantissa"]["prompt_token_ids"], run["mantissa"]["output_token_ids"], tensors, time.time() - start
+    return model, run["mantissa"]["signals_digest"], run["mantissa"]["prompt_token_ids"], run["mantissa"]["output_token_ids"], tensors, time.time() - start
 
 
 class Look:
@@ -108,7 +108,7 @@ def main():
         preset, document, steps, batch = case.split(":")
         document, steps, batch = int(document), int(steps), int(batch)
         try:
-            folder, prompt, output, ours, seconds = predicted(program, scratch, preset, document, steps, batch)
+            folder, digest, prompt, output, ours, seconds = predicted(program, scratch, preset, document, steps, batch)
         except subprocess.CalledProcessError as error:
             print(case, "not predicted:", error, flush=True)
             found["cases"].append({"case": case, "refused": True})
@@ -129,14 +129,14 @@ def main():
                     if "decode/" + name in ours:
                         count(table, "decode", name, ours["decode/" + name][step][-1:], look.seen[name][-1:])
         look.undo()
-        total = sum(row["differ"] for row in table.values())
-        print(f"{case} ({len(prompt)} tokens): {total} of {sum(row['values'] for row in table.values())} values differ; predicted in {seconds:.1f} s", flush=True)
+        total, values = (sum(row[key] for row in table.values()) for key in ("differ", "values"))
+        print(f"{case} ({len(prompt)} tokens): {total} of {values} values differ; predicted in {seconds:.1f} s", flush=True)
         for name, row in table.items():
             if row["differ"]:
                 print(f"    {name}: {row['differ']} of {row['values']}, first in layer {row['first_layer']}", flush=True)
-        found["cases"].append({"case": case, "prompt_tokens": len(prompt), "table": table})
+        found["cases"].append({"case": case, "prompt_tokens": len(prompt), "signals_digest": digest, "differ": total, "values": values, "table": table})
         del model
-    json.dump(found, open(report, "w"), indent=1)
+    json.dump(found, open(report, "w"), indent=0, separators=(",", ":"))
 
 
 main()

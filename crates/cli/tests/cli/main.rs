@@ -6,6 +6,7 @@
 
 mod analysis;
 mod evidence;
+mod gpu;
 mod machine;
 mod models;
 mod record;
