@@ -52,6 +52,10 @@ browser:
     cargo run -q -p mantissa-report --example page > target/shots/page.html
     python3 crates/report/tests/browser/drive.py target/shots/page.html --shots target/shots
 
+# Matrix products of an H200 against the recipes that dispatch names (FILE: outputs of cuBLAS, which are not in the repository)
+check-gemm FILE="../shared/measured/h200_cublas13.1_gemm.npz":
+    cargo run --release -q -p xtask -- check-gemm {{FILE}}
+
 # One fuzz target for a while (ten minutes unless said otherwise); needs `cargo install cargo-fuzz`
 fuzz TARGET SECONDS="600":
     mkdir -p fuzz/corpus/{{TARGET}}
