@@ -10,7 +10,7 @@ use crate::simd::Isa;
 ///
 /// *Shape:* per layer and KV head `capacity × head_dim`, rows padded with zeros to a multiple of 32 elements.
 /// *Units:* memory grows as positions are written, up to [`KvCache::bytes`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct KvCache {
     shape: CacheShape,
     layers: Vec<[Vec<u64>; 2]>,

@@ -4,6 +4,8 @@
 //! cached), so memory does not grow with the prompt; dispatch is asked with the rows of the whole pass, so the cut
 //! cannot show in a bit. Rows never mix outside attention over their own sequence.
 
+mod row;
+
 use std::sync::{Mutex, PoisonError};
 
 use mantissa_model::{Checkpoint, ModelConfig};

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod kernel;
 mod logits;
+pub mod plan;
 mod pool;
 mod rope;
 mod setup;

@@ -4,3 +4,4 @@ mod against_llama_cpp;
 mod against_transformers;
 mod invariance;
 mod models;
+mod plan;

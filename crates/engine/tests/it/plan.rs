@@ -1,0 +1,117 @@
+//! What a pass would run, told without running it, and one row of a batch without the others.
+
+use mantissa_engine::plan::{Computation, PassShape, kernels};
+use mantissa_engine::{
+    Attention, Dispatch, Engine, EngineSetup, Hardware, Isa, NoTap, QuantizedWeights, RowId, Tap, View,
+};
+use mantissa_numerics::{Dtype, Phase};
+
+use crate::models;
+
+fn setup(attention: Attention) -> EngineSetup {
+    EngineSetup {
+        hardware: Hardware::Cpu,
+        dtype: Dtype::Bf16,
+        attention,
+        quantized: QuantizedWeights::Keep,
+        context: 64,
+        threads: 1,
+        isa: Isa::detect(),
+    }
+}
+
+/// Every value of row 0, in the order seen.
+#[derive(Default)]
+struct RowZero(Vec<u32>);
+
+impl Tap for RowZero {
+    fn wants(&self, _site: mantissa_numerics::Site) -> bool {
+        true
+    }
+
+    fn tap(&mut self, view: View<'_>) {
+        let rows = view.rows.iter().zip(view.data.chunks_exact(view.width));
+        for (_, values) in rows.filter(|(row, _): &(&RowId, _)| row.sequence == 0) {
+            self.0.extend(values.iter().map(|x| x.to_bits()));
+        }
+    }
+}
+
+#[test]
+fn a_plan_lists_what_runs_in_the_order_it_runs() {
+    for (arch, name) in models::ARCHS {
+        for attention in Attention::ALL {
+            let checkpoint = models::tiny(arch);
+            let setup = setup(attention);
+            let engine = Engine::load(&checkpoint, setup).expect("engine");
+            let dispatch =
+                Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
+            let planned = |phase, positions, keys| {
+                let shape = PassShape { phase, batch_size: 3, positions, keys };
+                kernels(dispatch, checkpoint.config(), shape).expect("the CPU covers everything")
+            };
+            let mut cache = engine.new_cache(21);
+            engine.prefill(&mut cache, &models::ids(20), 3, 0, 1, &mut NoTap).expect("prefill");
+            assert_eq!(planned(Phase::Prefill, 20, 20), engine.take_observed(), "{name} {attention:?}");
+            engine.decode_row(&mut cache, 7, 3, &mut NoTap).expect("decode");
+            assert_eq!(planned(Phase::Decode, 1, 21), engine.take_observed(), "{name} {attention:?}");
+        }
+    }
+}
+
+/// The other rows of a batch are there for dispatch alone: computing them changes no bit of this one, whatever they hold.
+#[test]
+fn one_row_alone_has_the_bits_it_has_in_its_batch() {
+    for (arch, name) in models::ARCHS {
+        let checkpoint = models::tiny(arch);
+        let engine = Engine::load(&checkpoint, setup(Attention::Eager)).expect("engine");
+        for batch in [1, 2, 5, 9] {
+            for neighbours in [0, 3] {
+                let (mut whole, mut alone) = (RowZero::default(), RowZero::default());
+                let mut caches: Vec<_> = (0..batch).map(|_| engine.new_cache(24)).collect();
+                for (sequence, cache) in caches.iter_mut().enumerate() {
+                    let mut ids = models::ids(20);
+                    ids.rotate_left(sequence * neighbours % 20);
+                    engine.prefill(cache, &ids, batch, sequence, 2, &mut whole).expect("prefill");
+                }
+                let mut cache = engine.new_cache(24);
+                engine.prefill(&mut cache, &models::ids(20), batch, 0, 2, &mut alone).expect("prefill");
+                for token in 0..4_u32 {
+                    let mut tokens = vec![token + 100; batch];
+                    tokens[0] = token;
+                    engine.decode(&mut caches, &tokens, &mut whole).expect("decode");
+                    engine.decode_row(&mut cache, token, batch, &mut alone).expect("decode");
+                }
+                assert!(whole.0 == alone.0, "{name}, batch {batch}");
+            }
+        }
+    }
+}
+
+#[test]
+fn computations_drop_the_rows_and_keep_what_they_decide() {
+    let checkpoint = models::tiny(mantissa_model::Arch::Llama);
+    let dispatch = Dispatch { hardware: Hardware::Cpu, dtype: Dtype::Bf16, attention: Attention::Eager };
+    let of = |batch_size| -> Vec<Computation> {
+        let shape = PassShape { phase: Phase::Decode, batch_size, positions: 1, keys: 8 };
+        let kernels = kernels(dispatch, checkpoint.config(), shape).expect("the CPU covers everything");
+        kernels.iter().map(Computation::of).collect()
+    };
+    assert!(of(2) == of(4) && of(5) == of(8) && of(9) == of(17));
+    assert!(of(1) != of(2) && of(4) != of(5) && of(8) != of(9));
+    // SmolLM2's width: 576 is no power of two, so the quotient could depend on the rows; these have the same.
+    let torch = Dispatch { hardware: Hardware::H200, ..dispatch };
+    let norm = |rows: usize| {
+        let recipe = mantissa_numerics::recipe::KernelRecipe::RmsNorm(torch.norm(rows, 576));
+        let kernel = mantissa_numerics::recipe::ObservedKernel {
+            phase: Phase::Decode,
+            op: "norm".to_owned(),
+            m: rows as u64,
+            n: 576,
+            k: 576,
+            recipe,
+        };
+        Computation::of(&kernel)
+    };
+    assert_eq!(norm(1), norm(2));
+}
