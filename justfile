@@ -56,6 +56,10 @@ browser:
 check-gemm FILE="../shared/measured/h200_cublas13.1_gemm.npz":
     cargo run --release -q -p xtask -- check-gemm {{FILE}}
 
+# Every product of two bf16 through an emulated tensor-core step, alone and beside an accumulator, on every instruction set
+exhaustive-products:
+    cargo test --release -p mantissa-numerics --lib -- --ignored --nocapture exhaustive_products
+
 # One fuzz target for a while (ten minutes unless said otherwise); needs `cargo install cargo-fuzz`
 fuzz TARGET SECONDS="600":
     mkdir -p fuzz/corpus/{{TARGET}}

@@ -20,6 +20,9 @@ use crate::simd::Isa;
 /// Rows of `x` that are taken apart at a time.
 const ROWS: usize = 128;
 
+/// Elements of `K` that a panel holds at a time: what the nearest cache holds of sixteen rows. A multiple of every step.
+const DEPTH: usize = 256;
+
 /// Query positions of an attention task.
 const QUERIES: usize = 32;
 
@@ -71,15 +74,20 @@ pub(crate) fn products(
         weights.iter_mut().map(|(w, out)| (*w, Shared(out.as_mut_ptr()))).collect();
     let instructions = instructions(isa);
     for from in (0..m).step_by(ROWS) {
-        let rows: Vec<Row> = (from..m.min(from + ROWS)).map(|i| row(block, &x[i * k..(i + 1) * k])).collect();
+        let rows: Vec<Row> = x[from * k..m.min(from + ROWS) * k]
+            .chunks_exact(k.max(1))
+            .map(|x| {
+                let mut row = Row::default();
+                row.fill_bf16(instructions, block, x);
+                row
+            })
+            .collect();
         pool.run(panels.len(), |task| {
             let (index, first) = panels[task];
             let (w, to) = targets[index];
             let count = LANES.min(w.rows - first);
-            let mut panel = Panel::default();
-            panel.fill(block, count, k, |lane, column| element(w, first + lane, column));
-            for (i, row) in rows.iter().enumerate() {
-                let sums = sums(block, instructions, row, &panel, &cuts);
+            let sums = sums(block, instructions, &rows, w, first, &cuts);
+            for (i, sums) in sums.iter().enumerate() {
                 for (lane, sum) in sums[..count].iter().enumerate() {
                     // SAFETY: these columns of this weight's output are this task's.
                     unsafe { *to.get().add((from + i) * w.rows + first + lane) = output.round(*sum) };
@@ -95,19 +103,33 @@ fn row(block: BlockRecipe, x: &[f32]) -> Row {
     row
 }
 
+/// Dot products of all `rows` with up to sixteen rows of `w` from `first` on.
 fn sums(
     block: BlockRecipe,
     instructions: Instructions,
-    row: &Row,
-    panel: &Panel,
+    rows: &[Row],
+    w: Matrix<'_>,
+    first: usize,
     cuts: &[std::ops::Range<usize>],
-) -> [f32; LANES] {
-    let mut total = [0.0; LANES];
-    for (part, cut) in cuts.iter().enumerate() {
-        let mut sums = [0.0; LANES];
-        block.dots(instructions, row, panel, cut.clone(), &mut sums);
-        for (total, sum) in total.iter_mut().zip(sums) {
-            *total = if part == 0 { sum } else { *total + sum };
+) -> Vec<[f32; LANES]> {
+    let lanes: Vec<&[u8]> =
+        w.data.chunks_exact(w.row_bytes).skip(first).take(LANES.min(w.rows - first)).collect();
+    let mut panel = Panel::default();
+    let mut total = Vec::new();
+    for cut in cuts {
+        let mut sums = vec![[0.0; LANES]; rows.len()];
+        for from in cut.clone().step_by(DEPTH) {
+            let until = cut.end.min(from + DEPTH);
+            let part: Vec<&[u8]> = lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
+            panel.fill_rows(instructions, block, &part);
+            block.dots_of_rows(instructions, rows, from, &panel, &mut sums);
+        }
+        if total.is_empty() {
+            total = sums;
+        } else {
+            for (total, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                *total += sum;
+            }
         }
     }
     total

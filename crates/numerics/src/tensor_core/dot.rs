@@ -1,9 +1,12 @@
 //! Sixteen dot products at once, equal to [`BlockRecipe::chain`] on every input.
 //!
-//! Both operands are taken apart once: signed significands that leave room for the alignment (so that their product already
-//! stands on the grid of its own exponent), and exponents; two neighbours of `K` share a 32-bit lane. A step is then a maximum of
-//! sums of exponents, a product, a shift and an addition per element. Infinities, NaNs, sums beyond 32 bits and results
-//! beyond binary32 are left to the reference, lane by lane.
+//! Both operands are taken apart once. An element becomes a signed significand that leaves room for the alignment (so that a
+//! product already stands on the grid of its own exponent) beside its sign as 1 or −1, in the two halves of 32 bits; one
+//! factor's significand is doubled. Multiplying two elements half by half and adding gives `2p ± 1` with the sign of the
+//! product `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is negative: so a
+//! cut towards zero costs a shift. How many were negative is counted per step from bit masks of signs. Exponents of
+//! two neighbours of `K` share 32 bits. Infinities, NaNs, sums beyond 32 bits and results beyond binary32 are left to the
+//! reference, lane by lane.
 //!
 //! Left out: threads, tiles, split-K (the engine's), FP8 and the 13-bit result (the reference alone).
 
@@ -13,6 +16,7 @@ use super::{BlockRecipe, Operand, Term};
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod fill;
 mod portable;
 
 /// Dot products of one [`Panel`].
@@ -52,30 +56,32 @@ impl Instructions {
 }
 
 /// One row of the first operand, taken apart.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Row {
-    bits: Vec<u32>,
-    /// Per pair of `K`: the significand of the even element in the low half, of the odd one in the high half.
-    even: Vec<u32>,
-    odd: Vec<u32>,
-    /// Exponents of both.
+    /// Per element: twice its significand in the low half, its sign (1 or −1) in the high half.
+    elements: Vec<u32>,
+    /// Per pair of `K`: the exponent of the even element in the low half, of the odd one in the high half.
     exponents: Vec<u32>,
+    /// Per block, a bit for every negative element: see [`sign_bits`].
+    signs: Vec<u32>,
+    /// Patterns of a row that has an infinity or a NaN.
+    patterns: Vec<u32>,
     range: Range,
 }
 
-/// [`LANES`] rows of the second operand, taken apart and interleaved.
-#[derive(Debug, Clone, Default)]
+/// [`LANES`] rows of the second operand, taken apart and interleaved: as [`Row`], with significands as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Panel {
-    /// Lane by lane.
-    bits: Vec<u32>,
-    significands: Vec<[u32; LANES]>,
+    elements: Vec<[u32; LANES]>,
     exponents: Vec<[u32; LANES]>,
+    signs: Vec<[u32; LANES]>,
+    /// Lane by lane, of a panel that has an infinity or a NaN.
+    patterns: Vec<u32>,
     range: Range,
-    length: usize,
 }
 
 /// What keeps an operand from the fast way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Range {
     /// Whether there is an infinity or a NaN.
     special: bool,
@@ -89,20 +95,24 @@ impl Default for Range {
     }
 }
 
-/// How far significands of the first and second operand are shifted so that their product stands on the grid.
+/// How far significands of the first and second operand are shifted so that twice their product stands on the grid.
 fn shifts(recipe: BlockRecipe) -> (u32, u32) {
     let room = u32::from(recipe.fraction_bits) - 2 * recipe.operand.fraction_bits();
-    (room / 2, room - room / 2)
+    (room / 2 + 1, room - room / 2)
 }
 
-/// Signed significand and exponent of one element.
-fn parts(operand: Operand, bits: u32, shift: u32, range: &mut Range) -> (u16, u16) {
-    let Term::Finite { negative, significand, exponent } = operand.decode(bits) else {
+/// Element and exponent of one pattern.
+fn parts(operand: Operand, bits: u32, shift: u32, range: &mut Range) -> (u32, u16) {
+    let at = 31
+        - if operand == Operand::Tf32 { 0 } else { 31 - operand.fraction_bits() - operand.exponent_bits() };
+    let sign = if bits >> at & 1 == 1 { -1_i16 } else { 1 };
+    let element = |significand: i16| pair((significand * sign).cast_unsigned(), sign.cast_unsigned());
+    let Term::Finite { significand, exponent, .. } = operand.decode(bits) else {
         range.special = true;
-        return (0, ZERO.cast_unsigned());
+        return (element(0), ZERO.cast_unsigned());
     };
     if significand == 0 {
-        return (0, ZERO.cast_unsigned());
+        return (element(0), ZERO.cast_unsigned());
     }
     range.largest = range.largest.max(exponent);
     #[expect(
@@ -110,16 +120,41 @@ fn parts(operand: Operand, bits: u32, shift: u32, range: &mut Range) -> (u16, u1
         reason = "at most 11 bits and a shift of 3; an exponent of 8 bits"
     )]
     let (magnitude, exponent) = ((significand << shift) as i16, exponent as i16);
-    ((if negative { -magnitude } else { magnitude }).cast_unsigned(), exponent.cast_unsigned())
+    (element(magnitude), exponent.cast_unsigned())
+}
+
+/// The pattern that was taken apart; a zero keeps its sign, a NaN or infinity is a zero.
+fn pattern(operand: Operand, element: u32, exponent: u16, shift: u32) -> u32 {
+    let [significand, sign] = halves(element);
+    let magnitude = significand.unsigned_abs() >> shift;
+    let (fraction_bits, exponent_bits) = (operand.fraction_bits(), operand.exponent_bits());
+    let biased = i32::from(exponent.cast_signed()) + (1 << (exponent_bits - 1)) - 1;
+    let normal = magnitude >> fraction_bits == 1;
+    let exponent = if normal { biased.unsigned_abs() << fraction_bits } else { 0 };
+    let bits = exponent
+        | magnitude & ((1 << fraction_bits) - 1)
+        | u32::from(sign < 0) << (fraction_bits + exponent_bits);
+    if operand == Operand::Tf32 { bits << 13 } else { bits }
 }
 
 fn pair(low: u16, high: u16) -> u32 {
     u32::from(low) | u32::from(high) << 16
 }
 
-/// Pairs of `K` that `length` elements take, padded to whole blocks.
-fn pairs(recipe: BlockRecipe, length: usize) -> usize {
-    length.next_multiple_of(usize::from(recipe.width)) / 2
+/// Both halves, signed.
+const fn halves(pair: u32) -> [i32; 2] {
+    [pair.cast_signed() << 16 >> 16, pair.cast_signed() >> 16]
+}
+
+/// Bits of the signs of one pair (bit 0 for the even, bit 16 for the odd element) at their place in a block's mask: at most
+/// four in the low half of each byte, which is what a look-up counts.
+const fn sign_bits(both: u32, pair_of_block: usize) -> u32 {
+    (both & 0x0001_0001) << (pair_of_block % 4 + pair_of_block / 4 * 8)
+}
+
+/// Length that `length` elements take, padded to whole blocks.
+fn padded(recipe: BlockRecipe, length: usize) -> usize {
+    length.next_multiple_of(usize::from(recipe.width))
 }
 
 impl Row {
@@ -128,23 +163,42 @@ impl Row {
     /// # Panics
     /// When the recipe is not a fast one.
     pub fn fill(&mut self, recipe: BlockRecipe, bits: impl ExactSizeIterator<Item = u32>) {
-        assert!(recipe.is_fast(), "the reference alone computes {recipe:?}");
+        let mut bits: Vec<u32> = bits.collect();
+        let length = padded(recipe, bits.len());
+        self.resize(recipe, length);
+        bits.resize(length, 0);
         let (shift, _) = shifts(recipe);
-        self.range = Range::default();
-        self.bits.clear();
-        self.bits.extend(bits);
-        let pairs = pairs(recipe, self.bits.len());
-        self.bits.resize(2 * pairs, 0);
-        for part in [&mut self.even, &mut self.odd, &mut self.exponents] {
-            part.clear();
-        }
-        for two in self.bits.chunks_exact(2) {
+        for (at, two) in bits.chunks_exact(2).enumerate() {
             let (even, exponent_even) = parts(recipe.operand, two[0], shift, &mut self.range);
             let (odd, exponent_odd) = parts(recipe.operand, two[1], shift, &mut self.range);
-            self.even.push(pair(even, 0));
-            self.odd.push(pair(0, odd));
-            self.exponents.push(pair(exponent_even, exponent_odd));
+            self.elements[2 * at..][..2].copy_from_slice(&[even, odd]);
+            self.exponents[at] = pair(exponent_even, exponent_odd);
+            let pairs = usize::from(recipe.width) / 2;
+            self.signs[at / pairs] |= sign_bits(even >> 31 | odd >> 31 << 16, at % pairs);
         }
+        if self.range.special {
+            self.patterns = bits;
+        }
+    }
+
+    fn resize(&mut self, recipe: BlockRecipe, length: usize) {
+        assert!(recipe.is_fast(), "the reference alone computes {recipe:?}");
+        self.range = Range::default();
+        self.patterns.clear();
+        self.elements.resize(length, 0);
+        self.exponents.resize(length / 2, 0);
+        self.signs.clear();
+        self.signs.resize(length / usize::from(recipe.width), 0);
+    }
+
+    /// Patterns of a part of the row.
+    fn patterns(&self, recipe: BlockRecipe, range: std::ops::Range<usize>) -> Vec<u32> {
+        if !self.patterns.is_empty() {
+            return self.patterns[range].to_vec();
+        }
+        let (shift, _) = shifts(recipe);
+        let exponent = |k: usize| low_half(self.exponents[k / 2] >> (k % 2 * 16));
+        range.map(|k| pattern(recipe.operand, self.elements[k], exponent(k), shift)).collect()
     }
 }
 
@@ -160,31 +214,61 @@ impl Panel {
         length: usize,
         element: impl Fn(usize, usize) -> u32,
     ) {
+        self.resize(recipe, rows, padded(recipe, length));
+        let (_, shift) = shifts(recipe);
+        let pairs = usize::from(recipe.width) / 2;
+        for lane in 0..LANES {
+            let bits = |k| if lane < rows && k < length { element(lane, k) } else { 0 };
+            for at in 0..self.exponents.len() {
+                let (even, exponent_even) = parts(recipe.operand, bits(2 * at), shift, &mut self.range);
+                let (odd, exponent_odd) = parts(recipe.operand, bits(2 * at + 1), shift, &mut self.range);
+                self.elements[2 * at][lane] = even;
+                self.elements[2 * at + 1][lane] = odd;
+                self.exponents[at][lane] = pair(exponent_even, exponent_odd);
+                self.signs[at / pairs][lane] |= sign_bits(even >> 31 | odd >> 31 << 16, at % pairs);
+            }
+        }
+        self.keep_special(rows, length, element);
+    }
+
+    fn resize(&mut self, recipe: BlockRecipe, rows: usize, length: usize) {
         assert!(recipe.is_fast(), "the reference alone computes {recipe:?}");
         assert!(rows <= LANES, "a panel has {LANES} rows");
-        let (_, shift) = shifts(recipe);
         self.range = Range::default();
-        let pairs = pairs(recipe, length);
-        self.length = 2 * pairs;
-        self.bits.clear();
-        self.bits.resize(LANES * self.length, 0);
-        self.significands.clear();
-        self.significands.resize(pairs, [0; LANES]);
-        self.exponents.clear();
-        self.exponents.resize(pairs, [pair(ZERO.cast_unsigned(), ZERO.cast_unsigned()); LANES]);
-        for row in 0..rows {
-            let bits = &mut self.bits[row * self.length..][..self.length];
-            for (k, bits) in bits[..length].iter_mut().enumerate() {
-                *bits = element(row, k);
-            }
-            for (at, two) in bits.chunks_exact(2).enumerate() {
-                let (even, exponent_even) = parts(recipe.operand, two[0], shift, &mut self.range);
-                let (odd, exponent_odd) = parts(recipe.operand, two[1], shift, &mut self.range);
-                self.significands[at][row] = pair(even, odd);
-                self.exponents[at][row] = pair(exponent_even, exponent_odd);
+        self.patterns.clear();
+        self.elements.resize(length, [0; LANES]);
+        self.exponents.resize(length / 2, [0; LANES]);
+        self.signs.clear();
+        self.signs.resize(length / usize::from(recipe.width), [0; LANES]);
+    }
+
+    /// Keeps the patterns where parts do not tell them.
+    fn keep_special(&mut self, rows: usize, length: usize, element: impl Fn(usize, usize) -> u32) {
+        if self.range.special {
+            let padded = self.elements.len();
+            self.patterns.resize(LANES * padded, 0);
+            for (lane, patterns) in self.patterns.chunks_exact_mut(padded).enumerate().take(rows) {
+                for (k, bits) in patterns[..length].iter_mut().enumerate() {
+                    *bits = element(lane, k);
+                }
             }
         }
     }
+
+    /// Patterns of a part of one lane.
+    fn patterns(&self, recipe: BlockRecipe, lane: usize, range: std::ops::Range<usize>) -> Vec<u32> {
+        if !self.patterns.is_empty() {
+            return self.patterns[lane * self.elements.len()..][range].to_vec();
+        }
+        let (_, shift) = shifts(recipe);
+        let exponent = |k: usize| low_half(self.exponents[k / 2][lane] >> (k % 2 * 16));
+        range.map(|k| pattern(recipe.operand, self.elements[k][lane], exponent(k), shift)).collect()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+const fn low_half(x: u32) -> u16 {
+    x as u16
 }
 
 impl BlockRecipe {
@@ -197,11 +281,10 @@ impl BlockRecipe {
             && matches!(self.fraction_bits, 23..=25)
     }
 
-    /// Adds the products of `row` with the rows of `panel` over `K` in `from..until` to `sums`, as
-    /// [`BlockRecipe::chain`] does.
+    /// Adds the products of `row` with the rows of `panel` over `K` in `range` to `sums`, as [`BlockRecipe::chain`] does.
     ///
-    /// *Shape:* `from` and `until` are multiples of the width, or the end; lengths of `row` and `panel` agree. *Rounding:* as
-    /// the reference, bit for bit.
+    /// *Shape:* the range starts at a multiple of the width and ends at one, or at the end; lengths of `row` and `panel`
+    /// agree. *Rounding:* as the reference, bit for bit.
     ///
     /// # Panics
     /// When lengths differ, the range is off, or this machine lacks the instructions.
@@ -213,86 +296,168 @@ impl BlockRecipe {
         range: std::ops::Range<usize>,
         sums: &mut [f32; LANES],
     ) {
-        let width = usize::from(self.width);
-        let until = range.end.next_multiple_of(width);
-        assert!(row.bits.len() == panel.length && until <= panel.length, "dot products of other lengths");
-        assert!(range.start.is_multiple_of(width) && range.start <= until, "a range that cuts a block");
-        assert!(instructions.is_available(), "this machine has no {instructions:?}");
-        let blocks = (range.start / width, until / width);
-        // The largest sum: every product of every block below 2^(2 + exponents), and the accumulator.
-        let terms = i32::try_from((until - range.start).max(1).ilog2() + 2).unwrap_or(i32::MAX);
-        let largest = row.range.largest + panel.range.largest + 2 + terms;
-        let accumulator =
-            sums.iter().map(|sum| i32::try_from(sum.to_bits() >> 23 & 255).unwrap_or(0) - 126).max();
-        if row.range.special || panel.range.special || largest.max(accumulator.unwrap_or(0)) >= 126 {
-            return self.reference(row, panel, range.start..until, sums, |_| true);
-        }
-        let [first, last] = [blocks.0, blocks.1].map(|block| block * width / 2);
-        let view = View {
-            even: &row.even[first..last],
-            odd: &row.odd[first..last],
-            row_exponents: &row.exponents[first..last],
-            significands: &panel.significands[first..last],
-            exponents: &panel.exponents[first..last],
-        };
-        let before = *sums;
-        let lost = match self.width {
-            16 => view.run::<8>(self, instructions, sums),
-            8 => view.run::<4>(self, instructions, sums),
-            _ => view.run::<2>(self, instructions, sums),
-        };
-        if lost != 0 {
-            for lane in (0..LANES).filter(|lane| lost >> lane & 1 == 1) {
-                sums[lane] = before[lane];
-            }
-            self.reference(row, panel, range.start..until, sums, |lane| lost >> lane & 1 == 1);
-        }
+        assert!(row.elements.len() == panel.elements.len(), "dot products of other lengths");
+        let rows = std::slice::from_ref(row);
+        self.run(instructions, rows, range.start, panel, range, std::slice::from_mut(sums));
     }
 
-    fn reference(
+    /// [`BlockRecipe::dots`] of many rows with a panel that holds a part of `K`, from `from` of the rows on.
+    ///
+    /// *Shape:* as many `sums` as rows; `from` is a multiple of the width. Rows are faster together than one by one.
+    ///
+    /// # Panics
+    /// As [`BlockRecipe::dots`].
+    pub fn dots_of_rows(
         self,
-        row: &Row,
+        instructions: Instructions,
+        rows: &[Row],
+        from: usize,
+        panel: &Panel,
+        sums: &mut [[f32; LANES]],
+    ) {
+        self.run(instructions, rows, from, panel, 0..panel.elements.len(), sums);
+    }
+
+    fn run(
+        self,
+        instructions: Instructions,
+        rows: &[Row],
+        from: usize,
         panel: &Panel,
         range: std::ops::Range<usize>,
-        sums: &mut [f32; LANES],
-        wanted: impl Fn(usize) -> bool,
+        sums: &mut [[f32; LANES]],
     ) {
-        for (lane, sum) in sums.iter_mut().enumerate().filter(|(lane, _)| wanted(*lane)) {
-            let weights = &panel.bits[lane * panel.length..][range.clone()];
-            *sum = self.chain(&row.bits[range.clone()], weights, *sum);
+        assert!(instructions.is_available(), "this machine has no {instructions:?}");
+        let task = Task::new(self, instructions, from, panel, range);
+        assert_eq!(rows.len(), sums.len(), "a row of sums for each row");
+        let (mut rows, mut sums) = (rows, sums);
+        while let [first, second, more @ ..] = rows {
+            let (two, others) = sums.split_at_mut(2);
+            let [sums_first, sums_second] = two else { unreachable!("as many sums as rows") };
+            if task.is_fast(first, sums_first) && task.is_fast(second, sums_second) {
+                task.fast([first, second], [sums_first, sums_second]);
+            } else {
+                task.one(first, sums_first);
+                task.one(second, sums_second);
+            }
+            (rows, sums) = (more, others);
+        }
+        if let ([row], [sums]) = (rows, sums) {
+            task.one(row, sums);
         }
     }
 }
 
-/// The blocks of a dot product.
-struct View<'a> {
-    even: &'a [u32],
-    odd: &'a [u32],
-    row_exponents: &'a [u32],
-    significands: &'a [[u32; LANES]],
-    exponents: &'a [[u32; LANES]],
+/// Whole blocks of a panel, and where they are in the rows.
+struct Task<'a> {
+    recipe: BlockRecipe,
+    instructions: Instructions,
+    panel: &'a Panel,
+    /// Elements of the panel.
+    range: std::ops::Range<usize>,
+    /// Where the range begins in the rows.
+    from: usize,
 }
 
-impl View<'_> {
-    /// Runs blocks of `PAIRS` pairs. Returns a bit for each lane whose sum left 32 bits or binary32's normal numbers: its result
-    /// means nothing.
-    fn run<const PAIRS: usize>(
-        &self,
+impl<'a> Task<'a> {
+    fn new(
         recipe: BlockRecipe,
         instructions: Instructions,
-        sums: &mut [f32; LANES],
-    ) -> u16 {
-        match instructions {
+        from: usize,
+        panel: &'a Panel,
+        range: std::ops::Range<usize>,
+    ) -> Self {
+        let width = usize::from(recipe.width);
+        let until = range.end.next_multiple_of(width);
+        assert!(until <= panel.elements.len() && panel.elements.len().is_multiple_of(width), "other lengths");
+        assert!(range.start.is_multiple_of(width) && range.start <= until, "a range that cuts a block");
+        assert!(from.is_multiple_of(width), "a range that cuts a block");
+        Self { recipe, instructions, panel, range: range.start..until, from }
+    }
+
+    /// Whether sums stay within binary32's finite numbers.
+    fn is_fast(&self, row: &Row, sums: &[f32; LANES]) -> bool {
+        // The largest sum: every product of every block below 2^(2 + exponents), and the accumulator.
+        let terms = i32::try_from(self.range.len().max(1).ilog2() + 2).unwrap_or(i32::MAX);
+        let largest = row.range.largest + self.panel.range.largest + 2 + terms;
+        let accumulator = sums.iter().fold(0, |largest, sum| (sum.to_bits() & 0x7F80_0000).max(largest));
+        !row.range.special && !self.panel.range.special && largest < 126 && accumulator < (126 + 126) << 23
+    }
+
+    fn one(&self, row: &Row, sums: &mut [f32; LANES]) {
+        if self.is_fast(row, sums) {
+            self.fast([row], [sums]);
+        } else {
+            self.reference(row, sums, |_| true);
+        }
+    }
+
+    fn fast<const ROWS: usize>(&self, rows: [&Row; ROWS], sums: [&mut [f32; LANES]; ROWS]) {
+        let width = usize::from(self.recipe.width);
+        let panel = Parts {
+            elements: &self.panel.elements[self.range.clone()],
+            exponents: &self.panel.exponents[self.range.start / 2..self.range.end / 2],
+            signs: &self.panel.signs[self.range.start / width..self.range.end / width],
+        };
+        let until = self.from + self.range.len();
+        let views = rows.map(|row| Parts {
+            elements: &row.elements[self.from..until],
+            exponents: &row.exponents[self.from / 2..until / 2],
+            signs: &row.signs[self.from / width..until / width],
+        });
+        let before: [[f32; LANES]; ROWS] = std::array::from_fn(|row| *sums[row]);
+        let mut after = before;
+        let lost = match self.recipe.width {
+            16 => self.blocks::<8, ROWS>(&views, &panel, &mut after),
+            8 => self.blocks::<4, ROWS>(&views, &panel, &mut after),
+            _ => self.blocks::<2, ROWS>(&views, &panel, &mut after),
+        };
+        for (row, sums) in sums.into_iter().enumerate() {
+            *sums = after[row];
+            if lost[row] != 0 {
+                for lane in (0..LANES).filter(|lane| lost[row] >> lane & 1 == 1) {
+                    sums[lane] = before[row][lane];
+                }
+                self.reference(rows[row], sums, |lane| lost[row] >> lane & 1 == 1);
+            }
+        }
+    }
+
+    fn blocks<const PAIRS: usize, const ROWS: usize>(
+        &self,
+        rows: &[Parts<'_, u32>; ROWS],
+        panel: &Parts<'_, [u32; LANES]>,
+        sums: &mut [[f32; LANES]; ROWS],
+    ) -> [u16; ROWS] {
+        let fraction_bits = self.recipe.fraction_bits;
+        match self.instructions {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the caller checked that the machine has the instructions.
-            Instructions::Avx512 => unsafe { avx512::run::<PAIRS>(self, recipe.fraction_bits, sums) },
+            // SAFETY: the machine has the instructions; slices of rows and panel hold the same whole blocks.
+            Instructions::Avx512 => unsafe { avx512::run::<PAIRS, ROWS>(rows, panel, fraction_bits, sums) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Instructions::Avx2 => unsafe { avx2::run::<PAIRS>(self, recipe.fraction_bits, sums) },
-            _ => portable::run::<PAIRS>(self, recipe.fraction_bits, sums),
+            Instructions::Avx2 => unsafe { avx2::run::<PAIRS, ROWS>(rows, panel, fraction_bits, sums) },
+            _ => portable::run::<PAIRS, ROWS>(rows, panel, fraction_bits, sums),
+        }
+    }
+
+    fn reference(&self, row: &Row, sums: &mut [f32; LANES], wanted: impl Fn(usize) -> bool) {
+        let x = row.patterns(self.recipe, self.from..self.from + self.range.len());
+        for (lane, sum) in sums.iter_mut().enumerate().filter(|(lane, _)| wanted(*lane)) {
+            *sum = self.recipe.chain(&x, &self.panel.patterns(self.recipe, lane, self.range.clone()), *sum);
         }
     }
 }
 
+/// Some blocks of a row (`T` is one value) or of a panel (one per lane). A run of blocks returns a bit for each lane whose
+/// sum left 32 bits or binary32's normal numbers: its result means nothing.
+struct Parts<'a, T> {
+    elements: &'a [T],
+    exponents: &'a [T],
+    signs: &'a [T],
+}
+
+#[cfg(test)]
+mod products;
 #[cfg(test)]
 mod tests;

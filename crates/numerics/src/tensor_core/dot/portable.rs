@@ -1,29 +1,33 @@
 //! Blocks in plain Rust, written as the vectors run them.
 
-use super::{LANES, View, ZERO};
+use super::{LANES, Parts, ZERO, halves};
 
-/// See [`View::run`].
-pub(super) fn run<const PAIRS: usize>(view: &View<'_>, fraction_bits: u8, sums: &mut [f32; LANES]) -> u16 {
-    let mut lost = 0;
-    for (lane, sum) in sums.iter_mut().enumerate() {
-        for at in (0..view.even.len()).step_by(PAIRS) {
-            let Some(value) = block::<PAIRS>(view, at, lane, fraction_bits, *sum) else {
-                lost |= 1 << lane;
-                break;
-            };
-            *sum = value;
+/// See [`Parts`].
+pub(super) fn run<const PAIRS: usize, const ROWS: usize>(
+    rows: &[Parts<'_, u32>; ROWS],
+    panel: &Parts<'_, [u32; LANES]>,
+    fraction_bits: u8,
+    sums: &mut [[f32; LANES]; ROWS],
+) -> [u16; ROWS] {
+    let mut lost = [0; ROWS];
+    for ((row, sums), lost) in rows.iter().zip(sums).zip(&mut lost) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            for at in 0..panel.signs.len() {
+                let Some(value) = block::<PAIRS>(row, panel, at, lane, fraction_bits, *sum) else {
+                    *lost |= 1 << lane;
+                    break;
+                };
+                *sum = value;
+            }
         }
     }
     lost
 }
 
-const fn halves(pair: u32) -> [i32; 2] {
-    [pair.cast_signed() << 16 >> 16, pair.cast_signed() >> 16]
-}
-
-/// One block of one lane; `None` where the result is below the normal numbers.
+/// Block `at` of one lane; `None` where the result is below the normal numbers.
 fn block<const PAIRS: usize>(
-    view: &View<'_>,
+    row: &Parts<'_, u32>,
+    panel: &Parts<'_, [u32; LANES]>,
     at: usize,
     lane: usize,
     fraction_bits: u8,
@@ -36,21 +40,22 @@ fn block<const PAIRS: usize>(
     let mut largest = exponent;
     let mut exponents = [[0; 2]; PAIRS];
     for (i, both) in exponents.iter_mut().enumerate() {
-        let (row, panel) = (halves(view.row_exponents[at + i]), halves(view.exponents[at + i][lane]));
+        let at = at * PAIRS + i;
+        let (row, panel) = (halves(row.exponents[at]), halves(panel.exponents[at][lane]));
         *both = [row[0] + panel[0], row[1] + panel[1]];
         largest = largest.max(both[0]).max(both[1]);
     }
-    let old = i64::from(shifted(significand << (u32::from(fraction_bits) - 23), largest - exponent));
+    let old = i64::from((significand << (u32::from(fraction_bits) - 23)) >> (largest - exponent).min(31));
     let mut total = if bits >> 31 == 1 { -old } else { old };
     for (i, both) in exponents.iter().enumerate() {
-        let row = [halves(view.even[at + i])[0], halves(view.odd[at + i])[1]];
-        let panel = halves(view.significands[at + i][lane]);
-        for half in 0..2 {
-            let product = row[half] * panel[half];
-            let magnitude = i64::from(shifted(product.abs(), largest - both[half]));
-            total += if product < 0 { -magnitude } else { magnitude };
+        for (half, exponent) in both.iter().enumerate() {
+            let k = 2 * (at * PAIRS + i) + half;
+            let (row, panel) = (halves(row.elements[k]), halves(panel.elements[k][lane]));
+            let twice = row[0] * panel[0] + row[1] * panel[1];
+            total += i64::from(twice >> (largest - exponent + 1).min(31));
         }
     }
+    total += i64::from((row.signs[at] ^ panel.signs[at][lane]).count_ones());
     if total == 0 {
         return Some(0.0);
     }
@@ -64,8 +69,4 @@ fn block<const PAIRS: usize>(
     #[expect(clippy::cast_possible_truncation, reason = "24 bits")]
     let fraction = fraction as u32 & 0x7F_FFFF;
     Some(f32::from_bits(u32::from(total < 0) << 31 | (power + 127).cast_unsigned() << 23 | fraction))
-}
-
-const fn shifted(value: i32, by: i32) -> i32 {
-    if by > 31 { 0 } else { value >> by }
 }

@@ -90,3 +90,123 @@ fn a_dot_product_in_parts_is_the_whole() {
         assert!(sums[1..].iter().all(|sum| sum.to_bits() == 0), "rows that are not there");
     }
 }
+
+/// Filling from memory leaves what filling element by element leaves, on any patterns and lengths.
+#[test]
+fn every_way_of_filling_is_the_reference() {
+    let mut draws = Draws(11);
+    for recipe in recipes().into_iter().filter(|recipe| recipe.operand != Operand::Tf32) {
+        for round in 0..160_usize {
+            let kind = u32::try_from(round % 8).unwrap();
+            let (length, rows) = (1 + round * 7 % 150, 1 + round % LANES);
+            let values: Vec<Vec<u32>> = (0..rows)
+                .map(|_| (0..length).map(|_| draws.operand(recipe.operand, kind)).collect())
+                .collect();
+            let mut expected = Panel::default();
+            expected.fill(recipe, rows, length, |row, k| values[row][k]);
+            let bytes = |values: &mut dyn Iterator<Item = u32>| -> Vec<u8> {
+                values.flat_map(|bits| u16::try_from(bits).unwrap().to_le_bytes()).collect()
+            };
+            let lines: Vec<Vec<u8>> = values.iter().map(|row| bytes(&mut row.iter().copied())).collect();
+            let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+            let columns: Vec<Vec<u8>> =
+                (0..length).map(|k| bytes(&mut values.iter().map(|row| row[k]))).collect();
+            for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+                let what = format!("{instructions:?}, {recipe:?}, kind {kind}, {rows} of {length}");
+                let same = |panel: &Panel, how: &str| {
+                    let special = panel.range.special;
+                    assert_eq!(special, expected.range.special, "{how}, {what}");
+                    if special {
+                        assert_eq!(panel.patterns, expected.patterns, "{how}, {what}");
+                    } else {
+                        assert!(*panel == expected, "{how}, {what}");
+                    }
+                };
+                // A panel that held something else before.
+                let mut panel = Panel::default();
+                panel.fill(recipe, LANES, 200, |_, _| 0xFFFF);
+                panel.fill_rows(instructions, recipe, &lines);
+                same(&panel, "rows");
+                panel.fill_columns(instructions, recipe, rows, length, |k| &columns[k]);
+                same(&panel, "columns");
+            }
+            if recipe.operand != Operand::Bf16 {
+                continue;
+            }
+            let mut expected = Row::default();
+            expected.fill(recipe, values[0].iter().copied());
+            // What a rounded value has in its lower half does not matter.
+            let x: Vec<f32> =
+                values[0].iter().map(|bits| f32::from_bits(bits << 16 | draws.next() >> 31)).collect();
+            for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+                let mut row = Row::default();
+                row.fill(recipe, (0..200).map(|_| 0xFFFF));
+                row.fill_bf16(instructions, recipe, &x);
+                assert_eq!(row.range.special, expected.range.special);
+                if row.range.special {
+                    assert_eq!(row.patterns, expected.patterns);
+                } else {
+                    assert_eq!(row, expected, "{instructions:?}, kind {kind}, {length}");
+                }
+            }
+        }
+    }
+}
+
+/// What is taken apart can be put together again: the reference is asked with it.
+#[test]
+fn patterns_survive_being_taken_apart() {
+    for recipe in recipes() {
+        let (shift_row, shift_panel) = shifts(recipe);
+        for bits in 0..=0xFFFF_u32 {
+            let bits = match recipe.operand {
+                // 19 bits: the sign, all exponents, some fractions.
+                Operand::Tf32 => bits << 16 | (bits & 7) << 13,
+                _ => bits,
+            };
+            for shift in [shift_row, shift_panel] {
+                let mut range = Range::default();
+                let (element, exponent) = parts(recipe.operand, bits, shift, &mut range);
+                if !range.special {
+                    assert_eq!(pattern(recipe.operand, element, exponent, shift), bits, "{recipe:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Many rows at once, a part of `K` at a time, from a panel of that part.
+#[test]
+fn rows_together_are_rows_one_by_one() {
+    let recipe = Architecture::Hopper.block(Operand::Bf16).unwrap();
+    let mut draws = Draws(13);
+    for count in 0..6 {
+        let kind = |row: usize| if row == 3 { 6 } else { u32::from(row == 1) };
+        let x: Vec<Vec<u32>> = (0..count)
+            .map(|row| (0..96).map(|_| draws.operand(Operand::Bf16, kind(row))).collect())
+            .collect();
+        let w: Vec<Vec<u32>> =
+            (0..LANES).map(|_| (0..96).map(|_| draws.operand(Operand::Bf16, 1)).collect()).collect();
+        let rows: Vec<Row> = x
+            .iter()
+            .map(|x| {
+                let mut row = Row::default();
+                row.fill(recipe, x.iter().copied());
+                row
+            })
+            .collect();
+        for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+            let mut sums = vec![[0.0; LANES]; count];
+            let mut panel = Panel::default();
+            for part in [0..64, 64..96] {
+                panel.fill(recipe, LANES, part.len(), |lane, k| w[lane][part.start + k]);
+                recipe.dots_of_rows(instructions, &rows, part.start, &panel, &mut sums);
+            }
+            for (x, sums) in x.iter().zip(&sums) {
+                for (w, sum) in w.iter().zip(sums) {
+                    assert_eq!(sum.to_bits(), recipe.chain(x, w, 0.0).to_bits(), "{instructions:?}, {count}");
+                }
+            }
+        }
+    }
+}

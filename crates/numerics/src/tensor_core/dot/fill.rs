@@ -1,0 +1,321 @@
+//! Taking 16-bit operands apart, many at once: what [`Row::fill`] and [`Panel::fill`] leave, from memory as it lies.
+//!
+//! Written once over chunks of 16 pairs of `K`, in plain operations on arrays that compilers make vectors of; instantiated per
+//! instruction set, with the set's own transposition. Left out: TF32, whose elements do not fit.
+
+#![expect(
+    clippy::inline_always,
+    reason = "instantiated per instruction set: what is not inlined does not get its instructions"
+)]
+
+use super::{Instructions, LANES, Panel, Range, Row, ZERO, padded, shifts, sign_bits};
+use crate::tensor_core::{BlockRecipe, Operand};
+
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+
+/// Pairs of a chunk.
+const PAIRS: usize = 16;
+
+/// Bytes of a chunk of one row.
+const BYTES: usize = 4 * PAIRS;
+
+/// Pairs of 16-bit patterns: one array per pair, one value per lane (of a row: one array per 16 pairs).
+pub(super) type Pairs = [[u32; LANES]; PAIRS];
+
+static NOTHING: [u8; BYTES] = [0; BYTES];
+
+impl Panel {
+    /// [`Panel::fill`] from rows of little-endian 16-bit patterns.
+    ///
+    /// *Shape:* up to [`LANES`] rows of equal length.
+    ///
+    /// # Panics
+    /// When the recipe is not a fast one of a 16-bit format, there are more rows, or their lengths differ.
+    pub fn fill_rows(&mut self, instructions: Instructions, recipe: BlockRecipe, rows: &[&[u8]]) {
+        let bytes = rows.first().map_or(0, |row| row.len());
+        assert!(rows.iter().all(|row| row.len() == bytes) && bytes.is_multiple_of(2), "rows of equal length");
+        let length = bytes / 2;
+        self.resize(recipe, rows.len(), padded(recipe, length));
+        let from = Rows { rows, whole: bytes / BYTES };
+        self.fill_from(instructions, recipe, &from);
+        let element =
+            |row: usize, k: usize| u32::from(u16::from_le_bytes([rows[row][2 * k], rows[row][2 * k + 1]]));
+        self.keep_special(rows.len(), length, element);
+    }
+
+    /// [`Panel::fill`] from a matrix in which rows of the panel are columns: `across(k)` is element `k` of all of them, as
+    /// little-endian 16-bit patterns.
+    ///
+    /// # Panics
+    /// When the recipe is not a fast one of a 16-bit format, there are more rows, or a slice has another length.
+    pub fn fill_columns<'a>(
+        &mut self,
+        instructions: Instructions,
+        recipe: BlockRecipe,
+        rows: usize,
+        length: usize,
+        across: impl Fn(usize) -> &'a [u8],
+    ) {
+        self.resize(recipe, rows, padded(recipe, length));
+        let across = |k: usize| {
+            let bytes = across(k);
+            assert_eq!(bytes.len(), 2 * rows, "an element of every row");
+            bytes
+        };
+        self.fill_from(instructions, recipe, &Columns { rows, length, across });
+        let element = |row: usize, k: usize| {
+            u32::from(u16::from_le_bytes([across(k)[2 * row], across(k)[2 * row + 1]]))
+        };
+        self.keep_special(rows, length, element);
+    }
+
+    fn fill_from(&mut self, instructions: Instructions, recipe: BlockRecipe, from: &impl Source) {
+        assert!(instructions.is_available(), "this machine has no {instructions:?}");
+        let largest = match instructions {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the machine has the instructions.
+            Instructions::Avx512 => unsafe { avx512::fill(self, recipe, from) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Instructions::Avx2 => unsafe { avx2::fill(self, recipe, from) },
+            _ => panel(self, recipe, from, transposed),
+        };
+        self.range = range(recipe.operand, largest);
+    }
+}
+
+impl Row {
+    /// [`Row::fill`] from values that are already rounded to bf16: the upper halves of their patterns.
+    ///
+    /// # Panics
+    /// When the recipe is not a fast one of bf16.
+    pub fn fill_bf16(&mut self, instructions: Instructions, recipe: BlockRecipe, x: &[f32]) {
+        assert_eq!(recipe.operand, Operand::Bf16, "values rounded to bf16");
+        assert!(instructions.is_available(), "this machine has no {instructions:?}");
+        self.resize(recipe, padded(recipe, x.len()));
+        let largest = match instructions {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the machine has the instructions.
+            Instructions::Avx512 => unsafe { avx512::fill_row(self, recipe, x) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Instructions::Avx2 => unsafe { avx2::fill_row(self, recipe, x) },
+            _ => row(self, recipe, x),
+        };
+        self.range = range(recipe.operand, largest);
+        if self.range.special {
+            self.patterns.extend(x.iter().map(|x| x.to_bits() >> 16));
+            self.patterns.resize(self.elements.len(), 0);
+        }
+    }
+}
+
+/// What the largest magnitude tells.
+fn range(operand: Operand, magnitude: u32) -> Range {
+    let (fraction_bits, largest) = (operand.fraction_bits(), (1 << operand.exponent_bits()) - 1);
+    let biased = (magnitude >> fraction_bits).cast_signed();
+    let special = biased == largest;
+    let exponent =
+        |biased: i32| if magnitude == 0 { i32::from(ZERO) } else { biased.max(1) - (largest >> 1) };
+    // Of a special operand nothing else is asked.
+    Range { special, largest: if special { i32::from(ZERO) } else { exponent(biased) } }
+}
+
+/// Where a panel's patterns are.
+pub(super) trait Source {
+    /// A chunk, padded with zeros.
+    fn chunk(&self, at: usize, transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs) -> Pairs;
+}
+
+struct Rows<'a> {
+    rows: &'a [&'a [u8]],
+    /// Chunks that all rows have in full.
+    whole: usize,
+}
+
+impl Source for Rows<'_> {
+    #[inline(always)]
+    fn chunk(&self, at: usize, transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs) -> Pairs {
+        if at < self.whole {
+            let mut chunks = [&NOTHING; LANES];
+            for (chunk, row) in chunks.iter_mut().zip(self.rows) {
+                if let Some(bytes) = row[at * BYTES..].first_chunk() {
+                    *chunk = bytes;
+                }
+            }
+            return transpose(&chunks);
+        }
+        let mut last = [[0; BYTES]; LANES];
+        for (last, row) in last.iter_mut().zip(self.rows) {
+            let rest = &row[(at * BYTES).min(row.len())..];
+            last[..rest.len()].copy_from_slice(rest);
+        }
+        transpose(&last.each_ref())
+    }
+}
+
+struct Columns<F> {
+    rows: usize,
+    length: usize,
+    across: F,
+}
+
+impl<'a, F: Fn(usize) -> &'a [u8]> Source for Columns<F> {
+    #[inline(always)]
+    fn chunk(&self, at: usize, _: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs) -> Pairs {
+        let mut pairs = [[0; LANES]; PAIRS];
+        let values = |k: usize| {
+            let mut values = [0_u32; LANES];
+            if k < self.length {
+                let bytes = (self.across)(k);
+                if let Ok(bytes) = <&[u8; 2 * LANES]>::try_from(bytes) {
+                    for (lane, value) in values.iter_mut().enumerate() {
+                        *value = u16::from_le_bytes([bytes[2 * lane], bytes[2 * lane + 1]]).into();
+                    }
+                } else {
+                    for (value, two) in values.iter_mut().zip(bytes.chunks_exact(2)).take(self.rows) {
+                        *value = u16::from_le_bytes([two[0], two[1]]).into();
+                    }
+                }
+            }
+            values
+        };
+        for (i, pair) in pairs.iter_mut().enumerate() {
+            let k = 2 * (at * PAIRS + i);
+            let (even, odd) = (values(k), values(k + 1));
+            for (lane, pair) in pair.iter_mut().enumerate() {
+                *pair = even[lane] | odd[lane] << 16;
+            }
+        }
+        pairs
+    }
+}
+
+/// What any machine does.
+pub(super) fn transposed(rows: &[&[u8; BYTES]; LANES]) -> Pairs {
+    let pair = |row: &[u8; BYTES], i: usize| {
+        u32::from_le_bytes([row[4 * i], row[4 * i + 1], row[4 * i + 2], row[4 * i + 3]])
+    };
+    std::array::from_fn(|i| std::array::from_fn(|lane| pair(rows[lane], i)))
+}
+
+/// Elements and exponents of sixteen pairs.
+#[inline(always)]
+fn apart<const FRACTION_BITS: u32>(
+    both: &[u32; LANES],
+    shift: u32,
+    largest: &mut [u32; LANES],
+) -> ([u32; LANES], [u32; LANES], [u32; LANES]) {
+    let bias = (1_u32 << (14 - FRACTION_BITS)) - 1;
+    // A pattern in the upper half.
+    let one = |bits: u32, largest: &mut u32| {
+        let sign = (bits.cast_signed() >> 31).cast_unsigned();
+        let magnitude = bits >> 16 & 0x7FFF;
+        *largest = magnitude.max(*largest);
+        let biased = magnitude >> FRACTION_BITS;
+        let fraction = magnitude & ((1 << FRACTION_BITS) - 1);
+        let hidden = if biased == 0 { 0 } else { 1 << FRACTION_BITS };
+        let significand = ((fraction | hidden) << shift ^ sign).wrapping_sub(sign);
+        let exponent = biased.max(1).wrapping_sub(bias);
+        let exponent = if magnitude == 0 { ZERO.cast_unsigned().into() } else { exponent };
+        (significand & 0xFFFF | (sign | 1) << 16, exponent)
+    };
+    let (mut evens, mut odds, mut exponents) = ([0; LANES], [0; LANES], [0; LANES]);
+    for lane in 0..LANES {
+        let (even, low) = one(both[lane] << 16, &mut largest[lane]);
+        let (odd, high) = one(both[lane], &mut largest[lane]);
+        evens[lane] = even;
+        odds[lane] = odd;
+        exponents[lane] = low & 0xFFFF | high << 16;
+    }
+    (evens, odds, exponents)
+}
+
+/// Fills a panel that has its size. Returns the largest magnitude.
+#[inline(always)]
+pub(super) fn panel(
+    panel: &mut Panel,
+    recipe: BlockRecipe,
+    from: &impl Source,
+    transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs + Copy,
+) -> u32 {
+    match (recipe.operand, recipe.width) {
+        (Operand::Bf16, 16) => panel_of::<7, 8>(panel, recipe, from, transpose),
+        (Operand::Bf16, 8) => panel_of::<7, 4>(panel, recipe, from, transpose),
+        (Operand::F16, 16) => panel_of::<10, 8>(panel, recipe, from, transpose),
+        (Operand::F16, 8) => panel_of::<10, 4>(panel, recipe, from, transpose),
+        (Operand::F16, 4) => panel_of::<10, 2>(panel, recipe, from, transpose),
+        _ => unreachable!("no GPU multiplies like {recipe:?}"),
+    }
+}
+
+#[inline(always)]
+fn panel_of<const FRACTION_BITS: u32, const OF_BLOCK: usize>(
+    panel: &mut Panel,
+    recipe: BlockRecipe,
+    from: &impl Source,
+    transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs + Copy,
+) -> u32 {
+    let (_, shift) = shifts(recipe);
+    let mut largest = [0; LANES];
+    let chunks = panel.elements.chunks_mut(2 * PAIRS).zip(panel.exponents.chunks_mut(PAIRS));
+    let chunks = chunks.zip(panel.signs.chunks_mut(PAIRS / OF_BLOCK));
+    for (at, ((elements, exponents), signs)) in chunks.enumerate() {
+        let chunk = from.chunk(at, transpose);
+        let blocks = elements.as_chunks_mut::<2>().0.chunks_exact_mut(OF_BLOCK);
+        let blocks =
+            blocks.zip(exponents.chunks_exact_mut(OF_BLOCK)).zip(signs).zip(chunk.chunks_exact(OF_BLOCK));
+        for (((elements, exponents), signs), block) in blocks {
+            let mut bits = [0; LANES];
+            for (i, both) in block.iter().enumerate() {
+                let (evens, odds, exponents_here) = apart::<FRACTION_BITS>(both, shift, &mut largest);
+                elements[i] = [evens, odds];
+                exponents[i] = exponents_here;
+                for lane in 0..LANES {
+                    bits[lane] |= sign_bits(both[lane] >> 15, i);
+                }
+            }
+            *signs = bits;
+        }
+    }
+    largest.into_iter().max().unwrap_or(0)
+}
+
+/// Fills a row that has its size. Returns the largest magnitude.
+#[inline(always)]
+pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> u32 {
+    let (shift, _) = shifts(recipe);
+    let pairs = usize::from(recipe.width) / 2;
+    let mut largest = [0; LANES];
+    for (at, (elements, exponents)) in
+        row.elements.chunks_mut(2 * PAIRS).zip(row.exponents.chunks_mut(PAIRS)).enumerate()
+    {
+        let mut chunk = [0_u32; LANES];
+        let rest = &x[(at * 2 * PAIRS).min(x.len())..];
+        if let Some(values) = rest.first_chunk::<{ 2 * PAIRS }>() {
+            for (i, chunk) in chunk.iter_mut().enumerate() {
+                *chunk = values[2 * i].to_bits() >> 16 | values[2 * i + 1].to_bits() & 0xFFFF_0000;
+            }
+        } else {
+            for (k, value) in rest.iter().enumerate() {
+                chunk[k / 2] |= value.to_bits() >> 16 << (k % 2 * 16);
+            }
+        }
+        let (evens, odds, both) = apart::<7>(&chunk, shift, &mut largest);
+        let mut interleaved = [0; 2 * PAIRS];
+        for i in 0..PAIRS {
+            interleaved[2 * i] = evens[i];
+            interleaved[2 * i + 1] = odds[i];
+        }
+        let (elements_here, pairs_here) = (elements.len(), exponents.len());
+        elements.copy_from_slice(&interleaved[..elements_here]);
+        exponents.copy_from_slice(&both[..pairs_here]);
+        for (block, signs) in row.signs[at * PAIRS / pairs..].iter_mut().take(PAIRS / pairs).enumerate() {
+            for i in 0..pairs {
+                *signs |= sign_bits(chunk[block * pairs + i] >> 15, i);
+            }
+        }
+    }
+    largest.into_iter().max().unwrap_or(0)
+}
