@@ -46,9 +46,15 @@ impl Dtype {
     /// *Rounding:* round-to-nearest-even with gradual underflow; overflow gives infinity; a NaN stays a NaN
     /// (quiet, sign and leading payload bits kept), as PyTorch's `Tensor.to` does on the CPU.
     #[must_use]
+    #[inline]
     pub fn round(self, x: f32) -> f32 {
         match self {
             Self::F32 => x,
+            Self::Bf16 if !x.is_nan() => {
+                // Half a unit less one, and one more where the unit is odd.
+                let bits = x.to_bits();
+                f32::from_bits((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
+            }
             Self::Bf16 => bf16::from_f32(x).to_f32(),
             Self::F16 => f16::from_f32(x).to_f32(),
         }
@@ -93,6 +99,23 @@ impl std::str::FromStr for Dtype {
             "bf16" | "bfloat16" => Ok(Self::Bf16),
             "f16" | "fp16" | "float16" => Ok(Self::F16),
             other => Err(format!("unknown dtype '{other}': use f32, bf16 or f16")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every upper half with the lower halves that decide: the tie, its neighbours, and the ends.
+    #[test]
+    fn rounding_to_bf16_is_that_of_half() {
+        for upper in 0..=0xFFFF_u32 {
+            for lower in [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF] {
+                let x = f32::from_bits(upper << 16 | lower);
+                let expected = bf16::from_f32(x).to_f32().to_bits();
+                assert_eq!(Dtype::Bf16.round(x).to_bits(), expected, "{x:e}");
+            }
         }
     }
 }

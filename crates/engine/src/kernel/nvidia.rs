@@ -168,10 +168,11 @@ pub(crate) fn swiglu(pool: &Pool, output: Dtype, gate: &mut [f32], up: &[f32]) {
     let (length, to) = (gate.len(), Shared(gate.as_mut_ptr()));
     share(pool, length.div_ceil(LANES), LANES * 16, |from, until| {
         let (from, until) = (from * LANES, length.min(until * LANES));
-        for (i, up) in (from..until).zip(&up[from..until]) {
-            // SAFETY: this run of `gate` is this task's.
-            let gate = unsafe { &mut *to.get().add(i) };
-            *gate = output.round(output.round(functions::silu(*gate)) * up);
+        // SAFETY: this run of `gate` is this task's.
+        let gate = unsafe { std::slice::from_raw_parts_mut(to.get().add(from), until - from) };
+        functions::silu_each(gate);
+        for (gate, up) in gate.iter_mut().zip(&up[from..until]) {
+            *gate = output.round(output.round(*gate) * up);
         }
     });
 }

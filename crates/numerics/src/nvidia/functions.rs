@@ -7,6 +7,8 @@
 //!
 //! Source of the rest: PTX of `expf`, `cosf` and `sinf` in CUDA 13 (libdevice), restated.
 
+#![expect(clippy::inline_always, reason = "inlined where an instruction set is enabled")]
+
 use std::sync::LazyLock;
 
 /// Deviations of one function, two bits per mantissa, and what the smallest code means.
@@ -30,7 +32,13 @@ impl Table {
     }
 }
 
-static EX2: LazyLock<Table> = LazyLock::new(|| Table::unpack(include_bytes!("../../tables/ex2.deflate")));
+static EX2: LazyLock<Ex2> = LazyLock::new(|| Ex2 {
+    deviations: Table::unpack(include_bytes!("../../tables/ex2.deflate")),
+    powers: std::array::from_fn(|i| {
+        // From the middle of the 64th; `i` is below 64.
+        libm::exp2(1.0 + f64::from(u8::try_from(2 * i + 1).unwrap_or(u8::MAX)) / 128.0)
+    }),
+});
 static RSQRT: LazyLock<Table> = LazyLock::new(|| Table::unpack(include_bytes!("../../tables/rsqrt.deflate")));
 
 /// The NaN that the hardware makes.
@@ -50,6 +58,11 @@ fn moved(value: f32, ulps: i32) -> f32 {
 /// *Rounding:* `x` is cut to 23 fraction bits, negative ones in ones' complement; then a table. Subnormal results are zero.
 #[must_use]
 pub fn ex2(x: f32) -> f32 {
+    ex2_by(&EX2, x)
+}
+
+#[inline(always)]
+fn ex2_by(ex2: &Ex2, x: f32) -> f32 {
     if x.is_nan() {
         return NOT_A_NUMBER;
     }
@@ -63,10 +76,31 @@ pub fn ex2(x: f32) -> f32 {
     let fixed = |magnitude: f32| (f64::from(magnitude) * 8_388_608.0) as i32;
     let fixed =
         if x.is_sign_negative() && x.to_bits() & 0x7F80_0000 != 0 { !fixed(-x) } else { fixed(x.abs()) };
-    let (whole, fraction) = (fixed >> 23, fixed & 0x7F_FFFF);
-    let exact = rounded(libm::exp2(1.0 + f64::from(fraction) / 8_388_608.0));
-    let value = moved(exact, EX2.deviation(fraction.cast_unsigned() as usize));
-    rounded(libm::ldexp(f64::from(value), whole - 1))
+    let (whole, fraction) = (fixed >> 23, (fixed & 0x7F_FFFF).cast_unsigned());
+    let value = moved(ex2.exact(fraction), ex2.deviations.deviation(fraction as usize));
+    // In binary64 the power is normal and the product exact.
+    let power = f64::from_bits(u64::from((whole + 1022).unsigned_abs()) << 52);
+    rounded(f64::from(value) * power)
+}
+
+/// Tables of [`ex2`].
+struct Ex2 {
+    deviations: Table,
+    /// 2^(1 + (i + ½) / 64).
+    powers: [f64; 64],
+}
+
+impl Ex2 {
+    /// 2^(1 + fraction / 2^23), correctly rounded: the tests try every fraction.
+    fn exact(&self, fraction: u32) -> f32 {
+        const LN_2: f64 = std::f64::consts::LN_2;
+        // The nearest 64th below, and what is left, seen from the middle of what it can be.
+        let (at, rest) = ((fraction >> 17) as usize, fraction & 0x1_FFFF);
+        let x = (f64::from(rest) - 65_536.0) * (LN_2 / 8_388_608.0);
+        let series =
+            1.0 + x * (1.0 + x * (1.0 / 2.0 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0)))));
+        rounded(self.powers[at] * series)
+    }
 }
 
 /// 1 / √x, as PyTorch's `rsqrt`: CUDA's `rsqrtf`, which is `rsqrt.approx` and scales subnormals.
@@ -93,17 +127,24 @@ pub fn rsqrt(x: f32) -> f32 {
 /// e^x, as CUDA's `expf`.
 #[must_use]
 pub fn exp(x: f32) -> f32 {
+    exp_by(&EX2, x)
+}
+
+#[inline(always)]
+fn exp_by(ex2: &Ex2, x: f32) -> f32 {
     const PER_STEP: f32 = f32::from_bits(0x3BBB_989D);
     const LOG2_E: f32 = f32::from_bits(0x3FB8_AA3B);
     const LOG2_E_REST: f32 = f32::from_bits(0x32A5_7060);
     // `fma.rn.sat`; what a NaN saturates to does not matter, the last product is a NaN all the same.
     let saturated = x.mul_add(PER_STEP, 0.5).clamp(0.0, 1.0);
     // `fma.rm` near 1.5 · 2^23, where one unit is 1.
-    let shifted = rounded((f64::from(saturated) * 252.0 + 12_582_913.0).floor());
+    // Not negative, so that cutting is rounding down; below 2^24.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "said above")]
+    let shifted = (f64::from(saturated) * 252.0 + 12_582_913.0) as i32 as f32;
     let whole = shifted - 12_583_039.0;
     let rest = x.mul_add(LOG2_E, -whole);
     let rest = x.mul_add(LOG2_E_REST, rest);
-    f32::from_bits(shifted.to_bits() << 23) * ex2(rest)
+    f32::from_bits(shifted.to_bits() << 23) * ex2_by(ex2, rest)
 }
 
 /// Largest magnitude that [`cos`] and [`sin`] reduce by multiplication.
@@ -155,12 +196,96 @@ fn kernel(x: f32, quadrant: i32) -> f32 {
 /// `x / (1 + e^(−x))`, as PyTorch's `silu` computes it before it rounds to the storage format.
 #[must_use]
 pub fn silu(x: f32) -> f32 {
-    x / (1.0 + exp(-x))
+    silu_by(&EX2, x)
+}
+
+#[inline(always)]
+fn silu_by(ex2: &Ex2, x: f32) -> f32 {
+    x / (1.0 + exp_by(ex2, -x))
+}
+
+/// [`exp`] of `x − offset`, of each, in place.
+pub fn exp_each(x: &mut [f32], offset: f32) {
+    let ex2 = &*EX2;
+    each(x, |x| exp_by(ex2, x - offset));
+}
+
+/// [`silu`] of each, in place.
+pub fn silu_each(x: &mut [f32]) {
+    let ex2 = &*EX2;
+    each(x, |x| silu_by(ex2, x));
+}
+
+/// With the fused operation as an instruction where the machine has it: otherwise each is a call.
+fn each(x: &mut [f32], function: impl Fn(f32) -> f32) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("fma") {
+        // SAFETY: the machine has the instruction.
+        return unsafe { each_fused(x, function) };
+    }
+    for x in x {
+        *x = function(*x);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "fma")]
+fn each_fused(x: &mut [f32], function: impl Fn(f32) -> f32) {
+    for x in x {
+        *x = function(*x);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_power_is_correctly_rounded() {
+        for fraction in 0..1 << 23 {
+            let exact = rounded(libm::exp2(1.0 + f64::from(fraction) / 8_388_608.0));
+            assert_eq!(EX2.exact(fraction).to_bits(), exact.to_bits(), "{fraction}");
+        }
+    }
+
+    /// As it was first written and held against an H200.
+    #[test]
+    fn scaling_is_exact() {
+        let first = |x: f32| {
+            #[expect(clippy::cast_possible_truncation, reason = "as in `ex2`")]
+            let fixed = |magnitude: f32| (f64::from(magnitude) * 8_388_608.0) as i32;
+            let fixed = if x < 0.0 { !fixed(-x) } else { fixed(x) };
+            let (whole, fraction) = (fixed >> 23, fixed & 0x7F_FFFF);
+            let exact = rounded(libm::exp2(1.0 + f64::from(fraction) / 8_388_608.0));
+            let value = moved(exact, EX2.deviations.deviation(fraction.unsigned_abs() as usize));
+            rounded(libm::ldexp(f64::from(value), whole - 1))
+        };
+        for bits in (0..=0x42FF_FFFF_u32).step_by(4099).chain((0xB400_0000..=0xC2FC_0000).step_by(4099)) {
+            let x = f32::from_bits(bits);
+            assert_eq!(ex2(x).to_bits(), first(x).to_bits(), "{x:e}");
+        }
+        for x in [-126.0, -125.999_99, 127.999_99, 127.0, 1e-45] {
+            assert_eq!(ex2(x).to_bits(), first(x).to_bits(), "{x:e}");
+        }
+    }
+
+    #[test]
+    fn many_at_once_are_one_by_one() {
+        let x: Vec<f32> = (0..=0xFFFF_u32).map(|bits| f32::from_bits(bits << 16 | bits)).collect();
+        let same = |name: &str, many: Vec<f32>, one: &dyn Fn(f32) -> f32| {
+            for (x, many) in x.iter().zip(many) {
+                assert_eq!(many.to_bits(), one(*x).to_bits(), "{name}({x:e})");
+            }
+        };
+        let through = |f: &dyn Fn(&mut [f32])| {
+            let mut many = x.clone();
+            f(&mut many);
+            many
+        };
+        same("exp", through(&|x| exp_each(x, 0.0)), &exp);
+        same("exp", through(&|x| exp_each(x, 1.5)), &|x| exp(x - 1.5));
+        same("silu", through(&silu_each), &silu);
+    }
 
     #[test]
     fn special_values_are_those_of_the_library() {

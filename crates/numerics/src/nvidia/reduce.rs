@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::functions::exp;
+use super::functions::exp_each;
 
 /// The order of a sum over rows that lie one after the other in memory, by `reduce_kernel` with loads of four.
 ///
@@ -44,7 +44,7 @@ impl TorchSum {
         let threads = usize::from(self.threads);
         let mut parts = vec![[0.0_f32; 4]; threads];
         for (k, x) in x.enumerate() {
-            parts[k / 4 % threads][k % 4] += x;
+            parts[(k / 4) & (threads - 1)][k % 4] += x;
         }
         let mut sums: Vec<f32> = parts.iter().map(|[a, b, c, d]| ((a + b) + c) + d).collect();
         let mut half = threads / 2;
@@ -67,9 +67,9 @@ pub fn softmax_warp(x: &mut [f32]) {
     let lanes = x.len().next_power_of_two().min(32);
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sums = [0.0_f32; 32];
-    for (k, x) in x.iter_mut().enumerate() {
-        *x = exp(*x - largest);
-        sums[k % lanes] += *x;
+    exp_each(x, largest);
+    for (k, x) in x.iter().enumerate() {
+        sums[k & (lanes - 1)] += *x;
     }
     let mut half = lanes / 2;
     while half > 0 {

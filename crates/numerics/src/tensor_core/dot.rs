@@ -40,6 +40,12 @@ impl Instructions {
     /// All of them, slowest first.
     pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
 
+    /// The fastest that this machine has.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::ALL.into_iter().rfind(|one| one.is_available()).unwrap_or(Self::Portable)
+    }
+
     /// Whether this machine has them.
     #[must_use]
     pub fn is_available(self) -> bool {
@@ -163,6 +169,16 @@ impl Row {
     /// # Panics
     /// When the recipe is not a fast one.
     pub fn fill(&mut self, recipe: BlockRecipe, bits: impl ExactSizeIterator<Item = u32>) {
+        if recipe.operand == Operand::Bf16 {
+            let x: Vec<f32> = bits.map(|bits| f32::from_bits(bits << 16)).collect();
+            self.fill_bf16(Instructions::best(), recipe, &x);
+        } else {
+            self.fill_one_by_one(recipe, bits);
+        }
+    }
+
+    /// What every other way of filling leaves.
+    fn fill_one_by_one(&mut self, recipe: BlockRecipe, bits: impl ExactSizeIterator<Item = u32>) {
         let mut bits: Vec<u32> = bits.collect();
         let length = padded(recipe, bits.len());
         self.resize(recipe, length);
@@ -208,6 +224,21 @@ impl Panel {
     /// # Panics
     /// When the recipe is not a fast one, or there are more rows.
     pub fn fill(
+        &mut self,
+        recipe: BlockRecipe,
+        rows: usize,
+        length: usize,
+        element: impl Fn(usize, usize) -> u32,
+    ) {
+        if recipe.operand == Operand::Tf32 {
+            self.fill_one_by_one(recipe, rows, length, element);
+        } else {
+            self.fill_elements(recipe, rows, length, element);
+        }
+    }
+
+    /// What every other way of filling leaves.
+    fn fill_one_by_one(
         &mut self,
         recipe: BlockRecipe,
         rows: usize,
@@ -393,25 +424,8 @@ impl<'a> Task<'a> {
     }
 
     fn fast<const ROWS: usize>(&self, rows: [&Row; ROWS], sums: [&mut [f32; LANES]; ROWS]) {
-        let width = usize::from(self.recipe.width);
-        let panel = Parts {
-            elements: &self.panel.elements[self.range.clone()],
-            exponents: &self.panel.exponents[self.range.start / 2..self.range.end / 2],
-            signs: &self.panel.signs[self.range.start / width..self.range.end / width],
-        };
-        let until = self.from + self.range.len();
-        let views = rows.map(|row| Parts {
-            elements: &row.elements[self.from..until],
-            exponents: &row.exponents[self.from / 2..until / 2],
-            signs: &row.signs[self.from / width..until / width],
-        });
         let before: [[f32; LANES]; ROWS] = std::array::from_fn(|row| *sums[row]);
-        let mut after = before;
-        let lost = match self.recipe.width {
-            16 => self.blocks::<8, ROWS>(&views, &panel, &mut after),
-            8 => self.blocks::<4, ROWS>(&views, &panel, &mut after),
-            _ => self.blocks::<2, ROWS>(&views, &panel, &mut after),
-        };
+        let (after, lost) = self.attempt(rows, before);
         for (row, sums) in sums.into_iter().enumerate() {
             *sums = after[row];
             if lost[row] != 0 {
@@ -421,6 +435,32 @@ impl<'a> Task<'a> {
                 self.reference(rows[row], sums, |lane| lost[row] >> lane & 1 == 1);
             }
         }
+    }
+
+    /// The sums, and a bit for each lane whose sum left 32 bits or binary32's normal numbers: it means nothing.
+    fn attempt<const ROWS: usize>(
+        &self,
+        rows: [&Row; ROWS],
+        mut sums: [[f32; LANES]; ROWS],
+    ) -> ([[f32; LANES]; ROWS], [u16; ROWS]) {
+        let width = usize::from(self.recipe.width);
+        let panel = Parts {
+            elements: &self.panel.elements[self.range.clone()],
+            exponents: &self.panel.exponents[self.range.start / 2..self.range.end / 2],
+            signs: &self.panel.signs[self.range.start / width..self.range.end / width],
+        };
+        let until = self.from + self.range.len();
+        let rows = rows.map(|row| Parts {
+            elements: &row.elements[self.from..until],
+            exponents: &row.exponents[self.from / 2..until / 2],
+            signs: &row.signs[self.from / width..until / width],
+        });
+        let lost = match self.recipe.width {
+            16 => self.blocks::<8, ROWS>(&rows, &panel, &mut sums),
+            8 => self.blocks::<4, ROWS>(&rows, &panel, &mut sums),
+            _ => self.blocks::<2, ROWS>(&rows, &panel, &mut sums),
+        };
+        (sums, lost)
     }
 
     fn blocks<const PAIRS: usize, const ROWS: usize>(
@@ -449,8 +489,7 @@ impl<'a> Task<'a> {
     }
 }
 
-/// Some blocks of a row (`T` is one value) or of a panel (one per lane). A run of blocks returns a bit for each lane whose
-/// sum left 32 bits or binary32's normal numbers: its result means nothing.
+/// Some blocks of a row (`T` is one value) or of a panel (one per lane). Running them is [`Task::attempt`].
 struct Parts<'a, T> {
     elements: &'a [T],
     exponents: &'a [T],

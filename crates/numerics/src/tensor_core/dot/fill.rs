@@ -70,6 +70,19 @@ impl Panel {
         self.keep_special(rows, length, element);
     }
 
+    /// [`Panel::fill`] of a 16-bit format.
+    pub(super) fn fill_elements(
+        &mut self,
+        recipe: BlockRecipe,
+        rows: usize,
+        length: usize,
+        element: impl Fn(usize, usize) -> u32,
+    ) {
+        self.resize(recipe, rows, padded(recipe, length));
+        self.fill_from(Instructions::best(), recipe, &Elements { rows, length, element: &element });
+        self.keep_special(rows, length, element);
+    }
+
     fn fill_from(&mut self, instructions: Instructions, recipe: BlockRecipe, from: &impl Source) {
         assert!(instructions.is_available(), "this machine has no {instructions:?}");
         let largest = match instructions {
@@ -152,6 +165,25 @@ impl Source for Rows<'_> {
             last[..rest.len()].copy_from_slice(rest);
         }
         transpose(&last.each_ref())
+    }
+}
+
+struct Elements<F> {
+    rows: usize,
+    length: usize,
+    element: F,
+}
+
+impl<F: Fn(usize, usize) -> u32> Source for Elements<F> {
+    #[inline(always)]
+    fn chunk(&self, at: usize, _: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs) -> Pairs {
+        let mut pairs = [[0; LANES]; PAIRS];
+        let from = (2 * at * PAIRS).min(self.length);
+        let until = self.length.min(from + 2 * PAIRS);
+        for (k, lane) in (from..until).flat_map(|k| (0..self.rows.min(LANES)).map(move |lane| (k, lane))) {
+            pairs[(k - from) / 2][lane] |= ((self.element)(lane, k) & 0xFFFF) << (k % 2 * 16);
+        }
+        pairs
     }
 }
 

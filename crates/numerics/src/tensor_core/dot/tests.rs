@@ -103,7 +103,7 @@ fn every_way_of_filling_is_the_reference() {
                 .map(|_| (0..length).map(|_| draws.operand(recipe.operand, kind)).collect())
                 .collect();
             let mut expected = Panel::default();
-            expected.fill(recipe, rows, length, |row, k| values[row][k]);
+            expected.fill_one_by_one(recipe, rows, length, |row, k| values[row][k]);
             let bytes = |values: &mut dyn Iterator<Item = u32>| -> Vec<u8> {
                 values.flat_map(|bits| u16::try_from(bits).unwrap().to_le_bytes()).collect()
             };
@@ -129,12 +129,14 @@ fn every_way_of_filling_is_the_reference() {
                 same(&panel, "rows");
                 panel.fill_columns(instructions, recipe, rows, length, |k| &columns[k]);
                 same(&panel, "columns");
+                panel.fill(recipe, rows, length, |row, k| values[row][k]);
+                same(&panel, "elements");
             }
             if recipe.operand != Operand::Bf16 {
                 continue;
             }
             let mut expected = Row::default();
-            expected.fill(recipe, values[0].iter().copied());
+            expected.fill_one_by_one(recipe, values[0].iter().copied());
             // What a rounded value has in its lower half does not matter.
             let x: Vec<f32> =
                 values[0].iter().map(|bits| f32::from_bits(bits << 16 | draws.next() >> 31)).collect();
