@@ -10,6 +10,7 @@ mod inspect;
 mod pull;
 mod record;
 mod synth;
+mod verify;
 
 use clap::Subcommand;
 
@@ -25,6 +26,7 @@ pub(crate) enum Verb {
     Synth(synth::Args),
     Record(Box<record::Args>),
     Inspect(inspect::Args),
+    Verify(Box<verify::Args>),
     Compare(compare::Args),
     Analyze(analyze::Args),
     Convert(convert::Args),
@@ -34,15 +36,16 @@ pub(crate) enum Verb {
 }
 
 pub(crate) fn run(verb: Verb, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    let has_markdown = matches!(verb, Verb::Analyze(_));
+    let has_markdown = matches!(verb, Verb::Analyze(_) | Verb::Verify(_));
     if settings.format == Format::Markdown && !has_markdown {
-        anyhow::bail!("--format markdown: only analyze has it; use text or json");
+        anyhow::bail!("--format markdown: only analyze and verify have it; use text or json");
     }
     match verb {
         Verb::Pull(args) => pull::run(&args, settings, terminal),
         Verb::Synth(args) => synth::run(&args, settings, terminal),
         Verb::Record(args) => record::run(&args, settings, terminal),
         Verb::Inspect(args) => inspect::run(&args, settings, terminal),
+        Verb::Verify(args) => verify::run(&args, settings, terminal),
         Verb::Compare(args) => compare::run(&args, terminal),
         Verb::Analyze(args) => analyze::run(&args, settings, terminal),
         Verb::Convert(args) => convert::run(&args, terminal),

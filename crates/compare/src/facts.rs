@@ -4,7 +4,7 @@
 
 use mantissa_evidence::Record;
 use mantissa_numerics::{Phase, Site};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Tokens;
 
@@ -46,7 +46,7 @@ pub struct SiteFacts {
 }
 
 /// Rows (a step and a position) by state. They add up to those that either run has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Compared, and the same bits.
     pub equal: u64,

@@ -17,6 +17,7 @@ pub mod group;
 mod logprobs;
 mod profile;
 mod repetitions;
+pub mod replayed;
 #[cfg(test)]
 mod sample;
 mod selection;
@@ -33,6 +34,7 @@ pub use facts::{
 pub use group::{Prompt, PromptGroup, by_prompt};
 pub use profile::State;
 pub use repetitions::{Basis, Repetitions, reproducibility};
+pub use replayed::ReplayFacts;
 pub use selection::{Selection, SignalKind};
 pub use sweep::pairs;
 pub use tokens::Tokens;

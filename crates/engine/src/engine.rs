@@ -5,6 +5,7 @@
 //! cannot show in a bit. Rows never mix outside attention over their own sequence.
 
 mod row;
+pub(crate) mod spot;
 
 use std::sync::{Mutex, PoisonError};
 

@@ -23,6 +23,7 @@ mod weights;
 pub use cache::KvCache;
 pub use dispatch::Dispatch;
 pub use engine::Engine;
+pub use engine::spot::{SpotRow, inputs as spot_inputs};
 pub use error::EngineError;
 pub use logits::{TokenLogprob, greedy};
 pub use setup::{Attention, EngineSetup, Hardware, QuantizedWeights};

@@ -348,6 +348,21 @@ pub enum LabError {
         reason: String,
     },
 
+    /// Whoever took the results asked to stop, and knows why.
+    #[error("the replay was stopped; run it again")]
+    Stopped,
+
+    /// A replay ran other kernels than were planned for it.
+    #[error("replay of {setup}: pass {pass} ran {kernel}, which was not planned; this is a bug, report it")]
+    Unplanned {
+        /// The setup.
+        setup: String,
+        /// The forward pass, counted from 0.
+        pass: usize,
+        /// The first kernel that was not planned.
+        kernel: String,
+    },
+
     /// The model.
     #[error(transparent)]
     Model(#[from] mantissa_model::ModelError),

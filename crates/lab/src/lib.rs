@@ -6,6 +6,7 @@ mod environment;
 pub mod error;
 pub mod prompt;
 pub mod record;
+pub mod replay;
 pub mod setup;
 
 pub use environment::environment;

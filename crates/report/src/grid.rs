@@ -18,7 +18,7 @@ pub(crate) struct Grid<'a> {
 
 impl Grid<'_> {
     /// Without the columns in which nothing stands.
-    fn lean(mut self) -> Self {
+    pub(crate) fn lean(mut self) -> Self {
         let said =
             |i: usize| self.rows.iter().any(|row| row.cells.get(i).is_some_and(|cell| !cell.is_empty()));
         let kept: Vec<bool> = (0..self.columns.len()).map(said).collect();
@@ -59,7 +59,7 @@ pub(crate) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(cells: Vec<String>, citations: impl IntoIterator<Item = &'a Citation>) -> Self {
+    pub(crate) fn new(cells: Vec<String>, citations: impl IntoIterator<Item = &'a Citation>) -> Self {
         Self { cells, citations: citations.into_iter().collect(), own: Vec::new() }
     }
 

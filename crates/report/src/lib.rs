@@ -5,6 +5,7 @@
 //! wherever it is shown. The same analysis gives the same bytes.
 #![deny(unsafe_code)]
 
+mod audit;
 mod foreign;
 mod grid;
 mod html;
@@ -14,6 +15,7 @@ mod plot;
 mod text;
 mod words;
 
+pub use audit::{audit_json, audit_markdown, audit_schema, audit_text};
 pub use html::{html, index};
 pub use json::{json, schema};
 pub use markdown::markdown;

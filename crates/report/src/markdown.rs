@@ -77,7 +77,7 @@ fn capital(text: &str) -> String {
     rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }
 
-fn section(out: &mut dyn Write, heading: &str, grids: &[Grid<'_>]) -> io::Result<()> {
+pub(crate) fn section(out: &mut dyn Write, heading: &str, grids: &[Grid<'_>]) -> io::Result<()> {
     let mut grids = grids.iter().filter(|grid| !grid.rows.is_empty()).peekable();
     if grids.peek().is_some() {
         writeln!(out, "\n## {heading}")?;
@@ -85,7 +85,7 @@ fn section(out: &mut dyn Write, heading: &str, grids: &[Grid<'_>]) -> io::Result
     grids.try_for_each(|grid| table(out, grid))
 }
 
-fn table(out: &mut dyn Write, grid: &Grid<'_>) -> io::Result<()> {
+pub(crate) fn table(out: &mut dyn Write, grid: &Grid<'_>) -> io::Result<()> {
     writeln!(out, "\n**{}**\n", escape(&grid.caption))?;
     let sourced = grid.rows.iter().any(|row| !row.citations.is_empty());
     let titles = grid.columns.iter().map(|column| escape(&column.title));

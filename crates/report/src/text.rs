@@ -4,7 +4,7 @@
 //! other formats.
 
 use mantissa_verdict::Analysis;
-use mantissa_verdict::analysis::{Mode, Outcome};
+use mantissa_verdict::analysis::{Matrix, Mode, Outcome, Source};
 
 use crate::foreign::{push, visible};
 use crate::grid::{self, Column, Grid, Kind, Row};
@@ -37,18 +37,8 @@ const PLAIN: &str = "\x1b[0m";
 /// The analysis for a terminal.
 #[must_use]
 pub fn text(analysis: &Analysis, style: Style) -> String {
-    let mut page = Page { out: String::new(), color: style.color, width: style.width.max(60) };
-    let color = match analysis.outcome {
-        Outcome::Consistent => "\x1b[1;32m",
-        Outcome::Divergent => "\x1b[1;31m",
-        Outcome::NotEnoughEvidence => "\x1b[1;33m",
-    };
-    let (on, off) = if style.color { (color, PLAIN) } else { ("", "") };
-    let outcome = words::outcome(analysis.outcome);
-    push(
-        &mut page.out,
-        format_args!("{on}{outcome}{off}  {}\n", words::outcome_means(analysis.mode, analysis.outcome)),
-    );
+    let mut page = Page::new(style);
+    page.outcome(analysis.outcome, words::outcome_means(analysis.mode, analysis.outcome));
     page.field("variable", &analysis.question.variable);
     page.field("reference", analysis.question.reference.as_deref().unwrap_or("none, all pairs count alike"));
     page.field("signals", &words::signals(&analysis.question.signals));
@@ -63,7 +53,7 @@ pub fn text(analysis: &Analysis, style: Style) -> String {
     page.grid(&grid::tokens(analysis));
     page.grid(&grid::reproducibility(analysis));
     page.grid(&grid::classes(analysis));
-    page.matrices(analysis);
+    page.matrix_grids(&analysis.matrices);
     for pairs in grid::pairs(analysis) {
         page.grid(&pairs);
     }
@@ -76,18 +66,45 @@ pub fn text(analysis: &Analysis, style: Style) -> String {
     }
     page.grid(&grid::published(analysis));
     page.grid(&grid::thresholds(analysis));
-    page.sources(analysis);
+    page.source_list(&analysis.sources);
     page.out
 }
 
-struct Page {
+/// Text under way.
+pub(crate) struct Page {
     out: String,
     color: bool,
     width: usize,
 }
 
 impl Page {
-    fn heading(&mut self, text: &str) {
+    pub(crate) fn new(style: Style) -> Self {
+        Self { out: String::new(), color: style.color, width: style.width.max(60) }
+    }
+
+    pub(crate) fn finish(self) -> String {
+        self.out
+    }
+
+    /// The answer in a word, and what it means.
+    pub(crate) fn outcome(&mut self, outcome: Outcome, means: &str) {
+        let color = match outcome {
+            Outcome::Consistent => "\x1b[1;32m",
+            Outcome::Divergent => "\x1b[1;31m",
+            Outcome::NotEnoughEvidence => "\x1b[1;33m",
+        };
+        let (on, off) = if self.color { (color, PLAIN) } else { ("", "") };
+        push(&mut self.out, format_args!("{on}{}{off}  {means}\n", words::outcome(outcome)));
+    }
+
+    pub(crate) fn field_list(&mut self, heading: &str, fields: &[(&str, String)]) {
+        self.heading(heading);
+        for (label, value) in fields {
+            self.field(label, value);
+        }
+    }
+
+    pub(crate) fn heading(&mut self, text: &str) {
         let (bold, plain) = if self.color { (BOLD, PLAIN) } else { ("", "") };
         self.out.push('\n');
         for line in wrap(&visible(text), self.width) {
@@ -95,12 +112,12 @@ impl Page {
         }
     }
 
-    fn field(&mut self, label: &str, value: &str) {
+    pub(crate) fn field(&mut self, label: &str, value: &str) {
         self.hanging(&format!("  {label:<12} "), value);
     }
 
     /// A paragraph whose further lines stand under the end of its first word.
-    fn hanging(&mut self, first: &str, text: &str) {
+    pub(crate) fn hanging(&mut self, first: &str, text: &str) {
         let indent = first.chars().count();
         let lines = wrap(&visible(text), self.width.saturating_sub(indent));
         for (i, line) in lines.iter().enumerate() {
@@ -127,7 +144,7 @@ impl Page {
         }
     }
 
-    fn grid(&mut self, grid: &Grid<'_>) {
+    pub(crate) fn grid(&mut self, grid: &Grid<'_>) {
         if grid.rows.is_empty() {
             return;
         }
@@ -144,13 +161,13 @@ impl Page {
     }
 
     /// Matrices, cut into blocks of columns where they are too broad.
-    fn matrices(&mut self, analysis: &Analysis) {
-        if analysis.matrices.is_empty() {
+    pub(crate) fn matrix_grids(&mut self, matrices: &[Matrix]) {
+        if matrices.is_empty() {
             return;
         }
         self.heading("Matrices");
         self.hanging("  ", words::LEGEND);
-        for matrix in &analysis.matrices {
+        for matrix in matrices {
             let grid = grid::matrix(matrix, 3);
             self.heading(&grid.caption);
             let columns = matrix.columns.len();
@@ -175,9 +192,9 @@ impl Page {
         }
     }
 
-    fn sources(&mut self, analysis: &Analysis) {
+    pub(crate) fn source_list(&mut self, sources: &[Source]) {
         self.heading("Sources");
-        for source in &analysis.sources {
+        for source in sources {
             self.hanging("  ", &format!("{} ({}), blake3 {}", source.name, source.layout, source.digest));
             for warning in &source.warnings {
                 self.hanging("    ! ", warning);

@@ -6,6 +6,7 @@
 
 pub mod analysis;
 pub mod as_published;
+pub mod audit;
 mod error;
 pub mod judge;
 mod pool;
@@ -14,6 +15,7 @@ pub mod thresholds;
 
 pub use analysis::Analysis;
 pub use as_published::as_published;
+pub use audit::Audit;
 pub use error::{Result, VerdictError};
 pub use judge::{Options, judge};
 pub use pool::pools;

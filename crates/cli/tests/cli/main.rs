@@ -12,3 +12,4 @@ mod models;
 mod record;
 mod session;
 mod usage;
+mod verify;

@@ -13,6 +13,7 @@ fn help_of_every_verb() {
         "synth",
         "record",
         "inspect",
+        "verify",
         "compare",
         "analyze",
         "convert",

@@ -2,7 +2,8 @@
 
 use mantissa_engine::plan::{Computation, PassShape, kernels};
 use mantissa_engine::{
-    Attention, Dispatch, Engine, EngineSetup, Hardware, Isa, NoTap, QuantizedWeights, RowId, Tap, View,
+    Attention, Dispatch, Engine, EngineSetup, Hardware, Isa, NoTap, QuantizedWeights, RowId, SpotRow, Tap,
+    View, spot_inputs,
 };
 use mantissa_numerics::{Dtype, Phase};
 
@@ -114,4 +115,60 @@ fn computations_drop_the_rows_and_keep_what_they_decide() {
         Computation::of(&kernel)
     };
     assert_eq!(norm(1), norm(2));
+}
+
+/// Every row of every site, as a pass leaves it.
+#[derive(Default)]
+struct Rows(std::collections::BTreeMap<mantissa_numerics::Site, Vec<Vec<f32>>>);
+
+impl Tap for Rows {
+    fn wants(&self, _site: mantissa_numerics::Site) -> bool {
+        true
+    }
+
+    fn tap(&mut self, view: View<'_>) {
+        let rows = self.0.entry(view.site).or_default();
+        rows.extend(view.data.chunks_exact(view.width).map(<[f32]>::to_vec));
+    }
+}
+
+/// Each value that a spot check can reach, recomputed alone from recorded inputs, has the bits of the pass.
+#[test]
+fn single_values_have_the_bits_of_their_pass() {
+    for (arch, name) in models::ARCHS {
+        let checkpoint = models::tiny(arch);
+        let engine = Engine::load(&checkpoint, setup(Attention::Eager)).expect("engine");
+        let layers = u32::try_from(checkpoint.config().num_hidden_layers).expect("small");
+        let ids = models::ids(20);
+        for batch in [1, 3, 6, 9] {
+            let mut cache = engine.new_cache(21);
+            let (mut prefill, mut decode) = (Rows::default(), Rows::default());
+            engine.prefill(&mut cache, &ids, batch, 0, 20, &mut prefill).expect("prefill");
+            engine.decode_row(&mut cache, 77, batch, &mut decode).expect("decode");
+            for (seen, phase, rows, position, token) in
+                [(&prefill, Phase::Prefill, batch * 20, 13, ids[13]), (&decode, Phase::Decode, batch, 20, 77)]
+            {
+                let index = if phase == Phase::Prefill { position } else { 0 };
+                let row = SpotRow { phase, rows, position, token };
+                let mut reached = 0;
+                for (&site, values) in &seen.0 {
+                    let Some(inputs) = spot_inputs(site, layers) else { continue };
+                    let inputs: Vec<&[f32]> =
+                        inputs.iter().map(|site| seen.0[site][index].as_slice()).collect();
+                    let width = values[index].len();
+                    for column in [0, width / 3, width - 1] {
+                        let found = engine.spot(row, site, column, &inputs).expect("spot");
+                        let Some(found) = found else { continue };
+                        assert_eq!(
+                            found.to_bits(),
+                            values[index][column].to_bits(),
+                            "{name} batch {batch} {phase:?} {site}[{column}]"
+                        );
+                        reached += 1;
+                    }
+                }
+                assert!(reached > 60, "{name}: {reached}");
+            }
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Every rendering of one rich analysis.
 
+mod audit;
 mod html;
 mod json;
 mod large;

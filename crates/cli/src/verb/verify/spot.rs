@@ -1,0 +1,130 @@
+//! `--spot-check`: single values instead of passes.
+
+use mantissa_evidence::Record;
+use mantissa_lab::Machine;
+use mantissa_lab::replay::{Claim, Plan, Replay, RunPlan, SpotCheck as Draws, SpotFacts};
+use mantissa_verdict::Audit;
+use mantissa_verdict::analysis::Source;
+use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, Cost, Difference, SpotCheck};
+
+use super::super::record::Model;
+use super::{Args, grid, replayed};
+use crate::progress::{Bar, Unit};
+use crate::settings::Settings;
+
+/// Draws from the runs of each setup, and judges the claims by what the draws show.
+pub(super) fn audit(
+    args: &Args,
+    draws: u64,
+    model: &Model,
+    record: &Record,
+    source: &Source,
+    machine: Machine,
+    settings: &Settings,
+) -> anyhow::Result<Audit> {
+    let instead = grid::instead(&args.claim)?;
+    if !args.vary.is_empty() || args.full || args.state.is_some() {
+        anyhow::bail!("--spot-check: checks the claim alone; leave out --vary, --full and --state");
+    }
+    let shell = record.shell();
+    let claims: Vec<Claim> =
+        shell.configurations.iter().map(|c| Claim::of(c, instead, &model.checkpoint)).collect();
+    let weights = replayed::same_weights(args, model, &claims, settings)?;
+    let wanted: Vec<_> = claims.iter().map(|claim| claim.candidate.iter().copied().collect()).collect();
+    let plan = Plan::new(record, &model.checkpoint, &claims, &wanted, Replay::Decode);
+    let bar = Bar::new(settings, "spot check", None, Unit::Files);
+    let (mut verdicts, mut spots) = (Vec::new(), Vec::new());
+    for claim in &claims {
+        let runs: Vec<(usize, &RunPlan)> = plan
+            .runs
+            .iter()
+            .enumerate()
+            .filter(|(run, planned)| {
+                shell.runs[*run].config_id == claim.config_id && !planned.classes.is_empty()
+            })
+            .collect();
+        let (facts, refused) = match &claim.candidate {
+            Ok(candidate) => {
+                let check = Draws {
+                    checkpoint: &model.checkpoint,
+                    record,
+                    runs: &runs,
+                    claim: *candidate,
+                    draws,
+                    seed: args.seed,
+                    machine,
+                };
+                (check.run(&|done| bar.at(&claim.config_id, done, Some(draws)))?, None)
+            }
+            Err(why) => (SpotFacts::default(), Some(why.to_string())),
+        };
+        let spot = said(claim, args.seed, record, &facts, &plan);
+        let name = claim.candidate.as_ref().map_or_else(|_| claim.config_id.clone(), ToString::to_string);
+        let mut verdict = spot.verdict(&name, runs.len() as u64);
+        verdict.not_checked.extend(refused);
+        verdicts.push(verdict);
+        spots.push(spot);
+    }
+    bar.clear();
+    Ok(Audit {
+        audit_version: AUDIT_VERSION,
+        sources: vec![source.clone()],
+        model: Some(AuditedModel {
+            name: model.name.clone(),
+            weights_digest: weights.map(|digest| digest.to_string()),
+            stated_by_evidence: weights.is_some(),
+        }),
+        replay: "spot_check".to_owned(),
+        outcome: Audit::outcome_of(&verdicts),
+        claims: verdicts,
+        candidates: Vec::new(),
+        matrices: Vec::new(),
+        consistency: Vec::new(),
+        cost: Cost::default(),
+        spot_checks: spots,
+        self_test: Vec::new(),
+        notes: vec!["A spot check holds each value against its own recorded inputs. It cannot see evidence that is consistent in itself and was computed from other tokens' keys and values: attention is not recomputed.".to_owned()],
+        thresholds: Vec::new(),
+    })
+}
+
+fn said(claim: &Claim, seed: u64, record: &Record, facts: &SpotFacts, plan: &Plan) -> SpotCheck {
+    let first = facts.first.as_ref().map(|found| {
+        let run = &record.shell().runs[found.run];
+        Difference {
+            run: format!("ref {} rep {}", run.reference_id, run.rep_id),
+            phase: found.key.phase,
+            step: found.key.step,
+            position: Some(found.key.position),
+            site: found.site.to_string(),
+            element: Some(found.column as u64),
+            evidence: format!("0x{:08x}", found.evidence),
+            replay: format!("0x{:08x}", found.replay),
+        }
+    });
+    let mut out_of_reach: Vec<String> = facts
+        .out_of_reach
+        .iter()
+        .map(|(point, values)| {
+            format!("{values} values of {point}: what they are computed from is not recorded beside them")
+        })
+        .collect();
+    out_of_reach.push("log-probabilities, and which token was chosen".to_owned());
+    for run in plan.runs.iter().filter(|run| run.classes.is_empty()) {
+        out_of_reach.extend(run.refused.clone());
+        out_of_reach.extend(run.unchecked.iter().map(|(_, why)| why.clone()));
+    }
+    out_of_reach.dedup();
+    SpotCheck {
+        config_id: claim.config_id.clone(),
+        seed,
+        population: facts.population,
+        drawn: facts.drawn,
+        distinct: facts.distinct,
+        different: facts.different,
+        first,
+        missed: SpotCheck::missed(facts.drawn),
+        kernels: facts.kernels.iter().map(|(point, n)| (point.to_string(), *n)).collect(),
+        out_of_reach,
+    }
+}

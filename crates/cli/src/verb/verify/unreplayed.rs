@@ -1,0 +1,72 @@
+//! Evidence that cannot be replayed: what it says of itself, and what would be enough.
+
+use mantissa_evidence::open::{Content, Opened};
+use mantissa_verdict::analysis::{Source, Tier};
+use mantissa_verdict::audit::{AUDIT_VERSION, Basis, ClaimAnswer, ClaimVerdict, Cost};
+use mantissa_verdict::{Audit, Options, judge};
+
+/// Why nothing is replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// No model was given.
+    NoModel,
+    /// The evidence holds distances that somebody else measured.
+    NoSignals,
+}
+
+/// Judges what can be judged without a replay: whether the evidence's claims agree with each other.
+pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> anyhow::Result<Audit> {
+    let analysis = judge(&[(source.clone(), &opened.content)], &Options::default())?;
+    let experiment = match &opened.content {
+        Content::Record(record) => Some(record.shell().clone()),
+        Content::Published(published) => published.experiment(),
+    };
+    let mut claims = Vec::new();
+    for configuration in experiment.iter().flat_map(|experiment| &experiment.configurations) {
+        let runs = experiment.iter().flat_map(|experiment| &experiment.runs);
+        let mut runs = runs.filter(|run| run.config_id == configuration.config_id).peekable();
+        let empty = runs.peek().is_none();
+        let ids = runs.all(|run| !run.prompt_token_ids.is_empty());
+        let enough = if empty {
+            "it holds no run of this setup".to_owned()
+        } else if !ids {
+            "its prompts' token ids are not in the file, so no model could be fed them; the ids that were fed, and the model's weights, would be enough".to_owned()
+        } else {
+            "no weights to replay with: give the model with --model".to_owned()
+        };
+        claims.push(ClaimVerdict {
+            config_id: configuration.config_id.clone(),
+            claim: None,
+            answer: ClaimAnswer::NotEnoughEvidence,
+            tier: Tier::None,
+            sentence: format!("not enough evidence about the claim: {enough}"),
+            fits: Vec::new(),
+            cannot_tell_apart: Vec::new(),
+            not_checked: vec!["every bit of it: nothing was replayed".to_owned()],
+            enough: Some(enough),
+            rests_on: Basis::default(),
+            replays: Vec::new(),
+        });
+    }
+    let mut notes = Vec::new();
+    match why {
+        Why::NoSignals => notes.push("The file holds distances that somebody else measured, and no signals: there is nothing to recompute. The signals they were computed from, with token ids, would be enough.".to_owned()),
+        Why::NoModel => notes.push("Nothing was replayed. What the evidence says of itself was judged as by `mantissa analyze`.".to_owned()),
+    }
+    Ok(Audit {
+        audit_version: AUDIT_VERSION,
+        sources: analysis.sources,
+        model: None,
+        replay: "none".to_owned(),
+        outcome: Audit::outcome_of(&claims),
+        claims,
+        candidates: Vec::new(),
+        matrices: analysis.matrices,
+        consistency: analysis.findings,
+        cost: Cost::default(),
+        spot_checks: Vec::new(),
+        self_test: Vec::new(),
+        notes,
+        thresholds: analysis.thresholds,
+    })
+}

@@ -1,0 +1,280 @@
+//! Facts about evidence beside one replay of it, gathered row by row while the replay runs.
+//!
+//! What comes in: a row of the evidence, and the row that a replay computed for the same tokens, both in the evidence's
+//! storage format. What goes out: [`ReplayFacts`], per phase, with the four states of a row and the first difference in
+//! the order of computation. Left out: running the replay (`mantissa-lab`), thresholds and verdicts.
+
+use mantissa_numerics::{Dtype, Phase};
+use serde::{Deserialize, Serialize};
+
+use crate::distance;
+use crate::facts::Counts;
+use crate::selection::SignalKind;
+
+/// What is known about one run of evidence and one replay of it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ReplayFacts {
+    /// Rows of the prompt's pass.
+    pub prefill: PhaseReplay,
+    /// Rows of the decode steps.
+    pub decode: PhaseReplay,
+    /// Output tokens set against the replay's largest logit; 0 where the evidence does not claim greedy decoding.
+    pub tokens: u64,
+    /// The first output token that is not the replay's choice.
+    pub first_token: Option<TokenDifference>,
+    /// Forward passes that were compared, out of [`Self::passes_in_all`]; fewer where the replay was stopped early.
+    pub passes: u64,
+    /// Forward passes of the run.
+    pub passes_in_all: u64,
+}
+
+/// What is known about one phase.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PhaseReplay {
+    /// Rows (a step and a position of a site, or of log-probabilities) by state. Those that an early stop left are in none.
+    pub rows: Counts,
+    /// Values compared.
+    pub values: u64,
+    /// Of those, values with other bits.
+    pub different: u64,
+    /// The first difference.
+    pub first: Option<ReplayDifference>,
+    /// Distances by kind of signal, in the order of [`SignalKind::ALL`].
+    pub signals: [SignalReplay; 3],
+    /// Why rows are missing or incomparable, each reason once.
+    pub reasons: Vec<String>,
+}
+
+/// Distances of one kind of signal.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct SignalReplay {
+    /// Rows compared.
+    pub rows: u64,
+    /// Of those, rows with other bits.
+    pub different: u64,
+    /// Rows that differ and have no distance: a NaN, an infinity, no candidate in common.
+    pub without_distance: u64,
+    /// Sum over rows, in order, of the Euclidean norm of the difference.
+    pub sum_l2: f64,
+}
+
+impl SignalReplay {
+    /// Mean Euclidean norm of the difference over rows; absent where a row has none, or there is no row.
+    #[must_use]
+    pub fn mean_l2(&self) -> Option<f64> {
+        (self.rows > 0 && self.without_distance == 0).then(|| self.sum_l2 / distance::count(self.rows))
+    }
+}
+
+/// Where evidence and replay first have other bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayDifference {
+    /// Forward pass.
+    pub step: u64,
+    /// Position relative to the end.
+    pub position: i32,
+    /// The site, `layer_4.x_out`, or `logprobs`.
+    pub site: String,
+    /// Element of the row, or candidate of the evidence.
+    pub element: u64,
+    /// Bits in the evidence, in hexadecimal; of a candidate, its id and bits.
+    pub evidence: String,
+    /// Bits in the replay.
+    pub replay: String,
+}
+
+/// An output token that the replay would not have chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenDifference {
+    /// Index into the output ids.
+    pub index: u64,
+    /// The evidence's id.
+    pub evidence: u32,
+    /// The replay's.
+    pub replay: u32,
+}
+
+/// A candidate: token id and log-probability.
+pub type Candidate = (u32, f32);
+
+impl ReplayFacts {
+    /// One phase.
+    #[must_use]
+    pub const fn phase(&self, phase: Phase) -> &PhaseReplay {
+        match phase {
+            Phase::Prefill => &self.prefill,
+            Phase::Decode => &self.decode,
+        }
+    }
+
+    /// One phase, to add to.
+    pub const fn phase_mut(&mut self, phase: Phase) -> &mut PhaseReplay {
+        match phase {
+            Phase::Prefill => &mut self.prefill,
+            Phase::Decode => &mut self.decode,
+        }
+    }
+
+    /// Whether any bit or token that was compared differs.
+    #[must_use]
+    pub const fn differs(&self) -> bool {
+        self.prefill.rows.different > 0 || self.decode.rows.different > 0 || self.first_token.is_some()
+    }
+
+    /// Values compared in both phases.
+    #[must_use]
+    pub const fn values(&self) -> u64 {
+        self.prefill.values + self.decode.values
+    }
+}
+
+impl PhaseReplay {
+    /// Adds a row of `site`: evidence and replay in `dtype`, little-endian, of one length.
+    pub fn row(
+        &mut self,
+        (step, position): (u64, i32),
+        site: mantissa_numerics::Site,
+        dtype: Dtype,
+        evidence: &[u8],
+        replay: &[u8],
+    ) {
+        let kind = SignalKind::of(site);
+        self.values += (evidence.len() / dtype.size()) as u64;
+        if evidence == replay {
+            self.rows.equal += 1;
+            if let Some(kind) = kind {
+                self.signals[kind as usize].rows += 1;
+            }
+            return;
+        }
+        let found = distance::different(dtype, evidence, replay).distance();
+        self.rows.different += 1;
+        self.different += found.different;
+        if let Some(kind) = kind {
+            self.signals[kind as usize].differs(found.l2);
+        }
+        if self.first.is_none() {
+            let element = distance::first_element(dtype, evidence, replay);
+            let bits = |row: &[u8]| {
+                let at = usize::try_from(element).unwrap_or(usize::MAX).saturating_mul(dtype.size());
+                let bytes = row.get(at..at.saturating_add(dtype.size())).unwrap_or_default();
+                let value = bytes.iter().rev().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte));
+                format!("0x{value:0digits$x}", digits = 2 * dtype.size())
+            };
+            let (evidence, replay) = (bits(evidence), bits(replay));
+            self.first =
+                Some(ReplayDifference { step, position, site: site.to_string(), element, evidence, replay });
+        }
+    }
+
+    /// Adds the candidates of one position, matched by token id; equal are the same ids with the same bits.
+    pub fn candidates(&mut self, (step, position): (u64, i32), evidence: &[Candidate], replay: &[Candidate]) {
+        let of = |id: u32| replay.iter().find(|(other, _)| *other == id).map(|(_, p)| *p);
+        let same = |(id, p): &Candidate| of(*id).is_some_and(|other| other.to_bits() == p.to_bits());
+        let differ = evidence.iter().filter(|candidate| !same(candidate)).count() as u64;
+        self.values += evidence.len() as u64;
+        let signal = &mut self.signals[SignalKind::Logprobs as usize];
+        if differ == 0 && evidence.len() == replay.len() {
+            self.rows.equal += 1;
+            signal.rows += 1;
+            return;
+        }
+        self.rows.different += 1;
+        self.different += differ;
+        let squares: Vec<f64> = evidence
+            .iter()
+            .filter_map(|(id, p)| of(*id).map(|other| (f64::from(*p) - f64::from(other)).powi(2)))
+            .collect();
+        let l2 = (!squares.is_empty()).then(|| squares.iter().sum::<f64>().sqrt());
+        signal.differs(l2.filter(|l2| l2.is_finite()));
+        if self.first.is_none() {
+            let element = evidence.iter().position(|candidate| !same(candidate)).unwrap_or(evidence.len());
+            let said = |p: f32| format!("0x{:08x}", p.to_bits());
+            let (id, p) = evidence
+                .get(element)
+                .map_or((None, "absent".to_owned()), |(id, p)| (Some(*id), format!("{id}: {}", said(*p))));
+            let other = id.and_then(of).map_or_else(|| "absent".to_owned(), said);
+            self.first = Some(ReplayDifference {
+                step,
+                position,
+                site: "logprobs".to_owned(),
+                element: element as u64,
+                evidence: p,
+                replay: other,
+            });
+        }
+    }
+
+    /// Notes a row that the replay does not have.
+    pub fn missing(&mut self, rows: u64, reason: &str) {
+        self.rows.missing += rows;
+        self.reason(reason);
+    }
+
+    /// Notes a row that formats or shapes forbid to compare.
+    pub fn incomparable(&mut self, rows: u64, reason: &str) {
+        self.rows.incomparable += rows;
+        self.reason(reason);
+    }
+
+    fn reason(&mut self, reason: &str) {
+        if !self.reasons.iter().any(|known| known == reason) {
+            self.reasons.push(reason.to_owned());
+        }
+    }
+}
+
+impl SignalReplay {
+    fn differs(&mut self, l2: Option<f64>) {
+        self.rows += 1;
+        self.different += 1;
+        match l2 {
+            Some(l2) => self.sum_l2 += l2,
+            None => self.without_distance += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mantissa_numerics::{Point, Site};
+
+    use super::*;
+
+    #[test]
+    fn a_flipped_bit_is_named_by_place_and_bits() {
+        let mut facts = PhaseReplay::default();
+        let (a, mut b) = (vec![0x80, 0x3f, 0x00, 0x40], vec![0x80, 0x3f, 0x00, 0x40]);
+        facts.row((3, -1), Site::at(2, Point::XOut), Dtype::Bf16, &a, &b);
+        assert_eq!((facts.rows.equal, facts.first.clone()), (1, None));
+        b[2] = 1;
+        facts.row((4, -2), Site::at(2, Point::K), Dtype::Bf16, &a, &b);
+        let first = facts.first.clone().expect("they differ");
+        assert_eq!((first.step, first.position, first.site.as_str(), first.element), (4, -2, "layer_2.k", 1));
+        assert_eq!((first.evidence.as_str(), first.replay.as_str()), ("0x4000", "0x4001"));
+        assert_eq!((facts.values, facts.different), (4, 1));
+        let keys = facts.signals[SignalKind::KeyVectors as usize];
+        assert_eq!(keys.mean_l2(), Some(2.0_f64.powi(-6)));
+    }
+
+    #[test]
+    fn a_nan_has_no_distance_and_still_differs() {
+        let mut facts = PhaseReplay::default();
+        facts.row((0, -1), Site::at(1, Point::XOut), Dtype::Bf16, &[0xc0, 0x7f], &[0x80, 0x3f]);
+        assert_eq!(facts.rows.different, 1);
+        assert_eq!(facts.signals[SignalKind::HiddenStates as usize].mean_l2(), None);
+    }
+
+    #[test]
+    fn candidates_match_by_id_and_never_by_rank() {
+        let mut facts = PhaseReplay::default();
+        facts.candidates((0, -1), &[(5, -1.0), (6, -2.0)], &[(6, -2.0), (5, -1.0)]);
+        assert_eq!(facts.rows.equal, 1);
+        facts.candidates((1, -1), &[(5, -1.0), (6, -2.0)], &[(5, -1.0), (7, -2.0)]);
+        let first = facts.first.clone().expect("an id is missing");
+        assert_eq!((first.step, first.element, first.replay.as_str()), (1, 1, "absent"));
+        // A list that has more than the evidence is another list.
+        facts.candidates((2, -1), &[(5, -1.0)], &[(5, -1.0), (7, -2.0)]);
+        assert_eq!(facts.rows.different, 2);
+    }
+}

@@ -1,0 +1,34 @@
+//! Replay: recompute what candidate setups would have left of given tokens, and set it beside the evidence.
+//!
+//! What flows:
+//!
+//! ```text
+//! evidence (Record: setups, ids, rows on demand) ─┐
+//! claim and grid ── Candidate* ───────────────────┼─ Plan: classes by recipe, before anything runs
+//! checkpoint ─────────────────────────────────────┘     │
+//!                                                 Walk: each distinct pass once, row 0 alone, rows compared as they come
+//!                                                       │
+//!                                                 ReplayFacts per (run, class), for `mantissa_verdict::audit`
+//! ```
+//!
+//! Two candidates are one class when every kernel of every pass computes the same ([`Computation`]) on the same weights in
+//! the same format; such a class is computed once. Classes that part later share their passes until then, over runs
+//! too, where prompt and tokens are the same. Rows of a batch do not mix, so only the row that is evidence is computed;
+//! dispatch is asked with the whole batch. Left out: what facts mean (`mantissa-verdict`).
+
+mod between;
+mod candidate;
+mod plan;
+mod plant;
+mod produce;
+mod spot;
+mod walk;
+
+pub use between::between;
+pub use candidate::{Candidate, Claim, Instead, Unreadable};
+pub use mantissa_engine::plan::Computation;
+pub use plan::{Class, Plan, Replay, RunPlan, Work};
+pub use plant::{Garden, PlantedRun};
+pub use produce::{Wanted, produce};
+pub use spot::{SpotCheck, SpotDifference, SpotFacts};
+pub use walk::{Finished, Progress, Walk};

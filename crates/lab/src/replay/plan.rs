@@ -1,0 +1,325 @@
+//! Which passes a verification needs: candidates as classes by their recipes, before anything runs.
+
+use std::collections::{BTreeMap, HashMap};
+
+use mantissa_engine::plan::{Computation, PassShape, kernels};
+use mantissa_engine::{Dispatch, EngineError};
+use mantissa_evidence::{Decoding, Record};
+use mantissa_model::{Checkpoint, ModelConfig};
+use mantissa_numerics::{Dtype, Phase};
+use serde::{Deserialize, Serialize};
+
+use super::candidate::{Candidate, Claim};
+
+/// How evidence is recomputed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Replay {
+    /// As it was generated: the prompt's pass, then one forced token per step.
+    Decode,
+    /// One pass over prompt and output.
+    Prefill,
+}
+
+impl Replay {
+    /// The name used in flags and files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Prefill => "prefill",
+        }
+    }
+}
+
+/// What is to be replayed.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How.
+    pub replay: Replay,
+    /// The setups, each once, in the order first named.
+    pub candidates: Vec<Candidate>,
+    /// One per run of the evidence.
+    pub runs: Vec<RunPlan>,
+    /// What each kind of pass computes; [`Class::path`] holds places in it.
+    pub computations: Vec<Vec<Computation>>,
+}
+
+/// What is to be replayed of one run.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    /// The prompt.
+    pub prompt: Vec<u32>,
+    /// The output tokens that are forced: those that recorded steps consumed.
+    pub forced: Vec<u32>,
+    /// The output tokens that the replay's logits are set against; empty unless greedy decoding is claimed.
+    pub chosen: Vec<u32>,
+    /// Whether log-probabilities may be compared by bits.
+    pub own_logprobs: bool,
+    /// Candidates that are replayed, as classes.
+    pub classes: Vec<Class>,
+    /// Candidates that cannot be, and why.
+    pub unchecked: Vec<(usize, String)>,
+    /// Why nothing of this run can be replayed.
+    pub refused: Option<String>,
+}
+
+/// Candidates whose bits are the same, because the same is computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Class {
+    /// Places in [`Plan::candidates`]; the first is computed.
+    pub members: Vec<usize>,
+    /// What each pass computes.
+    pub path: Vec<usize>,
+    /// Positions of the first pass: the prompt, and in a replay by prefill the output as far as it is covered.
+    pub positions: usize,
+}
+
+/// Engine, prompt and steps of a class.
+type Path<'p> = (Candidate, &'p [u32], Vec<[usize; 2]>);
+
+/// How much there is to compute, in forward passes and in tokens fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Work {
+    /// Forward passes.
+    pub passes: u64,
+    /// Tokens they feed.
+    pub tokens: u64,
+}
+
+impl Plan {
+    /// Plans the replay of every run of `record`: `wanted[c]` are the setups for the runs of configuration `c`.
+    #[must_use]
+    pub fn new(
+        record: &Record,
+        checkpoint: &Checkpoint,
+        claims: &[Claim],
+        wanted: &[Vec<Candidate>],
+        replay: Replay,
+    ) -> Self {
+        let mut plan = Self { replay, candidates: Vec::new(), runs: Vec::new(), computations: Vec::new() };
+        for candidate in wanted.iter().flatten() {
+            if !plan.candidates.contains(candidate) {
+                plan.candidates.push(*candidate);
+            }
+        }
+        let mut shapes = Shapes::new(checkpoint.config());
+        for index in 0..record.shell().runs.len() {
+            let run = &record.shell().runs[index];
+            let configuration = claims.iter().position(|claim| claim.config_id == run.config_id);
+            let Some((claim, wanted)) = configuration.map(|c| (&claims[c], &wanted[c])) else { continue };
+            let mut planned = RunPlan::of(record, index, claim, checkpoint.config());
+            if planned.refused.is_none() {
+                planned.classify(replay, &plan.candidates, wanted, &mut shapes);
+            }
+            plan.runs.push(planned);
+        }
+        plan.computations = shapes.computations;
+        plan
+    }
+
+    /// The work of all classes, each pass once where classes or runs share it.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        let mut paths: Vec<Path<'_>> = Vec::new();
+        for run in &self.runs {
+            for class in &run.classes {
+                // The batch size is in the kinds of passes already.
+                let engine = Candidate { batch_size: 1, ..self.candidates[class.members[0]] };
+                paths.push((engine, &run.prompt, run.steps(class)));
+            }
+        }
+        paths.sort();
+        let mut work = Work::default();
+        for (i, (engine, prompt, steps)) in paths.iter().enumerate() {
+            let shared = i.checked_sub(1).map_or(0, |before| {
+                let (e, p, s) = &paths[before];
+                let same = (e, p) == (engine, prompt);
+                if same { s.iter().zip(steps).take_while(|(a, b)| a == b).count() } else { 0 }
+            });
+            for (pass, [_, fed]) in steps.iter().enumerate().skip(shared) {
+                work.passes += 1;
+                work.tokens += if pass == 0 { *fed as u64 } else { 1 };
+            }
+        }
+        work
+    }
+
+    /// The work if every candidate were replayed by itself, as generated: all rows of its batch.
+    #[must_use]
+    pub fn alone(&self) -> Work {
+        let mut work = Work::default();
+        for run in &self.runs {
+            for class in &run.classes {
+                for member in &class.members {
+                    let rows = self.candidates[*member].batch_size as u64;
+                    work.passes += class.path.len() as u64;
+                    work.tokens += rows * (class.positions + class.path.len() - 1) as u64;
+                }
+            }
+        }
+        work
+    }
+}
+
+impl RunPlan {
+    fn of(record: &Record, index: usize, claim: &Claim, config: &ModelConfig) -> Self {
+        let run = &record.shell().runs[index];
+        let decode = record.layout(index, Phase::Decode);
+        let steps = decode.map_or(0, |layout| layout.steps.end);
+        let steps = usize::try_from(steps).unwrap_or(usize::MAX).min(run.output_token_ids.len());
+        let greedy = claim.decoding == Some(Decoding::Greedy);
+        let forced = run.output_token_ids[..steps].to_vec();
+        let mut planned = Self {
+            prompt: run.prompt_token_ids.clone(),
+            chosen: if greedy { run.output_token_ids.clone() } else { Vec::new() },
+            forced,
+            own_logprobs: claim.own_logprobs,
+            classes: Vec::new(),
+            unchecked: Vec::new(),
+            refused: None,
+        };
+        planned.chosen.truncate(steps + 1);
+        planned.refused = planned.refusal(record, index, config);
+        planned
+    }
+
+    /// Why a run cannot be replayed, with what would be enough.
+    fn refusal(&self, record: &Record, index: usize, config: &ModelConfig) -> Option<String> {
+        let run = &record.shell().runs[index];
+        let vocabulary = config.vocab_size;
+        let beyond = |ids: &[u32]| ids.iter().any(|id| *id as usize >= vocabulary);
+        if self.prompt.is_empty() {
+            return Some("its prompt's token ids are not in the file, so nothing can be fed; the exact ids that were fed would be enough".to_owned());
+        }
+        if record.layout(index, Phase::Prefill).is_none() && record.layout(index, Phase::Decode).is_none() {
+            return Some(
+                "it holds no signals; hidden states or keys of any layer would be enough".to_owned(),
+            );
+        }
+        if beyond(&self.prompt) || beyond(&run.output_token_ids) {
+            return Some(format!(
+                "its token ids reach beyond the model's vocabulary of {vocabulary}, so another model was fed; the model that was recorded would be enough"
+            ));
+        }
+        if self.prompt.len() + self.forced.len() > config.max_position_embeddings {
+            return Some(format!(
+                "its {} positions are more than the model's context of {}; the model that was recorded would be enough",
+                self.prompt.len() + self.forced.len(),
+                config.max_position_embeddings
+            ));
+        }
+        let length = self.prompt.len();
+        let uneven = run
+            .neighbours
+            .iter()
+            .any(|n| !n.prompt_token_ids.is_empty() && n.prompt_token_ids.len() != length);
+        uneven.then(|| {
+            "its batch holds prompts of other lengths, and how they were padded is not stated; evidence of a batch of equal lengths would be enough".to_owned()
+        })
+    }
+
+    fn classify(
+        &mut self,
+        replay: Replay,
+        candidates: &[Candidate],
+        wanted: &[Candidate],
+        shapes: &mut Shapes<'_>,
+    ) {
+        let mut classes: BTreeMap<(Dtype, bool, usize, Vec<usize>), usize> = BTreeMap::new();
+        for candidate in wanted {
+            let Some(place) = candidates.iter().position(|known| known == candidate) else { continue };
+            match self.path(replay, candidate, shapes) {
+                Err(error) => self.unchecked.push((place, error.to_string())),
+                Ok((positions, path)) => {
+                    let key = (candidate.dtype, candidate.dequantized, positions, path.clone());
+                    let class = *classes.entry(key).or_insert_with(|| {
+                        self.classes.push(Class { members: Vec::new(), path, positions });
+                        self.classes.len() - 1
+                    });
+                    self.classes[class].members.push(place);
+                }
+            }
+        }
+    }
+
+    /// Positions of the first pass, and what each pass computes.
+    fn path(
+        &self,
+        replay: Replay,
+        candidate: &Candidate,
+        shapes: &mut Shapes<'_>,
+    ) -> Result<(usize, Vec<usize>), EngineError> {
+        let batch_size = candidate.batch_size;
+        let length = self.prompt.len();
+        if replay == Replay::Prefill {
+            let (positions, kind) = shapes.longest(candidate, length, length + self.forced.len())?;
+            return Ok((positions, vec![kind]));
+        }
+        let prefill = PassShape { phase: Phase::Prefill, batch_size, positions: length, keys: length };
+        let mut path = vec![shapes.kind(candidate, prefill)?];
+        for step in 0..self.forced.len() {
+            let keys = length + step + 1;
+            let shape = PassShape { phase: Phase::Decode, batch_size, positions: 1, keys };
+            path.push(shapes.kind(candidate, shape)?);
+        }
+        Ok((length, path))
+    }
+
+    /// What each pass of a class computes and feeds: kinds of passes, each with the number of positions (the first) or
+    /// the token.
+    pub(super) fn steps(&self, class: &Class) -> Vec<[usize; 2]> {
+        let fed = |i: usize| i.checked_sub(1).map_or(class.positions, |i| self.forced[i] as usize);
+        class.path.iter().enumerate().map(|(i, kind)| [*kind, fed(i)]).collect()
+    }
+}
+
+/// Kinds of passes, each found once.
+struct Shapes<'c> {
+    config: &'c ModelConfig,
+    computations: Vec<Vec<Computation>>,
+    kinds: HashMap<Vec<Computation>, usize>,
+    known: HashMap<(Candidate, PassShape), usize>,
+}
+
+impl<'c> Shapes<'c> {
+    fn new(config: &'c ModelConfig) -> Self {
+        Self { config, computations: Vec::new(), kinds: HashMap::new(), known: HashMap::new() }
+    }
+
+    fn kind(&mut self, candidate: &Candidate, shape: PassShape) -> Result<usize, EngineError> {
+        if let Some(kind) = self.known.get(&(*candidate, shape)) {
+            return Ok(*kind);
+        }
+        let Candidate { hardware, dtype, attention, .. } = *candidate;
+        let dispatch = Dispatch { hardware, dtype, attention };
+        let computed: Vec<Computation> =
+            kernels(dispatch, self.config, shape)?.iter().map(Computation::of).collect();
+        let next = self.computations.len();
+        let kind = *self.kinds.entry(computed).or_insert_with_key(|computed| {
+            self.computations.push(computed.clone());
+            next
+        });
+        self.known.insert((*candidate, shape), kind);
+        Ok(kind)
+    }
+
+    /// The longest pass of at least `least` positions that is covered, up to eight below `most`.
+    fn longest(
+        &mut self,
+        candidate: &Candidate,
+        least: usize,
+        most: usize,
+    ) -> Result<(usize, usize), EngineError> {
+        let mut first = None;
+        for positions in (least.max(most.saturating_sub(8))..=most).rev() {
+            let batch_size = candidate.batch_size;
+            let shape = PassShape { phase: Phase::Prefill, batch_size, positions, keys: positions };
+            match self.kind(candidate, shape) {
+                Ok(kind) => return Ok((positions, kind)),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or(EngineError::EmptyPrompt))
+    }
+}

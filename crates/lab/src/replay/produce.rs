@@ -1,0 +1,77 @@
+//! What a setup leaves of given tokens, computed as a recorder would: every row of the batch. For planting known deviations,
+//! and for checking that replays which compute one row alone come to the same.
+
+use mantissa_engine::{Engine, KvCache, NoTap, Tap};
+use mantissa_evidence::Run;
+use mantissa_numerics::{Phase, Site};
+
+use crate::capture::Capture;
+use crate::error::LabError;
+
+/// What to compute, and what to keep of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'w> {
+    /// Prompts of all rows of the batch; row 0 is the reference.
+    pub prompts: &'w [Vec<u32>],
+    /// Tokens forced on row 0; the others go on greedily.
+    pub forced: &'w [u32],
+    /// Sites to keep, ascending.
+    pub sites: &'w [Site],
+    /// Positions relative to the end, ascending and negative.
+    pub positions: &'w [i32],
+    /// Candidates per position.
+    pub top_k: usize,
+}
+
+/// Computes `wanted` on `engine`: a run with ids and signals and nothing else.
+pub fn produce(engine: &Engine<'_>, wanted: Wanted<'_>) -> Result<Run, LabError> {
+    let Some(reference) = wanted.prompts.first() else { return Err(LabError::Nothing { what: "prompt" }) };
+    let vocabulary = engine.config().vocab_size;
+    let reach = wanted.positions.first().map_or(1, |p| p.unsigned_abs() as usize);
+    let (length, steps) = (reference.len(), wanted.forced.len());
+    if length < reach {
+        return Err(LabError::PromptShort { tokens: length, reach });
+    }
+    let dtype = engine.setup().dtype;
+    let mut capture = Capture::new(dtype, wanted.sites.to_vec(), length - reach);
+    let mut next = Vec::with_capacity(wanted.prompts.len());
+    let mut caches: Vec<KvCache> = Vec::with_capacity(wanted.prompts.len());
+    for (sequence, ids) in wanted.prompts.iter().enumerate() {
+        let mut cache = engine.new_cache(ids.len() + steps);
+        let mut ignore = NoTap;
+        let (keep, taps): (usize, &mut dyn Tap) =
+            if sequence == 0 { (reach, &mut capture) } else { (1, &mut ignore) };
+        let logits = engine.prefill(&mut cache, ids, wanted.prompts.len(), sequence, keep, taps)?;
+        let rows = logits.chunks_exact(vocabulary);
+        if sequence == 0 {
+            for row in rows.clone() {
+                capture.logits(engine.top_logprobs(Phase::Prefill, row, wanted.top_k));
+            }
+        }
+        next.push(rows.last().map_or(0, mantissa_engine::greedy));
+        caches.push(cache);
+    }
+    for token in wanted.forced {
+        next[0] = *token;
+        let logits = engine.decode(&mut caches, &next, &mut capture)?;
+        capture.logits(engine.top_logprobs(Phase::Decode, &logits[..vocabulary], wanted.top_k));
+        next = logits.chunks_exact(vocabulary).map(mantissa_engine::greedy).collect();
+    }
+    let ends: Vec<usize> = (1..=steps).map(|step| length + step).collect();
+    Ok(Run {
+        config_id: String::new(),
+        rep_id: 0,
+        reference_id: 0,
+        timestamp: None,
+        runtime_seconds: None,
+        prompt_text: String::new(),
+        prompt_label: None,
+        prompt_token_ids: reference.clone(),
+        output_token_ids: wanted.forced.to_vec(),
+        output_token_texts: Vec::new(),
+        neighbours: Vec::new(),
+        prompt_source: None,
+        prefill: Some(capture.windows(&[length], wanted.positions, vocabulary)),
+        decode: (steps > 0).then(|| capture.windows(&ends, wanted.positions, vocabulary)),
+    })
+}

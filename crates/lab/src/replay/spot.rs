@@ -1,0 +1,294 @@
+//! A spot check: single recorded values, drawn at random, recomputed from the recorded inputs of the kernel that made them.
+//!
+//! Draws are uniform and with replacement over every recorded value that can be recomputed, so a deviation in a share f of them
+//! is missed by n draws with probability (1 − f)ⁿ, wherever it sits. Layers are taken one after the other, each with the
+//! checkpoint mapped anew, so that memory holds the weights of one. Left out: attention, whose inputs are every earlier key
+//! and value, and log-probabilities.
+
+use std::collections::BTreeMap;
+
+use mantissa_engine::{Engine, SpotRow, spot_inputs};
+use mantissa_evidence::Record;
+use mantissa_evidence::record::RowKey;
+use mantissa_model::Checkpoint;
+use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Site};
+
+use super::candidate::Candidate;
+use super::plan::RunPlan;
+use crate::error::LabError;
+use crate::setup::Machine;
+
+/// Evidence of one setup, and how much of it to draw.
+#[derive(Debug, Clone, Copy)]
+pub struct SpotCheck<'s> {
+    /// The model; opened again for each layer.
+    pub checkpoint: &'s Checkpoint,
+    /// The evidence.
+    pub record: &'s Record,
+    /// Its runs, with what each fed.
+    pub runs: &'s [(usize, &'s RunPlan)],
+    /// The claim.
+    pub claim: Candidate,
+    /// Values to draw.
+    pub draws: u64,
+    /// Decides which.
+    pub seed: u64,
+    /// Where to run.
+    pub machine: Machine,
+}
+
+/// What a spot check found.
+#[derive(Debug, Clone, Default)]
+pub struct SpotFacts {
+    /// Values that can be recomputed.
+    pub population: u64,
+    /// Values drawn.
+    pub drawn: u64,
+    /// Of those, with other bits.
+    pub different: u64,
+    /// Distinct values among the draws.
+    pub distinct: u64,
+    /// The first that differs, in the order of runs, layers and steps.
+    pub first: Option<SpotDifference>,
+    /// Draws by point.
+    pub kernels: BTreeMap<Point, u64>,
+    /// Recorded sites that no draw can reach, by point, with their values.
+    pub out_of_reach: BTreeMap<Point, u64>,
+}
+
+/// A value that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpotDifference {
+    /// The run.
+    pub run: usize,
+    /// Where.
+    pub key: RowKey,
+    /// The site.
+    pub site: Site,
+    /// Element of the row.
+    pub column: usize,
+    /// Bits in the evidence, of binary32.
+    pub evidence: u32,
+    /// Bits in the replay.
+    pub replay: u32,
+}
+
+/// Rows of one site of one phase of one run.
+struct Block {
+    run: usize,
+    phase: Phase,
+    site: Site,
+    dtype: Dtype,
+    dim: usize,
+    first_step: u64,
+    positions: Vec<i32>,
+    values: u64,
+}
+
+/// A drawn value, ordered as it is worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Draw {
+    layer: u64,
+    point: Point,
+    block: usize,
+    step: u64,
+    position: i32,
+    column: usize,
+}
+
+impl SpotCheck<'_> {
+    /// Draws and recomputes; `progress` is told how many of the draws are done.
+    ///
+    /// *Errors:* the engine's, the model's, the evidence's.
+    pub fn run(&self, progress: &dyn Fn(u64)) -> Result<SpotFacts, LabError> {
+        let mut facts = SpotFacts::default();
+        let blocks = self.blocks(&mut facts);
+        facts.population = blocks.iter().map(|block| block.values).sum();
+        if facts.population == 0 {
+            return Ok(facts);
+        }
+        let mut draws = self.draw(&blocks, facts.population);
+        facts.drawn = draws.len() as u64;
+        for draw in &draws {
+            *facts.kernels.entry(draw.point).or_default() += 1;
+        }
+        draws.sort_unstable();
+        let mut done = 0;
+        for layer in draws.chunk_by(|a, b| a.layer == b.layer) {
+            // Mapped anew: the pages of the layer before are given back.
+            let checkpoint = Checkpoint::open(self.checkpoint.path())?;
+            let context = self.runs.iter().map(|(_, run)| run.prompt.len() + run.forced.len()).max();
+            let engine = Engine::load(&checkpoint, self.claim.engine(context.unwrap_or(1), self.machine))?;
+            let mut before = None;
+            for draw in layer {
+                if before.replace(*draw) == Some(*draw) {
+                    // Drawn again: what it showed counts again.
+                    done += 1;
+                    continue;
+                }
+                facts.distinct += 1;
+                let times = layer.iter().filter(|other| *other == draw).count() as u64;
+                if let Some(difference) = self.recompute(&engine, &blocks[draw.block], draw)? {
+                    facts.different += times;
+                    facts.first.get_or_insert(difference);
+                }
+                done += 1;
+                progress(done);
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Everything that can be recomputed, and into `facts` what cannot.
+    fn blocks(&self, facts: &mut SpotFacts) -> Vec<Block> {
+        let config = self.checkpoint.config();
+        let layers = u32::try_from(config.num_hidden_layers).unwrap_or(u32::MAX);
+        let mut blocks = Vec::new();
+        for &(run, planned) in self.runs {
+            for phase in [Phase::Prefill, Phase::Decode] {
+                let Some(layout) = self.record.layout(run, phase) else { continue };
+                let most = if phase == Phase::Prefill { 1 } else { planned.forced.len() as u64 };
+                let steps = layout.steps.start..layout.steps.end.min(most);
+                let rows = steps.end.saturating_sub(steps.start) * layout.positions.len() as u64;
+                for (&site, tensor) in &layout.tensors {
+                    let values = rows * tensor.dim as u64;
+                    let sparse = site.layer.is_some_and(|LayerIdx(n)| config.is_sparse(n as usize - 1));
+                    let reachable = spot_inputs(site, layers)
+                        .filter(|_| !(sparse && site.point == Point::MlpOut))
+                        .is_some_and(|inputs| inputs.iter().all(|input| layout.tensors.contains_key(input)));
+                    if !reachable {
+                        *facts.out_of_reach.entry(site.point).or_default() += values;
+                        continue;
+                    }
+                    blocks.push(Block {
+                        run,
+                        phase,
+                        site,
+                        dtype: tensor.dtype,
+                        dim: tensor.dim,
+                        first_step: steps.start,
+                        positions: layout.positions.clone(),
+                        values,
+                    });
+                }
+            }
+        }
+        blocks
+    }
+
+    fn draw(&self, blocks: &[Block], population: u64) -> Vec<Draw> {
+        let mut stream = blake3::Hasher::new_derive_key("mantissa spot check 2026-11");
+        stream.update(&self.seed.to_le_bytes());
+        stream.update(&population.to_le_bytes());
+        let mut stream = stream.finalize_xof();
+        let mut draws = Vec::new();
+        for _ in 0..self.draws {
+            let mut bytes = [0; 16];
+            stream.fill(&mut bytes);
+            // 128 bits onto far fewer: the remainder's bias is below 2⁻⁶⁴.
+            let mut place =
+                u64::try_from(u128::from_le_bytes(bytes) % u128::from(population)).unwrap_or_default();
+            for (index, block) in blocks.iter().enumerate() {
+                if place >= block.values {
+                    place -= block.values;
+                    continue;
+                }
+                let dim = block.dim as u64;
+                let (row, column) = (place / dim, place % dim);
+                let positions = block.positions.len() as u64;
+                let layer = match (block.site.layer, block.site.point) {
+                    (Some(LayerIdx(layer)), _) => u64::from(layer),
+                    (None, Point::EmbedOut) => 0,
+                    (None, _) => u64::MAX,
+                };
+                draws.push(Draw {
+                    layer,
+                    point: block.site.point,
+                    block: index,
+                    step: block.first_step + row / positions,
+                    position: block.positions[usize::try_from(row % positions).unwrap_or_default()],
+                    column: usize::try_from(column).unwrap_or_default(),
+                });
+                break;
+            }
+        }
+        draws
+    }
+
+    /// Recomputes a value; what differs comes back.
+    fn recompute(
+        &self,
+        engine: &Engine<'_>,
+        block: &Block,
+        draw: &Draw,
+    ) -> Result<Option<SpotDifference>, LabError> {
+        let Some((_, planned)) = self.runs.iter().find(|(run, _)| *run == block.run) else { return Ok(None) };
+        let key = RowKey { phase: block.phase, step: draw.step, position: draw.position };
+        let length = planned.prompt.len();
+        let end = match block.phase {
+            Phase::Prefill => length,
+            Phase::Decode => length + usize::try_from(draw.step).unwrap_or(usize::MAX).saturating_add(1),
+        };
+        let back = draw.position.unsigned_abs() as usize;
+        let token = |at: usize| planned.prompt.iter().chain(&planned.forced).nth(at).copied();
+        let Some((position, token)) = end.checked_sub(back).and_then(|at| Some((at, token(at)?))) else {
+            return Ok(None);
+        };
+        // A window of a decode step reaches back into the prompt's pass.
+        let (phase, rows) = if position < length {
+            (Phase::Prefill, self.claim.batch_size * length)
+        } else {
+            (Phase::Decode, self.claim.batch_size)
+        };
+        let layers = u32::try_from(self.checkpoint.config().num_hidden_layers).unwrap_or(u32::MAX);
+        let mut inputs = Vec::new();
+        for site in spot_inputs(block.site, layers).unwrap_or_default() {
+            inputs.push(self.row(block, site, key)?);
+        }
+        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+        let row = SpotRow { phase, rows, position, token };
+        let replay = engine.spot(row, block.site, draw.column, &inputs)?;
+        let evidence = self.row(block, block.site, key)?.get(draw.column).copied();
+        let (Some(replay), Some(evidence)) = (replay, evidence) else {
+            // Another width than the model's: what was drawn is not what this model computes.
+            let bits = evidence.unwrap_or(f32::NAN).to_bits();
+            return Ok(Some(SpotDifference {
+                run: block.run,
+                key,
+                site: block.site,
+                column: draw.column,
+                evidence: bits,
+                replay: f32::NAN.to_bits(),
+            }));
+        };
+        let (evidence, replay) = (self.bits(block, evidence), self.bits(block, replay));
+        let differs = evidence != replay;
+        Ok(differs.then_some(SpotDifference {
+            run: block.run,
+            key,
+            site: block.site,
+            column: draw.column,
+            evidence,
+            replay,
+        }))
+    }
+
+    /// Bits of a value as stored, widened.
+    fn bits(&self, block: &Block, value: f32) -> u32 {
+        if block.dtype != self.claim.dtype {
+            return value.to_bits();
+        }
+        let mut bytes = Vec::new();
+        block.dtype.encode(value, &mut bytes);
+        block.dtype.decode(&bytes, 0).to_bits()
+    }
+
+    fn row(&self, block: &Block, site: Site, key: RowKey) -> Result<Vec<f32>, LabError> {
+        let mut scratch = Vec::new();
+        let tensor =
+            self.record.layout(block.run, key.phase).and_then(|layout| layout.tensors.get(&site).copied());
+        let Some(tensor) = tensor else { return Ok(Vec::new()) };
+        let bytes = self.record.row(block.run, site, key, &mut scratch)?.unwrap_or_default();
+        Ok((0..bytes.len() / tensor.dtype.size()).map(|i| tensor.dtype.decode(bytes, i)).collect())
+    }
+}

@@ -1,0 +1,526 @@
+//! Carrying a plan out: each distinct pass once, rows compared as they come, a class left at its first contradiction.
+//!
+//! Classes of all runs that feed the same tokens to the same engine form a tree of passes; it is walked depth first,
+//! and the cache is copied only where classes part. What ran is held against what was planned after every walk.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use mantissa_compare::ReplayFacts;
+use mantissa_compare::replayed::TokenDifference;
+use mantissa_engine::plan::Computation;
+use mantissa_engine::{Engine, KvCache, Tap, TokenLogprob, View};
+use mantissa_evidence::Record;
+use mantissa_evidence::record::RowKey;
+use mantissa_model::Checkpoint;
+use mantissa_numerics::{Dtype, Phase, Site};
+
+use super::candidate::Candidate;
+use super::plan::{Plan, Replay, RunPlan, Work};
+use crate::error::LabError;
+use crate::setup::Machine;
+
+/// A class of a run whose facts are complete.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'f> {
+    /// The run.
+    pub run: usize,
+    /// Its class, a place in [`RunPlan::classes`].
+    pub class: usize,
+    /// What was found.
+    pub facts: &'f ReplayFacts,
+}
+
+/// How far a walk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Tokens fed.
+    pub done: u64,
+    /// Tokens that will have been fed if no further class is left early; falls when one is.
+    pub total: u64,
+}
+
+/// What to walk, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Walk<'w> {
+    /// The model.
+    pub checkpoint: &'w Checkpoint,
+    /// The evidence.
+    pub record: &'w Record,
+    /// The plan.
+    pub plan: &'w Plan,
+    /// Where to run.
+    pub machine: Machine,
+    /// Whether classes that are contradicted are replayed to their end, for distances.
+    pub full: bool,
+}
+
+/// A class of a run under way.
+struct Job {
+    run: usize,
+    class: usize,
+    steps: Vec<[usize; 2]>,
+    facts: ReplayFacts,
+}
+
+/// What a walk tells while it goes.
+struct Report<'r> {
+    work: Work,
+    total: u64,
+    finished: &'r mut dyn FnMut(Finished<'_>) -> Result<(), LabError>,
+    progress: &'r dyn Fn(Progress),
+}
+
+impl Report<'_> {
+    fn fed(&mut self, tokens: usize) {
+        self.work.passes += 1;
+        self.work.tokens += tokens as u64;
+        (self.progress)(Progress { done: self.work.tokens, total: self.total });
+    }
+}
+
+impl Walk<'_> {
+    /// Replays every class that `known` does not hold, and hands over the facts of each as it is done. Returns what was
+    /// computed.
+    ///
+    /// *Errors:* the engine's, the evidence's, those of `finished`, and [`LabError::Unplanned`] when something else ran
+    /// than was planned.
+    pub fn run(
+        &self,
+        known: &dyn Fn(usize, usize) -> bool,
+        finished: &mut dyn FnMut(Finished<'_>) -> Result<(), LabError>,
+        progress: &dyn Fn(Progress),
+    ) -> Result<Work, LabError> {
+        let mut engines: BTreeMap<Candidate, Vec<Job>> = BTreeMap::new();
+        for (run, planned) in self.plan.runs.iter().enumerate() {
+            for (class, members) in planned.classes.iter().enumerate() {
+                if known(run, class) {
+                    continue;
+                }
+                let engine = Candidate { batch_size: 1, ..self.plan.candidates[members.members[0]] };
+                let facts =
+                    ReplayFacts { passes_in_all: members.path.len() as u64, ..ReplayFacts::default() };
+                engines.entry(engine).or_default().push(Job {
+                    run,
+                    class,
+                    steps: planned.steps(members),
+                    facts,
+                });
+            }
+        }
+        let trees: Vec<(Candidate, Vec<Vec<Job>>)> =
+            engines.into_iter().map(|(engine, jobs)| (engine, self.by_first_pass(jobs))).collect();
+        let total = trees.iter().flat_map(|(_, trees)| trees).map(|jobs| tokens(jobs, 0)).sum();
+        let mut report = Report { work: Work::default(), total, finished, progress };
+        for (candidate, trees) in trees {
+            let jobs = trees.iter().flatten();
+            let context = jobs.map(|job| self.context(job)).max().unwrap_or(1);
+            let engine = Engine::load(self.checkpoint, candidate.engine(context, self.machine))?;
+            for jobs in trees {
+                self.tree(&engine, jobs, &mut report)?;
+            }
+        }
+        Ok(report.work)
+    }
+
+    fn planned(&self, job: &Job) -> &RunPlan {
+        &self.plan.runs[job.run]
+    }
+
+    fn candidate(&self, job: &Job) -> Candidate {
+        self.plan.candidates[self.planned(job).classes[job.class].members[0]]
+    }
+
+    /// Positions that a job needs.
+    fn context(&self, job: &Job) -> usize {
+        let run = self.planned(job);
+        run.prompt.len() + run.forced.len()
+    }
+
+    /// What the first pass feeds.
+    fn fed(&self, job: &Job) -> Vec<u32> {
+        let run = self.planned(job);
+        let positions = run.classes[job.class].positions;
+        run.prompt.iter().chain(&run.forced).take(positions).copied().collect()
+    }
+
+    fn by_first_pass(&self, mut jobs: Vec<Job>) -> Vec<Vec<Job>> {
+        // Stable, so that runs stay in the order of the evidence within a tree.
+        jobs.sort_by_cached_key(|job| (self.fed(job), job.steps.clone()));
+        let mut trees: Vec<Vec<Job>> = Vec::new();
+        for job in jobs {
+            match trees.last_mut() {
+                Some(tree) if tree[0].steps[0] == job.steps[0] && self.fed(&tree[0]) == self.fed(&job) => {
+                    tree.push(job);
+                }
+                _ => trees.push(vec![job]),
+            }
+        }
+        trees
+    }
+
+    /// Walks the classes that share their first pass.
+    fn tree(&self, engine: &Engine<'_>, jobs: Vec<Job>, report: &mut Report<'_>) -> Result<(), LabError> {
+        let Some(first) = jobs.first() else { return Ok(()) };
+        let ids = self.fed(first);
+        let prompt = self.planned(first).prompt.len();
+        let context = jobs.iter().map(|job| self.context(job)).max().unwrap_or(ids.len());
+        let batch_size = self.candidate(first).batch_size;
+        let reach = jobs.iter().map(|job| self.reach(job.run)).max().unwrap_or(1);
+        let mut seen = Seen {
+            sites: self.sites(&jobs),
+            top_k: self.top_k(&jobs),
+            first: prompt.saturating_sub(reach),
+            rows: Vec::new(),
+        };
+        let mut cache = engine.new_cache(context);
+        let kept = ids.len() - seen.first;
+        engine.take_observed();
+        let logits = engine.prefill(&mut cache, &ids, batch_size, 0, kept, &mut seen)?;
+        self.check_plan(engine, first, 0)?;
+        for (i, row) in logits.chunks_exact(engine.config().vocab_size).enumerate() {
+            let at = seen.first + i;
+            seen.candidates(engine, Phase::Prefill, at, row);
+        }
+        let last = logits.chunks_exact(engine.config().vocab_size).next_back().unwrap_or_default();
+        let chosen = Chosen::of(last);
+        report.fed(ids.len());
+        let jobs = self.compare(jobs, 0, &seen, &chosen, report)?;
+        self.descend(engine, jobs, 1, cache, seen, report)
+    }
+
+    /// Walks classes that have shared all passes before `pass`.
+    fn descend(
+        &self,
+        engine: &Engine<'_>,
+        jobs: Vec<Job>,
+        pass: usize,
+        cache: KvCache,
+        seen: Seen,
+        report: &mut Report<'_>,
+    ) -> Result<(), LabError> {
+        let mut branches: Vec<Vec<Job>> = Vec::new();
+        for job in jobs {
+            match branches.iter_mut().find(|branch| branch[0].steps[pass] == job.steps[pass]) {
+                Some(branch) => branch.push(job),
+                None => branches.push(vec![job]),
+            }
+        }
+        let mut state = Some((cache, seen));
+        let count = branches.len();
+        for (i, jobs) in branches.into_iter().enumerate() {
+            let taken = if i + 1 == count { state.take() } else { state.clone() };
+            let Some((mut cache, mut seen)) = taken else { break };
+            let Some(job) = jobs.first() else { continue };
+            let token = self.planned(job).forced[pass - 1];
+            seen.forget(self.planned(job).prompt.len() + pass, self.reach_of(&jobs));
+            engine.take_observed();
+            let logits = engine.decode_row(&mut cache, token, self.candidate(job).batch_size, &mut seen)?;
+            self.check_plan(engine, job, pass)?;
+            seen.candidates(engine, Phase::Decode, cache.len() - 1, &logits);
+            report.fed(1);
+            let jobs = self.compare(jobs, pass, &seen, &Chosen::of(&logits), report)?;
+            self.descend(engine, jobs, pass + 1, cache, seen, report)?;
+        }
+        Ok(())
+    }
+
+    /// Holds what ran against what was planned.
+    fn check_plan(&self, engine: &Engine<'_>, job: &Job, pass: usize) -> Result<(), LabError> {
+        let planned = &self.plan.computations[job.steps[pass][0]];
+        let ran: Vec<Computation> = engine.take_observed().iter().map(Computation::of).collect();
+        if ran == *planned {
+            return Ok(());
+        }
+        let differs = ran.iter().zip(planned).find(|(a, b)| a != b).map(|(a, _)| a);
+        Err(LabError::Unplanned {
+            setup: self.candidate(job).to_string(),
+            pass,
+            kernel: differs.or(ran.last()).map_or_else(String::new, |kernel| format!("{kernel:?}")),
+        })
+    }
+
+    /// Compares what evidence recorded of a pass, and hands over the jobs that are done. Returns the others.
+    fn compare(
+        &self,
+        jobs: Vec<Job>,
+        pass: usize,
+        seen: &Seen,
+        chosen: &Chosen,
+        report: &mut Report<'_>,
+    ) -> Result<Vec<Job>, LabError> {
+        let before = tokens(&jobs, pass + 1);
+        let mut rest = Vec::with_capacity(jobs.len());
+        for mut job in jobs {
+            self.compare_pass(&mut job, pass, seen)?;
+            let run = self.planned(&job);
+            if self.plan.replay == Replay::Decode
+                && let Some(claimed) = run.chosen.get(pass)
+            {
+                job.facts.tokens += 1;
+                if !chosen.allows(*claimed) && job.facts.first_token.is_none() {
+                    job.facts.first_token = Some(TokenDifference {
+                        index: pass as u64,
+                        evidence: *claimed,
+                        replay: chosen.token,
+                    });
+                }
+            }
+            job.facts.passes += 1;
+            let over = pass + 1 == job.steps.len();
+            if over || (job.facts.differs() && !self.full) {
+                if over {
+                    self.unfed(&mut job);
+                }
+                (report.finished)(Finished { run: job.run, class: job.class, facts: &job.facts })?;
+            } else {
+                rest.push(job);
+            }
+        }
+        report.total = report.total.saturating_sub(before - tokens(&rest, pass + 1));
+        Ok(rest)
+    }
+
+    fn compare_pass(&self, job: &mut Job, pass: usize, seen: &Seen) -> Result<(), LabError> {
+        let (run, length) = (job.run, self.planned(job).prompt.len());
+        match self.plan.replay {
+            Replay::Decode if pass == 0 => self.window(job, Phase::Prefill, 0, length, seen),
+            Replay::Decode => self.window(job, Phase::Decode, pass as u64 - 1, length + pass, seen),
+            Replay::Prefill => {
+                self.window(job, Phase::Prefill, 0, length, seen)?;
+                let positions = self.planned(job).classes[job.class].positions;
+                let Some(layout) = self.record.layout(run, Phase::Decode) else { return Ok(()) };
+                for step in layout.steps.clone() {
+                    let end = length + usize::try_from(step).unwrap_or(usize::MAX).saturating_add(1);
+                    if end <= positions {
+                        self.window(job, Phase::Decode, step, end, seen)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Compares one window of evidence: the positions that it recorded before `end`.
+    fn window(
+        &self,
+        job: &mut Job,
+        phase: Phase,
+        step: u64,
+        end: usize,
+        seen: &Seen,
+    ) -> Result<(), LabError> {
+        let record = self.record;
+        let Some(layout) = record.layout(job.run, phase) else { return Ok(()) };
+        if !layout.steps.contains(&step) {
+            return Ok(());
+        }
+        let dtype = self.candidate(job).dtype;
+        let own_logprobs = self.planned(job).own_logprobs;
+        let facts = job.facts.phase_mut(phase);
+        let (mut scratch, mut evidence, mut replay) = (Vec::new(), Vec::new(), Vec::new());
+        for (&site, tensor) in &layout.tensors {
+            for &position in &layout.positions {
+                let key = RowKey { phase, step, position };
+                let row = seen.row(end, position);
+                let Some(values) = row.and_then(|row| row.sites.get(&site)) else {
+                    facts.missing(1, &format!("{site}: this model computes no such row"));
+                    continue;
+                };
+                if values.len() != tensor.dim {
+                    let (has, computes) = (tensor.dim, values.len());
+                    facts.incomparable(
+                        1,
+                        &format!("{site}: rows of {has} values, where the model computes {computes}"),
+                    );
+                    continue;
+                }
+                let Some(bytes) = record.row(job.run, site, key, &mut scratch)? else {
+                    facts.missing(1, &format!("{site}: the evidence holds no such row"));
+                    continue;
+                };
+                replay.clear();
+                if tensor.dtype == dtype {
+                    values.iter().for_each(|x| dtype.encode(*x, &mut replay));
+                    facts.row((step, position), site, dtype, bytes, &replay);
+                } else {
+                    // Every format widens to binary32 exactly; narrowing the replay could hide a difference.
+                    evidence.clear();
+                    for i in 0..tensor.dim {
+                        evidence.extend(tensor.dtype.decode(bytes, i).to_le_bytes());
+                        replay.extend(values[i].to_le_bytes());
+                    }
+                    facts.row((step, position), site, Dtype::F32, &evidence, &replay);
+                }
+            }
+        }
+        let Some(k) = layout.top_k else { return Ok(()) };
+        for &position in &layout.positions {
+            if !own_logprobs {
+                facts.incomparable(
+                    1,
+                    "logprobs: the program that recorded them has a log-softmax of its own, of which no recipe is verified",
+                );
+                continue;
+            }
+            let found = record.candidates(job.run, RowKey { phase, step, position })?;
+            match (found, seen.row(end, position)) {
+                (Some(found), Some(row)) => {
+                    let evidence: Vec<(u32, f32)> =
+                        found.token_ids.into_iter().zip(found.log_probs).collect();
+                    let replay: Vec<(u32, f32)> =
+                        row.top.iter().take(k).map(|top| (top.token, top.logprob)).collect();
+                    facts.candidates((step, position), &evidence, &replay);
+                }
+                _ => facts.missing(1, "logprobs: the evidence holds no candidates of such a row"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts recorded rows of steps that could not be replayed.
+    fn unfed(&self, job: &mut Job) {
+        let run = self.planned(job);
+        let Some(layout) = self.record.layout(job.run, Phase::Decode) else { return };
+        let (reached, why) = match self.plan.replay {
+            Replay::Decode => (run.forced.len(), "decode steps whose token ids are not in the file"),
+            Replay::Prefill => (
+                run.classes[job.class].positions - run.prompt.len(),
+                "decode steps behind the last position at which a pass over prompt and output is covered",
+            ),
+        };
+        let steps = layout.steps.end.saturating_sub((reached as u64).max(layout.steps.start));
+        let rows = (layout.tensors.len() + usize::from(layout.top_k.is_some())) * layout.positions.len();
+        if steps > 0 {
+            job.facts.decode.missing(steps * rows as u64, why);
+        }
+    }
+
+    /// How far before the end of a window its first position lies.
+    fn reach(&self, run: usize) -> usize {
+        let layouts = [Phase::Prefill, Phase::Decode].map(|phase| self.record.layout(run, phase));
+        let first = layouts.into_iter().flatten().filter_map(|layout| layout.positions.first());
+        first.map(|p| p.unsigned_abs() as usize).max().unwrap_or(1).max(1)
+    }
+
+    fn reach_of(&self, jobs: &[Job]) -> usize {
+        jobs.iter().map(|job| self.reach(job.run)).max().unwrap_or(1)
+    }
+
+    fn sites(&self, jobs: &[Job]) -> Vec<Site> {
+        let layouts = jobs.iter().flat_map(|job| {
+            [Phase::Prefill, Phase::Decode].into_iter().filter_map(|phase| self.record.layout(job.run, phase))
+        });
+        let mut sites: Vec<Site> = layouts.flat_map(|layout| layout.tensors.keys().copied()).collect();
+        sites.sort_unstable();
+        sites.dedup();
+        sites
+    }
+
+    fn top_k(&self, jobs: &[Job]) -> usize {
+        let wanted = jobs.iter().filter(|job| self.planned(job).own_logprobs);
+        let layouts = wanted.flat_map(|job| {
+            [Phase::Prefill, Phase::Decode].into_iter().filter_map(|phase| self.record.layout(job.run, phase))
+        });
+        layouts.filter_map(|layout| layout.top_k).max().unwrap_or(0)
+    }
+}
+
+/// Tokens that jobs which have shared all passes before `from` still have to feed.
+fn tokens(jobs: &[Job], from: usize) -> u64 {
+    let mut steps: Vec<&[[usize; 2]]> =
+        jobs.iter().map(|job| &job.steps[from.min(job.steps.len())..]).collect();
+    steps.sort_unstable();
+    let mut tokens = 0;
+    for (i, path) in steps.iter().enumerate() {
+        let shared =
+            i.checked_sub(1).map_or(0, |b| steps[b].iter().zip(*path).take_while(|(a, b)| a == b).count());
+        for (pass, [_, fed]) in path.iter().enumerate().skip(shared) {
+            tokens += if from + pass == 0 { *fed as u64 } else { 1 };
+        }
+    }
+    tokens
+}
+
+/// The largest logit of a row.
+struct Chosen {
+    token: u32,
+    logits: Vec<f32>,
+}
+
+impl Chosen {
+    fn of(logits: &[f32]) -> Self {
+        Self { token: mantissa_engine::greedy(logits), logits: logits.to_vec() }
+    }
+
+    /// Whether greedy decoding may choose `token`: no logit is larger. Programs break ties differently.
+    fn allows(&self, token: u32) -> bool {
+        let logit = |id: u32| self.logits.get(usize::try_from(id).unwrap_or(usize::MAX));
+        logit(token).zip(logit(self.token)).is_some_and(|(a, b)| a >= b)
+    }
+}
+
+/// A position that a walk has computed.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    sites: BTreeMap<Site, Rc<[f32]>>,
+    top: Rc<[TokenLogprob]>,
+}
+
+/// The last positions that a walk has computed, at the sites that evidence holds.
+#[derive(Debug, Clone)]
+struct Seen {
+    sites: Vec<Site>,
+    top_k: usize,
+    /// Position of the first row kept.
+    first: usize,
+    rows: Vec<Row>,
+}
+
+impl Seen {
+    /// The row at `position` before `end`.
+    fn row(&self, end: usize, position: i32) -> Option<&Row> {
+        let at = end.checked_sub(position.unsigned_abs() as usize)?;
+        self.rows.get(at.checked_sub(self.first)?)
+    }
+
+    fn at(&mut self, position: usize) -> Option<&mut Row> {
+        let index = position.checked_sub(self.first)?;
+        if index >= self.rows.len() {
+            self.rows.resize_with(index + 1, Row::default);
+        }
+        self.rows.get_mut(index)
+    }
+
+    fn candidates(&mut self, engine: &Engine<'_>, phase: Phase, position: usize, logits: &[f32]) {
+        if self.top_k > 0 {
+            let top = engine.top_logprobs(phase, logits, self.top_k).into();
+            if let Some(row) = self.at(position) {
+                row.top = top;
+            }
+        }
+    }
+
+    /// Drops rows that no window ending at `end` or later reaches.
+    fn forget(&mut self, end: usize, reach: usize) {
+        let first = end.saturating_sub(reach);
+        if first > self.first {
+            self.rows.drain(..(first - self.first).min(self.rows.len()));
+            self.first = first;
+        }
+    }
+}
+
+impl Tap for Seen {
+    fn wants(&self, site: Site) -> bool {
+        self.sites.binary_search(&site).is_ok()
+    }
+
+    fn tap(&mut self, view: View<'_>) {
+        for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
+            if let Some(kept) = self.at(row.position) {
+                kept.sites.insert(view.site, values.into());
+            }
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! An [`Audit`] for people and programs: text, Markdown, JSON.
+//!
+//! Sentences first, then tables laid out once for text and Markdown.
+
+use std::io::{self, Write};
+
+use mantissa_verdict::Audit;
+use mantissa_verdict::analysis::{Matrix, Outcome, Tier};
+use mantissa_verdict::audit::{
+    ClaimAnswer, ClaimVerdict, Difference, ReplayState, ReplayVerdict, SignalDistance,
+};
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use crate::foreign::markdown as escape;
+use crate::grid::{self, Column, Grid, Kind, Row};
+use crate::text::{Page, Style};
+use crate::words;
+
+/// The audit for a terminal.
+#[must_use]
+pub fn audit_text(audit: &Audit, style: Style) -> String {
+    let mut page = Page::new(style);
+    page.outcome(audit.outcome, meaning(audit.outcome));
+    page.field("evidence", &names(audit));
+    page.field("model", &model(audit));
+    page.field("replay", replay(audit));
+    for claim in &audit.claims {
+        page.heading(&headline(claim));
+        page.hanging("  ", &claim.sentence);
+        for (label, value) in facts(claim) {
+            page.field(label, &value);
+        }
+    }
+    if !audit.consistency.is_empty() {
+        page.heading("What the evidence says of itself, without a replay");
+        for finding in &audit.consistency {
+            page.hanging("  - ", &format!("{}: {}", words::finding(finding.kind), finding.sentence));
+        }
+    }
+    if style.tables {
+        for grid in tables(audit) {
+            page.grid(&grid);
+        }
+        page.matrix_grids(&shortened(audit));
+    }
+    if audit.cost.candidates > 0 {
+        page.field_list("Cost", &cost(audit));
+    }
+    if !audit.notes.is_empty() {
+        page.heading("Notes");
+        for note in &audit.notes {
+            page.hanging("  - ", note);
+        }
+    }
+    page.source_list(&audit.sources);
+    page.finish()
+}
+
+/// Writes the audit as Markdown.
+pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "# {}: {}\n", words::outcome(audit.outcome), meaning(audit.outcome))?;
+    writeln!(out, "- Evidence: {}", escape(&names(audit)))?;
+    writeln!(out, "- Model: {}", escape(&model(audit)))?;
+    writeln!(out, "- Replay: {}", replay(audit))?;
+    for claim in &audit.claims {
+        writeln!(out, "\n## {}\n\n**{}**\n", escape(&headline(claim)), escape(&claim.sentence))?;
+        for (label, value) in facts(claim) {
+            writeln!(out, "- {label}: {}", escape(&value))?;
+        }
+    }
+    if !audit.consistency.is_empty() {
+        writeln!(out, "\n## What the evidence says of itself, without a replay\n")?;
+        for finding in &audit.consistency {
+            writeln!(out, "- **{}**: {}", words::finding(finding.kind), escape(&finding.sentence))?;
+        }
+    }
+    let tables = tables(audit);
+    crate::markdown::section(out, "Tables", &tables)?;
+    let shortened = shortened(audit);
+    let matrices: Vec<Grid<'_>> = shortened.iter().map(|matrix| grid::matrix(matrix, 4)).collect();
+    if !matrices.is_empty() {
+        writeln!(out, "\n## Matrices\n\n{}", words::LEGEND)?;
+        matrices.iter().try_for_each(|matrix| crate::markdown::table(out, matrix))?;
+    }
+    writeln!(out, "\n## Cost\n")?;
+    for (label, value) in cost(audit) {
+        writeln!(out, "- {label}: {}", escape(&value))?;
+    }
+    if !audit.notes.is_empty() {
+        writeln!(out, "\n## Notes\n")?;
+        audit.notes.iter().try_for_each(|note| writeln!(out, "- {}", escape(note)))?;
+    }
+    writeln!(out, "\n## Sources\n")?;
+    for source in &audit.sources {
+        writeln!(out, "- {} ({}), blake3 {}", escape(&source.name), source.layout, source.digest)?;
+        source.warnings.iter().try_for_each(|warning| writeln!(out, "  - {}", escape(warning)))?;
+    }
+    Ok(())
+}
+
+/// Writes `verification.json`: the audit as it is.
+pub fn audit_json(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, audit).map_err(io::Error::from)?;
+    out.write_all(b"\n")
+}
+
+/// Its JSON Schema (draft 2020-12).
+#[must_use]
+pub fn audit_schema() -> Value {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Audit>().to_value()
+}
+
+const fn meaning(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Consistent => "The evidence is what each claimed setup leaves.",
+        Outcome::Divergent => "The evidence is not what a claimed setup leaves.",
+        Outcome::NotEnoughEvidence => "No claim is contradicted, and not every one could be checked.",
+    }
+}
+
+fn names(audit: &Audit) -> String {
+    audit.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn model(audit: &Audit) -> String {
+    let Some(model) = &audit.model else { return "none given, so nothing was replayed".to_owned() };
+    let digest = model.weights_digest.as_deref().map(|digest| &digest[..digest.len().min(16)]);
+    match (digest, model.stated_by_evidence) {
+        (Some(digest), true) => format!("{}, weights {digest}…, as the evidence states", model.name),
+        (Some(digest), false) => {
+            format!("{}, weights {digest}…; the evidence states no weights to hold them against", model.name)
+        }
+        (None, _) => format!("{}; the evidence states no weights to hold it against", model.name),
+    }
+}
+
+fn replay(audit: &Audit) -> &'static str {
+    match audit.replay.as_str() {
+        "decode" => "by decode: the prompt in one pass, then one forced token per pass, as generated",
+        "prefill" => "by prefill: prompt and output in one pass",
+        "spot_check" => "single values, each from its recorded inputs",
+        _ => "none",
+    }
+}
+
+fn headline(claim: &ClaimVerdict) -> String {
+    match &claim.claim {
+        Some(candidate) if *candidate != claim.config_id => {
+            format!("{} claims {candidate}", claim.config_id)
+        }
+        Some(_) => claim.config_id.clone(),
+        None => format!("{}: not a setup that can be replayed", claim.config_id),
+    }
+}
+
+const fn answer(answer: ClaimAnswer) -> &'static str {
+    match answer {
+        ClaimAnswer::Consistent => "consistent",
+        ClaimAnswer::Contradicted => "contradicted",
+        ClaimAnswer::FitsNone => "fits none",
+        ClaimAnswer::NotEnoughEvidence => "not enough",
+    }
+}
+
+fn facts(claim: &ClaimVerdict) -> Vec<(&'static str, String)> {
+    let basis = &claim.rests_on;
+    let mut facts = Vec::new();
+    if basis.runs > 0 {
+        facts.push((
+            "rests on",
+            format!(
+                "{} values in {} rows of {} run(s); {} tokens fed, {} held against the largest logit",
+                words::count(basis.values),
+                words::count(basis.rows),
+                basis.runs,
+                words::count(basis.tokens_fed),
+                words::count(basis.tokens_checked)
+            ),
+        ));
+    }
+    if claim.tier != Tier::None {
+        facts.push(("reasoning", words::tier(claim.tier).to_owned()));
+    }
+    facts.extend(claim.cannot_tell_apart.iter().map(|line| ("one class", line.clone())));
+    facts.extend(claim.not_checked.iter().map(|line| ("not checked", line.clone())));
+    facts
+}
+
+fn column(title: &str, kind: Kind) -> Column {
+    Column { title: title.to_owned(), kind, wide: false }
+}
+
+fn tables(audit: &Audit) -> Vec<Grid<'_>> {
+    let short = Short::of(audit);
+    let mut grids = Vec::new();
+    if audit.claims.len() > 1 && audit.candidates.len() > 1 {
+        grids.push(overview(audit, &short));
+    }
+    for claim in audit.claims.iter().filter(|claim| !claim.replays.is_empty()) {
+        let grid = Grid {
+            caption: format!("Replays beside {}{}", claim.config_id, short.said()),
+            columns: vec![
+                column("class", Kind::Words),
+                column("bits", Kind::Words),
+                column("first difference", Kind::Prose),
+                column("values", Kind::Number),
+                column("differ", Kind::Number),
+                column("passes", Kind::Number),
+                column("mean L2", Kind::Prose),
+                column("p, Holm", Kind::Number),
+            ],
+            rows: claim.replays.iter().map(|replay| row(replay, &short)).collect(),
+            note: None,
+        };
+        grids.push(grid.lean());
+    }
+    for spot in &audit.spot_checks {
+        let missed = spot.missed.iter().map(|m| {
+            let cells =
+                vec![format!("{} of the values", words::percent(m.extent)), words::number(m.probability, 3)];
+            Row::new(cells, [])
+        });
+        let kernels: Vec<String> =
+            spot.kernels.iter().map(|(kernel, n)| format!("{kernel} {}", words::count(*n))).collect();
+        grids.push(Grid {
+            caption: format!("Spot check of {}", spot.config_id),
+            columns: vec![
+                column("a deviation in", Kind::Words),
+                column("is missed with probability", Kind::Number),
+            ],
+            rows: missed.collect(),
+            note: Some(format!(
+                "{} values drawn uniformly, with replacement, from {} (seed {}); {} differ. Draws by site: {}.",
+                words::count(spot.drawn),
+                words::count(spot.population),
+                spot.seed,
+                words::count(spot.different),
+                kernels.join(", "),
+            )),
+        });
+    }
+    if !audit.self_test.is_empty() {
+        let rows = audit.self_test.iter().map(|planted| {
+            let wanted = if planted.dishonest { "caught" } else { "passes" };
+            let right = match (planted.passed, planted.changed || !planted.dishonest) {
+                (true, _) => wanted.to_owned(),
+                (false, true) => format!("NOT {wanted}"),
+                (false, false) => "left no trace".to_owned(),
+            };
+            let cells = vec![
+                planted.deviation.clone(),
+                answer(planted.answer).to_owned(),
+                right,
+                planted.found.clone(),
+            ];
+            Row::new(cells, [])
+        });
+        grids.push(Grid {
+            caption: "Self-test: known deviations, planted".to_owned(),
+            columns: vec![
+                column("planted", Kind::Prose),
+                column("answer", Kind::Words),
+                column("", Kind::Words),
+                column("found", Kind::Prose),
+            ],
+            rows: rows.collect(),
+            note: None,
+        });
+    }
+    grids
+}
+
+fn row<'a>(replay: &'a ReplayVerdict, short: &Short) -> Row<'a> {
+    let mark = if replay.claimed { "claim: " } else { "" };
+    let apart = replay.distances.iter().filter(|distance| distance.mean_l2 != Some(0.0));
+    let distances: Vec<String> = apart.map(distance).collect();
+    let class: Vec<&str> = replay.class.iter().map(|name| short.name(name)).collect();
+    let cells = vec![
+        format!("{mark}{}", class.join(", ")),
+        state(replay.state).to_owned(),
+        replay.first.as_ref().map_or_else(String::new, place),
+        words::count(replay.values),
+        words::count(replay.different),
+        format!("{} of {}", words::count(replay.passes[0]), words::count(replay.passes[1])),
+        distances.join(", "),
+        words::some(replay.p_adjusted),
+    ];
+    Row::new(cells, [])
+}
+
+/// Matrices under short names.
+fn shortened(audit: &Audit) -> Vec<Matrix> {
+    let short = Short::of(audit);
+    let mut matrices = audit.matrices.clone();
+    for matrix in &mut matrices {
+        matrix.title.push_str(&short.said());
+        for name in matrix.columns.iter_mut().chain(&mut matrix.rows) {
+            *name = short.name(name).to_owned();
+        }
+    }
+    matrices
+}
+
+/// Claimed × verified: whether every compared bit is equal.
+fn overview<'a>(audit: &'a Audit, short: &Short) -> Grid<'a> {
+    let cell = |claim: &ClaimVerdict, candidate: &String| {
+        let found = claim.replays.iter().find(|replay| replay.class.contains(candidate));
+        found.map_or("×", |replay| match replay.state {
+            ReplayState::Equal => "=",
+            ReplayState::Different => "≠",
+            ReplayState::WithinNoise => "≈",
+            ReplayState::TooFewRepetitions | ReplayState::NotCompared => "?",
+        })
+    };
+    let columns = audit.candidates.iter().map(|name| column(short.name(name), Kind::Number));
+    let rows = audit.claims.iter().map(|claim| {
+        let cells = audit.candidates.iter().map(|candidate| cell(claim, candidate).to_owned());
+        let name = claim.claim.as_ref().unwrap_or(&claim.config_id);
+        Row::new(std::iter::once(short.name(name).to_owned()).chain(cells).collect(), [])
+    });
+    Grid {
+        caption: format!("Claimed × verified{}", short.said()),
+        columns: std::iter::once(column("", Kind::Words)).chain(columns).collect(),
+        rows: rows.collect(),
+        note: Some("= every compared bit is equal · ≠ contradicted · ≈ within the evidence's own noise · ? too little to say · × not checked, or not asked for".to_owned()),
+    }
+}
+
+/// Names of candidates without what all of them begin and end with.
+struct Short {
+    head: String,
+    tail: String,
+}
+
+impl Short {
+    fn of(audit: &Audit) -> Self {
+        let none = || Self { head: String::new(), tail: String::new() };
+        let names = &audit.candidates;
+        let Some(first) = names.first().filter(|_| names.len() > 1 && names.iter().all(|n| n.is_ascii()))
+        else {
+            return none();
+        };
+        let shared = |same: &dyn Fn(&[u8], usize) -> bool| {
+            (0..first.len()).take_while(|n| names.iter().all(|name| same(name.as_bytes(), *n))).count()
+        };
+        let bytes = first.as_bytes();
+        let head = shared(&|name, n| name.get(n) == bytes.get(n));
+        let tail = shared(&|name, n| name.iter().nth_back(n) == bytes.iter().nth_back(n));
+        // Only whole words are left out.
+        let head = first[..head].rfind('_').map_or(0, |at| at + 1);
+        let ending = &first[first.len() - tail..];
+        let tail = ending.find('_').map_or(0, |at| ending.len() - at);
+        if names.iter().any(|name| head + tail >= name.len()) {
+            return none();
+        }
+        Self { head: first[..head].to_owned(), tail: first[first.len() - tail..].to_owned() }
+    }
+
+    fn name<'n>(&self, name: &'n str) -> &'n str {
+        let inner =
+            name.strip_prefix(self.head.as_str()).and_then(|name| name.strip_suffix(self.tail.as_str()));
+        inner.unwrap_or(name)
+    }
+
+    /// What is left out, for a caption.
+    fn said(&self) -> String {
+        if self.head.is_empty() && self.tail.is_empty() {
+            return String::new();
+        }
+        format!(" (candidates {}…{})", self.head, self.tail)
+    }
+}
+
+fn distance(distance: &SignalDistance) -> String {
+    let value = distance.mean_l2.map_or_else(|| "unknown".to_owned(), |value| words::number(value, 3));
+    format!("{} {} {value}", distance.phase.name(), words::signal(distance.signal))
+}
+
+const fn state(state: ReplayState) -> &'static str {
+    match state {
+        ReplayState::Equal => "equal",
+        ReplayState::Different => "different",
+        ReplayState::WithinNoise => "within noise",
+        ReplayState::TooFewRepetitions => "too few repetitions",
+        ReplayState::NotCompared => "not compared",
+    }
+}
+
+fn place(d: &Difference) -> String {
+    let position = d.position.map_or_else(String::new, |position| format!(" position {position}"));
+    let element = d.element.map_or_else(String::new, |element| format!("[{element}]"));
+    format!("{} step {}{position} {}{element}", d.phase.name(), d.step, d.site)
+}
+
+fn cost(audit: &Audit) -> Vec<(&'static str, String)> {
+    let cost = &audit.cost;
+    let saved = cost.passes_alone.saturating_sub(cost.passes_planned);
+    vec![
+        (
+            "classes",
+            format!(
+                "{} of {} candidates, by recipe, before anything was computed",
+                words::count(cost.classes),
+                words::count(cost.candidates)
+            ),
+        ),
+        (
+            "passes",
+            format!(
+                "{} instead of {}: {} saved by classes and shared beginnings",
+                words::count(cost.passes_planned),
+                words::count(cost.passes_alone),
+                words::count(saved)
+            ),
+        ),
+        (
+            "rows",
+            format!(
+                "{} instead of {}: of each batch only the row that is evidence is computed",
+                words::count(cost.rows_planned),
+                words::count(cost.rows_alone)
+            ),
+        ),
+        (
+            "ended early",
+            format!("{} class(es), at their first contradiction", words::count(cost.stopped_early)),
+        ),
+    ]
+}

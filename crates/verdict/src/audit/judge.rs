@@ -1,0 +1,475 @@
+//! From facts to answers.
+
+use std::collections::BTreeSet;
+
+use mantissa_compare::ReplayFacts;
+use mantissa_compare::replayed::SignalReplay;
+use mantissa_numerics::Phase;
+
+use super::{
+    Basis, Case, ClaimAnswer, ClaimVerdict, Difference, ReplayState, ReplayVerdict, RunFacts, SetupFacts,
+    SignalDistance,
+};
+use crate::analysis::{Signal, Tier};
+use crate::error::Result;
+use crate::stats::{PValue, conformal_p, holm};
+
+/// Level of the statistical tier: one in [`LEVELS`].
+const ALPHA: f64 = 0.05;
+const LEVELS: u64 = 20;
+
+/// A verdict on every setup of a case.
+pub fn audit(case: &Case) -> Result<Vec<ClaimVerdict>> {
+    case.setups.iter().map(|setup| Setup { case, setup }.verdict()).collect()
+}
+
+/// A setup under judgement.
+struct Setup<'s> {
+    case: &'s Case,
+    setup: &'s SetupFacts,
+}
+
+/// Candidates that share a class in every run.
+struct Group {
+    members: Vec<usize>,
+    state: ReplayState,
+    p: Option<PValue>,
+    p_adjusted: Option<f64>,
+    /// Repetitions of a prompt that could give a p-value small enough.
+    needed: u64,
+}
+
+impl Setup<'_> {
+    fn verdict(&self) -> Result<ClaimVerdict> {
+        let mut groups = self.groups();
+        let tier = self.states(&mut groups)?;
+        let fits: Vec<&Group> = groups.iter().filter(|group| fits(group.state)).collect();
+        let claim = self.setup.claim.and_then(|claim| groups.iter().find(|g| g.members.contains(&claim)));
+        let answer = match claim.map(|group| group.state) {
+            None | Some(ReplayState::NotCompared | ReplayState::TooFewRepetitions) => {
+                ClaimAnswer::NotEnoughEvidence
+            }
+            Some(ReplayState::Equal | ReplayState::WithinNoise) => ClaimAnswer::Consistent,
+            Some(ReplayState::Different) if fits.is_empty() => ClaimAnswer::FitsNone,
+            Some(ReplayState::Different) => ClaimAnswer::Contradicted,
+        };
+        let replays: Vec<ReplayVerdict> = groups.iter().map(|group| self.replay(group)).collect();
+        let not_checked = self.not_checked();
+        let enough = self.enough(answer, claim);
+        let sentence = self.sentence(answer, claim, &fits, &replays, enough.as_deref());
+        let mut classes: Vec<Vec<String>> = fits.iter().map(|group| self.names(&group.members)).collect();
+        // The claim's own class comes first.
+        if let Some(claim) = self.setup.claim {
+            let name = &self.case.candidates[claim];
+            classes.sort_by_key(|class| !class.contains(name));
+        }
+        Ok(ClaimVerdict {
+            config_id: self.setup.config_id.clone(),
+            claim: self.setup.claim.map(|claim| self.case.candidates[claim].clone()),
+            answer,
+            tier: if groups.iter().all(|g| g.state == ReplayState::NotCompared) { Tier::None } else { tier },
+            sentence,
+            cannot_tell_apart: self.cannot_tell_apart(&classes),
+            fits: classes,
+            not_checked,
+            enough,
+            rests_on: self.basis(claim.or(groups.first())),
+            replays,
+        })
+    }
+
+    fn names(&self, members: &[usize]) -> Vec<String> {
+        members.iter().map(|member| self.case.candidates[*member].clone()).collect()
+    }
+
+    /// Candidates grouped by their classes over all runs, in the order of candidates; those never replayed are in none.
+    fn groups(&self) -> Vec<Group> {
+        let place =
+            |run: &RunFacts, c: usize| run.classes.iter().position(|(members, _)| members.contains(&c));
+        let mut keys: Vec<(Vec<Option<usize>>, Vec<usize>)> = Vec::new();
+        for candidate in 0..self.case.candidates.len() {
+            let key: Vec<Option<usize>> = self.setup.runs.iter().map(|run| place(run, candidate)).collect();
+            if key.iter().all(Option::is_none) {
+                continue;
+            }
+            match keys.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, members)) => members.push(candidate),
+                None => keys.push((key, vec![candidate])),
+            }
+        }
+        keys.into_iter()
+            .map(|(_, members)| Group {
+                members,
+                state: ReplayState::NotCompared,
+                p: None,
+                p_adjusted: None,
+                needed: 0,
+            })
+            .collect()
+    }
+
+    /// Facts of a group in each run that it was replayed in.
+    fn facts<'f>(&'f self, group: &Group) -> impl Iterator<Item = (&'f RunFacts, &'f ReplayFacts)> {
+        let member = group.members[0];
+        self.setup.runs.iter().filter_map(move |run| {
+            let found = run.classes.iter().find(|(members, _)| members.contains(&member));
+            found.map(|(_, facts)| (run, facts))
+        })
+    }
+
+    /// Whether bits of `facts` contradict its setup: decode rows replayed by a prefill are another shape and do not.
+    fn differs(&self, facts: &ReplayFacts) -> bool {
+        if self.case.prefill_replay { facts.prefill.rows.different > 0 } else { facts.differs() }
+    }
+
+    /// Values that can speak for or against a setup.
+    fn values(&self, facts: &ReplayFacts) -> u64 {
+        if self.case.prefill_replay { facts.prefill.values } else { facts.values() }
+    }
+
+    /// Finds each group's state: by bits, and where repetitions differ by statistics. Returns the tier that decided.
+    fn states(&self, groups: &mut [Group]) -> Result<Tier> {
+        let references: BTreeSet<u32> = self.setup.runs.iter().map(|run| run.reference_id).collect();
+        let noisy = |reference: u32| {
+            let mut runs = self.setup.runs.iter().filter(|run| run.reference_id == reference);
+            runs.any(|run| run.repetitions.iter().any(ReplayFacts::differs))
+        };
+        let mut tier = Tier::Exact;
+        let mut tested: Vec<usize> = Vec::new();
+        for (i, group) in groups.iter_mut().enumerate() {
+            let (mut compared, mut different, mut open) = (false, false, false);
+            let mut worst: Option<PValue> = None;
+            for &reference in &references {
+                let of_reference: Vec<(&RunFacts, &ReplayFacts)> =
+                    self.facts(group).filter(|(run, _)| run.reference_id == reference).collect();
+                let seen: Vec<_> = of_reference
+                    .iter()
+                    .filter(|(_, facts)| self.values(facts) > 0 || facts.tokens > 0)
+                    .collect();
+                if seen.is_empty() {
+                    continue;
+                }
+                compared = true;
+                let equal = seen.iter().filter(|(_, facts)| !self.differs(facts)).count();
+                if equal == seen.len() || (noisy(reference) && equal > 0) {
+                    continue;
+                }
+                if !noisy(reference) {
+                    different = true;
+                    continue;
+                }
+                tier = Tier::Statistical;
+                open = true;
+                if let Some(p) = self.p_value(reference, group)? {
+                    worst = match worst {
+                        Some(known) if known.value() <= p.value() => Some(known),
+                        _ => Some(p),
+                    };
+                }
+            }
+            group.p = worst;
+            group.state = match (compared, different, open) {
+                (false, ..) => ReplayState::NotCompared,
+                (_, true, _) => ReplayState::Different,
+                (_, _, true) => ReplayState::TooFewRepetitions,
+                _ => ReplayState::Equal,
+            };
+            if group.state == ReplayState::TooFewRepetitions && group.p.is_some() {
+                tested.push(i);
+            }
+        }
+        let p: Vec<PValue> = tested.iter().filter_map(|i| groups[*i].p).collect();
+        let tests = p.len() * references.len();
+        for (i, adjusted) in tested.iter().zip(holm(&p)) {
+            let group = &mut groups[*i];
+            // The least favourable of several references was taken: one more factor.
+            #[expect(clippy::cast_precision_loss, reason = "references are few")]
+            let adjusted = (adjusted * references.len() as f64).min(1.0);
+            group.p_adjusted = Some(adjusted);
+            // (tests) / (n + 1) ≤ 1 / 20.
+            group.needed = (tests as u64 * LEVELS).saturating_sub(1);
+            #[expect(clippy::cast_precision_loss, reason = "tests are few")]
+            let reachable = group.p.is_some_and(|p| p.smallest_possible() * tests as f64 <= ALPHA);
+            group.state = match (adjusted <= ALPHA, reachable) {
+                (true, _) => ReplayState::Different,
+                (false, true) => ReplayState::WithinNoise,
+                (false, false) => ReplayState::TooFewRepetitions,
+            };
+        }
+        Ok(tier)
+    }
+
+    /// How unusual the group's replay is among the repetitions of a prompt, by mean distance to the others.
+    fn p_value(&self, reference: u32, group: &Group) -> Result<Option<PValue>> {
+        let runs: Vec<&RunFacts> =
+            self.setup.runs.iter().filter(|run| run.reference_id == reference).collect();
+        let mean = |scores: Vec<Option<f64>>| -> Option<f64> {
+            let count = u32::try_from(scores.len()).ok().filter(|n| *n > 0)?;
+            Some(scores.into_iter().sum::<Option<f64>>()? / f64::from(count))
+        };
+        let honest: Option<Vec<f64>> =
+            runs.iter().map(|run| mean(run.repetitions.iter().map(score).collect())).collect();
+        let own = self.facts(group).filter(|(run, _)| run.reference_id == reference);
+        let own = mean(own.map(|(_, facts)| score(facts)).collect());
+        match (own, honest) {
+            (Some(own), Some(honest)) => Ok(Some(conformal_p(own, &honest)?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn replay(&self, group: &Group) -> ReplayVerdict {
+        let facts: Vec<(&RunFacts, &ReplayFacts)> = self.facts(group).collect();
+        let sum = |of: &dyn Fn(&ReplayFacts) -> u64| facts.iter().map(|(_, facts)| of(facts)).sum::<u64>();
+        let first = facts.iter().find_map(|(run, facts)| self.first(run, facts));
+        ReplayVerdict {
+            class: self.names(&group.members),
+            claimed: self.setup.claim.is_some_and(|claim| group.members.contains(&claim)),
+            state: group.state,
+            first,
+            values: sum(&ReplayFacts::values),
+            different: sum(&|f| f.prefill.different + f.decode.different),
+            passes: [sum(&|f| f.passes), sum(&|f| f.passes_in_all)],
+            distances: distances(&facts),
+            p_value: group.p.map(PValue::value),
+            p_adjusted: group.p_adjusted,
+        }
+    }
+
+    fn first(&self, run: &RunFacts, facts: &ReplayFacts) -> Option<Difference> {
+        let name = format!("ref {} rep {}", run.reference_id, run.rep_id);
+        let at = |phase: Phase| {
+            let first = facts.phase(phase).first.as_ref()?;
+            Some(Difference {
+                run: name.clone(),
+                phase,
+                step: first.step,
+                position: Some(first.position),
+                site: first.site.clone(),
+                element: Some(first.element),
+                evidence: first.evidence.clone(),
+                replay: first.replay.clone(),
+            })
+        };
+        let token = facts.first_token.map(|token| Difference {
+            run: name.clone(),
+            phase: if token.index == 0 { Phase::Prefill } else { Phase::Decode },
+            step: token.index.saturating_sub(1),
+            position: None,
+            site: "output_token".to_owned(),
+            element: None,
+            evidence: format!("token {}", token.evidence),
+            replay: format!("token {}", token.replay),
+        });
+        if self.case.prefill_replay {
+            return at(Phase::Prefill);
+        }
+        // Within a pass the chosen token comes after the signals.
+        let order = |d: &Difference| (d.phase, d.step, d.position.is_none());
+        [at(Phase::Prefill), at(Phase::Decode), token].into_iter().flatten().min_by_key(order)
+    }
+
+    fn basis(&self, group: Option<&Group>) -> Basis {
+        let mut basis = Basis::default();
+        let Some(group) = group else { return basis };
+        for (run, facts) in self.facts(group) {
+            let phases = [&facts.prefill, &facts.decode];
+            basis.runs += 1;
+            basis.values += self.values(facts);
+            basis.rows += phases
+                .iter()
+                .take(if self.case.prefill_replay { 1 } else { 2 })
+                .map(|p| p.rows.equal + p.rows.different)
+                .sum::<u64>();
+            // A replay that ended early fed fewer.
+            let unfed = facts.passes_in_all.saturating_sub(facts.passes);
+            basis.tokens_fed += run.tokens.saturating_sub(unfed);
+            basis.tokens_checked += facts.tokens;
+        }
+        basis
+    }
+
+    fn cannot_tell_apart(&self, classes: &[Vec<String>]) -> Vec<String> {
+        let mut said = Vec::new();
+        for class in classes.iter().filter(|class| class.len() > 1) {
+            said.push(format!(
+                "{{{}}}: every kernel of every pass computes the same, so no evidence can tell them apart",
+                class.join(", ")
+            ));
+        }
+        if classes.len() > 1 {
+            let names: Vec<String> =
+                classes.iter().map(|class| format!("{{{}}}", class.join(", "))).collect();
+            said.push(format!(
+                "{}: other kernels that left the same bits at all compared sites; more positions, layers or tokens could tell them apart",
+                names.join(" and ")
+            ));
+        }
+        if self.case.prefill_replay {
+            said.push("batch sizes, by a replay in one pass: it has hundreds of rows at any batch size, and the kernels that many rows choose are the same; a replay by decode has as many rows as the batch, which is where batch sizes differ".to_owned());
+        }
+        said
+    }
+
+    fn not_checked(&self) -> Vec<String> {
+        let mut said: Vec<String> = Vec::new();
+        let mut say = |line: String| {
+            if !said.contains(&line) {
+                said.push(line);
+            }
+        };
+        if let Some(why) = &self.setup.unreadable {
+            say(format!("the claim itself: {why}"));
+        }
+        for run in &self.setup.runs {
+            let name = format!("ref {} rep {}", run.reference_id, run.rep_id);
+            if let Some(why) = &run.refused {
+                say(format!("{name}: {why}"));
+            }
+            for (candidate, why) in &run.unchecked {
+                say(format!("{}: {why}", self.case.candidates[*candidate]));
+            }
+            for phase in [Phase::Prefill, Phase::Decode] {
+                let mut reasons: BTreeSet<String> = BTreeSet::new();
+                for (_, facts) in &run.classes {
+                    reasons.extend(facts.phase(phase).reasons.iter().cloned());
+                }
+                for reason in reasons {
+                    say(format!("{}: {reason}", phase.name()));
+                }
+            }
+        }
+        if self.case.prefill_replay && self.setup.runs.iter().any(|run| !run.classes.is_empty()) {
+            say("decode rows: they were generated one position at a time, and one pass over all computes them by other kernels, so their bits say nothing about the claim; a replay by decode does".to_owned());
+        }
+        said
+    }
+
+    fn enough(&self, answer: ClaimAnswer, claim: Option<&Group>) -> Option<String> {
+        if answer != ClaimAnswer::NotEnoughEvidence {
+            return None;
+        }
+        if let Some(why) = &self.setup.unreadable {
+            return Some(why.clone());
+        }
+        if let Some(group) = claim.filter(|group| group.state == ReplayState::TooFewRepetitions) {
+            let runs = self.setup.runs.len();
+            return Some(format!(
+                "the evidence's own repetitions differ, and its {runs} are too few for any corrected p-value below {ALPHA}; {} of each prompt would be enough for these candidates",
+                group.needed
+            ));
+        }
+        let refused = self.setup.runs.iter().find_map(|run| run.refused.clone());
+        let unchecked = self.setup.claim.and_then(|claim| {
+            let mut all = self.setup.runs.iter().flat_map(|run| &run.unchecked);
+            all.find(|(c, _)| *c == claim).map(|(_, why)| why.clone())
+        });
+        refused.or(unchecked).or_else(|| {
+            Some(if self.setup.runs.is_empty() {
+                "the evidence holds no run of this setup; one with token ids and signals would be enough"
+                    .to_owned()
+            } else if self.case.prefill_replay {
+                "nothing of the prompt's own pass is recorded; that, or a replay by decode, would be enough"
+                    .to_owned()
+            } else {
+                "no recorded value could be compared; hidden states or keys of any layer would be enough"
+                    .to_owned()
+            })
+        })
+    }
+
+    fn sentence(
+        &self,
+        answer: ClaimAnswer,
+        claim: Option<&Group>,
+        fits: &[&Group],
+        replays: &[ReplayVerdict],
+        enough: Option<&str>,
+    ) -> String {
+        let set = |members: &[usize]| format!("{{{}}}", self.names(members).join(", "));
+        let fitting = || fits.iter().map(|group| set(&group.members)).collect::<Vec<_>>().join(" and ");
+        let first = replays.iter().find(|replay| replay.claimed).and_then(|replay| replay.first.as_ref());
+        let first = first.map_or_else(String::new, |d| format!("; first difference: {}", place(d)));
+        match answer {
+            ClaimAnswer::Consistent => {
+                let class = claim.map_or_else(String::new, |group| set(&group.members));
+                let others: Vec<String> = fits
+                    .iter()
+                    .filter(|g| self.setup.claim.is_none_or(|claim| !g.members.contains(&claim)))
+                    .map(|g| set(&g.members))
+                    .collect();
+                let more = if others.is_empty() {
+                    String::new()
+                } else {
+                    format!(", and on this evidence with {} as well", others.join(" and "))
+                };
+                format!("consistent with class {class}{more}")
+            }
+            ClaimAnswer::Contradicted => format!("contradicted: fits {} instead{first}", fitting()),
+            ClaimAnswer::FitsNone => format!("fits none of the candidates{first}"),
+            ClaimAnswer::NotEnoughEvidence => {
+                let fit = if fits.is_empty() { String::new() } else { format!(" (it fits {})", fitting()) };
+                format!(
+                    "not enough evidence about the claim{fit}: {}",
+                    enough.unwrap_or("nothing was compared")
+                )
+            }
+        }
+    }
+}
+
+/// Whether a state is one of fitting.
+const fn fits(state: ReplayState) -> bool {
+    matches!(state, ReplayState::Equal | ReplayState::WithinNoise)
+}
+
+/// A place in words.
+pub(super) fn place(d: &Difference) -> String {
+    let position = d.position.map_or_else(String::new, |position| format!(" position {position}"));
+    let element = d.element.map_or_else(String::new, |element| format!("[{element}]"));
+    format!(
+        "{}, {} step {}{position} {}{element} ({} where the replay has {})",
+        d.run,
+        d.phase.name(),
+        d.step,
+        d.site,
+        d.evidence,
+        d.replay
+    )
+}
+
+/// Mean distance of hidden states and keys, over all rows.
+fn score(facts: &ReplayFacts) -> Option<f64> {
+    let mut all = SignalReplay::default();
+    for phase in [&facts.prefill, &facts.decode] {
+        for signal in &phase.signals[..2] {
+            all.rows += signal.rows;
+            all.without_distance += signal.without_distance;
+            all.sum_l2 += signal.sum_l2;
+        }
+    }
+    all.mean_l2()
+}
+
+fn distances(facts: &[(&RunFacts, &ReplayFacts)]) -> Vec<SignalDistance> {
+    if facts.iter().any(|(_, facts)| facts.passes < facts.passes_in_all) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for phase in [Phase::Prefill, Phase::Decode] {
+        for (i, signal) in
+            [Signal::HiddenStates, Signal::KeyVectors, Signal::Logprobs].into_iter().enumerate()
+        {
+            let mut all = SignalReplay::default();
+            for (_, facts) in facts {
+                let one = facts.phase(phase).signals[i];
+                all.rows += one.rows;
+                all.without_distance += one.without_distance;
+                all.sum_l2 += one.sum_l2;
+            }
+            if all.rows > 0 {
+                found.push(SignalDistance { phase, signal, rows: all.rows, mean_l2: all.mean_l2() });
+            }
+        }
+    }
+    found
+}
