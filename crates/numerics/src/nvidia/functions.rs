@@ -63,24 +63,44 @@ pub fn ex2(x: f32) -> f32 {
 
 #[inline(always)]
 fn ex2_by(ex2: &Ex2, x: f32) -> f32 {
-    if x.is_nan() {
-        return NOT_A_NUMBER;
-    }
-    if x >= 128.0 {
-        return f32::INFINITY;
-    }
-    if x < -126.0 {
-        return 0.0;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "cut to an integer on purpose; below 2^31")]
+    let fixed = fixed_point(x);
+    let fraction = (fixed & 0x7F_FFFF).cast_unsigned();
+    ex2_of(x, fixed, ex2.powers[(fraction >> 17) as usize], ex2.deviations.deviation(fraction as usize))
+}
+
+/// `x` cut to 23 fraction bits.
+#[inline(always)]
+fn fixed_point(x: f32) -> i32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "cut to an integer on purpose; below 2^31 where it counts"
+    )]
     let fixed = |magnitude: f32| (f64::from(magnitude) * 8_388_608.0) as i32;
-    let fixed =
-        if x.is_sign_negative() && x.to_bits() & 0x7F80_0000 != 0 { !fixed(-x) } else { fixed(x.abs()) };
-    let (whole, fraction) = (fixed >> 23, (fixed & 0x7F_FFFF).cast_unsigned());
-    let value = moved(ex2.exact(fraction), ex2.deviations.deviation(fraction as usize));
-    // In binary64 the power is normal and the product exact.
-    let power = f64::from_bits(u64::from((whole + 1022).unsigned_abs()) << 52);
-    rounded(f64::from(value) * power)
+    let complement = x.is_sign_negative() & (x.to_bits() & 0x7F80_0000 != 0);
+    fixed(x.abs()) ^ -i32::from(complement)
+}
+
+/// What [`ex2`] makes of `x`, its fixed point, and what tables hold for the fraction.
+#[inline(always)]
+fn ex2_of(x: f32, fixed: i32, power: f64, deviation: i32) -> f32 {
+    let value = moved(exact(fixed & 0x1_FFFF, power), deviation);
+    // In binary64 the power is normal and the product exact; elsewhere it does not matter.
+    let whole = (fixed >> 23).clamp(-200, 200);
+    let scale = f64::from_bits(u64::from((whole + 1022).cast_unsigned()) << 52);
+    let finite = rounded(f64::from(value) * scale);
+    let finite = if x < -126.0 { 0.0 } else { finite };
+    let value = if x >= 128.0 { f32::INFINITY } else { finite };
+    if x.is_nan() { NOT_A_NUMBER } else { value }
+}
+
+/// 2^(1 + fraction / 2^23), correctly rounded, from the power at the middle of its 64th and what is left of the fraction: the
+/// tests try every fraction.
+#[inline(always)]
+fn exact(rest: i32, power: f64) -> f32 {
+    const LN_2: f64 = std::f64::consts::LN_2;
+    let x = (f64::from(rest) - 65_536.0) * (LN_2 / 8_388_608.0);
+    let series = 1.0 + x * (1.0 + x * (1.0 / 2.0 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0)))));
+    rounded(power * series)
 }
 
 /// Tables of [`ex2`].
@@ -88,19 +108,6 @@ struct Ex2 {
     deviations: Table,
     /// 2^(1 + (i + ½) / 64).
     powers: [f64; 64],
-}
-
-impl Ex2 {
-    /// 2^(1 + fraction / 2^23), correctly rounded: the tests try every fraction.
-    fn exact(&self, fraction: u32) -> f32 {
-        const LN_2: f64 = std::f64::consts::LN_2;
-        // The nearest 64th below, and what is left, seen from the middle of what it can be.
-        let (at, rest) = ((fraction >> 17) as usize, fraction & 0x1_FFFF);
-        let x = (f64::from(rest) - 65_536.0) * (LN_2 / 8_388_608.0);
-        let series =
-            1.0 + x * (1.0 + x * (1.0 / 2.0 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0)))));
-        rounded(self.powers[at] * series)
-    }
 }
 
 /// 1 / √x, as PyTorch's `rsqrt`: CUDA's `rsqrtf`, which is `rsqrt.approx` and scales subnormals.
@@ -132,19 +139,24 @@ pub fn exp(x: f32) -> f32 {
 
 #[inline(always)]
 fn exp_by(ex2: &Ex2, x: f32) -> f32 {
+    let (scale, rest) = exp_parts(x);
+    scale * ex2_by(ex2, rest)
+}
+
+/// A power of two, and the exponent of what it is to be multiplied with.
+#[inline(always)]
+fn exp_parts(x: f32) -> (f32, f32) {
     const PER_STEP: f32 = f32::from_bits(0x3BBB_989D);
     const LOG2_E: f32 = f32::from_bits(0x3FB8_AA3B);
     const LOG2_E_REST: f32 = f32::from_bits(0x32A5_7060);
     // `fma.rn.sat`; what a NaN saturates to does not matter, the last product is a NaN all the same.
     let saturated = x.mul_add(PER_STEP, 0.5).clamp(0.0, 1.0);
-    // `fma.rm` near 1.5 · 2^23, where one unit is 1.
-    // Not negative, so that cutting is rounding down; below 2^24.
+    // `fma.rm` near 1.5 · 2^23, where one unit is 1. Not negative, so that cutting is rounding down; below 2^24.
     #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "said above")]
     let shifted = (f64::from(saturated) * 252.0 + 12_582_913.0) as i32 as f32;
     let whole = shifted - 12_583_039.0;
     let rest = x.mul_add(LOG2_E, -whole);
-    let rest = x.mul_add(LOG2_E_REST, rest);
-    f32::from_bits(shifted.to_bits() << 23) * ex2_by(ex2, rest)
+    (f32::from_bits(shifted.to_bits() << 23), x.mul_add(LOG2_E_REST, rest))
 }
 
 /// Largest magnitude that [`cos`] and [`sin`] reduce by multiplication.
@@ -206,33 +218,68 @@ fn silu_by(ex2: &Ex2, x: f32) -> f32 {
 
 /// [`exp`] of `x − offset`, of each, in place.
 pub fn exp_each(x: &mut [f32], offset: f32) {
-    let ex2 = &*EX2;
-    each(x, |x| exp_by(ex2, x - offset));
+    for x in x.chunks_mut(MANY) {
+        let mut arguments = [0.0; MANY];
+        for (argument, x) in arguments.iter_mut().zip(&*x) {
+            *argument = x - offset;
+        }
+        exp_many(&mut arguments);
+        x.copy_from_slice(&arguments[..x.len()]);
+    }
 }
 
 /// [`silu`] of each, in place.
 pub fn silu_each(x: &mut [f32]) {
+    for x in x.chunks_mut(MANY) {
+        let mut arguments = [0.0; MANY];
+        for (argument, x) in arguments.iter_mut().zip(&*x) {
+            *argument = -x;
+        }
+        exp_many(&mut arguments);
+        for (x, exp) in x.iter_mut().zip(arguments) {
+            *x /= 1.0 + exp;
+        }
+    }
+}
+
+/// Values that go through the steps of an exponential together.
+const MANY: usize = 64;
+
+/// [`exp`] of each, in place.
+fn exp_many(x: &mut [f32; MANY]) {
     let ex2 = &*EX2;
-    each(x, |x| silu_by(ex2, x));
-}
-
-/// With the fused operation as an instruction where the machine has it: otherwise each is a call.
-fn each(x: &mut [f32], function: impl Fn(f32) -> f32) {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("fma") {
-        // SAFETY: the machine has the instruction.
-        return unsafe { each_fused(x, function) };
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the machine has the instructions.
+        return unsafe { exp_many_fused(ex2, x) };
     }
-    for x in x {
-        *x = function(*x);
-    }
+    exp_many_by(ex2, x);
 }
 
+/// The same as vectors, with the fused operation as an instruction: elsewhere each is a call.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "fma")]
-fn each_fused(x: &mut [f32], function: impl Fn(f32) -> f32) {
-    for x in x {
-        *x = function(*x);
+#[target_feature(enable = "avx2,fma")]
+fn exp_many_fused(ex2: &Ex2, x: &mut [f32; MANY]) {
+    exp_many_by(ex2, x);
+}
+
+/// [`exp_by`], step by step, so that only look-ups are one by one.
+#[inline(always)]
+fn exp_many_by(ex2: &Ex2, x: &mut [f32; MANY]) {
+    let (mut scales, mut rests, mut fixed) = ([0.0_f32; MANY], [0.0_f32; MANY], [0_i32; MANY]);
+    for i in 0..MANY {
+        (scales[i], rests[i]) = exp_parts(x[i]);
+        fixed[i] = fixed_point(rests[i]);
+    }
+    let (mut powers, mut deviations) = ([0.0_f64; MANY], [0_i32; MANY]);
+    for i in 0..MANY {
+        let fraction = (fixed[i] & 0x7F_FFFF).cast_unsigned();
+        powers[i] = ex2.powers[(fraction >> 17) as usize];
+        deviations[i] = ex2.deviations.deviation(fraction as usize);
+    }
+    for i in 0..MANY {
+        let power = ex2_of(rests[i], fixed[i], powers[i], deviations[i]);
+        x[i] = scales[i] * power;
     }
 }
 
@@ -242,9 +289,11 @@ mod tests {
 
     #[test]
     fn every_power_is_correctly_rounded() {
-        for fraction in 0..1 << 23 {
+        for fraction in 0..1_u32 << 23 {
             let exact = rounded(libm::exp2(1.0 + f64::from(fraction) / 8_388_608.0));
-            assert_eq!(EX2.exact(fraction).to_bits(), exact.to_bits(), "{fraction}");
+            let power = EX2.powers[fraction as usize >> 17];
+            let found = super::exact((fraction & 0x1_FFFF).cast_signed(), power);
+            assert_eq!(found.to_bits(), exact.to_bits(), "{fraction}");
         }
     }
 
