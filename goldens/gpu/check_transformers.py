@@ -2,9 +2,9 @@
 
     python check_transformers.py MANTISSA SCRATCH REPORT.json [CASE ...]
 
-MANTISSA is the program, SCRATCH a folder to work in; a CASE is `preset:document_tokens:decode_steps:batch_size`. For each case a
-synthetic model is made (`mantissa synth`, seed 0), `mantissa record --hardware h200` predicts every site of every layer on this
-machine's CPU, and transformers (eager, bf16, from_pretrained, nothing patched but to look) runs the same tokens on the GPU: the
+MANTISSA is the program, SCRATCH a folder to work in; a CASE is `model:document_tokens:decode_steps:batch_size`, where model is one of
+MODELS or a GGUF file. For each case a synthetic model is made (`mantissa synth`, seed 0), `mantissa record --hardware h200` (or what
+the environment variable HARDWARE says, with the catalog that CATALOG names) predicts every site of every layer on this machine's CPU, and transformers (eager, bf16, from_pretrained, nothing patched but to look) runs the same tokens on the GPU: the
 prompt in one pass of batch_size equal rows, then each decode step with the recorded token forced. Compared are the recorded
 positions, as raw bits. The report says, by phase and point, values compared, values that differ, and the first layer in
 which any does.
@@ -19,26 +19,37 @@ import time
 import torch
 import transformers
 from safetensors.torch import load_file
-from transformers.models.llama import modeling_llama
 
+MODELS = {
+    "smollm2-135m": "--preset smollm2-135m",
+    "qwen2.5-7b": "--preset qwen2.5-7b --num-hidden-layers 2",
+    "qwen3-0.6b": "--arch qwen3 --hidden-size 1024 --intermediate-size 3072 --num-hidden-layers 4 --num-attention-heads 16 --num-key-value-heads 8 --head-dim 128 --vocab-size 151936",
+    "qwen3-30b-a3b": "--preset qwen3-30b-a3b --num-hidden-layers 2",
+}
+# Last positions of the prompt that are compared.
+POSITIONS = int(os.environ.get("POSITIONS", "3"))
 SITES = ["x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "mlp_out", "x_out"]
 
 
 def predicted(program, scratch, preset, document, steps, batch):
-    model = os.path.join(scratch, preset)
+    model = preset if preset.endswith(".gguf") else os.path.join(scratch, preset)
     if not os.path.exists(model):
-        subprocess.run([program, "synth", "--quiet", "--arch", "llama", "--preset", preset, "--out", model], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([program, "synth", "--quiet", "--out", model, *MODELS[preset].split()], check=True, stdout=subprocess.DEVNULL)
     text = os.path.join(scratch, "document.txt")
     if not os.path.exists(text):
         words = [f"{(i * 7919) % 10007} measured roundings of word {i} differ from {(i * 31) % 997}." for i in range(20000)]
         open(text, "w").write("\n".join(words))
-    out = os.path.join(scratch, f"{preset}-{document}-{steps}-{batch}")
-    layers = json.load(open(os.path.join(model, "config.json")))["num_hidden_layers"]
+    out = os.path.join(scratch, f"{os.path.basename(preset)}-{document}-{steps}-{batch}")
+    layers = 30 if preset.endswith(".gguf") else json.load(open(os.path.join(model, "config.json")))["num_hidden_layers"]
     command = [
-        program, "record", "--quiet", "--hardware", "h200", "--model", model, "--document", text, "--document-tokens", str(document), "--decode", str(steps),
-        "--batch-size", str(batch), "--reps", "1", "--layers", ",".join(str(i + 1) for i in range(layers)), "--positions", "-3,-2,-1",
+        program, "record", "--quiet", "--hardware", os.environ.get("HARDWARE", "h200"), "--model", model, "--document", text, "--document-tokens", str(document), "--decode", str(steps),
+        "--batch-size", str(batch), "--reps", "1", "--layers", ",".join(str(i + 1) for i in range(layers)), "--positions", ",".join(str(-i) for i in range(POSITIONS, 0, -1)),
         "--sites", ",".join(["embed_out", "final_norm", "logits"] + SITES), "--out", out,
     ]
+    if preset.endswith(".gguf"):
+        command += ["--quantization", "none"]
+    if os.environ.get("CATALOG"):
+        command += ["--catalog", os.environ["CATALOG"]]
     start = time.time()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     manifest = json.load(open(os.path.join(out, "manifest.json")))
@@ -66,7 +77,8 @@ class Look:
             layer.post_attention_layernorm.register_forward_hook(keep(at + "ffn_norm"))
             layer.mlp.register_forward_hook(keep(at + "mlp_out"))
             layer.register_forward_hook(keep(at + "x_out"))
-        rotate = modeling_llama.apply_rotary_pos_emb
+        module = sys.modules[type(model).__module__]
+        rotate = module.apply_rotary_pos_emb
 
         def looked(*arguments, **more):
             q, k = rotate(*arguments, **more)
@@ -74,8 +86,8 @@ class Look:
                 self.put(f"layer_{self.layer}.{name}", x.transpose(1, 2).flatten(2))
             return q, k
 
-        modeling_llama.apply_rotary_pos_emb = looked
-        self.undo = lambda: setattr(modeling_llama, "apply_rotary_pos_emb", rotate)
+        module.apply_rotary_pos_emb = looked
+        self.undo = lambda: setattr(module, "apply_rotary_pos_emb", rotate)
 
     def enter(self, number):
         def hook(module, inputs, more):
@@ -84,7 +96,7 @@ class Look:
         return hook
 
     def put(self, name, x):
-        self.seen[name] = x[0, -3:].detach().clone()
+        self.seen[name] = x[0, -POSITIONS:].detach().clone()
 
 
 def count(table, phase, name, ours, theirs):
@@ -96,6 +108,9 @@ def count(table, phase, name, ours, theirs):
     differ = int((a != b).sum())
     row["values"] += a.numel()
     row["differ"] += differ
+    if differ and os.environ.get("DETAIL"):
+        where = (a != b).nonzero()[:4].tolist()
+        print(f"      {phase} {name}: {differ} differ, at {where}: {[(hex(int(a[tuple(w)]) & 65535), hex(int(b[tuple(w)]) & 65535)) for w in where]}", flush=True)
     if differ and (row["first_layer"] is None or layer < row["first_layer"]):
         row["first_layer"] = layer
 
@@ -113,7 +128,10 @@ def main():
             print(case, "not predicted:", error, flush=True)
             found["cases"].append({"case": case, "refused": True})
             continue
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation="eager").cuda().eval()
+        place = {"pretrained_model_name_or_path": folder}
+        if folder.endswith(".gguf"):
+            place = {"pretrained_model_name_or_path": os.path.dirname(folder), "gguf_file": os.path.basename(folder)}
+        model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16, attn_implementation="eager").cuda().eval()
         look, table = Look(model), {}
         with torch.no_grad():
             ids = torch.tensor([prompt] * batch, device="cuda")

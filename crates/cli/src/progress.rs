@@ -27,6 +27,7 @@ pub(crate) enum Unit {
     Bytes,
     Tokens,
     Files,
+    Shapes,
 }
 
 impl Bar {
@@ -35,6 +36,7 @@ impl Bar {
         let template = match unit {
             Unit::Tokens => "{msg} {wide_bar} {pos}/{len} tokens {per_sec} {eta}",
             Unit::Files => "{msg} {wide_bar} {pos}/{len} files {eta}",
+            Unit::Shapes => "{msg} {wide_bar} {pos}/{len} shapes {eta}",
             Unit::Bytes => "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {

@@ -1,6 +1,7 @@
 //! The verbs, one file each: its flags, its settings, what it does and how it reports.
 
 mod analyze;
+mod catalog;
 mod compare;
 mod completions;
 mod convert;
@@ -31,6 +32,7 @@ pub(crate) enum Verb {
     Analyze(analyze::Args),
     Convert(convert::Args),
     Demo(demo::Args),
+    Catalog(catalog::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
 }
@@ -50,6 +52,7 @@ pub(crate) fn run(verb: Verb, settings: &Settings, terminal: &mut Terminal) -> a
         Verb::Analyze(args) => analyze::run(&args, settings, terminal),
         Verb::Convert(args) => convert::run(&args, terminal),
         Verb::Demo(args) => demo::run(&args, settings, terminal),
+        Verb::Catalog(args) => catalog::run(&args, settings, terminal),
         Verb::Doctor(args) => doctor::run(&args, terminal),
         Verb::Completions(args) => completions::run(&args, terminal),
     }

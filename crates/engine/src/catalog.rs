@@ -1,46 +1,329 @@
-//! Which recipes cuBLAS 13.1 picks on an H200, where that was measured. What is not here is refused, never guessed.
+//! Catalogs: which recipe a GPU's library picks for a product, where that was measured. What is not here is refused, never
+//! guessed.
 //!
-//! Split-K: from kernel names and bits (`goldens/gpu`), by shape and rows. Decode attention: from the trees of sums that
-//! `goldens/gpu/decode_classes.py` reveals for every number of keys up to 2,080.
+//! A catalog is a JSON file, `catalogs/<gpu>-<library>.json`, written by `mantissa catalog build` on a machine that has the GPU:
+//! every entry was compared there with the library's own product, bit for bit. Those in the repository are part of the program;
+//! [`install`] adds a file.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{LazyLock, OnceLock};
+
+use mantissa_model::ModelConfig;
 use mantissa_numerics::recipe::Summation;
+use mantissa_numerics::site::Phase;
 use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
+use serde::{Deserialize, Serialize};
 
-/// Parts that `K` is cut into for rows within a range.
-struct Split {
+/// What stands first in a catalog's `format`.
+pub const FORMAT: &str = "mantissa-catalog/1";
+
+/// A product with a weight, `m × k` by `n × k`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Linear {
+    /// Outputs per row.
+    pub n: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// Whether the kernel adds a bias.
+    pub bias: bool,
+}
+
+/// Which of attention's two products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Product {
+    /// Queries by keys; the sum runs over the head.
+    Scores,
+    /// Probabilities by values; the sum runs over the keys.
+    Values,
+}
+
+/// One of eager attention's batched products. In prefill there are as many queries as keys, in decode one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Batched {
+    /// Which.
+    pub product: Product,
+    /// Prefill or decode.
+    pub phase: Phase,
+    /// Query heads of all sequences together.
+    pub heads: usize,
+    /// Width of a head.
+    pub dim: usize,
+}
+
+/// Where a catalog comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The GPU as its driver names it.
+    pub gpu: String,
+    /// Multiprocessors, of which heuristics take account.
+    pub multiprocessors: u32,
+    /// Version of cuBLAS.
+    pub cublas: String,
+    /// CUDA version of the driver.
+    pub driver: String,
+    /// Date of measurement, `YYYY-MM-DD`.
+    pub date: String,
+}
+
+/// Recipes by shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Catalog {
+    /// Where it comes from.
+    pub origin: Origin,
+    linear: HashMap<Linear, HashMap<usize, Summation>>,
+    batched: HashMap<Batched, HashMap<usize, Summation>>,
+}
+
+/// The file. Sizes are lists of progressions, `first-last/step`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: String,
+    origin: Origin,
+    linear: Vec<LinearEntry>,
+    batched: Vec<BatchedEntry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinearEntry {
     n: usize,
     k: usize,
-    rows: std::ops::RangeInclusive<usize>,
-    parts: u16,
+    bias: bool,
+    classes: Vec<Class>,
 }
 
-const fn split(n: usize, k: usize, first: usize, last: usize, parts: u16) -> Split {
-    Split { n, k, rows: first..=last, parts }
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchedEntry {
+    product: Product,
+    phase: Phase,
+    heads: usize,
+    dim: usize,
+    classes: Vec<Class>,
 }
 
-const ANY: usize = usize::MAX;
+/// Sizes (rows of a linear product, keys of a batched one) that go by one recipe.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Class {
+    sizes: String,
+    recipe: Summation,
+}
 
-/// Ranges end where measured row counts do; gaps between are refused.
-const SPLITS: &[Split] = &[
-    // SmolLM2-135M: one class for every number of rows.
-    split(576, 576, 1, ANY, 1),
-    split(192, 576, 1, ANY, 1),
-    split(1536, 576, 1, ANY, 1),
-    split(576, 1536, 1, ANY, 1),
-    split(49152, 576, 1, ANY, 1),
-    // Qwen2.5-7B.
-    split(3584, 3584, 1, 32, 2),
-    split(3584, 3584, 64, ANY, 1),
-    split(512, 3584, 1, 128, 2),
-    split(3584, 18944, 1, 8, 7),
-    split(3584, 18944, 9, 17, 5),
-    split(3584, 18944, 32, 32, 4),
-    split(3584, 18944, 64, 64, 3),
-    split(3584, 18944, 128, 128, 4),
-    split(3584, 18944, 256, 256, 2),
-    split(3584, 18944, 512, ANY, 1),
-    split(18944, 3584, 1, ANY, 1),
-];
+/// A catalog that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// Not JSON of the right shape.
+    #[error("not a catalog ({0}); build it again with `mantissa catalog build`")]
+    Json(#[from] serde_json::Error),
+    /// Another format.
+    #[error("format is '{0}', this version reads '{FORMAT}'; build the catalog again")]
+    Format(String),
+    /// A list of sizes that is none.
+    #[error("'{0}' is no list of sizes; write first-last/step, separated by commas")]
+    Sizes(String),
+    /// Another GPU.
+    #[error("the catalog is of '{0}', which no --hardware value names; known are H200, H100")]
+    Gpu(String),
+    /// More than one.
+    #[error("a catalog is installed already; name one")]
+    Twice,
+}
+
+impl Catalog {
+    /// An empty one.
+    #[must_use]
+    pub fn new(origin: Origin) -> Self {
+        Self { origin, linear: HashMap::new(), batched: HashMap::new() }
+    }
+
+    /// Notes that products of `rows` rows with such a weight go by `recipe`.
+    pub fn add_linear(&mut self, shape: Linear, rows: usize, recipe: Summation) {
+        self.linear.entry(shape).or_default().insert(rows, recipe);
+    }
+
+    /// Notes that such products over `keys` keys go by `recipe`.
+    pub fn add_batched(&mut self, shape: Batched, keys: usize, recipe: Summation) {
+        self.batched.entry(shape).or_default().insert(keys, recipe);
+    }
+
+    /// The recipe for `rows` rows.
+    #[must_use]
+    pub fn linear(&self, shape: Linear, rows: usize) -> Option<Summation> {
+        self.linear.get(&shape)?.get(&rows).copied()
+    }
+
+    /// The recipe for `keys` keys.
+    #[must_use]
+    pub fn batched(&self, shape: Batched, keys: usize) -> Option<Summation> {
+        self.batched.get(&shape)?.get(&keys).copied()
+    }
+
+    /// Number of shapes with a recipe.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.linear.values().map(HashMap::len).sum::<usize>()
+            + self.batched.values().map(HashMap::len).sum::<usize>()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds what `other` knows; where both know a shape, `other` is right.
+    pub fn merge(&mut self, other: &Self) {
+        for (shape, sizes) in &other.linear {
+            self.linear.entry(*shape).or_default().extend(sizes);
+        }
+        for (shape, sizes) in &other.batched {
+            self.batched.entry(*shape).or_default().extend(sizes);
+        }
+    }
+
+    /// Reads a file's text.
+    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+        let file: File = serde_json::from_str(text)?;
+        if file.format != FORMAT {
+            return Err(CatalogError::Format(file.format));
+        }
+        let mut catalog = Self::new(file.origin);
+        for entry in file.linear {
+            let to = catalog.linear.entry(Linear { n: entry.n, k: entry.k, bias: entry.bias }).or_default();
+            read_classes(to, &entry.classes)?;
+        }
+        for BatchedEntry { product, phase, heads, dim, classes } in file.batched {
+            let to = catalog.batched.entry(Batched { product, phase, heads, dim }).or_default();
+            read_classes(to, &classes)?;
+        }
+        Ok(catalog)
+    }
+
+    /// The file's text: a line per class, in an order that does not change.
+    #[must_use]
+    pub fn write(&self) -> String {
+        let linear: BTreeMap<_, _> = self.linear.iter().collect();
+        let batched: BTreeMap<_, _> = self.batched.iter().collect();
+        let entry = |value: serde_json::Value| format!("    {value}");
+        let linear: Vec<String> = linear
+            .into_iter()
+            .map(|(shape, sizes)| {
+                entry(serde_json::json!({
+                    "n": shape.n, "k": shape.k, "bias": shape.bias, "classes": write_classes(sizes)
+                }))
+            })
+            .collect();
+        let batched: Vec<String> = batched
+            .into_iter()
+            .map(|(shape, sizes)| {
+                entry(serde_json::json!({
+                    "product": shape.product, "phase": shape.phase, "heads": shape.heads, "dim": shape.dim,
+                    "classes": write_classes(sizes)
+                }))
+            })
+            .collect();
+        let origin = serde_json::json!(self.origin);
+        format!(
+            "{{\n  \"format\": \"{FORMAT}\",\n  \"origin\": {origin},\n  \"linear\": [\n{}\n  ],\n  \"batched\": [\n{}\n  ]\n}}\n",
+            linear.join(",\n"),
+            batched.join(",\n")
+        )
+    }
+}
+
+fn read_classes(to: &mut HashMap<usize, Summation>, classes: &[Class]) -> Result<(), CatalogError> {
+    for class in classes {
+        for size in parse_sizes(&class.sizes)? {
+            to.insert(size, class.recipe);
+        }
+    }
+    Ok(())
+}
+
+fn write_classes(sizes: &HashMap<usize, Summation>) -> Vec<Class> {
+    let mut classes: Vec<(Summation, BTreeSet<usize>)> = Vec::new();
+    for (size, recipe) in sizes.iter().collect::<BTreeMap<_, _>>() {
+        match classes.iter_mut().find(|(known, _)| known == recipe) {
+            Some((_, sizes)) => _ = sizes.insert(*size),
+            None => classes.push((*recipe, BTreeSet::from([*size]))),
+        }
+    }
+    classes.into_iter().map(|(recipe, sizes)| Class { sizes: write_sizes(sizes), recipe }).collect()
+}
+
+/// Sizes as a list of progressions such as `1-9`, `16-2048/8` and `17`.
+///
+/// *Errors:* anything else, and a list of more than a million.
+pub fn parse_sizes(text: &str) -> Result<Vec<usize>, CatalogError> {
+    let wrong = || CatalogError::Sizes(text.to_owned());
+    let number = |s: &str| s.parse::<usize>().ok().filter(|n| *n <= 1_000_000);
+    let mut sizes = Vec::new();
+    for part in text.split(',') {
+        let (range, step) = part.split_once('/').unwrap_or((part, "1"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Some(first), Some(last), Some(step)) = (number(first), number(last), number(step)) else {
+            return Err(wrong());
+        };
+        if first > last || step == 0 {
+            return Err(wrong());
+        }
+        sizes.extend((first..=last).step_by(step));
+    }
+    Ok(sizes)
+}
+
+/// The longest progression from the smallest size, again and again.
+fn write_sizes(mut sizes: BTreeSet<usize>) -> String {
+    let mut parts = Vec::new();
+    while let Some(first) = sizes.first().copied() {
+        let reach = |step: usize| (first..).step_by(step).take_while(|size| sizes.contains(size)).count();
+        let best = [1, 2, 4, 8, 16].into_iter().rev().max_by_key(|step| reach(*step)).unwrap_or(1);
+        let (step, count) = match (best, reach(best)) {
+            (1, count) => (1, count),
+            (step, count) if count > 2 => (step, count),
+            _ => (1, 1),
+        };
+        let last = first + (count - 1) * step;
+        parts.push(match (count, step) {
+            (1, _) => format!("{first}"),
+            (_, 1) => format!("{first}-{last}"),
+            _ => format!("{first}-{last}/{step}"),
+        });
+        for size in (first..=last).step_by(step) {
+            sizes.remove(&size);
+        }
+    }
+    parts.join(",")
+}
+
+static H200: LazyLock<Catalog> =
+    LazyLock::new(|| built_in(include_str!("../../../catalogs/h200-cublas13.1.json")));
+static INSTALLED: OnceLock<Catalog> = OnceLock::new();
+
+#[expect(clippy::panic, reason = "the file is part of the program, and a test reads it")]
+fn built_in(text: &str) -> Catalog {
+    Catalog::parse(text).unwrap_or_else(|error| panic!("a built-in catalog is damaged: {error}"))
+}
+
+/// Adds a catalog to those built in, for the life of the program.
+///
+/// *Errors:* a GPU that no hardware value names; a second catalog.
+pub fn install(catalog: Catalog) -> Result<(), CatalogError> {
+    if !catalog.origin.gpu.contains("H200") {
+        return Err(CatalogError::Gpu(catalog.origin.gpu));
+    }
+    let mut all = H200.clone();
+    all.merge(&catalog);
+    INSTALLED.set(all).map_err(|_| CatalogError::Twice)
+}
+
+/// What is known of an H200.
+pub(crate) fn h200() -> &'static Catalog {
+    INSTALLED.get().unwrap_or(&H200)
+}
 
 /// A step of the GPU's tensor cores on bf16.
 pub(crate) fn block() -> BlockRecipe {
@@ -49,38 +332,65 @@ pub(crate) fn block() -> BlockRecipe {
     block
 }
 
-/// The sum of a product of `rows` rows with a weight of `n × k`.
-pub(crate) fn product(rows: usize, n: usize, k: usize) -> Option<Summation> {
-    let found = SPLITS.iter().find(|split| (split.n, split.k) == (n, k) && split.rows.contains(&rows))?;
-    Some(Summation::TensorCore { block: block(), parts: found.parts })
+/// A walk along `K` that is not cut.
+pub(crate) fn uncut() -> Summation {
+    Summation::TensorCore { block: block(), parts: 1, tile: None }
 }
 
-/// Sums of scores and of values in decode attention: one query row per head over `keys` keys, `heads` heads in all sequences.
-pub(crate) fn decode_attention(heads: usize, head_dim: usize, keys: usize) -> Option<[Summation; 2]> {
-    const MEASURED: [usize; 8] = [9, 18, 36, 45, 72, 81, 144, 153];
-    if head_dim != 64 || !MEASURED.contains(&heads) || !(2..=2080).contains(&keys) {
-        return None;
+/// Every product with a weight that a model runs outside its experts.
+#[must_use]
+pub fn products(config: &ModelConfig) -> Vec<Linear> {
+    let hidden = config.hidden_size;
+    let wide = config.num_attention_heads * config.head_dim;
+    let narrow = config.num_key_value_heads * config.head_dim;
+    let plain = |n, k| Linear { n, k, bias: false };
+    let mut products = vec![
+        Linear { n: wide, k: hidden, bias: config.qkv_bias },
+        Linear { n: narrow, k: hidden, bias: config.qkv_bias },
+        Linear { n: hidden, k: wide, bias: config.o_bias },
+        plain(config.vocab_size, hidden),
+    ];
+    if (0..config.num_hidden_layers).any(|layer| !config.is_sparse(layer)) {
+        products.extend([plain(config.intermediate_size, hidden), plain(hidden, config.intermediate_size)]);
     }
-    let block = Summation::TensorCore { block: block(), parts: 1 };
-    if keys.is_multiple_of(8) {
-        return Some([block, block]);
+    if let Some(moe) = &config.moe {
+        products.push(plain(moe.num_experts, hidden));
     }
-    let threads = |threads, vector| Summation::Threads { threads, vector };
-    // Tiles of 32 keys against two and a half for each of 132 multiprocessors.
-    let tiles = keys.div_ceil(32) * heads;
-    let scores = match tiles {
-        ..=18 => threads(16, 4),
-        330.. if keys.is_multiple_of(2) => block,
-        330.. if heads >= 45 => threads(8, 8),
-        _ => threads(4, 16),
-    };
-    let values = match (heads, keys) {
-        (..=45, 2..=5) => threads(1, 1),
-        (..=45, 6..=425) | (72 | 81, 47..=308) => threads(32, 4),
-        (..=18, 426..=906) => threads(32, u16::try_from(keys.div_ceil(32)).ok()?),
-        (..=18, 907..) => threads(32, 1),
-        (144.., 78..=218) => threads(4, 1),
-        _ => return None,
-    };
-    Some([scores, values])
+    products
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_they_are_written() {
+        let cases: [(&[usize], &str); 5] = [
+            (&[5], "5"),
+            (&[1, 2, 3, 4], "1-4"),
+            (&[2, 4, 6, 8, 9], "2-8/2,9"),
+            (&[1, 9, 17, 25, 26, 27], "1-25/8,26-27"),
+            (&[3, 100], "3,100"),
+        ];
+        for (sizes, text) in cases {
+            assert_eq!(write_sizes(sizes.iter().copied().collect()), text);
+            let mut read = parse_sizes(text).expect(text);
+            read.sort_unstable();
+            assert_eq!(read, sizes);
+        }
+        for text in ["", "x", "4-2", "1-5/0", "1-", "99999999"] {
+            assert!(parse_sizes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_catalog_is_read_as_it_was_written() {
+        let text = include_str!("../../../catalogs/h200-cublas13.1.json");
+        let catalog = Catalog::parse(text).expect("the built-in catalog");
+        assert!(!catalog.is_empty());
+        assert_eq!(Catalog::parse(&catalog.write()).expect("what was written"), catalog);
+        assert_eq!(catalog.write(), text, "the file is as the program writes it");
+        let other = text.replace("mantissa-catalog/1", "mantissa-catalog/9");
+        assert!(matches!(Catalog::parse(&other), Err(CatalogError::Format(_))));
+    }
 }

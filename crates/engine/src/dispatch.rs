@@ -15,12 +15,19 @@ use mantissa_numerics::recipe::{
 };
 use mantissa_numerics::site::Phase;
 
-use crate::catalog;
+use crate::catalog::{self, Batched, Catalog, Linear, Product};
 use crate::error::EngineError;
+use crate::rope;
 use crate::setup::{Attention, Hardware};
 
 /// Lanes of sums over a row: attention, router, norms.
 const ROW_LANES: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
+
+/// Keys up to which PyTorch 2.11 computes a softmax within a warp.
+const LONGEST_WARP_SOFTMAX: usize = 2048;
+
+/// Keys up to which a block of 1,024 threads keeps a row in its registers.
+const LONGEST_SOFTMAX: usize = 9 * 1024;
 
 /// The recipes of one setup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +41,21 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
+    /// What was measured of this hardware.
+    fn catalog(self) -> Option<&'static Catalog> {
+        (self.hardware == Hardware::H200).then(catalog::h200)
+    }
+
     /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one rounding,
     /// as in the epilogue of a library's kernel.
     ///
     /// On a GPU `n × k` decides too; shapes that [`Dispatch::check`] refuses are summed as if they were not cut.
     #[must_use]
     pub fn matmul(self, m: usize, n: usize, k: usize, biased: bool) -> MatmulRecipe {
-        if self.hardware == Hardware::H200 {
-            let uncut = Summation::TensorCore { block: catalog::block(), parts: 1 };
-            let summation = catalog::product(m, n, k).unwrap_or(uncut);
-            return MatmulRecipe { summation, output: if biased { Dtype::F32 } else { self.dtype } };
+        let output = if biased { Dtype::F32 } else { self.dtype };
+        if let Some(catalog) = self.catalog() {
+            let found = catalog.linear(Linear { n, k, bias: biased }, m);
+            return MatmulRecipe { summation: found.unwrap_or_else(catalog::uncut), output };
         }
         let summation = match m {
             0 | 1 => Summation::LaneChains { lanes: 64 },
@@ -51,7 +63,26 @@ impl Dispatch {
             5..=8 => Summation::LaneChains { lanes: 16 },
             _ => Summation::FmaChain,
         };
-        MatmulRecipe { summation, output: if biased { Dtype::F32 } else { self.dtype } }
+        MatmulRecipe { summation, output }
+    }
+
+    /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts' products are one
+    /// grouped kernel, which has one recipe.
+    #[must_use]
+    pub fn expert(self, m: usize, n: usize, k: usize) -> MatmulRecipe {
+        if self.hardware == Hardware::H200 {
+            return MatmulRecipe { summation: catalog::uncut(), output: self.dtype };
+        }
+        self.matmul(m, n, k, false)
+    }
+
+    /// The sum over a token's experts.
+    #[must_use]
+    pub fn expert_sum(self) -> KernelRecipe {
+        KernelRecipe::ExpertSum {
+            output: self.dtype,
+            sums: if self.hardware == Hardware::H200 { 4 } else { 1 },
+        }
     }
 
     /// RMSNorm over `rows` rows of `length`.
@@ -86,9 +117,7 @@ impl Dispatch {
         positions: usize,
         keys: usize,
     ) -> Result<(), EngineError> {
-        if self.hardware == Hardware::Cpu {
-            return Ok(());
-        }
+        let Some(catalog) = self.catalog() else { return Ok(()) };
         let refuse =
             |what: String, why| Err(EngineError::Uncovered { hardware: self.hardware.name(), what, why });
         if self.dtype != Dtype::Bf16 || self.attention != Attention::Eager {
@@ -97,46 +126,62 @@ impl Dispatch {
                 "only bf16 and eager are verified",
             );
         }
-        if config.moe.is_some() || config.qkv_bias || config.qk_norm || config.rope_scaling.is_some() {
-            return refuse("this architecture".to_owned(), "only Llama without scaled RoPE is verified");
+        if config.rope_scaling.is_some() || !rope::is_measured(config.rope_theta, config.head_dim) {
+            return refuse(
+                format!("RoPE of base {} over {} elements", config.rope_theta, config.head_dim),
+                "its inverse frequencies were not measured",
+            );
         }
-        let (m, hidden) = (batch * positions, config.hidden_size);
-        let (wide, narrow) =
-            (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-        let inner = config.intermediate_size;
-        for (n, k) in [
-            (wide, hidden),
-            (narrow, hidden),
-            (hidden, wide),
-            (inner, hidden),
-            (hidden, inner),
-            (config.vocab_size, hidden),
-        ] {
-            if catalog::product(m, n, k).is_none() {
+        let m = batch * positions;
+        for Linear { n, k, bias } in catalog::products(config) {
+            if catalog.linear(Linear { n, k, bias }, m).is_none() {
                 return refuse(
-                    format!("a product of {m} × {k} with {n} × {k}"),
+                    format!("a product of {m} × {k} with {n} × {k}{}", if bias { " and a bias" } else { "" }),
                     "its split-K was not measured",
                 );
             }
         }
-        if TorchSum::of(m, hidden).is_none() {
-            return refuse(format!("a mean over {m} rows of {hidden}"), "its order of sums is not known");
+        if let Some(moe) = &config.moe
+            && !(config.hidden_size.is_multiple_of(8) && moe.moe_intermediate_size.is_multiple_of(8))
+        {
+            return refuse("a grouped product".to_owned(), "only sums over a multiple of 8 were measured");
         }
-        if keys > 2048 {
+        let (query, kv, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+        let head_norms = [(m * query, dim), (m * kv, dim)];
+        let norms =
+            std::iter::once((m, config.hidden_size)).chain(head_norms.into_iter().filter(|_| config.qk_norm));
+        for (rows, length) in norms {
+            if TorchSum::of(rows, length).is_none() {
+                return refuse(
+                    format!("a mean over {rows} rows of {length}"),
+                    "its order of sums is not known",
+                );
+            }
+        }
+        if keys > LONGEST_SOFTMAX {
             return refuse(format!("a softmax over {keys} keys"), "another kernel computes it");
         }
-        if phase == Phase::Prefill && !(positions == keys && keys.is_multiple_of(8)) {
+        if phase == Phase::Prefill && positions != keys {
             return refuse(
                 format!("prefill attention of {positions} positions over {keys} keys"),
-                "only whole prompts of a multiple of 8 tokens go by the verified kernel",
+                "only whole prompts were measured",
             );
         }
-        let heads = batch * config.num_attention_heads;
-        if phase == Phase::Decode && catalog::decode_attention(heads, config.head_dim, keys).is_none() {
-            return refuse(
-                format!("decode attention of {heads} heads of {} over {keys} keys", config.head_dim),
-                "its order of sums was not measured",
-            );
+        for product in [Product::Scores, Product::Values] {
+            let heads = batch * query;
+            if catalog.batched(Batched { product, phase, heads, dim }, keys).is_none() {
+                let [phase, what] = [
+                    phase.name(),
+                    match product {
+                        Product::Scores => "scores",
+                        Product::Values => "values",
+                    },
+                ];
+                return refuse(
+                    format!("{phase} attention ({what}) of {heads} heads of {dim} over {keys} keys"),
+                    "its order of sums was not measured",
+                );
+            }
         }
         Ok(())
     }
@@ -144,31 +189,40 @@ impl Dispatch {
     /// Softmax over router logits.
     #[must_use]
     pub fn router(self, renormalize: bool) -> KernelRecipe {
-        KernelRecipe::Router { renormalize, reduction: ROW_LANES, output: self.dtype }
+        KernelRecipe::Router {
+            renormalize,
+            reduction: self.router_reduction(),
+            output: self.dtype,
+            functions: self.functions(),
+        }
     }
 
     /// Lanes of the router's softmax.
     #[must_use]
     pub fn router_reduction(self) -> ReductionRecipe {
-        ROW_LANES
+        if self.hardware == Hardware::H200 { ReductionRecipe::Warp { warp: 32 } } else { ROW_LANES }
     }
 
-    /// Attention over heads of `head_dim`; in decode, `heads` of all sequences together see `keys` positions.
+    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, over `keys` positions.
     #[must_use]
     pub fn attention(self, phase: Phase, heads: usize, head_dim: usize, keys: usize) -> AttentionRecipe {
-        if self.hardware == Hardware::H200 {
-            let block = Summation::TensorCore { block: catalog::block(), parts: 1 };
-            let [scores, values] = match phase {
-                Phase::Prefill => [block, block],
-                Phase::Decode => catalog::decode_attention(heads, head_dim, keys).unwrap_or([block, block]),
+        if let Some(catalog) = self.catalog() {
+            let [scores, values] = [Product::Scores, Product::Values].map(|product| {
+                let found = catalog.batched(
+                    Batched { product, phase, heads: heads_of(phase, heads, keys), dim: head_dim },
+                    keys,
+                );
+                found.unwrap_or_else(catalog::uncut)
+            });
+            let reduction = if keys <= LONGEST_WARP_SOFTMAX {
+                ReductionRecipe::Warp { warp: 32 }
+            } else {
+                ReductionRecipe::Block { block: 1024 }
             };
             return AttentionRecipe {
                 scores,
                 score_rounding: self.dtype,
-                softmax: SoftmaxRecipe::Exact {
-                    reduction: ReductionRecipe::Warp { warp: 32 },
-                    normalize_first: true,
-                },
+                softmax: SoftmaxRecipe::Exact { reduction, normalize_first: true },
                 probability_rounding: self.dtype,
                 key_tile: None,
                 values: Some(values),
@@ -203,6 +257,14 @@ impl Dispatch {
             functions: Functions::Engine,
             output: self.dtype,
         }
+    }
+}
+
+/// Query heads of all sequences together, of heads times rows: a prefill of whole prompts has `keys` rows per sequence.
+fn heads_of(phase: Phase, heads: usize, keys: usize) -> usize {
+    match phase {
+        Phase::Prefill => heads / keys.max(1),
+        Phase::Decode => heads,
     }
 }
 

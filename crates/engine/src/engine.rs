@@ -10,7 +10,8 @@ pub(crate) mod spot;
 use std::sync::{Mutex, PoisonError};
 
 use mantissa_model::{Checkpoint, ModelConfig};
-use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, ObservedKernel};
+use mantissa_numerics::nvidia::reduce::{softmax_warp, sum_of_few};
+use mantissa_numerics::recipe::{Functions, KernelRecipe, MatmulRecipe, ObservedKernel};
 use mantissa_numerics::site::{Phase, Point, Site};
 
 use crate::cache::{CacheShape, KvCache};
@@ -58,6 +59,8 @@ struct Pass<'p> {
     /// Rows of the whole pass as dispatch sees them: batch size × positions.
     m: usize,
     rows: &'p [RowId],
+    /// Positions that are cached once the whole pass is done.
+    keys: usize,
     /// Block at work, counted from 0.
     layer: usize,
 }
@@ -159,7 +162,8 @@ impl<'a> Engine<'a> {
             let start = chunk * CHUNK;
             let rows: Vec<RowId> =
                 (0..ids_of_chunk.len()).map(|i| RowId { sequence, position: cache.len() + i }).collect();
-            let mut pass = Pass { phase: Phase::Prefill, m: batch_size * ids.len(), rows: &rows, layer: 0 };
+            let mut pass =
+                Pass { phase: Phase::Prefill, m: batch_size * ids.len(), rows: &rows, keys, layer: 0 };
             let x = self.blocks(&mut pass, &mut Caches::Prefill(cache), ids_of_chunk, taps);
             cache.advance(ids_of_chunk.len());
             let from = first_kept.saturating_sub(start).min(rows.len());
@@ -196,7 +200,7 @@ impl<'a> Engine<'a> {
             .collect();
         let keys = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
         self.dispatch.check(self.config, Phase::Decode, ids.len(), 1, keys)?;
-        let mut pass = Pass { phase: Phase::Decode, m: ids.len(), rows: &rows, layer: 0 };
+        let mut pass = Pass { phase: Phase::Decode, m: ids.len(), rows: &rows, keys, layer: 0 };
         let x = self.blocks(&mut pass, &mut Caches::Decode(caches), ids, taps);
         for cache in caches.iter_mut() {
             cache.advance(1);
@@ -209,7 +213,7 @@ impl<'a> Engine<'a> {
     ///
     /// *Shape:* `logits` is `vocab_size`. *Rounding:* [`KernelRecipe::LogSoftmax`].
     pub fn top_logprobs(&self, phase: Phase, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
-        let pass = Pass { phase, m: 1, rows: &[], layer: 0 };
+        let pass = Pass { phase, m: 1, rows: &[], keys: 0, layer: 0 };
         self.observe(&pass, "log_softmax", k, logits.len(), KernelRecipe::LogSoftmax);
         top_logprobs(self.setup.isa, logits, k)
     }
@@ -343,8 +347,7 @@ impl<'a> Engine<'a> {
         tap(taps, pass, site(Point::Q), wide, &q);
         tap(taps, pass, site(Point::K), narrow, &k);
         tap(taps, pass, site(Point::V), narrow, &v);
-        let keys = pass.rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
-        let recipe = self.dispatch.attention(pass.phase, pass.m * heads.query, heads.dim, keys);
+        let recipe = self.dispatch.attention(pass.phase, pass.m * heads.query, heads.dim, pass.keys);
         self.observe(pass, "attention", wide, heads.dim, KernelRecipe::Attention(recipe));
         let mut out = self.pool.buffer(n * wide);
         match caches {
@@ -352,7 +355,17 @@ impl<'a> Engine<'a> {
                 let first = cache.len();
                 cache.write(isa, pass.layer, 0, first, &k);
                 cache.write(isa, pass.layer, 1, first, &v);
-                attention::prefill(isa, &self.pool, recipe, heads, cache, pass.layer, first, &q, &mut out);
+                attention::prefill(
+                    isa,
+                    &self.pool,
+                    recipe,
+                    heads,
+                    cache,
+                    pass.layer,
+                    [first, pass.keys],
+                    &q,
+                    &mut out,
+                );
             }
             Caches::Decode(caches) => {
                 for (i, cache) in caches.iter_mut().enumerate() {
@@ -392,8 +405,18 @@ impl<'a> Engine<'a> {
         let mut chosen: Vec<(usize, f32)> = Vec::with_capacity(pass.rows.len() * top);
         for logits in logits.chunks_exact(moe.num_experts) {
             let mut probabilities = logits.to_vec();
-            rows::softmax(isa, self.dispatch.router_reduction(), &mut probabilities);
-            chosen.extend(route(&probabilities, top, moe.norm_topk_prob).map(|(e, w)| (e, dtype.round(w))));
+            let sum = match self.dispatch.functions() {
+                Functions::Engine => {
+                    rows::softmax(isa, self.dispatch.router_reduction(), &mut probabilities);
+                    |weights: &[f32]| weights.iter().sum()
+                }
+                Functions::Nvidia => {
+                    softmax_warp(&mut probabilities);
+                    sum_of_few
+                }
+            };
+            let weights = route(&probabilities, top, moe.norm_topk_prob.then_some(sum));
+            chosen.extend(weights.map(|(e, w)| (e, dtype.round(w))));
         }
         if taps.wants(site(Point::RouterTopk)) {
             #[expect(clippy::cast_precision_loss, reason = "expert ids are small")]
@@ -419,7 +442,9 @@ impl<'a> Engine<'a> {
             let (mut gate, mut up) =
                 (self.pool.buffer(slots.len() * inner), self.pool.buffer(slots.len() * inner));
             let mut pair = [(expert.gate.matrix(), &mut gate[..]), (expert.up.matrix(), &mut up[..])];
-            self.products(pass, ["expert_gate", "expert_up"], &x, false, &mut pair);
+            for ((w, out), op) in pair.iter_mut().zip(["expert_gate", "expert_up"]) {
+                matmul_one(isa, &self.pool, self.expert_recipe(pass, op, *w), &x, *w, out);
+            }
             self.observe(
                 pass,
                 "expert_swiglu",
@@ -428,17 +453,29 @@ impl<'a> Engine<'a> {
                 KernelRecipe::SwiGlu { output: dtype, functions: self.dispatch.functions() },
             );
             rows::swiglu(isa, &self.pool, self.dispatch.functions(), dtype, &mut gate, &up);
-            let down = self.product(pass, "expert_down", &gate, &expert.down);
+            let w = expert.down.matrix();
+            let mut down = self.pool.buffer(slots.len() * hidden);
+            matmul_one(isa, &self.pool, self.expert_recipe(pass, "expert_down", w), &gate, w, &mut down);
             for (slot, part) in slots.iter().zip(down.chunks_exact(hidden)) {
                 parts[slot * hidden..][..hidden].copy_from_slice(part);
             }
         }
-        self.observe(pass, "expert_sum", hidden, top, KernelRecipe::ExpertSum { output: dtype });
+        let recipe = self.dispatch.expert_sum();
+        self.observe(pass, "expert_sum", hidden, top, recipe);
+        let KernelRecipe::ExpertSum { sums, .. } = recipe else { unreachable!("an expert sum") };
+        let sums = usize::from(sums);
         let mut out = self.pool.buffer(pass.rows.len() * hidden);
         out.fill(0.0);
+        let mut rest = vec![0.0; (sums - 1) * hidden];
         for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
-            for slot in row * top..(row + 1) * top {
-                rows::add_scaled(isa, dtype, out, &parts[slot * hidden..][..hidden], chosen[slot].1);
+            rest.fill(0.0);
+            for i in 0..top {
+                let (slot, sum) = (row * top + i, i % sums);
+                let to = if sum == 0 { &mut *out } else { &mut rest[(sum - 1) * hidden..][..hidden] };
+                rows::add_scaled(isa, dtype, to, &parts[slot * hidden..][..hidden], chosen[slot].1);
+            }
+            for part in rest.chunks_exact(hidden) {
+                out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
             }
             rows::round(isa, dtype, out);
         }
@@ -537,6 +574,12 @@ impl<'a> Engine<'a> {
         recipe
     }
 
+    fn expert_recipe(&self, pass: &Pass<'_>, op: &'static str, w: Matrix<'_>) -> MatmulRecipe {
+        let recipe = self.dispatch.expert(pass.m, w.rows, w.cols);
+        self.observe(pass, op, w.rows, w.cols, KernelRecipe::Matmul(recipe));
+        recipe
+    }
+
     /// Notes that a kernel ran. Blocks repeat each other, so each kernel is looked for once per block and kept once.
     fn observe(&self, pass: &Pass<'_>, op: &'static str, n: usize, k: usize, recipe: KernelRecipe) {
         let entry = Observed { phase: pass.phase, op, m: pass.m, n, k, recipe };
@@ -553,15 +596,16 @@ fn tap(taps: &mut dyn Tap, pass: &Pass<'_>, site: Site, width: usize, data: &[f3
     }
 }
 
-/// The `top` largest probabilities, largest first, ties to the lower expert, scaled to sum to one if asked.
-fn route(probabilities: &[f32], top: usize, normalize: bool) -> impl Iterator<Item = (usize, f32)> {
+/// The `top` largest probabilities, largest first, ties to the lower expert; divided by their sum if it is told how they are summed.
+fn route(
+    probabilities: &[f32],
+    top: usize,
+    normalize: Option<fn(&[f32]) -> f32>,
+) -> impl Iterator<Item = (usize, f32)> {
     let mut order: Vec<usize> = (0..probabilities.len()).collect();
     order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
     order.truncate(top);
-    let sum: f32 = order.iter().map(|e| probabilities[*e]).sum();
-    let picked: Vec<(usize, f32)> = order
-        .into_iter()
-        .map(|e| (e, if normalize { probabilities[e] / sum } else { probabilities[e] }))
-        .collect();
-    picked.into_iter()
+    let weights: Vec<f32> = order.iter().map(|e| probabilities[*e]).collect();
+    let sum = normalize.map(|sum| sum(&weights));
+    order.into_iter().zip(weights).map(move |(e, w)| (e, sum.map_or(w, |sum| w / sum)))
 }

@@ -6,7 +6,7 @@
 //! Left out: files, clocks, JSON, sampling beyond the greedy token.
 
 mod cache;
-mod catalog;
+pub mod catalog;
 mod dispatch;
 mod engine;
 mod error;

@@ -112,11 +112,11 @@ impl Plan {
                 let (inner, top) = (moe.moe_intermediate_size, moe.num_experts_per_tok);
                 self.matmul("router", moe.num_experts, hidden, false);
                 self.push("router_topk", top, moe.num_experts, self.dispatch.router(moe.norm_topk_prob));
-                self.matmul("expert_gate", inner, hidden, false);
-                self.matmul("expert_up", inner, hidden, false);
+                self.expert("expert_gate", inner, hidden);
+                self.expert("expert_up", inner, hidden);
                 self.push("expert_swiglu", inner, 1, KernelRecipe::SwiGlu { output, functions });
-                self.matmul("expert_down", hidden, inner, false);
-                self.push("expert_sum", hidden, top, KernelRecipe::ExpertSum { output });
+                self.expert("expert_down", hidden, inner);
+                self.push("expert_sum", hidden, top, self.dispatch.expert_sum());
             }
             _ => {
                 let inner = config.intermediate_size;
@@ -132,6 +132,11 @@ impl Plan {
     fn norm(&mut self, op: &str, per_row: usize, length: usize) {
         let recipe = self.dispatch.norm(self.m * per_row, length);
         self.push(op, length, length, KernelRecipe::RmsNorm(recipe));
+    }
+
+    fn expert(&mut self, op: &str, n: usize, k: usize) {
+        let recipe = self.dispatch.expert(self.m, n, k);
+        self.push(op, n, k, KernelRecipe::Matmul(recipe));
     }
 
     fn matmul(&mut self, op: &str, n: usize, k: usize, biased: bool) {

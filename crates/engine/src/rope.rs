@@ -26,7 +26,7 @@ pub(crate) struct RopeTable {
 impl RopeTable {
     pub(crate) fn new(config: &ModelConfig, setup: EngineSetup) -> Self {
         let (dtype, positions) = (setup.dtype, setup.context);
-        let frequencies = inverse_frequencies(config);
+        let frequencies = inverse_frequencies(config, setup.hardware);
         let half = frequencies.len();
         let mut data = vec![0.0; positions * 2 * half];
         for (position, row) in data.chunks_exact_mut(2 * half).enumerate() {
@@ -49,13 +49,49 @@ impl RopeTable {
     }
 }
 
+/// Bases and head widths for which the inverse frequencies of PyTorch's own `pow` were compared with ours, and where one differs:
+/// its index and its bits. Measured by `goldens/gpu/decode_attention.py` with PyTorch 2.11 on x86-64.
+const MEASURED: [Frequencies; 8] = [
+    same(1e4, 64),
+    same(1e4, 128),
+    same(1e5, 64),
+    same(1e5, 128),
+    same(5e5, 64),
+    same(5e5, 128),
+    same(1e6, 64),
+    Frequencies { base: 1e6, dim: 128, differs: Some((37, 0x39B2_29FB)) },
+];
+
+struct Frequencies {
+    base: f64,
+    dim: usize,
+    differs: Option<(usize, u32)>,
+}
+
+const fn same(base: f64, dim: usize) -> Frequencies {
+    Frequencies { base, dim, differs: None }
+}
+
+fn measured(base: f64, dim: usize) -> Option<&'static Frequencies> {
+    MEASURED.iter().find(|known| known.base.to_bits() == base.to_bits() && known.dim == dim)
+}
+
+/// Whether inverse frequencies are known to be PyTorch's.
+pub(crate) fn is_measured(base: f64, dim: usize) -> bool {
+    measured(base, dim).is_some()
+}
+
 /// `1 / θ^(2i/d)`, stretched as the model says.
-fn inverse_frequencies(config: &ModelConfig) -> Vec<f32> {
+fn inverse_frequencies(config: &ModelConfig, hardware: Hardware) -> Vec<f32> {
     let dim = config.head_dim;
     let base = config.rope_theta;
-    let plain = (0..dim / 2).map(|i| {
-        let exponent = (2 * i) as f32 / dim as f32;
-        1.0_f32 / libm::pow(base, f64::from(exponent)) as f32
+    let differs = measured(base, dim).and_then(|known| known.differs).filter(|_| hardware != Hardware::Cpu);
+    let plain = (0..dim / 2).map(|i| match differs {
+        Some((at, bits)) if at == i => f32::from_bits(bits),
+        _ => {
+            let exponent = (2 * i) as f32 / dim as f32;
+            1.0_f32 / libm::pow(base, f64::from(exponent)) as f32
+        }
     });
     match config.rope_scaling {
         None => plain.collect(),

@@ -1,4 +1,4 @@
-//! Sums over all inputs of what the approximate functions return, to compare with a GPU: `goldens/gpu/all_inputs.py`.
+//! Sums over all inputs of what the approximate functions return, to compare with a GPU: `goldens/gpu/all_inputs.cu`.
 //!
 //!     functions FILE [THREADS]
 //!

@@ -31,15 +31,36 @@ pub enum Summation {
         block: BlockRecipe,
         /// Split-K: `K` is cut into parts of `ceil(ceil(K / 64) / parts) · 64`, each summed from `+0`. 1 is no cut.
         parts: u16,
+        /// Kernels that walk `K` in tiles of this length with the remainder `K mod tile` first: a step never crosses the border of
+        /// a tile. `None` walks from 0 upwards with the remainder last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tile: Option<u16>,
     },
     /// Threads of a matrix-vector kernel: thread `(k / vector) mod threads` takes `k` by `fma`, ascending from `+0`; then the
     /// halving tree.
     Threads {
-        /// Threads, a power of two.
+        /// Threads, a power of two of at most 64.
         threads: u16,
         /// Neighbours of `K` that a thread takes at a time.
         vector: u16,
+        /// Threads are added in ascending order instead.
+        #[serde(default, skip_serializing_if = "is_false")]
+        in_order: bool,
     },
+}
+
+const fn one() -> u16 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_one(x: &u16) -> bool {
+    *x == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_false(x: &bool) -> bool {
+    !*x
 }
 
 /// Whose exponentials, reciprocal square roots, sines and cosines a kernel uses.
@@ -93,6 +114,11 @@ pub enum ReductionRecipe {
     Warp {
         /// Lanes of the warp that take part.
         warp: u16,
+    },
+    /// PyTorch's softmax by a block of threads: [`crate::nvidia::reduce::softmax_block`].
+    Block {
+        /// Threads of the block.
+        block: u16,
     },
 }
 
@@ -199,15 +225,22 @@ pub enum KernelRecipe {
     ExpertSum {
         /// Format of products and sum.
         output: Dtype,
+        /// Running sums: sum `i mod sums` takes product `i`, ascending; the sums are then added in order.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        sums: u16,
     },
     /// Softmax over router logits in binary32, top-k by value (ties to the lower expert).
     Router {
-        /// Whether the chosen weights are divided by their sum, added up in top-k order in binary32.
+        /// Whether the chosen weights are divided by their sum, added up in binary32 in top-k order; on a GPU by the halving tree
+        /// over as many lanes as there are.
         renormalize: bool,
         /// Order of the denominator's sum.
         reduction: ReductionRecipe,
         /// Format routing weights are rounded to.
         output: Dtype,
+        /// Whose exponentials.
+        #[serde(default, skip_serializing_if = "Functions::are_own")]
+        functions: Functions,
     },
     /// `x − max − ln(sum)` over the vocabulary in binary64, rounded to binary32; `sum` adds `exp(x − max)`, computed in
     /// binary32, in blocks of 1,024 by sixteen lanes in binary32 and over blocks in binary64.

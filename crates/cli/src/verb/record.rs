@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mantissa_engine::{Attention, Hardware, Isa, QuantizedWeights};
 use mantissa_evidence::{Experiment, Outcome, container};
@@ -95,6 +95,9 @@ struct SetupArgs {
     /// Whose arithmetic to compute: this engine's own, or what that GPU would leave
     #[arg(long, value_name = "WHICH", default_value = "cpu", value_parser = hardware())]
     hardware: Hardware,
+    /// Catalog of recipes to use beside the built-in ones (`mantissa catalog build`)
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
     /// Storage format of activations, cache and unquantized weights
     #[arg(long, value_name = "DTYPE", default_value = "bf16", value_parser = dtype())]
     dtype: Dtype,
@@ -430,6 +433,10 @@ pub(super) fn exit(recorded: &Recorded) -> Exit {
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    if let Some(path) = &args.setup.catalog {
+        let catalog = super::catalog::read(path)?;
+        mantissa_engine::catalog::install(catalog).with_context(|| format!("{}", path.display()))?;
+    }
     let (out, json) = (&args.out, &args.json);
     if let Some(json) = json.as_ref().filter(|json| json.exists() && !container::is_complete(out)) {
         bail!("{}: already exists; choose another path or remove it first", json.display());

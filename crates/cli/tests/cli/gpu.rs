@@ -59,7 +59,8 @@ fn what_is_not_covered_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{arguments}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    let command = "record --hardware h200 --model model --document document.txt --document-tokens 20 --reps 1";
+    let command =
+        "record --hardware h200 --model model --document document.txt --document-tokens 20 --reps 1";
     let said = refused(&format!("{command} --out a"));
     assert!(said.contains("h200: a product of") && said.contains("its split-K was not measured"), "{said}");
     let said = refused(&format!("{command} --attention sdpa --out b"));

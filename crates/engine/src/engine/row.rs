@@ -31,7 +31,8 @@ impl Engine<'_> {
         self.check_tokens(&[id], cache.len())?;
         let rows = [RowId { sequence: 0, position: cache.len() }];
         self.dispatch.check(self.config, Phase::Decode, batch_size, 1, cache.len() + 1)?;
-        let mut pass = Pass { phase: Phase::Decode, m: batch_size, rows: &rows, layer: 0 };
+        let mut pass =
+            Pass { phase: Phase::Decode, m: batch_size, rows: &rows, keys: cache.len() + 1, layer: 0 };
         let x = self.blocks(&mut pass, &mut Caches::Decode(std::slice::from_mut(cache)), &[id], taps);
         cache.advance(1);
         Ok(self.head(&pass, &x, taps).to_vec())

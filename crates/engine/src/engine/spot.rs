@@ -68,7 +68,7 @@ impl Engine<'_> {
         }
         let rows = [RowId { sequence: 0, position: row.position }];
         let layer = site.layer.map_or(0, |layer| layer.0.saturating_sub(1)) as usize;
-        let pass = Pass { phase: row.phase, m: row.rows, rows: &rows, layer };
+        let pass = Pass { phase: row.phase, m: row.rows, rows: &rows, keys: row.position + 1, layer };
         let hidden = self.config.hidden_size;
         if inputs.iter().any(|input| input.len() != hidden) {
             return Ok(None);

@@ -53,7 +53,7 @@ pub(crate) fn prefill(
     heads: Heads,
     cache: &KvCache,
     layer: usize,
-    first: usize,
+    [first, keys]: [usize; 2],
     q: &[f32],
     out: &mut [f32],
 ) {
@@ -61,7 +61,17 @@ pub(crate) fn prefill(
     let rows = q.len() / width;
     assert!(q.len() == out.len() && q.len() == rows * width, "attention: shapes differ");
     if recipe.values.is_some() {
-        return super::nvidia::prefill_attention(isa, pool, recipe, heads, cache, layer, first, q, out);
+        return super::nvidia::prefill_attention(
+            isa,
+            pool,
+            recipe,
+            heads,
+            cache,
+            layer,
+            [first, keys],
+            q,
+            out,
+        );
     }
     assert!(recipe.scores == Summation::FmaChain, "prefill attention sums scores as a chain");
     let blocks = rows.div_ceil(BLOCK);

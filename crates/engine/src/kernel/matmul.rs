@@ -116,7 +116,7 @@ pub(crate) fn matmul(
     match recipe.summation {
         Summation::FmaChain => chains(isa, pool, recipe.output, m, x, weights),
         Summation::LaneChains { lanes } => lane_chains(isa, pool, recipe.output, lanes, m, x, weights),
-        Summation::TensorCore { block, parts } => {
+        Summation::TensorCore { block, parts, .. } => {
             super::nvidia::products(isa, pool, block, parts, recipe.output, m, x, weights);
         }
         Summation::Threads { .. } => {

@@ -5,8 +5,8 @@
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::functions;
-use mantissa_numerics::nvidia::reduce::{TorchSum, softmax_warp};
-use mantissa_numerics::recipe::{AttentionRecipe, Summation};
+use mantissa_numerics::nvidia::reduce::{TorchSum, softmax_block, softmax_warp};
+use mantissa_numerics::recipe::{AttentionRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
@@ -177,7 +177,19 @@ pub(crate) fn swiglu(pool: &Pool, output: Dtype, gate: &mut [f32], up: &[f32]) {
     });
 }
 
-/// Attention of one KV head for some query rows: row `r` sees the first `limits[r]` of `keys`.
+/// In place, in the kernel's order.
+fn softmax(recipe: SoftmaxRecipe, scores: &mut [f32]) {
+    match recipe {
+        SoftmaxRecipe::Exact { reduction: ReductionRecipe::Warp { .. }, .. } => softmax_warp(scores),
+        SoftmaxRecipe::Exact { reduction: ReductionRecipe::Block { block }, .. } => {
+            softmax_block(block, scores);
+        }
+        other => unreachable!("a GPU's eager softmax is not {other:?}"),
+    }
+}
+
+/// Attention of one KV head for some query rows: row `r` sees the first `limits[r]` of `count` keys, which are the first of the
+/// kernel's `total`.
 ///
 /// *Shape:* returns `rows × head_dim`. *Rounding:* as Hugging Face's `eager`: scores, scaled scores, probabilities and outputs are
 /// rounded; masked keys have probability 0, which adds nothing.
@@ -189,13 +201,15 @@ fn attend(
     keys: Matrix<'_>,
     values: Matrix<'_>,
     count: usize,
+    total: usize,
     queries: &[&[f32]],
     limits: &[usize],
 ) -> Vec<f32> {
     let instructions = instructions(isa);
     let mut scores = vec![0.0_f32; queries.len() * count];
     match recipe.scores {
-        Summation::TensorCore { block, .. } => {
+        Summation::TensorCore { block, tile, .. } => {
+            assert_eq!(tiled(block, tile, heads.dim).0, 0, "heads are whole tiles");
             let rows: Vec<Row> = queries.iter().map(|q| row(block, q)).collect();
             let mut panel = Panel::default();
             for first in (0..count).step_by(LANES) {
@@ -208,11 +222,12 @@ fn attend(
                 }
             }
         }
-        Summation::Threads { threads, vector } => {
+        Summation::Threads { threads, vector, in_order } => {
             for (r, q) in queries.iter().enumerate() {
                 for key in 0..limits[r] {
                     let key_at = |k| f32::from_bits(element(keys, key, k) << 16);
-                    scores[r * count + key] = by_threads(threads, vector, heads.dim, |k| (q[k], key_at(k)));
+                    scores[r * count + key] =
+                        by_threads(threads, vector, in_order, heads.dim, |k| (q[k], key_at(k)));
                 }
             }
         }
@@ -225,31 +240,49 @@ fn attend(
         }
         // The kernel's lanes are those of all keys; masked ones add zeros.
         masked.fill(f32::NEG_INFINITY);
-        softmax_warp(scores);
+        softmax(recipe.softmax, scores);
         for p in scores {
             *p = recipe.probability_rounding.round(*p);
         }
     }
     let mut out = vec![0.0_f32; queries.len() * heads.dim];
     match recipe.values {
-        Some(Summation::TensorCore { block, .. }) => {
-            let rows: Vec<Row> = scores.chunks_exact(count).map(|p| row(block, p)).collect();
+        Some(Summation::TensorCore { block, tile, .. }) => {
+            let (early, late) = tiled(block, tile, total);
+            // Masked keys behind `count` add nothing.
+            let length = if early == 0 { count } else { late + count.saturating_sub(early) };
+            // `None` is padding.
+            let key_at = |at: usize| match at {
+                _ if at < early => (at < count).then_some(at),
+                _ if at < late => None,
+                _ => Some(at - late + early),
+            };
+            let rows: Vec<Row> = scores
+                .chunks_exact(count)
+                .map(|p| {
+                    let mut row = Row::default();
+                    row.fill(block, (0..length).map(|at| key_at(at).map_or(0, |k| bits(p[k]))));
+                    row
+                })
+                .collect();
             let mut panel = Panel::default();
             for first in (0..heads.dim).step_by(LANES) {
                 let lanes = LANES.min(heads.dim - first);
-                panel.fill(block, lanes, count, |lane, k| element(values, k, first + lane));
+                panel.fill(block, lanes, length, |lane, at| {
+                    key_at(at).map_or(0, |k| element(values, k, first + lane))
+                });
                 for (r, row) in rows.iter().enumerate() {
                     let mut sums = [0.0; LANES];
-                    block.dots(instructions, row, &panel, 0..count, &mut sums);
+                    block.dots(instructions, row, &panel, 0..length, &mut sums);
                     out[r * heads.dim + first..][..lanes].copy_from_slice(&sums[..lanes]);
                 }
             }
         }
-        Some(Summation::Threads { threads, vector }) => {
+        Some(Summation::Threads { threads, vector, in_order }) => {
             for (p, out) in scores.chunks_exact(count).zip(out.chunks_exact_mut(heads.dim)) {
                 for (column, out) in out.iter_mut().enumerate() {
                     let value_at = |k| f32::from_bits(element(values, k, column) << 16);
-                    *out = by_threads(threads, vector, count, |k| (p[k], value_at(k)));
+                    *out = by_threads(threads, vector, in_order, count, |k| (p[k], value_at(k)));
                 }
             }
         }
@@ -261,14 +294,30 @@ fn attend(
     out
 }
 
+/// Where the elements of a sum of `length` go so that steps of `block` do not cross the borders of tiles: the remainder first,
+/// padded with zeros, which take no part in a step. Returns how many come first, and where the others begin.
+fn tiled(block: BlockRecipe, tile: Option<u16>, length: usize) -> (usize, usize) {
+    let remainder = tile.map_or(0, |tile| length % usize::from(tile));
+    (remainder, remainder.next_multiple_of(usize::from(block.width)))
+}
+
 /// See [`Summation::Threads`].
-fn by_threads(threads: u16, vector: u16, length: usize, pair: impl Fn(usize) -> (f32, f32)) -> f32 {
+fn by_threads(
+    threads: u16,
+    vector: u16,
+    in_order: bool,
+    length: usize,
+    pair: impl Fn(usize) -> (f32, f32),
+) -> f32 {
     let (threads, vector) = (usize::from(threads), usize::from(vector));
     let mut sums = [0.0_f32; 64];
     for k in 0..length {
         let (x, y) = pair(k);
         let sum = &mut sums[k / vector % threads];
         *sum = x.mul_add(y, *sum);
+    }
+    if in_order {
+        return sums[1..threads].iter().fold(sums[0], |sum, x| sum + x);
     }
     let mut half = threads / 2;
     while half > 0 {
@@ -289,7 +338,7 @@ pub(crate) fn prefill_attention(
     heads: Heads,
     cache: &KvCache,
     layer: usize,
-    first: usize,
+    [first, total]: [usize; 2],
     q: &[f32],
     out: &mut [f32],
 ) {
@@ -306,7 +355,7 @@ pub(crate) fn prefill_attention(
         let limits: Vec<usize> = positions.clone().map(|r| first + r + 1).collect();
         let kv = head / heads.group();
         let (keys, values) = (cache.head(layer, 0, kv, count), cache.head(layer, 1, kv, count));
-        let found = attend(isa, recipe, heads, keys, values, count, &queries, &limits);
+        let found = attend(isa, recipe, heads, keys, values, count, total, &queries, &limits);
         for (r, values) in positions.zip(found.chunks_exact(heads.dim)) {
             // SAFETY: this head of these rows is this task's.
             unsafe {
@@ -340,7 +389,8 @@ pub(crate) fn decode_attention(
         let at = row * width + head * heads.dim;
         let kv = head / heads.group();
         let (keys, values) = (cache.head(layer, 0, kv, count), cache.head(layer, 1, kv, count));
-        let found = attend(isa, recipe, heads, keys, values, count, &[&q[at..at + heads.dim]], &[count]);
+        let found =
+            attend(isa, recipe, heads, keys, values, count, count, &[&q[at..at + heads.dim]], &[count]);
         // SAFETY: this head of this row is this task's.
         unsafe { std::ptr::copy_nonoverlapping(found.as_ptr(), to.get().add(at), heads.dim) };
     });

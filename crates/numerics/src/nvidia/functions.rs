@@ -55,7 +55,7 @@ fn moved(value: f32, ulps: i32) -> f32 {
 
 /// 2^x, as `ex2.approx.ftz.f32`.
 ///
-/// *Rounding:* `x` is cut to 23 fraction bits, negative ones in ones' complement; then a table. Subnormal results are zero.
+/// *Rounding:* `x` is cut to 23 fraction bits, negative ones in ones' complement unless nothing is left; then a table. Subnormal results are zero.
 #[must_use]
 pub fn ex2(x: f32) -> f32 {
     ex2_by(&EX2, x)
@@ -76,8 +76,8 @@ fn fixed_point(x: f32) -> i32 {
         reason = "cut to an integer on purpose; below 2^31 where it counts"
     )]
     let fixed = |magnitude: f32| (f64::from(magnitude) * 8_388_608.0) as i32;
-    let complement = x.is_sign_negative() & (x.to_bits() & 0x7F80_0000 != 0);
-    fixed(x.abs()) ^ -i32::from(complement)
+    let magnitude = fixed(x.abs());
+    magnitude ^ -i32::from((magnitude != 0) & (x < 0.0))
 }
 
 /// What [`ex2`] makes of `x`, its fixed point, and what tables hold for the fraction.
@@ -172,6 +172,9 @@ pub fn cos(x: f32) -> Option<f32> {
 /// sin x, as CUDA's `sinf`; `None` above [`LARGEST_ANGLE`], where the library goes another way.
 #[must_use]
 pub fn sin(x: f32) -> Option<f32> {
+    if x == 0.0 {
+        return Some(x);
+    }
     let (rest, quadrant) = reduced(x)?;
     Some(kernel(rest, quadrant))
 }
@@ -347,5 +350,9 @@ mod tests {
         assert_eq!(rsqrt(-0.0).to_bits(), f32::NEG_INFINITY.to_bits());
         assert_eq!(rsqrt(-1.0).to_bits(), 0x7FFF_FFFF);
         assert_eq!((sin(0.0), cos(0.0), cos(2e5)), (Some(0.0), Some(1.0), None));
+        // Read off an H200: a negative number of which nothing is left in fixed point counts as zero.
+        assert_eq!(ex2(f32::from_bits(0xB3FF_FFFF)).to_bits(), 0x3F80_0000);
+        assert_eq!(ex2(f32::from_bits(0xB400_0000)).to_bits(), 0x3F7F_FFFE);
+        assert_eq!(exp(f32::from_bits(0xB000_0000)).to_bits(), 0x3F80_0000);
     }
 }

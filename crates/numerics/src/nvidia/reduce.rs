@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::functions::exp_each;
+use super::functions::{exp, exp_each};
 
 /// The order of a sum over rows that lie one after the other in memory, by `reduce_kernel` with loads of four.
 ///
@@ -47,18 +47,11 @@ impl TorchSum {
             parts[(k / 4) & (threads - 1)][k % 4] += x;
         }
         let mut sums: Vec<f32> = parts.iter().map(|[a, b, c, d]| ((a + b) + c) + d).collect();
-        let mut half = threads / 2;
-        while half > 0 {
-            for i in 0..half {
-                sums[i] += sums[i + half];
-            }
-            half /= 2;
-        }
-        sums[0]
+        halved(&mut sums)
     }
 }
 
-/// Softmax of a row of at most 1,024 values, in place, as `softmax_warp_forward` computes it on binary32.
+/// Softmax of a row of at most 2,048 values, in place, as `softmax_warp_forward` computes it on binary32.
 ///
 /// Lane `k mod lanes` adds its exponentials, ascending; lanes are added by a butterfly, largest step first; every value is divided.
 ///
@@ -71,14 +64,58 @@ pub fn softmax_warp(x: &mut [f32]) {
     for (k, x) in x.iter().enumerate() {
         sums[k & (lanes - 1)] += *x;
     }
-    let mut half = lanes / 2;
+    let sum = halved(&mut sums[..lanes]);
+    for x in x {
+        *x /= sum;
+    }
+}
+
+/// Softmax of a row, in place, as `cunn_SoftMaxForwardReg` computes it on binary32 with blocks of `threads`.
+///
+/// Thread `k mod threads` adds its exponentials, ascending; threads of a warp of 32 are halved, the upper half added to the
+/// lower, then warps likewise; every value is divided.
+///
+/// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/SoftMax.cu and block_reduce.cuh, restated; verified on an H200.
+pub fn softmax_block(threads: u16, x: &mut [f32]) {
+    let threads = usize::from(threads);
+    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = vec![0.0_f32; threads];
+    for (k, x) in x.iter_mut().enumerate() {
+        *x = exp(*x - largest);
+        sums[k % threads] += *x;
+    }
+    let mut warps = [0.0_f32; 32];
+    for (warp, sums) in warps.iter_mut().zip(sums.chunks_exact_mut(32)) {
+        *warp = halved(sums);
+    }
+    let sum = halved(&mut warps);
+    for x in x {
+        *x /= sum;
+    }
+}
+
+/// The sum of a power of two of values, the upper half added to the lower until one is left.
+fn halved(sums: &mut [f32]) -> f32 {
+    let mut half = sums.len() / 2;
     while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
+        let (low, high) = sums.split_at_mut(half);
+        for (low, high) in low.iter_mut().zip(high) {
+            *low += *high;
         }
         half /= 2;
     }
-    for x in x {
-        *x /= sums[0];
+    sums[0]
+}
+
+/// The sum of a few values, as `reduce_kernel` adds rows of at most 32: lane `k mod lanes`, ascending; then the halving tree.
+///
+/// *Source:* as [`TorchSum`]; verified on an H200.
+#[must_use]
+pub fn sum_of_few(x: &[f32]) -> f32 {
+    let lanes = 1 << x.len().max(1).ilog2();
+    let mut sums = vec![0.0_f32; lanes];
+    for (k, x) in x.iter().enumerate() {
+        sums[k % lanes] += x;
     }
+    halved(&mut sums)
 }

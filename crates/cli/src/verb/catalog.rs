@@ -1,0 +1,180 @@
+//! `mantissa catalog`: which recipes a GPU's libraries pick, measured.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use mantissa_cuda::Device;
+use mantissa_cuda::catalog::{Built, Shapes, build};
+use mantissa_engine::catalog::{Catalog, parse_sizes};
+use mantissa_model::ModelConfig;
+use serde::Serialize;
+
+use crate::failure::Exit;
+use crate::progress::{Bar, Unit};
+use crate::settings::Settings;
+use crate::terminal::{Page, Report, Terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  mantissa catalog build --model SmolLM2-135M --out catalogs/h200-cublas13.1.json
+  mantissa catalog build --model Qwen2.5-7B --batch-sizes 1-4 --prompts 512 --keys 513-600 --out h200.json
+  mantissa catalog show h200.json";
+
+/// Measure which recipes a GPU's libraries pick, and keep them in a file
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Build(BuildArgs),
+    Show(ShowArgs),
+}
+
+/// On a machine with an NVIDIA GPU: compare every product of a model with its recipes, bit for bit
+///
+/// A file that is there already is completed. A shape that no recipe explains is left out and reported.
+#[derive(Debug, clap::Args)]
+struct BuildArgs {
+    /// Model folder or its config.json; several may be given
+    #[arg(long, value_name = "PATH", required = true)]
+    model: Vec<PathBuf>,
+    /// Sequences per batch
+    #[arg(long, value_name = "SIZES", default_value = "1,2,4,5,8,9,16,17")]
+    batch_sizes: String,
+    /// Lengths of prompts, for prefill: `first-last/step`, separated by commas
+    #[arg(long, value_name = "SIZES", default_value = "8-2048/8")]
+    prompts: String,
+    /// Cached positions, for decode steps; `none` for none
+    #[arg(long, value_name = "SIZES", default_value = "2-2080")]
+    keys: String,
+    /// Catalog to write or complete
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Say what a catalog covers
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// The catalog
+    file: PathBuf,
+}
+
+pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    match &args.action {
+        Action::Build(args) => run_build(args, settings, terminal),
+        Action::Show(args) => {
+            let catalog = read(&args.file)?;
+            terminal.print(&Summary::new(&catalog, &[], None))?;
+            Ok(Exit::Consistent)
+        }
+    }
+}
+
+/// Reads a catalog.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Catalog> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    Catalog::parse(&text).with_context(|| format!("{}", path.display()))
+}
+
+fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    let sizes = |flag: &str, text: &str| match text {
+        "none" => Ok(Vec::new()),
+        text => parse_sizes(text).with_context(|| format!("--{flag}")),
+    };
+    let batches = sizes("batch-sizes", &args.batch_sizes)?;
+    let (prompts, keys) = (sizes("prompts", &args.prompts)?, sizes("keys", &args.keys)?);
+    let mut shapes = Shapes::default();
+    for model in &args.model {
+        let path = if model.is_dir() { model.join("config.json") } else { model.clone() };
+        let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
+        let config = ModelConfig::from_json(&path.display().to_string(), &bytes)?;
+        shapes.add(&config, &batches, &prompts, &keys);
+    }
+    let known = if args.out.exists() { Some(read(&args.out)?) } else { None };
+    let device = Device::open()?;
+    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let date = date.split('T').next().unwrap_or_default();
+    let bar = Bar::new(settings, "measuring", Some(shapes.len() as u64), Unit::Shapes);
+    let save = |built: &Built| -> anyhow::Result<Catalog> {
+        let mut all = built.catalog.clone();
+        if let Some(known) = &known {
+            anyhow::ensure!(
+                known.origin.gpu == all.origin.gpu && known.origin.cublas == all.origin.cublas
+                    || known.is_empty(),
+                "{} is of {} with cuBLAS {}, this machine has {} with {}; write to another file",
+                args.out.display(),
+                known.origin.gpu,
+                known.origin.cublas,
+                all.origin.gpu,
+                all.origin.cublas,
+            );
+            all.merge(known);
+        }
+        let part = args.out.with_extension("part");
+        std::fs::write(&part, all.write()).with_context(|| format!("{}", part.display()))?;
+        std::fs::rename(&part, &args.out).with_context(|| format!("{}", args.out.display()))?;
+        Ok(all)
+    };
+    let mut failed = None;
+    let built = build(&device, &shapes, known.as_ref(), date, |built, done| {
+        bar.at("measuring", done as u64, None);
+        if failed.is_none() {
+            failed = save(built).err();
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let catalog = save(&built)?;
+    bar.clear();
+    terminal.print(&Summary::new(&catalog, &built.unexplained, Some(built.heuristic)))?;
+    Ok(if built.unexplained.is_empty() { Exit::Consistent } else { Exit::NotEnoughEvidence })
+}
+
+#[derive(Debug, Serialize)]
+struct Summary<'a> {
+    origin: &'a mantissa_engine::catalog::Origin,
+    shapes: usize,
+    unexplained: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heuristic_agrees: Option<[usize; 2]>,
+}
+
+impl<'a> Summary<'a> {
+    fn new(catalog: &'a Catalog, unexplained: &'a [String], heuristic_agrees: Option<[usize; 2]>) -> Self {
+        Self { origin: &catalog.origin, shapes: catalog.len(), unexplained, heuristic_agrees }
+    }
+}
+
+impl Report for Summary<'_> {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let o = self.origin;
+        page.line(&format!(
+            "{} ({} multiprocessors), cuBLAS {}, {}",
+            o.gpu, o.multiprocessors, o.cublas, o.date
+        ))?;
+        page.line(&format!("{} shapes with a recipe that gave every bit compared", self.shapes))?;
+        if let Some([agree, all]) = self.heuristic_agrees {
+            page.line(&format!(
+                "cuBLASLt's heuristic named the split of {agree} of {all} new products without a bias"
+            ))?;
+        }
+        if !self.unexplained.is_empty() {
+            page.line(&format!(
+                "{} shapes that no recipe explains, which stay uncovered:",
+                self.unexplained.len()
+            ))?;
+            for shape in self.unexplained.iter().take(40) {
+                page.line(&format!("  {shape}"))?;
+            }
+        }
+        Ok(())
+    }
+}

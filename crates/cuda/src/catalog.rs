@@ -1,0 +1,460 @@
+//! Finds the recipe of every product that a model's passes run, by comparison with the product itself.
+//!
+//! One operand is all ones; the other holds pairs of large numbers that cancel, at random places, and small ones. What is left of
+//! the small ones depends on the order of sums down to the last step, so a wrong recipe shows in most outputs although they are
+//! rounded to bf16. A recipe is taken if it gives all the outputs compared (rows and columns at both ends); the first that does, in
+//! the order of the candidates, is written. A shape that none gives is left out and reported.
+
+use std::collections::BTreeSet;
+
+use mantissa_engine::catalog::{Batched, Catalog, Linear, Origin, Product};
+use mantissa_model::ModelConfig;
+use mantissa_numerics::Dtype;
+use mantissa_numerics::recipe::Summation;
+use mantissa_numerics::site::Phase;
+use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
+use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
+
+use crate::device::{CudaError, Device};
+
+/// bf16 patterns of one.
+const ONE: u16 = 0x3F80;
+
+/// Outputs compared at each end of a row.
+const COLUMNS: usize = LANES;
+
+/// What to measure.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shapes {
+    linear: BTreeSet<(Linear, usize)>,
+    batched: BTreeSet<(Batched, usize)>,
+}
+
+impl Shapes {
+    /// Adds all products of a model: prefills of `prompts` tokens and decode steps over `keys` keys, at each batch size.
+    pub fn add(&mut self, config: &ModelConfig, batches: &[usize], prompts: &[usize], keys: &[usize]) {
+        let prefill_rows = batches.iter().flat_map(|batch| prompts.iter().map(move |prompt| batch * prompt));
+        let decode_rows = batches.iter().copied().filter(|_| !keys.is_empty());
+        let rows: BTreeSet<usize> = prefill_rows.chain(decode_rows).collect();
+        for product in mantissa_engine::catalog::products(config) {
+            self.linear.extend(rows.iter().map(|rows| (product, *rows)));
+        }
+        for batch in batches {
+            let (heads, dim) = (batch * config.num_attention_heads, config.head_dim);
+            for product in [Product::Scores, Product::Values] {
+                for (phase, keys) in [(Phase::Prefill, prompts), (Phase::Decode, keys)] {
+                    let shape = Batched { product, phase, heads, dim };
+                    self.batched.extend(keys.iter().map(|keys| (shape, *keys)));
+                }
+            }
+        }
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.linear.len() + self.batched.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What came of a measurement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// Recipes that gave every output.
+    pub catalog: Catalog,
+    /// Shapes that none gave, in words.
+    pub unexplained: Vec<String>,
+    /// Of the linear products without a bias: how often cuBLASLt's heuristic names as many parts as were found.
+    pub heuristic: [usize; 2],
+}
+
+/// A generator of 64 bits (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound.max(1) as u64).unwrap_or(0)
+    }
+}
+
+/// A row that is hard to sum: two of three elements come in pairs of up to 2^20 that cancel, the others are about 1.
+fn hard(random: &mut Random, length: usize) -> Vec<u16> {
+    let mut order: Vec<usize> = (0..length).collect();
+    for i in (1..length).rev() {
+        order.swap(i, random.below(i + 1));
+    }
+    let mut number = |largest: u64, lowest: u64| {
+        let bits = random.next();
+        let exponent = lowest + (bits >> 8 & 0xFFFF) % (largest - lowest + 1);
+        u16::try_from((bits >> 63) << 15 | exponent << 7 | bits & 0x7F).unwrap_or(ONE)
+    };
+    let mut row = vec![0; length];
+    let (paired, single) = order.split_at(length / 3 * 2);
+    for pair in paired.chunks_exact(2) {
+        row[pair[0]] = number(127 + 20, 127);
+        row[pair[1]] = row[pair[0]] ^ 0x8000;
+    }
+    for at in single {
+        row[*at] = number(127, 125);
+    }
+    row
+}
+
+/// Threads that a matrix-vector kernel may have.
+const THREADS: [u16; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+/// Recipes that a product with a weight may have: cut as the heuristic says, not cut, cut anyhow.
+fn candidates_of_linear(parts: u32) -> Vec<Summation> {
+    let hint = u16::try_from(parts).unwrap_or(1).max(1);
+    let step = Architecture::Hopper.block(Operand::Bf16);
+    let cut = |parts| step.map(|block| Summation::TensorCore { block, parts, tile: None });
+    [hint, 1].into_iter().chain(1..=64).filter_map(cut).collect()
+}
+
+/// Recipes that a batched product may have, the most usual first.
+fn candidates_of_batched(length: usize) -> Vec<Summation> {
+    let step = Architecture::Hopper.block(Operand::Bf16);
+    let narrow = step.map(|step| BlockRecipe { width: 8, ..step });
+    let tiles = [None, Some(32), Some(64), Some(128)];
+    let walk = |block| tiles.map(|tile| Summation::TensorCore { block, parts: 1, tile });
+    let threads = THREADS.into_iter().flat_map(|threads| {
+        let whole = u16::try_from(length.div_ceil(usize::from(threads))).unwrap_or(1);
+        [1, 2, 4, 8, 16, whole].into_iter().flat_map(move |vector| by_threads(threads, vector))
+    });
+    step.into_iter().chain(narrow).flat_map(walk).chain(threads).collect()
+}
+
+/// Anything else that threads may do.
+fn rare_candidates(length: usize) -> impl Iterator<Item = Summation> {
+    let longest = u16::try_from(length.div_ceil(2)).unwrap_or(1);
+    THREADS
+        .into_iter()
+        .flat_map(move |threads| (1..=longest).flat_map(move |vector| by_threads(threads, vector)))
+}
+
+fn by_threads(threads: u16, vector: u16) -> [Summation; 2] {
+    [false, true].map(|in_order| Summation::Threads { threads, vector, in_order })
+}
+
+/// Sums of rows of bf16 patterns by a recipe, the other operand being ones.
+fn sums(recipe: Summation, rows: &[&[u16]], instructions: Instructions) -> Vec<f32> {
+    let length = rows.first().map_or(0, |row| row.len());
+    match recipe {
+        Summation::TensorCore { block, parts, tile } => {
+            let early = tile.map_or(0, |tile| length % usize::from(tile));
+            let late = early.next_multiple_of(usize::from(block.width));
+            let padded = late + length - early;
+            let element = |lane: usize, at: usize| match at {
+                _ if at < early => u32::from(rows[lane][at]),
+                _ if at < late => 0,
+                _ => u32::from(rows[lane][at - late + early]),
+            };
+            let (mut row, mut panel) = (Row::default(), Panel::default());
+            row.fill(block, std::iter::repeat_n(u32::from(ONE), padded));
+            panel.fill(block, rows.len(), padded, element);
+            let unit = (padded.div_ceil(64).div_ceil(usize::from(parts)) * 64).max(1);
+            let mut total = [0.0; LANES];
+            for from in (0..padded).step_by(unit) {
+                let mut sums = [0.0; LANES];
+                block.dots(instructions, &row, &panel, from..padded.min(from + unit), &mut sums);
+                for (total, sum) in total.iter_mut().zip(sums) {
+                    *total = if from == 0 { sum } else { *total + sum };
+                }
+            }
+            total[..rows.len()].to_vec()
+        }
+        Summation::Threads { threads, vector, in_order } => rows
+            .iter()
+            .map(|row| {
+                let mut parts = vec![0.0_f32; usize::from(threads)];
+                for (k, bits) in row.iter().enumerate() {
+                    parts[k / usize::from(vector) % usize::from(threads)] +=
+                        f32::from_bits(u32::from(*bits) << 16);
+                }
+                if in_order {
+                    return parts[1..].iter().fold(parts[0], |sum, x| sum + x);
+                }
+                let mut half = parts.len() / 2;
+                while half > 0 {
+                    let (low, high) = parts.split_at_mut(half);
+                    low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+                    half /= 2;
+                }
+                parts[0]
+            })
+            .collect(),
+        Summation::FmaChain | Summation::LaneChains { .. } => Vec::new(),
+    }
+}
+
+/// A run of outputs: what was summed, what is added, what came out.
+struct Outputs<'a> {
+    rows: Vec<&'a [u16]>,
+    bias: &'a [u16],
+    found: Vec<u16>,
+}
+
+impl Outputs<'_> {
+    /// Whether a recipe gives the first `count` outputs.
+    fn agree(&self, recipe: Summation, count: usize, instructions: Instructions) -> bool {
+        let count = count.min(self.rows.len());
+        let sums = sums(recipe, &self.rows[..count], instructions);
+        sums.len() == count
+            && sums.iter().zip(&self.found).enumerate().all(|(i, (sum, found))| {
+                let sum = self.bias.get(i).map_or(*sum, |bias| sum + f32::from_bits(u32::from(*bias) << 16));
+                Dtype::Bf16.round(sum).to_bits() >> 16 == u32::from(*found)
+            })
+    }
+}
+
+/// The first candidate that gives every output. Most fail on the first two.
+fn explain(
+    candidates: impl IntoIterator<Item = Summation>,
+    outputs: &[Outputs<'_>],
+    instructions: Instructions,
+) -> Option<Summation> {
+    candidates.into_iter().find(|recipe| {
+        outputs.first().is_some_and(|first| first.agree(*recipe, 2, instructions))
+            && outputs.iter().all(|outputs| outputs.agree(*recipe, COLUMNS, instructions))
+    })
+}
+
+/// First and last columns of a row of `width`, without overlap.
+fn ends(width: usize) -> Vec<std::ops::Range<usize>> {
+    let first = COLUMNS.min(width);
+    let last = width.saturating_sub(COLUMNS).max(first);
+    [0..first, last..width].into_iter().filter(|range| !range.is_empty()).collect()
+}
+
+/// Shapes with the sizes that are to be measured of each.
+fn grouped<S: Copy + PartialEq>(
+    all: &BTreeSet<(S, usize)>,
+    known: impl Fn(S, usize) -> bool,
+) -> Vec<(S, Vec<usize>)> {
+    let mut groups: Vec<(S, Vec<usize>)> = Vec::new();
+    for (shape, size) in all.iter().filter(|(shape, size)| !known(*shape, *size)) {
+        match groups.last_mut() {
+            Some((last, sizes)) if last == shape => sizes.push(*size),
+            _ => groups.push((*shape, vec![*size])),
+        }
+    }
+    groups
+}
+
+/// Measures `shapes` on `device`, of which those that `known` covers are skipped. `progress` is told what has been built and how many
+/// shapes it took, now and then.
+///
+/// *Errors:* of the device.
+pub fn build(
+    device: &Device,
+    shapes: &Shapes,
+    known: Option<&Catalog>,
+    date: &str,
+    mut progress: impl FnMut(&Built, usize),
+) -> Result<Built, CudaError> {
+    let origin = Origin {
+        gpu: device.name()?,
+        multiprocessors: device.multiprocessors()?,
+        cublas: device.cublas()?,
+        driver: device.driver()?,
+        date: date.to_owned(),
+    };
+    let available = Instructions::ALL.into_iter().rev().find(|i| i.is_available());
+    let instructions = available.unwrap_or(Instructions::Portable);
+    let mut built = Built { catalog: Catalog::new(origin), unexplained: Vec::new(), heuristic: [0, 0] };
+    let linear =
+        grouped(&shapes.linear, |shape, rows| known.is_some_and(|k| k.linear(shape, rows).is_some()));
+    let batched =
+        grouped(&shapes.batched, |shape, keys| known.is_some_and(|k| k.batched(shape, keys).is_some()));
+    let left = linear.iter().map(|(_, s)| s.len()).chain(batched.iter().map(|(_, s)| s.len())).sum::<usize>();
+    let mut done = shapes.len() - left;
+    for (shape, rows) in linear {
+        measure_linear(device, shape, &rows, instructions, &mut built)?;
+        done += rows.len();
+        progress(&built, done);
+    }
+    for (shape, keys) in batched {
+        measure_batched(device, shape, &keys, instructions, &mut built)?;
+        done += keys.len();
+        progress(&built, done);
+    }
+    Ok(built)
+}
+
+fn measure_linear(
+    device: &Device,
+    shape: Linear,
+    rows: &[usize],
+    instructions: Instructions,
+    built: &mut Built,
+) -> Result<(), CudaError> {
+    let Linear { n, k, bias } = shape;
+    let most = rows.iter().copied().max().unwrap_or(1);
+    let mut random = Random(n as u64 * 1_000_003 + k as u64);
+    let x = device.filled(most * k, ONE)?;
+    let mut w = device.filled(n * k, 0)?;
+    let mut y = device.filled(most * n, 0)?;
+    let mut hard_rows: Vec<(std::ops::Range<usize>, Vec<Vec<u16>>)> = Vec::new();
+    for columns in ends(n) {
+        let rows: Vec<Vec<u16>> = columns.clone().map(|_| hard(&mut random, k)).collect();
+        device.overwrite(&mut w, columns.start * k, &rows.concat())?;
+        hard_rows.push((columns, rows));
+    }
+    let biases = if bias { hard(&mut random, n) } else { Vec::new() };
+    let bias_there = if bias { Some(device.upload(&biases)?) } else { None };
+    for m in rows.iter().copied() {
+        let parts = if let Some(bias) = &bias_there {
+            device.heuristic([m, n, k], Some((&x, &w, bias, &mut y)))?
+        } else {
+            device.linear([m, n, k], &x, &w, &mut y)?;
+            device.heuristic([m, n, k], None).unwrap_or(1)
+        };
+        let mut outputs = Vec::new();
+        for row in [0, m - 1] {
+            for (columns, rows) in &hard_rows {
+                outputs.push(Outputs {
+                    rows: rows.iter().map(Vec::as_slice).collect(),
+                    bias: if bias { &biases[columns.clone()] } else { &[] },
+                    found: device.download(&y, row * n + columns.start, columns.len())?,
+                });
+            }
+        }
+        match explain(candidates_of_linear(parts), &outputs, instructions) {
+            Some(recipe) => {
+                if let (Summation::TensorCore { parts: found, .. }, false) = (recipe, bias) {
+                    built.heuristic[1] += 1;
+                    built.heuristic[0] += usize::from(u32::from(found) == parts.max(1));
+                }
+                built.catalog.add_linear(shape, m, recipe);
+            }
+            None => built.unexplained.push(format!(
+                "a product of {m} × {k} with {n} × {k}{}: cuBLASLt names {parts} parts",
+                if bias { " and a bias" } else { "" }
+            )),
+        }
+    }
+    Ok(())
+}
+
+fn measure_batched(
+    device: &Device,
+    shape: Batched,
+    keys: &[usize],
+    instructions: Instructions,
+    built: &mut Built,
+) -> Result<(), CudaError> {
+    let Batched { product, phase, heads, dim } = shape;
+    let most = keys.iter().copied().max().unwrap_or(1);
+    let queries = |keys: usize| if phase == Phase::Prefill { keys } else { 1 };
+    let mut random = Random(heads as u64 * 1_000_003 + dim as u64);
+    let scores = product == Product::Scores;
+    // What is ones, what is hard to sum, what comes out.
+    let [one, out] = if scores { [dim, most] } else { [most, dim] };
+    let a = device.filled(heads * queries(most) * one, ONE)?;
+    let mut b = device.filled(heads * most * dim, 0)?;
+    let mut c = device.filled(heads * queries(most) * out, 0)?;
+    // Keys: as many hard rows as are compared at most, again and again.
+    let hard_keys: Vec<Vec<u16>> = (0..4 * COLUMNS).map(|_| hard(&mut random, dim)).collect();
+    if scores {
+        let whole: Vec<u16> =
+            (0..heads * most).flat_map(|row| hard_keys[row % hard_keys.len()].clone()).collect();
+        device.overwrite(&mut b, 0, &whole)?;
+    }
+    for keys in keys.iter().copied() {
+        let m = queries(keys);
+        let mut columns_of_v: Vec<Vec<u16>> = Vec::new();
+        if !scores {
+            // Values lie key by key; the last head's are not all zero either.
+            columns_of_v = (0..COLUMNS).map(|_| hard(&mut random, keys)).collect();
+            let mut head = vec![0_u16; keys * dim];
+            for (column, values) in columns_of_v.iter().enumerate() {
+                for (key, value) in values.iter().enumerate() {
+                    head[key * dim + column] = *value;
+                }
+            }
+            device.overwrite(&mut b, 0, &head)?;
+            device.overwrite(&mut b, (heads - 1) * keys * dim, &head)?;
+        }
+        let (n, k) = if scores { (keys, dim) } else { (dim, keys) };
+        device.batched(heads, [m, n, k], scores, &a, &b, &mut c)?;
+        let mut outputs = Vec::new();
+        for head in [0, heads - 1] {
+            for row in [0, m - 1] {
+                let at = (head * m + row) * n;
+                if scores {
+                    for columns in ends(n) {
+                        let found = device.download(&c, at + columns.start, columns.len())?;
+                        let row_of = |key: usize| hard_keys[(head * keys + key) % hard_keys.len()].as_slice();
+                        outputs.push(Outputs { rows: columns.map(row_of).collect(), bias: &[], found });
+                    }
+                } else {
+                    let found = device.download(&c, at, COLUMNS)?;
+                    let rows = columns_of_v.iter().map(Vec::as_slice).collect();
+                    outputs.push(Outputs { rows, bias: &[], found });
+                }
+            }
+        }
+        let usual = candidates_of_batched(k);
+        match explain(usual.into_iter().chain(rare_candidates(k)), &outputs, instructions) {
+            Some(recipe) => built.catalog.add_batched(shape, keys, recipe),
+            None => built.unexplained.push(format!(
+                "{} attention ({}) of {heads} heads of {dim} over {keys} keys",
+                phase.name(),
+                if scores { "scores" } else { "values" },
+            )),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hard_rows_tell_recipes_apart() {
+        let mut random = Random(1);
+        for length in [64, 130, 576, 2080] {
+            let rows: Vec<Vec<u16>> = (0..COLUMNS).map(|_| hard(&mut random, length)).collect();
+            let rows: Vec<&[u16]> = rows.iter().map(Vec::as_slice).collect();
+            let all = candidates_of_batched(length);
+            let outputs: Vec<Vec<u32>> = all
+                .iter()
+                .map(|recipe| {
+                    let sums = sums(*recipe, &rows, Instructions::Portable);
+                    sums.into_iter().map(|sum| Dtype::Bf16.round(sum).to_bits()).collect()
+                })
+                .collect();
+            let chain = |width| {
+                all.iter().position(
+                    |r| matches!(r, Summation::TensorCore { block, tile: None, .. } if block.width == width),
+                )
+            };
+            let (wide, narrow) = (chain(16).expect("wide"), chain(8).expect("narrow"));
+            assert_ne!(outputs[wide], outputs[narrow], "{length}");
+            let threads =
+                all.iter().position(|r| matches!(r, Summation::Threads { threads: 4, vector: 16, .. }));
+            assert_ne!(outputs[wide], outputs[threads.expect("threads")], "{length}");
+            let found = Outputs {
+                rows: rows.clone(),
+                bias: &[],
+                found: outputs[narrow].iter().map(|b| u16::try_from(b >> 16).unwrap_or(0)).collect(),
+            };
+            assert_eq!(explain(all.clone(), &[found], Instructions::Portable), Some(all[narrow]));
+        }
+    }
+}
