@@ -8,8 +8,8 @@ to work in, OUT the container to write (default committed: goldens/gpu/evidence_
 batch. Kept is row 0. Every case is run twice; the script stops if the two differ in a bit. HARDWARE is what the evidence
 claims, `h200` unless told.
 
-What is kept: keys, attention output and block output of the first, middle and last layer, the final norm, at the newest position; ids;
-versions. Prompts have lengths that are multiples of eight. Needs torch and transformers, no safetensors and no blake3: both formats
+What is kept: keys of the middle and of the last layer and the final norm, at the newest position, which every kernel before them
+reaches; ids; versions. Prompts have lengths that are multiples of eight. Needs torch and transformers, no safetensors and no blake3: both formats
 are written here in plain Python.
 """
 
@@ -20,10 +20,10 @@ import struct
 import subprocess
 import sys
 
-# (tokens of the prompt, batch size): by the catalog of decode attention, {48: 1}, {48: 2}, {184: 4}, {184: 8} and
-# {184: 16} go by five different pairs of kernels.
-CASES = [(48, 1), (48, 2), (184, 4), (184, 8), (184, 16)]
-STEPS = 4
+# (tokens of the prompt, batch size): batches whose decode attention goes by other kernels, by the catalog. Their sums are rounded to
+# bf16, so that most steps agree: predictions of such prompts part at the sixth and seventh step.
+CASES = [(48, 1), (48, 2), (184, 8), (184, 16)]
+STEPS = 16
 PRESET = "smollm2-135m"
 
 
@@ -199,7 +199,7 @@ def container(out, model, hardware, versions, config, runs):
         "runs": stored,
     }
     with open(os.path.join(out, "manifest.json"), "w") as f:
-        json.dump(manifest, f, indent=1)
+        json.dump(manifest, f)
         f.write("\n")
 
 
@@ -218,8 +218,6 @@ def capture(model, torch, prompt, batch, wanted):
     for i, layer in enumerate(model.model.layers):
         enter = lambda module, inputs, more, i=i: here.__setitem__("layer", i + 1)
         undo.append(layer.register_forward_pre_hook(enter, with_kwargs=True))
-        undo.append(layer.self_attn.o_proj.register_forward_hook(keep(f"layer_{i + 1}.attn_out")))
-        undo.append(layer.register_forward_hook(keep(f"layer_{i + 1}.x_out")))
     rotate = module.apply_rotary_pos_emb
 
     def looked(*arguments, **more):
@@ -264,7 +262,7 @@ def main():
     digest = json.loads(shown)["digest"]["digest"]
     config = json.load(open(os.path.join(folder, "config.json")))
     last = config["num_hidden_layers"]
-    wanted = [f"layer_{layer}.{point}" for layer in (1, last // 2, last) for point in ("k", "attn_out", "x_out")] + ["final_norm"]
+    wanted = [f"layer_{last // 2}.k", f"layer_{last}.k", "final_norm"]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     versions = {
         "torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__,

@@ -1,6 +1,7 @@
 //! A checkpoint on disk: configuration and named weights, from a safetensors folder or a GGUF file.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use mantissa_numerics::BlockFormat;
@@ -19,7 +20,7 @@ use crate::weight::{Weight, WeightDtype};
 /// Largest JSON file read whole (index files of the largest models have a few MB).
 pub(crate) const LARGEST_JSON: u64 = 256 << 20;
 /// Bytes hashed between two reports of progress.
-const HASH_STEP: usize = 64 << 20;
+const HASH_STEP: usize = 16 << 20;
 
 /// An opened checkpoint: every weight that the configuration asks for is there, in the right shape.
 #[derive(Debug)]
@@ -177,13 +178,32 @@ impl Checkpoint {
         let mut done = 0;
         let mut files = Vec::new();
         for mapped in &self.files {
-            let mut hasher = blake3::Hasher::new();
-            for step in mapped.bytes().chunks(HASH_STEP) {
-                hasher.update_rayon(step);
-                done += as_u64(step.len());
-                progress(done);
+            // Read, not through the map: whoever then uses few weights has not all of them in memory.
+            let (path, mut hasher) = (&mapped.path, blake3::Hasher::new());
+            let mut file = std::fs::File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
+            let (mut window, mut length) = (vec![0; HASH_STEP], 0);
+            loop {
+                match file.read(&mut window) {
+                    Ok(0) => break,
+                    Ok(read) => {
+                        hasher.update_rayon(&window[..read]);
+                        length += read;
+                        done += as_u64(read);
+                        progress(done);
+                    }
+                    Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(e) => return Err(ModelError::io(path, "read", e)),
+                }
             }
-            files.push(file_digest(&mapped.path, mapped.bytes().len(), hasher.finalize()));
+            if length != mapped.bytes().len() {
+                return Err(ModelError::Damaged {
+                    file: shown_path(path),
+                    place: "length".to_owned(),
+                    fault: format!("{length} bytes, and {} when it was opened", mapped.bytes().len()),
+                    remedy: "let nothing write to it meanwhile",
+                });
+            }
+            files.push(file_digest(path, length, hasher.finalize()));
         }
         if let Some(path) = &self.config_file {
             let bytes = read_small(path, LARGEST_JSON)?;

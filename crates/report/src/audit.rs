@@ -21,10 +21,10 @@ use crate::words;
 #[must_use]
 pub fn audit_text(audit: &Audit, style: Style) -> String {
     let mut page = Page::new(style);
-    page.outcome(audit.outcome, meaning(audit.outcome));
-    page.field("evidence", &names(audit));
-    page.field("model", &model(audit));
-    page.field("replay", replay(audit));
+    page.outcome(audit.outcome, meaning(audit));
+    for (label, value) in about(audit) {
+        page.field(label, &value);
+    }
     for claim in &audit.claims {
         page.heading(&headline(claim));
         page.hanging("  ", &claim.sentence);
@@ -59,10 +59,10 @@ pub fn audit_text(audit: &Audit, style: Style) -> String {
 
 /// Writes the audit as Markdown.
 pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "# {}: {}\n", words::outcome(audit.outcome), meaning(audit.outcome))?;
-    writeln!(out, "- Evidence: {}", escape(&names(audit)))?;
-    writeln!(out, "- Model: {}", escape(&model(audit)))?;
-    writeln!(out, "- Replay: {}", replay(audit))?;
+    writeln!(out, "# {}: {}\n", words::outcome(audit.outcome), meaning(audit))?;
+    for (label, value) in about(audit) {
+        writeln!(out, "- {label}: {}", escape(&value))?;
+    }
     for claim in &audit.claims {
         writeln!(out, "\n## {}\n\n**{}**\n", escape(&headline(claim)), escape(&claim.sentence))?;
         for (label, value) in facts(claim) {
@@ -111,8 +111,22 @@ pub fn audit_schema() -> Value {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Audit>().to_value()
 }
 
-const fn meaning(outcome: Outcome) -> &'static str {
-    match outcome {
+/// What was verified with what.
+fn about(audit: &Audit) -> Vec<(&'static str, String)> {
+    let mut about = vec![("model", model(audit)), ("replay", replay(audit).to_owned())];
+    if !audit.sources.is_empty() {
+        about.insert(0, ("evidence", names(audit)));
+    }
+    about
+}
+
+fn meaning(audit: &Audit) -> &'static str {
+    match audit.outcome {
+        // A self-test without evidence.
+        Outcome::Consistent if audit.sources.is_empty() => {
+            "Every planted deviation was caught, and honest evidence passed."
+        }
+        _ if audit.sources.is_empty() => "A planted deviation was not judged as it should be.",
         Outcome::Consistent => "The evidence is what each claimed setup leaves.",
         Outcome::Divergent => "The evidence is not what a claimed setup leaves.",
         Outcome::NotEnoughEvidence => "No claim is contradicted, and not every one could be checked.",
@@ -131,6 +145,7 @@ fn model(audit: &Audit) -> String {
         (Some(digest), false) => {
             format!("{}, weights {digest}…; the evidence states no weights to hold them against", model.name)
         }
+        (None, _) if audit.sources.is_empty() => model.name.clone(),
         (None, _) => format!("{}; the evidence states no weights to hold it against", model.name),
     }
 }
