@@ -433,3 +433,43 @@ fn evidence_of_a_gpu_is_verified_without_one() {
         assert_eq!(code, 1, "{claim}: {audit}");
     }
 }
+
+/// What an H200 would leave, claimed to be of every other hardware there is: contradicted at a named site, and the right one named.
+#[test]
+fn evidence_of_one_hardware_claimed_as_another_is_contradicted() {
+    use std::fmt::Write as _;
+
+    let session = Session::new();
+    let mut text = String::new();
+    for i in 0_u32..400 {
+        write!(text, "{} measured roundings of word {i} differ from {}. ", i * 7919 % 10007, i * 31 % 997)
+            .unwrap();
+    }
+    fs::write(session.path("document.txt"), text).unwrap();
+    let run = |command: &str| {
+        let output = session.output(&command.split(' ').collect::<Vec<_>>());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run("synth --arch llama --preset smollm2-135m --out model");
+    run(
+        "record --hardware h200 --model model --document document.txt --document-tokens 7 --decode 2 --reps 1 --out record",
+    );
+    let all = mantissa_engine::Hardware::ALL.map(mantissa_engine::Hardware::name);
+    let vary = format!("hardware={}", all.join(","));
+    for other in all.into_iter().filter(|name| *name != "h200") {
+        let claim = format!("hardware={other}");
+        let (code, audit) = verified(&session, "record", &["--claim", &claim, "--vary", &vary]);
+        let judged = &audit["claims"][0];
+        if judged["answer"] == "not_enough_evidence" {
+            // A hardware whose recipes do not cover this shape is not contradicted, it is not checked.
+            assert!(judged["enough"].as_str().unwrap().contains("is not covered"), "{other}: {judged}");
+            continue;
+        }
+        assert_eq!((code, &judged["answer"]), (1, &"contradicted".into()), "{other}: {judged}");
+        let fits: Vec<String> = judged["fits"].as_array().unwrap().iter().flat_map(texts).collect();
+        assert!(fits.contains(&"h200_bs1_eager_bf16".to_owned()), "{other}: {fits:?}");
+        assert!(!fits.contains(&format!("{other}_bs1_eager_bf16")), "{other}: {fits:?}");
+        let claimed = judged["replays"].as_array().unwrap().iter().find(|replay| replay["claimed"] == true);
+        assert!(claimed.unwrap()["first"]["site"].as_str().unwrap().starts_with("layer_"), "{judged}");
+    }
+}
