@@ -13,10 +13,10 @@ mod unreplayed;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use mantissa_evidence::open::{Content, Opened, open};
-use mantissa_evidence::{Record, write_whole};
+use mantissa_evidence::{Digest, Record, write_whole};
 use mantissa_lab::replay::Replay;
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::Audit;
@@ -83,6 +83,9 @@ pub(crate) struct Args {
     /// Replace what --output names
     #[arg(long)]
     force: bool,
+    /// Catalog of recipes to use beside the built-in ones (`mantissa catalog build`)
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = super::record::threads)]
     threads: Option<u32>,
@@ -112,6 +115,12 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         bail!("{}: already exists; choose another path or give --force", path.display());
     }
     let machine = machine(args.threads, &args.isa)?;
+    let mut catalog = None;
+    if let Some(path) = &args.catalog {
+        let read = super::catalog::read(path)?;
+        mantissa_engine::catalog::install(read).with_context(|| format!("{}", path.display()))?;
+        catalog = Some(Digest::of_bytes(&std::fs::read(path)?));
+    }
     let Some(evidence) = &args.evidence else {
         let audit = self_test::alone(args, machine, settings)?;
         let sound = audit.self_test.iter().all(|planted| planted.passed);
@@ -124,7 +133,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         layout: opened.content.layout().to_owned(),
         warnings: opened.warnings.clone(),
     };
-    let audit = match (&args.model, signals(&opened)) {
+    let mut audit = match (&args.model, signals(&opened)) {
         (Some(model), Some(Signals(record))) => {
             let model = Model::open(model)?;
             let mut audit = match args.spot_check {
@@ -145,6 +154,11 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
             unreplayed::audit(&opened, &source, why)?
         }
     };
+    if let Some(catalog) = catalog {
+        audit.notes.push(format!(
+            "Recipes of the catalog with blake3 {catalog} were used beside the built-in ones."
+        ));
+    }
     let sound = audit.self_test.iter().all(|planted| planted.passed);
     conclude(args, audit, sound, terminal)
 }

@@ -52,12 +52,14 @@ pub(super) fn audit(
     let (work, alone) = (plan.work(), plan.alone());
     let classes: usize = plan.runs.iter().map(|run| run.classes.len()).sum();
     let question = format!(
-        "{} {} {} {replay:?} {full} {:?} {:?}",
+        "{} {} {} {replay:?} {full} {:?} {:?} {:?}",
         env!("CARGO_PKG_VERSION"),
         source.digest,
         weights.map_or_else(|| model.name.clone(), |digest| digest.to_string()),
         plan.candidates,
         plan.runs.iter().map(|run| &run.classes).collect::<Vec<_>>(),
+        // A catalog may change what is computed without changing which candidates share it.
+        plan.computations,
     );
     let mut state = State::open(args.state.as_deref(), &question)?;
     terminal.note(&format!(
