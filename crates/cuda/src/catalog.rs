@@ -2,10 +2,12 @@
 //!
 //! One operand is all ones; the other holds pairs of large numbers that cancel, at random places, and small ones. What is left of
 //! the small ones depends on the order of sums down to the last step, so a wrong recipe shows in most outputs although they are
-//! rounded to bf16. A recipe is taken if it gives all the outputs compared (rows and columns at both ends); the first that does, in
+//! rounded to bf16. A recipe is taken if it gives all the outputs compared (at least 64 different sums, of rows and columns at both ends); the
+//! first that does, in
 //! the order of the candidates, is written. A shape that none gives is left out and reported.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use mantissa_engine::catalog::{Batched, Catalog, Linear, Origin, Product};
 use mantissa_model::ModelConfig;
@@ -15,7 +17,7 @@ use mantissa_numerics::site::Phase;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
 
-use crate::device::{CudaError, Device};
+use crate::device::{CudaError, Device, Matrix};
 
 /// bf16 patterns of one.
 const ONE: u16 = 0x3F80;
@@ -91,7 +93,7 @@ impl Random {
     }
 }
 
-/// A row that is hard to sum: two of three elements come in pairs of up to 2^20 that cancel, the others are about 1.
+/// A row that is hard to sum: two of three elements come in pairs of 2^17 to 2^24 that cancel, the others are about 1.
 fn hard(random: &mut Random, length: usize) -> Vec<u16> {
     let mut order: Vec<usize> = (0..length).collect();
     for i in (1..length).rev() {
@@ -105,7 +107,7 @@ fn hard(random: &mut Random, length: usize) -> Vec<u16> {
     let mut row = vec![0; length];
     let (paired, single) = order.split_at(length / 3 * 2);
     for pair in paired.chunks_exact(2) {
-        row[pair[0]] = number(127 + 20, 127);
+        row[pair[0]] = number(127 + 24, 127 + 17);
         row[pair[1]] = row[pair[0]] ^ 0x8000;
     }
     for at in single {
@@ -202,17 +204,51 @@ fn sums(recipe: Summation, rows: &[&[u16]], instructions: Instructions) -> Vec<f
 }
 
 /// A run of outputs: what was summed, what is added, what came out.
-struct Outputs<'a> {
-    rows: Vec<&'a [u16]>,
-    bias: &'a [u16],
+struct Outputs {
+    rows: Vec<Arc<[u16]>>,
+    bias: Vec<u16>,
     found: Vec<u16>,
 }
 
-impl Outputs<'_> {
+/// A shape whose product was run, and is to be explained.
+struct Pending {
+    size: usize,
+    /// Length of the sums.
+    length: usize,
+    /// What cuBLASLt's heuristic names; `None` for a batched product.
+    parts: Option<u32>,
+    outputs: Vec<Outputs>,
+}
+
+impl Pending {
+    fn explain(&self, instructions: Instructions) -> Option<Summation> {
+        if let Some(parts) = self.parts {
+            return explain(candidates_of_linear(parts), &self.outputs, instructions);
+        }
+        let all = candidates_of_batched(self.length).into_iter().chain(rare_candidates(self.length));
+        explain(all, &self.outputs, instructions)
+    }
+}
+
+/// Explains all of them on all processors; in the order given.
+fn explained(pending: &[Pending], instructions: Instructions) -> Vec<Option<Summation>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = pending.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = pending
+            .chunks(share)
+            .map(|part| scope.spawn(move || part.iter().map(|p| p.explain(instructions)).collect::<Vec<_>>()))
+            .collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+    })
+}
+
+impl Outputs {
     /// Whether a recipe gives the first `count` outputs.
     fn agree(&self, recipe: Summation, count: usize, instructions: Instructions) -> bool {
         let count = count.min(self.rows.len());
-        let sums = sums(recipe, &self.rows[..count], instructions);
+        let rows: Vec<&[u16]> = self.rows[..count].iter().map(AsRef::as_ref).collect();
+        let sums = sums(recipe, &rows, instructions);
         sums.len() == count
             && sums.iter().zip(&self.found).enumerate().all(|(i, (sum, found))| {
                 let sum = self.bias.get(i).map_or(*sum, |bias| sum + f32::from_bits(u32::from(*bias) << 16));
@@ -224,7 +260,7 @@ impl Outputs<'_> {
 /// The first candidate that gives every output. Most fail on the first two.
 fn explain(
     candidates: impl IntoIterator<Item = Summation>,
-    outputs: &[Outputs<'_>],
+    outputs: &[Outputs],
     instructions: Instructions,
 ) -> Option<Summation> {
     candidates.into_iter().find(|recipe| {
@@ -295,6 +331,10 @@ pub fn build(
     Ok(built)
 }
 
+fn shared(rows: impl Iterator<Item = Vec<u16>>) -> Vec<Arc<[u16]>> {
+    rows.map(Arc::from).collect()
+}
+
 fn measure_linear(
     device: &Device,
     shape: Linear,
@@ -308,14 +348,15 @@ fn measure_linear(
     let x = device.filled(most * k, ONE)?;
     let mut w = device.filled(n * k, 0)?;
     let mut y = device.filled(most * n, 0)?;
-    let mut hard_rows: Vec<(std::ops::Range<usize>, Vec<Vec<u16>>)> = Vec::new();
+    let mut hard_rows = Vec::new();
     for columns in ends(n) {
-        let rows: Vec<Vec<u16>> = columns.clone().map(|_| hard(&mut random, k)).collect();
+        let rows = shared(columns.clone().map(|_| hard(&mut random, k)));
         device.overwrite(&mut w, columns.start * k, &rows.concat())?;
         hard_rows.push((columns, rows));
     }
     let biases = if bias { hard(&mut random, n) } else { Vec::new() };
     let bias_there = if bias { Some(device.upload(&biases)?) } else { None };
+    let mut pending = Vec::new();
     for m in rows.iter().copied() {
         let parts = if let Some(bias) = &bias_there {
             device.heuristic([m, n, k], Some((&x, &w, bias, &mut y)))?
@@ -327,28 +368,34 @@ fn measure_linear(
         for row in [0, m - 1] {
             for (columns, rows) in &hard_rows {
                 outputs.push(Outputs {
-                    rows: rows.iter().map(Vec::as_slice).collect(),
-                    bias: if bias { &biases[columns.clone()] } else { &[] },
+                    rows: rows.clone(),
+                    bias: if bias { biases[columns.clone()].to_vec() } else { Vec::new() },
                     found: device.download(&y, row * n + columns.start, columns.len())?,
                 });
             }
         }
-        match explain(candidates_of_linear(parts), &outputs, instructions) {
-            Some(recipe) => {
-                if let (Summation::TensorCore { parts: found, .. }, false) = (recipe, bias) {
-                    built.heuristic[1] += 1;
-                    built.heuristic[0] += usize::from(u32::from(found) == parts.max(1));
-                }
-                built.catalog.add_linear(shape, m, recipe);
-            }
-            None => built.unexplained.push(format!(
+        pending.push(Pending { size: m, length: k, parts: Some(parts), outputs });
+    }
+    for (pending, recipe) in pending.iter().zip(explained(&pending, instructions)) {
+        let (m, parts) = (pending.size, pending.parts.unwrap_or(1));
+        let Some(recipe) = recipe else {
+            built.unexplained.push(format!(
                 "a product of {m} × {k} with {n} × {k}{}: cuBLASLt names {parts} parts",
                 if bias { " and a bias" } else { "" }
-            )),
+            ));
+            continue;
+        };
+        if let (Summation::TensorCore { parts: found, .. }, false) = (recipe, bias) {
+            built.heuristic[1] += 1;
+            built.heuristic[0] += usize::from(u32::from(found) == parts.max(1));
         }
+        built.catalog.add_linear(shape, m, recipe);
     }
     Ok(())
 }
+
+/// Shapes that are run before they are explained, so that memory stays bounded.
+const AT_A_TIME: usize = 128;
 
 fn measure_batched(
     device: &Device,
@@ -360,65 +407,109 @@ fn measure_batched(
     let Batched { product, phase, heads, dim } = shape;
     let most = keys.iter().copied().max().unwrap_or(1);
     let queries = |keys: usize| if phase == Phase::Prefill { keys } else { 1 };
-    let mut random = Random(heads as u64 * 1_000_003 + dim as u64);
     let scores = product == Product::Scores;
     // What is ones, what is hard to sum, what comes out.
     let [one, out] = if scores { [dim, most] } else { [most, dim] };
     let a = device.filled(heads * queries(most) * one, ONE)?;
     let mut b = device.filled(heads * most * dim, 0)?;
     let mut c = device.filled(heads * queries(most) * out, 0)?;
-    // Keys: as many hard rows as are compared at most, again and again.
-    let hard_keys: Vec<Vec<u16>> = (0..4 * COLUMNS).map(|_| hard(&mut random, dim)).collect();
+    let mut random = Random(heads as u64 * 1_000_003 + dim as u64);
+    // Keys: hard rows again and again, of a number that no tile divides.
+    let hard_keys = shared((0..251).map(|_| hard(&mut random, dim)));
     if scores {
-        let whole: Vec<u16> =
-            (0..heads * most).flat_map(|row| hard_keys[row % hard_keys.len()].clone()).collect();
+        let rows = hard_keys.iter().cycle().take(heads * most);
+        let whole: Vec<u16> = rows.flat_map(|row| row.iter().copied()).collect();
         device.overwrite(&mut b, 0, &whole)?;
     }
-    for keys in keys.iter().copied() {
-        let m = queries(keys);
-        let mut columns_of_v: Vec<Vec<u16>> = Vec::new();
-        if !scores {
-            // Values lie key by key; the last head's are not all zero either.
-            columns_of_v = (0..COLUMNS).map(|_| hard(&mut random, keys)).collect();
-            let mut head = vec![0_u16; keys * dim];
-            for (column, values) in columns_of_v.iter().enumerate() {
-                for (key, value) in values.iter().enumerate() {
-                    head[key * dim + column] = *value;
-                }
-            }
-            device.overwrite(&mut b, 0, &head)?;
-            device.overwrite(&mut b, (heads - 1) * keys * dim, &head)?;
+    for keys in keys.chunks(AT_A_TIME) {
+        let mut pending = Vec::new();
+        for keys in keys.iter().copied() {
+            let m = queries(keys);
+            let outputs = if scores {
+                device.batched(heads, [m, keys, dim], true, &a, &b, &mut c)?;
+                outputs_of_scores(device, &c, [heads, m, keys], &hard_keys)?
+            } else {
+                let columns = hard_values(device, &mut b, [heads, keys, dim], &mut random)?;
+                device.batched(heads, [m, dim, keys], false, &a, &b, &mut c)?;
+                outputs_of_values(device, &c, [heads, m, dim], &columns)?
+            };
+            let length = if scores { dim } else { keys };
+            pending.push(Pending { size: keys, length, parts: None, outputs });
         }
-        let (n, k) = if scores { (keys, dim) } else { (dim, keys) };
-        device.batched(heads, [m, n, k], scores, &a, &b, &mut c)?;
-        let mut outputs = Vec::new();
-        for head in [0, heads - 1] {
-            for row in [0, m - 1] {
-                let at = (head * m + row) * n;
-                if scores {
-                    for columns in ends(n) {
-                        let found = device.download(&c, at + columns.start, columns.len())?;
-                        let row_of = |key: usize| hard_keys[(head * keys + key) % hard_keys.len()].as_slice();
-                        outputs.push(Outputs { rows: columns.map(row_of).collect(), bias: &[], found });
-                    }
-                } else {
-                    let found = device.download(&c, at, COLUMNS)?;
-                    let rows = columns_of_v.iter().map(Vec::as_slice).collect();
-                    outputs.push(Outputs { rows, bias: &[], found });
-                }
+        for (pending, recipe) in pending.iter().zip(explained(&pending, instructions)) {
+            match recipe {
+                Some(recipe) => built.catalog.add_batched(shape, pending.size, recipe),
+                None => built.unexplained.push(format!(
+                    "{} attention ({}) of {heads} heads of {dim} over {} keys",
+                    phase.name(),
+                    if scores { "scores" } else { "values" },
+                    pending.size,
+                )),
             }
-        }
-        let usual = candidates_of_batched(k);
-        match explain(usual.into_iter().chain(rare_candidates(k)), &outputs, instructions) {
-            Some(recipe) => built.catalog.add_batched(shape, keys, recipe),
-            None => built.unexplained.push(format!(
-                "{} attention ({}) of {heads} heads of {dim} over {keys} keys",
-                phase.name(),
-                if scores { "scores" } else { "values" },
-            )),
         }
     }
     Ok(())
+}
+
+/// First and last query of the first heads, as many as make a good number of outputs, and of the last.
+fn outputs_of_scores(
+    device: &Device,
+    c: &Matrix,
+    [heads, m, keys]: [usize; 3],
+    hard_keys: &[Arc<[u16]>],
+) -> Result<Vec<Outputs>, CudaError> {
+    const ENOUGH: usize = 64;
+    let first = (0..heads.min(ENOUGH.div_ceil(keys)).max(1)).chain([heads - 1]);
+    let mut outputs = Vec::new();
+    for head in first {
+        for row in [0, m - 1] {
+            for columns in ends(keys) {
+                let at = (head * m + row) * keys + columns.start;
+                let found = device.download(c, at, columns.len())?;
+                let row_of = |key: usize| hard_keys[(head * keys + key) % hard_keys.len()].clone();
+                outputs.push(Outputs { rows: columns.map(row_of).collect(), bias: Vec::new(), found });
+            }
+        }
+    }
+    Ok(outputs)
+}
+
+/// Fills the first and the last head's values with columns that are hard to sum, all different.
+fn hard_values(
+    device: &Device,
+    b: &mut Matrix,
+    [heads, keys, dim]: [usize; 3],
+    random: &mut Random,
+) -> Result<Vec<Arc<[u16]>>, CudaError> {
+    let columns = shared((0..dim).map(|_| hard(random, keys)));
+    let mut head = vec![0_u16; keys * dim];
+    for (column, values) in columns.iter().enumerate() {
+        for (key, value) in values.iter().enumerate() {
+            head[key * dim + column] = *value;
+        }
+    }
+    device.overwrite(b, 0, &head)?;
+    device.overwrite(b, (heads - 1) * keys * dim, &head)?;
+    Ok(columns)
+}
+
+/// All columns of the first query of the first head, the first of its last query and of the last head.
+fn outputs_of_values(
+    device: &Device,
+    c: &Matrix,
+    [heads, m, dim]: [usize; 3],
+    columns: &[Arc<[u16]>],
+) -> Result<Vec<Outputs>, CudaError> {
+    let mut outputs = Vec::new();
+    for (head, row, count) in
+        [(0, 0, dim), (0, m - 1, COLUMNS), (heads - 1, 0, COLUMNS), (heads - 1, m - 1, COLUMNS)]
+    {
+        let found = device.download(c, (head * m + row) * dim, count)?;
+        for (rows, found) in columns[..count].chunks(COLUMNS).zip(found.chunks(COLUMNS)) {
+            outputs.push(Outputs { rows: rows.to_vec(), bias: Vec::new(), found: found.to_vec() });
+        }
+    }
+    Ok(outputs)
 }
 
 #[cfg(test)]
@@ -450,11 +541,42 @@ mod tests {
                 all.iter().position(|r| matches!(r, Summation::Threads { threads: 4, vector: 16, .. }));
             assert_ne!(outputs[wide], outputs[threads.expect("threads")], "{length}");
             let found = Outputs {
-                rows: rows.clone(),
-                bias: &[],
+                rows: rows.iter().map(|row| Arc::from(*row)).collect(),
+                bias: Vec::new(),
                 found: outputs[narrow].iter().map(|b| u16::try_from(b >> 16).unwrap_or(0)).collect(),
             };
             assert_eq!(explain(all.clone(), &[found], Instructions::Portable), Some(all[narrow]));
+        }
+    }
+
+    /// What 64 sums do not tell apart, 256 others do not either: it is the same computation for this length.
+    #[test]
+    fn as_many_outputs_as_are_compared_are_enough() {
+        let mut random = Random(2);
+        for length in [10, 22, 34, 42, 130, 426] {
+            let rows: Vec<Vec<u16>> = (0..320).map(|_| hard(&mut random, length)).collect();
+            let all = candidates_of_batched(length);
+            let outputs: Vec<Vec<u32>> = all
+                .iter()
+                .map(|recipe| {
+                    let sums = rows.chunks(COLUMNS).flat_map(|rows| {
+                        let rows: Vec<&[u16]> = rows.iter().map(Vec::as_slice).collect();
+                        sums(*recipe, &rows, Instructions::Portable)
+                    });
+                    sums.map(|sum| Dtype::Bf16.round(sum).to_bits()).collect()
+                })
+                .collect();
+            for (i, a) in outputs.iter().enumerate() {
+                for (j, b) in outputs.iter().enumerate().skip(i + 1) {
+                    assert_eq!(
+                        a[..64] == b[..64],
+                        a[64..] == b[64..],
+                        "{length}: {:?} and {:?}",
+                        all[i],
+                        all[j]
+                    );
+                }
+            }
         }
     }
 }

@@ -14,6 +14,8 @@ use mantissa_numerics::site::Phase;
 use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
 use serde::{Deserialize, Serialize};
 
+use crate::setup::Hardware;
+
 /// What stands first in a catalog's `format`.
 pub const FORMAT: &str = "mantissa-catalog/1";
 
@@ -301,40 +303,55 @@ fn write_sizes(mut sizes: BTreeSet<usize>) -> String {
 
 static H200: LazyLock<Catalog> =
     LazyLock::new(|| built_in(include_str!("../../../catalogs/h200-cublas13.1.json")));
-static INSTALLED: OnceLock<Catalog> = OnceLock::new();
+static H100: LazyLock<Catalog> =
+    LazyLock::new(|| built_in(include_str!("../../../catalogs/h100-cublas13.1.json")));
+static INSTALLED: OnceLock<(Hardware, Catalog)> = OnceLock::new();
 
 #[expect(clippy::panic, reason = "the file is part of the program, and a test reads it")]
 fn built_in(text: &str) -> Catalog {
     Catalog::parse(text).unwrap_or_else(|error| panic!("a built-in catalog is damaged: {error}"))
 }
 
+fn built_in_of(hardware: Hardware) -> Option<&'static Catalog> {
+    match hardware {
+        Hardware::H200 => Some(&H200),
+        Hardware::H100 => Some(&H100),
+        Hardware::Cpu | Hardware::A100 | Hardware::L40s => None,
+    }
+}
+
 /// Adds a catalog to those built in, for the life of the program.
 ///
-/// *Errors:* a GPU that no hardware value names; a second catalog.
+/// *Errors:* a GPU that has none built in; a second catalog.
 pub fn install(catalog: Catalog) -> Result<(), CatalogError> {
-    if !catalog.origin.gpu.contains("H200") {
+    let known = [("H200", Hardware::H200), ("H100", Hardware::H100)];
+    let hardware = known.into_iter().find(|(name, _)| catalog.origin.gpu.contains(name)).map(|(_, h)| h);
+    let Some((hardware, built_in)) = hardware.and_then(|h| Some((h, built_in_of(h)?))) else {
         return Err(CatalogError::Gpu(catalog.origin.gpu));
-    }
-    let mut all = H200.clone();
+    };
+    let mut all = built_in.clone();
     all.merge(&catalog);
-    INSTALLED.set(all).map_err(|_| CatalogError::Twice)
+    INSTALLED.set((hardware, all)).map_err(|_| CatalogError::Twice)
 }
 
-/// What is known of an H200.
-pub(crate) fn h200() -> &'static Catalog {
-    INSTALLED.get().unwrap_or(&H200)
+/// What is known of the library's choices on a GPU; `None` where nothing was measured.
+pub(crate) fn of(hardware: Hardware) -> Option<&'static Catalog> {
+    match INSTALLED.get() {
+        Some((installed, catalog)) if *installed == hardware => Some(catalog),
+        _ => built_in_of(hardware),
+    }
 }
 
-/// A step of the GPU's tensor cores on bf16.
-pub(crate) fn block() -> BlockRecipe {
-    const HOPPER: Option<BlockRecipe> = Architecture::Hopper.block(Operand::Bf16);
-    let Some(block) = HOPPER else { unreachable!("Hopper multiplies bf16") };
+/// A step of a GPU's tensor cores on bf16; Hopper's, where the hardware is no GPU.
+pub(crate) fn block(hardware: Hardware) -> BlockRecipe {
+    let architecture = hardware.architecture().unwrap_or(Architecture::Hopper);
+    let Some(block) = architecture.block(Operand::Bf16) else { unreachable!("they all multiply bf16") };
     block
 }
 
 /// A walk along `K` that is not cut.
-pub(crate) fn uncut() -> Summation {
-    Summation::TensorCore { block: block(), parts: 1, tile: None }
+pub(crate) fn uncut(hardware: Hardware) -> Summation {
+    Summation::TensorCore { block: block(hardware), parts: 1, tile: None }
 }
 
 /// Every product with a weight that a model runs outside its experts.
@@ -385,11 +402,14 @@ mod tests {
 
     #[test]
     fn a_catalog_is_read_as_it_was_written() {
+        let h100 = include_str!("../../../catalogs/h100-cublas13.1.json");
         let text = include_str!("../../../catalogs/h200-cublas13.1.json");
-        let catalog = Catalog::parse(text).expect("the built-in catalog");
-        assert!(!catalog.is_empty());
-        assert_eq!(Catalog::parse(&catalog.write()).expect("what was written"), catalog);
-        assert_eq!(catalog.write(), text, "the file is as the program writes it");
+        for text in [h100, text] {
+            let catalog = Catalog::parse(text).expect("a built-in catalog");
+            assert!(!catalog.is_empty());
+            assert_eq!(Catalog::parse(&catalog.write()).expect("what was written"), catalog);
+            assert_eq!(catalog.write(), text, "the file is as the program writes it");
+        }
         let other = text.replace("mantissa-catalog/1", "mantissa-catalog/9");
         assert!(matches!(Catalog::parse(&other), Err(CatalogError::Format(_))));
     }

@@ -41,9 +41,13 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
+    fn is_gpu(self) -> bool {
+        self.hardware != Hardware::Cpu
+    }
+
     /// What was measured of this hardware.
     fn catalog(self) -> Option<&'static Catalog> {
-        (self.hardware == Hardware::H200).then(catalog::h200)
+        catalog::of(self.hardware)
     }
 
     /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one rounding,
@@ -53,9 +57,12 @@ impl Dispatch {
     #[must_use]
     pub fn matmul(self, m: usize, n: usize, k: usize, biased: bool) -> MatmulRecipe {
         let output = if biased { Dtype::F32 } else { self.dtype };
-        if let Some(catalog) = self.catalog() {
-            let found = catalog.linear(Linear { n, k, bias: biased }, m);
-            return MatmulRecipe { summation: found.unwrap_or_else(catalog::uncut), output };
+        if self.is_gpu() {
+            let found = self.catalog().and_then(|known| known.linear(Linear { n, k, bias: biased }, m));
+            return MatmulRecipe {
+                summation: found.unwrap_or_else(|| catalog::uncut(self.hardware)),
+                output,
+            };
         }
         let summation = match m {
             0 | 1 => Summation::LaneChains { lanes: 64 },
@@ -70,8 +77,8 @@ impl Dispatch {
     /// grouped kernel, which has one recipe.
     #[must_use]
     pub fn expert(self, m: usize, n: usize, k: usize) -> MatmulRecipe {
-        if self.hardware == Hardware::H200 {
-            return MatmulRecipe { summation: catalog::uncut(), output: self.dtype };
+        if self.is_gpu() {
+            return MatmulRecipe { summation: catalog::uncut(self.hardware), output: self.dtype };
         }
         self.matmul(m, n, k, false)
     }
@@ -79,16 +86,13 @@ impl Dispatch {
     /// The sum over a token's experts.
     #[must_use]
     pub fn expert_sum(self) -> KernelRecipe {
-        KernelRecipe::ExpertSum {
-            output: self.dtype,
-            sums: if self.hardware == Hardware::H200 { 4 } else { 1 },
-        }
+        KernelRecipe::ExpertSum { output: self.dtype, sums: if self.is_gpu() { 4 } else { 1 } }
     }
 
     /// RMSNorm over `rows` rows of `length`.
     #[must_use]
     pub fn norm(self, rows: usize, length: usize) -> NormRecipe {
-        let torch = TorchSum::of(rows, length).filter(|_| self.hardware == Hardware::H200);
+        let torch = TorchSum::of(rows, length).filter(|_| self.is_gpu());
         match (torch, u32::try_from(rows)) {
             (Some(torch), Ok(rows)) => NormRecipe {
                 reduction: ReductionRecipe::Torch { torch, rows },
@@ -102,7 +106,7 @@ impl Dispatch {
     /// Whose exponentials, sines and cosines.
     #[must_use]
     pub fn functions(self) -> Functions {
-        if self.hardware == Hardware::H200 { Functions::Nvidia } else { Functions::Engine }
+        if self.is_gpu() { Functions::Nvidia } else { Functions::Engine }
     }
 
     /// Whether verified recipes cover every kernel of a pass of `batch` sequences of `positions` tokens each, after which
@@ -117,7 +121,9 @@ impl Dispatch {
         positions: usize,
         keys: usize,
     ) -> Result<(), EngineError> {
-        let Some(catalog) = self.catalog() else { return Ok(()) };
+        if !self.is_gpu() {
+            return Ok(());
+        }
         let refuse =
             |what: String, why| Err(EngineError::Uncovered { hardware: self.hardware.name(), what, why });
         if self.dtype != Dtype::Bf16 || self.attention != Attention::Eager {
@@ -134,7 +140,7 @@ impl Dispatch {
         }
         let m = batch * positions;
         for Linear { n, k, bias } in catalog::products(config) {
-            if catalog.linear(Linear { n, k, bias }, m).is_none() {
+            if self.catalog().is_some_and(|known| known.linear(Linear { n, k, bias }, m).is_none()) {
                 return refuse(
                     format!("a product of {m} × {k} with {n} × {k}{}", if bias { " and a bias" } else { "" }),
                     "its split-K was not measured",
@@ -169,7 +175,8 @@ impl Dispatch {
         }
         for product in [Product::Scores, Product::Values] {
             let heads = batch * query;
-            if catalog.batched(Batched { product, phase, heads, dim }, keys).is_none() {
+            let shape = Batched { product, phase, heads, dim };
+            if self.catalog().is_some_and(|known| known.batched(shape, keys).is_none()) {
                 let [phase, what] = [
                     phase.name(),
                     match product {
@@ -200,19 +207,18 @@ impl Dispatch {
     /// Lanes of the router's softmax.
     #[must_use]
     pub fn router_reduction(self) -> ReductionRecipe {
-        if self.hardware == Hardware::H200 { ReductionRecipe::Warp { warp: 32 } } else { ROW_LANES }
+        if self.is_gpu() { ReductionRecipe::Warp { warp: 32 } } else { ROW_LANES }
     }
 
     /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, over `keys` positions.
     #[must_use]
     pub fn attention(self, phase: Phase, heads: usize, head_dim: usize, keys: usize) -> AttentionRecipe {
-        if let Some(catalog) = self.catalog() {
+        if self.is_gpu() {
+            let heads = heads_of(phase, heads, keys);
             let [scores, values] = [Product::Scores, Product::Values].map(|product| {
-                let found = catalog.batched(
-                    Batched { product, phase, heads: heads_of(phase, heads, keys), dim: head_dim },
-                    keys,
-                );
-                found.unwrap_or_else(catalog::uncut)
+                let shape = Batched { product, phase, heads, dim: head_dim };
+                let found = self.catalog().and_then(|known| known.batched(shape, keys));
+                found.unwrap_or_else(|| catalog::uncut(self.hardware))
             });
             let reduction = if keys <= LONGEST_WARP_SOFTMAX {
                 ReductionRecipe::Warp { warp: 32 }

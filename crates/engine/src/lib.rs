@@ -26,6 +26,6 @@ pub use engine::Engine;
 pub use engine::spot::{SpotRow, inputs as spot_inputs};
 pub use error::EngineError;
 pub use logits::{TokenLogprob, greedy};
-pub use setup::{Attention, EngineSetup, Hardware, QuantizedWeights};
+pub use setup::{Attention, Basis, EngineSetup, Hardware, QuantizedWeights};
 pub use simd::Isa;
 pub use tap::{NoTap, RowId, Tap, View};

@@ -34,7 +34,7 @@ impl RopeTable {
             for (i, frequency) in frequencies.iter().enumerate() {
                 let angle = position as f32 * frequency;
                 let nvidia = functions::cos(angle).zip(functions::sin(angle));
-                let (c, s) = match nvidia.filter(|_| setup.hardware == Hardware::H200) {
+                let (c, s) = match nvidia.filter(|_| setup.hardware != Hardware::Cpu) {
                     Some(found) => found,
                     None => (libm::cos(f64::from(angle)) as f32, libm::sin(f64::from(angle)) as f32),
                 };

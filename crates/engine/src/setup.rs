@@ -1,6 +1,7 @@
 //! What the engine is asked to run: the part of a setup that is arithmetic.
 
 use mantissa_numerics::Dtype;
+use mantissa_numerics::tensor_core::Architecture;
 use serde::{Deserialize, Serialize};
 
 use crate::simd::Isa;
@@ -13,11 +14,29 @@ pub enum Hardware {
     Cpu,
     /// An NVIDIA H200 as stock PyTorch and Hugging Face transformers use it; what is covered, docs/coverage.md says.
     H200,
+    /// An NVIDIA H100 SXM, likewise.
+    H100,
+    /// An NVIDIA A100: tensor cores as published, library choices unknown.
+    A100,
+    /// An NVIDIA L40S: likewise.
+    L40s,
+}
+
+/// What a prediction rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// The engine's own definition.
+    Own,
+    /// Compared with the hardware, bit for bit; what was not is refused.
+    Verified,
+    /// Published parameters of the tensor cores; sums uncut, functions as on Hopper. Compared with no hardware: not evidence.
+    Literature,
 }
 
 impl Hardware {
     /// All of it, in the order documentation lists it.
-    pub const ALL: [Self; 2] = [Self::Cpu, Self::H200];
+    pub const ALL: [Self; 5] = [Self::Cpu, Self::H200, Self::H100, Self::A100, Self::L40s];
 
     /// The name used in flags and files.
     #[must_use]
@@ -25,6 +44,30 @@ impl Hardware {
         match self {
             Self::Cpu => "cpu",
             Self::H200 => "h200",
+            Self::H100 => "h100",
+            Self::A100 => "a100",
+            Self::L40s => "l40s",
+        }
+    }
+
+    /// The generation of its tensor cores; `None` for the engine's own.
+    #[must_use]
+    pub const fn architecture(self) -> Option<Architecture> {
+        match self {
+            Self::Cpu => None,
+            Self::H200 | Self::H100 => Some(Architecture::Hopper),
+            Self::A100 => Some(Architecture::Ampere),
+            Self::L40s => Some(Architecture::Ada),
+        }
+    }
+
+    /// What a prediction of it rests on.
+    #[must_use]
+    pub const fn basis(self) -> Basis {
+        match self {
+            Self::Cpu => Basis::Own,
+            Self::H200 | Self::H100 => Basis::Verified,
+            Self::A100 | Self::L40s => Basis::Literature,
         }
     }
 }
@@ -36,7 +79,7 @@ impl std::str::FromStr for Hardware {
         Self::ALL
             .into_iter()
             .find(|hardware| hardware.name() == s)
-            .ok_or_else(|| format!("unknown hardware '{s}': use cpu or h200"))
+            .ok_or_else(|| format!("unknown hardware '{s}': use cpu, h200, h100, a100 or l40s"))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use mantissa_engine::{Attention, Hardware, Isa, QuantizedWeights};
+use mantissa_engine::{Attention, Basis, Hardware, Isa, QuantizedWeights};
 use mantissa_evidence::{Experiment, Outcome, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
@@ -356,6 +356,8 @@ struct Summary {
     was_here: bool,
     repetitions_resumed: usize,
     reproducible: bool,
+    hardware: Hardware,
+    basis: Basis,
     configurations: Vec<Row>,
 }
 
@@ -375,6 +377,17 @@ impl Report for Summary {
             page.field("finished", "it was recorded before, with the same setup and weights")?;
         } else if self.repetitions_resumed > 0 {
             page.field("resumed", format!("{} repetition(s) were on disk", self.repetitions_resumed))?;
+        }
+        let name = self.hardware.name();
+        match self.basis {
+            Basis::Own => {}
+            Basis::Verified => page.field("hardware", format!("{name}, by recipes verified on it"))?,
+            Basis::Literature => page.field(
+                "hardware",
+                format!(
+                    "{name}, from literature: compared with no hardware, not what one would leave for certain"
+                ),
+            )?,
         }
         rows_text(&self.configurations, page)?;
         if let Some(json) = &self.json {
@@ -467,6 +480,8 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         was_here: recorded.existed,
         repetitions_resumed: recorded.resumed,
         reproducible: recorded.reproducible(),
+        hardware: spec.hardware,
+        basis: spec.hardware.basis(),
         configurations: rows(&recorded.experiment),
     })?;
     Ok(exit(&recorded))

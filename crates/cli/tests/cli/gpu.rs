@@ -62,11 +62,17 @@ fn what_is_not_covered_is_refused() {
     let command =
         "record --hardware h200 --model model --document document.txt --document-tokens 20 --reps 1";
     let said = refused(&format!("{command} --out a"));
-    assert!(said.contains("h200: a product of") && said.contains("its split-K was not measured"), "{said}");
+    assert!(said.contains("h200: RoPE of base 10000 over 32 elements is not covered"), "{said}");
     let said = refused(&format!("{command} --attention sdpa --out b"));
-    assert!(said.contains("only bf16 and eager are verified"), "{said}");
+    assert!(said.contains("h200: bf16 with sdpa attention is not covered"), "{said}");
     let said = refused(&format!("{command} --dtype f32 --out c"));
-    assert!(said.contains("only bf16 and eager are verified"), "{said}");
-    let said = refused("record --hardware a100 --model model --document document.txt --out d");
-    assert!(said.contains("possible values: cpu, h200"), "{said}");
+    assert!(said.contains("h200: f32 with eager attention is not covered"), "{said}");
+    let said = refused("record --hardware b200 --model model --document document.txt --out d");
+    assert!(said.contains("use one of cpu, h200, h100, a100, l40s"), "{said}");
+    // Shapes that were measured for one model are not for another.
+    let shape = "synth --arch llama --head-dim 64 --num-attention-heads 9 --num-key-value-heads 3 --hidden-size 320 --out other";
+    session.output(&shape.split(' ').collect::<Vec<_>>());
+    let said =
+        refused("record --hardware h200 --model other --document document.txt --document-tokens 20 --out e");
+    assert!(said.contains("h200: a product of") && said.contains("its split-K was not measured"), "{said}");
 }

@@ -77,7 +77,7 @@ fn fixed_point(x: f32) -> i32 {
     )]
     let fixed = |magnitude: f32| (f64::from(magnitude) * 8_388_608.0) as i32;
     let magnitude = fixed(x.abs());
-    magnitude ^ -i32::from((magnitude != 0) & (x < 0.0))
+    magnitude ^ -i32::from(magnitude != 0 && x < 0.0)
 }
 
 /// What [`ex2`] makes of `x`, its fixed point, and what tables hold for the fraction.
