@@ -210,7 +210,7 @@ fn tables(audit: &Audit) -> Vec<Grid<'_>> {
     let short = Short::of(audit);
     let mut grids = Vec::new();
     if audit.claims.len() > 1 && audit.candidates.len() > 1 {
-        grids.push(overview(audit, &short));
+        grids.extend(overview(audit, &short));
     }
     for claim in audit.claims.iter().filter(|claim| !claim.replays.is_empty()) {
         let grid = Grid {
@@ -318,7 +318,9 @@ fn shortened(audit: &Audit) -> Vec<Matrix> {
 }
 
 /// Claimed × verified: whether every compared bit is equal.
-fn overview<'a>(audit: &'a Audit, short: &Short) -> Grid<'a> {
+fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
+    /// Characters of a line.
+    const ROOM: usize = 96;
     let cell = |claim: &ClaimVerdict, candidate: &String| {
         let found = claim.replays.iter().find(|replay| replay.class.contains(candidate));
         found.map_or("×", |replay| match replay.state {
@@ -328,18 +330,38 @@ fn overview<'a>(audit: &'a Audit, short: &Short) -> Grid<'a> {
             ReplayState::TooFewRepetitions | ReplayState::NotCompared => "?",
         })
     };
-    let columns = audit.candidates.iter().map(|name| column(short.name(name), Kind::Number));
-    let rows = audit.claims.iter().map(|claim| {
-        let cells = audit.candidates.iter().map(|candidate| cell(claim, candidate).to_owned());
-        let name = claim.claim.as_ref().unwrap_or(&claim.config_id);
-        Row::new(std::iter::once(short.name(name).to_owned()).chain(cells).collect(), [])
-    });
-    Grid {
-        caption: format!("Claimed × verified{}", short.said()),
-        columns: std::iter::once(column("", Kind::Words)).chain(columns).collect(),
-        rows: rows.collect(),
-        note: Some("= every compared bit is equal · ≠ contradicted · ≈ within the evidence's own noise · ? too little to say · × not checked, or not asked for".to_owned()),
+    let name =
+        |claim: &'a ClaimVerdict| short.name(claim.claim.as_ref().unwrap_or(&claim.config_id)).to_owned();
+    let label = audit.claims.iter().map(|claim| name(claim).chars().count()).max().unwrap_or(0) + 2;
+    // As many columns side by side as fit.
+    let mut blocks: Vec<Vec<&String>> = Vec::new();
+    let mut used = usize::MAX;
+    for candidate in &audit.candidates {
+        let width = short.name(candidate).chars().count() + 2;
+        if used.saturating_add(width) > ROOM {
+            blocks.push(Vec::new());
+            used = label;
+        }
+        used += width;
+        if let Some(block) = blocks.last_mut() {
+            block.push(candidate);
+        }
     }
+    let last = blocks.len().saturating_sub(1);
+    let grids = blocks.into_iter().enumerate().map(|(i, block)| {
+        let columns = block.iter().map(|candidate| column(short.name(candidate), Kind::Number));
+        let rows = audit.claims.iter().map(|claim| {
+            let cells = block.iter().map(|candidate| cell(claim, candidate).to_owned());
+            Row::new(std::iter::once(name(claim)).chain(cells).collect(), [])
+        });
+        Grid {
+            caption: format!("Claimed × verified{}", short.said()),
+            columns: std::iter::once(column("", Kind::Words)).chain(columns).collect(),
+            rows: rows.collect(),
+            note: (i == last).then(|| "= every compared bit is equal · ≠ contradicted · ≈ within the evidence's own noise · ? too little to say · × not checked, or not asked for".to_owned()),
+        }
+    });
+    grids.collect()
 }
 
 /// Names of candidates without what all of them begin and end with.
