@@ -1,0 +1,164 @@
+"""Writes docs/coverage.md from what was measured: catalogs and reports of check_transformers.py.
+
+    python3 goldens/gpu/coverage.py [--check]
+
+With --check it fails if the page is not what it would write.
+"""
+
+import json
+import os
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PAGE = os.path.join(ROOT, "docs", "coverage.md")
+MODELS = {
+    "smollm2-135m": "SmolLM2-135M shape, 30 layers",
+    "SmolLM2-135M-Instruct.Q4_1.gguf": "SmolLM2-135M-Instruct, real weights (Q4_1 decoded to bf16)",
+    "qwen3-0.6b": "Qwen3-0.6B shape, 4 layers",
+    "qwen3-30b-a3b": "Qwen3-30B-A3B (MoE) shape, 2 layers",
+    "qwen2.5-7b": "Qwen2.5-7B shape, 2 layers",
+}
+
+
+def load(path):
+    with open(os.path.join(ROOT, path)) as file:
+        return json.load(file)
+
+
+def sizes(text):
+    for part in text.split(","):
+        spread, _, step = part.partition("/")
+        first, _, last = spread.partition("-")
+        yield from range(int(first), int(last or first) + 1, int(step or 1))
+
+
+def spans(numbers):
+    """`1–64, 72–256 by 8, 512`: runs, then progressions by 8, then the rest."""
+    rest, parts = sorted(set(numbers)), []
+    while rest:
+        held = set(rest)
+        best = max(((step, next(n for n in range(1, 9999) if rest[0] + n * step not in held)) for step in (1, 8)), key=lambda found: found[1])
+        step, count = best if best[1] > 2 else (1, 1)
+        last = rest[0] + (count - 1) * step
+        parts.append((f"{rest[0]}" if count == 1 else f"{rest[0]}–{last}") + (" by 8" if count > 1 and step == 8 else ""))
+        rest = sorted(held - set(range(rest[0], last + 1, step)))
+        if len(parts) == 5 and rest:
+            return ", ".join(parts) + f", and {len(rest)} more"
+    return ", ".join(parts)
+
+
+def recipe(r):
+    if r["order"] == "threads":
+        return f"{r['threads']} threads of {r['vector']}" + (", added in order" if r.get("in_order") else "")
+    text = f"steps of {r['block']['width']}"
+    if r["parts"] > 1:
+        text += f", K in {r['parts']} parts"
+    if r.get("tile"):
+        text += f", tiles of {r['tile']} with the remainder first"
+    return text
+
+
+def page():
+    out = ["# Coverage", "", "<!-- written by goldens/gpu/coverage.py; do not edit -->", ""]
+    say = lambda text="": out.append(text)
+    say("What `--hardware` predicts, what that rests on, and what it refuses. Everything below is stock Hugging Face transformers in bf16")
+    say("(transformers 5.17.0, PyTorch 2.11.0, CUDA 13.0, cuBLAS 13.1.0), nothing patched. *Verified* means compared with the GPU, bit for bit.")
+    say("A shape that no verified recipe covers is an error, never a guess.")
+    say()
+    say("## Kernels")
+    say()
+    say("| kernel | H200 | H100 SXM | A100, L40S | evidence |")
+    say("|---|---|---|---|---|")
+    for row in KERNELS:
+        say("| " + " | ".join(row) + " |")
+    say()
+    say("A100 and L40S: tensor-core parameters from arXiv 2511.10909 and 2512.07004, sums uncut along K, everything else as on Hopper. Which")
+    say("kernels the libraries pick there is unknown, so these predictions are *from literature* and say so; they are no evidence.")
+    for title, path in (("H200", "goldens/gpu/h200_transformers.json"), ("H100", "goldens/gpu/h100_transformers.json")):
+        if not os.path.exists(os.path.join(ROOT, path)):
+            continue
+        report = load(path)
+        say()
+        say(f"## Whole models against the {title}")
+        say()
+        say(f"`{path}`, {report['versions']['gpu']}: `goldens/gpu/check_transformers.py`. Eager attention; every site of every layer and the")
+        say("logits, at the last three positions of the prompt and at every decode step (tokens forced).")
+        say()
+        say("| model | batch | prompt | decode steps | values | differ |")
+        say("|---|---:|---:|---:|---:|---:|")
+        total = [0, 0]
+        for case in sorted(report["cases"], key=lambda c: (list(MODELS).index(c["case"].split(":")[0]), c["prompt_tokens"], int(c["case"].split(":")[3]))):
+            model, _, steps, batch = case["case"].split(":")
+            say(f"| {MODELS[model]} | {batch} | {case['prompt_tokens']} | {steps} | {case['values']:,} | {case['differ']:,} |")
+            total = [total[0] + case["values"], total[1] + case["differ"]]
+        say()
+        say(f"In all {total[0]:,} values, {total[1]:,} differ.")
+        for case in report["cases"]:
+            if case["differ"]:
+                where = "; ".join(f"{name} {row['differ']:,} of {row['values']:,} from layer {row['first_layer']}" for name, row in case["table"].items() if row["differ"])
+                say()
+                say(f"**Not 0:** `{case['case']}`: {where}. {case.get('explanation', 'No explanation yet.')}")
+    for title, path in (("H200", "catalogs/h200-cublas13.1.json"), ("H100", "catalogs/h100-cublas13.1.json")):
+        catalog = load(path)
+        shapes = sum(len(list(sizes(c["sizes"]))) for kind in ("linear", "batched") for e in catalog[kind] for c in e["classes"])
+        say()
+        say(f"## Shapes measured on the {title}")
+        say()
+        say(f"`{path}`: {shapes:,} shapes, each with a recipe that gave every output compared ({catalog['origin']['gpu']}, cuBLAS {catalog['origin']['cublas']}, {catalog['origin']['date']}).")
+        say("Others are added by `mantissa catalog build` on such a machine and used with `record --catalog FILE`.")
+        say()
+        say("| product with a weight, outputs × sum | rows | classes |")
+        say("|---|---|---|")
+        for e in catalog["linear"]:
+            rows = [s for c in e["classes"] for s in sizes(c["sizes"])]
+            kinds = "; ".join(sorted({recipe(c["recipe"]) for c in e["classes"]}))
+            say(f"| {e['n']} × {e['k']}{' with bias' if e['bias'] else ''} | {spans(rows)} | {kinds} |")
+        say()
+        say("| attention, product | heads (of all sequences) × width | keys | recipes |")
+        say("|---|---|---|---:|")
+        for e in catalog["batched"]:
+            keys = [s for c in e["classes"] for s in sizes(c["sizes"])]
+            say(f"| {e['phase']} {e['product']} | {e['heads']} × {e['dim']} | {spans(keys)} | {len(e['classes'])} |")
+    say()
+    say("## Not covered")
+    say()
+    for line in NOT_COVERED:
+        say("- " + line)
+    return "\n".join(out) + "\n"
+
+
+KERNELS = [
+    ("tensor-core step, bf16 (`mma.sync` k8 and k16, wgmma)", "verified", "verified in whole models", "literature", "16,384 seeded cases per instruction with specials: `crates/numerics/tests/tensor_core.rs`; all 2^32 products: `just exhaustive-products`"),
+    ("tensor-core step, f16, tf32, fp8 by wgmma", "verified", "as H200", "literature", "the same; fp8 by `mma.sync` is not modelled"),
+    ("cuBLAS product without bias (nvjet, split-K)", "verified", "verified", "literature: uncut", "catalogs; `just check-gemm`"),
+    ("cuBLASLt product with bias (1 MiB workspace)", "verified", "measured shapes only", "literature: uncut", "catalogs; Qwen2.5 below"),
+    ("attention's batched products, prefill (nvjet, CUTLASS with the remainder first, s1688)", "verified", "verified", "literature", "catalogs"),
+    ("attention's batched products, decode (gemvx, gemv2T, gemvNSP, wmma)", "verified", "verified", "literature", "catalogs"),
+    ("grouped product of experts (`torch._grouped_mm`)", "verified", "not compared with its own catalog", "literature", "Qwen3-MoE below"),
+    ("router: softmax in binary32, top-k, renormalization; sum over experts", "verified", "as H200", "literature", "Qwen3-MoE below"),
+    ("mean of squares (`reduce_kernel`), RMSNorm", "verified", "verified", "literature", "whole models"),
+    ("softmax within a warp (to 2,048 keys) and by a block (to 9,216)", "verified", "verified to 2,048", "literature", "whole models; 2,047 + 6 tokens"),
+    ("`expf`, `rsqrtf`, `cosf`, `sinf`", "verified, all 2^32 inputs", "as H200", "literature", "`goldens/gpu/all_inputs.cu`: 0 of 4 × 4,096 blocks differed but the one of sin(−0), mended after"),
+    ("SiLU, residuals, casts, RoPE", "verified", "verified", "literature", "whole models"),
+    ("inverse frequencies (PyTorch's `pow` on the CPU)", "verified for bases 1e4, 1e5, 5e5, 1e6 and heads of 64, 128", "same", "same", "`goldens/gpu/decode_attention.py`"),
+]
+
+NOT_COVERED = [
+    "`--attention sdpa` and `flash_attention_2` on GPUs, other formats than bf16, quantized weights as stored, scaled RoPE (Llama 3.1).",
+    "A second prefill over cached positions; batches of sequences of different lengths (padding).",
+    "Softmax over more than 9,216 keys.",
+    "Log-probabilities in evidence are the engine's own function of the predicted logits, not `torch.log_softmax`.",
+    "PyTorch, CUDA and cuBLAS of other versions: dispatch changes with them, so each needs its own catalog.",
+]
+
+
+def main():
+    text = page()
+    if "--check" in sys.argv[1:]:
+        if open(PAGE).read() != text:
+            sys.exit("docs/coverage.md is not current: run python3 goldens/gpu/coverage.py")
+    else:
+        open(PAGE, "w").write(text)
+
+
+main()
