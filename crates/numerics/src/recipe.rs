@@ -154,6 +154,13 @@ pub enum SoftmaxRecipe {
         /// Order of each tile's sum.
         reduction: ReductionRecipe,
     },
+    /// FlashAttention-2 on a GPU, [`crate::nvidia::flash`]: tiles of `key_tile` keys **from the last to the first** with a running
+    /// maximum; each tile's product with the values goes on from the sum so far, rescaled; the product with `1 / sum` at the end.
+    Flash {
+        /// Parts that the keys are cut into, `ceil(tiles / splits)` tiles each, attended alone and put together in binary32
+        /// by their sums of exponentials. 1 is no cut.
+        splits: u16,
+    },
 }
 
 /// Attention of one query head over the keys of its KV head.
