@@ -105,6 +105,8 @@ def page():
         say(f"## Shapes measured on the {title}")
         say()
         say(f"`{path}`: {shapes:,} shapes, each with a recipe that gave every output compared ({catalog['origin']['gpu']}, cuBLAS {catalog['origin']['cublas']}, {catalog['origin']['date']}).")
+        say("It was measured with 16 to 64 sums per shape, which left more than one recipe for a few hundred shapes of attention; these were settled by the")
+        say("nearest shapes on both sides, or dropped where those disagree. `mantissa catalog build` compares at least 64 now.")
         say("Others are added by `mantissa catalog build` on such a machine and used with `record --catalog FILE`.")
         say()
         say("| product with a weight, outputs × sum | rows | classes |")
