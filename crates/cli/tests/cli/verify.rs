@@ -465,6 +465,12 @@ fn evidence_of_one_hardware_claimed_as_another_is_contradicted() {
             assert!(judged["enough"].as_str().unwrap().contains("is not covered"), "{other}: {judged}");
             continue;
         }
+        let class = texts(&judged["fits"][0]);
+        if ["h200", other].iter().all(|name| class.contains(&format!("{name}_bs1_eager_bf16"))) {
+            // One class by recipe, as H100 and H200 left the same bits in published experiments: no test can separate them.
+            assert_eq!((other, code), ("h100", 0), "{judged}");
+            continue;
+        }
         assert_eq!((code, &judged["answer"]), (1, &"contradicted".into()), "{other}: {judged}");
         let fits: Vec<String> = judged["fits"].as_array().unwrap().iter().flat_map(texts).collect();
         assert!(fits.contains(&"h200_bs1_eager_bf16".to_owned()), "{other}: {fits:?}");
