@@ -20,6 +20,8 @@ use crate::error::EngineError;
 use crate::rope;
 use crate::setup::{Attention, Hardware};
 
+mod sdpa;
+
 /// Lanes of sums over a row: attention, router, norms.
 const ROW_LANES: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
 
@@ -121,16 +123,22 @@ impl Dispatch {
         positions: usize,
         keys: usize,
     ) -> Result<(), EngineError> {
-        if !self.is_gpu() {
-            return Ok(());
-        }
         let refuse =
             |what: String, why| Err(EngineError::Uncovered { hardware: self.hardware.name(), what, why });
-        if self.dtype != Dtype::Bf16 || self.attention != Attention::Eager {
-            return refuse(
-                format!("{} with {} attention", self.dtype, self.attention.name()),
-                "only bf16 and eager are verified",
-            );
+        let attention = || format!("{} with {} attention", self.dtype, self.attention.name());
+        if !self.is_gpu() {
+            return match self.attention {
+                Attention::SdpaFlash => refuse(attention(), "it names a kernel of a GPU"),
+                Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => Ok(()),
+            };
+        }
+        if self.dtype != Dtype::Bf16 {
+            return refuse(attention(), "only bf16 is verified");
+        }
+        if self.attention != Attention::Eager
+            && let Some(why) = self.sdpa_refused(config, keys)
+        {
+            return refuse(attention(), why);
         }
         if config.rope_scaling.is_some() || !rope::is_measured(config.rope_theta, config.head_dim) {
             return refuse(
@@ -164,14 +172,17 @@ impl Dispatch {
                 );
             }
         }
-        if keys > LONGEST_SOFTMAX {
-            return refuse(format!("a softmax over {keys} keys"), "another kernel computes it");
-        }
         if phase == Phase::Prefill && positions != keys {
             return refuse(
                 format!("prefill attention of {positions} positions over {keys} keys"),
                 "only whole prompts were measured",
             );
+        }
+        if self.attention == Attention::SdpaFlash {
+            return Ok(());
+        }
+        if keys > LONGEST_SOFTMAX {
+            return refuse(format!("a softmax over {keys} keys"), "another kernel computes it");
         }
         for product in [Product::Scores, Product::Values] {
             let heads = batch * query;
@@ -210,9 +221,19 @@ impl Dispatch {
         if self.is_gpu() { ReductionRecipe::Warp { warp: 32 } } else { ROW_LANES }
     }
 
-    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, over `keys` positions.
+    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over `keys` positions.
     #[must_use]
-    pub fn attention(self, phase: Phase, heads: usize, head_dim: usize, keys: usize) -> AttentionRecipe {
+    pub fn attention(
+        self,
+        phase: Phase,
+        heads: usize,
+        group: usize,
+        head_dim: usize,
+        keys: usize,
+    ) -> AttentionRecipe {
+        if self.attention == Attention::SdpaFlash {
+            return self.flash(phase, heads, group, head_dim, keys);
+        }
         if self.is_gpu() {
             let heads = heads_of(phase, heads, keys);
             let [scores, values] = [Product::Scores, Product::Values].map(|product| {
@@ -252,6 +273,7 @@ impl Dispatch {
                 let tile = if head_dim <= 64 { 128 } else { 64 };
                 (Dtype::F32, SoftmaxRecipe::Online { reduction: ROW_LANES }, Some(tile))
             }
+            Attention::SdpaFlash => unreachable!("returned above"),
         };
         AttentionRecipe {
             scores,

@@ -347,7 +347,8 @@ impl<'a> Engine<'a> {
         tap(taps, pass, site(Point::Q), wide, &q);
         tap(taps, pass, site(Point::K), narrow, &k);
         tap(taps, pass, site(Point::V), narrow, &v);
-        let recipe = self.dispatch.attention(pass.phase, pass.m * heads.query, heads.dim, pass.keys);
+        let recipe =
+            self.dispatch.attention(pass.phase, pass.m * heads.query, heads.group(), heads.dim, pass.keys);
         self.observe(pass, "attention", wide, heads.dim, KernelRecipe::Attention(recipe));
         let mut out = self.pool.buffer(n * wide);
         match caches {

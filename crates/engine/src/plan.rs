@@ -99,7 +99,8 @@ impl Plan {
         self.push("rotary_q", wide, 2, KernelRecipe::Rotary { output, functions });
         self.push("rotary_k", narrow, 2, KernelRecipe::Rotary { output, functions });
         let heads = self.m * config.num_attention_heads;
-        let attention = self.dispatch.attention(self.phase, heads, dim, keys);
+        let group = config.num_attention_heads / config.num_key_value_heads;
+        let attention = self.dispatch.attention(self.phase, heads, group, dim, keys);
         self.push("attention", wide, dim, KernelRecipe::Attention(attention));
         self.matmul("o_proj", hidden, wide, config.o_bias);
         if config.o_bias {

@@ -94,11 +94,16 @@ pub enum Attention {
     /// Tiled, online softmax.
     #[serde(rename = "flash_attention_2")]
     FlashAttention2,
+    /// PyTorch's `scaled_dot_product_attention` on a GPU with its flash backend forced.
+    SdpaFlash,
 }
 
 impl Attention {
     /// Every implementation, in the order documentation lists them.
-    pub const ALL: [Self; 3] = [Self::Eager, Self::Sdpa, Self::FlashAttention2];
+    pub const ALL: [Self; 4] = [Self::Eager, Self::Sdpa, Self::FlashAttention2, Self::SdpaFlash];
+
+    /// Those that the engine's own recipes have; the others name kernels of a GPU.
+    pub const OWN: [Self; 3] = [Self::Eager, Self::Sdpa, Self::FlashAttention2];
 
     /// The name used in flags and files.
     #[must_use]
@@ -107,6 +112,7 @@ impl Attention {
             Self::Eager => "eager",
             Self::Sdpa => "sdpa",
             Self::FlashAttention2 => "flash_attention_2",
+            Self::SdpaFlash => "sdpa_flash",
         }
     }
 }
@@ -115,10 +121,9 @@ impl std::str::FromStr for Attention {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|a| a.name() == s)
-            .ok_or_else(|| format!("unknown attention '{s}': use eager, sdpa or flash_attention_2"))
+        Self::ALL.into_iter().find(|a| a.name() == s).ok_or_else(|| {
+            format!("unknown attention '{s}': use eager, sdpa, flash_attention_2 or sdpa_flash")
+        })
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    pub(super) fn group(self) -> usize {
+    pub(crate) fn group(self) -> usize {
         self.query / self.kv
     }
 
@@ -60,6 +60,10 @@ pub(crate) fn prefill(
     let width = heads.query * heads.dim;
     let rows = q.len() / width;
     assert!(q.len() == out.len() && q.len() == rows * width, "attention: shapes differ");
+    if let SoftmaxRecipe::Flash { .. } = recipe.softmax {
+        let seen = [first, keys];
+        return super::flash::prefill(isa, pool, recipe, heads, cache, layer, seen, q, out);
+    }
     if recipe.values.is_some() {
         return super::nvidia::prefill_attention(
             isa,
@@ -117,6 +121,9 @@ pub(crate) fn decode(
 ) {
     let width = heads.query * heads.dim;
     assert!(q.len() == out.len() && q.len() == caches.len() * width, "attention: shapes differ");
+    if let SoftmaxRecipe::Flash { .. } = recipe.softmax {
+        return super::flash::decode(isa, pool, recipe, heads, caches, layer, q, out);
+    }
     if recipe.values.is_some() {
         return super::nvidia::decode_attention(isa, pool, recipe, heads, caches, layer, q, out);
     }

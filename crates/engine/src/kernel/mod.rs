@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod attention;
+pub(crate) mod flash;
 pub(crate) mod format;
 pub(crate) mod math;
 pub(crate) mod matmul;

@@ -26,7 +26,7 @@ const DEPTH: usize = 256;
 /// Query positions of an attention task.
 const QUERIES: usize = 32;
 
-const fn instructions(isa: Isa) -> Instructions {
+pub(super) const fn instructions(isa: Isa) -> Instructions {
     match isa {
         Isa::Scalar => Instructions::Portable,
         Isa::Avx2 => Instructions::Avx2,
@@ -40,7 +40,7 @@ const fn bits(x: f32) -> u32 {
 }
 
 /// The pattern of an element of a bf16 matrix.
-fn element(matrix: Matrix<'_>, row: usize, column: usize) -> u32 {
+pub(super) fn element(matrix: Matrix<'_>, row: usize, column: usize) -> u32 {
     let at = row * matrix.row_bytes + 2 * column;
     u32::from(u16::from_le_bytes([matrix.data[at], matrix.data[at + 1]]))
 }
@@ -97,7 +97,7 @@ pub(crate) fn products(
     }
 }
 
-fn row(block: BlockRecipe, x: &[f32]) -> Row {
+pub(super) fn row(block: BlockRecipe, x: &[f32]) -> Row {
     let mut row = Row::default();
     row.fill(block, x.iter().map(|x| bits(*x)));
     row

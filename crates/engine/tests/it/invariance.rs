@@ -79,7 +79,7 @@ fn threads_instruction_sets_and_taps_change_no_bit_and_every_machine_agrees() {
         // Llama runs every combination; the others, what they have of their own.
         let whole = arch == Arch::Llama;
         let dtypes = if whole { &Dtype::ALL[..] } else { &[Dtype::Bf16] };
-        let attentions = if whole { &Attention::ALL[..] } else { &[Attention::Eager] };
+        let attentions = if whole { &Attention::OWN[..] } else { &[Attention::Eager] };
         for dtype in dtypes.iter().copied() {
             for attention in attentions.iter().copied() {
                 for batch in [1, 3, 6, 9] {
@@ -119,7 +119,7 @@ fn threads_instruction_sets_and_taps_change_no_bit_and_every_machine_agrees() {
 #[test]
 fn long_prompts_keep_their_bits() {
     let checkpoint = models::tiny(Arch::Qwen2);
-    for attention in Attention::ALL {
+    for attention in Attention::OWN {
         let base = setup(Dtype::Bf16, attention);
         let expected = run(&checkpoint, base, 650, 1, &mut NoTap);
         for isa in isas().filter(|isa| *isa != Isa::Scalar) {

@@ -113,7 +113,7 @@ fn planted(
     bar.at("planting", 0, None);
     // Batch sizes on both sides of the claim's, and every other attention.
     let batches = [1, 2, 5, 9, 17].map(|batch_size| Candidate { batch_size, ..claim });
-    let attentions = Attention::ALL.map(|attention| Candidate { attention, ..claim });
+    let attentions = Attention::OWN.map(|attention| Candidate { attention, ..claim });
     let others: Vec<Candidate> =
         batches.into_iter().chain(attentions).filter(|other| *other != claim).collect();
     let garden = Garden { checkpoint, claim, others: &others, prompt, steps: STEPS, machine, scratch };

@@ -1,0 +1,277 @@
+//! Attention by [`SoftmaxRecipe::Flash`]: FlashAttention-2's kernels, with a tensor core's dot products.
+//!
+//! Rows share panels of keys and values and nothing else, so how rows are shared out cannot show in a bit. Storage is bf16. Left out:
+//! what is done with scores ([`mantissa_numerics::nvidia::flash`]), and into how many parts keys are cut (`dispatch`).
+
+use std::ops::Range;
+
+use mantissa_numerics::nvidia::flash::{Online, Scale, combined};
+use mantissa_numerics::recipe::{AttentionRecipe, SoftmaxRecipe, Summation};
+use mantissa_numerics::tensor_core::BlockRecipe;
+use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
+
+use super::attention::Heads;
+use super::matmul::{Matrix, Shared};
+use super::nvidia::{element, instructions, row};
+use crate::cache::KvCache;
+use crate::pool::Pool;
+use crate::simd::Isa;
+
+/// Query positions of a task.
+const QUERIES: usize = 32;
+
+/// A query and how many keys it sees, from the first on.
+type Query<'a> = (&'a [f32], usize);
+
+/// Keys and values of one KV head.
+#[derive(Clone, Copy)]
+struct Cached<'a> {
+    keys: Matrix<'a>,
+    values: Matrix<'a>,
+    dim: usize,
+}
+
+/// What a part of the keys leaves of every row: the sum of values, a row per sixteen elements of the head, and the logarithm.
+struct Part {
+    sums: Vec<Vec<[f32; LANES]>>,
+    logs: Vec<f32>,
+}
+
+/// Attention of queries of one KV head, in ascending order of how much they see.
+///
+/// *Shape:* `total` keys decide where they are cut; no row sees more than are cached; returns `rows × dim`. *Rounding:* as
+/// [`SoftmaxRecipe::Flash`].
+fn attend(
+    instructions: Instructions,
+    recipe: AttentionRecipe,
+    cached: Cached<'_>,
+    total: usize,
+    queries: &[Query<'_>],
+) -> Vec<f32> {
+    let (Summation::TensorCore { block, parts: 1, tile: None }, SoftmaxRecipe::Flash { splits }, Some(tile)) =
+        (recipe.scores, recipe.softmax, recipe.key_tile)
+    else {
+        unreachable!("flash attention is not {recipe:?}")
+    };
+    let tile = usize::try_from(tile).unwrap_or(usize::MAX);
+    assert_eq!(Some(recipe.scores), recipe.values, "both products are the tensor core's");
+    let rows: Vec<Row> = queries.iter().map(|(q, _)| row(block, q)).collect();
+    let limits: Vec<usize> = queries.iter().map(|(_, limit)| *limit).collect();
+    let length = total.div_ceil(tile).div_ceil(usize::from(splits)) * tile;
+    let parts: Vec<Part> = (0..usize::from(splits))
+        .map(|part| {
+            let range = part * length..(part + 1) * length;
+            part_of(instructions, block, cached, tile, range, &rows, &limits)
+        })
+        .collect();
+    let mut out = vec![0.0; rows.len() * cached.dim];
+    for (r, out) in out.chunks_exact_mut(cached.dim).enumerate() {
+        let element = |part: &Part, k: usize| part.sums[k / LANES][r][k % LANES];
+        if let [part] = &*parts {
+            for (k, out) in out.iter_mut().enumerate() {
+                *out = recipe.output.round(element(part, k));
+            }
+            continue;
+        }
+        let logs: Vec<f32> = parts.iter().map(|part| part.logs[r]).collect();
+        let (weights, _) = combined(cached.dim, &logs);
+        for (k, out) in out.iter_mut().enumerate() {
+            let weighed = parts.iter().zip(&weights);
+            *out = recipe
+                .output
+                .round(weighed.fold(0.0, |sum, (part, weight)| weight.mul_add(element(part, k), sum)));
+        }
+    }
+    out
+}
+
+/// One part of the keys, tile by tile from its last.
+fn part_of(
+    instructions: Instructions,
+    block: BlockRecipe,
+    cached: Cached<'_>,
+    tile: usize,
+    part: Range<usize>,
+    rows: &[Row],
+    limits: &[usize],
+) -> Part {
+    let scale = Scale::of(cached.dim);
+    let mut states = vec![Online::default(); rows.len()];
+    let mut sums = vec![vec![[0.0; LANES]; rows.len()]; cached.dim.div_ceil(LANES)];
+    let seen = limits.last().copied().unwrap_or(0).min(part.end);
+    let mut panel = Panel::default();
+    for from in part.step_by(tile).filter(|from| *from < seen).collect::<Vec<_>>().into_iter().rev() {
+        // Rows before this one see nothing of the tile, which then changes nothing of theirs.
+        let first = limits.partition_point(|limit| *limit <= from);
+        let mut scores = vec![f32::NEG_INFINITY; (rows.len() - first) * tile];
+        for at in (from..seen.min(from + tile)).step_by(LANES) {
+            let lanes = LANES.min(cached.keys.rows - at);
+            panel.fill(block, lanes, cached.dim, |lane, k| element(cached.keys, at + lane, k));
+            let mut products = vec![[0.0; LANES]; rows.len() - first];
+            block.dots_of_rows(instructions, &rows[first..], 0, &panel, &mut products);
+            for (r, products) in products.iter().enumerate() {
+                let lanes = limits[first + r].saturating_sub(at).min(LANES);
+                scores[r * tile + at - from..][..lanes].copy_from_slice(&products[..lanes]);
+            }
+        }
+        let mut weights = Vec::with_capacity(rows.len() - first);
+        for (r, scores) in scores.chunks_exact_mut(tile).enumerate() {
+            let factor = states[first + r].tile(scale, scores);
+            for sums in &mut sums {
+                sums[first + r] = sums[first + r].map(|sum| sum * factor);
+            }
+            let mut row = Row::default();
+            row.fill(block, scores.iter().map(|p| mantissa_numerics::Dtype::Bf16.round(*p).to_bits() >> 16));
+            weights.push(row);
+        }
+        for (piece, sums) in sums.iter_mut().enumerate() {
+            let first_element = piece * LANES;
+            panel.fill(block, LANES.min(cached.dim - first_element), tile, |lane, k| {
+                if from + k < cached.values.rows {
+                    element(cached.values, from + k, first_element + lane)
+                } else {
+                    0
+                }
+            });
+            block.dots_of_rows(instructions, &weights, 0, &panel, &mut sums[first..]);
+        }
+    }
+    let finished: Vec<(f32, f32)> = states.iter().map(|state| state.finish(scale)).collect();
+    for sums in &mut sums {
+        for (sums, (inverse, _)) in sums.iter_mut().zip(&finished) {
+            *sums = sums.map(|sum| sum * inverse);
+        }
+    }
+    Part { sums, logs: finished.iter().map(|(_, log)| *log).collect() }
+}
+
+/// Causal attention of `q`'s rows, as [`super::attention::prefill`].
+#[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
+pub(super) fn prefill(
+    isa: Isa,
+    pool: &Pool,
+    recipe: AttentionRecipe,
+    heads: Heads,
+    cache: &KvCache,
+    layer: usize,
+    [first, total]: [usize; 2],
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let width = heads.query * heads.dim;
+    let rows = q.len() / width;
+    let to = Shared(out.as_mut_ptr());
+    let blocks = rows.div_ceil(QUERIES);
+    pool.run(blocks * heads.query, |task| {
+        // Later blocks have more keys: take them first.
+        let (block, head) = (blocks - 1 - task / heads.query, task % heads.query);
+        let positions = block * QUERIES..rows.min((block + 1) * QUERIES);
+        let queries: Vec<Query<'_>> = positions
+            .clone()
+            .map(|r| (&q[r * width + head * heads.dim..][..heads.dim], first + r + 1))
+            .collect();
+        let cached = cached(heads, cache, layer, head / heads.group(), first + positions.end);
+        let found = attend(instructions(isa), recipe, cached, total, &queries);
+        for (r, values) in positions.zip(found.chunks_exact(heads.dim)) {
+            // SAFETY: this head of these rows is this task's.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    values.as_ptr(),
+                    to.get().add(r * width + head * heads.dim),
+                    heads.dim,
+                );
+            }
+        }
+    });
+}
+
+/// Attention of one query row per sequence, as [`super::attention::decode`].
+#[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
+pub(super) fn decode(
+    isa: Isa,
+    pool: &Pool,
+    recipe: AttentionRecipe,
+    heads: Heads,
+    caches: &[(&KvCache, usize)],
+    layer: usize,
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let part = heads.group() * heads.dim;
+    let to = Shared(out.as_mut_ptr());
+    pool.run(caches.len() * heads.kv, |task| {
+        let (row, kv) = (task / heads.kv, task % heads.kv);
+        let (cache, count) = caches[row];
+        let at = task * part;
+        let queries: Vec<Query<'_>> = q[at..at + part].chunks_exact(heads.dim).map(|q| (q, count)).collect();
+        let cached = cached(heads, cache, layer, kv, count);
+        let found = attend(instructions(isa), recipe, cached, count, &queries);
+        // SAFETY: this group of heads of this row is this task's.
+        unsafe { std::ptr::copy_nonoverlapping(found.as_ptr(), to.get().add(at), part) };
+    });
+}
+
+fn cached(heads: Heads, cache: &KvCache, layer: usize, kv: usize, rows: usize) -> Cached<'_> {
+    Cached { keys: cache.head(layer, 0, kv, rows), values: cache.head(layer, 1, kv, rows), dim: heads.dim }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use mantissa_numerics::Dtype;
+    use mantissa_numerics::site::Phase;
+
+    use super::super::matmul::Format;
+    use super::*;
+    use crate::dispatch::Dispatch;
+    use crate::setup::{Attention, Hardware};
+
+    /// Cases of `goldens/gpu/sdpa.py`, cut by `goldens/gpu/sdpa_slice.py`: sequences, query heads, KV heads, width, queries, keys.
+    const CASES: [&str; 5] =
+        ["1_9_3_64_130_130", "1_9_3_64_300_300", "1_9_3_64_1_41", "2_28_4_128_1_200", "8_9_3_64_1_65"];
+
+    /// Outputs and log-sum-exp of PyTorch's flash backend on an H200.
+    #[test]
+    fn outputs_are_those_of_an_h200() {
+        for case in CASES {
+            let [batch, heads, kv, dim, queries, count]: [usize; 6] =
+                case.split('_').map(|n| n.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
+            let path =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/gpu/sdpa/{case}.bin"));
+            let bytes = std::fs::read(&path).unwrap();
+            let (number, rest) = bytes.split_first_chunk::<4>().unwrap();
+            let number = usize::try_from(u32::from_le_bytes(*number)).unwrap();
+            let (seen, rest) = rest.split_at(4 * number);
+            let (q, rest) = rest.split_at(2 * number * dim);
+            let (keys, rest) = rest.split_at(2 * count * dim);
+            let (values, rest) = rest.split_at(2 * count * dim);
+            let (flash, _math) = rest.split_at(2 * number * dim);
+            let matrix = |data| Matrix {
+                format: Format::Plain(Dtype::Bf16),
+                rows: count,
+                cols: dim,
+                row_bytes: 2 * dim,
+                data,
+            };
+            let cached = Cached { keys: matrix(keys), values: matrix(values), dim };
+            let limits: Vec<usize> =
+                seen.as_chunks().0.iter().map(|b| usize::try_from(u32::from_le_bytes(*b)).unwrap()).collect();
+            let q: Vec<f32> = patterns(q).map(|bits| f32::from_bits(bits << 16)).collect();
+            let rows: Vec<Query<'_>> = q.chunks_exact(dim).zip(limits).collect();
+            let phase = if queries == 1 { Phase::Decode } else { Phase::Prefill };
+            let dispatch =
+                Dispatch { hardware: Hardware::H200, dtype: Dtype::Bf16, attention: Attention::SdpaFlash };
+            let recipe = dispatch.attention(phase, batch * heads * queries, heads / kv, dim, count);
+            for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+                let found = attend(instructions, recipe, cached, count, &rows);
+                let off = found.iter().zip(patterns(flash)).filter(|(x, bits)| x.to_bits() >> 16 != *bits);
+                assert_eq!(off.count(), 0, "{case} by {instructions:?}");
+            }
+        }
+    }
+
+    fn patterns(bytes: &[u8]) -> impl Iterator<Item = u32> {
+        bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b).into())
+    }
+}
