@@ -128,7 +128,9 @@ impl Dispatch {
         let attention = || format!("{} with {} attention", self.dtype, self.attention.name());
         if !self.is_gpu() {
             return match self.attention {
-                Attention::SdpaFlash => refuse(attention(), "it names a kernel of a GPU"),
+                Attention::SdpaFlash | Attention::SdpaMath => {
+                    refuse(attention(), "it names kernels of a GPU")
+                }
                 Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => Ok(()),
             };
         }
@@ -136,7 +138,8 @@ impl Dispatch {
             return refuse(attention(), "only bf16 is verified");
         }
         if self.attention != Attention::Eager
-            && let Some(why) = self.sdpa_refused(config, keys)
+            && let Some(why) =
+                self.sdpa_refused(phase, batch * config.num_attention_heads, config.head_dim, keys)
         {
             return refuse(attention(), why);
         }
@@ -178,7 +181,7 @@ impl Dispatch {
                 "only whole prompts were measured",
             );
         }
-        if self.attention == Attention::SdpaFlash {
+        if matches!(self.attention, Attention::SdpaFlash | Attention::SdpaMath) {
             return Ok(());
         }
         if keys > LONGEST_SOFTMAX {
@@ -231,8 +234,10 @@ impl Dispatch {
         head_dim: usize,
         keys: usize,
     ) -> AttentionRecipe {
-        if self.attention == Attention::SdpaFlash {
-            return self.flash(phase, heads, group, head_dim, keys);
+        match self.attention {
+            Attention::SdpaFlash => return self.flash(phase, heads, group, head_dim, keys),
+            Attention::SdpaMath => return self.math(),
+            Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
         }
         if self.is_gpu() {
             let heads = heads_of(phase, heads, keys);
@@ -249,6 +254,7 @@ impl Dispatch {
             return AttentionRecipe {
                 scores,
                 score_rounding: self.dtype,
+                scaled_operands: false,
                 softmax: SoftmaxRecipe::Exact { reduction, normalize_first: true },
                 probability_rounding: self.dtype,
                 key_tile: None,
@@ -273,11 +279,12 @@ impl Dispatch {
                 let tile = if head_dim <= 64 { 128 } else { 64 };
                 (Dtype::F32, SoftmaxRecipe::Online { reduction: ROW_LANES }, Some(tile))
             }
-            Attention::SdpaFlash => unreachable!("returned above"),
+            Attention::SdpaFlash | Attention::SdpaMath => unreachable!("returned above"),
         };
         AttentionRecipe {
             scores,
             score_rounding,
+            scaled_operands: false,
             softmax,
             probability_rounding: self.dtype,
             key_tile,

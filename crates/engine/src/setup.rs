@@ -96,11 +96,14 @@ pub enum Attention {
     FlashAttention2,
     /// PyTorch's `scaled_dot_product_attention` on a GPU with its flash backend forced.
     SdpaFlash,
+    /// The same with its math backend forced.
+    SdpaMath,
 }
 
 impl Attention {
     /// Every implementation, in the order documentation lists them.
-    pub const ALL: [Self; 4] = [Self::Eager, Self::Sdpa, Self::FlashAttention2, Self::SdpaFlash];
+    pub const ALL: [Self; 5] =
+        [Self::Eager, Self::Sdpa, Self::FlashAttention2, Self::SdpaFlash, Self::SdpaMath];
 
     /// Those that the engine's own recipes have; the others name kernels of a GPU.
     pub const OWN: [Self; 3] = [Self::Eager, Self::Sdpa, Self::FlashAttention2];
@@ -113,6 +116,7 @@ impl Attention {
             Self::Sdpa => "sdpa",
             Self::FlashAttention2 => "flash_attention_2",
             Self::SdpaFlash => "sdpa_flash",
+            Self::SdpaMath => "sdpa_math",
         }
     }
 }
@@ -122,7 +126,7 @@ impl std::str::FromStr for Attention {
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|a| a.name() == s).ok_or_else(|| {
-            format!("unknown attention '{s}': use eager, sdpa, flash_attention_2 or sdpa_flash")
+            format!("unknown attention '{s}': use eager, sdpa, flash_attention_2, sdpa_flash or sdpa_math")
         })
     }
 }

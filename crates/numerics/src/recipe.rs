@@ -172,6 +172,9 @@ pub struct AttentionRecipe {
     pub scores: Summation,
     /// Format scores are rounded to before and after the multiplication by the scale (eager: the storage dtype).
     pub score_rounding: Dtype,
+    /// Queries and keys are each multiplied with `head_dim^-¼`, rounded to binary32, before their product, which is not scaled.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub scaled_operands: bool,
     /// The softmax.
     pub softmax: SoftmaxRecipe,
     /// Format probabilities are rounded to before the product with the values.

@@ -1,9 +1,8 @@
 //! Which kernel PyTorch's `scaled_dot_product_attention` launches once a backend is forced, and what of it is verified.
 
-use mantissa_model::ModelConfig;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::flash;
-use mantissa_numerics::recipe::{AttentionRecipe, Functions, SoftmaxRecipe};
+use mantissa_numerics::recipe::{AttentionRecipe, Functions, ReductionRecipe, SoftmaxRecipe, Summation};
 use mantissa_numerics::site::Phase;
 
 use super::{Dispatch, heads_of};
@@ -13,29 +12,67 @@ use crate::setup::{Attention, Hardware};
 /// Queries of a block of the kernel that cuts keys.
 const SPLIT_QUERIES: usize = 64;
 
+/// Query heads of all sequences, width of a head, and lengths of prompts for which the math backend's products were found to be `fma`
+/// chains (goldens/gpu/sdpa.py): four of cuBLAS' kernels, which all walk `K` upwards. Which others it has is not known.
+const MATH_MEASURED: [(usize, usize, &[usize]); 3] =
+    [(9, 64, &[40, 130, 300, 515]), (28, 128, &[330]), (56, 128, &[41, 200])];
+
 /// Multiprocessors of the hardware that was measured.
 const MULTIPROCESSORS: usize = 132;
 
 impl Dispatch {
-    /// Why no verified recipe covers this attention over `keys` keys; `None` where one does.
-    pub(super) fn sdpa_refused(self, config: &ModelConfig, keys: usize) -> Option<&'static str> {
+    /// Why no verified recipe covers this attention of `heads` query heads of all sequences over `keys` keys; `None` where one does.
+    pub(super) fn sdpa_refused(
+        self,
+        phase: Phase,
+        heads: usize,
+        dim: usize,
+        keys: usize,
+    ) -> Option<&'static str> {
         match self.attention {
-            Attention::SdpaFlash if self.hardware != Hardware::H200 => {
+            Attention::SdpaFlash | Attention::SdpaMath if self.hardware != Hardware::H200 => {
                 Some("these kernels of PyTorch were compared with an H200 alone")
             }
-            Attention::SdpaFlash if !matches!(config.head_dim, 64 | 128) => {
+            Attention::SdpaFlash if !matches!(dim, 64 | 128) => {
                 Some("only heads of 64 and 128 were measured")
             }
             Attention::SdpaFlash if keys > flash::LONGEST => {
                 Some("logarithms were measured for sums of at most 16,383 keys")
             }
             Attention::SdpaFlash => None,
+            Attention::SdpaMath if phase == Phase::Decode => {
+                Some("the order of sums of its matrix-vector kernels is not known")
+            }
+            Attention::SdpaMath => {
+                let measured = MATH_MEASURED
+                    .iter()
+                    .any(|(h, d, lengths)| (*h, *d) == (heads, dim) && lengths.contains(&keys));
+                (!measured).then_some("products of binary32 of this shape were not measured")
+            }
             Attention::Sdpa => Some(
-                "left alone, PyTorch takes cuDNN's kernels here, which are not emulated; evidence of the flash backend, forced, is sdpa_flash",
+                "left alone, PyTorch takes cuDNN's kernels here, which are not emulated; with a backend forced it is sdpa_flash or sdpa_math",
             ),
             Attention::Eager | Attention::FlashAttention2 => {
-                Some("only bf16 with eager or sdpa_flash is verified")
+                Some("of PyTorch's attention only eager, sdpa_flash and sdpa_math are verified")
             }
+        }
+    }
+
+    /// PyTorch's math backend on bf16, in prefill.
+    pub(super) fn math(self) -> AttentionRecipe {
+        AttentionRecipe {
+            scores: Summation::FmaChain,
+            score_rounding: Dtype::F32,
+            scaled_operands: true,
+            softmax: SoftmaxRecipe::Exact {
+                reduction: ReductionRecipe::Warp { warp: 32 },
+                normalize_first: true,
+            },
+            probability_rounding: Dtype::F32,
+            key_tile: None,
+            values: Some(Summation::FmaChain),
+            functions: Functions::Nvidia,
+            output: self.dtype,
         }
     }
 
@@ -60,6 +97,7 @@ impl Dispatch {
         AttentionRecipe {
             scores: product,
             score_rounding: Dtype::F32,
+            scaled_operands: false,
             // At most 128.
             softmax: SoftmaxRecipe::Flash { splits: u16::try_from(splits).unwrap_or(u16::MAX) },
             probability_rounding: self.dtype,
@@ -67,6 +105,32 @@ impl Dispatch {
             values: Some(product),
             functions: Functions::Nvidia,
             output: self.dtype,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_is_refused() {
+        use Attention::{Sdpa, SdpaFlash, SdpaMath};
+        use Phase::{Decode, Prefill};
+        let refused = |hardware, attention, phase, batch: usize, keys| {
+            Dispatch { hardware, dtype: Dtype::Bf16, attention }.sdpa_refused(phase, batch * 9, 64, keys)
+        };
+        assert_eq!(refused(Hardware::H200, SdpaFlash, Decode, 7, 700), None);
+        assert_eq!(refused(Hardware::H200, SdpaMath, Prefill, 1, 300), None);
+        for (hardware, attention, phase, batch, keys, why) in [
+            (Hardware::H200, Sdpa, Prefill, 1, 300, "cuDNN"),
+            (Hardware::A100, SdpaFlash, Prefill, 1, 300, "an H200 alone"),
+            (Hardware::H200, SdpaFlash, Decode, 1, 16_384, "logarithms"),
+            (Hardware::H200, SdpaMath, Decode, 1, 300, "matrix-vector"),
+            (Hardware::H200, SdpaMath, Prefill, 2, 300, "this shape"),
+        ] {
+            let found = refused(hardware, attention, phase, batch, keys);
+            assert!(found.is_some_and(|found| found.contains(why)), "{why}: {found:?}");
         }
     }
 }

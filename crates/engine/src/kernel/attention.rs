@@ -64,6 +64,9 @@ pub(crate) fn prefill(
         let seen = [first, keys];
         return super::flash::prefill(isa, pool, recipe, heads, cache, layer, seen, q, out);
     }
+    if recipe.scaled_operands {
+        return super::sdpa_math::prefill(isa, pool, recipe, heads, cache, layer, first, q, out);
+    }
     if recipe.values.is_some() {
         return super::nvidia::prefill_attention(
             isa,
@@ -154,7 +157,7 @@ pub(crate) fn decode(
 }
 
 /// The two matrix products of attention, for one KV head and some query rows.
-trait Source {
+pub(super) trait Source {
     /// `scores[r · stride + j] = q[r] · key[j]` for every key; `stride ≥` the number of keys rounded up to 32.
     fn scores(&self, q: &[f32], rows: usize, scores: &mut [f32], stride: usize);
     /// `out[r] = Σ p[r, j] · value[j]` over the keys `from..until`, an `fma` chain; `out` rows `values_stride` apart.
@@ -260,7 +263,7 @@ kernel! {
 }
 
 /// Prefill: keys and values as panels.
-struct Panels<'a> {
+pub(super) struct Panels<'a> {
     isa: Isa,
     pool: &'a Pool,
     dim: usize,
@@ -270,12 +273,17 @@ struct Panels<'a> {
 }
 
 impl<'a> Panels<'a> {
-    fn new(isa: Isa, pool: &'a Pool, dim: usize, keys: Matrix<'a>, values: Matrix<'_>) -> Self {
+    pub(super) fn new(isa: Isa, pool: &'a Pool, dim: usize, keys: Matrix<'a>, values: Matrix<'_>) -> Self {
         let mut wide = pool.buffer(values.rows * values.cols);
-        // SAFETY: `isa` is available; the matrix holds that many values.
-        unsafe { widen(isa, values, &mut wide) };
+        widened(isa, values, &mut wide);
         Self { isa, pool, dim, keys, values: wide }
     }
+}
+
+/// A cache's rows in binary32. *Shape:* `to` is `rows × cols`.
+pub(super) fn widened(isa: Isa, from: Matrix<'_>, to: &mut [f32]) {
+    // SAFETY: `isa` is available; lengths are checked there.
+    unsafe { widen(isa, from, to) };
 }
 
 kernel! {

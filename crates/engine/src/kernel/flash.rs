@@ -215,63 +215,116 @@ fn cached(heads: Heads, cache: &KvCache, layer: usize, kv: usize, rows: usize) -
     Cached { keys: cache.head(layer, 0, kv, rows), values: cache.head(layer, 1, kv, rows), dim: heads.dim }
 }
 
+/// What `goldens/gpu/sdpa_slice.py` cut from what an H200 left.
 #[cfg(test)]
-mod tests {
+pub(super) mod golden {
     use std::path::Path;
 
     use mantissa_numerics::Dtype;
-    use mantissa_numerics::site::Phase;
 
-    use super::super::matmul::Format;
-    use super::*;
-    use crate::dispatch::Dispatch;
-    use crate::setup::{Attention, Hardware};
+    use super::super::matmul::{Format, Matrix};
 
-    /// Cases of `goldens/gpu/sdpa.py`, cut by `goldens/gpu/sdpa_slice.py`: sequences, query heads, KV heads, width, queries, keys.
-    const CASES: [&str; 5] =
+    /// Sequences, query heads, KV heads, width, queries, keys.
+    pub(in super::super) const CASES: [&str; 5] =
         ["1_9_3_64_130_130", "1_9_3_64_300_300", "1_9_3_64_1_41", "2_28_4_128_1_200", "8_9_3_64_1_65"];
 
-    /// Outputs and log-sum-exp of PyTorch's flash backend on an H200.
-    #[test]
-    fn outputs_are_those_of_an_h200() {
-        for case in CASES {
+    pub(in super::super) struct Golden {
+        pub case: &'static str,
+        /// Query heads of all sequences times queries.
+        pub rows: usize,
+        pub group: usize,
+        pub dim: usize,
+        pub queries: usize,
+        pub count: usize,
+        /// Of some rows of the first KV head: queries, keys that they see, outputs by backend.
+        pub q: Vec<f32>,
+        pub limits: Vec<usize>,
+        pub flash: Vec<u32>,
+        pub math: Vec<u32>,
+        cached: [Vec<u8>; 2],
+    }
+
+    impl Golden {
+        pub(in super::super) fn read(case: &'static str) -> Self {
             let [batch, heads, kv, dim, queries, count]: [usize; 6] =
                 case.split('_').map(|n| n.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
             let path =
                 Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/gpu/sdpa/{case}.bin"));
             let bytes = std::fs::read(&path).unwrap();
+            let word = |b: &[u8; 4]| usize::try_from(u32::from_le_bytes(*b)).unwrap();
             let (number, rest) = bytes.split_first_chunk::<4>().unwrap();
-            let number = usize::try_from(u32::from_le_bytes(*number)).unwrap();
+            let number = word(number);
             let (seen, rest) = rest.split_at(4 * number);
             let (q, rest) = rest.split_at(2 * number * dim);
             let (keys, rest) = rest.split_at(2 * count * dim);
             let (values, rest) = rest.split_at(2 * count * dim);
-            let (flash, _math) = rest.split_at(2 * number * dim);
-            let matrix = |data| Matrix {
-                format: Format::Plain(Dtype::Bf16),
-                rows: count,
-                cols: dim,
-                row_bytes: 2 * dim,
-                data,
+            let (flash, math) = rest.split_at(2 * number * dim);
+            assert_eq!(math.len(), flash.len(), "{case}");
+            let patterns = |bytes: &[u8]| -> Vec<u32> {
+                bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b).into()).collect()
             };
-            let cached = Cached { keys: matrix(keys), values: matrix(values), dim };
-            let limits: Vec<usize> =
-                seen.as_chunks().0.iter().map(|b| usize::try_from(u32::from_le_bytes(*b)).unwrap()).collect();
-            let q: Vec<f32> = patterns(q).map(|bits| f32::from_bits(bits << 16)).collect();
-            let rows: Vec<Query<'_>> = q.chunks_exact(dim).zip(limits).collect();
-            let phase = if queries == 1 { Phase::Decode } else { Phase::Prefill };
-            let dispatch =
-                Dispatch { hardware: Hardware::H200, dtype: Dtype::Bf16, attention: Attention::SdpaFlash };
-            let recipe = dispatch.attention(phase, batch * heads * queries, heads / kv, dim, count);
-            for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
-                let found = attend(instructions, recipe, cached, count, &rows);
-                let off = found.iter().zip(patterns(flash)).filter(|(x, bits)| x.to_bits() >> 16 != *bits);
-                assert_eq!(off.count(), 0, "{case} by {instructions:?}");
+            Self {
+                case,
+                rows: batch * heads * queries,
+                group: heads / kv,
+                dim,
+                queries,
+                count,
+                q: patterns(q).into_iter().map(|bits| f32::from_bits(bits << 16)).collect(),
+                limits: seen.as_chunks().0.iter().map(word).collect(),
+                flash: patterns(flash),
+                math: patterns(math),
+                // A panel may read rows past the last.
+                cached: [keys, values].map(|part| [part, &[0; 1 << 14]].concat()),
+            }
+        }
+
+        pub(in super::super) fn keys(&self) -> Matrix<'_> {
+            self.matrix(0)
+        }
+
+        pub(in super::super) fn values(&self) -> Matrix<'_> {
+            self.matrix(1)
+        }
+
+        fn matrix(&self, which: usize) -> Matrix<'_> {
+            Matrix {
+                format: Format::Plain(Dtype::Bf16),
+                rows: self.count,
+                cols: self.dim,
+                row_bytes: 2 * self.dim,
+                data: &self.cached[which],
             }
         }
     }
+}
 
-    fn patterns(bytes: &[u8]) -> impl Iterator<Item = u32> {
-        bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b).into())
+#[cfg(test)]
+mod tests {
+    use mantissa_numerics::Dtype;
+    use mantissa_numerics::site::Phase;
+
+    use super::golden::{CASES, Golden};
+    use super::*;
+    use crate::dispatch::Dispatch;
+    use crate::setup::{Attention, Hardware};
+
+    /// Outputs of PyTorch's flash backend on an H200.
+    #[test]
+    fn outputs_are_those_of_an_h200() {
+        for golden in CASES.map(Golden::read) {
+            let cached = Cached { keys: golden.keys(), values: golden.values(), dim: golden.dim };
+            let rows: Vec<Query<'_>> =
+                golden.q.chunks_exact(golden.dim).zip(golden.limits.iter().copied()).collect();
+            let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
+            let dispatch =
+                Dispatch { hardware: Hardware::H200, dtype: Dtype::Bf16, attention: Attention::SdpaFlash };
+            let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
+            for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+                let found = attend(instructions, recipe, cached, golden.count, &rows);
+                let off = found.iter().zip(&golden.flash).filter(|(x, bits)| x.to_bits() >> 16 != **bits);
+                assert_eq!(off.count(), 0, "{} by {instructions:?}", golden.case);
+            }
+        }
     }
 }

@@ -14,3 +14,4 @@ pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod nvidia;
 pub(crate) mod rows;
+pub(crate) mod sdpa_math;

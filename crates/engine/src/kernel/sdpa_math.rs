@@ -1,0 +1,147 @@
+//! Attention as PyTorch's math backend computes it in prefill: binary32 throughout, queries and keys scaled before their product, and a
+//! warp's softmax. The products are `fma` chains, so they are those of [`super::attention`].
+//!
+//! Left out: which shapes that was compared for (`dispatch`).
+
+use mantissa_numerics::nvidia::reduce::softmax_warp;
+use mantissa_numerics::recipe::{AttentionRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
+
+use super::attention::{Heads, Panels, Source, widened};
+use super::matmul::{Format, Matrix, PANEL, Shared};
+use crate::cache::KvCache;
+use crate::pool::{Buffer, Pool};
+use crate::simd::Isa;
+
+/// Query positions of a task: no fewer than the lanes of a softmax, so that a task's keys have the lanes that all keys have.
+const QUERIES: usize = 48;
+
+/// `head_dim^-¼`: the root in binary64 of the scale, rounded.
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "said above")]
+fn root_of_scale(dim: usize) -> f32 {
+    (1.0 / (dim as f64).sqrt()).sqrt() as f32
+}
+
+/// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys.
+///
+/// *Shape:* returns rows of the cache's padded width, of which the first `head_dim` count.
+fn attend<'p>(
+    isa: Isa,
+    pool: &'p Pool,
+    recipe: AttentionRecipe,
+    dim: usize,
+    [keys, values]: [Matrix<'_>; 2],
+    queries: &mut [f32],
+    limits: &[usize],
+) -> Buffer<'p> {
+    let warp = ReductionRecipe::Warp { warp: 32 };
+    assert!(
+        recipe.scaled_operands
+            && recipe.scores == Summation::FmaChain
+            && recipe.values == Some(Summation::FmaChain)
+            && recipe.softmax == SoftmaxRecipe::Exact { reduction: warp, normalize_first: true },
+        "the math backend is not {recipe:?}"
+    );
+    let root = root_of_scale(dim);
+    // A panel may read rows past the last.
+    let mut scaled = vec![0.0; (keys.rows + PANEL) * keys.cols];
+    widened(isa, keys, &mut scaled[..keys.rows * keys.cols]);
+    for x in scaled.iter_mut().chain(&mut *queries) {
+        *x *= root;
+    }
+    let scaled = Matrix {
+        format: Format::Plain(mantissa_numerics::Dtype::F32),
+        row_bytes: 4 * keys.cols,
+        data: bytemuck::cast_slice(&scaled),
+        ..keys
+    };
+    let source = Panels::new(isa, pool, dim, scaled, values);
+    let stride = keys.rows.next_multiple_of(PANEL);
+    let mut scores = pool.buffer(limits.len() * stride);
+    source.scores(queries, limits.len(), &mut scores, stride);
+    for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
+        scores[*limit..].fill(f32::NEG_INFINITY);
+        softmax_warp(&mut scores[..keys.rows]);
+        scores[keys.rows..].fill(0.0);
+    }
+    let mut out = pool.buffer(limits.len() * source.values_stride());
+    source.weigh(&scores, stride, limits.len(), (0, keys.rows), &mut out);
+    for x in out.iter_mut() {
+        *x = recipe.output.round(*x);
+    }
+    out
+}
+
+/// Causal attention of `q`'s rows, as [`super::attention::prefill`].
+#[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
+pub(super) fn prefill(
+    isa: Isa,
+    pool: &Pool,
+    recipe: AttentionRecipe,
+    heads: Heads,
+    cache: &KvCache,
+    layer: usize,
+    first: usize,
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let width = heads.query * heads.dim;
+    let rows = q.len() / width;
+    let to = Shared(out.as_mut_ptr());
+    let blocks = rows.div_ceil(QUERIES);
+    pool.run(blocks * heads.kv, |task| {
+        // Later blocks have more keys: take them first.
+        let (block, kv) = (blocks - 1 - task / heads.kv, task % heads.kv);
+        let (from, until) = (block * QUERIES, rows.min((block + 1) * QUERIES));
+        let places: Vec<(usize, usize)> = (kv * heads.group()..(kv + 1) * heads.group())
+            .flat_map(|head| (from..until).map(move |row| (row, head)))
+            .collect();
+        let at = |(row, head): (usize, usize)| row * width + head * heads.dim;
+        let mut queries: Vec<f32> =
+            places.iter().flat_map(|place| &q[at(*place)..][..heads.dim]).copied().collect();
+        let limits: Vec<usize> = places.iter().map(|(row, _)| first + row + 1).collect();
+        let cached = [0, 1].map(|which| cache.head(layer, which, kv, first + until));
+        let found = attend(isa, pool, recipe, heads.dim, cached, &mut queries, &limits);
+        for (place, values) in places.iter().zip(found.chunks_exact(cached[0].cols)) {
+            // SAFETY: this task alone writes these heads of these rows.
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(*place)), heads.dim) };
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use mantissa_numerics::site::Phase;
+
+    use super::super::flash::golden::{CASES, Golden};
+    use super::*;
+    use crate::dispatch::Dispatch;
+    use crate::setup::{Attention, Hardware};
+
+    /// Outputs of PyTorch's math backend on an H200.
+    #[test]
+    fn outputs_are_those_of_an_h200() {
+        let pool = Pool::new(1).unwrap();
+        let mut compared = 0;
+        for golden in CASES.map(Golden::read) {
+            if golden.queries == 1 {
+                continue;
+            }
+            let dispatch = Dispatch {
+                hardware: Hardware::H200,
+                dtype: mantissa_numerics::Dtype::Bf16,
+                attention: Attention::SdpaMath,
+            };
+            let recipe =
+                dispatch.attention(Phase::Prefill, golden.rows, golden.group, golden.dim, golden.count);
+            for isa in [Isa::Scalar, Isa::detect()] {
+                let cached = [golden.keys(), golden.values()];
+                let found =
+                    attend(isa, &pool, recipe, golden.dim, cached, &mut golden.q.clone(), &golden.limits);
+                let off = found.iter().zip(&golden.math).filter(|(x, bits)| x.to_bits() >> 16 != **bits);
+                assert_eq!(off.count(), 0, "{} by {isa:?}", golden.case);
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, 4);
+    }
+}
