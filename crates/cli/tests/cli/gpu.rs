@@ -70,7 +70,7 @@ fn what_is_not_covered_is_refused() {
     let said = refused("record --hardware b200 --model model --document document.txt --out d");
     assert!(said.contains("use one of cpu, h200, h100, a100, l40s"), "{said}");
     // Shapes that were measured for one model are not for another.
-    let shape = "synth --arch llama --head-dim 64 --num-attention-heads 9 --num-key-value-heads 3 --hidden-size 320 --out other";
+    let shape = "synth --arch llama --head-dim 64 --num-attention-heads 6 --num-key-value-heads 3 --hidden-size 384 --out other";
     session.output(&shape.split(' ').collect::<Vec<_>>());
     let said =
         refused("record --hardware h200 --model other --document document.txt --document-tokens 20 --out e");
