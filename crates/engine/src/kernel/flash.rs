@@ -221,8 +221,13 @@ pub(super) mod golden {
     use std::path::Path;
 
     use mantissa_numerics::Dtype;
+    use mantissa_numerics::recipe::AttentionRecipe;
 
+    use super::super::attention::{self, Heads};
     use super::super::matmul::{Format, Matrix};
+    use crate::cache::{CacheShape, KvCache};
+    use crate::pool::Pool;
+    use crate::simd::Isa;
 
     /// Sequences, query heads, KV heads, width, queries, keys.
     pub(in super::super) const CASES: [&str; 5] =
@@ -279,6 +284,57 @@ pub(super) mod golden {
             }
         }
 
+        /// The attention entries' own view, with a row of queries for every key in prefill: a cache of one KV head, and what those
+        /// entries leave for the rows that are known.
+        pub(in super::super) fn by_entries(
+            &self,
+            isa: Isa,
+            pool: &Pool,
+            recipe: AttentionRecipe,
+        ) -> Vec<u32> {
+            let heads = Heads { query: self.group, kv: 1, dim: self.dim };
+            let shape = CacheShape {
+                dtype: Dtype::Bf16,
+                layers: 1,
+                kv_heads: 1,
+                head_dim: self.dim,
+                capacity: self.count,
+            };
+            let mut cache = KvCache::new(shape);
+            for (which, bytes) in self.cached.iter().enumerate() {
+                let values: Vec<f32> = bytes[..2 * self.count * self.dim]
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))
+                    .collect();
+                cache.write(isa, 0, which, 0, &values);
+            }
+            // All heads share the keys, so a row may stand in any of them: the next one of its position.
+            let mut taken = vec![0; self.queries];
+            let places: Vec<usize> = self
+                .limits
+                .iter()
+                .map(|limit| {
+                    let at = limit + self.queries - self.count - 1;
+                    taken[at] += 1;
+                    (at * self.group + taken[at] - 1) * self.dim
+                })
+                .collect();
+            let mut q = vec![0.0; self.queries * self.group * self.dim];
+            for (place, row) in places.iter().zip(self.q.chunks_exact(self.dim)) {
+                q[*place..][..self.dim].copy_from_slice(row);
+            }
+            let mut out = vec![0.0; q.len()];
+            if self.queries == 1 {
+                attention::decode(isa, pool, recipe, heads, &[(&cache, self.count)], 0, &q, &mut out);
+            } else {
+                attention::prefill(isa, pool, recipe, heads, &cache, 0, [0, self.count], &q, &mut out);
+            }
+            let found = places.iter().flat_map(|place| &out[*place..][..self.dim]);
+            found.map(|x| x.to_bits() >> 16).collect()
+        }
+
         pub(in super::super) fn keys(&self) -> Matrix<'_> {
             self.matrix(0)
         }
@@ -325,6 +381,8 @@ mod tests {
                 let off = found.iter().zip(&golden.flash).filter(|(x, bits)| x.to_bits() >> 16 != **bits);
                 assert_eq!(off.count(), 0, "{} by {instructions:?}", golden.case);
             }
+            let found = golden.by_entries(Isa::detect(), &Pool::new(2).unwrap(), recipe);
+            assert!(found == golden.flash, "{}: rows or heads are mixed up", golden.case);
         }
     }
 }

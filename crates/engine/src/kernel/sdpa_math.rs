@@ -141,6 +141,8 @@ mod tests {
                 assert_eq!(off.count(), 0, "{} by {isa:?}", golden.case);
                 compared += 1;
             }
+            let found = golden.by_entries(Isa::detect(), &pool, recipe);
+            assert!(found == golden.math, "{}: rows or heads are mixed up", golden.case);
         }
         assert_eq!(compared, 4);
     }

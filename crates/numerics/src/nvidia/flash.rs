@@ -15,9 +15,6 @@ const LANES: usize = 4;
 /// Threads of the kernel that puts parts together.
 const COMBINE_THREADS: usize = 128;
 
-/// Most keys that one row sees: where logarithms were measured.
-pub const LONGEST: usize = (1 << 14) - 1;
-
 /// `head_dim^-½`, and that times log₂ e.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
@@ -77,7 +74,7 @@ impl Online {
     }
 
     /// What the product with the values is multiplied with, and the natural logarithm of the sum of exponentials: 1 and −∞ for a row
-    /// without keys.
+    /// without keys. *Shape:* fewer than 2^14 keys went by, as far as [`log_fast`] was measured.
     #[must_use]
     pub fn finish(self, scale: Scale) -> (f32, f32) {
         let Some((largest, [a, b, c, d])) = self.state else { return (1.0, f32::NEG_INFINITY) };
