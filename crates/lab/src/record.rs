@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::{Attention, Engine, EngineSetup, KvCache, NoTap, Tap, greedy};
+use mantissa_engine::{Attention, Basis, Engine, EngineSetup, KvCache, NoTap, Tap, greedy};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
     FORMAT_VERSION, FixedParams, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance,
@@ -117,7 +117,7 @@ impl Recorder<'_> {
     pub fn record(&self, out: &Path, progress: &dyn Fn(Event<'_>)) -> Result<Recorded, LabError> {
         let spec = self.spec;
         spec.check(self.checkpoint)?;
-        let largest = spec.cells.iter().map(|cell| cell.batch_size).max().unwrap_or(1);
+        let largest = spec.cells.iter().map(|cell| self.computed(cell.batch_size)).max().unwrap_or(1);
         let prompt_spec = PromptSpec { neighbours: largest - 1, ..spec.prompt.clone() };
         let prompts = PromptSet::cut(self.documents, &prompt_spec, self.tokenizer)?;
         self.check_size(&prompts, largest)?;
@@ -205,9 +205,9 @@ impl Recorder<'_> {
                             }
                         };
                         let batch = prompts
-                            .batch(reference, cell.batch_size)
+                            .batch(reference, self.computed(cell.batch_size))
                             .ok_or(LabError::Nothing { what: "prompt" })?;
-                        let run = self.run(engine, &batch, progress)?;
+                        let run = self.run(engine, &batch, cell.batch_size, progress)?;
                         let run = Run {
                             config_id: configuration.config_id.clone(),
                             rep_id: u32::try_from(rep).unwrap_or(u32::MAX),
@@ -267,11 +267,19 @@ impl Recorder<'_> {
         )?)
     }
 
-    /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured.
+    /// Sequences of a batch that are computed: all of them, or, where hardware is predicted, the measured one alone. Rows mix only in
+    /// attention over their own sequence; that the others' content changes nothing was verified on the hardware.
+    fn computed(&self, batch_size: usize) -> usize {
+        if self.spec.hardware.basis() == Basis::Own { batch_size } else { 1 }
+    }
+
+    /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a prediction
+    /// `batch` holds that sequence only; kernels are chosen for `batch_size`.
     fn run(
         &self,
         engine: &Engine<'_>,
         batch: &[&Prompt],
+        batch_size: usize,
         progress: &dyn Fn(Event<'_>),
     ) -> Result<Run, LabError> {
         let spec = self.spec;
@@ -293,7 +301,7 @@ impl Recorder<'_> {
             let mut ignore = NoTap;
             let (keep, taps): (usize, &mut dyn Tap) =
                 if sequence == 0 { (reach, &mut capture) } else { (1, &mut ignore) };
-            let logits = engine.prefill(cache, &prompt.ids, batch.len(), sequence, keep, taps)?;
+            let logits = engine.prefill(cache, &prompt.ids, batch_size, sequence, keep, taps)?;
             let rows: Vec<&[f32]> = logits.chunks_exact(config.vocab_size).collect();
             if sequence == 0 {
                 for row in &rows {
@@ -309,7 +317,10 @@ impl Recorder<'_> {
                 next[0] = forced[step];
             }
             outputs.iter_mut().zip(&next).for_each(|(output, token)| output.push(*token));
-            let logits = engine.decode(&mut caches, &next, &mut capture)?;
+            let logits = match caches.as_mut_slice() {
+                [cache] if batch_size > 1 => engine.decode_row(cache, next[0], batch_size, &mut capture)?,
+                caches => engine.decode(caches, &next, &mut capture)?,
+            };
             let measured = &logits[..config.vocab_size];
             capture.logits(engine.top_logprobs(Phase::Decode, measured, spec.signals.top_k));
             next = logits.chunks_exact(config.vocab_size).map(greedy).collect();
