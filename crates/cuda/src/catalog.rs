@@ -239,7 +239,10 @@ fn explained(pending: &[Pending], instructions: Instructions) -> Vec<Option<Summ
             .chunks(share)
             .map(|part| scope.spawn(move || part.iter().map(|p| p.explain(instructions)).collect::<Vec<_>>()))
             .collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+        let joined = parts
+            .into_iter()
+            .map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.flatten().collect()
     })
 }
 

@@ -126,9 +126,29 @@ pub enum CatalogError {
     /// A list of sizes that is none.
     #[error("'{0}' is no list of sizes; write first-last/step, separated by commas")]
     Sizes(String),
+    /// A recipe that no kernel of the engine computes.
+    #[error("sizes {sizes}: {why}; build the catalog again")]
+    Recipe {
+        /// The class.
+        sizes: String,
+        /// What is wrong with its recipe.
+        why: &'static str,
+    },
     /// Another GPU.
-    #[error("the catalog is of '{0}', which no --hardware value names; known are H200, H100")]
+    #[error(
+        "the catalog is of '{0}', which no --hardware value names; known are NVIDIA H200 and NVIDIA H100 80GB HBM3"
+    )]
     Gpu(String),
+    /// Another library, whose choices differ.
+    #[error(
+        "the catalog is of cuBLAS {found}, the built-in one of {known}; their choices differ, so build one with {known}"
+    )]
+    Library {
+        /// Version in the file.
+        found: String,
+        /// Version that is built in.
+        known: String,
+    },
     /// More than one.
     #[error("a catalog is installed already; name one")]
     Twice,
@@ -195,11 +215,12 @@ impl Catalog {
         let mut catalog = Self::new(file.origin);
         for entry in file.linear {
             let to = catalog.linear.entry(Linear { n: entry.n, k: entry.k, bias: entry.bias }).or_default();
-            read_classes(to, &entry.classes)?;
+            read_classes(to, &entry.classes, Place::Linear)?;
         }
         for BatchedEntry { product, phase, heads, dim, classes } in file.batched {
             let to = catalog.batched.entry(Batched { product, phase, heads, dim }).or_default();
-            read_classes(to, &classes)?;
+            let place = if product == Product::Scores { Place::Scores { dim } } else { Place::Values };
+            read_classes(to, &classes, place)?;
         }
         Ok(catalog)
     }
@@ -236,10 +257,58 @@ impl Catalog {
     }
 }
 
-fn read_classes(to: &mut HashMap<usize, Summation>, classes: &[Class]) -> Result<(), CatalogError> {
+/// Where a recipe stands.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Linear,
+    Scores { dim: usize },
+    Values,
+}
+
+/// Why no kernel computes `recipe` there; `None` where one does.
+fn misfit(recipe: Summation, place: Place) -> Option<&'static str> {
+    const MOST_PARTS: u16 = 64;
+    match recipe {
+        Summation::TensorCore { block, parts, tile } => {
+            let ours = block_of(Architecture::Hopper);
+            let narrow = BlockRecipe { width: 8, ..ours };
+            match (place, tile) {
+                _ if block != ours && block != narrow => Some("no step of Hopper's tensor cores on bf16"),
+                (Place::Linear, None) if (1..=MOST_PARTS).contains(&parts) => None,
+                (Place::Linear, _) => Some("a product with a weight has 1 to 64 parts and no tile"),
+                _ if parts != 1 => Some("a batched product is not cut into parts"),
+                (_, Some(tile)) if tile == 0 || tile % 16 != 0 => Some("a tile is a multiple of 16"),
+                (Place::Scores { dim }, Some(tile)) if dim % usize::from(tile) != 0 => {
+                    Some("heads are whole tiles")
+                }
+                _ => None,
+            }
+        }
+        Summation::Threads { threads, vector, .. } => match place {
+            Place::Linear => Some("only attention is summed by threads"),
+            _ if !threads.is_power_of_two() || threads > 64 => {
+                Some("threads are a power of two of at most 64")
+            }
+            _ => (vector == 0).then_some("a thread takes at least one element at a time"),
+        },
+        Summation::FmaChain | Summation::LaneChains { .. } => Some("the engine's own recipes are no GPU's"),
+    }
+}
+
+fn read_classes(
+    to: &mut HashMap<usize, Summation>,
+    classes: &[Class],
+    place: Place,
+) -> Result<(), CatalogError> {
     for class in classes {
+        let wrong = |why| CatalogError::Recipe { sizes: class.sizes.clone(), why };
+        if let Some(why) = misfit(class.recipe, place) {
+            return Err(wrong(why));
+        }
         for size in parse_sizes(&class.sizes)? {
-            to.insert(size, class.recipe);
+            if to.insert(size, class.recipe).is_some_and(|other| other != class.recipe) {
+                return Err(wrong("another class has one of them"));
+            }
         }
     }
     Ok(())
@@ -256,12 +325,15 @@ fn write_classes(sizes: &HashMap<usize, Summation>) -> Vec<Class> {
     classes.into_iter().map(|(recipe, sizes)| Class { sizes: write_sizes(sizes), recipe }).collect()
 }
 
+/// Largest size, and most sizes of one list.
+const MOST: usize = 1_000_000;
+
 /// Sizes as a list of progressions such as `1-9`, `16-2048/8` and `17`.
 ///
 /// *Errors:* anything else, and a list of more than a million.
 pub fn parse_sizes(text: &str) -> Result<Vec<usize>, CatalogError> {
     let wrong = || CatalogError::Sizes(text.to_owned());
-    let number = |s: &str| s.parse::<usize>().ok().filter(|n| *n <= 1_000_000);
+    let number = |s: &str| s.parse::<usize>().ok().filter(|n| (1..=MOST).contains(n));
     let mut sizes = Vec::new();
     for part in text.split(',') {
         let (range, step) = part.split_once('/').unwrap_or((part, "1"));
@@ -273,6 +345,9 @@ pub fn parse_sizes(text: &str) -> Result<Vec<usize>, CatalogError> {
             return Err(wrong());
         }
         sizes.extend((first..=last).step_by(step));
+        if sizes.len() > MOST {
+            return Err(wrong());
+        }
     }
     Ok(sizes)
 }
@@ -322,13 +397,22 @@ fn built_in_of(hardware: Hardware) -> Option<&'static Catalog> {
 
 /// Adds a catalog to those built in, for the life of the program.
 ///
-/// *Errors:* a GPU that has none built in; a second catalog.
+/// *Errors:* a GPU or a library that has none built in; a second catalog.
 pub fn install(catalog: Catalog) -> Result<(), CatalogError> {
-    let known = [("H200", Hardware::H200), ("H100", Hardware::H100)];
-    let hardware = known.into_iter().find(|(name, _)| catalog.origin.gpu.contains(name)).map(|(_, h)| h);
-    let Some((hardware, built_in)) = hardware.and_then(|h| Some((h, built_in_of(h)?))) else {
+    let known = [Hardware::H200, Hardware::H100].into_iter().filter_map(|h| Some((h, built_in_of(h)?)));
+    let same = |known: &Catalog| {
+        let (a, b) = (&known.origin, &catalog.origin);
+        (&a.gpu, a.multiprocessors) == (&b.gpu, b.multiprocessors)
+    };
+    let Some((hardware, built_in)) = known.into_iter().find(|(_, known)| same(known)) else {
         return Err(CatalogError::Gpu(catalog.origin.gpu));
     };
+    if built_in.origin.cublas != catalog.origin.cublas {
+        return Err(CatalogError::Library {
+            found: catalog.origin.cublas,
+            known: built_in.origin.cublas.clone(),
+        });
+    }
     let mut all = built_in.clone();
     all.merge(&catalog);
     INSTALLED.set((hardware, all)).map_err(|_| CatalogError::Twice)
@@ -344,7 +428,10 @@ pub(crate) fn of(hardware: Hardware) -> Option<&'static Catalog> {
 
 /// A step of a GPU's tensor cores on bf16; Hopper's, where the hardware is no GPU.
 pub(crate) fn block(hardware: Hardware) -> BlockRecipe {
-    let architecture = hardware.architecture().unwrap_or(Architecture::Hopper);
+    block_of(hardware.architecture().unwrap_or(Architecture::Hopper))
+}
+
+fn block_of(architecture: Architecture) -> BlockRecipe {
     let Some(block) = architecture.block(Operand::Bf16) else { unreachable!("they all multiply bf16") };
     block
 }
@@ -395,7 +482,7 @@ mod tests {
             read.sort_unstable();
             assert_eq!(read, sizes);
         }
-        for text in ["", "x", "4-2", "1-5/0", "1-", "99999999"] {
+        for text in ["", "x", "4-2", "1-5/0", "1-", "99999999", "0", "0-4", "1-1000000,1-1000000"] {
             assert!(parse_sizes(text).is_err(), "{text}");
         }
     }
@@ -412,5 +499,52 @@ mod tests {
         }
         let other = text.replace("mantissa-catalog/1", "mantissa-catalog/9");
         assert!(matches!(Catalog::parse(&other), Err(CatalogError::Format(_))));
+    }
+
+    #[test]
+    fn recipes_that_no_kernel_computes_are_refused() {
+        let step = r#"{"operand":"bf16","width":16,"fraction_bits":25,"result_bits":23}"#;
+        let linear = |recipe: &str| {
+            format!(r#"{{"n":8,"k":8,"bias":false,"classes":[{{"sizes":"1","recipe":{recipe}}}]}}"#)
+        };
+        let scores = |recipe: &str| {
+            format!(
+                r#"{{"product":"scores","phase":"decode","heads":1,"dim":64,"classes":[{{"sizes":"1","recipe":{recipe}}}]}}"#
+            )
+        };
+        let file = |linear: &str, batched: &str| {
+            let origin = r#"{"gpu":"g","multiprocessors":1,"cublas":"1","driver":"1","date":"d"}"#;
+            format!(r#"{{"format":"{FORMAT}","origin":{origin},"linear":[{linear}],"batched":[{batched}]}}"#)
+        };
+        let cut = |parts: u32, rest: &str| {
+            format!(r#"{{"order":"tensor_core","block":{step},"parts":{parts}{rest}}}"#)
+        };
+        let threads = |threads: u32, vector: u32| {
+            format!(r#"{{"order":"threads","threads":{threads},"vector":{vector}}}"#)
+        };
+        assert!(Catalog::parse(&file(&linear(&cut(7, "")), &scores(&threads(16, 4)))).is_ok());
+        assert!(Catalog::parse(&file("", &scores(&cut(1, r#","tile":32"#)))).is_ok());
+        let narrow = cut(1, "").replace("\"width\":16", "\"width\":12");
+        let fp8 = cut(1, "").replace("bf16", "e4m3");
+        for recipe in [
+            &cut(0, ""),
+            &cut(65, ""),
+            &cut(1, r#","tile":32"#),
+            &threads(16, 4),
+            &narrow,
+            &fp8,
+            r#"{"order":"fma_chain"}"#,
+        ] {
+            let refused = Catalog::parse(&file(&linear(recipe), ""));
+            assert!(matches!(refused, Err(CatalogError::Recipe { .. })), "{recipe}");
+        }
+        let tiles = [0, 24, 48].map(|tile| cut(1, &format!(r#","tile":{tile}"#)));
+        let others = [cut(2, ""), threads(0, 4), threads(3, 4), threads(128, 4), threads(16, 0)];
+        for recipe in tiles.iter().chain(&others) {
+            let refused = Catalog::parse(&file("", &scores(recipe)));
+            assert!(matches!(refused, Err(CatalogError::Recipe { .. })), "{recipe}");
+        }
+        let twice = format!("{},{}", scores(&threads(16, 4)), scores(&threads(8, 4)));
+        assert!(Catalog::parse(&file("", &twice)).is_err());
     }
 }

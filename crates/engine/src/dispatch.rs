@@ -158,6 +158,12 @@ impl Dispatch {
                 );
             }
         }
+        if config.moe.is_some() && self.hardware == Hardware::H100 {
+            return refuse(
+                "a mixture of experts".to_owned(),
+                "its grouped product was compared with an H200 alone",
+            );
+        }
         if let Some(moe) = &config.moe
             && !(config.hidden_size.is_multiple_of(8) && moe.moe_intermediate_size.is_multiple_of(8))
         {
@@ -184,8 +190,12 @@ impl Dispatch {
         if matches!(self.attention, Attention::SdpaFlash | Attention::SdpaMath) {
             return Ok(());
         }
-        if keys > LONGEST_SOFTMAX {
-            return refuse(format!("a softmax over {keys} keys"), "another kernel computes it");
+        let (longest, why) = match self.hardware {
+            Hardware::H100 => (LONGEST_WARP_SOFTMAX, "on this hardware none was compared"),
+            _ => (LONGEST_SOFTMAX, "none as long was compared, or another kernel computes it"),
+        };
+        if keys > longest {
+            return refuse(format!("a softmax over {keys} keys"), why);
         }
         for product in [Product::Scores, Product::Values] {
             let heads = batch * query;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use clap::Subcommand;
 use mantissa_cuda::Device;
 use mantissa_cuda::catalog::{Built, Shapes, build};
@@ -79,21 +79,31 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
 
 /// Reads a catalog.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Catalog> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-    Catalog::parse(&text).with_context(|| format!("{}", path.display()))
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        anyhow!("{}: cannot read it ({error}); check the path and its permissions", path.display())
+    })?;
+    Catalog::parse(&text).map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
+/// Reads a catalog and uses it beside those built in.
+pub(crate) fn install(path: &Path) -> anyhow::Result<()> {
+    let catalog = read(path)?;
+    mantissa_engine::catalog::install(catalog).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
 fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let sizes = |flag: &str, text: &str| match text {
         "none" => Ok(Vec::new()),
-        text => parse_sizes(text).with_context(|| format!("--{flag}")),
+        text => parse_sizes(text).map_err(|error| anyhow!("--{flag}: {error}")),
     };
     let batches = sizes("batch-sizes", &args.batch_sizes)?;
     let (prompts, keys) = (sizes("prompts", &args.prompts)?, sizes("keys", &args.keys)?);
     let mut shapes = Shapes::default();
     for model in &args.model {
         let path = if model.is_dir() { model.join("config.json") } else { model.clone() };
-        let bytes = std::fs::read(&path).with_context(|| format!("{}", path.display()))?;
+        let bytes = std::fs::read(&path).map_err(|error| {
+            anyhow!("{}: cannot read it ({error}); give a model's folder or its config.json", path.display())
+        })?;
         let config = ModelConfig::from_json(&path.display().to_string(), &bytes)?;
         shapes.add(&config, &batches, &prompts, &keys);
     }
@@ -118,8 +128,9 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
             all.merge(known);
         }
         let part = args.out.with_extension("part");
-        std::fs::write(&part, all.write()).with_context(|| format!("{}", part.display()))?;
-        std::fs::rename(&part, &args.out).with_context(|| format!("{}", args.out.display()))?;
+        std::fs::write(&part, all.write()).and_then(|()| std::fs::rename(&part, &args.out)).map_err(|error| {
+            anyhow!("{}: cannot write it ({error}); check the folder, its permissions and the room on the disk", args.out.display())
+        })?;
         Ok(all)
     };
     let mut failed = None;

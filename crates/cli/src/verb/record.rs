@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mantissa_engine::{Attention, Basis, Hardware, Isa, QuantizedWeights};
 use mantissa_evidence::{Experiment, Outcome, container};
@@ -447,8 +447,7 @@ pub(super) fn exit(recorded: &Recorded) -> Exit {
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     if let Some(path) = &args.setup.catalog {
-        let catalog = super::catalog::read(path)?;
-        mantissa_engine::catalog::install(catalog).with_context(|| format!("{}", path.display()))?;
+        super::catalog::install(path)?;
     }
     let (out, json) = (&args.out, &args.json);
     if let Some(json) = json.as_ref().filter(|json| json.exists() && !container::is_complete(out)) {

@@ -13,7 +13,7 @@ mod unreplayed;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::ValueEnum;
 use mantissa_evidence::open::{Content, Opened, open};
 use mantissa_evidence::{Digest, Record, write_whole};
@@ -117,8 +117,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let machine = machine(args.threads, &args.isa)?;
     let mut catalog = None;
     if let Some(path) = &args.catalog {
-        let read = super::catalog::read(path)?;
-        mantissa_engine::catalog::install(read).with_context(|| format!("{}", path.display()))?;
+        super::catalog::install(path)?;
         catalog = Some(Digest::of_bytes(&std::fs::read(path)?));
     }
     let Some(evidence) = &args.evidence else {

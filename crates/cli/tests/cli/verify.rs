@@ -387,12 +387,9 @@ fn published_files_are_not_enough_and_say_what_would_be() {
 
 /// Evidence that stock transformers left on a GPU, verified here without one: batch size, attention and dtype.
 #[test]
+#[ignore = "goldens/gpu/evidence_h200 is not captured yet: goldens/gpu/capture.py makes it on an H200"]
 fn evidence_of_a_gpu_is_verified_without_one() {
     let golden = repository().join("goldens/gpu/evidence_h200");
-    if !golden.join("manifest.json").exists() {
-        eprintln!("NOT TESTED: {} is absent; goldens/gpu/capture.py makes it on an H200", golden.display());
-        return;
-    }
     let session = Session::new();
     let made = session.output(&["synth", "--arch", "llama", "--preset", "smollm2-135m", "--out", "model"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));

@@ -17,8 +17,8 @@ const SPLIT_QUERIES: usize = 64;
 const MATH_MEASURED: [(usize, usize, &[usize]); 3] =
     [(9, 64, &[40, 130, 300, 515]), (28, 128, &[330]), (56, 128, &[41, 200])];
 
-/// Keys up to which no thread of the kernel that puts parts together has more than one part, as in all that was compared (2,000 keys).
-const LONGEST_FLASH: usize = 4096;
+/// The most keys that were compared.
+const LONGEST_FLASH: usize = 2000;
 
 /// Multiprocessors of the hardware that was measured.
 const MULTIPROCESSORS: usize = 132;
@@ -39,9 +39,7 @@ impl Dispatch {
             Attention::SdpaFlash if !matches!(dim, 64 | 128) => {
                 Some("only heads of 64 and 128 were measured")
             }
-            Attention::SdpaFlash if keys > LONGEST_FLASH => {
-                Some("more than 4,096 keys can be cut into more parts than were compared")
-            }
+            Attention::SdpaFlash if keys > LONGEST_FLASH => Some("at most 2,000 keys were compared"),
             Attention::SdpaFlash => None,
             Attention::SdpaMath if phase == Phase::Decode => {
                 Some("the order of sums of its matrix-vector kernels is not known")
@@ -128,7 +126,7 @@ mod tests {
         for (hardware, attention, phase, batch, keys, why) in [
             (Hardware::H200, Sdpa, Prefill, 1, 300, "cuDNN"),
             (Hardware::A100, SdpaFlash, Prefill, 1, 300, "an H200 alone"),
-            (Hardware::H200, SdpaFlash, Decode, 1, 4097, "4,096 keys"),
+            (Hardware::H200, SdpaFlash, Decode, 1, 2001, "2,000 keys"),
             (Hardware::H200, SdpaMath, Decode, 1, 300, "matrix-vector"),
             (Hardware::H200, SdpaMath, Prefill, 2, 300, "this shape"),
         ] {

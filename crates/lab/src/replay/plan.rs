@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use mantissa_engine::plan::{Computation, PassShape, kernels};
-use mantissa_engine::{Dispatch, EngineError};
+use mantissa_engine::{Dispatch, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
 use mantissa_model::{Checkpoint, ModelConfig};
 use mantissa_numerics::{Dtype, Phase};
@@ -304,22 +304,29 @@ impl<'c> Shapes<'c> {
         Ok(kind)
     }
 
-    /// The longest pass of at least `least` positions that is covered, up to eight below `most`.
+    /// The longest pass of at least `least` positions that computes the rows of the first `least` as a pass over them alone, and is
+    /// covered; up to eight below `most` are tried. On a GPU the length of a pass decides how each of its rows is summed (which
+    /// remainder comes first, lanes of a softmax), so there it is the pass over `least`.
     fn longest(
         &mut self,
         candidate: &Candidate,
         least: usize,
         most: usize,
     ) -> Result<(usize, usize), EngineError> {
-        let mut first = None;
-        for positions in (least.max(most.saturating_sub(8))..=most).rev() {
-            let batch_size = candidate.batch_size;
-            let shape = PassShape { phase: Phase::Prefill, batch_size, positions, keys: positions };
-            match self.kind(candidate, shape) {
-                Ok(kind) => return Ok((positions, kind)),
-                Err(error) => first = first.or(Some(error)),
+        let shape = |positions| PassShape {
+            phase: Phase::Prefill,
+            batch_size: candidate.batch_size,
+            positions,
+            keys: positions,
+        };
+        let alone = self.kind(candidate, shape(least))?;
+        if candidate.hardware == Hardware::Cpu {
+            for positions in (least.max(most.saturating_sub(8))..=most).rev() {
+                if self.kind(candidate, shape(positions)).is_ok_and(|kind| kind == alone) {
+                    return Ok((positions, alone));
+                }
             }
         }
-        Err(first.unwrap_or(EngineError::EmptyPrompt))
+        Ok((least, alone))
     }
 }

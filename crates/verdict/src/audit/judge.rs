@@ -43,6 +43,7 @@ impl Setup<'_> {
     fn verdict(&self) -> Result<ClaimVerdict> {
         let mut groups = self.groups();
         let tier = self.states(&mut groups)?;
+        self.set_aside(&mut groups);
         let fits: Vec<&Group> = groups.iter().filter(|group| fits(group.state)).collect();
         let claim = self.setup.claim.and_then(|claim| groups.iter().find(|g| g.members.contains(&claim)));
         let answer = match claim.map(|group| group.state) {
@@ -76,6 +77,17 @@ impl Setup<'_> {
             rests_on: self.basis(claim.or(groups.first())),
             replays,
         })
+    }
+
+    /// Takes the answer from groups whose recipes were compared with no hardware, but for a difference beside a proven group that fits.
+    fn set_aside(&self, groups: &mut [Group]) {
+        let proven = |group: &Group| !self.case.unproven.contains(&group.members[0]);
+        let found = groups.iter().any(|group| proven(group) && fits(group.state));
+        for group in groups.iter_mut().filter(|group| !proven(group)) {
+            if group.state != ReplayState::Different || !found {
+                group.state = ReplayState::NotCompared;
+            }
+        }
     }
 
     fn names(&self, members: &[usize]) -> Vec<String> {
@@ -304,7 +316,7 @@ impl Setup<'_> {
                 names.join(" and ")
             ));
         }
-        if self.case.prefill_replay {
+        if self.case.prefill_replay && classes.iter().any(|class| class.len() > 1) {
             said.push("batch sizes, by a replay in one pass: it has hundreds of rows at any batch size, and the kernels that many rows choose are the same; a replay by decode has as many rows as the batch, which is where batch sizes differ".to_owned());
         }
         said
@@ -337,6 +349,12 @@ impl Setup<'_> {
                     say(format!("{}: {reason}", phase.name()));
                 }
             }
+        }
+        for candidate in &self.case.unproven {
+            say(format!(
+                "{}: its recipes are from literature and were compared with no hardware, so that it fits would be no evidence",
+                self.case.candidates[*candidate]
+            ));
         }
         if self.case.prefill_replay && self.setup.runs.iter().any(|run| !run.classes.is_empty()) {
             say("decode rows: they were generated one position at a time, and one pass over all computes them by other kernels, so their bits say nothing about the claim; a replay by decode does".to_owned());

@@ -204,6 +204,9 @@ pub(super) fn case(
     Ok(Case {
         prefill_replay: replay == Replay::Prefill,
         candidates: plan.candidates.iter().map(ToString::to_string).collect(),
+        unproven: (0..plan.candidates.len())
+            .filter(|place| plan.candidates[*place].hardware.basis() == mantissa_engine::Basis::Literature)
+            .collect(),
         setups,
     })
 }
