@@ -475,4 +475,13 @@ fn evidence_of_one_hardware_claimed_as_another_is_contradicted() {
         let claimed = judged["replays"].as_array().unwrap().iter().find(|replay| replay["claimed"] == true);
         assert!(claimed.unwrap()["first"]["site"].as_str().unwrap().starts_with("layer_"), "{judged}");
     }
+    // Beside no hardware that was compared, literature neither fits nor contradicts.
+    let (code, audit) =
+        verified(&session, "record", &["--claim", "hardware=a100", "--vary", "hardware=a100,l40s"]);
+    assert_eq!((code, &audit["claims"][0]["answer"]), (3, &"not_enough_evidence".into()), "{audit}");
+    let said = texts(&audit["claims"][0]["not_checked"]).join(" ");
+    assert!(said.contains("from literature"), "{said}");
+    // 40 tokens and 2 more: on a GPU a pass of another length sums the prompt's rows otherwise, and must not speak against them.
+    let (code, audit) = verified(&session, "record", &["--replay", "prefill"]);
+    assert_eq!((code, &audit["claims"][0]["answer"]), (0, &"consistent".into()), "{audit}");
 }
