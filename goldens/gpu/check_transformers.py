@@ -2,14 +2,17 @@
 
     python check_transformers.py MANTISSA SCRATCH REPORT.json [CASE ...]
 
-MANTISSA is the program, SCRATCH a folder to work in; a CASE is `model:document_tokens:decode_steps:batch_size`, where model is one of
-MODELS or a GGUF file. For each case a synthetic model is made (`mantissa synth`, seed 0), `mantissa record --hardware h200` (or what
-the environment variable HARDWARE says, with the catalog that CATALOG names) predicts every site of every layer on this machine's CPU, and transformers (eager, bf16, from_pretrained, nothing patched but to look) runs the same tokens on the GPU: the
-prompt in one pass of batch_size equal rows, then each decode step with the recorded token forced. Compared are the recorded
-positions, as raw bits. The report says, by phase and point, values compared, values that differ, and the first layer in
-which any does.
+MANTISSA is the program, SCRATCH a folder to work in; a CASE is `model:document_tokens:decode_steps:batch_size[:attention]`, where model
+is one of MODELS or a GGUF file, and attention eager (the default), sdpa_flash or sdpa_math. For each case a synthetic model is
+made (`mantissa synth`, seed 0), `mantissa record --hardware h200` (or what the environment variable HARDWARE says, with the catalog
+that CATALOG names) predicts every site of every layer on this machine's CPU, and transformers (bf16, from_pretrained, nothing patched
+but to look; the backend of sdpa forced by torch.nn.attention) runs the same tokens on the GPU: the prompt in one pass of batch_size
+equal rows, then each decode step with the recorded token forced. Compared are the recorded positions (the last POSITIONS of the
+prompt, 3 unless told), as raw bits; with DETAIL set the first differences are printed. The report, written after every case, says by
+phase and point how many values were compared, how many differ, and the first layer in which any does.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -19,6 +22,7 @@ import time
 import torch
 import transformers
 from safetensors.torch import load_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 MODELS = {
     "smollm2-135m": "--preset smollm2-135m",
@@ -26,12 +30,13 @@ MODELS = {
     "qwen3-0.6b": "--arch qwen3 --hidden-size 1024 --intermediate-size 3072 --num-hidden-layers 4 --num-attention-heads 16 --num-key-value-heads 8 --head-dim 128 --vocab-size 151936",
     "qwen3-30b-a3b": "--preset qwen3-30b-a3b --num-hidden-layers 2",
 }
+BACKENDS = {"sdpa_flash": SDPBackend.FLASH_ATTENTION, "sdpa_math": SDPBackend.MATH}
 # Last positions of the prompt that are compared.
 POSITIONS = int(os.environ.get("POSITIONS", "3"))
 SITES = ["x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "mlp_out", "x_out"]
 
 
-def predicted(program, scratch, preset, document, steps, batch):
+def predicted(program, scratch, preset, document, steps, batch, attention):
     model = preset if preset.endswith(".gguf") else os.path.join(scratch, preset)
     if not os.path.exists(model):
         subprocess.run([program, "synth", "--quiet", "--out", model, *MODELS[preset].split()], check=True, stdout=subprocess.DEVNULL)
@@ -39,11 +44,11 @@ def predicted(program, scratch, preset, document, steps, batch):
     if not os.path.exists(text):
         words = [f"{(i * 7919) % 10007} measured roundings of word {i} differ from {(i * 31) % 997}." for i in range(20000)]
         open(text, "w").write("\n".join(words))
-    out = os.path.join(scratch, f"{os.path.basename(preset)}-{document}-{steps}-{batch}")
+    out = os.path.join(scratch, f"{os.path.basename(preset)}-{document}-{steps}-{batch}-{attention}")
     layers = 30 if preset.endswith(".gguf") else json.load(open(os.path.join(model, "config.json")))["num_hidden_layers"]
     command = [
         program, "record", "--quiet", "--hardware", os.environ.get("HARDWARE", "h200"), "--model", model, "--document", text, "--document-tokens", str(document), "--decode", str(steps),
-        "--batch-size", str(batch), "--reps", "1", "--layers", ",".join(str(i + 1) for i in range(layers)), "--positions", ",".join(str(-i) for i in range(POSITIONS, 0, -1)),
+        "--batch-size", str(batch), "--attention", attention, "--reps", "1", "--layers", ",".join(str(i + 1) for i in range(layers)), "--positions", ",".join(str(-i) for i in range(POSITIONS, 0, -1)),
         "--sites", ",".join(["embed_out", "final_norm", "logits"] + SITES), "--out", out,
     ]
     if preset.endswith(".gguf"):
@@ -120,10 +125,10 @@ def main():
     os.makedirs(scratch, exist_ok=True)
     found = {"versions": {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__, "gpu": torch.cuda.get_device_name()}, "cases": []}
     for case in sys.argv[4:]:
-        preset, document, steps, batch = case.split(":")
+        preset, document, steps, batch, attention = (case.split(":") + ["eager"])[:5]
         document, steps, batch = int(document), int(steps), int(batch)
         try:
-            folder, digest, prompt, output, ours, seconds = predicted(program, scratch, preset, document, steps, batch)
+            folder, digest, prompt, output, ours, seconds = predicted(program, scratch, preset, document, steps, batch, attention)
         except subprocess.CalledProcessError as error:
             print(case, "not predicted:", error, flush=True)
             found["cases"].append({"case": case, "refused": True})
@@ -131,9 +136,10 @@ def main():
         place = {"pretrained_model_name_or_path": folder}
         if folder.endswith(".gguf"):
             place = {"pretrained_model_name_or_path": os.path.dirname(folder), "gguf_file": os.path.basename(folder)}
-        model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16, attn_implementation="eager").cuda().eval()
+        model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16, attn_implementation="sdpa" if attention in BACKENDS else "eager").cuda().eval()
         look, table = Look(model), {}
-        with torch.no_grad():
+        forced = sdpa_kernel([BACKENDS[attention]]) if attention in BACKENDS else contextlib.nullcontext()
+        with torch.no_grad(), forced:
             ids = torch.tensor([prompt] * batch, device="cuda")
             out = model(ids, use_cache=True)
             phase_sites = [name.split("/")[1] for name in ours if name.startswith("prefill/") and "logprobs" not in name]
@@ -154,7 +160,7 @@ def main():
                 print(f"    {name}: {row['differ']} of {row['values']}, first in layer {row['first_layer']}", flush=True)
         found["cases"].append({"case": case, "prompt_tokens": len(prompt), "signals_digest": digest, "differ": total, "values": values, "table": table})
         del model
-    json.dump(found, open(report, "w"), indent=0, separators=(",", ":"))
+        json.dump(found, open(report, "w"), indent=0, separators=(",", ":"))
 
 
 main()
