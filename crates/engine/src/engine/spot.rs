@@ -17,8 +17,10 @@ use crate::weights::{FeedForward, Linear, Stored};
 pub struct SpotRow {
     /// Kind of pass.
     pub phase: Phase,
-    /// Rows of the pass as dispatch sees them: batch size × positions.
-    pub rows: usize,
+    /// Sequences of the pass.
+    pub batch_size: usize,
+    /// Positions of each that the pass fed: 1 in decode.
+    pub positions: usize,
     /// Position in the sequence.
     pub position: usize,
     /// The token fed there.
@@ -54,7 +56,7 @@ impl Engine<'_> {
     ///
     /// *Shape:* each input is as wide as its site. *Rounding:* as the pass that `row` belongs to.
     /// Returns `None` where the site cannot be recomputed, or an input or the column has another width.
-    /// *Errors:* a token outside the vocabulary, a position outside the context.
+    /// *Errors:* a token outside the vocabulary, a position outside the context, a shape that no verified recipe covers.
     pub fn spot(
         &self,
         row: SpotRow,
@@ -66,9 +68,14 @@ impl Engine<'_> {
         if row.position >= self.setup.context {
             return Err(EngineError::Context { position: row.position, context: self.setup.context });
         }
+        let keys = match row.phase {
+            Phase::Prefill => row.positions,
+            Phase::Decode => row.position + 1,
+        };
+        self.dispatch.check(self.config, row.phase, row.batch_size, row.positions, keys)?;
         let rows = [RowId { sequence: 0, position: row.position }];
         let layer = site.layer.map_or(0, |layer| layer.0.saturating_sub(1)) as usize;
-        let pass = Pass { phase: row.phase, m: row.rows, rows: &rows, keys: row.position + 1, layer };
+        let pass = Pass { phase: row.phase, m: row.batch_size * row.positions, rows: &rows, keys, layer };
         let hidden = self.config.hidden_size;
         if inputs.iter().any(|input| input.len() != hidden) {
             return Ok(None);

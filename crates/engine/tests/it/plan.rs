@@ -145,11 +145,11 @@ fn single_values_have_the_bits_of_their_pass() {
             let (mut prefill, mut decode) = (Rows::default(), Rows::default());
             engine.prefill(&mut cache, &ids, batch, 0, 20, &mut prefill).expect("prefill");
             engine.decode_row(&mut cache, 77, batch, &mut decode).expect("decode");
-            for (seen, phase, rows, position, token) in
-                [(&prefill, Phase::Prefill, batch * 20, 13, ids[13]), (&decode, Phase::Decode, batch, 20, 77)]
+            for (seen, phase, positions, position, token) in
+                [(&prefill, Phase::Prefill, 20, 13, ids[13]), (&decode, Phase::Decode, 1, 20, 77)]
             {
                 let index = if phase == Phase::Prefill { position } else { 0 };
-                let row = SpotRow { phase, rows, position, token };
+                let row = SpotRow { phase, batch_size: batch, positions, position, token };
                 let mut reached = 0;
                 for (&site, values) in &seen.0 {
                     let Some(inputs) = spot_inputs(site, layers) else { continue };

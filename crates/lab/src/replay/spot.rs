@@ -235,18 +235,15 @@ impl SpotCheck<'_> {
             return Ok(None);
         };
         // A window of a decode step reaches back into the prompt's pass.
-        let (phase, rows) = if position < length {
-            (Phase::Prefill, self.claim.batch_size * length)
-        } else {
-            (Phase::Decode, self.claim.batch_size)
-        };
+        let (phase, positions) =
+            if position < length { (Phase::Prefill, length) } else { (Phase::Decode, 1) };
         let layers = u32::try_from(self.checkpoint.config().num_hidden_layers).unwrap_or(u32::MAX);
         let mut inputs = Vec::new();
         for site in spot_inputs(block.site, layers).unwrap_or_default() {
             inputs.push(self.row(block, site, key)?);
         }
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-        let row = SpotRow { phase, rows, position, token };
+        let row = SpotRow { phase, batch_size: self.claim.batch_size, positions, position, token };
         let replay = engine.spot(row, block.site, draw.column, &inputs)?;
         let evidence = self.row(block, block.site, key)?.get(draw.column).copied();
         let (Some(replay), Some(evidence)) = (replay, evidence) else {
