@@ -2,9 +2,9 @@
 //!
 //! One operand is all ones; the other holds pairs of large numbers that cancel, at random places, and small ones. What is left of
 //! the small ones depends on the order of sums down to the last step, so a wrong recipe shows in most outputs although they are
-//! rounded to bf16. A recipe is taken if it gives all the outputs compared (at least 64 different sums, of rows and columns at both ends); the
-//! first that does, in
-//! the order of the candidates, is written. A shape that none gives is left out and reported.
+//! rounded to bf16. A recipe is taken if it gives all the outputs compared, at both ends of rows and columns: 32 different sums of
+//! a product with a weight, 64 of a batched one where it has as many. The first that does, in the order of the candidates, is
+//! written. A shape that none gives is left out and reported.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

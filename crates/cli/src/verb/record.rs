@@ -381,7 +381,10 @@ impl Report for Summary {
         let name = self.hardware.name();
         match self.basis {
             Basis::Own => {}
-            Basis::Verified => page.field("hardware", format!("{name}, by recipes verified on it"))?,
+            Basis::Verified => page.field(
+                "hardware",
+                format!("{name}, by recipes compared with it (docs/coverage.md says how far)"),
+            )?,
             Basis::Literature => page.field(
                 "hardware",
                 format!(
