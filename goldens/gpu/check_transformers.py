@@ -3,16 +3,21 @@
     python check_transformers.py MANTISSA SCRATCH REPORT.json [CASE ...]
 
 MANTISSA is the program, SCRATCH a folder to work in; a CASE is `model:document_tokens:decode_steps:batch_size[:attention]`, where model
-is one of MODELS or a GGUF file, and attention eager (the default), sdpa_flash or sdpa_math. For each case a synthetic model is
-made (`mantissa synth`, seed 0), `mantissa record --hardware h200` (or what the environment variable HARDWARE says, with the catalog
-that CATALOG names) predicts every site of every layer on this machine's CPU, and transformers (bf16, from_pretrained, nothing patched
-but to look; the backend of sdpa forced by torch.nn.attention) runs the same tokens on the GPU: the prompt in one pass of batch_size
-equal rows, then each decode step with the recorded token forced. Compared are the recorded positions (the last POSITIONS of the
+is one of MODELS or a GGUF file, and attention eager (the default), sdpa_flash or sdpa_math. An `r` after document_tokens leaves out
+the chat template and the instruction, which leaves 3 tokens more than the document's (1 for the GGUF). For each case a synthetic
+model is made (`mantissa synth`, seed 0), `mantissa record --hardware h200` (or what the environment variable HARDWARE says, with the
+catalog that CATALOG names) predicts every site of every layer on this machine's CPU, three cases at a time, and transformers (bf16,
+from_pretrained, nothing patched but to look; the backend of sdpa forced by torch.nn.attention) runs the same tokens on the GPU: the
+prompt in one pass of batch_size rows, then each decode step with the recorded token forced. Row 0 is the recorded prompt; the rows
+beside it are the same prompt turned by 1, 2, … tokens, and decode other tokens. If anything differs the case is run again with equal
+rows, so that what neighbours change can be told from what they do not. Compared are the recorded positions (the last POSITIONS of the
 prompt, 3 unless told), as raw bits; with DETAIL set the first differences are printed. The report, written after every case, says by
 phase and point how many values were compared, how many differ, and the first layer in which any does.
 """
 
+import concurrent.futures
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -36,31 +41,47 @@ POSITIONS = int(os.environ.get("POSITIONS", "3"))
 SITES = ["x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "mlp_out", "x_out"]
 
 
+def folder_of(scratch, preset):
+    return preset if preset.endswith(".gguf") else os.path.join(scratch, preset)
+
+
+def prepare(program, scratch, presets):
+    """Models, and the two documents: words for synthetic models, a real text (the repository's licences) for the real one."""
+    for preset in presets:
+        if not os.path.exists(folder_of(scratch, preset)):
+            subprocess.run([program, "synth", "--quiet", "--out", folder_of(scratch, preset), *MODELS[preset].split()], check=True, stdout=subprocess.DEVNULL)
+    words = [f"{(i * 7919) % 10007} measured roundings of word {i} differ from {(i * 31) % 997}." for i in range(20000)]
+    open(os.path.join(scratch, "document.txt"), "w").write("\n".join(words))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    licences = [open(os.path.join(root, name)).read() for name in ("LICENSE-APACHE", "LICENSE-MIT")]
+    open(os.path.join(scratch, "licences.txt"), "w").write("".join(licences))
+
+
 def predicted(program, scratch, preset, document, steps, batch, attention):
-    model = preset if preset.endswith(".gguf") else os.path.join(scratch, preset)
-    if not os.path.exists(model):
-        subprocess.run([program, "synth", "--quiet", "--out", model, *MODELS[preset].split()], check=True, stdout=subprocess.DEVNULL)
-    text = os.path.join(scratch, "document.txt")
-    if not os.path.exists(text):
-        words = [f"{(i * 7919) % 10007} measured roundings of word {i} differ from {(i * 31) % 997}." for i in range(20000)]
-        open(text, "w").write("\n".join(words))
+    model = folder_of(scratch, preset)
+    raw = document.endswith("r")
+    text = os.path.join(scratch, "licences.txt" if preset.endswith(".gguf") else "document.txt")
     out = os.path.join(scratch, f"{os.path.basename(preset)}-{document}-{steps}-{batch}-{attention}")
     layers = 30 if preset.endswith(".gguf") else json.load(open(os.path.join(model, "config.json")))["num_hidden_layers"]
     command = [
-        program, "record", "--quiet", "--hardware", os.environ.get("HARDWARE", "h200"), "--model", model, "--document", text, "--document-tokens", str(document), "--decode", str(steps),
+        program, "record", "--quiet", "--hardware", os.environ.get("HARDWARE", "h200"), "--model", model, "--document", text, "--document-tokens", document.rstrip("r"), "--decode", str(steps),
         "--batch-size", str(batch), "--attention", attention, "--reps", "1", "--layers", ",".join(str(i + 1) for i in range(layers)), "--positions", ",".join(str(-i) for i in range(POSITIONS, 0, -1)),
         "--sites", ",".join(["embed_out", "final_norm", "logits"] + SITES), "--out", out,
     ]
     if preset.endswith(".gguf"):
         command += ["--quantization", "none"]
+    if raw:
+        command += ["--no-chat-template", "--instruction", ""]
     if os.environ.get("CATALOG"):
         command += ["--catalog", os.environ["CATALOG"]]
     start = time.time()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
     manifest = json.load(open(os.path.join(out, "manifest.json")))
     run = manifest["runs"][0]
     tensors = load_file(os.path.join(out, run["file"]["name"]))
-    return model, run["mantissa"]["signals_digest"], run["mantissa"]["prompt_token_ids"], run["mantissa"]["output_token_ids"], tensors, time.time() - start
+    return run["mantissa"]["signals_digest"], run["mantissa"]["prompt_token_ids"], run["mantissa"]["output_token_ids"], tensors, time.time() - start
 
 
 class Look:
@@ -68,20 +89,21 @@ class Look:
 
     def __init__(self, model):
         self.seen, self.layer = {}, 0
-        inner = model.model
+        inner, hooks = model.model, []
+        undo = hooks.append
         keep = lambda name: lambda module, inputs, output: self.put(name, output[0] if isinstance(output, tuple) else output)
-        inner.embed_tokens.register_forward_hook(keep("embed_out"))
-        inner.norm.register_forward_hook(keep("final_norm"))
-        model.lm_head.register_forward_hook(keep("logits"))
+        undo(inner.embed_tokens.register_forward_hook(keep("embed_out")))
+        undo(inner.norm.register_forward_hook(keep("final_norm")))
+        undo(model.lm_head.register_forward_hook(keep("logits")))
         for i, layer in enumerate(inner.layers):
             at = f"layer_{i + 1}."
-            layer.register_forward_pre_hook(self.enter(i + 1), with_kwargs=True)
-            layer.self_attn.v_proj.register_forward_hook(keep(at + "v"))
-            layer.self_attn.o_proj.register_forward_hook(keep(at + "attn_out"))
-            layer.post_attention_layernorm.register_forward_pre_hook(lambda m, inputs, at=at: self.put(at + "x_after_attn", inputs[0]))
-            layer.post_attention_layernorm.register_forward_hook(keep(at + "ffn_norm"))
-            layer.mlp.register_forward_hook(keep(at + "mlp_out"))
-            layer.register_forward_hook(keep(at + "x_out"))
+            undo(layer.register_forward_pre_hook(self.enter(i + 1), with_kwargs=True))
+            undo(layer.self_attn.v_proj.register_forward_hook(keep(at + "v")))
+            undo(layer.self_attn.o_proj.register_forward_hook(keep(at + "attn_out")))
+            undo(layer.post_attention_layernorm.register_forward_pre_hook(lambda m, inputs, at=at: self.put(at + "x_after_attn", inputs[0])))
+            undo(layer.post_attention_layernorm.register_forward_hook(keep(at + "ffn_norm")))
+            undo(layer.mlp.register_forward_hook(keep(at + "mlp_out")))
+            undo(layer.register_forward_hook(keep(at + "x_out")))
         module = sys.modules[type(model).__module__]
         rotate = module.apply_rotary_pos_emb
 
@@ -92,7 +114,13 @@ class Look:
             return q, k
 
         module.apply_rotary_pos_emb = looked
-        self.undo = lambda: setattr(module, "apply_rotary_pos_emb", rotate)
+        self.restore = lambda: setattr(module, "apply_rotary_pos_emb", rotate)
+        self.hooks = hooks
+
+    def undo(self):
+        self.restore()
+        for hook in self.hooks:
+            hook.remove()
 
     def enter(self, number):
         def hook(module, inputs, more):
@@ -120,46 +148,76 @@ def count(table, phase, name, ours, theirs):
         row["first_layer"] = layer
 
 
-def main():
-    program, scratch, report = sys.argv[1:4]
-    os.makedirs(scratch, exist_ok=True)
-    found = {"versions": {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__, "gpu": torch.cuda.get_device_name()}, "cases": []}
-    for case in sys.argv[4:]:
-        preset, document, steps, batch, attention = (case.split(":") + ["eager"])[:5]
-        document, steps, batch = int(document), int(steps), int(batch)
-        try:
-            folder, digest, prompt, output, ours, seconds = predicted(program, scratch, preset, document, steps, batch, attention)
-        except subprocess.CalledProcessError as error:
-            print(case, "not predicted:", error, flush=True)
-            found["cases"].append({"case": case, "refused": True})
-            continue
-        place = {"pretrained_model_name_or_path": folder}
-        if folder.endswith(".gguf"):
-            place = {"pretrained_model_name_or_path": os.path.dirname(folder), "gguf_file": os.path.basename(folder)}
-        model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16, attn_implementation="sdpa" if attention in BACKENDS else "eager").cuda().eval()
-        look, table = Look(model), {}
-        forced = sdpa_kernel([BACKENDS[attention]]) if attention in BACKENDS else contextlib.nullcontext()
+def stock(model, prompt, output, ours, steps, batch, attention, turned):
+    """Runs the GPU; counts by phase and point."""
+    look, table = Look(model), {}
+    forced = sdpa_kernel([BACKENDS[attention]]) if attention in BACKENDS else contextlib.nullcontext()
+    by = lambda row: row % len(prompt) if turned else 0
+    vocabulary = model.config.vocab_size
+    try:
         with torch.no_grad(), forced:
-            ids = torch.tensor([prompt] * batch, device="cuda")
+            ids = torch.tensor([prompt[by(row):] + prompt[: by(row)] for row in range(batch)], device="cuda")
             out = model(ids, use_cache=True)
             phase_sites = [name.split("/")[1] for name in ours if name.startswith("prefill/") and "logprobs" not in name]
             for name in phase_sites:
                 if look.seen[name].shape[0] == ours["prefill/" + name].shape[1]:
                     count(table, "prefill", name, ours["prefill/" + name][0], look.seen[name])
             for step in range(steps):
-                token = torch.tensor([[output[step]]] * batch, device="cuda")
+                token = torch.tensor([[(output[step] + 97 * by(row)) % vocabulary] for row in range(batch)], device="cuda")
                 out = model(token, past_key_values=out.past_key_values, use_cache=True)
                 for name in phase_sites:
                     if "decode/" + name in ours:
                         count(table, "decode", name, ours["decode/" + name][step][-1:], look.seen[name][-1:])
+    finally:
         look.undo()
-        total, values = (sum(row[key] for row in table.values()) for key in ("differ", "values"))
-        print(f"{case} ({len(prompt)} tokens): {total} of {values} values differ; predicted in {seconds:.1f} s", flush=True)
-        for name, row in table.items():
-            if row["differ"]:
-                print(f"    {name}: {row['differ']} of {row['values']}, first in layer {row['first_layer']}", flush=True)
-        found["cases"].append({"case": case, "prompt_tokens": len(prompt), "signals_digest": digest, "differ": total, "values": values, "table": table})
-        del model
+    return table
+
+
+def main():
+    program, scratch, report = sys.argv[1:4]
+    cases = [(case, *(case.split(":") + ["eager"])[:5]) for case in sys.argv[4:]]
+    os.makedirs(scratch, exist_ok=True)
+    prepare(program, scratch, {preset for _, preset, *_ in cases})
+    found = {"versions": {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__, "gpu": torch.cuda.get_device_name()}, "cases": []}
+    pool = concurrent.futures.ThreadPoolExecutor(3)
+    waiting = [pool.submit(predicted, program, scratch, preset, document, int(steps), int(batch), attention) for _, preset, document, steps, batch, attention in cases]
+    loaded, model = None, None
+    for (case, preset, document, steps, batch, attention), prediction in zip(cases, waiting):
+        steps, batch = int(steps), int(batch)
+        try:
+            digest, prompt, output, ours, seconds = prediction.result()
+        except RuntimeError as error:
+            print(case, "not predicted:", error, flush=True)
+            found["cases"].append({"case": case, "refused": str(error)})
+            continue
+        wanted = (preset, "sdpa" if attention in BACKENDS else "eager")
+        if loaded != wanted:
+            model = None
+            gc.collect()
+            torch.cuda.empty_cache()
+            folder = folder_of(scratch, preset)
+            place = {"pretrained_model_name_or_path": folder}
+            if folder.endswith(".gguf"):
+                place = {"pretrained_model_name_or_path": os.path.dirname(folder), "gguf_file": os.path.basename(folder)}
+            model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16, attn_implementation=wanted[1]).cuda().eval()
+            loaded = wanted
+        start = time.time()
+        entry = {"case": case, "prompt_tokens": len(prompt), "signals_digest": digest, "neighbours": "turned" if batch > 1 else "none"}
+        for turned in (True, False):
+            table = stock(model, prompt, output, ours, steps, batch, attention, turned)
+            total, values = (sum(row[key] for row in table.values()) for key in ("differ", "values"))
+            rows = "" if batch == 1 else ", neighbours " + ("turned" if turned else "equal")
+            print(f"{case} ({len(prompt)} tokens{rows}): {total} of {values} values differ; predicted in {seconds:.1f} s, run in {time.time() - start:.1f} s", flush=True)
+            for name, row in table.items():
+                if row["differ"]:
+                    print(f"    {name}: {row['differ']} of {row['values']}, first in layer {row['first_layer']}", flush=True)
+            if turned:
+                entry |= {"differ": total, "values": values, "table": table}
+            else:
+                entry["equal_rows"] = {"differ": total, "values": values, "table": table}
+            if not total or batch == 1:
+                break
+        found["cases"].append(entry)
         json.dump(found, open(report, "w"), indent=0, separators=(",", ":"))
 
 
