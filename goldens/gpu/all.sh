@@ -1,22 +1,42 @@
 #!/usr/bin/env bash
 # Everything that wants a GPU: catalogs, evidence of stock transformers, predictions against it. About half an hour on 16 cores.
 #
-#     goldens/gpu/all.sh MANTISSA SCRATCH OUT h200|h100 [GGUF]
+#     [PARTS="catalog capture eager gguf sdpa"] goldens/gpu/all.sh MANTISSA SCRATCH OUT h200|h100 [GGUF]
 #
 # MANTISSA is the program, SCRATCH a folder to work in (20 GB), OUT where results go: <gpu>.json (a catalog; start from a copy of the
-# committed one to add to it), report_*.json, evidence_h200. Needs torch, transformers and CUDA's libraries on LD_LIBRARY_PATH, for
-# the GGUF (SmolLM2-135M-Instruct) also the gguf package. Some parts may fail; the others go on.
+# committed one to add to it), report_*.json and <gpu>_transformers.json, evidence_h200. PARTS picks some of the work. Needs torch, transformers and CUDA's libraries
+# on LD_LIBRARY_PATH, for the GGUF (SmolLM2-135M-Instruct) also the gguf package. Some parts may fail; the others go on.
 set -u
 mantissa=$1 scratch=$2 out=$3 gpu=$4 gguf=${5:-}
+parts=" ${PARTS:-catalog capture eager gguf sdpa} "
 here=$(dirname "$0")
 mkdir -p "$scratch" "$out"
+export HARDWARE=$gpu CATALOG=$out/$gpu.json
 
-model() {
-    [ -d "$scratch/$1" ] || "$mantissa" synth --quiet --out "$scratch/$1" "${@:2}" >/dev/null
+wanted() {
+    [[ $parts == *" $1 "* ]]
 }
 say() {
     echo "== $(date +%T) $*"
 }
+model() {
+    [ -d "$scratch/$1" ] || "$mantissa" synth --quiet --out "$scratch/$1" "${@:2}" >/dev/null
+}
+check() {
+    say "check: $1"
+    python3 "$here/check_transformers.py" "$mantissa" "$scratch" "$out/report_$1.json" "${@:2}"
+}
+# Cases of a model: so many document tokens, at every batch size; the third at two, but on an H200.
+grid() {
+    for tokens in $2 $3 $4; do
+        local batches="1 2 4 5 8 9 16 17"
+        if [ "$gpu$tokens" = "h100$4" ]; then batches="1 9"; fi
+        for batch in $batches; do
+            echo "$1:${tokens}r:30:$batch"
+        done
+    done
+}
+
 say models
 model smollm2-135m --preset smollm2-135m
 model qwen2.5-7b --preset qwen2.5-7b --num-hidden-layers 2
@@ -24,54 +44,47 @@ model qwen3-0.6b --arch qwen3 --hidden-size 1024 --intermediate-size 3072 --num-
     --num-key-value-heads 8 --head-dim 128 --vocab-size 151936
 model qwen3-30b-a3b --preset qwen3-30b-a3b --num-hidden-layers 2
 
-if [ "$gpu" = h200 ]; then
-    small=(--prompts 1-640,648-2080/8,1000,1500,2000-2048 --keys 2-2112)
-    large=(--prompts 1-64,72-256/8,505-520,2048 --keys 2-600,2048-2080)
-else
-    small=(--prompts 1-200,208-640/8,505-580,2040-2048 --keys 2-640,2040-2112)
-    large=(--prompts 1-64,512,2048 --keys 2-100,505-560,2048-2080)
-fi
-catalog=$out/$gpu.json
-export CATALOG=$catalog HARDWARE=$gpu
-# The large ones first: they tell more.
-for name in smollm2-135m qwen2.5-7b qwen3-30b-a3b qwen3-0.6b; do
-    say "catalog: $name"
-    if [ $name = smollm2-135m ]; then sizes=("${small[@]}"); else sizes=("${large[@]}"); fi
-    "$mantissa" catalog build --model "$scratch/$name" "${sizes[@]}" --out "$catalog"
-    if [ $name = smollm2-135m ] && [ "$gpu" = h200 ]; then
-        say capture
-        python3 "$here/capture.py" "$mantissa" "$scratch/capture" "$out/evidence_h200"
+if wanted catalog; then
+    if [ "$gpu" = h200 ]; then
+        small=(--prompts 1-640,648-2080/8,1000,1500,2000-2048 --keys 2-2112)
+        large=(--prompts 1-64,72-256/8,505-520,2048 --keys 2-600,2048-2080)
+        plain=(--prompts 1-640,1904,2016 --keys 2-680,1904-2048)
+    else
+        small=(--prompts 1-200,208-2080/8,505-580,2040-2048 --keys 2-640,1000-1040,1904-1936,2000-2112)
+        large=(--prompts 1-64,72-256/8,505-520,2048 --keys 2-100,505-560,2048-2080)
+        plain=(--prompts 1-64,72-256/8,505-520,1904 --keys 2-100,505-560,1904-1936)
     fi
-done
-
-check() {
-    say "check: $1"
-    python3 "$here/check_transformers.py" "$mantissa" "$scratch" "$out/report_$1.json" "${@:2}"
-}
-# 512, 32 and 2,048 tokens at every batch size.
-for name in smollm2-135m qwen2.5-7b qwen3-30b-a3b qwen3-0.6b; do
-    cases=()
-    for tokens in 509 29 2045; do
-        for batch in 1 2 4 5 8 9 16 17; do
-            cases+=("$name:${tokens}r:30:$batch")
-        done
+    for name in smollm2-135m qwen2.5-7b qwen3-30b-a3b qwen3-0.6b; do
+        say "catalog: $name"
+        if [ $name = smollm2-135m ]; then sizes=("${small[@]}"); else sizes=("${large[@]}"); fi
+        "$mantissa" catalog build --model "$scratch/$name" "${sizes[@]}" --out "$CATALOG"
     done
-    check $name "${cases[@]}" $name:7:30:1 $name:7:30:2 $name:479:30:1
-done
-if [ -n "$gguf" ]; then
-    cases=()
-    for tokens in 511 31 2047; do
-        for batch in 1 2 4 5 8 9 16 17; do
-            cases+=("$gguf:${tokens}r:30:$batch")
-        done
+    for name in smollm2-135m qwen2.5-7b; do
+        say "catalog: $name, math backend"
+        "$mantissa" catalog build --attention sdpa_math --model "$scratch/$name" "${plain[@]}" --out "$CATALOG"
     done
-    check gguf "${cases[@]}" "$gguf:479:30:1"
 fi
-if [ "$gpu" = h200 ]; then
-    cases=()
-    for batch in 1 2 8 17; do
-        cases+=("smollm2-135m:29r:30:$batch:sdpa_flash" "smollm2-135m:509r:30:$batch:sdpa_flash" "smollm2-135m:1900r:30:$batch:sdpa_flash")
-    done
-    check flash "${cases[@]}" smollm2-135m:{7,97,267,482}:0:1:sdpa_math {qwen2.5-7b,qwen3-0.6b}:{29r,509r}:30:{1,2,9}:sdpa_flash
+if wanted capture && [ "$gpu" = h200 ]; then
+    say capture
+    python3 "$here/capture.py" "$mantissa" "$scratch/capture" "$out/evidence_h200"
 fi
+if wanted eager; then
+    for name in smollm2-135m qwen2.5-7b qwen3-30b-a3b qwen3-0.6b; do
+        check $name $(grid $name 509 29 2045) $name:7:30:1 $name:7:30:2 $name:479:30:1
+    done
+fi
+if wanted gguf && [ -n "$gguf" ]; then
+    check gguf $(grid "$gguf" 511 31 2047) "$gguf:479:30:1"
+fi
+if wanted sdpa && [ "$gpu" = h100 ]; then
+    check flash smollm2-135m:{29r,509r}:30:{1,17}:sdpa_flash qwen2.5-7b:{29r,509r}:30:{1,9}:sdpa_flash smollm2-135m:1901r:30:8:sdpa_flash
+    check math smollm2-135m:{29r,509r}:30:{1,2,8,17}:sdpa_math qwen2.5-7b:{29r,509r}:30:{1,9}:sdpa_math
+elif wanted sdpa; then
+    check flash smollm2-135m:{29r,509r,1901r}:30:{1,2,8,17}:sdpa_flash qwen2.5-7b:{29r,509r}:30:{1,2,9}:sdpa_flash \
+        qwen2.5-7b:253r:30:{4,17}:sdpa_flash qwen3-0.6b:{29r,509r}:30:{1,2,9}:sdpa_flash qwen3-30b-a3b:{29r,509r}:30:{1,8}:sdpa_flash
+    check math smollm2-135m:{29r,509r}:30:{1,2,4,5,8,9,16,17}:sdpa_math smollm2-135m:1901r:30:{1,8}:sdpa_math \
+        smollm2-135m:{7,97,267,482}:30:1:sdpa_math qwen2.5-7b:{29r,509r}:30:{1,2,9}:sdpa_math
+fi
+say merge
+python3 "$here/merge.py" "$out/${gpu}_transformers.json" "$out"/report_*.json
 say done

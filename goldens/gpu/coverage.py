@@ -20,6 +20,9 @@ MODELS = {
 }
 
 
+ATTENTION = {"eager": "eager", "sdpa_flash": "sdpa, flash backend", "sdpa_math": "sdpa, math backend"}
+
+
 def load(path):
     with open(os.path.join(ROOT, path)) as file:
         return json.load(file)
@@ -48,6 +51,8 @@ def spans(numbers):
 
 
 def recipe(r):
+    if r["order"] == "fma_chain":
+        return "a chain"
     if r["order"] == "threads":
         return f"{r['threads']} threads of {r['vector']}" + (", added in order" if r.get("in_order") else "")
     text = f"steps of {r['block']['width']}"
@@ -82,18 +87,25 @@ def page():
         say()
         say(f"## Whole models against the {title}")
         say()
-        say(f"`{path}`, {report['versions']['gpu']}: `goldens/gpu/check_transformers.py`. Eager attention; every site of every layer and the")
-        say("logits, at the last three positions of the prompt and at every decode step (tokens forced).")
+        say(f"`{path}`, {report['versions']['gpu']}: `goldens/gpu/check_transformers.py`. Every site of every layer and the logits, at the")
+        say("last three positions of the prompt and at every decode step (tokens forced). Rows beside the compared one hold other tokens.")
+        say("A line is one model, attention and length of prompt, at each batch size named.")
         say()
-        say("| model | batch | prompt | decode steps | values | differ |")
-        say("|---|---:|---:|---:|---:|---:|")
-        total = [0, 0]
-        for case in sorted(report["cases"], key=lambda c: (list(MODELS).index(c["case"].split(":")[0]), c["prompt_tokens"], int(c["case"].split(":")[3]))):
-            model, _, steps, batch = case["case"].split(":")
-            say(f"| {MODELS[model]} | {batch} | {case['prompt_tokens']} | {steps} | {case['values']:,} | {case['differ']:,} |")
+        say("| model | attention | prompt | decode steps | batch sizes | values | differ |")
+        say("|---|---|---:|---:|---|---:|---:|")
+        lines, total = {}, [0, 0]
+        for case in report["cases"]:
+            model, _, steps, batch, attention = (case["case"].split(":") + ["eager"])[:5]
+            line = lines.setdefault((list(ATTENTION).index(attention), list(MODELS).index(model), case["prompt_tokens"], int(steps)), [set(), 0, 0])
+            line[0].add(int(batch))
+            line[1] += case["values"]
+            line[2] += case["differ"]
             total = [total[0] + case["values"], total[1] + case["differ"]]
+        for (attention, model, prompt, steps), (batches, values, differ) in sorted(lines.items()):
+            sizes_of = ", ".join(str(batch) for batch in sorted(batches))
+            say(f"| {list(MODELS.values())[model]} | {list(ATTENTION.values())[attention]} | {prompt:,} | {steps} | {sizes_of} | {values:,} | {differ:,} |")
         say()
-        say(f"In all {total[0]:,} values, {total[1]:,} differ.")
+        say(f"In all {len(report['cases'])} cases, {total[0]:,} values, {total[1]:,} differ.")
         for case in report["cases"]:
             if case["differ"]:
                 where = "; ".join(f"{name} {row['differ']:,} of {row['values']:,} from layer {row['first_layer']}" for name, row in case["table"].items() if row["differ"])
@@ -106,8 +118,7 @@ def page():
         say(f"## Shapes measured on the {title}")
         say()
         say(f"`{path}`: {shapes:,} shapes, each with a recipe that gave every output compared ({catalog['origin']['gpu']}, cuBLAS {catalog['origin']['cublas']}, {catalog['origin']['date']}).")
-        say("It was measured with 16 to 64 sums per shape, which left more than one recipe for a few hundred shapes of attention; these were settled by the")
-        say("nearest shapes on both sides, or dropped where those disagree. `mantissa catalog build` now compares 64 of attention, where a shape has as many.")
+        say("Of a product with a weight 32 sums were compared, of one of attention's 64 where it has as many, and more until one recipe was left.")
         if title == "H200":
             say("Seven rows of 512 × 3584 without a bias come from cuBLAS outputs kept apart; `just check-gemm` compares them.")
         say("Others are added by `mantissa catalog build` on such a machine and used with `record --catalog FILE`.")
@@ -123,7 +134,8 @@ def page():
         say("|---|---|---|---:|")
         for e in catalog["batched"]:
             keys = [s for c in e["classes"] for s in sizes(c["sizes"])]
-            say(f"| {e['phase']} {e['product']} | {e['heads']} × {e['dim']} | {spans(keys)} | {len(e['classes'])} |")
+            plain = ", binary32" if e.get("dtype") == "f32" else ""
+            say(f"| {e['phase']} {e['product']}{plain} | {e['heads']} × {e['dim']} | {spans(keys)} | {len(e['classes'])} |")
     say()
     say("## Not covered")
     say()
@@ -136,16 +148,16 @@ KERNELS = [
     ("tensor-core step, bf16 (`mma.sync` k8 and k16, wgmma)", "verified", "verified in whole models", "literature", "16,384 seeded cases per instruction with specials: `crates/numerics/tests/tensor_core.rs`; all 2^32 products: `just exhaustive-products`"),
     ("tensor-core step, f16, tf32, fp8 by wgmma", "verified", "taken from the H200, not compared", "literature", "the same; fp8 by `mma.sync` is not modelled"),
     ("cuBLAS product without bias (nvjet, split-K)", "verified", "verified", "literature: uncut", "catalogs; `just check-gemm`"),
-    ("cuBLASLt product with bias (1 MiB workspace)", "verified", "refused: no such shape is in its catalog", "literature: uncut", "catalogs; Qwen2.5 below"),
+    ("cuBLASLt product with bias (1 MiB workspace)", "verified", "verified", "literature: uncut", "catalogs; Qwen2.5 below"),
     ("attention's batched products, prefill (nvjet, CUTLASS with the remainder first, s1688)", "verified", "verified", "literature", "catalogs"),
     ("attention's batched products, decode (gemvx, gemv2T, gemvNSP, wmma)", "verified", "verified", "literature", "catalogs"),
-    ("grouped product of experts (`torch._grouped_mm`)", "verified", "refused", "literature", "Qwen3-MoE below"),
-    ("router: softmax in binary32, top-k, renormalization; sum over experts", "verified", "refused", "literature", "Qwen3-MoE below"),
+    ("grouped product of experts (`torch._grouped_mm`)", "verified", "verified", "literature", "Qwen3-MoE below; which other rows an expert gets changes nothing"),
+    ("router: softmax in binary32, top-k, renormalization; sum over experts", "verified", "verified", "literature", "Qwen3-MoE below"),
     ("mean of squares (`reduce_kernel`), RMSNorm", "verified", "verified", "literature", "whole models"),
     ("softmax within a warp (to 2,048 keys)", "verified", "verified", "literature", "whole models"),
-    ("softmax by a block (from 2,049 keys)", "verified over 2,049 to 2,053 keys; to 9,216 by the same kernel", "refused", "literature", "2,047 + 6 tokens"),
-    ("`sdpa_flash`: FlashAttention-2 inside PyTorch, heads of 64 and 128, to 2,000 keys", "kernel verified, not yet inside a model", "refused", "refused", "0 of 705,116 outputs differ in 7 prefills (40 to 515 tokens) and 11 decodes (1 to 8 splits); a slice is in `goldens/gpu/sdpa`"),
-    ("`sdpa_math`: prefill of the seven measured shapes", "kernel verified, not yet inside a model", "refused", "refused", "0 of 700,736 outputs differ; decode's sums are not known"),
+    ("softmax by a block (from 2,049 keys)", "verified over 2,049 to 2,078 keys; to 9,216 by the same kernel", "likewise", "literature", "decode after 2,048 tokens, below"),
+    ("`sdpa_flash`: FlashAttention-2 inside PyTorch, heads of 64 and 128, to 2,000 keys", "verified", "verified", "refused", "whole models below; 0 of 705,116 outputs differ in 7 prefills and 11 decodes (1 to 8 splits) by themselves, a slice of which is in `goldens/gpu/sdpa`"),
+    ("`sdpa_math`: products of binary32 (`fma` chains; gemvx, gemvNSP, gemv2T), to 2,048 keys", "verified", "verified", "refused", "whole models below; catalogs; raw sums by `goldens/gpu/sdpa_math.py`"),
     ("`expf`, `rsqrtf`, `cosf`, `sinf`", "verified, all 2^32 inputs", "inside whole models only", "literature", "`goldens/gpu/all_inputs.cu`: 0 of 4 × 4,096 blocks differed but the one of sin(−0), mended after"),
     ("SiLU, residuals, casts, RoPE", "verified", "verified", "literature", "whole models"),
     ("inverse frequencies (PyTorch's `pow` on the CPU)", "verified for bases 1e4, 1e5, 5e5, 1e6 and heads of 64, 128", "same", "same", "`goldens/gpu/decode_attention.py`"),
@@ -154,9 +166,8 @@ KERNELS = [
 NOT_COVERED = [
     "`--attention sdpa` left alone: on an H200 PyTorch takes cuDNN. Its prefill (`sm90_flash_fprop_wgmma`) repeats itself (8 of 8 calls equal in 7 cases) and is all but understood: 128-key tiles ascending, 1 of 700,736 outputs differs, which a reciprocal one unit lower (`rcp.approx`) would explain. Its decode of 515 keys and more ends in `cudnn::fusion::lean_reduction_kernel`, which does not repeat itself (7 of 8 calls equal in one of five cases), so that no recipe can promise its bits.",
     "`flash_attention_2` (the package) on GPUs, other formats than bf16, quantized weights as stored, scaled RoPE (Llama 3.1).",
-    "Batches whose rows differ: the whole-model comparisons ran equal rows. That neighbours' content changes no bit was measured once on an H200 (Qwen2.5-7B shape, eager), not for mixtures of experts.",
     "A second prefill over cached positions; batches of sequences of different lengths (padding).",
-    "Softmax over more than 9,216 keys.",
+    "Softmax over more than 9,216 keys; `sdpa_flash` over more than 2,000 and `sdpa_math` over more than 2,048.",
     "Log-probabilities in evidence are the engine's own function of the predicted logits, not `torch.log_softmax`.",
     "PyTorch, CUDA and cuBLAS of other versions: dispatch changes with them, so each needs its own catalog.",
 ]

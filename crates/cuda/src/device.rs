@@ -17,6 +17,7 @@ use cudarc::cublaslt::sys::{
 };
 use cudarc::driver::sys::CUdevice_attribute;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
+use mantissa_numerics::Dtype;
 
 /// Workspace that PyTorch gives cuBLAS on Hopper.
 const WORKSPACE: usize = 32 << 20;
@@ -68,9 +69,27 @@ pub struct Device {
     workspace: CudaSlice<u8>,
 }
 
-/// A matrix of bf16 patterns on the device.
+/// A matrix of bf16 or binary32 on the device. Elements come and go as bits of binary32.
 #[derive(Debug)]
-pub struct Matrix(CudaSlice<u16>);
+pub struct Matrix {
+    data: CudaSlice<u8>,
+    dtype: Dtype,
+}
+
+impl Matrix {
+    /// Elements.
+    fn len(&self) -> usize {
+        self.data.len() / self.dtype.size()
+    }
+}
+
+fn packed(dtype: Dtype, bits: &[u32]) -> Vec<u8> {
+    match dtype {
+        Dtype::F32 => bits.iter().flat_map(|bits| bits.to_le_bytes()).collect(),
+        Dtype::Bf16 => bits.iter().flat_map(|bits| bits.to_le_bytes().into_iter().skip(2)).collect(),
+        other => unreachable!("products of {other} are not measured"),
+    }
+}
 
 fn int(x: usize) -> Result<c_int, CudaError> {
     c_int::try_from(x).map_err(|_| CudaError::Size(x))
@@ -144,30 +163,48 @@ impl Device {
         Ok(format!("{}.{}", version / 1000, version % 1000 / 10))
     }
 
-    /// Copies patterns to the device.
-    pub fn upload(&self, data: &[u16]) -> Result<Matrix, CudaError> {
-        Ok(Matrix(self.stream.clone_htod(data)?))
+    /// Copies values to the device.
+    ///
+    /// # Panics
+    /// When `dtype` is neither bf16 nor binary32; so below.
+    pub fn upload(&self, dtype: Dtype, bits: &[u32]) -> Result<Matrix, CudaError> {
+        Ok(Matrix { data: self.stream.clone_htod(&packed(dtype, bits))?, dtype })
     }
 
     /// Overwrites elements from `at` on.
-    pub fn overwrite(&self, matrix: &mut Matrix, at: usize, data: &[u16]) -> Result<(), CudaError> {
-        Ok(self.stream.memcpy_htod(data, &mut matrix.0.slice_mut(at..at + data.len()))?)
+    pub fn overwrite(&self, matrix: &mut Matrix, at: usize, bits: &[u32]) -> Result<(), CudaError> {
+        let (data, size) = (packed(matrix.dtype, bits), matrix.dtype.size());
+        Ok(self.stream.memcpy_htod(&data, &mut matrix.data.slice_mut(at * size..at * size + data.len()))?)
     }
 
-    /// A matrix of `length` elements, all of one pattern.
-    pub fn filled(&self, length: usize, pattern: u16) -> Result<Matrix, CudaError> {
-        let mut data = self.stream.alloc_zeros::<u16>(length)?;
-        {
+    /// A matrix of `length` elements, all of one value.
+    pub fn filled(&self, dtype: Dtype, length: usize, bits: u32) -> Result<Matrix, CudaError> {
+        let mut data = self.stream.alloc_zeros::<u8>(length * dtype.size())?;
+        if bits != 0 {
+            let pattern = packed(dtype, &[bits]);
             let (at, _guard) = data.device_ptr_mut(&self.stream);
-            // SAFETY: the allocation has `length` elements of 16 bits.
-            unsafe { cudarc::driver::sys::cuMemsetD16_v2(at, pattern, length).result()? };
+            // SAFETY: the allocation has `length` elements of that size.
+            unsafe {
+                match pattern[..] {
+                    [a, b] => {
+                        cudarc::driver::sys::cuMemsetD16_v2(at, u16::from_le_bytes([a, b]), length)
+                            .result()?;
+                    }
+                    _ => cudarc::driver::sys::cuMemsetD32_v2(at, bits, length).result()?,
+                }
+            }
         }
-        Ok(Matrix(data))
+        Ok(Matrix { data, dtype })
     }
 
     /// Copies a run of elements back, once all work is done.
-    pub fn download(&self, matrix: &Matrix, from: usize, count: usize) -> Result<Vec<u16>, CudaError> {
-        Ok(self.stream.clone_dtoh(&matrix.0.slice(from..from + count))?)
+    pub fn download(&self, matrix: &Matrix, from: usize, count: usize) -> Result<Vec<u32>, CudaError> {
+        let size = matrix.dtype.size();
+        let bytes = self.stream.clone_dtoh(&matrix.data.slice(from * size..(from + count) * size))?;
+        Ok(match matrix.dtype {
+            Dtype::F32 => bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect(),
+            _ => bytes.as_chunks().0.iter().map(|b| u32::from(u16::from_le_bytes(*b)) << 16).collect(),
+        })
     }
 
     /// `y = x · wᵀ`, as `torch.nn.functional.linear` without a bias: `cublasGemmEx`.
@@ -183,9 +220,9 @@ impl Device {
         w: &Matrix,
         y: &mut Matrix,
     ) -> Result<(), CudaError> {
-        assert!(x.0.len() >= m * k && w.0.len() >= n * k && y.0.len() >= m * n, "linear: shapes differ");
-        let [(x, _a), (w, _b)] = [x.0.device_ptr(&self.stream), w.0.device_ptr(&self.stream)];
-        let (y, _c) = y.0.device_ptr_mut(&self.stream);
+        assert!(x.len() >= m * k && w.len() >= n * k && y.len() >= m * n, "linear: shapes differ");
+        let [(x, _a), (w, _b)] = [x.data.device_ptr(&self.stream), w.data.device_ptr(&self.stream)];
+        let (y, _c) = y.data.device_ptr_mut(&self.stream);
         // SAFETY: the pointers are of this device and cover the shapes, as asserted.
         unsafe {
             cudarc::cublas::result::gemm_ex(
@@ -213,8 +250,8 @@ impl Device {
         Ok(())
     }
 
-    /// A product per matrix of a batch, as `torch.matmul` of three-dimensional tensors: `cublasGemmStridedBatchedEx`, or
-    /// `cublasGemmEx` for a batch of one.
+    /// A product per matrix of a batch, as `torch.matmul` of three-dimensional tensors: `cublasGemmStridedBatchedEx` of bf16,
+    /// `cublasSgemmStridedBatched` of binary32.
     ///
     /// *Shape:* `a` is `batch × m × k`; `b` is `batch × n × k` if `transposed` (queries by keys), else `batch × k × n`; `c` is
     /// `batch × m × n`.
@@ -230,10 +267,12 @@ impl Device {
         b: &Matrix,
         c: &mut Matrix,
     ) -> Result<(), CudaError> {
-        let sizes = [a.0.len() / (m * k), b.0.len() / (n * k), c.0.len() / (m * n)];
+        let sizes = [a.len() / (m * k), b.len() / (n * k), c.len() / (m * n)];
         assert!(sizes.into_iter().all(|held| held >= batch), "batched: shapes differ");
-        let [(a, _a), (b, _b)] = [a.0.device_ptr(&self.stream), b.0.device_ptr(&self.stream)];
-        let (c, _c) = c.0.device_ptr_mut(&self.stream);
+        let dtype = a.dtype;
+        assert!(b.dtype == dtype && c.dtype == dtype, "batched: formats differ");
+        let [(a, _a), (b, _b)] = [a.data.device_ptr(&self.stream), b.data.device_ptr(&self.stream)];
+        let (c, _c) = c.data.device_ptr_mut(&self.stream);
         let operation =
             if transposed { cublasOperation_t::CUBLAS_OP_T } else { cublasOperation_t::CUBLAS_OP_N };
         let leading = int(if transposed { k } else { n })?;
@@ -241,6 +280,33 @@ impl Device {
         let algorithm = cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP;
         let plain = cublasOperation_t::CUBLAS_OP_N;
         let [rows, columns, depth] = [int(n)?, int(m)?, int(k)?];
+        let [of_a, of_b, of_c] = [long(m * k)?, long(n * k)?, long(m * n)?];
+        if dtype == Dtype::F32 {
+            // SAFETY: the pointers are of this device and cover the shapes, as asserted.
+            unsafe {
+                cudarc::cublas::result::sgemm_strided_batched(
+                    self.blas,
+                    operation,
+                    plain,
+                    rows,
+                    columns,
+                    depth,
+                    ptr::from_ref(&ONE),
+                    b as *const f32,
+                    leading,
+                    of_b,
+                    a as *const f32,
+                    depth,
+                    of_a,
+                    ptr::from_ref(&ZERO),
+                    c as *mut f32,
+                    rows,
+                    of_c,
+                    int(batch)?,
+                )?;
+            }
+            return Ok(());
+        }
         // SAFETY: the pointers are of this device and cover the shapes, as asserted.
         unsafe {
             cudarc::cublas::result::gemm_strided_batched_ex(
@@ -254,16 +320,16 @@ impl Device {
                 b as *const c_void,
                 BF16,
                 leading,
-                long(n * k)?,
+                of_b,
                 a as *const c_void,
                 BF16,
                 depth,
-                long(m * k)?,
+                of_a,
                 scalar(&ZERO),
                 c as *mut c_void,
                 BF16,
                 rows,
-                long(m * n)?,
+                of_c,
                 int(batch)?,
                 compute,
                 algorithm,
@@ -282,7 +348,7 @@ impl Device {
         shape: [usize; 3],
         run: Option<(&Matrix, &Matrix, &Matrix, &mut Matrix)>,
     ) -> Result<u32, CudaError> {
-        let bias = run.as_ref().map(|(_, _, bias, _)| bias.0.device_ptr(&self.stream).0);
+        let bias = run.as_ref().map(|(_, _, bias, _)| bias.data.device_ptr(&self.stream).0);
         let workspace = if bias.is_some() { WORKSPACE_LT } else { WORKSPACE };
         let plan = Plan::new(shape, bias, workspace)?;
         let found = plan.heuristic(self.blas_lt)?;
@@ -300,9 +366,9 @@ impl Device {
         }
         let Some((x, w, _, y)) = run else { return Ok(parts) };
         let [m, n, k] = shape;
-        assert!(x.0.len() >= m * k && w.0.len() >= n * k && y.0.len() >= m * n, "shapes differ");
-        let [(x, _a), (w, _b)] = [x.0.device_ptr(&self.stream), w.0.device_ptr(&self.stream)];
-        let (y, _c) = y.0.device_ptr_mut(&self.stream);
+        assert!(x.len() >= m * k && w.len() >= n * k && y.len() >= m * n, "shapes differ");
+        let [(x, _a), (w, _b)] = [x.data.device_ptr(&self.stream), w.data.device_ptr(&self.stream)];
+        let (y, _c) = y.data.device_ptr_mut(&self.stream);
         let (at, _d) = self.workspace.device_ptr(&self.stream);
         // SAFETY: the pointers are of this device and cover the shapes, as asserted; the plan's parts are alive.
         unsafe {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{LazyLock, OnceLock};
 
 use mantissa_model::ModelConfig;
+use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::Summation;
 use mantissa_numerics::site::Phase;
 use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
@@ -40,9 +41,12 @@ pub enum Product {
     Values,
 }
 
-/// One of eager attention's batched products. In prefill there are as many queries as keys, in decode one.
+/// One of attention's batched products: of bf16 in eager attention, of binary32 in PyTorch's math backend. In prefill there are as
+/// many queries as keys, in decode one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Batched {
+    /// Format of operands and outputs: bf16 or binary32.
+    pub dtype: Dtype,
     /// Which.
     pub product: Product,
     /// Prefill or decode.
@@ -100,10 +104,16 @@ struct LinearEntry {
 #[serde(deny_unknown_fields)]
 struct BatchedEntry {
     product: Product,
+    #[serde(default = "bf16")]
+    dtype: Dtype,
     phase: Phase,
     heads: usize,
     dim: usize,
     classes: Vec<Class>,
+}
+
+fn bf16() -> Dtype {
+    Dtype::Bf16
 }
 
 /// Sizes (rows of a linear product, keys of a batched one) that go by one recipe.
@@ -217,9 +227,14 @@ impl Catalog {
             let to = catalog.linear.entry(Linear { n: entry.n, k: entry.k, bias: entry.bias }).or_default();
             read_classes(to, &entry.classes, Place::Linear)?;
         }
-        for BatchedEntry { product, phase, heads, dim, classes } in file.batched {
-            let to = catalog.batched.entry(Batched { product, phase, heads, dim }).or_default();
-            let place = if product == Product::Scores { Place::Scores { dim } } else { Place::Values };
+        for BatchedEntry { product, dtype, phase, heads, dim, classes } in file.batched {
+            let place = match (dtype, product) {
+                (Dtype::Bf16, Product::Scores) => Place::Scores { dim },
+                (Dtype::Bf16, Product::Values) => Place::Values,
+                (Dtype::F32, _) => Place::Plain,
+                _ => return Err(CatalogError::Format(format!("{FORMAT} of products of {dtype}"))),
+            };
+            let to = catalog.batched.entry(Batched { product, dtype, phase, heads, dim }).or_default();
             read_classes(to, &classes, place)?;
         }
         Ok(catalog)
@@ -229,7 +244,8 @@ impl Catalog {
     #[must_use]
     pub fn write(&self) -> String {
         let linear: BTreeMap<_, _> = self.linear.iter().collect();
-        let batched: BTreeMap<_, _> = self.batched.iter().collect();
+        let mut batched: Vec<_> = self.batched.iter().collect();
+        batched.sort_by_key(|(b, _)| (b.dtype == Dtype::F32, b.product, b.phase, b.heads, b.dim));
         let entry = |value: serde_json::Value| format!("    {value}");
         let linear: Vec<String> = linear
             .into_iter()
@@ -242,10 +258,14 @@ impl Catalog {
         let batched: Vec<String> = batched
             .into_iter()
             .map(|(shape, sizes)| {
-                entry(serde_json::json!({
+                let mut written = serde_json::json!({
                     "product": shape.product, "phase": shape.phase, "heads": shape.heads, "dim": shape.dim,
                     "classes": write_classes(sizes)
-                }))
+                });
+                if shape.dtype != Dtype::Bf16 {
+                    written["dtype"] = serde_json::json!(shape.dtype);
+                }
+                entry(written)
             })
             .collect();
         let origin = serde_json::json!(self.origin);
@@ -261,14 +281,21 @@ impl Catalog {
 #[derive(Debug, Clone, Copy)]
 enum Place {
     Linear,
-    Scores { dim: usize },
+    Scores {
+        dim: usize,
+    },
     Values,
+    /// Products of binary32, without tensor cores.
+    Plain,
 }
 
 /// Why no kernel computes `recipe` there; `None` where one does.
 fn misfit(recipe: Summation, place: Place) -> Option<&'static str> {
     const MOST_PARTS: u16 = 64;
     match recipe {
+        Summation::TensorCore { .. } if matches!(place, Place::Plain) => {
+            Some("binary32 is not multiplied by tensor cores")
+        }
         Summation::TensorCore { block, parts, tile } => {
             let ours = block_of(Architecture::Hopper);
             let narrow = BlockRecipe { width: 8, ..ours };
@@ -291,6 +318,7 @@ fn misfit(recipe: Summation, place: Place) -> Option<&'static str> {
             }
             _ => (vector == 0).then_some("a thread takes at least one element at a time"),
         },
+        Summation::FmaChain if matches!(place, Place::Plain) => None,
         Summation::FmaChain | Summation::LaneChains { .. } => Some("the engine's own recipes are no GPU's"),
     }
 }

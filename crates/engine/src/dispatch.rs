@@ -138,8 +138,7 @@ impl Dispatch {
             return refuse(attention(), "only bf16 is verified");
         }
         if self.attention != Attention::Eager
-            && let Some(why) =
-                self.sdpa_refused(phase, batch * config.num_attention_heads, config.head_dim, keys)
+            && let Some(why) = self.sdpa_refused(config.head_dim, keys)
         {
             return refuse(attention(), why);
         }
@@ -157,12 +156,6 @@ impl Dispatch {
                     "its split-K was not measured",
                 );
             }
-        }
-        if config.moe.is_some() && self.hardware == Hardware::H100 {
-            return refuse(
-                "a mixture of experts".to_owned(),
-                "its grouped product was compared with an H200 alone",
-            );
         }
         if let Some(moe) = &config.moe
             && !(config.hidden_size.is_multiple_of(8) && moe.moe_intermediate_size.is_multiple_of(8))
@@ -187,19 +180,20 @@ impl Dispatch {
                 "only whole prompts were measured",
             );
         }
-        if matches!(self.attention, Attention::SdpaFlash | Attention::SdpaMath) {
+        if self.attention == Attention::SdpaFlash {
             return Ok(());
         }
-        let (longest, why) = match self.hardware {
-            Hardware::H100 => (LONGEST_WARP_SOFTMAX, "on this hardware none was compared"),
-            _ => (LONGEST_SOFTMAX, "none as long was compared, or another kernel computes it"),
-        };
+        let longest =
+            if self.attention == Attention::SdpaMath { LONGEST_WARP_SOFTMAX } else { LONGEST_SOFTMAX };
         if keys > longest {
-            return refuse(format!("a softmax over {keys} keys"), why);
+            return refuse(
+                format!("a softmax over {keys} keys"),
+                "none as long was compared, or another kernel computes it",
+            );
         }
         for product in [Product::Scores, Product::Values] {
             let heads = batch * query;
-            let shape = Batched { product, phase, heads, dim };
+            let shape = Batched { product, dtype: self.products_of(), phase, heads, dim };
             if self.catalog().is_some_and(|known| known.batched(shape, keys).is_none()) {
                 let [phase, what] = [
                     phase.name(),
@@ -209,7 +203,10 @@ impl Dispatch {
                     },
                 ];
                 return refuse(
-                    format!("{phase} attention ({what}) of {heads} heads of {dim} over {keys} keys"),
+                    format!(
+                        "{phase} {} attention ({what}) of {heads} heads of {dim} over {keys} keys",
+                        self.attention.name()
+                    ),
                     "its order of sums was not measured",
                 );
             }
@@ -234,6 +231,27 @@ impl Dispatch {
         if self.is_gpu() { ReductionRecipe::Warp { warp: 32 } } else { ROW_LANES }
     }
 
+    /// Format of attention's batched products.
+    fn products_of(self) -> Dtype {
+        if self.attention == Attention::SdpaMath { Dtype::F32 } else { self.dtype }
+    }
+
+    /// Sums of scores and of values by the catalog, else `otherwise`; arguments as [`Self::attention`].
+    fn measured_products(
+        self,
+        phase: Phase,
+        heads: usize,
+        dim: usize,
+        keys: usize,
+        otherwise: Summation,
+    ) -> [Summation; 2] {
+        let heads = heads_of(phase, heads, keys);
+        [Product::Scores, Product::Values].map(|product| {
+            let shape = Batched { product, dtype: self.products_of(), phase, heads, dim };
+            self.catalog().and_then(|known| known.batched(shape, keys)).unwrap_or(otherwise)
+        })
+    }
+
     /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over `keys` positions.
     #[must_use]
     pub fn attention(
@@ -246,16 +264,12 @@ impl Dispatch {
     ) -> AttentionRecipe {
         match self.attention {
             Attention::SdpaFlash => return self.flash(phase, heads, group, head_dim, keys),
-            Attention::SdpaMath => return self.math(),
+            Attention::SdpaMath => return self.math(phase, heads, head_dim, keys),
             Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
         }
         if self.is_gpu() {
-            let heads = heads_of(phase, heads, keys);
-            let [scores, values] = [Product::Scores, Product::Values].map(|product| {
-                let shape = Batched { product, phase, heads, dim: head_dim };
-                let found = self.catalog().and_then(|known| known.batched(shape, keys));
-                found.unwrap_or_else(|| catalog::uncut(self.hardware))
-            });
+            let [scores, values] =
+                self.measured_products(phase, heads, head_dim, keys, catalog::uncut(self.hardware));
             let reduction = if keys <= LONGEST_WARP_SOFTMAX {
                 ReductionRecipe::Warp { warp: 32 }
             } else {

@@ -10,6 +10,7 @@ use mantissa_cuda::Device;
 use mantissa_cuda::catalog::{Built, Shapes, build};
 use mantissa_engine::catalog::{Catalog, parse_sizes};
 use mantissa_model::ModelConfig;
+use mantissa_numerics::Dtype;
 use serde::Serialize;
 
 use crate::failure::Exit;
@@ -54,9 +55,20 @@ struct BuildArgs {
     /// Cached positions, for decode steps; `none` for none
     #[arg(long, value_name = "SIZES", default_value = "2-2080")]
     keys: String,
+    /// Attention implementations whose products are measured: eager (bf16), sdpa_math (binary32)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager")]
+    attention: Vec<Kind>,
     /// Catalog to write or complete
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+}
+
+/// Attention whose batched products have recipes of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Kind {
+    Eager,
+    SdpaMath,
 }
 
 /// Say what a catalog covers
@@ -105,7 +117,14 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
             anyhow!("{}: cannot read it ({error}); give a model's folder or its config.json", path.display())
         })?;
         let config = ModelConfig::from_json(&path.display().to_string(), &bytes)?;
-        shapes.add(&config, &batches, &prompts, &keys);
+        shapes.add_linear(&config, &batches, &prompts, &keys);
+        for kind in &args.attention {
+            let dtype = match kind {
+                Kind::Eager => Dtype::Bf16,
+                Kind::SdpaMath => Dtype::F32,
+            };
+            shapes.add_attention(&config, dtype, &batches, &prompts, &keys);
+        }
     }
     let known = if args.out.exists() { Some(read(&args.out)?) } else { None };
     let device = Device::open()?;

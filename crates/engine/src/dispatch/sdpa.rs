@@ -12,11 +12,6 @@ use crate::setup::{Attention, Hardware};
 /// Queries of a block of the kernel that cuts keys.
 const SPLIT_QUERIES: usize = 64;
 
-/// Query heads of all sequences, width of a head, and lengths of prompts for which the math backend's products were found to be `fma`
-/// chains (goldens/gpu/sdpa.py): four of cuBLAS' kernels, which all walk `K` upwards. Which others it has is not known.
-const MATH_MEASURED: [(usize, usize, &[usize]); 3] =
-    [(9, 64, &[40, 130, 300, 515]), (28, 128, &[330]), (56, 128, &[41, 200])];
-
 /// The most keys that were compared.
 const LONGEST_FLASH: usize = 2000;
 
@@ -24,32 +19,19 @@ const LONGEST_FLASH: usize = 2000;
 const MULTIPROCESSORS: usize = 132;
 
 impl Dispatch {
-    /// Why no verified recipe covers this attention of `heads` query heads of all sequences over `keys` keys; `None` where one does.
-    pub(super) fn sdpa_refused(
-        self,
-        phase: Phase,
-        heads: usize,
-        dim: usize,
-        keys: usize,
-    ) -> Option<&'static str> {
+    /// Why no verified recipe covers this attention over `keys` keys; `None` where one may. What the catalog has to say comes later.
+    pub(super) fn sdpa_refused(self, dim: usize, keys: usize) -> Option<&'static str> {
         match self.attention {
-            Attention::SdpaFlash | Attention::SdpaMath if self.hardware != Hardware::H200 => {
-                Some("these kernels of PyTorch were compared with an H200 alone")
+            Attention::SdpaFlash | Attention::SdpaMath
+                if !matches!(self.hardware, Hardware::H200 | Hardware::H100) =>
+            {
+                Some("these kernels of PyTorch were compared with an H200 and an H100 alone")
             }
             Attention::SdpaFlash if !matches!(dim, 64 | 128) => {
                 Some("only heads of 64 and 128 were measured")
             }
             Attention::SdpaFlash if keys > LONGEST_FLASH => Some("at most 2,000 keys were compared"),
-            Attention::SdpaFlash => None,
-            Attention::SdpaMath if phase == Phase::Decode => {
-                Some("the order of sums of its matrix-vector kernels is not known")
-            }
-            Attention::SdpaMath => {
-                let measured = MATH_MEASURED
-                    .iter()
-                    .any(|(h, d, lengths)| (*h, *d) == (heads, dim) && lengths.contains(&keys));
-                (!measured).then_some("products of binary32 of this shape were not measured")
-            }
+            Attention::SdpaFlash | Attention::SdpaMath => None,
             Attention::Sdpa => Some(
                 "left alone, PyTorch takes cuDNN's kernels here, which are not emulated; with a backend forced it is sdpa_flash or sdpa_math",
             ),
@@ -59,10 +41,11 @@ impl Dispatch {
         }
     }
 
-    /// PyTorch's math backend on bf16, in prefill.
-    pub(super) fn math(self) -> AttentionRecipe {
+    /// PyTorch's math backend on bf16; arguments as [`Dispatch::attention`].
+    pub(super) fn math(self, phase: Phase, heads: usize, head_dim: usize, keys: usize) -> AttentionRecipe {
+        let [scores, values] = self.measured_products(phase, heads, head_dim, keys, Summation::FmaChain);
         AttentionRecipe {
-            scores: Summation::FmaChain,
+            scores,
             score_rounding: Dtype::F32,
             scaled_operands: true,
             softmax: SoftmaxRecipe::Exact {
@@ -71,7 +54,7 @@ impl Dispatch {
             },
             probability_rounding: Dtype::F32,
             key_tile: None,
-            values: Some(Summation::FmaChain),
+            values: Some(values),
             functions: Functions::Nvidia,
             output: self.dtype,
         }
@@ -117,20 +100,17 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_refused() {
         use Attention::{Sdpa, SdpaFlash, SdpaMath};
-        use Phase::{Decode, Prefill};
-        let refused = |hardware, attention, phase, batch: usize, keys| {
-            Dispatch { hardware, dtype: Dtype::Bf16, attention }.sdpa_refused(phase, batch * 9, 64, keys)
+        let refused = |hardware, attention, keys| {
+            Dispatch { hardware, dtype: Dtype::Bf16, attention }.sdpa_refused(64, keys)
         };
-        assert_eq!(refused(Hardware::H200, SdpaFlash, Decode, 7, 700), None);
-        assert_eq!(refused(Hardware::H200, SdpaMath, Prefill, 1, 300), None);
-        for (hardware, attention, phase, batch, keys, why) in [
-            (Hardware::H200, Sdpa, Prefill, 1, 300, "cuDNN"),
-            (Hardware::A100, SdpaFlash, Prefill, 1, 300, "an H200 alone"),
-            (Hardware::H200, SdpaFlash, Decode, 1, 2001, "2,000 keys"),
-            (Hardware::H200, SdpaMath, Decode, 1, 300, "matrix-vector"),
-            (Hardware::H200, SdpaMath, Prefill, 2, 300, "this shape"),
+        assert_eq!(refused(Hardware::H200, SdpaFlash, 700), None);
+        assert_eq!(refused(Hardware::H200, SdpaMath, 300), None);
+        for (hardware, attention, keys, why) in [
+            (Hardware::H200, Sdpa, 300, "cuDNN"),
+            (Hardware::A100, SdpaFlash, 300, "an H200 and an H100 alone"),
+            (Hardware::H200, SdpaFlash, 2001, "2,000 keys"),
         ] {
-            let found = refused(hardware, attention, phase, batch, keys);
+            let found = refused(hardware, attention, keys);
             assert!(found.is_some_and(|found| found.contains(why)), "{why}: {found:?}");
         }
     }

@@ -127,6 +127,9 @@ pub(crate) fn decode(
     if let SoftmaxRecipe::Flash { .. } = recipe.softmax {
         return super::flash::decode(isa, pool, recipe, heads, caches, layer, q, out);
     }
+    if recipe.scaled_operands {
+        return super::sdpa_math::decode(isa, pool, recipe, heads, caches, layer, q, out);
+    }
     if recipe.values.is_some() {
         return super::nvidia::decode_attention(isa, pool, recipe, heads, caches, layer, q, out);
     }
@@ -277,6 +280,11 @@ impl<'a> Panels<'a> {
         let mut wide = pool.buffer(values.rows * values.cols);
         widened(isa, values, &mut wide);
         Self { isa, pool, dim, keys, values: wide }
+    }
+
+    /// Values in binary32. *Shape:* `keys × values_stride`.
+    pub(super) fn values(&self) -> &[f32] {
+        &self.values
     }
 }
 

@@ -302,7 +302,7 @@ fn tiled(block: BlockRecipe, tile: Option<u16>, length: usize) -> (usize, usize)
 }
 
 /// See [`Summation::Threads`].
-fn by_threads(
+pub(super) fn by_threads(
     threads: u16,
     vector: u16,
     in_order: bool,

@@ -1,13 +1,15 @@
-//! Attention as PyTorch's math backend computes it in prefill: binary32 throughout, queries and keys scaled before their product, and a
-//! warp's softmax. The products are `fma` chains, so they are those of [`super::attention`].
+//! Attention as PyTorch's math backend computes it: binary32 throughout, queries and keys scaled before their product, and a
+//! warp's softmax. The products are those of a cuBLAS without tensor cores: `fma` chains, which are [`super::attention`]'s, or the sums
+//! of a matrix-vector kernel's threads.
 //!
-//! Left out: which shapes that was compared for (`dispatch`).
+//! Left out: which product a shape gets (`dispatch`, from the catalog).
 
 use mantissa_numerics::nvidia::reduce::softmax_warp;
 use mantissa_numerics::recipe::{AttentionRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
 
 use super::attention::{Heads, Panels, Source, widened};
 use super::matmul::{Format, Matrix, PANEL, Shared};
+use super::nvidia::by_threads;
 use crate::cache::KvCache;
 use crate::pool::{Buffer, Pool};
 use crate::simd::Isa;
@@ -36,8 +38,6 @@ fn attend<'p>(
     let warp = ReductionRecipe::Warp { warp: 32 };
     assert!(
         recipe.scaled_operands
-            && recipe.scores == Summation::FmaChain
-            && recipe.values == Some(Summation::FmaChain)
             && recipe.softmax == SoftmaxRecipe::Exact { reduction: warp, normalize_first: true },
         "the math backend is not {recipe:?}"
     );
@@ -48,23 +48,47 @@ fn attend<'p>(
     for x in scaled.iter_mut().chain(&mut *queries) {
         *x *= root;
     }
-    let scaled = Matrix {
+    let scaled_keys = Matrix {
         format: Format::Plain(mantissa_numerics::Dtype::F32),
         row_bytes: 4 * keys.cols,
         data: bytemuck::cast_slice(&scaled),
         ..keys
     };
-    let source = Panels::new(isa, pool, dim, scaled, values);
+    let source = Panels::new(isa, pool, dim, scaled_keys, values);
     let stride = keys.rows.next_multiple_of(PANEL);
     let mut scores = pool.buffer(limits.len() * stride);
-    source.scores(queries, limits.len(), &mut scores, stride);
+    match recipe.scores {
+        Summation::FmaChain => source.scores(queries, limits.len(), &mut scores, stride),
+        Summation::Threads { threads, vector, in_order } => {
+            let rows = queries.chunks_exact(dim).zip(scores.chunks_exact_mut(stride)).zip(limits);
+            for ((q, scores), limit) in rows {
+                for (score, key) in scores[..*limit].iter_mut().zip(scaled.chunks_exact(keys.cols)) {
+                    *score = by_threads(threads, vector, in_order, dim, |k| (q[k], key[k]));
+                }
+            }
+        }
+        other => unreachable!("the math backend's scores are not summed by {other:?}"),
+    }
     for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
         scores[*limit..].fill(f32::NEG_INFINITY);
         softmax_warp(&mut scores[..keys.rows]);
         scores[keys.rows..].fill(0.0);
     }
-    let mut out = pool.buffer(limits.len() * source.values_stride());
-    source.weigh(&scores, stride, limits.len(), (0, keys.rows), &mut out);
+    let width = source.values_stride();
+    let mut out = pool.buffer(limits.len() * width);
+    match recipe.values {
+        Some(Summation::FmaChain) => source.weigh(&scores, stride, limits.len(), (0, keys.rows), &mut out),
+        Some(Summation::Threads { threads, vector, in_order }) => {
+            let values = source.values();
+            for (p, out) in scores.chunks_exact(stride).zip(out.chunks_exact_mut(width)) {
+                for (column, out) in out[..dim].iter_mut().enumerate() {
+                    let pair = |k: usize| (p[k], values[k * width + column]);
+                    *out = by_threads(threads, vector, in_order, keys.rows, pair);
+                }
+            }
+        }
+        other => unreachable!("the math backend's values are not summed by {other:?}"),
+    }
     for x in out.iter_mut() {
         *x = recipe.output.round(*x);
     }
@@ -108,6 +132,41 @@ pub(super) fn prefill(
     });
 }
 
+/// Attention of one query row per sequence, as [`super::attention::decode`].
+#[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
+pub(super) fn decode(
+    isa: Isa,
+    pool: &Pool,
+    recipe: AttentionRecipe,
+    heads: Heads,
+    caches: &[(&KvCache, usize)],
+    layer: usize,
+    q: &[f32],
+    out: &mut [f32],
+) {
+    let part = heads.group() * heads.dim;
+    let to = Shared(out.as_mut_ptr());
+    pool.run(caches.len() * heads.kv, |task| {
+        let (row, kv) = (task / heads.kv, task % heads.kv);
+        let (cache, count) = caches[row];
+        let at = task * part;
+        let mut queries = q[at..at + part].to_vec();
+        let cached = [0, 1].map(|which| cache.head(layer, which, kv, count));
+        let limits = vec![count; heads.group()];
+        let found = attend(isa, pool, recipe, heads.dim, cached, &mut queries, &limits);
+        for (head, values) in found.chunks_exact(cached[0].cols).enumerate() {
+            // SAFETY: this group of heads of this row is this task's.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    values.as_ptr(),
+                    to.get().add(at + head * heads.dim),
+                    heads.dim,
+                );
+            }
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use mantissa_numerics::site::Phase;
@@ -123,16 +182,13 @@ mod tests {
         let pool = Pool::new(1).unwrap();
         let mut compared = 0;
         for golden in CASES.map(Golden::read) {
-            if golden.queries == 1 {
-                continue;
-            }
             let dispatch = Dispatch {
                 hardware: Hardware::H200,
                 dtype: mantissa_numerics::Dtype::Bf16,
                 attention: Attention::SdpaMath,
             };
-            let recipe =
-                dispatch.attention(Phase::Prefill, golden.rows, golden.group, golden.dim, golden.count);
+            let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
+            let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
             for isa in [Isa::Scalar, Isa::detect()] {
                 let cached = [golden.keys(), golden.values()];
                 let found =
@@ -144,6 +200,6 @@ mod tests {
             let found = golden.by_entries(Isa::detect(), &pool, recipe);
             assert!(found == golden.math, "{}: rows or heads are mixed up", golden.case);
         }
-        assert_eq!(compared, 4);
+        assert_eq!(compared, 10);
     }
 }
