@@ -56,6 +56,12 @@ browser:
 check-gemm FILE="../shared/measured/h200_cublas13.1_gemm.npz":
     cargo run --release -q -p xtask -- check-gemm {{FILE}}
 
+# Predictions that were compared with a GPU, made again on this machine: GPU is h200 or h100, PATTERN picks cases ("" is all: hours)
+gpu-goldens GPU="h200" PATTERN=":29r:":
+    cargo build --release -q -p mantissa-cli
+    mkdir -p target/gpu-goldens
+    python3 goldens/gpu/repeat.py target/release/mantissa target/gpu-goldens goldens/gpu/{{GPU}}_transformers.json "{{PATTERN}}"
+
 # Every product of two bf16 through an emulated tensor-core step, alone and beside an accumulator, on every instruction set
 exhaustive-products:
     cargo test --release -p mantissa-numerics --lib -- --ignored --nocapture exhaustive_products

@@ -2,11 +2,9 @@
 
     python check_transformers.py MANTISSA SCRATCH REPORT.json [CASE ...]
 
-MANTISSA is the program, SCRATCH a folder to work in; a CASE is `model:document_tokens:decode_steps:batch_size[:attention]`, where model
-is one of MODELS or a GGUF file, and attention eager (the default), sdpa_flash or sdpa_math. An `r` after document_tokens leaves out
-the chat template and the instruction, which leaves 3 tokens more than the document's (1 for the GGUF). For each case a synthetic
-model is made (`mantissa synth`, seed 0), `mantissa record --hardware h200` (or what the environment variable HARDWARE says, with the
-catalog that CATALOG names) predicts every site of every layer on this machine's CPU, three cases at a time, and transformers (bf16,
+MANTISSA is the program, SCRATCH a folder to work in, a CASE is as cases.py says. For each, `mantissa record --hardware h200` (or what the
+environment variable HARDWARE says, with the catalog that CATALOG names) predicts every site of every layer on this machine's CPU,
+three cases at a time, and transformers (bf16,
 from_pretrained, nothing patched but to look; the backend of sdpa forced by torch.nn.attention) runs the same tokens on the GPU: the
 prompt in one pass of batch_size rows, then each decode step with the recorded token forced. Row 0 is the recorded prompt; the rows
 beside it are the same prompt turned by 1, 2, … tokens, and decode other tokens. If anything differs the case is run again with equal
@@ -29,59 +27,16 @@ import transformers
 from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-MODELS = {
-    "smollm2-135m": "--preset smollm2-135m",
-    "qwen2.5-7b": "--preset qwen2.5-7b --num-hidden-layers 2",
-    "qwen3-0.6b": "--arch qwen3 --hidden-size 1024 --intermediate-size 3072 --num-hidden-layers 4 --num-attention-heads 16 --num-key-value-heads 8 --head-dim 128 --vocab-size 151936",
-    "qwen3-30b-a3b": "--preset qwen3-30b-a3b --num-hidden-layers 2",
-}
+from cases import folder_of, parts_of, predict, prepare
+
 BACKENDS = {"sdpa_flash": SDPBackend.FLASH_ATTENTION, "sdpa_math": SDPBackend.MATH}
 # Last positions of the prompt that are compared.
 POSITIONS = int(os.environ.get("POSITIONS", "3"))
-SITES = ["x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "mlp_out", "x_out"]
 
 
-def folder_of(scratch, preset):
-    return preset if preset.endswith(".gguf") else os.path.join(scratch, preset)
-
-
-def prepare(program, scratch, presets):
-    """Models, and the two documents: words for synthetic models, a real text (the repository's licences) for the real one."""
-    for preset in presets:
-        if not os.path.exists(folder_of(scratch, preset)):
-            subprocess.run([program, "synth", "--quiet", "--out", folder_of(scratch, preset), *MODELS[preset].split()], check=True, stdout=subprocess.DEVNULL)
-    words = [f"{(i * 7919) % 10007} measured roundings of word {i} differ from {(i * 31) % 997}." for i in range(20000)]
-    open(os.path.join(scratch, "document.txt"), "w").write("\n".join(words))
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    licences = [open(os.path.join(root, name)).read() for name in ("LICENSE-APACHE", "LICENSE-MIT")]
-    open(os.path.join(scratch, "licences.txt"), "w").write("".join(licences))
-
-
-def predicted(program, scratch, preset, document, steps, batch, attention):
-    model = folder_of(scratch, preset)
-    raw = document.endswith("r")
-    text = os.path.join(scratch, "licences.txt" if preset.endswith(".gguf") else "document.txt")
-    out = os.path.join(scratch, f"{os.path.basename(preset)}-{document}-{steps}-{batch}-{attention}")
-    layers = 30 if preset.endswith(".gguf") else json.load(open(os.path.join(model, "config.json")))["num_hidden_layers"]
-    command = [
-        program, "record", "--quiet", "--hardware", os.environ.get("HARDWARE", "h200"), "--model", model, "--document", text, "--document-tokens", document.rstrip("r"), "--decode", str(steps),
-        "--batch-size", str(batch), "--attention", attention, "--reps", "1", "--layers", ",".join(str(i + 1) for i in range(layers)), "--positions", ",".join(str(-i) for i in range(POSITIONS, 0, -1)),
-        "--sites", ",".join(["embed_out", "final_norm", "logits"] + SITES), "--out", out,
-    ]
-    if preset.endswith(".gguf"):
-        command += ["--quantization", "none"]
-    if raw:
-        command += ["--no-chat-template", "--instruction", ""]
-    if os.environ.get("CATALOG"):
-        command += ["--catalog", os.environ["CATALOG"]]
-    start = time.time()
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip())
-    manifest = json.load(open(os.path.join(out, "manifest.json")))
-    run = manifest["runs"][0]
-    tensors = load_file(os.path.join(out, run["file"]["name"]))
-    return run["mantissa"]["signals_digest"], run["mantissa"]["prompt_token_ids"], run["mantissa"]["output_token_ids"], tensors, time.time() - start
+def predicted(program, scratch, case):
+    seconds, run, file = predict(program, scratch, case, POSITIONS)
+    return run["mantissa"]["signals_digest"], run["mantissa"]["prompt_token_ids"], run["mantissa"]["output_token_ids"], load_file(file), seconds
 
 
 class Look:
@@ -175,15 +130,14 @@ def stock(model, prompt, output, ours, steps, batch, attention, turned):
 
 def main():
     program, scratch, report = sys.argv[1:4]
-    cases = [(case, *(case.split(":") + ["eager"])[:5]) for case in sys.argv[4:]]
+    cases = [(case, *parts_of(case)) for case in sys.argv[4:]]
     os.makedirs(scratch, exist_ok=True)
     prepare(program, scratch, {preset for _, preset, *_ in cases})
     found = {"versions": {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__, "gpu": torch.cuda.get_device_name()}, "cases": []}
     pool = concurrent.futures.ThreadPoolExecutor(3)
-    waiting = [pool.submit(predicted, program, scratch, preset, document, int(steps), int(batch), attention) for _, preset, document, steps, batch, attention in cases]
+    waiting = [pool.submit(predicted, program, scratch, case) for case, *_ in cases]
     loaded, model = None, None
-    for (case, preset, document, steps, batch, attention), prediction in zip(cases, waiting):
-        steps, batch = int(steps), int(batch)
+    for (case, preset, _, steps, batch, attention), prediction in zip(cases, waiting):
         try:
             digest, prompt, output, ours, seconds = prediction.result()
         except RuntimeError as error:

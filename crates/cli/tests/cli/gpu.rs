@@ -18,35 +18,60 @@ fn document() -> String {
     text
 }
 
-/// Prefill of 40 tokens and 30 decode steps through 30 layers, every site: on 2026-11-21 each value of this record was
-/// compared with stock transformers on an H200, and none differed.
-#[test]
-fn a_prediction_is_what_the_gpu_left() {
-    let report = fs::read(repository().join("goldens/gpu/h200_transformers.json")).unwrap();
+/// Every site of every layer, prompt and 30 decode steps, as `goldens/gpu/cases.py` records them: on 2026-11-21 each value of these
+/// records was compared with stock transformers on that GPU, and none differed.
+fn predictions_are_what_was_compared(gpu: &str, model: &str, layers: u32, synth: &str, cases: &[&str]) {
+    let report = fs::read(repository().join(format!("goldens/gpu/{gpu}_transformers.json"))).unwrap();
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
-    let case = report["cases"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|case| case["case"] == "smollm2-135m:7:30:1")
-        .unwrap();
-    assert_eq!(case["differ"], 0);
     let session = Session::new();
     fs::write(session.path("document.txt"), document()).unwrap();
-    let made = session.output(&["synth", "--arch", "llama", "--preset", "smollm2-135m", "--out", "model"]);
+    let made = session.output(&format!("synth --out model {synth}").split(' ').collect::<Vec<_>>());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let layers: Vec<String> = (1..=30).map(|layer: u32| layer.to_string()).collect();
-    let sites = "embed_out,final_norm,logits,x_in,q,k,v,attn_out,x_after_attn,ffn_norm,mlp_out,x_out";
-    let command = "record --hardware h200 --model model --document document.txt --document-tokens 7 --decode 30 --reps 1";
-    let mut arguments: Vec<&str> = command.split(' ').collect();
-    let layers = layers.join(",");
-    arguments.extend(["--layers", &layers, "--sites", sites, "--out", "record"]);
-    let recorded = session.output(&arguments);
-    assert!(recorded.status.success(), "{}", String::from_utf8_lossy(&recorded.stderr));
-    let manifest = fs::read(session.path("record/manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-    assert_eq!(manifest["runs"][0]["mantissa"]["signals_digest"], case["signals_digest"]);
-    assert_eq!(manifest["configurations"][0]["hardware"], "h200");
+    let layers = (1..=layers).map(|layer| layer.to_string()).collect::<Vec<_>>().join(",");
+    for (number, name) in cases.iter().enumerate() {
+        let name = format!("{model}:{name}");
+        let case = report["cases"].as_array().unwrap().iter().find(|case| case["case"] == *name).unwrap();
+        assert_eq!(case["differ"], 0, "{name}");
+        let parts: Vec<&str> = name.split(':').collect();
+        let out = format!("record{number}");
+        let command = "record --model model --document document.txt --reps 1 --sites embed_out,final_norm,logits,x_in,q,k,v,attn_out,x_after_attn,ffn_norm,mlp_out,x_out";
+        let mut arguments: Vec<&str> = command.split(' ').collect();
+        let tokens = parts[1].trim_end_matches('r');
+        arguments.extend(["--hardware", gpu, "--layers", &layers, "--document-tokens", tokens]);
+        arguments.extend(["--decode", parts[2], "--batch-size", parts[3], "--out", &out]);
+        if tokens != parts[1] {
+            arguments.extend(["--no-chat-template", "--instruction", ""]);
+        }
+        arguments.extend(["--attention", parts.get(4).unwrap_or(&"eager")]);
+        let recorded = session.output(&arguments);
+        assert!(recorded.status.success(), "{name}: {}", String::from_utf8_lossy(&recorded.stderr));
+        let manifest = fs::read(session.path(&format!("{out}/manifest.json"))).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["runs"][0]["mantissa"]["signals_digest"], case["signals_digest"], "{name}");
+        assert_eq!(manifest["configurations"][0]["hardware"], gpu, "{name}");
+    }
+}
+
+#[test]
+fn predictions_of_a_llama_are_what_an_h200_left() {
+    let cases = [
+        "7:30:1",
+        "29r:30:5",
+        "29r:30:17",
+        "29r:30:17:sdpa_flash",
+        "29r:30:8:sdpa_math",
+        "509r:30:2",
+        "509r:30:1:sdpa_flash",
+        "482:30:1:sdpa_math",
+    ];
+    predictions_are_what_was_compared("h200", "smollm2-135m", 30, "--preset smollm2-135m", &cases);
+}
+
+#[test]
+fn predictions_of_a_qwen3_are_what_an_h100_left() {
+    let synth = "--arch qwen3 --hidden-size 1024 --intermediate-size 3072 --num-hidden-layers 4 --num-attention-heads 16 \
+                 --num-key-value-heads 8 --head-dim 128 --vocab-size 151936";
+    predictions_are_what_was_compared("h100", "qwen3-0.6b", 4, synth, &["29r:30:9", "7:30:2"]);
 }
 
 #[test]
