@@ -268,8 +268,8 @@ impl Recorder<'_> {
     }
 
     /// Sequences of a batch that are computed: all of them, or, where hardware is predicted, the measured one alone. Rows mix only in
-    /// attention over their own sequence; that the others' content changes nothing was measured on an H200 with a dense model
-    /// (docs/coverage.md).
+    /// attention over their own sequence, and an expert's product does not depend on which rows it gets: the whole-model
+    /// comparisons ran other rows beside (docs/coverage.md).
     fn computed(&self, batch_size: usize) -> usize {
         if self.spec.hardware.basis() == Basis::Own { batch_size } else { 1 }
     }

@@ -317,7 +317,8 @@ fn shortened(audit: &Audit) -> Vec<Matrix> {
     matrices
 }
 
-/// Claimed × verified: whether every compared bit is equal.
+/// Claimed × verified: whether every compared bit is equal. Where one grid has no room for all candidates, those that no claim fits are
+/// counted, not shown.
 fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
     /// Characters of a line.
     const ROOM: usize = 96;
@@ -333,11 +334,29 @@ fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
     let name =
         |claim: &'a ClaimVerdict| short.name(claim.claim.as_ref().unwrap_or(&claim.config_id)).to_owned();
     let label = audit.claims.iter().map(|claim| name(claim).chars().count()).max().unwrap_or(0) + 2;
+    let width = |candidate: &String| short.name(candidate).chars().count() + 2;
+    let all = |candidate: &String, marks: &[&str]| {
+        audit.claims.iter().all(|claim| marks.contains(&cell(claim, candidate)))
+    };
+    let mut shown: Vec<&String> = audit.candidates.iter().collect();
+    let mut note = "= every compared bit is equal · ≠ contradicted · ≈ within the evidence's own noise · ? too little to say · × not checked, or not asked for".to_owned();
+    if label + shown.iter().map(|candidate| width(candidate)).sum::<usize>() > ROOM {
+        let unchecked = shown.iter().filter(|candidate| all(candidate, &["×"])).count();
+        let unfit = shown.iter().filter(|candidate| all(candidate, &["≠", "×"])).count();
+        if unfit < shown.len() {
+            shown.retain(|candidate| !all(candidate, &["≠", "×"]));
+            let left_out = [(unfit - unchecked, "that fit no claim's evidence"), (unchecked, "not checked")];
+            let left_out = left_out.into_iter().filter(|(count, _)| *count > 0);
+            note.extend(left_out.map(|(count, what)| {
+                format!(" · not shown: {} candidate(s) {what}", words::count(count as u64))
+            }));
+        }
+    }
     // As many columns side by side as fit.
     let mut blocks: Vec<Vec<&String>> = Vec::new();
     let mut used = usize::MAX;
-    for candidate in &audit.candidates {
-        let width = short.name(candidate).chars().count() + 2;
+    for candidate in shown {
+        let width = width(candidate);
         if used.saturating_add(width) > ROOM {
             blocks.push(Vec::new());
             used = label;
@@ -358,7 +377,7 @@ fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
             caption: format!("Claimed × verified{}", short.said()),
             columns: std::iter::once(column("", Kind::Words)).chain(columns).collect(),
             rows: rows.collect(),
-            note: (i == last).then(|| "= every compared bit is equal · ≠ contradicted · ≈ within the evidence's own noise · ? too little to say · × not checked, or not asked for".to_owned()),
+            note: (i == last).then(|| note.clone()),
         }
     });
     grids.collect()

@@ -118,6 +118,33 @@ fn an_audit_for_a_terminal() {
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 }
 
+/// Where candidates do not fit side by side, those that fit nothing are counted.
+#[test]
+fn a_grid_without_room_shows_the_candidates_that_fit() {
+    let mut audit = audit();
+    let more = (0..40).map(|i| format!("h200_bs{i}_sdpa_f16"));
+    audit.candidates.extend(more);
+    let mut fitting = audit.claims[0].replays[0].clone();
+    fitting.class = vec!["cpu_bs2_eager_bf16".to_owned(), "cpu_bs4_eager_bf16".to_owned()];
+    fitting.claimed = false;
+    fitting.state = ReplayState::Equal;
+    audit.claims[0].replays.push(fitting);
+    audit.claims.push(audit.claims[0].clone());
+    let text = audit_text(&audit, Style::default());
+    let grid: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("Claimed × verified")).collect();
+    assert_eq!(grid[1].split_whitespace().collect::<Vec<_>>(), ["cpu_bs2_eager_bf16", "cpu_bs4_eager_bf16"]);
+    let said = grid[2..].iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+    let note =
+        "not shown: 1 candidate(s) that fit no claim's evidence · not shown: 40 candidate(s) not checked";
+    assert!(said.contains(note), "{text}");
+    // With none that fits, all are there.
+    for claim in &mut audit.claims {
+        claim.replays.truncate(1);
+    }
+    let text = audit_text(&audit, Style::default());
+    assert!(text.contains("h200_bs39_sdpa_f16") && !text.contains("not shown"), "{text}");
+}
+
 #[test]
 fn an_audit_as_markdown() {
     let text = rendered(|out| audit_markdown(&audit(), out));

@@ -329,6 +329,19 @@ impl Setup<'_> {
                 said.push(line);
             }
         };
+        // Candidates by reason, in the order of the first.
+        let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (candidate, why) in self.setup.runs.iter().flat_map(|run| &run.unchecked) {
+            let name = self.case.candidates[*candidate].as_str();
+            match by_reason.iter_mut().find(|(known, _)| known == why) {
+                Some((_, names)) if names.contains(&name) => {}
+                Some((_, names)) => names.push(name),
+                None => by_reason.push((why, vec![name])),
+            }
+        }
+        for (why, names) in by_reason {
+            say(format!("{}: {why}", names.join(", ")));
+        }
         if let Some(why) = &self.setup.unreadable {
             say(format!("the claim itself: {why}"));
         }
@@ -336,9 +349,6 @@ impl Setup<'_> {
             let name = format!("ref {} rep {}", run.reference_id, run.rep_id);
             if let Some(why) = &run.refused {
                 say(format!("{name}: {why}"));
-            }
-            for (candidate, why) in &run.unchecked {
-                say(format!("{}: {why}", self.case.candidates[*candidate]));
             }
             for phase in [Phase::Prefill, Phase::Decode] {
                 let mut reasons: BTreeSet<String> = BTreeSet::new();
