@@ -136,6 +136,9 @@ pub enum CatalogError {
     /// A list of sizes that is none.
     #[error("'{0}' is no list of sizes; write first-last/step, separated by commas")]
     Sizes(String),
+    /// Products that no GPU's attention has here.
+    #[error("products of {0} are not known, only bf16 and f32; build the catalog again")]
+    Dtype(Dtype),
     /// A recipe that no kernel of the engine computes.
     #[error("sizes {sizes}: {why}; build the catalog again")]
     Recipe {
@@ -232,7 +235,7 @@ impl Catalog {
                 (Dtype::Bf16, Product::Scores) => Place::Scores { dim },
                 (Dtype::Bf16, Product::Values) => Place::Values,
                 (Dtype::F32, _) => Place::Plain,
-                _ => return Err(CatalogError::Format(format!("{FORMAT} of products of {dtype}"))),
+                _ => return Err(CatalogError::Dtype(dtype)),
             };
             let to = catalog.batched.entry(Batched { product, dtype, phase, heads, dim }).or_default();
             read_classes(to, &classes, place)?;
@@ -572,6 +575,18 @@ mod tests {
             let refused = Catalog::parse(&file("", &scores(recipe)));
             assert!(matches!(refused, Err(CatalogError::Recipe { .. })), "{recipe}");
         }
+        let plain = |recipe: &str| scores(recipe).replacen('{', r#"{"dtype":"f32","#, 1);
+        for recipe in [r#"{"order":"fma_chain"}"#, &threads(16, 4)] {
+            assert!(Catalog::parse(&file("", &plain(recipe))).is_ok(), "{recipe}");
+        }
+        for (entry, what) in
+            [(plain(&cut(1, "")), "tensor cores"), (scores(r#"{"order":"fma_chain"}"#), "engine's own")]
+        {
+            let refused = Catalog::parse(&file("", &entry)).expect_err(what).to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
+        let half = plain(&threads(16, 4)).replace("f32", "f16");
+        assert!(matches!(Catalog::parse(&file("", &half)), Err(CatalogError::Dtype(Dtype::F16))));
         let twice = format!("{},{}", scores(&threads(16, 4)), scores(&threads(8, 4)));
         assert!(Catalog::parse(&file("", &twice)).is_err());
     }

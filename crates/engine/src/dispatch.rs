@@ -31,6 +31,10 @@ const LONGEST_WARP_SOFTMAX: usize = 2048;
 /// Keys up to which a block of 1,024 threads keeps a row in its registers.
 const LONGEST_SOFTMAX: usize = 9 * 1024;
 
+/// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over experts were
+/// compared.
+const EXPERTS_MEASURED: [[usize; 4]; 1] = [[2048, 768, 128, 8]];
+
 /// The recipes of one setup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dispatch {
@@ -43,7 +47,7 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    fn is_gpu(self) -> bool {
+    pub(crate) fn is_gpu(self) -> bool {
         self.hardware != Hardware::Cpu
     }
 
@@ -158,6 +162,23 @@ impl Dispatch {
             }
         }
         if let Some(moe) = &config.moe
+            && self.catalog().is_some()
+            && !EXPERTS_MEASURED.contains(&[
+                config.hidden_size,
+                moe.moe_intermediate_size,
+                moe.num_experts,
+                moe.num_experts_per_tok,
+            ])
+        {
+            return refuse(
+                format!(
+                    "{} of {} experts of {} over {}",
+                    moe.num_experts_per_tok, moe.num_experts, moe.moe_intermediate_size, config.hidden_size
+                ),
+                "only the experts of Qwen3-30B-A3B were compared",
+            );
+        }
+        if let Some(moe) = &config.moe
             && !(config.hidden_size.is_multiple_of(8) && moe.moe_intermediate_size.is_multiple_of(8))
         {
             return refuse("a grouped product".to_owned(), "only sums over a multiple of 8 were measured");
@@ -183,13 +204,8 @@ impl Dispatch {
         if self.attention == Attention::SdpaFlash {
             return Ok(());
         }
-        let longest =
-            if self.attention == Attention::SdpaMath { LONGEST_WARP_SOFTMAX } else { LONGEST_SOFTMAX };
-        if keys > longest {
-            return refuse(
-                format!("a softmax over {keys} keys"),
-                "none as long was compared, or another kernel computes it",
-            );
+        if keys > LONGEST_SOFTMAX {
+            return refuse(format!("a softmax over {keys} keys"), "another kernel computes it");
         }
         for product in [Product::Scores, Product::Values] {
             let heads = batch * query;
@@ -329,7 +345,56 @@ fn heads_of(phase: Phase, heads: usize, keys: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+
     use super::*;
+
+    fn config(preset: Preset, experts: Option<usize>) -> ModelConfig {
+        let request =
+            SynthRequest { preset: Some(preset), moe_intermediate_size: experts, ..SynthRequest::default() };
+        SynthSpec::new(&request).expect("a preset").config().clone()
+    }
+
+    #[test]
+    fn what_was_compared_is_covered_and_nothing_else() {
+        use Attention::{Eager, SdpaFlash, SdpaMath};
+        use Hardware::{A100, H100, H200};
+        use Phase::{Decode, Prefill};
+        let refused = |hardware, attention, preset, phase, batch, keys, experts| {
+            let dispatch = Dispatch { hardware, dtype: Dtype::Bf16, attention };
+            let positions = if phase == Prefill { keys } else { 1 };
+            let found = dispatch.check(&config(preset, experts), phase, batch, positions, keys);
+            found.err().map(|error| error.to_string())
+        };
+        let (small, wide, moe) = (Preset::SmolLm2_135M, Preset::Qwen2_5_7B, Preset::Qwen3_30BA3B);
+        for hardware in [H200, H100] {
+            for (attention, preset, phase, batch, keys) in [
+                (Eager, small, Prefill, 17, 512),
+                (Eager, small, Decode, 9, 2078),
+                (Eager, wide, Prefill, 5, 32),
+                (Eager, moe, Decode, 17, 540),
+                (SdpaFlash, small, Decode, 17, 540),
+                (SdpaMath, small, Prefill, 8, 512),
+                (SdpaMath, wide, Decode, 2, 540),
+            ] {
+                let found = refused(hardware, attention, preset, phase, batch, keys, None);
+                assert_eq!(found, None, "{hardware:?} {attention:?} {preset:?} {phase:?} {batch} {keys}");
+            }
+        }
+        for (hardware, attention, preset, phase, batch, keys, experts, why) in [
+            (H200, SdpaMath, small, Prefill, 3, 512, None, "order of sums was not measured"),
+            (H200, SdpaMath, moe, Decode, 17, 540, None, "order of sums was not measured"),
+            (H200, SdpaMath, small, Decode, 1, 1935, None, "at most 1,934 keys"),
+            (H200, SdpaFlash, small, Decode, 1, 2001, None, "at most 2,000 keys"),
+            (A100, SdpaMath, small, Decode, 1, 100, None, "an H200 and an H100 alone"),
+            (H100, Eager, moe, Decode, 1, 100, Some(1024), "8 of 128 experts of 1024 over 2048"),
+            (H200, Eager, small, Decode, 3, 100, None, "order of sums was not measured"),
+            (H200, Eager, small, Prefill, 1, 643, None, "split-K was not measured"),
+        ] {
+            let found = refused(hardware, attention, preset, phase, batch, keys, experts);
+            assert!(found.as_ref().is_some_and(|found| found.contains(why)), "{why}: {found:?}");
+        }
+    }
 
     #[test]
     fn batch_sizes_fall_into_the_documented_classes() {

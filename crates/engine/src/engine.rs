@@ -199,6 +199,13 @@ impl<'a> Engine<'a> {
             .map(|(sequence, cache)| RowId { sequence, position: cache.len() })
             .collect();
         let keys = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
+        if self.dispatch.is_gpu() && rows.iter().any(|row| row.position + 1 != keys) {
+            return Err(EngineError::Uncovered {
+                hardware: self.dispatch.hardware.name(),
+                what: "a batch of sequences of other lengths".to_owned(),
+                why: "padding and masks were not compared",
+            });
+        }
         self.dispatch.check(self.config, Phase::Decode, ids.len(), 1, keys)?;
         let mut pass = Pass { phase: Phase::Decode, m: ids.len(), rows: &rows, keys, layer: 0 };
         let x = self.blocks(&mut pass, &mut Caches::Decode(caches), ids, taps);

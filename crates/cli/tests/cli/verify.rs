@@ -1,6 +1,7 @@
 //! `verify` on small synthetic models: honest evidence fits, planted deviations are found where they were planted, and
 //! what cannot be checked is said so.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use mantissa_evidence::{Experiment, SignalTensor, container};
@@ -385,8 +386,8 @@ fn published_files_are_not_enough_and_say_what_would_be() {
     }
 }
 
-/// Evidence that stock transformers left on a GPU, verified here without one: hardware, batch size, attention and dtype. Of the batch
-/// sizes, those that no kernel tells apart are one class.
+/// Evidence that stock transformers left on a GPU, verified here without one. Of the batch sizes, those that no kernel tells apart are one
+/// class, and so are an H200 and an H100, whose libraries pick the same kernels for these shapes.
 #[test]
 fn evidence_of_a_gpu_is_verified_without_one() {
     let golden = repository().join("goldens/gpu/evidence_h200");
@@ -394,46 +395,73 @@ fn evidence_of_a_gpu_is_verified_without_one() {
     let made = session.output(&["synth", "--arch", "llama", "--preset", "smollm2-135m", "--out", "model"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let golden = golden.display().to_string();
-    let grids: [&[&str]; 2] = [
-        &["--vary", "batch_size=1,2,4,5,8,9,16,17", "--vary", "hardware=h200,h100"],
-        &[
-            "--vary",
-            "attention=eager,sdpa,sdpa_flash,sdpa_math",
-            "--vary",
-            "hardware=cpu,h200",
-            "--vary",
-            "dtype=bf16,f16",
-        ],
+    let captured: [(&str, &[u32]); 6] = [
+        ("h200_bs1_eager_bf16", &[1]),
+        ("h200_bs2_eager_bf16", &[2]),
+        ("h200_bs4_eager_bf16", &[4]),
+        ("h200_bs5_eager_bf16", &[5]),
+        ("h200_bs8_eager_bf16", &[8, 9]),
+        ("h200_bs16_eager_bf16", &[16, 17]),
     ];
-    for grid in grids {
-        let (code, audit) = verified(&session, &golden, grid);
-        assert_eq!((code, &audit["outcome"]), (0, &"consistent".into()), "{audit}");
-        let mut seen = 0;
-        for claim in audit["claims"].as_array().unwrap() {
-            let name = claim["config_id"].as_str().unwrap();
-            let sizes: &[u32] = match name {
-                "h200_bs1_eager_bf16" => &[1],
-                "h200_bs2_eager_bf16" => &[2],
-                "h200_bs4_eager_bf16" => &[4],
-                "h200_bs5_eager_bf16" => &[5],
-                "h200_bs8_eager_bf16" => &[8, 9],
-                "h200_bs16_eager_bf16" => &[16, 17],
-                other => panic!("{other} is none of the captured setups"),
-            };
-            let own: Vec<String> = sizes.iter().map(|size| format!("h200_bs{size}_eager_bf16")).collect();
-            let fits: Vec<String> = claim["fits"].as_array().unwrap().iter().flat_map(texts).collect();
-            assert!(fits.contains(&name.to_owned()), "{claim}");
-            // An H100 runs the same kernels for these shapes, and leaves the same bits.
-            assert!(fits.iter().all(|fit| own.contains(&fit.replace("h100", "h200"))), "{fits:?}");
-            assert!(claim["rests_on"]["tokens_checked"].as_u64().unwrap() > 0);
-            seen += 1;
+    let audits = |more: &[&str]| {
+        let (code, audit) = verified(&session, &golden, more);
+        let claims = audit["claims"].as_array().unwrap().clone();
+        assert_eq!(claims.len(), captured.len());
+        let find = move |name: &str| claims.iter().find(|claim| claim["config_id"] == name).unwrap().clone();
+        (code, captured.map(|(name, sizes)| (name, sizes, find(name))))
+    };
+    let fits = |claim: &Value| -> BTreeSet<String> {
+        claim["fits"].as_array().unwrap().iter().flat_map(texts).collect()
+    };
+    let (code, claims) = audits(&["--vary", "batch_size=1,2,4,5,8,9,16,17", "--vary", "hardware=h200,h100"]);
+    assert_eq!(code, 0);
+    for (name, sizes, claim) in claims {
+        assert_eq!(claim["answer"], "consistent", "{claim}");
+        let own = ["h200", "h100"]
+            .iter()
+            .flat_map(|gpu| sizes.iter().map(move |n| format!("{gpu}_bs{n}_eager_bf16")));
+        assert_eq!(fits(&claim), own.collect(), "{name}");
+        assert!(claim["rests_on"]["tokens_checked"].as_u64().unwrap() > 0);
+    }
+    let (code, claims) = audits(&[
+        "--vary",
+        "attention=eager,sdpa,sdpa_flash,sdpa_math",
+        "--vary",
+        "hardware=cpu,h200",
+        "--vary",
+        "dtype=bf16,f16",
+    ]);
+    assert_eq!(code, 0);
+    for (name, sizes, claim) in claims {
+        assert_eq!(fits(&claim), BTreeSet::from([name.to_owned()]), "{claim}");
+        // Computed, and contradicted: both other attentions of the GPU, and the engine's own kernels in both formats.
+        let state = |candidate: &str| {
+            let replay = claim["replays"].as_array().unwrap().iter();
+            let found = replay.clone().find(|replay| texts(&replay["class"]).contains(&candidate.to_owned()));
+            found.map(|replay| replay["state"].as_str().unwrap().to_owned())
+        };
+        let size = sizes[0];
+        for candidate in [
+            "h200_bs#_sdpa_flash_bf16",
+            "h200_bs#_sdpa_math_bf16",
+            "cpu_bs#_eager_bf16",
+            "cpu_bs#_eager_f16",
+            "cpu_bs#_sdpa_bf16",
+        ] {
+            let candidate = candidate.replace('#', &size.to_string());
+            assert_eq!(state(&candidate).as_deref(), Some("different"), "{name}: {candidate}");
         }
-        assert_eq!(seen, 6);
+        assert_eq!(state(&format!("h200_bs{size}_sdpa_bf16")), None, "cuDNN's kernels are not emulated");
     }
     // The same evidence under another claim.
     for claim in ["hardware=cpu", "batch_size=9", "attention=sdpa_flash"] {
-        let (code, audit) = verified(&session, &golden, &["--claim", claim]);
-        assert_eq!(code, 1, "{claim}: {audit}");
+        let (code, claims) = audits(&["--claim", claim]);
+        assert_eq!(code, 1, "{claim}");
+        for (name, _, verdict) in claims {
+            let answer =
+                if claim == "batch_size=9" && name.contains("bs8_") { "consistent" } else { "fits_none" };
+            assert_eq!(verdict["answer"], answer, "{name} as {claim}");
+        }
     }
 }
 

@@ -15,6 +15,9 @@ const SPLIT_QUERIES: usize = 64;
 /// The most keys that were compared.
 const LONGEST_FLASH: usize = 2000;
 
+/// The same of the math backend.
+const LONGEST_MATH: usize = 1934;
+
 /// Multiprocessors of the hardware that was measured.
 const MULTIPROCESSORS: usize = 132;
 
@@ -31,6 +34,7 @@ impl Dispatch {
                 Some("only heads of 64 and 128 were measured")
             }
             Attention::SdpaFlash if keys > LONGEST_FLASH => Some("at most 2,000 keys were compared"),
+            Attention::SdpaMath if keys > LONGEST_MATH => Some("at most 1,934 keys were compared"),
             Attention::SdpaFlash | Attention::SdpaMath => None,
             Attention::Sdpa => Some(
                 "left alone, PyTorch takes cuDNN's kernels here, which are not emulated; with a backend forced it is sdpa_flash or sdpa_math",

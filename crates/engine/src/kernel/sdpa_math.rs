@@ -189,6 +189,14 @@ mod tests {
             };
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
+            let by_threads = |recipe| matches!(recipe, Summation::Threads { .. });
+            let values = recipe.values.expect("a product of its own");
+            assert_eq!(
+                [by_threads(recipe.scores), by_threads(values)],
+                [phase == Phase::Decode; 2],
+                "{}: the catalog knows it",
+                golden.case
+            );
             for isa in [Isa::Scalar, Isa::detect()] {
                 let cached = [golden.keys(), golden.values()];
                 let found =
@@ -201,5 +209,49 @@ mod tests {
             assert!(found == golden.math, "{}: rows or heads are mixed up", golden.case);
         }
         assert_eq!(compared, 10);
+    }
+
+    /// Sums of binary32 that PyTorch's matmul left in decode on an H200, which outputs in bf16 would hide; one operand was ones.
+    #[test]
+    fn sums_are_those_of_an_h200() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/gpu/sdpa_math");
+        let mut compared = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let (product, shape) = name.split_once('_').unwrap();
+            let [heads, dim, keys]: [usize; 3] =
+                shape.split('_').map(|n| n.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
+            let words: Vec<u32> =
+                std::fs::read(&path).unwrap().as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+            let [count, length] = [words[0], words[1]].map(|n| usize::try_from(n).unwrap());
+            let (rows, found) = words[2..].split_at(count * length);
+            assert_eq!(
+                (found.len(), length),
+                (count, if product == "scores" { dim } else { keys }),
+                "{name}"
+            );
+            let dispatch = Dispatch {
+                hardware: Hardware::H200,
+                dtype: mantissa_numerics::Dtype::Bf16,
+                attention: Attention::SdpaMath,
+            };
+            let recipe = dispatch.attention(Phase::Decode, heads, 1, dim, keys);
+            let sums = if product == "scores" { Some(recipe.scores) } else { recipe.values };
+            let Some(Summation::Threads { threads, vector, in_order }) = sums else {
+                panic!("{name}: the catalog has {sums:?}");
+            };
+            let by = |threads, vector| -> Vec<u32> {
+                let sum = |row: &[u32]| {
+                    by_threads(threads, vector, in_order, length, |k| (1.0, f32::from_bits(row[k])))
+                };
+                rows.chunks_exact(length).map(|row| sum(row).to_bits()).collect()
+            };
+            assert_eq!(by(threads, vector), found, "{name}");
+            assert_ne!(by(1, 1), found, "{name}: a chain is told apart");
+            assert_ne!(by(threads, vector + 1), found, "{name}: the width is told apart");
+            compared += count;
+        }
+        assert_eq!(compared, 128);
     }
 }
