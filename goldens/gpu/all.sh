@@ -3,8 +3,8 @@
 #
 #     [PARTS="catalog capture eager gguf sdpa"] goldens/gpu/all.sh MANTISSA SCRATCH OUT h200|h100 [GGUF]
 #
-# MANTISSA is the program, SCRATCH a folder to work in (20 GB), OUT where results go: <gpu>.json (a catalog; start from a copy of the
-# committed one to add to it), report_*.json and <gpu>_transformers.json, evidence_h200. PARTS picks some of the work. Needs torch, transformers and CUDA's libraries
+# MANTISSA is the program, SCRATCH a folder to work in (20 GB), OUT where results go: <gpu>.json (a catalog, measured anew unless it is
+# there), report_*.json and <gpu>_transformers.json, evidence_h200. PARTS picks some of the work. Needs torch, transformers and CUDA's libraries
 # on LD_LIBRARY_PATH, for the GGUF (SmolLM2-135M-Instruct) also the gguf package. Some parts may fail; the others go on.
 set -u
 mantissa=$1 scratch=$2 out=$3 gpu=$4 gguf=${5:-}
@@ -13,17 +13,17 @@ here=$(dirname "$0")
 mkdir -p "$scratch" "$out"
 export HARDWARE=$gpu CATALOG=$out/$gpu.json
 
+reports=()
+
 wanted() {
     [[ $parts == *" $1 "* ]]
 }
 say() {
     echo "== $(date +%T) $*"
 }
-model() {
-    [ -d "$scratch/$1" ] || "$mantissa" synth --quiet --out "$scratch/$1" "${@:2}" >/dev/null
-}
 check() {
     say "check: $1"
+    reports+=("$out/report_$1.json")
     python3 "$here/check_transformers.py" "$mantissa" "$scratch" "$out/report_$1.json" "${@:2}"
 }
 # Cases of a model: so many document tokens, at every batch size; the third at two, but on an H200.
@@ -38,11 +38,7 @@ grid() {
 }
 
 say models
-model smollm2-135m --preset smollm2-135m
-model qwen2.5-7b --preset qwen2.5-7b --num-hidden-layers 2
-model qwen3-0.6b --arch qwen3 --hidden-size 1024 --intermediate-size 3072 --num-hidden-layers 4 --num-attention-heads 16 \
-    --num-key-value-heads 8 --head-dim 128 --vocab-size 151936
-model qwen3-30b-a3b --preset qwen3-30b-a3b --num-hidden-layers 2
+python3 "$here/cases.py" "$mantissa" "$scratch"
 
 if wanted catalog; then
     if [ "$gpu" = h200 ]; then
@@ -86,5 +82,5 @@ elif wanted sdpa; then
         smollm2-135m:{7,97,267,482}:30:1:sdpa_math qwen2.5-7b:{29r,509r}:30:{1,2,9}:sdpa_math
 fi
 say merge
-python3 "$here/merge.py" "$out/${gpu}_transformers.json" "$out"/report_*.json
+[ ${#reports[@]} = 0 ] || python3 "$here/merge.py" "$out/${gpu}_transformers.json" "${reports[@]}"
 say done

@@ -1,5 +1,7 @@
 """Cases of check_transformers.py, and their predictions.
 
+    python3 cases.py MANTISSA SCRATCH        makes all synthetic models
+
 A case is `model:document_tokens:decode_steps:batch_size[:attention]`, where model is one of MODELS (made by `mantissa synth`, seed 0) or
 a GGUF file, and attention eager (the default), sdpa_flash or sdpa_math. An `r` after document_tokens leaves out the chat template
 and the instruction, which leaves 3 tokens more than the document's (1 for the GGUF).
@@ -8,6 +10,7 @@ and the instruction, which leaves 3 tokens more than the document's (1 for the G
 import json
 import os
 import subprocess
+import sys
 import time
 
 MODELS = {
@@ -67,3 +70,8 @@ def predict(program, scratch, case, positions=3):
     manifest = json.load(open(os.path.join(out, "manifest.json")))
     run = manifest["runs"][0]
     return time.time() - start, run, os.path.join(out, run["file"]["name"])
+
+
+if __name__ == "__main__":
+    os.makedirs(sys.argv[2], exist_ok=True)
+    prepare(*sys.argv[1:3], MODELS)

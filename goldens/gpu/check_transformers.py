@@ -4,13 +4,13 @@
 
 MANTISSA is the program, SCRATCH a folder to work in, a CASE is as cases.py says. For each, `mantissa record --hardware h200` (or what the
 environment variable HARDWARE says, with the catalog that CATALOG names) predicts every site of every layer on this machine's CPU,
-three cases at a time, and transformers (bf16,
-from_pretrained, nothing patched but to look; the backend of sdpa forced by torch.nn.attention) runs the same tokens on the GPU: the
-prompt in one pass of batch_size rows, then each decode step with the recorded token forced. Row 0 is the recorded prompt; the rows
+three cases at a time, and transformers (bf16, from_pretrained, nothing patched but to look; the backend of sdpa forced by
+torch.nn.attention) runs the same tokens on the GPU: the prompt in one pass of batch_size rows, then each decode step with the recorded token forced. Row 0 is the recorded prompt; the rows
 beside it are the same prompt turned by 1, 2, … tokens, and decode other tokens. If anything differs the case is run again with equal
 rows, so that what neighbours change can be told from what they do not. Compared are the recorded positions (the last POSITIONS of the
 prompt, 3 unless told), as raw bits; with DETAIL set the first differences are printed. The report, written after every case, says by
-phase and point how many values were compared, how many differ, and the first layer in which any does.
+phase and point how many values were compared, how many differ, and the first layer in which any does. Ends with 1 if any differs or a
+case was refused.
 """
 
 import concurrent.futures
@@ -115,8 +115,7 @@ def stock(model, prompt, output, ours, steps, batch, attention, turned):
             out = model(ids, use_cache=True)
             phase_sites = [name.split("/")[1] for name in ours if name.startswith("prefill/") and "logprobs" not in name]
             for name in phase_sites:
-                if look.seen[name].shape[0] == ours["prefill/" + name].shape[1]:
-                    count(table, "prefill", name, ours["prefill/" + name][0], look.seen[name])
+                count(table, "prefill", name, ours["prefill/" + name][0], look.seen[name])
             for step in range(steps):
                 token = torch.tensor([[(output[step] + 97 * by(row)) % vocabulary] for row in range(batch)], device="cuda")
                 out = model(token, past_key_values=out.past_key_values, use_cache=True)
@@ -126,6 +125,11 @@ def stock(model, prompt, output, ours, steps, batch, attention, turned):
     finally:
         look.undo()
     return table
+
+
+def write(report, found):
+    with open(report, "w") as file:
+        json.dump(found, file, indent=0, separators=(",", ":"))
 
 
 def main():
@@ -143,6 +147,7 @@ def main():
         except RuntimeError as error:
             print(case, "not predicted:", error, flush=True)
             found["cases"].append({"case": case, "refused": str(error)})
+            write(report, found)
             continue
         wanted = (preset, "sdpa" if attention in BACKENDS else "eager")
         if loaded != wanted:
@@ -172,7 +177,9 @@ def main():
             if not total or batch == 1:
                 break
         found["cases"].append(entry)
-        json.dump(found, open(report, "w"), indent=0, separators=(",", ":"))
+        write(report, found)
+    if any(case.get("differ", 1) for case in found["cases"]):
+        sys.exit("some values differ, or some cases were refused")
 
 
 main()

@@ -19,7 +19,7 @@ gguf = next((path for path in more if path.endswith(".gguf")), None)
 pattern = next((text for text in more if text != gguf), "")
 found = json.load(open(report))
 os.environ["HARDWARE"] = "h100" if "H100" in found["versions"]["gpu"] else "h200"
-cases = [case for case in found["cases"] if pattern in case["case"] and (parts_of(case["case"])[0] in MODELS or gguf)]
+cases = [case for case in found["cases"] if "refused" not in case and pattern in case["case"] and (parts_of(case["case"])[0] in MODELS or gguf)]
 os.makedirs(scratch, exist_ok=True)
 prepare(program, scratch, {parts_of(case["case"])[0] for case in cases if parts_of(case["case"])[0] in MODELS})
 wrong = 0
