@@ -237,7 +237,7 @@ impl Catalog {
                 (Dtype::F32, _) => Place::Plain,
                 _ => return Err(CatalogError::Dtype(dtype)),
             };
-            let to = catalog.batched.entry(Batched { product, dtype, phase, heads, dim }).or_default();
+            let to = catalog.batched.entry(Batched { dtype, product, phase, heads, dim }).or_default();
             read_classes(to, &classes, place)?;
         }
         Ok(catalog)

@@ -161,27 +161,8 @@ impl Dispatch {
                 );
             }
         }
-        if let Some(moe) = &config.moe
-            && self.catalog().is_some()
-            && !EXPERTS_MEASURED.contains(&[
-                config.hidden_size,
-                moe.moe_intermediate_size,
-                moe.num_experts,
-                moe.num_experts_per_tok,
-            ])
-        {
-            return refuse(
-                format!(
-                    "{} of {} experts of {} over {}",
-                    moe.num_experts_per_tok, moe.num_experts, moe.moe_intermediate_size, config.hidden_size
-                ),
-                "only the experts of Qwen3-30B-A3B were compared",
-            );
-        }
-        if let Some(moe) = &config.moe
-            && !(config.hidden_size.is_multiple_of(8) && moe.moe_intermediate_size.is_multiple_of(8))
-        {
-            return refuse("a grouped product".to_owned(), "only sums over a multiple of 8 were measured");
+        if let Some((what, why)) = self.experts_refused(config) {
+            return refuse(what, why);
         }
         let (query, kv, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
         let head_norms = [(m * query, dim), (m * kv, dim)];
@@ -228,6 +209,19 @@ impl Dispatch {
             }
         }
         Ok(())
+    }
+
+    /// Which experts no verified recipe covers, and why.
+    fn experts_refused(self, config: &ModelConfig) -> Option<(String, &'static str)> {
+        let moe = config.moe.as_ref()?;
+        let (hidden, width) = (config.hidden_size, moe.moe_intermediate_size);
+        let (experts, chosen) = (moe.num_experts, moe.num_experts_per_tok);
+        let what = format!("{chosen} of {experts} experts of {width} over {hidden}");
+        if self.catalog().is_some() && !EXPERTS_MEASURED.contains(&[hidden, width, experts, chosen]) {
+            return Some((what, "only the experts of Qwen3-30B-A3B were compared"));
+        }
+        let whole = hidden.is_multiple_of(8) && width.is_multiple_of(8);
+        (!whole).then_some((what, "only sums over a multiple of 8 were measured"))
     }
 
     /// Softmax over router logits.
