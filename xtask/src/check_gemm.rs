@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, bail, ensure};
 use mantissa_engine::{Attention, Dispatch, Hardware};
 use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::products::split_k;
 use mantissa_numerics::recipe::Summation;
 use mantissa_numerics::tensor_core::BlockRecipe;
 
@@ -93,8 +94,8 @@ fn named(m: usize, n: usize, k: usize) -> Result<(BlockRecipe, u16)> {
 
 /// See [`Summation::TensorCore`].
 fn summed(block: BlockRecipe, parts: u16, x: &[u32], w: &[u32]) -> f32 {
-    let part = x.len().div_ceil(64).div_ceil(parts.into()) * 64;
-    let sums = x.chunks(part).zip(w.chunks(part)).map(|(x, w)| block.chain(x, w, 0.0));
+    let cuts = split_k(x.len(), parts).into_iter();
+    let sums = cuts.map(|cut| block.chain(&x[cut.clone()], &w[cut], 0.0));
     sums.reduce(|total, sum| total + sum).unwrap_or(0.0)
 }
 

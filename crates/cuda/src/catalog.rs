@@ -13,6 +13,7 @@ use std::sync::Arc;
 use mantissa_engine::catalog::{Batched, Catalog, Linear, Origin, Product};
 use mantissa_model::ModelConfig;
 use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::products::{self, remainder_first, split_k};
 use mantissa_numerics::recipe::Summation;
 use mantissa_numerics::site::Phase;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
@@ -173,8 +174,7 @@ fn sums(recipe: Summation, rows: &[&[u32]], instructions: Instructions) -> Vec<f
     let length = rows.first().map_or(0, |row| row.len());
     match recipe {
         Summation::TensorCore { block, parts, tile } => {
-            let early = tile.map_or(0, |tile| length % usize::from(tile));
-            let late = early.next_multiple_of(usize::from(block.width));
+            let (early, late) = remainder_first(block, tile, length);
             let padded = late + length - early;
             let element = |lane: usize, at: usize| match at {
                 _ if at < early => rows[lane][at] >> 16,
@@ -184,36 +184,22 @@ fn sums(recipe: Summation, rows: &[&[u32]], instructions: Instructions) -> Vec<f
             let (mut row, mut panel) = (Row::default(), Panel::default());
             row.fill(block, std::iter::repeat_n(ONE >> 16, padded));
             panel.fill(block, rows.len(), padded, element);
-            let unit = (padded.div_ceil(64).div_ceil(usize::from(parts)) * 64).max(1);
             let mut total = [0.0; LANES];
-            for from in (0..padded).step_by(unit) {
-                let mut sums = [0.0; LANES];
-                block.dots(instructions, &row, &panel, from..padded.min(from + unit), &mut sums);
+            for cut in split_k(padded, parts) {
+                let (first, mut sums) = (cut.start == 0, [0.0; LANES]);
+                block.dots(instructions, &row, &panel, cut, &mut sums);
                 for (total, sum) in total.iter_mut().zip(sums) {
-                    *total = if from == 0 { sum } else { *total + sum };
+                    *total = if first { sum } else { *total + sum };
                 }
             }
             total[..rows.len()].to_vec()
         }
-        Summation::Threads { threads, vector, in_order } => rows
-            .iter()
-            .map(|row| {
-                let mut parts = vec![0.0_f32; usize::from(threads)];
-                for (k, bits) in row.iter().enumerate() {
-                    parts[k / usize::from(vector) % usize::from(threads)] += f32::from_bits(*bits);
-                }
-                if in_order {
-                    return parts[1..].iter().fold(parts[0], |sum, x| sum + x);
-                }
-                let mut half = parts.len() / 2;
-                while half > 0 {
-                    let (low, high) = parts.split_at_mut(half);
-                    low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
-                    half /= 2;
-                }
-                parts[0]
-            })
-            .collect(),
+        Summation::Threads { threads, vector, in_order } => {
+            let sum = |row: &&[u32]| {
+                products::by_threads(threads, vector, in_order, length, |k| (f32::from_bits(row[k]), 1.0))
+            };
+            rows.iter().map(sum).collect()
+        }
         Summation::FmaChain => {
             rows.iter().map(|row| row.iter().fold(0.0, |sum, bits| sum + f32::from_bits(*bits))).collect()
         }

@@ -59,16 +59,16 @@ impl Dispatch {
     /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one rounding,
     /// as in the epilogue of a library's kernel.
     ///
-    /// On a GPU `n × k` decides too; shapes that [`Dispatch::check`] refuses are summed as if they were not cut.
+    /// On a GPU `n × k` decides too.
+    ///
+    /// # Panics
+    /// For a shape that [`Dispatch::check`] refuses; so [`Dispatch::attention`].
     #[must_use]
     pub fn matmul(self, m: usize, n: usize, k: usize, biased: bool) -> MatmulRecipe {
         let output = if biased { Dtype::F32 } else { self.dtype };
         if self.is_gpu() {
-            let found = self.catalog().and_then(|known| known.linear(Linear { n, k, bias: biased }, m));
-            return MatmulRecipe {
-                summation: found.unwrap_or_else(|| catalog::uncut(self.hardware)),
-                output,
-            };
+            let shape = Linear { n, k, bias: biased };
+            return MatmulRecipe { summation: self.measured(|known| known.linear(shape, m)), output };
         }
         let summation = match m {
             0 | 1 => Summation::LaneChains { lanes: 64 },
@@ -246,19 +246,18 @@ impl Dispatch {
         if self.attention == Attention::SdpaMath { Dtype::F32 } else { self.dtype }
     }
 
-    /// Sums of scores and of values by the catalog, else `otherwise`; arguments as [`Self::attention`].
-    fn measured_products(
-        self,
-        phase: Phase,
-        heads: usize,
-        dim: usize,
-        keys: usize,
-        otherwise: Summation,
-    ) -> [Summation; 2] {
+    /// What the catalog says; of literature, where there is none, a walk that is not cut.
+    fn measured(self, find: impl FnOnce(&Catalog) -> Option<Summation>) -> Summation {
+        let Some(known) = self.catalog() else { return catalog::uncut(self.hardware) };
+        find(known).unwrap_or_else(|| unreachable!("`check` refuses shapes that were not measured"))
+    }
+
+    /// Sums of scores and of values; arguments as [`Self::attention`].
+    fn measured_products(self, phase: Phase, heads: usize, dim: usize, keys: usize) -> [Summation; 2] {
         let heads = heads_of(phase, heads, keys);
         [Product::Scores, Product::Values].map(|product| {
             let shape = Batched { product, dtype: self.products_of(), phase, heads, dim };
-            self.catalog().and_then(|known| known.batched(shape, keys)).unwrap_or(otherwise)
+            self.measured(|known| known.batched(shape, keys))
         })
     }
 
@@ -278,8 +277,7 @@ impl Dispatch {
             Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
         }
         if self.is_gpu() {
-            let [scores, values] =
-                self.measured_products(phase, heads, head_dim, keys, catalog::uncut(self.hardware));
+            let [scores, values] = self.measured_products(phase, heads, head_dim, keys);
             let reduction = if keys <= LONGEST_WARP_SOFTMAX {
                 ReductionRecipe::Warp { warp: 32 }
             } else {

@@ -6,4 +6,5 @@
 pub mod flash;
 pub mod functions;
 pub mod logarithm;
+pub mod products;
 pub mod reduce;

@@ -2,7 +2,7 @@
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::flash;
-use mantissa_numerics::recipe::{AttentionRecipe, Functions, ReductionRecipe, SoftmaxRecipe, Summation};
+use mantissa_numerics::recipe::{AttentionRecipe, Functions, ReductionRecipe, SoftmaxRecipe};
 use mantissa_numerics::site::Phase;
 
 use super::{Dispatch, heads_of};
@@ -47,7 +47,7 @@ impl Dispatch {
 
     /// PyTorch's math backend on bf16; arguments as [`Dispatch::attention`].
     pub(super) fn math(self, phase: Phase, heads: usize, head_dim: usize, keys: usize) -> AttentionRecipe {
-        let [scores, values] = self.measured_products(phase, heads, head_dim, keys, Summation::FmaChain);
+        let [scores, values] = self.measured_products(phase, heads, head_dim, keys);
         AttentionRecipe {
             scores,
             score_rounding: Dtype::F32,

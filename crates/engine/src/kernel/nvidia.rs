@@ -5,6 +5,7 @@
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::functions;
+use mantissa_numerics::nvidia::products::{by_threads, remainder_first, split_k};
 use mantissa_numerics::nvidia::reduce::{TorchSum, softmax_block, softmax_warp};
 use mantissa_numerics::recipe::{AttentionRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
 use mantissa_numerics::tensor_core::BlockRecipe;
@@ -45,12 +46,6 @@ pub(super) fn element(matrix: Matrix<'_>, row: usize, column: usize) -> u32 {
     u32::from(u16::from_le_bytes([matrix.data[at], matrix.data[at + 1]]))
 }
 
-/// The parts of a sum over `k` by split-K.
-fn cuts(k: usize, parts: u16) -> Vec<std::ops::Range<usize>> {
-    let unit = k.div_ceil(64).div_ceil(usize::from(parts)) * 64;
-    (0..k).step_by(unit.max(1)).map(|from| from..(from + unit).min(k)).collect()
-}
-
 /// `out[i, j] = round(Σ_k x[i, k] · w[j, k])` by steps of a tensor core; see [`Summation::TensorCore`].
 #[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
 pub(crate) fn products(
@@ -64,7 +59,7 @@ pub(crate) fn products(
     weights: &mut [(Matrix<'_>, &mut [f32])],
 ) {
     let k = x.len() / m.max(1);
-    let cuts = cuts(k, parts);
+    let cuts = split_k(k, parts);
     let mut panels = Vec::new();
     for (index, (w, _)) in weights.iter().enumerate() {
         assert_eq!(w.format, Format::Plain(Dtype::Bf16), "a tensor core multiplies bf16 here");
@@ -209,7 +204,7 @@ fn attend(
     let mut scores = vec![0.0_f32; queries.len() * count];
     match recipe.scores {
         Summation::TensorCore { block, tile, .. } => {
-            assert_eq!(tiled(block, tile, heads.dim).0, 0, "heads are whole tiles");
+            assert_eq!(remainder_first(block, tile, heads.dim).0, 0, "heads are whole tiles");
             let rows: Vec<Row> = queries.iter().map(|q| row(block, q)).collect();
             let mut panel = Panel::default();
             for first in (0..count).step_by(LANES) {
@@ -248,7 +243,7 @@ fn attend(
     let mut out = vec![0.0_f32; queries.len() * heads.dim];
     match recipe.values {
         Some(Summation::TensorCore { block, tile, .. }) => {
-            let (early, late) = tiled(block, tile, total);
+            let (early, late) = remainder_first(block, tile, total);
             // Masked keys behind `count` add nothing.
             let length = if early == 0 { count } else { late + count.saturating_sub(early) };
             // `None` is padding.
@@ -292,41 +287,6 @@ fn attend(
         *x = recipe.output.round(*x);
     }
     out
-}
-
-/// Where the elements of a sum of `length` go so that steps of `block` do not cross the borders of tiles: the remainder first,
-/// padded with zeros, which take no part in a step. Returns how many come first, and where the others begin.
-fn tiled(block: BlockRecipe, tile: Option<u16>, length: usize) -> (usize, usize) {
-    let remainder = tile.map_or(0, |tile| length % usize::from(tile));
-    (remainder, remainder.next_multiple_of(usize::from(block.width)))
-}
-
-/// See [`Summation::Threads`].
-pub(super) fn by_threads(
-    threads: u16,
-    vector: u16,
-    in_order: bool,
-    length: usize,
-    pair: impl Fn(usize) -> (f32, f32),
-) -> f32 {
-    let (threads, vector) = (usize::from(threads), usize::from(vector));
-    let mut sums = [0.0_f32; 64];
-    for k in 0..length {
-        let (x, y) = pair(k);
-        let sum = &mut sums[k / vector % threads];
-        *sum = x.mul_add(y, *sum);
-    }
-    if in_order {
-        return sums[1..threads].iter().fold(sums[0], |sum, x| sum + x);
-    }
-    let mut half = threads / 2;
-    while half > 0 {
-        for i in 0..half {
-            sums[i] += sums[i + half];
-        }
-        half /= 2;
-    }
-    sums[0]
 }
 
 /// Causal attention of `q`'s rows, as [`super::attention::prefill`].

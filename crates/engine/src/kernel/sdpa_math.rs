@@ -4,12 +4,12 @@
 //!
 //! Left out: which product a shape gets (`dispatch`, from the catalog).
 
+use mantissa_numerics::nvidia::products::by_threads;
 use mantissa_numerics::nvidia::reduce::softmax_warp;
 use mantissa_numerics::recipe::{AttentionRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
 
 use super::attention::{Heads, Panels, Source, widened};
 use super::matmul::{Format, Matrix, PANEL, Shared};
-use super::nvidia::by_threads;
 use crate::cache::KvCache;
 use crate::pool::{Buffer, Pool};
 use crate::simd::Isa;
