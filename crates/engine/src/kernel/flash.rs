@@ -10,8 +10,8 @@ use mantissa_numerics::recipe::{AttentionRecipe, SoftmaxRecipe, Summation};
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
-use super::attention::Heads;
-use super::matmul::{Matrix, Shared};
+use super::attention::{Heads, by_group, by_head};
+use super::matmul::Matrix;
 use super::nvidia::{element, instructions, row};
 use crate::cache::KvCache;
 use crate::pool::Pool;
@@ -29,6 +29,12 @@ struct Cached<'a> {
     keys: Matrix<'a>,
     values: Matrix<'a>,
     dim: usize,
+}
+
+impl<'a> Cached<'a> {
+    fn new(heads: Heads, [keys, values]: [Matrix<'a>; 2]) -> Self {
+        Self { keys, values, dim: heads.dim }
+    }
 }
 
 /// What a part of the keys leaves of every row: the sum of values, a row per sixteen elements of the head, and the logarithm.
@@ -158,30 +164,9 @@ pub(super) fn prefill(
     q: &[f32],
     out: &mut [f32],
 ) {
-    let width = heads.query * heads.dim;
-    let rows = q.len() / width;
-    let to = Shared(out.as_mut_ptr());
-    let blocks = rows.div_ceil(QUERIES);
-    pool.run(blocks * heads.query, |task| {
-        // Later blocks have more keys: take them first.
-        let (block, head) = (blocks - 1 - task / heads.query, task % heads.query);
-        let positions = block * QUERIES..rows.min((block + 1) * QUERIES);
-        let queries: Vec<Query<'_>> = positions
-            .clone()
-            .map(|r| (&q[r * width + head * heads.dim..][..heads.dim], first + r + 1))
-            .collect();
-        let cached = cached(heads, cache, layer, head / heads.group(), first + positions.end);
-        let found = attend(instructions(isa), recipe, cached, total, &queries);
-        for (r, values) in positions.zip(found.chunks_exact(heads.dim)) {
-            // SAFETY: this head of these rows is this task's.
-            unsafe {
-                std::ptr::copy_nonoverlapping(
-                    values.as_ptr(),
-                    to.get().add(r * width + head * heads.dim),
-                    heads.dim,
-                );
-            }
-        }
+    by_head(pool, heads, QUERIES, cache, layer, first, q, out, |queries, limits, cached| {
+        let queries: Vec<Query<'_>> = queries.iter().copied().zip(limits.iter().copied()).collect();
+        attend(instructions(isa), recipe, Cached::new(heads, cached), total, &queries)
     });
 }
 
@@ -197,25 +182,13 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    let part = heads.group() * heads.dim;
-    let to = Shared(out.as_mut_ptr());
-    pool.run(caches.len() * heads.kv, |task| {
-        let (row, kv) = (task / heads.kv, task % heads.kv);
-        let (cache, count) = caches[row];
-        let at = task * part;
-        let queries: Vec<Query<'_>> = q[at..at + part].chunks_exact(heads.dim).map(|q| (q, count)).collect();
-        let cached = cached(heads, cache, layer, kv, count);
-        let found = attend(instructions(isa), recipe, cached, count, &queries);
-        // SAFETY: this group of heads of this row is this task's.
-        unsafe { std::ptr::copy_nonoverlapping(found.as_ptr(), to.get().add(at), part) };
+    by_group(pool, heads, caches, layer, q, out, |queries, cached| {
+        let count = cached[0].rows;
+        let queries: Vec<Query<'_>> = queries.chunks_exact(heads.dim).map(|q| (q, count)).collect();
+        attend(instructions(isa), recipe, Cached::new(heads, cached), count, &queries)
     });
 }
 
-fn cached(heads: Heads, cache: &KvCache, layer: usize, kv: usize, rows: usize) -> Cached<'_> {
-    Cached { keys: cache.head(layer, 0, kv, rows), values: cache.head(layer, 1, kv, rows), dim: heads.dim }
-}
-
-/// What `goldens/gpu/sdpa_slice.py` cut from what an H200 left.
 #[cfg(test)]
 pub(super) mod golden {
     use std::path::Path;

@@ -11,7 +11,7 @@ use mantissa_numerics::recipe::{AttentionRecipe, ReductionRecipe, SoftmaxRecipe,
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
-use super::attention::Heads;
+use super::attention::{Heads, by_group, by_head};
 use super::matmul::{Format, Matrix, Shared};
 use super::rows::share;
 use crate::cache::KvCache;
@@ -302,30 +302,8 @@ pub(crate) fn prefill_attention(
     q: &[f32],
     out: &mut [f32],
 ) {
-    let width = heads.query * heads.dim;
-    let rows = q.len() / width;
-    let to = Shared(out.as_mut_ptr());
-    let blocks = rows.div_ceil(QUERIES);
-    pool.run(blocks * heads.query, |task| {
-        let (block, head) = (blocks - 1 - task / heads.query, task % heads.query);
-        let positions = block * QUERIES..rows.min((block + 1) * QUERIES);
-        let count = first + positions.end;
-        let queries: Vec<&[f32]> =
-            positions.clone().map(|r| &q[r * width + head * heads.dim..][..heads.dim]).collect();
-        let limits: Vec<usize> = positions.clone().map(|r| first + r + 1).collect();
-        let kv = head / heads.group();
-        let (keys, values) = (cache.head(layer, 0, kv, count), cache.head(layer, 1, kv, count));
-        let found = attend(isa, recipe, heads, keys, values, count, total, &queries, &limits);
-        for (r, values) in positions.zip(found.chunks_exact(heads.dim)) {
-            // SAFETY: this head of these rows is this task's.
-            unsafe {
-                std::ptr::copy_nonoverlapping(
-                    values.as_ptr(),
-                    to.get().add(r * width + head * heads.dim),
-                    heads.dim,
-                );
-            }
-        }
+    by_head(pool, heads, QUERIES, cache, layer, first, q, out, |queries, limits, [keys, values]| {
+        attend(isa, recipe, heads, keys, values, keys.rows, total, queries, limits)
     });
 }
 
@@ -341,17 +319,9 @@ pub(crate) fn decode_attention(
     q: &[f32],
     out: &mut [f32],
 ) {
-    let width = heads.query * heads.dim;
-    let to = Shared(out.as_mut_ptr());
-    pool.run(caches.len() * heads.query, |task| {
-        let (row, head) = (task / heads.query, task % heads.query);
-        let (cache, count) = caches[row];
-        let at = row * width + head * heads.dim;
-        let kv = head / heads.group();
-        let (keys, values) = (cache.head(layer, 0, kv, count), cache.head(layer, 1, kv, count));
-        let found =
-            attend(isa, recipe, heads, keys, values, count, count, &[&q[at..at + heads.dim]], &[count]);
-        // SAFETY: this head of this row is this task's.
-        unsafe { std::ptr::copy_nonoverlapping(found.as_ptr(), to.get().add(at), heads.dim) };
+    by_group(pool, heads, caches, layer, q, out, |queries, [keys, values]| {
+        let count = keys.rows;
+        let queries: Vec<&[f32]> = queries.chunks_exact(heads.dim).collect();
+        attend(isa, recipe, heads, keys, values, count, count, &queries, &vec![count; queries.len()])
     });
 }

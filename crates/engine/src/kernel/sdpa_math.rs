@@ -8,7 +8,7 @@ use mantissa_numerics::nvidia::products::by_threads;
 use mantissa_numerics::nvidia::reduce::softmax_warp;
 use mantissa_numerics::recipe::{AttentionRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
 
-use super::attention::{Heads, Panels, Source, widened};
+use super::attention::{Heads, Panels, Source, by_group, widened};
 use super::matmul::{Format, Matrix, PANEL, Shared};
 use crate::cache::KvCache;
 use crate::pool::{Buffer, Pool};
@@ -144,26 +144,9 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    let part = heads.group() * heads.dim;
-    let to = Shared(out.as_mut_ptr());
-    pool.run(caches.len() * heads.kv, |task| {
-        let (row, kv) = (task / heads.kv, task % heads.kv);
-        let (cache, count) = caches[row];
-        let at = task * part;
-        let mut queries = q[at..at + part].to_vec();
-        let cached = [0, 1].map(|which| cache.head(layer, which, kv, count));
-        let limits = vec![count; heads.group()];
-        let found = attend(isa, pool, recipe, heads.dim, cached, &mut queries, &limits);
-        for (head, values) in found.chunks_exact(cached[0].cols).enumerate() {
-            // SAFETY: this group of heads of this row is this task's.
-            unsafe {
-                std::ptr::copy_nonoverlapping(
-                    values.as_ptr(),
-                    to.get().add(at + head * heads.dim),
-                    heads.dim,
-                );
-            }
-        }
+    by_group(pool, heads, caches, layer, q, out, |queries, cached| {
+        let limits = vec![cached[0].rows; heads.group()];
+        attend(isa, pool, recipe, heads.dim, cached, &mut queries.to_vec(), &limits)
     });
 }
 
