@@ -2,20 +2,9 @@
 
 use mantissa_numerics::Dtype;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-/// A model family whose forward pass the engine knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Arch {
-    /// Llama 2, 3 and relatives (SmolLM2, Mistral without sliding window).
-    Llama,
-    /// Qwen2 and Qwen2.5: Llama with biases on q, k and v.
-    Qwen2,
-    /// Qwen3: Llama with RMSNorm over each head of q and k.
-    Qwen3,
-    /// Qwen3-MoE: Qwen3 with routed experts instead of the MLP.
-    Qwen3Moe,
-}
+use crate::arch::Arch;
 
 /// Routing of a mixture-of-experts layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,9 +89,24 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// Tokens that end a generation; may be empty.
     pub eos_token_ids: Vec<u32>,
+    /// The family's own keys of `config.json`, as they stand there.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
 }
 
 impl ModelConfig {
+    /// The family's own number under `key`; `None` where it is absent or null.
+    #[must_use]
+    pub fn extra_number(&self, key: &str) -> Option<f64> {
+        self.extra.get(key).and_then(Value::as_f64)
+    }
+
+    /// The family's own size under `key`; `None` where it is absent or null.
+    #[must_use]
+    pub fn extra_size(&self, key: &str) -> Option<usize> {
+        self.extra.get(key).and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok())
+    }
+
     /// Whether block `layer` (counted from 0) routes to experts.
     #[must_use]
     pub fn is_sparse(&self, layer: usize) -> bool {

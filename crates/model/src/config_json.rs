@@ -8,7 +8,9 @@ use std::str::FromStr as _;
 use mantissa_numerics::Dtype;
 use serde_json::{Map, Value};
 
-use crate::config::{Arch, ModelConfig, MoeConfig, RopeScaling};
+use crate::arch::Arch;
+use crate::config::{ModelConfig, RopeScaling};
+use crate::config_keys::{Keys, as_size};
 use crate::error::{ModelError, shown};
 
 /// Largest value of any dimension: products of two stay far from overflow.
@@ -25,7 +27,7 @@ impl ModelConfig {
         let Value::Object(map) = &json else {
             return Err(ModelError::damaged(file, "line 1", "not a JSON object"));
         };
-        Reader { file, map }.config()
+        Keys { file, map }.config()
     }
 
     /// Refuses dimensions that contradict each other or that no engine could hold.
@@ -105,52 +107,45 @@ impl ModelConfig {
     }
 }
 
-/// One `config.json` being read.
-struct Reader<'a> {
-    file: &'a str,
-    map: &'a Map<String, Value>,
-}
-
-impl<'a> Reader<'a> {
+impl Keys<'_> {
     fn config(&self) -> Result<ModelConfig, ModelError> {
         let arch = self.arch()?;
         self.refuse_what_changes_the_numbers(arch)?;
         let heads = self.required("num_attention_heads")?;
         let hidden = self.required("hidden_size")?;
-        let attention_bias = self.flag("attention_bias")?.unwrap_or(false);
         let head_dim = match self.size("head_dim")? {
             Some(size) => size,
-            // transformers' Qwen3Config defaults to 128, the others to an even split of the hidden size.
-            None if arch == Arch::Qwen3 && !self.map.contains_key("head_dim") => 128,
             None => hidden.checked_div(heads).unwrap_or(0),
         };
         let (rope_theta, rope_scaling) = self.rope()?;
-        let config = ModelConfig {
+        let own = arch.family().keys.iter().filter_map(|key| Some(((*key).to_owned(), self.value(key)?.clone())));
+        let mut config = ModelConfig {
             arch,
             hidden_size: hidden,
             intermediate_size: self.required("intermediate_size")?,
             num_hidden_layers: self.required("num_hidden_layers")?,
             num_attention_heads: heads,
-            num_key_value_heads: match (self.size("num_key_value_heads")?, arch) {
-                (Some(kv), _) => kv,
-                (None, Arch::Llama) => heads,
-                (None, _) => self.required("num_key_value_heads")?,
-            },
+            num_key_value_heads: self.size("num_key_value_heads")?.unwrap_or(0),
             head_dim,
             vocab_size: self.required("vocab_size")?,
             max_position_embeddings: self.required("max_position_embeddings")?,
             rms_norm_eps: self.number(self.map, "rms_norm_eps")?.unwrap_or(1e-6),
             rope_theta,
             rope_scaling,
-            qkv_bias: arch == Arch::Qwen2 || attention_bias,
-            o_bias: arch != Arch::Qwen2 && attention_bias,
-            qk_norm: matches!(arch, Arch::Qwen3 | Arch::Qwen3Moe),
+            qkv_bias: false,
+            o_bias: false,
+            qk_norm: false,
             tie_word_embeddings: self.flag("tie_word_embeddings")?.unwrap_or(false),
-            moe: if arch == Arch::Qwen3Moe { Some(self.moe()?) } else { None },
+            moe: None,
             torch_dtype: self.torch_dtype()?,
             bos_token_id: self.token_ids("bos_token_id")?.first().copied(),
             eos_token_ids: self.token_ids("eos_token_id")?,
+            extra: own.collect(),
         };
+        (arch.family().read)(self, &mut config)?;
+        if config.num_key_value_heads == 0 {
+            self.required("num_key_value_heads")?;
+        }
         config.validate(self.file)?;
         Ok(config)
     }
@@ -170,18 +165,10 @@ impl<'a> Reader<'a> {
             (None, Some(model_type)) => model_type,
             (None, None) => return Err(self.wrong("architectures", "present")),
         };
-        match name {
-            "LlamaForCausalLM" | "llama" | "MistralForCausalLM" | "mistral" => Ok(Arch::Llama),
-            "Qwen2ForCausalLM" | "qwen2" => Ok(Arch::Qwen2),
-            "Qwen3ForCausalLM" | "qwen3" => Ok(Arch::Qwen3),
-            "Qwen3MoeForCausalLM" | "qwen3_moe" => Ok(Arch::Qwen3Moe),
-            other => Err(ModelError::unsupported(
-                self.file,
-                "architectures",
-                format!("'{}' is not known", shown(other)),
-                "use a Llama, Mistral, Qwen2, Qwen3 or Qwen3-MoE model",
-            )),
-        }
+        Arch::of_transformers(name).ok_or_else(|| {
+            let (fault, known) = (format!("'{}' is not known", shown(name)), Arch::titles());
+            ModelError::unsupported(self.file, "architectures", fault, format!("use a model of {known}"))
+        })
     }
 
     fn refuse_what_changes_the_numbers(&self, arch: Arch) -> Result<(), ModelError> {
@@ -193,7 +180,9 @@ impl<'a> Reader<'a> {
             let fault = format!("weights quantized by '{}' are not read", shown(method));
             return refuse("quantization_config", fault, "use the unquantized checkpoint or a GGUF file");
         }
-        for key in ["hidden_act", "hidden_activation"] {
+        // What a family reads for itself is its own to refuse.
+        let own = |key: &str| arch.family().keys.contains(&key);
+        for key in ["hidden_act", "hidden_activation"].into_iter().filter(|key| !own(key)) {
             match self.text(key)? {
                 None | Some("silu" | "swish") => {}
                 Some(act) => {
@@ -201,14 +190,35 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        // Qwen declares a window it does not use; Mistral uses it unless it is null.
-        let in_use = self
-            .flag("use_sliding_window")?
-            .unwrap_or(!matches!(arch, Arch::Qwen2 | Arch::Qwen3 | Arch::Qwen3Moe));
+        if !own("sliding_window") {
+            self.refuse_windows(arch.family().window_in_use)?;
+        }
+        if self.flag("mlp_bias")?.unwrap_or(false) {
+            return refuse("mlp_bias", "biases of the MLP are not computed".into(), "use a model without");
+        }
+        for key in [
+            "attn_logit_softcapping",
+            "final_logit_softcapping",
+            "logit_scale",
+            "embedding_multiplier",
+        ]
+        .into_iter()
+        .filter(|key| !own(key))
+        {
+            if self.value(key).is_some() {
+                return refuse(key, "is not computed".into(), "use a model without");
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a sliding window that is in use: `by_default`, or as `use_sliding_window` says.
+    fn refuse_windows(&self, by_default: bool) -> Result<(), ModelError> {
+        let in_use = self.flag("use_sliding_window")?.unwrap_or(by_default);
         let layers = self.value("layer_types").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         if let Some(other) = layers.iter().find(|kind| kind.as_str() != Some("full_attention")) {
             let fault = format!("{} is not computed", shown(&other.to_string()));
-            return refuse("layer_types", fault, "use a model with full attention in every layer");
+            return self.refuse("layer_types", fault, "use a model with full attention in every layer");
         }
         // `layer_types` of full attention only says that the window is never used.
         if in_use
@@ -216,17 +226,7 @@ impl<'a> Reader<'a> {
             && let Some(window) = self.size("sliding_window")?
         {
             let fault = format!("a sliding window of {window} is not computed");
-            return refuse("sliding_window", fault, "use a model with full attention");
-        }
-        if self.flag("mlp_bias")?.unwrap_or(false) {
-            return refuse("mlp_bias", "biases of the MLP are not computed".into(), "use a model without");
-        }
-        for key in
-            ["attn_logit_softcapping", "final_logit_softcapping", "logit_scale", "embedding_multiplier"]
-        {
-            if self.value(key).is_some() {
-                return refuse(key, "is not computed".into(), "use a model without");
-            }
+            return self.refuse("sliding_window", fault, "use a model with full attention");
         }
         Ok(())
     }
@@ -288,29 +288,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn moe(&self) -> Result<MoeConfig, ModelError> {
-        let num_experts = match self.size("num_experts")? {
-            Some(n) => n,
-            None => self.required("num_local_experts")?,
-        };
-        let dense = match self.value("mlp_only_layers") {
-            None => Vec::new(),
-            Some(Value::Array(list)) => list
-                .iter()
-                .map(|layer| as_size(layer).ok_or_else(|| self.wrong("mlp_only_layers", "a list of layers")))
-                .collect::<Result<_, _>>()?,
-            Some(_) => return Err(self.wrong("mlp_only_layers", "a list of layers")),
-        };
-        Ok(MoeConfig {
-            num_experts,
-            num_experts_per_tok: self.required("num_experts_per_tok")?,
-            moe_intermediate_size: self.required("moe_intermediate_size")?,
-            norm_topk_prob: self.flag("norm_topk_prob")?.unwrap_or(false),
-            decoder_sparse_step: self.size("decoder_sparse_step")?.unwrap_or(1),
-            mlp_only_layers: dense,
-        })
-    }
-
     fn torch_dtype(&self) -> Result<Option<Dtype>, ModelError> {
         let key = if self.value("dtype").is_some() { "dtype" } else { "torch_dtype" };
         let Some(name) = self.text(key)? else { return Ok(None) };
@@ -325,43 +302,6 @@ impl<'a> Reader<'a> {
     fn token_ids(&self, key: &str) -> Result<Vec<u32>, ModelError> {
         token_ids(self.map, key).ok_or_else(|| self.wrong(key, "a token id or a list of them"))
     }
-
-    /// The value of `key`, with null read as absent.
-    fn value(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key).filter(|value| !value.is_null())
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&'a str>, ModelError> {
-        self.value(key).map(|v| v.as_str().ok_or_else(|| self.wrong(key, "a string"))).transpose()
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
-        self.value(key).map(|v| v.as_bool().ok_or_else(|| self.wrong(key, "true or false"))).transpose()
-    }
-
-    fn size(&self, key: &str) -> Result<Option<usize>, ModelError> {
-        self.value(key).map(|v| as_size(v).ok_or_else(|| self.wrong(key, "a size"))).transpose()
-    }
-
-    fn required(&self, key: &str) -> Result<usize, ModelError> {
-        self.size(key)?.ok_or_else(|| self.wrong(key, "present"))
-    }
-
-    fn number(&self, map: &Map<String, Value>, key: &str) -> Result<Option<f64>, ModelError> {
-        match map.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => value.as_f64().map(Some).ok_or_else(|| self.wrong(key, "a number")),
-        }
-    }
-
-    fn wrong(&self, key: &str, want: &str) -> ModelError {
-        let got = self.map.get(key).map_or("absent".to_owned(), |v| shown(&v.to_string()));
-        ModelError::damaged(self.file, key, format!("must be {want}, is {got}"))
-    }
-}
-
-fn as_size(value: &Value) -> Option<usize> {
-    usize::try_from(value.as_u64()?).ok()
 }
 
 /// The token ids under `key`: one, a list, or none; `None` when it is something else.

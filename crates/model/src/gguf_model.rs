@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Arch, ModelConfig, MoeConfig, RopeScaling};
+use crate::arch::Arch;
+use crate::config::{ModelConfig, MoeConfig, RopeScaling};
 use crate::error::{ModelError, shown};
 use crate::gguf::{Gguf, GgufTensor, Value};
 use crate::stored::{Stored, split_experts};
@@ -17,22 +18,13 @@ const ROPE_FREQS: &str = "rope_freqs.weight";
 /// Reads the configuration of the model in a GGUF file; `bytes` is the whole file.
 pub fn gguf_config(gguf: &Gguf<'_>, bytes: &[u8]) -> Result<ModelConfig, ModelError> {
     let name = gguf.text("general.architecture")?;
-    let arch = match name {
-        Some("llama") => Arch::Llama,
-        Some("qwen2") => Arch::Qwen2,
-        Some("qwen3") => Arch::Qwen3,
-        Some("qwen3moe") => Arch::Qwen3Moe,
-        Some(other) => {
-            return Err(ModelError::unsupported(
-                gguf.file(),
-                "general.architecture",
-                format!("'{}' is not known", shown(other)),
-                "use a llama, qwen2, qwen3 or qwen3moe model",
-            ));
-        }
-        None => return Err(gguf.wrong("general.architecture", "present")),
+    let Some(name) = name else { return Err(gguf.wrong("general.architecture", "present")) };
+    let Some(arch) = Arch::of_gguf(name) else {
+        let (fault, known) = (format!("'{}' is not known", shown(name)), Arch::gguf_names());
+        let key = "general.architecture";
+        return Err(ModelError::unsupported(gguf.file(), key, fault, format!("use a model of {known}")));
     };
-    Reader { gguf, bytes, arch, prefix: name.unwrap_or_default() }.config()
+    Reader { gguf, bytes, arch, prefix: name }.config()
 }
 
 struct Reader<'g, 'a> {
@@ -71,7 +63,7 @@ impl Reader<'_, '_> {
             hidden_size: hidden,
             intermediate_size: match (self.size("feed_forward_length")?, self.arch) {
                 (Some(size), _) => size,
-                (None, Arch::Qwen3Moe) => self.required("expert_feed_forward_length")?,
+                (None, Arch::QWEN3_MOE) => self.required("expert_feed_forward_length")?,
                 (None, _) => self.required("feed_forward_length")?,
             },
             num_hidden_layers: self.required("block_count")?,
@@ -88,14 +80,15 @@ impl Reader<'_, '_> {
             },
             rope_theta: self.gguf.number(&self.key("rope.freq_base"))?.unwrap_or(10_000.0),
             rope_scaling: None,
-            qkv_bias: self.arch == Arch::Qwen2 || self.tensor("blk.0.attn_q.bias").is_some(),
+            qkv_bias: self.arch == Arch::QWEN2 || self.tensor("blk.0.attn_q.bias").is_some(),
             o_bias: self.tensor("blk.0.attn_output.bias").is_some(),
-            qk_norm: matches!(self.arch, Arch::Qwen3 | Arch::Qwen3Moe),
+            qk_norm: matches!(self.arch, Arch::QWEN3 | Arch::QWEN3_MOE),
             tie_word_embeddings: self.tensor("output.weight").is_none(),
-            moe: if self.arch == Arch::Qwen3Moe { Some(self.moe()?) } else { None },
+            moe: if self.arch == Arch::QWEN3_MOE { Some(self.moe()?) } else { None },
             torch_dtype: None,
             bos_token_id: self.token("bos")?,
             eos_token_ids: self.eos()?,
+            extra: serde_json::Map::new(),
         };
         let config = ModelConfig { rope_scaling: self.scaling(&config)?, ..config };
         config.validate(self.gguf.file())?;
@@ -133,7 +126,7 @@ impl Reader<'_, '_> {
         if self.gguf.flag(&self.key("attention.causal"))? == Some(false) {
             return Err(self.refuse("attention.causal", "false is not computed", "use a causal model"));
         }
-        if self.arch != Arch::Qwen3Moe && self.size("expert_count")?.is_some_and(|count| count > 0) {
+        if self.arch != Arch::QWEN3_MOE && self.size("expert_count")?.is_some_and(|count| count > 0) {
             let remedy = "use a dense model or Qwen3-MoE";
             return Err(self.refuse("expert_count", "experts are not computed for this family", remedy));
         }
@@ -305,7 +298,7 @@ pub(crate) fn gguf_weights(
         match place {
             Place::One(name) => {
                 let rotated = name.contains(".q_proj.") || name.contains(".k_proj.");
-                if config.arch == Arch::Llama && rotated {
+                if config.arch == Arch::LLAMA && rotated {
                     stored.interleaved = Some(config.head_dim);
                 }
                 weights.insert(name, stored);
@@ -324,7 +317,7 @@ pub(crate) fn unexpected(file: &str, tensor: &str, arch: Arch) -> ModelError {
     ModelError::Tensor {
         file: file.to_owned(),
         tensor: shown(tensor),
-        fault: format!("has no place in a model of family {arch:?} with this configuration"),
+        fault: format!("has no place in a model of family {} with this configuration", arch.family().title),
         remedy: "use a plain checkpoint of that family",
     }
 }

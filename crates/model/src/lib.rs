@@ -5,13 +5,16 @@
 //! Left out: arithmetic on weights (engine), prompts (lab).
 #![deny(unsafe_code)]
 
+mod arch;
 pub mod checkpoint;
 pub mod config;
 mod config_json;
+mod config_keys;
 pub mod error;
+mod family;
 pub mod gguf;
 pub mod gguf_model;
-pub mod layout;
+pub mod graph;
 mod mapped;
 pub mod pull;
 pub mod safetensors_header;
@@ -21,9 +24,10 @@ pub mod tokenizer;
 pub mod weight;
 
 pub use checkpoint::{Checkpoint, FileDigest, WeightsDigest};
-pub use config::{Arch, ModelConfig, MoeConfig, RopeScaling};
+pub use arch::Arch;
+pub use config::{ModelConfig, MoeConfig, RopeScaling};
 pub use error::ModelError;
 pub use gguf::Gguf;
-pub use layout::TensorSpec;
+pub use graph::{Graph, TensorSpec};
 pub use tokenizer::{Message, Tokenizer};
 pub use weight::{Weight, WeightDtype};

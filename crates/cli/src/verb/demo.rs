@@ -124,7 +124,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
 /// A model of the smallest kind, but with enough blocks for a difference to travel through.
 fn synthetic(folder: &Path, settings: &Settings) -> anyhow::Result<Model> {
     let request = SynthRequest {
-        arch: Some(Arch::Qwen3),
+        arch: Some(Arch::QWEN3),
         seed: 1,
         hidden_size: Some(256),
         intermediate_size: Some(768),

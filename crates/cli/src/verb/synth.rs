@@ -91,7 +91,7 @@ struct Dimensions {
 }
 
 fn arch() -> impl clap::builder::TypedValueParser<Value = Arch> {
-    let names = [Arch::Llama, Arch::Qwen2, Arch::Qwen3, Arch::Qwen3Moe].map(synth::arch_name);
+    let names = [Arch::LLAMA, Arch::QWEN2, Arch::QWEN3, Arch::QWEN3_MOE].map(synth::arch_name);
     PossibleValuesParser::new(names).try_map(|name| synth::parse_arch(&name))
 }
 

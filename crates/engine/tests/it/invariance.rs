@@ -77,7 +77,7 @@ fn threads_instruction_sets_and_taps_change_no_bit_and_every_machine_agrees() {
     for (arch, name) in models::ARCHS {
         let checkpoint = models::tiny(arch);
         // Llama runs every combination; the others, what they have of their own.
-        let whole = arch == Arch::Llama;
+        let whole = arch == Arch::LLAMA;
         let dtypes = if whole { &Dtype::ALL[..] } else { &[Dtype::Bf16] };
         let attentions = if whole { &Attention::OWN[..] } else { &[Attention::Eager] };
         for dtype in dtypes.iter().copied() {
@@ -118,7 +118,7 @@ fn threads_instruction_sets_and_taps_change_no_bit_and_every_machine_agrees() {
 /// More tokens than a chunk, more keys than a tile: the blocked paths against the scalar reference.
 #[test]
 fn long_prompts_keep_their_bits() {
-    let checkpoint = models::tiny(Arch::Qwen2);
+    let checkpoint = models::tiny(Arch::QWEN2);
     for attention in Attention::OWN {
         let base = setup(Dtype::Bf16, attention);
         let expected = run(&checkpoint, base, 650, 1, &mut NoTap);
@@ -133,7 +133,7 @@ fn long_prompts_keep_their_bits() {
 /// The rows of a pass never mix: what stands beside the reference cannot change it, only how many stand there can.
 #[test]
 fn neighbours_change_nothing_but_batch_size_does() {
-    let checkpoint = models::tiny(Arch::Qwen3Moe);
+    let checkpoint = models::tiny(Arch::QWEN3_MOE);
     let engine =
         Engine::load(&checkpoint, EngineSetup { isa: Isa::detect(), ..setup(Dtype::F32, Attention::Eager) })
             .expect("engine");

@@ -9,11 +9,11 @@ use mantissa_numerics::{BlockFormat, Dtype};
 use mantissa_testkit::gguf::{Builder, Encoding};
 
 pub(crate) const ARCHS: [(Arch, &str); 4] =
-    [(Arch::Llama, "llama"), (Arch::Qwen2, "qwen2"), (Arch::Qwen3, "qwen3"), (Arch::Qwen3Moe, "qwen3_moe")];
+    [(Arch::LLAMA, "llama"), (Arch::QWEN2, "qwen2"), (Arch::QWEN3, "qwen3"), (Arch::QWEN3_MOE, "qwen3_moe")];
 
 /// The tiny model of a family, as `mantissa synth --arch ARCH --seed 1` makes it.
 pub(crate) fn tiny(arch: Arch) -> Checkpoint {
-    Checkpoint::open(&folder().join(synth::arch_name(arch))).expect("synthetic model")
+    Checkpoint::open(&folder().join(synth::arch.name())).expect("synthetic model")
 }
 
 fn folder() -> &'static Path {

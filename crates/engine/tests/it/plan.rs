@@ -91,7 +91,7 @@ fn one_row_alone_has_the_bits_it_has_in_its_batch() {
 
 #[test]
 fn computations_drop_the_rows_and_keep_what_they_decide() {
-    let checkpoint = models::tiny(mantissa_model::Arch::Llama);
+    let checkpoint = models::tiny(mantissa_model::Arch::LLAMA);
     let dispatch = Dispatch { hardware: Hardware::Cpu, dtype: Dtype::Bf16, attention: Attention::Eager };
     let of = |batch_size| -> Vec<Computation> {
         let shape = PassShape { phase: Phase::Decode, batch_size, positions: 1, keys: 8 };

@@ -6,9 +6,9 @@ use mantissa_numerics::Dtype;
 use serde_json::{Map, Value, json};
 
 use super::shards::Shard;
-use super::spec::{SynthSpec, arch_name};
+use super::spec::SynthSpec;
 use super::tokenizer;
-use crate::config::{Arch, RopeScaling};
+use crate::config::RopeScaling;
 
 /// Name of the file that says what the folder was made from.
 pub(super) const SPEC_FILE: &str = "synth.json";
@@ -61,20 +61,14 @@ fn small(name: &'static str, json: &Value) -> SmallFile {
 fn config_json(spec: &SynthSpec) -> Value {
     let config = spec.config();
     let ids = tokenizer::special_ids();
-    let class = match config.arch {
-        Arch::Llama => "LlamaForCausalLM",
-        Arch::Qwen2 => "Qwen2ForCausalLM",
-        Arch::Qwen3 => "Qwen3ForCausalLM",
-        Arch::Qwen3Moe => "Qwen3MoeForCausalLM",
-    };
     let dtype = match spec.dtype() {
         Dtype::F32 => "float32",
         Dtype::Bf16 => "bfloat16",
         Dtype::F16 => "float16",
     };
     let mut json = json!({
-        "architectures": [class],
-        "model_type": arch_name(config.arch),
+        "architectures": [config.arch.family().architecture],
+        "model_type": config.arch.name(),
         "attention_dropout": 0.0,
         "bos_token_id": config.bos_token_id,
         "eos_token_id": ids.turn_end,
@@ -95,41 +89,11 @@ fn config_json(spec: &SynthSpec) -> Value {
         "use_cache": true,
         "vocab_size": config.vocab_size,
     });
-    let mut own = match config.arch {
-        Arch::Llama => json!({"mlp_bias": false, "pretraining_tp": 1}),
-        Arch::Qwen2 | Arch::Qwen3 | Arch::Qwen3Moe => json!({
-            "max_window_layers": config.num_hidden_layers,
-            "sliding_window": null,
-            "use_sliding_window": false,
-        }),
-    };
-    if config.arch != Arch::Qwen2 {
-        // Qwen2 has its biases by definition, and no such key.
-        extend(&mut own, json!({"attention_bias": false}));
-    }
-    extend(&mut json, own);
-    if let Some(moe) = &config.moe {
-        extend(
-            &mut json,
-            json!({
-                "decoder_sparse_step": moe.decoder_sparse_step,
-                "mlp_only_layers": moe.mlp_only_layers,
-                "moe_intermediate_size": moe.moe_intermediate_size,
-                "norm_topk_prob": moe.norm_topk_prob,
-                "num_experts": moe.num_experts,
-                "num_experts_per_tok": moe.num_experts_per_tok,
-                "output_router_logits": false,
-                "router_aux_loss_coef": 0.001,
-            }),
-        );
+    if let Value::Object(json) = &mut json {
+        json.extend((config.arch.family().config_json)(config));
+        json.extend(config.extra.clone());
     }
     json
-}
-
-fn extend(json: &mut Value, more: Value) {
-    if let (Value::Object(json), Value::Object(more)) = (json, more) {
-        json.extend(more);
-    }
 }
 
 fn rope_scaling(scaling: Option<&RopeScaling>) -> Value {

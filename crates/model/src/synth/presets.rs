@@ -4,7 +4,8 @@
 
 use super::error::SynthError;
 use super::tokenizer;
-use crate::config::{Arch, ModelConfig, MoeConfig, RopeScaling};
+use crate::arch::Arch;
+use crate::config::{ModelConfig, MoeConfig, RopeScaling};
 
 /// A named set of dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +44,9 @@ impl Preset {
     pub const fn arch(self) -> Option<Arch> {
         match self {
             Self::Tiny => None,
-            Self::SmolLm2_135M | Self::Llama3_1_8B => Some(Arch::Llama),
-            Self::Qwen2_5_7B => Some(Arch::Qwen2),
-            Self::Qwen3_30BA3B => Some(Arch::Qwen3Moe),
+            Self::SmolLm2_135M | Self::Llama3_1_8B => Some(Arch::LLAMA),
+            Self::Qwen2_5_7B => Some(Arch::QWEN2),
+            Self::Qwen3_30BA3B => Some(Arch::QWEN3_MOE),
         }
     }
 }
@@ -71,18 +72,7 @@ pub(super) fn dimensions(preset: Preset, arch: Arch) -> ModelConfig {
     let base = base(arch);
     match preset {
         // Each differs from the others in something an engine can get wrong: ties, biases, a head width of its own.
-        Preset::Tiny => match arch {
-            Arch::Llama => base,
-            Arch::Qwen2 => ModelConfig { tie_word_embeddings: true, rope_theta: 1e6, ..base },
-            Arch::Qwen3 => ModelConfig { head_dim: 64, tie_word_embeddings: true, rope_theta: 1e6, ..base },
-            Arch::Qwen3Moe => ModelConfig {
-                hidden_size: 64,
-                intermediate_size: 192,
-                rope_theta: 1e6,
-                moe: Some(experts(32)),
-                ..base
-            },
-        },
+        Preset::Tiny => (arch.family().tiny)(base),
         Preset::SmolLm2_135M => ModelConfig {
             hidden_size: 576,
             intermediate_size: 1536,
@@ -98,6 +88,7 @@ pub(super) fn dimensions(preset: Preset, arch: Arch) -> ModelConfig {
             ..base
         },
         Preset::Qwen2_5_7B => ModelConfig {
+            qkv_bias: true,
             hidden_size: 3584,
             intermediate_size: 18_944,
             num_hidden_layers: 28,
@@ -110,6 +101,7 @@ pub(super) fn dimensions(preset: Preset, arch: Arch) -> ModelConfig {
             ..base
         },
         Preset::Qwen3_30BA3B => ModelConfig {
+            qk_norm: true,
             hidden_size: 2048,
             intermediate_size: 6144,
             num_hidden_layers: 48,
@@ -160,14 +152,15 @@ fn base(arch: Arch) -> ModelConfig {
         rms_norm_eps: 1e-6,
         rope_theta: 10_000.0,
         rope_scaling: None,
-        qkv_bias: arch == Arch::Qwen2,
+        qkv_bias: false,
         o_bias: false,
-        qk_norm: matches!(arch, Arch::Qwen3 | Arch::Qwen3Moe),
+        qk_norm: false,
         tie_word_embeddings: false,
         moe: None,
         torch_dtype: None,
         bos_token_id: Some(ids.end_of_text),
         eos_token_ids: vec![ids.turn_end],
+        extra: serde_json::Map::new(),
     }
 }
 

@@ -8,28 +8,24 @@ use mantissa_numerics::Dtype;
 use super::error::SynthError;
 use super::presets::{Preset, dimensions};
 use super::tokenizer;
-use crate::config::{Arch, ModelConfig};
+use crate::arch::Arch;
+use crate::config::ModelConfig;
 
-/// Families, as `--arch` and Hugging Face's `model_type` spell them.
-const ARCHS: [(Arch, &str); 4] =
-    [(Arch::Llama, "llama"), (Arch::Qwen2, "qwen2"), (Arch::Qwen3, "qwen3"), (Arch::Qwen3Moe, "qwen3_moe")];
 /// Most tensors of one model: their names are held in memory.
 const MOST_TENSORS: u64 = 500_000;
 /// Smallest shard: smaller ones would be mostly header.
 const SMALLEST_SHARD: u64 = 64 << 10;
 
-/// The name of a family in flags and in `config.json`.
-#[must_use]
-pub fn arch_name(arch: Arch) -> &'static str {
-    ARCHS.iter().find(|(a, _)| *a == arch).map_or("", |(_, name)| name)
-}
-
 /// The family called `name`.
 pub fn parse_arch(name: &str) -> Result<Arch, SynthError> {
-    ARCHS.iter().find(|(_, n)| *n == name).map(|(arch, _)| *arch).ok_or_else(|| {
-        let names = ARCHS.map(|(_, n)| n).join(", ");
+    Arch::named(name).ok_or_else(|| {
+        let names = names();
         SynthError::setting("arch", format!("'{name}'"), "no such family", format!("use one of {names}"))
     })
+}
+
+fn names() -> String {
+    Arch::all().map(Arch::name).collect::<Vec<_>>().join(", ")
 }
 
 /// What a user may ask for; whatever is `None` comes from the preset.
@@ -86,10 +82,10 @@ impl SynthSpec {
         let preset = request.preset.unwrap_or(Preset::Tiny);
         let arch = match (preset.arch(), request.arch) {
             (Some(own), Some(asked)) if own != asked => {
-                let fault = format!("preset {} is {}", preset.name(), arch_name(own));
+                let fault = format!("preset {} is {}", preset.name(), own.name());
                 return Err(SynthError::setting(
                     "arch",
-                    arch_name(asked),
+                    asked.name(),
                     fault,
                     "leave --arch out or use preset tiny",
                 ));
@@ -97,7 +93,7 @@ impl SynthSpec {
             (Some(own), _) => own,
             (None, Some(asked)) => asked,
             (None, None) => {
-                let names = ARCHS.map(|(_, name)| name).join(", ");
+                let names = names();
                 return Err(SynthError::setting(
                     "arch",
                     "missing",
@@ -142,7 +138,7 @@ impl SynthSpec {
             }
             None => {
                 if let Some((key, asked)) = experts.into_iter().find_map(|(key, asked)| Some((key, asked?))) {
-                    let fault = format!("{} has no experts", arch_name(arch));
+                    let fault = format!("{} has no experts", arch.name());
                     return Err(SynthError::setting(
                         key,
                         asked,
@@ -246,7 +242,7 @@ impl SynthSpec {
             ));
         }
         // transformers refuses such a Llama even when head_dim says otherwise.
-        if config.arch == Arch::Llama && !config.hidden_size.is_multiple_of(heads) {
+        if config.arch == Arch::LLAMA && !config.hidden_size.is_multiple_of(heads) {
             let fault = format!("transformers wants llama's to be a multiple of {heads} heads");
             let (below, above) =
                 (config.hidden_size / heads * heads, config.hidden_size.next_multiple_of(heads));

@@ -9,9 +9,10 @@ use safetensors::SafeTensors;
 
 use super::*;
 use crate::checkpoint::Checkpoint;
-use crate::config::{Arch, ModelConfig};
+use crate::arch::Arch;
+use crate::config::ModelConfig;
 
-const ARCHS: [Arch; 4] = [Arch::Llama, Arch::Qwen2, Arch::Qwen3, Arch::Qwen3Moe];
+const ARCHS: [Arch; 4] = [Arch::LLAMA, Arch::QWEN2, Arch::QWEN3, Arch::QWEN3_MOE];
 
 fn made(spec: &SynthSpec, folder: &Path) -> Written {
     write(spec, folder, &|_| ()).expect("written")
@@ -57,10 +58,10 @@ fn refused(request: &SynthRequest) -> String {
 #[test]
 fn tiny_models_are_the_same_bytes_everywhere() {
     let expected = [
-        (Arch::Llama, "e509ed6d61efe887d95d6654a34ec896"),
-        (Arch::Qwen2, "4ea8077e9bc216558c5249720750ca05"),
-        (Arch::Qwen3, "a6bc5828f8bd34d6dcbd1ce4998f150b"),
-        (Arch::Qwen3Moe, "2ac54cadd4b59140b40d0ac3db00fad3"),
+        (Arch::LLAMA, "e509ed6d61efe887d95d6654a34ec896"),
+        (Arch::QWEN2, "4ea8077e9bc216558c5249720750ca05"),
+        (Arch::QWEN3, "a6bc5828f8bd34d6dcbd1ce4998f150b"),
+        (Arch::QWEN3_MOE, "2ac54cadd4b59140b40d0ac3db00fad3"),
     ];
     let found = ARCHS.map(|arch| {
         let dir = tempfile::tempdir().expect("a folder");
@@ -76,15 +77,15 @@ fn tiny_models_are_the_same_bytes_everywhere() {
 #[test]
 fn threads_shards_and_dtypes_change_only_what_they_should() {
     let whole = tempfile::tempdir().expect("a folder");
-    made(&SynthSpec::tiny(Arch::Qwen2, 5), whole.path());
+    made(&SynthSpec::tiny(Arch::QWEN2, 5), whole.path());
     for threads in [1, 3] {
         let dir = tempfile::tempdir().expect("a folder");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        pool.install(|| made(&SynthSpec::tiny(Arch::Qwen2, 5), dir.path()));
+        pool.install(|| made(&SynthSpec::tiny(Arch::QWEN2, 5), dir.path()));
         assert_eq!(digest(dir.path()), digest(whole.path()));
     }
     let request = SynthRequest {
-        arch: Some(Arch::Qwen2),
+        arch: Some(Arch::QWEN2),
         seed: 5,
         max_shard_bytes: Some(200_000),
         ..SynthRequest::default()
@@ -117,7 +118,7 @@ fn threads_shards_and_dtypes_change_only_what_they_should() {
         tensors(whole.path())["model.norm.weight"].1,
         {
             let other = tempfile::tempdir().expect("a folder");
-            made(&SynthSpec::tiny(Arch::Qwen2, 6), other.path());
+            made(&SynthSpec::tiny(Arch::QWEN2, 6), other.path());
             tensors(other.path())["model.norm.weight"].1.clone()
         },
         "the seed matters"
@@ -141,7 +142,7 @@ fn presets_have_the_true_sizes() {
     for arch in ARCHS {
         let request = SynthRequest { arch: Some(arch), seed: 9, ..SynthRequest::default() };
         assert_eq!(SynthSpec::new(&request).expect("valid"), SynthSpec::tiny(arch, 9));
-        assert_eq!(parse_arch(arch_name(arch)).expect("known"), arch);
+        assert_eq!(parse_arch(arch.name()).expect("known"), arch);
     }
 }
 
@@ -166,7 +167,7 @@ fn the_config_reads_back() {
 #[test]
 fn an_interrupted_run_is_completed_and_a_finished_one_is_checked() {
     let request =
-        SynthRequest { arch: Some(Arch::Llama), max_shard_bytes: Some(500_000), ..SynthRequest::default() };
+        SynthRequest { arch: Some(Arch::LLAMA), max_shard_bytes: Some(500_000), ..SynthRequest::default() };
     let spec = SynthSpec::new(&request).expect("valid");
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("new/model");
@@ -210,7 +211,7 @@ fn an_interrupted_run_is_completed_and_a_finished_one_is_checked() {
 #[test]
 fn other_folders_are_left_alone() {
     let dir = tempfile::tempdir().expect("a folder");
-    let spec = SynthSpec::tiny(Arch::Llama, 1);
+    let spec = SynthSpec::tiny(Arch::LLAMA, 1);
     let refused = |spec: &SynthSpec, folder: &Path| {
         let message = write(spec, folder, &|_| ()).expect_err("refused").to_string();
         assert!(!message.contains('\n') && message.contains("; "), "{message}");
@@ -224,7 +225,7 @@ fn other_folders_are_left_alone() {
     let folder = dir.path().join("model");
     made(&spec, &folder);
     let before = digest(&folder);
-    assert!(refused(&SynthSpec::tiny(Arch::Llama, 2), &folder).contains("made from other settings"));
+    assert!(refused(&SynthSpec::tiny(Arch::LLAMA, 2), &folder).contains("made from other settings"));
     assert_eq!(digest(&folder), before);
 }
 
@@ -232,7 +233,7 @@ fn other_folders_are_left_alone() {
 fn a_model_that_cannot_fit_is_refused_before_the_first_byte() {
     // Far more than any disk: 4096 experts in 40 layers of wide matrices.
     let request = SynthRequest {
-        arch: Some(Arch::Qwen3Moe),
+        arch: Some(Arch::QWEN3_MOE),
         hidden_size: Some(1 << 16),
         num_hidden_layers: Some(40),
         num_experts: Some(1 << 12),
@@ -254,7 +255,7 @@ fn a_model_that_cannot_fit_is_refused_before_the_first_byte() {
 
 #[test]
 fn numbers_that_do_not_fit_together_are_refused_with_the_right_ones() {
-    let tiny = SynthRequest { arch: Some(Arch::Llama), ..SynthRequest::default() };
+    let tiny = SynthRequest { arch: Some(Arch::LLAMA), ..SynthRequest::default() };
     let cases = [
         (SynthRequest { arch: None, ..tiny.clone() }, "use one of llama, qwen2, qwen3, qwen3_moe"),
         (SynthRequest { preset: Some(Preset::Qwen2_5_7B), ..tiny.clone() }, "preset qwen2.5-7b is qwen2"),
@@ -268,12 +269,12 @@ fn numbers_that_do_not_fit_together_are_refused_with_the_right_ones() {
         (SynthRequest { max_shard_bytes: Some(1), ..tiny.clone() }, "use at least 65536"),
         (SynthRequest { num_hidden_layers: Some(usize::MAX), ..tiny.clone() }, "use 1 to 1024"),
         (
-            SynthRequest { arch: Some(Arch::Qwen3Moe), num_experts: Some(4), ..tiny.clone() },
+            SynthRequest { arch: Some(Arch::QWEN3_MOE), num_experts: Some(4), ..tiny.clone() },
             "num_experts_per_tok 8: out of range; use 1 to 4",
         ),
         (
             SynthRequest {
-                arch: Some(Arch::Qwen3Moe),
+                arch: Some(Arch::QWEN3_MOE),
                 num_experts: Some(4096),
                 num_hidden_layers: Some(1024),
                 ..tiny.clone()

@@ -72,7 +72,7 @@ fn safetensors_and_gguf_of_every_family_hold_the_same_weights() {
 
 #[test]
 fn quantized_weights_keep_their_blocks_through_reordering() {
-    for arch in [Arch::Llama, Arch::Qwen3Moe] {
+    for arch in [Arch::LLAMA, Arch::QWEN3_MOE] {
         let config = tiny::config(arch);
         for format in BlockFormat::ALL {
             let folder = tempfile::tempdir().unwrap();
@@ -99,7 +99,7 @@ fn quantized_weights_keep_their_blocks_through_reordering() {
 
 #[test]
 fn shards_and_fused_experts_are_one_model() {
-    let arch = Arch::Qwen3Moe;
+    let arch = Arch::QWEN3_MOE;
     let config = tiny::config(arch);
     let all = tiny::tensors(&config, Dtype::Bf16);
     let mut fused: Vec<Tensor> = Vec::new();
@@ -141,7 +141,7 @@ fn shards_and_fused_experts_are_one_model() {
 
 #[test]
 fn tied_models_have_no_output_weight() {
-    let arch = Arch::Qwen2;
+    let arch = Arch::QWEN2;
     let mut json = tiny::config_json(arch);
     json["tie_word_embeddings"] = json!(true);
     let untied = tiny::config(arch);
@@ -162,7 +162,7 @@ fn tied_models_have_no_output_weight() {
 
 #[test]
 fn generation_config_adds_the_tokens_that_end_a_turn() {
-    let arch = Arch::Llama;
+    let arch = Arch::LLAMA;
     let folder = tempfile::tempdir().unwrap();
     let files = [
         ("model.safetensors", build(&tiny::tensors(&tiny::config(arch), Dtype::F32))),
@@ -178,7 +178,7 @@ fn generation_config_adds_the_tokens_that_end_a_turn() {
 #[test]
 fn llama3_scaling_is_recognized_from_its_divisors() {
     // Divisors as convert_hf_to_gguf.py writes them for Llama 3.2 (theta 500000, factor 32, context 8192).
-    let config = ModelConfig { rope_theta: 500_000.0, ..tiny::config(Arch::Llama) };
+    let config = ModelConfig { rope_theta: 500_000.0, ..tiny::config(Arch::LLAMA) };
     let divisors: Vec<f32> = (0..32_u8)
         .map(|pair| {
             let wavelength = std::f32::consts::TAU * 500_000_f32.powf(f32::from(2 * pair) / 64.0);
@@ -225,7 +225,7 @@ fn llama3_scaling_is_recognized_from_its_divisors() {
 
 #[test]
 fn the_digest_covers_every_byte_and_reports_progress() {
-    let arch = Arch::Qwen3;
+    let arch = Arch::QWEN3;
     let folder = tempfile::tempdir().unwrap();
     let mut file = build(&tiny::tensors(&tiny::config(arch), Dtype::F32));
     write_folder(folder.path(), &tiny::config_json(arch), &[("model.safetensors", file.clone())]);

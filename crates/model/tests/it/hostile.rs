@@ -19,7 +19,7 @@ fn refused(file: &Builder, want: &str) {
 
 #[test]
 fn a_cut_gguf_is_refused_wherever_it_is_cut() {
-    let whole = tiny::gguf(&tiny::config(Arch::Llama), Encoding::Plain(Dtype::Bf16)).build();
+    let whole = tiny::gguf(&tiny::config(Arch::LLAMA), Encoding::Plain(Dtype::Bf16)).build();
     open_gguf_in_memory(&whole).unwrap();
     let header = whole.len() - whole.iter().rev().count().min(20_000);
     let ends = (0..4000).chain((4000..whole.len()).step_by(4099)).chain([header, whole.len() - 1]);
@@ -30,7 +30,7 @@ fn a_cut_gguf_is_refused_wherever_it_is_cut() {
 
 #[test]
 fn a_bent_gguf_never_panics() {
-    let whole = tiny::gguf(&tiny::config(Arch::Qwen3Moe), Encoding::Plain(Dtype::F16)).build();
+    let whole = tiny::gguf(&tiny::config(Arch::QWEN3_MOE), Encoding::Plain(Dtype::F16)).build();
     let mut bent = whole.clone();
     for at in 0..5000 {
         for bits in [0x01, 0x80, 0xff] {
@@ -110,7 +110,7 @@ fn a_lying_gguf_header_names_the_lie() {
 
 #[test]
 fn gguf_settings_that_change_the_numbers_are_refused() {
-    let config = tiny::config(Arch::Llama);
+    let config = tiny::config(Arch::LLAMA);
     let base = || tiny::gguf(&config, F32);
     let values = [0.0; 64];
     for (file, want) in [
@@ -201,8 +201,8 @@ fn a_lying_safetensors_header_names_the_lie() {
 
 #[test]
 fn a_cut_or_bent_safetensors_file_never_panics() {
-    let config = tiny::config_json(Arch::Qwen2).to_string();
-    let whole = build(&tiny::tensors(&tiny::config(Arch::Qwen2), Dtype::F16));
+    let config = tiny::config_json(Arch::QWEN2).to_string();
+    let whole = build(&tiny::tensors(&tiny::config(Arch::QWEN2), Dtype::F16));
     open_in_memory(config.as_bytes(), &whole).unwrap();
     for end in (0..3000).step_by(7).chain([whole.len() - 1]) {
         one_line(open_in_memory(config.as_bytes(), &whole[..end]));
@@ -219,8 +219,8 @@ fn a_cut_or_bent_safetensors_file_never_panics() {
 
 #[test]
 fn absent_misshapen_and_foreign_tensors_are_named() {
-    let json = tiny::config_json(Arch::Qwen3).to_string();
-    let all = tiny::tensors(&tiny::config(Arch::Qwen3), Dtype::F32);
+    let json = tiny::config_json(Arch::QWEN3).to_string();
+    let all = tiny::tensors(&tiny::config(Arch::QWEN3), Dtype::F32);
     let q = all.iter().position(|t| t.name == "model.layers.1.self_attn.q_proj.weight").unwrap();
     let open = |tensors: &[_]| one_line(open_in_memory(json.as_bytes(), &build(tensors)));
 
@@ -262,7 +262,7 @@ fn folders_that_are_no_models_say_what_is_missing() {
     refused("a.gguf: size: the file is empty");
     write("b.gguf", "");
     refused("several .gguf files");
-    write("config.json", &tiny::config_json(Arch::Llama).to_string());
+    write("config.json", &tiny::config_json(Arch::LLAMA).to_string());
     refused("neither model.safetensors nor model.safetensors.index.json");
     for shard in ["../a", "/etc/passwd", "a/b", "..", "", "a\\b", "C:x"] {
         write("model.safetensors.index.json", &serde_json::json!({"weight_map": {"t": shard}}).to_string());
@@ -281,10 +281,10 @@ fn folders_that_are_no_models_say_what_is_missing() {
 
 #[test]
 fn the_index_and_the_shards_must_agree() {
-    let all = tiny::tensors(&tiny::config(Arch::Llama), Dtype::F32);
+    let all = tiny::tensors(&tiny::config(Arch::LLAMA), Dtype::F32);
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
-    write("config.json", tiny::config_json(Arch::Llama).to_string().as_bytes());
+    write("config.json", tiny::config_json(Arch::LLAMA).to_string().as_bytes());
     write("a.safetensors", &build(&all[..3]));
     write("b.safetensors", &build(&all[2..]));
     let index = |place: &str| {

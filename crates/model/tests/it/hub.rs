@@ -90,7 +90,7 @@ struct Repository {
 
 impl Repository {
     fn new() -> Self {
-        let arch = Arch::Llama;
+        let arch = Arch::LLAMA;
         let weights = build(&tiny::tensors(&tiny::config(arch), Dtype::Bf16));
         let files = [
             ("config.json", tiny::config_json(arch).to_string().into_bytes()),

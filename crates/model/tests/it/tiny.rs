@@ -6,7 +6,7 @@ use mantissa_testkit::gguf::{Builder, Encoding};
 use mantissa_testkit::safetensors::Tensor;
 use serde_json::{Value, json};
 
-pub(crate) const ARCHS: [Arch; 4] = [Arch::Llama, Arch::Qwen2, Arch::Qwen3, Arch::Qwen3Moe];
+pub(crate) const ARCHS: [Arch; 4] = [Arch::LLAMA, Arch::QWEN2, Arch::QWEN3, Arch::QWEN3_MOE];
 pub(crate) const HIDDEN: usize = 256;
 
 /// The `config.json` of a tiny model.
@@ -18,10 +18,10 @@ pub(crate) fn config_json(arch: Arch) -> Value {
         "bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "bfloat16",
     });
     let class = match arch {
-        Arch::Llama => "LlamaForCausalLM",
-        Arch::Qwen2 => "Qwen2ForCausalLM",
-        Arch::Qwen3 => "Qwen3ForCausalLM",
-        Arch::Qwen3Moe => {
+        Arch::LLAMA => "LlamaForCausalLM",
+        Arch::QWEN2 => "Qwen2ForCausalLM",
+        Arch::QWEN3 => "Qwen3ForCausalLM",
+        Arch::QWEN3_MOE => {
             for (key, value) in
                 [("num_experts", 4), ("num_experts_per_tok", 2), ("moe_intermediate_size", 256)]
             {
@@ -30,6 +30,7 @@ pub(crate) fn config_json(arch: Arch) -> Value {
             json["norm_topk_prob"] = json!(true);
             "Qwen3MoeForCausalLM"
         }
+        other => panic!("no tiny {other:?}"),
     };
     json["architectures"] = json!([class]);
     json
@@ -59,10 +60,11 @@ pub(crate) fn tensors(config: &ModelConfig, dtype: Dtype) -> Vec<Tensor> {
 /// the rows of q and k in rotary pairs.
 pub(crate) fn gguf(config: &ModelConfig, encoding: Encoding) -> Builder {
     let arch = match config.arch {
-        Arch::Llama => "llama",
-        Arch::Qwen2 => "qwen2",
-        Arch::Qwen3 => "qwen3",
-        Arch::Qwen3Moe => "qwen3moe",
+        Arch::LLAMA => "llama",
+        Arch::QWEN2 => "qwen2",
+        Arch::QWEN3 => "qwen3",
+        Arch::QWEN3_MOE => "qwen3moe",
+        other => panic!("no GGUF of {other:?}"),
     };
     let size = |n: usize| u32::try_from(n).unwrap();
     let key = |key: &str| format!("{arch}.{key}");
@@ -88,7 +90,7 @@ pub(crate) fn gguf(config: &ModelConfig, encoding: Encoding) -> Builder {
     let mut stacked: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for spec in config.tensors() {
         let mut data = values(&spec);
-        if config.arch == Arch::Llama && (spec.name.contains("q_proj") || spec.name.contains("k_proj")) {
+        if config.arch == Arch::LLAMA && (spec.name.contains("q_proj") || spec.name.contains("k_proj")) {
             data = permuted(&data, spec.shape[0], config.head_dim);
         }
         let name = gguf_name(&spec.name);

@@ -31,7 +31,7 @@ pub(super) fn alone(args: &Args, machine: Machine, settings: &Settings) -> anyho
         Model::open(name)?.checkpoint
     } else {
         let path = folder.path().join("model");
-        synth::write(&SynthSpec::tiny(Arch::Llama, 0), &path, &|_| {})?;
+        synth::write(&SynthSpec::tiny(Arch::LLAMA, 0), &path, &|_| {})?;
         Checkpoint::open(&path)?
     };
     let instead = grid::instead(&args.claim)?;

@@ -1,0 +1,79 @@
+//! Qwen3: Llama with RMSNorm over each head of q and k.
+
+use serde_json::{Map, Value, json};
+
+use super::definition::{Family, object};
+use super::parts;
+use crate::arch::Arch;
+use crate::config::ModelConfig;
+use crate::config_keys::Keys;
+use crate::error::ModelError;
+use crate::graph::{Activation, Graph, Weighting};
+
+impl Arch {
+    /// Qwen3.
+    pub const QWEN3: Self = Self(FAMILY.name);
+}
+
+pub(super) static FAMILY: Family = Family {
+    name: "qwen3",
+    title: "Qwen3",
+    architecture: "Qwen3ForCausalLM",
+    gguf: Some("qwen3"),
+    keys: &[],
+    window_in_use: false,
+    read,
+    graph,
+    tiny: |base| ModelConfig {
+        head_dim: 64,
+        tie_word_embeddings: true,
+        rope_theta: 1e6,
+        qk_norm: true,
+        ..base
+    },
+    config_json,
+};
+
+/// transformers' `Qwen3Config` defaults to heads of 128.
+fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
+    read_attention(keys, config)?;
+    if !keys.states("head_dim") {
+        config.head_dim = 128;
+    }
+    Ok(())
+}
+
+/// What Qwen3 and Qwen3-MoE have in common.
+pub(super) fn read_attention(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
+    let bias = keys.flag("attention_bias")?.unwrap_or(false);
+    (config.qkv_bias, config.o_bias, config.qk_norm) = (bias, bias, true);
+    Ok(())
+}
+
+fn graph(config: &ModelConfig) -> Graph {
+    let block = parts::pre_norm_block(config, Weighting::AfterCast, attention(config), &|section, input| {
+        parts::mlp(section, config, Activation::Silu, config.intermediate_size, parts::MLP, input)
+    });
+    Graph {
+        stem: parts::stem(config, None),
+        kinds: vec![block],
+        blocks: vec![0; config.num_hidden_layers],
+        head: parts::head(config, Weighting::AfterCast),
+        tables: vec![parts::table(config)],
+    }
+}
+
+/// Llama's attention with a norm over each head.
+pub(super) fn attention(config: &ModelConfig) -> parts::AttentionParts {
+    let head_norm = Some(Weighting::AfterCast);
+    parts::AttentionParts { head_norm, ..parts::AttentionParts::plain(config) }
+}
+
+pub(super) fn config_json(config: &ModelConfig) -> Map<String, Value> {
+    object(json!({
+        "max_window_layers": config.num_hidden_layers,
+        "sliding_window": null,
+        "use_sliding_window": false,
+        "attention_bias": false,
+    }))
+}

@@ -1,0 +1,573 @@
+//! The forward pass as data: a [`Graph`] of nodes that a family builds from its configuration.
+//!
+//! Everything that has to know the pass reads it here: the engine that runs it, plans and classes, coverage, catalogs,
+//! spot checks, the list of tensors, taps. A pass is three sections: the stem (tokens to the residual stream), the blocks
+//! (each of a few kinds) and the head (the residual stream to logits). A section is a list of nodes in the order they run;
+//! a node names earlier nodes of its section as inputs. Left out: numbers, recipes, weights' bytes.
+
+use std::fmt::Write as _;
+
+use mantissa_numerics::Point;
+
+use crate::config::RopeScaling;
+
+/// A forward pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// Tokens to the residual stream; its first node is the embedding.
+    pub stem: Section,
+    /// Kinds of blocks; the first node of each is [`Operation::Input`], the last leaves the residual stream.
+    pub kinds: Vec<Section>,
+    /// Kind of each block.
+    pub blocks: Vec<usize>,
+    /// The residual stream to logits, for the rows that are kept.
+    pub head: Section,
+    /// Rotary tables, named by [`Rotary::table`].
+    pub tables: Vec<RotaryTable>,
+}
+
+/// Nodes in the order they run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Section {
+    /// The nodes; a node's place is the name of the value it leaves.
+    pub nodes: Vec<Node>,
+    /// What the section caches of every position.
+    pub slots: Vec<Slot>,
+}
+
+/// What a block caches of a position: `heads` rows of `width` elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// Rows per position.
+    pub heads: usize,
+    /// Elements of a row.
+    pub width: usize,
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The kernel's name in evidence (`q_proj`), the same in every block; empty for what computes nothing.
+    pub name: &'static str,
+    /// What is done.
+    pub operation: Operation,
+    /// Places of the nodes whose values it reads.
+    pub inputs: Vec<usize>,
+    /// Elements that it leaves of each row.
+    pub width: usize,
+    /// Where a tap sees its value.
+    pub site: Option<Point>,
+}
+
+/// Name of a weight, with `{layer}` and `{expert}` in place of their numbers.
+pub type WeightName = &'static str;
+
+/// What a node does. `rows` are those of the pass.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operation {
+    /// The section's input.
+    Input,
+    /// Rows of a table by token id, times `scale` (rounded to the storage format) if there is one.
+    Embedding {
+        /// The table, `vocabulary × width`.
+        weight: WeightName,
+        /// Its rows.
+        vocabulary: usize,
+        /// Factor of every element.
+        scale: Option<f64>,
+    },
+    /// RMSNorm of each of `groups` runs of a row.
+    Norm(Norm),
+    /// A product with a weight; left in binary32 where a bias follows.
+    Linear(Linear),
+    /// Adds a vector to sums that were left in binary32, and rounds once.
+    Bias {
+        /// The vector.
+        weight: WeightName,
+    },
+    /// A part of each row; moves, computes nothing.
+    Slice(Slice),
+    /// Rotary embedding of each head.
+    Rotary(Rotary),
+    /// Writes rows into the block's cache; its value is the cache as far as each row may see it.
+    Append {
+        /// Place in [`Section::slots`].
+        slot: usize,
+    },
+    /// Keys and values of every cached position, from a cache that holds a compressed form of them.
+    Expand(Expand),
+    /// Attention: inputs are queries and either keys and values ([`Operation::Append`]) or one [`Operation::Expand`].
+    Attention(Attention),
+    /// The sum of two values.
+    Add,
+    /// An activation of the first input times the second; of one input, whose halves or pairs they are.
+    Gate(Activation),
+    /// `cap · tanh(x / cap)`.
+    Cap {
+        /// The bound.
+        cap: f64,
+    },
+    /// Chooses experts from router logits.
+    Route(Routing),
+    /// A row for each expert that a token is sent to, sorted by expert. Inputs: rows, [`Operation::Route`].
+    Gather,
+    /// A product of each expert's rows with its weight. Inputs: rows by expert, [`Operation::Route`].
+    ExpertLinear(ExpertLinear),
+    /// Adds each expert's vector to its rows. Inputs: rows by expert, [`Operation::Route`].
+    ExpertBias {
+        /// The vectors.
+        weight: ExpertWeight,
+    },
+    /// The sum of a token's experts by routing weight. Inputs: rows by expert, [`Operation::Route`].
+    ExpertSum {
+        /// Experts per token.
+        top: usize,
+    },
+}
+
+/// RMSNorm: `groups` runs of `length` elements in each row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Norm {
+    /// The weight, `length` elements; `None` multiplies by nothing.
+    pub weight: WeightName,
+    /// Runs of a row that are normalized each by itself: 1, or heads.
+    pub groups: usize,
+    /// Elements of a run.
+    pub length: usize,
+    /// Added to the mean of squares.
+    pub eps: f64,
+    /// How the weight is applied.
+    pub weighting: Weighting,
+}
+
+/// How a norm's weight meets the normalized value `y`, which is binary32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Weighting {
+    /// `round(w · round(y))`: Llama and most.
+    AfterCast,
+    /// `round(w · y)`: OLMo 2, gpt-oss.
+    BeforeCast,
+    /// `round(y · (1 + w))`: Gemma.
+    OnePlus,
+}
+
+/// A product with a weight, `n × k`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Linear {
+    /// The weight.
+    pub weight: WeightName,
+    /// Outputs per row.
+    pub n: usize,
+    /// Elements of an input row.
+    pub k: usize,
+    /// The bias that an [`Operation::Bias`] adds.
+    pub bias: Option<WeightName>,
+}
+
+/// Of `groups` runs of `stride` elements of a row, the `take` elements from `from` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slice {
+    /// Runs of a row.
+    pub groups: usize,
+    /// Elements of a run.
+    pub stride: usize,
+    /// First element that is taken.
+    pub from: usize,
+    /// Elements that are taken.
+    pub take: usize,
+}
+
+/// Rotary embedding of `rotated` elements from `from` on of each of `heads` heads of `width`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rotary {
+    /// Heads of a row.
+    pub heads: usize,
+    /// Elements of a head.
+    pub width: usize,
+    /// First rotated element.
+    pub from: usize,
+    /// Rotated elements; even.
+    pub rotated: usize,
+    /// Place in [`Graph::tables`].
+    pub table: usize,
+    /// Which elements are a pair.
+    pub pairing: Pairing,
+}
+
+/// Which elements a rotation turns together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pairing {
+    /// Element `i` and `i + rotated / 2`; products and sum rounded each to the storage format.
+    Halves,
+    /// Elements `2 i` and `2 i + 1` as one complex number in binary32, rounded once.
+    Neighbours,
+}
+
+/// Angles of a rotary embedding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RotaryTable {
+    /// Rotated elements of a head.
+    pub dim: usize,
+    /// Base of the angles.
+    pub theta: f64,
+    /// How they are stretched.
+    pub scaling: Option<RopeScaling>,
+    /// Longest context the model was trained for.
+    pub max_positions: usize,
+}
+
+/// Keys and values from compressed rows: `latent · weightᵀ` gives each head `nope` elements of its key and `value` of its
+/// value; the other `rope` elements of a key are the second cached row. Inputs: two [`Operation::Append`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Expand {
+    /// The weight, `heads · (nope + value) × latent`.
+    pub weight: WeightName,
+    /// Heads.
+    pub heads: usize,
+    /// Elements of a compressed row.
+    pub latent: usize,
+    /// Elements of a key that the product gives.
+    pub nope: usize,
+    /// Elements of a key that all heads share.
+    pub rope: usize,
+    /// Elements of a value.
+    pub value: usize,
+}
+
+/// Attention of query heads over what is cached.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Elements of a query and of a key.
+    pub key_dim: usize,
+    /// Elements of a value.
+    pub value_dim: usize,
+    /// Factor of the scores, as binary64 before it is rounded to binary32.
+    pub scale: f64,
+    /// Positions that a query sees, itself among them; `None` for all before it.
+    pub window: Option<usize>,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub cap: Option<f64>,
+    /// A logit of each head that takes part in the softmax and has no value.
+    pub sinks: Option<WeightName>,
+}
+
+/// Activation of a gated unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// `round(silu(gate)) · up`.
+    Silu,
+    /// `round(gelu(gate)) · up` with the tanh form of GELU.
+    GeluTanh,
+    /// gpt-oss: of neighbours `(gate, up)`, `(up + 1) · gate · sigmoid(alpha · gate)`, both clamped to `limit`.
+    ClampedSwiGlu {
+        /// Factor inside the sigmoid.
+        alpha: f64,
+        /// Bound of the gate from above, of up from both sides.
+        limit: f64,
+    },
+}
+
+/// How experts are chosen from router logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Routing {
+    /// Experts.
+    pub experts: usize,
+    /// Experts per token.
+    pub top: usize,
+    /// From logits to weights.
+    pub weights: RoutingWeights,
+}
+
+/// From router logits to routing weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RoutingWeights {
+    /// Softmax over all experts, the largest probabilities, divided by their sum if `renormalize`.
+    SoftmaxThenTop {
+        /// Whether the chosen weights are divided by their sum.
+        renormalize: bool,
+        /// Factor of the weights afterwards, in binary32 (DeepSeek); 1 is left out.
+        scale: f64,
+        /// The product with the router runs in binary32 on widened operands, and weights stay there (DeepSeek).
+        wide: bool,
+        /// Experts in groups, of which a token may use the best few: groups, and how many.
+        groups: Option<(usize, usize)>,
+    },
+    /// The largest logits, softmax over them, in the storage format (gpt-oss).
+    TopThenSoftmax,
+}
+
+/// A weight of every expert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExpertWeight {
+    /// A tensor for each expert, `{expert}` in its name.
+    Each(WeightName),
+    /// One tensor of three axes, expert first.
+    Stacked {
+        /// Its name.
+        name: WeightName,
+        /// Whether an expert's matrix is stored `k × n`.
+        transposed: bool,
+    },
+}
+
+/// A product of each expert's rows with its weight, `n × k`; left in binary32 where a bias follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ExpertLinear {
+    /// The weights.
+    pub weight: ExpertWeight,
+    /// Experts.
+    pub experts: usize,
+    /// Outputs per row.
+    pub n: usize,
+    /// Elements of an input row.
+    pub k: usize,
+    /// Whether an [`Operation::ExpertBias`] follows.
+    pub biased: bool,
+}
+
+impl Section {
+    /// A block's section: its input, seen by taps as [`Point::XIn`].
+    #[must_use]
+    pub fn of_block(hidden: usize) -> Self {
+        let input = Node {
+            name: "",
+            operation: Operation::Input,
+            inputs: Vec::new(),
+            width: hidden,
+            site: Some(Point::XIn),
+        };
+        Self { nodes: vec![input], slots: Vec::new() }
+    }
+
+    /// Adds a node and returns the place of its value.
+    pub fn add(
+        &mut self,
+        name: &'static str,
+        operation: Operation,
+        inputs: &[usize],
+        width: usize,
+    ) -> usize {
+        debug_assert!(inputs.iter().all(|input| *input < self.nodes.len()), "a node reads earlier ones");
+        self.nodes.push(Node { name, operation, inputs: inputs.to_vec(), width, site: None });
+        self.nodes.len() - 1
+    }
+
+    /// Lets taps see the value at `place`.
+    pub fn site(&mut self, place: usize, point: Point) {
+        if let Some(node) = self.nodes.get_mut(place) {
+            node.site = Some(point);
+        }
+    }
+
+    /// A product with a weight, and its bias if there is one, as two nodes.
+    pub fn linear(&mut self, name: &'static str, input: usize, linear: Linear) -> usize {
+        let product = self.add(name, Operation::Linear(linear), &[input], linear.n);
+        match linear.bias {
+            Some(weight) => self.add("bias", Operation::Bias { weight }, &[product], linear.n),
+            None => product,
+        }
+    }
+
+    /// Several products of one input, then their biases.
+    pub fn linears<const N: usize>(
+        &mut self,
+        input: usize,
+        linears: [(&'static str, Linear); N],
+    ) -> [usize; N] {
+        let products = linears
+            .map(|(name, linear)| (self.add(name, Operation::Linear(linear), &[input], linear.n), linear));
+        products.map(|(product, linear)| match linear.bias {
+            Some(weight) => self.add("bias", Operation::Bias { weight }, &[product], linear.n),
+            None => product,
+        })
+    }
+
+    /// RMSNorm of whole rows, the weight applied after the cast.
+    pub fn norm(&mut self, name: &'static str, input: usize, norm: Norm) -> usize {
+        self.add(name, Operation::Norm(norm), &[input], norm.groups * norm.length)
+    }
+
+    /// Caches the value at `input`, `heads` rows of `width` for a position.
+    pub fn append(&mut self, input: usize, slot: Slot) -> usize {
+        self.slots.push(slot);
+        let operation = Operation::Append { slot: self.slots.len() - 1 };
+        self.add("", operation, &[input], slot.heads * slot.width)
+    }
+
+    /// The node that taps see at `point`.
+    #[must_use]
+    pub fn at(&self, point: Point) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.site == Some(point))
+    }
+}
+
+/// A tensor that a checkpoint must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Hugging Face name.
+    pub name: String,
+    /// `[len]`, `[rows, cols]`, or `[experts, rows, cols]`.
+    pub shape: Vec<usize>,
+}
+
+impl Graph {
+    /// The kind of block `layer`, counted from 0.
+    #[must_use]
+    pub fn block(&self, layer: usize) -> Option<&Section> {
+        self.kinds.get(*self.blocks.get(layer)?)
+    }
+
+    /// Every section once, in the order of the pass: the stem, the kinds of blocks that occur, the head.
+    pub fn sections(&self) -> impl Iterator<Item = &Section> {
+        std::iter::once(&self.stem).chain(&self.kinds).chain(std::iter::once(&self.head))
+    }
+
+    /// Every node of every section once.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.sections().flat_map(|section| &section.nodes)
+    }
+
+    /// Elements of a row at `point` of block `layer`, counted from 0, or outside the blocks; `None` where no tap sees one.
+    #[must_use]
+    pub fn width(&self, layer: Option<usize>, point: Point) -> Option<usize> {
+        let node = match layer {
+            Some(layer) => self.block(layer)?.at(point)?,
+            None => self.stem.at(point).or_else(|| self.head.at(point))?,
+        };
+        Some(node.width)
+    }
+
+    /// The tensors of such a model in the order of a forward pass: embedding, blocks, final norm, output.
+    ///
+    /// Lazy, one section at a time: a reader that stops at the first absent tensor does little work, whatever sizes a
+    /// hostile configuration claims.
+    pub fn into_tensors(self) -> impl Iterator<Item = TensorSpec> {
+        let blocks = self.blocks.len();
+        (0..blocks + 2).flat_map(move |section| match section.checked_sub(1) {
+            None => self.stem.tensors(0),
+            Some(layer) if layer < blocks => self.kinds[self.blocks[layer]].tensors(layer),
+            Some(_) => {
+                let mut tensors = self.head.tensors(0);
+                let embedding = self.stem.tensors(0);
+                // A tied output is the embedding, which stands first.
+                tensors.retain(|tensor| !embedding.contains(tensor));
+                tensors
+            }
+        })
+    }
+}
+
+impl Section {
+    fn tensors(&self, layer: usize) -> Vec<TensorSpec> {
+        let of_experts = |node: &&Node| {
+            matches!(node.operation, Operation::ExpertLinear(_) | Operation::ExpertBias { .. })
+        };
+        let experts: Vec<&Node> = self.nodes.iter().filter(of_experts).collect();
+        let mut tensors = Vec::new();
+        let mut listed = false;
+        for node in &self.nodes {
+            tensors.extend(node.tensors(layer));
+            if of_experts(&node) && !std::mem::replace(&mut listed, true) {
+                tensors.extend(of_all_experts(&experts, layer));
+            }
+        }
+        // As transformers' modules are laid out: the norms of an attention's heads behind its projections.
+        for attention in tensors.chunk_by_mut(|a, b| is_of_attention(a) == is_of_attention(b)) {
+            if attention.first().is_some_and(is_of_attention) {
+                attention.sort_by_key(|tensor| tensor.name.contains("norm."));
+            }
+        }
+        tensors
+    }
+}
+
+fn is_of_attention(tensor: &TensorSpec) -> bool {
+    tensor.name.contains(".self_attn.")
+}
+
+/// Tensors of a block's experts: expert by expert where each has its own, else as the nodes stand.
+fn of_all_experts(nodes: &[&Node], layer: usize) -> Vec<TensorSpec> {
+    let count = nodes.iter().find_map(|node| match node.operation {
+        Operation::ExpertLinear(linear) => Some(linear.experts),
+        _ => None,
+    });
+    let all = (0..count.unwrap_or(0)).flat_map(|expert| {
+        nodes.iter().filter_map(move |node| node.tensor_of_expert(layer, expert, count.unwrap_or(0)))
+    });
+    all.collect()
+}
+
+impl Node {
+    /// Tensors of a node outside experts.
+    fn tensors(&self, layer: usize) -> Vec<TensorSpec> {
+        let spec = |name: WeightName, shape: &[usize]| TensorSpec {
+            name: weight_name(name, layer, 0),
+            shape: shape.to_vec(),
+        };
+        match &self.operation {
+            Operation::Embedding { weight, vocabulary, .. } => {
+                vec![spec(weight, &[*vocabulary, self.width])]
+            }
+            Operation::Norm(norm) => vec![spec(norm.weight, &[norm.length])],
+            Operation::Linear(linear) => {
+                let mut specs = vec![spec(linear.weight, &[linear.n, linear.k])];
+                specs.extend(linear.bias.map(|bias| spec(bias, &[linear.n])));
+                specs
+            }
+            Operation::Expand(expand) => {
+                let rows = expand.heads * (expand.nope + expand.value);
+                vec![spec(expand.weight, &[rows, expand.latent])]
+            }
+            Operation::Attention(attention) => {
+                attention.sinks.into_iter().map(|sinks| spec(sinks, &[attention.heads])).collect()
+            }
+            // A bias is listed beside its product.
+            _ => Vec::new(),
+        }
+    }
+
+    fn tensor_of_expert(&self, layer: usize, expert: usize, experts: usize) -> Option<TensorSpec> {
+        let (weight, shape) = match &self.operation {
+            Operation::ExpertLinear(linear) => (linear.weight, vec![linear.n, linear.k]),
+            Operation::ExpertBias { weight } => (*weight, vec![self.width]),
+            _ => return None,
+        };
+        match weight {
+            ExpertWeight::Each(name) => Some(TensorSpec { name: weight_name(name, layer, expert), shape }),
+            // One tensor for all: listed with the first.
+            ExpertWeight::Stacked { name, transposed } => (expert == 0).then(|| {
+                let mut shape = shape;
+                if transposed {
+                    shape.reverse();
+                }
+                shape.insert(0, experts);
+                TensorSpec { name: weight_name(name, layer, 0), shape }
+            }),
+        }
+    }
+}
+
+/// The name of a weight of a block and expert.
+///
+/// ```
+/// let name = mantissa_model::graph::weight_name("model.layers.{layer}.mlp.experts.{expert}.up_proj.weight", 3, 7);
+/// assert_eq!(name, "model.layers.3.mlp.experts.7.up_proj.weight");
+/// ```
+#[must_use]
+pub fn weight_name(template: WeightName, layer: usize, expert: usize) -> String {
+    let mut name = String::with_capacity(template.len() + 8);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        name.push_str(before);
+        let (key, after) = after.split_once('}').unwrap_or((after, ""));
+        // Writing to a string cannot fail.
+        _ = write!(name, "{}", if key == "layer" { layer } else { expert });
+        rest = after;
+    }
+    name.push_str(rest);
+    name
+}
