@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use mantissa_engine::catalog::{Batched, Catalog, Linear, Origin, Product};
 use mantissa_model::ModelConfig;
+use mantissa_model::graph::Operation;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::{self, remainder_first, split_k};
 use mantissa_numerics::recipe::Summation;
@@ -41,7 +42,7 @@ impl Shapes {
         let prefill_rows = batches.iter().flat_map(|batch| prompts.iter().map(move |prompt| batch * prompt));
         let decode_rows = batches.iter().copied().filter(|_| !keys.is_empty());
         let rows: BTreeSet<usize> = prefill_rows.chain(decode_rows).collect();
-        for product in mantissa_engine::catalog::products(config) {
+        for product in mantissa_engine::catalog::products(&config.graph()) {
             self.linear.extend(rows.iter().map(|rows| (product, *rows)));
         }
     }
@@ -56,8 +57,14 @@ impl Shapes {
         prompts: &[usize],
         keys: &[usize],
     ) {
-        for batch in batches {
-            let (heads, dim) = (batch * config.num_attention_heads, config.head_dim);
+        let graph = config.graph();
+        let attentions = graph.nodes().filter_map(|node| match &node.operation {
+            Operation::Attention(attention) => Some((attention.heads, attention.key_dim)),
+            _ => None,
+        });
+        let attentions: BTreeSet<(usize, usize)> = attentions.collect();
+        for (batch, (heads, dim)) in batches.iter().flat_map(|batch| attentions.iter().map(move |a| (batch, *a))) {
+            let heads = batch * heads;
             for product in [Product::Scores, Product::Values] {
                 for (phase, keys) in [(Phase::Prefill, prompts), (Phase::Decode, keys)] {
                     let shape = Batched { product, dtype, phase, heads, dim };

@@ -1,48 +1,62 @@
-//! The KV cache of one sequence: keys after RoPE and values, in the storage dtype.
+//! The cache of one sequence: what each block keeps of every position, in the storage dtype.
 
+use mantissa_model::graph::{Graph, Slot};
 use mantissa_numerics::Dtype;
 
 use crate::kernel::matmul::{Format, Matrix, PANEL};
 use crate::kernel::rows::store_half;
 use crate::simd::Isa;
 
-/// Keys and values of one sequence in every layer.
+/// What one sequence has left in every block: keys and values of heads, or whatever else the model's graph caches.
 ///
-/// *Shape:* per layer and KV head `capacity × head_dim`, rows padded with zeros to a multiple of 32 elements.
+/// *Shape:* per block and slot `heads × capacity × width`, rows padded with zeros to a multiple of 32 elements.
 /// *Units:* memory grows as positions are written, up to [`KvCache::bytes`].
 #[derive(Debug, Clone)]
 pub struct KvCache {
-    shape: CacheShape,
-    layers: Vec<[Vec<u64>; 2]>,
+    dtype: Dtype,
+    capacity: usize,
+    layers: Vec<Vec<Stored>>,
     len: usize,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CacheShape {
-    pub dtype: Dtype,
-    pub layers: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    pub capacity: usize,
+/// One slot of one block.
+#[derive(Debug, Clone)]
+struct Stored {
+    slot: Slot,
+    words: Vec<u64>,
 }
 
-impl CacheShape {
-    /// Elements of a padded row.
-    pub(crate) fn stride(self) -> usize {
-        self.head_dim.next_multiple_of(PANEL)
-    }
+/// Elements of a padded row.
+pub(crate) fn stride(width: usize) -> usize {
+    width.next_multiple_of(PANEL)
+}
 
-    fn bytes_per_tensor(self) -> usize {
-        // A panel may read up to 16 rows past the last position; they lie in the next head or in this slack.
-        (self.kv_heads * self.capacity + PANEL) * self.stride() * self.dtype.size()
-    }
+fn bytes_of(slot: Slot, capacity: usize, dtype: Dtype) -> usize {
+    // A panel may read up to 16 rows past the last position; they lie in the next head or in this slack.
+    (slot.heads * capacity + PANEL) * stride(slot.width) * dtype.size()
 }
 
 impl KvCache {
-    pub(crate) fn new(shape: CacheShape) -> Self {
-        let words = shape.bytes_per_tensor().div_ceil(8);
-        let layers = (0..shape.layers).map(|_| [vec![0; words], vec![0; words]]).collect();
-        Self { shape, layers, len: 0 }
+    pub(crate) fn new(graph: &Graph, dtype: Dtype, capacity: usize) -> Self {
+        let layers: Vec<Vec<Slot>> = graph.blocks.iter().map(|kind| graph.kinds[*kind].slots.clone()).collect();
+        Self::of_slots(&layers, dtype, capacity)
+    }
+
+    /// A cache of these slots in each block.
+    pub(crate) fn of_slots(layers: &[Vec<Slot>], dtype: Dtype, capacity: usize) -> Self {
+        let stored = |slot: &Slot| Stored {
+            slot: *slot,
+            words: vec![0; bytes_of(*slot, capacity, dtype).div_ceil(8)],
+        };
+        let layers = layers.iter().map(|slots| slots.iter().map(stored).collect()).collect();
+        Self { dtype, capacity, layers, len: 0 }
+    }
+
+    /// Bytes of a cache of `capacity` positions when full.
+    #[must_use]
+    pub fn bytes_for(graph: &Graph, dtype: Dtype, capacity: usize) -> usize {
+        let slots = graph.blocks.iter().flat_map(|kind| &graph.kinds[*kind].slots);
+        slots.map(|slot| bytes_of(*slot, capacity, dtype)).fold(0, usize::saturating_add)
     }
 
     /// Positions held.
@@ -60,34 +74,35 @@ impl KvCache {
     /// Positions there is room for.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.shape.capacity
+        self.capacity
     }
 
     /// Bytes when full.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        2 * self.shape.layers * self.shape.bytes_per_tensor()
+        let slots = self.layers.iter().flatten();
+        slots.map(|stored| bytes_of(stored.slot, self.capacity, self.dtype)).sum()
     }
 
     pub(crate) fn advance(&mut self, positions: usize) {
         self.len += positions;
     }
 
-    /// Writes rows of keys or values (`which` 0 or 1) of `layer` from position `at` on.
-    pub(crate) fn write(&mut self, isa: Isa, layer: usize, which: usize, at: usize, rows: &[f32]) {
-        let shape = self.shape;
-        let (dim, stride) = (shape.head_dim, shape.stride());
-        let buffer = &mut self.layers[layer][which];
-        for (i, row) in rows.chunks_exact(shape.kv_heads * dim).enumerate() {
-            for (head, values) in row.chunks_exact(dim).enumerate() {
-                let from = (head * shape.capacity + at + i) * stride;
-                match shape.dtype {
+    /// Writes rows of a slot of block `layer` from position `at` on.
+    pub(crate) fn write(&mut self, isa: Isa, layer: usize, slot: usize, at: usize, rows: &[f32]) {
+        let (dtype, capacity) = (self.dtype, self.capacity);
+        let Stored { slot, words } = &mut self.layers[layer][slot];
+        let (width, stride) = (slot.width, stride(slot.width));
+        for (i, row) in rows.chunks_exact(slot.heads * width).enumerate() {
+            for (head, values) in row.chunks_exact(width).enumerate() {
+                let from = (head * capacity + at + i) * stride;
+                match dtype {
                     Dtype::F32 => {
-                        bytemuck::cast_slice_mut::<u64, f32>(buffer)[from..from + dim]
+                        bytemuck::cast_slice_mut::<u64, f32>(words)[from..from + width]
                             .copy_from_slice(values);
                     }
                     dtype => {
-                        let to = &mut bytemuck::cast_slice_mut::<u64, u16>(buffer)[from..from + dim];
+                        let to = &mut bytemuck::cast_slice_mut::<u64, u16>(words)[from..from + width];
                         store_half(isa, dtype, values, to);
                     }
                 }
@@ -95,11 +110,12 @@ impl KvCache {
         }
     }
 
-    /// The first `rows` positions of one KV head's keys or values.
-    pub(crate) fn head(&self, layer: usize, which: usize, head: usize, rows: usize) -> Matrix<'_> {
-        let shape = self.shape;
-        let row_bytes = shape.stride() * shape.dtype.size();
-        let data = &bytemuck::cast_slice(&self.layers[layer][which])[head * shape.capacity * row_bytes..];
-        Matrix { format: Format::Plain(shape.dtype), rows, cols: shape.stride(), row_bytes, data }
+    /// The first `rows` positions of one head of a slot.
+    pub(crate) fn head(&self, layer: usize, slot: usize, head: usize, rows: usize) -> Matrix<'_> {
+        let Stored { slot, words } = &self.layers[layer][slot];
+        let cols = stride(slot.width);
+        let row_bytes = cols * self.dtype.size();
+        let data = &bytemuck::cast_slice(words)[head * self.capacity * row_bytes..];
+        Matrix { format: Format::Plain(self.dtype), rows, cols, row_bytes, data }
     }
 }

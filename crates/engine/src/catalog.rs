@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{LazyLock, OnceLock};
 
-use mantissa_model::ModelConfig;
+use mantissa_model::graph::{Graph, Operation};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::Summation;
 use mantissa_numerics::site::Phase;
@@ -472,24 +472,16 @@ pub(crate) fn uncut(hardware: Hardware) -> Summation {
     Summation::TensorCore { block: block(hardware), parts: 1, tile: None }
 }
 
-/// Every product with a weight that a model runs outside its experts.
+/// Every product with a weight that a model runs outside its experts, each once.
 #[must_use]
-pub fn products(config: &ModelConfig) -> Vec<Linear> {
-    let hidden = config.hidden_size;
-    let wide = config.num_attention_heads * config.head_dim;
-    let narrow = config.num_key_value_heads * config.head_dim;
-    let plain = |n, k| Linear { n, k, bias: false };
-    let mut products = vec![
-        Linear { n: wide, k: hidden, bias: config.qkv_bias },
-        Linear { n: narrow, k: hidden, bias: config.qkv_bias },
-        Linear { n: hidden, k: wide, bias: config.o_bias },
-        plain(config.vocab_size, hidden),
-    ];
-    if (0..config.num_hidden_layers).any(|layer| !config.is_sparse(layer)) {
-        products.extend([plain(config.intermediate_size, hidden), plain(hidden, config.intermediate_size)]);
-    }
-    if let Some(moe) = &config.moe {
-        products.push(plain(moe.num_experts, hidden));
+pub fn products(graph: &Graph) -> Vec<Linear> {
+    let mut products = Vec::new();
+    for node in graph.nodes() {
+        let Operation::Linear(linear) = &node.operation else { continue };
+        let product = Linear { n: linear.n, k: linear.k, bias: linear.bias.is_some() };
+        if !products.contains(&product) {
+            products.push(product);
+        }
     }
     products
 }

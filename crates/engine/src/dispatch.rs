@@ -6,7 +6,7 @@
 //! on the product is bound by arithmetic: one chain per output, blocked. So the batch size of a decode shows in its
 //! bits as the classes {1}, {2–4}, {5–8}, {9…}, and every prefill of nine tokens or more is of one class.
 
-use mantissa_model::ModelConfig;
+use mantissa_model::graph::Graph;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
@@ -17,10 +17,13 @@ use mantissa_numerics::site::Phase;
 
 use crate::catalog::{self, Batched, Catalog, Linear, Product};
 use crate::error::EngineError;
-use crate::rope;
+use crate::plan::{PassShape, Plan};
 use crate::setup::{Attention, Hardware};
 
+mod node;
 mod sdpa;
+
+pub(crate) use node::Planned;
 
 /// Lanes of sums over a row: attention, router, norms.
 const ROW_LANES: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
@@ -115,113 +118,11 @@ impl Dispatch {
         if self.is_gpu() { Functions::Nvidia } else { Functions::Engine }
     }
 
-    /// Whether verified recipes cover every kernel of a pass of `batch` sequences of `positions` tokens each, after which
-    /// `keys` positions are cached.
+    /// Whether verified recipes cover every kernel of a pass.
     ///
     /// *Errors:* the first that they do not.
-    pub fn check(
-        self,
-        config: &ModelConfig,
-        phase: Phase,
-        batch: usize,
-        positions: usize,
-        keys: usize,
-    ) -> Result<(), EngineError> {
-        let refuse =
-            |what: String, why| Err(EngineError::Uncovered { hardware: self.hardware.name(), what, why });
-        let attention = || format!("{} with {} attention", self.dtype, self.attention.name());
-        if !self.is_gpu() {
-            return match self.attention {
-                Attention::SdpaFlash | Attention::SdpaMath => {
-                    refuse(attention(), "it names kernels of a GPU")
-                }
-                Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => Ok(()),
-            };
-        }
-        if self.dtype != Dtype::Bf16 {
-            return refuse(attention(), "only bf16 is verified");
-        }
-        if self.attention != Attention::Eager
-            && let Some(why) = self.sdpa_refused(config.head_dim, keys)
-        {
-            return refuse(attention(), why);
-        }
-        if config.rope_scaling.is_some() || !rope::is_measured(config.rope_theta, config.head_dim) {
-            return refuse(
-                format!("RoPE of base {} over {} elements", config.rope_theta, config.head_dim),
-                "its inverse frequencies were not measured",
-            );
-        }
-        let m = batch * positions;
-        for Linear { n, k, bias } in catalog::products(config) {
-            if self.catalog().is_some_and(|known| known.linear(Linear { n, k, bias }, m).is_none()) {
-                return refuse(
-                    format!("a product of {m} × {k} with {n} × {k}{}", if bias { " and a bias" } else { "" }),
-                    "its split-K was not measured",
-                );
-            }
-        }
-        if let Some((what, why)) = self.experts_refused(config) {
-            return refuse(what, why);
-        }
-        let (query, kv, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
-        let head_norms = [(m * query, dim), (m * kv, dim)];
-        let norms =
-            std::iter::once((m, config.hidden_size)).chain(head_norms.into_iter().filter(|_| config.qk_norm));
-        for (rows, length) in norms {
-            if TorchSum::of(rows, length).is_none() {
-                return refuse(
-                    format!("a mean over {rows} rows of {length}"),
-                    "its order of sums is not known",
-                );
-            }
-        }
-        if phase == Phase::Prefill && positions != keys {
-            return refuse(
-                format!("prefill attention of {positions} positions over {keys} keys"),
-                "only whole prompts were measured",
-            );
-        }
-        if self.attention == Attention::SdpaFlash {
-            return Ok(());
-        }
-        if keys > LONGEST_SOFTMAX {
-            return refuse(format!("a softmax over {keys} keys"), "another kernel computes it");
-        }
-        for product in [Product::Scores, Product::Values] {
-            let heads = batch * query;
-            let shape = Batched { product, dtype: self.products_of(), phase, heads, dim };
-            if self.catalog().is_some_and(|known| known.batched(shape, keys).is_none()) {
-                let [phase, what] = [
-                    phase.name(),
-                    match product {
-                        Product::Scores => "scores",
-                        Product::Values => "values",
-                    },
-                ];
-                return refuse(
-                    format!(
-                        "{phase} {} attention ({what}) of {heads} heads of {dim} over {keys} keys",
-                        self.attention.name()
-                    ),
-                    "its order of sums was not measured",
-                );
-            }
-        }
-        Ok(())
-    }
-
-    /// Which experts no verified recipe covers, and why.
-    fn experts_refused(self, config: &ModelConfig) -> Option<(String, &'static str)> {
-        let moe = config.moe.as_ref()?;
-        let (hidden, width) = (config.hidden_size, moe.moe_intermediate_size);
-        let (experts, chosen) = (moe.num_experts, moe.num_experts_per_tok);
-        let what = format!("{chosen} of {experts} experts of {width} over {hidden}");
-        if self.catalog().is_some() && !EXPERTS_MEASURED.contains(&[hidden, width, experts, chosen]) {
-            return Some((what, "only the experts of Qwen3-30B-A3B were compared"));
-        }
-        let whole = hidden.is_multiple_of(8) && width.is_multiple_of(8);
-        (!whole).then_some((what, "only sums over a multiple of 8 were measured"))
+    pub fn check(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
+        Plan::new(self, graph, shape).map(|_| ())
     }
 
     /// Softmax over router logits.
@@ -337,6 +238,7 @@ fn heads_of(phase: Phase, heads: usize, keys: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use mantissa_model::ModelConfig;
     use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
 
     use super::*;
@@ -355,7 +257,8 @@ mod tests {
         let refused = |hardware, attention, preset, phase, batch, keys, experts| {
             let dispatch = Dispatch { hardware, dtype: Dtype::Bf16, attention };
             let positions = if phase == Prefill { keys } else { 1 };
-            let found = dispatch.check(&config(preset, experts), phase, batch, positions, keys);
+            let shape = PassShape { phase, batch_size: batch, positions, keys };
+            let found = dispatch.check(&config(preset, experts).graph(), shape);
             found.err().map(|error| error.to_string())
         };
         let (small, wide, moe) = (Preset::SmolLm2_135M, Preset::Qwen2_5_7B, Preset::Qwen3_30BA3B);

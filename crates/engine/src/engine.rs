@@ -2,30 +2,30 @@
 //!
 //! A prefill runs in chunks of 512 positions through all blocks (a row needs only keys before it, and they are
 //! cached), so memory does not grow with the prompt; dispatch is asked with the rows of the whole pass, so the cut
-//! cannot show in a bit. Rows never mix outside attention over their own sequence.
-
-mod row;
-pub(crate) mod spot;
+//! cannot show in a bit. Rows never mix outside attention over their own sequence, so rows of several steps or
+//! sequences may go through the model together ([`Engine::forced`]).
 
 use std::sync::{Mutex, PoisonError};
 
+use mantissa_model::graph::Graph;
 use mantissa_model::{Checkpoint, ModelConfig};
-use mantissa_numerics::nvidia::reduce::{softmax_warp, sum_of_few};
-use mantissa_numerics::recipe::{Functions, KernelRecipe, MatmulRecipe, ObservedKernel};
-use mantissa_numerics::site::{Phase, Point, Site};
+use mantissa_numerics::recipe::{KernelRecipe, ObservedKernel};
+use mantissa_numerics::site::Phase;
 
-use crate::cache::{CacheShape, KvCache};
+use crate::cache::KvCache;
+use crate::cpu::Cpu;
 use crate::dispatch::Dispatch;
 use crate::error::EngineError;
-use crate::kernel::attention::{self, Heads};
-use crate::kernel::matmul::{Matrix, matmul, matmul_one};
-use crate::kernel::rows;
 use crate::logits::{TokenLogprob, top_logprobs};
-use crate::pool::{Buffer, Pool};
+use crate::overrides::Overrides;
+use crate::pass::{Pass, Ran, Step};
+use crate::plan::{PassShape, Plan};
+use crate::pool::Pool;
 use crate::rope::RopeTable;
+use crate::run::Runner;
 use crate::setup::EngineSetup;
-use crate::tap::{RowId, Tap, View};
-use crate::weights::{Block, FeedForward, Linear, Stored, Weights};
+use crate::tap::{RowId, Tap};
+use crate::weights::Weights;
 
 /// Positions of a prefill that go through the blocks together.
 const CHUNK: usize = 512;
@@ -34,43 +34,32 @@ const CHUNK: usize = 512;
 #[derive(Debug)]
 pub struct Engine<'a> {
     config: &'a ModelConfig,
+    graph: Graph,
     setup: EngineSetup,
     dispatch: Dispatch,
+    overrides: Overrides,
     weights: Weights<'a>,
-    rope: RopeTable,
-    pool: Pool,
-    observed: Mutex<Vec<Observed>>,
+    tables: Vec<RopeTable>,
+    backend: Cpu,
+    observed: Mutex<Vec<ObservedKernel>>,
 }
 
-/// [`ObservedKernel`] before its name is copied.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Observed {
-    phase: Phase,
-    op: &'static str,
-    m: usize,
-    n: usize,
-    k: usize,
-    recipe: KernelRecipe,
+/// Tokens that are fed to one sequence whatever the model would choose.
+#[derive(Debug, Clone, Copy)]
+pub struct Forced<'f> {
+    /// One token per step.
+    pub tokens: &'f [u32],
+    /// Sequences of each step's pass.
+    pub batch_size: usize,
 }
 
-/// One pass over some rows.
-struct Pass<'p> {
-    phase: Phase,
-    /// Rows of the whole pass as dispatch sees them: batch size × positions.
-    m: usize,
-    rows: &'p [RowId],
-    /// Positions that are cached once the whole pass is done.
-    keys: usize,
-    /// Block at work, counted from 0.
-    layer: usize,
-}
-
-/// What a pass may attend to.
-enum Caches<'c> {
-    /// One sequence, many positions.
-    Prefill(&'c mut KvCache),
-    /// One position of each sequence.
-    Decode(&'c mut [KvCache]),
+/// What forced steps left.
+#[derive(Debug)]
+pub struct ForcedSteps {
+    /// Logits of each step, sequence after sequence. *Shape:* `steps × vocab_size`.
+    pub logits: Vec<f32>,
+    /// Kernels that each step ran, in the order each first ran; sequence after sequence.
+    pub observed: Vec<Vec<ObservedKernel>>,
 }
 
 impl<'a> Engine<'a> {
@@ -82,21 +71,37 @@ impl<'a> Engine<'a> {
         let pool = Pool::new(setup.threads)
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;
         let config = checkpoint.config();
+        let graph = config.graph();
         Ok(Self {
             config,
             setup,
             dispatch: Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention },
-            weights: Weights::load(checkpoint, setup, &pool)?,
-            rope: RopeTable::new(config, setup),
-            pool,
+            overrides: Overrides::default(),
+            weights: Weights::load(checkpoint, &graph, setup, &pool)?,
+            tables: graph.tables.iter().map(|table| RopeTable::new(table, setup)).collect(),
+            graph,
+            backend: Cpu { isa: setup.isa, pool },
             observed: Mutex::new(Vec::new()),
         })
+    }
+
+    /// The same engine with other recipes for some nodes.
+    #[must_use]
+    pub fn with_overrides(mut self, overrides: Overrides) -> Self {
+        self.overrides = overrides;
+        self
     }
 
     /// The model's dimensions.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         self.config
+    }
+
+    /// The model's forward pass.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// What was asked for.
@@ -108,29 +113,12 @@ impl<'a> Engine<'a> {
     /// An empty cache for one sequence of up to `capacity` positions.
     #[must_use]
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(CacheShape {
-            dtype: self.setup.dtype,
-            layers: self.config.num_hidden_layers,
-            kv_heads: self.config.num_key_value_heads,
-            head_dim: self.config.head_dim,
-            capacity,
-        })
+        KvCache::new(&self.graph, self.setup.dtype, capacity)
     }
 
     /// Every kernel that has run since the last call, in the order each first ran.
     pub fn take_observed(&self) -> Vec<ObservedKernel> {
-        let observed = std::mem::take(&mut *self.observed.lock().unwrap_or_else(PoisonError::into_inner));
-        observed
-            .into_iter()
-            .map(|o| ObservedKernel {
-                phase: o.phase,
-                op: o.op.to_owned(),
-                m: o.m as u64,
-                n: o.n as u64,
-                k: o.k as u64,
-                recipe: o.recipe,
-            })
-            .collect()
+        std::mem::take(&mut *self.observed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Feeds `ids` to one sequence of a batch in one pass and returns the logits of the last `keep` positions.
@@ -155,23 +143,31 @@ impl<'a> Engine<'a> {
         self.check_room(cache, ids.len())?;
         self.check_tokens(ids, cache.len())?;
         let keys = cache.len() + ids.len();
-        self.dispatch.check(self.config, Phase::Prefill, batch_size, ids.len(), keys)?;
+        let shape = PassShape { phase: Phase::Prefill, batch_size, positions: ids.len(), keys };
+        let plans = [Plan::new(self.dispatch, &self.graph, shape)?];
+        let ran = Mutex::new(Ran::default());
+        let runner = self.runner(&ran);
         let first_kept = ids.len() - keep.min(ids.len());
         let mut logits = Vec::with_capacity((ids.len() - first_kept) * self.config.vocab_size);
+        let caches = std::slice::from_mut(cache);
         for (chunk, ids_of_chunk) in ids.chunks(CHUNK).enumerate() {
-            let start = chunk * CHUNK;
+            let (start, count) = (chunk * CHUNK, ids_of_chunk.len());
             let rows: Vec<RowId> =
-                (0..ids_of_chunk.len()).map(|i| RowId { sequence, position: cache.len() + i }).collect();
-            let mut pass =
-                Pass { phase: Phase::Prefill, m: batch_size * ids.len(), rows: &rows, keys, layer: 0 };
-            let x = self.blocks(&mut pass, &mut Caches::Prefill(cache), ids_of_chunk, taps);
-            cache.advance(ids_of_chunk.len());
-            let from = first_kept.saturating_sub(start).min(rows.len());
-            if from < rows.len() {
-                pass.rows = &rows[from..];
-                logits.extend_from_slice(&self.head(&pass, &x[from * self.config.hidden_size..], taps));
+                (0..count).map(|i| RowId { sequence, position: caches[0].len() + i }).collect();
+            let steps = [Step { plan: 0, rows: 0..count }];
+            let pass = Pass { rows: &rows, caches: &vec![0; count], steps: &steps, plans: &plans };
+            let x = runner.blocks(&pass, caches, ids_of_chunk, taps);
+            caches[0].advance(count);
+            let from = first_kept.saturating_sub(start).min(count);
+            if from < count {
+                let steps = [Step { plan: 0, rows: 0..count - from }];
+                let kept = Pass { rows: &rows[from..], steps: &steps, ..pass };
+                let mut last = self.backend.pool.buffer(x.len() - from * self.config.hidden_size);
+                last.copy_from_slice(&x[from * self.config.hidden_size..]);
+                logits.extend_from_slice(&runner.head(&kept, last, taps));
             }
         }
+        self.observe(ran);
         Ok(logits)
     }
 
@@ -189,6 +185,37 @@ impl<'a> Engine<'a> {
         if caches.len() != ids.len() || ids.is_empty() {
             return Err(EngineError::Batch { tokens: ids.len(), sequences: caches.len() });
         }
+        self.step(caches, ids, ids.len(), taps)
+    }
+
+    /// Feeds one token to one sequence of a batch of `batch_size` sequences of equal length and returns its logits: those
+    /// that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot reach this one;
+    /// how many they are does, by dispatch.
+    ///
+    /// *Shape:* returns `vocab_size`. *Rounding:* every site to the storage dtype, by the recipes that
+    /// [`Dispatch`] names for a pass of `batch_size` rows.
+    /// *Errors:* a token outside the vocabulary, no room in the cache, a batch of none, a shape that is not covered.
+    pub fn decode_row(
+        &self,
+        cache: &mut KvCache,
+        id: u32,
+        batch_size: usize,
+        taps: &mut dyn Tap,
+    ) -> Result<Vec<f32>, EngineError> {
+        if batch_size == 0 {
+            return Err(EngineError::Batch { tokens: 1, sequences: 0 });
+        }
+        self.step(std::slice::from_mut(cache), &[id], batch_size, taps)
+    }
+
+    /// One token for each cache, in a pass of `batch_size` rows.
+    fn step(
+        &self,
+        caches: &mut [KvCache],
+        ids: &[u32],
+        batch_size: usize,
+        taps: &mut dyn Tap,
+    ) -> Result<Vec<f32>, EngineError> {
         for (cache, id) in caches.iter().zip(ids) {
             self.check_room(cache, 1)?;
             self.check_tokens(&[*id], cache.len())?;
@@ -206,13 +233,82 @@ impl<'a> Engine<'a> {
                 why: "padding and masks were not compared",
             });
         }
-        self.dispatch.check(self.config, Phase::Decode, ids.len(), 1, keys)?;
-        let mut pass = Pass { phase: Phase::Decode, m: ids.len(), rows: &rows, keys, layer: 0 };
-        let x = self.blocks(&mut pass, &mut Caches::Decode(caches), ids, taps);
-        for cache in caches.iter_mut() {
-            cache.advance(1);
+        let plans = [Plan::new(self.dispatch, &self.graph, PassShape::decode(batch_size, keys))?];
+        let of_rows: Vec<usize> = (0..rows.len()).collect();
+        let steps = [Step { plan: 0, rows: 0..rows.len() }];
+        let pass = Pass { rows: &rows, caches: &of_rows, steps: &steps, plans: &plans };
+        let ran = Mutex::new(Ran::default());
+        let logits = self.lockstep(&ran, &pass, caches, ids, taps);
+        caches.iter_mut().for_each(|cache| cache.advance(1));
+        self.observe(ran);
+        Ok(logits)
+    }
+
+    /// Feeds tokens that are known in advance, all steps of all sequences together: each row by the recipes of its own step,
+    /// attending to its own prefix. What comes out is what [`Engine::decode_row`] gives step by step, and weights are read
+    /// once.
+    ///
+    /// Taps see the sequences as numbered in `caches`.
+    ///
+    /// *Errors:* as [`Engine::decode_row`]; nothing was fed then.
+    pub fn forced(
+        &self,
+        caches: &mut [KvCache],
+        forced: &[Forced<'_>],
+        taps: &mut dyn Tap,
+    ) -> Result<ForcedSteps, EngineError> {
+        let empty = forced.iter().any(|steps| steps.batch_size == 0);
+        if caches.len() != forced.len() || forced.is_empty() || empty {
+            let tokens = forced.iter().map(|steps| steps.tokens.len()).sum();
+            return Err(EngineError::Batch { tokens, sequences: if empty { 0 } else { caches.len() } });
         }
-        Ok(self.head(&pass, &x, taps).to_vec())
+        let (mut rows, mut of_rows, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut steps, mut plans): (Vec<Step>, Vec<Plan>) = (Vec::new(), Vec::new());
+        for (sequence, (cache, forced)) in caches.iter().zip(forced).enumerate() {
+            self.check_room(cache, forced.tokens.len())?;
+            self.check_tokens(forced.tokens, cache.len())?;
+            for (step, token) in forced.tokens.iter().enumerate() {
+                let position = cache.len() + step;
+                let shape = PassShape::decode(forced.batch_size, position + 1);
+                let plan = match plans.iter().position(|plan| plan.shape == shape) {
+                    Some(known) => known,
+                    None => {
+                        plans.push(Plan::new(self.dispatch, &self.graph, shape)?);
+                        plans.len() - 1
+                    }
+                };
+                steps.push(Step { plan, rows: rows.len()..rows.len() + 1 });
+                rows.push(RowId { sequence, position });
+                of_rows.push(sequence);
+                ids.push(*token);
+            }
+        }
+        let pass = Pass { rows: &rows, caches: &of_rows, steps: &steps, plans: &plans };
+        let ran = Mutex::new(Ran::default());
+        let logits = self.lockstep(&ran, &pass, caches, &ids, taps);
+        for (cache, forced) in caches.iter_mut().zip(forced) {
+            cache.advance(forced.tokens.len());
+        }
+        let ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let by_plan: Vec<Vec<ObservedKernel>> = (0..plans.len()).map(|plan| ran.of(plan)).collect();
+        Ok(ForcedSteps {
+            logits,
+            observed: steps.iter().map(|step| by_plan[step.plan].clone()).collect(),
+        })
+    }
+
+    /// Rows of decode steps through the whole model.
+    fn lockstep(
+        &self,
+        ran: &Mutex<Ran>,
+        pass: &Pass<'_>,
+        caches: &mut [KvCache],
+        ids: &[u32],
+        taps: &mut dyn Tap,
+    ) -> Vec<f32> {
+        let runner = self.runner(ran);
+        let x = runner.blocks(pass, caches, ids, taps);
+        runner.head(pass, x, taps).to_vec()
     }
 
     /// The `k` most probable tokens of one row of logits, most probable first, ties to the lower id; a NaN is never
@@ -220,9 +316,46 @@ impl<'a> Engine<'a> {
     ///
     /// *Shape:* `logits` is `vocab_size`. *Rounding:* [`KernelRecipe::LogSoftmax`].
     pub fn top_logprobs(&self, phase: Phase, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
-        let pass = Pass { phase, m: 1, rows: &[], keys: 0, layer: 0 };
-        self.observe(&pass, "log_softmax", k, logits.len(), KernelRecipe::LogSoftmax);
+        let kernel = ObservedKernel {
+            phase,
+            op: "log_softmax".to_owned(),
+            m: 1,
+            n: k as u64,
+            k: logits.len() as u64,
+            recipe: KernelRecipe::LogSoftmax,
+        };
+        self.note(kernel);
         top_logprobs(self.setup.isa, logits, k)
+    }
+
+    pub(crate) fn dispatch(&self) -> Dispatch {
+        self.dispatch
+    }
+
+    pub(crate) fn weights(&self) -> &Weights<'a> {
+        &self.weights
+    }
+
+    pub(crate) fn tables(&self) -> &[RopeTable] {
+        &self.tables
+    }
+
+    pub(crate) fn backend(&self) -> &Cpu {
+        &self.backend
+    }
+
+    fn runner<'r>(&'r self, ran: &'r Mutex<Ran>) -> Runner<'r, 'a, Cpu> {
+        Runner {
+            graph: &self.graph,
+            weights: &self.weights,
+            tables: &self.tables,
+            backend: &self.backend,
+            pool: &self.backend.pool,
+            isa: self.setup.isa,
+            dtype: self.setup.dtype,
+            overrides: &self.overrides,
+            ran,
+        }
     }
 
     fn check_room(&self, cache: &KvCache, tokens: usize) -> Result<(), EngineError> {
@@ -233,7 +366,7 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn check_tokens(&self, ids: &[u32], first: usize) -> Result<(), EngineError> {
+    pub(crate) fn check_tokens(&self, ids: &[u32], first: usize) -> Result<(), EngineError> {
         let vocabulary = self.config.vocab_size;
         match ids.iter().position(|id| *id as usize >= vocabulary) {
             Some(i) => Err(EngineError::Token { token: ids[i], position: first + i, vocabulary }),
@@ -241,379 +374,15 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Embedding and all blocks. Returns the residual stream, `rows × hidden_size`.
-    fn blocks(
-        &self,
-        pass: &mut Pass<'_>,
-        caches: &mut Caches<'_>,
-        ids: &[u32],
-        taps: &mut dyn Tap,
-    ) -> Vec<f32> {
-        let hidden = self.config.hidden_size;
-        let mut x = vec![0.0; ids.len() * hidden];
-        for (row, id) in x.chunks_exact_mut(hidden).zip(ids) {
-            self.weights.embedding.row(*id as usize, self.setup.dtype, row);
-        }
-        tap(taps, pass, Site::outside(Point::EmbedOut), hidden, &x);
-        for (layer, block) in self.weights.blocks.iter().enumerate() {
-            pass.layer = layer;
-            self.block(pass, block, caches, &mut x, taps);
-        }
-        x
+    fn observe(&self, ran: Mutex<Ran>) {
+        let ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
+        ran.all().into_iter().for_each(|kernel| self.note(kernel));
     }
 
-    fn block(
-        &self,
-        pass: &Pass<'_>,
-        block: &Block<'_>,
-        caches: &mut Caches<'_>,
-        x: &mut [f32],
-        taps: &mut dyn Tap,
-    ) {
-        let (config, dtype) = (self.config, self.setup.dtype);
-        let hidden = config.hidden_size;
-        let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
-        tap(taps, pass, site(Point::XIn), hidden, x);
-        let normed = self.norm(pass, "input_norm", x, &block.input_norm);
-        let attended = self.attention(pass, block, caches, &normed, taps);
-        let attn_out = self.linear(pass, "o_proj", &attended, &block.o);
-        tap(taps, pass, site(Point::AttnOut), hidden, &attn_out);
-        self.residual(pass, x, &attn_out);
-        tap(taps, pass, site(Point::XAfterAttn), hidden, x);
-        let normed = self.norm(pass, "post_attention_norm", x, &block.post_attention_norm);
-        tap(taps, pass, site(Point::FfnNorm), hidden, &normed);
-        let mlp_out = match &block.feed_forward {
-            FeedForward::Dense(mlp) => {
-                let (inner, rows) = (mlp.gate.matrix().rows, pass.rows.len());
-                let (mut gate, mut up) = (self.pool.buffer(rows * inner), self.pool.buffer(rows * inner));
-                let mut pair = [(mlp.gate.matrix(), &mut gate[..]), (mlp.up.matrix(), &mut up[..])];
-                self.products(pass, ["gate_proj", "up_proj"], &normed, false, &mut pair);
-                self.observe(
-                    pass,
-                    "swiglu",
-                    inner,
-                    1,
-                    KernelRecipe::SwiGlu { output: dtype, functions: self.dispatch.functions() },
-                );
-                rows::swiglu(self.setup.isa, &self.pool, self.dispatch.functions(), dtype, &mut gate, &up);
-                drop(up);
-                self.product(pass, "down_proj", &gate, &mlp.down)
-            }
-            FeedForward::Sparse { router, experts } => self.experts(pass, router, experts, &normed, taps),
-        };
-        tap(taps, pass, site(Point::MlpOut), hidden, &mlp_out);
-        self.residual(pass, x, &mlp_out);
-        tap(taps, pass, site(Point::XOut), hidden, x);
-    }
-
-    /// Projections, head norms, RoPE, cache and attention. Returns what goes into the output projection.
-    fn attention(
-        &self,
-        pass: &Pass<'_>,
-        block: &Block<'_>,
-        caches: &mut Caches<'_>,
-        normed: &[f32],
-        taps: &mut dyn Tap,
-    ) -> Buffer<'_> {
-        let (config, setup, isa) = (self.config, self.setup, self.setup.isa);
-        let heads =
-            Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
-        let (wide, narrow) = (heads.query * heads.dim, heads.kv * heads.dim);
-        let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
-        let n = pass.rows.len();
-        let (mut q, mut k) = (self.pool.buffer(n * wide), self.pool.buffer(n * narrow));
-        let mut v = self.pool.buffer(n * narrow);
-        self.products(
-            pass,
-            ["q_proj", "k_proj", "v_proj"],
-            normed,
-            block.q.bias.is_some(),
-            &mut [
-                (block.q.weight.matrix(), &mut q[..]),
-                (block.k.weight.matrix(), &mut k[..]),
-                (block.v.weight.matrix(), &mut v[..]),
-            ],
-        );
-        for (x, bias) in [(&mut q, &block.q.bias), (&mut k, &block.k.bias), (&mut v, &block.v.bias)] {
-            if let Some(bias) = bias {
-                self.bias(pass, x, bias);
-            }
-        }
-        if let Some(weight) = &block.q_norm {
-            q = self.norm(pass, "q_norm", &q, weight);
-        }
-        if let Some(weight) = &block.k_norm {
-            k = self.norm(pass, "k_norm", &k, weight);
-        }
-        let tables: Vec<&[f32]> = pass.rows.iter().map(|row| self.rope.position(row.position)).collect();
-        let rotary = KernelRecipe::Rotary { output: setup.dtype, functions: self.dispatch.functions() };
-        self.observe(pass, "rotary_q", wide, 2, rotary);
-        rows::rotary(isa, &self.pool, setup.dtype, &mut q, wide, &tables);
-        self.observe(pass, "rotary_k", narrow, 2, rotary);
-        rows::rotary(isa, &self.pool, setup.dtype, &mut k, narrow, &tables);
-        tap(taps, pass, site(Point::Q), wide, &q);
-        tap(taps, pass, site(Point::K), narrow, &k);
-        tap(taps, pass, site(Point::V), narrow, &v);
-        let recipe =
-            self.dispatch.attention(pass.phase, pass.m * heads.query, heads.group(), heads.dim, pass.keys);
-        self.observe(pass, "attention", wide, heads.dim, KernelRecipe::Attention(recipe));
-        let mut out = self.pool.buffer(n * wide);
-        match caches {
-            Caches::Prefill(cache) => {
-                let first = cache.len();
-                cache.write(isa, pass.layer, 0, first, &k);
-                cache.write(isa, pass.layer, 1, first, &v);
-                attention::prefill(
-                    isa,
-                    &self.pool,
-                    recipe,
-                    heads,
-                    cache,
-                    pass.layer,
-                    [first, pass.keys],
-                    &q,
-                    &mut out,
-                );
-            }
-            Caches::Decode(caches) => {
-                for (i, cache) in caches.iter_mut().enumerate() {
-                    let at = cache.len();
-                    cache.write(isa, pass.layer, 0, at, &k[i * narrow..(i + 1) * narrow]);
-                    cache.write(isa, pass.layer, 1, at, &v[i * narrow..(i + 1) * narrow]);
-                }
-                let views: Vec<(&KvCache, usize)> = caches.iter().map(|c| (c, c.len() + 1)).collect();
-                attention::decode(isa, &self.pool, recipe, heads, &views, pass.layer, &q, &mut out);
-            }
-        }
-        out
-    }
-
-    /// Routed experts. Tokens are gathered by expert; a token's parts are summed in the order of its routing weights.
-    fn experts(
-        &self,
-        pass: &Pass<'_>,
-        router: &Stored<'_>,
-        experts: &[crate::weights::Mlp<'_>],
-        normed: &[f32],
-        taps: &mut dyn Tap,
-    ) -> Buffer<'_> {
-        let (isa, dtype, hidden) = (self.setup.isa, self.setup.dtype, self.config.hidden_size);
-        let Some(moe) = &self.config.moe else { unreachable!("sparse blocks come with their configuration") };
-        let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
-        let logits = self.product(pass, "router", normed, router);
-        tap(taps, pass, site(Point::RouterLogits), moe.num_experts, &logits);
-        self.observe(
-            pass,
-            "router_topk",
-            moe.num_experts_per_tok,
-            moe.num_experts,
-            self.dispatch.router(moe.norm_topk_prob),
-        );
-        let top = moe.num_experts_per_tok;
-        let mut chosen: Vec<(usize, f32)> = Vec::with_capacity(pass.rows.len() * top);
-        for logits in logits.chunks_exact(moe.num_experts) {
-            let mut probabilities = logits.to_vec();
-            let sum = match self.dispatch.functions() {
-                Functions::Engine => {
-                    rows::softmax(isa, self.dispatch.router_reduction(), &mut probabilities);
-                    |weights: &[f32]| weights.iter().sum()
-                }
-                Functions::Nvidia => {
-                    softmax_warp(&mut probabilities);
-                    sum_of_few
-                }
-            };
-            let weights = route(&probabilities, top, moe.norm_topk_prob.then_some(sum));
-            chosen.extend(weights.map(|(e, w)| (e, dtype.round(w))));
-        }
-        if taps.wants(site(Point::RouterTopk)) {
-            #[expect(clippy::cast_precision_loss, reason = "expert ids are small")]
-            let table: Vec<f32> = chosen
-                .chunks_exact(top)
-                .flat_map(|row| row.iter().map(|(e, _)| *e as f32).chain(row.iter().map(|(_, w)| *w)))
-                .collect();
-            tap(taps, pass, site(Point::RouterTopk), 2 * top, &table);
-        }
-        // One expert's output per (token, slot), kept until all slots of a token are there.
-        let mut parts = self.pool.buffer(chosen.len() * hidden);
-        let mut slots: Vec<Vec<usize>> = vec![Vec::new(); experts.len()];
-        chosen.iter().enumerate().for_each(|(slot, (expert, _))| slots[*expert].push(slot));
-        for (expert, slots) in experts.iter().zip(&slots) {
-            if slots.is_empty() {
-                continue;
-            }
-            let mut x = Vec::with_capacity(slots.len() * hidden);
-            for slot in slots {
-                x.extend_from_slice(&normed[slot / top * hidden..][..hidden]);
-            }
-            let inner = expert.gate.matrix().rows;
-            let (mut gate, mut up) =
-                (self.pool.buffer(slots.len() * inner), self.pool.buffer(slots.len() * inner));
-            let mut pair = [(expert.gate.matrix(), &mut gate[..]), (expert.up.matrix(), &mut up[..])];
-            for ((w, out), op) in pair.iter_mut().zip(["expert_gate", "expert_up"]) {
-                matmul_one(isa, &self.pool, self.expert_recipe(pass, op, *w), &x, *w, out);
-            }
-            self.observe(
-                pass,
-                "expert_swiglu",
-                inner,
-                1,
-                KernelRecipe::SwiGlu { output: dtype, functions: self.dispatch.functions() },
-            );
-            rows::swiglu(isa, &self.pool, self.dispatch.functions(), dtype, &mut gate, &up);
-            let w = expert.down.matrix();
-            let mut down = self.pool.buffer(slots.len() * hidden);
-            matmul_one(isa, &self.pool, self.expert_recipe(pass, "expert_down", w), &gate, w, &mut down);
-            for (slot, part) in slots.iter().zip(down.chunks_exact(hidden)) {
-                parts[slot * hidden..][..hidden].copy_from_slice(part);
-            }
-        }
-        let recipe = self.dispatch.expert_sum();
-        self.observe(pass, "expert_sum", hidden, top, recipe);
-        let KernelRecipe::ExpertSum { sums, .. } = recipe else { unreachable!("an expert sum") };
-        let sums = usize::from(sums);
-        let mut out = self.pool.buffer(pass.rows.len() * hidden);
-        out.fill(0.0);
-        let mut rest = vec![0.0; (sums - 1) * hidden];
-        for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
-            rest.fill(0.0);
-            for i in 0..top {
-                let (slot, sum) = (row * top + i, i % sums);
-                let to = if sum == 0 { &mut *out } else { &mut rest[(sum - 1) * hidden..][..hidden] };
-                rows::add_scaled(isa, dtype, to, &parts[slot * hidden..][..hidden], chosen[slot].1);
-            }
-            for part in rest.chunks_exact(hidden) {
-                out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
-            }
-            rows::round(isa, dtype, out);
-        }
-        out
-    }
-
-    /// Final norm and logits of the pass's rows.
-    fn head(&self, pass: &Pass<'_>, x: &[f32], taps: &mut dyn Tap) -> Buffer<'_> {
-        let normed = self.norm(pass, "final_norm", x, &self.weights.final_norm);
-        tap(taps, pass, Site::outside(Point::FinalNorm), self.config.hidden_size, &normed);
-        let head = self.weights.lm_head.as_ref().unwrap_or(&self.weights.embedding);
-        let logits = self.product(pass, "lm_head", &normed, head);
-        tap(taps, pass, Site::outside(Point::Logits), self.config.vocab_size, &logits);
-        logits
-    }
-
-    fn norm(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &[f32]) -> Buffer<'_> {
-        let per_row = x.len() / weight.len() / pass.rows.len().max(1);
-        let recipe = self.dispatch.norm(pass.m * per_row, weight.len());
-        self.observe(pass, op, weight.len(), weight.len(), KernelRecipe::RmsNorm(recipe));
-        let mut out = self.pool.buffer(x.len());
-        #[expect(clippy::cast_possible_truncation, reason = "PyTorch adds epsilon to a binary32 tensor")]
-        let eps = self.config.rms_norm_eps as f32;
-        rows::rms_norm(self.setup.isa, &self.pool, recipe, x, weight, eps, &mut out);
-        out
-    }
-
-    fn residual(&self, pass: &Pass<'_>, x: &mut [f32], y: &[f32]) {
-        let recipe = KernelRecipe::Residual { output: self.setup.dtype };
-        self.observe(pass, "residual", self.config.hidden_size, 2, recipe);
-        rows::add(self.setup.isa, &self.pool, self.setup.dtype, x, y);
-    }
-
-    fn linear(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], linear: &Linear<'_>) -> Buffer<'_> {
-        let mut out = self.product_to(pass, op, x, &linear.weight, linear.bias.is_some());
-        if let Some(bias) = &linear.bias {
-            self.bias(pass, &mut out, bias);
-        }
-        out
-    }
-
-    /// Adds the bias to sums that were left in binary32 for it, and rounds once.
-    fn bias(&self, pass: &Pass<'_>, x: &mut [f32], bias: &[f32]) {
-        let output = self.setup.dtype;
-        self.observe(pass, "bias", bias.len(), 2, KernelRecipe::Bias { output });
-        rows::add_bias(self.setup.isa, &self.pool, output, x, bias);
-    }
-
-    fn product(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &Stored<'_>) -> Buffer<'_> {
-        self.product_to(pass, op, x, weight, false)
-    }
-
-    /// A product, left in binary32 if a bias is to be added.
-    fn product_to(
-        &self,
-        pass: &Pass<'_>,
-        op: &'static str,
-        x: &[f32],
-        weight: &Stored<'_>,
-        biased: bool,
-    ) -> Buffer<'_> {
-        let w = weight.matrix();
-        let recipe = self.matmul_recipe(pass, op, w, biased);
-        let mut out = self.pool.buffer(x.len() / w.cols * w.rows);
-        matmul_one(self.setup.isa, &self.pool, recipe, x, w, &mut out);
-        out
-    }
-
-    /// Several products of the same `x`.
-    fn products<const N: usize>(
-        &self,
-        pass: &Pass<'_>,
-        ops: [&'static str; N],
-        x: &[f32],
-        biased: bool,
-        weights: &mut [(Matrix<'_>, &mut [f32]); N],
-    ) {
-        let Some((first, _)) = weights.first() else { return };
-        let recipe = self.matmul_recipe(pass, ops[0], *first, biased);
-        let mut alike = true;
-        for (op, (w, _)) in ops.into_iter().zip(weights.iter()).skip(1) {
-            alike &= self.matmul_recipe(pass, op, *w, biased) == recipe;
-        }
-        if alike {
-            return matmul(self.setup.isa, &self.pool, recipe, x, weights);
-        }
-        for (w, out) in weights {
-            let recipe = self.dispatch.matmul(pass.m, w.rows, w.cols, biased);
-            matmul_one(self.setup.isa, &self.pool, recipe, x, *w, out);
-        }
-    }
-
-    fn matmul_recipe(&self, pass: &Pass<'_>, op: &'static str, w: Matrix<'_>, biased: bool) -> MatmulRecipe {
-        let recipe = self.dispatch.matmul(pass.m, w.rows, w.cols, biased);
-        self.observe(pass, op, w.rows, w.cols, KernelRecipe::Matmul(recipe));
-        recipe
-    }
-
-    fn expert_recipe(&self, pass: &Pass<'_>, op: &'static str, w: Matrix<'_>) -> MatmulRecipe {
-        let recipe = self.dispatch.expert(pass.m, w.rows, w.cols);
-        self.observe(pass, op, w.rows, w.cols, KernelRecipe::Matmul(recipe));
-        recipe
-    }
-
-    /// Notes that a kernel ran. Blocks repeat each other, so each kernel is looked for once per block and kept once.
-    fn observe(&self, pass: &Pass<'_>, op: &'static str, n: usize, k: usize, recipe: KernelRecipe) {
-        let entry = Observed { phase: pass.phase, op, m: pass.m, n, k, recipe };
+    fn note(&self, kernel: ObservedKernel) {
         let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !observed.contains(&entry) {
-            observed.push(entry);
+        if !observed.contains(&kernel) {
+            observed.push(kernel);
         }
     }
-}
-
-fn tap(taps: &mut dyn Tap, pass: &Pass<'_>, site: Site, width: usize, data: &[f32]) {
-    if taps.wants(site) {
-        taps.tap(View { site, phase: pass.phase, rows: pass.rows, width, data });
-    }
-}
-
-/// The `top` largest probabilities, largest first, ties to the lower expert; divided by their sum if it is told how they are summed.
-fn route(
-    probabilities: &[f32],
-    top: usize,
-    normalize: Option<fn(&[f32]) -> f32>,
-) -> impl Iterator<Item = (usize, f32)> {
-    let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
-    order.truncate(top);
-    let weights: Vec<f32> = order.iter().map(|e| probabilities[*e]).collect();
-    let sum = normalize.map(|sum| sum(&weights));
-    order.into_iter().zip(weights).map(move |(e, w)| (e, sum.map_or(w, |sum| w / sum)))
 }

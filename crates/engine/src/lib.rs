@@ -5,27 +5,34 @@
 //! Hugging Face model and tells what ran ([`Engine::take_observed`]).
 //! Left out: files, clocks, JSON, sampling beyond the greedy token.
 
+mod backend;
 mod cache;
 pub mod catalog;
+mod cpu;
 mod dispatch;
 mod engine;
 mod error;
 mod kernel;
 mod logits;
+mod overrides;
+mod pass;
 pub mod plan;
 mod pool;
 mod rope;
+mod run;
 mod setup;
 mod simd;
+mod spot;
 mod tap;
 mod weights;
 
 pub use cache::KvCache;
 pub use dispatch::Dispatch;
-pub use engine::Engine;
-pub use engine::spot::{SpotRow, inputs as spot_inputs};
+pub use engine::{Engine, Forced, ForcedSteps};
 pub use error::EngineError;
 pub use logits::{TokenLogprob, greedy};
+pub use overrides::{Override, Overrides};
 pub use setup::{Attention, Basis, EngineSetup, Hardware, QuantizedWeights};
 pub use simd::Isa;
+pub use spot::{SpotRow, inputs as spot_inputs};
 pub use tap::{NoTap, RowId, Tap, View};

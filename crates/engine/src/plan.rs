@@ -1,14 +1,13 @@
 //! Which kernels a pass runs, told without running it: what makes candidates of a verification one class before
-//! anything is computed.
+//! anything is computed, and what a run is compared with afterwards.
 //!
-//! The list follows the forward pass of [`crate::Engine`] operation by operation and asks the same [`Dispatch`]; whoever
-//! relies on it compares it with [`crate::Engine::take_observed`] afterwards, and a test does for every family.
+//! The list is the model's [`Graph`], each node with the recipe that [`Dispatch`] names for the pass.
 
-use mantissa_model::ModelConfig;
+use mantissa_model::graph::{Graph, Node, Section};
 use mantissa_numerics::recipe::{KernelRecipe, NormRecipe, ObservedKernel, ReductionRecipe};
 use mantissa_numerics::site::Phase;
 
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, Planned};
 use crate::error::EngineError;
 
 /// The shape of one pass, as dispatch sees it.
@@ -24,23 +23,97 @@ pub struct PassShape {
     pub keys: usize,
 }
 
+impl PassShape {
+    /// The pass over the whole of a prompt.
+    ///
+    /// ```
+    /// let shape = mantissa_engine::plan::PassShape::prefill(4, 512);
+    /// assert_eq!((shape.rows(), shape.keys), (2048, 512));
+    /// ```
+    #[must_use]
+    pub const fn prefill(batch_size: usize, positions: usize) -> Self {
+        Self { phase: Phase::Prefill, batch_size, positions, keys: positions }
+    }
+
+    /// The step that feeds the last of `keys` positions.
+    #[must_use]
+    pub const fn decode(batch_size: usize, keys: usize) -> Self {
+        Self { phase: Phase::Decode, batch_size, positions: 1, keys }
+    }
+
+    /// Rows of the pass.
+    #[must_use]
+    pub const fn rows(self) -> usize {
+        self.batch_size * self.positions
+    }
+}
+
 /// The kernels of a pass in the order each first runs, without the log-softmax that follows it.
 ///
 /// *Errors:* a shape that no verified recipe covers.
 pub fn kernels(
     dispatch: Dispatch,
-    config: &ModelConfig,
+    graph: &Graph,
     shape: PassShape,
 ) -> Result<Vec<ObservedKernel>, EngineError> {
-    dispatch.check(config, shape.phase, shape.batch_size, shape.positions, shape.keys)?;
-    let mut plan =
-        Plan { dispatch, phase: shape.phase, m: shape.batch_size * shape.positions, kernels: Vec::new() };
-    for layer in 0..config.num_hidden_layers {
-        plan.block(config, layer, shape.keys);
+    let plan = Plan::new(dispatch, graph, shape)?;
+    let mut kernels: Vec<ObservedKernel> = Vec::new();
+    let sections = std::iter::once((&graph.stem, &plan.stem))
+        .chain(graph.blocks.iter().map(|kind| (&graph.kinds[*kind], &plan.kinds[*kind])))
+        .chain(std::iter::once((&graph.head, &plan.head)));
+    let mut seen: Vec<*const Section> = Vec::new();
+    for (section, planned) in sections {
+        // A kind of block that was seen adds nothing.
+        if seen.contains(&std::ptr::from_ref(section)) {
+            continue;
+        }
+        seen.push(section);
+        for (node, planned) in section.nodes.iter().zip(planned) {
+            let Some(planned) = planned else { continue };
+            let kernel = planned.observed(node, shape);
+            if !kernels.contains(&kernel) {
+                kernels.push(kernel);
+            }
+        }
     }
-    plan.norm("final_norm", 1, config.hidden_size);
-    plan.matmul("lm_head", config.vocab_size, config.hidden_size, false);
-    Ok(plan.kernels)
+    Ok(kernels)
+}
+
+/// The recipe of every node of a pass, kind of block by kind of block; `None` for a node that computes nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    pub shape: PassShape,
+    pub stem: Vec<Option<Planned>>,
+    pub kinds: Vec<Vec<Option<Planned>>>,
+    pub head: Vec<Option<Planned>>,
+}
+
+impl Plan {
+    pub(crate) fn new(dispatch: Dispatch, graph: &Graph, shape: PassShape) -> Result<Self, EngineError> {
+        dispatch.accepts(graph, shape)?;
+        let section = |section: &Section| {
+            section.nodes.iter().map(|node| dispatch.recipe(node, shape)).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            shape,
+            stem: section(&graph.stem)?,
+            kinds: graph.kinds.iter().map(section).collect::<Result<_, _>>()?,
+            head: section(&graph.head)?,
+        })
+    }
+}
+
+impl Planned {
+    pub(crate) fn observed(self, node: &Node, shape: PassShape) -> ObservedKernel {
+        ObservedKernel {
+            phase: shape.phase,
+            op: node.name.to_owned(),
+            m: shape.rows() as u64,
+            n: self.n as u64,
+            k: self.k as u64,
+            recipe: self.recipe,
+        }
+    }
 }
 
 /// What a kernel computes, without the number of rows that chose its recipe: equal for two kernels only if they give the
@@ -69,87 +142,5 @@ impl Computation {
             *rows = 1;
         }
         Self { op: kernel.op.clone(), n: kernel.n, k: kernel.k, recipe, factor }
-    }
-}
-
-struct Plan {
-    dispatch: Dispatch,
-    phase: Phase,
-    m: usize,
-    kernels: Vec<ObservedKernel>,
-}
-
-impl Plan {
-    fn block(&mut self, config: &ModelConfig, layer: usize, keys: usize) {
-        let (hidden, dim) = (config.hidden_size, config.head_dim);
-        let (wide, narrow) = (config.num_attention_heads * dim, config.num_key_value_heads * dim);
-        let (output, functions) = (self.dispatch.dtype, self.dispatch.functions());
-        self.norm("input_norm", 1, hidden);
-        for (op, n) in [("q_proj", wide), ("k_proj", narrow), ("v_proj", narrow)] {
-            self.matmul(op, n, hidden, config.qkv_bias);
-        }
-        if config.qkv_bias {
-            self.push("bias", wide, 2, KernelRecipe::Bias { output });
-            self.push("bias", narrow, 2, KernelRecipe::Bias { output });
-        }
-        if config.qk_norm {
-            self.norm("q_norm", config.num_attention_heads, dim);
-            self.norm("k_norm", config.num_key_value_heads, dim);
-        }
-        self.push("rotary_q", wide, 2, KernelRecipe::Rotary { output, functions });
-        self.push("rotary_k", narrow, 2, KernelRecipe::Rotary { output, functions });
-        let heads = self.m * config.num_attention_heads;
-        let group = config.num_attention_heads / config.num_key_value_heads;
-        let attention = self.dispatch.attention(self.phase, heads, group, dim, keys);
-        self.push("attention", wide, dim, KernelRecipe::Attention(attention));
-        self.matmul("o_proj", hidden, wide, config.o_bias);
-        if config.o_bias {
-            self.push("bias", hidden, 2, KernelRecipe::Bias { output });
-        }
-        self.push("residual", hidden, 2, KernelRecipe::Residual { output });
-        self.norm("post_attention_norm", 1, hidden);
-        match &config.moe {
-            Some(moe) if config.is_sparse(layer) => {
-                let (inner, top) = (moe.moe_intermediate_size, moe.num_experts_per_tok);
-                self.matmul("router", moe.num_experts, hidden, false);
-                self.push("router_topk", top, moe.num_experts, self.dispatch.router(moe.norm_topk_prob));
-                self.expert("expert_gate", inner, hidden);
-                self.expert("expert_up", inner, hidden);
-                self.push("expert_swiglu", inner, 1, KernelRecipe::SwiGlu { output, functions });
-                self.expert("expert_down", hidden, inner);
-                self.push("expert_sum", hidden, top, self.dispatch.expert_sum());
-            }
-            _ => {
-                let inner = config.intermediate_size;
-                self.matmul("gate_proj", inner, hidden, false);
-                self.matmul("up_proj", inner, hidden, false);
-                self.push("swiglu", inner, 1, KernelRecipe::SwiGlu { output, functions });
-                self.matmul("down_proj", hidden, inner, false);
-            }
-        }
-        self.push("residual", hidden, 2, KernelRecipe::Residual { output });
-    }
-
-    fn norm(&mut self, op: &str, per_row: usize, length: usize) {
-        let recipe = self.dispatch.norm(self.m * per_row, length);
-        self.push(op, length, length, KernelRecipe::RmsNorm(recipe));
-    }
-
-    fn expert(&mut self, op: &str, n: usize, k: usize) {
-        let recipe = self.dispatch.expert(self.m, n, k);
-        self.push(op, n, k, KernelRecipe::Matmul(recipe));
-    }
-
-    fn matmul(&mut self, op: &str, n: usize, k: usize, biased: bool) {
-        let recipe = self.dispatch.matmul(self.m, n, k, biased);
-        self.push(op, n, k, KernelRecipe::Matmul(recipe));
-    }
-
-    fn push(&mut self, op: &str, n: usize, k: usize, recipe: KernelRecipe) {
-        let (m, n, k) = (self.m as u64, n as u64, k as u64);
-        let kernel = ObservedKernel { phase: self.phase, op: op.to_owned(), m, n, k, recipe };
-        if !self.kernels.contains(&kernel) {
-            self.kernels.push(kernel);
-        }
     }
 }

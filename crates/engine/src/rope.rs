@@ -10,7 +10,8 @@
     reason = "rounding to binary32 at these places is the definition"
 )]
 
-use mantissa_model::{ModelConfig, RopeScaling};
+use mantissa_model::RopeScaling;
+use mantissa_model::graph::RotaryTable;
 use mantissa_numerics::nvidia::functions;
 
 use crate::setup::{EngineSetup, Hardware};
@@ -24,9 +25,9 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    pub(crate) fn new(config: &ModelConfig, setup: EngineSetup) -> Self {
+    pub(crate) fn new(table: &RotaryTable, setup: EngineSetup) -> Self {
         let (dtype, positions) = (setup.dtype, setup.context);
-        let frequencies = inverse_frequencies(config, setup.hardware);
+        let frequencies = inverse_frequencies(table, setup.hardware);
         let half = frequencies.len();
         let mut data = vec![0.0; positions * 2 * half];
         for (position, row) in data.chunks_exact_mut(2 * half).enumerate() {
@@ -82,9 +83,9 @@ pub(crate) fn is_measured(base: f64, dim: usize) -> bool {
 }
 
 /// `1 / θ^(2i/d)`, stretched as the model says.
-fn inverse_frequencies(config: &ModelConfig, hardware: Hardware) -> Vec<f32> {
-    let dim = config.head_dim;
-    let base = config.rope_theta;
+fn inverse_frequencies(table: &RotaryTable, hardware: Hardware) -> Vec<f32> {
+    let dim = table.dim;
+    let base = table.theta;
     let differs = measured(base, dim).and_then(|known| known.differs).filter(|_| hardware != Hardware::Cpu);
     let plain = (0..dim / 2).map(|i| match differs {
         Some((at, bits)) if at == i => f32::from_bits(bits),
@@ -93,7 +94,7 @@ fn inverse_frequencies(config: &ModelConfig, hardware: Hardware) -> Vec<f32> {
             1.0_f32 / libm::pow(base, f64::from(exponent)) as f32
         }
     });
-    match config.rope_scaling {
+    match table.scaling {
         None => plain.collect(),
         Some(RopeScaling::Linear { factor }) => plain.map(|f| f / factor as f32).collect(),
         Some(RopeScaling::Llama3 {

@@ -1,8 +1,10 @@
 //! The weights of a checkpoint, in the form the setup multiplies by.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use mantissa_model::{Checkpoint, ModelConfig, Weight, WeightDtype};
+use mantissa_model::graph::{ExpertWeight, Graph, Node, Operation, Section, WeightName, weight_name};
+use mantissa_model::{Checkpoint, Weight, WeightDtype};
 use mantissa_numerics::Dtype;
 
 use crate::error::EngineError;
@@ -48,50 +50,51 @@ fn decode(format: Format, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// A projection.
+/// What a node multiplies or adds.
 #[derive(Debug)]
-pub(crate) struct Linear<'a> {
-    pub weight: Stored<'a>,
-    pub bias: Option<Vec<f32>>,
+pub(crate) enum NodeWeights<'a> {
+    /// Nothing.
+    None,
+    /// A matrix; shared where the output projection is the embedding.
+    Matrix(Arc<Stored<'a>>),
+    /// A vector.
+    Vector(Vec<f32>),
+    /// A matrix for each expert.
+    Experts(Vec<Stored<'a>>),
 }
 
-/// Gate, up and down projections.
-#[derive(Debug)]
-pub(crate) struct Mlp<'a> {
-    pub gate: Stored<'a>,
-    pub up: Stored<'a>,
-    pub down: Stored<'a>,
+impl<'a> NodeWeights<'a> {
+    /// The matrix of a node that has one.
+    pub(crate) fn stored(&self) -> &Stored<'a> {
+        match self {
+            Self::Matrix(stored) => stored,
+            other => unreachable!("a product's weight is no {other:?}"),
+        }
+    }
+
+    /// The vector of a node that has one.
+    pub(crate) fn vector(&self) -> &[f32] {
+        match self {
+            Self::Vector(vector) => vector,
+            other => unreachable!("a vector is no {other:?}"),
+        }
+    }
+
+    /// The experts' matrices of a node that has them.
+    pub(crate) fn experts(&self) -> &[Stored<'a>] {
+        match self {
+            Self::Experts(experts) => experts,
+            other => unreachable!("experts' weights are no {other:?}"),
+        }
+    }
 }
 
-/// What follows attention in a block.
-#[derive(Debug)]
-pub(crate) enum FeedForward<'a> {
-    Dense(Mlp<'a>),
-    Sparse { router: Stored<'a>, experts: Vec<Mlp<'a>> },
-}
-
-/// One decoder block.
-#[derive(Debug)]
-pub(crate) struct Block<'a> {
-    pub input_norm: Vec<f32>,
-    pub post_attention_norm: Vec<f32>,
-    pub q: Linear<'a>,
-    pub k: Linear<'a>,
-    pub v: Linear<'a>,
-    pub o: Linear<'a>,
-    pub q_norm: Option<Vec<f32>>,
-    pub k_norm: Option<Vec<f32>>,
-    pub feed_forward: FeedForward<'a>,
-}
-
-/// All weights of a model.
+/// All weights of a model, node by node as its graph lists them.
 #[derive(Debug)]
 pub(crate) struct Weights<'a> {
-    pub embedding: Stored<'a>,
-    pub blocks: Vec<Block<'a>>,
-    pub final_norm: Vec<f32>,
-    /// `None` when the embedding serves.
-    pub lm_head: Option<Stored<'a>>,
+    pub stem: Vec<NodeWeights<'a>>,
+    pub blocks: Vec<Vec<NodeWeights<'a>>>,
+    pub head: Vec<NodeWeights<'a>>,
 }
 
 /// Reads weights of one checkpoint for one setup.
@@ -99,65 +102,60 @@ struct Loader<'a, 'p> {
     checkpoint: &'a Checkpoint,
     setup: EngineSetup,
     pool: &'p Pool,
+    /// The embedding, once it is read.
+    embedding: Option<(WeightName, Arc<Stored<'a>>)>,
 }
 
 impl<'a> Weights<'a> {
     pub(crate) fn load(
         checkpoint: &'a Checkpoint,
+        graph: &Graph,
         setup: EngineSetup,
         pool: &Pool,
     ) -> Result<Self, EngineError> {
-        let loader = Loader { checkpoint, setup, pool };
-        let config = checkpoint.config();
-        let blocks =
-            (0..config.num_hidden_layers).map(|i| loader.block(config, i)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            embedding: loader.matrix("model.embed_tokens.weight")?,
-            blocks,
-            final_norm: loader.vector("model.norm.weight")?,
-            lm_head: (!config.tie_word_embeddings).then(|| loader.matrix("lm_head.weight")).transpose()?,
-        })
+        let mut loader = Loader { checkpoint, setup, pool, embedding: None };
+        let stem = loader.section(&graph.stem, 0)?;
+        let blocks = graph.blocks.iter().enumerate();
+        let blocks = blocks
+            .map(|(layer, kind)| loader.section(&graph.kinds[*kind], layer))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { stem, blocks, head: loader.section(&graph.head, 0)? })
     }
 }
 
 impl<'a> Loader<'a, '_> {
-    fn block(&self, config: &ModelConfig, layer: usize) -> Result<Block<'a>, EngineError> {
-        let name = |rest: &str| format!("model.layers.{layer}.{rest}");
-        let linear = |part: &str, bias: bool| {
-            Ok::<_, EngineError>(Linear {
-                weight: self.matrix(&name(&format!("self_attn.{part}_proj.weight")))?,
-                bias: bias.then(|| self.vector(&name(&format!("self_attn.{part}_proj.bias")))).transpose()?,
-            })
-        };
-        let head_norm = |part: &str| {
-            config.qk_norm.then(|| self.vector(&name(&format!("self_attn.{part}_norm.weight")))).transpose()
-        };
-        Ok(Block {
-            input_norm: self.vector(&name("input_layernorm.weight"))?,
-            post_attention_norm: self.vector(&name("post_attention_layernorm.weight"))?,
-            q: linear("q", config.qkv_bias)?,
-            k: linear("k", config.qkv_bias)?,
-            v: linear("v", config.qkv_bias)?,
-            o: linear("o", config.o_bias)?,
-            q_norm: head_norm("q")?,
-            k_norm: head_norm("k")?,
-            feed_forward: match &config.moe {
-                Some(moe) if config.is_sparse(layer) => FeedForward::Sparse {
-                    router: self.matrix(&name("mlp.gate.weight"))?,
-                    experts: (0..moe.num_experts)
-                        .map(|e| self.mlp(&name(&format!("mlp.experts.{e}"))))
-                        .collect::<Result<_, _>>()?,
-                },
-                _ => FeedForward::Dense(self.mlp(&name("mlp"))?),
-            },
-        })
+    fn section(&mut self, section: &Section, layer: usize) -> Result<Vec<NodeWeights<'a>>, EngineError> {
+        section.nodes.iter().map(|node| self.node(node, layer)).collect()
     }
 
-    fn mlp(&self, prefix: &str) -> Result<Mlp<'a>, EngineError> {
-        Ok(Mlp {
-            gate: self.matrix(&format!("{prefix}.gate_proj.weight"))?,
-            up: self.matrix(&format!("{prefix}.up_proj.weight"))?,
-            down: self.matrix(&format!("{prefix}.down_proj.weight"))?,
+    fn node(&mut self, node: &Node, layer: usize) -> Result<NodeWeights<'a>, EngineError> {
+        let name = |template| weight_name(template, layer, 0);
+        Ok(match &node.operation {
+            Operation::Embedding { weight, .. } => {
+                let matrix = Arc::new(self.matrix(&name(weight))?);
+                self.embedding = Some((weight, Arc::clone(&matrix)));
+                NodeWeights::Matrix(matrix)
+            }
+            Operation::Linear(linear) => match &self.embedding {
+                Some((weight, matrix)) if *weight == linear.weight => NodeWeights::Matrix(Arc::clone(matrix)),
+                _ => NodeWeights::Matrix(Arc::new(self.matrix(&name(linear.weight))?)),
+            },
+            Operation::Expand(expand) => NodeWeights::Matrix(Arc::new(self.matrix(&name(expand.weight))?)),
+            Operation::Norm(norm) => NodeWeights::Vector(self.vector(&name(norm.weight))?),
+            Operation::Bias { weight } => NodeWeights::Vector(self.vector(&name(weight))?),
+            Operation::Attention(attention) => match attention.sinks {
+                Some(sinks) => NodeWeights::Vector(self.vector(&name(sinks))?),
+                None => NodeWeights::None,
+            },
+            Operation::ExpertLinear(linear) => match linear.weight {
+                ExpertWeight::Each(template) => NodeWeights::Experts(
+                    (0..linear.experts)
+                        .map(|expert| self.matrix(&weight_name(template, layer, expert)))
+                        .collect::<Result<_, _>>()?,
+                ),
+                ExpertWeight::Stacked { .. } => unreachable!("no family stacks its experts yet"),
+            },
+            _ => NodeWeights::None,
         })
     }
 

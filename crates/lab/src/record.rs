@@ -14,7 +14,7 @@ use mantissa_evidence::{
     Reproducibility, Run, Runtime, Setup, container,
 };
 use mantissa_model::{Checkpoint, Tokenizer};
-use mantissa_numerics::Phase;
+use mantissa_numerics::{Phase, Point};
 use mantissa_numerics::recipe::ObservedKernel;
 use serde::Serialize;
 
@@ -150,10 +150,8 @@ impl Recorder<'_> {
         if tokens > config.max_position_embeddings {
             return Err(LabError::ContextLong { tokens, context: config.max_position_embeddings });
         }
-        let row =
-            2 * config.num_key_value_heads * config.head_dim.next_multiple_of(32) * self.spec.dtype.size();
-        let row = row as u64 * config.num_hidden_layers as u64;
-        let bytes = row.saturating_mul(tokens as u64).saturating_mul(batch as u64);
+        let cache = KvCache::bytes_for(&config.graph(), self.spec.dtype, tokens) as u64;
+        let bytes = cache.saturating_mul(batch as u64);
         let memory = environment(self.machine.isa).memory_bytes;
         if memory > 0 && bytes > memory {
             return Err(LabError::CachesLarge { bytes, memory });
@@ -418,7 +416,7 @@ impl Recorder<'_> {
                 layers: spec.signals.layer_numbers(config.num_hidden_layers).unwrap_or_default(),
                 positions: spec.signals.positions.clone(),
                 hidden_dim: number(config.hidden_size),
-                key_dim: number(config.num_key_value_heads * config.head_dim),
+                key_dim: number(config.graph().width(Some(0), Point::K).unwrap_or(0)),
                 top_k_logprobs: number(spec.signals.top_k),
             },
             date_created: Some(now()),

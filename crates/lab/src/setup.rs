@@ -149,10 +149,10 @@ impl RecordSpec {
     /// Checks what can be checked without running anything.
     pub fn check(&self, checkpoint: &Checkpoint) -> Result<(), LabError> {
         let config = checkpoint.config();
+        let graph = config.graph();
         for site in self.signals.sites(config.num_hidden_layers)? {
-            let routed = matches!(site.point, Point::RouterLogits | Point::RouterTopk);
-            let sparse = site.layer.is_some_and(|LayerIdx(layer)| config.is_sparse(layer as usize - 1));
-            if routed && !sparse {
+            let layer = site.layer.map(|LayerIdx(layer)| layer as usize - 1);
+            if graph.width(layer, site.point).is_none() {
                 return Err(LabError::SiteAbsent { site });
             }
         }

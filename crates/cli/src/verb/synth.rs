@@ -91,8 +91,7 @@ struct Dimensions {
 }
 
 fn arch() -> impl clap::builder::TypedValueParser<Value = Arch> {
-    let names = [Arch::LLAMA, Arch::QWEN2, Arch::QWEN3, Arch::QWEN3_MOE].map(synth::arch_name);
-    PossibleValuesParser::new(names).try_map(|name| synth::parse_arch(&name))
+    PossibleValuesParser::new(Arch::all().map(Arch::name)).try_map(|name| synth::parse_arch(&name))
 }
 
 fn preset() -> impl clap::builder::TypedValueParser<Value = Preset> {
@@ -157,7 +156,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     drop(bar);
     terminal.print(&Made {
         path: args.out.clone(),
-        arch: synth::arch_name(spec.config().arch),
+        arch: spec.config().arch.name(),
         seed: spec.seed(),
         dtype: spec.dtype(),
         parameters: total / spec.dtype().size() as u64,

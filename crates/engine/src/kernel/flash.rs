@@ -198,7 +198,9 @@ pub(super) mod golden {
 
     use super::super::attention::{self, Heads};
     use super::super::matmul::{Format, Matrix};
-    use crate::cache::{CacheShape, KvCache};
+    use mantissa_model::graph::Slot;
+
+    use crate::cache::KvCache;
     use crate::pool::Pool;
     use crate::simd::Isa;
 
@@ -266,14 +268,8 @@ pub(super) mod golden {
             recipe: AttentionRecipe,
         ) -> Vec<u32> {
             let heads = Heads { query: self.group, kv: 1, dim: self.dim };
-            let shape = CacheShape {
-                dtype: Dtype::Bf16,
-                layers: 1,
-                kv_heads: 1,
-                head_dim: self.dim,
-                capacity: self.count,
-            };
-            let mut cache = KvCache::new(shape);
+            let slot = Slot { heads: 1, width: self.dim };
+            let mut cache = KvCache::of_slots(&[vec![slot; 2]], Dtype::Bf16, self.count);
             for (which, bytes) in self.cached.iter().enumerate() {
                 let values: Vec<f32> = bytes[..2 * self.count * self.dim]
                     .as_chunks()

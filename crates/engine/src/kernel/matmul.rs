@@ -125,18 +125,6 @@ pub(crate) fn matmul(
     }
 }
 
-/// One product with a weight.
-pub(crate) fn matmul_one(
-    isa: Isa,
-    pool: &Pool,
-    recipe: MatmulRecipe,
-    x: &[f32],
-    w: Matrix<'_>,
-    out: &mut [f32],
-) {
-    matmul(isa, pool, recipe, x, &mut [(w, out)]);
-}
-
 // ---- chains over K, blocked -------------------------------------------------------------------------------------
 
 /// Rows of `x` regrouped as tiles of twelve: `[tile][k][16]`, the last four of each sixteen unused.
@@ -922,7 +910,7 @@ mod tests {
                             let want = reference(recipe, &x, &decoded, k);
                             for pool in &pools {
                                 let mut out = vec![f32::NAN; m * n];
-                                matmul_one(isa, pool, recipe, &x, w, &mut out);
+                                matmul(isa, pool, recipe, &x, &mut [(w, &mut out)]);
                                 let got: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
                                 assert!(got == want, "{isa:?} {format:?} {m}×{n}×{k} {recipe:?}");
                             }
@@ -949,7 +937,7 @@ mod tests {
                 for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available())
                 {
                     let mut out = [0.0];
-                    matmul_one(isa, &Pool::new(1).expect("threads"), recipe, &x, w, &mut out);
+                    matmul(isa, &Pool::new(1).expect("threads"), recipe, &x, &mut [(w, &mut out)]);
                     assert!(out[0].to_bits() == want.to_bits() || out[0].is_nan() && want.is_nan());
                 }
             }
@@ -993,7 +981,7 @@ mod tests {
                     let mut best = f64::MAX;
                     for _ in 0..20 {
                         let start = std::time::Instant::now();
-                        matmul_one(Isa::detect(), &pool, recipe, &x, w, &mut out);
+                        matmul(Isa::detect(), &pool, recipe, &x, &mut [(w, &mut out)]);
                         best = best.min(start.elapsed().as_secs_f64());
                     }
                     let macs = (m * n * k) as f64;

@@ -13,7 +13,7 @@ pub(crate) const ARCHS: [(Arch, &str); 4] =
 
 /// The tiny model of a family, as `mantissa synth --arch ARCH --seed 1` makes it.
 pub(crate) fn tiny(arch: Arch) -> Checkpoint {
-    Checkpoint::open(&folder().join(synth::arch.name())).expect("synthetic model")
+    Checkpoint::open(&folder().join(arch.name())).expect("synthetic model")
 }
 
 fn folder() -> &'static Path {

@@ -2,7 +2,7 @@
 
 use mantissa_engine::plan::{Computation, PassShape, kernels};
 use mantissa_engine::{
-    Attention, Dispatch, Engine, EngineSetup, Hardware, Isa, NoTap, QuantizedWeights, RowId, SpotRow, Tap,
+    Attention, Dispatch, Engine, EngineSetup, Forced, Hardware, Isa, NoTap, Override, Overrides, QuantizedWeights, RowId, SpotRow, Tap,
     View, spot_inputs,
 };
 use mantissa_numerics::{Dtype, Phase};
@@ -49,7 +49,7 @@ fn a_plan_lists_what_runs_in_the_order_it_runs() {
                 Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
             let planned = |phase, positions, keys| {
                 let shape = PassShape { phase, batch_size: 3, positions, keys };
-                kernels(dispatch, checkpoint.config(), shape).expect("the CPU covers everything")
+                kernels(dispatch, &checkpoint.config().graph(), shape).expect("the CPU covers everything")
             };
             let mut cache = engine.new_cache(21);
             engine.prefill(&mut cache, &models::ids(20), 3, 0, 1, &mut NoTap).expect("prefill");
@@ -95,7 +95,7 @@ fn computations_drop_the_rows_and_keep_what_they_decide() {
     let dispatch = Dispatch { hardware: Hardware::Cpu, dtype: Dtype::Bf16, attention: Attention::Eager };
     let of = |batch_size| -> Vec<Computation> {
         let shape = PassShape { phase: Phase::Decode, batch_size, positions: 1, keys: 8 };
-        let kernels = kernels(dispatch, checkpoint.config(), shape).expect("the CPU covers everything");
+        let kernels = kernels(dispatch, &checkpoint.config().graph(), shape).expect("the CPU covers everything");
         kernels.iter().map(Computation::of).collect()
     };
     assert!(of(2) == of(4) && of(5) == of(8) && of(9) == of(17));
@@ -138,7 +138,6 @@ fn single_values_have_the_bits_of_their_pass() {
     for (arch, name) in models::ARCHS {
         let checkpoint = models::tiny(arch);
         let engine = Engine::load(&checkpoint, setup(Attention::Eager)).expect("engine");
-        let layers = u32::try_from(checkpoint.config().num_hidden_layers).expect("small");
         let ids = models::ids(20);
         for batch in [1, 3, 6, 9] {
             let mut cache = engine.new_cache(21);
@@ -152,7 +151,7 @@ fn single_values_have_the_bits_of_their_pass() {
                 let row = SpotRow { phase, batch_size: batch, positions, position, token };
                 let mut reached = 0;
                 for (&site, values) in &seen.0 {
-                    let Some(inputs) = spot_inputs(site, layers) else { continue };
+                    let Some(inputs) = spot_inputs(engine.graph(), site) else { continue };
                     let inputs: Vec<&[f32]> =
                         inputs.iter().map(|site| seen.0[site][index].as_slice()).collect();
                     let width = values[index].len();
@@ -171,4 +170,99 @@ fn single_values_have_the_bits_of_their_pass() {
             }
         }
     }
+}
+
+/// Steps whose tokens are known go through the model together and leave the bits that they leave one by one: of one sequence and
+/// of several, in batches of every class.
+#[test]
+fn forced_steps_in_lockstep_have_the_bits_of_single_steps() {
+    for (arch, name) in models::ARCHS {
+        let checkpoint = models::tiny(arch);
+        for attention in Attention::OWN {
+            let engine = Engine::load(&checkpoint, setup(attention)).expect("engine");
+            let batches = [1, 3, 6, 9, 1];
+            let tokens: Vec<Vec<u32>> =
+                (0..batches.len()).map(|i| models::ids(40)[i..i + 5 + i % 3].to_vec()).collect();
+            let prompt = models::ids(20);
+            let filled = |batch| {
+                let mut cache = engine.new_cache(32);
+                engine.prefill(&mut cache, &prompt, batch, 0, 1, &mut NoTap).expect("prefill");
+                cache
+            };
+            let mut caches: Vec<_> = batches.iter().map(|batch| filled(*batch)).collect();
+            let forced: Vec<Forced<'_>> = batches
+                .iter()
+                .zip(&tokens)
+                .map(|(batch_size, tokens)| Forced { tokens, batch_size: *batch_size })
+                .collect();
+            let mut together = BySequence::default();
+            let found = engine.forced(&mut caches, &forced, &mut together).expect("forced");
+            let (mut logits, mut observed) = (Vec::new(), Vec::new());
+            for (sequence, (batch, tokens)) in batches.iter().zip(&tokens).enumerate() {
+                let mut cache = filled(*batch);
+                let mut alone = BySequence::default();
+                engine.take_observed();
+                for token in tokens {
+                    logits.extend(engine.decode_row(&mut cache, *token, *batch, &mut alone).expect("decode"));
+                    observed.push(engine.take_observed());
+                }
+                for ((site, _), values) in &alone.0 {
+                    assert!(together.0[&(*site, sequence)] == *values, "{name} {attention:?} {sequence} {site}");
+                }
+                assert_eq!(cache.len(), caches[sequence].len());
+            }
+            let bits = |logits: &[f32]| -> Vec<u32> { logits.iter().map(|x| x.to_bits()).collect() };
+            assert!(bits(&found.logits) == bits(&logits), "{name} {attention:?}: logits");
+            assert_eq!(found.observed, observed, "{name} {attention:?}");
+        }
+    }
+}
+
+/// Every value of each site and sequence, in the order of positions.
+#[derive(Default)]
+struct BySequence(std::collections::BTreeMap<(mantissa_numerics::Site, usize), Vec<u32>>);
+
+impl Tap for BySequence {
+    fn wants(&self, _site: mantissa_numerics::Site) -> bool {
+        true
+    }
+
+    fn tap(&mut self, view: View<'_>) {
+        for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
+            let kept = self.0.entry((view.site, row.sequence)).or_default();
+            kept.extend(values.iter().map(|x| x.to_bits()));
+        }
+    }
+}
+
+/// A recipe put in place of the planned one runs, is reported by the backend, and differs from the plan.
+#[test]
+fn what_ran_is_reported_and_not_what_was_planned() {
+    use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, Summation};
+    let checkpoint = models::tiny(mantissa_model::Arch::LLAMA);
+    let setup = setup(Attention::Eager);
+    let dispatch = Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
+    let shape = PassShape::prefill(1, 20);
+    let planned = kernels(dispatch, &checkpoint.config().graph(), shape).expect("a plan");
+    let other = KernelRecipe::Matmul(MatmulRecipe {
+        summation: Summation::LaneChains { lanes: 16 },
+        output: Dtype::Bf16,
+    });
+    let ran = |recipe| {
+        let replaced = Override { layer: Some(2), node: "o_proj".to_owned(), phase: None, recipe };
+        let engine = Engine::load(&checkpoint, setup).expect("engine").with_overrides(Overrides(vec![replaced]));
+        let mut cache = engine.new_cache(20);
+        let logits = engine.prefill(&mut cache, &models::ids(20), 1, 0, 1, &mut NoTap).expect("prefill");
+        (engine.take_observed(), logits)
+    };
+    let own = planned.iter().find(|kernel| kernel.op == "o_proj").expect("o_proj").recipe;
+    let (same, logits) = ran(own);
+    assert_eq!(same, planned);
+    let (found, changed) = ran(other);
+    let foreign: Vec<_> = found.iter().filter(|kernel| !planned.contains(kernel)).collect();
+    assert!(foreign.len() == 1 && foreign[0].op == "o_proj" && foreign[0].recipe == other, "{foreign:?}");
+    assert!(logits != changed, "sixteen lanes are no chain");
+    // A rotation is no product: such an override is not used.
+    let rotary = planned.iter().find(|kernel| kernel.op == "rotary_q").expect("rotary").recipe;
+    assert_eq!(ran(rotary).0, planned);
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use mantissa_engine::plan::{Computation, PassShape, kernels};
 use mantissa_engine::{Dispatch, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
+use mantissa_model::graph::Graph;
 use mantissa_model::{Checkpoint, ModelConfig};
 use mantissa_numerics::{Dtype, Phase};
 use serde::{Deserialize, Serialize};
@@ -224,7 +225,7 @@ impl RunPlan {
         replay: Replay,
         candidates: &[Candidate],
         wanted: &[Candidate],
-        shapes: &mut Shapes<'_>,
+        shapes: &mut Shapes,
     ) {
         let mut classes: BTreeMap<(Dtype, bool, usize, Vec<usize>), usize> = BTreeMap::new();
         for candidate in wanted {
@@ -248,7 +249,7 @@ impl RunPlan {
         &self,
         replay: Replay,
         candidate: &Candidate,
-        shapes: &mut Shapes<'_>,
+        shapes: &mut Shapes,
     ) -> Result<(usize, Vec<usize>), EngineError> {
         let batch_size = candidate.batch_size;
         let length = self.prompt.len();
@@ -275,16 +276,16 @@ impl RunPlan {
 }
 
 /// Kinds of passes, each found once.
-struct Shapes<'c> {
-    config: &'c ModelConfig,
+struct Shapes {
+    graph: Graph,
     computations: Vec<Vec<Computation>>,
     kinds: HashMap<Vec<Computation>, usize>,
     known: HashMap<(Candidate, PassShape), usize>,
 }
 
-impl<'c> Shapes<'c> {
-    fn new(config: &'c ModelConfig) -> Self {
-        Self { config, computations: Vec::new(), kinds: HashMap::new(), known: HashMap::new() }
+impl Shapes {
+    fn new(config: &ModelConfig) -> Self {
+        Self { graph: config.graph(), computations: Vec::new(), kinds: HashMap::new(), known: HashMap::new() }
     }
 
     fn kind(&mut self, candidate: &Candidate, shape: PassShape) -> Result<usize, EngineError> {
@@ -294,7 +295,7 @@ impl<'c> Shapes<'c> {
         let Candidate { hardware, dtype, attention, .. } = *candidate;
         let dispatch = Dispatch { hardware, dtype, attention };
         let computed: Vec<Computation> =
-            kernels(dispatch, self.config, shape)?.iter().map(Computation::of).collect();
+            kernels(dispatch, &self.graph, shape)?.iter().map(Computation::of).collect();
         let next = self.computations.len();
         let kind = *self.kinds.entry(computed).or_insert_with_key(|computed| {
             self.computations.push(computed.clone());

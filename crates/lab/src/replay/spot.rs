@@ -141,8 +141,7 @@ impl SpotCheck<'_> {
 
     /// Everything that can be recomputed, and into `facts` what cannot.
     fn blocks(&self, facts: &mut SpotFacts) -> Vec<Block> {
-        let config = self.checkpoint.config();
-        let layers = u32::try_from(config.num_hidden_layers).unwrap_or(u32::MAX);
+        let graph = self.checkpoint.config().graph();
         let mut blocks = Vec::new();
         for &(run, planned) in self.runs {
             for phase in [Phase::Prefill, Phase::Decode] {
@@ -152,9 +151,7 @@ impl SpotCheck<'_> {
                 let rows = steps.end.saturating_sub(steps.start) * layout.positions.len() as u64;
                 for (&site, tensor) in &layout.tensors {
                     let values = rows * tensor.dim as u64;
-                    let sparse = site.layer.is_some_and(|LayerIdx(n)| config.is_sparse(n as usize - 1));
-                    let reachable = spot_inputs(site, layers)
-                        .filter(|_| !(sparse && site.point == Point::MlpOut))
+                    let reachable = spot_inputs(&graph, site)
                         .is_some_and(|inputs| inputs.iter().all(|input| layout.tensors.contains_key(input)));
                     if !reachable {
                         *facts.out_of_reach.entry(site.point).or_default() += values;
@@ -237,9 +234,8 @@ impl SpotCheck<'_> {
         // A window of a decode step reaches back into the prompt's pass.
         let (phase, positions) =
             if position < length { (Phase::Prefill, length) } else { (Phase::Decode, 1) };
-        let layers = u32::try_from(self.checkpoint.config().num_hidden_layers).unwrap_or(u32::MAX);
         let mut inputs = Vec::new();
-        for site in spot_inputs(block.site, layers).unwrap_or_default() {
+        for site in spot_inputs(engine.graph(), block.site).unwrap_or_default() {
             inputs.push(self.row(block, site, key)?);
         }
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();

@@ -145,11 +145,11 @@ pub(crate) fn attended(
     };
     let q = section.add("rotary_q", rotary(heads), &[q], heads * dim);
     let k = section.add("rotary_k", rotary(kv_heads), &[k], kv_heads * dim);
-    section.site(q, Point::Q);
-    section.site(k, Point::K);
-    section.site(v, Point::V);
     let slot = Slot { heads: kv_heads, width: dim };
     let (k, v) = (section.append(k, slot), section.append(v, slot));
+    for (place, point) in [(q, Point::Q), (k, Point::K), (v, Point::V)] {
+        section.site(place, point);
+    }
     let attention = Attention {
         heads,
         kv_heads,

@@ -104,7 +104,7 @@ impl Report for Inspected {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         page.heading(&self.path.display().to_string())?;
         let c = &self.config;
-        page.field("family", mantissa_model::synth::c.arch.name())?;
+        page.field("family", c.arch.name())?;
         page.field("parameters", self.parameters)?;
         page.field("blocks", c.num_hidden_layers)?;
         page.field("width", format!("{}, MLP {}", c.hidden_size, c.intermediate_size))?;

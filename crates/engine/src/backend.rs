@@ -1,0 +1,78 @@
+//! What computes kernels: a backend is handed recipes and reports what it ran.
+
+use std::ops::Range;
+
+use mantissa_model::graph::{Attention, Routing};
+use mantissa_numerics::Dtype;
+use mantissa_numerics::recipe::{AttentionRecipe, KernelRecipe, MatmulRecipe, NormRecipe};
+use mantissa_numerics::site::Phase;
+
+use crate::cache::KvCache;
+use crate::kernel::matmul::Matrix;
+
+/// The experts that rows are sent to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chosen {
+    /// Expert and routing weight of each slot; `top` slots for each row.
+    pub slots: Vec<(usize, f32)>,
+}
+
+/// Queries of one run of rows, and where the keys and values they see are.
+pub(crate) struct Queries<'q> {
+    pub phase: Phase,
+    /// The rows' cache and position, row by row; of a prefill, of one cache and ascending.
+    pub rows: &'q [(usize, usize)],
+    pub caches: &'q [KvCache],
+    pub layer: usize,
+    /// Slots of keys and of values.
+    pub slots: [usize; 2],
+    /// Keys of the whole pass.
+    pub keys: usize,
+    pub q: &'q [f32],
+}
+
+/// Computes kernels on rows of binary32 values that are rounded to their storage format already. Each method computes exactly the
+/// recipe it is handed and returns the recipe that ran, for comparison with what was planned.
+pub(crate) trait Backend {
+    /// Products of one `x` with several weights. *Shape:* `x` is `m × k`, each output `m × n`.
+    fn products(
+        &self,
+        recipe: MatmulRecipe,
+        x: &[f32],
+        weights: &mut [(Matrix<'_>, &mut [f32])],
+    ) -> KernelRecipe;
+    /// `x = round(x + bias)` for each row.
+    fn bias(&self, output: Dtype, x: &mut [f32], bias: &[f32]) -> KernelRecipe;
+    /// RMSNorm of runs as long as `weight`.
+    fn norm(&self, recipe: NormRecipe, x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) -> KernelRecipe;
+    /// Rotary embedding of rows of `width`; `tables[row]` holds cosines, then sines.
+    fn rotary(&self, recipe: KernelRecipe, x: &mut [f32], width: usize, tables: &[&[f32]]) -> KernelRecipe;
+    /// Attention of queries over their caches.
+    fn attention(
+        &self,
+        recipe: AttentionRecipe,
+        node: &Attention,
+        queries: &Queries<'_>,
+        out: &mut [f32],
+    ) -> KernelRecipe;
+    /// `x = round(x + y)`.
+    fn add(&self, output: Dtype, x: &mut [f32], y: &[f32]) -> KernelRecipe;
+    /// `gate = round(round(activation(gate)) · up)`.
+    fn gate(&self, recipe: KernelRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe;
+    /// Chooses experts for each row of logits.
+    fn route(&self, recipe: KernelRecipe, routing: &Routing, logits: &[f32]) -> (Chosen, KernelRecipe);
+    /// The sum of a token's experts: `parts` holds the row of slot `s` at `place[s]`.
+    fn expert_sum(
+        &self,
+        recipe: KernelRecipe,
+        chosen: &[(usize, f32)],
+        place: &[usize],
+        parts: &[f32],
+        out: &mut [f32],
+    ) -> KernelRecipe;
+}
+
+/// Consecutive parts of rows.
+pub(crate) fn part(rows: &Range<usize>, width: usize) -> Range<usize> {
+    rows.start * width..rows.end * width
+}

@@ -1,0 +1,182 @@
+//! The recipe of a node of the graph in a pass, or why no verified one is known.
+
+use mantissa_model::graph::{Activation, Attention, Graph, Node, Operation, RoutingWeights, Weighting};
+use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::reduce::TorchSum;
+use mantissa_numerics::recipe::KernelRecipe;
+use mantissa_numerics::site::Phase;
+
+use super::Dispatch;
+use crate::catalog::{Batched, Linear, Product};
+use crate::error::EngineError;
+use crate::plan::PassShape;
+use crate::rope;
+use crate::setup::Attention as Implementation;
+
+/// What a node runs: its recipe, its outputs per row and the length of its sums.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Planned {
+    pub n: usize,
+    pub k: usize,
+    pub recipe: KernelRecipe,
+}
+
+impl Dispatch {
+    /// Whether verified recipes may cover such a pass at all; what single kernels lack, [`Self::recipe`] says.
+    ///
+    /// *Errors:* the first that they do not.
+    pub(crate) fn accepts(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
+        if !self.is_gpu() {
+            return match self.attention {
+                Implementation::SdpaFlash | Implementation::SdpaMath => {
+                    Err(self.refused(self.attention_in_words(), "it names kernels of a GPU"))
+                }
+                Implementation::Eager | Implementation::Sdpa | Implementation::FlashAttention2 => Ok(()),
+            };
+        }
+        if self.dtype != Dtype::Bf16 {
+            return Err(self.refused(self.attention_in_words(), "only bf16 is verified"));
+        }
+        for table in &graph.tables {
+            if table.scaling.is_some() || !rope::is_measured(table.theta, table.dim) {
+                let what = format!("RoPE of base {} over {} elements", table.theta, table.dim);
+                return Err(self.refused(what, "its inverse frequencies were not measured"));
+            }
+        }
+        self.experts_accepted(graph)?;
+        let PassShape { phase, positions, keys, .. } = shape;
+        if phase == Phase::Prefill && positions != keys {
+            let what = format!("prefill attention of {positions} positions over {keys} keys");
+            return Err(self.refused(what, "only whole prompts were measured"));
+        }
+        Ok(())
+    }
+
+    /// What a node runs; `None` where it computes nothing.
+    ///
+    /// *Errors:* a shape that no verified recipe covers.
+    pub(crate) fn recipe(self, node: &Node, shape: PassShape) -> Result<Option<Planned>, EngineError> {
+        let (m, output, functions) = (shape.rows(), self.dtype, self.functions());
+        let planned = |n, k, recipe| Ok(Some(Planned { n, k, recipe }));
+        match &node.operation {
+            Operation::Norm(norm) => {
+                let rows = m * norm.groups;
+                if self.is_gpu() && norm.weighting != Weighting::AfterCast {
+                    return Err(self.refused("such a norm".to_owned(), "it was not compared"));
+                }
+                if self.is_gpu() && TorchSum::of(rows, norm.length).is_none() {
+                    let what = format!("a mean over {rows} rows of {}", norm.length);
+                    return Err(self.refused(what, "its order of sums is not known"));
+                }
+                planned(norm.length, norm.length, KernelRecipe::RmsNorm(self.norm(rows, norm.length)))
+            }
+            Operation::Linear(linear) => {
+                let (n, k, bias) = (linear.n, linear.k, linear.bias.is_some());
+                if self.catalog().is_some_and(|known| known.linear(Linear { n, k, bias }, m).is_none()) {
+                    let bias = if bias { " and a bias" } else { "" };
+                    let what = format!("a product of {m} × {k} with {n} × {k}{bias}");
+                    return Err(self.refused(what, "its split-K was not measured"));
+                }
+                planned(n, k, KernelRecipe::Matmul(self.matmul(m, n, k, bias)))
+            }
+            Operation::Bias { .. } => planned(node.width, 2, KernelRecipe::Bias { output }),
+            Operation::Rotary(_) => planned(node.width, 2, KernelRecipe::Rotary { output, functions }),
+            Operation::Attention(attention) => {
+                self.attention_accepted(attention, shape)?;
+                let (heads, group) = (m * attention.heads, attention.heads / attention.kv_heads);
+                let recipe = self.attention(shape.phase, heads, group, attention.key_dim, shape.keys);
+                planned(node.width, attention.key_dim, KernelRecipe::Attention(recipe))
+            }
+            Operation::Add => planned(node.width, 2, KernelRecipe::Residual { output }),
+            Operation::Gate(activation) => {
+                if self.is_gpu() && *activation != Activation::Silu {
+                    return Err(self.refused("such an activation".to_owned(), "it was not compared"));
+                }
+                planned(node.width, 1, KernelRecipe::SwiGlu { output, functions })
+            }
+            Operation::Route(routing) => {
+                let RoutingWeights::SoftmaxThenTop { renormalize, .. } = routing.weights else {
+                    return Err(self.refused("such a router".to_owned(), "it is not computed"));
+                };
+                planned(routing.top, routing.experts, self.router(renormalize))
+            }
+            Operation::ExpertLinear(linear) => {
+                let recipe = self.expert(m, linear.n, linear.k);
+                planned(linear.n, linear.k, KernelRecipe::Matmul(recipe))
+            }
+            Operation::ExpertSum { top } => planned(node.width, *top, self.expert_sum()),
+            Operation::Input
+            | Operation::Embedding { .. }
+            | Operation::Slice(_)
+            | Operation::Append { .. }
+            | Operation::Gather => Ok(None),
+            Operation::Expand(_) | Operation::Cap { .. } | Operation::ExpertBias { .. } => {
+                Err(self.refused(format!("the operation {}", node.name), "it is not computed"))
+            }
+        }
+    }
+
+    fn attention_accepted(self, attention: &Attention, shape: PassShape) -> Result<(), EngineError> {
+        if !self.is_gpu() {
+            return Ok(());
+        }
+        let (dim, keys) = (attention.key_dim, shape.keys);
+        if self.attention != Implementation::Eager
+            && let Some(why) = self.sdpa_refused(dim, keys)
+        {
+            return Err(self.refused(self.attention_in_words(), why));
+        }
+        if self.attention == Implementation::SdpaFlash {
+            return Ok(());
+        }
+        if keys > super::LONGEST_SOFTMAX {
+            return Err(self.refused(format!("a softmax over {keys} keys"), "another kernel computes it"));
+        }
+        let heads = shape.batch_size * attention.heads;
+        for product in [Product::Scores, Product::Values] {
+            let batched = Batched { product, dtype: self.products_of(), phase: shape.phase, heads, dim };
+            if self.catalog().is_some_and(|known| known.batched(batched, keys).is_none()) {
+                let (phase, name) = (shape.phase.name(), self.attention.name());
+                let product = match product {
+                    Product::Scores => "scores",
+                    Product::Values => "values",
+                };
+                let what =
+                    format!("{phase} {name} attention ({product}) of {heads} heads of {dim} over {keys} keys");
+                return Err(self.refused(what, "its order of sums was not measured"));
+            }
+        }
+        Ok(())
+    }
+
+    fn experts_accepted(self, graph: &Graph) -> Result<(), EngineError> {
+        let mut chosen = None;
+        for node in graph.nodes() {
+            match &node.operation {
+                Operation::Route(routing) => chosen = Some((routing.top, routing.experts)),
+                Operation::ExpertLinear(linear) if node.name == "expert_gate" => {
+                    let Some((top, experts)) = chosen else { continue };
+                    let (hidden, width) = (linear.k, linear.n);
+                    let what = format!("{top} of {experts} experts of {width} over {hidden}");
+                    let measured = super::EXPERTS_MEASURED.contains(&[hidden, width, experts, top]);
+                    if self.catalog().is_some() && !measured {
+                        return Err(self.refused(what, "only the experts of Qwen3-30B-A3B were compared"));
+                    }
+                    if !(hidden.is_multiple_of(8) && width.is_multiple_of(8)) {
+                        return Err(self.refused(what, "only sums over a multiple of 8 were measured"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn attention_in_words(self) -> String {
+        format!("{} with {} attention", self.dtype, self.attention.name())
+    }
+
+    fn refused(self, what: String, why: &'static str) -> EngineError {
+        EngineError::Uncovered { hardware: self.hardware.name(), what, why }
+    }
+}

@@ -1,0 +1,569 @@
+//! Interpreting a graph: sections node by node, each node's rows by the recipes of the steps they belong to.
+//!
+//! Rows of several steps go through a product together, so that its weights are read and taken apart once; a recipe never
+//! depends on which rows are together. Left out: numbers (the backend) and which recipe a node gets (dispatch).
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use mantissa_model::graph::{Graph, Node, Operation, Section};
+use mantissa_numerics::Dtype;
+use mantissa_numerics::recipe::KernelRecipe;
+use mantissa_numerics::site::{Point, Site};
+
+use crate::backend::{Backend, Queries, part};
+use crate::cache::KvCache;
+use crate::kernel::matmul::Matrix;
+use crate::overrides::Overrides;
+use crate::pass::{Pass, Place, Ran, Run};
+use crate::pool::{Buffer, Pool};
+use crate::rope::RopeTable;
+use crate::simd::Isa;
+use crate::tap::{Tap, View};
+use crate::weights::{NodeWeights, Weights};
+
+/// A model ready to be interpreted.
+pub(crate) struct Runner<'r, 'a, B> {
+    pub graph: &'r Graph,
+    pub weights: &'r Weights<'a>,
+    pub tables: &'r [RopeTable],
+    pub backend: &'r B,
+    pub pool: &'r Pool,
+    pub isa: Isa,
+    pub dtype: Dtype,
+    pub overrides: &'r Overrides,
+    pub ran: &'r Mutex<Ran>,
+}
+
+/// What a node left.
+enum Value<'p> {
+    /// Rows of the pass.
+    Rows(Buffer<'p>),
+    /// A slot of the block's cache.
+    Cached(usize),
+    /// Experts of each row.
+    Routing(Routing),
+}
+
+/// Rows sorted by expert.
+struct Routing {
+    /// Expert and weight of each slot, row by row.
+    slots: Vec<(usize, f32)>,
+    /// Slots sorted by run of rows, then expert.
+    order: Vec<usize>,
+    /// Where each slot stands in `order`.
+    place: Vec<usize>,
+    /// Runs of `order` by run of rows: the rows, and each expert's part.
+    groups: Vec<(Range<usize>, Vec<(usize, Range<usize>)>)>,
+    top: usize,
+}
+
+impl<'r, B: Backend> Runner<'r, '_, B> {
+    /// Embedding and all blocks. Returns the residual stream, a row for each of the pass.
+    pub(crate) fn blocks(
+        &self,
+        pass: &Pass<'_>,
+        caches: &mut [KvCache],
+        ids: &[u32],
+        taps: &mut dyn Tap,
+    ) -> Buffer<'r> {
+        let mut x = self.section(&self.graph.stem, Place::Stem, pass, caches, Input::Tokens(ids), taps);
+        for (layer, kind) in self.graph.blocks.iter().enumerate() {
+            let place = Place::Block { layer, kind: *kind };
+            x = self.section(&self.graph.kinds[*kind], place, pass, caches, Input::Rows(x), taps);
+        }
+        x
+    }
+
+    /// Logits of rows of the residual stream.
+    pub(crate) fn head(&self, pass: &Pass<'_>, x: Buffer<'r>, taps: &mut dyn Tap) -> Buffer<'r> {
+        self.section(&self.graph.head, Place::Head, pass, &mut [], Input::Rows(x), taps)
+    }
+
+    fn section(
+        &self,
+        section: &Section,
+        place: Place,
+        pass: &Pass<'_>,
+        caches: &mut [KvCache],
+        input: Input<'_, 'r>,
+        taps: &mut dyn Tap,
+    ) -> Buffer<'r> {
+        let weights = match place {
+            Place::Stem => &self.weights.stem,
+            Place::Block { layer, .. } => &self.weights.blocks[layer],
+            Place::Head => &self.weights.head,
+        };
+        let at = At { section, place, weights };
+        let mut input = Some(input);
+        let mut values: Vec<Option<Value<'r>>> = Vec::with_capacity(section.nodes.len());
+        let mut node = 0;
+        while node < section.nodes.len() {
+            let together = section.products_from(node);
+            if together.len() > 1 {
+                values.extend(self.products(at, together.clone(), pass, &values));
+            } else {
+                let value = self.node(at, node, pass, caches, &mut values, &mut input);
+                values.push(Some(value));
+            }
+            for done in node..values.len() {
+                self.tap(at, done, pass, &values, taps);
+            }
+            node = values.len();
+            section.forget(node, &mut values);
+        }
+        match values.pop().flatten() {
+            Some(Value::Rows(rows)) => rows,
+            _ => unreachable!("a section leaves rows"),
+        }
+    }
+
+    fn node(
+        &self,
+        at: At<'_, '_>,
+        index: usize,
+        pass: &Pass<'_>,
+        caches: &mut [KvCache],
+        values: &mut [Option<Value<'r>>],
+        input: &mut Option<Input<'_, 'r>>,
+    ) -> Value<'r> {
+        let node = &at.section.nodes[index];
+        let rows = pass.rows.len();
+        match &node.operation {
+            Operation::Input => match input.take() {
+                Some(Input::Rows(x)) => Value::Rows(x),
+                _ => unreachable!("a section reads its input once"),
+            },
+            Operation::Embedding { scale, .. } => {
+                let mut x = self.pool.buffer(rows * node.width);
+                let Some(Input::Tokens(ids)) = input.take() else { unreachable!("the stem reads tokens") };
+                let table = at.weights[index].stored();
+                for (row, id) in x.chunks_exact_mut(node.width).zip(ids) {
+                    table.row(*id as usize, self.dtype, row);
+                }
+                if let Some(scale) = scale {
+                    scaled(self.dtype, *scale, &mut x);
+                }
+                Value::Rows(x)
+            }
+            Operation::Linear(_) => {
+                let mut found = self.products(at, index..index + 1, pass, values);
+                found.pop().flatten().unwrap_or_else(|| unreachable!("a product leaves rows"))
+            }
+            Operation::Norm(norm) => {
+                let x = rows_of(values, node.inputs[0]);
+                let weight = at.weights[index].vector();
+                let mut out = self.pool.buffer(x.len());
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::RmsNorm(recipe) = run.recipe else { unreachable!("a norm") };
+                    let part = part(&run.rows, node.width);
+                    let ran =
+                        self.backend.norm(recipe, &x[part.clone()], weight, norm.eps, &mut out[part]);
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(out)
+            }
+            Operation::Bias { .. } => {
+                let mut x = at.section.take(values, index, 0, self.pool);
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::Bias { output } = run.recipe else { unreachable!("a bias") };
+                    let x = &mut x[part(&run.rows, node.width)];
+                    let ran = self.backend.bias(output, x, at.weights[index].vector());
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(x)
+            }
+            Operation::Slice(slice) => {
+                let x = rows_of(values, node.inputs[0]);
+                let mut out = self.pool.buffer(rows * node.width);
+                let groups = x.chunks_exact(slice.stride).zip(out.chunks_exact_mut(slice.take));
+                for (from, to) in groups {
+                    to.copy_from_slice(&from[slice.from..slice.from + slice.take]);
+                }
+                Value::Rows(out)
+            }
+            Operation::Rotary(rotary) => {
+                let mut x = at.section.take(values, index, 0, self.pool);
+                let table = &self.tables[rotary.table];
+                for run in self.runs(at, index, pass) {
+                    let rows = &pass.rows[run.rows.clone()];
+                    let tables: Vec<&[f32]> = rows.iter().map(|row| table.position(row.position)).collect();
+                    let x = &mut x[part(&run.rows, node.width)];
+                    let ran = self.backend.rotary(run.recipe, x, node.width, &tables);
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(x)
+            }
+            Operation::Append { slot } => {
+                let x = rows_of(values, node.inputs[0]);
+                for (i, values) in x.chunks_exact(node.width).enumerate() {
+                    let cache = &mut caches[pass.caches[i]];
+                    cache.write(self.isa, at.place.layer(), *slot, pass.rows[i].position, values);
+                }
+                Value::Cached(*slot)
+            }
+            Operation::Attention(attention) => {
+                let [q, k, v] = [0, 1, 2].map(|input| node.inputs[input]);
+                let (Some(Some(Value::Cached(k))), Some(Some(Value::Cached(v)))) = (values.get(k), values.get(v))
+                else {
+                    unreachable!("keys and values are cached")
+                };
+                let q = rows_of(values, q);
+                let wide = q.len() / rows;
+                let mut out = self.pool.buffer(rows * node.width);
+                let places: Vec<(usize, usize)> =
+                    pass.caches.iter().zip(pass.rows).map(|(cache, row)| (*cache, row.position)).collect();
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::Attention(recipe) = run.recipe else { unreachable!("attention") };
+                    let queries = Queries {
+                        phase: pass.phase(),
+                        rows: &places[run.rows.clone()],
+                        caches,
+                        layer: at.place.layer(),
+                        slots: [*k, *v],
+                        keys: pass.plans[run.plans[0]].shape.keys,
+                        q: &q[part(&run.rows, wide)],
+                    };
+                    let out = &mut out[part(&run.rows, node.width)];
+                    let ran = self.backend.attention(recipe, attention, &queries, out);
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(out)
+            }
+            Operation::Add => {
+                let mut x = at.section.take(values, index, 0, self.pool);
+                let y = rows_of(values, node.inputs[1]);
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::Residual { output } = run.recipe else { unreachable!("a sum") };
+                    let part = part(&run.rows, node.width);
+                    let ran = self.backend.add(output, &mut x[part.clone()], &y[part]);
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(x)
+            }
+            Operation::Gate(_) => {
+                let mut gate = at.section.take(values, index, 0, self.pool);
+                let up = rows_of(values, node.inputs[1]);
+                for (run, part) in self.parts(at, index, pass, values, gate.len()) {
+                    let ran = self.backend.gate(run.recipe, &mut gate[part.clone()], &up[part]);
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(gate)
+            }
+            Operation::Route(routing) => {
+                let logits = rows_of(values, node.inputs[0]);
+                let mut found = Routing::new(routing.top);
+                for run in self.runs(at, index, pass) {
+                    // An expert's product may have another recipe where the pass has other rows.
+                    for rows in pass.alike(&run.rows) {
+                        let logits = &logits[part(&rows, routing.experts)];
+                        let (chosen, ran) = self.backend.route(run.recipe, routing, logits);
+                        self.note(node, &run, pass, ran);
+                        found.add(rows, chosen.slots);
+                    }
+                }
+                Value::Routing(found)
+            }
+            Operation::Gather => {
+                let (x, routing) = (rows_of(values, node.inputs[0]), routing_of(values, node.inputs[1]));
+                let mut out = self.pool.buffer(routing.order.len() * node.width);
+                for (slot, out) in routing.order.iter().zip(out.chunks_exact_mut(node.width)) {
+                    out.copy_from_slice(&x[slot / routing.top * node.width..][..node.width]);
+                }
+                Value::Rows(out)
+            }
+            Operation::ExpertLinear(linear) => {
+                let (x, routing) = (rows_of(values, node.inputs[0]), routing_of(values, node.inputs[1]));
+                let mut out = self.pool.buffer(routing.order.len() * linear.n);
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
+                    let groups = routing.groups.iter().filter(|(rows, _)| run.covers(rows));
+                    for (expert, slots) in groups.flat_map(|(_, experts)| experts) {
+                        let weight = at.weights[index].experts()[*expert].matrix();
+                        let x = &x[part(slots, linear.k)];
+                        let out = &mut out[part(slots, linear.n)];
+                        let ran = self.backend.products(recipe, x, &mut [(weight, out)]);
+                        self.note(node, &run, pass, ran);
+                    }
+                }
+                Value::Rows(out)
+            }
+            Operation::ExpertSum { top } => {
+                let (parts, routing) = (rows_of(values, node.inputs[0]), routing_of(values, node.inputs[1]));
+                let mut out = self.pool.buffer(rows * node.width);
+                for run in self.runs(at, index, pass) {
+                    let slots = part(&run.rows, *top);
+                    let chosen = &routing.slots[slots.clone()];
+                    let out = &mut out[part(&run.rows, node.width)];
+                    let ran =
+                        self.backend.expert_sum(run.recipe, chosen, &routing.place[slots], parts, out);
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(out)
+            }
+            Operation::Expand(_) | Operation::Cap { .. } | Operation::ExpertBias { .. } => {
+                unreachable!("dispatch refuses these")
+            }
+        }
+    }
+
+    /// Products of one input, together where their recipes agree.
+    fn products(
+        &self,
+        at: At<'_, '_>,
+        nodes: Range<usize>,
+        pass: &Pass<'_>,
+        values: &[Option<Value<'r>>],
+    ) -> Vec<Option<Value<'r>>> {
+        let section = at.section;
+        let x = rows_of(values, section.nodes[nodes.start].inputs[0]);
+        let k = x.len() / pass.rows.len().max(1);
+        let matrices: Vec<Matrix<'_>> =
+            nodes.clone().map(|node| at.weights[node].stored().matrix()).collect();
+        let mut outs: Vec<Buffer<'r>> =
+            matrices.iter().map(|w| self.pool.buffer(pass.rows.len() * w.rows)).collect();
+        let runs: Vec<Vec<Planned>> = nodes.clone().map(|node| self.runs(at, node, pass)).collect();
+        let alike = runs.windows(2).all(|pair| {
+            let same = |(a, b): (&Planned, &Planned)| (&a.rows, a.recipe) == (&b.rows, b.recipe);
+            pair[0].len() == pair[1].len() && pair[0].iter().zip(&pair[1]).all(same)
+        });
+        let groups: Vec<Range<usize>> =
+            if alike { vec![0..nodes.len()] } else { (0..nodes.len()).map(|i| i..i + 1).collect() };
+        for group in groups {
+            for (number, run) in runs[group.start].iter().enumerate() {
+                let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
+                let mut weights: Vec<(Matrix<'_>, &mut [f32])> = matrices[group.clone()]
+                    .iter()
+                    .zip(&mut outs[group.clone()])
+                    .map(|(w, out)| (*w, &mut out[part(&run.rows, w.rows)]))
+                    .collect();
+                let ran = self.backend.products(recipe, &x[part(&run.rows, k)], &mut weights);
+                for index in group.clone() {
+                    self.note(&section.nodes[nodes.start + index], &runs[index][number], pass, ran);
+                }
+            }
+        }
+        outs.into_iter().map(|out| Some(Value::Rows(out))).collect()
+    }
+
+    /// The runs of rows of a node, each with the recipe to use.
+    fn runs(&self, at: At<'_, '_>, index: usize, pass: &Pass<'_>) -> Vec<Planned> {
+        let runs = pass.runs(at.place, index..index + 1).into_iter();
+        runs.map(|Run { rows, plans, planned }| {
+            let recipe =
+                self.overrides.of(at.place, at.section.nodes[index].name, pass.phase(), planned.recipe);
+            Planned { rows, plans, n: planned.n, k: planned.k, recipe }
+        })
+        .collect()
+    }
+
+    /// The runs of a node between experts or outside them, each with its part of a value of `length`.
+    fn parts(
+        &self,
+        at: At<'_, '_>,
+        index: usize,
+        pass: &Pass<'_>,
+        values: &[Option<Value<'r>>],
+        length: usize,
+    ) -> Vec<(Planned, Range<usize>)> {
+        let node = &at.section.nodes[index];
+        let runs = self.runs(at, index, pass);
+        if length == pass.rows.len() * node.width {
+            return runs
+                .into_iter()
+                .map(|run| {
+                    let part = part(&run.rows, node.width);
+                    (run, part)
+                })
+                .collect();
+        }
+        // Rows by expert: as the routing of the block sorted them.
+        let routing = values.iter().flatten().find_map(|value| match value {
+            Value::Routing(routing) => Some(routing),
+            _ => None,
+        });
+        let top = routing.map_or(1, |routing| routing.top);
+        runs.into_iter()
+            .map(|run| {
+                let part = run.rows.start * top * node.width..run.rows.end * top * node.width;
+                (run, part)
+            })
+            .collect()
+    }
+
+    fn note(&self, node: &Node, run: &Planned, pass: &Pass<'_>, ran: KernelRecipe) {
+        let mut noted = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        for plan in &run.plans {
+            noted.note((*plan, &pass.plans[*plan]), node.name, [run.n, run.k], ran);
+        }
+    }
+
+    fn tap(
+        &self,
+        at: At<'_, '_>,
+        index: usize,
+        pass: &Pass<'_>,
+        values: &[Option<Value<'r>>],
+        taps: &mut dyn Tap,
+    ) {
+        let node = &at.section.nodes[index];
+        let Some(point) = node.site else { return };
+        let site = match at.place {
+            Place::Block { layer, .. } => Site::at(u32::try_from(layer + 1).unwrap_or(u32::MAX), point),
+            Place::Stem | Place::Head => Site::outside(point),
+        };
+        if !taps.wants(site) {
+            return;
+        }
+        let table;
+        let data = match &values[index] {
+            Some(Value::Rows(rows)) => rows,
+            // What is cached is what was appended.
+            Some(Value::Cached(_)) => rows_of(values, node.inputs[0]),
+            Some(Value::Routing(routing)) => {
+                debug_assert_eq!(point, Point::RouterTopk, "routing is seen at one point");
+                table = routing.table();
+                &table[..]
+            }
+            None => return,
+        };
+        taps.tap(View { site, phase: pass.phase(), rows: pass.rows, width: node.width, data });
+    }
+}
+
+/// A run of rows with the recipe that is used.
+struct Planned {
+    rows: Range<usize>,
+    plans: Vec<usize>,
+    n: usize,
+    k: usize,
+    recipe: KernelRecipe,
+}
+
+impl Planned {
+    fn covers(&self, rows: &Range<usize>) -> bool {
+        self.rows.start <= rows.start && rows.end <= self.rows.end
+    }
+}
+
+/// What goes into a section.
+enum Input<'i, 'p> {
+    Tokens(&'i [u32]),
+    Rows(Buffer<'p>),
+}
+
+/// A section with its weights.
+#[derive(Clone, Copy)]
+struct At<'s, 'a> {
+    section: &'s Section,
+    place: Place,
+    weights: &'s [NodeWeights<'a>],
+}
+
+/// What the interpreter asks a section.
+trait Lifetimes<'p> {
+    fn products_from(&self, node: usize) -> Range<usize>;
+    fn forget(&self, next: usize, values: &mut [Option<Value<'p>>]);
+    fn take(&self, values: &mut [Option<Value<'p>>], node: usize, input: usize, pool: &'p Pool)
+    -> Buffer<'p>;
+}
+
+impl<'p> Lifetimes<'p> for Section {
+    /// Consecutive products of one input from `node` on.
+    fn products_from(&self, node: usize) -> Range<usize> {
+        let input = &self.nodes[node].inputs;
+        let same =
+            |next: &&Node| matches!(next.operation, Operation::Linear(_)) && next.inputs == *input;
+        node..node + self.nodes[node..].iter().take_while(same).count()
+    }
+
+    /// Drops values that no node from `next` on reads; the last node's is the section's.
+    fn forget(&self, next: usize, values: &mut [Option<Value<'p>>]) {
+        if next == self.nodes.len() {
+            return;
+        }
+        for (place, value) in values.iter_mut().enumerate() {
+            if value.is_some() && !self.nodes[next..].iter().any(|node| node.inputs.contains(&place)) {
+                *value = None;
+            }
+        }
+    }
+
+    /// An input's rows to be overwritten: its own where no later node and no tap reads them, else a copy.
+    fn take(
+        &self,
+        values: &mut [Option<Value<'p>>],
+        node: usize,
+        input: usize,
+        pool: &'p Pool,
+    ) -> Buffer<'p> {
+        let place = self.nodes[node].inputs[input];
+        let read = self.nodes[node + 1..].iter().any(|later| later.inputs.contains(&place));
+        if !read && let Some(Value::Rows(rows)) = values[place].take() {
+            return rows;
+        }
+        let rows = rows_of(values, place);
+        let mut copy = pool.buffer(rows.len());
+        copy.copy_from_slice(rows);
+        copy
+    }
+}
+
+impl Routing {
+    fn new(top: usize) -> Self {
+        Self { slots: Vec::new(), order: Vec::new(), place: Vec::new(), groups: Vec::new(), top }
+    }
+
+    /// Adds the slots of the next run of rows.
+    fn add(&mut self, rows: Range<usize>, slots: Vec<(usize, f32)>) {
+        let first = self.slots.len();
+        let mut order: Vec<usize> = (first..first + slots.len()).collect();
+        order.sort_by_key(|slot| slots[slot - first].0);
+        let mut experts: Vec<(usize, Range<usize>)> = Vec::new();
+        for (i, slot) in order.iter().enumerate() {
+            let (expert, at) = (slots[slot - first].0, first + i);
+            match experts.last_mut() {
+                Some((last, range)) if *last == expert => range.end = at + 1,
+                _ => experts.push((expert, at..at + 1)),
+            }
+        }
+        self.place.resize(first + slots.len(), 0);
+        for (i, slot) in order.iter().enumerate() {
+            self.place[*slot] = first + i;
+        }
+        self.order.extend(order);
+        self.slots.extend(slots);
+        self.groups.push((rows, experts));
+    }
+
+    /// Experts, then weights, of each row.
+    fn table(&self) -> Vec<f32> {
+        #[expect(clippy::cast_precision_loss, reason = "expert ids are small")]
+        let expert = |(expert, _): &(usize, f32)| *expert as f32;
+        let rows = self.slots.chunks_exact(self.top.max(1));
+        rows.flat_map(|row| row.iter().map(expert).chain(row.iter().map(|(_, weight)| *weight))).collect()
+    }
+}
+
+fn rows_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v [f32] {
+    match &values[place] {
+        Some(Value::Rows(rows)) => rows,
+        _ => unreachable!("rows are kept until the last node that reads them"),
+    }
+}
+
+fn routing_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v Routing {
+    match &values[place] {
+        Some(Value::Routing(routing)) => routing,
+        _ => unreachable!("the routing is kept until the last node that reads it"),
+    }
+}
+
+/// `x = round(x · round(scale))`.
+fn scaled(dtype: Dtype, scale: f64, x: &mut [f32]) {
+    #[expect(clippy::cast_possible_truncation, reason = "a tensor of binary32 holds the factor")]
+    let factor = dtype.round(scale as f32);
+    for x in x {
+        *x = dtype.round(*x * factor);
+    }
+}

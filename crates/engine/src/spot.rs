@@ -1,0 +1,289 @@
+//! Single values of one row, recomputed from the recorded inputs of the kernels that made them.
+//!
+//! The model's graph is walked back from a site to the sites that it is computed from, and forward again with as few
+//! outputs as the wanted value needs. Each kernel takes the recipe that dispatch names for the whole pass, so a value has
+//! the bits it has in the pass. Attention and experts are left out: attention needs every earlier key and value, which
+//! evidence does not hold.
+
+use std::ops::Range;
+
+use mantissa_model::graph::{Graph, Node, Operation, Section};
+use mantissa_numerics::recipe::KernelRecipe;
+use mantissa_numerics::site::{LayerIdx, Phase, Point, Site};
+
+use crate::backend::Backend as _;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::kernel::matmul::Matrix;
+use crate::plan::{PassShape, Plan};
+use crate::weights::NodeWeights;
+
+/// Which row of which pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpotRow {
+    /// Kind of pass.
+    pub phase: Phase,
+    /// Sequences of the pass.
+    pub batch_size: usize,
+    /// Positions of each that the pass fed: 1 in decode.
+    pub positions: usize,
+    /// Position in the sequence.
+    pub position: usize,
+    /// The token fed there.
+    pub token: u32,
+}
+
+/// The sites of the same row that a site is recomputed from; `None` where it cannot be.
+#[must_use]
+pub fn inputs(graph: &Graph, site: Site) -> Option<Vec<Site>> {
+    let (place, section) = section_of(graph, site)?;
+    let node = section.nodes.iter().position(|node| node.site == Some(site.point))?;
+    let mut sites = Vec::new();
+    let reached = walk(section, node)?;
+    for node in reached.sources {
+        sites.push(match section.nodes[node].operation {
+            Operation::Input => before(graph, place, site.point == Point::XIn)?,
+            _ => Site { layer: site.layer, point: section.nodes[node].site? },
+        });
+    }
+    Some(sites)
+}
+
+/// Stem, block or head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Stem,
+    Block(usize),
+    Head,
+}
+
+fn section_of(graph: &Graph, site: Site) -> Option<(Where, &Section)> {
+    match site.layer {
+        Some(LayerIdx(layer)) => {
+            let layer = (layer as usize).checked_sub(1)?;
+            Some((Where::Block(layer), graph.block(layer)?))
+        }
+        None if graph.stem.at(site.point).is_some() => Some((Where::Stem, &graph.stem)),
+        None => Some((Where::Head, &graph.head)),
+    }
+}
+
+/// The site that is a section's input: a block's own `x_in`, or, for `x_in` itself and for the head, what the section before
+/// left.
+fn before(graph: &Graph, place: Where, outside: bool) -> Option<Site> {
+    let number = |layer: usize| u32::try_from(layer).ok();
+    match place {
+        Where::Stem => None,
+        Where::Block(0) if outside => Some(Site::outside(Point::EmbedOut)),
+        Where::Block(layer) if outside => Some(Site::at(number(layer)?, Point::XOut)),
+        Where::Block(layer) => Some(Site::at(number(layer + 1)?, Point::XIn)),
+        Where::Head => Some(Site::at(number(graph.blocks.len())?, Point::XOut)),
+    }
+}
+
+/// What recomputing a node takes.
+struct Reached {
+    /// Recorded nodes that it starts from, in the order they are read.
+    sources: Vec<usize>,
+    /// Nodes to compute, ascending.
+    nodes: Vec<usize>,
+}
+
+/// Walks back from `node` to nodes that taps see; `None` where an operation on the way cannot be recomputed.
+fn walk(section: &Section, node: usize) -> Option<Reached> {
+    let mut reached = Reached { sources: Vec::new(), nodes: Vec::new() };
+    visit(section, node, true, &mut reached)?;
+    reached.nodes.sort_unstable();
+    Some(reached)
+}
+
+fn visit(section: &Section, node: usize, wanted: bool, reached: &mut Reached) -> Option<()> {
+    let Node { operation, inputs, site, .. } = &section.nodes[node];
+    if matches!(operation, Operation::Input) || (site.is_some() && !wanted) {
+        if !reached.sources.contains(&node) {
+            reached.sources.push(node);
+        }
+        return Some(());
+    }
+    match operation {
+        Operation::Attention(_)
+        | Operation::Expand(_)
+        | Operation::Route(_)
+        | Operation::Gather
+        | Operation::ExpertLinear(_)
+        | Operation::ExpertBias { .. }
+        | Operation::ExpertSum { .. } => return None,
+        _ => {}
+    }
+    for input in inputs {
+        visit(section, *input, false, reached)?;
+    }
+    if !reached.nodes.contains(&node) {
+        reached.nodes.push(node);
+    }
+    Some(())
+}
+
+/// A row of which a part is known.
+#[derive(Clone, Default)]
+struct Known {
+    values: Vec<f32>,
+}
+
+impl Engine<'_> {
+    /// Element `column` of `site`, from rows of [`inputs`] in their order.
+    ///
+    /// *Shape:* each input is as wide as its site. *Rounding:* as the pass that `row` belongs to.
+    /// Returns `None` where the site cannot be recomputed, or an input or the column has another width.
+    /// *Errors:* a token outside the vocabulary, a position outside the context, a shape that no verified recipe covers.
+    pub fn spot(
+        &self,
+        row: SpotRow,
+        site: Site,
+        column: usize,
+        inputs: &[&[f32]],
+    ) -> Result<Option<f32>, EngineError> {
+        self.check_tokens(&[row.token], row.position)?;
+        if row.position >= self.setup().context {
+            return Err(EngineError::Context { position: row.position, context: self.setup().context });
+        }
+        let keys = match row.phase {
+            Phase::Prefill => row.positions,
+            Phase::Decode => row.position + 1,
+        };
+        let SpotRow { phase, batch_size, positions, .. } = row;
+        let shape = PassShape { phase, batch_size, positions, keys };
+        let plan = Plan::new(self.dispatch(), self.graph(), shape)?;
+        Ok(self.recompute(&plan, row, site, column, inputs))
+    }
+
+    fn recompute(
+        &self,
+        plan: &Plan,
+        row: SpotRow,
+        site: Site,
+        column: usize,
+        inputs: &[&[f32]],
+    ) -> Option<f32> {
+        let (place, section) = section_of(self.graph(), site)?;
+        let weights = self.weights();
+        let (planned, weights) = match place {
+            Where::Stem => (&plan.stem, &weights.stem),
+            Where::Block(layer) => (&plan.kinds[self.graph().blocks[layer]], &weights.blocks[layer]),
+            Where::Head => (&plan.head, &weights.head),
+        };
+        let target = section.nodes.iter().position(|node| node.site == Some(site.point))?;
+        let Reached { sources, nodes } = walk(section, target)?;
+        let mut known = vec![Known::default(); section.nodes.len()];
+        if sources.len() != inputs.len() {
+            return None;
+        }
+        for (node, input) in sources.iter().zip(inputs) {
+            if input.len() != section.nodes[*node].width {
+                return None;
+            }
+            known[*node].values = input.to_vec();
+        }
+        if column >= section.nodes[target].width {
+            return None;
+        }
+        let needed = needs(section, target, column, &nodes);
+        for node in nodes {
+            let recipe = planned[node].map(|planned| planned.recipe);
+            let columns = needed[node].clone();
+            let values = self.evaluate(&section.nodes[node], recipe, &weights[node], row, columns, &known);
+            known[node].values = values;
+        }
+        known[target].values.get(column).copied()
+    }
+
+    /// The values of a node in `columns`; the others are zeros.
+    fn evaluate(
+        &self,
+        node: &Node,
+        recipe: Option<KernelRecipe>,
+        weights: &NodeWeights<'_>,
+        row: SpotRow,
+        columns: Range<usize>,
+        known: &[Known],
+    ) -> Vec<f32> {
+        let backend = self.backend();
+        let input = |place: usize| &known[node.inputs[place]].values;
+        let mut out = vec![0.0; node.width];
+        let part = &mut out[columns.clone()];
+        match (&node.operation, recipe) {
+            (Operation::Embedding { .. }, _) => {
+                weights.stored().row(row.token as usize, self.setup().dtype, &mut out);
+            }
+            (Operation::Linear(_), Some(KernelRecipe::Matmul(recipe))) => {
+                let whole = weights.stored().matrix();
+                let data = &whole.data[columns.start * whole.row_bytes..columns.end * whole.row_bytes];
+                let rows = Matrix { rows: columns.len(), data, ..whole };
+                backend.products(recipe, input(0), &mut [(rows, part)]);
+            }
+            (Operation::Bias { .. }, Some(KernelRecipe::Bias { output })) => {
+                part.copy_from_slice(&input(0)[columns.clone()]);
+                backend.bias(output, part, &weights.vector()[columns]);
+            }
+            (Operation::Norm(norm), Some(KernelRecipe::RmsNorm(recipe))) => {
+                backend.norm(recipe, &input(0)[columns], weights.vector(), norm.eps, part);
+            }
+            (Operation::Rotary(rotary), Some(recipe)) => {
+                part.copy_from_slice(&input(0)[columns.clone()]);
+                let table = self.tables()[rotary.table].position(row.position);
+                backend.rotary(recipe, part, columns.len(), &[table]);
+            }
+            (Operation::Add, Some(KernelRecipe::Residual { output })) => {
+                part.copy_from_slice(&input(0)[columns.clone()]);
+                backend.add(output, part, &input(1)[columns]);
+            }
+            (Operation::Gate(_), Some(recipe)) => {
+                part.copy_from_slice(&input(0)[columns.clone()]);
+                backend.gate(recipe, part, &input(1)[columns]);
+            }
+            (Operation::Slice(slice), _) => {
+                for (from, to) in input(0).chunks_exact(slice.stride).zip(out.chunks_exact_mut(slice.take)) {
+                    to.copy_from_slice(&from[slice.from..slice.from + slice.take]);
+                }
+            }
+            // What is appended is what is cached; an input at a tap is what it reads.
+            _ => {
+                if let Some(first) = node.inputs.first() {
+                    out.clone_from(&known[*first].values);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// The columns of each node that a value of `target` is computed from.
+fn needs(section: &Section, target: usize, column: usize, nodes: &[usize]) -> Vec<Range<usize>> {
+    let mut needed = vec![0..0; section.nodes.len()];
+    needed[target] = column..column + 1;
+    for node in nodes.iter().rev() {
+        let Node { operation, inputs, width, .. } = &section.nodes[*node];
+        let wanted = needed[*node].clone();
+        let grown = |group: usize| wanted.start / group * group..wanted.end.div_ceil(group) * group;
+        // Norms and rotations compute whole heads.
+        let own = match operation {
+            Operation::Norm(norm) => grown(norm.length),
+            Operation::Rotary(rotary) => grown(rotary.width),
+            Operation::Slice(_) => 0..*width,
+            _ => wanted.clone(),
+        };
+        needed[*node] = own.clone();
+        for input in inputs {
+            let from = match operation {
+                Operation::Linear(_) | Operation::Slice(_) => 0..section.nodes[*input].width,
+                _ => own.clone(),
+            };
+            let known = &mut needed[*input];
+            *known = match known.len() {
+                0 => from,
+                _ => known.start.min(from.start)..known.end.max(from.end),
+            };
+        }
+    }
+    needed
+}
