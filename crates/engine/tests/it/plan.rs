@@ -240,13 +240,13 @@ impl Tap for BySequence {
 fn what_ran_is_reported_and_not_what_was_planned() {
     use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, Summation};
     let checkpoint = models::tiny(mantissa_model::Arch::LLAMA);
-    let setup = setup(Attention::Eager);
+    let setup = EngineSetup { dtype: Dtype::F32, ..setup(Attention::Eager) };
     let dispatch = Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
     let shape = PassShape::prefill(1, 20);
     let planned = kernels(dispatch, &checkpoint.config().graph(), shape).expect("a plan");
     let other = KernelRecipe::Matmul(MatmulRecipe {
         summation: Summation::LaneChains { lanes: 16 },
-        output: Dtype::Bf16,
+        output: Dtype::F32,
     });
     let ran = |recipe| {
         let replaced = Override { layer: Some(2), node: "o_proj".to_owned(), phase: None, recipe };
