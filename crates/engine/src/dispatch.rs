@@ -135,7 +135,12 @@ impl Dispatch {
                 Attention::SdpaFlash | Attention::SdpaMath => {
                     refuse(attention(), "it names kernels of a GPU")
                 }
-                Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => Ok(()),
+                Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {
+                    match rope::refused(config, self.hardware, keys) {
+                        Some((what, why)) => refuse(what, why),
+                        None => Ok(()),
+                    }
+                }
             };
         }
         if self.dtype != Dtype::Bf16 {
@@ -146,11 +151,8 @@ impl Dispatch {
         {
             return refuse(attention(), why);
         }
-        if config.rope_scaling.is_some() || !rope::is_measured(config.rope_theta, config.head_dim) {
-            return refuse(
-                format!("RoPE of base {} over {} elements", config.rope_theta, config.head_dim),
-                "its inverse frequencies were not measured",
-            );
+        if let Some((what, why)) = rope::refused(config, self.hardware, keys) {
+            return refuse(what, why);
         }
         let m = batch * positions;
         for Linear { n, k, bias } in catalog::products(config) {

@@ -1,17 +1,19 @@
 //! Tables of rotary angles.
 //!
-//! *Rounding:* as Hugging Face computes them: exponents, inverse frequencies and angles are binary32 values, each
-//! operation rounded once; the power, the cosine and the sine are computed in binary64 (by the `libm` crate, so that
-//! no machine's own library can change a bit) and rounded to binary32, then to the storage dtype. On a GPU cosine and sine are
-//! those of CUDA's library.
+//! *Rounding:* as Hugging Face computes them: inverse frequencies ([`mantissa_numerics::rotary`]) and angles are binary32
+//! values, each operation rounded once; the cosine and the sine are computed in binary64 (by the `libm` crate, so that
+//! no machine's own library can change a bit) and rounded to binary32, multiplied by the attention factor in binary32, then
+//! rounded to the storage dtype. On a GPU cosine and sine are those of CUDA's library.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     reason = "rounding to binary32 at these places is the definition"
 )]
 
-use mantissa_model::{ModelConfig, RopeScaling};
+use mantissa_model::ModelConfig;
 use mantissa_numerics::nvidia::functions;
+use mantissa_numerics::rotary::{Arithmetic, Frequencies, Rope};
+use mantissa_numerics::torch_cpu::CpuCapability;
 
 use crate::setup::{EngineSetup, Hardware};
 
@@ -26,19 +28,19 @@ pub(crate) struct RopeTable {
 impl RopeTable {
     pub(crate) fn new(config: &ModelConfig, setup: EngineSetup) -> Self {
         let (dtype, positions) = (setup.dtype, setup.context);
-        let frequencies = inverse_frequencies(config, setup.hardware);
-        let half = frequencies.len();
+        let Frequencies { inverse, attention_factor } = frequencies(config, setup.hardware);
+        let half = inverse.len();
         let mut data = vec![0.0; positions * 2 * half];
         for (position, row) in data.chunks_exact_mut(2 * half).enumerate() {
             let (cos, sin) = row.split_at_mut(half);
-            for (i, frequency) in frequencies.iter().enumerate() {
+            for (i, frequency) in inverse.iter().enumerate() {
                 let angle = position as f32 * frequency;
                 let nvidia = functions::cos(angle).zip(functions::sin(angle));
                 let (c, s) = match nvidia.filter(|_| setup.hardware != Hardware::Cpu) {
                     Some(found) => found,
                     None => (libm::cos(f64::from(angle)) as f32, libm::sin(f64::from(angle)) as f32),
                 };
-                (cos[i], sin[i]) = (dtype.round(c), dtype.round(s));
+                (cos[i], sin[i]) = (dtype.round(c * attention_factor), dtype.round(s * attention_factor));
             }
         }
         Self { data, width: 2 * half }
@@ -49,77 +51,45 @@ impl RopeTable {
     }
 }
 
-/// Bases and head widths for which the inverse frequencies of PyTorch's own `pow` were compared with ours, and where one differs:
-/// its index and its bits. Measured by `goldens/gpu/decode_attention.py` with PyTorch 2.11 on x86-64.
-const MEASURED: [Frequencies; 8] = [
-    same(1e4, 64),
-    same(1e4, 128),
-    same(1e5, 64),
-    same(1e5, 128),
-    same(5e5, 64),
-    same(5e5, 128),
-    same(1e6, 64),
-    Frequencies { base: 1e6, dim: 128, differs: Some((37, 0x39B2_29FB)) },
-];
-
-struct Frequencies {
-    base: f64,
-    dim: usize,
-    differs: Option<(usize, u32)>,
-}
-
-const fn same(base: f64, dim: usize) -> Frequencies {
-    Frequencies { base, dim, differs: None }
-}
-
-fn measured(base: f64, dim: usize) -> Option<&'static Frequencies> {
-    MEASURED.iter().find(|known| known.base.to_bits() == base.to_bits() && known.dim == dim)
-}
-
-/// Whether inverse frequencies are known to be PyTorch's.
-pub(crate) fn is_measured(base: f64, dim: usize) -> bool {
-    measured(base, dim).is_some()
-}
-
-/// `1 / θ^(2i/d)`, stretched as the model says.
-fn inverse_frequencies(config: &ModelConfig, hardware: Hardware) -> Vec<f32> {
-    let dim = config.head_dim;
-    let base = config.rope_theta;
-    let differs = measured(base, dim).and_then(|known| known.differs).filter(|_| hardware != Hardware::Cpu);
-    let plain = (0..dim / 2).map(|i| match differs {
-        Some((at, bits)) if at == i => f32::from_bits(bits),
-        _ => {
-            let exponent = (2 * i) as f32 / dim as f32;
-            1.0_f32 / libm::pow(base, f64::from(exponent)) as f32
-        }
-    });
-    match config.rope_scaling {
-        None => plain.collect(),
-        Some(RopeScaling::Linear { factor }) => plain.map(|f| f / factor as f32).collect(),
-        Some(RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_max_position_embeddings,
-        }) => {
-            // Hugging Face computes these on binary32 tensors with Python's binary64 scalars rounded as they meet them.
-            let context = original_max_position_embeddings as f64;
-            let (low, high) = ((context / low_freq_factor) as f32, (context / high_freq_factor) as f32);
-            let (factor, low_freq, span) =
-                (factor as f32, low_freq_factor as f32, (high_freq_factor - low_freq_factor) as f32);
-            plain
-                .map(|f| {
-                    let wavelength = (2.0 * std::f64::consts::PI) as f32 / f;
-                    if wavelength < high {
-                        f
-                    } else if wavelength > low {
-                        f / factor
-                    } else {
-                        let smooth = (context as f32 / wavelength - low_freq) / span;
-                        (1.0 - smooth) * f / factor + smooth * f
-                    }
-                })
-                .collect()
-        }
+/// The parameters of a model's rotary embedding.
+fn rope(config: &ModelConfig) -> Rope<'_> {
+    Rope {
+        base: config.rope_theta,
+        dim: config.head_dim,
+        scaling: config.rope_scaling.as_ref(),
+        max_position_embeddings: config.max_position_embeddings,
     }
+}
+
+/// Inverse frequencies at load. On a GPU transformers computes them on the CPU beside it; `check` refuses models for
+/// which that is not one answer.
+fn frequencies(config: &ModelConfig, hardware: Hardware) -> Frequencies {
+    let arithmetic = match hardware {
+        Hardware::Cpu => Arithmetic::Engine,
+        Hardware::H200 | Hardware::H100 | Hardware::A100 | Hardware::L40s => {
+            Arithmetic::Torch(CpuCapability::Avx512)
+        }
+    };
+    rope(config).frequencies(arithmetic, None)
+}
+
+/// Why the rotary angles of a sequence of `keys` positions are not known, if they are not.
+///
+/// Models whose frequencies depend on the length (dynamic, longrope) are known up to the length at which transformers
+/// would compute them again.
+pub(crate) fn refused(
+    config: &ModelConfig,
+    hardware: Hardware,
+    keys: usize,
+) -> Option<(String, &'static str)> {
+    let what = || format!("RoPE of base {} over {} elements", config.rope_theta, config.head_dim);
+    if let Some(border) = rope(config).border().filter(|&border| keys > border) {
+        let what = format!("{} at {keys} positions", what());
+        let why = "its frequencies change with the length of the sequence";
+        return Some((format!("{what}, more than the {border} of its own context"), why));
+    }
+    if hardware != Hardware::Cpu && rope(config).one_answer().is_none() {
+        return Some((what(), "its inverse frequencies depend on the machine's CPU"));
+    }
+    None
 }
