@@ -93,3 +93,48 @@ pub(crate) fn refused(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use mantissa_model::RopeScaling;
+    use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+
+    use super::*;
+
+    fn config(base: f64, head_dim: usize, rope_scaling: Option<RopeScaling>) -> ModelConfig {
+        let request = SynthRequest { preset: Some(Preset::SmolLm2_135M), ..SynthRequest::default() };
+        let preset = SynthSpec::new(&request).expect("a preset").config().clone();
+        ModelConfig { rope_theta: base, head_dim, rope_scaling, max_position_embeddings: 4096, ..preset }
+    }
+
+    /// What was compared with PyTorch 2.11 (`goldens/gpu/decode_attention.py`): the engine's own, but for one value.
+    #[test]
+    fn measured_frequencies_stay() {
+        for base in [1e4, 1e5, 5e5, 1e6] {
+            for dim in [64, 128] {
+                let config = config(base, dim, None);
+                let mut own = frequencies(&config, Hardware::Cpu).inverse;
+                if base > 9e5 && dim == 128 {
+                    own[37] = f32::from_bits(0x39B2_29FB);
+                }
+                assert_eq!(own, frequencies(&config, Hardware::H200).inverse, "{base} {dim}");
+                assert_eq!(refused(&config, Hardware::H200, 100_000), None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_depends_on_machine_or_length_is_refused() {
+        let why = |config: &ModelConfig, hardware, keys| refused(config, hardware, keys).map(|(_, why)| why);
+        let mut narrow = (1..500).map(|i| config(1e4 * f64::from(i), 96, None));
+        let narrow = narrow.find(|narrow| rope(narrow).one_answer().is_none()).expect("a base that differs");
+        assert_eq!(why(&narrow, Hardware::Cpu, 9000), None);
+        let machine = why(&narrow, Hardware::H200, 10);
+        assert!(machine.is_some_and(|why| why.contains("CPU")), "{machine:?}");
+        let dynamic = config(1e4, 128, Some(RopeScaling::Dynamic { factor: 2.0 }));
+        for hardware in [Hardware::Cpu, Hardware::H100] {
+            assert_eq!(why(&dynamic, hardware, 4096), None);
+            assert!(why(&dynamic, hardware, 4097).is_some_and(|why| why.contains("length")));
+        }
+    }
+}
