@@ -1,18 +1,19 @@
 //! Tables of rotary angles.
 //!
-//! *Rounding:* as Hugging Face computes them: exponents, inverse frequencies and angles are binary32 values, each
-//! operation rounded once; the power, the cosine and the sine are computed in binary64 (by the `libm` crate, so that
-//! no machine's own library can change a bit) and rounded to binary32, then to the storage dtype. On a GPU cosine and sine are
-//! those of CUDA's library.
+//! *Rounding:* as Hugging Face computes them: inverse frequencies ([`mantissa_numerics::rotary`]) and angles are binary32
+//! values, each operation rounded once; the cosine and the sine are computed in binary64 (by the `libm` crate, so that
+//! no machine's own library can change a bit) and rounded to binary32, multiplied by the attention factor in binary32, then
+//! rounded to the storage dtype. On a GPU cosine and sine are those of CUDA's library.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     reason = "rounding to binary32 at these places is the definition"
 )]
 
-use mantissa_model::RopeScaling;
 use mantissa_model::graph::RotaryTable;
 use mantissa_numerics::nvidia::functions;
+use mantissa_numerics::rotary::{Arithmetic, Frequencies, Rope};
+use mantissa_numerics::torch_cpu::CpuCapability;
 
 use crate::setup::{EngineSetup, Hardware};
 
@@ -27,19 +28,19 @@ pub(crate) struct RopeTable {
 impl RopeTable {
     pub(crate) fn new(table: &RotaryTable, setup: EngineSetup) -> Self {
         let (dtype, positions) = (setup.dtype, setup.context);
-        let frequencies = inverse_frequencies(table, setup.hardware);
-        let half = frequencies.len();
+        let Frequencies { inverse, attention_factor } = frequencies(table, setup.hardware);
+        let half = inverse.len();
         let mut data = vec![0.0; positions * 2 * half];
         for (position, row) in data.chunks_exact_mut(2 * half).enumerate() {
             let (cos, sin) = row.split_at_mut(half);
-            for (i, frequency) in frequencies.iter().enumerate() {
+            for (i, frequency) in inverse.iter().enumerate() {
                 let angle = position as f32 * frequency;
                 let nvidia = functions::cos(angle).zip(functions::sin(angle));
                 let (c, s) = match nvidia.filter(|_| setup.hardware != Hardware::Cpu) {
                     Some(found) => found,
                     None => (libm::cos(f64::from(angle)) as f32, libm::sin(f64::from(angle)) as f32),
                 };
-                (cos[i], sin[i]) = (dtype.round(c), dtype.round(s));
+                (cos[i], sin[i]) = (dtype.round(c * attention_factor), dtype.round(s * attention_factor));
             }
         }
         Self { data, width: 2 * half }
@@ -50,77 +51,87 @@ impl RopeTable {
     }
 }
 
-/// Bases and head widths for which the inverse frequencies of PyTorch's own `pow` were compared with ours, and where one differs:
-/// its index and its bits. Measured by `goldens/gpu/decode_attention.py` with PyTorch 2.11 on x86-64.
-const MEASURED: [Frequencies; 8] = [
-    same(1e4, 64),
-    same(1e4, 128),
-    same(1e5, 64),
-    same(1e5, 128),
-    same(5e5, 64),
-    same(5e5, 128),
-    same(1e6, 64),
-    Frequencies { base: 1e6, dim: 128, differs: Some((37, 0x39B2_29FB)) },
-];
-
-struct Frequencies {
-    base: f64,
-    dim: usize,
-    differs: Option<(usize, u32)>,
+/// The parameters of a model's rotary embedding.
+fn rope(table: &RotaryTable) -> Rope<'_> {
+    Rope {
+        base: table.theta,
+        dim: table.dim,
+        scaling: table.scaling.as_ref(),
+        max_position_embeddings: table.max_positions,
+    }
 }
 
-const fn same(base: f64, dim: usize) -> Frequencies {
-    Frequencies { base, dim, differs: None }
-}
-
-fn measured(base: f64, dim: usize) -> Option<&'static Frequencies> {
-    MEASURED.iter().find(|known| known.base.to_bits() == base.to_bits() && known.dim == dim)
-}
-
-/// Whether inverse frequencies are known to be PyTorch's.
-pub(crate) fn is_measured(base: f64, dim: usize) -> bool {
-    measured(base, dim).is_some()
-}
-
-/// `1 / θ^(2i/d)`, stretched as the model says.
-fn inverse_frequencies(table: &RotaryTable, hardware: Hardware) -> Vec<f32> {
-    let dim = table.dim;
-    let base = table.theta;
-    let differs = measured(base, dim).and_then(|known| known.differs).filter(|_| hardware != Hardware::Cpu);
-    let plain = (0..dim / 2).map(|i| match differs {
-        Some((at, bits)) if at == i => f32::from_bits(bits),
-        _ => {
-            let exponent = (2 * i) as f32 / dim as f32;
-            1.0_f32 / libm::pow(base, f64::from(exponent)) as f32
+/// Inverse frequencies at load. On a GPU transformers computes them on the CPU beside it; `check` refuses models for
+/// which that is not one answer.
+fn frequencies(table: &RotaryTable, hardware: Hardware) -> Frequencies {
+    let arithmetic = match hardware {
+        Hardware::Cpu => Arithmetic::Engine,
+        Hardware::H200 | Hardware::H100 | Hardware::A100 | Hardware::L40s => {
+            Arithmetic::Torch(CpuCapability::Avx512)
         }
-    });
-    match table.scaling {
-        None => plain.collect(),
-        Some(RopeScaling::Linear { factor }) => plain.map(|f| f / factor as f32).collect(),
-        Some(RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_max_position_embeddings,
-        }) => {
-            // Hugging Face computes these on binary32 tensors with Python's binary64 scalars rounded as they meet them.
-            let context = original_max_position_embeddings as f64;
-            let (low, high) = ((context / low_freq_factor) as f32, (context / high_freq_factor) as f32);
-            let (factor, low_freq, span) =
-                (factor as f32, low_freq_factor as f32, (high_freq_factor - low_freq_factor) as f32);
-            plain
-                .map(|f| {
-                    let wavelength = (2.0 * std::f64::consts::PI) as f32 / f;
-                    if wavelength < high {
-                        f
-                    } else if wavelength > low {
-                        f / factor
-                    } else {
-                        let smooth = (context as f32 / wavelength - low_freq) / span;
-                        (1.0 - smooth) * f / factor + smooth * f
-                    }
-                })
-                .collect()
+    };
+    rope(table).frequencies(arithmetic, None)
+}
+
+/// Why the rotary angles of a sequence of `keys` positions are not known, if they are not.
+///
+/// Models whose frequencies depend on the length (dynamic, longrope) are known up to the length at which transformers
+/// would compute them again.
+pub(crate) fn refused(
+    table: &RotaryTable,
+    hardware: Hardware,
+    keys: usize,
+) -> Option<(String, &'static str)> {
+    let what = || format!("RoPE of base {} over {} elements", table.theta, table.dim);
+    if let Some(border) = rope(table).border().filter(|&border| keys > border) {
+        let what = format!("{} at {keys} positions", what());
+        let why = "its frequencies change with the length of the sequence";
+        return Some((format!("{what}, more than the {border} of its own context"), why));
+    }
+    if hardware != Hardware::Cpu && rope(table).one_answer().is_none() {
+        return Some((what(), "its inverse frequencies depend on the machine's CPU"));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use mantissa_model::RopeScaling;
+
+    use super::*;
+
+    fn table(theta: f64, dim: usize, scaling: Option<RopeScaling>) -> RotaryTable {
+        RotaryTable { dim, theta, scaling, max_positions: 4096 }
+    }
+
+    /// What was compared with PyTorch 2.11 (`goldens/gpu/decode_attention.py`): the engine's own, but for one value.
+    #[test]
+    fn measured_frequencies_stay() {
+        for base in [1e4, 1e5, 5e5, 1e6] {
+            for dim in [64, 128] {
+                let table = table(base, dim, None);
+                let mut own = frequencies(&table, Hardware::Cpu).inverse;
+                if base > 9e5 && dim == 128 {
+                    own[37] = f32::from_bits(0x39B2_29FB);
+                }
+                assert_eq!(own, frequencies(&table, Hardware::H200).inverse, "{base} {dim}");
+                assert_eq!(refused(&table, Hardware::H200, 100_000), None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_depends_on_machine_or_length_is_refused() {
+        let why = |table: &RotaryTable, hardware, keys| refused(table, hardware, keys).map(|(_, why)| why);
+        let mut narrow = (1..500).map(|i| table(1e4 * f64::from(i), 96, None));
+        let narrow = narrow.find(|narrow| rope(narrow).one_answer().is_none()).expect("a base that differs");
+        assert_eq!(why(&narrow, Hardware::Cpu, 9000), None);
+        let machine = why(&narrow, Hardware::H200, 10);
+        assert!(machine.is_some_and(|why| why.contains("CPU")), "{machine:?}");
+        let dynamic = table(1e4, 128, Some(RopeScaling::Dynamic { factor: 2.0 }));
+        for hardware in [Hardware::Cpu, Hardware::H100] {
+            assert_eq!(why(&dynamic, hardware, 4096), None);
+            assert!(why(&dynamic, hardware, 4097).is_some_and(|why| why.contains("length")));
         }
     }
 }

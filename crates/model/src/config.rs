@@ -1,6 +1,7 @@
 //! The dimensions and switches of a decoder-only transformer, read from `config.json` or GGUF metadata.
 
 use mantissa_numerics::Dtype;
+pub use mantissa_numerics::rotary::RopeScaling;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -21,28 +22,6 @@ pub struct MoeConfig {
     pub decoder_sparse_step: usize,
     /// Layers that keep a dense MLP (`mlp_only_layers`).
     pub mlp_only_layers: Vec<usize>,
-}
-
-/// How rotary angles are stretched beyond the trained context.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "rope_type", rename_all = "lowercase")]
-pub enum RopeScaling {
-    /// Positions divided by `factor`.
-    Linear {
-        /// The divisor.
-        factor: f64,
-    },
-    /// Llama 3.1's smooth interpolation between scaled and unscaled frequencies.
-    Llama3 {
-        /// Divisor of the low frequencies.
-        factor: f64,
-        /// Wavelength bound of the scaled range.
-        low_freq_factor: f64,
-        /// Wavelength bound of the unscaled range.
-        high_freq_factor: f64,
-        /// Context length before scaling.
-        original_max_position_embeddings: usize,
-    },
 }
 
 /// Everything the engine has to know about a model besides its weights. Sizes count elements.

@@ -9,9 +9,11 @@ use mantissa_numerics::Dtype;
 use serde_json::{Map, Value};
 
 use crate::arch::Arch;
-use crate::config::{ModelConfig, RopeScaling};
-use crate::config_keys::{Keys, as_size};
+use crate::config::ModelConfig;
+use crate::config_keys::Keys;
 use crate::error::{ModelError, shown};
+
+mod rope;
 
 /// Largest value of any dimension: products of two stay far from overflow.
 const LARGEST: usize = 1 << 28;
@@ -60,7 +62,7 @@ impl ModelConfig {
         if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
             return fault("rope_theta", format!("{} is not a positive number", self.rope_theta));
         }
-        self.validate_scaling(file)?;
+        rope::validate(self, file)?;
         let Some(moe) = &self.moe else { return Ok(()) };
         if moe.num_experts == 0 || moe.num_experts > MOST {
             return fault("num_experts", format!("{} is not in 1..={MOST}", moe.num_experts));
@@ -76,34 +78,6 @@ impl ModelConfig {
             return fault("decoder_sparse_step", "0 is not a step".into());
         }
         Ok(())
-    }
-
-    fn validate_scaling(&self, file: &str) -> Result<(), ModelError> {
-        let positive = |key: &str, value: f64| {
-            if value.is_finite() && value > 0.0 {
-                return Ok(());
-            }
-            Err(ModelError::damaged(file, format!("rope_scaling.{key}"), format!("{value} is not positive")))
-        };
-        match &self.rope_scaling {
-            None => Ok(()),
-            Some(RopeScaling::Linear { factor }) => positive("factor", *factor),
-            Some(RopeScaling::Llama3 {
-                factor,
-                low_freq_factor: low,
-                high_freq_factor: high,
-                original_max_position_embeddings: original,
-            }) => {
-                positive("factor", *factor)?;
-                positive("low_freq_factor", *low)?;
-                positive("high_freq_factor", *high)?;
-                if high <= low || *original == 0 {
-                    let fault = format!("low_freq_factor {low} is not below high_freq_factor {high}");
-                    return Err(ModelError::damaged(file, "rope_scaling", fault));
-                }
-                Ok(())
-            }
-        }
     }
 }
 
@@ -229,63 +203,6 @@ impl Keys<'_> {
             return self.refuse("sliding_window", fault, "use a model with full attention");
         }
         Ok(())
-    }
-
-    /// Base and stretching of the rotary angles: transformers 4 has `rope_theta` and `rope_scaling` on top,
-    /// transformers 5 both in `rope_parameters`.
-    fn rope(&self) -> Result<(f64, Option<RopeScaling>), ModelError> {
-        let mut theta = self.number(self.map, "rope_theta")?;
-        let mut scaling = None;
-        let mut partial = self.number(self.map, "partial_rotary_factor")?;
-        for key in ["rope_scaling", "rope_parameters"] {
-            let Some(value) = self.value(key) else { continue };
-            let Value::Object(map) = value else { return Err(self.wrong(key, "an object or null")) };
-            theta = self.number(map, "rope_theta")?.or(theta);
-            partial = self.number(map, "partial_rotary_factor")?.or(partial);
-            scaling = self.scaling(key, map)?.or(scaling);
-        }
-        if let Some(partial) = partial.filter(|partial| partial.to_bits() != 1.0_f64.to_bits()) {
-            return Err(ModelError::unsupported(
-                self.file,
-                "partial_rotary_factor",
-                format!("rotating {partial} of each head is not computed"),
-                "use a model that rotates whole heads",
-            ));
-        }
-        Ok((theta.unwrap_or(10_000.0), scaling))
-    }
-
-    fn scaling(&self, key: &str, map: &Map<String, Value>) -> Result<Option<RopeScaling>, ModelError> {
-        let kind = match map.get("rope_type").or_else(|| map.get("type")) {
-            None if map.values().any(Value::is_object) => "per layer type",
-            None | Some(Value::Null) => "default",
-            Some(Value::String(kind)) => kind,
-            Some(_) => return Err(self.wrong(&format!("{key}.rope_type"), "a name")),
-        };
-        let need = |name: &str| {
-            self.number(map, name)?.ok_or_else(|| self.wrong(&format!("{key}.{name}"), "a number"))
-        };
-        match kind {
-            "default" => Ok(None),
-            "linear" => Ok(Some(RopeScaling::Linear { factor: need("factor")? })),
-            "llama3" => Ok(Some(RopeScaling::Llama3 {
-                factor: need("factor")?,
-                low_freq_factor: need("low_freq_factor")?,
-                high_freq_factor: need("high_freq_factor")?,
-                original_max_position_embeddings: map
-                    .get("original_max_position_embeddings")
-                    .and_then(as_size)
-                    .ok_or_else(|| {
-                        self.wrong(&format!("{key}.original_max_position_embeddings"), "a size")
-                    })?,
-            })),
-            other => Err(ModelError::unsupported(
-                self.file,
-                format!("{key}.rope_type"),
-                format!("'{}' is not computed", shown(other)),
-                "use a model with default, linear or llama3 rotary angles",
-            )),
-        }
     }
 
     fn torch_dtype(&self) -> Result<Option<Dtype>, ModelError> {

@@ -8,8 +8,10 @@ pub mod block;
 pub mod dtype;
 pub mod nvidia;
 pub mod recipe;
+pub mod rotary;
 pub mod site;
 pub mod tensor_core;
+pub mod torch_cpu;
 pub mod ulp;
 
 pub use block::BlockFormat;

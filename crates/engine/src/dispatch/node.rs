@@ -31,18 +31,15 @@ impl Dispatch {
                 Implementation::SdpaFlash | Implementation::SdpaMath => {
                     Err(self.refused(self.attention_in_words(), "it names kernels of a GPU"))
                 }
-                Implementation::Eager | Implementation::Sdpa | Implementation::FlashAttention2 => Ok(()),
+                Implementation::Eager | Implementation::Sdpa | Implementation::FlashAttention2 => {
+                    self.angles_known(graph, shape)
+                }
             };
         }
         if self.dtype != Dtype::Bf16 {
             return Err(self.refused(self.attention_in_words(), "only bf16 is verified"));
         }
-        for table in &graph.tables {
-            if table.scaling.is_some() || !rope::is_measured(table.theta, table.dim) {
-                let what = format!("RoPE of base {} over {} elements", table.theta, table.dim);
-                return Err(self.refused(what, "its inverse frequencies were not measured"));
-            }
-        }
+        self.angles_known(graph, shape)?;
         self.experts_accepted(graph)?;
         let PassShape { phase, positions, keys, .. } = shape;
         if phase == Phase::Prefill && positions != keys {
@@ -167,6 +164,15 @@ impl Dispatch {
                     }
                 }
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn angles_known(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
+        for table in &graph.tables {
+            if let Some((what, why)) = rope::refused(table, self.hardware, shape.keys) {
+                return Err(self.refused(what, why));
             }
         }
         Ok(())

@@ -112,6 +112,7 @@ fn rope_scaling(scaling: Option<&RopeScaling>) -> Value {
             "high_freq_factor": high_freq_factor,
             "original_max_position_embeddings": original_max_position_embeddings,
         }),
+        Some(other) => json!(other),
     }
 }
 

@@ -106,10 +106,10 @@ fn what_would_be_computed_wrongly_is_refused_by_name() {
         ),
         (
             Arch::LLAMA,
-            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
-            "rope_scaling.rope_type: 'yarn'",
+            json!({"rope_scaling": {"rope_type": "mrope", "factor": 4.0}}),
+            "rope_scaling.rope_type: 'mrope'",
         ),
-        (Arch::LLAMA, json!({"rope_scaling": {"type": "dynamic", "factor": 4.0}}), "'dynamic'"),
+        (Arch::LLAMA, json!({"rope_scaling": {"type": "ntk", "factor": 4.0}}), "'ntk'"),
         (
             Arch::LLAMA,
             json!({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}),
@@ -151,4 +151,49 @@ fn what_would_be_computed_wrongly_is_refused_by_name() {
         one_line(ModelConfig::from_json("config.json", text.as_bytes()));
     }
     one_line(ModelConfig::from_json("config.json", "[".repeat(100_000).as_bytes()));
+}
+
+#[test]
+fn stretched_rotary_angles_of_every_kind_are_read() {
+    use mantissa_numerics::rotary::{LongRope, Yarn};
+    let dim = tiny::config(Arch::LLAMA).head_dim;
+    let read_scaling = |rope: Value| {
+        let both = ["rope_scaling", "rope_parameters"]
+            .map(|key| read(&with(Arch::LLAMA, &json!({key: rope}))).map(|config| config.rope_scaling));
+        let [old, new] = both.map(|found| found.expect("a configuration"));
+        assert_eq!(old, new);
+        old.expect("a stretching")
+    };
+    let dynamic = json!({"type": "dynamic", "factor": 2});
+    assert_eq!(read_scaling(dynamic), RopeScaling::Dynamic { factor: 2.0 });
+    let yarn = Yarn {
+        factor: 32.0,
+        original_max_position_embeddings: 4096,
+        attention_factor: None,
+        mscale: Some(0.707),
+        mscale_all_dim: None,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        truncate: false,
+    };
+    let spelled = json!({"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096,
+        "mscale": 0.707, "beta_fast": null, "beta_slow": 0, "truncate": false});
+    assert_eq!(read_scaling(spelled), RopeScaling::Yarn(yarn));
+    let (short, long) = (vec![1.5; dim / 2], vec![8.0; dim / 2]);
+    let mut spelled = json!({"type": "longrope", "short_factor": short, "long_factor": long, "factor": 4.0,
+        "original_max_position_embeddings": 64});
+    let longrope = LongRope {
+        short_factor: short,
+        long_factor: long,
+        factor: 4.0,
+        attention_factor: None,
+        original_max_position_embeddings: 64,
+    };
+    assert_eq!(read_scaling(spelled.clone()), RopeScaling::LongRope(longrope));
+    spelled["long_factor"] = json!([1.0]);
+    let error = one_line(read(&with(Arch::LLAMA, &json!({"rope_scaling": spelled}))));
+    assert!(error.contains("long_factor"), "{error}");
+    let slow = json!({"rope_type": "yarn", "factor": 2.0, "beta_fast": 1.0, "beta_slow": 32.0});
+    let error = one_line(read(&with(Arch::LLAMA, &json!({"rope_scaling": slow}))));
+    assert!(error.contains("beta_slow"), "{error}");
 }
