@@ -14,7 +14,7 @@ use std::time::Instant;
 use mantissa_engine::{Attention, Engine, Hardware, Isa, NoTap};
 use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record, Run};
 use mantissa_lab::Machine;
-use mantissa_lab::replay::{Candidate, Claim, Plan, Replay, Walk, Wanted, produce};
+use mantissa_lab::replay::{Candidate, Claim, Replay, ReplayPlan, Walk, Wanted, produce};
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
 use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::{Dtype, Point, Site};
@@ -141,7 +141,7 @@ fn verify(
         })
         .collect();
     let wanted: Vec<Vec<Candidate>> = claims.iter().map(|_| candidates.to_vec()).collect();
-    let plan = Plan::new(record, checkpoint, &claims, &wanted, Replay::Decode);
+    let plan = ReplayPlan::new(record, checkpoint, &claims, &wanted, Replay::Decode);
     let mut fits = 0;
     let walk = Walk { checkpoint, record, plan: &plan, machine, full: false };
     walk.run(

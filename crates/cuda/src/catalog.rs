@@ -228,13 +228,13 @@ struct Pending {
     /// Length of the sums.
     length: usize,
     /// What the recipe may be.
-    among: Among,
+    tried: Tried,
     outputs: Vec<Outputs>,
 }
 
 /// Recipes that are looked through.
 #[derive(Clone)]
-enum Among {
+enum Tried {
     /// Those of a product with a weight, for which cuBLASLt's heuristic names so many parts.
     Linear { parts: u32 },
     /// Those of a batched product.
@@ -247,17 +247,17 @@ impl Pending {
     /// Recipes that give every output, each another computation than those before it.
     fn explain(&self, instructions: Instructions) -> Vec<Summation> {
         let fit = |recipe: &Summation| self.fits(*recipe, instructions);
-        let fitting: Vec<Summation> = match &self.among {
+        let fitting: Vec<Summation> = match &self.tried {
             // The parts that the heuristic names come first, and others that give the same are the same.
-            Among::Linear { parts } => {
+            Tried::Linear { parts } => {
                 candidates_of_linear(*parts).into_iter().find(fit).into_iter().collect()
             }
-            Among::Batched => {
+            Tried::Batched => {
                 let usual: Vec<_> =
                     candidates_of_batched(self.dtype, self.length).into_iter().filter(fit).collect();
                 if usual.is_empty() { rare_candidates(self.length).filter(fit).collect() } else { usual }
             }
-            Among::These(recipes) => recipes.iter().copied().filter(fit).collect(),
+            Tried::These(recipes) => recipes.iter().copied().filter(fit).collect(),
         };
         if fitting.len() < 2 {
             return fitting;
@@ -438,7 +438,7 @@ fn measure_linear(
         }
         pending.push((
             parts,
-            Pending { size: m, dtype: bf16, length: k, among: Among::Linear { parts }, outputs },
+            Pending { size: m, dtype: bf16, length: k, tried: Tried::Linear { parts }, outputs },
         ));
     }
     let (parts, pending): (Vec<u32>, Vec<Pending>) = pending.into_iter().unzip();
@@ -493,7 +493,7 @@ fn measure_batched(
     let mut c = device.filled(dtype, heads * queries(most) * out, 0)?;
     let mut random = Random(heads as u64 * 1_000_003 + dim as u64);
     for keys in keys.chunks(AT_A_TIME) {
-        let mut open: Vec<(usize, Among)> = keys.iter().map(|keys| (*keys, Among::Batched)).collect();
+        let mut open: Vec<(usize, Tried)> = keys.iter().map(|keys| (*keys, Tried::Batched)).collect();
         for run in 1..=RUNS {
             // Keys: hard rows again and again, of a number that no tile divides; all heads have them.
             let hard_keys = shared((0..251).map(|_| hard(&mut random, dtype, dim)));
@@ -504,7 +504,7 @@ fn measure_batched(
                 device.overwrite(&mut b, 0, &whole)?;
             }
             let mut pending = Vec::new();
-            for (keys, among) in open {
+            for (keys, tried) in open {
                 let m = queries(keys);
                 let outputs = if scores {
                     device.batched(heads, [m, keys, dim], true, &a, &b, &mut c)?;
@@ -515,13 +515,13 @@ fn measure_batched(
                     outputs_of_values(device, &c, [heads, m, dim], &columns)?
                 };
                 let length = if scores { dim } else { keys };
-                pending.push(Pending { size: keys, dtype, length, among, outputs });
+                pending.push(Pending { size: keys, dtype, length, tried, outputs });
             }
             open = Vec::new();
             for (pending, recipes) in pending.iter().zip(explained(&pending, instructions)) {
                 match recipes[..] {
                     [recipe] => built.catalog.add_batched(shape, pending.size, recipe),
-                    [_, _, ..] if run < RUNS => open.push((pending.size, Among::These(recipes))),
+                    [_, _, ..] if run < RUNS => open.push((pending.size, Tried::These(recipes))),
                     _ => built.unexplained.push(format!(
                         "{} attention ({} of {dtype}) of {heads} heads of {dim} over {} keys{}",
                         phase.name(),
@@ -635,8 +635,8 @@ mod tests {
                 bias: Vec::new(),
                 found: outputs_of[narrow].clone(),
             };
-            let among = Among::These(all.clone());
-            let pending = Pending { size: length, dtype: Dtype::Bf16, length, among, outputs: vec![outputs] };
+            let tried = Tried::These(all.clone());
+            let pending = Pending { size: length, dtype: Dtype::Bf16, length, tried, outputs: vec![outputs] };
             let same: Vec<Summation> = all
                 .iter()
                 .zip(&outputs_of)
@@ -664,7 +664,7 @@ mod tests {
                 })
                 .collect();
             let explained = |outputs| {
-                let among = Among::Batched;
+                let tried = Tried::Batched;
                 let pending = Pending { size: 515, dtype: Dtype::F32, length: 515, among, outputs };
                 (pending.explain(Instructions::Portable), pending.outputs)
             };

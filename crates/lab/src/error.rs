@@ -363,6 +363,91 @@ pub enum LabError {
         kernel: String,
     },
 
+    /// One field claimed twice.
+    #[error("--claim: {field} is given twice; give each field once")]
+    ClaimedTwice {
+        /// The field.
+        field: &'static str,
+    },
+
+    /// One field varied twice.
+    #[error("--vary: {field} is given twice; give all its values at once")]
+    VariedTwice {
+        /// The field.
+        field: &'static str,
+    },
+
+    /// More candidates than anybody means.
+    #[error("--vary: more than {most} candidates; vary less at once")]
+    CandidatesTooMany {
+        /// How many there may be.
+        most: usize,
+    },
+
+    /// A model of other weights than the evidence states.
+    #[error(
+        "{}: {config_id} was recorded with weights {stated}, but {model} has {found}; give the model that was recorded",
+        evidence.display()
+    )]
+    OtherWeights {
+        /// The evidence.
+        evidence: std::path::PathBuf,
+        /// Its configuration.
+        config_id: String,
+        /// Digest that it states.
+        stated: Box<mantissa_evidence::Digest>,
+        /// Name of the model that was given.
+        model: String,
+        /// Digest of its weights.
+        found: Box<mantissa_evidence::Digest>,
+    },
+
+    /// A state of a verification that cannot be read.
+    #[error("{}: cannot read: {source}; choose another --state", path.display())]
+    StateRead {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A file that is no state of a verification.
+    #[error(
+        "{}: is no state of a verification ({source}); choose another --state, or remove it",
+        path.display()
+    )]
+    StateMalformed {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+
+    /// The state of another verification.
+    #[error(
+        "{}: holds the state of another verification (other evidence, model, candidates or version); choose another --state, or remove it",
+        path.display()
+    )]
+    OtherState {
+        /// The file.
+        path: std::path::PathBuf,
+    },
+
+    /// Nowhere to put a model that is made for a self-test.
+    #[error("no temporary folder; set TMPDIR to one")]
+    NoTemporaryFolder {
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// A synthetic model.
+    #[error(transparent)]
+    Synth(#[from] mantissa_model::synth::SynthError),
+
+    /// The judgement.
+    #[error(transparent)]
+    Verdict(#[from] mantissa_verdict::VerdictError),
+
     /// The model.
     #[error(transparent)]
     Model(#[from] mantissa_model::ModelError),

@@ -1,4 +1,4 @@
-//! Prompts, setups and records: where the engine meets the evidence.
+//! Prompts, setups, records and verification: where the engine meets the evidence.
 
 mod capture;
 pub mod document;
@@ -8,6 +8,7 @@ pub mod prompt;
 pub mod record;
 pub mod replay;
 pub mod setup;
+pub mod verify;
 
 pub use environment::environment;
 pub use error::LabError;

@@ -87,7 +87,7 @@ impl Recorded {
 
 /// What was asked for, by content: two records with equal plans have equal bytes.
 #[derive(Debug, Serialize)]
-struct Plan<'p> {
+struct RecordPlan<'p> {
     tool: &'p str,
     weights_digest: Digest,
     spec: &'p RecordSpec,
@@ -123,7 +123,7 @@ impl Recorder<'_> {
         self.check_size(&prompts, largest)?;
         let weights_digest = self.weights_digest(progress)?;
         let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
-        let plan = Plan {
+        let plan = RecordPlan {
             tool: TOOL,
             weights_digest,
             spec,
@@ -499,7 +499,7 @@ const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));
 
 /// Makes `out` this record's own, for as long as the returned file is open. Returns the experiment too when it is
 /// finished already.
-fn claim_folder(out: &Path, plan: &Plan<'_>) -> Result<(Option<Experiment>, std::fs::File), LabError> {
+fn claim_folder(out: &Path, plan: &RecordPlan<'_>) -> Result<(Option<Experiment>, std::fs::File), LabError> {
     let mut wanted =
         serde_json::to_vec_pretty(plan).map_err(|e| LabError::Digest { reason: e.to_string() })?;
     wanted.push(b'\n');

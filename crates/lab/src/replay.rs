@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! evidence (Record: setups, ids, rows on demand) ─┐
-//! claim and grid ── Candidate* ───────────────────┼─ Plan: classes by recipe, before anything runs
+//! claim and grid ── Candidate* ───────────────────┼─ ReplayPlan: classes by recipe, before anything runs
 //! checkpoint ─────────────────────────────────────┘     │
 //!                                                 Walk: each distinct pass once, row 0 alone, rows compared as they come
 //!                                                       │
@@ -25,10 +25,10 @@ mod spot;
 mod walk;
 
 pub use between::between;
-pub use candidate::{Candidate, Claim, Instead, Unreadable};
+pub use candidate::{Candidate, Claim, Overrides, Unreadable};
 pub use mantissa_engine::plan::Computation;
-pub use plan::{Class, Plan, Replay, RunPlan, Work};
-pub use plant::{Garden, PlantedRun};
+pub use plan::{Class, Replay, ReplayPlan, RunPlan, Work};
+pub use plant::{Deviations, PlantedRun};
 pub use produce::{Wanted, produce};
 pub use spot::{SpotCheck, SpotDifference, SpotFacts};
 pub use walk::{Finished, Progress, Walk};

@@ -1,34 +1,28 @@
 //! `mantissa verify`: replays what evidence claims, and names the setups that fit.
 //!
-//! Evidence → claims → candidates → a plan of classes → replays → an audit. Left out: how any of that is done
-//! (`mantissa_lab::replay`, `mantissa_verdict::audit`) and how it looks (`mantissa_report`).
+//! Flags → a request → an audit. Left out: what a verification does (`mantissa_lab::verify`) and how its result looks
+//! (`mantissa_report`).
 
-mod grid;
-mod replayed;
-mod self_test;
-mod spot;
-mod state;
-mod unreplayed;
-
+use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use mantissa_evidence::open::{Content, Opened, open};
-use mantissa_evidence::{Digest, Record, write_whole};
+use mantissa_evidence::open::open;
+use mantissa_evidence::{Digest, write_whole};
 use mantissa_lab::replay::Replay;
+use mantissa_lab::verify::{self, Assignment, Event, Method, Request, Varied};
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::Audit;
-use mantissa_verdict::analysis::{Outcome, Source};
+use mantissa_verdict::analysis::Outcome;
 use serde::Serialize;
 
 use super::record::{Model, machine};
 use crate::failure::Exit;
+use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
 use crate::terminal::{Page, Report, Terminal};
-
-use grid::{Assignment, Axis};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +52,7 @@ pub(crate) struct Args {
     claim: Vec<Assignment>,
     /// Also replay the claim with these values (may be given more than once; all combinations)
     #[arg(long, value_name = "FIELD=LIST")]
-    vary: Vec<Axis>,
+    vary: Vec<Varied>,
     /// `decode` as it was generated, or `prefill`: one pass over prompt and output
     #[arg(long, value_name = "HOW", default_value = "decode")]
     replay: How,
@@ -120,46 +114,92 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         super::catalog::install(path)?;
         catalog = Some(Digest::of_bytes(&std::fs::read(path)?));
     }
-    let Some(evidence) = &args.evidence else {
-        let audit = self_test::alone(args, machine, settings)?;
-        let sound = audit.self_test.iter().all(|planted| planted.passed);
-        return conclude(args, audit, sound, terminal);
+    let opened = args.evidence.as_deref().map(open).transpose()?;
+    // Distances that others measured are set beside no model.
+    let wants_model = opened.as_ref().is_none_or(verify::holds_signals);
+    let model = args.model.as_ref().filter(|_| wants_model).map(|name| Model::open(name)).transpose()?;
+    let request = Request {
+        evidence: opened.as_ref(),
+        model: model.as_ref().map(|model| verify::Model {
+            // A self-test alone names the model as it was asked for.
+            name: args.model.as_deref().filter(|_| opened.is_none()).unwrap_or(&model.name),
+            checkpoint: &model.checkpoint,
+        }),
+        claim: &args.claim,
+        vary: &args.vary,
+        method: args.method(model.is_some() && opened.is_some())?,
+        self_test: args.self_test,
+        machine,
     };
-    let opened = open(evidence)?;
-    let source = Source {
-        name: opened.name.clone(),
-        digest: opened.digest.to_string(),
-        layout: opened.content.layout().to_owned(),
-        warnings: opened.warnings.clone(),
-    };
-    let mut audit = match (&args.model, signals(&opened)) {
-        (Some(model), Some(Signals(record))) => {
-            let model = Model::open(model)?;
-            let mut audit = match args.spot_check {
-                Some(draws) => spot::audit(args, draws, &model, record.get(), &source, machine, settings)?,
-                None => replayed::audit(args, &model, record.get(), &source, machine, settings, terminal)?,
-            };
-            if args.self_test {
-                audit.self_test =
-                    self_test::of(args, &model, record.get(), machine, settings, &mut audit.notes)?;
-            }
-            audit
-        }
-        (model, signals) => {
-            let why = match (model, signals) {
-                (_, None) => unreplayed::Why::NoSignals,
-                _ => unreplayed::Why::NoModel,
-            };
-            unreplayed::audit(&opened, &source, why)?
-        }
-    };
-    if let Some(catalog) = catalog {
+    let shown = Display::new(settings, terminal);
+    let mut audit = verify::verify(&request, &|event| shown.tell(event))?;
+    drop(shown);
+    if let Some(catalog) = catalog.filter(|_| opened.is_some()) {
         audit.notes.push(format!(
             "Recipes of the catalog with blake3 {catalog} were used beside the built-in ones."
         ));
     }
     let sound = audit.self_test.iter().all(|planted| planted.passed);
     conclude(args, audit, sound, terminal)
+}
+
+impl Args {
+    fn method(&self, replays: bool) -> anyhow::Result<Method<'_>> {
+        let Some(draws) = self.spot_check else {
+            let state = self.state.as_deref();
+            return Ok(Method::Replay { replay: self.replay.into(), full: self.full, state });
+        };
+        if replays && (!self.vary.is_empty() || self.full || self.state.is_some()) {
+            bail!("--spot-check: checks the claim alone; leave out --vary, --full and --state");
+        }
+        Ok(Method::SpotCheck { draws, seed: self.seed })
+    }
+}
+
+/// Bars of a verification, one at a time.
+struct Display<'s> {
+    settings: &'s Settings,
+    terminal: &'s Terminal,
+    bar: RefCell<Option<(&'static str, Bar)>>,
+}
+
+impl<'s> Display<'s> {
+    const fn new(settings: &'s Settings, terminal: &'s Terminal) -> Self {
+        Self { settings, terminal, bar: RefCell::new(None) }
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        match event {
+            Event::Hashing { done, total } => {
+                self.at("digest of the weights", Unit::Bytes, "digest of the weights", [done, total]);
+            }
+            Event::Planned { classes, passes, saved } => {
+                self.bar.replace(None);
+                self.terminal.note(&format!(
+                    "{classes} class(es) to replay in {passes} forward passes, {saved} saved"
+                ));
+            }
+            Event::Replayed { done, total } => self.at("replay", Unit::Tokens, "replay", [done, total]),
+            Event::Drawn { config_id, done, total } => {
+                self.at("spot check", Unit::Files, config_id, [done, total]);
+            }
+            Event::Planting => self.at("self-test", Unit::Files, "planting", [0, 0]),
+            Event::Planted { done, total } => {
+                self.at("self-test", Unit::Files, "verifying what was planted", [done, total]);
+            }
+        }
+    }
+
+    /// Shows how far `stage` is, on a bar of its own.
+    fn at(&self, stage: &'static str, unit: Unit, label: &str, [done, total]: [u64; 2]) {
+        let mut bar = self.bar.borrow_mut();
+        if bar.as_ref().is_none_or(|(shown, _)| *shown != stage) {
+            *bar = Some((stage, Bar::new(self.settings, label, None, unit)));
+        }
+        if let Some((_, bar)) = bar.as_ref() {
+            bar.at(label, done, Some(total).filter(|total| *total > 0));
+        }
+    }
 }
 
 /// Writes and prints an audit. A self-test that missed something is a failure of this program, whatever the evidence says.
@@ -172,7 +212,7 @@ fn conclude(args: &Args, audit: Audit, sound: bool, terminal: &mut Terminal) -> 
         Outcome::Divergent => Exit::Divergent,
         Outcome::NotEnoughEvidence => Exit::NotEnoughEvidence,
     };
-    terminal.print(&Shown(audit))?;
+    terminal.print(&Judged(audit))?;
     if !sound {
         bail!(
             "self-test: a planted deviation was not judged as it should be; see the table, and rely on no verdict of this setup"
@@ -181,38 +221,11 @@ fn conclude(args: &Args, audit: Audit, sound: bool, terminal: &mut Terminal) -> 
     Ok(exit)
 }
 
-/// A record, opened or made of a published file.
-enum Held<'r> {
-    Opened(&'r Record),
-    Made(Box<Record>),
-}
-
-impl Held<'_> {
-    fn get(&self) -> &Record {
-        match self {
-            Self::Opened(record) => record,
-            Self::Made(record) => record,
-        }
-    }
-}
-
-struct Signals<'r>(Held<'r>);
-
-/// What evidence holds to be recomputed.
-fn signals(opened: &Opened) -> Option<Signals<'_>> {
-    match &opened.content {
-        Content::Record(record) => Some(Signals(Held::Opened(record))),
-        Content::Published(published) => published.experiment().map(|experiment| {
-            Signals(Held::Made(Box::new(Record::from_experiment(experiment, &opened.path))))
-        }),
-    }
-}
-
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Shown(Audit);
+struct Judged(Audit);
 
-impl Report for Shown {
+impl Report for Judged {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         let style = Style { color: page.color(), ..Style::default() };
         page.set(&report::audit_text(&self.0, style))

@@ -89,7 +89,7 @@ impl fmt::Display for Unreadable {
 
 /// What is claimed instead of what the evidence declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Instead {
+pub struct Overrides {
     /// Whose arithmetic.
     pub hardware: Option<Hardware>,
     /// Storage format.
@@ -103,9 +103,9 @@ pub struct Instead {
 }
 
 impl Claim {
-    /// Reads what `configuration` declares about `checkpoint`, with `instead` in place of it.
+    /// Reads what `configuration` declares about `checkpoint`, with `overrides` in place of it.
     #[must_use]
-    pub fn of(configuration: &Configuration, instead: Instead, checkpoint: &Checkpoint) -> Self {
+    pub fn of(configuration: &Configuration, overrides: Overrides, checkpoint: &Checkpoint) -> Self {
         let extras = configuration.mantissa.as_ref();
         let setup = extras.map(|extras| &extras.setup);
         let ours = |extras: &mantissa_evidence::ConfigurationExtras| {
@@ -113,7 +113,7 @@ impl Claim {
         };
         Self {
             config_id: configuration.config_id.clone(),
-            candidate: candidate(configuration, instead, checkpoint),
+            candidate: candidate(configuration, overrides, checkpoint),
             weights: setup.and_then(|setup| setup.model.weights_digest),
             decoding: setup.map(|setup| setup.decoding),
             own_logprobs: extras.is_some_and(ours),
@@ -143,18 +143,18 @@ fn field<T: std::str::FromStr>(
 
 fn candidate(
     configuration: &Configuration,
-    instead: Instead,
+    overrides: Overrides,
     checkpoint: &Checkpoint,
 ) -> Result<Candidate, Unreadable> {
     let refuse = |what: String, remedy: &str| Err(Unreadable { what, remedy: remedy.to_owned() });
     let fixed = &configuration.fixed_params;
     let setup = configuration.mantissa.as_ref().map(|extras| &extras.setup);
     let stated = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned());
-    let hardware = field("hardware", instead.hardware, stated(&configuration.hardware).as_deref())?;
-    let attention = field("attention", instead.attention, stated(&fixed.attention_impl).as_deref())?;
-    let dtype = field("dtype", instead.dtype, setup.map(|setup| setup.dtype.name()))?;
+    let hardware = field("hardware", overrides.hardware, stated(&configuration.hardware).as_deref())?;
+    let attention = field("attention", overrides.attention, stated(&fixed.attention_impl).as_deref())?;
+    let dtype = field("dtype", overrides.dtype, setup.map(|setup| setup.dtype.name()))?;
     let batch_size: usize =
-        field("batch_size", instead.batch_size, setup.map(|s| s.batch_size.to_string()).as_deref())?;
+        field("batch_size", overrides.batch_size, setup.map(|s| s.batch_size.to_string()).as_deref())?;
     if batch_size == 0 {
         return refuse("a batch of 0 sequences".to_owned(), "claim one with --claim batch_size=…");
     }
@@ -178,7 +178,7 @@ fn candidate(
         }
     }
     let stored = checkpoint.quantization().map(|block| format!("gguf-{}", block.name()));
-    let dequantized = match (&stored, instead.dequantized) {
+    let dequantized = match (&stored, overrides.dequantized) {
         (Some(_), Some(instead)) => instead,
         (Some(stored), None) if fixed.quantization == *stored => false,
         (Some(stored), None) if fixed.quantization == format!("{stored}-dequantized") => true,

@@ -35,7 +35,7 @@ impl Replay {
 
 /// What is to be replayed.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct ReplayPlan {
     /// How.
     pub replay: Replay,
     /// The setups, each once, in the order first named.
@@ -68,7 +68,7 @@ pub struct RunPlan {
 /// Candidates whose bits are the same, because the same is computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Class {
-    /// Places in [`Plan::candidates`]; the first is computed.
+    /// Places in [`ReplayPlan::candidates`]; the first is computed.
     pub members: Vec<usize>,
     /// What each pass computes.
     pub path: Vec<usize>,
@@ -88,7 +88,7 @@ pub struct Work {
     pub tokens: u64,
 }
 
-impl Plan {
+impl ReplayPlan {
     /// Plans the replay of every run of `record`: `wanted[c]` are the setups for the runs of configuration `c`.
     #[must_use]
     pub fn new(

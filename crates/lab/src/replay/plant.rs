@@ -30,24 +30,24 @@ pub struct PlantedRun {
 
 /// What to plant in.
 #[derive(Debug, Clone, Copy)]
-pub struct Garden<'g> {
+pub struct Deviations<'d> {
     /// The model.
-    pub checkpoint: &'g Checkpoint,
+    pub checkpoint: &'d Checkpoint,
     /// The honest setup.
     pub claim: Candidate,
     /// Setups that are claimed to be it: each is planted.
-    pub others: &'g [Candidate],
+    pub others: &'d [Candidate],
     /// The prompt.
-    pub prompt: &'g [u32],
+    pub prompt: &'d [u32],
     /// Decode steps.
     pub steps: usize,
     /// Where to run.
     pub machine: Machine,
     /// A folder for altered copies of the model; they are left there.
-    pub scratch: &'g Path,
+    pub scratch: &'d Path,
 }
 
-impl Garden<'_> {
+impl Deviations<'_> {
     /// All plants, honest evidence first, and what could not be planted.
     ///
     /// *Errors:* the engine's, the model's, a full disk.

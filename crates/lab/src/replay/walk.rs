@@ -16,7 +16,7 @@ use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, Phase, Site};
 
 use super::candidate::Candidate;
-use super::plan::{Plan, Replay, RunPlan, Work};
+use super::plan::{Replay, ReplayPlan, RunPlan, Work};
 use crate::error::LabError;
 use crate::setup::Machine;
 
@@ -48,7 +48,7 @@ pub struct Walk<'w> {
     /// The evidence.
     pub record: &'w Record,
     /// The plan.
-    pub plan: &'w Plan,
+    pub plan: &'w ReplayPlan,
     /// Where to run.
     pub machine: Machine,
     /// Whether classes that are contradicted are replayed to their end, for distances.

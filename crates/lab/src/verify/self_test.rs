@@ -1,13 +1,10 @@
-//! `--self-test`: known deviations, planted, and what a verification says of each.
+//! Self-test: known deviations, planted, and what a verification says of each.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context as _;
 use mantissa_engine::{Attention, Hardware};
 use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record};
-use mantissa_lab::Machine;
-use mantissa_lab::replay::{Candidate, Claim, Garden, Plan, PlantedRun, Replay, Walk};
 use mantissa_model::synth::{self, SynthSpec};
 use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::Dtype;
@@ -15,49 +12,54 @@ use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Outcome;
 use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, ClaimAnswer, Cost, Planted, audit as judge};
 
-use super::super::record::Model;
-use super::{Args, grid, replayed};
-use crate::progress::{Bar, Unit};
-use crate::settings::Settings;
+use super::case::case;
+use super::grid;
+use super::request::{Event, Model, Request};
+use crate::error::LabError;
+use crate::replay::{Candidate, Claim, Deviations, PlantedRun, Replay, ReplayPlan, Walk};
+use crate::setup::Machine;
 
 /// Tokens of the prompt and decode steps of what is planted in.
 const PROMPT: usize = 64;
 const STEPS: usize = 16;
 
 /// In a model made for it.
-pub(super) fn alone(args: &Args, machine: Machine, settings: &Settings) -> anyhow::Result<Audit> {
-    let folder = tempfile::tempdir().context("no temporary folder; set TMPDIR to one")?;
-    let checkpoint = if let Some(name) = &args.model {
-        Model::open(name)?.checkpoint
+pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Audit, LabError> {
+    let folder = tempfile::tempdir().map_err(|source| LabError::NoTemporaryFolder { source })?;
+    let made;
+    let checkpoint = if let Some(model) = request.model {
+        model.checkpoint
     } else {
         let path = folder.path().join("model");
         synth::write(&SynthSpec::tiny(Arch::LLAMA, 0), &path, &|_| {})?;
-        Checkpoint::open(&path)?
+        made = Checkpoint::open(&path)?;
+        &made
     };
-    let instead = grid::instead(&args.claim)?;
+    let overrides = grid::overrides(request.claim)?;
     let claim = Candidate {
-        hardware: instead.hardware.unwrap_or(Hardware::Cpu),
+        hardware: overrides.hardware.unwrap_or(Hardware::Cpu),
         // On a GPU the storage format is the one that is covered; here the one in which every order of sums shows.
-        dtype: instead.dtype.unwrap_or(if instead.hardware.is_some_and(|h| h != Hardware::Cpu) {
+        dtype: overrides.dtype.unwrap_or(if overrides.hardware.is_some_and(|h| h != Hardware::Cpu) {
             Dtype::Bf16
         } else {
             Dtype::F32
         }),
-        attention: instead.attention.unwrap_or(Attention::Eager),
-        batch_size: instead.batch_size.unwrap_or(4),
+        attention: overrides.attention.unwrap_or(Attention::Eager),
+        batch_size: overrides.batch_size.unwrap_or(4),
         dequantized: false,
     };
     let vocabulary = u32::try_from(checkpoint.config().vocab_size).unwrap_or(u32::MAX);
     let length = u32::try_from(PROMPT).unwrap_or(u32::MAX);
     let prompt: Vec<u32> = (0..length).map(|i| (7 * i * i + 3 * i + 1) % vocabulary.min(500)).collect();
     let mut notes = Vec::new();
-    let self_test = planted(&checkpoint, claim, &prompt, machine, folder.path(), settings, &mut notes)?;
+    let self_test =
+        planted(checkpoint, claim, &prompt, request.machine, folder.path(), &mut notes, progress)?;
     let passed = self_test.iter().all(|planted| planted.passed);
     Ok(Audit {
         audit_version: AUDIT_VERSION,
         sources: Vec::new(),
         model: Some(AuditedModel {
-            name: args.model.clone().unwrap_or_else(|| "a tiny Llama made for it".to_owned()),
+            name: request.model.map_or("a tiny Llama made for it", |model| model.name).to_owned(),
             weights_digest: None,
             stated_by_evidence: false,
         }),
@@ -77,16 +79,15 @@ pub(super) fn alone(args: &Args, machine: Machine, settings: &Settings) -> anyho
 
 /// In the model and setup of evidence, on the beginning of its first prompt.
 pub(super) fn of(
-    args: &Args,
-    model: &Model,
+    request: &Request<'_>,
+    model: Model<'_>,
     record: &Record,
-    machine: Machine,
-    settings: &Settings,
     notes: &mut Vec<String>,
-) -> anyhow::Result<Vec<Planted>> {
-    let instead = grid::instead(&args.claim)?;
+    progress: &dyn Fn(Event<'_>),
+) -> Result<Vec<Planted>, LabError> {
+    let overrides = grid::overrides(request.claim)?;
     let shell = record.shell();
-    let mut claims = shell.configurations.iter().map(|c| Claim::of(c, instead, &model.checkpoint));
+    let mut claims = shell.configurations.iter().map(|c| Claim::of(c, overrides, model.checkpoint));
     let claim = claims.find_map(|claim| claim.candidate.ok());
     let prompt = shell.runs.iter().map(|run| &run.prompt_token_ids).find(|ids| !ids.is_empty());
     let (Some(claim), Some(prompt)) = (claim, prompt) else {
@@ -96,8 +97,8 @@ pub(super) fn of(
         return Ok(Vec::new());
     };
     let prompt = &prompt[..prompt.len().min(PROMPT)];
-    let folder = tempfile::tempdir().context("no temporary folder; set TMPDIR to one")?;
-    planted(&model.checkpoint, claim, prompt, machine, folder.path(), settings, notes)
+    let folder = tempfile::tempdir().map_err(|source| LabError::NoTemporaryFolder { source })?;
+    planted(model.checkpoint, claim, prompt, request.machine, folder.path(), notes, progress)
 }
 
 fn planted(
@@ -106,26 +107,25 @@ fn planted(
     prompt: &[u32],
     machine: Machine,
     scratch: &Path,
-    settings: &Settings,
     notes: &mut Vec<String>,
-) -> anyhow::Result<Vec<Planted>> {
-    let bar = Bar::new(settings, "self-test", None, Unit::Files);
-    bar.at("planting", 0, None);
+    progress: &dyn Fn(Event<'_>),
+) -> Result<Vec<Planted>, LabError> {
+    progress(Event::Planting);
     // Batch sizes on both sides of the claim's, and every other attention.
     let batches = [1, 2, 5, 9, 17].map(|batch_size| Candidate { batch_size, ..claim });
     let attentions = Attention::OWN.map(|attention| Candidate { attention, ..claim });
     let others: Vec<Candidate> =
         batches.into_iter().chain(attentions).filter(|other| *other != claim).collect();
-    let garden = Garden { checkpoint, claim, others: &others, prompt, steps: STEPS, machine, scratch };
-    let (plants, left_out) = garden.plant()?;
+    let deviations =
+        Deviations { checkpoint, claim, others: &others, prompt, steps: STEPS, machine, scratch };
+    let (plants, left_out) = deviations.plant()?;
     notes.extend(left_out.into_iter().map(|line| format!("Not planted: {line}")));
     let total = plants.len() as u64;
     let mut results = Vec::with_capacity(plants.len());
     for (i, plant) in plants.into_iter().enumerate() {
-        bar.at("verifying what was planted", i as u64, Some(total));
+        progress(Event::Planted { done: i as u64, total });
         results.extend(verified(checkpoint, claim, &others, plant, machine)?);
     }
-    bar.clear();
     Ok(results)
 }
 
@@ -136,7 +136,7 @@ fn verified(
     others: &[Candidate],
     plant: PlantedRun,
     machine: Machine,
-) -> anyhow::Result<Option<Planted>> {
+) -> Result<Option<Planted>, LabError> {
     let PlantedRun { deviation, mut dishonest, run, changed } = plant;
     let experiment = Experiment { metadata: metadata(), configurations: Vec::new(), runs: vec![run] };
     let record = Record::from_experiment(experiment, Path::new("self-test"));
@@ -149,7 +149,7 @@ fn verified(
         engine: None,
     }];
     let wanted = [std::iter::once(claim).chain(others.iter().copied()).collect::<Vec<_>>()];
-    let plan = Plan::new(&record, checkpoint, &claims, &wanted, Replay::Decode);
+    let plan = ReplayPlan::new(&record, checkpoint, &claims, &wanted, Replay::Decode);
     // "recorded by" a member of the claim's own class is honest by its recipes.
     let class = plan.runs[0].classes.iter().find(|class| class.members.contains(&0));
     let same = class.is_some_and(|class| {
@@ -166,7 +166,7 @@ fn verified(
         },
         &|_| {},
     )?;
-    let case = replayed::case(&record, &plan, &claims, &facts, Replay::Decode)?;
+    let case = case(&record, &plan, &claims, &facts, Replay::Decode)?;
     let Some(verdict) = judge(&case)?.into_iter().next() else { return Ok(None) };
     let caught = matches!(verdict.answer, ClaimAnswer::Contradicted | ClaimAnswer::FitsNone);
     let passed = if dishonest { caught } else { verdict.answer == ClaimAnswer::Consistent };

@@ -5,6 +5,8 @@ use mantissa_verdict::analysis::{Source, Tier};
 use mantissa_verdict::audit::{AUDIT_VERSION, Basis, ClaimAnswer, ClaimVerdict, Cost};
 use mantissa_verdict::{Audit, Options, judge};
 
+use crate::error::LabError;
+
 /// Why nothing is replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
@@ -15,7 +17,7 @@ pub(super) enum Why {
 }
 
 /// Judges what can be judged without a replay: whether the evidence's claims agree with each other.
-pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> anyhow::Result<Audit> {
+pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> Result<Audit, LabError> {
     let analysis = judge(&[(source.clone(), &opened.content)], &Options::default())?;
     let experiment = match &opened.content {
         Content::Record(record) => Some(record.shell().clone()),

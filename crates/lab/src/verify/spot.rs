@@ -1,38 +1,32 @@
-//! `--spot-check`: single values instead of passes.
+//! Single values instead of passes.
 
 use mantissa_evidence::Record;
-use mantissa_lab::Machine;
-use mantissa_lab::replay::{Claim, Plan, Replay, RunPlan, SpotCheck as Draws, SpotFacts};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Source;
 use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, Cost, Difference, SpotCheck};
 
-use super::super::record::Model;
-use super::{Args, grid, replayed};
-use crate::progress::{Bar, Unit};
-use crate::settings::Settings;
+use super::grid;
+use super::request::{Event, Model, Request};
+use super::weights::same_weights;
+use crate::error::LabError;
+use crate::replay::{Claim, Replay, ReplayPlan, RunPlan, SpotCheck as Draws, SpotFacts};
 
 /// Draws from the runs of each setup, and judges the claims by what the draws show.
 pub(super) fn audit(
-    args: &Args,
-    draws: u64,
-    model: &Model,
+    request: &Request<'_>,
+    [draws, seed]: [u64; 2],
+    model: Model<'_>,
     record: &Record,
     source: &Source,
-    machine: Machine,
-    settings: &Settings,
-) -> anyhow::Result<Audit> {
-    let instead = grid::instead(&args.claim)?;
-    if !args.vary.is_empty() || args.full || args.state.is_some() {
-        anyhow::bail!("--spot-check: checks the claim alone; leave out --vary, --full and --state");
-    }
+    progress: &dyn Fn(Event<'_>),
+) -> Result<Audit, LabError> {
+    let overrides = grid::overrides(request.claim)?;
     let shell = record.shell();
     let claims: Vec<Claim> =
-        shell.configurations.iter().map(|c| Claim::of(c, instead, &model.checkpoint)).collect();
-    let weights = replayed::same_weights(args, model, &claims, settings)?;
+        shell.configurations.iter().map(|c| Claim::of(c, overrides, model.checkpoint)).collect();
+    let weights = same_weights(record.origin(), model, &claims, progress)?;
     let wanted: Vec<_> = claims.iter().map(|claim| claim.candidate.iter().copied().collect()).collect();
-    let plan = Plan::new(record, &model.checkpoint, &claims, &wanted, Replay::Decode);
-    let bar = Bar::new(settings, "spot check", None, Unit::Files);
+    let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, Replay::Decode);
     let (mut verdicts, mut spots) = (Vec::new(), Vec::new());
     for claim in &claims {
         let runs: Vec<(usize, &RunPlan)> = plan
@@ -46,31 +40,31 @@ pub(super) fn audit(
         let (facts, refused) = match &claim.candidate {
             Ok(candidate) => {
                 let check = Draws {
-                    checkpoint: &model.checkpoint,
+                    checkpoint: model.checkpoint,
                     record,
                     runs: &runs,
                     claim: *candidate,
                     draws,
-                    seed: args.seed,
-                    machine,
+                    seed,
+                    machine: request.machine,
                 };
-                (check.run(&|done| bar.at(&claim.config_id, done, Some(draws)))?, None)
+                let config_id = &claim.config_id;
+                (check.run(&|done| progress(Event::Drawn { config_id, done, total: draws }))?, None)
             }
             Err(why) => (SpotFacts::default(), Some(why.to_string())),
         };
-        let spot = said(claim, args.seed, record, &facts, &plan);
+        let spot = said(claim, seed, record, &facts, &plan);
         let name = claim.candidate.as_ref().map_or_else(|_| claim.config_id.clone(), ToString::to_string);
         let mut verdict = spot.verdict(&name, runs.len() as u64);
         verdict.not_checked.extend(refused);
         verdicts.push(verdict);
         spots.push(spot);
     }
-    bar.clear();
     Ok(Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
         model: Some(AuditedModel {
-            name: model.name.clone(),
+            name: model.name.to_owned(),
             weights_digest: weights.map(|digest| digest.to_string()),
             stated_by_evidence: weights.is_some(),
         }),
@@ -88,7 +82,7 @@ pub(super) fn audit(
     })
 }
 
-fn said(claim: &Claim, seed: u64, record: &Record, facts: &SpotFacts, plan: &Plan) -> SpotCheck {
+fn said(claim: &Claim, seed: u64, record: &Record, facts: &SpotFacts, plan: &ReplayPlan) -> SpotCheck {
     let first = facts.first.as_ref().map(|found| {
         let run = &record.shell().runs[found.run];
         Difference {

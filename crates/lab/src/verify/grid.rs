@@ -1,15 +1,16 @@
-//! `--claim` and `--vary`: fields of a setup and their values.
+//! What is claimed and what is varied: fields of a setup and their values.
 
 use std::str::FromStr;
 
-use anyhow::bail;
 use mantissa_engine::{Attention, Hardware};
-use mantissa_lab::replay::{Candidate, Instead};
 use mantissa_numerics::Dtype;
+
+use crate::error::LabError;
+use crate::replay::{Candidate, Overrides};
 
 /// A field of a setup with a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
+enum Field {
     Hardware(Hardware),
     Dtype(Dtype),
     Attention(Attention),
@@ -19,11 +20,11 @@ pub(super) enum Field {
 
 /// `FIELD=VALUE`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Assignment(Field);
+pub struct Assignment(Field);
 
 /// `FIELD=VALUE,…`.
 #[derive(Debug, Clone)]
-pub(super) struct Axis(Vec<Field>);
+pub struct Varied(Vec<Field>);
 
 impl Field {
     fn parse(name: &str, value: &str) -> Result<Self, String> {
@@ -91,7 +92,7 @@ impl FromStr for Assignment {
     }
 }
 
-impl FromStr for Axis {
+impl FromStr for Varied {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -101,35 +102,39 @@ impl FromStr for Axis {
 }
 
 /// What is claimed instead of what evidence declares.
-pub(super) fn instead(assignments: &[Assignment]) -> anyhow::Result<Instead> {
-    let mut instead = Instead::default();
+pub(super) fn overrides(assignments: &[Assignment]) -> Result<Overrides, LabError> {
+    let mut overrides = Overrides::default();
     for (i, Assignment(field)) in assignments.iter().enumerate() {
         if assignments[..i].iter().any(|Assignment(other)| other.name() == field.name()) {
-            bail!("--claim: {} is given twice; give each field once", field.name());
+            return Err(LabError::ClaimedTwice { field: field.name() });
         }
         match *field {
-            Field::Hardware(hardware) => instead.hardware = Some(hardware),
-            Field::Dtype(dtype) => instead.dtype = Some(dtype),
-            Field::Attention(attention) => instead.attention = Some(attention),
-            Field::BatchSize(batch_size) => instead.batch_size = Some(batch_size),
-            Field::Dequantized(dequantized) => instead.dequantized = Some(dequantized),
+            Field::Hardware(hardware) => overrides.hardware = Some(hardware),
+            Field::Dtype(dtype) => overrides.dtype = Some(dtype),
+            Field::Attention(attention) => overrides.attention = Some(attention),
+            Field::BatchSize(batch_size) => overrides.batch_size = Some(batch_size),
+            Field::Dequantized(dequantized) => overrides.dequantized = Some(dequantized),
         }
     }
-    Ok(instead)
+    Ok(overrides)
 }
 
-/// `claim` first, then every combination of the axes' values on top of it, each once.
-pub(super) fn candidates(claim: Candidate, axes: &[Axis], quantized: bool) -> anyhow::Result<Vec<Candidate>> {
+/// `claim` first, then every combination of the varied values on top of it, each once.
+pub(super) fn candidates(
+    claim: Candidate,
+    varied: &[Varied],
+    quantized: bool,
+) -> Result<Vec<Candidate>, LabError> {
     /// More are a slip, and a plan of each is made.
     const MOST: usize = 10_000;
     let mut grid = vec![claim];
-    for (i, Axis(values)) in axes.iter().enumerate() {
+    for (i, Varied(values)) in varied.iter().enumerate() {
         let name = values.first().map_or("", |field| field.name());
-        if axes[..i].iter().any(|Axis(other)| other.first().is_some_and(|field| field.name() == name)) {
-            bail!("--vary: {name} is given twice; give all its values at once");
+        if varied[..i].iter().any(|Varied(other)| other.first().is_some_and(|field| field.name() == name)) {
+            return Err(LabError::VariedTwice { field: name });
         }
         if grid.len() * values.len() > MOST {
-            bail!("--vary: more than {MOST} candidates; vary less at once");
+            return Err(LabError::CandidatesTooMany { most: MOST });
         }
         grid = grid
             .iter()

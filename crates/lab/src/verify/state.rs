@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use mantissa_compare::ReplayFacts;
 use mantissa_evidence::{Digest, write_whole};
 use serde::{Deserialize, Serialize};
+
+use crate::error::LabError;
 
 /// The file.
 #[derive(Serialize, Deserialize)]
@@ -32,22 +33,16 @@ pub(super) struct State {
 
 impl State {
     /// What `path` holds of the same question; a file about another is refused.
-    pub(super) fn open(path: Option<&Path>, question: &str) -> anyhow::Result<Self> {
+    pub(super) fn open(path: Option<&Path>, question: &str) -> Result<Self, LabError> {
         let question = Digest::of_bytes(question.as_bytes()).to_string();
         let mut facts = BTreeMap::new();
         if let Some(path) = path.filter(|path| path.exists()) {
-            let shown = path.display();
             let bytes = std::fs::read(path)
-                .map_err(|e| anyhow::anyhow!("{shown}: cannot read: {e}; choose another --state"))?;
-            let file: File = serde_json::from_slice(&bytes).map_err(|e| {
-                anyhow::anyhow!(
-                    "{shown}: is no state of a verification ({e}); choose another --state, or remove it"
-                )
-            })?;
+                .map_err(|source| LabError::StateRead { path: path.to_owned(), source })?;
+            let file: File = serde_json::from_slice(&bytes)
+                .map_err(|source| LabError::StateMalformed { path: path.to_owned(), source })?;
             if file.question != question {
-                bail!(
-                    "{shown}: holds the state of another verification (other evidence, model, candidates or version); choose another --state, or remove it"
-                );
+                return Err(LabError::OtherState { path: path.to_owned() });
             }
             facts.extend(file.finished.into_iter().map(|kept| ((kept.run, kept.class), kept.facts)));
         }
@@ -55,7 +50,7 @@ impl State {
     }
 
     /// Adds a replay that is done, and puts all of them on disk.
-    pub(super) fn add(&mut self, run: usize, class: usize, facts: &ReplayFacts) -> anyhow::Result<()> {
+    pub(super) fn add(&mut self, run: usize, class: usize, facts: &ReplayFacts) -> Result<(), LabError> {
         self.facts.insert((run, class), facts.clone());
         let Some(path) = &self.path else { return Ok(()) };
         let finished = self.facts.iter();

@@ -1,0 +1,114 @@
+//! Evidence and a model: the plan, the walk, the verdict.
+
+use mantissa_evidence::{Outcome, Record};
+use mantissa_verdict::Audit;
+use mantissa_verdict::analysis::{Source, Tier};
+use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, Cost, audit as judge};
+use mantissa_verdict::thresholds;
+
+use super::case::case;
+use super::grid;
+use super::request::{Event, Method, Model, Request};
+use super::state::State;
+use super::weights::same_weights;
+use crate::error::LabError;
+use crate::replay::{Candidate, Claim, Finished, Overrides, Replay, ReplayPlan, Walk};
+
+/// Replays and judges.
+pub(super) fn audit(
+    request: &Request<'_>,
+    model: Model<'_>,
+    record: &Record,
+    source: &Source,
+    progress: &dyn Fn(Event<'_>),
+) -> Result<Audit, LabError> {
+    let (replay, full, state) = match request.method {
+        Method::Replay { replay, full, state } => (replay, full, state),
+        Method::SpotCheck { .. } => (Replay::Decode, false, None),
+    };
+    let overrides = grid::overrides(request.claim)?;
+    let quantized = model.checkpoint.quantization().is_some();
+    let configurations = &record.shell().configurations;
+    let claims: Vec<Claim> =
+        configurations.iter().map(|c| Claim::of(c, overrides, model.checkpoint)).collect();
+    let weights = same_weights(record.origin(), model, &claims, progress)?;
+    let wanted = claims.iter().map(|claim| match &claim.candidate {
+        Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
+        Err(_) => Ok(Vec::new()),
+    });
+    let wanted: Vec<Vec<Candidate>> = wanted.collect::<Result<_, _>>()?;
+    let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, replay);
+    // Statistics need whole replays.
+    let noisy = configurations
+        .iter()
+        .filter_map(|c| c.mantissa.as_ref())
+        .any(|extras| matches!(extras.reproducibility.outcome, Outcome::Divergent { .. }));
+    let full = full || noisy;
+    let (work, alone) = (plan.work(), plan.alone());
+    let classes: usize = plan.runs.iter().map(|run| run.classes.len()).sum();
+    let question = format!(
+        "{} {} {} {replay:?} {full} {:?} {:?} {:?}",
+        env!("CARGO_PKG_VERSION"),
+        source.digest,
+        weights.map_or_else(|| model.name.to_owned(), |digest| digest.to_string()),
+        plan.candidates,
+        plan.runs.iter().map(|run| &run.classes).collect::<Vec<_>>(),
+        // A catalog may change what is computed without changing which candidates share it.
+        plan.computations,
+    );
+    let mut state = State::open(state, &question)?;
+    progress(Event::Planned {
+        classes,
+        passes: work.passes,
+        saved: alone.passes.saturating_sub(work.passes),
+    });
+    let known: Vec<(usize, usize)> = state.facts.keys().copied().collect();
+    let walk = Walk { checkpoint: model.checkpoint, record, plan: &plan, machine: request.machine, full };
+    let mut finished = |finished: Finished<'_>| state.add(finished.run, finished.class, finished.facts);
+    walk.run(&|run, class| known.contains(&(run, class)), &mut finished, &|fed| {
+        progress(Event::Replayed { done: fed.done, total: fed.total });
+    })?;
+    let case = case(record, &plan, &claims, &state.facts, replay)?;
+    let claims = judge(&case)?;
+    let statistical = claims.iter().any(|claim| claim.tier == Tier::Statistical);
+    let stopped = state.facts.values().filter(|facts| facts.passes < facts.passes_in_all).count();
+    let mut notes = Vec::new();
+    if !full && stopped > 0 {
+        notes.push(
+            "Replays ended at their first contradiction, so distances are unknown; --full computes them."
+                .to_owned(),
+        );
+    }
+    if overrides != Overrides::default() {
+        notes.push("Claims were given with --claim, in place of what the evidence declares.".to_owned());
+    }
+    notes.push("Neighbours of the evidence's row were not computed: a row's bits do not depend on what shares its batch, only on how many rows that is.".to_owned());
+    Ok(Audit {
+        audit_version: AUDIT_VERSION,
+        sources: vec![source.clone()],
+        model: Some(AuditedModel {
+            name: model.name.to_owned(),
+            weights_digest: weights.map(|digest| digest.to_string()),
+            stated_by_evidence: weights.is_some(),
+        }),
+        replay: replay.name().to_owned(),
+        outcome: Audit::outcome_of(&claims),
+        matrices: case.matrices(),
+        candidates: case.candidates.clone(),
+        claims,
+        cost: Cost {
+            candidates: plan.runs.iter().flat_map(|run| &run.classes).map(|c| c.members.len() as u64).sum(),
+            classes: classes as u64,
+            passes_planned: work.passes,
+            passes_alone: alone.passes,
+            rows_planned: work.tokens,
+            rows_alone: alone.tokens,
+            stopped_early: stopped as u64,
+        },
+        consistency: Vec::new(),
+        spot_checks: Vec::new(),
+        self_test: Vec::new(),
+        notes,
+        thresholds: if statistical { vec![thresholds::alpha(0.05)] } else { Vec::new() },
+    })
+}

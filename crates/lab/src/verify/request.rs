@@ -1,0 +1,121 @@
+//! What a verification is asked, and what it tells while it runs.
+
+use std::path::Path;
+
+use mantissa_evidence::open::Opened;
+use mantissa_model::Checkpoint;
+
+use super::grid::{Assignment, Varied};
+use crate::replay::Replay;
+use crate::setup::Machine;
+
+/// A question about evidence.
+#[derive(Debug, Clone)]
+pub struct Request<'r> {
+    /// The evidence; without it only a self-test is run.
+    pub evidence: Option<&'r Opened>,
+    /// The model that is claimed to have run; without it nothing is replayed.
+    pub model: Option<Model<'r>>,
+    /// Claimed instead of what the evidence declares.
+    pub claim: &'r [Assignment],
+    /// What the claim is replayed with besides: all combinations.
+    pub vary: &'r [Varied],
+    /// How evidence is recomputed.
+    pub method: Method<'r>,
+    /// Whether known deviations are planted and looked for.
+    pub self_test: bool,
+    /// Where to run.
+    pub machine: Machine,
+}
+
+impl Request<'_> {
+    /// A question about nothing yet, by replay as it was generated.
+    #[must_use]
+    pub const fn new(machine: Machine) -> Self {
+        Self {
+            evidence: None,
+            model: None,
+            claim: &[],
+            vary: &[],
+            method: Method::Replay { replay: Replay::Decode, full: false, state: None },
+            self_test: false,
+            machine,
+        }
+    }
+}
+
+/// A model under its name.
+#[derive(Debug, Clone, Copy)]
+pub struct Model<'m> {
+    /// Its name for people.
+    pub name: &'m str,
+    /// The model.
+    pub checkpoint: &'m Checkpoint,
+}
+
+/// How evidence is recomputed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method<'m> {
+    /// Pass by pass.
+    Replay {
+        /// As generated, or in one pass.
+        replay: Replay,
+        /// Whether contradicted classes are replayed to their end.
+        full: bool,
+        /// Where finished replays are kept, and looked for.
+        state: Option<&'m Path>,
+    },
+    /// Single recorded values from their recorded inputs; of the claim alone.
+    SpotCheck {
+        /// Values to draw.
+        draws: u64,
+        /// Decides which.
+        seed: u64,
+    },
+}
+
+/// How far a verification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'e> {
+    /// Weights are being hashed.
+    Hashing {
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Replays are planned.
+    Planned {
+        /// Classes to replay.
+        classes: usize,
+        /// Forward passes of them.
+        passes: u64,
+        /// Passes that are not run because they would be the same.
+        saved: u64,
+    },
+    /// Tokens were fed.
+    Replayed {
+        /// Done.
+        done: u64,
+        /// In all, as far as is known.
+        total: u64,
+    },
+    /// Values of a spot check were recomputed.
+    Drawn {
+        /// Of this configuration.
+        config_id: &'e str,
+        /// Done.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+    /// Deviations are being planted.
+    Planting,
+    /// What was planted is being verified.
+    Planted {
+        /// Done.
+        done: u64,
+        /// In all.
+        total: u64,
+    },
+}
