@@ -31,7 +31,7 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("model");
     let request = SynthRequest {
-        arch: Some(Arch::Llama),
+        arch: Some(Arch::LLAMA),
         preset: Some(Preset::SmolLm2_135M),
         ..SynthRequest::default()
     };

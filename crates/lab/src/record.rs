@@ -7,14 +7,14 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::{Attention, Basis, Engine, EngineSetup, KvCache, NoTap, Tap, greedy};
+use mantissa_engine::{Attention, Basis, Engine, EngineSetup, KvCache};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
     FORMAT_VERSION, FixedParams, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance,
     Reproducibility, Run, Runtime, Setup, container,
 };
 use mantissa_model::{Checkpoint, Tokenizer};
-use mantissa_numerics::{Phase, Point};
+use mantissa_numerics::Point;
 use mantissa_numerics::recipe::ObservedKernel;
 use serde::Serialize;
 
@@ -23,6 +23,7 @@ use crate::document::Document;
 use crate::environment::environment;
 use crate::error::LabError;
 use crate::prompt::{Prompt, PromptSet, PromptSpec};
+use crate::session::{Kept, Session};
 use crate::setup::{Cell, Machine, RecordSpec};
 
 /// Folder of finished repetitions, and file of what was asked for, inside the output folder.
@@ -286,45 +287,14 @@ impl Recorder<'_> {
         let start = Instant::now();
         let config = engine.config();
         let reach = spec.signals.reach()?;
-        let length = batch[0].ids.len();
-        if length < reach {
-            return Err(LabError::PromptShort { tokens: length, reach });
-        }
-        let steps = spec.decode_steps;
-        let total = batch.len() * (length + steps);
-        let mut capture =
-            Capture::new(spec.dtype, spec.signals.sites(config.num_hidden_layers)?, length - reach);
-        let mut caches: Vec<KvCache> = batch.iter().map(|_| engine.new_cache(length + steps)).collect();
-        let mut next = Vec::with_capacity(batch.len());
-        for (sequence, (cache, prompt)) in caches.iter_mut().zip(batch).enumerate() {
-            let mut ignore = NoTap;
-            let (keep, taps): (usize, &mut dyn Tap) =
-                if sequence == 0 { (reach, &mut capture) } else { (1, &mut ignore) };
-            let logits = engine.prefill(cache, &prompt.ids, batch_size, sequence, keep, taps)?;
-            let rows: Vec<&[f32]> = logits.chunks_exact(config.vocab_size).collect();
-            if sequence == 0 {
-                for row in &rows {
-                    capture.logits(engine.top_logprobs(Phase::Prefill, row, spec.signals.top_k));
-                }
-            }
-            next.push(rows.last().map_or(0, |row| greedy(row)));
-            progress(Event::Tokens { done: (sequence + 1) * length, total });
-        }
-        let mut outputs = vec![Vec::with_capacity(steps); batch.len()];
-        for step in 0..steps {
-            if let Some(forced) = &spec.forced {
-                next[0] = forced[step];
-            }
-            outputs.iter_mut().zip(&next).for_each(|(output, token)| output.push(*token));
-            let logits = match caches.as_mut_slice() {
-                [cache] if batch_size > 1 => engine.decode_row(cache, next[0], batch_size, &mut capture)?,
-                caches => engine.decode(caches, &next, &mut capture)?,
-            };
-            let measured = &logits[..config.vocab_size];
-            capture.logits(engine.top_logprobs(Phase::Decode, measured, spec.signals.top_k));
-            next = logits.chunks_exact(config.vocab_size).map(greedy).collect();
-            progress(Event::Tokens { done: batch.len() * (length + step + 1), total });
-        }
+        let (length, steps) = (batch[0].ids.len(), spec.decode_steps);
+        let first = length.saturating_sub(reach);
+        let mut capture = Capture::new(spec.dtype, spec.signals.sites(config.num_hidden_layers)?, first);
+        let prompts: Vec<&[u32]> = batch.iter().map(|prompt| prompt.ids.as_slice()).collect();
+        let session = Session { prompts: &prompts, batch_size, steps, forced: spec.forced.as_deref() };
+        let kept = Kept { capture: &mut capture, reach, top_k: spec.signals.top_k };
+        let mut outputs =
+            session.run(engine, Some(kept), &|done, total| progress(Event::Tokens { done, total }))?;
         let positions = &spec.signals.positions;
         let ends: Vec<usize> = (1..=steps).map(|step| length + step).collect();
         let output_token_ids = outputs.remove(0);

@@ -21,6 +21,7 @@ mod candidate;
 mod plan;
 mod plant;
 mod produce;
+mod seen;
 mod spot;
 mod walk;
 

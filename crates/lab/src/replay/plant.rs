@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use mantissa_engine::{Engine, greedy};
+use mantissa_engine::Engine;
 use mantissa_evidence::Run;
 use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, Phase, Point, Site};
@@ -13,6 +13,7 @@ use mantissa_numerics::{Dtype, Phase, Point, Site};
 use super::candidate::Candidate;
 use super::produce::{Wanted, produce};
 use crate::error::LabError;
+use crate::session::Session;
 use crate::setup::Machine;
 
 /// Evidence with a known deviation.
@@ -123,16 +124,9 @@ impl Deviations<'_> {
     /// What the claim chooses greedily.
     fn tokens(&self) -> Result<Vec<u32>, LabError> {
         let engine = self.engine(self.checkpoint, self.claim)?;
-        let mut cache = engine.new_cache(self.prompt.len() + self.steps);
-        let batch = self.claim.batch_size;
-        let mut logits = engine.prefill(&mut cache, self.prompt, batch, 0, 1, &mut mantissa_engine::NoTap)?;
-        let mut tokens = Vec::with_capacity(self.steps);
-        for _ in 0..self.steps {
-            tokens.push(greedy(&logits));
-            let token = tokens.last().copied().unwrap_or_default();
-            logits = engine.decode_row(&mut cache, token, batch, &mut mantissa_engine::NoTap)?;
-        }
-        Ok(tokens)
+        let batch_size = self.claim.batch_size;
+        let session = Session { prompts: &[self.prompt], batch_size, steps: self.steps, forced: None };
+        Ok(session.run(&engine, None, &|_, _| {})?.swap_remove(0))
     }
 
     fn produce(&self, checkpoint: &Checkpoint, setup: Candidate, tokens: &[u32]) -> Result<Run, LabError> {

@@ -1,12 +1,13 @@
 //! What a setup leaves of given tokens, computed as a recorder would: every row of the batch. For planting known deviations,
 //! and for checking that replays which compute one row alone come to the same.
 
-use mantissa_engine::{Engine, KvCache, NoTap, Tap};
+use mantissa_engine::Engine;
 use mantissa_evidence::Run;
-use mantissa_numerics::{Phase, Site};
+use mantissa_numerics::Site;
 
 use crate::capture::Capture;
 use crate::error::LabError;
+use crate::session::{Kept, Session};
 
 /// What to compute, and what to keep of it.
 #[derive(Debug, Clone, Copy)]
@@ -29,34 +30,12 @@ pub fn produce(engine: &Engine<'_>, wanted: Wanted<'_>) -> Result<Run, LabError>
     let vocabulary = engine.config().vocab_size;
     let reach = wanted.positions.first().map_or(1, |p| p.unsigned_abs() as usize);
     let (length, steps) = (reference.len(), wanted.forced.len());
-    if length < reach {
-        return Err(LabError::PromptShort { tokens: length, reach });
-    }
-    let dtype = engine.setup().dtype;
-    let mut capture = Capture::new(dtype, wanted.sites.to_vec(), length - reach);
-    let mut next = Vec::with_capacity(wanted.prompts.len());
-    let mut caches: Vec<KvCache> = Vec::with_capacity(wanted.prompts.len());
-    for (sequence, ids) in wanted.prompts.iter().enumerate() {
-        let mut cache = engine.new_cache(ids.len() + steps);
-        let mut ignore = NoTap;
-        let (keep, taps): (usize, &mut dyn Tap) =
-            if sequence == 0 { (reach, &mut capture) } else { (1, &mut ignore) };
-        let logits = engine.prefill(&mut cache, ids, wanted.prompts.len(), sequence, keep, taps)?;
-        let rows = logits.chunks_exact(vocabulary);
-        if sequence == 0 {
-            for row in rows.clone() {
-                capture.logits(engine.top_logprobs(Phase::Prefill, row, wanted.top_k));
-            }
-        }
-        next.push(rows.last().map_or(0, mantissa_engine::greedy));
-        caches.push(cache);
-    }
-    for token in wanted.forced {
-        next[0] = *token;
-        let logits = engine.decode(&mut caches, &next, &mut capture)?;
-        capture.logits(engine.top_logprobs(Phase::Decode, &logits[..vocabulary], wanted.top_k));
-        next = logits.chunks_exact(vocabulary).map(mantissa_engine::greedy).collect();
-    }
+    let first = length.saturating_sub(reach);
+    let mut capture = Capture::new(engine.setup().dtype, wanted.sites.to_vec(), first);
+    let prompts: Vec<&[u32]> = wanted.prompts.iter().map(Vec::as_slice).collect();
+    let session =
+        Session { prompts: &prompts, batch_size: prompts.len(), steps, forced: Some(wanted.forced) };
+    session.run(engine, Some(Kept { capture: &mut capture, reach, top_k: wanted.top_k }), &|_, _| {})?;
     let ends: Vec<usize> = (1..=steps).map(|step| length + step).collect();
     Ok(Run {
         config_id: String::new(),

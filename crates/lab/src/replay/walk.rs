@@ -1,22 +1,24 @@
 //! Carrying a plan out: each distinct pass once, rows compared as they come, a class left at its first contradiction.
 //!
-//! Classes of all runs that feed the same tokens to the same engine form a tree of passes; it is walked depth first,
-//! and the cache is copied only where classes part. What ran is held against what was planned after every walk.
+//! Classes of all runs that feed the same tokens to the same engine form a tree of passes. After the prompt all tokens are
+//! known, so the steps of all branches go through the model in lockstep, in blocks; they are compared step by step, and
+//! the cache is copied only where classes part. What ran is held against what was planned after every walk.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use mantissa_compare::ReplayFacts;
 use mantissa_compare::replayed::TokenDifference;
 use mantissa_engine::plan::Computation;
-use mantissa_engine::{Engine, KvCache, Tap, TokenLogprob, View};
+use mantissa_engine::{Engine, Forced, KvCache};
 use mantissa_evidence::Record;
 use mantissa_evidence::record::RowKey;
 use mantissa_model::Checkpoint;
+use mantissa_numerics::recipe::ObservedKernel;
 use mantissa_numerics::{Dtype, Phase, Site};
 
 use super::candidate::Candidate;
 use super::plan::{Replay, ReplayPlan, RunPlan, Work};
+use super::seen::{Chosen, Seen, Together};
 use crate::error::LabError;
 use crate::setup::Machine;
 
@@ -62,6 +64,49 @@ struct Job {
     steps: Vec<[usize; 2]>,
     facts: ReplayFacts,
 }
+
+/// Classes that have shared all passes before `pass`, and what those passes left.
+struct Branch {
+    jobs: Vec<Job>,
+    pass: usize,
+    cache: KvCache,
+    seen: Seen,
+}
+
+impl Branch {
+    /// A branch for each next pass; the cache is copied only where classes part.
+    fn part(self) -> Vec<Self> {
+        let Self { jobs, pass, cache, seen } = self;
+        let mut parts: Vec<Vec<Job>> = Vec::new();
+        for job in jobs {
+            match parts.iter_mut().find(|part| part[0].steps[pass] == job.steps[pass]) {
+                Some(part) => part.push(job),
+                None => parts.push(vec![job]),
+            }
+        }
+        let mut state = Some((cache, seen));
+        let count = parts.len();
+        let with_state = |(i, jobs)| {
+            let taken = if i + 1 == count { state.take() } else { state.clone() };
+            taken.map(|(cache, seen)| Self { jobs, pass, cache, seen })
+        };
+        parts.into_iter().enumerate().filter_map(with_state).collect()
+    }
+
+    /// Passes from the next on, at most `most`, that all classes share.
+    fn shared(&self, most: usize) -> usize {
+        let Some(first) = self.jobs.first() else { return 0 };
+        let next = first.steps.iter().skip(self.pass).take(most).enumerate();
+        let shared = next.take_while(|(i, step)| {
+            self.jobs.iter().all(|job| job.steps.get(self.pass + i) == Some(*step))
+        });
+        shared.count()
+    }
+}
+
+/// The most rows that go through the model together, and the most logits.
+const ROWS: usize = 256;
+const LOGITS: usize = 1 << 25;
 
 /// What a walk tells while it goes.
 struct Report<'r> {
@@ -177,7 +222,7 @@ impl Walk<'_> {
         let kept = ids.len() - seen.first;
         engine.take_observed();
         let logits = engine.prefill(&mut cache, &ids, batch_size, 0, kept, &mut seen)?;
-        self.check_plan(engine, first, 0)?;
+        self.check_plan(&engine.take_observed(), first, 0)?;
         for (i, row) in logits.chunks_exact(engine.config().vocab_size).enumerate() {
             let at = seen.first + i;
             seen.candidates(engine, Phase::Prefill, at, row);
@@ -186,49 +231,74 @@ impl Walk<'_> {
         let chosen = Chosen::of(last);
         report.fed(ids.len());
         let jobs = self.compare(jobs, 0, &seen, &chosen, report)?;
-        self.descend(engine, jobs, 1, cache, seen, report)
-    }
-
-    /// Walks classes that have shared all passes before `pass`.
-    fn descend(
-        &self,
-        engine: &Engine<'_>,
-        jobs: Vec<Job>,
-        pass: usize,
-        cache: KvCache,
-        seen: Seen,
-        report: &mut Report<'_>,
-    ) -> Result<(), LabError> {
-        let mut branches: Vec<Vec<Job>> = Vec::new();
-        for job in jobs {
-            match branches.iter_mut().find(|branch| branch[0].steps[pass] == job.steps[pass]) {
-                Some(branch) => branch.push(job),
-                None => branches.push(vec![job]),
-            }
-        }
-        let mut state = Some((cache, seen));
-        let count = branches.len();
-        for (i, jobs) in branches.into_iter().enumerate() {
-            let taken = if i + 1 == count { state.take() } else { state.clone() };
-            let Some((mut cache, mut seen)) = taken else { break };
-            let Some(job) = jobs.first() else { continue };
-            let token = self.planned(job).forced[pass - 1];
-            seen.forget(self.planned(job).prompt.len() + pass, self.reach_of(&jobs));
-            engine.take_observed();
-            let logits = engine.decode_row(&mut cache, token, self.candidate(job).batch_size, &mut seen)?;
-            self.check_plan(engine, job, pass)?;
-            seen.candidates(engine, Phase::Decode, cache.len() - 1, &logits);
-            report.fed(1);
-            let jobs = self.compare(jobs, pass, &seen, &Chosen::of(&logits), report)?;
-            self.descend(engine, jobs, pass + 1, cache, seen, report)?;
+        let mut branches = vec![Branch { jobs, pass: 1, cache, seen }];
+        let mut most = 1;
+        while !branches.is_empty() {
+            let parted: Vec<Branch> = branches.drain(..).flat_map(Branch::part).collect();
+            branches = self.advance(engine, parted, most, report)?;
+            // A class is mostly left at its first step or never.
+            most *= 4;
         }
         Ok(())
     }
 
+    /// Feeds the next steps of all branches, at most `most` of each, as few passes over the weights as memory allows, and
+    /// compares step by step. Returns the branches that go on.
+    fn advance(
+        &self,
+        engine: &Engine<'_>,
+        branches: Vec<Branch>,
+        most: usize,
+        report: &mut Report<'_>,
+    ) -> Result<Vec<Branch>, LabError> {
+        let vocabulary = engine.config().vocab_size;
+        let rows = (LOGITS / vocabulary).clamp(1, ROWS);
+        let mut rest = Vec::new();
+        let mut branches = branches.into_iter().peekable();
+        while branches.peek().is_some() {
+            let group: Vec<Branch> = branches.by_ref().take(rows).collect();
+            let share = (rows / group.len()).clamp(1, most.max(1));
+            let lengths: Vec<usize> = group.iter().map(|branch| branch.shared(share)).collect();
+            let (mut jobs, mut caches, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+            for branch in group {
+                jobs.push((branch.jobs, branch.pass));
+                caches.push(branch.cache);
+                seen.push(branch.seen);
+            }
+            let forced: Vec<Forced<'_>> = jobs
+                .iter()
+                .zip(&lengths)
+                .map(|((jobs, pass), length)| Forced {
+                    tokens: &self.planned(&jobs[0]).forced[pass - 1..][..*length],
+                    batch_size: self.candidate(&jobs[0]).batch_size,
+                })
+                .collect();
+            let steps = engine.forced(&mut caches, &forced, &mut Together(&mut seen))?;
+            let mut left = steps.logits.chunks_exact(vocabulary).zip(&steps.observed);
+            let states = jobs.into_iter().zip(lengths).zip(caches.into_iter().zip(seen));
+            for (((mut jobs, mut pass), length), (cache, mut seen)) in states {
+                let first = cache.len() - length;
+                for (step, (logits, ran)) in left.by_ref().take(length).enumerate() {
+                    let Some(job) = jobs.first() else { continue };
+                    self.check_plan(ran, job, pass)?;
+                    seen.candidates(engine, Phase::Decode, first + step, logits);
+                    report.fed(1);
+                    jobs = self.compare(jobs, pass, &seen, &Chosen::of(logits), report)?;
+                    pass += 1;
+                }
+                if let Some(job) = jobs.first() {
+                    seen.forget(self.planned(job).prompt.len() + pass, self.reach_of(&jobs));
+                    rest.push(Branch { jobs, pass, cache, seen });
+                }
+            }
+        }
+        Ok(rest)
+    }
+
     /// Holds what ran against what was planned.
-    fn check_plan(&self, engine: &Engine<'_>, job: &Job, pass: usize) -> Result<(), LabError> {
+    fn check_plan(&self, ran: &[ObservedKernel], job: &Job, pass: usize) -> Result<(), LabError> {
         let planned = &self.plan.computations[job.steps[pass][0]];
-        let ran: Vec<Computation> = engine.take_observed().iter().map(Computation::of).collect();
+        let ran: Vec<Computation> = ran.iter().map(Computation::of).collect();
         if ran == *planned {
             return Ok(());
         }
@@ -440,87 +510,4 @@ fn tokens(jobs: &[Job], from: usize) -> u64 {
         }
     }
     tokens
-}
-
-/// The largest logit of a row.
-struct Chosen {
-    token: u32,
-    logits: Vec<f32>,
-}
-
-impl Chosen {
-    fn of(logits: &[f32]) -> Self {
-        Self { token: mantissa_engine::greedy(logits), logits: logits.to_vec() }
-    }
-
-    /// Whether greedy decoding may choose `token`: no logit is larger. Programs break ties differently.
-    fn allows(&self, token: u32) -> bool {
-        let logit = |id: u32| self.logits.get(usize::try_from(id).unwrap_or(usize::MAX));
-        logit(token).zip(logit(self.token)).is_some_and(|(a, b)| a >= b)
-    }
-}
-
-/// A position that a walk has computed.
-#[derive(Debug, Clone, Default)]
-struct Row {
-    sites: BTreeMap<Site, Rc<[f32]>>,
-    top: Rc<[TokenLogprob]>,
-}
-
-/// The last positions that a walk has computed, at the sites that evidence holds.
-#[derive(Debug, Clone)]
-struct Seen {
-    sites: Vec<Site>,
-    top_k: usize,
-    /// Position of the first row kept.
-    first: usize,
-    rows: Vec<Row>,
-}
-
-impl Seen {
-    /// The row at `position` before `end`.
-    fn row(&self, end: usize, position: i32) -> Option<&Row> {
-        let at = end.checked_sub(position.unsigned_abs() as usize)?;
-        self.rows.get(at.checked_sub(self.first)?)
-    }
-
-    fn at(&mut self, position: usize) -> Option<&mut Row> {
-        let index = position.checked_sub(self.first)?;
-        if index >= self.rows.len() {
-            self.rows.resize_with(index + 1, Row::default);
-        }
-        self.rows.get_mut(index)
-    }
-
-    fn candidates(&mut self, engine: &Engine<'_>, phase: Phase, position: usize, logits: &[f32]) {
-        if self.top_k > 0 {
-            let top = engine.top_logprobs(phase, logits, self.top_k).into();
-            if let Some(row) = self.at(position) {
-                row.top = top;
-            }
-        }
-    }
-
-    /// Drops rows that no window ending at `end` or later reaches.
-    fn forget(&mut self, end: usize, reach: usize) {
-        let first = end.saturating_sub(reach);
-        if first > self.first {
-            self.rows.drain(..(first - self.first).min(self.rows.len()));
-            self.first = first;
-        }
-    }
-}
-
-impl Tap for Seen {
-    fn wants(&self, site: Site) -> bool {
-        self.sites.binary_search(&site).is_ok()
-    }
-
-    fn tap(&mut self, view: View<'_>) {
-        for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
-            if let Some(kept) = self.at(row.position) {
-                kept.sites.insert(view.site, values.into());
-            }
-        }
-    }
 }

@@ -1,0 +1,108 @@
+//! What a walk has computed of a sequence: the last positions, at the sites that evidence holds.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use mantissa_engine::{Engine, Tap, TokenLogprob, View};
+use mantissa_numerics::{Phase, Site};
+
+/// The largest logit of a row.
+pub(super) struct Chosen {
+    pub token: u32,
+    logits: Vec<f32>,
+}
+
+impl Chosen {
+    pub(super) fn of(logits: &[f32]) -> Self {
+        Self { token: mantissa_engine::greedy(logits), logits: logits.to_vec() }
+    }
+
+    /// Whether greedy decoding may choose `token`: no logit is larger. Programs break ties differently.
+    pub(super) fn allows(&self, token: u32) -> bool {
+        let logit = |id: u32| self.logits.get(usize::try_from(id).unwrap_or(usize::MAX));
+        logit(token).zip(logit(self.token)).is_some_and(|(a, b)| a >= b)
+    }
+}
+
+/// A position that a walk has computed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Row {
+    pub sites: BTreeMap<Site, Rc<[f32]>>,
+    pub top: Rc<[TokenLogprob]>,
+}
+
+/// The last positions that a walk has computed, at the sites that evidence holds.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub sites: Vec<Site>,
+    pub top_k: usize,
+    /// Position of the first row kept.
+    pub first: usize,
+    pub rows: Vec<Row>,
+}
+
+impl Seen {
+    /// The row at `position` before `end`.
+    pub(super) fn row(&self, end: usize, position: i32) -> Option<&Row> {
+        let at = end.checked_sub(position.unsigned_abs() as usize)?;
+        self.rows.get(at.checked_sub(self.first)?)
+    }
+
+    fn at(&mut self, position: usize) -> Option<&mut Row> {
+        let index = position.checked_sub(self.first)?;
+        if index >= self.rows.len() {
+            self.rows.resize_with(index + 1, Row::default);
+        }
+        self.rows.get_mut(index)
+    }
+
+    pub(super) fn candidates(&mut self, engine: &Engine<'_>, phase: Phase, position: usize, logits: &[f32]) {
+        if self.top_k > 0 {
+            let top = engine.top_logprobs(phase, logits, self.top_k).into();
+            if let Some(row) = self.at(position) {
+                row.top = top;
+            }
+        }
+    }
+
+    /// Drops rows that no window ending at `end` or later reaches.
+    pub(super) fn forget(&mut self, end: usize, reach: usize) {
+        let first = end.saturating_sub(reach);
+        if first > self.first {
+            self.rows.drain(..(first - self.first).min(self.rows.len()));
+            self.first = first;
+        }
+    }
+}
+
+impl Tap for Seen {
+    fn wants(&self, site: Site) -> bool {
+        self.sites.binary_search(&site).is_ok()
+    }
+
+    fn tap(&mut self, view: View<'_>) {
+        for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
+            if let Some(kept) = self.at(row.position) {
+                kept.sites.insert(view.site, values.into());
+            }
+        }
+    }
+}
+
+/// Several sequences that go through the model together, each with what is seen of it.
+pub(super) struct Together<'s>(pub &'s mut [Seen]);
+
+impl Tap for Together<'_> {
+    fn wants(&self, site: Site) -> bool {
+        self.0.iter().any(|seen| seen.wants(site))
+    }
+
+    fn tap(&mut self, view: View<'_>) {
+        for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
+            let Some(seen) = self.0.get_mut(row.sequence).filter(|seen| seen.wants(view.site)) else { continue };
+            if let Some(kept) = seen.at(row.position) {
+                kept.sites.insert(view.site, values.into());
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The one loop of prefill and decode: prompts in, tokens and signals out. Recording, producing and planting use it.
+//!
+//! What computes is an [`Inference`], so that the loop can be tested without a model. Left out: what is kept (a tap) and
+//! replaying tokens that are known in advance (`replay::walk`).
+
+use mantissa_engine::{Engine, EngineError, KvCache, NoTap, Tap, TokenLogprob, greedy};
+use mantissa_numerics::Phase;
+
+use crate::capture::Capture;
+use crate::error::LabError;
+
+/// Something that feeds tokens to sequences and returns logits.
+pub(crate) trait Inference {
+    /// What a sequence leaves for the next step.
+    type Cache;
+
+    /// Logits of a row.
+    fn vocabulary(&self) -> usize;
+    /// Room for a sequence of `capacity` tokens.
+    fn cache(&self, capacity: usize) -> Self::Cache;
+    /// Feeds a prompt; returns logits of its last `keep` positions.
+    fn prefill(
+        &self,
+        cache: &mut Self::Cache,
+        ids: &[u32],
+        batch_size: usize,
+        sequence: usize,
+        keep: usize,
+        taps: &mut dyn Tap,
+    ) -> Result<Vec<f32>, EngineError>;
+    /// Feeds a token to each cache, in a pass of `batch_size` rows; returns logits of each.
+    fn step(
+        &self,
+        caches: &mut [Self::Cache],
+        ids: &[u32],
+        batch_size: usize,
+        taps: &mut dyn Tap,
+    ) -> Result<Vec<f32>, EngineError>;
+    /// The most probable tokens of a row of logits.
+    fn top(&self, phase: Phase, logits: &[f32], k: usize) -> Vec<TokenLogprob>;
+}
+
+impl Inference for Engine<'_> {
+    type Cache = KvCache;
+
+    fn vocabulary(&self) -> usize {
+        self.config().vocab_size
+    }
+
+    fn cache(&self, capacity: usize) -> KvCache {
+        self.new_cache(capacity)
+    }
+
+    fn prefill(
+        &self,
+        cache: &mut KvCache,
+        ids: &[u32],
+        batch_size: usize,
+        sequence: usize,
+        keep: usize,
+        taps: &mut dyn Tap,
+    ) -> Result<Vec<f32>, EngineError> {
+        Engine::prefill(self, cache, ids, batch_size, sequence, keep, taps)
+    }
+
+    fn step(
+        &self,
+        caches: &mut [KvCache],
+        ids: &[u32],
+        batch_size: usize,
+        taps: &mut dyn Tap,
+    ) -> Result<Vec<f32>, EngineError> {
+        match caches {
+            [cache] if batch_size != 1 => self.decode_row(cache, ids[0], batch_size, taps),
+            caches => self.decode(caches, ids, taps),
+        }
+    }
+
+    fn top(&self, phase: Phase, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
+        self.top_logprobs(phase, logits, k)
+    }
+}
+
+/// What is fed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Session<'s> {
+    /// Prompts of the sequences that are computed; the first is measured.
+    pub prompts: &'s [&'s [u32]],
+    /// Sequences of the batch, of which the others are there for dispatch alone.
+    pub batch_size: usize,
+    /// Decode steps.
+    pub steps: usize,
+    /// Tokens fed to the measured sequence instead of its own greedy ones.
+    pub forced: Option<&'s [u32]>,
+}
+
+/// Signals kept of the measured sequence.
+#[derive(Debug)]
+pub(crate) struct Kept<'k> {
+    /// Where they go.
+    pub capture: &'k mut Capture,
+    /// Positions of the prompt whose logits are kept.
+    pub reach: usize,
+    /// Candidates per position.
+    pub top_k: usize,
+}
+
+impl Session<'_> {
+    /// Feeds the prompts, then the steps; `progress` is told tokens fed and tokens in all. Returns the tokens that each sequence
+    /// consumed.
+    ///
+    /// *Errors:* the engine's; a prompt shorter than what is kept of it.
+    pub(crate) fn run<I: Inference>(
+        &self,
+        inference: &I,
+        mut kept: Option<Kept<'_>>,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<Vec<Vec<u32>>, LabError> {
+        let Some(length) = self.prompts.first().map(|ids| ids.len()) else {
+            return Err(LabError::Nothing { what: "prompt" });
+        };
+        let reach = kept.as_ref().map_or(1, |kept| kept.reach);
+        if length < reach {
+            return Err(LabError::PromptShort { tokens: length, reach });
+        }
+        let vocabulary = inference.vocabulary();
+        let total = self.prompts.iter().map(|ids| ids.len() + self.steps).sum();
+        let mut done = 0;
+        let mut next = Vec::with_capacity(self.prompts.len());
+        let mut caches = Vec::with_capacity(self.prompts.len());
+        for (sequence, ids) in self.prompts.iter().enumerate() {
+            let mut cache = inference.cache(ids.len() + self.steps);
+            let mut ignore = NoTap;
+            let (keep, taps): (usize, &mut dyn Tap) = match &mut kept {
+                Some(kept) if sequence == 0 => (reach, kept.capture),
+                _ => (1, &mut ignore),
+            };
+            let logits = inference.prefill(&mut cache, ids, self.batch_size, sequence, keep, taps)?;
+            if let Some(kept) = kept.as_mut().filter(|_| sequence == 0) {
+                for row in logits.chunks_exact(vocabulary) {
+                    kept.capture.logits(inference.top(Phase::Prefill, row, kept.top_k));
+                }
+            }
+            next.push(logits.chunks_exact(vocabulary).next_back().map_or(0, greedy));
+            caches.push(cache);
+            done += ids.len();
+            progress(done, total);
+        }
+        let mut outputs = vec![Vec::with_capacity(self.steps); self.prompts.len()];
+        for step in 0..self.steps {
+            if let Some(token) = self.forced.and_then(|forced| forced.get(step)) {
+                next[0] = *token;
+            }
+            outputs.iter_mut().zip(&next).for_each(|(output, token)| output.push(*token));
+            let mut ignore = NoTap;
+            let taps: &mut dyn Tap = match &mut kept {
+                Some(kept) => kept.capture,
+                None => &mut ignore,
+            };
+            let logits = inference.step(&mut caches, &next, self.batch_size, taps)?;
+            if let Some(kept) = &mut kept {
+                kept.capture.logits(inference.top(Phase::Decode, &logits[..vocabulary], kept.top_k));
+            }
+            next = logits.chunks_exact(vocabulary).map(greedy).collect();
+            done += caches.len();
+            progress(done, total);
+        }
+        Ok(outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest logit is that of the sum of all tokens fed, modulo eight.
+    struct Sum;
+
+    impl Inference for Sum {
+        type Cache = u32;
+
+        fn vocabulary(&self) -> usize {
+            8
+        }
+
+        fn cache(&self, _capacity: usize) -> u32 {
+            0
+        }
+
+        fn prefill(
+            &self,
+            cache: &mut u32,
+            ids: &[u32],
+            _batch_size: usize,
+            _sequence: usize,
+            keep: usize,
+            _taps: &mut dyn Tap,
+        ) -> Result<Vec<f32>, EngineError> {
+            *cache = ids.iter().sum();
+            Ok(logits(*cache).repeat(keep))
+        }
+
+        fn step(
+            &self,
+            caches: &mut [u32],
+            ids: &[u32],
+            _batch_size: usize,
+            _taps: &mut dyn Tap,
+        ) -> Result<Vec<f32>, EngineError> {
+            caches.iter_mut().zip(ids).for_each(|(cache, id)| *cache += id);
+            Ok(caches.iter().flat_map(|cache| logits(*cache)).collect())
+        }
+
+        fn top(&self, _phase: Phase, _logits: &[f32], _k: usize) -> Vec<TokenLogprob> {
+            Vec::new()
+        }
+    }
+
+    fn logits(sum: u32) -> Vec<f32> {
+        (0..8).map(|id| if id == sum % 8 { 1.0 } else { 0.0 }).collect()
+    }
+
+    #[test]
+    fn greedy_tokens_follow_and_forced_ones_replace_those_of_the_measured_sequence() {
+        let prompts: [&[u32]; 2] = [&[1, 2], &[5, 0]];
+        let session = Session { prompts: &prompts, batch_size: 2, steps: 3, forced: None };
+        let told = std::cell::RefCell::new(Vec::new());
+        let outputs = session.run(&Sum, None, &|done, total| told.borrow_mut().push((done, total)));
+        assert_eq!(outputs.expect("tokens"), [[3, 6, 4], [5, 2, 4]]);
+        assert_eq!(*told.borrow(), [(2, 10), (4, 10), (6, 10), (8, 10), (10, 10)]);
+        let forced = Session { forced: Some(&[7, 7, 7]), ..session };
+        assert_eq!(forced.run(&Sum, None, &|_, _| {}).expect("tokens"), [[7, 7, 7], [5, 2, 4]]);
+        let empty = Session { prompts: &[], ..session };
+        assert!(matches!(empty.run(&Sum, None, &|_, _| {}), Err(LabError::Nothing { .. })));
+    }
+}
