@@ -15,9 +15,9 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use mantissa_evidence::open::{Content, Opened, open};
 use mantissa_evidence::{Digest, Record, write_whole};
 use mantissa_lab::replay::Replay;
+use mantissa_published::{Content, Opened, open};
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Outcome, Source};
@@ -203,7 +203,7 @@ fn signals(opened: &Opened) -> Option<Signals<'_>> {
     match &opened.content {
         Content::Record(record) => Some(Signals(Held::Opened(record))),
         Content::Published(published) => published.experiment().map(|experiment| {
-            Signals(Held::Made(Box::new(Record::from_experiment(experiment, &opened.path))))
+            Signals(Held::Made(Box::new(Record::from_experiment(experiment.clone(), &opened.path))))
         }),
     }
 }
