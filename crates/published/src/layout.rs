@@ -17,7 +17,7 @@ use crate::stated::{StatedRepeats, StatedTokens};
 /// let layout = mantissa_published::LAYOUTS.iter().find(|layout| layout.name == "activations").expect("known");
 /// assert_eq!(layout.holds, "one activation vector per batch size and repetition, on one GPU");
 /// ```
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Layout {
     /// Its name.
     pub name: &'static str,
@@ -93,13 +93,4 @@ pub(crate) trait Statement: Any + fmt::Debug + Send + Sync {
 /// The first file of type `T` among `beside`.
 pub(crate) fn companion<'a, T: Statement>(beside: &[&'a dyn Statement]) -> Option<&'a T> {
     beside.iter().find_map(|&file| (file as &dyn Any).downcast_ref())
-}
-
-impl fmt::Debug for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Layout")
-            .field("name", &self.name)
-            .field("told_by", &self.told_by)
-            .finish_non_exhaustive()
-    }
 }

@@ -45,7 +45,6 @@ pub struct Opened {
 ///
 /// let path = mantissa_testkit::published("quantization_format_generation.log");
 /// let content = mantissa_published::open(&path)?.content;
-/// assert_eq!(content.layout(), "quantization_log");
 /// assert!(matches!(content, Content::Published(_)));
 /// # Ok::<(), mantissa_evidence::EvidenceError>(())
 /// ```
@@ -60,6 +59,12 @@ pub enum Content {
 
 impl Content {
     /// Name of the layout: `experiment_json`, `container`, `activations`, …
+    ///
+    /// ```
+    /// let path = mantissa_testkit::published("activations_L40S.json");
+    /// assert_eq!(mantissa_published::open(&path)?.content.layout(), "activations");
+    /// # Ok::<(), mantissa_evidence::EvidenceError>(())
+    /// ```
     #[must_use]
     pub fn layout(&self) -> &'static str {
         match self {

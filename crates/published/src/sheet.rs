@@ -249,7 +249,11 @@ pub struct Overall {
 }
 
 impl Overall {
-    /// The table over all experiments; `None` without one. The type's example shows it.
+    /// The table over all experiments; `None` without one.
+    ///
+    /// ```
+    /// assert!(mantissa_published::Overall::table(&[]).is_none());
+    /// ```
     #[must_use]
     pub fn table(of: &[Self]) -> Option<Table> {
         let row = |one: &Self| {
@@ -283,7 +287,11 @@ pub(crate) struct Heading<'a> {
 }
 
 impl Sheet {
-    /// An empty sheet about `variable`; the type's example shows it.
+    /// An empty sheet about `variable`.
+    ///
+    /// ```
+    /// assert!(mantissa_published::Sheet::of("attention").tables.is_empty());
+    /// ```
     #[must_use]
     pub fn of(variable: &str) -> Self {
         Self {

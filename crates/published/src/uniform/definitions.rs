@@ -180,6 +180,7 @@ fn within(sheet: &mut Sheet, names: &Names<'_>, plan: &Plan, measured: &[Measure
     }
 }
 
+/// The key test: percentage of other values across hardware that the script calls detectable.
 fn across(
     sheet: &mut Sheet,
     names: &Names<'_>,
