@@ -24,7 +24,7 @@ mod weights;
 mod words;
 
 use mantissa_evidence::Record;
-use mantissa_evidence::open::Content;
+use mantissa_published::Content;
 
 pub use input::{Evidence, StatedRepeats, StatedTokens};
 pub use options::Options;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_evidence::open::Content;
+use mantissa_published::Content;
 
 /// Groups files: signals of one model and one type of experiment together (the same experiment on several machines),
 /// every file of distances by itself.
@@ -15,7 +15,9 @@ pub fn pools(contents: &[&Content]) -> Vec<Vec<usize>> {
     for (index, content) in contents.iter().enumerate() {
         let key = match content {
             Content::Record(record) => Some(record.shell().metadata.clone()),
-            Content::Published(published) => published.experiment().map(|experiment| experiment.metadata),
+            Content::Published(published) => {
+                published.experiment().map(|experiment| experiment.metadata.clone())
+            }
         };
         let place = key.map_or(groups.len(), |metadata| {
             *places.entry((metadata.model, metadata.experiment_type)).or_insert(groups.len())

@@ -12,8 +12,8 @@ use mantissa_compare::{
     classes, pairs, reproducibility, token_consistency,
 };
 use mantissa_evidence::Record;
-use mantissa_evidence::open::{Content, open};
 use mantissa_numerics::Phase;
+use mantissa_published::{Content, open};
 use serde::Serialize;
 
 use crate::failure::Exit;
@@ -138,11 +138,11 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         let record = match opened.content {
             Content::Record(record) => record,
             Content::Published(published) => match published.experiment() {
-                Some(experiment) => Record::from_experiment(experiment, path),
+                Some(experiment) => Record::from_experiment(experiment.clone(), path),
                 None => bail!(
                     "{}: a {} file holds distances, not signals; use `mantissa analyze`",
                     path.display(),
-                    published.layout()
+                    published.layout().name
                 ),
             },
         };

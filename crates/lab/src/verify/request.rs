@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mantissa_evidence::open::Opened;
+use mantissa_published::Opened;
 use mantissa_model::Checkpoint;
 
 use super::grid::{Assignment, Varied};

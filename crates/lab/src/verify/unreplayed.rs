@@ -1,6 +1,6 @@
 //! Evidence that cannot be replayed: what it says of itself, and what would be enough.
 
-use mantissa_evidence::open::{Content, Opened};
+use mantissa_published::{Content, Opened};
 use mantissa_verdict::analysis::{Source, Tier};
 use mantissa_verdict::audit::{AUDIT_VERSION, Basis, ClaimAnswer, ClaimVerdict, Cost};
 use mantissa_verdict::{Audit, Options, judge};
@@ -20,8 +20,8 @@ pub(super) enum Why {
 pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> Result<Audit, LabError> {
     let analysis = judge(&[(source.clone(), &opened.content)], &Options::default())?;
     let experiment = match &opened.content {
-        Content::Record(record) => Some(record.shell().clone()),
-        Content::Published(published) => published.experiment(),
+        Content::Record(record) => Some(record.shell()),
+        Content::Published(published) => published.experiment().cloned(),
     };
     let mut claims = Vec::new();
     for configuration in experiment.iter().flat_map(|experiment| &experiment.configurations) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mantissa_evidence::{Record, Verification};
-use mantissa_numerics::Phase;
+pub use mantissa_published::{StatedRepeats, StatedTokens};
 
 use crate::analysis::{Citation, Source};
 
@@ -22,38 +22,6 @@ pub struct Evidence<'a> {
     pub tokens: Vec<StatedTokens>,
     /// Declared model of each value of the variable, where it states them beside distances.
     pub models: BTreeMap<String, String>,
-}
-
-/// Distances between repetitions of one setup, stated without the repetitions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StatedRepeats {
-    /// The setup, as the file names it.
-    pub setup: String,
-    /// The phase.
-    pub phase: Phase,
-    /// Repetitions made, where stated.
-    pub repetitions: Option<u64>,
-    /// Distances of pairs of repetitions, `inf` where their tokens parted; or the mean alone.
-    pub distances: Vec<f64>,
-    /// JSON path or line.
-    pub place: String,
-}
-
-/// Output tokens of one setup on one reference prompt: their ids, or their text where ids are not stated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatedTokens {
-    /// The reference prompt.
-    pub reference: String,
-    /// The setup's value of the variable.
-    pub value: String,
-    /// The ids; empty where only a text is stated.
-    pub ids: Vec<u32>,
-    /// The text; empty where ids are stated.
-    pub text: String,
-    /// Phases whose distances are over these outputs: a prefill of the prompt alone is not.
-    pub consumed_by: Vec<Phase>,
-    /// JSON path or line.
-    pub place: String,
 }
 
 impl<'a> Evidence<'a> {
