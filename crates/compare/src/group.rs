@@ -78,10 +78,10 @@ pub fn by_prompt(members: &[Member<'_>]) -> Vec<PromptGroup> {
         };
         let place = *places.entry(key).or_insert_with(|| {
             let basis = match prompt {
-                Prompt::Ids { .. } => Basis::Ids,
-                Prompt::Declared { .. } if by_text => Basis::Text,
-                Prompt::Declared { .. } => Basis::Label,
-                Prompt::Unknown { .. } => Basis::Nothing,
+                Prompt::Ids { .. } => KnownBy::Ids,
+                Prompt::Declared { .. } if by_text => KnownBy::Text,
+                Prompt::Declared { .. } => KnownBy::Label,
+                Prompt::Unknown { .. } => KnownBy::Nothing,
             };
             sets.push(Set { basis, declared: BTreeMap::new(), prompt: prompt.clone(), members: Vec::new() });
             sets.len() - 1
@@ -98,7 +98,7 @@ const TOO_MANY: usize = 3;
 
 /// What members of a set have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Basis {
+enum KnownBy {
     Ids,
     Text,
     Label,
@@ -107,7 +107,7 @@ enum Basis {
 
 /// Members that all align, as they state the same ids, text or label.
 struct Set<'a> {
-    basis: Basis,
+    basis: KnownBy,
     prompt: Prompt,
     /// One run for each text and label that members declare.
     declared: BTreeMap<(&'a str, &'a str), &'a Run>,
@@ -136,7 +136,7 @@ fn join(sets: Vec<Set<'_>>) -> Vec<PromptGroup> {
     }
     declared.remove("");
     let mut near = vec![BTreeSet::new(); sets.len()];
-    for (i, a) in sets.iter().enumerate().filter(|(_, set)| set.basis > Basis::Ids) {
+    for (i, a) in sets.iter().enumerate().filter(|(_, set)| set.basis > KnownBy::Ids) {
         // Who aligns with all of a set shares a text or a label with the first of it.
         let first = a.declared.keys().next();
         let names = first.into_iter().flat_map(|(text, label)| [text, label]);

@@ -4,7 +4,7 @@ use mantissa_compare::ReplayFacts;
 use mantissa_compare::replayed::SignalReplay;
 use mantissa_numerics::Phase;
 
-use super::{Case, SetupFacts};
+use super::case::{Case, SetupFacts};
 use crate::analysis::{Cell, Matrix, MatrixKind, Signal, State};
 
 impl Case {
