@@ -3,7 +3,12 @@
 //! Signals are judged by `signals`, distances that others measured by `stored`; both fill the same [`Analysis`]. Left
 //! out: the published definitions, which reproduce old tables and are no verdict, and how anything looks.
 
+mod again;
+mod bits;
 mod classes;
+mod distances;
+mod divergence;
+mod equivalence;
 mod facts;
 mod figures;
 mod input;
@@ -11,17 +16,23 @@ mod measure;
 mod opened;
 mod options;
 mod parts;
+mod recorded;
 mod repeats;
+mod replays;
 mod separation;
 mod setups;
+mod signal_key;
 mod signals;
 mod statistics;
 mod stored;
+mod stored_exact;
+mod stored_lines;
 mod stored_matrix;
+mod stored_pairs;
 mod stored_tokens;
 mod tokens;
+mod values;
 mod weights;
-mod words;
 
 use mantissa_evidence::Record;
 use mantissa_evidence::open::Content;
@@ -32,9 +43,10 @@ pub use options::Options;
 use crate::analysis::{
     ANALYSIS_VERSION, Answer, Finding, FindingKind, Mode, Outcome, Question, Source, State, Threshold,
 };
+use crate::found::Found;
 use crate::{Analysis, Result, VerdictError, thresholds};
+use distances::Stored;
 use parts::Parts;
-use stored::Stored;
 
 /// Judges opened files together: signals pooled over files, distances of others file by file.
 ///
@@ -63,10 +75,13 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
     let question = signals::judge(evidence, options, &mut parts)?;
     let mut variable = question.as_ref().map(|question| question.variable.clone());
     for one in evidence {
-        let verifications: Vec<Stored<'_>> =
-            one.verifications.iter().map(|verification| Stored::new(one, verification, options)).collect();
+        let verifications: Vec<Stored<'_>> = one
+            .verifications
+            .iter()
+            .map(|verification| stored_tokens::stored(one, verification, options))
+            .collect();
         if one.record.is_none() {
-            for tokens in stored_tokens::tokens(one) {
+            for tokens in stored_tokens::stated(one) {
                 parts.add_tokens(tokens);
             }
             for stated in &one.repeats {
@@ -76,11 +91,8 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
         for stored in &verifications {
             let of_file = setups::canonical(&stored.verification.variable);
             if options.variable.as_ref().is_some_and(|asked| setups::canonical(asked) != of_file) {
-                let sentence = format!(
-                    "{} holds distances over {of_file} and no signals, so it says nothing about the variable asked for.",
-                    one.source.name
-                );
-                parts.find(FindingKind::Missing, sentence, vec![one.cite("metadata")]);
+                let found = Found::OtherVariable { file: &one.source.name, variable: &of_file };
+                parts.find(&found, vec![one.cite("metadata")]);
                 continue;
             }
             variable.get_or_insert(of_file);
