@@ -7,8 +7,8 @@
 //! (`mantissa-report`).
 
 mod case;
-mod claim;
-mod difference;
+pub(crate) mod claim;
+pub(crate) mod difference;
 mod judge;
 mod matrix;
 mod result;

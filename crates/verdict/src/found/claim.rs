@@ -2,7 +2,7 @@
 
 use mantissa_numerics::Phase;
 
-use crate::audit::Difference;
+use crate::audit::difference::Difference;
 
 /// What decided about a claim.
 #[derive(Debug)]

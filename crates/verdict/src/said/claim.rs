@@ -1,6 +1,7 @@
 //! Sentences about claims.
 
-use crate::audit::{ClaimAnswer, Difference};
+use crate::audit::claim::ClaimAnswer;
+use crate::audit::difference::Difference;
 use crate::found::{Claim, Enough, NotChecked, OneClass, Replayed, Sampled};
 
 /// The verdict on a claim.
