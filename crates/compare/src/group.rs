@@ -33,6 +33,19 @@ pub enum Prompt {
 
 impl Prompt {
     /// What `run` states about its prompt; `member` tells apart runs that state nothing.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use mantissa_compare::Prompt;
+    /// use mantissa_evidence::Record;
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+    /// let record = Record::open(Path::new(path))?;
+    /// let prompt = Prompt::of(&record.shell().runs[0], 0);
+    /// assert!(matches!(prompt, Prompt::Ids { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn of(run: &Run, member: usize) -> Self {
         if !run.prompt_token_ids.is_empty() {
@@ -63,6 +76,19 @@ pub struct PromptGroup {
 /// they have no text. Such sets join where each run of the one aligns with each of the other (ids beside the text that
 /// was declared with them), and are left apart where that would bring together two that do not align: a text that
 /// belongs to two prompts of other ids names neither of them.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_compare::{Member, by_prompt};
+/// use mantissa_evidence::Record;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let record = Record::open(Path::new(path))?;
+/// let members: Vec<Member<'_>> = (0..3).map(|run| Member { record: &record, run }).collect();
+/// assert_eq!(by_prompt(&members)[0].members, [0, 1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn by_prompt(members: &[Member<'_>]) -> Vec<PromptGroup> {
     let mut sets: Vec<Set<'_>> = Vec::new();

@@ -71,6 +71,23 @@ impl Found {
 /// `facts` gives those of two runs by their indices in the record, the smaller first, gathered with `selection`; `None`
 /// where they were not compared. Digests cover every signal: where only some are selected, digests that differ leave
 /// open whether these do.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_compare::{Member, Selection, State, pairs, reproducibility};
+/// use mantissa_evidence::Record;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let record = Record::open(Path::new(path))?;
+/// let members: Vec<Member<'_>> = (0..3).map(|run| Member { record: &record, run }).collect();
+/// let which = [(0, 1), (0, 2), (1, 2)];
+/// let facts = pairs(&members, &which, &Selection::default())?;
+/// let of = |a, b| which.iter().position(|pair| *pair == (a, b)).map(|place| &facts[place]);
+/// let found = reproducibility(&record, &Selection::default(), of);
+/// assert_eq!(found[0].signals, State::Different);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn reproducibility<'f>(
     record: &Record,
     selection: &Selection,

@@ -28,6 +28,20 @@ const UNITS: usize = 64;
 ///
 /// *Rounding:* see [`crate::Distance`]. *Errors:* a pair or run that does not exist, a row that cannot be read, more
 /// rows than memory should hold.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_compare::{Member, Selection, State, pairs};
+/// use mantissa_evidence::Record;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let record = Record::open(Path::new(path))?;
+/// let members: Vec<Member<'_>> = (0..3).map(|run| Member { record: &record, run }).collect();
+/// let facts = pairs(&members, &[(0, 1)], &Selection::default())?;
+/// assert_eq!(facts[0].state(None), State::Different);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn pairs(
     members: &[Member<'_>],
     which: &[(usize, usize)],
