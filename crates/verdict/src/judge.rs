@@ -51,6 +51,27 @@ use parts::Parts;
 /// Judges opened files together: signals pooled over files, distances of others file by file.
 ///
 /// *Errors:* as [`judge_evidence`].
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_evidence::open::open;
+/// use mantissa_verdict::analysis::{Outcome, Source};
+/// use mantissa_verdict::{Options, judge};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let opened = open(Path::new(path))?;
+/// let source = Source {
+///     name: opened.name.clone(),
+///     digest: opened.digest.to_string(),
+///     layout: opened.content.layout().to_owned(),
+///     warnings: opened.warnings.clone(),
+/// };
+/// let analysis = judge(&[(source, &opened.content)], &Options::default())?;
+/// // One setup, whose repetitions differ.
+/// assert_eq!(analysis.outcome, Outcome::Divergent);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn judge(sources: &[(Source, &Content)], options: &Options) -> Result<Analysis> {
     let signals: Vec<Option<Record>> =
         sources.iter().map(|(source, content)| opened::signals(content, source)).collect();
@@ -65,6 +86,28 @@ pub fn judge(sources: &[(Source, &Content)], options: &Options) -> Result<Analys
 /// Judges evidence that was taken apart already.
 ///
 /// *Errors:* an unknown variable or reference; a level outside (0, 1); evidence that cannot be read.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_evidence::Record;
+/// use mantissa_verdict::Options;
+/// use mantissa_verdict::analysis::Source;
+/// use mantissa_verdict::judge::{Evidence, judge_evidence};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let record = Record::open(Path::new(path))?;
+/// let source = Source {
+///     name: "record".into(),
+///     digest: "its digest".into(),
+///     layout: "container".into(),
+///     warnings: vec![],
+/// };
+/// let evidence = Evidence::of_record(&source, &record);
+/// let analysis = judge_evidence(&[evidence], &Options::default())?;
+/// assert_eq!(analysis.sources, [source.clone()]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<Analysis> {
     for (what, value) in [("alpha", options.alpha), ("confidence", options.confidence)] {
         if !(value > 0.0 && value < 1.0) {

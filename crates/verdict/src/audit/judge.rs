@@ -20,6 +20,32 @@ const ALPHA: f64 = 0.05;
 const LEVELS: u64 = 20;
 
 /// A verdict on every setup of a case.
+///
+/// ```
+/// use mantissa_compare::ReplayFacts;
+/// use mantissa_numerics::{Dtype, Point, Site};
+/// use mantissa_verdict::Audit;
+/// use mantissa_verdict::analysis::Outcome;
+/// use mantissa_verdict::audit::{Case, ClaimAnswer, RunFacts, SetupFacts, audit};
+///
+/// let mut facts = ReplayFacts::default();
+/// facts.prefill.row((0, -1), Site::at(1, Point::K), Dtype::F32, &[0; 4], &[0; 4]);
+/// let case = Case {
+///     candidates: vec!["bs1".into()],
+///     setups: vec![SetupFacts {
+///         config_id: "bs1".into(),
+///         claim: Some(0),
+///         runs: vec![RunFacts { classes: vec![(vec![0], facts)], ..RunFacts::default() }],
+///         ..SetupFacts::default()
+///     }],
+///     ..Case::default()
+/// };
+/// let claims = audit(&case)?;
+/// assert_eq!(claims[0].answer, ClaimAnswer::Consistent);
+/// assert_eq!(claims[0].sentence, "consistent with class {bs1}");
+/// assert_eq!(Audit::outcome_of(&claims), Outcome::Consistent);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn audit(case: &Case) -> Result<Vec<ClaimVerdict>> {
     case.setups.iter().map(|setup| Setup { case, setup }.verdict()).collect()
 }

@@ -48,6 +48,13 @@ pub struct Audit {
 
 impl Audit {
     /// The outcome that `claims` amount to.
+    ///
+    /// ```
+    /// use mantissa_verdict::Audit;
+    /// use mantissa_verdict::analysis::Outcome;
+    ///
+    /// assert_eq!(Audit::outcome_of(&[]), Outcome::NotEnoughEvidence);
+    /// ```
     #[must_use]
     pub fn outcome_of(claims: &[ClaimVerdict]) -> Outcome {
         let any = |answer: ClaimAnswer| claims.iter().any(|claim| claim.answer == answer);

@@ -8,6 +8,24 @@ use crate::said;
 
 impl SpotCheck {
     /// The verdict that this sample gives on the claim `candidate`.
+    ///
+    /// ```
+    /// use mantissa_verdict::audit::{ClaimAnswer, SpotCheck};
+    ///
+    /// let sample = SpotCheck {
+    ///     config_id: "bs1".into(),
+    ///     seed: 1,
+    ///     population: 1_000,
+    ///     drawn: 50,
+    ///     distinct: 49,
+    ///     different: 0,
+    ///     first: None,
+    ///     missed: SpotCheck::missed(50),
+    ///     kernels: vec![],
+    ///     out_of_reach: vec![],
+    /// };
+    /// assert_eq!(sample.verdict("bs1", 1).answer, ClaimAnswer::Consistent);
+    /// ```
     #[must_use]
     pub fn verdict(&self, candidate: &str, runs: u64) -> ClaimVerdict {
         let answer = match (self.drawn, self.different) {

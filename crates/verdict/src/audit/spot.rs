@@ -46,6 +46,14 @@ impl SpotCheck {
     pub const EXTENTS: [f64; 4] = [0.1, 0.01, 0.001, 0.0001];
 
     /// How likely `draws` uniform draws miss a deviation of each of [`Self::EXTENTS`]: `(1 − extent)^draws`.
+    ///
+    /// ```
+    /// use mantissa_verdict::audit::SpotCheck;
+    ///
+    /// let missed = SpotCheck::missed(100);
+    /// // A deviation of one value in ten is missed by 0.9^100.
+    /// assert!(missed[0].probability < 3e-5);
+    /// ```
     #[must_use]
     pub fn missed(draws: u64) -> Vec<MissedExtent> {
         #[expect(clippy::cast_precision_loss, reason = "nobody draws 2^53 values")]
