@@ -8,6 +8,19 @@ use mantissa_published::Content;
 /// every file of distances by itself.
 ///
 /// Gives indices into `contents`, groups in the order of their first file.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_evidence::open::open;
+/// use mantissa_verdict::pools;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let opened = open(Path::new(path))?;
+/// // Signals of one model and one type of experiment go together.
+/// assert_eq!(pools(&[&opened.content, &opened.content]), [[0, 1]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn pools(contents: &[&Content]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();

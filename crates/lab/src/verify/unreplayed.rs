@@ -2,7 +2,7 @@
 
 use mantissa_published::{Content, Opened};
 use mantissa_verdict::analysis::{Source, Tier};
-use mantissa_verdict::audit::{AUDIT_VERSION, Basis, ClaimAnswer, ClaimVerdict, Cost};
+use mantissa_verdict::audit::{AUDIT_VERSION, ClaimAnswer, ClaimVerdict, Cost, RestsOn};
 use mantissa_verdict::{Audit, Options, judge};
 
 use crate::error::LabError;
@@ -46,7 +46,7 @@ pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> Result<Audit,
             cannot_tell_apart: Vec::new(),
             not_checked: vec!["every bit of it: nothing was replayed".to_owned()],
             enough: Some(enough),
-            rests_on: Basis::default(),
+            rests_on: RestsOn::default(),
             replays: Vec::new(),
         });
     }

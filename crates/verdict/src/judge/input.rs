@@ -26,6 +26,25 @@ pub struct Evidence<'a> {
 
 impl<'a> Evidence<'a> {
     /// A file that holds signals.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use mantissa_evidence::Record;
+    /// use mantissa_verdict::analysis::Source;
+    /// use mantissa_verdict::judge::Evidence;
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+    /// let record = Record::open(Path::new(path))?;
+    /// let source = Source {
+    ///     name: "record".into(),
+    ///     digest: "its digest".into(),
+    ///     layout: "container".into(),
+    ///     warnings: vec![],
+    /// };
+    /// assert!(Evidence::of_record(&source, &record).verifications.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn of_record(source: &'a Source, record: &'a Record) -> Self {
         Self {
@@ -39,6 +58,20 @@ impl<'a> Evidence<'a> {
     }
 
     /// A file that holds distances only.
+    ///
+    /// ```
+    /// use mantissa_verdict::analysis::Source;
+    /// use mantissa_verdict::judge::Evidence;
+    ///
+    /// let source = Source {
+    ///     name: "distances.json".into(),
+    ///     digest: "its digest".into(),
+    ///     layout: "quant_verification".into(),
+    ///     warnings: vec![],
+    /// };
+    /// let evidence = Evidence::of_verifications(&source, vec![]);
+    /// assert!(evidence.record.is_none());
+    /// ```
     #[must_use]
     pub const fn of_verifications(source: &'a Source, verifications: Vec<Verification>) -> Self {
         Self {

@@ -1,70 +1,68 @@
-//! What is said of a judged pair: each direction by itself, then what the answer rests on.
+//! Sentences about two setups by right and wrong replays: each direction by itself, then what the answer rests on.
 
-use super::super::words;
-use super::{Candidate, Claim, Reason, Side, Test};
-use crate::analysis::{Answer, Interval};
+use super::bits::do_not_repeat;
+use super::{place, words};
+use crate::analysis::Answer;
+use crate::found::{LeftOut, Member, Reason, ReplaysOfPair, Side};
 use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
 
-/// What a sentence adds to the distances.
-#[derive(Clone, Copy)]
-pub(super) struct Figures {
-    pub(super) ratio: Option<f64>,
-    pub(super) interval: Option<Interval>,
-    pub(super) test: Option<Test>,
-    pub(super) n: u64,
-}
-
 /// What was judged, in a sentence that stands alone.
-pub(super) fn sentence(
-    pair: &Candidate,
-    sides: &[Side],
-    (answer, reason): (Answer, &Reason),
-    figures: Figures,
-) -> String {
-    let (a, b) = (&pair.names.0, &pair.names.1);
+pub(crate) fn replays_of_pair(pair: &ReplaysOfPair<'_>) -> String {
+    let [a, b] = pair.names;
     let lane = words::lane(pair.phase, pair.signal);
-    let left_out = pair.left_out.as_ref().map_or(String::new(), |why| format!(" ({why})"));
-    if answer == Answer::Incomparable {
-        return format!("{a} and {b} cannot be compared by {lane} {}{left_out}.", pair.context);
-    }
-    let verb = match answer {
+    let left_out = pair.left_out.map_or(String::new(), |left| format!(" ({})", left_out(left)));
+    let at = place::place(pair.place);
+    let noise =
+        if pair.noisy.is_empty() { String::new() } else { format!(", where {}", do_not_repeat(pair.noisy)) };
+    let verb = match pair.answer {
+        Answer::Incomparable => {
+            return format!("{a} and {b} cannot be compared by {lane} {at}{noise}{left_out}.");
+        }
         Answer::Separable => "can be told apart",
         Answer::Identical => "are the same",
         Answer::Inconclusive => "lean apart, but are not told apart,",
-        _ => "cannot be told apart",
+        Answer::NotSeparable => "cannot be told apart",
     };
-    format!(
-        "{a} and {b} {verb} by {lane} {}: {}; {}{left_out}.",
-        pair.context,
-        measured(pair, sides, figures),
-        why(pair, sides, reason, figures)
-    )
+    format!("{a} and {b} {verb} by {lane} {at}{noise}: {}; {}{left_out}.", measured(pair), why(pair))
+}
+
+fn left_out(left: &LeftOut) -> String {
+    match left {
+        LeftOut::NoComparableRows(n) => {
+            format!("{} left out for want of comparable rows", words::count(*n, "reference"))
+        }
+        LeftOut::NoRowInCommon(references) => {
+            format!("{} left out: no row in common after equal tokens", words::list(references))
+        }
+        LeftOut::TokensDiffer(references) => {
+            format!("{} left out: tokens differ or nothing is in common", words::list(references))
+        }
+    }
 }
 
 /// The distances of each member's evidence; once where both are the same.
-fn measured(pair: &Candidate, sides: &[Side], figures: Figures) -> String {
+fn measured(pair: &ReplaysOfPair<'_>) -> String {
     let quotient = |side: &Side| {
         let known = side.right > 0.0;
         if known { format!(" ({}×)", words::figure(side.wrong / side.right)) } else { String::new() }
     };
     let same =
         |x: &Side, y: &Side| x.wrong.total_cmp(&y.wrong).is_eq() && x.right.total_cmp(&y.right).is_eq();
-    let said = match sides {
+    let said = match pair.sides.as_slice() {
         [x, y] if same(x, y) => format!(
             "either way the other setup lies {} away on average, {} {}{}",
             words::figure(x.wrong),
-            pair.floor_of,
+            place::floor_of(pair.floor_of),
             words::figure(x.right),
             quotient(x)
         ),
         _ => {
-            let each = sides.iter().map(|side| {
-                let other = if side.claim == Claim::A { Claim::B } else { Claim::A };
+            let each = pair.sides.iter().map(|side| {
                 format!(
                     "{} evidence lies {} from {} replays and {} from its own{}",
-                    pair.name(side.claim),
+                    pair.name(side.member),
                     words::figure(side.wrong),
-                    pair.name(other),
+                    pair.name(side.member.other()),
                     words::figure(side.right),
                     quotient(side)
                 )
@@ -72,7 +70,7 @@ fn measured(pair: &Candidate, sides: &[Side], figures: Figures) -> String {
             each.collect::<Vec<_>>().join(", ")
         }
     };
-    let interval = figures.ratio.zip(figures.interval).map_or(String::new(), |(ratio, interval)| {
+    let interval = pair.ratio.zip(pair.interval).map_or(String::new(), |(ratio, interval)| {
         let (low, high) = (words::figure(interval.low), words::figure(interval.high));
         let confidence = interval.confidence * 100.0;
         format!(", together {}× ({confidence:.0}% interval {low} to {high})", words::figure(ratio))
@@ -82,9 +80,10 @@ fn measured(pair: &Candidate, sides: &[Side], figures: Figures) -> String {
 
 const AVERAGES: &str = "only averages over references are stored, so no p-value can be computed";
 
-fn why(pair: &Candidate, sides: &[Side], reason: &Reason, figures: Figures) -> String {
-    let references = words::count(figures.n, "reference");
-    let tested = figures.test.map_or_else(
+fn why(pair: &ReplaysOfPair<'_>) -> String {
+    let sides = &pair.sides;
+    let references = words::count(pair.references, "reference");
+    let tested = pair.test.map_or_else(
         || format!("not tested, since one side only was compared in {references}"),
         |test| {
             format!(
@@ -95,7 +94,7 @@ fn why(pair: &Candidate, sides: &[Side], reason: &Reason, figures: Figures) -> S
             )
         },
     );
-    match reason {
+    match &pair.reason {
         Reason::Nothing => String::new(),
         Reason::Exact => {
             format!("every matching replay has the same bits in {references}, so any other bit counts")
@@ -105,16 +104,16 @@ fn why(pair: &Candidate, sides: &[Side], reason: &Reason, figures: Figures) -> S
             "the replays of both are equally far in every comparison ({references}), so nothing can tell them apart"
         ),
         Reason::Test => tested,
-        Reason::Near(claim) => near(pair, sides, *claim, &tested),
+        Reason::Near(member) => near(pair, *member, &tested),
         Reason::Margin(least) => format!(
             "the other's replay is at least {} times as far as its own, and the threshold clear_margin ({CLEAR_MARGIN}) \
              decides; {AVERAGES}",
             words::figure(*least)
         ),
-        Reason::WithinFloor(claim, least) => format!(
+        Reason::WithinFloor(member, least) => format!(
             "to {} evidence the other's replay is only {} times as far as its own, and the threshold within_floor \
              ({WITHIN_FLOOR}) decides; {AVERAGES}",
-            pair.name(*claim),
+            pair.name(*member),
             words::figure(*least)
         ),
         Reason::Between(least) => format!(
@@ -122,13 +121,13 @@ fn why(pair: &Candidate, sides: &[Side], reason: &Reason, figures: Figures) -> S
              ({CLEAR_MARGIN}); {AVERAGES}",
             words::figure(*least)
         ),
-        Reason::OneSided(claim) => {
-            format!("only {} evidence could be compared, and both sides are needed", pair.name(*claim))
+        Reason::OneSided(member) => {
+            format!("only {} evidence could be compared, and both sides are needed", pair.name(*member))
         }
         Reason::Leans { needed } => {
             let (near, of) = sides.iter().fold((0, 0), |sum, side| (sum.0 + side.near, sum.1 + side.of));
             let least = sides.iter().map(|side| side.least).fold(f64::INFINITY, f64::min);
-            let too_few = if figures.n < *needed {
+            let too_few = if pair.references < *needed {
                 format!("; it needs at least {needed} references")
             } else {
                 String::new()
@@ -143,22 +142,22 @@ fn why(pair: &Candidate, sides: &[Side], reason: &Reason, figures: Figures) -> S
 }
 
 /// Which evidence does not tell, and whether the other's does.
-fn near(pair: &Candidate, sides: &[Side], claim: Claim, tested: &str) -> String {
-    let Some(side) = sides.iter().find(|side| side.claim == claim) else { return String::new() };
-    let (claimed, other) =
-        if claim == Claim::A { (&pair.names.0, &pair.names.1) } else { (&pair.names.1, &pair.names.0) };
+fn near(pair: &ReplaysOfPair<'_>, member: Member, tested: &str) -> String {
+    let sides = &pair.sides;
+    let Some(side) = sides.iter().find(|side| side.member == member) else { return String::new() };
+    let (claimed, other) = (pair.name(member), pair.name(member.other()));
     if pair.averages_only {
         return format!("the replay nearest to {claimed} evidence is {other}; {AVERAGES}");
     }
     let separating =
-        sides.iter().find(|side| side.claim != claim && side.near == 0).map_or(String::new(), |side| {
+        sides.iter().find(|side| side.member != member && side.near == 0).map_or(String::new(), |side| {
             let references = words::count(side.of as u64, "reference");
             format!("; {other} evidence is nearer to its own in all {references}")
         });
     let of = |side: &Side| format!("{} of {}", side.near, words::count(side.of as u64, "reference"));
     let both = sides
         .iter()
-        .find(|other| other.claim != claim && other.is_near())
+        .find(|other| other.member != member && other.is_near())
         .map_or(String::new(), |side| format!(", and the reverse in {}", of(side)));
     format!(
         "to {claimed} evidence the {other} replay is on the whole as near as its own or nearer, in {}{both}{separating}; \

@@ -15,10 +15,10 @@ use crate::tokens::Alignment;
 /// (see the tests), so facts stay below 1.2 GB.
 const MAX_ROWS: u128 = 1 << 23;
 
-pub(super) struct Plan<'a> {
+pub(super) struct Extent<'a> {
     pub(super) members: Vec<Member<'a>>,
     pub(super) pairs: Vec<Pair>,
-    pub(super) phases: Vec<PhasePlan>,
+    pub(super) phases: Vec<PhaseExtent>,
     /// So many pairs that runs of equal bits are worth finding first.
     pub(super) dense: bool,
 }
@@ -31,18 +31,18 @@ pub(super) struct Pair {
 }
 
 /// What any member recorded in a phase.
-pub(super) struct PhasePlan {
+pub(super) struct PhaseExtent {
     pub(super) phase: Phase,
     /// Disjoint, ascending.
     steps: Vec<Range<u64>>,
     pub(super) positions: Vec<i32>,
-    pub(super) sites: Vec<SitePlan>,
+    pub(super) sites: Vec<SiteExtent>,
     /// By member: whether it recorded log-probabilities.
     pub(super) logprobs: Vec<bool>,
 }
 
 /// A site and, by member, what its rows look like.
-pub(super) struct SitePlan {
+pub(super) struct SiteExtent {
     pub(super) site: Site,
     pub(super) layouts: Vec<Option<TensorLayout>>,
 }
@@ -50,7 +50,7 @@ pub(super) struct SitePlan {
 /// All positions of one step at one site.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unit {
-    /// Index into [`Plan::phases`].
+    /// Index into [`Extent::phases`].
     pub(super) phase: usize,
     pub(super) step: u64,
     pub(super) seen: Seen,
@@ -58,12 +58,12 @@ pub(super) struct Unit {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Seen {
-    /// Index into [`PhasePlan::sites`].
+    /// Index into [`PhaseExtent::sites`].
     Site(usize),
     Logprobs,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> Extent<'a> {
     pub(super) fn new(
         members: &[Member<'a>],
         which: &[(usize, usize)],
@@ -95,12 +95,12 @@ impl<'a> Plan<'a> {
             (used[a], used[b]) = (true, true);
             pairs.push(Pair { a, b, alignment: Alignment::of(run_a, run_b) });
         }
-        let phases: Vec<PhasePlan> = [Phase::Prefill, Phase::Decode]
+        let phases: Vec<PhaseExtent> = [Phase::Prefill, Phase::Decode]
             .into_iter()
             .filter(|&phase| selection.phase(phase))
-            .map(|phase| PhasePlan::new(phase, members, &used, selection))
+            .map(|phase| PhaseExtent::new(phase, members, &used, selection))
             .collect();
-        let rows = phases.iter().map(PhasePlan::rows).sum::<u128>() * pairs.len() as u128;
+        let rows = phases.iter().map(PhaseExtent::rows).sum::<u128>() * pairs.len() as u128;
         if rows > MAX_ROWS {
             return Err(too_many(rows));
         }
@@ -122,7 +122,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl PhasePlan {
+impl PhaseExtent {
     fn new(phase: Phase, members: &[Member<'_>], used: &[bool], selection: &Selection) -> Self {
         let mut steps = Vec::new();
         let mut positions = BTreeSet::new();
@@ -138,7 +138,7 @@ impl PhasePlan {
             }
             logprobs[index] = selection.logprobs() && layout.top_k.is_some();
         }
-        let sites = sites.into_iter().map(|(site, layouts)| SitePlan { site, layouts });
+        let sites = sites.into_iter().map(|(site, layouts)| SiteExtent { site, layouts });
         Self {
             phase,
             steps: disjoint(steps),
