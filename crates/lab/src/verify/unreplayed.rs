@@ -21,7 +21,7 @@ pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> Result<Audit,
     let analysis = judge(&[(source.clone(), &opened.content)], &Options::default())?;
     let experiment = match &opened.content {
         Content::Record(record) => Some(record.shell()),
-        Content::Published(published) => published.experiment().cloned(),
+        Content::Published(published) => published.experiment(),
     };
     let mut claims = Vec::new();
     for configuration in experiment.iter().flat_map(|experiment| &experiment.configurations) {
