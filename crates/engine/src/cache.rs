@@ -2,7 +2,7 @@
 
 use mantissa_numerics::Dtype;
 
-use crate::kernel::matmul::{Format, Matrix, PANEL};
+use crate::kernel::matrix::{CachedLayer, Format, PANEL};
 use crate::kernel::rows::store_half;
 use crate::simd::Isa;
 
@@ -95,11 +95,16 @@ impl KvCache {
         }
     }
 
-    /// The first `rows` positions of one KV head's keys or values.
-    pub(crate) fn head(&self, layer: usize, which: usize, head: usize, rows: usize) -> Matrix<'_> {
+    /// Keys and values of a layer, as kernels see them.
+    pub(crate) fn layer(&self, layer: usize) -> CachedLayer<'_> {
         let shape = self.shape;
         let row_bytes = shape.stride() * shape.dtype.size();
-        let data = &bytemuck::cast_slice(&self.layers[layer][which])[head * shape.capacity * row_bytes..];
-        Matrix { format: Format::Plain(shape.dtype), rows, cols: shape.stride(), row_bytes, data }
+        CachedLayer {
+            format: Format::Plain(shape.dtype),
+            cols: shape.stride(),
+            row_bytes,
+            head_bytes: shape.capacity * row_bytes,
+            data: self.layers[layer].each_ref().map(|words| bytemuck::cast_slice(words)),
+        }
     }
 }

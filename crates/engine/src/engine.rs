@@ -10,16 +10,17 @@ pub(crate) mod spot;
 use std::sync::{Mutex, PoisonError};
 
 use mantissa_model::{Checkpoint, ModelConfig};
-use mantissa_numerics::nvidia::reduce::{softmax_warp, sum_of_few};
-use mantissa_numerics::recipe::{Functions, KernelRecipe, MatmulRecipe, ObservedKernel};
+use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, ObservedKernel};
 use mantissa_numerics::site::{Phase, Point, Site};
 
 use crate::cache::{CacheShape, KvCache};
 use crate::dispatch::Dispatch;
 use crate::error::EngineError;
-use crate::kernel::attention::{self, Heads};
-use crate::kernel::matmul::{Matrix, matmul, matmul_one};
-use crate::kernel::rows;
+use crate::kernel::attention;
+use crate::kernel::heads::Heads;
+use crate::kernel::matmul::{matmul, matmul_one};
+use crate::kernel::matrix::{CachedLayer, Matrix};
+use crate::kernel::{moe, rows};
 use crate::logits::{TokenLogprob, top_logprobs};
 use crate::pool::{Buffer, Pool};
 use crate::rope::RopeTable;
@@ -82,12 +83,13 @@ impl<'a> Engine<'a> {
         let pool = Pool::new(setup.threads)
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;
         let config = checkpoint.config();
+        let dispatch = Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
         Ok(Self {
             config,
             setup,
-            dispatch: Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention },
+            dispatch,
             weights: Weights::load(checkpoint, setup, &pool)?,
-            rope: RopeTable::new(config, setup),
+            rope: RopeTable::new(config, dispatch.rotary(), setup.context),
             pool,
             observed: Mutex::new(Vec::new()),
         })
@@ -252,7 +254,7 @@ impl<'a> Engine<'a> {
         let hidden = self.config.hidden_size;
         let mut x = vec![0.0; ids.len() * hidden];
         for (row, id) in x.chunks_exact_mut(hidden).zip(ids) {
-            self.weights.embedding.row(*id as usize, self.setup.dtype, row);
+            self.weights.embedding.row(*id as usize, self.dispatch.embedding(), row);
         }
         tap(taps, pass, Site::outside(Point::EmbedOut), hidden, &x);
         for (layer, block) in self.weights.blocks.iter().enumerate() {
@@ -270,7 +272,7 @@ impl<'a> Engine<'a> {
         x: &mut [f32],
         taps: &mut dyn Tap,
     ) {
-        let (config, dtype) = (self.config, self.setup.dtype);
+        let config = self.config;
         let hidden = config.hidden_size;
         let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
         tap(taps, pass, site(Point::XIn), hidden, x);
@@ -288,14 +290,9 @@ impl<'a> Engine<'a> {
                 let (mut gate, mut up) = (self.pool.buffer(rows * inner), self.pool.buffer(rows * inner));
                 let mut pair = [(mlp.gate.matrix(), &mut gate[..]), (mlp.up.matrix(), &mut up[..])];
                 self.products(pass, ["gate_proj", "up_proj"], &normed, false, &mut pair);
-                self.observe(
-                    pass,
-                    "swiglu",
-                    inner,
-                    1,
-                    KernelRecipe::SwiGlu { output: dtype, functions: self.dispatch.functions() },
-                );
-                rows::swiglu(self.setup.isa, &self.pool, self.dispatch.functions(), dtype, &mut gate, &up);
+                let recipe = self.dispatch.swiglu();
+                self.observe(pass, "swiglu", inner, 1, KernelRecipe::SwiGlu(recipe));
+                rows::swiglu(self.setup.isa, &self.pool, recipe, &mut gate, &up);
                 drop(up);
                 self.product(pass, "down_proj", &gate, &mlp.down)
             }
@@ -315,7 +312,7 @@ impl<'a> Engine<'a> {
         normed: &[f32],
         taps: &mut dyn Tap,
     ) -> Buffer<'_> {
-        let (config, setup, isa) = (self.config, self.setup, self.setup.isa);
+        let (config, isa) = (self.config, self.setup.isa);
         let heads =
             Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim: config.head_dim };
         let (wide, narrow) = (heads.query * heads.dim, heads.kv * heads.dim);
@@ -346,11 +343,11 @@ impl<'a> Engine<'a> {
             k = self.norm(pass, "k_norm", &k, weight);
         }
         let tables: Vec<&[f32]> = pass.rows.iter().map(|row| self.rope.position(row.position)).collect();
-        let rotary = KernelRecipe::Rotary { output: setup.dtype, functions: self.dispatch.functions() };
-        self.observe(pass, "rotary_q", wide, 2, rotary);
-        rows::rotary(isa, &self.pool, setup.dtype, &mut q, wide, &tables);
-        self.observe(pass, "rotary_k", narrow, 2, rotary);
-        rows::rotary(isa, &self.pool, setup.dtype, &mut k, narrow, &tables);
+        let rotary = self.dispatch.rotary();
+        self.observe(pass, "rotary_q", wide, 2, KernelRecipe::Rotary(rotary));
+        rows::rotary(isa, &self.pool, rotary, &mut q, wide, &tables);
+        self.observe(pass, "rotary_k", narrow, 2, KernelRecipe::Rotary(rotary));
+        rows::rotary(isa, &self.pool, rotary, &mut k, narrow, &tables);
         tap(taps, pass, site(Point::Q), wide, &q);
         tap(taps, pass, site(Point::K), narrow, &k);
         tap(taps, pass, site(Point::V), narrow, &v);
@@ -368,8 +365,7 @@ impl<'a> Engine<'a> {
                     &self.pool,
                     recipe,
                     heads,
-                    cache,
-                    pass.layer,
+                    cache.layer(pass.layer),
                     [first, pass.keys],
                     &q,
                     &mut out,
@@ -381,8 +377,9 @@ impl<'a> Engine<'a> {
                     cache.write(isa, pass.layer, 0, at, &k[i * narrow..(i + 1) * narrow]);
                     cache.write(isa, pass.layer, 1, at, &v[i * narrow..(i + 1) * narrow]);
                 }
-                let views: Vec<(&KvCache, usize)> = caches.iter().map(|c| (c, c.len() + 1)).collect();
-                attention::decode(isa, &self.pool, recipe, heads, &views, pass.layer, &q, &mut out);
+                let views: Vec<(CachedLayer<'_>, usize)> =
+                    caches.iter().map(|c| (c.layer(pass.layer), c.len() + 1)).collect();
+                attention::decode(isa, &self.pool, recipe, heads, &views, &q, &mut out);
             }
         }
         out
@@ -397,34 +394,19 @@ impl<'a> Engine<'a> {
         normed: &[f32],
         taps: &mut dyn Tap,
     ) -> Buffer<'_> {
-        let (isa, dtype, hidden) = (self.setup.isa, self.setup.dtype, self.config.hidden_size);
-        let Some(moe) = &self.config.moe else { unreachable!("sparse blocks come with their configuration") };
+        let (isa, hidden) = (self.setup.isa, self.config.hidden_size);
+        let Some(sparse) = &self.config.moe else {
+            unreachable!("sparse blocks come with their configuration")
+        };
         let site = |point| Site::at(u32::try_from(pass.layer + 1).unwrap_or(u32::MAX), point);
         let logits = self.product(pass, "router", normed, router);
-        tap(taps, pass, site(Point::RouterLogits), moe.num_experts, &logits);
-        self.observe(
-            pass,
-            "router_topk",
-            moe.num_experts_per_tok,
-            moe.num_experts,
-            self.dispatch.router(moe.norm_topk_prob),
-        );
-        let top = moe.num_experts_per_tok;
+        tap(taps, pass, site(Point::RouterLogits), sparse.num_experts, &logits);
+        let top = sparse.num_experts_per_tok;
+        let recipe = self.dispatch.router(sparse.norm_topk_prob);
+        self.observe(pass, "router_topk", top, sparse.num_experts, KernelRecipe::Router(recipe));
         let mut chosen: Vec<(usize, f32)> = Vec::with_capacity(pass.rows.len() * top);
-        for logits in logits.chunks_exact(moe.num_experts) {
-            let mut probabilities = logits.to_vec();
-            let sum = match self.dispatch.functions() {
-                Functions::Engine => {
-                    rows::softmax(isa, self.dispatch.router_reduction(), &mut probabilities);
-                    |weights: &[f32]| weights.iter().sum()
-                }
-                Functions::Nvidia => {
-                    softmax_warp(&mut probabilities);
-                    sum_of_few
-                }
-            };
-            let weights = route(&probabilities, top, moe.norm_topk_prob.then_some(sum));
-            chosen.extend(weights.map(|(e, w)| (e, dtype.round(w))));
+        for logits in logits.chunks_exact(sparse.num_experts) {
+            chosen.extend(moe::route(isa, recipe, top, logits));
         }
         if taps.wants(site(Point::RouterTopk)) {
             #[expect(clippy::cast_precision_loss, reason = "expert ids are small")]
@@ -453,14 +435,9 @@ impl<'a> Engine<'a> {
             for ((w, out), op) in pair.iter_mut().zip(["expert_gate", "expert_up"]) {
                 matmul_one(isa, &self.pool, self.expert_recipe(pass, op, *w), &x, *w, out);
             }
-            self.observe(
-                pass,
-                "expert_swiglu",
-                inner,
-                1,
-                KernelRecipe::SwiGlu { output: dtype, functions: self.dispatch.functions() },
-            );
-            rows::swiglu(isa, &self.pool, self.dispatch.functions(), dtype, &mut gate, &up);
+            let recipe = self.dispatch.swiglu();
+            self.observe(pass, "expert_swiglu", inner, 1, KernelRecipe::SwiGlu(recipe));
+            rows::swiglu(isa, &self.pool, recipe, &mut gate, &up);
             let w = expert.down.matrix();
             let mut down = self.pool.buffer(slots.len() * hidden);
             matmul_one(isa, &self.pool, self.expert_recipe(pass, "expert_down", w), &gate, w, &mut down);
@@ -469,24 +446,10 @@ impl<'a> Engine<'a> {
             }
         }
         let recipe = self.dispatch.expert_sum();
-        self.observe(pass, "expert_sum", hidden, top, recipe);
-        let KernelRecipe::ExpertSum { sums, .. } = recipe else { unreachable!("an expert sum") };
-        let sums = usize::from(sums);
+        self.observe(pass, "expert_sum", hidden, top, KernelRecipe::ExpertSum(recipe));
+        let weights: Vec<f32> = chosen.iter().map(|(_, weight)| *weight).collect();
         let mut out = self.pool.buffer(pass.rows.len() * hidden);
-        out.fill(0.0);
-        let mut rest = vec![0.0; (sums - 1) * hidden];
-        for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
-            rest.fill(0.0);
-            for i in 0..top {
-                let (slot, sum) = (row * top + i, i % sums);
-                let to = if sum == 0 { &mut *out } else { &mut rest[(sum - 1) * hidden..][..hidden] };
-                rows::add_scaled(isa, dtype, to, &parts[slot * hidden..][..hidden], chosen[slot].1);
-            }
-            for part in rest.chunks_exact(hidden) {
-                out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
-            }
-            rows::round(isa, dtype, out);
-        }
+        moe::expert_sum(isa, recipe, hidden, &parts, &weights, &mut out);
         out
     }
 
@@ -512,9 +475,9 @@ impl<'a> Engine<'a> {
     }
 
     fn residual(&self, pass: &Pass<'_>, x: &mut [f32], y: &[f32]) {
-        let recipe = KernelRecipe::Residual { output: self.setup.dtype };
-        self.observe(pass, "residual", self.config.hidden_size, 2, recipe);
-        rows::add(self.setup.isa, &self.pool, self.setup.dtype, x, y);
+        let recipe = self.dispatch.residual();
+        self.observe(pass, "residual", self.config.hidden_size, 2, KernelRecipe::Residual(recipe));
+        rows::add(self.setup.isa, &self.pool, recipe, x, y);
     }
 
     fn linear(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], linear: &Linear<'_>) -> Buffer<'_> {
@@ -527,9 +490,9 @@ impl<'a> Engine<'a> {
 
     /// Adds the bias to sums that were left in binary32 for it, and rounds once.
     fn bias(&self, pass: &Pass<'_>, x: &mut [f32], bias: &[f32]) {
-        let output = self.setup.dtype;
-        self.observe(pass, "bias", bias.len(), 2, KernelRecipe::Bias { output });
-        rows::add_bias(self.setup.isa, &self.pool, output, x, bias);
+        let recipe = self.dispatch.bias();
+        self.observe(pass, "bias", bias.len(), 2, KernelRecipe::Bias(recipe));
+        rows::add_bias(self.setup.isa, &self.pool, recipe, x, bias);
     }
 
     fn product(&self, pass: &Pass<'_>, op: &'static str, x: &[f32], weight: &Stored<'_>) -> Buffer<'_> {
@@ -602,18 +565,4 @@ fn tap(taps: &mut dyn Tap, pass: &Pass<'_>, site: Site, width: usize, data: &[f3
     if taps.wants(site) {
         taps.tap(View { site, phase: pass.phase, rows: pass.rows, width, data });
     }
-}
-
-/// The `top` largest probabilities, largest first, ties to the lower expert; divided by their sum if it is told how they are summed.
-fn route(
-    probabilities: &[f32],
-    top: usize,
-    normalize: Option<fn(&[f32]) -> f32>,
-) -> impl Iterator<Item = (usize, f32)> {
-    let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
-    order.truncate(top);
-    let weights: Vec<f32> = order.iter().map(|e| probabilities[*e]).collect();
-    let sum = normalize.map(|sum| sum(&weights));
-    order.into_iter().zip(weights).map(move |(e, w)| (e, sum.map_or(w, |sum| w / sum)))
 }

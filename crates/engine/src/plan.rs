@@ -4,8 +4,10 @@
 //! The list follows the forward pass of [`crate::Engine`] operation by operation and asks the same [`Dispatch`]; whoever
 //! relies on it compares it with [`crate::Engine::take_observed`] afterwards, and a test does for every family.
 
+use std::num::NonZeroU32;
+
 use mantissa_model::ModelConfig;
-use mantissa_numerics::recipe::{KernelRecipe, NormRecipe, ObservedKernel, ReductionRecipe};
+use mantissa_numerics::recipe::{KernelRecipe, NormMean, NormRecipe, ObservedKernel};
 use mantissa_numerics::site::Phase;
 
 use crate::dispatch::Dispatch;
@@ -60,13 +62,11 @@ impl Computation {
     #[must_use]
     pub fn of(kernel: &ObservedKernel) -> Self {
         let (mut recipe, mut factor) = (kernel.recipe, None);
-        if let KernelRecipe::RmsNorm(NormRecipe { reduction: ReductionRecipe::Torch { rows, .. }, .. }) =
-            &mut recipe
-        {
+        if let KernelRecipe::RmsNorm(NormRecipe { mean: NormMean::Torch { rows, .. }, .. }) = &mut recipe {
             #[expect(clippy::cast_precision_loss, reason = "PyTorch divides these as binary32")]
-            let quotient = *rows as f32 / (u64::from(*rows) * kernel.k) as f32;
+            let quotient = rows.get() as f32 / (u64::from(rows.get()) * kernel.k) as f32;
             factor = Some(quotient.to_bits());
-            *rows = 1;
+            *rows = NonZeroU32::MIN;
         }
         Self { op: kernel.op.clone(), n: kernel.n, k: kernel.k, recipe, factor }
     }
@@ -83,51 +83,57 @@ impl Plan {
     fn block(&mut self, config: &ModelConfig, layer: usize, keys: usize) {
         let (hidden, dim) = (config.hidden_size, config.head_dim);
         let (wide, narrow) = (config.num_attention_heads * dim, config.num_key_value_heads * dim);
-        let (output, functions) = (self.dispatch.dtype, self.dispatch.functions());
+        let (bias, residual) = (self.dispatch.bias(), self.dispatch.residual());
+        let (rotary, swiglu) = (self.dispatch.rotary(), self.dispatch.swiglu());
         self.norm("input_norm", 1, hidden);
         for (op, n) in [("q_proj", wide), ("k_proj", narrow), ("v_proj", narrow)] {
             self.matmul(op, n, hidden, config.qkv_bias);
         }
         if config.qkv_bias {
-            self.push("bias", wide, 2, KernelRecipe::Bias { output });
-            self.push("bias", narrow, 2, KernelRecipe::Bias { output });
+            self.push("bias", wide, 2, KernelRecipe::Bias(bias));
+            self.push("bias", narrow, 2, KernelRecipe::Bias(bias));
         }
         if config.qk_norm {
             self.norm("q_norm", config.num_attention_heads, dim);
             self.norm("k_norm", config.num_key_value_heads, dim);
         }
-        self.push("rotary_q", wide, 2, KernelRecipe::Rotary { output, functions });
-        self.push("rotary_k", narrow, 2, KernelRecipe::Rotary { output, functions });
+        self.push("rotary_q", wide, 2, KernelRecipe::Rotary(rotary));
+        self.push("rotary_k", narrow, 2, KernelRecipe::Rotary(rotary));
         let heads = self.m * config.num_attention_heads;
         let group = config.num_attention_heads / config.num_key_value_heads;
         let attention = self.dispatch.attention(self.phase, heads, group, dim, keys);
         self.push("attention", wide, dim, KernelRecipe::Attention(attention));
         self.matmul("o_proj", hidden, wide, config.o_bias);
         if config.o_bias {
-            self.push("bias", hidden, 2, KernelRecipe::Bias { output });
+            self.push("bias", hidden, 2, KernelRecipe::Bias(bias));
         }
-        self.push("residual", hidden, 2, KernelRecipe::Residual { output });
+        self.push("residual", hidden, 2, KernelRecipe::Residual(residual));
         self.norm("post_attention_norm", 1, hidden);
         match &config.moe {
             Some(moe) if config.is_sparse(layer) => {
                 let (inner, top) = (moe.moe_intermediate_size, moe.num_experts_per_tok);
                 self.matmul("router", moe.num_experts, hidden, false);
-                self.push("router_topk", top, moe.num_experts, self.dispatch.router(moe.norm_topk_prob));
+                self.push(
+                    "router_topk",
+                    top,
+                    moe.num_experts,
+                    KernelRecipe::Router(self.dispatch.router(moe.norm_topk_prob)),
+                );
                 self.expert("expert_gate", inner, hidden);
                 self.expert("expert_up", inner, hidden);
-                self.push("expert_swiglu", inner, 1, KernelRecipe::SwiGlu { output, functions });
+                self.push("expert_swiglu", inner, 1, KernelRecipe::SwiGlu(swiglu));
                 self.expert("expert_down", hidden, inner);
-                self.push("expert_sum", hidden, top, self.dispatch.expert_sum());
+                self.push("expert_sum", hidden, top, KernelRecipe::ExpertSum(self.dispatch.expert_sum()));
             }
             _ => {
                 let inner = config.intermediate_size;
                 self.matmul("gate_proj", inner, hidden, false);
                 self.matmul("up_proj", inner, hidden, false);
-                self.push("swiglu", inner, 1, KernelRecipe::SwiGlu { output, functions });
+                self.push("swiglu", inner, 1, KernelRecipe::SwiGlu(swiglu));
                 self.matmul("down_proj", hidden, inner, false);
             }
         }
-        self.push("residual", hidden, 2, KernelRecipe::Residual { output });
+        self.push("residual", hidden, 2, KernelRecipe::Residual(residual));
     }
 
     fn norm(&mut self, op: &str, per_row: usize, length: usize) {

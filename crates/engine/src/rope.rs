@@ -12,8 +12,7 @@
 
 use mantissa_model::{ModelConfig, RopeScaling};
 use mantissa_numerics::nvidia::functions;
-
-use crate::setup::{EngineSetup, Hardware};
+use mantissa_numerics::recipe::{RotaryFunctions, RotaryRecipe};
 
 /// Cosines and sines of every position.
 #[derive(Debug)]
@@ -24,21 +23,25 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    pub(crate) fn new(config: &ModelConfig, setup: EngineSetup) -> Self {
-        let (dtype, positions) = (setup.dtype, setup.context);
-        let frequencies = inverse_frequencies(config, setup.hardware);
+    /// Tables of `positions` positions, as `recipe` says.
+    pub(crate) fn new(config: &ModelConfig, recipe: RotaryRecipe, positions: usize) -> Self {
+        let RotaryRecipe { functions: whose, output } = recipe;
+        let frequencies = inverse_frequencies(config, whose);
         let half = frequencies.len();
         let mut data = vec![0.0; positions * 2 * half];
         for (position, row) in data.chunks_exact_mut(2 * half).enumerate() {
             let (cos, sin) = row.split_at_mut(half);
             for (i, frequency) in frequencies.iter().enumerate() {
                 let angle = position as f32 * frequency;
-                let nvidia = functions::cos(angle).zip(functions::sin(angle));
-                let (c, s) = match nvidia.filter(|_| setup.hardware != Hardware::Cpu) {
-                    Some(found) => found,
-                    None => (libm::cos(f64::from(angle)) as f32, libm::sin(f64::from(angle)) as f32),
+                let own = || (libm::cos(f64::from(angle)) as f32, libm::sin(f64::from(angle)) as f32);
+                let (c, s) = match whose {
+                    RotaryFunctions::Own => own(),
+                    // Angles that CUDA's fast path does not reduce have the correctly rounded ones.
+                    RotaryFunctions::Cuda => {
+                        functions::cos(angle).zip(functions::sin(angle)).unwrap_or_else(own)
+                    }
                 };
-                (cos[i], sin[i]) = (dtype.round(c), dtype.round(s));
+                (cos[i], sin[i]) = (output.round(c), output.round(s));
             }
         }
         Self { data, width: 2 * half }
@@ -82,10 +85,11 @@ pub(crate) fn is_measured(base: f64, dim: usize) -> bool {
 }
 
 /// `1 / θ^(2i/d)`, stretched as the model says.
-fn inverse_frequencies(config: &ModelConfig, hardware: Hardware) -> Vec<f32> {
+fn inverse_frequencies(config: &ModelConfig, functions: RotaryFunctions) -> Vec<f32> {
     let dim = config.head_dim;
     let base = config.rope_theta;
-    let differs = measured(base, dim).and_then(|known| known.differs).filter(|_| hardware != Hardware::Cpu);
+    let differs =
+        measured(base, dim).and_then(|known| known.differs).filter(|_| functions == RotaryFunctions::Cuda);
     let plain = (0..dim / 2).map(|i| match differs {
         Some((at, bits)) if at == i => f32::from_bits(bits),
         _ => {

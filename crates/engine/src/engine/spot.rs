@@ -7,7 +7,8 @@ use mantissa_numerics::site::{Phase, Point, Site};
 
 use super::{Engine, Pass};
 use crate::error::EngineError;
-use crate::kernel::matmul::{Matrix, matmul_one};
+use crate::kernel::matmul::matmul_one;
+use crate::kernel::matrix::Matrix;
 use crate::kernel::rows;
 use crate::tap::RowId;
 use crate::weights::{FeedForward, Linear, Stored};
@@ -84,7 +85,7 @@ impl Engine<'_> {
         Ok(match (site.point, inputs) {
             (Point::EmbedOut, []) => {
                 let mut x = vec![0.0; hidden];
-                self.weights.embedding.row(row.token as usize, self.setup.dtype, &mut x);
+                self.weights.embedding.row(row.token as usize, self.dispatch.embedding(), &mut x);
                 x.get(column).copied()
             }
             (Point::XIn, [x]) => x.get(column).copied(),
@@ -124,8 +125,7 @@ impl Engine<'_> {
                     let mut gate = self.product(&pass, "gate_proj", x, &mlp.gate);
                     let up = self.product(&pass, "up_proj", x, &mlp.up);
                     debug_assert!(gate.len() == inner && up.len() == inner);
-                    let functions = self.dispatch.functions();
-                    rows::swiglu(self.setup.isa, &self.pool, functions, self.setup.dtype, &mut gate, &up);
+                    rows::swiglu(self.setup.isa, &self.pool, self.dispatch.swiglu(), &mut gate, &up);
                     self.outputs(&pass, &gate, &mlp.down, column..column + 1, false)
                         .and_then(|x| x.first().copied())
                 }
@@ -189,7 +189,7 @@ impl Engine<'_> {
             rows::rms_norm(self.setup.isa, &self.pool, recipe, &x, weight, eps, &mut head);
         }
         let table = self.rope.position(pass.rows.first()?.position);
-        rows::rotary(self.setup.isa, &self.pool, self.setup.dtype, &mut head, dim, &[table]);
+        rows::rotary(self.setup.isa, &self.pool, self.dispatch.rotary(), &mut head, dim, &[table]);
         head.get(column - first).copied()
     }
 }
