@@ -72,13 +72,15 @@ impl<'a> Engine<'a> {
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;
         let config = checkpoint.config();
         let graph = config.graph();
+        let dispatch = Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
+        let tables = graph.tables.iter().map(|table| RopeTable::new(table, dispatch.rotary(), setup.context));
         Ok(Self {
             config,
             setup,
-            dispatch: Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention },
+            dispatch,
             overrides: Overrides::default(),
             weights: Weights::load(checkpoint, &graph, setup, &pool)?,
-            tables: graph.tables.iter().map(|table| RopeTable::new(table, setup)).collect(),
+            tables: tables.collect(),
             graph,
             backend: Cpu { isa: setup.isa, pool },
             observed: Mutex::new(Vec::new()),
@@ -291,10 +293,7 @@ impl<'a> Engine<'a> {
         }
         let ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
         let by_plan: Vec<Vec<ObservedKernel>> = (0..plans.len()).map(|plan| ran.of(plan)).collect();
-        Ok(ForcedSteps {
-            logits,
-            observed: steps.iter().map(|step| by_plan[step.plan].clone()).collect(),
-        })
+        Ok(ForcedSteps { logits, observed: steps.iter().map(|step| by_plan[step.plan].clone()).collect() })
     }
 
     /// Rows of decode steps through the whole model.
@@ -352,7 +351,7 @@ impl<'a> Engine<'a> {
             backend: &self.backend,
             pool: &self.backend.pool,
             isa: self.setup.isa,
-            dtype: self.setup.dtype,
+            embedding: self.dispatch.embedding(),
             overrides: &self.overrides,
             ran,
         }

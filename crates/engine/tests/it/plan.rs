@@ -2,8 +2,8 @@
 
 use mantissa_engine::plan::{Computation, PassShape, kernels};
 use mantissa_engine::{
-    Attention, Dispatch, Engine, EngineSetup, Forced, Hardware, Isa, NoTap, Override, Overrides, QuantizedWeights, RowId, SpotRow, Tap,
-    View, spot_inputs,
+    Attention, Dispatch, Engine, EngineSetup, Forced, Hardware, Isa, NoTap, Override, Overrides,
+    QuantizedWeights, RowId, SpotRow, Tap, View, spot_inputs,
 };
 use mantissa_numerics::{Dtype, Phase};
 
@@ -95,7 +95,8 @@ fn computations_drop_the_rows_and_keep_what_they_decide() {
     let dispatch = Dispatch { hardware: Hardware::Cpu, dtype: Dtype::Bf16, attention: Attention::Eager };
     let of = |batch_size| -> Vec<Computation> {
         let shape = PassShape { phase: Phase::Decode, batch_size, positions: 1, keys: 8 };
-        let kernels = kernels(dispatch, &checkpoint.config().graph(), shape).expect("the CPU covers everything");
+        let kernels =
+            kernels(dispatch, &checkpoint.config().graph(), shape).expect("the CPU covers everything");
         kernels.iter().map(Computation::of).collect()
     };
     assert!(of(2) == of(4) && of(5) == of(8) && of(9) == of(17));
@@ -207,7 +208,10 @@ fn forced_steps_in_lockstep_have_the_bits_of_single_steps() {
                     observed.push(engine.take_observed());
                 }
                 for ((site, _), values) in &alone.0 {
-                    assert!(together.0[&(*site, sequence)] == *values, "{name} {attention:?} {sequence} {site}");
+                    assert!(
+                        together.0[&(*site, sequence)] == *values,
+                        "{name} {attention:?} {sequence} {site}"
+                    );
                 }
                 assert_eq!(cache.len(), caches[sequence].len());
             }
@@ -238,19 +242,20 @@ impl Tap for BySequence {
 /// A recipe put in place of the planned one runs, is reported by the backend, and differs from the plan.
 #[test]
 fn what_ran_is_reported_and_not_what_was_planned() {
-    use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, Summation};
+    use mantissa_numerics::recipe::{KernelRecipe, Lanes, LinearSum, MatmulRecipe};
     let checkpoint = models::tiny(mantissa_model::Arch::LLAMA);
     let setup = EngineSetup { dtype: Dtype::F32, ..setup(Attention::Eager) };
     let dispatch = Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
     let shape = PassShape::prefill(1, 20);
     let planned = kernels(dispatch, &checkpoint.config().graph(), shape).expect("a plan");
     let other = KernelRecipe::Matmul(MatmulRecipe {
-        summation: Summation::LaneChains { lanes: 16 },
+        summation: LinearSum::LaneChains { lanes: Lanes::L16 },
         output: Dtype::F32,
     });
     let ran = |recipe| {
         let replaced = Override { layer: Some(2), node: "o_proj".to_owned(), phase: None, recipe };
-        let engine = Engine::load(&checkpoint, setup).expect("engine").with_overrides(Overrides(vec![replaced]));
+        let engine =
+            Engine::load(&checkpoint, setup).expect("engine").with_overrides(Overrides(vec![replaced]));
         let mut cache = engine.new_cache(20);
         let logits = engine.prefill(&mut cache, &models::ids(20), 1, 0, 1, &mut NoTap).expect("prefill");
         (engine.take_observed(), logits)

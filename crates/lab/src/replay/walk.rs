@@ -97,9 +97,8 @@ impl Branch {
     fn shared(&self, most: usize) -> usize {
         let Some(first) = self.jobs.first() else { return 0 };
         let next = first.steps.iter().skip(self.pass).take(most).enumerate();
-        let shared = next.take_while(|(i, step)| {
-            self.jobs.iter().all(|job| job.steps.get(self.pass + i) == Some(*step))
-        });
+        let shared = next
+            .take_while(|(i, step)| self.jobs.iter().all(|job| job.steps.get(self.pass + i) == Some(*step)));
         shared.count()
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use mantissa_published::Opened;
 use mantissa_model::Checkpoint;
+use mantissa_published::Opened;
 
 use super::grid::{Assignment, Varied};
 use crate::replay::Replay;

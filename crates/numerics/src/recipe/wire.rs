@@ -1,16 +1,14 @@
-//! Recipes: the exact order of arithmetic of each kernel, as values.
+//! The flat form of recipes in records and catalogs, which stays as it is for as long as old evidence is to be read.
 //!
-//! A kernel is handed its recipe and computes exactly it, whatever the number of threads or the width of the
-//! machine's vectors; evidence stores the recipes that ran. All arithmetic is IEEE 754 binary32 unless a field
-//! says otherwise, `exp` is the polynomial of the engine's `kernel/math.rs` (Cephes' coefficients, fused steps), `fma` is the fused operation with one rounding, and *lanes* are virtual: lane `i` of `L` takes the
-//! elements `k` with `k mod L == i`, and a kernel maps lanes to whatever registers there are.
+//! What is written is what the fields of [`super::KernelRecipe`] say; what is read is refused where no kernel computes it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Dtype;
 use crate::nvidia::reduce::TorchSum;
-use crate::site::Phase;
 use crate::tensor_core::BlockRecipe;
+
+mod convert;
 
 /// How one output of a matrix product is summed over the reduction axis `K`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -255,22 +253,4 @@ pub enum KernelRecipe {
     /// `x − max − ln(sum)` over the vocabulary in binary64, rounded to binary32; `sum` adds `exp(x − max)`, computed in
     /// binary32, in blocks of 1,024 by sixteen lanes in binary32 and over blocks in binary64.
     LogSoftmax,
-}
-
-/// A kernel that ran, with the shape that chose its recipe.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ObservedKernel {
-    /// Prefill or decode.
-    pub phase: Phase,
-    /// The operation: `q_proj`, `attention`, `input_norm`, … ; the same name in every layer.
-    pub op: String,
-    /// Rows of the pass (batch size × positions), as dispatch saw them.
-    pub m: u64,
-    /// Outputs per row.
-    pub n: u64,
-    /// Length of the sums.
-    pub k: u64,
-    /// What ran.
-    pub recipe: KernelRecipe,
 }
