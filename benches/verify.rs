@@ -11,13 +11,13 @@
 use std::path::Path;
 use std::time::Instant;
 
-use mantissa_engine::{Attention, Engine, Hardware, Isa, NoTap};
+use mantissa_engine::{Engine, Isa, NoTap};
 use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record, Run};
 use mantissa_lab::Machine;
-use mantissa_lab::replay::{Candidate, Claim, Replay, ReplayPlan, Walk, Wanted, produce};
+use mantissa_lab::replay::{Claim, Replay, ReplayPlan, Walk, Wanted, produce};
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
 use mantissa_model::{Arch, Checkpoint};
-use mantissa_numerics::{Dtype, Point, Site};
+use mantissa_numerics::{Point, Setup, Site};
 
 const BATCHES: [usize; 8] = [1, 2, 4, 5, 8, 9, 16, 17];
 
@@ -38,14 +38,8 @@ fn main() {
     synth::write(&SynthSpec::new(&request).unwrap(), &model, &|_| {}).unwrap();
     let checkpoint = Checkpoint::open(&model).unwrap();
     let machine = Machine { threads, isa: Isa::detect() };
-    let claim = |batch_size| Candidate {
-        hardware: Hardware::Cpu,
-        dtype: Dtype::Bf16,
-        attention: Attention::Eager,
-        batch_size,
-        dequantized: false,
-    };
-    let engine = Engine::load(&checkpoint, claim(1).engine(length + steps, machine)).unwrap();
+    let claim = |batch_size| Setup { batch_size, ..Setup::default() };
+    let engine = Engine::load(&checkpoint, machine.engine(&claim(1), length + steps)).unwrap();
     let id = |i: usize| u32::try_from((i * i * 31 + 17 * i) % 49_000).unwrap();
     let prompt: Vec<u32> = (0..length).map(id).collect();
     let forced: Vec<u32> = (0..steps).map(|i| id(i + 7)).collect();
@@ -124,7 +118,7 @@ fn record(runs: Vec<Run>) -> Record {
 fn verify(
     checkpoint: &Checkpoint,
     record: &Record,
-    candidates: &[Candidate],
+    candidates: &[Setup],
     batches: &[usize],
     machine: Machine,
 ) -> usize {
@@ -140,7 +134,7 @@ fn verify(
             engine: None,
         })
         .collect();
-    let wanted: Vec<Vec<Candidate>> = claims.iter().map(|_| candidates.to_vec()).collect();
+    let wanted: Vec<Vec<Setup>> = claims.iter().map(|_| candidates.to_vec()).collect();
     let plan = ReplayPlan::new(record, checkpoint, &claims, &wanted, Replay::Decode);
     let mut fits = 0;
     let walk = Walk { checkpoint, record, plan: &plan, machine, full: false };

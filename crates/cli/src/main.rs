@@ -4,6 +4,7 @@
 //! Left out: everything that computes (see the other crates).
 
 mod args;
+mod axes;
 mod failure;
 mod progress;
 mod settings;

@@ -3,6 +3,8 @@
 //! The types serialize to the plan's uniform schema field by field; what that schema lacks sits under the key
 //! `mantissa` of each object. Runs and their tensors are in [`crate::run`]; their JSON shape is in [`crate::json`].
 
+use std::collections::BTreeMap;
+
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::ObservedKernel;
 use schemars::JsonSchema;
@@ -187,6 +189,9 @@ pub struct Setup {
     pub tp_size: u32,
     /// Expert-parallel ranks.
     pub ep_size: u32,
+    /// Further axes of the setup by name, where they are not at their default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub axes: BTreeMap<String, String>,
     /// How output tokens were chosen.
     pub decoding: Decoding,
 }

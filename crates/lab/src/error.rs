@@ -249,6 +249,15 @@ pub enum LabError {
         positions: String,
     },
 
+    /// A setup without recipes.
+    #[error("{what}; {remedy}")]
+    Uncovered {
+        /// What has none.
+        what: String,
+        /// What is covered.
+        remedy: String,
+    },
+
     /// A count of zero, or beyond what there is.
     #[error("the {what} is out of range; give at least 1 and no more than the model has")]
     Nothing {
@@ -363,18 +372,18 @@ pub enum LabError {
         kernel: String,
     },
 
-    /// One field claimed twice.
-    #[error("--claim: {field} is given twice; give each field once")]
+    /// One axis claimed twice.
+    #[error("--claim: {axis} is given twice; give each axis once")]
     ClaimedTwice {
-        /// The field.
-        field: &'static str,
+        /// The axis.
+        axis: &'static str,
     },
 
-    /// One field varied twice.
-    #[error("--vary: {field} is given twice; give all its values at once")]
+    /// One axis varied twice.
+    #[error("--vary: {axis} is given twice; give all its values at once")]
     VariedTwice {
-        /// The field.
-        field: &'static str,
+        /// The axis.
+        axis: &'static str,
     },
 
     /// More candidates than anybody means.

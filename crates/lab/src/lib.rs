@@ -1,6 +1,7 @@
 //! Prompts, setups, records and verification: where the engine meets the evidence.
 
 mod capture;
+mod declared;
 pub mod document;
 mod environment;
 pub mod error;
@@ -9,9 +10,11 @@ pub mod record;
 pub mod replay;
 mod session;
 pub mod setup;
+mod uncovered;
 pub mod verify;
 
 pub use environment::environment;
 pub use error::LabError;
 pub use record::{Event, Recorded, Recorder};
-pub use setup::{Cell, Layer, Machine, RecordSpec, SignalSpec};
+pub use setup::{Layer, Machine, RecordSpec, SignalSpec};
+pub use uncovered::{Unreadable, uncovered};

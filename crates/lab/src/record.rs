@@ -7,24 +7,26 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::{Attention, Basis, Engine, EngineSetup, KvCache};
+use mantissa_engine::{Basis, Engine, KvCache};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
-    FORMAT_VERSION, FixedParams, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance,
-    Reproducibility, Run, Runtime, Setup, container,
+    FORMAT_VERSION, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance, Reproducibility, Run,
+    Runtime, container,
 };
 use mantissa_model::{Checkpoint, Tokenizer};
-use mantissa_numerics::Point;
 use mantissa_numerics::recipe::ObservedKernel;
+use mantissa_numerics::setup::Axis;
+use mantissa_numerics::{Point, Setup};
 use serde::Serialize;
 
 use crate::capture::Capture;
+use crate::declared;
 use crate::document::Document;
 use crate::environment::environment;
 use crate::error::LabError;
 use crate::prompt::{Prompt, PromptSet, PromptSpec};
 use crate::session::{Kept, Session};
-use crate::setup::{Cell, Machine, RecordSpec};
+use crate::setup::{Machine, RecordSpec};
 
 /// Folder of finished repetitions, and file of what was asked for, inside the output folder.
 const UNFINISHED: &str = ".unfinished";
@@ -118,10 +120,10 @@ impl Recorder<'_> {
     pub fn record(&self, out: &Path, progress: &dyn Fn(Event<'_>)) -> Result<Recorded, LabError> {
         let spec = self.spec;
         spec.check(self.checkpoint)?;
-        let largest = spec.cells.iter().map(|cell| self.computed(cell.batch_size)).max().unwrap_or(1);
+        let largest = spec.cells.iter().map(computed).max().unwrap_or(1);
         let prompt_spec = PromptSpec { neighbours: largest - 1, ..spec.prompt.clone() };
         let prompts = PromptSet::cut(self.documents, &prompt_spec, self.tokenizer)?;
-        self.check_size(&prompts, largest)?;
+        self.check_size(&prompts)?;
         let weights_digest = self.weights_digest(progress)?;
         let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
         let plan = RecordPlan {
@@ -144,15 +146,18 @@ impl Recorder<'_> {
     }
 
     /// Refuses what would not fit the model or the machine, before anything is allocated or written.
-    fn check_size(&self, prompts: &PromptSet, batch: usize) -> Result<(), LabError> {
+    fn check_size(&self, prompts: &PromptSet) -> Result<(), LabError> {
         let config = self.checkpoint.config();
         let longest = prompts.references.iter().map(|p| p.ids.len()).max().unwrap_or(0);
         let tokens = longest.saturating_add(self.spec.decode_steps);
         if tokens > config.max_position_embeddings {
             return Err(LabError::ContextLong { tokens, context: config.max_position_embeddings });
         }
-        let cache = KvCache::bytes_for(&config.graph(), self.spec.dtype, tokens) as u64;
-        let bytes = cache.saturating_mul(batch as u64);
+        let graph = config.graph();
+        let caches = |cell: &Setup| {
+            (KvCache::bytes_for(&graph, cell.dtype, tokens) as u64).saturating_mul(computed(cell) as u64)
+        };
+        let bytes = self.spec.cells.iter().map(caches).max().unwrap_or(0);
         let memory = environment(self.machine.isa).memory_bytes;
         if memory > 0 && bytes > memory {
             return Err(LabError::CachesLarge { bytes, memory });
@@ -178,9 +183,9 @@ impl Recorder<'_> {
         let references = prompts.references.len();
         let total = spec.cells.len() * references * spec.repetitions;
         let (mut configurations, mut stored, mut resumed, mut index) = (Vec::new(), Vec::new(), 0, 0);
-        let mut engine: Option<(Attention, Engine<'_>)> = None;
+        let mut engine: Option<(Setup, Engine<'_>)> = None;
         for cell in &spec.cells {
-            let mut configuration = self.configuration(*cell, weights_digest);
+            let mut configuration = self.configuration(cell, weights_digest);
             let mut runs = Vec::with_capacity(references * spec.repetitions);
             let mut recipes: Vec<ObservedKernel> = Vec::new();
             for reference in 0..references {
@@ -193,20 +198,20 @@ impl Recorder<'_> {
                         resumed += 1;
                         self.load_repetition(&place)?
                     } else {
-                        if engine.as_ref().is_none_or(|(attention, _)| *attention != cell.attention) {
+                        // The batch size is asked for with each pass.
+                        let wanted = Setup { batch_size: 1, ..*cell };
+                        if engine.as_ref().is_none_or(|(loaded, _)| *loaded != wanted) {
                             // Never two at once: converted weights are as large as the model.
                             drop(engine.take());
                         }
                         let engine = match &mut engine {
                             Some((_, engine)) => engine,
-                            empty => {
-                                &mut empty.insert((cell.attention, self.engine(cell.attention, prompts)?)).1
-                            }
+                            empty => &mut empty.insert((wanted, self.engine(&wanted, prompts)?)).1,
                         };
                         let batch = prompts
-                            .batch(reference, self.computed(cell.batch_size))
+                            .batch(reference, computed(cell))
                             .ok_or(LabError::Nothing { what: "prompt" })?;
-                        let run = self.run(engine, &batch, cell.batch_size, progress)?;
+                        let run = self.run(engine, &batch, cell, progress)?;
                         let run = Run {
                             config_id: configuration.config_id.clone(),
                             rep_id: u32::try_from(rep).unwrap_or(u32::MAX),
@@ -250,36 +255,19 @@ impl Recorder<'_> {
         Ok((configurations, stored, resumed))
     }
 
-    fn engine(&self, attention: Attention, prompts: &PromptSet) -> Result<Engine<'_>, LabError> {
+    fn engine(&self, setup: &Setup, prompts: &PromptSet) -> Result<Engine<'_>, LabError> {
         let longest = prompts.references.iter().map(|p| p.ids.len()).max().unwrap_or(0);
-        Ok(Engine::load(
-            self.checkpoint,
-            EngineSetup {
-                hardware: self.spec.hardware,
-                dtype: self.spec.dtype,
-                attention,
-                quantized: self.spec.quantized,
-                context: longest + self.spec.decode_steps,
-                threads: self.machine.threads,
-                isa: self.machine.isa,
-            },
-        )?)
-    }
-
-    /// Sequences of a batch that are computed: all of them, or, where hardware is predicted, the measured one alone. Rows mix only in
-    /// attention over their own sequence, and an expert's product does not depend on which rows it gets: the whole-model
-    /// comparisons ran other rows beside (docs/coverage.md).
-    fn computed(&self, batch_size: usize) -> usize {
-        if self.spec.hardware.basis() == Basis::Own { batch_size } else { 1 }
+        let context = longest + self.spec.decode_steps;
+        Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context))?)
     }
 
     /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a prediction
-    /// `batch` holds that sequence only; kernels are chosen for `batch_size`.
+    /// `batch` holds that sequence only; kernels are chosen for the batch of `cell`.
     fn run(
         &self,
         engine: &Engine<'_>,
         batch: &[&Prompt],
-        batch_size: usize,
+        cell: &Setup,
         progress: &dyn Fn(Event<'_>),
     ) -> Result<Run, LabError> {
         let spec = self.spec;
@@ -289,9 +277,10 @@ impl Recorder<'_> {
         let reach = spec.signals.reach()?;
         let (length, steps) = (batch[0].ids.len(), spec.decode_steps);
         let first = length.saturating_sub(reach);
-        let mut capture = Capture::new(spec.dtype, spec.signals.sites(config.num_hidden_layers)?, first);
+        let mut capture = Capture::new(cell.dtype, spec.signals.sites(config.num_hidden_layers)?, first);
         let prompts: Vec<&[u32]> = batch.iter().map(|prompt| prompt.ids.as_slice()).collect();
-        let session = Session { prompts: &prompts, batch_size, steps, forced: spec.forced.as_deref() };
+        let session =
+            Session { prompts: &prompts, batch_size: cell.batch_size, steps, forced: spec.forced.as_deref() };
         let kept = Kept { capture: &mut capture, reach, top_k: spec.signals.top_k };
         let mut outputs =
             session.run(engine, Some(kept), &|done, total| progress(Event::Tokens { done, total }))?;
@@ -373,10 +362,10 @@ impl Recorder<'_> {
     fn metadata(&self, prompts: &PromptSet, weights_digest: Digest) -> ExperimentMetadata {
         let (spec, config) = (self.spec, self.checkpoint.config());
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let variable = variable(&spec.cells);
+        let variable = variable(&spec.varied());
         ExperimentMetadata {
-            experiment_type: if variable == "none" { "reference" } else { variable }.to_owned(),
-            variable_tested: variable.to_owned(),
+            experiment_type: if variable == "none" { "reference".to_owned() } else { variable.clone() },
+            variable_tested: variable,
             model: spec.model.clone(),
             model_size: size_in_words(parameters(self.checkpoint)),
             architecture: if config.moe.is_some() { "MoE" } else { "dense" }.to_owned(),
@@ -401,57 +390,24 @@ impl Recorder<'_> {
         }
     }
 
-    fn configuration(&self, cell: Cell, weights_digest: Digest) -> Configuration {
+    fn configuration(&self, cell: &Setup, weights_digest: Digest) -> Configuration {
         let spec = self.spec;
-        let attention = cell.attention.name();
-        let quantization = spec.quantization(self.checkpoint);
-        let suffix = if quantization == "none" { String::new() } else { format!("_{quantization}") };
+        let model = ModelIdentity { id: spec.model.clone(), weights_digest: Some(weights_digest) };
+        let decoding = if spec.forced.is_some() { Decoding::TeacherForced } else { Decoding::Greedy };
+        let (fixed_params, setup) = declared::declare(cell, self.checkpoint, model, decoding);
         Configuration {
-            config_id: format!(
-                "{}_bs{}_{attention}_{}{suffix}",
-                spec.hardware.name(),
-                cell.batch_size,
-                spec.dtype
-            ),
-            hardware: spec.hardware.name().to_owned(),
+            config_id: declared::config_id(cell, self.checkpoint),
+            hardware: setup.hardware.clone(),
             provider: None,
-            variable_value: match variable(&spec.cells) {
-                "attention" => attention.into(),
-                "batch_size,attention" => {
-                    serde_json::json!({"batch_size": cell.batch_size, "attention": attention})
-                }
-                _ => cell.batch_size.into(),
-            },
+            variable_value: variable_value(&spec.varied(), cell),
             cuda_version: None,
             torch_version: None,
             transformers_version: None,
             flash_attn_version: None,
             python_version: None,
-            fixed_params: FixedParams {
-                compile: false,
-                attention_impl: attention.to_owned(),
-                quantization: quantization.clone(),
-                tp_size: 1,
-                ep_size: 1,
-                concurrent_streams: false,
-            },
+            fixed_params,
             mantissa: Some(ConfigurationExtras {
-                setup: Setup {
-                    model: ModelIdentity { id: spec.model.clone(), weights_digest: Some(weights_digest) },
-                    hardware: spec.hardware.name().to_owned(),
-                    engine: "mantissa-cpu".to_owned(),
-                    engine_version: env!("CARGO_PKG_VERSION").to_owned(),
-                    dtype: spec.dtype,
-                    batch_size: u32::try_from(cell.batch_size).unwrap_or(u32::MAX),
-                    attention: attention.to_owned(),
-                    quantization,
-                    compile: false,
-                    concurrent_streams: false,
-                    cuda_version: None,
-                    tp_size: 1,
-                    ep_size: 1,
-                    decoding: if spec.forced.is_some() { Decoding::TeacherForced } else { Decoding::Greedy },
-                },
+                setup,
                 environment: environment(self.machine.isa),
                 recipes: Vec::new(),
                 reproducibility: Reproducibility {
@@ -463,6 +419,14 @@ impl Recorder<'_> {
             }),
         }
     }
+}
+
+/// Sequences of a batch that are computed: all of them, or, where hardware is predicted, the measured one alone.
+///
+/// Rows mix only in attention over their own sequence, and an expert's product does not depend on which rows it gets:
+/// the whole-model comparisons ran other rows beside (docs/coverage.md).
+fn computed(setup: &Setup) -> usize {
+    if setup.hardware.basis() == Basis::Own { setup.batch_size } else { 1 }
 }
 
 const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));
@@ -543,20 +507,21 @@ fn is_leftover(name: &std::ffi::OsStr) -> bool {
     name.to_string_lossy().starts_with(".mantissa-")
 }
 
-/// The field that differs between configurations.
-fn variable(cells: &[Cell]) -> &'static str {
-    let differs = |a: &Cell, b: &Cell| (a.batch_size != b.batch_size, a.attention != b.attention);
-    let (mut batch, mut attention) = (false, false);
-    for pair in cells.windows(2) {
-        let (b, a) = differs(&pair[0], &pair[1]);
-        batch |= b;
-        attention |= a;
+/// The names of what differs between configurations.
+fn variable(varied: &[Axis]) -> String {
+    match varied {
+        [] => "none".to_owned(),
+        varied => varied.iter().map(|axis| axis.name()).collect::<Vec<_>>().join(","),
     }
-    match (batch, attention) {
-        (false, false) => "none",
-        (true, false) => "batch_size",
-        (false, true) => "attention",
-        (true, true) => "batch_size,attention",
+}
+
+/// The values of what differs; where nothing does, the batch size.
+fn variable_value(varied: &[Axis], cell: &Setup) -> serde_json::Value {
+    let value = |axis: Axis| serde_json::json!(cell.get(axis));
+    match varied {
+        [] => value(Axis::BatchSize),
+        [axis] => value(*axis),
+        several => several.iter().map(|axis| (axis.name().to_owned(), value(*axis))).collect(),
     }
 }
 

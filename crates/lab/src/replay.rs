@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! evidence (Record: setups, ids, rows on demand) ─┐
-//! claim and grid ── Candidate* ───────────────────┼─ ReplayPlan: classes by recipe, before anything runs
+//! claim and grid ── Setup* (candidates) ──────────┼─ ReplayPlan: classes by recipe, before anything runs
 //! checkpoint ─────────────────────────────────────┘     │
 //!                                                 Walk: each distinct pass once, row 0 alone, rows compared as they come
 //!                                                       │
@@ -17,7 +17,7 @@
 //! dispatch is asked with the whole batch. Left out: what facts mean (`mantissa-verdict`).
 
 mod between;
-mod candidate;
+mod claim;
 mod plan;
 mod plant;
 mod produce;
@@ -26,7 +26,7 @@ mod spot;
 mod walk;
 
 pub use between::between;
-pub use candidate::{Candidate, Claim, Overrides, Unreadable};
+pub use claim::Claim;
 pub use mantissa_engine::plan::Computation;
 pub use plan::{Class, Replay, ReplayPlan, RunPlan, Work};
 pub use plant::{Deviations, PlantedRun};

@@ -5,22 +5,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mantissa_engine::{Attention, Hardware, Isa, QuantizedWeights};
+use mantissa_engine::{EngineSetup, Isa};
 use mantissa_model::Checkpoint;
-use mantissa_numerics::{Dtype, LayerIdx, Point, Site};
+use mantissa_numerics::setup::{Axis, Value};
+use mantissa_numerics::{LayerIdx, Point, Setup, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
 use crate::prompt::PromptSpec;
-
-/// One cell of the grid: what differs between the configurations of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cell {
-    /// Sequences per forward pass.
-    pub batch_size: usize,
-    /// Attention implementation.
-    pub attention: Attention,
-}
+use crate::uncovered::{Unreadable, uncovered};
 
 /// A layer by number or by place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,14 +120,8 @@ pub struct RecordSpec {
     pub model: String,
     /// Prompts to cut.
     pub prompt: PromptSpec,
-    /// Configurations: every attention at every batch size.
-    pub cells: Vec<Cell>,
-    /// Whose arithmetic is computed.
-    pub hardware: Hardware,
-    /// Storage format.
-    pub dtype: Dtype,
-    /// Treatment of quantized weights.
-    pub quantized: QuantizedWeights,
+    /// The setup of each configuration.
+    pub cells: Vec<Setup>,
     /// Decode steps.
     pub decode_steps: usize,
     /// Repetitions of each configuration.
@@ -157,6 +144,9 @@ impl RecordSpec {
             }
         }
         self.signals.reach()?;
+        for cell in &self.cells {
+            uncovered(cell).map_err(|Unreadable { what, remedy }| LabError::Uncovered { what, remedy })?;
+        }
         let nothing = |what| Err(LabError::Nothing { what });
         if self.cells.is_empty() || self.cells.iter().any(|cell| cell.batch_size == 0) {
             return nothing("batch size");
@@ -180,16 +170,33 @@ impl RecordSpec {
         }
     }
 
-    /// Name of the quantization as a setup declares it.
+    /// The axes that are not the same in all configurations, in the order of the table.
     #[must_use]
-    pub fn quantization(&self, checkpoint: &Checkpoint) -> String {
-        match (self.quantized, checkpoint.quantization()) {
-            (QuantizedWeights::Keep, Some(block)) => format!("gguf-{}", block.name()),
-            // Rounded weights are not the checkpoint's: a setup that says "none" would hide it.
-            (QuantizedWeights::Dequantize, Some(block)) => format!("gguf-{}-dequantized", block.name()),
-            (_, None) => "none".to_owned(),
-        }
+    pub fn varied(&self) -> Vec<Axis> {
+        let varies = |axis: &Axis| self.cells.windows(2).any(|pair| pair[0].get(*axis) != pair[1].get(*axis));
+        Axis::ALL.into_iter().filter(varies).collect()
     }
+}
+
+/// Every combination of one value from each list, on top of `setup`; the first list varies fastest.
+///
+/// ```
+/// use mantissa_numerics::Setup;
+/// use mantissa_numerics::setup::Axis;
+///
+/// let sizes = ["1", "2"].map(|n| Axis::BatchSize.parse(n).unwrap()).to_vec();
+/// let attentions = ["eager", "sdpa"].map(|name| Axis::Attention.parse(name).unwrap()).to_vec();
+/// let names: Vec<String> = mantissa_lab::setup::grid(Setup::default(), &[sizes, attentions])
+///     .iter()
+///     .map(ToString::to_string)
+///     .collect();
+/// assert_eq!(names, ["cpu_bs1_eager_bf16", "cpu_bs2_eager_bf16", "cpu_bs1_sdpa_bf16", "cpu_bs2_sdpa_bf16"]);
+/// ```
+#[must_use]
+pub fn grid(setup: Setup, lists: &[Vec<Value>]) -> Vec<Setup> {
+    lists.iter().fold(vec![setup], |grid, values| {
+        values.iter().flat_map(|value| grid.iter().map(|setup| setup.with(*value))).collect()
+    })
 }
 
 /// Where a record runs: nothing here can change a bit.
@@ -199,4 +206,27 @@ pub struct Machine {
     pub threads: usize,
     /// Instruction set.
     pub isa: Isa,
+}
+
+impl Machine {
+    /// The engine that computes `setup` here, for sequences of up to `context` positions.
+    ///
+    /// ```
+    /// use mantissa_numerics::Setup;
+    ///
+    /// let machine = mantissa_lab::Machine { threads: 1, isa: mantissa_engine::Isa::Scalar };
+    /// assert_eq!(machine.engine(&Setup::default(), 512).context, 512);
+    /// ```
+    #[must_use]
+    pub const fn engine(self, setup: &Setup, context: usize) -> EngineSetup {
+        EngineSetup {
+            hardware: setup.hardware,
+            dtype: setup.dtype,
+            attention: setup.attention,
+            quantized: setup.quantization,
+            context,
+            threads: self.threads,
+            isa: self.isa,
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub mod dtype;
 pub mod nvidia;
 pub mod recipe;
 pub mod rotary;
+pub mod setup;
 pub mod site;
 pub mod tensor_core;
 pub mod torch_cpu;
@@ -16,5 +17,6 @@ pub mod ulp;
 
 pub use block::BlockFormat;
 pub use dtype::Dtype;
+pub use setup::Setup;
 pub use site::{LayerIdx, Phase, Point, Site};
 pub use ulp::Ulps;

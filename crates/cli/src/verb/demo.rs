@@ -7,15 +7,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mantissa_compare::{Counts, Distance, First, Member, PairFacts, Selection, State, Tokens, pairs};
-use mantissa_engine::{Attention, Hardware, QuantizedWeights};
 use mantissa_evidence::{Experiment, Record};
 use mantissa_lab::document::Document;
 use mantissa_lab::prompt::PromptSpec;
-use mantissa_lab::{Cell, RecordSpec, Recorder, SignalSpec};
+use mantissa_lab::{RecordSpec, Recorder, SignalSpec};
 use mantissa_model::Arch;
 use mantissa_model::pull::{self, SMOLLM2};
 use mantissa_model::synth::{self, SynthRequest, SynthSpec};
-use mantissa_numerics::{Dtype, Phase, Point, Site};
+use mantissa_numerics::{Phase, Point, Setup, Site};
 use serde::Serialize;
 
 use super::record::{Model, Row, exit, machine, record, rows, rows_text, write_json};
@@ -95,10 +94,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let spec = RecordSpec {
         model: model.name.clone(),
         prompt: PromptSpec { document_tokens: 128, ..PromptSpec::default() },
-        cells: BATCH_SIZES.map(|batch_size| Cell { batch_size, attention: Attention::Eager }).into(),
-        hardware: Hardware::Cpu,
-        dtype: Dtype::Bf16,
-        quantized: QuantizedWeights::Keep,
+        cells: BATCH_SIZES.map(|batch_size| Setup { batch_size, ..Setup::default() }).into(),
         decode_steps: 16,
         repetitions: 3,
         forced: None,

@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use mantissa_engine::{Attention, Basis, Hardware, Isa, QuantizedWeights};
+use mantissa_engine::Isa;
 use mantissa_evidence::{Experiment, Outcome, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
-use mantissa_lab::{Cell, Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
+use mantissa_lab::{Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
 use mantissa_model::{Checkpoint, Tokenizer, pull};
-use mantissa_numerics::{Dtype, Point};
+use mantissa_numerics::setup::{Basis, Hardware};
+use mantissa_numerics::{Dtype, Point, Setup};
 use serde::Serialize;
 
 use super::inspect::outcome_text;
+use crate::axes::AxisFlags;
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home};
@@ -85,25 +87,11 @@ struct PromptArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Setup")]
 struct SetupArgs {
-    /// Sequences per forward pass, comma-separated
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = at_least_one)]
-    batch_size: Vec<u32>,
-    /// Attention implementations, comma-separated
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager",
-        value_parser = attention())]
-    attention: Vec<Attention>,
-    /// Whose arithmetic to compute: this engine's own, or what that GPU would leave
-    #[arg(long, value_name = "WHICH", default_value = "cpu", value_parser = hardware())]
-    hardware: Hardware,
+    #[command(flatten)]
+    axes: AxisFlags,
     /// Catalog of recipes to use beside the built-in ones (`mantissa catalog build`)
     #[arg(long, value_name = "FILE")]
     catalog: Option<PathBuf>,
-    /// Storage format of activations, cache and unquantized weights
-    #[arg(long, value_name = "DTYPE", default_value = "bf16", value_parser = dtype())]
-    dtype: Dtype,
-    /// `auto` multiplies by quantized weights as stored; `none` decodes them to the storage format first
-    #[arg(long, value_name = "WHICH", default_value = "auto", value_parser = ["auto", "none"])]
-    quantization: String,
     /// Repetitions, which must agree to the bit
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
     reps: u32,
@@ -146,17 +134,9 @@ struct ExecutionArgs {
     fresh: bool,
 }
 
-fn hardware() -> impl TypedValueParser<Value = Hardware> {
-    PossibleValuesParser::new(Hardware::ALL.map(Hardware::name)).try_map(|name| name.parse::<Hardware>())
-}
-
 /// A storage format, by the names of `Dtype`.
 pub(super) fn dtype() -> impl TypedValueParser<Value = Dtype> {
     PossibleValuesParser::new(Dtype::ALL.map(Dtype::name)).try_map(|name| name.parse::<Dtype>())
-}
-
-fn attention() -> impl TypedValueParser<Value = Attention> {
-    PossibleValuesParser::new(Attention::ALL.map(Attention::name)).try_map(|name| name.parse::<Attention>())
 }
 
 fn point() -> impl TypedValueParser<Value = Point> {
@@ -234,8 +214,7 @@ pub(super) fn record(recorder: &Recorder<'_>, out: &Path, settings: &Settings) -
 impl Args {
     fn spec(&self, model: &Model) -> anyhow::Result<RecordSpec> {
         let (prompt, setup, signals) = (&self.prompt, &self.setup, &self.signals);
-        once("--batch-size", &setup.batch_size)?;
-        once("--attention", &setup.attention.iter().map(|attention| attention.name()).collect::<Vec<_>>())?;
+        let cells = setup.axes.setups()?;
         once("--positions", &signals.positions)?;
         let forced = prompt.teacher_force.as_deref().map(forced_ids).transpose()?;
         let decode_steps = match (prompt.decode, &forced) {
@@ -245,12 +224,6 @@ impl Args {
         };
         let mut positions = signals.positions.clone();
         positions.sort_unstable();
-        let mut cells = Vec::new();
-        for &attention in &setup.attention {
-            for &batch_size in &setup.batch_size {
-                cells.push(Cell { batch_size: usize::try_from(batch_size)?, attention });
-            }
-        }
         Ok(RecordSpec {
             model: model.name.clone(),
             prompt: PromptSpec {
@@ -261,12 +234,6 @@ impl Args {
                 ..PromptSpec::default()
             },
             cells,
-            hardware: setup.hardware,
-            dtype: setup.dtype,
-            quantized: match setup.quantization.as_str() {
-                "none" => QuantizedWeights::Dequantize,
-                _ => QuantizedWeights::Keep,
-            },
             decode_steps,
             repetitions: usize::try_from(setup.reps)?,
             forced,
@@ -476,14 +443,15 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     if let Some(json) = json {
         write_json(json, &recorded.experiment)?;
     }
+    let hardware = spec.cells.first().map_or(Setup::default().hardware, |cell| cell.hardware);
     terminal.print(&Summary {
         path: recorded.directory.clone(),
         json: json.clone(),
         was_here: recorded.existed,
         repetitions_resumed: recorded.resumed,
         reproducible: recorded.reproducible(),
-        hardware: spec.hardware,
-        basis: spec.hardware.basis(),
+        hardware,
+        basis: hardware.basis(),
         configurations: rows(&recorded.experiment),
     })?;
     Ok(exit(&recorded))

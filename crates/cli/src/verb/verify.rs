@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use mantissa_evidence::{Digest, write_whole};
 use mantissa_lab::replay::Replay;
 use mantissa_lab::verify::{self, Assignment, Event, Method, Request, Varied};
+use mantissa_numerics::setup::Axis;
 use mantissa_published::open;
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::Audit;
@@ -33,13 +34,22 @@ Examples:
   mantissa verify record --model model --spot-check 700
   mantissa verify --self-test
 
-Candidates whose kernels all compute the same are one class, computed once. FIELD is hardware, dtype, attention,
-batch_size or quantization (auto, none). Evidence is a record, or a published file that holds token ids and signals.
+Candidates whose kernels all compute the same are one class, computed once. Evidence is a record, or a published file
+that holds token ids and signals.
 Exit codes: 0 every claim fits, 1 a claim is contradicted, 2 failure, 3 a claim could not be checked.";
+
+/// Examples, and the axes with their values.
+fn examples() -> String {
+    let axes = Axis::ALL.map(|axis| match axis.words() {
+        Some(words) => format!("  {}: {}", axis.name(), words.join(", ")),
+        None => format!("  {}: a whole number", axis.name()),
+    });
+    format!("{EXAMPLES}\n\nAXIS is one of\n{}", axes.join("\n"))
+}
 
 /// Replay what evidence claims: which setups fit it, which it contradicts, and where first
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = examples())]
 pub(crate) struct Args {
     /// Evidence: a record, an experiment JSON, or a published file
     #[arg(value_name = "EVIDENCE", required_unless_present = "self_test")]
@@ -48,10 +58,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
     /// Claim this instead of what the evidence declares (may be given more than once)
-    #[arg(long, value_name = "FIELD=VALUE")]
+    #[arg(long, value_name = "AXIS=VALUE")]
     claim: Vec<Assignment>,
     /// Also replay the claim with these values (may be given more than once; all combinations)
-    #[arg(long, value_name = "FIELD=LIST")]
+    #[arg(long, value_name = "AXIS=LIST")]
     vary: Vec<Varied>,
     /// `decode` as it was generated, or `prefill`: one pass over prompt and output
     #[arg(long, value_name = "HOW", default_value = "decode")]

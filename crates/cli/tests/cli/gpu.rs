@@ -97,7 +97,19 @@ fn what_is_not_covered_is_refused() {
     let said = refused(&format!("{command} --dtype f32 --out c"));
     assert!(said.contains("h200: f32 with eager attention is not covered"), "{said}");
     let said = refused("record --hardware b200 --model model --document document.txt --out d");
-    assert!(said.contains("use one of cpu, h200, h100, a100, l40s"), "{said}");
+    assert!(said.contains("use one of cpu, h200, h100, literature-a100, literature-l40s"), "{said}");
+    let said = refused("record --hardware a100 --model model --document document.txt --out d");
+    assert!(said.contains("invalid value 'a100' for '--hardware <WHICH>': use literature-a100"), "{said}");
+    for (flag, what) in [
+        ("--compile true", "a compiled model"),
+        ("--concurrent-streams true", "concurrent streams"),
+        ("--tp-size 2", "tensor-parallel ranks"),
+        ("--ep-size 2", "expert-parallel ranks"),
+    ] {
+        let said = refused(&format!("record {flag} --model model --document document.txt --out d"));
+        let line = format!("there are no recipes for {what}; only one rank, uncompiled, is covered");
+        assert!(said.contains(&line), "{said}");
+    }
     // Shapes that were measured for one model are not for another.
     let shape = "synth --arch llama --head-dim 64 --num-attention-heads 6 --num-key-value-heads 3 --hidden-size 384 --out other";
     session.output(&shape.split(' ').collect::<Vec<_>>());

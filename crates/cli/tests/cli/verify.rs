@@ -335,8 +335,9 @@ fn what_cannot_be_verified_is_refused_in_one_line() {
     for (wrong, words) in [
         (["--vary", "batch_size=0"], "is no batch size"),
         (["--vary", "hardware=tpu"], "no hardware 'tpu'"),
-        (["--vary", "colour=red"], "no field 'colour'"),
+        (["--vary", "colour=red"], "no axis 'colour'"),
         (["--claim", "batch_size"], "has no '='"),
+        (["--claim", "hardware=a100"], "use literature-a100"),
     ] {
         let line = session.failure(&[&["verify", "record", "--model", "model"], &wrong[..]].concat());
         assert!(line.contains(words), "{line}");
@@ -510,8 +511,11 @@ fn evidence_of_one_hardware_claimed_as_another_is_contradicted() {
         assert!(claimed.unwrap()["first"]["site"].as_str().unwrap().starts_with("layer_"), "{judged}");
     }
     // Beside no hardware that was compared, literature neither fits nor contradicts.
-    let (code, audit) =
-        verified(&session, "record", &["--claim", "hardware=a100", "--vary", "hardware=a100,l40s"]);
+    let (code, audit) = verified(
+        &session,
+        "record",
+        &["--claim", "hardware=literature-a100", "--vary", "hardware=literature-a100,literature-l40s"],
+    );
     assert_eq!((code, &audit["claims"][0]["answer"]), (3, &"not_enough_evidence".into()), "{audit}");
     let said = texts(&audit["claims"][0]["not_checked"]).join(" ");
     assert!(said.contains("from literature"), "{said}");

@@ -96,6 +96,7 @@ fn storing(runs: Vec<Run>, repetitions: u32, outcome: Outcome, digests: &[(u32, 
         cuda_version: None,
         tp_size: 1,
         ep_size: 1,
+        axes: std::collections::BTreeMap::new(),
         decoding: Decoding::Greedy,
     };
     let environment = Environment {

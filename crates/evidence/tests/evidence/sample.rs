@@ -141,6 +141,7 @@ pub(crate) fn experiment(runs: Vec<Run>) -> Experiment {
         cuda_version: None,
         tp_size: 1,
         ep_size: 1,
+        axes: std::collections::BTreeMap::new(),
         decoding: Decoding::Greedy,
     };
     let recipe = KernelRecipe::Matmul(MatmulRecipe {

@@ -7,10 +7,12 @@ use mantissa_engine::{Dispatch, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
 use mantissa_model::graph::Graph;
 use mantissa_model::{Checkpoint, ModelConfig};
-use mantissa_numerics::{Dtype, Phase};
+use mantissa_numerics::setup::QuantizedWeights;
+use mantissa_numerics::{Dtype, Phase, Setup};
 use serde::{Deserialize, Serialize};
 
-use super::candidate::{Candidate, Claim};
+use super::claim::Claim;
+use crate::uncovered::uncovered;
 
 /// How evidence is recomputed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +41,7 @@ pub struct ReplayPlan {
     /// How.
     pub replay: Replay,
     /// The setups, each once, in the order first named.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<Setup>,
     /// One per run of the evidence.
     pub runs: Vec<RunPlan>,
     /// What each kind of pass computes; [`Class::path`] holds places in it.
@@ -77,7 +79,7 @@ pub struct Class {
 }
 
 /// Engine, prompt and steps of a class.
-type Path<'p> = (Candidate, &'p [u32], Vec<[usize; 2]>);
+type Path<'p> = (Setup, &'p [u32], Vec<[usize; 2]>);
 
 /// How much there is to compute, in forward passes and in tokens fed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -95,7 +97,7 @@ impl ReplayPlan {
         record: &Record,
         checkpoint: &Checkpoint,
         claims: &[Claim],
-        wanted: &[Vec<Candidate>],
+        wanted: &[Vec<Setup>],
         replay: Replay,
     ) -> Self {
         let mut plan = Self { replay, candidates: Vec::new(), runs: Vec::new(), computations: Vec::new() };
@@ -126,7 +128,7 @@ impl ReplayPlan {
         for run in &self.runs {
             for class in &run.classes {
                 // The batch size is in the kinds of passes already.
-                let engine = Candidate { batch_size: 1, ..self.candidates[class.members[0]] };
+                let engine = Setup { batch_size: 1, ..self.candidates[class.members[0]] };
                 paths.push((engine, &run.prompt, run.steps(class)));
             }
         }
@@ -220,20 +222,18 @@ impl RunPlan {
         })
     }
 
-    fn classify(
-        &mut self,
-        replay: Replay,
-        candidates: &[Candidate],
-        wanted: &[Candidate],
-        shapes: &mut Shapes,
-    ) {
-        let mut classes: BTreeMap<(Dtype, bool, usize, Vec<usize>), usize> = BTreeMap::new();
+    fn classify(&mut self, replay: Replay, candidates: &[Setup], wanted: &[Setup], shapes: &mut Shapes) {
+        let mut classes: BTreeMap<(Dtype, QuantizedWeights, usize, Vec<usize>), usize> = BTreeMap::new();
         for candidate in wanted {
             let Some(place) = candidates.iter().position(|known| known == candidate) else { continue };
+            if let Err(refused) = uncovered(candidate) {
+                self.unchecked.push((place, refused.to_string()));
+                continue;
+            }
             match self.path(replay, candidate, shapes) {
                 Err(error) => self.unchecked.push((place, error.to_string())),
                 Ok((positions, path)) => {
-                    let key = (candidate.dtype, candidate.dequantized, positions, path.clone());
+                    let key = (candidate.dtype, candidate.quantization, positions, path.clone());
                     let class = *classes.entry(key).or_insert_with(|| {
                         self.classes.push(Class { members: Vec::new(), path, positions });
                         self.classes.len() - 1
@@ -248,7 +248,7 @@ impl RunPlan {
     fn path(
         &self,
         replay: Replay,
-        candidate: &Candidate,
+        candidate: &Setup,
         shapes: &mut Shapes,
     ) -> Result<(usize, Vec<usize>), EngineError> {
         let batch_size = candidate.batch_size;
@@ -280,7 +280,7 @@ struct Shapes {
     graph: Graph,
     computations: Vec<Vec<Computation>>,
     kinds: HashMap<Vec<Computation>, usize>,
-    known: HashMap<(Candidate, PassShape), usize>,
+    known: HashMap<(Setup, PassShape), usize>,
 }
 
 impl Shapes {
@@ -288,11 +288,11 @@ impl Shapes {
         Self { graph: config.graph(), computations: Vec::new(), kinds: HashMap::new(), known: HashMap::new() }
     }
 
-    fn kind(&mut self, candidate: &Candidate, shape: PassShape) -> Result<usize, EngineError> {
+    fn kind(&mut self, candidate: &Setup, shape: PassShape) -> Result<usize, EngineError> {
         if let Some(kind) = self.known.get(&(*candidate, shape)) {
             return Ok(*kind);
         }
-        let Candidate { hardware, dtype, attention, .. } = *candidate;
+        let Setup { hardware, dtype, attention, .. } = *candidate;
         let dispatch = Dispatch { hardware, dtype, attention };
         let computed: Vec<Computation> =
             kernels(dispatch, &self.graph, shape)?.iter().map(Computation::of).collect();
@@ -310,7 +310,7 @@ impl Shapes {
     /// remainder comes first, lanes of a softmax), so there it is the pass over `least`.
     fn longest(
         &mut self,
-        candidate: &Candidate,
+        candidate: &Setup,
         least: usize,
         most: usize,
     ) -> Result<(usize, usize), EngineError> {

@@ -8,9 +8,8 @@ use std::path::Path;
 use mantissa_engine::Engine;
 use mantissa_evidence::Run;
 use mantissa_model::Checkpoint;
-use mantissa_numerics::{Dtype, Phase, Point, Site};
+use mantissa_numerics::{Dtype, Phase, Point, Setup, Site};
 
-use super::candidate::Candidate;
 use super::produce::{Wanted, produce};
 use crate::error::LabError;
 use crate::session::Session;
@@ -35,9 +34,9 @@ pub struct Deviations<'d> {
     /// The model.
     pub checkpoint: &'d Checkpoint,
     /// The honest setup.
-    pub claim: Candidate,
+    pub claim: Setup,
     /// Setups that are claimed to be it: each is planted.
-    pub others: &'d [Candidate],
+    pub others: &'d [Setup],
     /// The prompt.
     pub prompt: &'d [u32],
     /// Decode steps.
@@ -117,8 +116,8 @@ impl Deviations<'_> {
         Ok((planted, left_out))
     }
 
-    fn engine<'c>(&self, checkpoint: &'c Checkpoint, candidate: Candidate) -> Result<Engine<'c>, LabError> {
-        Ok(Engine::load(checkpoint, candidate.engine(self.prompt.len() + self.steps, self.machine))?)
+    fn engine<'c>(&self, checkpoint: &'c Checkpoint, candidate: Setup) -> Result<Engine<'c>, LabError> {
+        Ok(Engine::load(checkpoint, self.machine.engine(&candidate, self.prompt.len() + self.steps))?)
     }
 
     /// What the claim chooses greedily.
@@ -129,7 +128,7 @@ impl Deviations<'_> {
         Ok(session.run(&engine, None, &|_, _| {})?.swap_remove(0))
     }
 
-    fn produce(&self, checkpoint: &Checkpoint, setup: Candidate, tokens: &[u32]) -> Result<Run, LabError> {
+    fn produce(&self, checkpoint: &Checkpoint, setup: Setup, tokens: &[u32]) -> Result<Run, LabError> {
         let engine = self.engine(checkpoint, setup)?;
         let layers = u32::try_from(checkpoint.config().num_hidden_layers).unwrap_or(u32::MAX);
         let mut sites: Vec<Site> = (1..=layers)

@@ -11,9 +11,8 @@ use mantissa_engine::{Engine, SpotRow, spot_inputs};
 use mantissa_evidence::Record;
 use mantissa_evidence::record::RowKey;
 use mantissa_model::Checkpoint;
-use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Site};
+use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Setup, Site};
 
-use super::candidate::Candidate;
 use super::plan::RunPlan;
 use crate::error::LabError;
 use crate::setup::Machine;
@@ -28,7 +27,7 @@ pub struct SpotCheck<'s> {
     /// Its runs, with what each fed.
     pub runs: &'s [(usize, &'s RunPlan)],
     /// The claim.
-    pub claim: Candidate,
+    pub claim: Setup,
     /// Values to draw.
     pub draws: u64,
     /// Decides which.
@@ -118,7 +117,7 @@ impl SpotCheck<'_> {
             // Mapped anew: the pages of the layer before are given back.
             let checkpoint = Checkpoint::open(self.checkpoint.path())?;
             let context = self.runs.iter().map(|(_, run)| run.prompt.len() + run.forced.len()).max();
-            let engine = Engine::load(&checkpoint, self.claim.engine(context.unwrap_or(1), self.machine))?;
+            let engine = Engine::load(&checkpoint, self.machine.engine(&self.claim, context.unwrap_or(1)))?;
             let mut before = None;
             for draw in layer {
                 if before.replace(*draw) == Some(*draw) {

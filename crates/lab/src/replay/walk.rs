@@ -14,9 +14,8 @@ use mantissa_evidence::Record;
 use mantissa_evidence::record::RowKey;
 use mantissa_model::Checkpoint;
 use mantissa_numerics::recipe::ObservedKernel;
-use mantissa_numerics::{Dtype, Phase, Site};
+use mantissa_numerics::{Dtype, Phase, Setup, Site};
 
-use super::candidate::Candidate;
 use super::plan::{Replay, ReplayPlan, RunPlan, Work};
 use super::seen::{Chosen, Seen, Together};
 use crate::error::LabError;
@@ -135,13 +134,13 @@ impl Walk<'_> {
         finished: &mut dyn FnMut(Finished<'_>) -> Result<(), LabError>,
         progress: &dyn Fn(Progress),
     ) -> Result<Work, LabError> {
-        let mut engines: BTreeMap<Candidate, Vec<Job>> = BTreeMap::new();
+        let mut engines: BTreeMap<Setup, Vec<Job>> = BTreeMap::new();
         for (run, planned) in self.plan.runs.iter().enumerate() {
             for (class, members) in planned.classes.iter().enumerate() {
                 if known(run, class) {
                     continue;
                 }
-                let engine = Candidate { batch_size: 1, ..self.plan.candidates[members.members[0]] };
+                let engine = Setup { batch_size: 1, ..self.plan.candidates[members.members[0]] };
                 let facts =
                     ReplayFacts { passes_in_all: members.path.len() as u64, ..ReplayFacts::default() };
                 engines.entry(engine).or_default().push(Job {
@@ -152,14 +151,14 @@ impl Walk<'_> {
                 });
             }
         }
-        let trees: Vec<(Candidate, Vec<Vec<Job>>)> =
+        let trees: Vec<(Setup, Vec<Vec<Job>>)> =
             engines.into_iter().map(|(engine, jobs)| (engine, self.by_first_pass(jobs))).collect();
         let total = trees.iter().flat_map(|(_, trees)| trees).map(|jobs| tokens(jobs, 0)).sum();
         let mut report = Report { work: Work::default(), total, finished, progress };
         for (candidate, trees) in trees {
             let jobs = trees.iter().flatten();
             let context = jobs.map(|job| self.context(job)).max().unwrap_or(1);
-            let engine = Engine::load(self.checkpoint, candidate.engine(context, self.machine))?;
+            let engine = Engine::load(self.checkpoint, self.machine.engine(&candidate, context))?;
             for jobs in trees {
                 self.tree(&engine, jobs, &mut report)?;
             }
@@ -171,7 +170,7 @@ impl Walk<'_> {
         &self.plan.runs[job.run]
     }
 
-    fn candidate(&self, job: &Job) -> Candidate {
+    fn candidate(&self, job: &Job) -> Setup {
         self.plan.candidates[self.planned(job).classes[job.class].members[0]]
     }
 

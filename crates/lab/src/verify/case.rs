@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use mantissa_compare::ReplayFacts;
 use mantissa_engine::Basis;
 use mantissa_evidence::Record;
+use mantissa_numerics::Setup;
 use mantissa_verdict::audit::{Case, RunFacts, SetupFacts};
 
 use crate::error::LabError;
-use crate::replay::{Candidate, Claim, Replay, ReplayPlan, between};
+use crate::replay::{Claim, Replay, ReplayPlan, between};
 
 /// Facts in the form that is judged.
 pub(super) fn case(
@@ -45,7 +46,7 @@ pub(super) fn case(
                 repetitions,
             });
         }
-        let place = |candidate: &Candidate| plan.candidates.iter().position(|known| known == candidate);
+        let place = |candidate: &Setup| plan.candidates.iter().position(|known| known == candidate);
         setups.push(SetupFacts {
             config_id: claim.config_id.clone(),
             claim: claim.candidate.as_ref().ok().and_then(place),

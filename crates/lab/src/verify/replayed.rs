@@ -1,6 +1,7 @@
 //! Evidence and a model: the plan, the walk, the verdict.
 
 use mantissa_evidence::{Outcome, Record};
+use mantissa_numerics::Setup;
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Source, Tier};
 use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, Cost, audit as judge};
@@ -12,7 +13,7 @@ use super::request::{Event, Method, Model, Request};
 use super::state::State;
 use super::weights::same_weights;
 use crate::error::LabError;
-use crate::replay::{Candidate, Claim, Finished, Overrides, Replay, ReplayPlan, Walk};
+use crate::replay::{Claim, Finished, Replay, ReplayPlan, Walk};
 
 /// Replays and judges.
 pub(super) fn audit(
@@ -26,17 +27,17 @@ pub(super) fn audit(
         Method::Replay { replay, full, state } => (replay, full, state),
         Method::SpotCheck { .. } => (Replay::Decode, false, None),
     };
-    let overrides = grid::overrides(request.claim)?;
+    let claimed = grid::claimed(request.claim)?;
     let quantized = model.checkpoint.quantization().is_some();
     let configurations = &record.shell().configurations;
     let claims: Vec<Claim> =
-        configurations.iter().map(|c| Claim::of(c, overrides, model.checkpoint)).collect();
+        configurations.iter().map(|c| Claim::of(c, &claimed, model.checkpoint)).collect();
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let wanted = claims.iter().map(|claim| match &claim.candidate {
         Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
         Err(_) => Ok(Vec::new()),
     });
-    let wanted: Vec<Vec<Candidate>> = wanted.collect::<Result<_, _>>()?;
+    let wanted: Vec<Vec<Setup>> = wanted.collect::<Result<_, _>>()?;
     let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, replay);
     // Statistics need whole replays.
     let noisy = configurations
@@ -79,7 +80,7 @@ pub(super) fn audit(
                 .to_owned(),
         );
     }
-    if overrides != Overrides::default() {
+    if !request.claim.is_empty() {
         notes.push("Claims were given with --claim, in place of what the evidence declares.".to_owned());
     }
     notes.push("Neighbours of the evidence's row were not computed: a row's bits do not depend on what shares its batch, only on how many rows that is.".to_owned());

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mantissa_engine::{Attention, Hardware};
 use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record};
 use mantissa_model::synth::{self, SynthSpec};
 use mantissa_model::{Arch, Checkpoint};
-use mantissa_numerics::Dtype;
+use mantissa_numerics::setup::{Attention, Hardware, QuantizedWeights};
+use mantissa_numerics::{Dtype, Setup};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Outcome;
 use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, ClaimAnswer, Cost, Planted, audit as judge};
@@ -16,8 +16,9 @@ use super::case::case;
 use super::grid;
 use super::request::{Event, Model, Request};
 use crate::error::LabError;
-use crate::replay::{Candidate, Claim, Deviations, PlantedRun, Replay, ReplayPlan, Walk};
+use crate::replay::{Claim, Deviations, PlantedRun, Replay, ReplayPlan, Walk};
 use crate::setup::Machine;
+use crate::uncovered::{Unreadable, uncovered};
 
 /// Tokens of the prompt and decode steps of what is planted in.
 const PROMPT: usize = 64;
@@ -35,19 +36,16 @@ pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Resu
         made = Checkpoint::open(&path)?;
         &made
     };
-    let overrides = grid::overrides(request.claim)?;
-    let claim = Candidate {
-        hardware: overrides.hardware.unwrap_or(Hardware::Cpu),
+    let claimed = grid::claimed(request.claim)?;
+    let gpu = claimed.hardware.is_some_and(|hardware| hardware != Hardware::Cpu);
+    let mut claim = claimed.over(Setup {
         // On a GPU the storage format is the one that is covered; here the one in which every order of sums shows.
-        dtype: overrides.dtype.unwrap_or(if overrides.hardware.is_some_and(|h| h != Hardware::Cpu) {
-            Dtype::Bf16
-        } else {
-            Dtype::F32
-        }),
-        attention: overrides.attention.unwrap_or(Attention::Eager),
-        batch_size: overrides.batch_size.unwrap_or(4),
-        dequantized: false,
-    };
+        dtype: if gpu { Dtype::Bf16 } else { Dtype::F32 },
+        batch_size: 4,
+        ..Setup::default()
+    });
+    claim.quantization = QuantizedWeights::Keep;
+    uncovered(&claim).map_err(|Unreadable { what, remedy }| LabError::Uncovered { what, remedy })?;
     let vocabulary = u32::try_from(checkpoint.config().vocab_size).unwrap_or(u32::MAX);
     let length = u32::try_from(PROMPT).unwrap_or(u32::MAX);
     let prompt: Vec<u32> = (0..length).map(|i| (7 * i * i + 3 * i + 1) % vocabulary.min(500)).collect();
@@ -85,9 +83,9 @@ pub(super) fn of(
     notes: &mut Vec<String>,
     progress: &dyn Fn(Event<'_>),
 ) -> Result<Vec<Planted>, LabError> {
-    let overrides = grid::overrides(request.claim)?;
+    let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
-    let mut claims = shell.configurations.iter().map(|c| Claim::of(c, overrides, model.checkpoint));
+    let mut claims = shell.configurations.iter().map(|c| Claim::of(c, &claimed, model.checkpoint));
     let claim = claims.find_map(|claim| claim.candidate.ok());
     let prompt = shell.runs.iter().map(|run| &run.prompt_token_ids).find(|ids| !ids.is_empty());
     let (Some(claim), Some(prompt)) = (claim, prompt) else {
@@ -103,7 +101,7 @@ pub(super) fn of(
 
 fn planted(
     checkpoint: &Checkpoint,
-    claim: Candidate,
+    claim: Setup,
     prompt: &[u32],
     machine: Machine,
     scratch: &Path,
@@ -112,10 +110,9 @@ fn planted(
 ) -> Result<Vec<Planted>, LabError> {
     progress(Event::Planting);
     // Batch sizes on both sides of the claim's, and every other attention.
-    let batches = [1, 2, 5, 9, 17].map(|batch_size| Candidate { batch_size, ..claim });
-    let attentions = Attention::OWN.map(|attention| Candidate { attention, ..claim });
-    let others: Vec<Candidate> =
-        batches.into_iter().chain(attentions).filter(|other| *other != claim).collect();
+    let batches = [1, 2, 5, 9, 17].map(|batch_size| Setup { batch_size, ..claim });
+    let attentions = Attention::OWN.map(|attention| Setup { attention, ..claim });
+    let others: Vec<Setup> = batches.into_iter().chain(attentions).filter(|other| *other != claim).collect();
     let deviations =
         Deviations { checkpoint, claim, others: &others, prompt, steps: STEPS, machine, scratch };
     let (plants, left_out) = deviations.plant()?;
@@ -132,8 +129,8 @@ fn planted(
 /// Verifies a plant as evidence of the claim. A setup whose kernels compute the same as the claim's is no deviation: `None`.
 fn verified(
     checkpoint: &Checkpoint,
-    claim: Candidate,
-    others: &[Candidate],
+    claim: Setup,
+    others: &[Setup],
     plant: PlantedRun,
     machine: Machine,
 ) -> Result<Option<Planted>, LabError> {

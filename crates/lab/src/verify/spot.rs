@@ -20,10 +20,10 @@ pub(super) fn audit(
     source: &Source,
     progress: &dyn Fn(Event<'_>),
 ) -> Result<Audit, LabError> {
-    let overrides = grid::overrides(request.claim)?;
+    let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
     let claims: Vec<Claim> =
-        shell.configurations.iter().map(|c| Claim::of(c, overrides, model.checkpoint)).collect();
+        shell.configurations.iter().map(|c| Claim::of(c, &claimed, model.checkpoint)).collect();
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let wanted: Vec<_> = claims.iter().map(|claim| claim.candidate.iter().copied().collect()).collect();
     let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, Replay::Decode);

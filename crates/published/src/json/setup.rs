@@ -98,6 +98,7 @@ pub(crate) fn configuration(stated: Stated<'_>) -> Configuration {
                 cuda_version: setting("cuda"),
                 tp_size: 1,
                 ep_size: 1,
+                axes: std::collections::BTreeMap::new(),
                 decoding: Decoding::Greedy,
             },
             environment: Environment {

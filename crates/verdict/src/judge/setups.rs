@@ -6,15 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_compare::{Member, by_prompt};
 use mantissa_evidence::{Configuration, Experiment, Record};
+use mantissa_numerics::setup::Axis;
 
 use super::input::Evidence;
 use super::options::Options;
 use crate::analysis::Citation;
 use crate::{Result, VerdictError};
 
-/// Fields that must agree for two setups to answer a question about another field, where both state them.
-const HELD_FIXED: [&str; 7] =
-    ["batch_size", "attention", "quantization", "compile", "concurrent_streams", "tp_size", "ep_size"];
+/// Axes that must agree for two setups to answer a question about another field, where both state them.
+fn held_fixed() -> impl Iterator<Item = &'static str> {
+    Axis::ALL.into_iter().filter(|axis| !matches!(axis, Axis::Hardware | Axis::Dtype)).map(Axis::name)
+}
 
 /// What stands for a field that nobody stated.
 const NOT_STATED: &str = "not stated";
@@ -89,7 +91,7 @@ impl<'a> Setups<'a> {
 
     /// Whether two setups differ, among what has to be held fixed, at most in the variable and the hardware.
     pub(super) fn controlled(&self, a: usize, b: usize) -> bool {
-        HELD_FIXED.iter().filter(|field| **field != self.variable).all(|&field| {
+        held_fixed().filter(|field| *field != self.variable).all(|field| {
             let (a, b) = (self.all[a].fields.get(field), self.all[b].fields.get(field));
             a.zip(b).is_none_or(|(a, b)| a == b)
         })
@@ -218,6 +220,9 @@ fn fields(experiment: &Experiment, configuration: &Configuration) -> BTreeMap<St
         put("batch_size", Some(setup.batch_size.to_string()));
         put("attention", Some(setup.attention.clone()));
         put("quantization", Some(setup.quantization.clone()));
+        for (axis, value) in &setup.axes {
+            put(axis, Some(value.clone()));
+        }
     }
     if let Some(variable) = declared_variable(experiment) {
         let value = &configuration.variable_value;

@@ -36,6 +36,7 @@ fn extras(reproducibility: Statement) -> ConfigurationExtras {
         cuda_version: None,
         tp_size: 1,
         ep_size: 1,
+        axes: std::collections::BTreeMap::new(),
         decoding: Decoding::Greedy,
     };
     let environment = Environment {

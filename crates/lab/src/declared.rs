@@ -1,0 +1,274 @@
+//! The typed setup and what evidence declares: written and read here alone.
+//!
+//! On disk an axis has the place that the uniform schema gives it; one that the schema lacks stands by name in
+//! [`mantissa_evidence::Setup::axes`], where it is not the default.
+
+use std::collections::BTreeMap;
+
+use mantissa_evidence::{Configuration, Decoding, FixedParams, ModelIdentity, Setup as Declared};
+use mantissa_model::Checkpoint;
+use mantissa_numerics::Setup;
+use mantissa_numerics::setup::{Axis, QuantizedWeights, SomeAxes, Value};
+
+use crate::uncovered::{Unreadable, uncovered};
+
+/// Name of the quantization of `checkpoint`'s weights as a setup declares it.
+///
+/// Rounded weights are not the checkpoint's: a setup that says "none" would hide it.
+pub(crate) fn quantization(weights: QuantizedWeights, checkpoint: &Checkpoint) -> String {
+    match (weights, checkpoint.quantization()) {
+        (QuantizedWeights::Keep, Some(block)) => format!("gguf-{}", block.name()),
+        (QuantizedWeights::Dequantize, Some(block)) => format!("gguf-{}-dequantized", block.name()),
+        (_, None) => "none".to_owned(),
+    }
+}
+
+/// Name of the configuration that records `setup`.
+pub(crate) fn config_id(setup: &Setup, checkpoint: &Checkpoint) -> String {
+    let name = Setup { quantization: QuantizedWeights::Keep, ..*setup };
+    match quantization(setup.quantization, checkpoint).as_str() {
+        "none" => name.to_string(),
+        quantization => format!("{name}_{quantization}"),
+    }
+}
+
+/// `setup` as evidence declares it: in the uniform schema's fields, and whole.
+pub(crate) fn declare(
+    setup: &Setup,
+    checkpoint: &Checkpoint,
+    model: ModelIdentity,
+    decoding: Decoding,
+) -> (FixedParams, Declared) {
+    let attention = setup.attention.name().to_owned();
+    let quantization = quantization(setup.quantization, checkpoint);
+    let Setup { compile, concurrent_streams, tp_size, ep_size, .. } = *setup;
+    let by_name = setup.differing(&Setup::default()).filter(|axis| place(*axis).is_none());
+    let axes: BTreeMap<String, String> =
+        by_name.map(|axis| (axis.name().to_owned(), setup.get(axis).to_string())).collect();
+    let fixed = FixedParams {
+        compile,
+        attention_impl: attention.clone(),
+        quantization: quantization.clone(),
+        tp_size,
+        ep_size,
+        concurrent_streams,
+    };
+    let whole = Declared {
+        model,
+        hardware: setup.hardware.name().to_owned(),
+        engine: "mantissa-cpu".to_owned(),
+        engine_version: env!("CARGO_PKG_VERSION").to_owned(),
+        dtype: setup.dtype,
+        batch_size: u32::try_from(setup.batch_size).unwrap_or(u32::MAX),
+        attention,
+        quantization,
+        compile,
+        concurrent_streams,
+        cuda_version: None,
+        tp_size,
+        ep_size,
+        axes,
+        decoding,
+    };
+    (fixed, whole)
+}
+
+/// What a file states of an axis.
+enum Stated {
+    Nothing,
+    Typed(Value),
+    Word(String),
+}
+
+/// Reads an axis in its place.
+type Read = fn(&Configuration) -> Stated;
+
+/// What the schema has a place for, and what reads it there.
+const PLACES: [(Axis, Read); 9] = [
+    (Axis::Hardware, |c| word(&c.hardware)),
+    (Axis::Attention, |c| word(&c.fixed_params.attention_impl)),
+    (Axis::Dtype, |c| whole(c, |setup| Some(Value::Dtype(setup.dtype)))),
+    (Axis::BatchSize, |c| whole(c, |setup| setup.batch_size.try_into().ok().map(Value::BatchSize))),
+    (Axis::Compile, |c| Stated::Typed(Value::Compile(c.fixed_params.compile))),
+    (Axis::ConcurrentStreams, |c| Stated::Typed(Value::ConcurrentStreams(c.fixed_params.concurrent_streams))),
+    (Axis::TpSize, |c| Stated::Typed(Value::TpSize(c.fixed_params.tp_size.max(1)))),
+    (Axis::EpSize, |c| Stated::Typed(Value::EpSize(c.fixed_params.ep_size.max(1)))),
+    // Its words name the stored format too: `weights` reads them beside the checkpoint.
+    (Axis::Quantization, |_| Stated::Nothing),
+];
+
+fn place(axis: Axis) -> Option<Read> {
+    PLACES.into_iter().find(|(placed, _)| *placed == axis).map(|(_, read)| read)
+}
+
+fn word(text: &str) -> Stated {
+    if text.is_empty() { Stated::Nothing } else { Stated::Word(text.to_owned()) }
+}
+
+fn whole(configuration: &Configuration, of: impl Fn(&Declared) -> Option<Value>) -> Stated {
+    let value = configuration.mantissa.as_ref().and_then(|extras| of(&extras.setup));
+    value.map_or(Stated::Nothing, Stated::Typed)
+}
+
+/// A value: what is claimed, else what is declared, as far as it can be read.
+fn value(configuration: &Configuration, claimed: &SomeAxes, axis: Axis) -> Result<Option<Value>, Unreadable> {
+    if let Some(value) = claimed.get(axis) {
+        return Ok(Some(value));
+    }
+    let by_name = || {
+        let extras = configuration.mantissa.as_ref();
+        let text = extras.and_then(|extras| extras.setup.axes.get(axis.name()));
+        text.map_or(Stated::Nothing, |text| Stated::Word(text.clone()))
+    };
+    match place(axis).map_or_else(by_name, |read| read(configuration)) {
+        Stated::Nothing => Ok(None),
+        Stated::Typed(value) => Ok(Some(value)),
+        Stated::Word(text) => axis.parse_stored(&text).map(Some).map_err(|_| Unreadable {
+            what: format!("there are no recipes for {axis} '{text}'", axis = axis.name()),
+            remedy: format!("claim another with --claim {}=…, if it is one", axis.name()),
+        }),
+    }
+}
+
+/// The setup that `configuration` declares of `checkpoint`, with `claimed` in place of it.
+///
+/// *Errors:* what is not stated, or has no recipes.
+pub(crate) fn setup(
+    configuration: &Configuration,
+    claimed: &SomeAxes,
+    checkpoint: &Checkpoint,
+) -> Result<Setup, Unreadable> {
+    let mut setup = Setup::default();
+    let whole = configuration.mantissa.as_ref().map(|extras| &extras.setup);
+    // Without these nothing says what was computed.
+    let required = [Axis::Hardware, Axis::Attention, Axis::Dtype, Axis::BatchSize];
+    for axis in required {
+        setup.set(value(configuration, claimed, axis)?.ok_or_else(|| Unreadable {
+            what: format!("the file does not state the {} of this setup", axis.name()),
+            remedy: format!("claim one with --claim {}=…", axis.name()),
+        })?);
+    }
+    let refuse = |what: String, remedy: &str| Err(Unreadable { what, remedy: remedy.to_owned() });
+    if setup.batch_size == 0 {
+        return refuse("a batch of 0 sequences".to_owned(), "claim one with --claim batch_size=…");
+    }
+    if let Some(whole) = whole.filter(|s| !matches!(s.engine.as_str(), "mantissa-cpu" | "transformers")) {
+        return refuse(
+            format!("no recipes for the engine '{}' (there are those of transformers)", whole.engine),
+            "only stock Hugging Face inference is covered",
+        );
+    }
+    for axis in Axis::ALL.into_iter().filter(|axis| !required.contains(axis)) {
+        if let Some(value) = value(configuration, claimed, axis)? {
+            setup.set(value);
+        }
+    }
+    uncovered(&setup)?;
+    setup.quantization = weights(&configuration.fixed_params.quantization, claimed, checkpoint)?;
+    Ok(setup)
+}
+
+/// What happens to the weights of `checkpoint`, where a file says that they are quantized as `declared`.
+fn weights(
+    declared: &str,
+    claimed: &SomeAxes,
+    checkpoint: &Checkpoint,
+) -> Result<QuantizedWeights, Unreadable> {
+    let quantized = checkpoint.quantization().is_some();
+    if let Some(claimed) = claimed.quantization.filter(|_| quantized) {
+        return Ok(claimed);
+    }
+    let fits = |weights: &QuantizedWeights| quantization(*weights, checkpoint) == declared;
+    // Keep first: of weights that are not quantized both say "none".
+    QuantizedWeights::ALL.into_iter().find(fits).ok_or_else(|| Unreadable {
+        what: format!(
+            "the setup is quantized as '{declared}', the model given as '{}'",
+            quantization(QuantizedWeights::Keep, checkpoint)
+        ),
+        remedy: "give the model in that form".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use mantissa_engine::Isa;
+    use mantissa_evidence::{ConfigurationExtras, Outcome, Reproducibility};
+    use mantissa_model::Arch;
+    use mantissa_model::synth::{self, SynthSpec};
+
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        synth::write(&SynthSpec::tiny(Arch::LLAMA, 0), &path, &|_| {}).unwrap();
+        Checkpoint::open(&path).unwrap()
+    }
+
+    fn configuration(typed: &Setup, checkpoint: &Checkpoint) -> Configuration {
+        let model = ModelIdentity { id: "model".to_owned(), weights_digest: None };
+        let (fixed_params, setup) = declare(typed, checkpoint, model, Decoding::Greedy);
+        Configuration {
+            config_id: config_id(typed, checkpoint),
+            hardware: setup.hardware.clone(),
+            provider: None,
+            variable_value: 1.into(),
+            cuda_version: None,
+            torch_version: None,
+            transformers_version: None,
+            flash_attn_version: None,
+            python_version: None,
+            fixed_params,
+            mantissa: Some(ConfigurationExtras {
+                setup,
+                environment: crate::environment(Isa::Scalar),
+                recipes: Vec::new(),
+                reproducibility: Reproducibility {
+                    repetitions: 0,
+                    outcome: Outcome::NotChecked,
+                    digests: Vec::new(),
+                },
+                runtime: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn what_is_declared_reads_back_or_is_refused_for_its_recipes() {
+        let checkpoint = checkpoint();
+        for axis in Axis::ALL {
+            for word in axis.words().unwrap_or_else(|| vec!["1", "7"]) {
+                let mut typed = Setup::default().with(axis.parse(word).unwrap());
+                let stated = configuration(&typed, &checkpoint);
+                // Weights that are not quantized have nothing to decode.
+                typed.quantization = QuantizedWeights::Keep;
+                let expected = uncovered(&typed).map(|()| typed);
+                assert_eq!(setup(&stated, &SomeAxes::default(), &checkpoint), expected);
+                // A claim takes the place of what is stated.
+                let mut claimed = SomeAxes::default();
+                claimed.set(Setup::default().get(axis));
+                assert_eq!(setup(&stated, &claimed, &checkpoint), Ok(Setup::default()));
+            }
+        }
+    }
+
+    #[test]
+    fn files_of_earlier_versions_name_literature_without_saying_so() {
+        let checkpoint = checkpoint();
+        let mut old = configuration(&Setup::default(), &checkpoint);
+        old.hardware = "a100".to_owned();
+        let read = setup(&old, &SomeAxes::default(), &checkpoint).unwrap();
+        assert_eq!(read.to_string(), "literature-a100_bs1_eager_bf16");
+        old.hardware = "b200".to_owned();
+        let refused = setup(&old, &SomeAxes::default(), &checkpoint).unwrap_err().to_string();
+        let said =
+            "there are no recipes for hardware 'b200'; claim another with --claim hardware=…, if it is one";
+        assert_eq!(refused, said);
+        old.hardware = String::new();
+        let refused = setup(&old, &SomeAxes::default(), &checkpoint).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "the file does not state the hardware of this setup; claim one with --claim hardware=…"
+        );
+    }
+}

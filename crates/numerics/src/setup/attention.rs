@@ -1,0 +1,30 @@
+//! How attention is computed.
+
+use super::value::words;
+
+words! {
+    /// How attention is computed.
+    ///
+    /// ```
+    /// use mantissa_numerics::setup::Attention;
+    ///
+    /// assert_eq!(Attention::FlashAttention2.name(), "flash_attention_2");
+    /// ```
+    pub enum Attention {
+        /// Scores, softmax and probabilities materialized and rounded, as Hugging Face's `eager`.
+        Eager = "eager",
+        /// Tiled, exact softmax in binary32, one division at the end.
+        Sdpa = "sdpa",
+        /// Tiled, online softmax.
+        FlashAttention2 = "flash_attention_2",
+        /// PyTorch's `scaled_dot_product_attention` on a GPU with its flash backend forced.
+        SdpaFlash = "sdpa_flash",
+        /// The same with its math backend forced.
+        SdpaMath = "sdpa_math",
+    }
+}
+
+impl Attention {
+    /// Those that the engine's own recipes have; the others name kernels of a GPU.
+    pub const OWN: [Self; 3] = [Self::Eager, Self::Sdpa, Self::FlashAttention2];
+}

@@ -1,0 +1,67 @@
+//! Whose arithmetic: hardware, and what is known of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::value::words;
+use crate::tensor_core::Architecture;
+
+words! {
+    /// Whose arithmetic is computed.
+    ///
+    /// What is known from literature alone is asked for as that.
+    ///
+    /// ```
+    /// use mantissa_numerics::setup::{Basis, Hardware};
+    ///
+    /// assert_eq!(Hardware::H200.basis(), Basis::Verified);
+    /// assert_eq!(Hardware::A100.name(), "literature-a100");
+    /// ```
+    pub enum Hardware {
+        /// The engine's own recipes.
+        Cpu = "cpu",
+        /// An NVIDIA H200 as stock PyTorch and Hugging Face transformers use it; what is covered, docs/coverage.md says.
+        H200 = "h200",
+        /// An NVIDIA H100 SXM, likewise.
+        H100 = "h100",
+        /// An NVIDIA A100: tensor cores as published, library choices unknown.
+        A100 = "literature-a100" once "a100",
+        /// An NVIDIA L40S: likewise.
+        L40s = "literature-l40s" once "l40s",
+    }
+}
+
+/// What a prediction rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// The engine's own definition.
+    Own,
+    /// Compared with the hardware, bit for bit; what was not is refused.
+    Verified,
+    /// Published parameters of the tensor cores; sums uncut, functions as on Hopper. Compared with no hardware: not
+    /// evidence.
+    Literature,
+}
+
+impl Hardware {
+    /// The generation of its tensor cores; `None` for the engine's own.
+    #[must_use]
+    pub const fn architecture(self) -> Option<Architecture> {
+        match self {
+            Self::Cpu => None,
+            Self::H200 | Self::H100 => Some(Architecture::Hopper),
+            Self::A100 => Some(Architecture::Ampere),
+            Self::L40s => Some(Architecture::Ada),
+        }
+    }
+
+    /// What a prediction of it rests on.
+    #[must_use]
+    pub const fn basis(self) -> Basis {
+        match self {
+            Self::Cpu => Basis::Own,
+            Self::H200 | Self::H100 => Basis::Verified,
+            Self::A100 | Self::L40s => Basis::Literature,
+        }
+    }
+}
