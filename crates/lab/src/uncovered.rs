@@ -5,6 +5,7 @@
 use std::fmt;
 
 use mantissa_numerics::Setup;
+use mantissa_numerics::setup::AllReduce;
 
 /// Why a setup has no replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,7 @@ pub fn uncovered(setup: &Setup) -> Result<(), Unreadable> {
         ("concurrent streams", setup.concurrent_streams),
         ("tensor-parallel ranks", setup.tp_size > 1),
         ("expert-parallel ranks", setup.ep_size > 1),
+        ("an all-reduce of ranks", setup.all_reduce != AllReduce::None),
     ];
     match refused.into_iter().find(|(_, set)| *set) {
         None => Ok(()),

@@ -46,6 +46,24 @@ words! {
     }
 }
 
+words! {
+    /// How the sums of tensor-parallel ranks are put together.
+    ///
+    /// ```
+    /// assert_eq!(mantissa_numerics::setup::AllReduce::Ring.name(), "ring");
+    /// ```
+    pub enum AllReduce {
+        /// There is one rank.
+        None = "none",
+        /// Around a ring: each slice is summed in the order of the ranks, from a different first one.
+        Ring = "ring",
+        /// Along a tree of ranks.
+        Tree = "tree",
+        /// Every rank reads all others and sums them in one order.
+        OneShot = "one_shot",
+    }
+}
+
 /// How an axis is asked for on the command line of `mantissa record`.
 ///
 /// ```
@@ -267,6 +285,10 @@ axes! {
     ep_size: EpSize(u32) = 1,
         Flag::hidden("N", "Expert-parallel ranks"),
         |n| format!("ep{n}");
+    /// How the sums of tensor-parallel ranks are put together.
+    all_reduce: AllReduce(AllReduce) = AllReduce::None,
+        Flag::hidden("WHICH", "How the sums of tensor-parallel ranks are put together"),
+        AxisValue::written;
 }
 
 impl Axis {

@@ -105,6 +105,7 @@ fn what_is_not_covered_is_refused() {
         ("--concurrent-streams true", "concurrent streams"),
         ("--tp-size 2", "tensor-parallel ranks"),
         ("--ep-size 2", "expert-parallel ranks"),
+        ("--all-reduce ring", "an all-reduce of ranks"),
     ] {
         let said = refused(&format!("record {flag} --model model --document document.txt --out d"));
         let line = format!("there are no recipes for {what}; only one rank, uncompiled, is covered");
