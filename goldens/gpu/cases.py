@@ -18,6 +18,9 @@ MODELS = {
     "qwen2.5-7b": "--preset qwen2.5-7b --num-hidden-layers 2",
     "qwen3-0.6b": "--arch qwen3 --hidden-size 1024 --intermediate-size 3072 --num-hidden-layers 4 --num-attention-heads 16 --num-key-value-heads 8 --head-dim 128 --vocab-size 151936",
     "qwen3-30b-a3b": "--preset qwen3-30b-a3b --num-hidden-layers 2",
+    "llama3.1-8b": "--preset llama3.1-8b --num-hidden-layers 2",
+    "llama3.2-1b": "--preset llama3.1-8b --hidden-size 2048 --intermediate-size 8192 --num-hidden-layers 4 --head-dim 64 --tie-word-embeddings true",
+    "mistral-7b": "--arch mistral --hidden-size 4096 --intermediate-size 14336 --num-hidden-layers 2 --num-attention-heads 32 --num-key-value-heads 8 --head-dim 128 --vocab-size 32768",
 }
 SITES = ["x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "mlp_out", "x_out"]
 
@@ -44,7 +47,7 @@ def parts_of(case):
     return preset, document, int(steps), int(batch), attention
 
 
-def predict(program, scratch, case, positions=3):
+def predict(program, scratch, case, positions=3, threads=None):
     """Seconds, the manifest's run, the path of its tensors. RuntimeError with the program's words if it is refused."""
     preset, document, steps, batch, attention = parts_of(case)
     model = folder_of(scratch, preset)
@@ -61,6 +64,8 @@ def predict(program, scratch, case, positions=3):
         command += ["--quantization", "none"]
     if raw:
         command += ["--no-chat-template", "--instruction", ""]
+    if threads:
+        command += ["--threads", str(threads)]
     if os.environ.get("CATALOG"):
         command += ["--catalog", os.environ["CATALOG"]]
     start = time.time()

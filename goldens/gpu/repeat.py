@@ -1,12 +1,14 @@
 """Predicts again what was compared with a GPU, on any machine without one, and compares digests.
 
-    python3 repeat.py MANTISSA SCRATCH REPORT.json [PATTERN] [GGUF]
+    [JOBS=N] python3 repeat.py MANTISSA SCRATCH REPORT.json [PATTERN] [GGUF]
 
 REPORT is goldens/gpu/h200_transformers.json or h100_transformers.json: each case holds the digest of the record that was compared there.
 PATTERN picks the cases that contain it, such as `smollm2-135m:29r` or `sdpa_math`; all of them take hours on two cores. Cases of
-the real model need GGUF. Ends with 1 if any digest differs.
+the real model need GGUF. N cases at a time (1) share the processors. A case that was done before in SCRATCH is not done again, so a run
+that was killed goes on. Ends with 1 if any digest differs.
 """
 
+import concurrent.futures
 import json
 import os
 import shutil
@@ -22,14 +24,35 @@ os.environ["HARDWARE"] = "h100" if "H100" in found["versions"]["gpu"] else "h200
 cases = [case for case in found["cases"] if "refused" not in case and pattern in case["case"] and (parts_of(case["case"])[0] in MODELS or gguf)]
 os.makedirs(scratch, exist_ok=True)
 prepare(program, scratch, {parts_of(case["case"])[0] for case in cases if parts_of(case["case"])[0] in MODELS})
-wrong = 0
-for number, case in enumerate(cases, 1):
+jobs = int(os.environ.get("JOBS", "1"))
+threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+done = os.path.join(scratch, "done-" + os.path.basename(report))
+known = json.load(open(done)) if os.path.exists(done) else {}
+
+
+def repeated(case):
+    """Whether the digest is the one that was compared, and seconds."""
+    if case["case"] in known:
+        return known[case["case"]] == case["signals_digest"], 0.0
     preset = parts_of(case["case"])[0]
     name = case["case"] if preset in MODELS else case["case"].replace(preset, gguf, 1)
-    seconds, run, file = predict(program, scratch, name)
-    same = run["mantissa"]["signals_digest"] == case["signals_digest"]
-    wrong += not same
-    print(f"{number} of {len(cases)} {case['case']}: {'the same bits' if same else 'OTHER BITS'}, {seconds:.1f} s", flush=True)
+    seconds, run, file = predict(program, scratch, name, threads=threads)
     shutil.rmtree(os.path.dirname(file))
+    known[case["case"]] = run["mantissa"]["signals_digest"]
+    return known[case["case"]] == case["signals_digest"], seconds
+
+
+wrong = 0
+# The longest first, so that the last worker does not wait for one.
+cases.sort(key=lambda case: -case["prompt_tokens"] * (4 if "7b" in case["case"] or "30b" in case["case"] else 1))
+with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    running = {pool.submit(repeated, case): case for case in cases}
+    for number, future in enumerate(concurrent.futures.as_completed(running), 1):
+        same, seconds = future.result()
+        wrong += not same
+        print(f"{number} of {len(cases)} {running[future]['case']}: {'the same bits' if same else 'OTHER BITS'}, {seconds:.1f} s", flush=True)
+        with open(done + ".part", "w") as file:
+            json.dump(known, file)
+        os.replace(done + ".part", done)
 print(f"{len(cases) - wrong} of {len(cases)} predictions are those that were compared with the {found['versions']['gpu']}")
 sys.exit(1 if wrong or not cases else 0)
