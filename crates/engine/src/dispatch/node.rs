@@ -116,6 +116,10 @@ impl Dispatch {
     }
 
     fn attention_accepted(self, attention: &Attention, shape: PassShape) -> Result<(), EngineError> {
+        if let Some(window) = attention.window.filter(|window| shape.keys > *window) {
+            let what = format!("attention over {} keys with a window of {window}", shape.keys);
+            return Err(self.refused(what, "keys that fall out of a window are not left out yet"));
+        }
         if !self.is_gpu() {
             return Ok(());
         }
