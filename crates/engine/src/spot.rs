@@ -231,7 +231,7 @@ impl Engine<'_> {
             (Operation::Rotary(rotary), Some(KernelRecipe::Rotary(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
                 let table = self.tables()[rotary.table].position(row.position);
-                backend.rotary(recipe, part, columns.len(), &[table]);
+                backend.rotary(recipe, rotary, part, columns.len(), &[table]);
             }
             (Operation::Add, Some(KernelRecipe::Residual(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
@@ -240,6 +240,14 @@ impl Engine<'_> {
             (Operation::Gate(_), Some(KernelRecipe::SwiGlu(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
                 backend.gate(recipe, part, &input(1)[columns]);
+            }
+            (Operation::Gate(_), Some(KernelRecipe::GeGlu(recipe))) => {
+                part.copy_from_slice(&input(0)[columns.clone()]);
+                backend.gelu_gate(recipe, part, &input(1)[columns]);
+            }
+            (Operation::Cap { cap }, Some(KernelRecipe::Cap(recipe))) => {
+                part.copy_from_slice(&input(0)[columns.clone()]);
+                backend.cap(recipe, *cap, part);
             }
             (Operation::Slice(slice), _) => {
                 for (from, to) in input(0).chunks_exact(slice.stride).zip(out.chunks_exact_mut(slice.take)) {
