@@ -5,6 +5,7 @@
 
 mod definition;
 mod llama;
+mod mistral;
 mod parts;
 mod qwen2;
 mod qwen3;
@@ -19,7 +20,13 @@ use crate::config::ModelConfig;
 use crate::graph::{Graph, TensorSpec};
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 4] = [&llama::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY, &qwen3_moe::FAMILY];
+static FAMILIES: [&Family; 5] = [
+    &llama::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &qwen3_moe::FAMILY,
+    &mistral::FAMILY,
+];
 
 impl Arch {
     /// Every family.
