@@ -6,6 +6,7 @@
 mod definition;
 mod llama;
 mod mistral;
+mod mixtral;
 mod parts;
 mod qwen2;
 mod qwen3;
@@ -20,12 +21,13 @@ use crate::config::ModelConfig;
 use crate::graph::{Graph, TensorSpec};
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 5] = [
+static FAMILIES: [&Family; 6] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &qwen3_moe::FAMILY,
     &mistral::FAMILY,
+    &mixtral::FAMILY,
 ];
 
 impl Arch {
