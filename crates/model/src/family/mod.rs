@@ -7,6 +7,7 @@ mod definition;
 mod llama;
 mod mistral;
 mod mixtral;
+mod olmo2;
 mod parts;
 mod qwen2;
 mod qwen3;
@@ -21,13 +22,14 @@ use crate::config::ModelConfig;
 use crate::graph::{Graph, TensorSpec};
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 6] = [
+static FAMILIES: [&Family; 7] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
     &qwen3_moe::FAMILY,
     &mistral::FAMILY,
     &mixtral::FAMILY,
+    &olmo2::FAMILY,
 ];
 
 impl Arch {
