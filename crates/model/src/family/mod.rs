@@ -9,6 +9,7 @@ mod mistral;
 mod mixtral;
 mod olmo2;
 mod parts;
+mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
@@ -22,7 +23,7 @@ use crate::config::ModelConfig;
 use crate::graph::{Graph, TensorSpec};
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 7] = [
+static FAMILIES: [&Family; 8] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -30,6 +31,7 @@ static FAMILIES: [&Family; 7] = [
     &mistral::FAMILY,
     &mixtral::FAMILY,
     &olmo2::FAMILY,
+    &phi3::FAMILY,
 ];
 
 impl Arch {
