@@ -4,6 +4,7 @@
 //! configurations have ([`crate::config_json`]), kernels.
 
 mod definition;
+mod gemma2;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -23,7 +24,7 @@ use crate::config::ModelConfig;
 use crate::graph::{Graph, TensorSpec};
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 8] = [
+static FAMILIES: [&Family; 9] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -32,6 +33,7 @@ static FAMILIES: [&Family; 8] = [
     &mixtral::FAMILY,
     &olmo2::FAMILY,
     &phi3::FAMILY,
+    &gemma2::FAMILY,
 ];
 
 impl Arch {
