@@ -5,6 +5,7 @@
 
 mod definition;
 mod gemma2;
+mod gemma3_text;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -24,7 +25,7 @@ use crate::config::ModelConfig;
 use crate::graph::{Graph, TensorSpec};
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 9] = [
+static FAMILIES: [&Family; 10] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -34,6 +35,7 @@ static FAMILIES: [&Family; 9] = [
     &olmo2::FAMILY,
     &phi3::FAMILY,
     &gemma2::FAMILY,
+    &gemma3_text::FAMILY,
 ];
 
 impl Arch {
