@@ -41,7 +41,7 @@ pub(super) static FAMILY: Family = Family {
         extra: object(json!({
             "hidden_activation": GELU,
             "sliding_window": 17,
-            "query_pre_attn_scalar": 24.0,
+            "query_pre_attn_scalar": 24,
             "attn_logit_softcapping": 4.0,
             "final_logit_softcapping": 6.0,
         })),
@@ -95,7 +95,10 @@ pub(super) fn read_blocks(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(
     if !(scalar.is_finite() && scalar > 0.0) {
         return Err(keys.wrong("query_pre_attn_scalar", "a positive number"));
     }
-    config.extra.insert("query_pre_attn_scalar".to_owned(), json!(scalar));
+    // As it stands there: transformers wants it to be an integer.
+    if !keys.states("query_pre_attn_scalar") {
+        config.extra.insert("query_pre_attn_scalar".to_owned(), json!(256));
+    }
     if let Some(window) = keys.window(Some(4096))? {
         config.extra.insert("sliding_window".to_owned(), json!(window));
     }

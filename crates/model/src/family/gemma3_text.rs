@@ -46,7 +46,7 @@ pub(super) static FAMILY: Family = Family {
         extra: object(json!({
             "hidden_activation": gemma2::GELU,
             "sliding_window": 12,
-            "query_pre_attn_scalar": 40.0,
+            "query_pre_attn_scalar": 400,
             "rope_local_base_freq": 1e4,
         })),
         ..base

@@ -118,5 +118,5 @@ fn mlp(section: &mut Section, config: &ModelConfig, input: usize) -> usize {
 }
 
 fn config_json(_config: &ModelConfig) -> Map<String, Value> {
-    object(json!({"sliding_window": null, "partial_rotary_factor": 1.0}))
+    object(json!({"pad_token_id": null, "sliding_window": null, "partial_rotary_factor": 1.0}))
 }
