@@ -576,7 +576,7 @@ fn routing_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v Routing 
 }
 
 /// `x = round(x · round(scale))`.
-fn scaled(dtype: Dtype, scale: f64, x: &mut [f32]) {
+pub(crate) fn scaled(dtype: Dtype, scale: f64, x: &mut [f32]) {
     #[expect(clippy::cast_possible_truncation, reason = "a tensor of binary32 holds the factor")]
     let factor = dtype.round(scale as f32);
     for x in x {

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::kernel::matrix::Matrix;
 use crate::plan::{PassShape, Plan};
+use crate::run::scaled;
 use crate::weights::NodeWeights;
 
 /// Which row of which pass.
@@ -212,8 +213,12 @@ impl Engine<'_> {
         let mut out = vec![0.0; node.width];
         let part = &mut out[columns.clone()];
         match (&node.operation, recipe) {
-            (Operation::Embedding { .. }, _) => {
-                weights.stored().row(row.token as usize, self.dispatch().embedding(), &mut out);
+            (Operation::Embedding { scale, .. }, _) => {
+                let recipe = self.dispatch().embedding();
+                weights.stored().row(row.token as usize, recipe, &mut out);
+                if let Some(scale) = scale {
+                    scaled(recipe.output, *scale, &mut out);
+                }
             }
             (Operation::Linear(_), Some(KernelRecipe::Matmul(recipe))) => {
                 let whole = weights.stored().matrix();

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use mantissa_engine::{Attention, Engine, EngineSetup, Isa, QuantizedWeights, Tap, View, greedy};
+use mantissa_model::Arch;
 use mantissa_numerics::{Dtype, Point, Site};
 use serde_json::Value;
 
@@ -116,5 +117,34 @@ fn compare(model: &str, phase: &str, seen: &LastRow, truth: &Value, theirs: &[&V
     #[expect(clippy::print_stdout, reason = "how close it is, for whoever asks with --nocapture")]
     {
         println!("{model} {phase}: at most {worst:.2} times as far from float64 as transformers' f32");
+    }
+}
+
+/// Tiles of keys that lie before a window, in whole and in part, take no part whatever walks them.
+#[test]
+fn every_attention_leaves_out_what_is_before_a_window() {
+    let checkpoint = models::tiny(Arch::MISTRAL);
+    let ids = models::ids(400);
+    let of = |attention| {
+        let setup = EngineSetup {
+            hardware: mantissa_engine::Hardware::Cpu,
+            dtype: Dtype::F32,
+            attention,
+            quantized: QuantizedWeights::Keep,
+            context: 512,
+            threads: 2,
+            isa: Isa::detect(),
+        };
+        let engine = Engine::load(&checkpoint, setup).expect("engine");
+        let mut caches = vec![engine.new_cache(512)];
+        let mut seen = LastRow::default();
+        let mut logits = engine.prefill(&mut caches[0], &ids, 1, 0, 1, &mut seen).expect("prefill");
+        logits.extend(engine.decode(&mut caches, &[7], &mut seen).expect("decode"));
+        logits.iter().map(|x| f64::from(*x)).collect::<Vec<f64>>()
+    };
+    let eager = of(Attention::Eager);
+    for attention in [Attention::Sdpa, Attention::FlashAttention2] {
+        let off = largest_difference(&eager, &of(attention));
+        assert!(off < 1e-3 && of(attention).iter().all(|x| x.is_finite()), "{attention:?}: {off:e}");
     }
 }
