@@ -38,14 +38,14 @@ pub(crate) fn rms_norm(
         for row in from..until {
             let x = &x[row * width..(row + 1) * width];
             // SAFETY: `isa` is available; row `row` of `out` is this task's.
-            unsafe { norm_row(isa, lanes, weighting, output, x, weight, eps, to.get().add(row * width)) }
+            unsafe { norm_row(isa, lanes, (weighting, output), x, weight, eps, to.get().add(row * width)) }
         }
     });
 }
 
 kernel! {
     fn norm_row<'a>(
-        lanes: Lanes, weighting: NormWeight, output: Dtype, x: &'a [f32], weight: &'a [f32], eps: f32, out: *mut f32
+        lanes: Lanes, how: (NormWeight, Dtype), x: &'a [f32], weight: &'a [f32], eps: f32, out: *mut f32
     ) = generic::norm_row
 }
 
@@ -253,8 +253,7 @@ mod generic {
     #[inline(always)]
     pub(super) unsafe fn norm_row<S: Simd>(
         lanes: Lanes,
-        weighting: NormWeight,
-        output: Dtype,
+        (weighting, output): (NormWeight, Dtype),
         x: &[f32],
         weight: &[f32],
         eps: f32,
