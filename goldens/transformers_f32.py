@@ -4,6 +4,8 @@
     transformers_f32.py --out transformers_f32.json MODEL_DIR... [--ids IDS.json]
                         [--variants cpu:float64,cpu:float32,cuda:float32] [--steps 16]
 
+`--append` adds models to an existing file; each states the environment that it was made in.
+
 MODEL_DIRs come from `mantissa synth --arch ARCH --seed 1 --out DIR` (one of each family). Needs torch, transformers 5
 (4.5x works too) and numpy; no network. IDS.json is a list of token ids; by default 48 ids from a formula (`default_ids`).
 
@@ -128,6 +130,12 @@ def replace_float32_islands(model) -> dict[str, int]:
 
             module.forward = types.MethodType(norm, module)
             counts["rms_norm"] += 1
+        elif name.startswith("Gemma") and name.endswith("RMSNorm"):
+            def one_plus(self, x):
+                return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * (1.0 + self.weight)
+
+            module.forward = types.MethodType(one_plus, module)
+            counts["rms_norm"] += 1
         elif name.endswith("RotaryEmbedding") and hasattr(module, "inv_freq"):
             # Stored frequencies are float32 by the model's definition; the angle and its functions are not.
             frequencies = module.inv_freq.detach().to(torch.float32).to(torch.float64)
@@ -139,6 +147,21 @@ def replace_float32_islands(model) -> dict[str, int]:
                 return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)
 
             module.forward = types.MethodType(rotary, module)
+            counts["rotary"] += 1
+        elif name.endswith("RotaryEmbedding") and hasattr(module, "layer_types"):
+            # One table for each kind of block (Gemma 3).
+            tables = {
+                kind: getattr(module, f"{kind}_inv_freq").detach().to(torch.float32).to(torch.float64)
+                for kind in module.layer_types
+            }
+
+            def by_kind(self, x, position_ids, layer_type, _tables=tables):
+                angles = position_ids[..., None].to(torch.float64) * _tables[layer_type].to(x.device)
+                angles = torch.cat((angles, angles), dim=-1)
+                scale = getattr(self, f"{layer_type}_attention_scaling")
+                return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)
+
+            module.forward = types.MethodType(by_kind, module)
             counts["rotary"] += 1
     return counts
 
@@ -345,6 +368,7 @@ def main() -> int:
     parser.add_argument("--ids", type=pathlib.Path)
     parser.add_argument("--variants", default="cpu:float64,cpu:float32,cuda:float32")
     parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--append", action="store_true", help="keep what --out holds and add models to it")
     arguments = parser.parse_args()
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -355,11 +379,19 @@ def main() -> int:
 
     ids = json.loads(arguments.ids.read_text()) if arguments.ids else default_ids()
     document = {"environment": environment(), "ids": ids, "steps": arguments.steps, "models": {}}
+    if arguments.append:
+        document = json.loads(arguments.out.read_text())
+        if (document["ids"], document["steps"]) != (ids, arguments.steps):
+            raise SystemExit(f"{arguments.out} is of other ids or steps")
     failures = 0
     for folder in arguments.models:
         name = folder.resolve().name
         print(f"== {name}", flush=True)
+        if name in document["models"]:
+            raise SystemExit(f"{arguments.out} has {name}")
         entry = document["models"][name] = {"variants": {}, "failed": {}}
+        if arguments.append:
+            entry["environment"] = environment()
         try:
             entry["sha256"] = digests(folder)
             spec = folder / "synth.json"

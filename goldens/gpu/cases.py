@@ -20,7 +20,7 @@ MODELS = {
     "qwen3-30b-a3b": "--preset qwen3-30b-a3b --num-hidden-layers 2",
     "llama3.1-8b": "--preset llama3.1-8b --num-hidden-layers 2",
     "llama3.2-1b": "--preset llama3.1-8b --hidden-size 2048 --intermediate-size 8192 --num-hidden-layers 4 --head-dim 64 --tie-word-embeddings true",
-    "mistral-7b": "--arch mistral --hidden-size 4096 --intermediate-size 14336 --num-hidden-layers 2 --num-attention-heads 32 --num-key-value-heads 8 --head-dim 128 --vocab-size 32768",
+    "mistral-7b": "--preset mistral-7b --num-hidden-layers 2",
 }
 SITES = ["x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "mlp_out", "x_out"]
 

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use mantissa_model::graph::{Attention, Routing};
+use mantissa_model::graph::{Attention, Rotary, Routing};
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BiasRecipe, ExpertSumRecipe, KernelRecipe, MatmulRecipe, NormRecipe, ResidualRecipe,
-    RotaryRecipe, RouterRecipe, SwiGluRecipe,
+    AttentionRecipe, BiasRecipe, CapRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe, MatmulRecipe,
+    NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
 };
 use mantissa_numerics::site::Phase;
 
@@ -47,8 +47,15 @@ pub(crate) trait Backend {
     fn bias(&self, recipe: BiasRecipe, x: &mut [f32], bias: &[f32]) -> KernelRecipe;
     /// RMSNorm of runs as long as `weight`.
     fn norm(&self, recipe: NormRecipe, x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) -> KernelRecipe;
-    /// Rotary embedding of rows of `width`; `tables[row]` holds cosines, then sines.
-    fn rotary(&self, recipe: RotaryRecipe, x: &mut [f32], width: usize, tables: &[&[f32]]) -> KernelRecipe;
+    /// Rotary embedding of rows of `width`, whole heads of the node; `tables[row]` holds cosines, then sines.
+    fn rotary(
+        &self,
+        recipe: RotaryRecipe,
+        node: &Rotary,
+        x: &mut [f32],
+        width: usize,
+        tables: &[&[f32]],
+    ) -> KernelRecipe;
     /// Attention of queries over their caches.
     fn attention(
         &self,
@@ -59,8 +66,12 @@ pub(crate) trait Backend {
     ) -> KernelRecipe;
     /// `x = round(x + y)`.
     fn add(&self, recipe: ResidualRecipe, x: &mut [f32], y: &[f32]) -> KernelRecipe;
-    /// `gate = round(round(activation(gate)) · up)`.
+    /// `gate = round(round(silu(gate)) · up)`.
     fn gate(&self, recipe: SwiGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe;
+    /// `gate = round(round(gelu(gate)) · up)`.
+    fn gelu_gate(&self, recipe: GeGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe;
+    /// `x = cap · tanh(x / cap)`.
+    fn cap(&self, recipe: CapRecipe, cap: f64, x: &mut [f32]) -> KernelRecipe;
     /// Chooses experts for each row of logits.
     fn route(&self, recipe: RouterRecipe, routing: &Routing, logits: &[f32]) -> (Chosen, KernelRecipe);
     /// The sum of a token's experts: `parts` holds the row of slot `s`, `width` long, at `place[s]`.

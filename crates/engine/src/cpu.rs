@@ -1,9 +1,9 @@
 //! The CPU as a backend: kernels over whatever instruction set and threads there are, with the same bits on all.
 
-use mantissa_model::graph::{Attention, Routing};
+use mantissa_model::graph::{Attention, Rotary, Routing};
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BiasRecipe, ExpertSumRecipe, KernelRecipe, MatmulRecipe, NormRecipe, ResidualRecipe,
-    RotaryRecipe, RouterRecipe, SwiGluRecipe,
+    AttentionRecipe, BiasRecipe, CapRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe, MatmulRecipe,
+    NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
 };
 use mantissa_numerics::site::Phase;
 
@@ -12,7 +12,7 @@ use crate::kernel::attention;
 use crate::kernel::heads::Heads;
 use crate::kernel::matmul::matmul;
 use crate::kernel::matrix::{CachedLayer, Matrix};
-use crate::kernel::{moe, rows};
+use crate::kernel::{moe, rows, tanh};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
@@ -46,8 +46,15 @@ impl Backend for Cpu {
         KernelRecipe::RmsNorm(recipe)
     }
 
-    fn rotary(&self, recipe: RotaryRecipe, x: &mut [f32], width: usize, tables: &[&[f32]]) -> KernelRecipe {
-        rows::rotary(self.isa, &self.pool, recipe, x, width, tables);
+    fn rotary(
+        &self,
+        recipe: RotaryRecipe,
+        node: &Rotary,
+        x: &mut [f32],
+        width: usize,
+        tables: &[&[f32]],
+    ) -> KernelRecipe {
+        rows::rotary(self.isa, &self.pool, recipe, x, [width, node.width, node.from], tables);
         KernelRecipe::Rotary(recipe)
     }
 
@@ -58,7 +65,7 @@ impl Backend for Cpu {
         queries: &Queries<'_>,
         out: &mut [f32],
     ) -> KernelRecipe {
-        let heads = Heads { query: node.heads, kv: node.kv_heads, dim: node.key_dim };
+        let heads = Heads::of(node);
         match queries.phase {
             Phase::Prefill => {
                 let Some((cache, first)) = queries.rows.first() else {
@@ -87,6 +94,18 @@ impl Backend for Cpu {
     fn gate(&self, recipe: SwiGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe {
         rows::swiglu(self.isa, &self.pool, recipe, gate, up);
         KernelRecipe::SwiGlu(recipe)
+    }
+
+    fn gelu_gate(&self, recipe: GeGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe {
+        tanh::geglu(&self.pool, recipe, gate, up);
+        KernelRecipe::GeGlu(recipe)
+    }
+
+    fn cap(&self, recipe: CapRecipe, cap: f64, x: &mut [f32]) -> KernelRecipe {
+        #[expect(clippy::cast_possible_truncation, reason = "PyTorch's rounding of a number beside a tensor")]
+        let cap = cap as f32;
+        tanh::cap(&self.pool, recipe, cap, x);
+        KernelRecipe::Cap(recipe)
     }
 
     fn route(&self, recipe: RouterRecipe, routing: &Routing, logits: &[f32]) -> (Chosen, KernelRecipe) {

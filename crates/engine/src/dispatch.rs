@@ -12,9 +12,10 @@ use mantissa_model::graph::Graph;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BatchedSum, BiasRecipe, EmbeddingRecipe, ExpertSumRecipe, Lanes, LinearSum,
-    MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, ResidualRecipe,
-    RotaryFunctions, RotaryRecipe, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe, TorchEager, TorchSoftmax,
+    AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe, Lanes,
+    LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax,
+    ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe, RouterSoftmax, ScoreBound, Silu,
+    SwiGluRecipe, TorchEager, TorchSoftmax,
 };
 use mantissa_numerics::site::Phase;
 
@@ -140,6 +141,18 @@ impl Dispatch {
         SwiGluRecipe { silu: if self.is_gpu() { Silu::Cuda } else { Silu::Own }, output: self.dtype }
     }
 
+    /// The gated activation by GELU; on a GPU it was not compared and is refused.
+    #[must_use]
+    pub fn geglu(self) -> GeGluRecipe {
+        GeGluRecipe { output: self.dtype }
+    }
+
+    /// The bound of the logits; refused on a GPU too.
+    #[must_use]
+    pub fn cap(self) -> CapRecipe {
+        CapRecipe { output: self.dtype }
+    }
+
     /// Residual addition.
     #[must_use]
     pub fn residual(self) -> ResidualRecipe {
@@ -224,7 +237,7 @@ impl Dispatch {
             }
             Attention::SdpaFlash | Attention::SdpaMath => unreachable!("returned above"),
         };
-        AttentionRecipe::Own(OwnAttention { scores, softmax, storage: self.dtype })
+        AttentionRecipe::Own(OwnAttention { scores, bound: ScoreBound::None, softmax, storage: self.dtype })
     }
 }
 

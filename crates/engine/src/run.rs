@@ -189,7 +189,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     let tables: Vec<&[f32]> = rows.iter().map(|row| table.position(row.position)).collect();
                     let x = &mut x[part(&run.rows, node.width)];
                     let KernelRecipe::Rotary(recipe) = run.recipe else { unreachable!("a rotation") };
-                    let ran = self.backend.rotary(recipe, x, node.width, &tables);
+                    let ran = self.backend.rotary(recipe, rotary, x, node.width, &tables);
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(x)
@@ -246,8 +246,12 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let mut gate = at.section.take(values, index, 0, self.pool);
                 let up = rows_of(values, node.inputs[1]);
                 for (run, part) in self.parts(at, index, pass, values, gate.len()) {
-                    let KernelRecipe::SwiGlu(recipe) = run.recipe else { unreachable!("an activation") };
-                    let ran = self.backend.gate(recipe, &mut gate[part.clone()], &up[part]);
+                    let (gate, up) = (&mut gate[part.clone()], &up[part]);
+                    let ran = match run.recipe {
+                        KernelRecipe::SwiGlu(recipe) => self.backend.gate(recipe, gate, up),
+                        KernelRecipe::GeGlu(recipe) => self.backend.gelu_gate(recipe, gate, up),
+                        _ => unreachable!("an activation"),
+                    };
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(gate)
@@ -305,7 +309,16 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 }
                 Value::Rows(out)
             }
-            Operation::Expand(_) | Operation::Cap { .. } | Operation::ExpertBias { .. } => {
+            Operation::Cap { cap } => {
+                let mut x = at.section.take(values, index, 0, self.pool);
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::Cap(recipe) = run.recipe else { unreachable!("a bound") };
+                    let ran = self.backend.cap(recipe, *cap, &mut x[part(&run.rows, node.width)]);
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(x)
+            }
+            Operation::Expand(_) | Operation::ExpertBias { .. } => {
                 unreachable!("dispatch refuses these")
             }
         }
@@ -563,7 +576,7 @@ fn routing_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v Routing 
 }
 
 /// `x = round(x · round(scale))`.
-fn scaled(dtype: Dtype, scale: f64, x: &mut [f32]) {
+pub(crate) fn scaled(dtype: Dtype, scale: f64, x: &mut [f32]) {
     #[expect(clippy::cast_possible_truncation, reason = "a tensor of binary32 holds the factor")]
     let factor = dtype.round(scale as f32);
     for x in x {

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::kernel::matrix::Matrix;
 use crate::plan::{PassShape, Plan};
+use crate::run::scaled;
 use crate::weights::NodeWeights;
 
 /// Which row of which pass.
@@ -212,8 +213,12 @@ impl Engine<'_> {
         let mut out = vec![0.0; node.width];
         let part = &mut out[columns.clone()];
         match (&node.operation, recipe) {
-            (Operation::Embedding { .. }, _) => {
-                weights.stored().row(row.token as usize, self.dispatch().embedding(), &mut out);
+            (Operation::Embedding { scale, .. }, _) => {
+                let recipe = self.dispatch().embedding();
+                weights.stored().row(row.token as usize, recipe, &mut out);
+                if let Some(scale) = scale {
+                    scaled(recipe.output, *scale, &mut out);
+                }
             }
             (Operation::Linear(_), Some(KernelRecipe::Matmul(recipe))) => {
                 let whole = weights.stored().matrix();
@@ -231,7 +236,7 @@ impl Engine<'_> {
             (Operation::Rotary(rotary), Some(KernelRecipe::Rotary(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
                 let table = self.tables()[rotary.table].position(row.position);
-                backend.rotary(recipe, part, columns.len(), &[table]);
+                backend.rotary(recipe, rotary, part, columns.len(), &[table]);
             }
             (Operation::Add, Some(KernelRecipe::Residual(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
@@ -240,6 +245,14 @@ impl Engine<'_> {
             (Operation::Gate(_), Some(KernelRecipe::SwiGlu(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
                 backend.gate(recipe, part, &input(1)[columns]);
+            }
+            (Operation::Gate(_), Some(KernelRecipe::GeGlu(recipe))) => {
+                part.copy_from_slice(&input(0)[columns.clone()]);
+                backend.gelu_gate(recipe, part, &input(1)[columns]);
+            }
+            (Operation::Cap { cap }, Some(KernelRecipe::Cap(recipe))) => {
+                part.copy_from_slice(&input(0)[columns.clone()]);
+                backend.cap(recipe, *cap, part);
             }
             (Operation::Slice(slice), _) => {
                 for (from, to) in input(0).chunks_exact(slice.stride).zip(out.chunks_exact_mut(slice.take)) {

@@ -86,6 +86,21 @@ impl ModelConfig {
         self.extra.get(key).and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok())
     }
 
+    /// Elements of a head that are rotated.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "transformers' own int(head_dim * factor); the factor is checked where it is read"
+    )]
+    pub fn rotary_dim(&self) -> usize {
+        match self.extra_number("partial_rotary_factor") {
+            Some(factor) => (self.head_dim as f64 * factor) as usize,
+            None => self.head_dim,
+        }
+    }
+
     /// Whether block `layer` (counted from 0) routes to experts.
     #[must_use]
     pub fn is_sparse(&self, layer: usize) -> bool {

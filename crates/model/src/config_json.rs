@@ -91,7 +91,7 @@ impl Keys<'_> {
             Some(size) => size,
             None => hidden.checked_div(heads).unwrap_or(0),
         };
-        let (rope_theta, rope_scaling) = self.rope()?;
+        let (rope_theta, rope_scaling) = self.rope(arch.family().keys)?;
         let own =
             arch.family().keys.iter().filter_map(|key| Some(((*key).to_owned(), self.value(key)?.clone())));
         let mut config = ModelConfig {

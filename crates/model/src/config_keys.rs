@@ -45,6 +45,17 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// The sliding window; `absent` is that of a configuration that does not mention one.
+    pub(crate) fn window(&self, absent: Option<usize>) -> Result<Option<usize>, ModelError> {
+        if !self.states("sliding_window") {
+            return Ok(absent);
+        }
+        match self.size("sliding_window")? {
+            Some(0) => Err(self.wrong("sliding_window", "at least 1")),
+            window => Ok(window),
+        }
+    }
+
     /// Refuses what would change the numbers.
     pub(crate) fn refuse<T>(
         &self,

@@ -1,9 +1,11 @@
 //! The recipe of a node of the graph in a pass, or why no verified one is known.
 
-use mantissa_model::graph::{Activation, Attention, Graph, Node, Operation, RoutingWeights, Weighting};
+use mantissa_model::graph::{
+    Activation, Attention, Graph, Node, Operation, Pairing, RoutingWeights, Weighting,
+};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
-use mantissa_numerics::recipe::KernelRecipe;
+use mantissa_numerics::recipe::{AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, ScoreBound};
 use mantissa_numerics::site::Phase;
 
 use super::Dispatch;
@@ -65,7 +67,13 @@ impl Dispatch {
                     let what = format!("a mean over {rows} rows of {}", norm.length);
                     return Err(self.refused(what, "its order of sums is not known"));
                 }
-                planned(norm.length, norm.length, KernelRecipe::RmsNorm(self.norm(rows, norm.length)))
+                let weight = match norm.weighting {
+                    Weighting::AfterCast => NormWeight::AfterCast,
+                    Weighting::BeforeCast => NormWeight::BeforeCast,
+                    Weighting::OnePlus => NormWeight::OnePlus,
+                };
+                let recipe = NormRecipe { weight, ..self.norm(rows, norm.length) };
+                planned(norm.length, norm.length, KernelRecipe::RmsNorm(recipe))
             }
             Operation::Linear(linear) => {
                 let (n, k, bias) = (linear.n, linear.k, linear.bias.is_some());
@@ -77,11 +85,24 @@ impl Dispatch {
                 planned(n, k, KernelRecipe::Matmul(self.matmul(m, n, k, bias)))
             }
             Operation::Bias { .. } => planned(node.width, 2, KernelRecipe::Bias(self.bias())),
-            Operation::Rotary(_) => planned(node.width, 2, KernelRecipe::Rotary(self.rotary())),
+            Operation::Rotary(rotary) => {
+                if rotary.pairing != Pairing::Halves {
+                    return Err(self.refused("a rotation of neighbours".to_owned(), "it is not computed"));
+                }
+                if self.is_gpu() && rotary.rotated < rotary.width {
+                    return Err(
+                        self.refused("a rotation of parts of heads".to_owned(), "it was not compared")
+                    );
+                }
+                planned(node.width, 2, KernelRecipe::Rotary(self.rotary()))
+            }
             Operation::Attention(attention) => {
                 self.attention_accepted(attention, shape)?;
                 let (heads, group) = (m * attention.heads, attention.heads / attention.kv_heads);
-                let recipe = self.attention(shape.phase, heads, group, attention.key_dim, shape.keys);
+                let mut recipe = self.attention(shape.phase, heads, group, attention.key_dim, shape.keys);
+                if let (AttentionRecipe::Own(own), Some(_)) = (&mut recipe, attention.cap) {
+                    own.bound = ScoreBound::Tanh;
+                }
                 planned(node.width, attention.key_dim, KernelRecipe::Attention(recipe))
             }
             Operation::Add => planned(node.width, 2, KernelRecipe::Residual(self.residual())),
@@ -89,7 +110,14 @@ impl Dispatch {
                 if self.is_gpu() && *activation != Activation::Silu {
                     return Err(self.refused("such an activation".to_owned(), "it was not compared"));
                 }
-                planned(node.width, 1, KernelRecipe::SwiGlu(self.swiglu()))
+                let recipe = match activation {
+                    Activation::Silu => KernelRecipe::SwiGlu(self.swiglu()),
+                    Activation::GeluTanh => KernelRecipe::GeGlu(self.geglu()),
+                    Activation::ClampedSwiGlu { .. } => {
+                        return Err(self.refused("such an activation".to_owned(), "it is not computed"));
+                    }
+                };
+                planned(node.width, 1, recipe)
             }
             Operation::Route(routing) => {
                 let RoutingWeights::SoftmaxThenTop { renormalize, .. } = routing.weights else {
@@ -104,12 +132,19 @@ impl Dispatch {
             Operation::ExpertSum { top } => {
                 planned(node.width, *top, KernelRecipe::ExpertSum(self.expert_sum()))
             }
+            Operation::Cap { .. } if self.is_gpu() => {
+                Err(self.refused("a bound of the logits".to_owned(), "it was not compared"))
+            }
+            Operation::Cap { .. } => planned(node.width, 1, KernelRecipe::Cap(self.cap())),
+            Operation::Embedding { scale: Some(_), .. } if self.is_gpu() => {
+                Err(self.refused("a scaled embedding".to_owned(), "it was not compared"))
+            }
             Operation::Input
             | Operation::Embedding { .. }
             | Operation::Slice(_)
             | Operation::Append { .. }
             | Operation::Gather => Ok(None),
-            Operation::Expand(_) | Operation::Cap { .. } | Operation::ExpertBias { .. } => {
+            Operation::Expand(_) | Operation::ExpertBias { .. } => {
                 Err(self.refused(format!("the operation {}", node.name), "it is not computed"))
             }
         }
@@ -124,6 +159,19 @@ impl Dispatch {
             return Ok(());
         }
         let (dim, keys) = (attention.key_dim, shape.keys);
+        if let Some(window) = attention.window.filter(|window| *window < keys) {
+            let what = format!("a sliding window of {window} over {keys} keys");
+            return Err(self.refused(what, "only windows that no key falls out of are verified"));
+        }
+        if attention.cap.is_some() {
+            return Err(self.refused("a bound of attention's scores".to_owned(), "it was not compared"));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a head's width")]
+        let usual = (dim as f64).powf(-0.5);
+        if attention.scale.to_bits() != usual.to_bits() {
+            let what = format!("attention scaled by {} over heads of {dim}", attention.scale);
+            return Err(self.refused(what, "only the inverse root of the head's width was compared"));
+        }
         if self.attention != Implementation::Eager
             && let Some(why) = self.sdpa_refused(dim, keys)
         {

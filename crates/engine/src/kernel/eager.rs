@@ -107,7 +107,7 @@ fn attend(
     for (scores, limit) in scores.chunks_exact_mut(count).zip(limits) {
         let (seen, masked) = scores.split_at_mut(*limit);
         for score in &mut *seen {
-            *score = STORAGE.round(STORAGE.round(*score) * heads.scale());
+            *score = STORAGE.round(STORAGE.round(*score) * heads.scale);
         }
         // The kernel's lanes are those of all keys; masked ones add zeros.
         masked.fill(f32::NEG_INFINITY);

@@ -1,5 +1,7 @@
 //! How attention is shared out: tasks by block of queries and head in prefill, by sequence and KV head in decode.
 
+use mantissa_model::graph::Attention;
+
 use super::matrix::{CachedLayer, Matrix};
 use super::share::Shared;
 use crate::pool::Pool;
@@ -10,6 +12,13 @@ pub(crate) struct Heads {
     pub query: usize,
     pub kv: usize,
     pub dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Keys that a query sees, its own among them; `None` for all up to its own. The engine's own attention alone has one
+    /// that leaves keys out.
+    pub window: Option<usize>,
+    /// Bound of the scores; the engine's own attention alone has one.
+    pub cap: Option<f32>,
 }
 
 impl Heads {
@@ -17,15 +26,29 @@ impl Heads {
         self.query / self.kv
     }
 
-    /// `head_dim^-0.5`, in binary64 and rounded to binary32.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "Hugging Face's own rounding"
-    )]
-    pub(super) fn scale(self) -> f32 {
-        (self.dim as f64).powf(-0.5) as f32
+    /// The heads of a node of the graph; its factors are rounded to binary32.
+    #[expect(clippy::cast_possible_truncation, reason = "PyTorch's rounding of a number beside a tensor")]
+    pub(crate) fn of(node: &Attention) -> Self {
+        Self {
+            query: node.heads,
+            kv: node.kv_heads,
+            dim: node.key_dim,
+            scale: node.scale as f32,
+            window: node.window,
+            cap: node.cap.map(|cap| cap as f32),
+        }
     }
+}
+
+/// `dim^-0.5` in binary64, rounded to binary32.
+#[cfg(test)]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "Hugging Face's own rounding"
+)]
+pub(crate) fn usual_scale(dim: usize) -> f32 {
+    (dim as f64).powf(-0.5) as f32
 }
 
 /// A task for each block of `block` query positions and each query head of a prefill whose first row stands at `first`. `attend` gets the

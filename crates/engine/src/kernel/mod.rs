@@ -36,5 +36,6 @@ pub(crate) mod rows;
 mod sdpa_math;
 pub(crate) mod share;
 mod source;
+pub(crate) mod tanh;
 mod tensor_core;
 mod torch_rows;

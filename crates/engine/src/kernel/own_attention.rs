@@ -3,12 +3,13 @@
 use std::num::NonZeroU32;
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{OwnAttention, OwnScores, OwnSoftmax};
+use mantissa_numerics::recipe::{OwnAttention, OwnScores, OwnSoftmax, ScoreBound};
 
 use super::heads::{Heads, by_group};
 use super::matrix::{CachedLayer, Matrix, PANEL};
 use super::share::Shared;
 use super::source::{CacheRows, Panels, Source};
+use super::tanh;
 use crate::pool::{Buffer, Pool};
 use crate::simd::{Isa, LANES, Simd, kernel};
 
@@ -114,7 +115,12 @@ fn weighed<'p>(
     };
     for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
         // SAFETY: `isa` is available.
-        unsafe { scale_scores(isa, rounding, heads.scale(), &mut scores[..*limit]) };
+        unsafe { scale_scores(isa, rounding, heads.scale, &mut scores[..*limit]) };
+        let from = heads.window.map_or(0, |window| limit.saturating_sub(window));
+        if let (ScoreBound::Tanh, Some(cap)) = (recipe.bound, heads.cap) {
+            tanh::bound(rounding, cap, &mut scores[from..*limit]);
+        }
+        scores[..from].fill(f32::NEG_INFINITY);
         scores[*limit..].fill(f32::NEG_INFINITY);
     }
     let rows = Rows { isa, pool, storage: recipe.storage, count: limits.len(), stride };
@@ -302,6 +308,12 @@ mod generic {
             let mut lanes = [0.0; LANES];
             S::store(lanes.as_mut_ptr(), max);
             let max = lanes.iter().fold(state.max, |max, v| if *v > max { *v } else { max });
+            if max == f32::NEG_INFINITY {
+                // Only keys before the row's window so far.
+                scores.fill(0.0);
+                state.rescale = 1.0;
+                return;
+            }
             S::store(lanes.as_mut_ptr(), exp::<S>(S::splat(state.max - max)));
             state.rescale = lanes[0];
             state.max = max;

@@ -25,9 +25,10 @@ pub(crate) fn rms_norm(
 ) {
     let width = weight.len();
     assert!(x.len() == out.len() && x.len().is_multiple_of(width), "rms_norm: shapes differ");
-    let NormRecipe { mean, weight: NormWeight::AfterCast, output } = recipe;
+    let NormRecipe { mean, weight: weighting, output } = recipe;
     let lanes = match mean {
         NormMean::Torch { sum, rows } => {
+            assert_eq!(weighting, NormWeight::AfterCast, "dispatch refuses others on a GPU");
             return torch_rows::rms_norm(pool, output, sum, rows.get(), x, weight, eps, out);
         }
         NormMean::Lanes { lanes } => lanes,
@@ -37,14 +38,14 @@ pub(crate) fn rms_norm(
         for row in from..until {
             let x = &x[row * width..(row + 1) * width];
             // SAFETY: `isa` is available; row `row` of `out` is this task's.
-            unsafe { norm_row(isa, lanes, output, x, weight, eps, to.get().add(row * width)) }
+            unsafe { norm_row(isa, lanes, (weighting, output), x, weight, eps, to.get().add(row * width)) }
         }
     });
 }
 
 kernel! {
     fn norm_row<'a>(
-        lanes: Lanes, output: Dtype, x: &'a [f32], weight: &'a [f32], eps: f32, out: *mut f32
+        lanes: Lanes, how: (NormWeight, Dtype), x: &'a [f32], weight: &'a [f32], eps: f32, out: *mut f32
     ) = generic::norm_row
 }
 
@@ -103,27 +104,32 @@ kernel! {
 ///
 /// Whose cosines and sines they are shows in the tables alone, which are made by the same recipe.
 ///
-/// *Shape:* `x` is `rows × heads × 2·half`; `tables[row]` holds `half` cosines, then `half` sines.
+/// *Shape:* `x` is rows of `width`, each heads of `head`, of which the `2·half` elements from `start` on are rotated;
+/// `tables[row]` holds `half` cosines, then `half` sines.
 pub(crate) fn rotary(
     isa: Isa,
     pool: &Pool,
     recipe: RotaryRecipe,
     x: &mut [f32],
-    width: usize,
+    [width, head, start]: [usize; 3],
     tables: &[&[f32]],
 ) {
-    assert!(x.len() == tables.len() * width, "rotary: shapes differ");
+    let fits = |table: &&[f32]| start + table.len() <= head;
+    assert!(
+        x.len() == tables.len() * width && width.is_multiple_of(head) && tables.iter().all(fits),
+        "rotary: shapes differ"
+    );
     let to = Shared(x.as_mut_ptr());
     share(pool, tables.len(), width * 2, |from, until| {
         for (row, table) in (from..until).zip(&tables[from..until]) {
-            // SAFETY: `isa` is available; row `row` is this task's; the table is as long as a head.
-            unsafe { rotary_row(isa, recipe.output, to.get().add(row * width), width, table) }
+            // SAFETY: `isa` is available; row `row` is this task's; the table fits into a head.
+            unsafe { rotary_row(isa, recipe.output, to.get().add(row * width), [width, head, start], table) }
         }
     });
 }
 
 kernel! {
-    fn rotary_row<'a>(output: Dtype, x: *mut f32, width: usize, table: &'a [f32]) = generic::rotary_row
+    fn rotary_row<'a>(output: Dtype, x: *mut f32, shape: [usize; 3], table: &'a [f32]) = generic::rotary_row
 }
 
 /// Softmax of one row in place: `exp(x − max) / sum`. Returns nothing; every output is binary32.
@@ -187,7 +193,7 @@ kernel! {
 /// The kernels themselves, over any instruction set.
 mod generic {
     use super::super::math::{exp, load_part, round, store_part};
-    use super::{Dtype, LANES, Lanes, Simd};
+    use super::{Dtype, LANES, Lanes, NormWeight, Simd};
 
     /// Runs `$body` for `$A` = lanes / 16.
     macro_rules! with_lanes {
@@ -247,7 +253,7 @@ mod generic {
     #[inline(always)]
     pub(super) unsafe fn norm_row<S: Simd>(
         lanes: Lanes,
-        output: Dtype,
+        (weighting, output): (NormWeight, Dtype),
         x: &[f32],
         weight: &[f32],
         eps: f32,
@@ -264,8 +270,13 @@ mod generic {
                 let count = LANES.min(x.len() - at);
                 let v = load_part::<S>(x.as_ptr().add(at), count, 0.0);
                 let w = load_part::<S>(weight.as_ptr().add(at), count, 0.0);
-                let v = round::<S>(output, S::mul(v, r));
-                store_part::<S>(out.add(at), count, round::<S>(output, S::mul(w, v)));
+                let v = S::mul(v, r);
+                let y = match weighting {
+                    NormWeight::AfterCast => S::mul(w, round::<S>(output, v)),
+                    NormWeight::BeforeCast => S::mul(w, v),
+                    NormWeight::OnePlus => S::mul(v, S::add(S::splat(1.0), w)),
+                };
+                store_part::<S>(out.add(at), count, round::<S>(output, y));
                 at += LANES;
             }
         }
@@ -305,12 +316,17 @@ mod generic {
     }
 
     #[inline(always)]
-    pub(super) unsafe fn rotary_row<S: Simd>(output: Dtype, x: *mut f32, width: usize, table: &[f32]) {
+    pub(super) unsafe fn rotary_row<S: Simd>(
+        output: Dtype,
+        x: *mut f32,
+        [width, length, start]: [usize; 3],
+        table: &[f32],
+    ) {
         let half = table.len() / 2;
         let (cos, sin) = table.split_at(half);
         // SAFETY: the caller's contract.
         unsafe {
-            let mut head = 0;
+            let mut head = start;
             while head < width {
                 let mut at = 0;
                 while at < half {
@@ -327,7 +343,7 @@ mod generic {
                     store_part::<S>(second, count, round::<S>(output, y));
                     at += LANES;
                 }
-                head += 2 * half;
+                head += length;
             }
         }
     }

@@ -8,8 +8,18 @@ use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::{BlockFormat, Dtype};
 use mantissa_testkit::gguf::{Builder, Encoding};
 
-pub(crate) const ARCHS: [(Arch, &str); 4] =
-    [(Arch::LLAMA, "llama"), (Arch::QWEN2, "qwen2"), (Arch::QWEN3, "qwen3"), (Arch::QWEN3_MOE, "qwen3_moe")];
+pub(crate) const ARCHS: [(Arch, &str); 10] = [
+    (Arch::LLAMA, "llama"),
+    (Arch::QWEN2, "qwen2"),
+    (Arch::QWEN3, "qwen3"),
+    (Arch::QWEN3_MOE, "qwen3_moe"),
+    (Arch::MISTRAL, "mistral"),
+    (Arch::MIXTRAL, "mixtral"),
+    (Arch::OLMO2, "olmo2"),
+    (Arch::PHI3, "phi3"),
+    (Arch::GEMMA2, "gemma2"),
+    (Arch::GEMMA3_TEXT, "gemma3_text"),
+];
 
 /// The tiny model of a family, as `mantissa synth --arch ARCH --seed 1` makes it.
 pub(crate) fn tiny(arch: Arch) -> Checkpoint {

@@ -1,7 +1,9 @@
 //! Recipes in the form that records and catalogs hold.
 
 use mantissa_engine::{Attention, Dispatch, Hardware};
-use mantissa_numerics::recipe::{AttentionRecipe, KernelRecipe, wire};
+use mantissa_numerics::recipe::{
+    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, OwnAttention, ScoreBound, wire,
+};
 use mantissa_numerics::{Dtype, Phase};
 
 /// Reads the flat JSON that a record holds and writes it again: the same text.
@@ -98,6 +100,11 @@ fn what_dispatch_names_survives_a_record() {
             let dispatch = Dispatch { hardware, dtype, attention };
             hold(KernelRecipe::Rotary(dispatch.rotary()));
             hold(KernelRecipe::SwiGlu(dispatch.swiglu()));
+            hold(KernelRecipe::GeGlu(dispatch.geglu()));
+            hold(KernelRecipe::Cap(dispatch.cap()));
+            for weight in [NormWeight::BeforeCast, NormWeight::OnePlus] {
+                hold(KernelRecipe::RmsNorm(NormRecipe { weight, ..dispatch.norm(5, 128) }));
+            }
             hold(KernelRecipe::Residual(dispatch.residual()));
             hold(KernelRecipe::Bias(dispatch.bias()));
             hold(KernelRecipe::ExpertSum(dispatch.expert_sum()));
@@ -117,6 +124,10 @@ fn what_dispatch_names_survives_a_record() {
                 let rows = if phase == Phase::Prefill { keys } else { 1 };
                 let recipe = dispatch.attention(phase, 8 * 9 * rows, 3, 64, keys);
                 assert_eq!(matches!(recipe, AttentionRecipe::Own(_)), hardware == Hardware::Cpu);
+                if let AttentionRecipe::Own(own) = recipe {
+                    let bound = OwnAttention { bound: ScoreBound::Tanh, ..own };
+                    hold(KernelRecipe::Attention(AttentionRecipe::Own(bound)));
+                }
                 hold(KernelRecipe::Attention(recipe));
             }
         }

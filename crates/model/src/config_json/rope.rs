@@ -10,18 +10,23 @@ use crate::error::{ModelError, shown};
 impl Keys<'_> {
     /// Base and stretching of the rotary angles: transformers 4 has `rope_theta` and `rope_scaling` on top,
     /// transformers 5 both in `rope_parameters`.
-    pub(super) fn rope(&self) -> Result<(f64, Option<RopeScaling>), ModelError> {
+    /// What the family reads for itself, `own`, is left to it.
+    pub(super) fn rope(&self, own: &[&str]) -> Result<(f64, Option<RopeScaling>), ModelError> {
         let mut theta = self.number(self.map, "rope_theta")?;
         let mut scaling = None;
         let mut partial = self.number(self.map, "partial_rotary_factor")?;
         for key in ["rope_scaling", "rope_parameters"] {
             let Some(value) = self.value(key) else { continue };
             let Value::Object(map) = value else { return Err(self.wrong(key, "an object or null")) };
+            if own.contains(&key) && map.values().any(Value::is_object) {
+                continue;
+            }
             theta = self.number(map, "rope_theta")?.or(theta);
             partial = self.number(map, "partial_rotary_factor")?.or(partial);
             scaling = self.scaling(key, map)?.or(scaling);
         }
-        if let Some(partial) = partial.filter(|partial| partial.to_bits() != 1.0_f64.to_bits()) {
+        let partial = partial.filter(|partial| partial.to_bits() != 1.0_f64.to_bits());
+        if let Some(partial) = partial.filter(|_| !own.contains(&"partial_rotary_factor")) {
             return Err(ModelError::unsupported(
                 self.file,
                 "partial_rotary_factor",
@@ -32,7 +37,11 @@ impl Keys<'_> {
         Ok((theta.unwrap_or(10_000.0), scaling))
     }
 
-    fn scaling(&self, key: &str, map: &Map<String, Value>) -> Result<Option<RopeScaling>, ModelError> {
+    pub(crate) fn scaling(
+        &self,
+        key: &str,
+        map: &Map<String, Value>,
+    ) -> Result<Option<RopeScaling>, ModelError> {
         let kind = match map.get("rope_type").or_else(|| map.get("type")) {
             None if map.values().any(Value::is_object) => "per layer type",
             None | Some(Value::Null) => "default",
@@ -185,8 +194,8 @@ pub(super) fn validate(config: &ModelConfig, file: &str) -> Result<(), ModelErro
             positive("factor", long.factor)?;
             optional("attention_factor", long.attention_factor)?;
             for (key, list) in [("short_factor", &long.short_factor), ("long_factor", &long.long_factor)] {
-                if list.len() != config.head_dim / 2 {
-                    let want = config.head_dim / 2;
+                let want = config.rotary_dim() / 2;
+                if list.len() != want {
                     return fault(key, format!("{} numbers, not {want}, one per rotary pair", list.len()));
                 }
                 list.iter().try_for_each(|factor| positive(key, *factor))?;

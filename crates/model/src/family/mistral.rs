@@ -1,9 +1,9 @@
-//! Mistral: Llama whose queries may see a window of positions only.
+//! Mistral: Llama with a sliding window in every block, unless it is null.
 
 use serde_json::{Map, Value, json};
 
 use super::definition::{Family, object};
-use super::{llama, parts};
+use super::parts;
 use crate::arch::Arch;
 use crate::config::ModelConfig;
 use crate::config_keys::Keys;
@@ -24,35 +24,52 @@ pub(super) static FAMILY: Family = Family {
     window_in_use: true,
     read,
     graph,
-    tiny: |base| ModelConfig { rope_theta: 1e6, rms_norm_eps: 1e-5, ..base },
+    // Shorter than the prompts of the tests, so that keys fall out of it.
+    tiny: |base| ModelConfig { extra: object(json!({"sliding_window": 20})), ..base },
     config_json,
 };
 
-/// Every projection is without a bias; key/value heads default to 8, as transformers' `MistralConfig`.
+/// transformers' `MistralConfig` has a window of 4,096 where none is mentioned, and 8 key/value heads.
 fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
+    window(keys, config, Some(4096))?;
     if keys.size("num_key_value_heads")?.is_none() {
         config.num_key_value_heads = 8;
-    }
-    if keys.size("sliding_window")? == Some(0) {
-        return keys.refuse(
-            "sliding_window",
-            "a window of no position",
-            "use a positive size, or null for none",
-        );
     }
     Ok(())
 }
 
-fn graph(config: &ModelConfig) -> Graph {
-    let window = config.extra_size("sliding_window");
-    if window.is_none() {
-        return llama::graph(config);
+/// Keeps the window of a configuration; `absent` is the one where it is not mentioned.
+pub(super) fn window(
+    keys: &Keys<'_>,
+    config: &mut ModelConfig,
+    absent: Option<usize>,
+) -> Result<(), ModelError> {
+    if let Some(window) = keys.window(absent)? {
+        config.extra.insert("sliding_window".to_owned(), json!(window));
     }
-    let attention = parts::AttentionParts { window, ..parts::AttentionParts::plain(config) };
-    let block = parts::pre_norm_block(config, Weighting::AfterCast, attention, &|section, input| {
+    Ok(())
+}
+
+/// Llama's attention with the window.
+pub(super) fn attention(config: &ModelConfig) -> parts::AttentionParts {
+    parts::AttentionParts {
+        window: config.extra_size("sliding_window"),
+        ..parts::AttentionParts::plain(config)
+    }
+}
+
+fn graph(config: &ModelConfig) -> Graph {
+    let after = Weighting::AfterCast;
+    let block = parts::pre_norm_block(config, after, attention(config), &|section, input| {
         parts::mlp(section, config, Activation::Silu, config.intermediate_size, parts::MLP, input)
     });
-    Graph { kinds: vec![block], ..llama::graph(config) }
+    Graph {
+        stem: parts::stem(config, None),
+        kinds: vec![block],
+        blocks: vec![0; config.num_hidden_layers],
+        head: parts::head(config, after),
+        tables: vec![parts::table(config)],
+    }
 }
 
 fn config_json(_config: &ModelConfig) -> Map<String, Value> {

@@ -4,9 +4,14 @@
 //! configurations have ([`crate::config_json`]), kernels.
 
 mod definition;
+mod gemma2;
+mod gemma3_text;
 mod llama;
 mod mistral;
+mod mixtral;
+mod olmo2;
 mod parts;
+mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
@@ -20,8 +25,18 @@ use crate::config::ModelConfig;
 use crate::graph::{Graph, TensorSpec};
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 5] =
-    [&llama::FAMILY, &mistral::FAMILY, &qwen2::FAMILY, &qwen3::FAMILY, &qwen3_moe::FAMILY];
+static FAMILIES: [&Family; 10] = [
+    &llama::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+    &qwen3_moe::FAMILY,
+    &mistral::FAMILY,
+    &mixtral::FAMILY,
+    &olmo2::FAMILY,
+    &phi3::FAMILY,
+    &gemma2::FAMILY,
+    &gemma3_text::FAMILY,
+];
 
 impl Arch {
     /// Every family.

@@ -32,7 +32,7 @@ pub(crate) fn norm(config: &ModelConfig, weight: WeightName, weighting: Weightin
 /// The one rotary table of most models.
 pub(crate) fn table(config: &ModelConfig) -> RotaryTable {
     RotaryTable {
-        dim: config.head_dim,
+        dim: config.rotary_dim(),
         theta: config.rope_theta,
         scaling: config.rope_scaling.clone(),
         max_positions: config.max_position_embeddings,
@@ -138,7 +138,7 @@ pub(crate) fn attended(
             heads,
             width: dim,
             from: 0,
-            rotated: dim,
+            rotated: config.rotary_dim(),
             table: parts.table,
             pairing: Pairing::Halves,
         })
@@ -176,7 +176,8 @@ pub(crate) fn mlp(
     let [gate, up, down] = weights;
     let inwards = |weight| Linear { weight, n: inner, k: hidden, bias: None };
     let [gate, up] = section.linears(input, [("gate_proj", inwards(gate)), ("up_proj", inwards(up))]);
-    let gated = section.add("swiglu", Operation::Gate(activation), &[gate, up], inner);
+    let name = if activation == Activation::GeluTanh { "geglu" } else { "swiglu" };
+    let gated = section.add(name, Operation::Gate(activation), &[gate, up], inner);
     section.linear("down_proj", gated, Linear { weight: down, n: hidden, k: inner, bias: None })
 }
 

@@ -20,12 +20,20 @@ pub enum Preset {
     Qwen3_30BA3B,
     /// Llama-3.1-8B (llama, stretched rotary angles).
     Llama3_1_8B,
+    /// Mistral-7B-v0.3 (mistral, no window).
+    Mistral7B,
 }
 
 impl Preset {
     /// Every preset, smallest first.
-    pub const ALL: [Self; 5] =
-        [Self::Tiny, Self::SmolLm2_135M, Self::Qwen2_5_7B, Self::Llama3_1_8B, Self::Qwen3_30BA3B];
+    pub const ALL: [Self; 6] = [
+        Self::Tiny,
+        Self::SmolLm2_135M,
+        Self::Mistral7B,
+        Self::Qwen2_5_7B,
+        Self::Llama3_1_8B,
+        Self::Qwen3_30BA3B,
+    ];
 
     /// The name used in flags.
     #[must_use]
@@ -36,6 +44,7 @@ impl Preset {
             Self::Qwen2_5_7B => "qwen2.5-7b",
             Self::Qwen3_30BA3B => "qwen3-30b-a3b",
             Self::Llama3_1_8B => "llama3.1-8b",
+            Self::Mistral7B => "mistral-7b",
         }
     }
 
@@ -45,6 +54,7 @@ impl Preset {
         match self {
             Self::Tiny => None,
             Self::SmolLm2_135M | Self::Llama3_1_8B => Some(Arch::LLAMA),
+            Self::Mistral7B => Some(Arch::MISTRAL),
             Self::Qwen2_5_7B => Some(Arch::QWEN2),
             Self::Qwen3_30BA3B => Some(Arch::QWEN3_MOE),
         }
@@ -112,6 +122,19 @@ pub(super) fn dimensions(preset: Preset, arch: Arch) -> ModelConfig {
             max_position_embeddings: 40_960,
             rope_theta: 1e6,
             moe: Some(experts(768)),
+            ..base
+        },
+        Preset::Mistral7B => ModelConfig {
+            hidden_size: 4096,
+            intermediate_size: 14_336,
+            num_hidden_layers: 32,
+            num_attention_heads: 32,
+            num_key_value_heads: 8,
+            head_dim: 128,
+            vocab_size: 32_768,
+            max_position_embeddings: 32_768,
+            rms_norm_eps: 1e-5,
+            rope_theta: 1e6,
             ..base
         },
         Preset::Llama3_1_8B => ModelConfig {

@@ -193,3 +193,36 @@ fn stretched_rotary_angles_of_every_kind_are_read() {
     let error = one_line(read(&with(Arch::LLAMA, &json!({"rope_scaling": slow}))));
     assert!(error.contains("beta_slow"), "{error}");
 }
+
+#[test]
+fn an_unknown_architecture_is_named_beside_all_that_are_known() {
+    let unknown = with(Arch::LLAMA, &json!({"architectures": ["FalconForCausalLM"]}));
+    let refused = read(&unknown).unwrap_err().to_string();
+    assert!(refused.contains("'FalconForCausalLM' is not known") && !refused.contains('\n'), "{refused}");
+    let titles = Arch::titles();
+    assert_eq!(titles.split(", ").count(), Arch::all().count());
+    assert!(titles.split(", ").all(|title| refused.contains(title)), "{refused}");
+}
+
+#[test]
+fn absent_keys_have_the_defaults_of_each_class() {
+    let of = |class: &str| {
+        let changes = json!({"architectures": [class], "head_dim": "(absent)",
+            "num_key_value_heads": "(absent)", "rope_theta": "(absent)", "rms_norm_eps": "(absent)",
+            "tie_word_embeddings": "(absent)", "num_attention_heads": 8});
+        read(&with(Arch::LLAMA, &changes)).unwrap()
+    };
+    let mistral = of("MistralForCausalLM");
+    assert_eq!((mistral.extra_size("sliding_window"), mistral.num_key_value_heads), (Some(4096), 8));
+    let mixtral = of("MixtralForCausalLM");
+    assert_eq!((mixtral.extra_size("sliding_window"), mixtral.rms_norm_eps), (None, 1e-5));
+    let gemma = of("Gemma2ForCausalLM");
+    assert_eq!((gemma.head_dim, gemma.num_key_value_heads, gemma.tie_word_embeddings), (256, 4, true));
+    assert_eq!(gemma.extra_number("attn_logit_softcapping"), Some(50.0));
+    assert_eq!(gemma.extra_number("final_logit_softcapping"), Some(30.0));
+    let gemma = of("Gemma3ForCausalLM");
+    assert_eq!((gemma.rope_theta, gemma.extra_number("rope_local_base_freq")), (1e6, Some(1e4)));
+    for class in ["Olmo2ForCausalLM", "Phi3ForCausalLM"] {
+        assert_eq!((of(class).num_key_value_heads, of(class).rms_norm_eps), (8, 1e-5), "{class}");
+    }
+}

@@ -22,11 +22,16 @@ pub enum AttentionRecipe {
 /// The engine's own attention. Exponentials are the engine's; the sum of values within a tile is an `fma` chain over its
 /// keys in ascending order; the softmax's denominator is summed by 16 lanes.
 ///
+/// The scale is the model's, rounded to binary32. A key outside a sliding window is walked like the others and has
+/// a score of −∞, so that its probability is `+0`.
+///
 /// *Rounding:* binary32 but where [`OwnSoftmax`] says otherwise; probabilities and the output to `storage`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnAttention {
     /// Sum of `q · k` over the head.
     pub scores: OwnScores,
+    /// What bounds scaled scores.
+    pub bound: ScoreBound,
     /// The softmax, and how keys are walked.
     pub softmax: OwnSoftmax,
     /// Storage format: of probabilities before their product with the values, and of the output.
@@ -41,6 +46,16 @@ pub enum OwnScores {
     FmaChain,
     /// 16 lanes, then the halving tree: what decode does.
     Lanes16,
+}
+
+/// What bounds scores between their scaling and the softmax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ScoreBound {
+    /// Nothing.
+    None,
+    /// `cap · tanh(score / cap)`: each of the three results rounded as scores are; tanh as in
+    /// [`CapRecipe`](super::CapRecipe).
+    Tanh,
 }
 
 /// How the engine's own attention walks the keys of one query.

@@ -29,3 +29,11 @@ pub struct CastRecipe {
     /// Format of the values.
     pub output: Dtype,
 }
+
+/// `cap · tanh(x / cap)`: the quotient, the tanh and the product rounded each to binary32 and then to `output`. The tanh is
+/// computed in binary64 (by the `libm` crate) and rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CapRecipe {
+    /// Format of the three roundings.
+    pub output: Dtype,
+}

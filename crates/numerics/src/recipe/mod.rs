@@ -22,11 +22,12 @@ mod norm;
 mod rotary;
 pub mod wire;
 
-pub use activation::{Silu, SwiGluRecipe};
+pub use activation::{GeGluRecipe, Silu, SwiGluRecipe};
 pub use attention::{
-    AttentionRecipe, OwnAttention, OwnScores, OwnSoftmax, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    AttentionRecipe, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, TorchEager, TorchFlash, TorchMath,
+    TorchSoftmax,
 };
-pub use elementwise::{BiasRecipe, CastRecipe, EmbeddingRecipe, ResidualRecipe};
+pub use elementwise::{BiasRecipe, CapRecipe, CastRecipe, EmbeddingRecipe, ResidualRecipe};
 pub use matmul::{BatchedSum, Lanes, LinearSum, MatmulRecipe, PlainSum, TensorCoreSum, ThreadSum};
 pub use moe::{ExpertSumRecipe, RouterRecipe, RouterSoftmax};
 pub use norm::{NormMean, NormRecipe, NormWeight};
@@ -59,6 +60,10 @@ pub enum KernelRecipe {
     Rotary(RotaryRecipe),
     /// The gated activation.
     SwiGlu(SwiGluRecipe),
+    /// The gated activation by GELU.
+    GeGlu(GeGluRecipe),
+    /// The bound of the logits.
+    Cap(CapRecipe),
     /// Residual addition.
     Residual(ResidualRecipe),
     /// The sum over a token's experts.

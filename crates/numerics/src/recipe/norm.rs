@@ -40,4 +40,8 @@ pub enum NormMean {
 pub enum NormWeight {
     /// `round(w · round(x · scale))`: Hugging Face's `LlamaRMSNorm` casts before it multiplies by the weight.
     AfterCast,
+    /// `round(w · (x · scale))`: one rounding, OLMo 2's.
+    BeforeCast,
+    /// `round((x · scale) · (1 + w))`, the sum and both products in binary32: Gemma's.
+    OnePlus,
 }

@@ -131,6 +131,31 @@ pub struct NormRecipe {
     /// Whose `1 / sqrt`.
     #[serde(default, skip_serializing_if = "Functions::are_own")]
     pub functions: Functions,
+    /// How the weight is applied, if not after the cast.
+    #[serde(default, skip_serializing_if = "Weighting::is_after_cast")]
+    pub weighting: Weighting,
+}
+
+/// How a norm's weight is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Weighting {
+    /// `round(w · round(y))`.
+    #[default]
+    AfterCast,
+    /// `round(w · y)`.
+    BeforeCast,
+    /// `round(y · (1 + w))`.
+    OnePlus,
+}
+
+impl Weighting {
+    /// Whether it is the one that records do not state.
+    #[must_use]
+    pub const fn is_after_cast(&self) -> bool {
+        matches!(self, Self::AfterCast)
+    }
 }
 
 /// How attention walks the keys of one query.
@@ -173,6 +198,9 @@ pub struct AttentionRecipe {
     /// Queries and keys are each multiplied with `head_dim^-¼`, rounded to binary32, before their product, which is not scaled.
     #[serde(default, skip_serializing_if = "is_false")]
     pub scaled_operands: bool,
+    /// Scaled scores become `cap · tanh(score / cap)`, the three results rounded to `score_rounding`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub capped: bool,
     /// The softmax.
     pub softmax: SoftmaxRecipe,
     /// Format probabilities are rounded to before the product with the values.
@@ -223,6 +251,16 @@ pub enum KernelRecipe {
         /// Whose exponentials.
         #[serde(default, skip_serializing_if = "Functions::are_own")]
         functions: Functions,
+    },
+    /// `round(round(gelu(gate)) · up)` with the tanh form of GELU in binary32, its tanh by way of binary64.
+    GeGlu {
+        /// Format of both roundings.
+        output: Dtype,
+    },
+    /// `cap · tanh(x / cap)`: quotient, tanh (by way of binary64) and product rounded each.
+    Cap {
+        /// Format of the three roundings.
+        output: Dtype,
     },
     /// Residual addition, rounded once.
     Residual {

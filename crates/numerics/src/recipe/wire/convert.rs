@@ -2,13 +2,13 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
+use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting};
 use crate::Dtype;
 use crate::recipe::{
-    self, AttentionRecipe, BatchedSum, BiasRecipe, ExpertSumRecipe, Lanes, LinearSum, MatmulRecipe, NormMean,
-    NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe,
-    RotaryFunctions, RotaryRecipe, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum,
-    TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum,
+    MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum,
+    RecipeError, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe, RouterSoftmax, ScoreBound,
+    Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const WARP: ReductionRecipe = ReductionRecipe::Warp { warp: TorchSoftmax::WARP_LANES };
@@ -156,14 +156,18 @@ impl TryFrom<super::MatmulRecipe> for MatmulRecipe {
 
 impl From<NormRecipe> for super::NormRecipe {
     fn from(recipe: NormRecipe) -> Self {
-        let NormWeight::AfterCast = recipe.weight;
+        let weighting = match recipe.weight {
+            NormWeight::AfterCast => Weighting::AfterCast,
+            NormWeight::BeforeCast => Weighting::BeforeCast,
+            NormWeight::OnePlus => Weighting::OnePlus,
+        };
         let (reduction, functions) = match recipe.mean {
             NormMean::Lanes { lanes } => (ReductionRecipe::Lanes { lanes: lanes.count() }, Functions::Engine),
             NormMean::Torch { sum, rows } => {
                 (ReductionRecipe::Torch { torch: sum, rows: rows.get() }, Functions::Nvidia)
             }
         };
-        Self { reduction, output: recipe.output, functions }
+        Self { reduction, output: recipe.output, functions, weighting }
     }
 }
 
@@ -181,7 +185,12 @@ impl TryFrom<super::NormRecipe> for NormRecipe {
             }
             _ => return Err(RecipeError("a norm is the engine's own or PyTorch's, in sum and functions")),
         };
-        Ok(Self { mean, weight: NormWeight::AfterCast, output: flat.output })
+        let weight = match flat.weighting {
+            Weighting::AfterCast => NormWeight::AfterCast,
+            Weighting::BeforeCast => NormWeight::BeforeCast,
+            Weighting::OnePlus => NormWeight::OnePlus,
+        };
+        Ok(Self { mean, weight, output: flat.output })
     }
 }
 
@@ -234,6 +243,7 @@ fn flat_torch(
         scores,
         score_rounding: rounding,
         scaled_operands: false,
+        capped: false,
         softmax,
         probability_rounding: rounding,
         key_tile: None,
@@ -243,7 +253,7 @@ fn flat_torch(
     }
 }
 
-fn flat_own(OwnAttention { scores, softmax, storage }: OwnAttention) -> super::AttentionRecipe {
+fn flat_own(OwnAttention { scores, bound, softmax, storage }: OwnAttention) -> super::AttentionRecipe {
     let exact = |normalize_first| SoftmaxRecipe::Exact { reduction: LANES_16, normalize_first };
     let (score_rounding, softmax, key_tile) = match softmax {
         OwnSoftmax::Eager => (storage, exact(true), None),
@@ -259,6 +269,7 @@ fn flat_own(OwnAttention { scores, softmax, storage }: OwnAttention) -> super::A
         },
         score_rounding,
         scaled_operands: false,
+        capped: bound == ScoreBound::Tanh,
         softmax,
         probability_rounding: storage,
         key_tile,
@@ -280,6 +291,7 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                     Summation::LaneChains { lanes: 16 } => OwnScores::Lanes16,
                     _ => return Err(RecipeError("the engine sums scores as a chain or by 16 lanes")),
                 },
+                bound: if flat.capped { ScoreBound::Tanh } else { ScoreBound::None },
                 softmax: match softmax {
                     SoftmaxRecipe::Exact { normalize_first: true, .. } => OwnSoftmax::Eager,
                     SoftmaxRecipe::Exact { .. } => OwnSoftmax::Tiled { key_tile: tile()? },
@@ -338,6 +350,8 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                 };
                 Self::SwiGlu { output, functions }
             }
+            Kernel::GeGlu(GeGluRecipe { output }) => Self::GeGlu { output },
+            Kernel::Cap(CapRecipe { output }) => Self::Cap { output },
             Kernel::Residual(ResidualRecipe { output }) => Self::Residual { output },
             Kernel::ExpertSum(ExpertSumRecipe { sums, output }) => {
                 Self::ExpertSum { output, sums: sums.get() }
@@ -379,6 +393,8 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 };
                 Self::SwiGlu(SwiGluRecipe { silu, output })
             }
+            KernelRecipe::GeGlu { output } => Self::GeGlu(GeGluRecipe { output }),
+            KernelRecipe::Cap { output } => Self::Cap(CapRecipe { output }),
             KernelRecipe::Residual { output } => Self::Residual(ResidualRecipe { output }),
             KernelRecipe::ExpertSum { output, sums } => {
                 let sums = NonZeroU16::new(sums).ok_or(RecipeError("experts have at least one sum"))?;

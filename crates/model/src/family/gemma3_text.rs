@@ -1,0 +1,119 @@
+//! Gemma 3's text models: Gemma 2 with norms over each head of q and k, no bounds, a window in all but every sixth block,
+//! and rotary angles of their own in blocks that have it.
+
+use serde_json::{Map, Value, json};
+
+use super::definition::{Family, kinds, object};
+use super::{gemma2, parts};
+use crate::arch::Arch;
+use crate::config::ModelConfig;
+use crate::config_keys::Keys;
+use crate::error::ModelError;
+use crate::graph::{Graph, RotaryTable, Weighting};
+
+impl Arch {
+    /// Gemma 3, text.
+    pub const GEMMA3_TEXT: Self = Self(FAMILY.name);
+}
+
+pub(super) static FAMILY: Family = Family {
+    name: "gemma3_text",
+    title: "Gemma 3 (text)",
+    architecture: "Gemma3ForCausalLM",
+    gguf: None,
+    keys: &[
+        "hidden_act",
+        "hidden_activation",
+        "sliding_window",
+        "sliding_window_pattern",
+        "layer_types",
+        "query_pre_attn_scalar",
+        "use_bidirectional_attention",
+        "rope_local_base_freq",
+        "rope_parameters",
+    ],
+    window_in_use: true,
+    read,
+    graph,
+    // One block of six sees everything.
+    tiny: |base| ModelConfig {
+        num_hidden_layers: 6,
+        head_dim: 48,
+        num_key_value_heads: 1,
+        tie_word_embeddings: true,
+        rope_theta: 1e6,
+        qk_norm: true,
+        extra: object(json!({
+            "hidden_activation": gemma2::GELU,
+            "sliding_window": 12,
+            "query_pre_attn_scalar": 400,
+            "rope_local_base_freq": 1e4,
+        })),
+        ..base
+    },
+    config_json,
+};
+
+/// Bases of 1,000,000 and, in blocks with the window, 10,000; in `rope_parameters` they stand by kind of block.
+fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
+    gemma2::read_blocks(keys, config)?;
+    config.qk_norm = true;
+    config.extra.remove("rope_parameters");
+    let mut theta = keys.number(keys.map, "rope_theta")?;
+    let mut local = keys.number(keys.map, "rope_local_base_freq")?;
+    if let Some(Value::Object(map)) = keys.value("rope_parameters") {
+        if let Some(Value::Object(full)) = map.get("full_attention") {
+            theta = keys.number(full, "rope_theta")?.or(theta);
+            config.rope_scaling = keys.scaling("rope_parameters", full)?.or(config.rope_scaling.take());
+        }
+        if let Some(Value::Object(sliding)) = map.get("sliding_attention") {
+            local = keys.number(sliding, "rope_theta")?.or(local);
+            if keys.scaling("rope_parameters", sliding)?.is_some() {
+                let fault = "stretched angles beside a window are not computed";
+                return keys.refuse("rope_parameters", fault, "use a model without");
+            }
+        }
+        if !map.values().any(Value::is_object) {
+            let fault = "does not tell kinds of blocks apart";
+            return keys.refuse("rope_parameters", fault, "use a model of transformers 5");
+        }
+    }
+    config.rope_theta = theta.unwrap_or(1e6);
+    let local = local.unwrap_or(1e4);
+    if !(local.is_finite() && local > 0.0) {
+        return Err(keys.wrong("rope_local_base_freq", "a positive number"));
+    }
+    config.extra.insert("rope_local_base_freq".to_owned(), json!(local));
+    if keys.size("sliding_window_pattern")? == Some(0) {
+        return Err(keys.wrong("sliding_window_pattern", "at least 1"));
+    }
+    Ok(())
+}
+
+fn graph(config: &ModelConfig) -> Graph {
+    let windowed = gemma2::windowed(config, config.extra_size("sliding_window_pattern").unwrap_or(6));
+    let (kinds, blocks) = kinds(&windowed, |windowed| {
+        let attention = parts::AttentionParts {
+            head_norm: Some(Weighting::OnePlus),
+            table: usize::from(*windowed),
+            ..gemma2::attention(config, *windowed)
+        };
+        gemma2::block(config, attention)
+    });
+    let local = RotaryTable {
+        theta: config.extra_number("rope_local_base_freq").unwrap_or(1e4),
+        scaling: None,
+        ..parts::table(config)
+    };
+    Graph {
+        stem: gemma2::stem(config),
+        kinds,
+        blocks,
+        head: parts::head(config, Weighting::OnePlus),
+        tables: vec![parts::table(config), local],
+    }
+}
+
+fn config_json(_config: &ModelConfig) -> Map<String, Value> {
+    object(json!({"hidden_act": gemma2::GELU, "attention_bias": false, "sliding_window": null}))
+}
