@@ -14,6 +14,9 @@ PAGE = os.path.join(ROOT, "docs", "coverage.md")
 MODELS = {
     "smollm2-135m": "SmolLM2-135M shape, 30 layers",
     "SmolLM2-135M-Instruct.Q4_1.gguf": "SmolLM2-135M-Instruct, real weights (Q4_1 decoded to bf16)",
+    "llama3.2-1b": "Llama-3.2-1B shape, llama3 RoPE, 4 layers",
+    "llama3.1-8b": "Llama-3.1-8B shape, llama3 RoPE, 2 layers",
+    "mistral-7b": "Mistral-7B-v0.3 shape, 2 layers",
     "qwen3-0.6b": "Qwen3-0.6B shape, 4 layers",
     "qwen3-30b-a3b": "Qwen3-30B-A3B (MoE) shape, 2 layers",
     "qwen2.5-7b": "Qwen2.5-7B shape, 2 layers",
