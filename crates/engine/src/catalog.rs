@@ -338,7 +338,7 @@ fn batched_sum(sum: Summation, product: Product, dim: usize) -> Result<BatchedSu
         is_step(block)?;
         match tile.map(|tile| usize::from(tile.get())) {
             Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
-            Some(tile) if product == Product::Scores && dim % tile != 0 => {
+            Some(tile) if product == Product::Scores && !dim.is_multiple_of(tile) => {
                 return Err("heads are whole tiles");
             }
             _ => {}

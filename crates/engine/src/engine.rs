@@ -241,7 +241,9 @@ impl<'a> Engine<'a> {
         let pass = Pass { rows: &rows, caches: &of_rows, steps: &steps, plans: &plans };
         let ran = Mutex::new(Ran::default());
         let logits = self.lockstep(&ran, &pass, caches, ids, taps);
-        caches.iter_mut().for_each(|cache| cache.advance(1));
+        for cache in caches.iter_mut() {
+            cache.advance(1);
+        }
         self.observe(ran);
         Ok(logits)
     }
@@ -272,12 +274,11 @@ impl<'a> Engine<'a> {
             for (step, token) in forced.tokens.iter().enumerate() {
                 let position = cache.len() + step;
                 let shape = PassShape::decode(forced.batch_size, position + 1);
-                let plan = match plans.iter().position(|plan| plan.shape == shape) {
-                    Some(known) => known,
-                    None => {
-                        plans.push(Plan::new(self.dispatch, &self.graph, shape)?);
-                        plans.len() - 1
-                    }
+                let plan = if let Some(known) = plans.iter().position(|plan| plan.shape == shape) {
+                    known
+                } else {
+                    plans.push(Plan::new(self.dispatch, &self.graph, shape)?);
+                    plans.len() - 1
                 };
                 steps.push(Step { plan, rows: rows.len()..rows.len() + 1 });
                 rows.push(RowId { sequence, position });

@@ -144,14 +144,11 @@ impl Ran {
     ) {
         let (plan, Plan { shape, .. }) = plan;
         let kernel = Kernel { phase: shape.phase, op, m: shape.rows(), n, k, recipe };
-        let kernels = match self.plans.iter().position(|(known, _)| *known == plan) {
-            Some(at) => &mut self.plans[at].1,
-            None => {
-                self.plans.push((plan, Vec::new()));
-                let last = self.plans.len() - 1;
-                &mut self.plans[last].1
-            }
-        };
+        let known = self.plans.iter().position(|(known, _)| *known == plan).unwrap_or_else(|| {
+            self.plans.push((plan, Vec::new()));
+            self.plans.len() - 1
+        });
+        let kernels = &mut self.plans[known].1;
         if !kernels.contains(&kernel) {
             kernels.push(kernel);
         }

@@ -45,6 +45,9 @@ enum Value<'p> {
     Routing(Routing),
 }
 
+/// An expert and its part of the rows that are sorted by expert.
+type ExpertRows = (usize, Range<usize>);
+
 /// Rows sorted by expert.
 struct Routing {
     /// Expert and weight of each slot, row by row.
@@ -54,7 +57,7 @@ struct Routing {
     /// Where each slot stands in `order`.
     place: Vec<usize>,
     /// Runs of `order` by run of rows: the rows, and each expert's part.
-    groups: Vec<(Range<usize>, Vec<(usize, Range<usize>)>)>,
+    groups: Vec<(Range<usize>, Vec<ExpertRows>)>,
     top: usize,
 }
 
@@ -107,7 +110,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 values.push(Some(value));
             }
             for done in node..values.len() {
-                self.tap(at, done, pass, &values, taps);
+                Self::tap(at, done, pass, &values, taps);
             }
             node = values.len();
             section.forget(node, &mut values);
@@ -118,6 +121,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "an arm for each operation, of a few lines each")]
     fn node(
         &self,
         at: At<'_, '_>,
@@ -245,7 +249,10 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             Operation::Gate(_) => {
                 let mut gate = at.section.take(values, index, 0, self.pool);
                 let up = rows_of(values, node.inputs[1]);
-                for (run, part) in self.parts(at, index, pass, values, gate.len()) {
+                // Between experts there are several rows for each of the pass, in the order of its runs.
+                let width = gate.len() / rows.max(1);
+                for run in self.runs(at, index, pass) {
+                    let part = part(&run.rows, width);
                     let (gate, up) = (&mut gate[part.clone()], &up[part]);
                     let ran = match run.recipe {
                         KernelRecipe::SwiGlu(recipe) => self.backend.gate(recipe, gate, up),
@@ -344,8 +351,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             let same = |(a, b): (&Planned, &Planned)| (&a.rows, a.recipe) == (&b.rows, b.recipe);
             pair[0].len() == pair[1].len() && pair[0].iter().zip(&pair[1]).all(same)
         });
-        let groups: Vec<Range<usize>> =
-            if alike { vec![0..nodes.len()] } else { (0..nodes.len()).map(|i| i..i + 1).collect() };
+        let together = if alike { nodes.len() } else { 1 };
+        let groups = (0..nodes.len()).step_by(together.max(1)).map(|first| first..first + together);
         for group in groups {
             for (number, run) in runs[group.start].iter().enumerate() {
                 let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
@@ -374,40 +381,6 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         .collect()
     }
 
-    /// The runs of a node between experts or outside them, each with its part of a value of `length`.
-    fn parts(
-        &self,
-        at: At<'_, '_>,
-        index: usize,
-        pass: &Pass<'_>,
-        values: &[Option<Value<'r>>],
-        length: usize,
-    ) -> Vec<(Planned, Range<usize>)> {
-        let node = &at.section.nodes[index];
-        let runs = self.runs(at, index, pass);
-        if length == pass.rows.len() * node.width {
-            return runs
-                .into_iter()
-                .map(|run| {
-                    let part = part(&run.rows, node.width);
-                    (run, part)
-                })
-                .collect();
-        }
-        // Rows by expert: as the routing of the block sorted them.
-        let routing = values.iter().flatten().find_map(|value| match value {
-            Value::Routing(routing) => Some(routing),
-            _ => None,
-        });
-        let top = routing.map_or(1, |routing| routing.top);
-        runs.into_iter()
-            .map(|run| {
-                let part = run.rows.start * top * node.width..run.rows.end * top * node.width;
-                (run, part)
-            })
-            .collect()
-    }
-
     fn note(&self, node: &Node, run: &Planned, pass: &Pass<'_>, ran: KernelRecipe) {
         let mut noted = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
         for plan in &run.plans {
@@ -415,14 +388,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         }
     }
 
-    fn tap(
-        &self,
-        at: At<'_, '_>,
-        index: usize,
-        pass: &Pass<'_>,
-        values: &[Option<Value<'r>>],
-        taps: &mut dyn Tap,
-    ) {
+    fn tap(at: At<'_, '_>, index: usize, pass: &Pass<'_>, values: &[Option<Value<'r>>], taps: &mut dyn Tap) {
         let node = &at.section.nodes[index];
         let Some(point) = node.site else { return };
         let site = match at.place {
@@ -535,7 +501,7 @@ impl Routing {
         let first = self.slots.len();
         let mut order: Vec<usize> = (first..first + slots.len()).collect();
         order.sort_by_key(|slot| slots[slot - first].0);
-        let mut experts: Vec<(usize, Range<usize>)> = Vec::new();
+        let mut experts: Vec<ExpertRows> = Vec::new();
         for (i, slot) in order.iter().enumerate() {
             let (expert, at) = (slots[slot - first].0, first + i);
             match experts.last_mut() {

@@ -41,6 +41,14 @@ impl Dispatch {
         if self.dtype != Dtype::Bf16 {
             return Err(self.refused(self.attention_in_words(), "only bf16 is verified"));
         }
+        for node in graph.nodes() {
+            if let Operation::Attention(attention) = &node.operation
+                && self.attention != Implementation::Eager
+                && let Some(why) = self.sdpa_refused(attention.key_dim, shape.keys)
+            {
+                return Err(self.refused(self.attention_in_words(), why));
+            }
+        }
         self.angles_known(graph, shape)?;
         self.experts_accepted(graph)?;
         let PassShape { phase, positions, keys, .. } = shape;
@@ -171,11 +179,6 @@ impl Dispatch {
         if attention.scale.to_bits() != usual.to_bits() {
             let what = format!("attention scaled by {} over heads of {dim}", attention.scale);
             return Err(self.refused(what, "only the inverse root of the head's width was compared"));
-        }
-        if self.attention != Implementation::Eager
-            && let Some(why) = self.sdpa_refused(dim, keys)
-        {
-            return Err(self.refused(self.attention_in_words(), why));
         }
         if self.attention == Implementation::SdpaFlash {
             return Ok(());

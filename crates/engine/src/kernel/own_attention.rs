@@ -57,7 +57,6 @@ pub(super) fn prefill(
 }
 
 /// Attention of one query row per sequence, as [`super::attention::decode`].
-#[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
 pub(super) fn decode(
     isa: Isa,
     pool: &Pool,

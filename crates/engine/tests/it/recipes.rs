@@ -10,8 +10,8 @@ use mantissa_numerics::{Dtype, Phase};
 fn unchanged(json: &str) {
     let flat: wire::KernelRecipe = serde_json::from_str(json).expect(json);
     let recipe: KernelRecipe = serde_json::from_str(json).expect(json);
-    assert_eq!(serde_json::to_string(&recipe).unwrap(), serde_json::to_string(&flat).unwrap());
-    assert_eq!(serde_json::to_string(&recipe).unwrap(), json);
+    assert_eq!(serde_json::to_string(&recipe).expect(json), serde_json::to_string(&flat).expect(json));
+    assert_eq!(serde_json::to_string(&recipe).expect(json), json);
 }
 
 /// Written by earlier versions, one of each kernel.
@@ -86,9 +86,9 @@ fn what_dispatch_names_survives_a_record() {
     let mut hold = |recipe: KernelRecipe| {
         let flat = wire::KernelRecipe::from(recipe);
         assert_eq!(KernelRecipe::try_from(flat), Ok(recipe));
-        let json = serde_json::to_string(&recipe).unwrap();
-        assert_eq!(serde_json::from_str::<KernelRecipe>(&json).unwrap(), recipe, "{json}");
-        assert_eq!(json, serde_json::to_string(&flat).unwrap());
+        let json = serde_json::to_string(&recipe).expect("JSON");
+        assert_eq!(serde_json::from_str::<KernelRecipe>(&json).expect("JSON"), recipe, "{json}");
+        assert_eq!(json, serde_json::to_string(&flat).expect("JSON"));
         seen += 1;
     };
     let gpus = [Hardware::H200, Hardware::H100].map(|hardware| (hardware, [Eager, SdpaFlash, SdpaMath]));

@@ -28,6 +28,7 @@ pub(super) static FAMILY: Family = Family {
 };
 
 /// The biases are there by definition; a sliding window is declared and, unless `use_sliding_window` says so, not used.
+#[expect(clippy::unnecessary_wraps, reason = "other families refuse what they read")]
 fn read(_keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     (config.qkv_bias, config.o_bias) = (true, false);
     Ok(())
