@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use mantissa_engine::{Attention, Engine, Hardware, Isa, NoTap};
+use mantissa_engine::{Attention, Catalogs, Engine, Hardware, Isa, NoTap};
 use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record, Run};
 use mantissa_lab::Machine;
 use mantissa_lab::replay::{Candidate, Claim, Replay, ReplayPlan, Walk, Wanted, produce};
@@ -45,7 +45,8 @@ fn main() {
         batch_size,
         dequantized: false,
     };
-    let engine = Engine::load(&checkpoint, claim(1).engine(length + steps, machine)).unwrap();
+    let engine =
+        Engine::load(&checkpoint, claim(1).engine(length + steps, machine, Catalogs::built_in())).unwrap();
     let id = |i: usize| u32::try_from((i * i * 31 + 17 * i) % 49_000).unwrap();
     let prompt: Vec<u32> = (0..length).map(id).collect();
     let forced: Vec<u32> = (0..steps).map(|i| id(i + 7)).collect();
@@ -141,7 +142,7 @@ fn verify(
         })
         .collect();
     let wanted: Vec<Vec<Candidate>> = claims.iter().map(|_| candidates.to_vec()).collect();
-    let plan = ReplayPlan::new(record, checkpoint, &claims, &wanted, Replay::Decode);
+    let plan = ReplayPlan::new(record, checkpoint, &claims, &wanted, Replay::Decode, Catalogs::built_in());
     let mut fits = 0;
     let walk = Walk { checkpoint, record, plan: &plan, machine, full: false };
     walk.run(

@@ -63,7 +63,9 @@ impl Shapes {
             _ => None,
         });
         let attentions: BTreeSet<(usize, usize)> = attentions.collect();
-        for (batch, (heads, dim)) in batches.iter().flat_map(|batch| attentions.iter().map(move |a| (batch, *a))) {
+        for (batch, (heads, dim)) in
+            batches.iter().flat_map(|batch| attentions.iter().map(move |a| (batch, *a)))
+        {
             let heads = batch * heads;
             for product in [Product::Scores, Product::Values] {
                 for (phase, keys) in [(Phase::Prefill, prompts), (Phase::Decode, keys)] {

@@ -38,7 +38,8 @@ fn bytes_of(slot: Slot, capacity: usize, dtype: Dtype) -> usize {
 
 impl KvCache {
     pub(crate) fn new(graph: &Graph, dtype: Dtype, capacity: usize) -> Self {
-        let layers: Vec<Vec<Slot>> = graph.blocks.iter().map(|kind| graph.kinds[*kind].slots.clone()).collect();
+        let layers: Vec<Vec<Slot>> =
+            graph.blocks.iter().map(|kind| graph.kinds[*kind].slots.clone()).collect();
         Self::of_slots(&layers, dtype, capacity)
     }
 

@@ -3,10 +3,9 @@
 //!
 //! A catalog is a JSON file, `catalogs/<gpu>-<library>.json`, written by `mantissa catalog build` on a machine that has the GPU:
 //! every entry was compared there with the library's own product, bit for bit. Those in the repository are part of the program;
-//! [`install`] adds a file.
+//! [`Catalogs`] holds them and those of files, by hardware and library version. Left out: what asks for a recipe (`dispatch`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{LazyLock, OnceLock};
 
 use mantissa_model::graph::{Graph, Operation};
 use mantissa_numerics::Dtype;
@@ -16,6 +15,10 @@ use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
 use serde::{Deserialize, Serialize};
 
 use crate::setup::Hardware;
+
+mod set;
+
+pub use set::{CatalogId, Catalogs, Entry, RestsOn, Stack, TargetCatalogs};
 
 /// What stands first in a catalog's `format`.
 pub const FORMAT: &str = "mantissa-catalog/1";
@@ -152,19 +155,29 @@ pub enum CatalogError {
         "the catalog is of '{0}', which no --hardware value names; known are NVIDIA H200 and NVIDIA H100 80GB HBM3"
     )]
     Gpu(String),
-    /// Another library, whose choices differ.
+    /// It says something else than another catalog of the same GPU and library.
     #[error(
-        "the catalog is of cuBLAS {found}, the built-in one of {known}; their choices differ, so build one with {known}"
+        "{shape} has another recipe in the catalog of {stack} with blake3 {known}; measure it again, and leave out the one that is wrong"
     )]
-    Library {
-        /// Version in the file.
-        found: String,
-        /// Version that is built in.
+    Contradiction {
+        /// The first shape of which they differ.
+        shape: String,
+        /// The library.
+        stack: Stack,
+        /// Digest of the other catalog.
         known: String,
     },
-    /// More than one.
-    #[error("a catalog is installed already; name one")]
-    Twice,
+    /// A library version of which there is no catalog.
+    #[error("there is no catalog of {wanted}; known are those of {known}")]
+    Stack {
+        /// What was asked for.
+        wanted: Stack,
+        /// What there is.
+        known: String,
+    },
+    /// Files of several library versions, and nothing that says which is meant.
+    #[error("the catalogs given are of several libraries ({0}); name the one that is meant with --cublas")]
+    Unsettled(String),
 }
 
 impl Catalog {
@@ -217,6 +230,26 @@ impl Catalog {
         for (shape, sizes) in &other.batched {
             self.batched.entry(*shape).or_default().extend(sizes);
         }
+    }
+
+    /// The first shape for which both have a recipe and not the same.
+    fn contradiction(&self, other: &Self) -> Option<String> {
+        let linear = first_other(&self.linear, &other.linear).map(|(shape, rows)| {
+            let bias = if shape.bias { " and a bias" } else { "" };
+            format!("a product of {rows} × {} with {} × {}{bias}", shape.k, shape.n, shape.k)
+        });
+        linear.or_else(|| {
+            let (shape, keys) = first_other(&self.batched, &other.batched)?;
+            let Batched { dtype, product, phase, heads, dim } = shape;
+            let product = match product {
+                Product::Scores => "scores",
+                Product::Values => "values",
+            };
+            Some(format!(
+                "{} attention ({product}, {dtype}) of {heads} heads of {dim} over {keys} keys",
+                phase.name()
+            ))
+        })
     }
 
     /// Reads a file's text.
@@ -278,6 +311,21 @@ impl Catalog {
             batched.join(",\n")
         )
     }
+}
+
+/// The smallest shape and size for which both have a recipe and not the same.
+fn first_other<S: Copy + Ord + std::hash::Hash, R: PartialEq>(
+    ours: &HashMap<S, HashMap<usize, R>>,
+    theirs: &HashMap<S, HashMap<usize, R>>,
+) -> Option<(S, usize)> {
+    let both = theirs.iter().filter_map(|(shape, sizes)| Some((*shape, sizes, ours.get(shape)?)));
+    let differing = both.flat_map(|(shape, theirs, ours)| {
+        let other = move |(size, recipe): (&usize, &R)| {
+            ours.get(size).is_some_and(|known| known != recipe).then_some((shape, *size))
+        };
+        theirs.iter().filter_map(other)
+    });
+    differing.min()
 }
 
 /// Where a recipe stands.
@@ -405,56 +453,6 @@ fn write_sizes(mut sizes: BTreeSet<usize>) -> String {
         }
     }
     parts.join(",")
-}
-
-static H200: LazyLock<Catalog> =
-    LazyLock::new(|| built_in(include_str!("../../../catalogs/h200-cublas13.1.json")));
-static H100: LazyLock<Catalog> =
-    LazyLock::new(|| built_in(include_str!("../../../catalogs/h100-cublas13.1.json")));
-static INSTALLED: OnceLock<(Hardware, Catalog)> = OnceLock::new();
-
-#[expect(clippy::panic, reason = "the file is part of the program, and a test reads it")]
-fn built_in(text: &str) -> Catalog {
-    Catalog::parse(text).unwrap_or_else(|error| panic!("a built-in catalog is damaged: {error}"))
-}
-
-fn built_in_of(hardware: Hardware) -> Option<&'static Catalog> {
-    match hardware {
-        Hardware::H200 => Some(&H200),
-        Hardware::H100 => Some(&H100),
-        Hardware::Cpu | Hardware::A100 | Hardware::L40s => None,
-    }
-}
-
-/// Adds a catalog to those built in, for the life of the program.
-///
-/// *Errors:* a GPU or a library that has none built in; a second catalog.
-pub fn install(catalog: Catalog) -> Result<(), CatalogError> {
-    let known = [Hardware::H200, Hardware::H100].into_iter().filter_map(|h| Some((h, built_in_of(h)?)));
-    let same = |known: &Catalog| {
-        let (a, b) = (&known.origin, &catalog.origin);
-        (&a.gpu, a.multiprocessors) == (&b.gpu, b.multiprocessors)
-    };
-    let Some((hardware, built_in)) = known.into_iter().find(|(_, known)| same(known)) else {
-        return Err(CatalogError::Gpu(catalog.origin.gpu));
-    };
-    if built_in.origin.cublas != catalog.origin.cublas {
-        return Err(CatalogError::Library {
-            found: catalog.origin.cublas,
-            known: built_in.origin.cublas.clone(),
-        });
-    }
-    let mut all = built_in.clone();
-    all.merge(&catalog);
-    INSTALLED.set((hardware, all)).map_err(|_| CatalogError::Twice)
-}
-
-/// What is known of the library's choices on a GPU; `None` where nothing was measured.
-pub(crate) fn of(hardware: Hardware) -> Option<&'static Catalog> {
-    match INSTALLED.get() {
-        Some((installed, catalog)) if *installed == hardware => Some(catalog),
-        _ => built_in_of(hardware),
-    }
 }
 
 /// A step of a GPU's tensor cores on bf16; Hopper's, where the hardware is no GPU.

@@ -66,7 +66,15 @@ impl Backend for Cpu {
                 let seen = [*first, queries.keys];
                 let cache = &queries.caches[*cache];
                 attention::prefill(
-                    self.isa, &self.pool, recipe, heads, cache, queries.layer, seen, queries.q, out,
+                    self.isa,
+                    &self.pool,
+                    recipe,
+                    heads,
+                    cache,
+                    queries.layer,
+                    seen,
+                    queries.q,
+                    out,
                 );
             }
             Phase::Decode => {
@@ -75,9 +83,7 @@ impl Backend for Cpu {
                     .iter()
                     .map(|(cache, position)| (&queries.caches[*cache], position + 1))
                     .collect();
-                attention::decode(
-                    self.isa, &self.pool, recipe, heads, &views, queries.layer, queries.q, out,
-                );
+                attention::decode(self.isa, &self.pool, recipe, heads, &views, queries.layer, queries.q, out);
             }
         }
         KernelRecipe::Attention(recipe)
@@ -139,7 +145,13 @@ impl Backend for Cpu {
             for i in 0..top {
                 let (slot, sum) = (row * top + i, i % count);
                 let to = if sum == 0 { &mut *out } else { &mut rest[(sum - 1) * width..][..width] };
-                rows::add_scaled(self.isa, output, to, &parts[place[slot] * width..][..width], chosen[slot].1);
+                rows::add_scaled(
+                    self.isa,
+                    output,
+                    to,
+                    &parts[place[slot] * width..][..width],
+                    chosen[slot].1,
+                );
             }
             for part in rest.chunks_exact(width) {
                 out.iter_mut().zip(part).for_each(|(out, part)| *out += part);

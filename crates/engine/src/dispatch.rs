@@ -15,12 +15,13 @@ use mantissa_numerics::recipe::{
 };
 use mantissa_numerics::site::Phase;
 
-use crate::catalog::{self, Batched, Catalog, Linear, Product};
+use crate::catalog::{self, Batched, Catalogs, Entry, Linear, Product, TargetCatalogs};
 use crate::error::EngineError;
 use crate::plan::{PassShape, Plan};
 use crate::setup::{Attention, Hardware};
 
 mod node;
+mod rests_on;
 mod sdpa;
 
 pub(crate) use node::Planned;
@@ -40,23 +41,41 @@ const EXPERTS_MEASURED: [[usize; 4]; 1] = [[2048, 768, 128, 8]];
 
 /// The recipes of one setup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dispatch {
+pub struct Dispatch<'c> {
     /// Whose arithmetic.
     pub hardware: Hardware,
     /// Storage format.
     pub dtype: Dtype,
     /// Attention implementation.
     pub attention: Attention,
+    /// What is known of libraries' choices.
+    pub catalogs: &'c Catalogs,
 }
 
-impl Dispatch {
+impl Dispatch<'static> {
+    /// The recipes of a setup, with the catalogs that are part of the program.
+    ///
+    /// ```
+    /// use mantissa_engine::{Attention, Dispatch, Hardware};
+    /// use mantissa_numerics::Dtype;
+    ///
+    /// let dispatch = Dispatch::new(Hardware::Cpu, Dtype::Bf16, Attention::Eager);
+    /// assert_eq!(dispatch.matmul(1, 64, 64, false).output, Dtype::Bf16);
+    /// ```
+    #[must_use]
+    pub fn new(hardware: Hardware, dtype: Dtype, attention: Attention) -> Self {
+        Self { hardware, dtype, attention, catalogs: Catalogs::built_in() }
+    }
+}
+
+impl<'c> Dispatch<'c> {
     pub(crate) fn is_gpu(self) -> bool {
         self.hardware != Hardware::Cpu
     }
 
     /// What was measured of this hardware.
-    fn catalog(self) -> Option<&'static Catalog> {
-        catalog::of(self.hardware)
+    fn catalog(self) -> Option<&'c TargetCatalogs> {
+        self.catalogs.of(self.hardware)
     }
 
     /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one rounding,
@@ -148,9 +167,10 @@ impl Dispatch {
     }
 
     /// What the catalog says; of literature, where there is none, a walk that is not cut.
-    fn measured(self, find: impl FnOnce(&Catalog) -> Option<Summation>) -> Summation {
+    fn measured(self, find: impl FnOnce(&'c TargetCatalogs) -> Option<Entry<'c, Summation>>) -> Summation {
         let Some(known) = self.catalog() else { return catalog::uncut(self.hardware) };
-        find(known).unwrap_or_else(|| unreachable!("`check` refuses shapes that were not measured"))
+        let Some(entry) = find(known) else { unreachable!("`check` refuses shapes that were not measured") };
+        entry.recipe
     }
 
     /// Sums of scores and of values; arguments as [`Self::attention`].
@@ -255,7 +275,7 @@ mod tests {
         use Hardware::{A100, H100, H200};
         use Phase::{Decode, Prefill};
         let refused = |hardware, attention, preset, phase, batch, keys, experts| {
-            let dispatch = Dispatch { hardware, dtype: Dtype::Bf16, attention };
+            let dispatch = Dispatch::new(hardware, Dtype::Bf16, attention);
             let positions = if phase == Prefill { keys } else { 1 };
             let shape = PassShape { phase, batch_size: batch, positions, keys };
             let found = dispatch.check(&config(preset, experts).graph(), shape);
@@ -293,7 +313,7 @@ mod tests {
 
     #[test]
     fn batch_sizes_fall_into_the_documented_classes() {
-        let dispatch = Dispatch { hardware: Hardware::Cpu, dtype: Dtype::Bf16, attention: Attention::Eager };
+        let dispatch = Dispatch::new(Hardware::Cpu, Dtype::Bf16, Attention::Eager);
         let class = |m: usize| dispatch.matmul(m, 64, 64, false).summation;
         for (range, lanes) in [(1..=1, Some(64)), (2..=4, Some(32)), (5..=8, Some(16)), (9..=4096, None)] {
             for m in range {

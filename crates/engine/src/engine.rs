@@ -36,7 +36,6 @@ pub struct Engine<'a> {
     config: &'a ModelConfig,
     graph: Graph,
     setup: EngineSetup,
-    dispatch: Dispatch,
     overrides: Overrides,
     weights: Weights<'a>,
     tables: Vec<RopeTable>,
@@ -74,13 +73,12 @@ impl<'a> Engine<'a> {
         let graph = config.graph();
         Ok(Self {
             config,
-            setup,
-            dispatch: Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention },
             overrides: Overrides::default(),
-            weights: Weights::load(checkpoint, &graph, setup, &pool)?,
-            tables: graph.tables.iter().map(|table| RopeTable::new(table, setup)).collect(),
+            weights: Weights::load(checkpoint, &graph, &setup, &pool)?,
+            tables: graph.tables.iter().map(|table| RopeTable::new(table, &setup)).collect(),
             graph,
             backend: Cpu { isa: setup.isa, pool },
+            setup,
             observed: Mutex::new(Vec::new()),
         })
     }
@@ -106,8 +104,8 @@ impl<'a> Engine<'a> {
 
     /// What was asked for.
     #[must_use]
-    pub fn setup(&self) -> EngineSetup {
-        self.setup
+    pub fn setup(&self) -> &EngineSetup {
+        &self.setup
     }
 
     /// An empty cache for one sequence of up to `capacity` positions.
@@ -144,7 +142,7 @@ impl<'a> Engine<'a> {
         self.check_tokens(ids, cache.len())?;
         let keys = cache.len() + ids.len();
         let shape = PassShape { phase: Phase::Prefill, batch_size, positions: ids.len(), keys };
-        let plans = [Plan::new(self.dispatch, &self.graph, shape)?];
+        let plans = [Plan::new(self.dispatch(), &self.graph, shape)?];
         let ran = Mutex::new(Ran::default());
         let runner = self.runner(&ran);
         let first_kept = ids.len() - keep.min(ids.len());
@@ -226,14 +224,14 @@ impl<'a> Engine<'a> {
             .map(|(sequence, cache)| RowId { sequence, position: cache.len() })
             .collect();
         let keys = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
-        if self.dispatch.is_gpu() && rows.iter().any(|row| row.position + 1 != keys) {
+        if self.dispatch().is_gpu() && rows.iter().any(|row| row.position + 1 != keys) {
             return Err(EngineError::Uncovered {
-                hardware: self.dispatch.hardware.name(),
+                hardware: self.setup.hardware.name(),
                 what: "a batch of sequences of other lengths".to_owned(),
                 why: "padding and masks were not compared",
             });
         }
-        let plans = [Plan::new(self.dispatch, &self.graph, PassShape::decode(batch_size, keys))?];
+        let plans = [Plan::new(self.dispatch(), &self.graph, PassShape::decode(batch_size, keys))?];
         let of_rows: Vec<usize> = (0..rows.len()).collect();
         let steps = [Step { plan: 0, rows: 0..rows.len() }];
         let pass = Pass { rows: &rows, caches: &of_rows, steps: &steps, plans: &plans };
@@ -273,7 +271,7 @@ impl<'a> Engine<'a> {
                 let plan = match plans.iter().position(|plan| plan.shape == shape) {
                     Some(known) => known,
                     None => {
-                        plans.push(Plan::new(self.dispatch, &self.graph, shape)?);
+                        plans.push(Plan::new(self.dispatch(), &self.graph, shape)?);
                         plans.len() - 1
                     }
                 };
@@ -291,10 +289,7 @@ impl<'a> Engine<'a> {
         }
         let ran = ran.into_inner().unwrap_or_else(PoisonError::into_inner);
         let by_plan: Vec<Vec<ObservedKernel>> = (0..plans.len()).map(|plan| ran.of(plan)).collect();
-        Ok(ForcedSteps {
-            logits,
-            observed: steps.iter().map(|step| by_plan[step.plan].clone()).collect(),
-        })
+        Ok(ForcedSteps { logits, observed: steps.iter().map(|step| by_plan[step.plan].clone()).collect() })
     }
 
     /// Rows of decode steps through the whole model.
@@ -328,8 +323,9 @@ impl<'a> Engine<'a> {
         top_logprobs(self.setup.isa, logits, k)
     }
 
-    pub(crate) fn dispatch(&self) -> Dispatch {
-        self.dispatch
+    pub(crate) fn dispatch(&self) -> Dispatch<'_> {
+        let EngineSetup { hardware, dtype, attention, catalogs, .. } = &self.setup;
+        Dispatch { hardware: *hardware, dtype: *dtype, attention: *attention, catalogs }
     }
 
     pub(crate) fn weights(&self) -> &Weights<'a> {

@@ -27,6 +27,7 @@ mod tap;
 mod weights;
 
 pub use cache::KvCache;
+pub use catalog::Catalogs;
 pub use dispatch::Dispatch;
 pub use engine::{Engine, Forced, ForcedSteps};
 pub use error::EngineError;

@@ -28,7 +28,9 @@ impl Overrides {
         let fits = |found: &&Override| {
             found.node == node
                 && found.phase.is_none_or(|wanted| wanted == phase)
-                && found.layer.is_none_or(|layer| matches!(place, Place::Block { .. }) && place.layer() == layer)
+                && found
+                    .layer
+                    .is_none_or(|layer| matches!(place, Place::Block { .. }) && place.layer() == layer)
                 && std::mem::discriminant(&found.recipe) == std::mem::discriminant(&planned)
         };
         self.0.iter().find(fits).map_or(planned, |found| found.recipe)

@@ -80,7 +80,9 @@ impl<'p> Pass<'p> {
     /// `rows` by steps whose passes have the same number of rows.
     pub(crate) fn alike(&self, rows: &Range<usize>) -> Vec<Range<usize>> {
         let mut found: Vec<(usize, Range<usize>)> = Vec::new();
-        for step in self.steps.iter().filter(|step| rows.start <= step.rows.start && step.rows.end <= rows.end) {
+        for step in
+            self.steps.iter().filter(|step| rows.start <= step.rows.start && step.rows.end <= rows.end)
+        {
             let m = self.plans[step.plan].shape.rows();
             match found.last_mut() {
                 Some((last, range)) if *last == m => range.end = step.rows.end,
@@ -98,9 +100,10 @@ impl<'p> Pass<'p> {
             let Some(Some(planned)) = recipes(step.plan).first() else { continue };
             match runs.last_mut() {
                 Some(run)
-                    if run.plans.last().is_some_and(|last| {
-                        *last == step.plan || recipes(*last) == recipes(step.plan)
-                    }) =>
+                    if run
+                        .plans
+                        .last()
+                        .is_some_and(|last| *last == step.plan || recipes(*last) == recipes(step.plan)) =>
                 {
                     run.rows.end = step.rows.end;
                     if run.plans.last() != Some(&step.plan) {

@@ -52,7 +52,7 @@ impl PassShape {
 ///
 /// *Errors:* a shape that no verified recipe covers.
 pub fn kernels(
-    dispatch: Dispatch,
+    dispatch: Dispatch<'_>,
     graph: &Graph,
     shape: PassShape,
 ) -> Result<Vec<ObservedKernel>, EngineError> {
@@ -89,7 +89,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(dispatch: Dispatch, graph: &Graph, shape: PassShape) -> Result<Self, EngineError> {
+    pub(crate) fn new(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Result<Self, EngineError> {
         dispatch.accepts(graph, shape)?;
         let section = |section: &Section| {
             section.nodes.iter().map(|node| dispatch.recipe(node, shape)).collect::<Result<Vec<_>, _>>()

@@ -26,7 +26,7 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    pub(crate) fn new(table: &RotaryTable, setup: EngineSetup) -> Self {
+    pub(crate) fn new(table: &RotaryTable, setup: &EngineSetup) -> Self {
         let (dtype, positions) = (setup.dtype, setup.context);
         let Frequencies { inverse, attention_factor } = frequencies(table, setup.hardware);
         let half = inverse.len();

@@ -157,8 +157,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 for run in self.runs(at, index, pass) {
                     let KernelRecipe::RmsNorm(recipe) = run.recipe else { unreachable!("a norm") };
                     let part = part(&run.rows, node.width);
-                    let ran =
-                        self.backend.norm(recipe, &x[part.clone()], weight, norm.eps, &mut out[part]);
+                    let ran = self.backend.norm(recipe, &x[part.clone()], weight, norm.eps, &mut out[part]);
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(out)
@@ -204,7 +203,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             }
             Operation::Attention(attention) => {
                 let [q, k, v] = [0, 1, 2].map(|input| node.inputs[input]);
-                let (Some(Some(Value::Cached(k))), Some(Some(Value::Cached(v)))) = (values.get(k), values.get(v))
+                let (Some(Some(Value::Cached(k))), Some(Some(Value::Cached(v)))) =
+                    (values.get(k), values.get(v))
                 else {
                     unreachable!("keys and values are cached")
                 };
@@ -295,8 +295,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     let slots = part(&run.rows, *top);
                     let chosen = &routing.slots[slots.clone()];
                     let out = &mut out[part(&run.rows, node.width)];
-                    let ran =
-                        self.backend.expert_sum(run.recipe, chosen, &routing.place[slots], parts, out);
+                    let ran = self.backend.expert_sum(run.recipe, chosen, &routing.place[slots], parts, out);
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(out)
@@ -472,8 +471,7 @@ impl<'p> Lifetimes<'p> for Section {
     /// Consecutive products of one input from `node` on.
     fn products_from(&self, node: usize) -> Range<usize> {
         let input = &self.nodes[node].inputs;
-        let same =
-            |next: &&Node| matches!(next.operation, Operation::Linear(_)) && next.inputs == *input;
+        let same = |next: &&Node| matches!(next.operation, Operation::Linear(_)) && next.inputs == *input;
         node..node + self.nodes[node..].iter().take_while(same).count()
     }
 

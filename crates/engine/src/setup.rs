@@ -4,6 +4,7 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::tensor_core::Architecture;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::Catalogs;
 use crate::simd::Isa;
 
 /// Whose arithmetic the engine computes.
@@ -22,7 +23,7 @@ pub enum Hardware {
     L40s,
 }
 
-/// What a prediction rests on.
+/// What a prediction rests on, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
@@ -30,6 +31,8 @@ pub enum Basis {
     Own,
     /// Compared with the hardware, bit for bit; what was not is refused.
     Verified,
+    /// A catalog that its user measured, beside what is verified: nobody else compared it.
+    Measured,
     /// Published parameters of the tensor cores; sums uncut, functions as on Hopper. Compared with no hardware: not evidence.
     Literature,
 }
@@ -61,7 +64,7 @@ impl Hardware {
         }
     }
 
-    /// What a prediction of it rests on.
+    /// What a prediction of it rests on, before catalogs of a user's own.
     #[must_use]
     pub const fn basis(self) -> Basis {
         match self {
@@ -142,7 +145,7 @@ pub enum QuantizedWeights {
 }
 
 /// The arithmetic of a run, and where it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSetup {
     /// Whose arithmetic.
     pub hardware: Hardware,
@@ -152,6 +155,8 @@ pub struct EngineSetup {
     pub attention: Attention,
     /// Treatment of quantized weights.
     pub quantized: QuantizedWeights,
+    /// What is known of libraries' choices.
+    pub catalogs: Catalogs,
     /// Positions that rotary tables are made for; the longest sequence that can be run.
     pub context: usize,
     /// Threads; they change speed, never bits.

@@ -100,7 +100,7 @@ pub(crate) struct Weights<'a> {
 /// Reads weights of one checkpoint for one setup.
 struct Loader<'a, 'p> {
     checkpoint: &'a Checkpoint,
-    setup: EngineSetup,
+    setup: &'p EngineSetup,
     pool: &'p Pool,
     /// The embedding, once it is read.
     embedding: Option<(WeightName, Arc<Stored<'a>>)>,
@@ -110,7 +110,7 @@ impl<'a> Weights<'a> {
     pub(crate) fn load(
         checkpoint: &'a Checkpoint,
         graph: &Graph,
-        setup: EngineSetup,
+        setup: &EngineSetup,
         pool: &Pool,
     ) -> Result<Self, EngineError> {
         let mut loader = Loader { checkpoint, setup, pool, embedding: None };

@@ -5,6 +5,7 @@
 //! whichever it is given. The crate links neither engine nor model, judges nothing, and never asks a clock:
 //! every time in a record was handed in by the caller.
 
+pub mod catalog;
 pub mod container;
 pub mod digest;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod verification;
 
 use std::path::Path;
 
+pub use catalog::{CatalogBasis, UsedCatalog};
 pub use container::Container;
 pub use digest::Digest;
 pub use error::{EvidenceError, Result};

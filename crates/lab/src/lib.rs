@@ -7,6 +7,7 @@ pub mod error;
 pub mod prompt;
 pub mod record;
 pub mod replay;
+mod rests_on;
 mod session;
 pub mod setup;
 pub mod verify;

@@ -4,14 +4,16 @@
 //! seen to run; a record that was killed takes up after the last of them and ends with the same bytes. Clocks are
 //! kept apart (`timing.json`), so manifest and run files are a function of the setup.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::{Attention, Basis, Engine, EngineSetup, KvCache};
+use mantissa_engine::catalog::RestsOn;
+use mantissa_engine::{Attention, Basis, Catalogs, Dispatch, Engine, EngineSetup, KvCache};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
     FORMAT_VERSION, FixedParams, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance,
-    Reproducibility, Run, Runtime, Setup, container,
+    Reproducibility, Run, Runtime, Setup, UsedCatalog, container,
 };
 use mantissa_model::{Checkpoint, Tokenizer};
 use mantissa_numerics::Point;
@@ -23,6 +25,7 @@ use crate::document::Document;
 use crate::environment::environment;
 use crate::error::LabError;
 use crate::prompt::{Prompt, PromptSet, PromptSpec};
+use crate::rests_on;
 use crate::session::{Kept, Session};
 use crate::setup::{Cell, Machine, RecordSpec};
 
@@ -93,6 +96,9 @@ struct RecordPlan<'p> {
     weights_digest: Digest,
     spec: &'p RecordSpec,
     prompt_ids_digest: Digest,
+    /// The catalogs that recipes are taken from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    catalogs: Vec<UsedCatalog>,
 }
 
 /// A model and what it is to be fed.
@@ -106,6 +112,8 @@ pub struct Recorder<'r> {
     pub documents: &'r [Document],
     /// What to record.
     pub spec: &'r RecordSpec,
+    /// What is known of libraries' choices.
+    pub catalogs: &'r Catalogs,
     /// Where to run.
     pub machine: Machine,
 }
@@ -124,11 +132,14 @@ impl Recorder<'_> {
         self.check_size(&prompts, largest)?;
         let weights_digest = self.weights_digest(progress)?;
         let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
+        let mut rests_on = RestsOn::new(spec.hardware);
+        spec.cells.iter().for_each(|cell| rests_on.join(self.rests_on(*cell, &prompts)));
         let plan = RecordPlan {
             tool: TOOL,
             weights_digest,
             spec,
             prompt_ids_digest: Digest::of_ids(&all.flat_map(|p| p.ids.iter().copied()).collect::<Vec<_>>()),
+            catalogs: rests_on::used(&rests_on)?,
         };
         let (finished, _lock) = claim_folder(out, &plan)?;
         if let Some(experiment) = finished {
@@ -180,7 +191,8 @@ impl Recorder<'_> {
         let (mut configurations, mut stored, mut resumed, mut index) = (Vec::new(), Vec::new(), 0, 0);
         let mut engine: Option<(Attention, Engine<'_>)> = None;
         for cell in &spec.cells {
-            let mut configuration = self.configuration(*cell, weights_digest);
+            let used = rests_on::used(&self.rests_on(*cell, prompts))?;
+            let mut configuration = self.configuration(*cell, weights_digest, used);
             let mut runs = Vec::with_capacity(references * spec.repetitions);
             let mut recipes: Vec<ObservedKernel> = Vec::new();
             for reference in 0..references {
@@ -259,11 +271,26 @@ impl Recorder<'_> {
                 dtype: self.spec.dtype,
                 attention,
                 quantized: self.spec.quantized,
+                catalogs: self.catalogs.clone(),
                 context: longest + self.spec.decode_steps,
                 threads: self.machine.threads,
                 isa: self.machine.isa,
             },
         )?)
+    }
+
+    /// What the runs of a cell rest on.
+    fn rests_on(&self, cell: Cell, prompts: &PromptSet) -> RestsOn {
+        let Cell { batch_size, attention } = cell;
+        let &RecordSpec { hardware, dtype, decode_steps, .. } = self.spec;
+        let dispatch = Dispatch { hardware, dtype, attention, catalogs: self.catalogs };
+        let graph = self.checkpoint.config().graph();
+        let mut found = RestsOn::new(hardware);
+        let lengths: BTreeSet<usize> = prompts.references.iter().map(|prompt| prompt.ids.len()).collect();
+        for length in lengths {
+            found.join(rests_on::of_run(dispatch, &graph, batch_size, length, decode_steps));
+        }
+        found
     }
 
     /// Sequences of a batch that are computed: all of them, or, where hardware is predicted, the measured one alone. Rows mix only in
@@ -401,7 +428,7 @@ impl Recorder<'_> {
         }
     }
 
-    fn configuration(&self, cell: Cell, weights_digest: Digest) -> Configuration {
+    fn configuration(&self, cell: Cell, weights_digest: Digest, catalogs: Vec<UsedCatalog>) -> Configuration {
         let spec = self.spec;
         let attention = cell.attention.name();
         let quantization = spec.quantization(self.checkpoint);
@@ -454,6 +481,7 @@ impl Recorder<'_> {
                 },
                 environment: environment(self.machine.isa),
                 recipes: Vec::new(),
+                catalogs,
                 reproducibility: Reproducibility {
                     repetitions: 0,
                     outcome: Outcome::NotChecked,

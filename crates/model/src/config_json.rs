@@ -92,7 +92,8 @@ impl Keys<'_> {
             None => hidden.checked_div(heads).unwrap_or(0),
         };
         let (rope_theta, rope_scaling) = self.rope()?;
-        let own = arch.family().keys.iter().filter_map(|key| Some(((*key).to_owned(), self.value(key)?.clone())));
+        let own =
+            arch.family().keys.iter().filter_map(|key| Some(((*key).to_owned(), self.value(key)?.clone())));
         let mut config = ModelConfig {
             arch,
             hidden_size: hidden,
@@ -170,14 +171,10 @@ impl Keys<'_> {
         if self.flag("mlp_bias")?.unwrap_or(false) {
             return refuse("mlp_bias", "biases of the MLP are not computed".into(), "use a model without");
         }
-        for key in [
-            "attn_logit_softcapping",
-            "final_logit_softcapping",
-            "logit_scale",
-            "embedding_multiplier",
-        ]
-        .into_iter()
-        .filter(|key| !own(key))
+        for key in
+            ["attn_logit_softcapping", "final_logit_softcapping", "logit_scale", "embedding_multiplier"]
+                .into_iter()
+                .filter(|key| !own(key))
         {
             if self.value(key).is_some() {
                 return refuse(key, "is not computed".into(), "use a model without");

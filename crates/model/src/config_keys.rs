@@ -46,7 +46,12 @@ impl<'a> Keys<'a> {
     }
 
     /// Refuses what would change the numbers.
-    pub(crate) fn refuse<T>(&self, key: &str, fault: impl Into<String>, remedy: &str) -> Result<T, ModelError> {
+    pub(crate) fn refuse<T>(
+        &self,
+        key: &str,
+        fault: impl Into<String>,
+        remedy: &str,
+    ) -> Result<T, ModelError> {
         Err(ModelError::unsupported(self.file, key, fault, remedy))
     }
 

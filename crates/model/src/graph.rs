@@ -344,13 +344,7 @@ impl Section {
     }
 
     /// Adds a node and returns the place of its value.
-    pub fn add(
-        &mut self,
-        name: &'static str,
-        operation: Operation,
-        inputs: &[usize],
-        width: usize,
-    ) -> usize {
+    pub fn add(&mut self, name: &'static str, operation: Operation, inputs: &[usize], width: usize) -> usize {
         debug_assert!(inputs.iter().all(|input| *input < self.nodes.len()), "a node reads earlier ones");
         self.nodes.push(Node { name, operation, inputs: inputs.to_vec(), width, site: None });
         self.nodes.len() - 1

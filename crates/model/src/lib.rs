@@ -23,8 +23,8 @@ pub mod synth;
 pub mod tokenizer;
 pub mod weight;
 
-pub use checkpoint::{Checkpoint, FileDigest, WeightsDigest};
 pub use arch::Arch;
+pub use checkpoint::{Checkpoint, FileDigest, WeightsDigest};
 pub use config::{ModelConfig, MoeConfig, RopeScaling};
 pub use error::ModelError;
 pub use gguf::Gguf;

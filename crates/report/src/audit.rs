@@ -117,6 +117,7 @@ fn about(audit: &Audit) -> Vec<(&'static str, String)> {
     if !audit.sources.is_empty() {
         about.insert(0, ("evidence", names(audit)));
     }
+    about.extend(audit.catalogs.iter().map(|used| ("recipes", used.to_string())));
     about
 }
 

@@ -6,10 +6,12 @@
 //! Statistics only where the evidence's own repetitions differ. Left out: running replays (`mantissa-lab`), and how it looks
 //! (`mantissa-report`).
 
+mod catalogs;
 mod judge;
 mod matrix;
 
 use mantissa_compare::ReplayFacts;
+use mantissa_evidence::UsedCatalog;
 use mantissa_numerics::Phase;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -53,6 +55,8 @@ pub struct Audit {
     pub notes: Vec<String>,
     /// The thresholds that decided, each with its source; empty where only bits did.
     pub thresholds: Vec<Threshold>,
+    /// The catalogs that replays took recipes from; empty where no GPU was predicted from one.
+    pub catalogs: Vec<UsedCatalog>,
 }
 
 impl Audit {

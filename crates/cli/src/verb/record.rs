@@ -1,12 +1,13 @@
 //! `mantissa record`: runs a model in a declared setup and leaves evidence.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mantissa_engine::{Attention, Basis, Hardware, Isa, QuantizedWeights};
-use mantissa_evidence::{Experiment, Outcome, container};
+use mantissa_evidence::{CatalogBasis, Experiment, Outcome, UsedCatalog, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
 use mantissa_lab::{Cell, Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
@@ -14,6 +15,7 @@ use mantissa_model::{Checkpoint, Tokenizer, pull};
 use mantissa_numerics::{Dtype, Point};
 use serde::Serialize;
 
+use super::catalog::CatalogArgs;
 use super::inspect::outcome_text;
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
@@ -95,9 +97,8 @@ struct SetupArgs {
     /// Whose arithmetic to compute: this engine's own, or what that GPU would leave
     #[arg(long, value_name = "WHICH", default_value = "cpu", value_parser = hardware())]
     hardware: Hardware,
-    /// Catalog of recipes to use beside the built-in ones (`mantissa catalog build`)
-    #[arg(long, value_name = "FILE")]
-    catalog: Option<PathBuf>,
+    #[command(flatten)]
+    catalogs: CatalogArgs,
     /// Storage format of activations, cache and unquantized weights
     #[arg(long, value_name = "DTYPE", default_value = "bf16", value_parser = dtype())]
     dtype: Dtype,
@@ -358,6 +359,9 @@ struct Summary {
     reproducible: bool,
     hardware: Hardware,
     basis: Basis,
+    /// Catalogs that recipes were taken from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    catalogs: Vec<UsedCatalog>,
     configurations: Vec<Row>,
 }
 
@@ -385,12 +389,19 @@ impl Report for Summary {
                 "hardware",
                 format!("{name}, by recipes compared with it (docs/coverage.md says how far)"),
             )?,
+            Basis::Measured => page.field(
+                "hardware",
+                format!("{name}, by recipes of which some are from a catalog that its user measured: verified by nobody else"),
+            )?,
             Basis::Literature => page.field(
                 "hardware",
                 format!(
                     "{name}, from literature: compared with no hardware, not what one would leave for certain"
                 ),
             )?,
+        }
+        for used in &self.catalogs {
+            page.field("recipes", used)?;
         }
         rows_text(&self.configurations, page)?;
         if let Some(json) = &self.json {
@@ -432,6 +443,13 @@ pub(super) fn rows(experiment: &Experiment) -> Vec<Row> {
     rows.collect()
 }
 
+/// The catalogs that any configuration used, each once.
+fn used(experiment: &Experiment) -> Vec<UsedCatalog> {
+    let extras = experiment.configurations.iter().filter_map(|c| c.mantissa.as_ref());
+    let used: BTreeSet<&UsedCatalog> = extras.flat_map(|extras| &extras.catalogs).collect();
+    used.into_iter().cloned().collect()
+}
+
 /// Writes the experiment JSON, unless these very bytes are there.
 pub(super) fn write_json(path: &Path, experiment: &Experiment) -> anyhow::Result<()> {
     if path.exists() {
@@ -449,9 +467,7 @@ pub(super) fn exit(recorded: &Recorded) -> Exit {
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    if let Some(path) = &args.setup.catalog {
-        super::catalog::install(path)?;
-    }
+    let catalogs = args.setup.catalogs.read()?;
     let (out, json) = (&args.out, &args.json);
     if let Some(json) = json.as_ref().filter(|json| json.exists() && !container::is_complete(out)) {
         bail!("{}: already exists; choose another path or remove it first", json.display());
@@ -470,12 +486,16 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         tokenizer: &model.tokenizer,
         documents: &documents,
         spec: &spec,
+        catalogs: &catalogs,
         machine,
     };
     let recorded = record(&recorder, out, settings)?;
     if let Some(json) = json {
         write_json(json, &recorded.experiment)?;
     }
+    let catalogs = used(&recorded.experiment);
+    let measured = catalogs.iter().any(|catalog| catalog.basis == CatalogBasis::Measured);
+    let basis = spec.hardware.basis();
     terminal.print(&Summary {
         path: recorded.directory.clone(),
         json: json.clone(),
@@ -483,7 +503,8 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         repetitions_resumed: recorded.resumed,
         reproducible: recorded.reproducible(),
         hardware: spec.hardware,
-        basis: spec.hardware.basis(),
+        basis: if measured { basis.max(Basis::Measured) } else { basis },
+        catalogs,
         configurations: rows(&recorded.experiment),
     })?;
     Ok(exit(&recorded))

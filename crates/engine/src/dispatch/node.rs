@@ -21,7 +21,7 @@ pub(crate) struct Planned {
     pub recipe: KernelRecipe,
 }
 
-impl Dispatch {
+impl Dispatch<'_> {
     /// Whether verified recipes may cover such a pass at all; what single kernels lack, [`Self::recipe`] says.
     ///
     /// *Errors:* the first that they do not.
@@ -138,8 +138,9 @@ impl Dispatch {
                     Product::Scores => "scores",
                     Product::Values => "values",
                 };
-                let what =
-                    format!("{phase} {name} attention ({product}) of {heads} heads of {dim} over {keys} keys");
+                let what = format!(
+                    "{phase} {name} attention ({product}) of {heads} heads of {dim} over {keys} keys"
+                );
                 return Err(self.refused(what, "its order of sums was not measured"));
             }
         }

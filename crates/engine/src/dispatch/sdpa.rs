@@ -21,7 +21,7 @@ const LONGEST_MATH: usize = 1934;
 /// Multiprocessors of the hardware that was measured.
 const MULTIPROCESSORS: usize = 132;
 
-impl Dispatch {
+impl Dispatch<'_> {
     /// Why no verified recipe covers this attention over `keys` keys; `None` where one may. What the catalog has to say comes later.
     pub(super) fn sdpa_refused(self, dim: usize, keys: usize) -> Option<&'static str> {
         match self.attention {
@@ -105,7 +105,7 @@ mod tests {
     fn what_was_not_measured_is_refused() {
         use Attention::{Sdpa, SdpaFlash, SdpaMath};
         let refused = |hardware, attention, keys| {
-            Dispatch { hardware, dtype: Dtype::Bf16, attention }.sdpa_refused(64, keys)
+            Dispatch::new(hardware, Dtype::Bf16, attention).sdpa_refused(64, keys)
         };
         assert_eq!(refused(Hardware::H200, SdpaFlash, 700), None);
         assert_eq!(refused(Hardware::H200, SdpaMath, 300), None);

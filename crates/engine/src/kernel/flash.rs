@@ -342,8 +342,7 @@ mod tests {
             let rows: Vec<Query<'_>> =
                 golden.q.chunks_exact(golden.dim).zip(golden.limits.iter().copied()).collect();
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
-            let dispatch =
-                Dispatch { hardware: Hardware::H200, dtype: Dtype::Bf16, attention: Attention::SdpaFlash };
+            let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::SdpaFlash);
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
             for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
                 let found = attend(instructions, recipe, cached, golden.count, &rows);

@@ -165,11 +165,7 @@ mod tests {
         let pool = Pool::new(1).unwrap();
         let mut compared = 0;
         for golden in CASES.map(Golden::read) {
-            let dispatch = Dispatch {
-                hardware: Hardware::H200,
-                dtype: mantissa_numerics::Dtype::Bf16,
-                attention: Attention::SdpaMath,
-            };
+            let dispatch = Dispatch::new(Hardware::H200, mantissa_numerics::Dtype::Bf16, Attention::SdpaMath);
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
             let by_threads = |recipe| matches!(recipe, Summation::Threads { .. });
@@ -214,11 +210,7 @@ mod tests {
                 (count, if product == "scores" { dim } else { keys }),
                 "{name}"
             );
-            let dispatch = Dispatch {
-                hardware: Hardware::H200,
-                dtype: mantissa_numerics::Dtype::Bf16,
-                attention: Attention::SdpaMath,
-            };
+            let dispatch = Dispatch::new(Hardware::H200, mantissa_numerics::Dtype::Bf16, Attention::SdpaMath);
             let recipe = dispatch.attention(Phase::Decode, heads, 1, dim, keys);
             let sums = if product == "scores" { Some(recipe.scores) } else { recipe.values };
             let Some(Summation::Threads { threads, vector, in_order }) = sums else {

@@ -475,6 +475,7 @@ pub(super) fn configuration(stated: Stated<'_>) -> Configuration {
                 rustc: NOT_STATED.to_owned(),
             },
             recipes: Vec::new(),
+            catalogs: Vec::new(),
             reproducibility: Reproducibility {
                 repetitions: stated.repetitions,
                 outcome: Outcome::NotChecked,

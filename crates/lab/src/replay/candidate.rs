@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mantissa_engine::{Attention, EngineSetup, Hardware, QuantizedWeights};
+use mantissa_engine::{Attention, Catalogs, Dispatch, EngineSetup, Hardware, QuantizedWeights};
 use mantissa_evidence::{Configuration, Decoding, Digest};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::Dtype;
@@ -28,16 +28,22 @@ pub struct Candidate {
 impl Candidate {
     /// The engine that replays it.
     #[must_use]
-    pub const fn engine(&self, context: usize, machine: Machine) -> EngineSetup {
+    pub fn engine(&self, context: usize, machine: Machine, catalogs: &Catalogs) -> EngineSetup {
         EngineSetup {
             hardware: self.hardware,
             dtype: self.dtype,
             attention: self.attention,
             quantized: if self.dequantized { QuantizedWeights::Dequantize } else { QuantizedWeights::Keep },
+            catalogs: catalogs.clone(),
             context,
             threads: machine.threads,
             isa: machine.isa,
         }
+    }
+
+    /// Its recipes, as far as `catalogs` know them.
+    pub(crate) const fn dispatch<'c>(&self, catalogs: &'c Catalogs) -> Dispatch<'c> {
+        Dispatch { hardware: self.hardware, dtype: self.dtype, attention: self.attention, catalogs }
     }
 
     /// Whether `other` runs on the same engine: only the batch size differs.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use mantissa_engine::catalog::RestsOn;
 use mantissa_engine::plan::{Computation, PassShape, kernels};
-use mantissa_engine::{Dispatch, EngineError, Hardware};
+use mantissa_engine::{Catalogs, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
 use mantissa_model::graph::Graph;
 use mantissa_model::{Checkpoint, ModelConfig};
@@ -44,6 +45,10 @@ pub struct ReplayPlan {
     pub runs: Vec<RunPlan>,
     /// What each kind of pass computes; [`Class::path`] holds places in it.
     pub computations: Vec<Vec<Computation>>,
+    /// What is known of libraries' choices.
+    pub catalogs: Catalogs,
+    /// What the passes of each candidate rest on.
+    pub rests_on: Vec<RestsOn>,
 }
 
 /// What is to be replayed of one run.
@@ -89,7 +94,8 @@ pub struct Work {
 }
 
 impl ReplayPlan {
-    /// Plans the replay of every run of `record`: `wanted[c]` are the setups for the runs of configuration `c`.
+    /// Plans the replay of every run of `record`: `wanted[c]` are the setups for the runs of configuration `c`, with the
+    /// recipes that `catalogs` know.
     #[must_use]
     pub fn new(
         record: &Record,
@@ -97,14 +103,22 @@ impl ReplayPlan {
         claims: &[Claim],
         wanted: &[Vec<Candidate>],
         replay: Replay,
+        catalogs: &Catalogs,
     ) -> Self {
-        let mut plan = Self { replay, candidates: Vec::new(), runs: Vec::new(), computations: Vec::new() };
+        let mut plan = Self {
+            replay,
+            candidates: Vec::new(),
+            runs: Vec::new(),
+            computations: Vec::new(),
+            catalogs: catalogs.clone(),
+            rests_on: Vec::new(),
+        };
         for candidate in wanted.iter().flatten() {
             if !plan.candidates.contains(candidate) {
                 plan.candidates.push(*candidate);
             }
         }
-        let mut shapes = Shapes::new(checkpoint.config());
+        let mut shapes = Shapes::new(checkpoint.config(), catalogs);
         for index in 0..record.shell().runs.len() {
             let run = &record.shell().runs[index];
             let configuration = claims.iter().position(|claim| claim.config_id == run.config_id);
@@ -116,6 +130,10 @@ impl ReplayPlan {
             plan.runs.push(planned);
         }
         plan.computations = shapes.computations;
+        let none = |candidate: &Candidate| RestsOn::new(candidate.hardware);
+        let rests_on = &mut shapes.rests_on;
+        plan.rests_on =
+            plan.candidates.iter().map(|c| rests_on.remove(c).unwrap_or_else(|| none(c))).collect();
         plan
     }
 
@@ -225,7 +243,7 @@ impl RunPlan {
         replay: Replay,
         candidates: &[Candidate],
         wanted: &[Candidate],
-        shapes: &mut Shapes,
+        shapes: &mut Shapes<'_>,
     ) {
         let mut classes: BTreeMap<(Dtype, bool, usize, Vec<usize>), usize> = BTreeMap::new();
         for candidate in wanted {
@@ -249,7 +267,7 @@ impl RunPlan {
         &self,
         replay: Replay,
         candidate: &Candidate,
-        shapes: &mut Shapes,
+        shapes: &mut Shapes<'_>,
     ) -> Result<(usize, Vec<usize>), EngineError> {
         let batch_size = candidate.batch_size;
         let length = self.prompt.len();
@@ -276,26 +294,36 @@ impl RunPlan {
 }
 
 /// Kinds of passes, each found once.
-struct Shapes {
+struct Shapes<'c> {
     graph: Graph,
+    catalogs: &'c Catalogs,
     computations: Vec<Vec<Computation>>,
     kinds: HashMap<Vec<Computation>, usize>,
     known: HashMap<(Candidate, PassShape), usize>,
+    rests_on: HashMap<Candidate, RestsOn>,
 }
 
-impl Shapes {
-    fn new(config: &ModelConfig) -> Self {
-        Self { graph: config.graph(), computations: Vec::new(), kinds: HashMap::new(), known: HashMap::new() }
+impl<'c> Shapes<'c> {
+    fn new(config: &ModelConfig, catalogs: &'c Catalogs) -> Self {
+        Self {
+            graph: config.graph(),
+            catalogs,
+            computations: Vec::new(),
+            kinds: HashMap::new(),
+            known: HashMap::new(),
+            rests_on: HashMap::new(),
+        }
     }
 
     fn kind(&mut self, candidate: &Candidate, shape: PassShape) -> Result<usize, EngineError> {
         if let Some(kind) = self.known.get(&(*candidate, shape)) {
             return Ok(*kind);
         }
-        let Candidate { hardware, dtype, attention, .. } = *candidate;
-        let dispatch = Dispatch { hardware, dtype, attention };
+        let dispatch = candidate.dispatch(self.catalogs);
         let computed: Vec<Computation> =
             kernels(dispatch, &self.graph, shape)?.iter().map(Computation::of).collect();
+        let found = dispatch.rests_on(&self.graph, shape);
+        self.rests_on.entry(*candidate).or_insert_with(|| RestsOn::new(candidate.hardware)).join(found);
         let next = self.computations.len();
         let kind = *self.kinds.entry(computed).or_insert_with_key(|computed| {
             self.computations.push(computed.clone());

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use mantissa_engine::Engine;
+use mantissa_engine::{Catalogs, Engine};
 use mantissa_evidence::Run;
 use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, Phase, Point, Site};
@@ -42,6 +42,8 @@ pub struct Deviations<'d> {
     pub prompt: &'d [u32],
     /// Decode steps.
     pub steps: usize,
+    /// What is known of libraries' choices.
+    pub catalogs: &'d Catalogs,
     /// Where to run.
     pub machine: Machine,
     /// A folder for altered copies of the model; they are left there.
@@ -118,7 +120,10 @@ impl Deviations<'_> {
     }
 
     fn engine<'c>(&self, checkpoint: &'c Checkpoint, candidate: Candidate) -> Result<Engine<'c>, LabError> {
-        Ok(Engine::load(checkpoint, candidate.engine(self.prompt.len() + self.steps, self.machine))?)
+        Ok(Engine::load(
+            checkpoint,
+            candidate.engine(self.prompt.len() + self.steps, self.machine, self.catalogs),
+        )?)
     }
 
     /// What the claim chooses greedily.

@@ -99,7 +99,9 @@ impl Tap for Together<'_> {
 
     fn tap(&mut self, view: View<'_>) {
         for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
-            let Some(seen) = self.0.get_mut(row.sequence).filter(|seen| seen.wants(view.site)) else { continue };
+            let Some(seen) = self.0.get_mut(row.sequence).filter(|seen| seen.wants(view.site)) else {
+                continue;
+            };
             if let Some(kept) = seen.at(row.position) {
                 kept.sites.insert(view.site, values.into());
             }

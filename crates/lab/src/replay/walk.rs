@@ -97,9 +97,8 @@ impl Branch {
     fn shared(&self, most: usize) -> usize {
         let Some(first) = self.jobs.first() else { return 0 };
         let next = first.steps.iter().skip(self.pass).take(most).enumerate();
-        let shared = next.take_while(|(i, step)| {
-            self.jobs.iter().all(|job| job.steps.get(self.pass + i) == Some(*step))
-        });
+        let shared = next
+            .take_while(|(i, step)| self.jobs.iter().all(|job| job.steps.get(self.pass + i) == Some(*step)));
         shared.count()
     }
 }
@@ -160,7 +159,8 @@ impl Walk<'_> {
         for (candidate, trees) in trees {
             let jobs = trees.iter().flatten();
             let context = jobs.map(|job| self.context(job)).max().unwrap_or(1);
-            let engine = Engine::load(self.checkpoint, candidate.engine(context, self.machine))?;
+            let engine =
+                Engine::load(self.checkpoint, candidate.engine(context, self.machine, &self.plan.catalogs))?;
             for jobs in trees {
                 self.tree(&engine, jobs, &mut report)?;
             }

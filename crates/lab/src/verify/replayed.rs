@@ -7,6 +7,7 @@ use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, Cost, audit as judge}
 use mantissa_verdict::thresholds;
 
 use super::case::case;
+use super::catalogs;
 use super::grid;
 use super::request::{Event, Method, Model, Request};
 use super::state::State;
@@ -37,7 +38,7 @@ pub(super) fn audit(
         Err(_) => Ok(Vec::new()),
     });
     let wanted: Vec<Vec<Candidate>> = wanted.collect::<Result<_, _>>()?;
-    let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, replay);
+    let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, replay, &request.catalogs);
     // Statistics need whole replays.
     let noisy = configurations
         .iter()
@@ -83,7 +84,8 @@ pub(super) fn audit(
         notes.push("Claims were given with --claim, in place of what the evidence declares.".to_owned());
     }
     notes.push("Neighbours of the evidence's row were not computed: a row's bits do not depend on what shares its batch, only on how many rows that is.".to_owned());
-    Ok(Audit {
+    notes.extend(catalogs::not_given(configurations, &request.catalogs));
+    let audit = Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
         model: Some(AuditedModel {
@@ -110,5 +112,7 @@ pub(super) fn audit(
         self_test: Vec::new(),
         notes,
         thresholds: if statistical { vec![thresholds::alpha(0.05)] } else { Vec::new() },
-    })
+        catalogs: Vec::new(),
+    };
+    Ok(audit.resting_on(&catalogs::used(&plan)?))
 }

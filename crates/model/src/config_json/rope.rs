@@ -3,8 +3,8 @@
 use mantissa_numerics::rotary::{LongRope, RopeScaling, Yarn};
 use serde_json::{Map, Value};
 
-use crate::config_keys::{Keys, as_size};
 use crate::config::ModelConfig;
+use crate::config_keys::{Keys, as_size};
 use crate::error::{ModelError, shown};
 
 impl Keys<'_> {

@@ -40,7 +40,10 @@ pub(super) fn object(value: Value) -> Map<String, Value> {
 }
 
 /// Sections of the kinds of blocks that occur, and the kind of each block, in the order kinds first occur.
-pub(super) fn kinds<K: PartialEq + Clone>(blocks: &[K], section: impl Fn(&K) -> Section) -> (Vec<Section>, Vec<usize>) {
+pub(super) fn kinds<K: PartialEq + Clone>(
+    blocks: &[K],
+    section: impl Fn(&K) -> Section,
+) -> (Vec<Section>, Vec<usize>) {
     let mut known: Vec<K> = Vec::new();
     let places = blocks
         .iter()

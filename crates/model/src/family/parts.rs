@@ -266,8 +266,7 @@ pub(crate) fn after_attention(
     section.site(attended, Point::AttnOut);
     let stream = residual(section, stream, attended, hidden);
     section.site(stream, Point::XAfterAttn);
-    let normed =
-        section.norm("post_attention_norm", stream, norm(config, POST_ATTENTION_NORM, weighting));
+    let normed = section.norm("post_attention_norm", stream, norm(config, POST_ATTENTION_NORM, weighting));
     section.site(normed, Point::FfnNorm);
     let out = feed_forward(section, normed);
     section.site(out, Point::MlpOut);

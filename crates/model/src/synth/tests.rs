@@ -8,8 +8,8 @@ use mantissa_numerics::Dtype;
 use safetensors::SafeTensors;
 
 use super::*;
-use crate::checkpoint::Checkpoint;
 use crate::arch::Arch;
+use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 
 const ARCHS: [Arch; 4] = [Arch::LLAMA, Arch::QWEN2, Arch::QWEN3, Arch::QWEN3_MOE];

@@ -93,11 +93,7 @@ fn what_would_be_computed_wrongly_is_refused_by_name() {
             json!({"architectures": ["GemmaForCausalLM"]}),
             "architectures: 'GemmaForCausalLM' is not known",
         ),
-        (
-            Arch::LLAMA,
-            json!({"sliding_window": 4096}),
-            "sliding_window: a sliding window of 4096",
-        ),
+        (Arch::LLAMA, json!({"sliding_window": 4096}), "sliding_window: a sliding window of 4096"),
         (Arch::QWEN2, json!({"use_sliding_window": true, "sliding_window": 4096}), "sliding_window"),
         (
             Arch::QWEN3,

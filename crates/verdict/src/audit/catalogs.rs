@@ -1,0 +1,75 @@
+//! What a verdict rests on where replays took recipes from catalogs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mantissa_evidence::{CatalogBasis, UsedCatalog};
+
+use super::{Audit, ClaimAnswer, ClaimVerdict};
+
+impl Audit {
+    /// This audit with the catalogs that replays used: `used` has those of each candidate, by its name. A verdict that
+    /// rests on a catalog which its user measured says so.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    ///
+    /// use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
+    /// # use mantissa_verdict::analysis::{Outcome, Tier};
+    /// # use mantissa_verdict::audit::{AUDIT_VERSION, Audit, Basis, ClaimAnswer, ClaimVerdict, Cost};
+    /// # let claim = ClaimVerdict {
+    /// #     config_id: "a".to_owned(), claim: Some("h200_bs1_eager_bf16".to_owned()),
+    /// #     answer: ClaimAnswer::Consistent, tier: Tier::Exact, sentence: "consistent with the claim".to_owned(),
+    /// #     fits: Vec::new(), cannot_tell_apart: Vec::new(), not_checked: Vec::new(), enough: None,
+    /// #     rests_on: Basis::default(), replays: Vec::new(),
+    /// # };
+    /// # let audit = Audit {
+    /// #     audit_version: AUDIT_VERSION, sources: Vec::new(), model: None, replay: "decode".to_owned(),
+    /// #     outcome: Outcome::Consistent, claims: vec![claim], candidates: Vec::new(), matrices: Vec::new(),
+    /// #     consistency: Vec::new(), cost: Cost::default(), spot_checks: Vec::new(), self_test: Vec::new(),
+    /// #     notes: Vec::new(), thresholds: Vec::new(), catalogs: Vec::new(),
+    /// # };
+    ///
+    /// let own = UsedCatalog {
+    ///     hardware: "h200".to_owned(),
+    ///     cublas: "13.1.0".to_owned(),
+    ///     basis: CatalogBasis::Measured,
+    ///     digest: Digest::of_bytes(b"a file"),
+    /// };
+    /// let used = BTreeMap::from([("h200_bs1_eager_bf16".to_owned(), vec![own.clone()])]);
+    /// let audit = audit.resting_on(&used);
+    /// assert_eq!(audit.catalogs, [own]);
+    /// assert!(audit.claims[0].sentence.contains("measured by its user"));
+    /// ```
+    #[must_use]
+    pub fn resting_on(mut self, used: &BTreeMap<String, Vec<UsedCatalog>>) -> Self {
+        let all: BTreeSet<&UsedCatalog> = used.values().flatten().collect();
+        self.catalogs = all.into_iter().cloned().collect();
+        for claim in &mut self.claims {
+            if let Some(words) = measured(claim, used) {
+                claim.sentence.push_str(&words);
+            }
+        }
+        self
+    }
+}
+
+/// What a verdict says of catalogs that their user measured; `None` where it rests on none.
+fn measured(claim: &ClaimVerdict, used: &BTreeMap<String, Vec<UsedCatalog>>) -> Option<String> {
+    if claim.answer == ClaimAnswer::NotEnoughEvidence {
+        return None;
+    }
+    let names = claim.claim.iter().chain(claim.fits.iter().flatten());
+    let digests: BTreeSet<String> = names
+        .filter_map(|name| used.get(name))
+        .flatten()
+        .filter(|catalog| catalog.basis == CatalogBasis::Measured)
+        .map(|catalog| catalog.digest.to_string())
+        .collect();
+    let digests: Vec<String> = digests.into_iter().collect();
+    (!digests.is_empty()).then(|| {
+        format!(
+            "; this rests on a catalog measured by its user (blake3 {}), not on verified recipes alone",
+            digests.join(", ")
+        )
+    })
+}
