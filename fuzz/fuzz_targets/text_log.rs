@@ -1,24 +1,23 @@
-//! Bytes as a printed log: an error of one line, or a log whose distances come from its own lines.
+//! Bytes as a printed log: an error of one line, or a log whose distances come from its own lines and whose figures can
+//! be computed again.
 #![no_main]
 
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use mantissa_evidence::published::{attention_log, batch_matrix_log, quantization_log};
+use mantissa_published::{LAYOUTS, Published, ToldBy};
 
 fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("fuzz.log");
     let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() + 1;
-    let read = [
-        batch_matrix_log::parse(bytes, path).map(|log| log.verifications()),
-        attention_log::parse(bytes, path).map(|log| log.verifications()),
-        quantization_log::parse(bytes, path).map(|log| log.verifications()),
-    ];
+    let logs = LAYOUTS.iter().filter(|layout| matches!(layout.told_by, ToldBy::Title(_)));
+    let read: Vec<_> = logs.map(|layout| Published::read_as(layout, bytes, path)).collect();
     assert!(read.iter().filter(|log| log.is_ok()).count() <= 1, "one file is one log");
     for log in read {
         match log {
-            Ok(verifications) => {
-                for cell in verifications.iter().flat_map(|verification| verification.cells.values()) {
+            Ok(log) => {
+                let _ = log.sheet(&[]);
+                for cell in log.verifications().iter().flat_map(|verification| verification.cells.values()) {
                     let line: usize = cell.place.trim_start_matches("line ").parse().expect("a line");
                     assert!((1..=lines).contains(&line) && cell.mean >= 0.0 && cell.rounding >= 0.0);
                 }

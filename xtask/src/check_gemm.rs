@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mantissa_engine::{Attention, Dispatch, Hardware};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::split_k;
-use mantissa_numerics::recipe::Summation;
+use mantissa_numerics::recipe::{LinearSum, TensorCoreSum};
 use mantissa_numerics::tensor_core::BlockRecipe;
 
 use crate::npz::Archive;
@@ -34,8 +34,7 @@ pub(crate) struct Cell {
     n: usize,
     k: usize,
     m: usize,
-    block: BlockRecipe,
-    parts: u16,
+    sum: TensorCoreSum,
     /// Outputs whose binary32 differs.
     binary32: usize,
     /// Outputs whose bf16 differs.
@@ -70,12 +69,12 @@ pub(crate) fn check(file: &Archive) -> Result<Vec<Cell>> {
             let name = format!("{tag}_f{m}");
             let f = file.get(&name)?.patterns32().with_context(|| format!("{}: `{name}`", file.name))?;
             ensure!(f.len() == COLUMNS, "{}: `{name}` has {} outputs, not {COLUMNS}", file.name, f.len());
-            let (block, parts) = named(m, n, k)?;
-            let mut cell = Cell { n, k, m, block, parts, binary32: 0, bf16: 0 };
+            let sum = named(m, n, k)?;
+            let mut cell = Cell { n, k, m, sum, binary32: 0, bf16: 0 };
             for (column, w) in w.chunks_exact(k).enumerate() {
-                let sum = summed(block, parts, &x, w);
-                cell.binary32 += usize::from(sum.to_bits() != f[column]);
-                cell.bf16 += usize::from(Dtype::Bf16.round(sum).to_bits() >> 16 != y[column]);
+                let found = summed(sum, &x, w);
+                cell.binary32 += usize::from(found.to_bits() != f[column]);
+                cell.bf16 += usize::from(Dtype::Bf16.round(found).to_bits() >> 16 != y[column]);
             }
             cells.push(cell);
         }
@@ -84,16 +83,16 @@ pub(crate) fn check(file: &Archive) -> Result<Vec<Cell>> {
 }
 
 /// The recipe of dispatch.
-fn named(m: usize, n: usize, k: usize) -> Result<(BlockRecipe, u16)> {
+fn named(m: usize, n: usize, k: usize) -> Result<TensorCoreSum> {
     let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::Eager);
     match dispatch.matmul(m, n, k, false).summation {
-        Summation::TensorCore { block, parts, .. } => Ok((block, parts)),
+        LinearSum::TensorCore(sum) => Ok(sum),
         other => bail!("dispatch names {other:?} for {m} rows of {n} × {k}, which no tensor core computes"),
     }
 }
 
-/// See [`Summation::TensorCore`].
-fn summed(block: BlockRecipe, parts: u16, x: &[u32], w: &[u32]) -> f32 {
+/// See [`TensorCoreSum`].
+fn summed(TensorCoreSum { block, parts }: TensorCoreSum, x: &[u32], w: &[u32]) -> f32 {
     let cuts = split_k(x.len(), parts).into_iter();
     let sums = cuts.map(|cut| block.chain(&x[cut.clone()], &w[cut], 0.0));
     sums.reduce(|total, sum| total + sum).unwrap_or(0.0)
@@ -104,8 +103,9 @@ pub(crate) fn table(cells: &[Cell]) -> String {
     let mut text =
         format!("{:>13} {:>4}  {:<41} {:>11} {:>11}\n", "N × K", "M", "recipe", "FP32 differ", "bf16 differ");
     for cell in cells {
-        let BlockRecipe { width, fraction_bits, .. } = cell.block;
-        let parts = if cell.parts == 1 { "uncut".to_owned() } else { format!("split-K {}", cell.parts) };
+        let BlockRecipe { width, fraction_bits, .. } = cell.sum.block;
+        let parts = cell.sum.parts.get();
+        let parts = if parts == 1 { "uncut".to_owned() } else { format!("split-K {parts}") };
         let recipe = format!("steps of {width}, {fraction_bits} fraction bits, {parts}");
         let shape = format!("{} × {}", cell.n, cell.k);
         let _ = writeln!(

@@ -1,19 +1,20 @@
-//! Checks of this repository against data that is not in it.
+//! Checks of this repository: against data that is not in it, and of the order of its rooms.
 //!
-//! Left out: whatever a test can do with what is committed.
+//! Left out: whatever a test of one crate can do with what is committed.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of the command line")]
 
 mod check_gemm;
 mod npz;
+mod rooms;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(name = "xtask", about = "Checks of this repository against data that is not in it")]
+#[command(name = "xtask", about = "Checks of this repository that are no tests")]
 enum Task {
     /// Recompute matrix products of an H200 by the recipes that dispatch names, and compare their bits.
     ///
@@ -22,11 +23,29 @@ enum Task {
         /// Outputs of cuBLAS, as ../shared/measured/probe_gemm_dump.py writes them.
         file: PathBuf,
     },
+    /// Look for circles between files of a room, for files and lines that are too long, and for links between rooms that
+    /// `xtask/rooms.txt` does not name.
+    ///
+    /// Exit codes: 0 in order, 1 not, 2 the sources cannot be read.
+    Rooms {
+        /// The repository.
+        #[arg(long, default_value = ".")]
+        root: PathBuf,
+        /// Take off the list what no longer occurs.
+        #[arg(long)]
+        shrink: bool,
+        /// Print every use inside every circle, also of those on the list.
+        #[arg(long)]
+        explain: bool,
+    },
 }
 
 fn main() -> ExitCode {
-    let Task::CheckGemm { file } = Task::parse();
-    match run(&file) {
+    let done = match Task::parse() {
+        Task::CheckGemm { file } => check_products(&file),
+        Task::Rooms { root, shrink, explain } => check_rooms(&root, shrink, explain),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -36,8 +55,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(file: &std::path::Path) -> Result<bool> {
+fn check_products(file: &Path) -> Result<bool> {
     let cells = check_gemm::check(&npz::Archive::open(file)?)?;
     print!("{}", check_gemm::table(&cells));
     Ok(cells.iter().all(check_gemm::Cell::is_equal))
+}
+
+fn check_rooms(root: &Path, shrink: bool, explain: bool) -> Result<bool> {
+    let said = rooms::check(root, shrink, explain)?;
+    for line in &said {
+        println!("{line}");
+    }
+    Ok(said.is_empty())
 }

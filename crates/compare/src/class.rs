@@ -87,6 +87,14 @@ fn pairs_of(count: usize) -> impl Iterator<Item = (usize, usize)> {
 /// Two members share a class when they are equal, or are joined by equal pairs and differ from none of the class. Where
 /// the relation contradicts itself, equal pairs are joined in ascending order as long as no two members of a class
 /// differ, and [`Classes::conflicts`] says so. Time and memory grow with the square of `count`.
+///
+/// ```
+/// use mantissa_compare::{State, classes};
+///
+/// // Members 0 and 2 have the same bits.
+/// let state = |a, b| if (a, b) == (0, 2) { State::Equal } else { State::Different };
+/// assert_eq!(classes(3, state).classes, [vec![0, 2], vec![1]]);
+/// ```
 pub fn classes(count: usize, state: impl Fn(usize, usize) -> State) -> Classes {
     let states = States::ask(count, state);
     let why: Vec<Option<WhyUnplaced>> = (0..count).map(|member| why_unplaced(member, &states)).collect();

@@ -32,6 +32,20 @@ pub struct OutputGroup {
 }
 
 /// Groups members by equal output ids. Members that name no run are in no group.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_compare::{Member, token_consistency};
+/// use mantissa_evidence::Record;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let record = Record::open(Path::new(path))?;
+/// let members: Vec<Member<'_>> = (0..3).map(|run| Member { record: &record, run }).collect();
+/// // All three emitted the same tokens.
+/// assert_eq!(token_consistency(&members).groups.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn token_consistency(members: &[Member<'_>]) -> TokenConsistency {
     let mut outputs: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();

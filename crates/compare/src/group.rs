@@ -33,6 +33,19 @@ pub enum Prompt {
 
 impl Prompt {
     /// What `run` states about its prompt; `member` tells apart runs that state nothing.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use mantissa_compare::Prompt;
+    /// use mantissa_evidence::Record;
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+    /// let record = Record::open(Path::new(path))?;
+    /// let prompt = Prompt::of(&record.shell().runs[0], 0);
+    /// assert!(matches!(prompt, Prompt::Ids { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn of(run: &Run, member: usize) -> Self {
         if !run.prompt_token_ids.is_empty() {
@@ -63,6 +76,19 @@ pub struct PromptGroup {
 /// they have no text. Such sets join where each run of the one aligns with each of the other (ids beside the text that
 /// was declared with them), and are left apart where that would bring together two that do not align: a text that
 /// belongs to two prompts of other ids names neither of them.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_compare::{Member, by_prompt};
+/// use mantissa_evidence::Record;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let record = Record::open(Path::new(path))?;
+/// let members: Vec<Member<'_>> = (0..3).map(|run| Member { record: &record, run }).collect();
+/// assert_eq!(by_prompt(&members)[0].members, [0, 1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn by_prompt(members: &[Member<'_>]) -> Vec<PromptGroup> {
     let mut sets: Vec<Set<'_>> = Vec::new();
@@ -78,10 +104,10 @@ pub fn by_prompt(members: &[Member<'_>]) -> Vec<PromptGroup> {
         };
         let place = *places.entry(key).or_insert_with(|| {
             let basis = match prompt {
-                Prompt::Ids { .. } => Basis::Ids,
-                Prompt::Declared { .. } if by_text => Basis::Text,
-                Prompt::Declared { .. } => Basis::Label,
-                Prompt::Unknown { .. } => Basis::Nothing,
+                Prompt::Ids { .. } => KnownBy::Ids,
+                Prompt::Declared { .. } if by_text => KnownBy::Text,
+                Prompt::Declared { .. } => KnownBy::Label,
+                Prompt::Unknown { .. } => KnownBy::Nothing,
             };
             sets.push(Set { basis, declared: BTreeMap::new(), prompt: prompt.clone(), members: Vec::new() });
             sets.len() - 1
@@ -98,7 +124,7 @@ const TOO_MANY: usize = 3;
 
 /// What members of a set have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Basis {
+enum KnownBy {
     Ids,
     Text,
     Label,
@@ -107,7 +133,7 @@ enum Basis {
 
 /// Members that all align, as they state the same ids, text or label.
 struct Set<'a> {
-    basis: Basis,
+    basis: KnownBy,
     prompt: Prompt,
     /// One run for each text and label that members declare.
     declared: BTreeMap<(&'a str, &'a str), &'a Run>,
@@ -136,7 +162,7 @@ fn join(sets: Vec<Set<'_>>) -> Vec<PromptGroup> {
     }
     declared.remove("");
     let mut near = vec![BTreeSet::new(); sets.len()];
-    for (i, a) in sets.iter().enumerate().filter(|(_, set)| set.basis > Basis::Ids) {
+    for (i, a) in sets.iter().enumerate().filter(|(_, set)| set.basis > KnownBy::Ids) {
         // Who aligns with all of a set shares a text or a label with the first of it.
         let first = a.declared.keys().next();
         let names = first.into_iter().flat_map(|(text, label)| [text, label]);

@@ -33,7 +33,7 @@ pub use facts::{
 };
 pub use group::{Prompt, PromptGroup, by_prompt};
 pub use profile::State;
-pub use repetitions::{Basis, Repetitions, reproducibility};
+pub use repetitions::{Repetitions, ShownBy, reproducibility};
 pub use replayed::ReplayFacts;
 pub use selection::{Selection, SignalKind};
 pub use sweep::pairs;

@@ -22,7 +22,7 @@ pub struct Repetitions {
     /// The reference prompt.
     pub reference_id: u32,
     /// What the answer rests on.
-    pub basis: Basis,
+    pub basis: ShownBy,
     /// Repetitions behind it.
     pub repetitions: u64,
     /// Indices of the stored runs in the record.
@@ -40,7 +40,7 @@ pub struct Repetitions {
 /// What an answer about repetitions rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Basis {
+pub enum ShownBy {
     /// The signals of stored runs.
     Stored,
     /// Digests that the record states, also of runs that are not stored.
@@ -53,7 +53,7 @@ pub enum Basis {
 
 /// What one source says; absent where it says nothing.
 struct Found {
-    basis: Basis,
+    basis: ShownBy,
     repetitions: u64,
     outputs: Option<State>,
     signals: Option<State>,
@@ -71,6 +71,23 @@ impl Found {
 /// `facts` gives those of two runs by their indices in the record, the smaller first, gathered with `selection`; `None`
 /// where they were not compared. Digests cover every signal: where only some are selected, digests that differ leave
 /// open whether these do.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_compare::{Member, Selection, State, pairs, reproducibility};
+/// use mantissa_evidence::Record;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let record = Record::open(Path::new(path))?;
+/// let members: Vec<Member<'_>> = (0..3).map(|run| Member { record: &record, run }).collect();
+/// let which = [(0, 1), (0, 2), (1, 2)];
+/// let facts = pairs(&members, &which, &Selection::default())?;
+/// let of = |a, b| which.iter().position(|pair| *pair == (a, b)).map(|place| &facts[place]);
+/// let found = reproducibility(&record, &Selection::default(), of);
+/// assert_eq!(found[0].signals, State::Different);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn reproducibility<'f>(
     record: &Record,
     selection: &Selection,
@@ -105,12 +122,12 @@ pub fn reproducibility<'f>(
         let (digests, stated) = by_statements(record, &config_id, reference_id, selection);
         let sources: Vec<Found> = [stored, digests, stated].into_iter().flatten().collect();
         let fullest = sources.iter().max_by_key(|found| {
-            (found.basis != Basis::Stated, found.repetitions, found.says(State::Equal) == [true; 2])
+            (found.basis != ShownBy::Stated, found.repetitions, found.says(State::Equal) == [true; 2])
         });
         let differing = sources.iter().find(|found| found.says(State::Different).contains(&true));
         let (basis, repetitions) = differing
             .or(fullest)
-            .map_or((Basis::Nothing, runs.len() as u64), |found| (found.basis, found.repetitions));
+            .map_or((ShownBy::Nothing, runs.len() as u64), |found| (found.basis, found.repetitions));
         let of = |state: fn(&Found) -> Option<State>| together(&sources, fullest, state);
         let (outputs, signals) = (of(|found| found.outputs), of(|found| found.signals));
         Repetitions { config_id, reference_id, basis, repetitions, runs, outputs, part_at, signals, rows }
@@ -124,7 +141,7 @@ fn together(sources: &[Found], fullest: Option<&Found>, state: impl Fn(&Found) -
     if sources.iter().any(|found| state(found) == Some(State::Different)) {
         return State::Different;
     }
-    let stated = sources.iter().filter(|found| found.basis == Basis::Stated).find_map(&state);
+    let stated = sources.iter().filter(|found| found.basis == ShownBy::Stated).find_map(&state);
     let open = stated.filter(|stated| *stated != State::Equal);
     open.or_else(|| fullest.and_then(state)).unwrap_or(State::Missing)
 }
@@ -161,7 +178,7 @@ fn by_runs<'f>(
         _ => State::Missing,
     };
     let repetitions = runs.len() as u64;
-    let found = Found { basis: Basis::Stored, repetitions, outputs: Some(outputs), signals: Some(signals) };
+    let found = Found { basis: ShownBy::Stored, repetitions, outputs: Some(outputs), signals: Some(signals) };
     (rows, part_at, Some(found).filter(|_| runs.len() > 1))
 }
 
@@ -185,7 +202,7 @@ fn by_statements(
     let other = if *selection == Selection::default() { State::Different } else { State::Missing };
     let by_digests = match digests.as_slice() {
         [first, rest @ ..] if !rest.is_empty() => Some(Found {
-            basis: Basis::Digests,
+            basis: ShownBy::Digests,
             repetitions: digests.len() as u64,
             outputs: all(rest.iter().all(|digest| digest.output_ids == first.output_ids), State::Different),
             signals: all(rest.iter().all(|digest| digest.signals == first.signals), other),
@@ -193,7 +210,7 @@ fn by_statements(
         _ => None,
     };
     let repetitions = u64::from(stated.repetitions);
-    let found = |outputs, signals| Some(Found { basis: Basis::Stated, repetitions, outputs, signals });
+    let found = |outputs, signals| Some(Found { basis: ShownBy::Stated, repetitions, outputs, signals });
     let by_word = match &stated.outcome {
         Outcome::Identical if repetitions > 1 => found(Some(State::Equal), Some(State::Equal)),
         Outcome::Divergent { reference_id: of, first, .. } if *of == reference_id => match first {

@@ -12,6 +12,17 @@ use crate::facts::Counts;
 use crate::selection::SignalKind;
 
 /// What is known about one run of evidence and one replay of it.
+///
+/// ```
+/// use mantissa_compare::ReplayFacts;
+/// use mantissa_numerics::{Dtype, Point, Site};
+///
+/// let (evidence, replay) = (1.0_f32.to_le_bytes(), 1.5_f32.to_le_bytes());
+/// let mut facts = ReplayFacts::default();
+/// facts.prefill.row((0, -1), Site::at(1, Point::K), Dtype::F32, &evidence, &replay);
+/// assert!(facts.differs());
+/// assert_eq!(facts.prefill.signals[1].mean_l2(), Some(0.5));
+/// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ReplayFacts {
     /// Rows of the prompt's pass.
@@ -168,6 +179,14 @@ impl PhaseReplay {
     }
 
     /// Adds the candidates of one position, matched by token id; equal are the same ids with the same bits.
+    ///
+    /// ```
+    /// use mantissa_compare::ReplayFacts;
+    ///
+    /// let mut facts = ReplayFacts::default();
+    /// facts.decode.candidates((0, -1), &[(7, -0.5), (9, -1.5)], &[(9, -1.5), (7, -0.5)]);
+    /// assert!(!facts.differs() && facts.values() == 2);
+    /// ```
     pub fn candidates(&mut self, (step, position): (u64, i32), evidence: &[Candidate], replay: &[Candidate]) {
         let of = |id: u32| replay.iter().find(|(other, _)| *other == id).map(|(_, p)| *p);
         let same = |(id, p): &Candidate| of(*id).is_some_and(|other| other.to_bits() == p.to_bits());

@@ -22,6 +22,14 @@ impl SignalKind {
     pub const ALL: [Self; 3] = [Self::HiddenStates, Self::KeyVectors, Self::Logprobs];
 
     /// The kind a site belongs to; `None` for points that only a trace keeps.
+    ///
+    /// ```
+    /// use mantissa_compare::SignalKind;
+    /// use mantissa_numerics::{Point, Site};
+    ///
+    /// assert_eq!(SignalKind::of(Site::at(3, Point::K)), Some(SignalKind::KeyVectors));
+    /// assert_eq!(SignalKind::of(Site::at(3, Point::AttnOut)), None);
+    /// ```
     #[must_use]
     pub const fn of(site: Site) -> Option<Self> {
         match site.point {
@@ -47,6 +55,16 @@ pub struct Selection {
 
 impl Selection {
     /// Only these kinds of signal.
+    ///
+    /// ```
+    /// use mantissa_compare::{Selection, SignalKind};
+    /// use mantissa_numerics::{Point, Site};
+    ///
+    /// let keys = Selection::of([SignalKind::KeyVectors]);
+    /// assert!(keys.site(Site::at(3, Point::K)) && !keys.logprobs());
+    /// let last = Selection { positions: Some([-1].into()), ..keys };
+    /// assert!(last.position(-1) && !last.position(-2));
+    /// ```
     #[must_use]
     pub fn of(signals: impl IntoIterator<Item = SignalKind>) -> Self {
         Self { signals: Some(signals.into_iter().collect()), ..Self::default() }

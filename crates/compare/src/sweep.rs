@@ -5,7 +5,7 @@
 //! for all pairs that share them. Rows are compared side by side and joined in the order of data flow, so the facts are
 //! the same for any number of threads. Left out: what the facts mean.
 
-mod plan;
+mod extent;
 mod row;
 
 use rayon::prelude::*;
@@ -16,7 +16,7 @@ use crate::facts::{
     Counts, First, LogprobFacts, LogprobRow, Member, PairFacts, RowFact, RowState, SiteFacts,
 };
 use crate::selection::Selection;
-use plan::{Plan, Seen, Unit};
+use extent::{Extent, Seen, Unit};
 use row::{Compared, Scratch};
 
 /// Rows whose results wait to be joined.
@@ -28,31 +28,45 @@ const UNITS: usize = 64;
 ///
 /// *Rounding:* see [`crate::Distance`]. *Errors:* a pair or run that does not exist, a row that cannot be read, more
 /// rows than memory should hold.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_compare::{Member, Selection, State, pairs};
+/// use mantissa_evidence::Record;
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let record = Record::open(Path::new(path))?;
+/// let members: Vec<Member<'_>> = (0..3).map(|run| Member { record: &record, run }).collect();
+/// let facts = pairs(&members, &[(0, 1)], &Selection::default())?;
+/// assert_eq!(facts[0].state(None), State::Different);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn pairs(
     members: &[Member<'_>],
     which: &[(usize, usize)],
     selection: &Selection,
 ) -> Result<Vec<PairFacts>, CompareError> {
-    let plan = Plan::new(members, which, selection)?;
-    let mut builders: Vec<Builder> = plan.pairs.iter().map(|_| Builder::new(&plan)).collect();
-    let units = plan.units();
-    let widest = plan.phases.iter().map(|phase| phase.positions.len() * which.len()).max().unwrap_or(1);
+    let extent = Extent::new(members, which, selection)?;
+    let mut builders: Vec<Builder> = extent.pairs.iter().map(|_| Builder::new(&extent)).collect();
+    let units = extent.units();
+    let widest = extent.phases.iter().map(|phase| phase.positions.len() * which.len()).max().unwrap_or(1);
     for batch in units.chunks((WAITING / widest.max(1)).max(UNITS)) {
         let compared: Vec<Result<Vec<Compared>, CompareError>> = batch
             .par_iter()
-            .map_init(Scratch::default, |scratch, unit| row::compare(&plan, *unit, scratch))
+            .map_init(Scratch::default, |scratch, unit| row::compare(&extent, *unit, scratch))
             .collect();
         for (unit, compared) in batch.iter().zip(compared) {
             let mut compared = compared?.into_iter();
-            for &position in &plan.phases[unit.phase].positions {
+            for &position in &extent.phases[unit.phase].positions {
                 for (builder, compared) in builders.iter_mut().zip(compared.by_ref()) {
-                    builder.add(&plan, *unit, position, compared);
+                    builder.add(&extent, *unit, position, compared);
                 }
             }
         }
     }
-    let aligned = plan.pairs.iter().map(|pair| pair.alignment.tokens);
-    Ok(builders.into_iter().zip(aligned).map(|(builder, tokens)| builder.finish(&plan, tokens)).collect())
+    let aligned = extent.pairs.iter().map(|pair| pair.alignment.tokens);
+    Ok(builders.into_iter().zip(aligned).map(|(builder, tokens)| builder.finish(&extent, tokens)).collect())
 }
 
 /// The facts of one pair while they grow.
@@ -72,16 +86,20 @@ struct SiteBuilder {
 }
 
 impl Builder {
-    fn new(plan: &Plan<'_>) -> Self {
+    fn new(extent: &Extent<'_>) -> Self {
         Self {
-            sites: plan.phases.iter().map(|phase| vec![SiteBuilder::default(); phase.sites.len()]).collect(),
-            logprobs: plan.phases.iter().map(|_| Default::default()).collect(),
+            sites: extent
+                .phases
+                .iter()
+                .map(|phase| vec![SiteBuilder::default(); phase.sites.len()])
+                .collect(),
+            logprobs: extent.phases.iter().map(|_| Default::default()).collect(),
             first: None,
         }
     }
 
-    fn add(&mut self, plan: &Plan<'_>, unit: Unit, position: i32, compared: Compared) {
-        let phase = &plan.phases[unit.phase];
+    fn add(&mut self, extent: &Extent<'_>, unit: Unit, position: i32, compared: Compared) {
+        let phase = &extent.phases[unit.phase];
         let site = match unit.seen {
             Seen::Site(site) => Some(phase.sites[site].site),
             Seen::Logprobs => None,
@@ -127,9 +145,9 @@ impl Builder {
         }
     }
 
-    fn finish(self, plan: &Plan<'_>, tokens: crate::Tokens) -> PairFacts {
+    fn finish(self, extent: &Extent<'_>, tokens: crate::Tokens) -> PairFacts {
         let mut facts = PairFacts { tokens, sites: Vec::new(), logprobs: Vec::new(), first: self.first };
-        for ((phase, sites), (counts, rows)) in plan.phases.iter().zip(self.sites).zip(self.logprobs) {
+        for ((phase, sites), (counts, rows)) in extent.phases.iter().zip(self.sites).zip(self.logprobs) {
             for (seen, built) in phase.sites.iter().zip(sites) {
                 let SiteBuilder { counts, sums, rows } = built;
                 if !rows.is_empty() {

@@ -32,6 +32,19 @@ pub enum Tokens {
 
 impl Tokens {
     /// Aligns two runs.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use mantissa_compare::Tokens;
+    /// use mantissa_evidence::Record;
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+    /// let record = Record::open(Path::new(path))?;
+    /// let runs = &record.shell().runs;
+    /// assert_eq!(Tokens::align(&runs[0], &runs[1]), Tokens::Equal);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn align(a: &Run, b: &Run) -> Self {
         let (outputs_a, outputs_b) = (&a.output_token_ids, &b.output_token_ids);

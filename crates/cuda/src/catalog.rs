@@ -8,6 +8,7 @@
 //! left. A shape that none gives, or more than one after all, is left out and reported.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use mantissa_engine::catalog::{Batched, Catalog, Linear, Origin, Product};
@@ -15,7 +16,7 @@ use mantissa_model::ModelConfig;
 use mantissa_model::graph::Operation;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::{self, remainder_first, split_k};
-use mantissa_numerics::recipe::Summation;
+use mantissa_numerics::recipe::{BatchedSum, PlainSum, TensorCoreSum, ThreadSum};
 use mantissa_numerics::site::Phase;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
@@ -32,7 +33,8 @@ const COLUMNS: usize = LANES;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shapes {
     linear: BTreeSet<(Linear, usize)>,
-    batched: BTreeSet<(Batched, usize)>,
+    /// Of bf16 or of binary32.
+    batched: BTreeSet<((Dtype, Batched), usize)>,
 }
 
 impl Shapes {
@@ -69,8 +71,8 @@ impl Shapes {
             let heads = batch * heads;
             for product in [Product::Scores, Product::Values] {
                 for (phase, keys) in [(Phase::Prefill, prompts), (Phase::Decode, keys)] {
-                    let shape = Batched { product, dtype, phase, heads, dim };
-                    self.batched.extend(keys.iter().map(|keys| (shape, *keys)));
+                    let shape = Batched { product, phase, heads, dim };
+                    self.batched.extend(keys.iter().map(|keys| ((dtype, shape), *keys)));
                 }
             }
         }
@@ -144,76 +146,115 @@ fn hard(random: &mut Random, dtype: Dtype, length: usize) -> Vec<u32> {
 /// Threads that a matrix-vector kernel may have.
 const THREADS: [u16; 7] = [1, 2, 4, 8, 16, 32, 64];
 
+/// A recipe that may explain a product, of the kind that a catalog has there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Candidate {
+    /// Of a product with a weight.
+    Linear(TensorCoreSum),
+    /// Of a batched product of bf16.
+    Bf16(BatchedSum),
+    /// Of a batched product of binary32.
+    F32(PlainSum),
+}
+
+impl Candidate {
+    /// By threads, of a batched product.
+    fn threads(dtype: Dtype, sum: ThreadSum) -> Self {
+        if dtype == Dtype::F32 {
+            Self::F32(PlainSum::Threads(sum))
+        } else {
+            Self::Bf16(BatchedSum::Threads(sum))
+        }
+    }
+}
+
 /// Recipes that a product with a weight may have: cut as the heuristic says, not cut, cut anyhow.
-fn candidates_of_linear(parts: u32) -> Vec<Summation> {
-    let hint = u16::try_from(parts).unwrap_or(1).max(1);
+fn candidates_of_linear(parts: u32) -> Vec<Candidate> {
+    let hint = u16::try_from(parts).unwrap_or(1);
     let step = Architecture::Hopper.block(Operand::Bf16);
-    let cut = |parts| step.map(|block| Summation::TensorCore { block, parts, tile: None });
+    let cut = |parts| {
+        let parts = NonZeroU16::new(parts).unwrap_or(NonZeroU16::MIN);
+        step.map(|block| Candidate::Linear(TensorCoreSum { block, parts }))
+    };
     [hint, 1].into_iter().chain(1..=64).filter_map(cut).collect()
 }
 
 /// Recipes that a batched product may have, the most usual first.
-fn candidates_of_batched(dtype: Dtype, length: usize) -> Vec<Summation> {
+fn candidates_of_batched(dtype: Dtype, length: usize) -> Vec<Candidate> {
     let step = Architecture::Hopper.block(Operand::Bf16).filter(|_| dtype == Dtype::Bf16);
-    let chain = (dtype == Dtype::F32).then_some(Summation::FmaChain);
+    let chain = (dtype == Dtype::F32).then_some(Candidate::F32(PlainSum::FmaChain));
     let narrow = step.map(|step| BlockRecipe { width: 8, ..step });
-    let tiles = [None, Some(32), Some(64), Some(128)];
-    let walk = |block| tiles.map(|tile| Summation::TensorCore { block, parts: 1, tile });
+    let tiles = [0, 32, 64, 128].map(NonZeroU16::new);
+    let walk = |block| tiles.map(|tile| Candidate::Bf16(BatchedSum::TensorCore { block, tile }));
     let threads = THREADS.into_iter().flat_map(|threads| {
         let whole = u16::try_from(length.div_ceil(usize::from(threads))).unwrap_or(1);
-        [1, 2, 4, 8, 16, whole].into_iter().flat_map(move |vector| by_threads(threads, vector))
+        [1, 2, 4, 8, 16, whole].into_iter().flat_map(move |vector| by_threads(dtype, threads, vector))
     });
     chain.into_iter().chain(step.into_iter().chain(narrow).flat_map(walk)).chain(threads).collect()
 }
 
 /// Anything else that threads may do.
-fn rare_candidates(length: usize) -> impl Iterator<Item = Summation> {
+fn rare_candidates(dtype: Dtype, length: usize) -> impl Iterator<Item = Candidate> {
     let longest = u16::try_from(length.div_ceil(2)).unwrap_or(1);
     THREADS
         .into_iter()
-        .flat_map(move |threads| (1..=longest).flat_map(move |vector| by_threads(threads, vector)))
+        .flat_map(move |threads| (1..=longest).flat_map(move |vector| by_threads(dtype, threads, vector)))
 }
 
-fn by_threads(threads: u16, vector: u16) -> [Summation; 2] {
-    [false, true].map(|in_order| Summation::Threads { threads, vector, in_order })
+fn by_threads(dtype: Dtype, threads: u16, vector: u16) -> impl Iterator<Item = Candidate> {
+    [false, true]
+        .into_iter()
+        .filter_map(move |in_order| ThreadSum::new(threads, vector, in_order))
+        .map(move |sum| Candidate::threads(dtype, sum))
 }
 
 /// Sums of rows by a recipe, the other operand being ones.
-fn sums(recipe: Summation, rows: &[&[u32]], instructions: Instructions) -> Vec<f32> {
+fn sums(recipe: Candidate, rows: &[&[u32]], instructions: Instructions) -> Vec<f32> {
     let length = rows.first().map_or(0, |row| row.len());
+    let one = NonZeroU16::MIN;
     match recipe {
-        Summation::TensorCore { block, parts, tile } => {
-            let (early, late) = remainder_first(block, tile, length);
-            let padded = late + length - early;
-            let element = |lane: usize, at: usize| match at {
-                _ if at < early => rows[lane][at] >> 16,
-                _ if at < late => 0,
-                _ => rows[lane][at - late + early] >> 16,
-            };
-            let (mut row, mut panel) = (Row::default(), Panel::default());
-            row.fill(block, std::iter::repeat_n(ONE >> 16, padded));
-            panel.fill(block, rows.len(), padded, element);
-            let mut total = [0.0; LANES];
-            for cut in split_k(padded, parts) {
-                let (first, mut sums) = (cut.start == 0, [0.0; LANES]);
-                block.dots(instructions, &row, &panel, cut, &mut sums);
-                for (total, sum) in total.iter_mut().zip(sums) {
-                    *total = if first { sum } else { *total + sum };
-                }
-            }
-            total[..rows.len()].to_vec()
+        Candidate::Linear(TensorCoreSum { block, parts }) => by_steps(block, parts, None, rows, instructions),
+        Candidate::Bf16(BatchedSum::TensorCore { block, tile }) => {
+            by_steps(block, one, tile, rows, instructions)
         }
-        Summation::Threads { threads, vector, in_order } => {
-            let sum = |row: &&[u32]| {
-                products::by_threads(threads, vector, in_order, length, |k| (f32::from_bits(row[k]), 1.0))
-            };
+        Candidate::Bf16(BatchedSum::Threads(sum)) | Candidate::F32(PlainSum::Threads(sum)) => {
+            let sum = |row: &&[u32]| products::by_threads(sum, length, |k| (f32::from_bits(row[k]), 1.0));
             rows.iter().map(sum).collect()
         }
-        Summation::FmaChain => {
+        Candidate::F32(PlainSum::FmaChain) => {
             rows.iter().map(|row| row.iter().fold(0.0, |sum, bits| sum + f32::from_bits(*bits))).collect()
         }
-        Summation::LaneChains { .. } => Vec::new(),
     }
+}
+
+/// Sums by steps of a tensor core.
+fn by_steps(
+    block: BlockRecipe,
+    parts: NonZeroU16,
+    tile: Option<NonZeroU16>,
+    rows: &[&[u32]],
+    instructions: Instructions,
+) -> Vec<f32> {
+    let length = rows.first().map_or(0, |row| row.len());
+    let (early, late) = remainder_first(block, tile, length);
+    let padded = late + length - early;
+    let element = |lane: usize, at: usize| match at {
+        _ if at < early => rows[lane][at] >> 16,
+        _ if at < late => 0,
+        _ => rows[lane][at - late + early] >> 16,
+    };
+    let (mut row, mut panel) = (Row::default(), Panel::default());
+    row.fill(block, std::iter::repeat_n(ONE >> 16, padded));
+    panel.fill(block, rows.len(), padded, element);
+    let mut total = [0.0; LANES];
+    for cut in split_k(padded, parts) {
+        let (first, mut sums) = (cut.start == 0, [0.0; LANES]);
+        block.dots(instructions, &row, &panel, cut, &mut sums);
+        for (total, sum) in total.iter_mut().zip(sums) {
+            *total = if first { sum } else { *total + sum };
+        }
+    }
+    total[..rows.len()].to_vec()
 }
 
 /// A run of outputs: what was summed, what is added, what came out.
@@ -242,14 +283,14 @@ enum Tried {
     /// Those of a batched product.
     Batched,
     /// What an earlier run left.
-    These(Vec<Summation>),
+    These(Vec<Candidate>),
 }
 
 impl Pending {
     /// Recipes that give every output, each another computation than those before it.
-    fn explain(&self, instructions: Instructions) -> Vec<Summation> {
-        let fit = |recipe: &Summation| self.fits(*recipe, instructions);
-        let fitting: Vec<Summation> = match &self.tried {
+    fn explain(&self, instructions: Instructions) -> Vec<Candidate> {
+        let fit = |recipe: &Candidate| self.fits(*recipe, instructions);
+        let fitting: Vec<Candidate> = match &self.tried {
             // The parts that the heuristic names come first, and others that give the same are the same.
             Tried::Linear { parts } => {
                 candidates_of_linear(*parts).into_iter().find(fit).into_iter().collect()
@@ -257,7 +298,11 @@ impl Pending {
             Tried::Batched => {
                 let usual: Vec<_> =
                     candidates_of_batched(self.dtype, self.length).into_iter().filter(fit).collect();
-                if usual.is_empty() { rare_candidates(self.length).filter(fit).collect() } else { usual }
+                if usual.is_empty() {
+                    rare_candidates(self.dtype, self.length).filter(fit).collect()
+                } else {
+                    usual
+                }
             }
             Tried::These(recipes) => recipes.iter().copied().filter(fit).collect(),
         };
@@ -268,7 +313,7 @@ impl Pending {
     }
 
     /// Whether a recipe gives every output. Most fail on the first two.
-    fn fits(&self, recipe: Summation, instructions: Instructions) -> bool {
+    fn fits(&self, recipe: Candidate, instructions: Instructions) -> bool {
         let first = self.outputs.first();
         first.is_some_and(|first| first.agree(self.dtype, recipe, 2, instructions))
             && self.outputs.iter().all(|outputs| outputs.agree(self.dtype, recipe, COLUMNS, instructions))
@@ -277,16 +322,16 @@ impl Pending {
 
 /// One recipe for each computation: those that give the same of many sums are taken for the same.
 fn different(
-    recipes: &[Summation],
+    recipes: &[Candidate],
     dtype: Dtype,
     length: usize,
     instructions: Instructions,
-) -> Vec<Summation> {
+) -> Vec<Candidate> {
     const MANY: usize = 64;
     let mut random = Random(length as u64);
     let rows: Vec<Vec<Vec<u32>>> =
         (0..MANY).map(|_| (0..COLUMNS).map(|_| hard(&mut random, dtype, length)).collect()).collect();
-    let mut known: Vec<(Summation, Vec<f32>)> = Vec::new();
+    let mut known: Vec<(Candidate, Vec<f32>)> = Vec::new();
     for recipe in recipes {
         let found: Vec<f32> = rows
             .iter()
@@ -303,7 +348,7 @@ fn different(
 }
 
 /// Explains all of them on all processors; in the order given.
-fn explained(pending: &[Pending], instructions: Instructions) -> Vec<Vec<Summation>> {
+fn explained(pending: &[Pending], instructions: Instructions) -> Vec<Vec<Candidate>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = pending.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
@@ -320,7 +365,7 @@ fn explained(pending: &[Pending], instructions: Instructions) -> Vec<Vec<Summati
 
 impl Outputs {
     /// Whether a recipe gives the first `count` outputs.
-    fn agree(&self, dtype: Dtype, recipe: Summation, count: usize, instructions: Instructions) -> bool {
+    fn agree(&self, dtype: Dtype, recipe: Candidate, count: usize, instructions: Instructions) -> bool {
         let count = count.min(self.rows.len());
         let rows: Vec<&[u32]> = self.rows[..count].iter().map(AsRef::as_ref).collect();
         let sums = sums(recipe, &rows, instructions);
@@ -377,8 +422,7 @@ pub fn build(
     let mut built = Built { catalog: Catalog::new(origin), unexplained: Vec::new(), heuristic: [0, 0] };
     let linear =
         grouped(&shapes.linear, |shape, rows| known.is_some_and(|k| k.linear(shape, rows).is_some()));
-    let batched =
-        grouped(&shapes.batched, |shape, keys| known.is_some_and(|k| k.batched(shape, keys).is_some()));
+    let batched = grouped(&shapes.batched, |shape, keys| known.is_some_and(|k| covers(k, shape, keys)));
     let left = linear.iter().map(|(_, s)| s.len()).chain(batched.iter().map(|(_, s)| s.len())).sum::<usize>();
     let mut done = shapes.len() - left;
     for (shape, rows) in linear {
@@ -392,6 +436,11 @@ pub fn build(
         progress(&built, done);
     }
     Ok(built)
+}
+
+/// Whether a catalog has a batched product.
+fn covers(known: &Catalog, (dtype, shape): (Dtype, Batched), keys: usize) -> bool {
+    if dtype == Dtype::F32 { known.math(shape, keys).is_some() } else { known.eager(shape, keys).is_some() }
 }
 
 fn shared(rows: impl Iterator<Item = Vec<u32>>) -> Vec<Arc<[u32]>> {
@@ -446,16 +495,16 @@ fn measure_linear(
     let (parts, pending): (Vec<u32>, Vec<Pending>) = pending.into_iter().unzip();
     for ((pending, parts), recipes) in pending.iter().zip(parts).zip(explained(&pending, instructions)) {
         let m = pending.size;
-        let Some(recipe) = recipes.first().copied() else {
+        let Some(Candidate::Linear(recipe)) = recipes.first().copied() else {
             built.unexplained.push(format!(
                 "a product of {m} × {k} with {n} × {k}{}: cuBLASLt names {parts} parts",
                 if bias { " and a bias" } else { "" }
             ));
             continue;
         };
-        if let (Summation::TensorCore { parts: found, .. }, false) = (recipe, bias) {
+        if !bias {
             built.heuristic[1] += 1;
-            built.heuristic[0] += usize::from(u32::from(found) == parts.max(1));
+            built.heuristic[0] += usize::from(u32::from(recipe.parts.get()) == parts.max(1));
         }
         built.catalog.add_linear(shape, m, recipe);
     }
@@ -470,12 +519,12 @@ const RUNS: usize = 12;
 
 fn measure_batched(
     device: &Device,
-    shape: Batched,
+    (dtype, shape): (Dtype, Batched),
     keys: &[usize],
     instructions: Instructions,
     built: &mut Built,
 ) -> Result<(), CudaError> {
-    let Batched { product, dtype, phase, heads, dim } = shape;
+    let Batched { product, phase, heads, dim } = shape;
     if heads == 1 {
         // PyTorch calls another function for a batch of one.
         let what = format!(
@@ -522,7 +571,8 @@ fn measure_batched(
             open = Vec::new();
             for (pending, recipes) in pending.iter().zip(explained(&pending, instructions)) {
                 match recipes[..] {
-                    [recipe] => built.catalog.add_batched(shape, pending.size, recipe),
+                    [Candidate::Bf16(recipe)] => built.catalog.add_eager(shape, pending.size, recipe),
+                    [Candidate::F32(recipe)] => built.catalog.add_math(shape, pending.size, recipe),
                     [_, _, ..] if run < RUNS => open.push((pending.size, Tried::These(recipes))),
                     _ => built.unexplained.push(format!(
                         "{} attention ({} of {dtype}) of {heads} heads of {dim} over {} keys{}",
@@ -624,13 +674,13 @@ mod tests {
                 .collect();
             let chain = |width| {
                 all.iter().position(
-                    |r| matches!(r, Summation::TensorCore { block, tile: None, .. } if block.width == width),
+                    |r| matches!(r, Candidate::Bf16(BatchedSum::TensorCore { block, tile: None }) if block.width == width),
                 )
             };
             let (wide, narrow) = (chain(16).expect("wide"), chain(8).expect("narrow"));
             assert_ne!(outputs_of[wide], outputs_of[narrow], "{length}");
             let threads =
-                all.iter().position(|r| matches!(r, Summation::Threads { threads: 4, vector: 16, .. }));
+                all.iter().position(|r| matches!(r, Candidate::Bf16(BatchedSum::Threads(sum)) if (sum.threads(), sum.vector().get()) == (4, 16)));
             assert_ne!(outputs_of[wide], outputs_of[threads.expect("threads")], "{length}");
             let outputs = Outputs {
                 rows: rows.iter().map(|row| Arc::from(*row)).collect(),
@@ -639,7 +689,7 @@ mod tests {
             };
             let tried = Tried::These(all.clone());
             let pending = Pending { size: length, dtype: Dtype::Bf16, length, tried, outputs: vec![outputs] };
-            let same: Vec<Summation> = all
+            let same: Vec<Candidate> = all
                 .iter()
                 .zip(&outputs_of)
                 .filter(|(_, o)| **o == outputs_of[narrow])
@@ -655,8 +705,11 @@ mod tests {
     #[test]
     fn sums_of_binary32_are_explained() {
         let mut random = Random(3);
-        let threads = |threads, vector| Summation::Threads { threads, vector, in_order: false };
-        for recipe in [Summation::FmaChain, threads(32, 16), threads(16, 33)] {
+        let threads = |threads, vector| {
+            let sum = ThreadSum::new(threads, vector, false).expect("a sum");
+            Candidate::F32(PlainSum::Threads(sum))
+        };
+        for recipe in [Candidate::F32(PlainSum::FmaChain), threads(32, 16), threads(16, 33)] {
             let mut outputs: Vec<Outputs> = (0..16)
                 .map(|_| {
                     let rows = shared((0..COLUMNS).map(|_| hard(&mut random, Dtype::F32, 515)));
@@ -667,7 +720,7 @@ mod tests {
                 .collect();
             let explained = |outputs| {
                 let tried = Tried::Batched;
-                let pending = Pending { size: 515, dtype: Dtype::F32, length: 515, among, outputs };
+                let pending = Pending { size: 515, dtype: Dtype::F32, length: 515, tried, outputs };
                 (pending.explain(Instructions::Portable), pending.outputs)
             };
             let found;
@@ -682,12 +735,18 @@ mod tests {
     #[test]
     fn the_same_computation_is_named_once() {
         let step = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
-        let tile = |tile| Summation::TensorCore { block: step, parts: 1, tile };
+        let tile = |tile: Option<u16>| {
+            let tile = tile.and_then(NonZeroU16::new);
+            Candidate::Bf16(BatchedSum::TensorCore { block: step, tile })
+        };
         let of =
-            |recipes: &[Summation], length| different(recipes, Dtype::Bf16, length, Instructions::Portable);
+            |recipes: &[Candidate], length| different(recipes, Dtype::Bf16, length, Instructions::Portable);
         assert_eq!(of(&[tile(Some(32)), tile(Some(64))], 551), [tile(Some(32)), tile(Some(64))]);
         assert_eq!(of(&[tile(None), tile(Some(32)), tile(Some(128))], 512), [tile(None)]);
-        let by = |threads, vector| Summation::Threads { threads, vector, in_order: false };
+        let by = |threads, vector| {
+            let sum = ThreadSum::new(threads, vector, false).expect("a sum");
+            Candidate::Bf16(BatchedSum::Threads(sum))
+        };
         assert_eq!(of(&[by(4, 16), by(8, 16), by(8, 8)], 40), [by(4, 16), by(8, 8)]);
     }
 }

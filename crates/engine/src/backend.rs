@@ -3,12 +3,14 @@
 use std::ops::Range;
 
 use mantissa_model::graph::{Attention, Routing};
-use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{AttentionRecipe, KernelRecipe, MatmulRecipe, NormRecipe};
+use mantissa_numerics::recipe::{
+    AttentionRecipe, BiasRecipe, ExpertSumRecipe, KernelRecipe, MatmulRecipe, NormRecipe, ResidualRecipe,
+    RotaryRecipe, RouterRecipe, SwiGluRecipe,
+};
 use mantissa_numerics::site::Phase;
 
 use crate::cache::KvCache;
-use crate::kernel::matmul::Matrix;
+use crate::kernel::matrix::Matrix;
 
 /// The experts that rows are sent to.
 #[derive(Debug, Clone, Default)]
@@ -42,11 +44,11 @@ pub(crate) trait Backend {
         weights: &mut [(Matrix<'_>, &mut [f32])],
     ) -> KernelRecipe;
     /// `x = round(x + bias)` for each row.
-    fn bias(&self, output: Dtype, x: &mut [f32], bias: &[f32]) -> KernelRecipe;
+    fn bias(&self, recipe: BiasRecipe, x: &mut [f32], bias: &[f32]) -> KernelRecipe;
     /// RMSNorm of runs as long as `weight`.
     fn norm(&self, recipe: NormRecipe, x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) -> KernelRecipe;
     /// Rotary embedding of rows of `width`; `tables[row]` holds cosines, then sines.
-    fn rotary(&self, recipe: KernelRecipe, x: &mut [f32], width: usize, tables: &[&[f32]]) -> KernelRecipe;
+    fn rotary(&self, recipe: RotaryRecipe, x: &mut [f32], width: usize, tables: &[&[f32]]) -> KernelRecipe;
     /// Attention of queries over their caches.
     fn attention(
         &self,
@@ -56,15 +58,16 @@ pub(crate) trait Backend {
         out: &mut [f32],
     ) -> KernelRecipe;
     /// `x = round(x + y)`.
-    fn add(&self, output: Dtype, x: &mut [f32], y: &[f32]) -> KernelRecipe;
+    fn add(&self, recipe: ResidualRecipe, x: &mut [f32], y: &[f32]) -> KernelRecipe;
     /// `gate = round(round(activation(gate)) · up)`.
-    fn gate(&self, recipe: KernelRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe;
+    fn gate(&self, recipe: SwiGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe;
     /// Chooses experts for each row of logits.
-    fn route(&self, recipe: KernelRecipe, routing: &Routing, logits: &[f32]) -> (Chosen, KernelRecipe);
-    /// The sum of a token's experts: `parts` holds the row of slot `s` at `place[s]`.
+    fn route(&self, recipe: RouterRecipe, routing: &Routing, logits: &[f32]) -> (Chosen, KernelRecipe);
+    /// The sum of a token's experts: `parts` holds the row of slot `s`, `width` long, at `place[s]`.
     fn expert_sum(
         &self,
-        recipe: KernelRecipe,
+        recipe: ExpertSumRecipe,
+        width: usize,
         chosen: &[(usize, f32)],
         place: &[usize],
         parts: &[f32],

@@ -3,7 +3,7 @@
 use mantissa_model::graph::{Graph, Slot};
 use mantissa_numerics::Dtype;
 
-use crate::kernel::matmul::{Format, Matrix, PANEL};
+use crate::kernel::matrix::{CachedLayer, CachedSlot, Format, PANEL};
 use crate::kernel::rows::store_half;
 use crate::simd::Isa;
 
@@ -111,12 +111,19 @@ impl KvCache {
         }
     }
 
-    /// The first `rows` positions of one head of a slot.
-    pub(crate) fn head(&self, layer: usize, slot: usize, head: usize, rows: usize) -> Matrix<'_> {
-        let Stored { slot, words } = &self.layers[layer][slot];
-        let cols = stride(slot.width);
-        let row_bytes = cols * self.dtype.size();
-        let data = &bytemuck::cast_slice(words)[head * self.capacity * row_bytes..];
-        Matrix { format: Format::Plain(self.dtype), rows, cols, row_bytes, data }
+    /// Slots of a block that hold keys and values, as kernels see them.
+    pub(crate) fn layer(&self, layer: usize, slots: [usize; 2]) -> CachedLayer<'_> {
+        CachedLayer(slots.map(|slot| {
+            let Stored { slot, words } = &self.layers[layer][slot];
+            let cols = stride(slot.width);
+            let row_bytes = cols * self.dtype.size();
+            CachedSlot {
+                format: Format::Plain(self.dtype),
+                cols,
+                row_bytes,
+                head_bytes: self.capacity * row_bytes,
+                data: bytemuck::cast_slice(words),
+            }
+        }))
     }
 }

@@ -3,22 +3,19 @@
 //!
 //! A catalog is a JSON file, `catalogs/<gpu>-<library>.json`, written by `mantissa catalog build` on a machine that has the GPU:
 //! every entry was compared there with the library's own product, bit for bit. Those in the repository are part of the program;
-//! [`Catalogs`] holds them and those of files, by hardware and library version. Left out: what asks for a recipe (`dispatch`).
+//! [`crate::Catalogs`] holds them and those of files, by hardware and library version. Left out: what asks for a recipe (`dispatch`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::hash::Hash;
 
 use mantissa_model::graph::{Graph, Operation};
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::Summation;
+use mantissa_numerics::recipe::wire::Summation;
+use mantissa_numerics::recipe::{BatchedSum, PlainSum, RecipeError, TensorCoreSum};
 use mantissa_numerics::site::Phase;
 use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
 use serde::{Deserialize, Serialize};
-
-use crate::setup::Hardware;
-
-mod set;
-
-pub use set::{CatalogId, Catalogs, Entry, RestsOn, Stack, TargetCatalogs};
 
 /// What stands first in a catalog's `format`.
 pub const FORMAT: &str = "mantissa-catalog/1";
@@ -44,12 +41,9 @@ pub enum Product {
     Values,
 }
 
-/// One of attention's batched products: of bf16 in eager attention, of binary32 in PyTorch's math backend. In prefill there are as
-/// many queries as keys, in decode one.
+/// One of attention's batched products. In prefill there are as many queries as keys, in decode one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Batched {
-    /// Format of operands and outputs: bf16 or binary32.
-    pub dtype: Dtype,
     /// Which.
     pub product: Product,
     /// Prefill or decode.
@@ -75,14 +69,56 @@ pub struct Origin {
     pub date: String,
 }
 
+/// Versions of the libraries that pick kernels: another version may pick others.
+///
+/// ```
+/// let stack = mantissa_engine::catalog::Stack { cublas: "13.1.0".to_owned() };
+/// assert_eq!(stack.to_string(), "cuBLAS 13.1.0");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stack {
+    /// Version of cuBLAS.
+    pub cublas: String,
+}
+
+impl Stack {
+    /// The libraries that a catalog was measured with.
+    ///
+    /// ```
+    /// use mantissa_engine::Hardware;
+    /// use mantissa_engine::Catalogs;
+    /// use mantissa_engine::catalog::Stack;
+    ///
+    /// let catalogs = Catalogs::default();
+    /// let known = catalogs.of(Hardware::H200).expect("a built-in catalog");
+    /// assert_eq!(Stack::of(known.origin()).cublas, "13.1.0");
+    /// ```
+    #[must_use]
+    pub fn of(origin: &Origin) -> Self {
+        Self { cublas: origin.cublas.clone() }
+    }
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cuBLAS {}", self.cublas)
+    }
+}
+
 /// Recipes by shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Catalog {
     /// Where it comes from.
     pub origin: Origin,
-    linear: HashMap<Linear, HashMap<usize, Summation>>,
-    batched: HashMap<Batched, HashMap<usize, Summation>>,
+    linear: HashMap<Linear, Sizes<TensorCoreSum>>,
+    /// Products of bf16, in eager attention.
+    eager: HashMap<Batched, Sizes<BatchedSum>>,
+    /// Products of binary32, in PyTorch's math backend.
+    math: HashMap<Batched, Sizes<PlainSum>>,
 }
+
+/// Recipes by size: rows of a linear product, keys of a batched one.
+type Sizes<T> = HashMap<usize, T>;
 
 /// The file. Sizes are lists of progressions, `first-last/step`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -184,36 +220,47 @@ impl Catalog {
     /// An empty one.
     #[must_use]
     pub fn new(origin: Origin) -> Self {
-        Self { origin, linear: HashMap::new(), batched: HashMap::new() }
+        Self { origin, linear: HashMap::new(), eager: HashMap::new(), math: HashMap::new() }
     }
 
     /// Notes that products of `rows` rows with such a weight go by `recipe`.
-    pub fn add_linear(&mut self, shape: Linear, rows: usize, recipe: Summation) {
+    pub fn add_linear(&mut self, shape: Linear, rows: usize, recipe: TensorCoreSum) {
         self.linear.entry(shape).or_default().insert(rows, recipe);
     }
 
-    /// Notes that such products over `keys` keys go by `recipe`.
-    pub fn add_batched(&mut self, shape: Batched, keys: usize, recipe: Summation) {
-        self.batched.entry(shape).or_default().insert(keys, recipe);
+    /// Notes that such products of bf16 over `keys` keys go by `recipe`.
+    pub fn add_eager(&mut self, shape: Batched, keys: usize, recipe: BatchedSum) {
+        self.eager.entry(shape).or_default().insert(keys, recipe);
+    }
+
+    /// Notes that such products of binary32 over `keys` keys go by `recipe`.
+    pub fn add_math(&mut self, shape: Batched, keys: usize, recipe: PlainSum) {
+        self.math.entry(shape).or_default().insert(keys, recipe);
     }
 
     /// The recipe for `rows` rows.
     #[must_use]
-    pub fn linear(&self, shape: Linear, rows: usize) -> Option<Summation> {
+    pub fn linear(&self, shape: Linear, rows: usize) -> Option<TensorCoreSum> {
         self.linear.get(&shape)?.get(&rows).copied()
     }
 
-    /// The recipe for `keys` keys.
+    /// The recipe of bf16 for `keys` keys.
     #[must_use]
-    pub fn batched(&self, shape: Batched, keys: usize) -> Option<Summation> {
-        self.batched.get(&shape)?.get(&keys).copied()
+    pub fn eager(&self, shape: Batched, keys: usize) -> Option<BatchedSum> {
+        self.eager.get(&shape)?.get(&keys).copied()
+    }
+
+    /// The recipe of binary32 for `keys` keys.
+    #[must_use]
+    pub fn math(&self, shape: Batched, keys: usize) -> Option<PlainSum> {
+        self.math.get(&shape)?.get(&keys).copied()
     }
 
     /// Number of shapes with a recipe.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.linear.values().map(HashMap::len).sum::<usize>()
-            + self.batched.values().map(HashMap::len).sum::<usize>()
+        let [linear, eager, math] = [sizes_of(&self.linear), sizes_of(&self.eager), sizes_of(&self.math)];
+        linear + eager + math
     }
 
     /// Whether there are none.
@@ -224,32 +271,29 @@ impl Catalog {
 
     /// Adds what `other` knows; where both know a shape, `other` is right.
     pub fn merge(&mut self, other: &Self) {
-        for (shape, sizes) in &other.linear {
-            self.linear.entry(*shape).or_default().extend(sizes);
-        }
-        for (shape, sizes) in &other.batched {
-            self.batched.entry(*shape).or_default().extend(sizes);
-        }
+        extend(&mut self.linear, &other.linear);
+        extend(&mut self.eager, &other.eager);
+        extend(&mut self.math, &other.math);
     }
 
     /// The first shape for which both have a recipe and not the same.
-    fn contradiction(&self, other: &Self) -> Option<String> {
+    pub(crate) fn contradiction(&self, other: &Self) -> Option<String> {
         let linear = first_other(&self.linear, &other.linear).map(|(shape, rows)| {
             let bias = if shape.bias { " and a bias" } else { "" };
             format!("a product of {rows} × {} with {} × {}{bias}", shape.k, shape.n, shape.k)
         });
-        linear.or_else(|| {
-            let (shape, keys) = first_other(&self.batched, &other.batched)?;
-            let Batched { dtype, product, phase, heads, dim } = shape;
+        let batched = |(shape, keys): (Batched, usize), dtype: Dtype| {
+            let Batched { product, phase, heads, dim } = shape;
             let product = match product {
                 Product::Scores => "scores",
                 Product::Values => "values",
             };
-            Some(format!(
-                "{} attention ({product}, {dtype}) of {heads} heads of {dim} over {keys} keys",
-                phase.name()
-            ))
-        })
+            let phase = phase.name();
+            format!("{phase} attention ({product}, {dtype}) of {heads} heads of {dim} over {keys} keys")
+        };
+        linear
+            .or_else(|| first_other(&self.eager, &other.eager).map(|found| batched(found, Dtype::Bf16)))
+            .or_else(|| first_other(&self.math, &other.math).map(|found| batched(found, Dtype::F32)))
     }
 
     /// Reads a file's text.
@@ -261,17 +305,21 @@ impl Catalog {
         let mut catalog = Self::new(file.origin);
         for entry in file.linear {
             let to = catalog.linear.entry(Linear { n: entry.n, k: entry.k, bias: entry.bias }).or_default();
-            read_classes(to, &entry.classes, Place::Linear)?;
+            read_classes(to, &entry.classes, linear_sum)?;
         }
         for BatchedEntry { product, dtype, phase, heads, dim, classes } in file.batched {
-            let place = match (dtype, product) {
-                (Dtype::Bf16, Product::Scores) => Place::Scores { dim },
-                (Dtype::Bf16, Product::Values) => Place::Values,
-                (Dtype::F32, _) => Place::Plain,
-                _ => return Err(CatalogError::Dtype(dtype)),
-            };
-            let to = catalog.batched.entry(Batched { dtype, product, phase, heads, dim }).or_default();
-            read_classes(to, &classes, place)?;
+            let shape = Batched { product, phase, heads, dim };
+            match dtype {
+                Dtype::Bf16 => {
+                    let to = catalog.eager.entry(shape).or_default();
+                    read_classes(to, &classes, |sum| batched_sum(sum, product, dim))?;
+                }
+                Dtype::F32 => {
+                    let to = catalog.math.entry(shape).or_default();
+                    read_classes(to, &classes, |sum| PlainSum::try_from(sum).map_err(why))?;
+                }
+                Dtype::F16 => return Err(CatalogError::Dtype(dtype)),
+            }
         }
         Ok(catalog)
     }
@@ -280,8 +328,10 @@ impl Catalog {
     #[must_use]
     pub fn write(&self) -> String {
         let linear: BTreeMap<_, _> = self.linear.iter().collect();
-        let mut batched: Vec<_> = self.batched.iter().collect();
-        batched.sort_by_key(|(b, _)| (b.dtype == Dtype::F32, b.product, b.phase, b.heads, b.dim));
+        let eager: BTreeMap<_, _> = self.eager.iter().collect();
+        let math: BTreeMap<_, _> = self.math.iter().collect();
+        let eager = eager.into_iter().map(|(shape, sizes)| (Dtype::Bf16, shape, write_classes(sizes)));
+        let math = math.into_iter().map(|(shape, sizes)| (Dtype::F32, shape, write_classes(sizes)));
         let entry = |value: serde_json::Value| format!("    {value}");
         let linear: Vec<String> = linear
             .into_iter()
@@ -291,15 +341,15 @@ impl Catalog {
                 }))
             })
             .collect();
-        let batched: Vec<String> = batched
-            .into_iter()
-            .map(|(shape, sizes)| {
+        let batched: Vec<String> = eager
+            .chain(math)
+            .map(|(dtype, shape, classes)| {
                 let mut written = serde_json::json!({
                     "product": shape.product, "phase": shape.phase, "heads": shape.heads, "dim": shape.dim,
-                    "classes": write_classes(sizes)
+                    "classes": classes
                 });
-                if shape.dtype != Dtype::Bf16 {
-                    written["dtype"] = serde_json::json!(shape.dtype);
+                if dtype != Dtype::Bf16 {
+                    written["dtype"] = serde_json::json!(dtype);
                 }
                 entry(written)
             })
@@ -314,9 +364,9 @@ impl Catalog {
 }
 
 /// The smallest shape and size for which both have a recipe and not the same.
-fn first_other<S: Copy + Ord + std::hash::Hash, R: PartialEq>(
-    ours: &HashMap<S, HashMap<usize, R>>,
-    theirs: &HashMap<S, HashMap<usize, R>>,
+fn first_other<S: Copy + Ord + Hash, R: PartialEq>(
+    ours: &HashMap<S, Sizes<R>>,
+    theirs: &HashMap<S, Sizes<R>>,
 ) -> Option<(S, usize)> {
     let both = theirs.iter().filter_map(|(shape, sizes)| Some((*shape, sizes, ours.get(shape)?)));
     let differing = both.flat_map(|(shape, theirs, ours)| {
@@ -328,64 +378,64 @@ fn first_other<S: Copy + Ord + std::hash::Hash, R: PartialEq>(
     differing.min()
 }
 
-/// Where a recipe stands.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    Linear,
-    Scores {
-        dim: usize,
-    },
-    Values,
-    /// Products of binary32, without tensor cores.
-    Plain,
+fn sizes_of<S, T>(shapes: &HashMap<S, Sizes<T>>) -> usize {
+    shapes.values().map(HashMap::len).sum()
 }
 
-/// Why no kernel computes `recipe` there; `None` where one does.
-fn misfit(recipe: Summation, place: Place) -> Option<&'static str> {
-    const MOST_PARTS: u16 = 64;
-    match recipe {
-        Summation::TensorCore { .. } if matches!(place, Place::Plain) => {
-            Some("binary32 is not multiplied by tensor cores")
-        }
-        Summation::TensorCore { block, parts, tile } => {
-            let ours = block_of(Architecture::Hopper);
-            let narrow = BlockRecipe { width: 8, ..ours };
-            match (place, tile) {
-                _ if block != ours && block != narrow => Some("no step of Hopper's tensor cores on bf16"),
-                (Place::Linear, None) if (1..=MOST_PARTS).contains(&parts) => None,
-                (Place::Linear, _) => Some("a product with a weight has 1 to 64 parts and no tile"),
-                _ if parts != 1 => Some("a batched product is not cut into parts"),
-                (_, Some(tile)) if tile == 0 || tile % 16 != 0 => Some("a tile is a multiple of 16"),
-                (Place::Scores { dim }, Some(tile)) if dim % usize::from(tile) != 0 => {
-                    Some("heads are whole tiles")
-                }
-                _ => None,
-            }
-        }
-        Summation::Threads { threads, vector, .. } => match place {
-            Place::Linear => Some("only attention is summed by threads"),
-            _ if !threads.is_power_of_two() || threads > 64 => {
-                Some("threads are a power of two of at most 64")
-            }
-            _ => (vector == 0).then_some("a thread takes at least one element at a time"),
-        },
-        Summation::FmaChain if matches!(place, Place::Plain) => None,
-        Summation::FmaChain | Summation::LaneChains { .. } => Some("the engine's own recipes are no GPU's"),
+fn extend<S: Copy + Eq + Hash, T: Copy>(to: &mut HashMap<S, Sizes<T>>, from: &HashMap<S, Sizes<T>>) {
+    for (shape, sizes) in from {
+        to.entry(*shape).or_default().extend(sizes);
     }
 }
 
-fn read_classes(
-    to: &mut HashMap<usize, Summation>,
+fn why(error: RecipeError) -> &'static str {
+    error.0
+}
+
+/// Whether `block` is a step of the GPU's on bf16, or half of one.
+fn is_step(block: BlockRecipe) -> Result<(), &'static str> {
+    let ours = block_of(Architecture::Hopper);
+    let known = block == ours || block == BlockRecipe { width: 8, ..ours };
+    if known { Ok(()) } else { Err("no step of Hopper's tensor cores on bf16") }
+}
+
+/// The sum of a product with a weight. *Errors:* what no kernel computes.
+fn linear_sum(sum: Summation) -> Result<TensorCoreSum, &'static str> {
+    const MOST_PARTS: u16 = 64;
+    let sum = TensorCoreSum::try_from(sum).map_err(why)?;
+    is_step(sum.block)?;
+    if sum.parts.get() > MOST_PARTS {
+        return Err("a product with a weight has 1 to 64 parts");
+    }
+    Ok(sum)
+}
+
+/// The sum of a batched product of bf16. *Errors:* what no kernel computes.
+fn batched_sum(sum: Summation, product: Product, dim: usize) -> Result<BatchedSum, &'static str> {
+    let sum = BatchedSum::try_from(sum).map_err(why)?;
+    if let BatchedSum::TensorCore { block, tile } = sum {
+        is_step(block)?;
+        match tile.map(|tile| usize::from(tile.get())) {
+            Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
+            Some(tile) if product == Product::Scores && dim % tile != 0 => {
+                return Err("heads are whole tiles");
+            }
+            _ => {}
+        }
+    }
+    Ok(sum)
+}
+
+fn read_classes<T: Copy + PartialEq>(
+    to: &mut Sizes<T>,
     classes: &[Class],
-    place: Place,
+    narrowed: impl Fn(Summation) -> Result<T, &'static str>,
 ) -> Result<(), CatalogError> {
     for class in classes {
         let wrong = |why| CatalogError::Recipe { sizes: class.sizes.clone(), why };
-        if let Some(why) = misfit(class.recipe, place) {
-            return Err(wrong(why));
-        }
+        let recipe = narrowed(class.recipe).map_err(wrong)?;
         for size in parse_sizes(&class.sizes)? {
-            if to.insert(size, class.recipe).is_some_and(|other| other != class.recipe) {
+            if to.insert(size, recipe).is_some_and(|other| other != recipe) {
                 return Err(wrong("another class has one of them"));
             }
         }
@@ -393,15 +443,16 @@ fn read_classes(
     Ok(())
 }
 
-fn write_classes(sizes: &HashMap<usize, Summation>) -> Vec<Class> {
-    let mut classes: Vec<(Summation, BTreeSet<usize>)> = Vec::new();
+fn write_classes<T: Copy + PartialEq + Into<Summation>>(sizes: &Sizes<T>) -> Vec<Class> {
+    let mut classes: Vec<(T, BTreeSet<usize>)> = Vec::new();
     for (size, recipe) in sizes.iter().collect::<BTreeMap<_, _>>() {
         match classes.iter_mut().find(|(known, _)| known == recipe) {
             Some((_, sizes)) => _ = sizes.insert(*size),
             None => classes.push((*recipe, BTreeSet::from([*size]))),
         }
     }
-    classes.into_iter().map(|(recipe, sizes)| Class { sizes: write_sizes(sizes), recipe }).collect()
+    let class = |(recipe, sizes): (T, _)| Class { sizes: write_sizes(sizes), recipe: recipe.into() };
+    classes.into_iter().map(class).collect()
 }
 
 /// Largest size, and most sizes of one list.
@@ -455,9 +506,9 @@ fn write_sizes(mut sizes: BTreeSet<usize>) -> String {
     parts.join(",")
 }
 
-/// A step of a GPU's tensor cores on bf16; Hopper's, where the hardware is no GPU.
-pub(crate) fn block(hardware: Hardware) -> BlockRecipe {
-    block_of(hardware.architecture().unwrap_or(Architecture::Hopper))
+/// A step of a GPU's tensor cores on bf16; Hopper's, where there is none.
+pub(crate) fn block(architecture: Option<Architecture>) -> BlockRecipe {
+    block_of(architecture.unwrap_or(Architecture::Hopper))
 }
 
 fn block_of(architecture: Architecture) -> BlockRecipe {
@@ -466,8 +517,8 @@ fn block_of(architecture: Architecture) -> BlockRecipe {
 }
 
 /// A walk along `K` that is not cut.
-pub(crate) fn uncut(hardware: Hardware) -> Summation {
-    Summation::TensorCore { block: block(hardware), parts: 1, tile: None }
+pub(crate) fn uncut(architecture: Option<Architecture>) -> TensorCoreSum {
+    TensorCoreSum::uncut(block(architecture))
 }
 
 /// Every product with a weight that a model runs outside its experts, each once.

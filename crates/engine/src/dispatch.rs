@@ -6,28 +6,41 @@
 //! on the product is bound by arithmetic: one chain per output, blocked. So the batch size of a decode shows in its
 //! bits as the classes {1}, {2–4}, {5–8}, {9…}, and every prefill of nine tokens or more is of one class.
 
+use std::num::{NonZeroU16, NonZeroU32};
+
 use mantissa_model::graph::Graph;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    AttentionRecipe, Functions, KernelRecipe, MatmulRecipe, NormRecipe, ReductionRecipe, SoftmaxRecipe,
-    Summation,
+    AttentionRecipe, BatchedSum, BiasRecipe, EmbeddingRecipe, ExpertSumRecipe, Lanes, LinearSum,
+    MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, ResidualRecipe,
+    RotaryFunctions, RotaryRecipe, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe, TorchEager, TorchSoftmax,
 };
 use mantissa_numerics::site::Phase;
 
-use crate::catalog::{self, Batched, Catalogs, Entry, Linear, Product, TargetCatalogs};
+use crate::catalog::{self, Batched, Linear, Product};
+use crate::catalogs::{Catalogs, Entry, TargetCatalogs};
 use crate::error::EngineError;
 use crate::plan::{PassShape, Plan};
 use crate::setup::{Attention, Hardware};
 
+mod catalog_use;
 mod node;
-mod rests_on;
 mod sdpa;
 
 pub(crate) use node::Planned;
 
 /// Lanes of sums over a row: attention, router, norms.
-const ROW_LANES: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
+const ROW_LANES: Lanes = Lanes::L16;
+
+/// Keys of a tile of the engine's own `sdpa`.
+const SDPA_TILE: NonZeroU32 = NonZeroU32::new(512).unwrap();
+
+/// FlashAttention-2's own choice: the larger the head, the smaller the tile.
+const FLASH_TILES: [NonZeroU32; 2] = [NonZeroU32::new(128).unwrap(), NonZeroU32::new(64).unwrap()];
+
+/// Running sums of the sum over experts: the engine's own, and PyTorch's on a GPU.
+const EXPERT_SUMS: [NonZeroU16; 2] = [NonZeroU16::new(1).unwrap(), NonZeroU16::new(4).unwrap()];
 
 /// Keys up to which PyTorch 2.11 computes a softmax within a warp.
 const LONGEST_WARP_SOFTMAX: usize = 2048;
@@ -90,13 +103,15 @@ impl<'c> Dispatch<'c> {
         let output = if biased { Dtype::F32 } else { self.dtype };
         if self.is_gpu() {
             let shape = Linear { n, k, bias: biased };
-            return MatmulRecipe { summation: self.measured(|known| known.linear(shape, m)), output };
+            let uncut = catalog::uncut(self.hardware.architecture());
+            let sum = self.measured(uncut, |known| known.linear(shape, m));
+            return MatmulRecipe { summation: LinearSum::TensorCore(sum), output };
         }
         let summation = match m {
-            0 | 1 => Summation::LaneChains { lanes: 64 },
-            2..=4 => Summation::LaneChains { lanes: 32 },
-            5..=8 => Summation::LaneChains { lanes: 16 },
-            _ => Summation::FmaChain,
+            0 | 1 => LinearSum::LaneChains { lanes: Lanes::L64 },
+            2..=4 => LinearSum::LaneChains { lanes: Lanes::L32 },
+            5..=8 => LinearSum::LaneChains { lanes: Lanes::L16 },
+            _ => LinearSum::FmaChain,
         };
         MatmulRecipe { summation, output }
     }
@@ -106,35 +121,61 @@ impl<'c> Dispatch<'c> {
     #[must_use]
     pub fn expert(self, m: usize, n: usize, k: usize) -> MatmulRecipe {
         if self.is_gpu() {
-            return MatmulRecipe { summation: catalog::uncut(self.hardware), output: self.dtype };
+            return MatmulRecipe {
+                summation: LinearSum::TensorCore(catalog::uncut(self.hardware.architecture())),
+                output: self.dtype,
+            };
         }
         self.matmul(m, n, k, false)
     }
 
     /// The sum over a token's experts.
     #[must_use]
-    pub fn expert_sum(self) -> KernelRecipe {
-        KernelRecipe::ExpertSum { output: self.dtype, sums: if self.is_gpu() { 4 } else { 1 } }
+    pub fn expert_sum(self) -> ExpertSumRecipe {
+        let [own, torch] = EXPERT_SUMS;
+        ExpertSumRecipe { sums: if self.is_gpu() { torch } else { own }, output: self.dtype }
     }
 
     /// RMSNorm over `rows` rows of `length`.
     #[must_use]
     pub fn norm(self, rows: usize, length: usize) -> NormRecipe {
         let torch = TorchSum::of(rows, length).filter(|_| self.is_gpu());
-        match (torch, u32::try_from(rows)) {
-            (Some(torch), Ok(rows)) => NormRecipe {
-                reduction: ReductionRecipe::Torch { torch, rows },
-                output: self.dtype,
-                functions: Functions::Nvidia,
-            },
-            _ => NormRecipe { reduction: ROW_LANES, output: self.dtype, functions: Functions::Engine },
-        }
+        let mean = match (torch, u32::try_from(rows).ok().and_then(NonZeroU32::new)) {
+            (Some(sum), Some(rows)) => NormMean::Torch { sum, rows },
+            _ => NormMean::Lanes { lanes: ROW_LANES },
+        };
+        NormRecipe { mean, weight: NormWeight::AfterCast, output: self.dtype }
     }
 
-    /// Whose exponentials, sines and cosines.
+    /// Rotary embedding, of which the tables are part.
     #[must_use]
-    pub fn functions(self) -> Functions {
-        if self.is_gpu() { Functions::Nvidia } else { Functions::Engine }
+    pub fn rotary(self) -> RotaryRecipe {
+        let functions = if self.is_gpu() { RotaryFunctions::Cuda } else { RotaryFunctions::Own };
+        RotaryRecipe { functions, output: self.dtype }
+    }
+
+    /// The gated activation.
+    #[must_use]
+    pub fn swiglu(self) -> SwiGluRecipe {
+        SwiGluRecipe { silu: if self.is_gpu() { Silu::Cuda } else { Silu::Own }, output: self.dtype }
+    }
+
+    /// Residual addition.
+    #[must_use]
+    pub fn residual(self) -> ResidualRecipe {
+        ResidualRecipe { output: self.dtype }
+    }
+
+    /// A bias after a product.
+    #[must_use]
+    pub fn bias(self) -> BiasRecipe {
+        BiasRecipe { output: self.dtype }
+    }
+
+    /// Rows of the embedding.
+    #[must_use]
+    pub fn embedding(self) -> EmbeddingRecipe {
+        EmbeddingRecipe { output: self.dtype }
     }
 
     /// Whether verified recipes cover every kernel of a pass.
@@ -146,40 +187,27 @@ impl<'c> Dispatch<'c> {
 
     /// Softmax over router logits.
     #[must_use]
-    pub fn router(self, renormalize: bool) -> KernelRecipe {
-        KernelRecipe::Router {
-            renormalize,
-            reduction: self.router_reduction(),
-            output: self.dtype,
-            functions: self.functions(),
-        }
+    pub fn router(self, renormalize: bool) -> RouterRecipe {
+        let softmax =
+            if self.is_gpu() { RouterSoftmax::Warp } else { RouterSoftmax::Lanes { lanes: ROW_LANES } };
+        RouterRecipe { softmax, renormalize, output: self.dtype }
     }
 
-    /// Lanes of the router's softmax.
-    #[must_use]
-    pub fn router_reduction(self) -> ReductionRecipe {
-        if self.is_gpu() { ReductionRecipe::Warp { warp: 32 } } else { ROW_LANES }
-    }
-
-    /// Format of attention's batched products.
-    fn products_of(self) -> Dtype {
-        if self.attention == Attention::SdpaMath { Dtype::F32 } else { self.dtype }
-    }
-
-    /// What the catalog says; of literature, where there is none, a walk that is not cut.
-    fn measured(self, find: impl FnOnce(&'c TargetCatalogs) -> Option<Entry<'c, Summation>>) -> Summation {
-        let Some(known) = self.catalog() else { return catalog::uncut(self.hardware) };
+    /// What the catalog says; of literature, where there is none, `literature`.
+    fn measured<T>(
+        self,
+        literature: T,
+        find: impl FnOnce(&'c TargetCatalogs) -> Option<Entry<'c, T>>,
+    ) -> T {
+        let Some(known) = self.catalog() else { return literature };
         let Some(entry) = find(known) else { unreachable!("`check` refuses shapes that were not measured") };
         entry.recipe
     }
 
-    /// Sums of scores and of values; arguments as [`Self::attention`].
-    fn measured_products(self, phase: Phase, heads: usize, dim: usize, keys: usize) -> [Summation; 2] {
+    /// Both batched products; arguments as [`Self::attention`].
+    fn batched(phase: Phase, heads: usize, dim: usize, keys: usize) -> [Batched; 2] {
         let heads = heads_of(phase, heads, keys);
-        [Product::Scores, Product::Values].map(|product| {
-            let shape = Batched { product, dtype: self.products_of(), phase, heads, dim };
-            self.measured(|known| known.batched(shape, keys))
-        })
+        [Product::Scores, Product::Values].map(|product| Batched { product, phase, heads, dim })
     }
 
     /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over `keys` positions.
@@ -193,58 +221,35 @@ impl<'c> Dispatch<'c> {
         keys: usize,
     ) -> AttentionRecipe {
         match self.attention {
-            Attention::SdpaFlash => return self.flash(phase, heads, group, head_dim, keys),
-            Attention::SdpaMath => return self.math(phase, heads, head_dim, keys),
+            Attention::SdpaFlash => {
+                return AttentionRecipe::TorchFlash(self.flash(phase, heads, group, head_dim, keys));
+            }
+            Attention::SdpaMath => {
+                return AttentionRecipe::TorchMath(self.math(phase, heads, head_dim, keys));
+            }
             Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
         }
         if self.is_gpu() {
-            let [scores, values] = self.measured_products(phase, heads, head_dim, keys);
-            let reduction = if keys <= LONGEST_WARP_SOFTMAX {
-                ReductionRecipe::Warp { warp: 32 }
-            } else {
-                ReductionRecipe::Block { block: 1024 }
-            };
-            return AttentionRecipe {
-                scores,
-                score_rounding: self.dtype,
-                scaled_operands: false,
-                softmax: SoftmaxRecipe::Exact { reduction, normalize_first: true },
-                probability_rounding: self.dtype,
-                key_tile: None,
-                values: Some(values),
-                functions: Functions::Nvidia,
-                output: self.dtype,
-            };
+            let uncut = BatchedSum::TensorCore { block: catalog::block(self.hardware.architecture()), tile: None };
+            let [scores, values] = Self::batched(phase, heads, head_dim, keys)
+                .map(|shape| self.measured(uncut, |known| known.eager(shape, keys)));
+            let softmax = if keys <= LONGEST_WARP_SOFTMAX { TorchSoftmax::Warp } else { TorchSoftmax::Block };
+            return AttentionRecipe::TorchEager(TorchEager { scores, softmax, values });
         }
         let scores = match phase {
-            Phase::Prefill => Summation::FmaChain,
-            Phase::Decode => Summation::LaneChains { lanes: 16 },
+            Phase::Prefill => OwnScores::FmaChain,
+            Phase::Decode => OwnScores::Lanes16,
         };
-        let (score_rounding, softmax, key_tile) = match self.attention {
-            Attention::Eager => {
-                (self.dtype, SoftmaxRecipe::Exact { reduction: ROW_LANES, normalize_first: true }, None)
-            }
-            Attention::Sdpa => {
-                (Dtype::F32, SoftmaxRecipe::Exact { reduction: ROW_LANES, normalize_first: false }, Some(512))
-            }
-            // FlashAttention-2's own choice: the larger the head, the smaller the tile.
+        let [small_heads, large_heads] = FLASH_TILES;
+        let softmax = match self.attention {
+            Attention::Eager => OwnSoftmax::Eager,
+            Attention::Sdpa => OwnSoftmax::Tiled { key_tile: SDPA_TILE },
             Attention::FlashAttention2 => {
-                let tile = if head_dim <= 64 { 128 } else { 64 };
-                (Dtype::F32, SoftmaxRecipe::Online { reduction: ROW_LANES }, Some(tile))
+                OwnSoftmax::Online { key_tile: if head_dim <= 64 { small_heads } else { large_heads } }
             }
             Attention::SdpaFlash | Attention::SdpaMath => unreachable!("returned above"),
         };
-        AttentionRecipe {
-            scores,
-            score_rounding,
-            scaled_operands: false,
-            softmax,
-            probability_rounding: self.dtype,
-            key_tile,
-            values: None,
-            functions: Functions::Engine,
-            output: self.dtype,
-        }
+        AttentionRecipe::Own(OwnAttention { scores, softmax, storage: self.dtype })
     }
 }
 
@@ -315,9 +320,10 @@ mod tests {
     fn batch_sizes_fall_into_the_documented_classes() {
         let dispatch = Dispatch::new(Hardware::Cpu, Dtype::Bf16, Attention::Eager);
         let class = |m: usize| dispatch.matmul(m, 64, 64, false).summation;
-        for (range, lanes) in [(1..=1, Some(64)), (2..=4, Some(32)), (5..=8, Some(16)), (9..=4096, None)] {
+        let [l16, l32, l64] = Lanes::ALL;
+        for (range, lanes) in [(1..=1, Some(l64)), (2..=4, Some(l32)), (5..=8, Some(l16)), (9..=4096, None)] {
             for m in range {
-                let expected = lanes.map_or(Summation::FmaChain, |lanes| Summation::LaneChains { lanes });
+                let expected = lanes.map_or(LinearSum::FmaChain, |lanes| LinearSum::LaneChains { lanes });
                 assert_eq!(class(m), expected, "m = {m}");
             }
         }

@@ -23,7 +23,7 @@ use crate::plan::{PassShape, Plan};
 use crate::pool::Pool;
 use crate::rope::RopeTable;
 use crate::run::Runner;
-use crate::setup::EngineSetup;
+use crate::engine_setup::EngineSetup;
 use crate::tap::{RowId, Tap};
 use crate::weights::Weights;
 
@@ -71,11 +71,13 @@ impl<'a> Engine<'a> {
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;
         let config = checkpoint.config();
         let graph = config.graph();
+        let rotary = setup.dispatch().rotary();
+        let tables = graph.tables.iter().map(|table| RopeTable::new(table, rotary, setup.context));
         Ok(Self {
             config,
             overrides: Overrides::default(),
             weights: Weights::load(checkpoint, &graph, &setup, &pool)?,
-            tables: graph.tables.iter().map(|table| RopeTable::new(table, &setup)).collect(),
+            tables: tables.collect(),
             graph,
             backend: Cpu { isa: setup.isa, pool },
             setup,
@@ -324,8 +326,7 @@ impl<'a> Engine<'a> {
     }
 
     pub(crate) fn dispatch(&self) -> Dispatch<'_> {
-        let EngineSetup { hardware, dtype, attention, catalogs, .. } = &self.setup;
-        Dispatch { hardware: *hardware, dtype: *dtype, attention: *attention, catalogs }
+        self.setup.dispatch()
     }
 
     pub(crate) fn weights(&self) -> &Weights<'a> {
@@ -348,7 +349,7 @@ impl<'a> Engine<'a> {
             backend: &self.backend,
             pool: &self.backend.pool,
             isa: self.setup.isa,
-            dtype: self.setup.dtype,
+            embedding: self.dispatch().embedding(),
             overrides: &self.overrides,
             ran,
         }

@@ -8,9 +8,11 @@
 mod backend;
 mod cache;
 pub mod catalog;
+pub mod catalogs;
 mod cpu;
 mod dispatch;
 mod engine;
+mod engine_setup;
 mod error;
 mod kernel;
 mod logits;
@@ -27,13 +29,14 @@ mod tap;
 mod weights;
 
 pub use cache::KvCache;
-pub use catalog::Catalogs;
+pub use catalogs::Catalogs;
 pub use dispatch::Dispatch;
 pub use engine::{Engine, Forced, ForcedSteps};
 pub use error::EngineError;
 pub use logits::{TokenLogprob, greedy};
 pub use overrides::{Override, Overrides};
-pub use setup::{Attention, Basis, EngineSetup, Hardware, QuantizedWeights};
+pub use engine_setup::EngineSetup;
+pub use setup::{Attention, Basis, Hardware, QuantizedWeights};
 pub use simd::Isa;
 pub use spot::{SpotRow, inputs as spot_inputs};
 pub use tap::{NoTap, RowId, Tap, View};

@@ -3,8 +3,10 @@
 //!
 //! The list is the model's [`Graph`], each node with the recipe that [`Dispatch`] names for the pass.
 
+use std::num::NonZeroU32;
+
 use mantissa_model::graph::{Graph, Node, Section};
-use mantissa_numerics::recipe::{KernelRecipe, NormRecipe, ObservedKernel, ReductionRecipe};
+use mantissa_numerics::recipe::{KernelRecipe, NormMean, NormRecipe, ObservedKernel};
 use mantissa_numerics::site::Phase;
 
 use crate::dispatch::{Dispatch, Planned};
@@ -133,13 +135,11 @@ impl Computation {
     #[must_use]
     pub fn of(kernel: &ObservedKernel) -> Self {
         let (mut recipe, mut factor) = (kernel.recipe, None);
-        if let KernelRecipe::RmsNorm(NormRecipe { reduction: ReductionRecipe::Torch { rows, .. }, .. }) =
-            &mut recipe
-        {
+        if let KernelRecipe::RmsNorm(NormRecipe { mean: NormMean::Torch { rows, .. }, .. }) = &mut recipe {
             #[expect(clippy::cast_precision_loss, reason = "PyTorch divides these as binary32")]
-            let quotient = *rows as f32 / (u64::from(*rows) * kernel.k) as f32;
+            let quotient = rows.get() as f32 / (u64::from(rows.get()) * kernel.k) as f32;
             factor = Some(quotient.to_bits());
-            *rows = 1;
+            *rows = NonZeroU32::MIN;
         }
         Self { op: kernel.op.clone(), n: kernel.n, k: kernel.k, recipe, factor }
     }

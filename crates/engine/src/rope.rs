@@ -12,10 +12,9 @@
 
 use mantissa_model::graph::RotaryTable;
 use mantissa_numerics::nvidia::functions;
+use mantissa_numerics::recipe::{RotaryFunctions, RotaryRecipe};
 use mantissa_numerics::rotary::{Arithmetic, Frequencies, Rope};
 use mantissa_numerics::torch_cpu::CpuCapability;
-
-use crate::setup::{EngineSetup, Hardware};
 
 /// Cosines and sines of every position.
 #[derive(Debug)]
@@ -26,21 +25,25 @@ pub(crate) struct RopeTable {
 }
 
 impl RopeTable {
-    pub(crate) fn new(table: &RotaryTable, setup: &EngineSetup) -> Self {
-        let (dtype, positions) = (setup.dtype, setup.context);
-        let Frequencies { inverse, attention_factor } = frequencies(table, setup.hardware);
+    /// Tables of `positions` positions, as `recipe` says.
+    pub(crate) fn new(table: &RotaryTable, recipe: RotaryRecipe, positions: usize) -> Self {
+        let RotaryRecipe { functions: whose, output } = recipe;
+        let Frequencies { inverse, attention_factor } = frequencies(table, whose);
         let half = inverse.len();
         let mut data = vec![0.0; positions * 2 * half];
         for (position, row) in data.chunks_exact_mut(2 * half).enumerate() {
             let (cos, sin) = row.split_at_mut(half);
             for (i, frequency) in inverse.iter().enumerate() {
                 let angle = position as f32 * frequency;
-                let nvidia = functions::cos(angle).zip(functions::sin(angle));
-                let (c, s) = match nvidia.filter(|_| setup.hardware != Hardware::Cpu) {
-                    Some(found) => found,
-                    None => (libm::cos(f64::from(angle)) as f32, libm::sin(f64::from(angle)) as f32),
+                let own = || (libm::cos(f64::from(angle)) as f32, libm::sin(f64::from(angle)) as f32);
+                let (c, s) = match whose {
+                    RotaryFunctions::Own => own(),
+                    // Angles that CUDA's fast path does not reduce have the correctly rounded ones.
+                    RotaryFunctions::Cuda => {
+                        functions::cos(angle).zip(functions::sin(angle)).unwrap_or_else(own)
+                    }
                 };
-                (cos[i], sin[i]) = (dtype.round(c * attention_factor), dtype.round(s * attention_factor));
+                (cos[i], sin[i]) = (output.round(c * attention_factor), output.round(s * attention_factor));
             }
         }
         Self { data, width: 2 * half }
@@ -61,14 +64,12 @@ fn rope(table: &RotaryTable) -> Rope<'_> {
     }
 }
 
-/// Inverse frequencies at load. On a GPU transformers computes them on the CPU beside it; `check` refuses models for
-/// which that is not one answer.
-fn frequencies(table: &RotaryTable, hardware: Hardware) -> Frequencies {
-    let arithmetic = match hardware {
-        Hardware::Cpu => Arithmetic::Engine,
-        Hardware::H200 | Hardware::H100 | Hardware::A100 | Hardware::L40s => {
-            Arithmetic::Torch(CpuCapability::Avx512)
-        }
+/// Inverse frequencies at load. Beside a GPU transformers computes them on the CPU; [`refused`] names models for which
+/// that is not one answer.
+fn frequencies(table: &RotaryTable, functions: RotaryFunctions) -> Frequencies {
+    let arithmetic = match functions {
+        RotaryFunctions::Own => Arithmetic::Engine,
+        RotaryFunctions::Cuda => Arithmetic::Torch(CpuCapability::Avx512),
     };
     rope(table).frequencies(arithmetic, None)
 }
@@ -79,7 +80,7 @@ fn frequencies(table: &RotaryTable, hardware: Hardware) -> Frequencies {
 /// would compute them again.
 pub(crate) fn refused(
     table: &RotaryTable,
-    hardware: Hardware,
+    functions: RotaryFunctions,
     keys: usize,
 ) -> Option<(String, &'static str)> {
     let what = || format!("RoPE of base {} over {} elements", table.theta, table.dim);
@@ -88,7 +89,7 @@ pub(crate) fn refused(
         let why = "its frequencies change with the length of the sequence";
         return Some((format!("{what}, more than the {border} of its own context"), why));
     }
-    if hardware != Hardware::Cpu && rope(table).one_answer().is_none() {
+    if functions == RotaryFunctions::Cuda && rope(table).one_answer().is_none() {
         return Some((what(), "its inverse frequencies depend on the machine's CPU"));
     }
     None
@@ -110,28 +111,28 @@ mod tests {
         for base in [1e4, 1e5, 5e5, 1e6] {
             for dim in [64, 128] {
                 let table = table(base, dim, None);
-                let mut own = frequencies(&table, Hardware::Cpu).inverse;
+                let mut own = frequencies(&table, RotaryFunctions::Own).inverse;
                 if base > 9e5 && dim == 128 {
                     own[37] = f32::from_bits(0x39B2_29FB);
                 }
-                assert_eq!(own, frequencies(&table, Hardware::H200).inverse, "{base} {dim}");
-                assert_eq!(refused(&table, Hardware::H200, 100_000), None);
+                assert_eq!(own, frequencies(&table, RotaryFunctions::Cuda).inverse, "{base} {dim}");
+                assert_eq!(refused(&table, RotaryFunctions::Cuda, 100_000), None);
             }
         }
     }
 
     #[test]
     fn what_depends_on_machine_or_length_is_refused() {
-        let why = |table: &RotaryTable, hardware, keys| refused(table, hardware, keys).map(|(_, why)| why);
+        let why = |table: &RotaryTable, functions, keys| refused(table, functions, keys).map(|(_, why)| why);
         let mut narrow = (1..500).map(|i| table(1e4 * f64::from(i), 96, None));
         let narrow = narrow.find(|narrow| rope(narrow).one_answer().is_none()).expect("a base that differs");
-        assert_eq!(why(&narrow, Hardware::Cpu, 9000), None);
-        let machine = why(&narrow, Hardware::H200, 10);
+        assert_eq!(why(&narrow, RotaryFunctions::Own, 9000), None);
+        let machine = why(&narrow, RotaryFunctions::Cuda, 10);
         assert!(machine.is_some_and(|why| why.contains("CPU")), "{machine:?}");
         let dynamic = table(1e4, 128, Some(RopeScaling::Dynamic { factor: 2.0 }));
-        for hardware in [Hardware::Cpu, Hardware::H100] {
-            assert_eq!(why(&dynamic, hardware, 4096), None);
-            assert!(why(&dynamic, hardware, 4097).is_some_and(|why| why.contains("length")));
+        for functions in [RotaryFunctions::Own, RotaryFunctions::Cuda] {
+            assert_eq!(why(&dynamic, functions, 4096), None);
+            assert!(why(&dynamic, functions, 4097).is_some_and(|why| why.contains("length")));
         }
     }
 }

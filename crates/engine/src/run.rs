@@ -8,12 +8,12 @@ use std::sync::{Mutex, PoisonError};
 
 use mantissa_model::graph::{Graph, Node, Operation, Section};
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::KernelRecipe;
+use mantissa_numerics::recipe::{EmbeddingRecipe, KernelRecipe};
 use mantissa_numerics::site::{Point, Site};
 
 use crate::backend::{Backend, Queries, part};
 use crate::cache::KvCache;
-use crate::kernel::matmul::Matrix;
+use crate::kernel::matrix::Matrix;
 use crate::overrides::Overrides;
 use crate::pass::{Pass, Place, Ran, Run};
 use crate::pool::{Buffer, Pool};
@@ -30,7 +30,7 @@ pub(crate) struct Runner<'r, 'a, B> {
     pub backend: &'r B,
     pub pool: &'r Pool,
     pub isa: Isa,
-    pub dtype: Dtype,
+    pub embedding: EmbeddingRecipe,
     pub overrides: &'r Overrides,
     pub ran: &'r Mutex<Ran>,
 }
@@ -139,10 +139,10 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let Some(Input::Tokens(ids)) = input.take() else { unreachable!("the stem reads tokens") };
                 let table = at.weights[index].stored();
                 for (row, id) in x.chunks_exact_mut(node.width).zip(ids) {
-                    table.row(*id as usize, self.dtype, row);
+                    table.row(*id as usize, self.embedding, row);
                 }
                 if let Some(scale) = scale {
-                    scaled(self.dtype, *scale, &mut x);
+                    scaled(self.embedding.output, *scale, &mut x);
                 }
                 Value::Rows(x)
             }
@@ -165,9 +165,9 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             Operation::Bias { .. } => {
                 let mut x = at.section.take(values, index, 0, self.pool);
                 for run in self.runs(at, index, pass) {
-                    let KernelRecipe::Bias { output } = run.recipe else { unreachable!("a bias") };
+                    let KernelRecipe::Bias(recipe) = run.recipe else { unreachable!("a bias") };
                     let x = &mut x[part(&run.rows, node.width)];
-                    let ran = self.backend.bias(output, x, at.weights[index].vector());
+                    let ran = self.backend.bias(recipe, x, at.weights[index].vector());
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(x)
@@ -188,7 +188,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     let rows = &pass.rows[run.rows.clone()];
                     let tables: Vec<&[f32]> = rows.iter().map(|row| table.position(row.position)).collect();
                     let x = &mut x[part(&run.rows, node.width)];
-                    let ran = self.backend.rotary(run.recipe, x, node.width, &tables);
+                    let KernelRecipe::Rotary(recipe) = run.recipe else { unreachable!("a rotation") };
+                    let ran = self.backend.rotary(recipe, x, node.width, &tables);
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(x)
@@ -234,9 +235,9 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let mut x = at.section.take(values, index, 0, self.pool);
                 let y = rows_of(values, node.inputs[1]);
                 for run in self.runs(at, index, pass) {
-                    let KernelRecipe::Residual { output } = run.recipe else { unreachable!("a sum") };
+                    let KernelRecipe::Residual(recipe) = run.recipe else { unreachable!("a sum") };
                     let part = part(&run.rows, node.width);
-                    let ran = self.backend.add(output, &mut x[part.clone()], &y[part]);
+                    let ran = self.backend.add(recipe, &mut x[part.clone()], &y[part]);
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(x)
@@ -245,7 +246,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let mut gate = at.section.take(values, index, 0, self.pool);
                 let up = rows_of(values, node.inputs[1]);
                 for (run, part) in self.parts(at, index, pass, values, gate.len()) {
-                    let ran = self.backend.gate(run.recipe, &mut gate[part.clone()], &up[part]);
+                    let KernelRecipe::SwiGlu(recipe) = run.recipe else { unreachable!("an activation") };
+                    let ran = self.backend.gate(recipe, &mut gate[part.clone()], &up[part]);
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(gate)
@@ -254,10 +256,11 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let logits = rows_of(values, node.inputs[0]);
                 let mut found = Routing::new(routing.top);
                 for run in self.runs(at, index, pass) {
+                    let KernelRecipe::Router(recipe) = run.recipe else { unreachable!("a router") };
                     // An expert's product may have another recipe where the pass has other rows.
                     for rows in pass.alike(&run.rows) {
                         let logits = &logits[part(&rows, routing.experts)];
-                        let (chosen, ran) = self.backend.route(run.recipe, routing, logits);
+                        let (chosen, ran) = self.backend.route(recipe, routing, logits);
                         self.note(node, &run, pass, ran);
                         found.add(rows, chosen.slots);
                     }
@@ -292,10 +295,12 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let (parts, routing) = (rows_of(values, node.inputs[0]), routing_of(values, node.inputs[1]));
                 let mut out = self.pool.buffer(rows * node.width);
                 for run in self.runs(at, index, pass) {
+                    let KernelRecipe::ExpertSum(recipe) = run.recipe else { unreachable!("a sum") };
                     let slots = part(&run.rows, *top);
                     let chosen = &routing.slots[slots.clone()];
                     let out = &mut out[part(&run.rows, node.width)];
-                    let ran = self.backend.expert_sum(run.recipe, chosen, &routing.place[slots], parts, out);
+                    let place = &routing.place[slots];
+                    let ran = self.backend.expert_sum(recipe, node.width, chosen, place, parts, out);
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(out)

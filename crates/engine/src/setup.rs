@@ -1,11 +1,7 @@
 //! What the engine is asked to run: the part of a setup that is arithmetic.
 
-use mantissa_numerics::Dtype;
 use mantissa_numerics::tensor_core::Architecture;
 use serde::{Deserialize, Serialize};
-
-use crate::catalog::Catalogs;
-use crate::simd::Isa;
 
 /// Whose arithmetic the engine computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -142,25 +138,4 @@ pub enum QuantizedWeights {
     Keep,
     /// They are decoded and rounded to the storage dtype when the model is loaded, as Hugging Face loads a GGUF file.
     Dequantize,
-}
-
-/// The arithmetic of a run, and where it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineSetup {
-    /// Whose arithmetic.
-    pub hardware: Hardware,
-    /// Storage format of activations, cache and unquantized weights.
-    pub dtype: Dtype,
-    /// Attention implementation.
-    pub attention: Attention,
-    /// Treatment of quantized weights.
-    pub quantized: QuantizedWeights,
-    /// What is known of libraries' choices.
-    pub catalogs: Catalogs,
-    /// Positions that rotary tables are made for; the longest sequence that can be run.
-    pub context: usize,
-    /// Threads; they change speed, never bits.
-    pub threads: usize,
-    /// Instruction set; it changes speed, never bits.
-    pub isa: Isa,
 }

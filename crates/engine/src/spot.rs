@@ -14,7 +14,7 @@ use mantissa_numerics::site::{LayerIdx, Phase, Point, Site};
 use crate::backend::Backend as _;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::kernel::matmul::Matrix;
+use crate::kernel::matrix::Matrix;
 use crate::plan::{PassShape, Plan};
 use crate::weights::NodeWeights;
 
@@ -213,7 +213,7 @@ impl Engine<'_> {
         let part = &mut out[columns.clone()];
         match (&node.operation, recipe) {
             (Operation::Embedding { .. }, _) => {
-                weights.stored().row(row.token as usize, self.setup().dtype, &mut out);
+                weights.stored().row(row.token as usize, self.dispatch().embedding(), &mut out);
             }
             (Operation::Linear(_), Some(KernelRecipe::Matmul(recipe))) => {
                 let whole = weights.stored().matrix();
@@ -221,23 +221,23 @@ impl Engine<'_> {
                 let rows = Matrix { rows: columns.len(), data, ..whole };
                 backend.products(recipe, input(0), &mut [(rows, part)]);
             }
-            (Operation::Bias { .. }, Some(KernelRecipe::Bias { output })) => {
+            (Operation::Bias { .. }, Some(KernelRecipe::Bias(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
-                backend.bias(output, part, &weights.vector()[columns]);
+                backend.bias(recipe, part, &weights.vector()[columns]);
             }
             (Operation::Norm(norm), Some(KernelRecipe::RmsNorm(recipe))) => {
                 backend.norm(recipe, &input(0)[columns], weights.vector(), norm.eps, part);
             }
-            (Operation::Rotary(rotary), Some(recipe)) => {
+            (Operation::Rotary(rotary), Some(KernelRecipe::Rotary(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
                 let table = self.tables()[rotary.table].position(row.position);
                 backend.rotary(recipe, part, columns.len(), &[table]);
             }
-            (Operation::Add, Some(KernelRecipe::Residual { output })) => {
+            (Operation::Add, Some(KernelRecipe::Residual(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
-                backend.add(output, part, &input(1)[columns]);
+                backend.add(recipe, part, &input(1)[columns]);
             }
-            (Operation::Gate(_), Some(recipe)) => {
+            (Operation::Gate(_), Some(KernelRecipe::SwiGlu(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
                 backend.gate(recipe, part, &input(1)[columns]);
             }

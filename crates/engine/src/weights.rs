@@ -6,12 +6,15 @@ use std::sync::Arc;
 use mantissa_model::graph::{ExpertWeight, Graph, Node, Operation, Section, WeightName, weight_name};
 use mantissa_model::{Checkpoint, Weight, WeightDtype};
 use mantissa_numerics::Dtype;
+use mantissa_numerics::recipe::{CastRecipe, EmbeddingRecipe};
 
 use crate::error::EngineError;
-use crate::kernel::matmul::{Format, Matrix, Shared};
+use crate::kernel::matrix::{Format, Matrix};
 use crate::kernel::rows;
+use crate::kernel::share::Shared;
 use crate::pool::Pool;
-use crate::setup::{EngineSetup, Hardware, QuantizedWeights};
+use crate::engine_setup::EngineSetup;
+use crate::setup::{Hardware, QuantizedWeights};
 
 /// A matrix, borrowed from the checkpoint's memory map when its storage can be multiplied as it is.
 #[derive(Debug)]
@@ -35,10 +38,10 @@ impl Stored<'_> {
     }
 
     /// Decodes one row into `out` and rounds it.
-    pub(crate) fn row(&self, row: usize, dtype: Dtype, out: &mut [f32]) {
+    pub(crate) fn row(&self, row: usize, recipe: EmbeddingRecipe, out: &mut [f32]) {
         decode(self.format, &self.data[row * self.row_bytes..(row + 1) * self.row_bytes], out);
         for x in out {
-            *x = dtype.round(*x);
+            *x = recipe.output.round(*x);
         }
     }
 }
@@ -201,7 +204,7 @@ impl<'a> Loader<'a, '_> {
             let mut values = vec![0.0_f32; cols];
             for row in task * 64..rows.min(task * 64 + 64) {
                 decode(format, &data[row * row_bytes..(row + 1) * row_bytes], &mut values);
-                rows::round(isa, dtype, &mut values);
+                rows::round(isa, CastRecipe { output: dtype }, &mut values);
                 let mut bytes = Vec::with_capacity(cols * size);
                 for x in &values {
                     dtype.encode(*x, &mut bytes);

@@ -36,7 +36,15 @@ pub const TIMING: &str = "timing.json";
 const RECORD_AGAIN: &str = "copy the container again or record it again";
 
 /// The container that `path` names: a directory, or the manifest inside one.
-pub(crate) fn root(path: &Path) -> Option<PathBuf> {
+///
+/// ```
+/// use mantissa_evidence::container::root;
+///
+/// assert_eq!(root("record/manifest.json".as_ref()), Some("record".into()));
+/// assert_eq!(root("record/run.json".as_ref()), None);
+/// ```
+#[must_use]
+pub fn root(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path.to_owned());
     }

@@ -64,7 +64,7 @@ pub enum EvidenceError {
         /// The file.
         path: PathBuf,
         /// The kinds that are known.
-        known: &'static str,
+        known: String,
     },
     /// Something is already there.
     #[error("{path}: already exists; choose another path or remove it first", path = path.display())]
@@ -75,24 +75,38 @@ pub enum EvidenceError {
 }
 
 /// A contradiction inside a record, before it is known which file it came from.
+///
+/// ```
+/// use mantissa_evidence::error::Flaw;
+///
+/// let flaw = Flaw::new("batch_size", "it is 0", "use 1 or more").under("runs[3]");
+/// let error = flaw.in_file("experiment.json".as_ref());
+/// assert_eq!(error.to_string(), "experiment.json: runs[3].batch_size: it is 0; use 1 or more");
+/// ```
 #[derive(Debug)]
-pub(crate) struct Flaw {
+pub struct Flaw {
     pub(crate) place: String,
     pub(crate) problem: String,
     pub(crate) remedy: &'static str,
 }
 
 impl Flaw {
-    pub(crate) fn new(place: impl Into<String>, problem: impl Into<String>, remedy: &'static str) -> Self {
+    /// What is wrong where, and what to do; the example of [`Flaw`] shows it.
+    #[must_use]
+    pub fn new(place: impl Into<String>, problem: impl Into<String>, remedy: &'static str) -> Self {
         Self { place: place.into(), problem: problem.into(), remedy }
     }
 
-    pub(crate) fn under(mut self, parent: &str) -> Self {
+    /// The same inside `parent`.
+    #[must_use]
+    pub fn under(mut self, parent: &str) -> Self {
         self.place = format!("{parent}.{}", self.place);
         self
     }
 
-    pub(crate) fn in_file(self, path: &Path) -> EvidenceError {
+    /// The error about a file.
+    #[must_use]
+    pub fn in_file(self, path: &Path) -> EvidenceError {
         EvidenceError::Invalid {
             path: path.to_owned(),
             place: one_line(&self.place),
@@ -102,8 +116,13 @@ impl Flaw {
     }
 }
 
-/// Text without control characters: those are escaped.
-pub(crate) fn without_control(text: &str) -> String {
+/// Text with its control characters escaped.
+///
+/// ```
+/// assert_eq!(mantissa_evidence::error::without_control("a\tb"), "a\\tb");
+/// ```
+#[must_use]
+pub fn without_control(text: &str) -> String {
     text.chars().flat_map(plain).collect()
 }
 
@@ -117,7 +136,13 @@ fn plain(c: char) -> impl Iterator<Item = char> {
 const QUOTE: usize = 300;
 
 /// Text from a file made safe for a one-line message: control characters escaped, long text cut.
-pub(crate) fn one_line(text: &str) -> String {
+///
+/// ```
+/// let line = mantissa_evidence::error::one_line(&"x".repeat(1000));
+/// assert!(line.ends_with('…') && line.chars().count() == 301);
+/// ```
+#[must_use]
+pub fn one_line(text: &str) -> String {
     let mut line: String = text.chars().take(QUOTE).flat_map(plain).collect();
     if text.chars().nth(QUOTE).is_some() {
         line.push('…');

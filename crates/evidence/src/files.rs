@@ -68,15 +68,32 @@ pub fn write_whole(
 }
 
 /// Maps a regular file.
-pub(crate) fn map(path: &Path) -> Result<Mmap> {
+///
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("three.bytes");
+/// std::fs::write(&path, "abc")?;
+/// assert_eq!(&mantissa_evidence::files::map(&path)?[..], b"abc");
+/// assert!(mantissa_evidence::files::map(folder.path()).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn map(path: &Path) -> Result<Mmap> {
     let file = open(path)?;
     // SAFETY: evidence files appear by rename and are never changed in place by this program. Another program that
     // truncates one while it is mapped stops this process; every length read from the map is checked against it.
     unsafe { Mmap::map(&file) }.map_err(|source| unreadable(path, source))
 }
 
-/// A file that the operating system will not let us read.
-pub(crate) fn unreadable(path: &Path, source: io::Error) -> EvidenceError {
+/// The error about a file that the operating system will not let us read.
+///
+/// ```
+/// let source = std::io::Error::other("the disk is gone");
+/// let error = mantissa_evidence::files::unreadable("a.json".as_ref(), source);
+/// let text = "a.json: cannot read it: the disk is gone; check the path and its permissions";
+/// assert_eq!(error.to_string(), text);
+/// ```
+#[must_use]
+pub fn unreadable(path: &Path, source: io::Error) -> EvidenceError {
     let (path, remedy) = (path.to_owned(), "check the path and its permissions");
     EvidenceError::Io { path, action: "read it", source, remedy }
 }

@@ -15,7 +15,7 @@ use crate::run::{Logprobs, PhaseSignals, Run, SignalTensor};
 const REWRITE: &str = "write the record again with the program that made it";
 
 /// Checks `experiment`; the flaw's place is a JSON path.
-pub(crate) fn experiment(experiment: &Experiment) -> Result<(), Flaw> {
+pub fn experiment(experiment: &Experiment) -> Result<(), Flaw> {
     shell(experiment)?;
     statements(experiment, |run| experiment.runs[run].signals_digest())
 }

@@ -7,7 +7,7 @@ pub mod error;
 pub mod prompt;
 pub mod record;
 pub mod replay;
-mod rests_on;
+mod catalog_use;
 mod session;
 pub mod setup;
 pub mod verify;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::catalog::RestsOn;
+use mantissa_engine::catalogs::CatalogUse;
 use mantissa_engine::{Attention, Basis, Catalogs, Dispatch, Engine, EngineSetup, KvCache};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
@@ -25,7 +25,7 @@ use crate::document::Document;
 use crate::environment::environment;
 use crate::error::LabError;
 use crate::prompt::{Prompt, PromptSet, PromptSpec};
-use crate::rests_on;
+use crate::catalog_use;
 use crate::session::{Kept, Session};
 use crate::setup::{Cell, Machine, RecordSpec};
 
@@ -132,14 +132,14 @@ impl Recorder<'_> {
         self.check_size(&prompts, largest)?;
         let weights_digest = self.weights_digest(progress)?;
         let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
-        let mut rests_on = RestsOn::new(spec.hardware);
-        spec.cells.iter().for_each(|cell| rests_on.join(self.rests_on(*cell, &prompts)));
+        let mut catalog_use = CatalogUse::new(spec.hardware);
+        spec.cells.iter().for_each(|cell| catalog_use.join(self.catalog_use(*cell, &prompts)));
         let plan = RecordPlan {
             tool: TOOL,
             weights_digest,
             spec,
             prompt_ids_digest: Digest::of_ids(&all.flat_map(|p| p.ids.iter().copied()).collect::<Vec<_>>()),
-            catalogs: rests_on::used(&rests_on)?,
+            catalogs: catalog_use::used(&catalog_use)?,
         };
         let (finished, _lock) = claim_folder(out, &plan)?;
         if let Some(experiment) = finished {
@@ -191,7 +191,7 @@ impl Recorder<'_> {
         let (mut configurations, mut stored, mut resumed, mut index) = (Vec::new(), Vec::new(), 0, 0);
         let mut engine: Option<(Attention, Engine<'_>)> = None;
         for cell in &spec.cells {
-            let used = rests_on::used(&self.rests_on(*cell, prompts))?;
+            let used = catalog_use::used(&self.catalog_use(*cell, prompts))?;
             let mut configuration = self.configuration(*cell, weights_digest, used);
             let mut runs = Vec::with_capacity(references * spec.repetitions);
             let mut recipes: Vec<ObservedKernel> = Vec::new();
@@ -280,15 +280,15 @@ impl Recorder<'_> {
     }
 
     /// What the runs of a cell rest on.
-    fn rests_on(&self, cell: Cell, prompts: &PromptSet) -> RestsOn {
+    fn catalog_use(&self, cell: Cell, prompts: &PromptSet) -> CatalogUse {
         let Cell { batch_size, attention } = cell;
         let &RecordSpec { hardware, dtype, decode_steps, .. } = self.spec;
         let dispatch = Dispatch { hardware, dtype, attention, catalogs: self.catalogs };
         let graph = self.checkpoint.config().graph();
-        let mut found = RestsOn::new(hardware);
+        let mut found = CatalogUse::new(hardware);
         let lengths: BTreeSet<usize> = prompts.references.iter().map(|prompt| prompt.ids.len()).collect();
         for length in lengths {
-            found.join(rests_on::of_run(dispatch, &graph, batch_size, length, decode_steps));
+            found.join(catalog_use::of_run(dispatch, &graph, batch_size, length, decode_steps));
         }
         found
     }

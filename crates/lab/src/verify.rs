@@ -26,7 +26,7 @@ mod unreplayed;
 mod weights;
 
 use mantissa_evidence::Record;
-use mantissa_evidence::open::{Content, Opened};
+use mantissa_published::{Content, Opened};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Source;
 
@@ -53,7 +53,7 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
     let record = match &opened.content {
         Content::Record(record) => Some(record),
         Content::Published(published) => {
-            made = published.experiment().map(|found| Record::from_experiment(found, &opened.path));
+            made = published.experiment().map(|found| Record::from_experiment(found.clone(), &opened.path));
             made.as_ref()
         }
     };

@@ -18,6 +18,31 @@ use crate::text::{Page, Style};
 use crate::words;
 
 /// The audit for a terminal.
+///
+/// ```
+/// # use mantissa_verdict::Audit;
+/// # use mantissa_verdict::audit::{AUDIT_VERSION, Cost};
+/// # let audit = Audit {
+/// #     audit_version: AUDIT_VERSION,
+/// #     sources: vec![],
+/// #     model: None,
+/// #     replay: "none".into(),
+/// #     outcome: Audit::outcome_of(&[]),
+/// #     candidates: vec![],
+/// #     claims: vec![],
+/// #     matrices: vec![],
+/// #     cost: Cost::default(),
+/// #     consistency: vec![],
+/// #     spot_checks: vec![],
+/// #     self_test: vec![],
+/// #     notes: vec!["nothing was replayed".into()],
+/// #     thresholds: vec![],
+/// #     catalogs: vec![],
+/// # };
+/// // `audit` is what `mantissa_verdict::audit` and its caller found.
+/// let page = mantissa_report::audit_text(&audit, mantissa_report::Style::default());
+/// assert!(page.contains("nothing was replayed"));
+/// ```
 #[must_use]
 pub fn audit_text(audit: &Audit, style: Style) -> String {
     let mut page = Page::new(style);
@@ -58,6 +83,32 @@ pub fn audit_text(audit: &Audit, style: Style) -> String {
 }
 
 /// Writes the audit as Markdown.
+///
+/// ```
+/// # use mantissa_verdict::Audit;
+/// # use mantissa_verdict::audit::{AUDIT_VERSION, Cost};
+/// # let audit = Audit {
+/// #     audit_version: AUDIT_VERSION,
+/// #     sources: vec![],
+/// #     model: None,
+/// #     replay: "none".into(),
+/// #     outcome: Audit::outcome_of(&[]),
+/// #     candidates: vec![],
+/// #     claims: vec![],
+/// #     matrices: vec![],
+/// #     cost: Cost::default(),
+/// #     consistency: vec![],
+/// #     spot_checks: vec![],
+/// #     self_test: vec![],
+/// #     notes: vec!["nothing was replayed".into()],
+/// #     thresholds: vec![],
+/// #     catalogs: vec![],
+/// # };
+/// let mut page = Vec::new();
+/// mantissa_report::audit_markdown(&audit, &mut page)?;
+/// assert!(page.starts_with(b"# "));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# {}: {}\n", words::outcome(audit.outcome), meaning(audit))?;
     for (label, value) in about(audit) {
@@ -100,12 +151,42 @@ pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Writes `verification.json`: the audit as it is.
+///
+/// ```
+/// # use mantissa_verdict::Audit;
+/// # use mantissa_verdict::audit::{AUDIT_VERSION, Cost};
+/// # let audit = Audit {
+/// #     audit_version: AUDIT_VERSION,
+/// #     sources: vec![],
+/// #     model: None,
+/// #     replay: "none".into(),
+/// #     outcome: Audit::outcome_of(&[]),
+/// #     candidates: vec![],
+/// #     claims: vec![],
+/// #     matrices: vec![],
+/// #     cost: Cost::default(),
+/// #     consistency: vec![],
+/// #     spot_checks: vec![],
+/// #     self_test: vec![],
+/// #     notes: vec!["nothing was replayed".into()],
+/// #     thresholds: vec![],
+/// #     catalogs: vec![],
+/// # };
+/// let mut file = Vec::new();
+/// mantissa_report::audit_json(&audit, &mut file)?;
+/// assert!(file.starts_with(b"{"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn audit_json(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, audit).map_err(io::Error::from)?;
     out.write_all(b"\n")
 }
 
 /// Its JSON Schema (draft 2020-12).
+///
+/// ```
+/// assert_eq!(mantissa_report::audit_schema()["title"], "Audit");
+/// ```
 #[must_use]
 pub fn audit_schema() -> Value {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Audit>().to_value()

@@ -36,6 +36,18 @@ const DIAGRAMS: usize = 24;
 const CHARTS: usize = 10;
 
 /// Writes the page.
+///
+/// ```
+/// use mantissa_report::html;
+/// use mantissa_verdict::{Options, judge};
+///
+/// // An analysis of no file at all.
+/// let analysis = judge(&[], &Options::default())?;
+/// let mut page = Vec::new();
+/// html(&analysis, &mut page)?;
+/// assert!(page.starts_with(b"<!"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn html(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
     let mut page = Page::new(analysis);
     answer(&mut page, analysis);

@@ -32,6 +32,18 @@ struct NonFinite {
 }
 
 /// Writes `analysis_results.json`.
+///
+/// ```
+/// use mantissa_report::json;
+/// use mantissa_verdict::{Options, judge};
+///
+/// // An analysis of no file at all.
+/// let analysis = judge(&[], &Options::default())?;
+/// let mut file = Vec::new();
+/// json(&analysis, &mut file)?;
+/// assert!(file.starts_with(b"{"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn json(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
     let document = Document { analysis, non_finite: non_finite(analysis) };
     serde_json::to_writer_pretty(&mut *out, &document).map_err(io::Error::from)?;
@@ -39,6 +51,10 @@ pub fn json(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Its JSON Schema (draft 2020-12).
+///
+/// ```
+/// assert_eq!(mantissa_report::schema()["title"], "Analysis");
+/// ```
 #[must_use]
 pub fn schema() -> Value {
     SchemaSettings::draft2020_12()

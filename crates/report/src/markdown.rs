@@ -10,6 +10,18 @@ use crate::grid::{self, Grid, Kind};
 use crate::words;
 
 /// Writes the analysis as Markdown.
+///
+/// ```
+/// use mantissa_report::markdown;
+/// use mantissa_verdict::{Options, judge};
+///
+/// // An analysis of no file at all.
+/// let analysis = judge(&[], &Options::default())?;
+/// let mut page = Vec::new();
+/// markdown(&analysis, &mut page)?;
+/// assert!(page.starts_with(b"# "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn markdown(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# {}", headline(analysis))?;
     writeln!(out)?;

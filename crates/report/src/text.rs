@@ -35,6 +35,17 @@ const BOLD: &str = "\x1b[1m";
 const PLAIN: &str = "\x1b[0m";
 
 /// The analysis for a terminal.
+///
+/// ```
+/// use mantissa_report::{Style, text};
+/// use mantissa_verdict::{Options, judge};
+///
+/// // An analysis of no file at all.
+/// let analysis = judge(&[], &Options::default())?;
+/// let page = text(&analysis, Style { width: 80, ..Style::default() });
+/// assert!(page.starts_with("not enough evidence"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn text(analysis: &Analysis, style: Style) -> String {
     let mut page = Page::new(style);

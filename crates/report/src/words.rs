@@ -106,6 +106,12 @@ pub(crate) const fn state(state: State) -> &'static str {
 }
 
 /// An outcome in a word or two.
+///
+/// ```
+/// use mantissa_verdict::analysis::Outcome;
+///
+/// assert_eq!(mantissa_report::outcome(Outcome::NotEnoughEvidence), "not enough evidence");
+/// ```
 #[must_use]
 pub const fn outcome(outcome: Outcome) -> &'static str {
     match outcome {

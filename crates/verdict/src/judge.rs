@@ -3,7 +3,12 @@
 //! Signals are judged by `signals`, distances that others measured by `stored`; both fill the same [`Analysis`]. Left
 //! out: the published definitions, which reproduce old tables and are no verdict, and how anything looks.
 
+mod again;
+mod bits;
 mod classes;
+mod distances;
+mod divergence;
+mod equivalence;
 mod facts;
 mod figures;
 mod input;
@@ -11,20 +16,26 @@ mod measure;
 mod opened;
 mod options;
 mod parts;
+mod recorded;
 mod repeats;
+mod replays;
 mod separation;
 mod setups;
+mod signal_key;
 mod signals;
 mod statistics;
 mod stored;
+mod stored_exact;
+mod stored_lines;
 mod stored_matrix;
+mod stored_pairs;
 mod stored_tokens;
 mod tokens;
+mod values;
 mod weights;
-mod words;
 
 use mantissa_evidence::Record;
-use mantissa_evidence::open::Content;
+use mantissa_published::Content;
 
 pub use input::{Evidence, StatedRepeats, StatedTokens};
 pub use options::Options;
@@ -32,13 +43,35 @@ pub use options::Options;
 use crate::analysis::{
     ANALYSIS_VERSION, Answer, Finding, FindingKind, Mode, Outcome, Question, Source, State, Threshold,
 };
+use crate::found::Found;
 use crate::{Analysis, Result, VerdictError, thresholds};
+use distances::Stored;
 use parts::Parts;
-use stored::Stored;
 
 /// Judges opened files together: signals pooled over files, distances of others file by file.
 ///
 /// *Errors:* as [`judge_evidence`].
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_evidence::open::open;
+/// use mantissa_verdict::analysis::{Outcome, Source};
+/// use mantissa_verdict::{Options, judge};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let opened = open(Path::new(path))?;
+/// let source = Source {
+///     name: opened.name.clone(),
+///     digest: opened.digest.to_string(),
+///     layout: opened.content.layout().to_owned(),
+///     warnings: opened.warnings.clone(),
+/// };
+/// let analysis = judge(&[(source, &opened.content)], &Options::default())?;
+/// // One setup, whose repetitions differ.
+/// assert_eq!(analysis.outcome, Outcome::Divergent);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn judge(sources: &[(Source, &Content)], options: &Options) -> Result<Analysis> {
     let signals: Vec<Option<Record>> =
         sources.iter().map(|(source, content)| opened::signals(content, source)).collect();
@@ -53,6 +86,28 @@ pub fn judge(sources: &[(Source, &Content)], options: &Options) -> Result<Analys
 /// Judges evidence that was taken apart already.
 ///
 /// *Errors:* an unknown variable or reference; a level outside (0, 1); evidence that cannot be read.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use mantissa_evidence::Record;
+/// use mantissa_verdict::Options;
+/// use mantissa_verdict::analysis::Source;
+/// use mantissa_verdict::judge::{Evidence, judge_evidence};
+///
+/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+/// let record = Record::open(Path::new(path))?;
+/// let source = Source {
+///     name: "record".into(),
+///     digest: "its digest".into(),
+///     layout: "container".into(),
+///     warnings: vec![],
+/// };
+/// let evidence = Evidence::of_record(&source, &record);
+/// let analysis = judge_evidence(&[evidence], &Options::default())?;
+/// assert_eq!(analysis.sources, [source.clone()]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<Analysis> {
     for (what, value) in [("alpha", options.alpha), ("confidence", options.confidence)] {
         if !(value > 0.0 && value < 1.0) {
@@ -63,10 +118,13 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
     let question = signals::judge(evidence, options, &mut parts)?;
     let mut variable = question.as_ref().map(|question| question.variable.clone());
     for one in evidence {
-        let verifications: Vec<Stored<'_>> =
-            one.verifications.iter().map(|verification| Stored::new(one, verification, options)).collect();
+        let verifications: Vec<Stored<'_>> = one
+            .verifications
+            .iter()
+            .map(|verification| stored_tokens::stored(one, verification, options))
+            .collect();
         if one.record.is_none() {
-            for tokens in stored_tokens::tokens(one) {
+            for tokens in stored_tokens::stated(one) {
                 parts.add_tokens(tokens);
             }
             for stated in &one.repeats {
@@ -76,11 +134,8 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
         for stored in &verifications {
             let of_file = setups::canonical(&stored.verification.variable);
             if options.variable.as_ref().is_some_and(|asked| setups::canonical(asked) != of_file) {
-                let sentence = format!(
-                    "{} holds distances over {of_file} and no signals, so it says nothing about the variable asked for.",
-                    one.source.name
-                );
-                parts.find(FindingKind::Missing, sentence, vec![one.cite("metadata")]);
+                let found = Found::OtherVariable { file: &one.source.name, variable: &of_file };
+                parts.find(&found, vec![one.cite("metadata")]);
                 continue;
             }
             variable.get_or_insert(of_file);

@@ -8,8 +8,10 @@ pub mod analysis;
 pub mod as_published;
 pub mod audit;
 mod error;
+mod found;
 pub mod judge;
 mod pool;
+mod said;
 pub mod stats;
 pub mod thresholds;
 

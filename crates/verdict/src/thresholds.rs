@@ -1,9 +1,15 @@
 //! Every threshold of this crate, in one place, each with its source.
 //!
 //! A threshold decides where no bit and no test can. [`Analysis::thresholds`](crate::Analysis::thresholds) repeats the
-//! ones that an analysis used. Left out: the constants of statistical methods, which are part of those methods.
-
-pub mod published;
+//! ones that an analysis used. Left out: the constants of statistical methods, which are part of those methods, and the
+//! published cut-offs, which are part of the published definitions.
+//!
+//! ```
+//! use mantissa_verdict::thresholds::{ALPHA, alpha, clear_margin};
+//!
+//! assert_eq!(alpha(ALPHA).source, "convention (Fisher 1925)");
+//! assert!((clear_margin().value - 3.0).abs() < 1e-12);
+//! ```
 
 use crate::analysis::Threshold;
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::ValueEnum;
-use mantissa_evidence::open::{Content, Opened, open};
 use mantissa_evidence::{EvidenceError, write_whole};
+use mantissa_published::{Content, Opened, open};
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::analysis::{Analysis, Answer, Outcome, Signal, Source};
 use mantissa_verdict::{Options, VerdictError, as_published, judge, pools};

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::ValueEnum;
 use mantissa_compare::{
-    Basis, Classes, Counts, First, LogprobFacts, Member, PairFacts, Prompt, PromptGroup, Repetitions,
-    RowState, Selection, SignalKind, SiteFacts, State, TokenConsistency, Tokens, WhyUnplaced, by_prompt,
+    Classes, Counts, First, LogprobFacts, Member, PairFacts, Prompt, PromptGroup, Repetitions, RowState,
+    Selection, ShownBy, SignalKind, SiteFacts, State, TokenConsistency, Tokens, WhyUnplaced, by_prompt,
     classes, pairs, reproducibility, token_consistency,
 };
 use mantissa_evidence::Record;
-use mantissa_evidence::open::{Content, open};
 use mantissa_numerics::Phase;
+use mantissa_published::{Content, open};
 use serde::Serialize;
 
 use crate::failure::Exit;
@@ -138,11 +138,11 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         let record = match opened.content {
             Content::Record(record) => record,
             Content::Published(published) => match published.experiment() {
-                Some(experiment) => Record::from_experiment(experiment, path),
+                Some(experiment) => Record::from_experiment(experiment.clone(), path),
                 None => bail!(
                     "{}: a {} file holds distances, not signals; use `mantissa analyze`",
                     path.display(),
-                    published.layout()
+                    published.layout().name
                 ),
             },
         };
@@ -190,7 +190,7 @@ fn repetitions(
     let (mut all, mut before) = (Vec::new(), 0);
     for (name, record) in records {
         let found = reproducibility(record, selection, |a, b| facts.get(&(before + a, before + b)).copied());
-        for mut found in found.into_iter().filter(|found| found.basis != Basis::Nothing) {
+        for mut found in found.into_iter().filter(|found| found.basis != ShownBy::Nothing) {
             found.runs.iter_mut().for_each(|run| *run += before);
             all.push(Repeated { record: name.clone(), found });
         }
@@ -412,9 +412,9 @@ impl Compared {
         let name = |repeated: &Repeated| {
             let Repetitions { config_id, reference_id, basis, repetitions, .. } = &repeated.found;
             let basis = match basis {
-                Basis::Stored => "stored",
-                Basis::Digests => "by stated digests",
-                Basis::Stated | Basis::Nothing => "by the record's word",
+                ShownBy::Stored => "stored",
+                ShownBy::Digests => "by stated digests",
+                ShownBy::Stated | ShownBy::Nothing => "by the record's word",
             };
             let record = self.record(&repeated.record);
             let stated = if repeated.found.outputs == State::Missing { ", outputs not stated" } else { "" };

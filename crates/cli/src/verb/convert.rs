@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> 
     };
     // Before IN is read, which may take a while.
     replaceable(to, format, args.force)?;
-    let experiment = mantissa_evidence::read(from)?;
+    let experiment = mantissa_published::read(from)?;
     write(to, format, &experiment)?;
     let report = Converted { from: from.clone(), to: to.clone(), format, runs: experiment.runs.len() };
     terminal.print(&report)?;

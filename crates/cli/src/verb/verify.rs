@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use mantissa_evidence::open::open;
 use mantissa_evidence::write_whole;
 use mantissa_lab::replay::Replay;
 use mantissa_lab::verify::{self, Assignment, Event, Method, Request, Varied};
+use mantissa_published::open;
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Outcome;

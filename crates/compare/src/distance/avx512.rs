@@ -17,7 +17,7 @@ use std::arch::x86_64::{
 
 use mantissa_numerics::Dtype;
 
-use super::{LANES, Sums, join};
+use super::sums::{LANES, Sums, join};
 
 const F32: u8 = 0;
 const BF16: u8 = 1;

@@ -8,7 +8,7 @@
 
 use mantissa_numerics::Dtype;
 
-use super::{LANES, Sums, join};
+use super::sums::{LANES, Sums, join};
 
 /// Blocks of sixteen values after which the counts of the lanes are taken, long before they could overflow. Tests do it
 /// all the time.

@@ -35,13 +35,16 @@ fn stored_repetitions_are_compared_in_every_pair() {
     let found = found(&record);
     assert_eq!(found.len(), 2);
     let first = &found[0];
-    assert_eq!((first.reference_id, first.basis, first.repetitions), (0, Basis::Stored, 3));
+    assert_eq!((first.reference_id, first.basis, first.repetitions), (0, ShownBy::Stored, 3));
     assert_eq!(
         (first.runs.clone(), first.outputs, first.signals),
         (vec![0, 2, 3], State::Equal, State::Different)
     );
     assert_eq!((first.rows.different, first.rows.equal), (2, 70));
-    assert_eq!((found[1].basis, found[1].signals, found[1].repetitions), (Basis::Nothing, State::Missing, 1));
+    assert_eq!(
+        (found[1].basis, found[1].signals, found[1].repetitions),
+        (ShownBy::Nothing, State::Missing, 1)
+    );
 }
 
 #[test]
@@ -140,12 +143,12 @@ fn digests_speak_for_repetitions_that_are_not_stored() {
     let record = stating(Outcome::Identical, &[(0, 0, 7), (0, 1, 7), (0, 2, 7), (1, 0, 7), (1, 1, 8)]);
     let found = found(&record);
     assert_eq!(found.len(), 2);
-    assert_eq!((found[0].basis, found[0].repetitions, found[0].runs.clone()), (Basis::Digests, 3, vec![0]));
+    assert_eq!((found[0].basis, found[0].repetitions, found[0].runs.clone()), (ShownBy::Digests, 3, vec![0]));
     assert_eq!((found[0].outputs, found[0].signals), (State::Equal, State::Equal));
     // Digests outweigh the stated outcome.
     assert_eq!(
         (found[1].basis, found[1].outputs, found[1].signals),
-        (Basis::Digests, State::Equal, State::Different)
+        (ShownBy::Digests, State::Equal, State::Different)
     );
     assert!(found[1].runs.is_empty() && found[1].rows == Counts::default());
 }
@@ -153,12 +156,12 @@ fn digests_speak_for_repetitions_that_are_not_stored() {
 #[test]
 fn an_outcome_without_digests_is_the_records_word() {
     let only = found(&stating(Outcome::Identical, &[])).remove(0);
-    assert_eq!((only.basis, only.repetitions, only.signals), (Basis::Stated, 3, State::Equal));
+    assert_eq!((only.basis, only.repetitions, only.signals), (ShownBy::Stated, 3, State::Equal));
     let only = found(&stating(Outcome::NotChecked, &[])).remove(0);
-    assert_eq!((only.basis, only.repetitions, only.signals), (Basis::Nothing, 1, State::Missing));
+    assert_eq!((only.basis, only.repetitions, only.signals), (ShownBy::Nothing, 1, State::Missing));
     // One digest says nothing; the record's word is that of three.
     let one = found(&stating(Outcome::Identical, &[(0, 2, 7)])).remove(0);
-    assert_eq!((one.basis, one.repetitions, one.signals), (Basis::Stated, 3, State::Equal));
+    assert_eq!((one.basis, one.repetitions, one.signals), (ShownBy::Stated, 3, State::Equal));
 }
 
 #[test]
@@ -169,19 +172,22 @@ fn what_says_that_repetitions_differ_outweighs_stored_runs_that_agree() {
         (found.basis, found.repetitions, found.outputs, found.signals)
     };
     let (equal, different) = (State::Equal, State::Different);
-    assert_eq!(of(Outcome::NotChecked, &[]), (Basis::Stored, 2, equal, equal));
-    assert_eq!(of(Outcome::Identical, &[(0, 0, 7), (0, 1, 7), (0, 2, 7)]), (Basis::Digests, 3, equal, equal));
+    assert_eq!(of(Outcome::NotChecked, &[]), (ShownBy::Stored, 2, equal, equal));
+    assert_eq!(
+        of(Outcome::Identical, &[(0, 0, 7), (0, 1, 7), (0, 2, 7)]),
+        (ShownBy::Digests, 3, equal, equal)
+    );
     assert_eq!(
         of(Outcome::Identical, &[(0, 0, 7), (0, 1, 7), (0, 2, 8)]),
-        (Basis::Digests, 3, equal, different)
+        (ShownBy::Digests, 3, equal, different)
     );
     let divergent = |reference_id, first| Outcome::Divergent { reference_id, repetitions: [0, 2], first };
     let logprobs = FirstDifference::Logprobs { phase: Phase::Decode, step: 0, position: -1, candidate: 0 };
-    assert_eq!(of(divergent(0, logprobs.clone()), &[]), (Basis::Stated, 3, equal, different));
+    assert_eq!(of(divergent(0, logprobs.clone()), &[]), (ShownBy::Stated, 3, equal, different));
     let token = FirstDifference::Token { index: 2 };
-    assert_eq!(of(divergent(0, token.clone()), &[]), (Basis::Stated, 3, different, equal));
+    assert_eq!(of(divergent(0, token.clone()), &[]), (ShownBy::Stated, 3, different, equal));
     // Of another reference prompt nothing is said, and what was not fed the same is open.
-    assert_eq!(of(divergent(9, token), &[]), (Basis::Stored, 2, equal, equal));
+    assert_eq!(of(divergent(9, token), &[]), (ShownBy::Stored, 2, equal, equal));
     assert_eq!(of(divergent(0, FirstDifference::Prompt), &[]).3, State::Incomparable);
     assert_eq!(of(divergent(0, FirstDifference::Layout { phase: Phase::Decode }), &[]).3, State::Missing);
     // Where some signals are selected, what differs may be another; all stored repetitions know better.
@@ -197,6 +203,6 @@ fn what_says_that_repetitions_differ_outweighs_stored_runs_that_agree() {
 fn one_repetition_proves_nothing_whatever_is_stated() {
     for repetitions in [0, 1] {
         let only = found(&storing(vec![repetition(0, 0)], repetitions, Outcome::Identical, &[])).remove(0);
-        assert_eq!((only.basis, only.repetitions, only.signals), (Basis::Nothing, 1, State::Missing));
+        assert_eq!((only.basis, only.repetitions, only.signals), (ShownBy::Nothing, 1, State::Missing));
     }
 }

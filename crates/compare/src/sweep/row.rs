@@ -2,7 +2,7 @@
 
 use mantissa_evidence::record::{RowKey, TensorLayout};
 
-use super::plan::{PhasePlan, Plan, Seen, Unit};
+use super::extent::{Extent, PhaseExtent, Seen, Unit};
 use crate::distance::{self, Sums};
 use crate::error::CompareError;
 use crate::facts::LogprobDistance;
@@ -40,25 +40,25 @@ pub(super) struct Scratch {
 
 /// Compares every position of a unit, for every pair; positions outermost.
 pub(super) fn compare(
-    plan: &Plan<'_>,
+    extent: &Extent<'_>,
     unit: Unit,
     scratch: &mut Scratch,
 ) -> Result<Vec<Compared>, CompareError> {
-    let phase = &plan.phases[unit.phase];
-    let mut compared = Vec::with_capacity(phase.positions.len() * plan.pairs.len());
+    let phase = &extent.phases[unit.phase];
+    let mut compared = Vec::with_capacity(phase.positions.len() * extent.pairs.len());
     for &position in &phase.positions {
         let key = RowKey { phase: phase.phase, step: unit.step, position };
         match unit.seen {
-            Seen::Site(site) => tensors(plan, phase, site, key, scratch, &mut compared)?,
-            Seen::Logprobs => candidates(plan, phase, key, &mut compared)?,
+            Seen::Site(site) => tensors(extent, phase, site, key, scratch, &mut compared)?,
+            Seen::Logprobs => candidates(extent, phase, key, &mut compared)?,
         }
     }
     Ok(compared)
 }
 
 fn tensors(
-    plan: &Plan<'_>,
-    phase: &PhasePlan,
+    extent: &Extent<'_>,
+    phase: &PhaseExtent,
     site: usize,
     key: RowKey,
     scratch: &mut Scratch,
@@ -66,9 +66,9 @@ fn tensors(
 ) -> Result<(), CompareError> {
     let site = &phase.sites[site];
     let Scratch { rows: buffers, twins, found } = scratch;
-    buffers.resize_with(plan.members.len(), Vec::new);
-    let mut rows: Vec<Option<(TensorLayout, &[u8])>> = Vec::with_capacity(plan.members.len());
-    for ((member, layout), buffer) in plan.members.iter().zip(&site.layouts).zip(buffers.iter_mut()) {
+    buffers.resize_with(extent.members.len(), Vec::new);
+    let mut rows: Vec<Option<(TensorLayout, &[u8])>> = Vec::with_capacity(extent.members.len());
+    for ((member, layout), buffer) in extent.members.iter().zip(&site.layouts).zip(buffers.iter_mut()) {
         rows.push(match layout {
             None => None,
             Some(layout) => {
@@ -93,13 +93,13 @@ fn tensors(
             }
         });
     }
-    let count = plan.members.len();
-    if plan.dense {
+    let count = extent.members.len();
+    if extent.dense {
         find_twins(&rows, twins);
         found.clear();
         found.resize(count * count, None);
     }
-    for pair in &plan.pairs {
+    for pair in &extent.pairs {
         let ((layout_a, a), (layout_b, b)) = match (rows[pair.a], rows[pair.b]) {
             (Some(a), Some(b)) => (a, b),
             (None, None) => {
@@ -116,7 +116,7 @@ fn tensors(
             && pair.alignment.same_prefix(key.phase, key.step, key.position);
         compared.push(if !comparable {
             Compared::Incomparable
-        } else if plan.dense {
+        } else if extent.dense {
             let place = &mut found[twins[pair.a] * count + twins[pair.b]];
             *place.get_or_insert_with(|| two_rows(layout_a, a, b))
         } else {
@@ -145,17 +145,17 @@ fn two_rows(layout: TensorLayout, a: &[u8], b: &[u8]) -> Compared {
 }
 
 fn candidates(
-    plan: &Plan<'_>,
-    phase: &PhasePlan,
+    extent: &Extent<'_>,
+    phase: &PhaseExtent,
     key: RowKey,
     compared: &mut Vec<Compared>,
 ) -> Result<(), CompareError> {
-    let mut rows = Vec::with_capacity(plan.members.len());
-    for (member, &recorded) in plan.members.iter().zip(&phase.logprobs) {
+    let mut rows = Vec::with_capacity(extent.members.len());
+    for (member, &recorded) in extent.members.iter().zip(&phase.logprobs) {
         let candidates = if recorded { member.record.candidates(member.run, key)? } else { None };
         rows.push(candidates.map(Listed::new));
     }
-    for pair in &plan.pairs {
+    for pair in &extent.pairs {
         compared.push(match (&rows[pair.a], &rows[pair.b]) {
             (None, None) => Compared::Absent,
             (Some(_), None) | (None, Some(_)) => Compared::Missing,

@@ -8,6 +8,7 @@ use mantissa_numerics::site::Phase;
 
 use super::Dispatch;
 use crate::catalog::{Batched, Linear, Product};
+use crate::catalogs::TargetCatalogs;
 use crate::error::EngineError;
 use crate::plan::PassShape;
 use crate::rope;
@@ -53,7 +54,7 @@ impl Dispatch<'_> {
     ///
     /// *Errors:* a shape that no verified recipe covers.
     pub(crate) fn recipe(self, node: &Node, shape: PassShape) -> Result<Option<Planned>, EngineError> {
-        let (m, output, functions) = (shape.rows(), self.dtype, self.functions());
+        let m = shape.rows();
         let planned = |n, k, recipe| Ok(Some(Planned { n, k, recipe }));
         match &node.operation {
             Operation::Norm(norm) => {
@@ -76,32 +77,34 @@ impl Dispatch<'_> {
                 }
                 planned(n, k, KernelRecipe::Matmul(self.matmul(m, n, k, bias)))
             }
-            Operation::Bias { .. } => planned(node.width, 2, KernelRecipe::Bias { output }),
-            Operation::Rotary(_) => planned(node.width, 2, KernelRecipe::Rotary { output, functions }),
+            Operation::Bias { .. } => planned(node.width, 2, KernelRecipe::Bias(self.bias())),
+            Operation::Rotary(_) => planned(node.width, 2, KernelRecipe::Rotary(self.rotary())),
             Operation::Attention(attention) => {
                 self.attention_accepted(attention, shape)?;
                 let (heads, group) = (m * attention.heads, attention.heads / attention.kv_heads);
                 let recipe = self.attention(shape.phase, heads, group, attention.key_dim, shape.keys);
                 planned(node.width, attention.key_dim, KernelRecipe::Attention(recipe))
             }
-            Operation::Add => planned(node.width, 2, KernelRecipe::Residual { output }),
+            Operation::Add => planned(node.width, 2, KernelRecipe::Residual(self.residual())),
             Operation::Gate(activation) => {
                 if self.is_gpu() && *activation != Activation::Silu {
                     return Err(self.refused("such an activation".to_owned(), "it was not compared"));
                 }
-                planned(node.width, 1, KernelRecipe::SwiGlu { output, functions })
+                planned(node.width, 1, KernelRecipe::SwiGlu(self.swiglu()))
             }
             Operation::Route(routing) => {
                 let RoutingWeights::SoftmaxThenTop { renormalize, .. } = routing.weights else {
                     return Err(self.refused("such a router".to_owned(), "it is not computed"));
                 };
-                planned(routing.top, routing.experts, self.router(renormalize))
+                planned(routing.top, routing.experts, KernelRecipe::Router(self.router(renormalize)))
             }
             Operation::ExpertLinear(linear) => {
                 let recipe = self.expert(m, linear.n, linear.k);
                 planned(linear.n, linear.k, KernelRecipe::Matmul(recipe))
             }
-            Operation::ExpertSum { top } => planned(node.width, *top, self.expert_sum()),
+            Operation::ExpertSum { top } => {
+                planned(node.width, *top, KernelRecipe::ExpertSum(self.expert_sum()))
+            }
             Operation::Input
             | Operation::Embedding { .. }
             | Operation::Slice(_)
@@ -131,8 +134,12 @@ impl Dispatch<'_> {
         }
         let heads = shape.batch_size * attention.heads;
         for product in [Product::Scores, Product::Values] {
-            let batched = Batched { product, dtype: self.products_of(), phase: shape.phase, heads, dim };
-            if self.catalog().is_some_and(|known| known.batched(batched, keys).is_none()) {
+            let batched = Batched { product, phase: shape.phase, heads, dim };
+            let is_known = |known: &TargetCatalogs| match self.attention {
+                Implementation::SdpaMath => known.math(batched, keys).is_some(),
+                _ => known.eager(batched, keys).is_some(),
+            };
+            if self.catalog().is_some_and(|known| !is_known(known)) {
                 let (phase, name) = (shape.phase.name(), self.attention.name());
                 let product = match product {
                     Product::Scores => "scores",
@@ -172,7 +179,7 @@ impl Dispatch<'_> {
 
     fn angles_known(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
         for table in &graph.tables {
-            if let Some((what, why)) = rope::refused(table, self.hardware, shape.keys) {
+            if let Some((what, why)) = rope::refused(table, self.rotary().functions, shape.keys) {
                 return Err(self.refused(what, why));
             }
         }

@@ -1,8 +1,9 @@
 //! Which kernel PyTorch's `scaled_dot_product_attention` launches once a backend is forced, and what of it is verified.
 
-use mantissa_numerics::Dtype;
+use std::num::{NonZeroU16, NonZeroU32};
+
 use mantissa_numerics::nvidia::flash;
-use mantissa_numerics::recipe::{AttentionRecipe, Functions, ReductionRecipe, SoftmaxRecipe};
+use mantissa_numerics::recipe::{PlainSum, TorchFlash, TorchMath};
 use mantissa_numerics::site::Phase;
 
 use super::{Dispatch, heads_of};
@@ -46,22 +47,10 @@ impl Dispatch<'_> {
     }
 
     /// PyTorch's math backend on bf16; arguments as [`Dispatch::attention`].
-    pub(super) fn math(self, phase: Phase, heads: usize, head_dim: usize, keys: usize) -> AttentionRecipe {
-        let [scores, values] = self.measured_products(phase, heads, head_dim, keys);
-        AttentionRecipe {
-            scores,
-            score_rounding: Dtype::F32,
-            scaled_operands: true,
-            softmax: SoftmaxRecipe::Exact {
-                reduction: ReductionRecipe::Warp { warp: 32 },
-                normalize_first: true,
-            },
-            probability_rounding: Dtype::F32,
-            key_tile: None,
-            values: Some(values),
-            functions: Functions::Nvidia,
-            output: self.dtype,
-        }
+    pub(super) fn math(self, phase: Phase, heads: usize, head_dim: usize, keys: usize) -> TorchMath {
+        let [scores, values] = Self::batched(phase, heads, head_dim, keys)
+            .map(|shape| self.measured(PlainSum::FmaChain, |known| known.math(shape, keys)));
+        TorchMath { scores, values }
     }
 
     /// PyTorch's flash backend without a mask: `heads` query heads times rows of the pass, `group` to a KV head. With one query, a
@@ -73,7 +62,7 @@ impl Dispatch<'_> {
         group: usize,
         head_dim: usize,
         keys: usize,
-    ) -> AttentionRecipe {
+    ) -> TorchFlash {
         let heads = heads_of(phase, heads, keys);
         let blocks = match phase {
             Phase::Prefill => heads * keys.div_ceil(SPLIT_QUERIES),
@@ -81,24 +70,19 @@ impl Dispatch<'_> {
         };
         let splits = flash::splits(blocks, keys.div_ceil(flash::split_tile(head_dim)), MULTIPROCESSORS);
         let tile = if splits > 1 { flash::split_tile(head_dim) } else { flash::tile(head_dim) };
-        let product = catalog::uncut(self.hardware);
-        AttentionRecipe {
-            scores: product,
-            score_rounding: Dtype::F32,
-            scaled_operands: false,
+        TorchFlash {
+            block: catalog::block(self.hardware.architecture()),
+            key_tile: u32::try_from(tile).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX),
             // At most 128.
-            softmax: SoftmaxRecipe::Flash { splits: u16::try_from(splits).unwrap_or(u16::MAX) },
-            probability_rounding: self.dtype,
-            key_tile: u32::try_from(tile).ok(),
-            values: Some(product),
-            functions: Functions::Nvidia,
-            output: self.dtype,
+            splits: u16::try_from(splits).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MAX),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use mantissa_numerics::Dtype;
+
     use super::*;
 
     #[test]

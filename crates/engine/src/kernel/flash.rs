@@ -1,19 +1,19 @@
-//! Attention by [`SoftmaxRecipe::Flash`]: FlashAttention-2's kernels, with a tensor core's dot products.
+//! Attention by [`TorchFlash`]: FlashAttention-2's kernels, with a tensor core's dot products.
 //!
 //! Rows share panels of keys and values and nothing else, so how rows are shared out cannot show in a bit. Storage is bf16. Left out:
 //! what is done with scores ([`mantissa_numerics::nvidia::flash`]), and into how many parts keys are cut (`dispatch`).
 
 use std::ops::Range;
 
+use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::flash::{Online, Scale, combined};
-use mantissa_numerics::recipe::{AttentionRecipe, SoftmaxRecipe, Summation};
+use mantissa_numerics::recipe::TorchFlash;
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
-use super::attention::{Heads, by_group, by_head};
-use super::matmul::Matrix;
-use super::nvidia::{element, instructions, row};
-use crate::cache::KvCache;
+use super::heads::{Heads, by_group, by_head};
+use super::matrix::{CachedLayer, Matrix};
+use super::tensor_core::{element, instructions, row};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
@@ -46,25 +46,21 @@ struct Part {
 /// Attention of queries of one KV head, in ascending order of how much they see.
 ///
 /// *Shape:* `total` keys decide where they are cut; no row sees more than are cached; returns `rows × dim`. *Rounding:* as
-/// [`SoftmaxRecipe::Flash`].
+/// [`TorchFlash`].
 fn attend(
     instructions: Instructions,
-    recipe: AttentionRecipe,
+    recipe: TorchFlash,
     cached: Cached<'_>,
     total: usize,
     queries: &[Query<'_>],
 ) -> Vec<f32> {
-    let (Summation::TensorCore { block, parts: 1, tile: None }, SoftmaxRecipe::Flash { splits }, Some(tile)) =
-        (recipe.scores, recipe.softmax, recipe.key_tile)
-    else {
-        unreachable!("flash attention is not {recipe:?}")
-    };
-    let tile = usize::try_from(tile).unwrap_or(usize::MAX);
-    assert_eq!(Some(recipe.scores), recipe.values, "both products are the tensor core's");
+    let TorchFlash { block, key_tile, splits } = recipe;
+    let tile = usize::try_from(key_tile.get()).unwrap_or(usize::MAX);
+    let splits = usize::from(splits.get());
     let rows: Vec<Row> = queries.iter().map(|(q, _)| row(block, q)).collect();
     let limits: Vec<usize> = queries.iter().map(|(_, limit)| *limit).collect();
-    let length = total.div_ceil(tile).div_ceil(usize::from(splits)) * tile;
-    let parts: Vec<Part> = (0..usize::from(splits))
+    let length = total.div_ceil(tile).div_ceil(splits) * tile;
+    let parts: Vec<Part> = (0..splits)
         .map(|part| {
             let range = part * length..(part + 1) * length;
             part_of(instructions, block, cached, tile, range, &rows, &limits)
@@ -75,7 +71,7 @@ fn attend(
         let element = |part: &Part, k: usize| part.sums[k / LANES][r][k % LANES];
         if let [part] = &*parts {
             for (k, out) in out.iter_mut().enumerate() {
-                *out = recipe.output.round(element(part, k));
+                *out = Dtype::Bf16.round(element(part, k));
             }
             continue;
         }
@@ -83,8 +79,7 @@ fn attend(
         let (weights, _) = combined(cached.dim, &logs);
         for (k, out) in out.iter_mut().enumerate() {
             let weighed = parts.iter().zip(&weights);
-            *out = recipe
-                .output
+            *out = Dtype::Bf16
                 .round(weighed.fold(0.0, |sum, (part, weight)| weight.mul_add(element(part, k), sum)));
         }
     }
@@ -127,7 +122,7 @@ fn part_of(
                 sums[first + r] = sums[first + r].map(|sum| sum * factor);
             }
             let mut row = Row::default();
-            row.fill(block, scores.iter().map(|p| mantissa_numerics::Dtype::Bf16.round(*p).to_bits() >> 16));
+            row.fill(block, scores.iter().map(|p| Dtype::Bf16.round(*p).to_bits() >> 16));
             weights.push(row);
         }
         for (piece, sums) in sums.iter_mut().enumerate() {
@@ -156,15 +151,14 @@ fn part_of(
 pub(super) fn prefill(
     isa: Isa,
     pool: &Pool,
-    recipe: AttentionRecipe,
+    recipe: TorchFlash,
     heads: Heads,
-    cache: &KvCache,
-    layer: usize,
+    cached: CachedLayer<'_>,
     [first, total]: [usize; 2],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_head(pool, heads, QUERIES, cache, layer, first, q, out, |queries, limits, cached| {
+    by_head(pool, heads, QUERIES, cached, first, q, out, |queries, limits, cached| {
         let queries: Vec<Query<'_>> = queries.iter().copied().zip(limits.iter().copied()).collect();
         attend(instructions(isa), recipe, Cached::new(heads, cached), total, &queries)
     });
@@ -175,14 +169,13 @@ pub(super) fn prefill(
 pub(super) fn decode(
     isa: Isa,
     pool: &Pool,
-    recipe: AttentionRecipe,
+    recipe: TorchFlash,
     heads: Heads,
-    caches: &[(&KvCache, usize)],
-    layer: usize,
+    caches: &[(CachedLayer<'_>, usize)],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, layer, q, out, |queries, cached| {
+    by_group(pool, heads, caches, q, out, |queries, cached| {
         let count = cached[0].rows;
         let queries: Vec<Query<'_>> = queries.chunks_exact(heads.dim).map(|q| (q, count)).collect();
         attend(instructions(isa), recipe, Cached::new(heads, cached), count, &queries)
@@ -196,10 +189,11 @@ pub(super) mod golden {
     use mantissa_numerics::Dtype;
     use mantissa_numerics::recipe::AttentionRecipe;
 
-    use super::super::attention::{self, Heads};
-    use super::super::matmul::{Format, Matrix};
     use mantissa_model::graph::Slot;
 
+    use super::super::attention;
+    use super::super::heads::Heads;
+    use super::super::matrix::{Format, Matrix};
     use crate::cache::KvCache;
     use crate::pool::Pool;
     use crate::simd::Isa;
@@ -296,9 +290,26 @@ pub(super) mod golden {
             }
             let mut out = vec![0.0; q.len()];
             if self.queries == 1 {
-                attention::decode(isa, pool, recipe, heads, &[(&cache, self.count)], 0, &q, &mut out);
+                attention::decode(
+                    isa,
+                    pool,
+                    recipe,
+                    heads,
+                    &[(cache.layer(0, [0, 1]), self.count)],
+                    &q,
+                    &mut out,
+                );
             } else {
-                attention::prefill(isa, pool, recipe, heads, &cache, 0, [0, self.count], &q, &mut out);
+                attention::prefill(
+                    isa,
+                    pool,
+                    recipe,
+                    heads,
+                    cache.layer(0, [0, 1]),
+                    [0, self.count],
+                    &q,
+                    &mut out,
+                );
             }
             let found = places.iter().flat_map(|place| &out[*place..][..self.dim]);
             found.map(|x| x.to_bits() >> 16).collect()
@@ -326,7 +337,7 @@ pub(super) mod golden {
 
 #[cfg(test)]
 mod tests {
-    use mantissa_numerics::Dtype;
+    use mantissa_numerics::recipe::AttentionRecipe;
     use mantissa_numerics::site::Phase;
 
     use super::golden::{CASES, Golden};
@@ -344,8 +355,9 @@ mod tests {
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
             let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::SdpaFlash);
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
+            let AttentionRecipe::TorchFlash(torch) = recipe else { panic!("{}: {recipe:?}", golden.case) };
             for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
-                let found = attend(instructions, recipe, cached, golden.count, &rows);
+                let found = attend(instructions, torch, cached, golden.count, &rows);
                 let off = found.iter().zip(&golden.flash).filter(|(x, bits)| x.to_bits() >> 16 != **bits);
                 assert_eq!(off.count(), 0, "{} by {instructions:?}", golden.case);
             }

@@ -82,3 +82,20 @@ pub(crate) unsafe fn store_part<S: Simd>(p: *mut f32, count: usize, v: S::V) {
         std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, count);
     }
 }
+
+/// Adds the closing `+ 0` and rounds, when the sum is complete.
+///
+/// # Safety
+/// As [`Simd`]'s.
+#[inline(always)]
+pub(crate) unsafe fn finish<S: Simd>(v: S::V, round: Option<mantissa_numerics::Dtype>) -> S::V {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match round {
+            None => v,
+            Some(mantissa_numerics::Dtype::F32) => S::add(v, S::splat(0.0)),
+            Some(mantissa_numerics::Dtype::Bf16) => S::round_bf16(S::add(v, S::splat(0.0))),
+            Some(mantissa_numerics::Dtype::F16) => S::round_f16(S::add(v, S::splat(0.0))),
+        }
+    }
+}

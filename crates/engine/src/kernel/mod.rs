@@ -7,11 +7,34 @@
     reason = "generic code must inline into the function compiled for its instruction set"
 )]
 
+/// Loops that LLVM unrolls: an iterator's closure would not inherit the kernel's instruction set.
+macro_rules! each {
+    ($i:ident < $n:expr => $body:expr) => {{
+        let mut $i = 0;
+        while $i < $n {
+            $body;
+            $i += 1;
+        }
+    }};
+    ($i:ident < $n:expr, $j:ident < $m:expr => $body:expr) => {
+        each!($i < $n => each!($j < $m => $body))
+    };
+}
 pub(crate) mod attention;
-pub(crate) mod flash;
+mod chain;
+mod eager;
+mod flash;
 pub(crate) mod format;
+pub(crate) mod heads;
+mod lanes;
 pub(crate) mod math;
 pub(crate) mod matmul;
-pub(crate) mod nvidia;
+pub(crate) mod matrix;
+pub(crate) mod moe;
+mod own_attention;
 pub(crate) mod rows;
-pub(crate) mod sdpa_math;
+mod sdpa_math;
+pub(crate) mod share;
+mod source;
+mod tensor_core;
+mod torch_rows;

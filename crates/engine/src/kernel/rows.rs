@@ -1,21 +1,15 @@
 //! Kernels that treat each row of activations by itself: norms, rotary embedding, SwiGLU, residuals.
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{Functions, NormRecipe, ReductionRecipe};
+use mantissa_numerics::recipe::{
+    BiasRecipe, CastRecipe, Lanes, NormMean, NormRecipe, NormWeight, ResidualRecipe, RotaryRecipe, Silu,
+    SwiGluRecipe,
+};
 
-use super::matmul::Shared;
-use super::nvidia;
+use super::share::{Shared, share};
+use super::torch_rows;
 use crate::pool::Pool;
 use crate::simd::{Isa, LANES, Simd, kernel};
-
-/// Elements below which a loop is not worth sharing out.
-const WORTH_SHARING: usize = 16 * 1024;
-
-/// Runs `body(first, last)` over `rows` rows of `width`, in as many runs as pay.
-pub(super) fn share(pool: &Pool, rows: usize, width: usize, body: impl Fn(usize, usize) + Sync) {
-    let tasks = (rows * width / WORTH_SHARING).clamp(1, pool.threads() * 4).min(rows.max(1));
-    pool.run(tasks, |task| body(rows * task / tasks, rows * (task + 1) / tasks));
-}
 
 /// RMSNorm of each row: see [`NormRecipe`].
 ///
@@ -31,44 +25,50 @@ pub(crate) fn rms_norm(
 ) {
     let width = weight.len();
     assert!(x.len() == out.len() && x.len().is_multiple_of(width), "rms_norm: shapes differ");
-    if let ReductionRecipe::Torch { torch, rows } = recipe.reduction {
-        return nvidia::rms_norm(pool, recipe.output, torch, rows, x, weight, eps, out);
-    }
+    let NormRecipe { mean, weight: NormWeight::AfterCast, output } = recipe;
+    let lanes = match mean {
+        NormMean::Torch { sum, rows } => {
+            return torch_rows::rms_norm(pool, output, sum, rows.get(), x, weight, eps, out);
+        }
+        NormMean::Lanes { lanes } => lanes,
+    };
     let to = Shared(out.as_mut_ptr());
     share(pool, x.len() / width, width, |from, until| {
         for row in from..until {
             let x = &x[row * width..(row + 1) * width];
             // SAFETY: `isa` is available; row `row` of `out` is this task's.
-            unsafe { norm_row(isa, recipe, x, weight, eps, to.get().add(row * width)) }
+            unsafe { norm_row(isa, lanes, output, x, weight, eps, to.get().add(row * width)) }
         }
     });
 }
 
 kernel! {
-    fn norm_row<'a>(recipe: NormRecipe, x: &'a [f32], weight: &'a [f32], eps: f32, out: *mut f32) = generic::norm_row
+    fn norm_row<'a>(
+        lanes: Lanes, output: Dtype, x: &'a [f32], weight: &'a [f32], eps: f32, out: *mut f32
+    ) = generic::norm_row
 }
 
 /// Adds `bias` to each row: `round(x + bias)`.
-pub(crate) fn add_bias(isa: Isa, pool: &Pool, output: Dtype, x: &mut [f32], bias: &[f32]) {
+pub(crate) fn add_bias(isa: Isa, pool: &Pool, recipe: BiasRecipe, x: &mut [f32], bias: &[f32]) {
     let width = bias.len();
     assert!(x.len().is_multiple_of(width), "add_bias: shapes differ");
     let (rows, to) = (x.len() / width, Shared(x.as_mut_ptr()));
     share(pool, rows, width, |from, until| {
         for row in from..until {
             // SAFETY: `isa` is available; row `row` is this task's.
-            unsafe { add_row(isa, output, to.get().add(row * width), bias) }
+            unsafe { add_row(isa, recipe.output, to.get().add(row * width), bias) }
         }
     });
 }
 
 /// The residual: `x = round(x + y)`.
-pub(crate) fn add(isa: Isa, pool: &Pool, output: Dtype, x: &mut [f32], y: &[f32]) {
+pub(crate) fn add(isa: Isa, pool: &Pool, recipe: ResidualRecipe, x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len(), "add: shapes differ");
     let (length, to) = (x.len(), Shared(x.as_mut_ptr()));
     share(pool, length.div_ceil(LANES), LANES, |from, until| {
         let (from, until) = (from * LANES, (until * LANES).min(length));
         // SAFETY: `isa` is available; this run of `x` is this task's.
-        unsafe { add_row(isa, output, to.get().add(from), &y[from..until]) }
+        unsafe { add_row(isa, recipe.output, to.get().add(from), &y[from..until]) }
     });
 }
 
@@ -77,18 +77,16 @@ kernel! {
 }
 
 /// `gate = round(round(silu(gate)) · up)`.
-pub(crate) fn swiglu(
-    isa: Isa,
-    pool: &Pool,
-    functions: Functions,
-    output: Dtype,
-    gate: &mut [f32],
-    up: &[f32],
-) {
+pub(crate) fn swiglu(isa: Isa, pool: &Pool, recipe: SwiGluRecipe, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len(), "swiglu: shapes differ");
-    if functions == Functions::Nvidia {
-        return nvidia::swiglu(pool, output, gate, up);
+    let output = recipe.output;
+    match recipe.silu {
+        Silu::Cuda => torch_rows::swiglu(pool, output, gate, up),
+        Silu::Own => own_swiglu(isa, pool, output, gate, up),
     }
+}
+
+fn own_swiglu(isa: Isa, pool: &Pool, output: Dtype, gate: &mut [f32], up: &[f32]) {
     let (length, to) = (gate.len(), Shared(gate.as_mut_ptr()));
     share(pool, length.div_ceil(LANES), LANES * 4, |from, until| {
         let (from, until) = (from * LANES, (until * LANES).min(length));
@@ -103,14 +101,23 @@ kernel! {
 
 /// Rotary embedding of each head of each row, by halves as Hugging Face's `apply_rotary_pos_emb`.
 ///
+/// Whose cosines and sines they are shows in the tables alone, which are made by the same recipe.
+///
 /// *Shape:* `x` is `rows × heads × 2·half`; `tables[row]` holds `half` cosines, then `half` sines.
-pub(crate) fn rotary(isa: Isa, pool: &Pool, output: Dtype, x: &mut [f32], width: usize, tables: &[&[f32]]) {
+pub(crate) fn rotary(
+    isa: Isa,
+    pool: &Pool,
+    recipe: RotaryRecipe,
+    x: &mut [f32],
+    width: usize,
+    tables: &[&[f32]],
+) {
     assert!(x.len() == tables.len() * width, "rotary: shapes differ");
     let to = Shared(x.as_mut_ptr());
     share(pool, tables.len(), width * 2, |from, until| {
         for (row, table) in (from..until).zip(&tables[from..until]) {
             // SAFETY: `isa` is available; row `row` is this task's; the table is as long as a head.
-            unsafe { rotary_row(isa, output, to.get().add(row * width), width, table) }
+            unsafe { rotary_row(isa, recipe.output, to.get().add(row * width), width, table) }
         }
     });
 }
@@ -120,13 +127,13 @@ kernel! {
 }
 
 /// Softmax of one row in place: `exp(x − max) / sum`. Returns nothing; every output is binary32.
-pub(crate) fn softmax(isa: Isa, reduction: ReductionRecipe, x: &mut [f32]) {
+pub(crate) fn softmax(isa: Isa, lanes: Lanes, x: &mut [f32]) {
     // SAFETY: `isa` is available.
-    unsafe { softmax_row(isa, reduction, x) }
+    unsafe { softmax_row(isa, lanes, x) }
 }
 
 kernel! {
-    fn softmax_row<'a>(reduction: ReductionRecipe, x: &'a mut [f32]) = generic::softmax_row
+    fn softmax_row<'a>(lanes: Lanes, x: &'a mut [f32]) = generic::softmax_row
 }
 
 /// `acc[i] += round(y[i] · weight)` in binary32: one expert's part of a token.
@@ -141,9 +148,9 @@ kernel! {
 }
 
 /// Rounds every element in place.
-pub(crate) fn round(isa: Isa, output: Dtype, x: &mut [f32]) {
+pub(crate) fn round(isa: Isa, recipe: CastRecipe, x: &mut [f32]) {
     // SAFETY: `isa` is available.
-    unsafe { round_row(isa, output, x) }
+    unsafe { round_row(isa, recipe.output, x) }
 }
 
 kernel! {
@@ -180,25 +187,24 @@ kernel! {
 /// The kernels themselves, over any instruction set.
 mod generic {
     use super::super::math::{exp, load_part, round, store_part};
-    use super::{Dtype, LANES, NormRecipe, ReductionRecipe, Simd};
+    use super::{Dtype, LANES, Lanes, Simd};
 
     /// Runs `$body` for `$A` = lanes / 16.
     macro_rules! with_lanes {
         ($recipe:expr, $A:ident => $body:expr) => {
             match $recipe {
-                ReductionRecipe::Lanes { lanes: 16 } => {
+                Lanes::L16 => {
                     const $A: usize = 1;
                     $body
                 }
-                ReductionRecipe::Lanes { lanes: 32 } => {
+                Lanes::L32 => {
                     const $A: usize = 2;
                     $body
                 }
-                ReductionRecipe::Lanes { lanes: 64 } => {
+                Lanes::L64 => {
                     const $A: usize = 4;
                     $body
                 }
-                other => unreachable!("rows are summed by 16, 32 or 64 lanes, not by {other:?}"),
             }
         };
     }
@@ -240,7 +246,8 @@ mod generic {
 
     #[inline(always)]
     pub(super) unsafe fn norm_row<S: Simd>(
-        recipe: NormRecipe,
+        lanes: Lanes,
+        output: Dtype,
         x: &[f32],
         weight: &[f32],
         eps: f32,
@@ -248,7 +255,7 @@ mod generic {
     ) {
         // SAFETY: the caller's contract.
         unsafe {
-            let sum = with_lanes!(recipe.reduction, A => sum_of_squares::<S, A>(x));
+            let sum = with_lanes!(lanes, A => sum_of_squares::<S, A>(x));
             #[expect(clippy::cast_precision_loss, reason = "a row is far shorter than 2^24")]
             let mean = sum / x.len() as f32;
             let r = S::splat(1.0 / (mean + eps).sqrt());
@@ -257,8 +264,8 @@ mod generic {
                 let count = LANES.min(x.len() - at);
                 let v = load_part::<S>(x.as_ptr().add(at), count, 0.0);
                 let w = load_part::<S>(weight.as_ptr().add(at), count, 0.0);
-                let v = round::<S>(recipe.output, S::mul(v, r));
-                store_part::<S>(out.add(at), count, round::<S>(recipe.output, S::mul(w, v)));
+                let v = round::<S>(output, S::mul(v, r));
+                store_part::<S>(out.add(at), count, round::<S>(output, S::mul(w, v)));
                 at += LANES;
             }
         }
@@ -326,11 +333,11 @@ mod generic {
     }
 
     #[inline(always)]
-    pub(super) unsafe fn softmax_row<S: Simd>(reduction: ReductionRecipe, x: &mut [f32]) {
+    pub(super) unsafe fn softmax_row<S: Simd>(lanes: Lanes, x: &mut [f32]) {
         let max = x.iter().fold(f32::NEG_INFINITY, |max, v| if *v > max { *v } else { max });
         // SAFETY: the caller's contract.
         unsafe {
-            let sum = with_lanes!(reduction, A => exponentials::<S, A>(x, max));
+            let sum = with_lanes!(lanes, A => exponentials::<S, A>(x, max));
             let sum = S::splat(sum);
             let mut at = 0;
             while at < x.len() {

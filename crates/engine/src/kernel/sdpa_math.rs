@@ -1,16 +1,18 @@
 //! Attention as PyTorch's math backend computes it: binary32 throughout, queries and keys scaled before their product, and a
-//! warp's softmax. The products are those of a cuBLAS without tensor cores: `fma` chains, which are [`super::attention`]'s, or the sums
+//! warp's softmax. The products are those of a cuBLAS without tensor cores: `fma` chains, which are [`super::source`]'s, or the sums
 //! of a matrix-vector kernel's threads.
 //!
 //! Left out: which product a shape gets (`dispatch`, from the catalog).
 
+use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::by_threads;
 use mantissa_numerics::nvidia::reduce::softmax_warp;
-use mantissa_numerics::recipe::{AttentionRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
+use mantissa_numerics::recipe::{PlainSum, TorchMath};
 
-use super::attention::{Heads, Panels, Source, by_group, widened};
-use super::matmul::{Format, Matrix, PANEL, Shared};
-use crate::cache::KvCache;
+use super::heads::{Heads, by_group};
+use super::matrix::{CachedLayer, Format, Matrix, PANEL};
+use super::share::Shared;
+use super::source::{Panels, Source, widened};
 use crate::pool::{Buffer, Pool};
 use crate::simd::Isa;
 
@@ -29,18 +31,12 @@ fn root_of_scale(dim: usize) -> f32 {
 fn attend<'p>(
     isa: Isa,
     pool: &'p Pool,
-    recipe: AttentionRecipe,
+    recipe: TorchMath,
     dim: usize,
     [keys, values]: [Matrix<'_>; 2],
     queries: &mut [f32],
     limits: &[usize],
 ) -> Buffer<'p> {
-    let warp = ReductionRecipe::Warp { warp: 32 };
-    assert!(
-        recipe.scaled_operands
-            && recipe.softmax == SoftmaxRecipe::Exact { reduction: warp, normalize_first: true },
-        "the math backend is not {recipe:?}"
-    );
     let root = root_of_scale(dim);
     // A panel may read rows past the last.
     let mut scaled = vec![0.0; (keys.rows + PANEL) * keys.cols];
@@ -49,7 +45,7 @@ fn attend<'p>(
         *x *= root;
     }
     let scaled_keys = Matrix {
-        format: Format::Plain(mantissa_numerics::Dtype::F32),
+        format: Format::Plain(Dtype::F32),
         row_bytes: 4 * keys.cols,
         data: bytemuck::cast_slice(&scaled),
         ..keys
@@ -58,16 +54,15 @@ fn attend<'p>(
     let stride = keys.rows.next_multiple_of(PANEL);
     let mut scores = pool.buffer(limits.len() * stride);
     match recipe.scores {
-        Summation::FmaChain => source.scores(queries, limits.len(), &mut scores, stride),
-        Summation::Threads { threads, vector, in_order } => {
+        PlainSum::FmaChain => source.scores(queries, limits.len(), &mut scores, stride),
+        PlainSum::Threads(sum) => {
             let rows = queries.chunks_exact(dim).zip(scores.chunks_exact_mut(stride)).zip(limits);
             for ((q, scores), limit) in rows {
                 for (score, key) in scores[..*limit].iter_mut().zip(scaled.chunks_exact(keys.cols)) {
-                    *score = by_threads(threads, vector, in_order, dim, |k| (q[k], key[k]));
+                    *score = by_threads(sum, dim, |k| (q[k], key[k]));
                 }
             }
         }
-        other => unreachable!("the math backend's scores are not summed by {other:?}"),
     }
     for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
         scores[*limit..].fill(f32::NEG_INFINITY);
@@ -77,20 +72,19 @@ fn attend<'p>(
     let width = source.values_stride();
     let mut out = pool.buffer(limits.len() * width);
     match recipe.values {
-        Some(Summation::FmaChain) => source.weigh(&scores, stride, limits.len(), (0, keys.rows), &mut out),
-        Some(Summation::Threads { threads, vector, in_order }) => {
+        PlainSum::FmaChain => source.weigh(&scores, stride, limits.len(), (0, keys.rows), &mut out),
+        PlainSum::Threads(sum) => {
             let values = source.values();
             for (p, out) in scores.chunks_exact(stride).zip(out.chunks_exact_mut(width)) {
                 for (column, out) in out[..dim].iter_mut().enumerate() {
                     let pair = |k: usize| (p[k], values[k * width + column]);
-                    *out = by_threads(threads, vector, in_order, keys.rows, pair);
+                    *out = by_threads(sum, keys.rows, pair);
                 }
             }
         }
-        other => unreachable!("the math backend's values are not summed by {other:?}"),
     }
     for x in out.iter_mut() {
-        *x = recipe.output.round(*x);
+        *x = Dtype::Bf16.round(*x);
     }
     out
 }
@@ -100,10 +94,9 @@ fn attend<'p>(
 pub(super) fn prefill(
     isa: Isa,
     pool: &Pool,
-    recipe: AttentionRecipe,
+    recipe: TorchMath,
     heads: Heads,
-    cache: &KvCache,
-    layer: usize,
+    cached: CachedLayer<'_>,
     first: usize,
     q: &[f32],
     out: &mut [f32],
@@ -123,7 +116,7 @@ pub(super) fn prefill(
         let mut queries: Vec<f32> =
             places.iter().flat_map(|place| &q[at(*place)..][..heads.dim]).copied().collect();
         let limits: Vec<usize> = places.iter().map(|(row, _)| first + row + 1).collect();
-        let cached = [0, 1].map(|which| cache.head(layer, which, kv, first + until));
+        let cached = cached.head(kv, first + until);
         let found = attend(isa, pool, recipe, heads.dim, cached, &mut queries, &limits);
         for (place, values) in places.iter().zip(found.chunks_exact(cached[0].cols)) {
             // SAFETY: this task alone writes these heads of these rows.
@@ -137,14 +130,13 @@ pub(super) fn prefill(
 pub(super) fn decode(
     isa: Isa,
     pool: &Pool,
-    recipe: AttentionRecipe,
+    recipe: TorchMath,
     heads: Heads,
-    caches: &[(&KvCache, usize)],
-    layer: usize,
+    caches: &[(CachedLayer<'_>, usize)],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, layer, q, out, |queries, cached| {
+    by_group(pool, heads, caches, q, out, |queries, cached| {
         let limits = vec![cached[0].rows; heads.group()];
         attend(isa, pool, recipe, heads.dim, cached, &mut queries.to_vec(), &limits)
     });
@@ -152,6 +144,7 @@ pub(super) fn decode(
 
 #[cfg(test)]
 mod tests {
+    use mantissa_numerics::recipe::{AttentionRecipe, ThreadSum};
     use mantissa_numerics::site::Phase;
 
     use super::super::flash::golden::{CASES, Golden};
@@ -168,10 +161,10 @@ mod tests {
             let dispatch = Dispatch::new(Hardware::H200, mantissa_numerics::Dtype::Bf16, Attention::SdpaMath);
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
-            let by_threads = |recipe| matches!(recipe, Summation::Threads { .. });
-            let values = recipe.values.expect("a product of its own");
+            let AttentionRecipe::TorchMath(torch) = recipe else { panic!("{}: {recipe:?}", golden.case) };
+            let by_threads = |sum| matches!(sum, PlainSum::Threads(_));
             assert_eq!(
-                [by_threads(recipe.scores), by_threads(values)],
+                [by_threads(torch.scores), by_threads(torch.values)],
                 [phase == Phase::Decode; 2],
                 "{}: the catalog knows it",
                 golden.case
@@ -179,7 +172,7 @@ mod tests {
             for isa in [Isa::Scalar, Isa::detect()] {
                 let cached = [golden.keys(), golden.values()];
                 let found =
-                    attend(isa, &pool, recipe, golden.dim, cached, &mut golden.q.clone(), &golden.limits);
+                    attend(isa, &pool, torch, golden.dim, cached, &mut golden.q.clone(), &golden.limits);
                 let off = found.iter().zip(&golden.math).filter(|(x, bits)| x.to_bits() >> 16 != **bits);
                 assert_eq!(off.count(), 0, "{} by {isa:?}", golden.case);
                 compared += 1;
@@ -212,14 +205,13 @@ mod tests {
             );
             let dispatch = Dispatch::new(Hardware::H200, mantissa_numerics::Dtype::Bf16, Attention::SdpaMath);
             let recipe = dispatch.attention(Phase::Decode, heads, 1, dim, keys);
-            let sums = if product == "scores" { Some(recipe.scores) } else { recipe.values };
-            let Some(Summation::Threads { threads, vector, in_order }) = sums else {
-                panic!("{name}: the catalog has {sums:?}");
-            };
+            let AttentionRecipe::TorchMath(math) = recipe else { panic!("{name}: {recipe:?}") };
+            let sums = if product == "scores" { math.scores } else { math.values };
+            let PlainSum::Threads(sum) = sums else { panic!("{name}: the catalog has {sums:?}") };
+            let (threads, vector) = (sum.threads(), sum.vector().get());
             let by = |threads, vector| -> Vec<u32> {
-                let sum = |row: &[u32]| {
-                    by_threads(threads, vector, in_order, length, |k| (1.0, f32::from_bits(row[k])))
-                };
+                let order = ThreadSum::new(threads, vector, sum.in_order()).unwrap();
+                let sum = |row: &[u32]| by_threads(order, length, |k| (1.0, f32::from_bits(row[k])));
                 rows.chunks_exact(length).map(|row| sum(row).to_bits()).collect()
             };
             assert_eq!(by(threads, vector), found, "{name}");

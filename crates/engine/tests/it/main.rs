@@ -5,3 +5,4 @@ mod against_transformers;
 mod invariance;
 mod models;
 mod plan;
+mod recipes;

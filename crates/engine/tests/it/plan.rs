@@ -45,8 +45,9 @@ fn a_plan_lists_what_runs_in_the_order_it_runs() {
         for attention in Attention::OWN {
             let checkpoint = models::tiny(arch);
             let setup = setup(attention);
-            let dispatch = Dispatch::new(setup.hardware, setup.dtype, setup.attention);
-            let engine = Engine::load(&checkpoint, setup).expect("engine");
+            let engine = Engine::load(&checkpoint, setup.clone()).expect("engine");
+            let dispatch =
+                Dispatch::new(setup.hardware, setup.dtype, setup.attention);
             let planned = |phase, positions, keys| {
                 let shape = PassShape { phase, batch_size: 3, positions, keys };
                 kernels(dispatch, &checkpoint.config().graph(), shape).expect("the CPU covers everything")
@@ -242,21 +243,20 @@ impl Tap for BySequence {
 /// A recipe put in place of the planned one runs, is reported by the backend, and differs from the plan.
 #[test]
 fn what_ran_is_reported_and_not_what_was_planned() {
-    use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, Summation};
+    use mantissa_numerics::recipe::{KernelRecipe, Lanes, LinearSum, MatmulRecipe};
     let checkpoint = models::tiny(mantissa_model::Arch::LLAMA);
     let setup = EngineSetup { dtype: Dtype::F32, ..setup(Attention::Eager) };
     let dispatch = Dispatch::new(setup.hardware, setup.dtype, setup.attention);
     let shape = PassShape::prefill(1, 20);
     let planned = kernels(dispatch, &checkpoint.config().graph(), shape).expect("a plan");
     let other = KernelRecipe::Matmul(MatmulRecipe {
-        summation: Summation::LaneChains { lanes: 16 },
+        summation: LinearSum::LaneChains { lanes: Lanes::L16 },
         output: Dtype::F32,
     });
     let ran = |recipe| {
         let replaced = Override { layer: Some(2), node: "o_proj".to_owned(), phase: None, recipe };
-        let engine = Engine::load(&checkpoint, setup.clone())
-            .expect("engine")
-            .with_overrides(Overrides(vec![replaced]));
+        let engine =
+            Engine::load(&checkpoint, setup.clone()).expect("engine").with_overrides(Overrides(vec![replaced]));
         let mut cache = engine.new_cache(20);
         let logits = engine.prefill(&mut cache, &models::ids(20), 1, 0, 1, &mut NoTap).expect("prefill");
         (engine.take_observed(), logits)

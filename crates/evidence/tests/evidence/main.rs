@@ -6,8 +6,6 @@ mod checker;
 mod fixtures;
 mod hostile;
 mod lazy;
-mod published;
-mod published_logs;
 mod repetitions;
 mod round_trip;
 mod sample;

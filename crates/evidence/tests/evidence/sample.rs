@@ -7,7 +7,7 @@ use mantissa_evidence::{
     ExperimentMetadata, ExtractionConfig, FORMAT_VERSION, FixedParams, Logprobs, ModelIdentity, Neighbour,
     PhaseSignals, PromptSource, Provenance, Reproducibility, Run, Runtime, Setup, SignalTensor, UsedCatalog,
 };
-use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, ObservedKernel, Summation};
+use mantissa_numerics::recipe::{KernelRecipe, Lanes, LinearSum, MatmulRecipe, ObservedKernel};
 use mantissa_numerics::{Dtype, Phase, Point, Site};
 use proptest::prelude::*;
 
@@ -144,7 +144,7 @@ pub(crate) fn experiment(runs: Vec<Run>) -> Experiment {
         decoding: Decoding::Greedy,
     };
     let recipe = KernelRecipe::Matmul(MatmulRecipe {
-        summation: Summation::LaneChains { lanes: 16 },
+        summation: LinearSum::LaneChains { lanes: Lanes::L16 },
         output: Dtype::Bf16,
     });
     let extras = ConfigurationExtras {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use mantissa_engine::catalog::RestsOn;
+use mantissa_engine::catalogs::CatalogUse;
 use mantissa_engine::plan::{Computation, PassShape, kernels};
 use mantissa_engine::{Catalogs, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
@@ -48,7 +48,7 @@ pub struct ReplayPlan {
     /// What is known of libraries' choices.
     pub catalogs: Catalogs,
     /// What the passes of each candidate rest on.
-    pub rests_on: Vec<RestsOn>,
+    pub catalog_use: Vec<CatalogUse>,
 }
 
 /// What is to be replayed of one run.
@@ -111,7 +111,7 @@ impl ReplayPlan {
             runs: Vec::new(),
             computations: Vec::new(),
             catalogs: catalogs.clone(),
-            rests_on: Vec::new(),
+            catalog_use: Vec::new(),
         };
         for candidate in wanted.iter().flatten() {
             if !plan.candidates.contains(candidate) {
@@ -130,10 +130,10 @@ impl ReplayPlan {
             plan.runs.push(planned);
         }
         plan.computations = shapes.computations;
-        let none = |candidate: &Candidate| RestsOn::new(candidate.hardware);
-        let rests_on = &mut shapes.rests_on;
-        plan.rests_on =
-            plan.candidates.iter().map(|c| rests_on.remove(c).unwrap_or_else(|| none(c))).collect();
+        let none = |candidate: &Candidate| CatalogUse::new(candidate.hardware);
+        let catalog_use = &mut shapes.catalog_use;
+        plan.catalog_use =
+            plan.candidates.iter().map(|c| catalog_use.remove(c).unwrap_or_else(|| none(c))).collect();
         plan
     }
 
@@ -300,7 +300,7 @@ struct Shapes<'c> {
     computations: Vec<Vec<Computation>>,
     kinds: HashMap<Vec<Computation>, usize>,
     known: HashMap<(Candidate, PassShape), usize>,
-    rests_on: HashMap<Candidate, RestsOn>,
+    catalog_use: HashMap<Candidate, CatalogUse>,
 }
 
 impl<'c> Shapes<'c> {
@@ -311,7 +311,7 @@ impl<'c> Shapes<'c> {
             computations: Vec::new(),
             kinds: HashMap::new(),
             known: HashMap::new(),
-            rests_on: HashMap::new(),
+            catalog_use: HashMap::new(),
         }
     }
 
@@ -322,8 +322,8 @@ impl<'c> Shapes<'c> {
         let dispatch = candidate.dispatch(self.catalogs);
         let computed: Vec<Computation> =
             kernels(dispatch, &self.graph, shape)?.iter().map(Computation::of).collect();
-        let found = dispatch.rests_on(&self.graph, shape);
-        self.rests_on.entry(*candidate).or_insert_with(|| RestsOn::new(candidate.hardware)).join(found);
+        let found = dispatch.catalog_use(&self.graph, shape);
+        self.catalog_use.entry(*candidate).or_insert_with(|| CatalogUse::new(candidate.hardware)).join(found);
         let next = self.computations.len();
         let kind = *self.kinds.entry(computed).or_insert_with_key(|computed| {
             self.computations.push(computed.clone());

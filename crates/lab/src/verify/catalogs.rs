@@ -7,12 +7,12 @@ use mantissa_evidence::{Configuration, UsedCatalog};
 
 use crate::error::LabError;
 use crate::replay::ReplayPlan;
-use crate::rests_on;
+use crate::catalog_use;
 
 /// The catalogs that each candidate's recipes are from, by its name.
 pub(super) fn used(plan: &ReplayPlan) -> Result<BTreeMap<String, Vec<UsedCatalog>>, LabError> {
-    let candidates = plan.candidates.iter().zip(&plan.rests_on);
-    candidates.map(|(candidate, found)| Ok((candidate.to_string(), rests_on::used(found)?))).collect()
+    let candidates = plan.candidates.iter().zip(&plan.catalog_use);
+    candidates.map(|(candidate, found)| Ok((candidate.to_string(), catalog_use::used(found)?))).collect()
 }
 
 /// A note about each catalog that the evidence states and that is not here.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use mantissa_engine::Catalogs;
-use mantissa_evidence::open::Opened;
 use mantissa_model::Checkpoint;
+use mantissa_published::Opened;
 
 use super::grid::{Assignment, Varied};
 use crate::replay::Replay;

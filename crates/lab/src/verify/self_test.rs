@@ -17,7 +17,7 @@ use super::grid;
 use super::request::{Event, Model, Request};
 use crate::error::LabError;
 use crate::replay::{Candidate, Claim, Deviations, PlantedRun, Replay, ReplayPlan, Walk};
-use crate::rests_on;
+use crate::catalog_use;
 
 /// Tokens of the prompt and decode steps of what is planted in.
 const PROMPT: usize = 64;
@@ -53,7 +53,7 @@ pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Resu
     let prompt: Vec<u32> = (0..length).map(|i| (7 * i * i + 3 * i + 1) % vocabulary.min(500)).collect();
     let mut notes = Vec::new();
     let self_test = planted(request, checkpoint, claim, &prompt, folder.path(), &mut notes, progress)?;
-    let found = rests_on::of_run(
+    let found = catalog_use::of_run(
         claim.dispatch(&request.catalogs),
         &checkpoint.config().graph(),
         claim.batch_size,
@@ -80,7 +80,7 @@ pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Resu
         self_test,
         notes,
         thresholds: Vec::new(),
-        catalogs: rests_on::used(&found)?,
+        catalogs: catalog_use::used(&found)?,
     })
 }
 

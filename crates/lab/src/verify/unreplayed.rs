@@ -1,8 +1,8 @@
 //! Evidence that cannot be replayed: what it says of itself, and what would be enough.
 
-use mantissa_evidence::open::{Content, Opened};
+use mantissa_published::{Content, Opened};
 use mantissa_verdict::analysis::{Source, Tier};
-use mantissa_verdict::audit::{AUDIT_VERSION, Basis, ClaimAnswer, ClaimVerdict, Cost};
+use mantissa_verdict::audit::{AUDIT_VERSION, ClaimAnswer, ClaimVerdict, Cost, RestsOn};
 use mantissa_verdict::{Audit, Options, judge};
 
 use crate::error::LabError;
@@ -20,7 +20,7 @@ pub(super) enum Why {
 pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> Result<Audit, LabError> {
     let analysis = judge(&[(source.clone(), &opened.content)], &Options::default())?;
     let experiment = match &opened.content {
-        Content::Record(record) => Some(record.shell().clone()),
+        Content::Record(record) => Some(record.shell()),
         Content::Published(published) => published.experiment(),
     };
     let mut claims = Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> Result<Audit,
             cannot_tell_apart: Vec::new(),
             not_checked: vec!["every bit of it: nothing was replayed".to_owned()],
             enough: Some(enough),
-            rests_on: Basis::default(),
+            rests_on: RestsOn::default(),
             replays: Vec::new(),
         });
     }

@@ -1,27 +1,29 @@
-//! The order of sums in products of cuBLAS: the one statement of what [`Summation`](crate::recipe::Summation)'s variants of a GPU mean,
-//! for whoever computes them.
+//! The order of sums in products of cuBLAS: the one statement of what the recipes of a GPU's products
+//! ([`TensorCoreSum`](crate::recipe::TensorCoreSum), [`ThreadSum`], …) mean, for whoever computes them.
 
+use std::num::NonZeroU16;
 use std::ops::Range;
 
+use crate::recipe::ThreadSum;
 use crate::tensor_core::BlockRecipe;
 
 /// Most threads of a matrix-vector kernel.
-const MOST_THREADS: usize = 64;
+const MOST_THREADS: usize = ThreadSum::MOST_THREADS as usize;
 
 /// The parts of a sum over `k` by split-K: `ceil(ceil(k / 64) / parts) · 64` each, as many as there are.
 ///
 /// *Source:* cuBLAS 13.1, by comparison with an H200.
 #[must_use]
-pub fn split_k(k: usize, parts: u16) -> Vec<Range<usize>> {
-    let unit = k.div_ceil(64).div_ceil(usize::from(parts.max(1))) * 64;
+pub fn split_k(k: usize, parts: NonZeroU16) -> Vec<Range<usize>> {
+    let unit = k.div_ceil(64).div_ceil(usize::from(parts.get())) * 64;
     (0..k).step_by(unit.max(1)).map(|from| from..(from + unit).min(k)).collect()
 }
 
 /// Where the elements of a sum of `length` go so that steps of `block` do not cross the borders of tiles: the remainder first,
 /// padded with zeros, which take no part in a step. Returns how many come first, and where the others begin.
 #[must_use]
-pub fn remainder_first(block: BlockRecipe, tile: Option<u16>, length: usize) -> (usize, usize) {
-    let remainder = tile.map_or(0, |tile| length % usize::from(tile));
+pub fn remainder_first(block: BlockRecipe, tile: Option<NonZeroU16>, length: usize) -> (usize, usize) {
+    let remainder = tile.map_or(0, |tile| length % usize::from(tile.get()));
     (remainder, remainder.next_multiple_of(usize::from(block.width)))
 }
 
@@ -29,25 +31,16 @@ pub fn remainder_first(block: BlockRecipe, tile: Option<u16>, length: usize) -> 
 /// from `+0`; then the halving tree, or the threads in ascending order.
 ///
 /// *Rounding:* binary32 after every `fma` and addition.
-///
-/// # Panics
-/// With more than 64 threads, or none.
 #[must_use]
-pub fn by_threads(
-    threads: u16,
-    vector: u16,
-    in_order: bool,
-    length: usize,
-    pair: impl Fn(usize) -> (f32, f32),
-) -> f32 {
-    let (threads, vector) = (usize::from(threads), usize::from(vector));
+pub fn by_threads(sum: ThreadSum, length: usize, pair: impl Fn(usize) -> (f32, f32)) -> f32 {
+    let (threads, vector) = (usize::from(sum.threads()), usize::from(sum.vector().get()));
     let mut sums = [0.0_f32; MOST_THREADS];
     for k in 0..length {
         let (x, y) = pair(k);
         let sum = &mut sums[k / vector % threads];
         *sum = x.mul_add(y, *sum);
     }
-    if in_order {
+    if sum.in_order() {
         return sums[1..threads].iter().fold(sums[0], |sum, x| sum + x);
     }
     let mut half = threads / 2;
@@ -67,22 +60,26 @@ mod tests {
 
     #[test]
     fn split_k_cuts_at_multiples_of_64() {
-        let bounds =
-            |k, parts| split_k(k, parts).iter().map(|part| [part.start, part.end]).collect::<Vec<_>>();
+        let bounds = |k, parts| {
+            split_k(k, NonZeroU16::new(parts).unwrap())
+                .iter()
+                .map(|part| [part.start, part.end])
+                .collect::<Vec<_>>()
+        };
         assert_eq!(bounds(3584, 2), [[0, 1792], [1792, 3584]]);
         assert_eq!(bounds(200, 2), [[0, 128], [128, 200]]);
         assert_eq!(bounds(64, 5), [[0, 64]]);
         assert_eq!(bounds(200, 1), [[0, 200]]);
-        assert_eq!(split_k(0, 3), []);
+        assert_eq!(split_k(0, NonZeroU16::new(3).unwrap()), []);
     }
 
     #[test]
     fn the_remainder_comes_first_and_is_padded_to_a_step() {
         let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
         assert_eq!(remainder_first(block, None, 551), (0, 0));
-        assert_eq!(remainder_first(block, Some(32), 551), (7, 16));
-        assert_eq!(remainder_first(block, Some(64), 551), (39, 48));
-        assert_eq!(remainder_first(block, Some(64), 512), (0, 0));
+        assert_eq!(remainder_first(block, NonZeroU16::new(32), 551), (7, 16));
+        assert_eq!(remainder_first(block, NonZeroU16::new(64), 551), (39, 48));
+        assert_eq!(remainder_first(block, NonZeroU16::new(64), 512), (0, 0));
     }
 
     /// Seven numbers of which every order leaves another rest: 3e7 has steps of 2.
@@ -90,7 +87,8 @@ mod tests {
     fn threads_take_vectors_in_turn() {
         let x = [1.0, 3e7, 1.0, -3e7, 1.0, 5.0, 1.0];
         let sum = |threads, vector, in_order| {
-            by_threads(threads, vector, in_order, x.len(), |k| (x[k], 1.0)).to_bits()
+            let sum = ThreadSum::new(threads, vector, in_order).unwrap();
+            by_threads(sum, x.len(), |k| (x[k], 1.0)).to_bits()
         };
         let chain = |x: &[f32]| x.iter().fold(0.0_f32, |sum, x| sum + x);
         assert_eq!(sum(1, 1, false), chain(&x).to_bits());

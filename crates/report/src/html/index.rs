@@ -10,6 +10,18 @@ use crate::foreign::{html as escape, push};
 use crate::words;
 
 /// Writes a page that links to `pages`: file name beside the index, and the analysis that it shows.
+///
+/// ```
+/// use mantissa_report::index;
+/// use mantissa_verdict::{Options, judge};
+///
+/// // An analysis of no file at all.
+/// let analysis = judge(&[], &Options::default())?;
+/// let mut page = Vec::new();
+/// index(&[("first.html".to_owned(), &analysis)], &mut page)?;
+/// assert!(page.starts_with(b"<!"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn index(pages: &[(String, &Analysis)], out: &mut dyn Write) -> io::Result<()> {
     let mut rows = String::new();
     for (link, analysis) in pages {

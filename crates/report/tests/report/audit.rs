@@ -7,8 +7,8 @@ use mantissa_report::{Style, audit_json, audit_markdown, audit_schema, audit_tex
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Outcome, Signal, Source, Tier};
 use mantissa_verdict::audit::{
-    AUDIT_VERSION, AuditedModel, Basis, ClaimAnswer, ClaimVerdict, Cost, Difference, Planted, ReplayState,
-    ReplayVerdict, SignalDistance, SpotCheck,
+    AUDIT_VERSION, AuditedModel, ClaimAnswer, ClaimVerdict, Cost, Difference, Planted, ReplayState,
+    ReplayVerdict, RestsOn, SignalDistance, SpotCheck,
 };
 
 use crate::checker::violations;
@@ -55,7 +55,7 @@ fn audit() -> Audit {
             cannot_tell_apart: names(&["{cpu_bs2_eager_bf16, cpu_bs4_eager_bf16}: the same is computed"]),
             not_checked: names(&["h200_bs1_eager_bf16: not covered"]),
             enough: None,
-            rests_on: Basis { runs: 1, values: 12_345, rows: 60, tokens_fed: 542, tokens_checked: 30 },
+            rests_on: RestsOn { runs: 1, values: 12_345, rows: 60, tokens_fed: 542, tokens_checked: 30 },
             replays: vec![ReplayVerdict {
                 class: names(&["cpu_bs1_eager_bf16"]),
                 claimed: true,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_evidence::{CatalogBasis, UsedCatalog};
 
-use super::{Audit, ClaimAnswer, ClaimVerdict};
+use super::claim::{ClaimAnswer, ClaimVerdict};
+use super::result::Audit;
 
 impl Audit {
     /// This audit with the catalogs that replays used: `used` has those of each candidate, by its name. A verdict that
@@ -15,12 +16,12 @@ impl Audit {
     ///
     /// use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
     /// # use mantissa_verdict::analysis::{Outcome, Tier};
-    /// # use mantissa_verdict::audit::{AUDIT_VERSION, Audit, Basis, ClaimAnswer, ClaimVerdict, Cost};
+    /// # use mantissa_verdict::audit::{AUDIT_VERSION, Audit, ClaimAnswer, ClaimVerdict, Cost, RestsOn};
     /// # let claim = ClaimVerdict {
     /// #     config_id: "a".to_owned(), claim: Some("h200_bs1_eager_bf16".to_owned()),
     /// #     answer: ClaimAnswer::Consistent, tier: Tier::Exact, sentence: "consistent with the claim".to_owned(),
     /// #     fits: Vec::new(), cannot_tell_apart: Vec::new(), not_checked: Vec::new(), enough: None,
-    /// #     rests_on: Basis::default(), replays: Vec::new(),
+    /// #     rests_on: RestsOn::default(), replays: Vec::new(),
     /// # };
     /// # let audit = Audit {
     /// #     audit_version: AUDIT_VERSION, sources: Vec::new(), model: None, replay: "decode".to_owned(),

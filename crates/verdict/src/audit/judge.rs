@@ -6,12 +6,13 @@ use mantissa_compare::ReplayFacts;
 use mantissa_compare::replayed::SignalReplay;
 use mantissa_numerics::Phase;
 
-use super::{
-    Basis, Case, ClaimAnswer, ClaimVerdict, Difference, ReplayState, ReplayVerdict, RunFacts, SetupFacts,
-    SignalDistance,
-};
+use super::case::{Case, RunFacts, SetupFacts};
+use super::claim::{ClaimAnswer, ClaimVerdict, ReplayState, ReplayVerdict, RestsOn, SignalDistance};
+use super::difference::Difference;
 use crate::analysis::{Signal, Tier};
 use crate::error::Result;
+use crate::found::{Claim, Enough, NotChecked, OneClass, Replayed};
+use crate::said;
 use crate::stats::{PValue, conformal_p, holm};
 
 /// Level of the statistical tier: one in [`LEVELS`].
@@ -19,6 +20,32 @@ const ALPHA: f64 = 0.05;
 const LEVELS: u64 = 20;
 
 /// A verdict on every setup of a case.
+///
+/// ```
+/// use mantissa_compare::ReplayFacts;
+/// use mantissa_numerics::{Dtype, Point, Site};
+/// use mantissa_verdict::Audit;
+/// use mantissa_verdict::analysis::Outcome;
+/// use mantissa_verdict::audit::{Case, ClaimAnswer, RunFacts, SetupFacts, audit};
+///
+/// let mut facts = ReplayFacts::default();
+/// facts.prefill.row((0, -1), Site::at(1, Point::K), Dtype::F32, &[0; 4], &[0; 4]);
+/// let case = Case {
+///     candidates: vec!["bs1".into()],
+///     setups: vec![SetupFacts {
+///         config_id: "bs1".into(),
+///         claim: Some(0),
+///         runs: vec![RunFacts { classes: vec![(vec![0], facts)], ..RunFacts::default() }],
+///         ..SetupFacts::default()
+///     }],
+///     ..Case::default()
+/// };
+/// let claims = audit(&case)?;
+/// assert_eq!(claims[0].answer, ClaimAnswer::Consistent);
+/// assert_eq!(claims[0].sentence, "consistent with class {bs1}");
+/// assert_eq!(Audit::outcome_of(&claims), Outcome::Consistent);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn audit(case: &Case) -> Result<Vec<ClaimVerdict>> {
     case.setups.iter().map(|setup| Setup { case, setup }.verdict()).collect()
 }
@@ -55,9 +82,15 @@ impl Setup<'_> {
             Some(ReplayState::Different) => ClaimAnswer::Contradicted,
         };
         let replays: Vec<ReplayVerdict> = groups.iter().map(|group| self.replay(group)).collect();
-        let not_checked = self.not_checked();
         let enough = self.enough(answer, claim);
-        let sentence = self.sentence(answer, claim, &fits, &replays, enough.as_deref());
+        let own = replays.iter().find(|replay| replay.claimed);
+        let found = Claim::Replayed(Replayed {
+            class: claim.map(|group| self.names(&group.members)),
+            fits: fits.iter().map(|group| (self.claims(group), self.names(&group.members))).collect(),
+            first: own.and_then(|replay| replay.first.as_ref()),
+            enough,
+        });
+        let sentence = said::claim(answer, &found);
         let mut classes: Vec<Vec<String>> = fits.iter().map(|group| self.names(&group.members)).collect();
         // The claim's own class comes first.
         if let Some(claim) = self.setup.claim {
@@ -70,11 +103,11 @@ impl Setup<'_> {
             answer,
             tier: if groups.iter().all(|g| g.state == ReplayState::NotCompared) { Tier::None } else { tier },
             sentence,
-            cannot_tell_apart: self.cannot_tell_apart(&classes),
+            cannot_tell_apart: self.one_class(&classes).iter().map(said::one_class).collect(),
             fits: classes,
-            not_checked,
-            enough,
-            rests_on: self.basis(claim.or(groups.first())),
+            not_checked: said::not_checked(&self.not_checked()),
+            enough: enough.as_ref().map(said::enough),
+            rests_on: self.rests_on(claim.or(groups.first())),
             replays,
         })
     }
@@ -88,6 +121,11 @@ impl Setup<'_> {
                 group.state = ReplayState::NotCompared;
             }
         }
+    }
+
+    /// Whether the claim is in a group.
+    fn claims(&self, group: &Group) -> bool {
+        self.setup.claim.is_some_and(|claim| group.members.contains(&claim))
     }
 
     fn names(&self, members: &[usize]) -> Vec<String> {
@@ -235,7 +273,7 @@ impl Setup<'_> {
         let first = facts.iter().find_map(|(run, facts)| self.first(run, facts));
         ReplayVerdict {
             class: self.names(&group.members),
-            claimed: self.setup.claim.is_some_and(|claim| group.members.contains(&claim)),
+            claimed: self.claims(group),
             state: group.state,
             first,
             values: sum(&ReplayFacts::values),
@@ -280,55 +318,41 @@ impl Setup<'_> {
         [at(Phase::Prefill), at(Phase::Decode), token].into_iter().flatten().min_by_key(order)
     }
 
-    fn basis(&self, group: Option<&Group>) -> Basis {
-        let mut basis = Basis::default();
-        let Some(group) = group else { return basis };
+    fn rests_on(&self, group: Option<&Group>) -> RestsOn {
+        let mut rests_on = RestsOn::default();
+        let Some(group) = group else { return rests_on };
         for (run, facts) in self.facts(group) {
             let phases = [&facts.prefill, &facts.decode];
-            basis.runs += 1;
-            basis.values += self.values(facts);
-            basis.rows += phases
+            rests_on.runs += 1;
+            rests_on.values += self.values(facts);
+            rests_on.rows += phases
                 .iter()
                 .take(if self.case.prefill_replay { 1 } else { 2 })
                 .map(|p| p.rows.equal + p.rows.different)
                 .sum::<u64>();
             // A replay that ended early fed fewer.
             let unfed = facts.passes_in_all.saturating_sub(facts.passes);
-            basis.tokens_fed += run.tokens.saturating_sub(unfed);
-            basis.tokens_checked += facts.tokens;
+            rests_on.tokens_fed += run.tokens.saturating_sub(unfed);
+            rests_on.tokens_checked += facts.tokens;
         }
-        basis
+        rests_on
     }
 
-    fn cannot_tell_apart(&self, classes: &[Vec<String>]) -> Vec<String> {
-        let mut said = Vec::new();
-        for class in classes.iter().filter(|class| class.len() > 1) {
-            said.push(format!(
-                "{{{}}}: every kernel of every pass computes the same, so no evidence can tell them apart",
-                class.join(", ")
-            ));
-        }
+    /// What cannot be told apart among the classes that fit.
+    fn one_class<'c>(&self, classes: &'c [Vec<String>]) -> Vec<OneClass<'c>> {
+        let several = || classes.iter().filter(|class| class.len() > 1);
+        let mut found: Vec<OneClass<'c>> = several().map(|class| OneClass::SameKernels(class)).collect();
         if classes.len() > 1 {
-            let names: Vec<String> =
-                classes.iter().map(|class| format!("{{{}}}", class.join(", "))).collect();
-            said.push(format!(
-                "{}: other kernels that left the same bits at all compared sites; more positions, layers or tokens could tell them apart",
-                names.join(" and ")
-            ));
+            found.push(OneClass::SameBitsHere(classes));
         }
-        if self.case.prefill_replay && classes.iter().any(|class| class.len() > 1) {
-            said.push("batch sizes, by a replay in one pass: it has hundreds of rows at any batch size, and the kernels that many rows choose are the same; a replay by decode has as many rows as the batch, which is where batch sizes differ".to_owned());
+        if self.case.prefill_replay && several().next().is_some() {
+            found.push(OneClass::BatchSizesByPrefill);
         }
-        said
+        found
     }
 
-    fn not_checked(&self) -> Vec<String> {
-        let mut said: Vec<String> = Vec::new();
-        let mut say = |line: String| {
-            if !said.contains(&line) {
-                said.push(line);
-            }
-        };
+    fn not_checked(&self) -> Vec<NotChecked<'_>> {
+        let mut found: Vec<NotChecked<'_>> = Vec::new();
         // Candidates by reason, in the order of the first.
         let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
         for (candidate, why) in self.setup.runs.iter().flat_map(|run| &run.unchecked) {
@@ -339,130 +363,58 @@ impl Setup<'_> {
                 None => by_reason.push((why, vec![name])),
             }
         }
-        for (why, names) in by_reason {
-            say(format!("{}: {why}", names.join(", ")));
-        }
-        if let Some(why) = &self.setup.unreadable {
-            say(format!("the claim itself: {why}"));
-        }
+        found.extend(by_reason.into_iter().map(|(why, names)| NotChecked::Candidates { names, why }));
+        found.extend(self.setup.unreadable.as_deref().map(NotChecked::Claim));
         for run in &self.setup.runs {
-            let name = format!("ref {} rep {}", run.reference_id, run.rep_id);
-            if let Some(why) = &run.refused {
-                say(format!("{name}: {why}"));
+            if let Some(why) = run.refused.as_deref() {
+                let (reference, repetition) = (run.reference_id, run.rep_id);
+                found.push(NotChecked::Run { reference, repetition, why });
             }
             for phase in [Phase::Prefill, Phase::Decode] {
-                let mut reasons: BTreeSet<String> = BTreeSet::new();
-                for (_, facts) in &run.classes {
-                    reasons.extend(facts.phase(phase).reasons.iter().cloned());
-                }
-                for reason in reasons {
-                    say(format!("{}: {reason}", phase.name()));
-                }
+                let facts = run.classes.iter().map(|(_, facts)| facts);
+                let reasons: BTreeSet<&String> =
+                    facts.flat_map(|facts| &facts.phase(phase).reasons).collect();
+                found.extend(reasons.into_iter().map(|why| NotChecked::Rows { phase, why }));
             }
         }
-        for candidate in &self.case.unproven {
-            say(format!(
-                "{}: its recipes are from literature and were compared with no hardware, so that it fits would be no evidence",
-                self.case.candidates[*candidate]
-            ));
-        }
+        let unproven = self.case.unproven.iter();
+        found.extend(unproven.map(|candidate| NotChecked::Unproven(&self.case.candidates[*candidate])));
         if self.case.prefill_replay && self.setup.runs.iter().any(|run| !run.classes.is_empty()) {
-            say("decode rows: they were generated one position at a time, and one pass over all computes them by other kernels, so their bits say nothing about the claim; a replay by decode does".to_owned());
+            found.push(NotChecked::DecodeByPrefill);
         }
-        said
+        found
     }
 
-    fn enough(&self, answer: ClaimAnswer, claim: Option<&Group>) -> Option<String> {
+    /// What would be enough, where the evidence was not.
+    fn enough(&self, answer: ClaimAnswer, claim: Option<&Group>) -> Option<Enough<'_>> {
         if answer != ClaimAnswer::NotEnoughEvidence {
             return None;
         }
         if let Some(why) = &self.setup.unreadable {
-            return Some(why.clone());
+            return Some(Enough::AsSaid(why));
         }
         if let Some(group) = claim.filter(|group| group.state == ReplayState::TooFewRepetitions) {
             let runs = self.setup.runs.len();
-            return Some(format!(
-                "the evidence's own repetitions differ, and its {runs} are too few for any corrected p-value below {ALPHA}; {} of each prompt would be enough for these candidates",
-                group.needed
-            ));
+            return Some(Enough::Repetitions { runs, level: ALPHA, needed: group.needed });
         }
-        let refused = self.setup.runs.iter().find_map(|run| run.refused.clone());
+        let refused = self.setup.runs.iter().find_map(|run| run.refused.as_deref());
         let unchecked = self.setup.claim.and_then(|claim| {
             let mut all = self.setup.runs.iter().flat_map(|run| &run.unchecked);
-            all.find(|(c, _)| *c == claim).map(|(_, why)| why.clone())
+            all.find(|(c, _)| *c == claim).map(|(_, why)| why.as_str())
         });
-        refused.or(unchecked).or_else(|| {
-            Some(if self.setup.runs.is_empty() {
-                "the evidence holds no run of this setup; one with token ids and signals would be enough"
-                    .to_owned()
-            } else if self.case.prefill_replay {
-                "nothing of the prompt's own pass is recorded; that, or a replay by decode, would be enough"
-                    .to_owned()
-            } else {
-                "no recorded value could be compared; hidden states or keys of any layer would be enough"
-                    .to_owned()
-            })
-        })
-    }
-
-    fn sentence(
-        &self,
-        answer: ClaimAnswer,
-        claim: Option<&Group>,
-        fits: &[&Group],
-        replays: &[ReplayVerdict],
-        enough: Option<&str>,
-    ) -> String {
-        let set = |members: &[usize]| format!("{{{}}}", self.names(members).join(", "));
-        let fitting = || fits.iter().map(|group| set(&group.members)).collect::<Vec<_>>().join(" and ");
-        let first = replays.iter().find(|replay| replay.claimed).and_then(|replay| replay.first.as_ref());
-        let first = first.map_or_else(String::new, |d| format!("; first difference: {}", place(d)));
-        match answer {
-            ClaimAnswer::Consistent => {
-                let class = claim.map_or_else(String::new, |group| set(&group.members));
-                let others: Vec<String> = fits
-                    .iter()
-                    .filter(|g| self.setup.claim.is_none_or(|claim| !g.members.contains(&claim)))
-                    .map(|g| set(&g.members))
-                    .collect();
-                let more = if others.is_empty() {
-                    String::new()
-                } else {
-                    format!(", and on this evidence with {} as well", others.join(" and "))
-                };
-                format!("consistent with class {class}{more}")
-            }
-            ClaimAnswer::Contradicted => format!("contradicted: fits {} instead{first}", fitting()),
-            ClaimAnswer::FitsNone => format!("fits none of the candidates{first}"),
-            ClaimAnswer::NotEnoughEvidence => {
-                let fit = if fits.is_empty() { String::new() } else { format!(" (it fits {})", fitting()) };
-                format!(
-                    "not enough evidence about the claim{fit}: {}",
-                    enough.unwrap_or("nothing was compared")
-                )
-            }
-        }
+        refused.or(unchecked).map(Enough::AsSaid).or(Some(if self.setup.runs.is_empty() {
+            Enough::ARun
+        } else if self.case.prefill_replay {
+            Enough::PromptPass
+        } else {
+            Enough::AnySignal
+        }))
     }
 }
 
 /// Whether a state is one of fitting.
 const fn fits(state: ReplayState) -> bool {
     matches!(state, ReplayState::Equal | ReplayState::WithinNoise)
-}
-
-/// A place in words.
-pub(super) fn place(d: &Difference) -> String {
-    let position = d.position.map_or_else(String::new, |position| format!(" position {position}"));
-    let element = d.element.map_or_else(String::new, |element| format!("[{element}]"));
-    format!(
-        "{}, {} step {}{position} {}{element} ({} where the replay has {})",
-        d.run,
-        d.phase.name(),
-        d.step,
-        d.site,
-        d.evidence,
-        d.replay
-    )
 }
 
 /// Mean distance of hidden states and keys, over all rows.

@@ -4,12 +4,32 @@ use mantissa_compare::ReplayFacts;
 use mantissa_compare::replayed::SignalReplay;
 use mantissa_numerics::Phase;
 
-use super::{Case, SetupFacts};
+use super::case::{Case, SetupFacts};
 use crate::analysis::{Cell, Matrix, MatrixKind, Signal, State};
 
 impl Case {
     /// One matrix per phase and signal that anything was compared in: rows are claims, columns candidates. None where replays
     /// ended at their first contradiction: what came after has no distance.
+    ///
+    /// ```
+    /// use mantissa_compare::ReplayFacts;
+    /// use mantissa_numerics::{Dtype, Point, Site};
+    /// use mantissa_verdict::audit::{Case, RunFacts, SetupFacts};
+    ///
+    /// let mut facts = ReplayFacts::default();
+    /// facts.prefill.row((0, -1), Site::at(1, Point::K), Dtype::F32, &[0; 4], &[0; 4]);
+    /// let case = Case {
+    ///     candidates: vec!["bs1".into()],
+    ///     setups: vec![SetupFacts {
+    ///         config_id: "bs1".into(),
+    ///         claim: Some(0),
+    ///         runs: vec![RunFacts { classes: vec![(vec![0], facts)], ..RunFacts::default() }],
+    ///         ..SetupFacts::default()
+    ///     }],
+    ///     ..Case::default()
+    /// };
+    /// assert_eq!(case.matrices()[0].cells[0][0].value, Some(0.0));
+    /// ```
     #[must_use]
     pub fn matrices(&self) -> Vec<Matrix> {
         let mut matrices = Vec::new();

@@ -1,11 +1,13 @@
 //! Classes of setups that are equal in pairs.
 
+use crate::found::Unplaced;
+
 /// Setups grouped.
 pub(super) struct Groups {
     /// Classes in the order of their first setups.
     pub(super) classes: Vec<Vec<String>>,
     /// Setups in no class, and why.
-    pub(super) unplaced: Vec<(String, String)>,
+    pub(super) unplaced: Vec<(String, Unplaced)>,
     /// Whether every two classes were compared and differ.
     pub(super) told_apart: bool,
 }
@@ -24,10 +26,7 @@ pub(super) fn group(labels: &[String], equal: impl Fn(usize, usize) -> Option<bo
         let compared =
             (0..labels.len()).filter(|&other| other != setup).any(|other| between(setup, other).is_some());
         if !compared {
-            unplaced.push((
-                labels[setup].clone(),
-                "nothing that could be compared with another setup".to_owned(),
-            ));
+            unplaced.push((labels[setup].clone(), Unplaced::NothingComparable));
             continue;
         }
         let home =
@@ -40,8 +39,9 @@ pub(super) fn group(labels: &[String], equal: impl Fn(usize, usize) -> Option<bo
         let perhaps =
             classes.iter().find(|class| class.iter().all(|&member| between(member, setup) != Some(false)));
         match perhaps {
-            Some(class) => unplaced
-                .push((labels[setup].clone(), format!("not fully comparable with {}", labels[class[0]]))),
+            Some(class) => {
+                unplaced.push((labels[setup].clone(), Unplaced::Perhaps(labels[class[0]].clone())));
+            }
             None => classes.push(vec![setup]),
         }
     }
@@ -58,6 +58,7 @@ pub(super) fn group(labels: &[String], equal: impl Fn(usize, usize) -> Option<bo
 #[cfg(test)]
 mod tests {
     use super::group;
+    use crate::said;
 
     #[test]
     fn missing_is_neither_equal_nor_different() {
@@ -75,7 +76,8 @@ mod tests {
         let one_unknown = |a: usize, b: usize| if (a, b) == (0, 1) { None } else { Some(false) };
         let groups = group(&labels, one_unknown);
         assert_eq!(groups.classes, [vec!["a".to_owned()], vec!["c".to_owned()], vec!["d".to_owned()]]);
-        assert_eq!(groups.unplaced, [("b".to_owned(), "not fully comparable with a".to_owned())]);
+        let [(label, why)] = &groups.unplaced[..] else { panic!("{:?}", groups.unplaced) };
+        assert_eq!((label.as_str(), said::unplaced(why)), ("b", "not fully comparable with a".to_owned()));
         assert!(groups.told_apart);
     }
 }

@@ -157,7 +157,7 @@ impl Facts {
             summary.compared.push(prompt);
             distances.extend(measured.mean(|_| true));
         }
-        summary.distance = super::words::mean(&distances);
+        summary.distance = super::values::mean(&distances);
         summary
     }
 

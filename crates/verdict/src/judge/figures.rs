@@ -4,34 +4,35 @@ use std::collections::BTreeSet;
 
 use super::measure::{Lane, RowId};
 use super::parts::Parts;
-use super::signals::Known;
-use super::words;
+use super::recorded::Recorded;
+use super::values::mean;
 use crate::analysis::{Axis, Cell, Matrix, MatrixKind, Profile, Signal, State};
+use crate::said::words;
 
 /// Adds every matrix and profile.
-pub(super) fn add(known: &Known<'_>, parts: &mut Parts) {
-    for lane in known.facts.lanes() {
-        for hardware in known.setups.hardware() {
-            let on = known.setups.on(hardware);
-            matrices(known, lane, MatrixKind::WithinMode, hardware, (&on, &on), parts);
+pub(super) fn add(recorded: &Recorded<'_>, parts: &mut Parts) {
+    for lane in recorded.facts.lanes() {
+        for hardware in recorded.setups.hardware() {
+            let on = recorded.setups.on(hardware);
+            matrices(recorded, lane, MatrixKind::WithinMode, hardware, (&on, &on), parts);
         }
-        for (here, there) in known.hardware_pairs() {
+        for (here, there) in recorded.hardware_pairs() {
             let scope = format!("{here} against {there}");
-            let (rows, columns) = (known.setups.on(here), known.setups.on(there));
-            matrices(known, lane, MatrixKind::CrossHardware, &scope, (&rows, &columns), parts);
+            let (rows, columns) = (recorded.setups.on(here), recorded.setups.on(there));
+            matrices(recorded, lane, MatrixKind::CrossHardware, &scope, (&rows, &columns), parts);
         }
-        for hardware in known.setups.hardware() {
-            let pairs = known.pairs_on(hardware);
+        for hardware in recorded.setups.hardware() {
+            let pairs = recorded.pairs_on(hardware);
             let reference = pairs.first().map(|pair| pair.0);
             for (a, b) in pairs.into_iter().filter(|pair| Some(pair.0) == reference) {
-                profiles(known, lane, a, b, parts);
+                profiles(recorded, lane, a, b, parts);
             }
         }
     }
 }
 
 fn matrices(
-    known: &Known<'_>,
+    recorded: &Recorded<'_>,
     lane: Lane,
     kind: MatrixKind,
     scope: &str,
@@ -39,25 +40,25 @@ fn matrices(
     parts: &mut Parts,
 ) {
     let labels =
-        |setups: &[usize]| setups.iter().map(|&setup| known.label(setup).to_owned()).collect::<Vec<_>>();
+        |setups: &[usize]| setups.iter().map(|&setup| recorded.label(setup).to_owned()).collect::<Vec<_>>();
     let statistic = match lane.1 {
         Signal::Logprobs => "mean over positions of the root mean square over common token ids",
         Signal::HiddenStates | Signal::KeyVectors => "mean L2 over sites, steps and positions",
     };
-    let all: Vec<usize> = (0..known.setups.prompts.len()).collect();
+    let all: Vec<usize> = (0..recorded.setups.prompts.len()).collect();
     let mut over: Vec<(Option<usize>, &[usize])> = vec![(None, &all)];
     if all.len() > 1 {
         over.extend(all.iter().map(|prompt| (Some(*prompt), std::slice::from_ref(prompt))));
     }
     for (reference, prompts) in over {
         let reference = reference.or_else(|| (all.len() == 1).then_some(0));
-        let name = reference.map(|prompt| known.setups.prompts[prompt].clone());
+        let name = reference.map(|prompt| recorded.setups.prompts[prompt].clone());
         let what = name
             .clone()
             .unwrap_or_else(|| format!("average over {}", words::count(all.len() as u64, "reference")));
         let cells = rows
             .iter()
-            .map(|&row| columns.iter().map(|&column| cell(known, lane, row, column, prompts)).collect())
+            .map(|&row| columns.iter().map(|&column| cell(recorded, lane, row, column, prompts)).collect())
             .collect();
         parts.matrices.push(Matrix {
             title: format!("{}, {scope}, {what}", words::lane(lane.0, lane.1)),
@@ -73,17 +74,17 @@ fn matrices(
     }
 }
 
-fn cell(known: &Known<'_>, lane: Lane, row: usize, column: usize, prompts: &[usize]) -> Cell {
-    let citation = prompts.iter().find_map(|&prompt| known.setups.cite(row, prompt));
+fn cell(recorded: &Recorded<'_>, lane: Lane, row: usize, column: usize, prompts: &[usize]) -> Cell {
+    let citation = prompts.iter().find_map(|&prompt| recorded.setups.cite(row, prompt));
     if row == column {
-        return diagonal(known, lane, row, prompts);
+        return diagonal(recorded, lane, row, prompts);
     }
     let (mut values, mut states) = (Vec::new(), Vec::new());
     for &prompt in prompts {
-        if let Some(found) = known.facts.measured(row, column, prompt, lane) {
+        if let Some(found) = recorded.facts.measured(row, column, prompt, lane) {
             states.extend(found.states());
             values.extend(found.mean(|_| true));
-        } else if [row, column].iter().any(|&setup| known.facts.has(setup, prompt, lane)) {
+        } else if [row, column].iter().any(|&setup| recorded.facts.has(setup, prompt, lane)) {
             states.push(State::Missing);
         }
     }
@@ -94,40 +95,40 @@ fn cell(known: &Known<'_>, lane: Lane, row: usize, column: usize, prompts: &[usi
     let state =
         [State::Different, gaps[0], gaps[1], State::Equal].into_iter().find(|state| states.contains(state));
     let state = state.unwrap_or(State::Missing);
-    let value = words::mean(&values).filter(|_| matches!(state, State::Different | State::Equal));
+    let value = mean(&values).filter(|_| matches!(state, State::Different | State::Equal));
     Cell { state, value, n: values.len() as u64, citation }
 }
 
 /// A setup against itself: its repetitions.
-fn diagonal(known: &Known<'_>, lane: Lane, setup: usize, prompts: &[usize]) -> Cell {
+fn diagonal(recorded: &Recorded<'_>, lane: Lane, setup: usize, prompts: &[usize]) -> Cell {
     let distances: Vec<f64> = prompts
         .iter()
-        .filter_map(|&prompt| known.repeats.distances.get(&(setup, prompt))?.get(&lane).copied())
+        .filter_map(|&prompt| recorded.repeats.distances.get(&(setup, prompt))?.get(&lane).copied())
         .collect();
-    let state = if known.repeats.differing.contains(&(setup, lane.0)) {
+    let state = if recorded.repeats.differing.contains(&(setup, lane.0)) {
         State::Different
-    } else if known.repeats.shown.contains(&(setup, lane.0)) {
+    } else if recorded.repeats.shown.contains(&(setup, lane.0)) {
         State::Equal
     } else {
         State::Missing
     };
     let value = match state {
         State::Equal => Some(0.0),
-        State::Different => words::mean(&distances),
+        State::Different => mean(&distances),
         State::Missing | State::Incomparable => None,
     };
-    let citation = prompts.iter().find_map(|&prompt| known.setups.cite(setup, prompt));
+    let citation = prompts.iter().find_map(|&prompt| recorded.setups.cite(setup, prompt));
     Cell { state, value, n: distances.len() as u64, citation }
 }
 
-fn profiles(known: &Known<'_>, lane: Lane, a: usize, b: usize, parts: &mut Parts) {
+fn profiles(recorded: &Recorded<'_>, lane: Lane, a: usize, b: usize, parts: &mut Parts) {
     for axis in [Axis::Layer, Axis::Step] {
         let coordinate = |row: &RowId| match axis {
             Axis::Layer => row.0.and_then(|site| site.layer).map(|layer| u64::from(layer.0)),
             Axis::Step => Some(row.1),
         };
-        let measured: Vec<_> = (0..known.setups.prompts.len())
-            .filter_map(|prompt| known.facts.measured(a, b, prompt, lane))
+        let measured: Vec<_> = (0..recorded.setups.prompts.len())
+            .filter_map(|prompt| recorded.facts.measured(a, b, prompt, lane))
             .collect();
         let coordinates: BTreeSet<u64> =
             measured.iter().flat_map(|found| found.all_rows()).filter_map(|row| coordinate(&row)).collect();
@@ -137,16 +138,16 @@ fn profiles(known: &Known<'_>, lane: Lane, a: usize, b: usize, parts: &mut Parts
         let points = coordinates.into_iter().map(|at| {
             let means: Vec<f64> =
                 measured.iter().filter_map(|found| found.mean(|row| coordinate(row) == Some(at))).collect();
-            (at, words::mean(&means))
+            (at, mean(&means))
         });
         parts.profiles.push(Profile {
-            a: known.label(a).to_owned(),
-            b: known.label(b).to_owned(),
+            a: recorded.label(a).to_owned(),
+            b: recorded.label(b).to_owned(),
             phase: lane.0,
             signal: lane.1,
             axis,
             points: points.collect(),
-            citation: (0..known.setups.prompts.len()).find_map(|prompt| known.setups.cite(a, prompt)),
+            citation: (0..recorded.setups.prompts.len()).find_map(|prompt| recorded.setups.cite(a, prompt)),
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mantissa_evidence::{Record, Verification};
-use mantissa_numerics::Phase;
+pub use mantissa_published::{StatedRepeats, StatedTokens};
 
 use crate::analysis::{Citation, Source};
 
@@ -24,40 +24,27 @@ pub struct Evidence<'a> {
     pub models: BTreeMap<String, String>,
 }
 
-/// Distances between repetitions of one setup, stated without the repetitions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StatedRepeats {
-    /// The setup, as the file names it.
-    pub setup: String,
-    /// The phase.
-    pub phase: Phase,
-    /// Repetitions made, where stated.
-    pub repetitions: Option<u64>,
-    /// Distances of pairs of repetitions, `inf` where their tokens parted; or the mean alone.
-    pub distances: Vec<f64>,
-    /// JSON path or line.
-    pub place: String,
-}
-
-/// Output tokens of one setup on one reference prompt: their ids, or their text where ids are not stated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatedTokens {
-    /// The reference prompt.
-    pub reference: String,
-    /// The setup's value of the variable.
-    pub value: String,
-    /// The ids; empty where only a text is stated.
-    pub ids: Vec<u32>,
-    /// The text; empty where ids are stated.
-    pub text: String,
-    /// Phases whose distances are over these outputs: a prefill of the prompt alone is not.
-    pub consumed_by: Vec<Phase>,
-    /// JSON path or line.
-    pub place: String,
-}
-
 impl<'a> Evidence<'a> {
     /// A file that holds signals.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use mantissa_evidence::Record;
+    /// use mantissa_verdict::analysis::Source;
+    /// use mantissa_verdict::judge::Evidence;
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+    /// let record = Record::open(Path::new(path))?;
+    /// let source = Source {
+    ///     name: "record".into(),
+    ///     digest: "its digest".into(),
+    ///     layout: "container".into(),
+    ///     warnings: vec![],
+    /// };
+    /// assert!(Evidence::of_record(&source, &record).verifications.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub const fn of_record(source: &'a Source, record: &'a Record) -> Self {
         Self {
@@ -71,6 +58,20 @@ impl<'a> Evidence<'a> {
     }
 
     /// A file that holds distances only.
+    ///
+    /// ```
+    /// use mantissa_verdict::analysis::Source;
+    /// use mantissa_verdict::judge::Evidence;
+    ///
+    /// let source = Source {
+    ///     name: "distances.json".into(),
+    ///     digest: "its digest".into(),
+    ///     layout: "quant_verification".into(),
+    ///     warnings: vec![],
+    /// };
+    /// let evidence = Evidence::of_verifications(&source, vec![]);
+    /// assert!(evidence.record.is_none());
+    /// ```
     #[must_use]
     pub const fn of_verifications(source: &'a Source, verifications: Vec<Verification>) -> Self {
         Self {

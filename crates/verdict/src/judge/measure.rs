@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mantissa_compare::{Counts, PairFacts, RowState, SignalKind};
 use mantissa_numerics::{Phase, Site};
 
-use super::words;
+use super::values::mean;
 use crate::analysis::{Signal, State};
 
 /// A phase and a signal.
@@ -59,7 +59,7 @@ impl Measured {
     pub(super) fn mean(&self, keep: impl Fn(&RowId) -> bool) -> Option<f64> {
         let kept: Vec<f64> =
             self.rows.iter().filter(|(row, _)| keep(row)).filter_map(|(_, distance)| *distance).collect();
-        words::mean(&kept)
+        mean(&kept)
     }
 }
 

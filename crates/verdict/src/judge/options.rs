@@ -6,6 +6,18 @@ use crate::analysis::Signal;
 use crate::thresholds;
 
 /// What to ask of the evidence.
+///
+/// ```
+/// use mantissa_verdict::Options;
+/// use mantissa_verdict::analysis::Signal;
+///
+/// let options = Options {
+///     variable: Some("batch_size".into()),
+///     signals: Some([Signal::KeyVectors].into()),
+///     ..Options::default()
+/// };
+/// assert!((options.alpha - 0.05).abs() < 1e-12);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// The setup field that varies; by default the one the files declare.

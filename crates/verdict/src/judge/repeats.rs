@@ -12,12 +12,13 @@ use mantissa_numerics::Phase;
 use super::input::{Evidence, StatedRepeats};
 use super::measure::{Lane, Pair};
 use super::options::Options;
-use super::setups::Setups;
-use super::{statistics, words};
-use crate::Result;
-use crate::analysis::{Citation, FindingKind, Reproducibility, State};
-
 use super::parts::Parts;
+use super::setups::Setups;
+use super::statistics;
+use super::values::mean;
+use crate::analysis::{Citation, Reproducibility, State};
+use crate::found::{self, Found, HonestUnits, StatedDigests, Unshown};
+use crate::{Result, said};
 
 /// What is known about repetitions.
 #[derive(Debug, Default)]
@@ -33,21 +34,12 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    /// What has to be said of a judgement by bits about setups of which one repetition is known.
-    pub(super) fn caveat(&self, setups: &[usize], phase: Phase) -> &'static str {
-        if setups.iter().all(|&setup| self.shown.contains(&(setup, phase))) {
-            ""
-        } else {
-            "; that these setups repeat themselves to the bit was not shown"
-        }
+    /// What a judgement by bits did not show about setups of which one repetition is known.
+    pub(super) fn unshown(&self, setups: &[usize], phase: Phase) -> Unshown {
+        let shown = setups.iter().all(|&setup| self.shown.contains(&(setup, phase)));
+        if shown { Unshown::Nothing } else { Unshown::Setups }
     }
 }
-
-/// What a unit of the bound is. Repetitions of one prompt follow from one program and one input, and phases of a run from
-/// each other: together they are one draw. A setup that was seen not to repeat itself is no subject of an exact rule;
-/// what made it known counts as alarms, and what it happened to repeat does not count.
-const UNIT: &str = "exact comparison of the repetitions of a setup; a unit is one setup on one reference prompt, however \
-                    often repeated; of setups that do not repeat themselves, only prompts that differ count, as alarms";
 
 /// Units of honest repetitions, and how many of them differed.
 #[derive(Debug, Default, Clone, Copy)]
@@ -92,23 +84,17 @@ pub(super) fn check(setups: &Setups<'_>, options: &Options, parts: &mut Parts) -
                 state: State::Missing,
                 distance: None,
                 tokens_part: None,
-                note: format!("One repetition of {} is stored, so nothing was repeated.", setup.label),
+                note: said::repeats(&setup.label, &found::Repeats::Single),
                 citations: citation.into_iter().collect(),
             });
         }
     }
     if !single.is_empty() {
-        let sentence = format!(
-            "{} {} one repetition each in this evidence: whether {} bit for bit was not shown by it.",
-            words::list(&single),
-            if single.len() == 1 { "has" } else { "have" },
-            if single.len() == 1 { "it repeats itself" } else { "they repeat themselves" }
-        );
-        parts.find(FindingKind::Missing, sentence, single_citations);
+        parts.find(&Found::OneRepetition(&single), single_citations);
     }
     if honest.units > 0 {
         parts.bounds.push(statistics::bound(
-            UNIT.to_owned(),
+            said::honest_units(&HonestUnits::Repetitions),
             honest.units,
             honest.alarms,
             options.confidence,
@@ -144,15 +130,15 @@ fn of_setup(
                 lanes.entry(lane).or_default().extend(measured.mean(|_| true));
             }
         }
-        let differs = here.values().any(|tally| tally.state() == State::Different);
-        if differs || (!here.is_empty() && here.values().all(|tally| tally.state() == State::Equal)) {
+        let differs = here.values().any(|tally| tally.found.state() == State::Different);
+        if differs || (!here.is_empty() && here.values().all(|tally| tally.found.state() == State::Equal)) {
             *references.entry(setup.record.shell().runs[runs[0]].reference_id).or_default() |= differs;
         }
-        let means = lanes.into_iter().filter_map(|(lane, distances)| Some((lane, words::mean(&distances)?)));
+        let means = lanes.into_iter().filter_map(|(lane, distances)| Some((lane, mean(&distances)?)));
         repeats.distances.insert((index, prompt), means.collect());
         for (phase, mut tally) in here {
-            tally.repetitions = runs.len() as u64;
-            tally.references = 1;
+            tally.found.repetitions = runs.len() as u64;
+            tally.found.references = 1;
             let of_run = |run: &usize| &setup.record.shell().runs[*run].output_token_ids;
             tally.outputs = runs.iter().all(|run| !of_run(run).is_empty());
             tally.citations = runs.iter().map(|run| setup.evidence.cite(format!("runs[{run}]"))).collect();
@@ -160,7 +146,7 @@ fn of_setup(
         }
     }
     let mut known = !phases.is_empty();
-    let stored_differ = phases.values().any(|tally| tally.state() == State::Different);
+    let stored_differ = phases.values().any(|tally| tally.found.state() == State::Different);
     let stated = by_digests(setups, index, known, &mut references);
     // Repetitions that differ outweigh those that do not: where a record states some, equal stored ones are not all.
     let stated = stated.filter(|found| !known || (found.state == State::Different && !stored_differ));
@@ -210,20 +196,12 @@ fn of_setup(
     Ok(known)
 }
 
-/// Comparisons of repetitions in one phase.
+/// Comparisons of repetitions in one phase, with what goes beside them.
 #[derive(Default)]
 struct Tally {
-    repetitions: u64,
-    references: u64,
-    /// Comparisons of a row in two repetitions.
-    compared: u64,
-    different: u64,
-    missing: u64,
-    incomparable: u64,
+    found: found::Tally,
     /// Whether outputs are recorded at all.
     outputs: bool,
-    parted: bool,
-    stopped: bool,
     /// Largest distance between rows that differ.
     distance: Option<f64>,
     citations: Vec<Citation>,
@@ -233,88 +211,39 @@ struct Tally {
 fn tally(pair: &Pair, phases: &mut BTreeMap<Phase, Tally>) {
     for (&(phase, _), measured) in &pair.lanes {
         let tally = phases.entry(phase).or_default();
-        tally.compared += measured.compared();
-        tally.different += measured.counts.different;
-        tally.missing += measured.counts.missing;
-        tally.incomparable += measured.counts.incomparable;
+        tally.found.compared += measured.compared();
+        tally.found.different += measured.counts.different;
+        tally.found.missing += measured.counts.missing;
+        tally.found.incomparable += measured.counts.incomparable;
         let known = measured.different.iter().filter_map(|row| measured.rows.get(row).copied().flatten());
         tally.distance = known.chain(tally.distance).reduce(f64::max);
     }
     if pair.parted.is_some() || pair.stopped.is_some() {
         let tally = phases.entry(Phase::Decode).or_default();
-        tally.parted |= pair.parted.is_some();
-        tally.stopped |= pair.stopped.is_some();
+        tally.found.parted |= pair.parted.is_some();
+        tally.found.stopped |= pair.stopped.is_some();
     }
 }
 
 impl Tally {
     /// Adds what another prompt gave.
     fn add(&mut self, other: Self) {
-        self.repetitions = self.repetitions.max(other.repetitions);
-        self.references += other.references;
-        self.compared += other.compared;
-        self.different += other.different;
-        self.missing += other.missing;
-        self.incomparable += other.incomparable;
+        let (sum, more) = (&mut self.found, other.found);
+        sum.repetitions = sum.repetitions.max(more.repetitions);
+        sum.references += more.references;
+        sum.compared += more.compared;
+        sum.different += more.different;
+        sum.missing += more.missing;
+        sum.incomparable += more.incomparable;
+        sum.parted |= more.parted;
+        sum.stopped |= more.stopped;
         self.outputs |= other.outputs;
-        self.parted |= other.parted;
-        self.stopped |= other.stopped;
         self.distance = self.distance.into_iter().chain(other.distance).reduce(f64::max);
         self.citations.extend(other.citations);
     }
 
-    const fn state(&self) -> State {
-        if self.parted || self.different > 0 {
-            State::Different
-        } else if self.missing > 0 || self.stopped {
-            State::Missing
-        } else if self.incomparable > 0 || self.compared == 0 {
-            State::Incomparable
-        } else {
-            State::Equal
-        }
-    }
-
     fn reproducibility(self, setup: &str, phase: Phase) -> Reproducibility {
-        let state = self.state();
-        let (repetitions, references) = (self.repetitions, words::count(self.references, "reference"));
-        let all = self.compared + self.missing + self.incomparable;
-        let compared = words::count(self.compared, "row comparison");
-        let phase_name = phase.name();
-        let note = match state {
-            State::Different if self.compared == 0 => format!(
-                "{setup} is non-deterministic in {phase_name}: the outputs of its {repetitions} repetitions part over \
-                 {references}."
-            ),
-            State::Different => format!(
-                "{setup} is non-deterministic in {phase_name}: its {repetitions} repetitions differ in {} of {compared} \
-                 over {references}{}.",
-                self.different,
-                if self.parted { "; their outputs part" } else { "" }
-            ),
-            State::Equal => format!(
-                "{setup} repeats itself to the bit in {phase_name}: {repetitions} repetitions over {references}, \
-                 {compared}."
-            ),
-            State::Missing if self.missing == 0 => format!(
-                "A repetition of {setup} stops before another in {phase_name}, so that it repeats itself was not shown."
-            ),
-            State::Missing => format!(
-                "{setup} lacks rows of {phase_name} in some repetition ({} of {}), so that it repeats itself was not \
-                 shown.",
-                self.missing,
-                words::count(all, "row comparison")
-            ),
-            State::Incomparable if self.compared == 0 => {
-                format!("The repetitions of {setup} in {phase_name} cannot be compared.")
-            }
-            State::Incomparable => format!(
-                "Not all rows of the repetitions of {setup} in {phase_name} can be compared ({} of {} cannot), so that it \
-                 repeats itself was not shown.",
-                self.incomparable,
-                words::count(all, "row comparison")
-            ),
-        };
+        let state = self.found.state();
         let distance = match state {
             State::Different => self.distance,
             State::Equal => Some(0.0),
@@ -323,11 +252,11 @@ impl Tally {
         Reproducibility {
             setup: setup.to_owned(),
             phase: Some(phase),
-            repetitions: Some(repetitions),
+            repetitions: Some(self.found.repetitions),
             state,
             distance,
-            tokens_part: self.outputs.then_some(self.parted),
-            note,
+            tokens_part: self.outputs.then_some(self.found.parted),
+            note: said::repeats(setup, &found::Repeats::Stored { phase, tally: self.found }),
             citations: self.citations,
         }
     }
@@ -365,31 +294,21 @@ fn by_digests(
         }
         Outcome::Identical | Outcome::NotChecked => digests_differ,
     };
-    let (label, n) = (&setup.label, stated.repetitions);
-    let stored = if stored { ", although the stored ones have no bits that differ" } else { "" };
-    let note = match (differ, references.is_empty()) {
-        (true, _) if digests_differ => {
-            format!("{label} is non-deterministic: the stated digests of {n} repetitions differ{stored}.")
-        }
-        (true, _) => format!(
-            "{label} is non-deterministic, as the record states: two of its {n} repetitions differ{stored}."
-        ),
-        (false, true) => format!(
-            "{label} repeats itself to the bit, as the record states of {n} repetitions without their digests."
-        ),
-        (false, false) => {
-            format!("{label} repeats itself to the bit by the stated digests of {n} repetitions.")
-        }
-    };
+    let found = found::Repeats::Stated(StatedDigests {
+        repetitions: stated.repetitions,
+        differ,
+        digests: (!references.is_empty()).then_some(digests_differ),
+        stored,
+    });
     let place = format!("configurations[{}].reproducibility", position(setups, index));
     Some(Reproducibility {
-        setup: label.clone(),
+        setup: setup.label.clone(),
         phase: None,
-        repetitions: Some(u64::from(n)),
-        state: if differ { State::Different } else { State::Equal },
+        repetitions: Some(u64::from(stated.repetitions)),
+        state: found.state(),
         distance: None,
         tokens_part: (!references.is_empty()).then_some(tokens_part),
-        note,
+        note: said::repeats(&setup.label, &found),
         citations: vec![setup.evidence.cite(place)],
     })
 }
@@ -402,45 +321,22 @@ fn position(setups: &Setups<'_>, index: usize) -> usize {
 
 /// Distances between repetitions as a file states them.
 pub(super) fn as_stated(evidence: &Evidence<'_>, stated: &StatedRepeats, setup: &str) -> Reproducibility {
-    let phase = stated.phase.name();
-    let finite: Vec<f64> = stated.distances.iter().copied().filter(|distance| distance.is_finite()).collect();
-    let infinite = stated.distances.len() - finite.len();
-    let largest = finite.iter().copied().reduce(f64::max);
-    let repetitions = stated.repetitions.map_or(String::new(), |n| format!("{n} "));
-    let repeated = stated.repetitions.is_none_or(|n| n > 1);
-    let said: Vec<String> = stated.distances.iter().map(|&distance| words::figure(distance)).collect();
-    let (state, note) = if stated.distances.is_empty() || !repeated {
-        let note = format!("No distance between two repetitions of {setup} in {phase} is stated.");
-        (State::Missing, note)
-    } else if infinite > 0 {
-        let note = format!(
-            "{setup} is non-deterministic in {phase}: the stated distances between its {repetitions}repetitions are {}; in \
-             {infinite} of {} pairs the outputs parted until nothing was left in common.",
-            words::list(&said),
-            stated.distances.len()
-        );
-        (State::Different, note)
-    } else if finite.iter().copied().all(super::stored::is_zero) {
-        let note = format!(
-            "{setup} repeats itself in {phase}: the stated distance between its {repetitions}repetitions is 0."
-        );
-        (State::Equal, note)
-    } else {
-        let note = format!(
-            "{setup} is non-deterministic in {phase}: the stated distance between its {repetitions}repetitions is {}, not \
-             0.",
-            words::figure(largest.unwrap_or_default())
-        );
-        (State::Different, note)
+    let finite = stated.distances.iter().copied().filter(|distance| distance.is_finite());
+    let infinite = stated.distances.len() - finite.clone().count();
+    let found = found::Repeats::Distances {
+        phase: stated.phase,
+        repetitions: stated.repetitions,
+        distances: stated.distances.clone(),
     };
+    let state = found.state();
     Reproducibility {
         setup: setup.to_owned(),
         phase: Some(stated.phase),
         repetitions: stated.repetitions,
         state,
-        distance: largest.filter(|_| state != State::Missing),
+        distance: finite.reduce(f64::max).filter(|_| state != State::Missing),
         tokens_part: (infinite > 0).then_some(true),
-        note,
+        note: said::repeats(setup, &found),
         citations: vec![evidence.cite(stated.place.clone())],
     }
 }

@@ -5,15 +5,13 @@
 
 use mantissa_numerics::Phase;
 
-use super::{statistics, words};
-use crate::Result;
-use crate::analysis::{Answer, Citation, Comparison, Floor, PairVerdict, Signal, Tier};
-use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
-
 use super::options::Options;
-use said::{Figures, sentence};
-
-mod said;
+use super::values::mean;
+use super::{signal_key, statistics};
+use crate::analysis::{Answer, Citation, Comparison, Floor, PairVerdict, Signal, Tier};
+use crate::found::{FloorOf, LeftOut, Member, Place, Reason, ReplaysOfPair, Side, Test};
+use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
+use crate::{Result, said};
 
 /// One claim of one reference: its distance to the wrong and to the right replay.
 #[derive(Debug, Clone, Copy)]
@@ -44,43 +42,12 @@ impl Direction {
 /// One reference prompt: a direction per member, first member first; one only where the other could not be compared.
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
-    pub(super) directions: Vec<(Claim, Direction)>,
-}
-
-/// Whose evidence a direction is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
-    A,
-    B,
+    pub(super) directions: Vec<(Member, Direction)>,
 }
 
 impl Unit {
     fn mean(&self, of: impl Fn(Direction) -> f64) -> Option<f64> {
-        words::mean(&self.directions.iter().map(|&(_, direction)| of(direction)).collect::<Vec<_>>())
-    }
-}
-
-/// What one member's evidence says, over references.
-#[derive(Debug, Clone)]
-struct Side {
-    claim: Claim,
-    wrong: f64,
-    right: f64,
-    /// Mean of `wrong − right`, and how far rounding can have moved it.
-    margin: f64,
-    slack: f64,
-    /// References in which the wrong replay is as near as the right one or nearer.
-    near: usize,
-    of: usize,
-    /// Smallest quotient of wrong by right.
-    least: f64,
-}
-
-impl Side {
-    /// Whether the wrong replay is on the whole as near as the right one or nearer: on average, or in several references
-    /// that are half of them or more. One overlap alone says nothing.
-    fn is_near(&self) -> bool {
-        self.margin <= self.slack || (self.near > 1 && 2 * self.near >= self.of)
+        mean(&self.directions.iter().map(|&(_, direction)| of(direction)).collect::<Vec<_>>())
     }
 }
 
@@ -91,20 +58,19 @@ pub(super) struct Candidate {
     pub(super) a: String,
     pub(super) b: String,
     /// What `a` and `b` are called in a sentence.
-    pub(super) names: (String, String),
+    pub(super) names: [String; 2],
     pub(super) phase: Phase,
     pub(super) signal: Signal,
-    /// Where and how, in a sentence: `across NVIDIA H100 NVL and NVIDIA A100`.
-    pub(super) context: String,
-    /// What the floor is made of: `matching replays on NVIDIA A100`.
-    pub(super) floor_of: String,
-    /// How wrong and right distances are called: `mismatched replays`, `matching ones`.
+    pub(super) place: Place,
+    /// Setups that do not repeat themselves, where that is part of the question.
+    pub(super) noisy: Vec<String>,
+    pub(super) floor_of: FloorOf,
     pub(super) units: Vec<Unit>,
     /// Whether the only unit is an average over references.
     pub(super) averages_only: bool,
     pub(super) incomparable: u64,
-    /// Why units were left out, for the sentence.
-    pub(super) left_out: Option<String>,
+    /// Why units were left out.
+    pub(super) left_out: Option<LeftOut>,
     pub(super) citations: Vec<Citation>,
 }
 
@@ -116,39 +82,34 @@ impl Candidate {
     }
 
     /// Margins of one member's evidence, one per reference.
-    fn margins(&self, claim: Claim) -> Vec<f64> {
-        let of_claim = self.units.iter().flat_map(|unit| &unit.directions).filter(|(of, _)| *of == claim);
+    fn margins(&self, member: Member) -> Vec<f64> {
+        let of_claim = self.units.iter().flat_map(|unit| &unit.directions).filter(|(of, _)| *of == member);
         of_claim.map(|(_, direction)| direction.wrong - direction.right).collect()
     }
 
     /// Both members, first member first; one only where the other could not be compared.
     fn sides(&self) -> Vec<Side> {
-        let side = |claim: Claim| {
+        let side = |member: Member| {
             let directions: Vec<Direction> = self
                 .units
                 .iter()
                 .flat_map(|unit| &unit.directions)
-                .filter(|(of, _)| *of == claim)
+                .filter(|(of, _)| *of == member)
                 .map(|&(_, direction)| direction)
                 .collect();
-            let mean =
-                |of: fn(&Direction) -> f64| words::mean(&directions.iter().map(of).collect::<Vec<_>>());
+            let over = |of: fn(&Direction) -> f64| mean(&directions.iter().map(of).collect::<Vec<_>>());
             Some(Side {
-                claim,
-                wrong: mean(|d| d.wrong)?,
-                right: mean(|d| d.right)?,
-                margin: mean(|d| d.wrong - d.right)?,
-                slack: mean(|d| d.slack)?,
+                member,
+                wrong: over(|d| d.wrong)?,
+                right: over(|d| d.right)?,
+                margin: over(|d| d.wrong - d.right)?,
+                slack: over(|d| d.slack)?,
                 near: directions.iter().filter(|direction| !direction.separates()).count(),
                 of: directions.len(),
                 least: directions.iter().map(|d| d.quotient()).fold(f64::INFINITY, f64::min),
             })
         };
-        [Claim::A, Claim::B].into_iter().filter_map(side).collect()
-    }
-
-    fn name(&self, claim: Claim) -> &str {
-        if claim == Claim::A { &self.names.0 } else { &self.names.1 }
+        [Member::A, Member::B].into_iter().filter_map(side).collect()
     }
 }
 
@@ -162,7 +123,7 @@ pub(super) fn settle(family: Vec<Candidate>, options: &Options, seed: &[&str]) -
         if pair.averages_only || pair.matches_exactly() {
             continue;
         }
-        let [a, b] = [Claim::A, Claim::B].map(|claim| pair.margins(claim));
+        let [a, b] = [Member::A, Member::B].map(|member| pair.margins(member));
         if a.is_empty() || b.is_empty() {
             continue;
         }
@@ -180,27 +141,20 @@ pub(super) fn settle(family: Vec<Candidate>, options: &Options, seed: &[&str]) -
 }
 
 fn seeded(seed: &[&str], pair: &Candidate) -> Vec<String> {
-    let own = [pair.a.as_str(), &pair.b, pair.phase.name(), words::signal_key(pair.signal)];
+    let own = [pair.a.as_str(), &pair.b, pair.phase.name(), signal_key::signal_key(pair.signal)];
     seed.iter().copied().chain(own).map(str::to_owned).collect()
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Test {
-    p: f64,
-    adjusted: f64,
-    pairs: usize,
 }
 
 fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str]) -> Result<PairVerdict> {
     let wrong: Vec<f64> = pair.units.iter().filter_map(|unit| unit.mean(|d| d.wrong)).collect();
     let right: Vec<f64> = pair.units.iter().filter_map(|unit| unit.mean(|d| d.right)).collect();
-    let (distance, floor_mean) = (words::mean(&wrong), words::mean(&right));
+    let (distance, floor_mean) = (mean(&wrong), mean(&right));
     let rights = pair.units.iter().flat_map(|unit| &unit.directions).map(|(_, d)| d.right);
     let floor = floor_mean.map(|mean| Floor {
         mean,
         max: rights.clone().fold(0.0, f64::max),
         n: rights.count() as u64,
-        of: pair.floor_of.clone(),
+        of: said::floor_of(&pair.floor_of),
     });
     let ratio = distance.zip(floor_mean).filter(|(_, floor)| *floor > 0.0).map(|(d, floor)| d / floor);
     let ratio = ratio.filter(|ratio| ratio.is_finite());
@@ -212,7 +166,23 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
     let n = if pair.averages_only { 0 } else { pair.units.len() as u64 };
     let sides = pair.sides();
     let (answer, tier, reason) = decide(&pair, &sides, test, options);
-    let sentence = sentence(&pair, &sides, (answer, &reason), Figures { ratio, interval, test, n });
+    let sentence = said::replays_of_pair(&ReplaysOfPair {
+        names: &pair.names,
+        phase: pair.phase,
+        signal: pair.signal,
+        place: &pair.place,
+        noisy: &pair.noisy,
+        floor_of: &pair.floor_of,
+        averages_only: pair.averages_only,
+        left_out: pair.left_out.as_ref(),
+        sides,
+        answer,
+        reason,
+        ratio,
+        interval,
+        test,
+        references: n,
+    });
     Ok(PairVerdict {
         comparison: pair.comparison,
         a: pair.a,
@@ -235,32 +205,6 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
     })
 }
 
-/// What an answer rests on.
-#[derive(Debug, Clone, PartialEq)]
-enum Reason {
-    Nothing,
-    /// Every matching replay is exactly 0 away.
-    Exact,
-    /// Every wrong replay is exactly as far as the right one.
-    Tied,
-    Test,
-    /// To the evidence of one member the wrong replay is on the whole as near or nearer.
-    Near(Claim),
-    /// Averages only: the smallest quotient is [`CLEAR_MARGIN`] or more.
-    Margin(f64),
-    /// Averages only: one member's quotient is below [`WITHIN_FLOOR`].
-    WithinFloor(Claim, f64),
-    /// Averages only: the smallest quotient is between the two.
-    Between(f64),
-    /// The evidence of one member only could be compared.
-    OneSided(Claim),
-    /// The wrong replay is farther on the whole, and the test does not confirm it; so many references are needed at the
-    /// least for a p-value that could.
-    Leans {
-        needed: u64,
-    },
-}
-
 fn decide(pair: &Candidate, sides: &[Side], test: Option<Test>, options: &Options) -> (Answer, Tier, Reason) {
     let directions = || pair.units.iter().flat_map(|unit| &unit.directions).map(|(_, direction)| direction);
     if sides.is_empty() {
@@ -281,10 +225,10 @@ fn decide(pair: &Candidate, sides: &[Side], test: Option<Test>, options: &Option
     // The member whose evidence is farthest from telling comes first.
     let near = sides.iter().filter(|side| side.is_near()).min_by(|x, y| x.margin.total_cmp(&y.margin));
     if let Some(side) = near {
-        return (Answer::NotSeparable, tier, Reason::Near(side.claim));
+        return (Answer::NotSeparable, tier, Reason::Near(side.member));
     }
     if let [only] = sides {
-        return (Answer::Inconclusive, tier, Reason::OneSided(only.claim));
+        return (Answer::Inconclusive, tier, Reason::OneSided(only.member));
     }
     if pair.averages_only {
         return by_margin(sides);
@@ -302,7 +246,7 @@ fn by_margin(sides: &[Side]) -> (Answer, Tier, Reason) {
     let (answer, reason) = if weakest.least >= CLEAR_MARGIN {
         (Answer::Separable, Reason::Margin(weakest.least))
     } else if weakest.least < WITHIN_FLOOR {
-        (Answer::NotSeparable, Reason::WithinFloor(weakest.claim, weakest.least))
+        (Answer::NotSeparable, Reason::WithinFloor(weakest.member, weakest.least))
     } else {
         (Answer::Inconclusive, Reason::Between(weakest.least))
     };

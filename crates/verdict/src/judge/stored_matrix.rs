@@ -2,11 +2,12 @@
 
 use mantissa_evidence::verification::Relation;
 
+use super::distances::Stored;
 use super::measure::Lane;
 use super::parts::Parts;
-use super::stored::{Stored, is_zero};
-use super::words;
+use super::values::{is_zero, mean};
 use crate::analysis::{Cell, Matrix, MatrixKind, State};
+use crate::said::words;
 
 /// Adds a matrix per phase, signal and reference, then the average over references.
 pub(super) fn add(stored: &Stored<'_>, parts: &mut Parts) {
@@ -106,7 +107,7 @@ fn average(stored: &Stored<'_>, lane: Lane, references: &[&String], row: usize, 
     let cells: Vec<Cell> =
         references.iter().map(|reference| single(stored, lane, Some(reference), row, column)).collect();
     let values: Vec<f64> = cells.iter().filter_map(|cell| cell.value).collect();
-    let value = words::mean(&values);
+    let value = mean(&values);
     let state = match value {
         Some(mean) if is_zero(mean) => State::Equal,
         Some(_) => State::Different,

@@ -2,94 +2,65 @@
 //!
 //! Left out: anything that needs the ids of runs whose signals are stored (`tokens`).
 
-use mantissa_evidence::verification::CellDistance;
+use mantissa_evidence::Verification;
+use mantissa_evidence::verification::{CellDistance, Relation};
 use mantissa_numerics::Phase;
 
+use super::distances::Stored;
+use super::divergence::{Divergence, Uneven};
 use super::input::Evidence;
-use super::stored::Stored;
-use super::words;
+use super::options::Options;
+use super::setups::in_order;
+use super::tokens;
 use crate::analysis::{Signal, TokenBasis, TokenConsistency};
+use crate::found::DistancesPart;
 
-/// A reference on which a verifier without noise shows that setups emitted other tokens.
-///
-/// The verifier replays the tokens of the claim. Where it computes the claim's bits exactly, the distance of claim *a* from
-/// setup *b* is the distance of two sequences of signals that does not depend on which of them is claimed, unless *a* and
-/// *b* emitted other tokens. Distances between vectors are symmetric to the bit; those between log-probabilities are
-/// not, since they look the row's candidates up in the column, so they prove nothing here.
-pub(super) struct Divergence {
-    pub(super) phase: Phase,
-    pub(super) reference: String,
-    /// Setups by distances that are the same both ways.
-    groups: Vec<Vec<usize>>,
-    /// Pairs that differ, pairs compared, the largest difference, and the pair it belongs to, per signal.
-    uneven: Vec<Uneven>,
-}
-
-struct Uneven {
-    signal: Signal,
-    pairs: usize,
-    of: usize,
-    largest: f64,
-    at: (usize, usize),
-}
-
-impl Divergence {
-    /// Whether two setups are shown to have emitted other tokens.
-    pub(super) fn parts(&self, phase: Phase, reference: Option<&String>, a: usize, b: usize) -> bool {
-        self.phase == phase
-            && reference == Some(&self.reference)
-            && !self.groups.iter().any(|group| group.contains(&a) && group.contains(&b))
+/// One verification, with the references whose distances show that outputs part.
+pub(super) fn stored<'a>(
+    evidence: &'a Evidence<'a>,
+    verification: &'a Verification,
+    options: &Options,
+) -> Stored<'a> {
+    let mut stored = Stored::new(evidence, verification, options);
+    if verification.relation == Relation::ClaimedVerified && stored.tells_bits() {
+        stored.diverged = diverged(&stored);
     }
+    stored
+}
 
-    pub(super) fn sentence(&self, stored: &Stored<'_>) -> String {
-        let values = &stored.verification.values;
-        let named = |group: &Vec<usize>| group.iter().map(|&index| values[index].clone()).collect();
-        let groups: Vec<Vec<String>> = self.groups.iter().map(named).collect();
-        let counts: Vec<String> = self
-            .uneven
+/// What a divergence shows, by the names of setups.
+pub(super) fn found<'f>(divergence: &'f Divergence, stored: &Stored<'_>) -> DistancesPart<'f> {
+    let name = |index: usize| stored.verification.values[index].clone();
+    let largest = divergence.uneven.iter().find(|one| one.signal != Signal::Logprobs);
+    DistancesPart {
+        reference: &divergence.reference,
+        phase: divergence.phase,
+        groups: divergence
+            .groups
             .iter()
-            .map(|one| format!("{} in {} of {} pairs", words::signal_name(one.signal), one.pairs, one.of))
-            .collect();
-        let largest = self.uneven.iter().find(|one| one.signal != Signal::Logprobs);
-        let largest = largest.map_or(String::new(), |one| {
-            let (a, b) = one.at;
-            format!(
-                " (they differ by up to {}, for {} and {})",
-                words::figure(one.largest),
-                values[a],
-                values[b]
-            )
-        });
-        format!(
-            "{} is divergent in {}, although the file states no tokens: matching replays are exactly 0 away, so a distance \
-             must be the same both ways where tokens are the same, but distances of {} are not{largest}; the outputs part \
-             into at least {}, and its {} distances are left out of averages.",
-            self.reference,
-            self.phase.name(),
-            words::list(&counts),
-            words::classes(&groups),
-            self.phase.name()
-        )
+            .map(|group| group.iter().map(|&index| name(index)).collect())
+            .collect(),
+        uneven: divergence.uneven.iter().map(|one| (one.signal, one.pairs, one.of)).collect(),
+        largest: largest.map(|one| (one.largest, [name(one.at.0), name(one.at.1)])),
     }
+}
 
-    /// The cells that show it, both ways, the farthest pair of each signal.
-    pub(super) fn cells<'a>(&self, stored: &Stored<'a>) -> Vec<&'a CellDistance> {
-        let of_pair = |one: &Uneven| {
-            let (a, b) = one.at;
-            let lane = (self.phase, one.signal);
-            [(a, b), (b, a)].map(|(row, column)| stored.cell(lane, Some(&self.reference), row, column))
-        };
-        self.uneven.iter().flat_map(of_pair).flatten().collect()
-    }
+/// The cells that show a divergence, both ways, the farthest pair of each signal.
+pub(super) fn cells<'a>(divergence: &Divergence, stored: &Stored<'a>) -> Vec<&'a CellDistance> {
+    let of_pair = |one: &Uneven| {
+        let (a, b) = one.at;
+        let lane = (divergence.phase, one.signal);
+        [(a, b), (b, a)].map(|(row, column)| stored.cell(lane, Some(&divergence.reference), row, column))
+    };
+    divergence.uneven.iter().flat_map(of_pair).flatten().collect()
 }
 
 /// Finds references on which distances of vectors differ from one way to the other.
-pub(super) fn diverged(stored: &Stored<'_>) -> Vec<Divergence> {
+fn diverged(stored: &Stored<'_>) -> Vec<Divergence> {
     let mut found: Vec<Divergence> = Vec::new();
     for phase in [Phase::Prefill, Phase::Decode] {
         let lanes: Vec<_> = stored.lanes.iter().copied().filter(|lane| lane.0 == phase).collect();
-        let references =
-            super::setups::in_order(lanes.iter().flat_map(|&lane| stored.references(lane)).flatten());
+        let references = in_order(lanes.iter().flat_map(|&lane| stored.references(lane)).flatten());
         for reference in references {
             let uneven: Vec<Uneven> =
                 lanes.iter().filter_map(|&lane| uneven(stored, lane, &reference)).collect();
@@ -149,20 +120,20 @@ fn uneven(stored: &Stored<'_>, lane: (Phase, Signal), reference: &String) -> Opt
 }
 
 /// Groups of equal output tokens that a file states beside its distances.
-pub(super) fn tokens(evidence: &Evidence<'_>) -> Vec<TokenConsistency> {
-    let references = super::setups::in_order(evidence.tokens.iter().map(|one| one.reference.clone()));
+pub(super) fn stated(evidence: &Evidence<'_>) -> Vec<TokenConsistency> {
+    let references = in_order(evidence.tokens.iter().map(|one| one.reference.clone()));
     let consistency = references.into_iter().map(|reference| {
         let stated: Vec<_> = evidence.tokens.iter().filter(|one| one.reference == reference).collect();
         let by_ids = stated.iter().all(|one| !one.ids.is_empty());
         let grouped = if by_ids {
             let outputs: Vec<_> = stated.iter().map(|one| (one.value.as_str(), one.ids.as_slice())).collect();
-            super::tokens::grouped(&outputs)
+            tokens::grouped(&outputs)
         } else {
             // Whole texts: where they part in bytes is no index into ids, nor is what a shorter one lacks.
             let texts = stated.iter().map(|one| (one.value.as_str(), [one.text.as_str()]));
             let texts: Vec<(&str, [&str; 1])> = texts.collect();
             let outputs: Vec<_> = texts.iter().map(|(value, text)| (*value, text.as_slice())).collect();
-            super::tokens::Grouped { part_at: None, ..super::tokens::grouped(&outputs) }
+            tokens::Grouped { part_at: None, ..tokens::grouped(&outputs) }
         };
         TokenConsistency {
             reference,

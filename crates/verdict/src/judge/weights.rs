@@ -6,35 +6,31 @@
 
 use mantissa_numerics::Phase;
 
+use super::distances::Stored;
 use super::facts::cite;
 use super::parts::Parts;
-use super::signals::Known;
-use super::stored::Stored;
-use super::words;
-use crate::analysis::{Citation, FindingKind, Signal};
+use super::recorded::Recorded;
+use super::setups::in_order;
+use super::values::mean;
+use crate::analysis::{Citation, Signal};
+use crate::found::{Found, Metric, OtherWeights, WeightDistance};
 use crate::thresholds::OTHER_WEIGHTS;
 
-/// How far apart the log-probabilities of two setups are.
+/// How far apart the log-probabilities of two setups are, and where that stands.
 struct Distance {
-    /// What the setups are called, and the models they declare.
-    names: [String; 2],
-    models: [String; 2],
-    mean: f64,
-    /// Mean over rows of the probability mass outside the common candidates, where known.
-    moved: Option<f64>,
-    references: u64,
+    found: WeightDistance,
     citations: Vec<Citation>,
 }
 
 /// Finds setups whose log-probabilities lie farther apart than kernels can put them.
-pub(super) fn other_weights(known: &Known<'_>, parts: &mut Parts) {
-    for hardware in known.setups.hardware() {
-        let on = known.setups.on(hardware);
+pub(super) fn other_weights(recorded: &Recorded<'_>, parts: &mut Parts) {
+    for hardware in recorded.setups.hardware() {
+        let on = recorded.setups.on(hardware);
         for phase in [Phase::Prefill, Phase::Decode] {
             let pairs =
                 on.iter().enumerate().flat_map(|(index, &a)| on[index + 1..].iter().map(move |&b| (a, b)));
-            let distances = pairs.filter_map(|(a, b)| measured(known, a, b, phase)).collect();
-            judge(phase, "root mean square over common token ids", distances, parts);
+            let distances = pairs.filter_map(|(a, b)| measured(recorded, a, b, phase)).collect();
+            judge(phase, Metric::RootMeanSquare, distances, parts);
         }
     }
 }
@@ -45,24 +41,24 @@ pub(super) fn other_weights_stored(stored: &Stored<'_>, parts: &mut Parts) {
         let end = stored.values().end;
         let pairs = stored.values().flat_map(|a| (a + 1..end).map(move |b| (a, b)));
         let distances = pairs.filter_map(|(a, b)| distance(stored, a, b, phase)).collect();
-        judge(phase, "L2 as stored", distances, parts);
+        judge(phase, Metric::AsStored, distances, parts);
     }
 }
 
-fn measured(known: &Known<'_>, a: usize, b: usize, phase: Phase) -> Option<Distance> {
-    known.setups.model(a).zip(known.setups.model(b))?;
+fn measured(recorded: &Recorded<'_>, a: usize, b: usize, phase: Phase) -> Option<Distance> {
+    recorded.setups.model(a).zip(recorded.setups.model(b))?;
     let lane = (phase, Signal::Logprobs);
-    let summary = known.facts.summary(a, b, lane);
-    let found = summary.compared.iter().filter_map(|&prompt| known.facts.measured(a, b, prompt, lane));
+    let summary = recorded.facts.summary(a, b, lane);
+    let found = summary.compared.iter().filter_map(|&prompt| recorded.facts.measured(a, b, prompt, lane));
     let moved: Vec<f64> = found.flat_map(|found| found.moved.clone()).collect();
-    Some(Distance {
-        names: [a, b].map(|setup| known.label(setup).to_owned()),
-        models: [a, b].map(|setup| known.setups.model(setup).unwrap_or_default().to_owned()),
+    let found = WeightDistance {
+        names: [a, b].map(|setup| recorded.label(setup).to_owned()),
+        models: [a, b].map(|setup| recorded.setups.model(setup).unwrap_or_default().to_owned()),
         mean: summary.distance?,
-        moved: words::mean(&moved),
+        moved: mean(&moved),
         references: summary.compared.len() as u64,
-        citations: cite(&known.setups, &[a, b], &summary.compared),
-    })
+    };
+    Some(Distance { found, citations: cite(&recorded.setups, &[a, b], &summary.compared) })
 }
 
 fn distance(stored: &Stored<'_>, a: usize, b: usize, phase: Phase) -> Option<Distance> {
@@ -79,18 +75,21 @@ fn distance(stored: &Stored<'_>, a: usize, b: usize, phase: Phase) -> Option<Dis
         let cells = [(a, b), (b, a)].map(|(row, column)| stored.cell(lane, reference, row, column));
         let cells: Vec<_> = cells.into_iter().flatten().filter(|cell| cell.mean.is_finite()).collect();
         let values: Vec<f64> = cells.iter().map(|cell| cell.mean).collect();
-        means.extend(words::mean(&values));
+        means.extend(mean(&values));
         references += u64::from(!values.is_empty());
         citations.extend(cells.iter().map(|cell| stored.evidence.cite(cell.place.clone())));
     }
-    Some(Distance { names, models, mean: words::mean(&means)?, moved: None, references, citations })
+    let found = WeightDistance { names, models, mean: mean(&means)?, moved: None, references };
+    Some(Distance { found, citations })
 }
 
-fn judge(phase: Phase, metric: &str, distances: Vec<Distance>, parts: &mut Parts) {
+fn judge(phase: Phase, metric: Metric, distances: Vec<Distance>, parts: &mut Parts) {
     let (kernels, others): (Vec<Distance>, Vec<Distance>) =
-        distances.into_iter().partition(|one| one.models[0] == one.models[1]);
-    let Some(yardstick) =
-        kernels.iter().max_by(|x, y| x.mean.total_cmp(&y.mean)).filter(|one| one.mean > 0.0)
+        distances.into_iter().partition(|one| one.found.models[0] == one.found.models[1]);
+    let Some(yardstick) = kernels
+        .iter()
+        .max_by(|x, y| x.found.mean.total_cmp(&y.found.mean))
+        .filter(|one| one.found.mean > 0.0)
     else {
         return;
     };
@@ -99,26 +98,15 @@ fn judge(phase: Phase, metric: &str, distances: Vec<Distance>, parts: &mut Parts
     }
     parts.thresholds.insert("other_weights");
     let far: Vec<&Distance> =
-        others.iter().filter(|one| one.mean >= OTHER_WEIGHTS * yardstick.mean).collect();
-    let Some(nearest) = far.iter().min_by(|x, y| x.mean.total_cmp(&y.mean)) else { return };
-    let pairs: Vec<String> = far.iter().map(|one| one.names.join(" and ")).collect();
-    let moved = nearest.moved.map_or(String::new(), |moved| {
-        format!(", with {} of the probability outside the common candidates", words::figure(moved))
-    });
-    let sentence = format!(
-        "{} differ in weights, not only in kernels: they declare {}, and the {} log-probabilities of the nearest such \
-         pair ({}) lie {} nats apart ({metric}, {}), {} times the largest distance between kernels that share weights \
-         ({}: {}){moved}.",
-        pairs.join("; "),
-        nearest.models.join(" and "),
-        phase.name(),
-        nearest.names.join(" and "),
-        words::figure(nearest.mean),
-        words::count(nearest.references, "reference"),
-        words::figure(nearest.mean / yardstick.mean),
-        yardstick.names.join(" and "),
-        words::figure(yardstick.mean),
-    );
+        others.iter().filter(|one| one.found.mean >= OTHER_WEIGHTS * yardstick.found.mean).collect();
+    let Some(nearest) = far.iter().min_by(|x, y| x.found.mean.total_cmp(&y.found.mean)) else { return };
     let citations = nearest.citations.iter().chain(&yardstick.citations).cloned();
-    parts.find(FindingKind::NotRounding, sentence, super::setups::in_order(citations));
+    let found = OtherWeights {
+        pairs: far.iter().map(|one| &one.found.names).collect(),
+        phase,
+        metric,
+        nearest: &nearest.found,
+        yardstick: &yardstick.found,
+    };
+    parts.find(&Found::OtherWeights(found), in_order(citations));
 }

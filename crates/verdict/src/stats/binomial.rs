@@ -13,6 +13,15 @@ use crate::{Result, VerdictError};
 /// *Units:* a rate per unit; a unit is a sequence on one occasion. *Rounding:* relative 10⁻⁹ or better; without alarms
 /// to the last few bits. *Errors:* `confidence` not inside (0, 1); more alarms than units. *Source:* Clopper & Pearson,
 /// Biometrika 26(4), 1934: the 1 − δ quantile of Beta(alarms + 1, n − alarms); for no alarm 1 − δ^(1/n).
+///
+/// ```
+/// use mantissa_verdict::stats::false_alarm_bound;
+///
+/// // The rule of three.
+/// let bound = false_alarm_bound(0, 300, 0.95)?;
+/// assert!((0.0099..0.01).contains(&bound));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn false_alarm_bound(alarms: u64, n: u64, confidence: f64) -> Result<f64> {
     level("confidence", confidence)?;
     if alarms > n {
@@ -37,6 +46,13 @@ pub fn false_alarm_bound(alarms: u64, n: u64, confidence: f64) -> Result<f64> {
 ///
 /// *Errors:* `rate` or `confidence` not inside (0, 1). *Source:* 1 − p ≤ e⁻ᵖ in (1 − p)ⁿ ≤ δ; for δ = 0.05 the "rule of
 /// three" (Hanley & Lippman-Hand, JAMA 249(13), 1983).
+///
+/// ```
+/// use mantissa_verdict::stats::units_needed;
+///
+/// assert_eq!(units_needed(1e-3, 0.95)?, 2996);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn units_needed(rate: f64, confidence: f64) -> Result<u64> {
     level("rate", rate)?;
     level("confidence", confidence)?;
@@ -44,6 +60,13 @@ pub fn units_needed(rate: f64, confidence: f64) -> Result<u64> {
 }
 
 /// The smallest n with (1 − p)ⁿ ≤ δ: n = ⌈ln δ / ln(1 − p)⌉. *Errors:* as [`units_needed`].
+///
+/// ```
+/// use mantissa_verdict::stats::units_needed_exact;
+///
+/// assert_eq!(units_needed_exact(1e-3, 0.95)?, 2995);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn units_needed_exact(rate: f64, confidence: f64) -> Result<u64> {
     level("rate", rate)?;
     level("confidence", confidence)?;

@@ -80,6 +80,16 @@ impl Bootstrap {
     /// ends are resampled statistics, the outward ones where a rank is not whole. *Errors:* a statistic that is not
     /// finite (index 0: of the units themselves; else of that resample), `confidence` not inside (0, 1), fewer than 99
     /// resamples. *Source:* see [`IntervalMethod`]; clusters as units: Davison & Hinkley, §3.8.
+    ///
+    /// ```
+    /// use mantissa_verdict::stats::Bootstrap;
+    ///
+    /// let units: Vec<f64> = (1..=20).map(f64::from).collect();
+    /// let mean = |drawn: &[&f64]| drawn.iter().copied().sum::<f64>() / 20.0;
+    /// let found = Bootstrap::new(7).interval(&units, mean)?.expect("enough units that differ");
+    /// assert!(found.interval.low < 10.5 && found.interval.high > 10.5);
+    /// # Ok::<(), mantissa_verdict::VerdictError>(())
+    /// ```
     pub fn interval<U>(
         &self,
         units: &[U],

@@ -26,6 +26,14 @@ pub enum Summary {
 /// *Rounding:* none. *Errors:* NaN; no calibration. *Source:* Vovk, Gammerman & Shafer, Algorithmic Learning in a
 /// Random World, 2005, §2.2; as "marginal conformal p-value" in Bates, Candès, Lei, Romano & Sesia, Ann. Statist. 51(1),
 /// 2023 (arXiv:2104.08279), §1.
+///
+/// ```
+/// use mantissa_verdict::stats::conformal_p;
+///
+/// let p = conformal_p(9.0, &[1.0, 2.0, 3.0])?;
+/// assert_eq!((p.at_least(), p.of()), (1, 4));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn conformal_p(score: f64, calibration: &[f64]) -> Result<PValue> {
     refuse_nan("score", &[score])?;
     refuse_nan("calibration", calibration)?;
@@ -41,6 +49,15 @@ pub fn conformal_p(score: f64, calibration: &[f64]) -> Result<PValue> {
 /// *Shape:* `tokens`: token scores of the tested sequence; `calibration[sequence][token]`. *Errors:* NaN, an empty list.
 /// *Source:* as [`conformal_p`], with clusters as units (the two-layer setting of Dunn, Wasserman & Ramdas,
 /// arXiv:1809.07441; where they draw one observation of each group, a summary is taken here, so that no token is lost).
+///
+/// ```
+/// use mantissa_verdict::stats::{Summary, conformal_p_by_sequence};
+///
+/// let honest = [[1.0, 2.0], [1.0, 3.0], [2.0, 2.0]];
+/// let p = conformal_p_by_sequence(&[9.0, 1.0], &honest, Summary::Max)?;
+/// assert_eq!((p.at_least(), p.of()), (1, 4));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn conformal_p_by_sequence<S: AsRef<[f64]>>(
     tokens: &[f64],
     calibration: &[S],
@@ -50,6 +67,13 @@ pub fn conformal_p_by_sequence<S: AsRef<[f64]>>(
 }
 
 /// One score per sequence. *Shape:* `sequences[sequence][token]`. *Errors:* NaN, a sequence without tokens.
+///
+/// ```
+/// use mantissa_verdict::stats::{Summary, sequence_scores};
+///
+/// assert_eq!(sequence_scores(&[[1.0, 3.0], [2.0, 2.0]], Summary::Max)?, [3.0, 2.0]);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn sequence_scores<S: AsRef<[f64]>>(sequences: &[S], summary: Summary) -> Result<Vec<f64>> {
     sequences.iter().map(|tokens| summarize(tokens.as_ref(), summary)).collect()
 }

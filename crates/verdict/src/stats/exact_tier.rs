@@ -27,6 +27,14 @@ impl ExactTier {
     /// From comparisons that are independent of each other, for example one per sequence.
     ///
     /// *Errors:* as [`false_alarm_bound`]. *Source:* Clopper & Pearson, 1934.
+    ///
+    /// ```
+    /// use mantissa_verdict::stats::ExactTier;
+    ///
+    /// let tier = ExactTier::of_comparisons(300, 0, 0.95)?;
+    /// assert!(tier.applies() && tier.rate_bound < 0.01);
+    /// # Ok::<(), mantissa_verdict::VerdictError>(())
+    /// ```
     pub fn of_comparisons(comparisons: u64, differing: u64, confidence: f64) -> Result<Self> {
         let rate_bound = false_alarm_bound(differing, comparisons, confidence)?;
         Ok(Self { comparisons, differing, confidence, rate_bound })
@@ -35,6 +43,13 @@ impl ExactTier {
     /// From `repeats` runs of one setup on one input, of which `differing` have other bits than the first.
     ///
     /// The first is what was recorded, so n equal runs are n − 1 comparisons; one run alone says nothing (bound 1).
+    ///
+    /// ```
+    /// use mantissa_verdict::stats::ExactTier;
+    ///
+    /// assert_eq!(ExactTier::of_repeats(1, 0, 0.95)?.comparisons, 0);
+    /// # Ok::<(), mantissa_verdict::VerdictError>(())
+    /// ```
     pub fn of_repeats(repeats: u64, differing: u64, confidence: f64) -> Result<Self> {
         Self::of_comparisons(repeats.saturating_sub(1), differing, confidence)
     }

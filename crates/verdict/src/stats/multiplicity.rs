@@ -50,6 +50,15 @@ impl Identification {
 ///
 /// *Shape:* one p-value per candidate. *Errors:* no candidate; `alpha` not inside (0, 1). *Source:* [`holm`];
 /// test inversion: Lehmann & Romano, Testing Statistical Hypotheses, 3rd ed., §3.5.
+///
+/// ```
+/// use mantissa_verdict::stats::{Identified, conformal_p, identify};
+///
+/// let honest: Vec<f64> = (0..60).map(f64::from).collect();
+/// let p_values = [conformal_p(99.0, &honest)?, conformal_p(30.0, &honest)?];
+/// assert_eq!(identify(&p_values, 0.05)?.identified(), Identified::One(1));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn identify(p_values: &[PValue], alpha: f64) -> Result<Identification> {
     level("alpha", alpha)?;
     if p_values.is_empty() {
@@ -68,6 +77,15 @@ pub fn identify(p_values: &[PValue], alpha: f64) -> Result<Identification> {
 ///
 /// *Shape:* as given. *Rounding:* one division each. *Source:* Holm, Scand. J. Statist. 6, 1979: p̃₍ᵢ₎ =
 /// max over j ≤ i of (m − j + 1) p₍ⱼ₎, at most 1.
+///
+/// ```
+/// use mantissa_verdict::stats::{conformal_p, holm};
+///
+/// let honest: Vec<f64> = (0..99).map(f64::from).collect();
+/// let p_values = [conformal_p(200.0, &honest)?, conformal_p(50.0, &honest)?];
+/// assert_eq!(holm(&p_values), [0.02, 0.5]);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 #[must_use]
 pub fn holm(p_values: &[PValue]) -> Vec<f64> {
     let mut adjusted = vec![0.0; p_values.len()];
@@ -85,6 +103,15 @@ pub fn holm(p_values: &[PValue]) -> Vec<f64> {
 /// *Shape:* as given. *Rounding:* one division each. *Source:* Benjamini & Hochberg, J. R. Statist. Soc. B 57, 1995:
 /// p̃₍ᵢ₎ = min over j ≥ i of m p₍ⱼ₎ / j, at most 1; shared calibration: Bates, Candès, Lei, Romano & Sesia, Ann. Statist.
 /// 51(1), 2023 (arXiv:2104.08279).
+///
+/// ```
+/// use mantissa_verdict::stats::{benjamini_hochberg, conformal_p};
+///
+/// let honest: Vec<f64> = (0..99).map(f64::from).collect();
+/// let p_values = [conformal_p(200.0, &honest)?, conformal_p(50.0, &honest)?];
+/// assert_eq!(benjamini_hochberg(&p_values), [0.02, 0.5]);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 #[must_use]
 pub fn benjamini_hochberg(p_values: &[PValue]) -> Vec<f64> {
     let mut adjusted = vec![0.0; p_values.len()];

@@ -39,6 +39,14 @@ pub enum Shift {
 /// count as tied, which can only enlarge p. *Errors:* a score that is not finite, an empty group. *Source:* Fisher's
 /// exact permutation test (Lehmann & Romano, Testing Statistical Hypotheses, 3rd ed., §15.2); drawn rearrangements:
 /// p = (1 + b)/(1 + m), Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9(1), 2010, art. 39.
+///
+/// ```
+/// use mantissa_verdict::stats::{Difference, two_sample_p};
+///
+/// let p = two_sample_p(&[9.0, 8.0, 7.0], &[1.0, 2.0, 3.0], Difference::Mean, 1)?;
+/// assert_eq!((p.at_least(), p.of()), (1, 20));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn two_sample_p(a: &[f64], b: &[f64], statistic: Difference, seed: u64) -> Result<PValue> {
     for (what, group) in [("first group", a), ("second group", b)] {
         refuse_not_finite(what, group)?;
@@ -87,6 +95,15 @@ pub fn two_sample_p(a: &[f64], b: &[f64], statistic: Difference, seed: u64) -> R
 ///
 /// *Shape:* one difference per sequence. *Units:* any. *Rounding:* as [`two_sample_p`]. *Errors:* a difference that is
 /// not finite, no difference. *Source:* Fisher, The Design of Experiments, 1935, §21; Lehmann & Romano, §15.2.
+///
+/// ```
+/// use mantissa_verdict::stats::{Shift, sign_flip_p};
+///
+/// let p = sign_flip_p(&[0.5, 1.0, 2.0, 0.25], Shift::Mean, 1)?;
+/// // Four reference prompts never reach 0.05.
+/// assert_eq!((p.at_least(), p.of()), (1, 16));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn sign_flip_p(differences: &[f64], statistic: Shift, seed: u64) -> Result<PValue> {
     refuse_not_finite("differences", differences)?;
     if differences.is_empty() {

@@ -8,6 +8,13 @@ use crate::{Result, VerdictError};
 
 /// How many of the n + 1 ranks are an alarm: [`super::conformal_p`] ≤ α exactly if fewer than this many of the n honest
 /// scores reach the tested one. 0: n is too small for α, the test never alarms. *Source:* ⌊α (n + 1)⌋.
+///
+/// ```
+/// use mantissa_verdict::stats::conformal_alarm_rank;
+///
+/// assert_eq!((conformal_alarm_rank(18, 0.05)?, conformal_alarm_rank(19, 0.05)?), (0, 1));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn conformal_alarm_rank(n: u64, alpha: f64) -> Result<u64> {
     level("alpha", alpha)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and n + 1")]
@@ -31,6 +38,13 @@ pub fn conformal_alarm_rank(n: u64, alpha: f64) -> Result<u64> {
 /// intervals over ±10 standard deviations). *Errors:* `alpha` not inside (0, 1); `shift` not finite. *Source:*
 /// David & Nagaraja, Order Statistics, 3rd ed., eq. 2.1.3 and 2.1.5 (a binomial
 /// tail as an incomplete beta function).
+///
+/// ```
+/// use mantissa_verdict::stats::power_of_conformal;
+///
+/// assert!(power_of_conformal(99, 0.05, 3.0)? > 0.8);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn power_of_conformal(n: u64, alpha: f64, shift: f64) -> Result<f64> {
     const INTERVALS: u64 = 4000;
     const REACH: f64 = 10.0;
@@ -65,6 +79,13 @@ pub fn power_of_conformal(n: u64, alpha: f64, shift: f64) -> Result<f64> {
 /// bits under both setups with probability `collision`: 1 − c^units.
 ///
 /// *Errors:* `collision` outside [0, 1]. A collision of 1 (one equivalence class) has power 0 on any number of units.
+///
+/// ```
+/// use mantissa_verdict::stats::power_of_exact;
+///
+/// assert!((power_of_exact(0.5, 3)? - 0.875).abs() < 1e-12);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn power_of_exact(collision: f64, units: u64) -> Result<f64> {
     if !(0.0..=1.0).contains(&collision) {
         return Err(VerdictError::OutOfRange {
@@ -79,6 +100,13 @@ pub fn power_of_exact(collision: f64, units: u64) -> Result<f64> {
 /// The units after which the exact tier detects with probability `power`: ⌈ln(1 − power)/ln c⌉.
 ///
 /// *Errors:* `collision` or `power` not inside (0, 1).
+///
+/// ```
+/// use mantissa_verdict::stats::units_for_power_of_exact;
+///
+/// assert_eq!(units_for_power_of_exact(0.5, 0.95)?, 5);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 pub fn units_for_power_of_exact(collision: f64, power: f64) -> Result<u64> {
     level("collision", collision)?;
     level("power", power)?;

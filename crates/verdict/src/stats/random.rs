@@ -7,6 +7,12 @@
 ///
 /// *Source:* Blackman & Vigna, "Scrambled linear pseudorandom number generators", ACM TOMS 47(4), 2021, and their
 /// reference C code; SplitMix64: Steele, Lea & Flood, OOPSLA 2014.
+///
+/// ```
+/// use mantissa_verdict::stats::Random;
+///
+/// assert_eq!(Random::new(7).below(10), Random::new(7).below(10));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Random {
     state: [u64; 4],
@@ -65,6 +71,13 @@ impl Random {
 ///
 /// *Source:* FNV-1a, 64 bits (Fowler, Noll & Vo), over the parts' bytes, each part followed by a byte 0xFF,
 /// which no UTF-8 text contains.
+///
+/// ```
+/// use mantissa_verdict::stats::seed_of;
+///
+/// assert_eq!(seed_of(&["a", "b"]), seed_of(&["a", "b"]));
+/// assert_ne!(seed_of(&["a", "b"]), seed_of(&["ab"]));
+/// ```
 #[must_use]
 pub fn seed_of(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xFF]));

@@ -1,6 +1,7 @@
 //! Every stored aggregate of the published JSON files, and what the report says about them.
 
-use mantissa_evidence::{Content, Record, open};
+use mantissa_evidence::Record;
+use mantissa_published::{Content, open, parse};
 use mantissa_testkit::published;
 use mantissa_verdict::analysis::{Agreement, Analysis, FindingKind, Mode, Outcome, Source};
 use mantissa_verdict::{Options, as_published};
@@ -161,8 +162,7 @@ fn a_figure_that_was_changed_does_not_follow() {
     let text = std::fs::read_to_string(published("attention_verification_H100_on_A100.json")).unwrap();
     let damaged = text.replace("10.9421302102936", "10.9421302102937");
     assert_ne!(damaged, text);
-    let file =
-        mantissa_evidence::published::parse(damaged.as_bytes(), "changed.json".as_ref()).unwrap().unwrap();
+    let file = parse(damaged.as_bytes(), "changed.json".as_ref()).unwrap().unwrap();
     let source = Source {
         name: "changed.json".to_owned(),
         digest: String::new(),

@@ -3,6 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod as_published;
-mod as_published_logs;
 mod judgement;
 mod simulation;

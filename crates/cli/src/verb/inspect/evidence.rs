@@ -95,7 +95,7 @@ struct Tensor {
 }
 
 pub(super) fn run(path: &Path, model: Option<&str>, terminal: &mut Terminal) -> anyhow::Result<()> {
-    let experiment = mantissa_evidence::read(path)?;
+    let experiment = mantissa_published::read(path)?;
     let decoder = Decoder::find(&experiment, model)?;
     if decoder.is_none() {
         terminal.note("note: the model is not pulled, so texts are the record's own; name one with --model");

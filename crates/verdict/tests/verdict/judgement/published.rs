@@ -1,7 +1,7 @@
 //! Goldens on the published files: what their data support, as strings and exact values.
 
-use mantissa_evidence::open::{Opened, open};
 use mantissa_numerics::Phase;
+use mantissa_published::{Opened, open};
 use mantissa_testkit::published;
 use mantissa_verdict::analysis::{
     Answer, ClassSet, Comparison, FindingKind, Outcome, PairVerdict, Signal, Source, State, Tier,

@@ -1,0 +1,37 @@
+//! A run of the engine in full: the setup, what is known of libraries' choices, and where it runs.
+
+use mantissa_numerics::Dtype;
+
+use crate::catalogs::Catalogs;
+use crate::dispatch::Dispatch;
+use crate::setup::{Attention, Hardware, QuantizedWeights};
+use crate::simd::Isa;
+
+/// The arithmetic of a run, and where it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineSetup {
+    /// Whose arithmetic.
+    pub hardware: Hardware,
+    /// Storage format of activations, cache and unquantized weights.
+    pub dtype: Dtype,
+    /// Attention implementation.
+    pub attention: Attention,
+    /// Treatment of quantized weights.
+    pub quantized: QuantizedWeights,
+    /// What is known of libraries' choices.
+    pub catalogs: Catalogs,
+    /// Positions that rotary tables are made for; the longest sequence that can be run.
+    pub context: usize,
+    /// Threads; they change speed, never bits.
+    pub threads: usize,
+    /// Instruction set; it changes speed, never bits.
+    pub isa: Isa,
+}
+
+impl EngineSetup {
+    /// Its recipes.
+    pub(crate) const fn dispatch(&self) -> Dispatch<'_> {
+        let Self { hardware, dtype, attention, catalogs, .. } = self;
+        Dispatch { hardware: *hardware, dtype: *dtype, attention: *attention, catalogs }
+    }
+}

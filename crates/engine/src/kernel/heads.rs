@@ -1,0 +1,90 @@
+//! How attention is shared out: tasks by block of queries and head in prefill, by sequence and KV head in decode.
+
+use super::matrix::{CachedLayer, Matrix};
+use super::share::Shared;
+use crate::pool::Pool;
+
+/// Which heads there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    pub query: usize,
+    pub kv: usize,
+    pub dim: usize,
+}
+
+impl Heads {
+    pub(crate) fn group(self) -> usize {
+        self.query / self.kv
+    }
+
+    /// `head_dim^-0.5`, in binary64 and rounded to binary32.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "Hugging Face's own rounding"
+    )]
+    pub(super) fn scale(self) -> f32 {
+        (self.dim as f64).powf(-0.5) as f32
+    }
+}
+
+/// A task for each block of `block` query positions and each query head of a prefill whose first row stands at `first`. `attend` gets the
+/// block's queries, how many keys each sees, and keys and values up to the block's last position.
+///
+/// *Shape:* `attend` returns `queries × head_dim`.
+#[expect(clippy::too_many_arguments, reason = "how, where, and two matrices")]
+pub(super) fn by_head(
+    pool: &Pool,
+    heads: Heads,
+    block: usize,
+    cached: CachedLayer<'_>,
+    first: usize,
+    q: &[f32],
+    out: &mut [f32],
+    attend: impl Fn(&[&[f32]], &[usize], [Matrix<'_>; 2]) -> Vec<f32> + Sync,
+) {
+    let width = heads.query * heads.dim;
+    let rows = q.len() / width;
+    let to = Shared(out.as_mut_ptr());
+    let blocks = rows.div_ceil(block);
+    pool.run(blocks * heads.query, |task| {
+        // Later blocks have more keys: take them first.
+        let (number, head) = (blocks - 1 - task / heads.query, task % heads.query);
+        let positions = number * block..rows.min((number + 1) * block);
+        let at = |row: usize| row * width + head * heads.dim;
+        let queries: Vec<&[f32]> = positions.clone().map(|row| &q[at(row)..][..heads.dim]).collect();
+        let limits: Vec<usize> = positions.clone().map(|row| first + row + 1).collect();
+        let kv = head / heads.group();
+        let found = attend(&queries, &limits, cached.head(kv, first + positions.end));
+        for (row, values) in positions.zip(found.chunks_exact(heads.dim)) {
+            // SAFETY: this head of these rows is this task's.
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(row)), heads.dim) };
+        }
+    });
+}
+
+/// A task for each sequence and KV head of a decode step. `attend` gets the queries of the head's group, and its keys and values.
+///
+/// *Shape:* queries are `group × head_dim`; `attend` returns a row for each, of which the first `head_dim` values count.
+pub(super) fn by_group<R: std::ops::Deref<Target = [f32]>>(
+    pool: &Pool,
+    heads: Heads,
+    caches: &[(CachedLayer<'_>, usize)],
+    q: &[f32],
+    out: &mut [f32],
+    attend: impl Fn(&[f32], [Matrix<'_>; 2]) -> R + Sync,
+) {
+    let part = heads.group() * heads.dim;
+    let to = Shared(out.as_mut_ptr());
+    pool.run(caches.len() * heads.kv, |task| {
+        let (row, kv) = (task / heads.kv, task % heads.kv);
+        let (cached, count) = caches[row];
+        let at = task * part;
+        let found = attend(&q[at..at + part], cached.head(kv, count));
+        for (head, values) in found.chunks_exact(found.len() / heads.group()).enumerate() {
+            let to = to.get().wrapping_add(at + head * heads.dim);
+            // SAFETY: this group of heads of this row is this task's.
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to, heads.dim) };
+        }
+    });
+}

@@ -1,0 +1,119 @@
+//! Products by [`TensorCoreSum`]: panels of sixteen emulated dot products. Operands are bf16.
+
+use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::products::split_k;
+use mantissa_numerics::recipe::TensorCoreSum;
+use mantissa_numerics::tensor_core::BlockRecipe;
+use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
+
+use super::matrix::{Format, Matrix};
+use super::share::Shared;
+use crate::pool::Pool;
+use crate::simd::Isa;
+
+/// Rows of `x` that are taken apart at a time.
+const ROWS: usize = 128;
+
+/// Elements of `K` that a panel holds at a time: what the nearest cache holds of sixteen rows. A multiple of every step.
+const DEPTH: usize = 256;
+
+pub(super) const fn instructions(isa: Isa) -> Instructions {
+    match isa {
+        Isa::Scalar => Instructions::Portable,
+        Isa::Avx2 => Instructions::Avx2,
+        Isa::Avx512 => Instructions::Avx512,
+    }
+}
+
+/// The pattern of a value that is already rounded to bf16.
+pub(super) const fn bits(x: f32) -> u32 {
+    x.to_bits() >> 16
+}
+
+/// The pattern of an element of a bf16 matrix.
+pub(super) fn element(matrix: Matrix<'_>, row: usize, column: usize) -> u32 {
+    let at = row * matrix.row_bytes + 2 * column;
+    u32::from(u16::from_le_bytes([matrix.data[at], matrix.data[at + 1]]))
+}
+
+/// `out[i, j] = round(Σ_k x[i, k] · w[j, k])` by steps of a tensor core; see [`TensorCoreSum`].
+pub(super) fn products(
+    isa: Isa,
+    pool: &Pool,
+    TensorCoreSum { block, parts }: TensorCoreSum,
+    output: Dtype,
+    m: usize,
+    x: &[f32],
+    weights: &mut [(Matrix<'_>, &mut [f32])],
+) {
+    let k = x.len() / m.max(1);
+    let cuts = split_k(k, parts);
+    let mut panels = Vec::new();
+    for (index, (w, _)) in weights.iter().enumerate() {
+        assert_eq!(w.format, Format::Plain(Dtype::Bf16), "a tensor core multiplies bf16 here");
+        panels.extend((0..w.rows).step_by(LANES).map(|first| (index, first)));
+    }
+    let targets: Vec<(Matrix<'_>, Shared<f32>)> =
+        weights.iter_mut().map(|(w, out)| (*w, Shared(out.as_mut_ptr()))).collect();
+    let instructions = instructions(isa);
+    for from in (0..m).step_by(ROWS) {
+        let rows: Vec<Row> = x[from * k..m.min(from + ROWS) * k]
+            .chunks_exact(k.max(1))
+            .map(|x| {
+                let mut row = Row::default();
+                row.fill_bf16(instructions, block, x);
+                row
+            })
+            .collect();
+        pool.run(panels.len(), |task| {
+            let (index, first) = panels[task];
+            let (w, to) = targets[index];
+            let count = LANES.min(w.rows - first);
+            let sums = sums(block, instructions, &rows, w, first, &cuts);
+            for (i, sums) in sums.iter().enumerate() {
+                for (lane, sum) in sums[..count].iter().enumerate() {
+                    // SAFETY: these columns of this weight's output are this task's.
+                    unsafe { *to.get().add((from + i) * w.rows + first + lane) = output.round(*sum) };
+                }
+            }
+        });
+    }
+}
+
+pub(super) fn row(block: BlockRecipe, x: &[f32]) -> Row {
+    let mut row = Row::default();
+    row.fill(block, x.iter().map(|x| bits(*x)));
+    row
+}
+
+/// Dot products of all `rows` with up to sixteen rows of `w` from `first` on.
+fn sums(
+    block: BlockRecipe,
+    instructions: Instructions,
+    rows: &[Row],
+    w: Matrix<'_>,
+    first: usize,
+    cuts: &[std::ops::Range<usize>],
+) -> Vec<[f32; LANES]> {
+    let lanes: Vec<&[u8]> =
+        w.data.chunks_exact(w.row_bytes).skip(first).take(LANES.min(w.rows - first)).collect();
+    let mut panel = Panel::default();
+    let mut total = Vec::new();
+    for cut in cuts {
+        let mut sums = vec![[0.0; LANES]; rows.len()];
+        for from in cut.clone().step_by(DEPTH) {
+            let until = cut.end.min(from + DEPTH);
+            let part: Vec<&[u8]> = lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
+            panel.fill_rows(instructions, block, &part);
+            block.dots_of_rows(instructions, rows, from, &panel, &mut sums);
+        }
+        if total.is_empty() {
+            total = sums;
+        } else {
+            for (total, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+                *total += sum;
+            }
+        }
+    }
+    total
+}

@@ -1,0 +1,51 @@
+//! PyTorch's CUDA kernels that treat each row of activations by itself.
+
+use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::functions;
+use mantissa_numerics::nvidia::reduce::TorchSum;
+use mantissa_numerics::tensor_core::dot::LANES;
+
+use super::share::{Shared, share};
+use crate::pool::Pool;
+
+/// RMSNorm with PyTorch's mean: `round(w · round(x · rsqrt(sum · (rows / (rows · length)) + eps)))`.
+#[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
+pub(super) fn rms_norm(
+    pool: &Pool,
+    output: Dtype,
+    torch: TorchSum,
+    rows: u32,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    let width = weight.len();
+    #[expect(clippy::cast_precision_loss, reason = "PyTorch divides these as binary32")]
+    let factor = rows as f32 / (rows as usize * width) as f32;
+    let to = Shared(out.as_mut_ptr());
+    share(pool, x.len() / width, width, |from, until| {
+        for i in from..until {
+            let x = &x[i * width..(i + 1) * width];
+            let scale = functions::rsqrt(torch.sum(x.iter().map(|x| x * x)) * factor + eps);
+            for (j, (x, w)) in x.iter().zip(weight).enumerate() {
+                // SAFETY: row `i` of `out` is this task's.
+                unsafe { *to.get().add(i * width + j) = output.round(w * output.round(x * scale)) };
+            }
+        }
+    });
+}
+
+/// `gate = round(round(silu(gate)) · up)`.
+pub(super) fn swiglu(pool: &Pool, output: Dtype, gate: &mut [f32], up: &[f32]) {
+    let (length, to) = (gate.len(), Shared(gate.as_mut_ptr()));
+    share(pool, length.div_ceil(LANES), LANES * 16, |from, until| {
+        let (from, until) = (from * LANES, length.min(until * LANES));
+        // SAFETY: this run of `gate` is this task's.
+        let gate = unsafe { std::slice::from_raw_parts_mut(to.get().add(from), until - from) };
+        functions::silu_each(gate);
+        for (gate, up) in gate.iter_mut().zip(&up[from..until]) {
+            *gate = output.round(output.round(*gate) * up);
+        }
+    });
+}

@@ -1,0 +1,125 @@
+//! Recipes in the form that records and catalogs hold.
+
+use mantissa_engine::{Attention, Dispatch, Hardware};
+use mantissa_numerics::recipe::{AttentionRecipe, KernelRecipe, wire};
+use mantissa_numerics::{Dtype, Phase};
+
+/// Reads the flat JSON that a record holds and writes it again: the same text.
+fn unchanged(json: &str) {
+    let flat: wire::KernelRecipe = serde_json::from_str(json).expect(json);
+    let recipe: KernelRecipe = serde_json::from_str(json).expect(json);
+    assert_eq!(serde_json::to_string(&recipe).unwrap(), serde_json::to_string(&flat).unwrap());
+    assert_eq!(serde_json::to_string(&recipe).unwrap(), json);
+}
+
+/// Written by earlier versions, one of each kernel.
+#[test]
+fn recipes_of_earlier_records_are_written_as_they_were() {
+    const STEP: &str = r#"{"operand":"bf16","width":16,"fraction_bits":25,"result_bits":23}"#;
+    let cut = format!(r#"{{"order":"tensor_core","block":{STEP},"parts":1}}"#);
+    let threads = r#"{"order":"threads","threads":16,"vector":4}"#;
+    let attention = |rest: &str| format!(r#"{{"kernel":"attention",{rest},"output":"bf16"}}"#);
+    let lines = [
+        r#"{"kernel":"matmul","summation":{"order":"lane_chains","lanes":16},"output":"bf16"}"#.to_owned(),
+        r#"{"kernel":"matmul","summation":{"order":"fma_chain"},"output":"f32"}"#.to_owned(),
+        format!(r#"{{"kernel":"matmul","summation":{cut},"output":"bf16"}}"#),
+        r#"{"kernel":"bias","output":"bf16"}"#.to_owned(),
+        r#"{"kernel":"rms_norm","reduction":{"lanes":16},"output":"bf16"}"#.to_owned(),
+        r#"{"kernel":"rms_norm","reduction":{"torch":{"threads":128},"rows":9},"output":"bf16","functions":"nvidia"}"#
+            .to_owned(),
+        r#"{"kernel":"rotary","output":"bf16"}"#.to_owned(),
+        r#"{"kernel":"rotary","output":"bf16","functions":"nvidia"}"#.to_owned(),
+        r#"{"kernel":"swi_glu","output":"bf16"}"#.to_owned(),
+        r#"{"kernel":"swi_glu","output":"bf16","functions":"nvidia"}"#.to_owned(),
+        r#"{"kernel":"residual","output":"bf16"}"#.to_owned(),
+        r#"{"kernel":"expert_sum","output":"bf16"}"#.to_owned(),
+        r#"{"kernel":"expert_sum","output":"bf16","sums":4}"#.to_owned(),
+        r#"{"kernel":"router","renormalize":true,"reduction":{"lanes":16},"output":"bf16"}"#.to_owned(),
+        r#"{"kernel":"router","renormalize":true,"reduction":{"warp":32},"output":"bf16","functions":"nvidia"}"#
+            .to_owned(),
+        r#"{"kernel":"log_softmax"}"#.to_owned(),
+        attention(&format!(
+            r#""scores":{cut},"score_rounding":"bf16","softmax":{{"softmax":"exact","reduction":{{"warp":32}},"normalize_first":true}},"probability_rounding":"bf16","key_tile":null,"values":{threads},"functions":"nvidia""#
+        )),
+        attention(&format!(
+            r#""scores":{cut},"score_rounding":"f32","softmax":{{"softmax":"flash","splits":3}},"probability_rounding":"bf16","key_tile":128,"values":{cut},"functions":"nvidia""#
+        )),
+        attention(&format!(
+            r#""scores":{threads},"score_rounding":"f32","scaled_operands":true,"softmax":{{"softmax":"exact","reduction":{{"warp":32}},"normalize_first":true}},"probability_rounding":"f32","key_tile":null,"values":{{"order":"fma_chain"}},"functions":"nvidia""#
+        )),
+        attention(
+            r#""scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"online","reduction":{"lanes":16}},"probability_rounding":"bf16","key_tile":64"#,
+        ),
+        attention(
+            r#""scores":{"order":"lane_chains","lanes":16},"score_rounding":"f32","softmax":{"softmax":"exact","reduction":{"lanes":16},"normalize_first":false},"probability_rounding":"bf16","key_tile":512"#,
+        ),
+    ];
+    for line in lines {
+        unchanged(&line);
+    }
+}
+
+#[test]
+fn what_no_kernel_computes_is_not_read() {
+    for json in [
+        r#"{"kernel":"matmul","summation":{"order":"lane_chains","lanes":24},"output":"bf16"}"#,
+        r#"{"kernel":"matmul","summation":{"order":"threads","threads":16,"vector":4},"output":"bf16"}"#,
+        r#"{"kernel":"rms_norm","reduction":{"lanes":16},"output":"bf16","functions":"nvidia"}"#,
+        r#"{"kernel":"rms_norm","reduction":{"warp":32},"output":"bf16"}"#,
+        r#"{"kernel":"router","renormalize":true,"reduction":{"warp":16},"output":"bf16","functions":"nvidia"}"#,
+        r#"{"kernel":"expert_sum","output":"bf16","sums":0}"#,
+        r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"exact","reduction":{"lanes":16},"normalize_first":true},"probability_rounding":"bf16","key_tile":null,"output":"bf16"}"#,
+        r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"flash","splits":1},"probability_rounding":"bf16","key_tile":64,"output":"bf16"}"#,
+    ] {
+        let read = serde_json::from_str::<KernelRecipe>(json).map_err(|error| error.to_string());
+        assert!(read.as_ref().is_err_and(|why| why.starts_with("no kernel computes")), "{json}: {read:?}");
+    }
+}
+
+/// Whatever dispatch names comes back from a record as it was.
+#[test]
+fn what_dispatch_names_survives_a_record() {
+    use Attention::{Eager, FlashAttention2, Sdpa, SdpaFlash, SdpaMath};
+    let mut seen = 0;
+    let mut hold = |recipe: KernelRecipe| {
+        let flat = wire::KernelRecipe::from(recipe);
+        assert_eq!(KernelRecipe::try_from(flat), Ok(recipe));
+        let json = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(serde_json::from_str::<KernelRecipe>(&json).unwrap(), recipe, "{json}");
+        assert_eq!(json, serde_json::to_string(&flat).unwrap());
+        seen += 1;
+    };
+    let gpus = [Hardware::H200, Hardware::H100].map(|hardware| (hardware, [Eager, SdpaFlash, SdpaMath]));
+    for (hardware, attentions) in [(Hardware::Cpu, [Eager, Sdpa, FlashAttention2])].into_iter().chain(gpus) {
+        for (attention, dtype) in attentions.into_iter().flat_map(|a| Dtype::ALL.map(|dtype| (a, dtype))) {
+            if hardware != Hardware::Cpu && dtype != Dtype::Bf16 {
+                continue;
+            }
+            let dispatch = Dispatch::new(hardware, dtype, attention);
+            hold(KernelRecipe::Rotary(dispatch.rotary()));
+            hold(KernelRecipe::SwiGlu(dispatch.swiglu()));
+            hold(KernelRecipe::Residual(dispatch.residual()));
+            hold(KernelRecipe::Bias(dispatch.bias()));
+            hold(KernelRecipe::ExpertSum(dispatch.expert_sum()));
+            for renormalize in [false, true] {
+                hold(KernelRecipe::Router(dispatch.router(renormalize)));
+            }
+            for rows in [0, 1, 2, 5, 9, 17, 512, 4096] {
+                for length in [64, 128, 576, 2048, 3584] {
+                    hold(KernelRecipe::RmsNorm(dispatch.norm(rows, length)));
+                }
+            }
+            for m in [1, 2, 5, 8, 9, 17, 32] {
+                hold(KernelRecipe::Matmul(dispatch.expert(m, 768, 2048)));
+                hold(KernelRecipe::Matmul(dispatch.matmul(m, 576, 576, false)));
+            }
+            for (phase, keys) in [(Phase::Prefill, 32), (Phase::Prefill, 512), (Phase::Decode, 540)] {
+                let rows = if phase == Phase::Prefill { keys } else { 1 };
+                let recipe = dispatch.attention(phase, 8 * 9 * rows, 3, 64, keys);
+                assert_eq!(matches!(recipe, AttentionRecipe::Own(_)), hardware == Hardware::Cpu);
+                hold(KernelRecipe::Attention(recipe));
+            }
+        }
+    }
+    assert!(seen > 900, "{seen}");
+}

@@ -1,0 +1,123 @@
+//! Attention of one query head over the keys of its KV head: the engine's own kernels, and three of PyTorch's on a GPU.
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use super::matmul::{BatchedSum, PlainSum};
+use crate::Dtype;
+use crate::tensor_core::BlockRecipe;
+
+/// Attention of one query head over the keys of its KV head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttentionRecipe {
+    /// The engine's own.
+    Own(OwnAttention),
+    /// Hugging Face's `eager` on a GPU.
+    TorchEager(TorchEager),
+    /// The flash backend of PyTorch's `scaled_dot_product_attention`.
+    TorchFlash(TorchFlash),
+    /// The math backend of PyTorch's `scaled_dot_product_attention`.
+    TorchMath(TorchMath),
+}
+
+/// The engine's own attention. Exponentials are the engine's; the sum of values within a tile is an `fma` chain over its
+/// keys in ascending order; the softmax's denominator is summed by 16 lanes.
+///
+/// *Rounding:* binary32 but where [`OwnSoftmax`] says otherwise; probabilities and the output to `storage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnAttention {
+    /// Sum of `q · k` over the head.
+    pub scores: OwnScores,
+    /// The softmax, and how keys are walked.
+    pub softmax: OwnSoftmax,
+    /// Storage format: of probabilities before their product with the values, and of the output.
+    pub storage: Dtype,
+}
+
+/// How the engine sums `q · k` over the head. The closing `+ 0` may be left out where the softmax follows, which a zero's
+/// sign cannot pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OwnScores {
+    /// One `fma` chain from `+0`, ascending: what prefill does.
+    FmaChain,
+    /// 16 lanes, then the halving tree: what decode does.
+    Lanes16,
+}
+
+/// How the engine's own attention walks the keys of one query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OwnSoftmax {
+    /// Hugging Face's `eager`: scores rounded to the storage format before and after the multiplication by the scale; row
+    /// maximum over all keys, exponentials, their sum, division; then the product with the values, in one walk.
+    Eager,
+    /// `sdpa`: scores stay in binary32; row maximum over all keys, exponentials, their sum; partial products with the values
+    /// in tiles, added over tiles in ascending order; one division of the output.
+    Tiled {
+        /// Keys of a tile.
+        key_tile: NonZeroU32,
+    },
+    /// FlashAttention's online softmax: scores stay in binary32; one pass over tiles with a running maximum; sums and outputs
+    /// are rescaled by `exp(old − new)` when a tile raises it: `acc = fma(acc, rescale, tile)`; one division at the end.
+    Online {
+        /// Keys of a tile.
+        key_tile: NonZeroU32,
+    },
+}
+
+/// Hugging Face's `eager` on a GPU: two batched products of cuBLAS and PyTorch's softmax between them, with CUDA's
+/// exponentials.
+///
+/// *Rounding:* scores, scaled scores, probabilities and output to bf16, the storage format. *Source:* PyTorch 2.11 and cuBLAS
+/// 13.1, compared with an H200 and an H100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TorchEager {
+    /// Sum of `q · k` over the head.
+    pub scores: BatchedSum,
+    /// The softmax.
+    pub softmax: TorchSoftmax,
+    /// Sum of probabilities times values over the keys.
+    pub values: BatchedSum,
+}
+
+/// Which of PyTorch's softmax kernels ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TorchSoftmax {
+    /// A warp of 32 lanes: [`crate::nvidia::reduce::softmax_warp`].
+    Warp,
+    /// A block of 1,024 threads: [`crate::nvidia::reduce::softmax_block`].
+    Block,
+}
+
+impl TorchSoftmax {
+    /// Lanes of [`Self::Warp`].
+    pub const WARP_LANES: u16 = 32;
+    /// Threads of [`Self::Block`].
+    pub const BLOCK_THREADS: u16 = 1024;
+}
+
+/// FlashAttention-2 on a GPU, [`crate::nvidia::flash`]: tiles of keys **from the last to the first** with a running maximum; each
+/// tile's product with the values goes on from the sum so far, rescaled; the product with `1 / sum` at the end.
+///
+/// *Rounding:* scores stay in binary32; a tile's probabilities and the output to bf16, the storage format. *Source:* PyTorch 2.11,
+/// compared with an H200 and an H100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TorchFlash {
+    /// One step of both products, which are not cut.
+    pub block: BlockRecipe,
+    /// Keys of a tile.
+    pub key_tile: NonZeroU32,
+    /// Parts that the keys are cut into, `ceil(tiles / splits)` tiles each, attended alone and put together in binary32
+    /// by their sums of exponentials. 1 is no cut.
+    pub splits: NonZeroU16,
+}
+
+/// PyTorch's math backend on bf16: everything in binary32, queries and keys each multiplied with `head_dim^-¼` before their
+/// product, which is not scaled; a warp's softmax with CUDA's exponentials.
+///
+/// *Rounding:* binary32; the output to bf16, the storage format. *Source:* PyTorch 2.11 and cuBLAS 13.1, compared with an H200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TorchMath {
+    /// Sum of `q · k` over the head.
+    pub scores: PlainSum,
+    /// Sum of probabilities times values over the keys.
+    pub values: PlainSum,
+}

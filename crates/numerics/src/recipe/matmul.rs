@@ -1,0 +1,181 @@
+//! Orders of the sums of matrix products: of a product with a weight, and of attention's two products on a GPU.
+
+use std::num::NonZeroU16;
+
+use crate::Dtype;
+use crate::tensor_core::BlockRecipe;
+
+/// Virtual lanes of a sum: lane `k mod lanes` takes element `k`; then the halving tree `a[i] += a[i + half]` for
+/// `half = lanes/2 … 1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lanes {
+    /// 16 lanes.
+    L16,
+    /// 32 lanes.
+    L32,
+    /// 64 lanes.
+    L64,
+}
+
+impl Lanes {
+    /// Every number of lanes.
+    pub const ALL: [Self; 3] = [Self::L16, Self::L32, Self::L64];
+
+    /// How many lanes.
+    ///
+    /// ```
+    /// use mantissa_numerics::recipe::Lanes;
+    /// assert_eq!(Lanes::ALL.map(Lanes::count), [16, 32, 64]);
+    /// ```
+    #[must_use]
+    pub const fn count(self) -> u16 {
+        match self {
+            Self::L16 => 16,
+            Self::L32 => 32,
+            Self::L64 => 64,
+        }
+    }
+}
+
+/// A sum by steps of a tensor core along `K`, in parts that are added in ascending order in binary32.
+///
+/// *Rounding:* as [`BlockRecipe`] in each step; binary32 where parts are added. *Source:* cuBLAS 13.1, compared with an
+/// H200; [`split_k`](crate::nvidia::products::split_k) says where `K` is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TensorCoreSum {
+    /// One step.
+    pub block: BlockRecipe,
+    /// Split-K: parts of `ceil(ceil(K / 64) / parts) · 64`, each summed from `+0`. 1 is no cut.
+    pub parts: NonZeroU16,
+}
+
+impl TensorCoreSum {
+    /// A walk along `K` that is not cut.
+    ///
+    /// ```
+    /// use mantissa_numerics::recipe::TensorCoreSum;
+    /// use mantissa_numerics::tensor_core::{Architecture, Operand};
+    /// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+    /// assert_eq!(TensorCoreSum::uncut(block).parts.get(), 1);
+    /// ```
+    #[must_use]
+    pub const fn uncut(block: BlockRecipe) -> Self {
+        Self { block, parts: NonZeroU16::MIN }
+    }
+}
+
+/// A sum by the threads of a matrix-vector kernel: thread `(k / vector) mod threads` takes `k` by `fma`, ascending from
+/// `+0`; then the halving tree, or the threads in ascending order.
+///
+/// *Rounding:* binary32 after every `fma` and addition. *Source:* cuBLAS 13.1, compared with an H200;
+/// [`by_threads`](crate::nvidia::products::by_threads) computes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ThreadSum {
+    threads: u16,
+    vector: NonZeroU16,
+    in_order: bool,
+}
+
+impl ThreadSum {
+    /// The most threads that share a sum.
+    pub const MOST_THREADS: u16 = 64;
+
+    /// A sum by `threads` (a power of two of at most 64), which take `vector` neighbours of `K` at a time and are added in
+    /// ascending order if `in_order`, else by the halving tree. `None` for other numbers.
+    ///
+    /// ```
+    /// use mantissa_numerics::recipe::ThreadSum;
+    /// assert!(ThreadSum::new(16, 4, false).is_some());
+    /// assert!(ThreadSum::new(3, 4, false).is_none() && ThreadSum::new(16, 0, false).is_none());
+    /// ```
+    #[must_use]
+    pub const fn new(threads: u16, vector: u16, in_order: bool) -> Option<Self> {
+        match NonZeroU16::new(vector) {
+            Some(vector) if threads.is_power_of_two() && threads <= Self::MOST_THREADS => {
+                Some(Self { threads, vector, in_order })
+            }
+            _ => None,
+        }
+    }
+
+    /// Threads: a power of two of at most 64.
+    ///
+    /// ```
+    /// # use mantissa_numerics::recipe::ThreadSum;
+    /// assert_eq!(ThreadSum::new(16, 4, false).unwrap().threads(), 16);
+    /// ```
+    #[must_use]
+    pub const fn threads(self) -> u16 {
+        self.threads
+    }
+
+    /// Neighbours of `K` that a thread takes at a time.
+    ///
+    /// ```
+    /// # use mantissa_numerics::recipe::ThreadSum;
+    /// assert_eq!(ThreadSum::new(16, 4, false).unwrap().vector().get(), 4);
+    /// ```
+    #[must_use]
+    pub const fn vector(self) -> NonZeroU16 {
+        self.vector
+    }
+
+    /// Whether threads are added in ascending order instead of by the halving tree.
+    ///
+    /// ```
+    /// # use mantissa_numerics::recipe::ThreadSum;
+    /// assert!(ThreadSum::new(16, 4, true).unwrap().in_order());
+    /// ```
+    #[must_use]
+    pub const fn in_order(self) -> bool {
+        self.in_order
+    }
+}
+
+/// How one output of a product with a weight is summed over the reduction axis `K`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinearSum {
+    /// `acc = fma(x[k], w[k], acc)` for `k` ascending from `acc = +0`, then `acc + 0` (a zero sum is `+0`).
+    FmaChain,
+    /// A chain of that kind in each lane, then the lanes' halving tree, then `a[0] + 0`. Rows are padded with zeros to a
+    /// multiple of 64.
+    LaneChains {
+        /// Lanes.
+        lanes: Lanes,
+    },
+    /// A GPU's.
+    TensorCore(TensorCoreSum),
+}
+
+/// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MatmulRecipe {
+    /// Order of the sum.
+    pub summation: LinearSum,
+    /// Format that the sum is rounded to, once; binary32 where a bias follows ([`BiasRecipe`](super::BiasRecipe)).
+    pub output: Dtype,
+}
+
+/// How a GPU sums one of attention's batched products of bf16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BatchedSum {
+    /// Steps of a tensor core.
+    TensorCore {
+        /// One step.
+        block: BlockRecipe,
+        /// Kernels that walk `K` in tiles of this length with the remainder `K mod tile` first: a step never crosses the
+        /// border of a tile. `None` walks from 0 upwards with the remainder last.
+        tile: Option<NonZeroU16>,
+    },
+    /// Threads of a matrix-vector kernel.
+    Threads(ThreadSum),
+}
+
+/// How a GPU sums one of attention's batched products of binary32, which it multiplies without tensor cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PlainSum {
+    /// `acc = fma(x[k], y[k], acc)` for `k` ascending from `acc = +0`.
+    FmaChain,
+    /// Threads of a matrix-vector kernel.
+    Threads(ThreadSum),
+}

@@ -1,0 +1,113 @@
+//! Recipes: the exact order of arithmetic of each kernel, as values.
+//!
+//! A kernel is handed its recipe and computes exactly it, whatever the number of threads or the width of the machine's
+//! vectors; evidence stores the recipes that ran. Each kind of kernel has a file here and a sum type of what it may be: a
+//! variant holds what varies of it and nothing else, so that a combination that no kernel computes cannot be written down.
+//! The flat form that records hold is [`wire`].
+//!
+//! All arithmetic is IEEE 754 binary32 unless a field says otherwise, `exp` is the polynomial of the engine's
+//! `kernel/math.rs` (Cephes' coefficients, fused steps), `fma` is the fused operation with one rounding, and *lanes* are
+//! virtual: lane `i` of `L` takes the elements `k` with `k mod L == i`, and a kernel maps lanes to whatever registers there are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::site::Phase;
+
+mod activation;
+mod attention;
+mod elementwise;
+mod matmul;
+mod moe;
+mod norm;
+mod rotary;
+pub mod wire;
+
+pub use activation::{Silu, SwiGluRecipe};
+pub use attention::{
+    AttentionRecipe, OwnAttention, OwnScores, OwnSoftmax, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+};
+pub use elementwise::{BiasRecipe, CastRecipe, EmbeddingRecipe, ResidualRecipe};
+pub use matmul::{BatchedSum, Lanes, LinearSum, MatmulRecipe, PlainSum, TensorCoreSum, ThreadSum};
+pub use moe::{ExpertSumRecipe, RouterRecipe, RouterSoftmax};
+pub use norm::{NormMean, NormRecipe, NormWeight};
+pub use rotary::{RotaryFunctions, RotaryRecipe};
+
+/// One kernel's recipe.
+///
+/// Read and written in the form of [`wire::KernelRecipe`]; what no kernel computes is not read.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_numerics::recipe::{KernelRecipe, ResidualRecipe, wire};
+/// let recipe = KernelRecipe::Residual(ResidualRecipe { output: Dtype::Bf16 });
+/// let written = wire::KernelRecipe::from(recipe);
+/// assert_eq!(written, wire::KernelRecipe::Residual { output: Dtype::Bf16 });
+/// assert_eq!(KernelRecipe::try_from(written), Ok(recipe));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "wire::KernelRecipe", into = "wire::KernelRecipe")]
+pub enum KernelRecipe {
+    /// A matrix product with a weight.
+    Matmul(MatmulRecipe),
+    /// A bias, added to a product that was left in binary32.
+    Bias(BiasRecipe),
+    /// RMSNorm.
+    RmsNorm(NormRecipe),
+    /// Attention scores, softmax and values.
+    Attention(AttentionRecipe),
+    /// Rotary embedding.
+    Rotary(RotaryRecipe),
+    /// The gated activation.
+    SwiGlu(SwiGluRecipe),
+    /// Residual addition.
+    Residual(ResidualRecipe),
+    /// The sum over a token's experts.
+    ExpertSum(ExpertSumRecipe),
+    /// The choice of experts.
+    Router(RouterRecipe),
+    /// `x − max − ln(sum)` over the vocabulary in binary64, rounded to binary32; `sum` adds `exp(x − max)`, computed in
+    /// binary32, in blocks of 1,024 by sixteen lanes in binary32 and over blocks in binary64.
+    LogSoftmax,
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for KernelRecipe {
+    fn inline_schema() -> bool {
+        wire::KernelRecipe::inline_schema()
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        wire::KernelRecipe::schema_name()
+    }
+
+    fn schema_id() -> std::borrow::Cow<'static, str> {
+        wire::KernelRecipe::schema_id()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        wire::KernelRecipe::json_schema(generator)
+    }
+}
+
+/// A recipe that no kernel computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no kernel computes this recipe: {0}")]
+pub struct RecipeError(pub &'static str);
+
+/// A kernel that ran, with the shape that chose its recipe.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ObservedKernel {
+    /// Prefill or decode.
+    pub phase: Phase,
+    /// The operation: `q_proj`, `attention`, `input_norm`, … ; the same name in every layer.
+    pub op: String,
+    /// Rows of the pass (batch size × positions), as dispatch saw them.
+    pub m: u64,
+    /// Outputs per row.
+    pub n: u64,
+    /// Length of the sums.
+    pub k: u64,
+    /// What ran.
+    pub recipe: KernelRecipe,
+}

@@ -1,0 +1,256 @@
+//! The flat form of recipes in records and catalogs, which stays as it is for as long as old evidence is to be read.
+//!
+//! What is written is what the fields of [`super::KernelRecipe`] say; what is read is refused where no kernel computes it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Dtype;
+use crate::nvidia::reduce::TorchSum;
+use crate::tensor_core::BlockRecipe;
+
+mod convert;
+
+/// How one output of a matrix product is summed over the reduction axis `K`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Summation {
+    /// `acc = fma(x[k], w[k], acc)` for `k` ascending from `acc = +0`, then `acc + 0` (a zero sum is `+0`).
+    FmaChain,
+    /// `lanes` chains of that kind, lane `k mod lanes`, then the halving tree `a[i] += a[i + half]`
+    /// for `half = lanes/2 … 1`, then `a[0] + 0`. Rows are padded with zeros to a multiple of 64.
+    LaneChains {
+        /// Number of lanes, a power of two from 16 to 64.
+        lanes: u16,
+    },
+    /// Steps of a tensor core along `K`, in parts that are added in ascending order in binary32.
+    TensorCore {
+        /// One step.
+        block: BlockRecipe,
+        /// Split-K: `K` is cut into parts of `ceil(ceil(K / 64) / parts) · 64`, each summed from `+0`. 1 is no cut.
+        parts: u16,
+        /// Kernels that walk `K` in tiles of this length with the remainder `K mod tile` first: a step never crosses the border of
+        /// a tile. `None` walks from 0 upwards with the remainder last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tile: Option<u16>,
+    },
+    /// Threads of a matrix-vector kernel: thread `(k / vector) mod threads` takes `k` by `fma`, ascending from `+0`; then the
+    /// halving tree.
+    Threads {
+        /// Threads, a power of two of at most 64.
+        threads: u16,
+        /// Neighbours of `K` that a thread takes at a time.
+        vector: u16,
+        /// Threads are added in ascending order instead.
+        #[serde(default, skip_serializing_if = "is_false")]
+        in_order: bool,
+    },
+}
+
+const fn one() -> u16 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_one(x: &u16) -> bool {
+    *x == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_false(x: &bool) -> bool {
+    !*x
+}
+
+/// Whose exponentials, reciprocal square roots, sines and cosines a kernel uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Functions {
+    /// The engine's own, as each recipe says.
+    #[default]
+    Engine,
+    /// Those of NVIDIA's hardware and CUDA's library: [`crate::nvidia::functions`].
+    Nvidia,
+}
+
+impl Functions {
+    /// Whether these are the engine's own, which records do not state.
+    #[must_use]
+    pub const fn are_own(&self) -> bool {
+        matches!(self, Self::Engine)
+    }
+}
+
+/// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MatmulRecipe {
+    /// Order of the sum.
+    pub summation: Summation,
+    /// Format that the sum is rounded to, once; binary32 where a bias follows ([`KernelRecipe::Bias`]).
+    pub output: Dtype,
+}
+
+/// A sum over the elements of a row (RMSNorm's mean of squares, softmax's denominator).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(untagged)]
+pub enum ReductionRecipe {
+    /// Lane `k mod lanes` takes element `k` by addition (RMSNorm: by `fma(x, x, acc)`); then the halving tree.
+    Lanes {
+        /// Lanes: 16, 32 or 64.
+        lanes: u16,
+    },
+    /// The mean of PyTorch's CUDA kernel: squares rounded, their sum, times `rows / (rows · length)`.
+    Torch {
+        /// The sum.
+        torch: TorchSum,
+        /// Rows of the kernel.
+        rows: u32,
+    },
+    /// PyTorch's softmax within a warp: [`crate::nvidia::reduce::softmax_warp`].
+    Warp {
+        /// Lanes of the warp that take part.
+        warp: u16,
+    },
+    /// PyTorch's softmax by a block of threads: [`crate::nvidia::reduce::softmax_block`].
+    Block {
+        /// Threads of the block.
+        block: u16,
+    },
+}
+
+/// `y = round(w · round(x · (1 / sqrt(mean(x²) + eps))))`, square root and division correctly rounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct NormRecipe {
+    /// The sum of squares; divided by the row length.
+    pub reduction: ReductionRecipe,
+    /// Format of both roundings (Hugging Face's `LlamaRMSNorm` casts before it multiplies by the weight).
+    pub output: Dtype,
+    /// Whose `1 / sqrt`.
+    #[serde(default, skip_serializing_if = "Functions::are_own")]
+    pub functions: Functions,
+}
+
+/// How attention walks the keys of one query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "softmax", rename_all = "snake_case")]
+pub enum SoftmaxRecipe {
+    /// Row maximum over all keys, exponentials, their sum, division; then the product with the values.
+    Exact {
+        /// Order of the denominator's sum.
+        reduction: ReductionRecipe,
+        /// Whether probabilities are divided before the product with the values (`true`, eager) or the
+        /// product is divided once (`false`, sdpa).
+        normalize_first: bool,
+    },
+    /// One pass over tiles of keys with a running maximum; sums and outputs are rescaled by
+    /// `exp(old − new)` when a tile raises it: `acc = fma(acc, rescale, tile)`; one division at the end.
+    Online {
+        /// Order of each tile's sum.
+        reduction: ReductionRecipe,
+    },
+    /// FlashAttention-2 on a GPU, [`crate::nvidia::flash`]: tiles of `key_tile` keys **from the last to the first** with a running
+    /// maximum; each tile's product with the values goes on from the sum so far, rescaled; the product with `1 / sum` at the end.
+    Flash {
+        /// Parts that the keys are cut into, `ceil(tiles / splits)` tiles each, attended alone and put together in binary32
+        /// by their sums of exponentials. 1 is no cut.
+        splits: u16,
+    },
+}
+
+/// Attention of one query head over the keys of its KV head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AttentionRecipe {
+    /// Sum of `q · k` over the head. The closing `+ 0` of a sum is left out where the softmax follows, which a zero's
+    /// sign cannot pass.
+    pub scores: Summation,
+    /// Format scores are rounded to before and after the multiplication by the scale (eager: the storage dtype).
+    pub score_rounding: Dtype,
+    /// Queries and keys are each multiplied with `head_dim^-¼`, rounded to binary32, before their product, which is not scaled.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub scaled_operands: bool,
+    /// The softmax.
+    pub softmax: SoftmaxRecipe,
+    /// Format probabilities are rounded to before the product with the values.
+    pub probability_rounding: Dtype,
+    /// Keys per tile: partial products with the values are summed within a tile, then over tiles in ascending
+    /// order; `None` walks all keys as one tile. The sum within a tile is an `fma` chain in ascending order.
+    pub key_tile: Option<u32>,
+    /// How the product with the values is summed, where it is not as `key_tile` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Summation>,
+    /// Whose exponentials.
+    #[serde(default, skip_serializing_if = "Functions::are_own")]
+    pub functions: Functions,
+    /// Format of the output.
+    pub output: Dtype,
+}
+
+/// One kernel's recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "kernel", rename_all = "snake_case")]
+pub enum KernelRecipe {
+    /// A matrix product with a weight.
+    Matmul(MatmulRecipe),
+    /// `round(sum + bias)` after a product that was left in binary32.
+    Bias {
+        /// Format of the one rounding.
+        output: Dtype,
+    },
+    /// RMSNorm.
+    RmsNorm(NormRecipe),
+    /// Attention scores, softmax and values.
+    Attention(AttentionRecipe),
+    /// Rotary embedding: inverse frequencies and angles in binary32, cosines and sines correctly rounded to binary32
+    /// (by way of binary64) and then to `output`; each product and the sum rounded to `output`, as Hugging Face's
+    /// `apply_rotary_pos_emb`.
+    Rotary {
+        /// Format of tables and results.
+        output: Dtype,
+        /// Whose cosines and sines, if not correctly rounded ones.
+        #[serde(default, skip_serializing_if = "Functions::are_own")]
+        functions: Functions,
+    },
+    /// `round(round(silu(gate)) · up)`, `silu(x) = x / (1 + exp(−x))` in binary32.
+    SwiGlu {
+        /// Format of both roundings.
+        output: Dtype,
+        /// Whose exponentials.
+        #[serde(default, skip_serializing_if = "Functions::are_own")]
+        functions: Functions,
+    },
+    /// Residual addition, rounded once.
+    Residual {
+        /// Format of the sum.
+        output: Dtype,
+    },
+    /// Expert outputs times routing weights, each rounded to `output`, summed in top-k order in binary32, rounded once.
+    ExpertSum {
+        /// Format of products and sum.
+        output: Dtype,
+        /// Running sums: sum `i mod sums` takes product `i`, ascending; the sums are then added in order.
+        #[serde(default = "one", skip_serializing_if = "is_one")]
+        sums: u16,
+    },
+    /// Softmax over router logits in binary32, top-k by value (ties to the lower expert).
+    Router {
+        /// Whether the chosen weights are divided by their sum, added up in binary32 in top-k order; on a GPU by the halving tree
+        /// over as many lanes as there are.
+        renormalize: bool,
+        /// Order of the denominator's sum.
+        reduction: ReductionRecipe,
+        /// Format routing weights are rounded to.
+        output: Dtype,
+        /// Whose exponentials.
+        #[serde(default, skip_serializing_if = "Functions::are_own")]
+        functions: Functions,
+    },
+    /// `x − max − ln(sum)` over the vocabulary in binary64, rounded to binary32; `sum` adds `exp(x − max)`, computed in
+    /// binary32, in blocks of 1,024 by sixteen lanes in binary32 and over blocks in binary64.
+    LogSoftmax,
+}

@@ -1,0 +1,400 @@
+//! From recipes to their flat form, and back where a kernel computes it.
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation};
+use crate::Dtype;
+use crate::recipe::{
+    self, AttentionRecipe, BatchedSum, BiasRecipe, ExpertSumRecipe, Lanes, LinearSum, MatmulRecipe, NormMean,
+    NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe,
+    RotaryFunctions, RotaryRecipe, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum,
+    TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+};
+
+const WARP: ReductionRecipe = ReductionRecipe::Warp { warp: TorchSoftmax::WARP_LANES };
+const BLOCK: ReductionRecipe = ReductionRecipe::Block { block: TorchSoftmax::BLOCK_THREADS };
+const LANES_16: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
+
+const NO_LANES: RecipeError = RecipeError("lanes are 16, 32 or 64");
+const NO_PARTS: RecipeError = RecipeError("a sum has at least one part");
+const NO_TILE: RecipeError = RecipeError("a tile is not empty");
+const OWN_SUMS: RecipeError = RecipeError("the engine's own recipes are no GPU's");
+
+/// An error unless `holds`.
+const fn ensure(holds: bool, why: &'static str) -> Result<(), RecipeError> {
+    if holds { Ok(()) } else { Err(RecipeError(why)) }
+}
+
+fn lanes_of(lanes: u16) -> Result<Lanes, RecipeError> {
+    Lanes::ALL.into_iter().find(|known| known.count() == lanes).ok_or(NO_LANES)
+}
+
+fn threads_of(threads: u16, vector: u16, in_order: bool) -> Result<ThreadSum, RecipeError> {
+    ensure(vector > 0, "a thread takes at least one element at a time")?;
+    ThreadSum::new(threads, vector, in_order).ok_or(RecipeError("threads are a power of two of at most 64"))
+}
+
+// ---- sums ---------------------------------------------------------------------------------------------------------
+
+impl From<ThreadSum> for Summation {
+    fn from(sum: ThreadSum) -> Self {
+        Self::Threads { threads: sum.threads(), vector: sum.vector().get(), in_order: sum.in_order() }
+    }
+}
+
+impl From<TensorCoreSum> for Summation {
+    fn from(TensorCoreSum { block, parts }: TensorCoreSum) -> Self {
+        Self::TensorCore { block, parts: parts.get(), tile: None }
+    }
+}
+
+impl TryFrom<Summation> for TensorCoreSum {
+    type Error = RecipeError;
+
+    fn try_from(sum: Summation) -> Result<Self, RecipeError> {
+        match sum {
+            Summation::TensorCore { block, parts, tile: None } => {
+                Ok(Self { block, parts: NonZeroU16::new(parts).ok_or(NO_PARTS)? })
+            }
+            Summation::TensorCore { .. } => Err(RecipeError("a product with a weight has no tile")),
+            Summation::Threads { .. } => Err(RecipeError("only attention is summed by threads")),
+            Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
+        }
+    }
+}
+
+impl From<LinearSum> for Summation {
+    fn from(sum: LinearSum) -> Self {
+        match sum {
+            LinearSum::FmaChain => Self::FmaChain,
+            LinearSum::LaneChains { lanes } => Self::LaneChains { lanes: lanes.count() },
+            LinearSum::TensorCore(sum) => sum.into(),
+        }
+    }
+}
+
+impl TryFrom<Summation> for LinearSum {
+    type Error = RecipeError;
+
+    fn try_from(sum: Summation) -> Result<Self, RecipeError> {
+        Ok(match sum {
+            Summation::FmaChain => Self::FmaChain,
+            Summation::LaneChains { lanes } => Self::LaneChains { lanes: lanes_of(lanes)? },
+            Summation::TensorCore { .. } | Summation::Threads { .. } => Self::TensorCore(sum.try_into()?),
+        })
+    }
+}
+
+impl From<BatchedSum> for Summation {
+    fn from(sum: BatchedSum) -> Self {
+        match sum {
+            BatchedSum::TensorCore { block, tile } => {
+                Self::TensorCore { block, parts: 1, tile: tile.map(NonZeroU16::get) }
+            }
+            BatchedSum::Threads(sum) => sum.into(),
+        }
+    }
+}
+
+impl TryFrom<Summation> for BatchedSum {
+    type Error = RecipeError;
+
+    fn try_from(sum: Summation) -> Result<Self, RecipeError> {
+        match sum {
+            Summation::TensorCore { block, parts, tile } => {
+                ensure(parts == 1, "a batched product is not cut into parts")?;
+                let tile = tile.map(|tile| NonZeroU16::new(tile).ok_or(NO_TILE)).transpose()?;
+                Ok(Self::TensorCore { block, tile })
+            }
+            Summation::Threads { threads, vector, in_order } => {
+                threads_of(threads, vector, in_order).map(Self::Threads)
+            }
+            Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
+        }
+    }
+}
+
+impl From<PlainSum> for Summation {
+    fn from(sum: PlainSum) -> Self {
+        match sum {
+            PlainSum::FmaChain => Self::FmaChain,
+            PlainSum::Threads(sum) => sum.into(),
+        }
+    }
+}
+
+impl TryFrom<Summation> for PlainSum {
+    type Error = RecipeError;
+
+    fn try_from(sum: Summation) -> Result<Self, RecipeError> {
+        match sum {
+            Summation::FmaChain => Ok(Self::FmaChain),
+            Summation::Threads { threads, vector, in_order } => {
+                threads_of(threads, vector, in_order).map(Self::Threads)
+            }
+            Summation::TensorCore { .. } => Err(RecipeError("binary32 is not multiplied by tensor cores")),
+            Summation::LaneChains { .. } => Err(OWN_SUMS),
+        }
+    }
+}
+
+// ---- kernels ------------------------------------------------------------------------------------------------------
+
+impl From<MatmulRecipe> for super::MatmulRecipe {
+    fn from(MatmulRecipe { summation, output }: MatmulRecipe) -> Self {
+        Self { summation: summation.into(), output }
+    }
+}
+
+impl TryFrom<super::MatmulRecipe> for MatmulRecipe {
+    type Error = RecipeError;
+
+    fn try_from(flat: super::MatmulRecipe) -> Result<Self, RecipeError> {
+        Ok(Self { summation: flat.summation.try_into()?, output: flat.output })
+    }
+}
+
+impl From<NormRecipe> for super::NormRecipe {
+    fn from(recipe: NormRecipe) -> Self {
+        let NormWeight::AfterCast = recipe.weight;
+        let (reduction, functions) = match recipe.mean {
+            NormMean::Lanes { lanes } => (ReductionRecipe::Lanes { lanes: lanes.count() }, Functions::Engine),
+            NormMean::Torch { sum, rows } => {
+                (ReductionRecipe::Torch { torch: sum, rows: rows.get() }, Functions::Nvidia)
+            }
+        };
+        Self { reduction, output: recipe.output, functions }
+    }
+}
+
+impl TryFrom<super::NormRecipe> for NormRecipe {
+    type Error = RecipeError;
+
+    fn try_from(flat: super::NormRecipe) -> Result<Self, RecipeError> {
+        let mean = match (flat.reduction, flat.functions) {
+            (ReductionRecipe::Lanes { lanes }, Functions::Engine) => {
+                NormMean::Lanes { lanes: lanes_of(lanes)? }
+            }
+            (ReductionRecipe::Torch { torch, rows }, Functions::Nvidia) => {
+                let rows = NonZeroU32::new(rows).ok_or(RecipeError("a mean has at least one row"))?;
+                NormMean::Torch { sum: torch, rows }
+            }
+            _ => return Err(RecipeError("a norm is the engine's own or PyTorch's, in sum and functions")),
+        };
+        Ok(Self { mean, weight: NormWeight::AfterCast, output: flat.output })
+    }
+}
+
+impl From<AttentionRecipe> for super::AttentionRecipe {
+    fn from(recipe: AttentionRecipe) -> Self {
+        match recipe {
+            AttentionRecipe::Own(own) => flat_own(own),
+            AttentionRecipe::TorchEager(eager) => flat_torch(
+                eager.scores.into(),
+                eager.values.into(),
+                Dtype::Bf16,
+                SoftmaxRecipe::Exact {
+                    reduction: match eager.softmax {
+                        TorchSoftmax::Warp => WARP,
+                        TorchSoftmax::Block => BLOCK,
+                    },
+                    normalize_first: true,
+                },
+            ),
+            AttentionRecipe::TorchFlash(flash) => {
+                let product = TensorCoreSum::uncut(flash.block).into();
+                let softmax = SoftmaxRecipe::Flash { splits: flash.splits.get() };
+                Self {
+                    score_rounding: Dtype::F32,
+                    key_tile: Some(flash.key_tile.get()),
+                    ..flat_torch(product, product, Dtype::Bf16, softmax)
+                }
+            }
+            AttentionRecipe::TorchMath(math) => Self {
+                scaled_operands: true,
+                ..flat_torch(
+                    math.scores.into(),
+                    math.values.into(),
+                    Dtype::F32,
+                    SoftmaxRecipe::Exact { reduction: WARP, normalize_first: true },
+                )
+            },
+        }
+    }
+}
+
+/// An attention of PyTorch's on bf16, that rounds scores and probabilities to `rounding`.
+fn flat_torch(
+    scores: Summation,
+    values: Summation,
+    rounding: Dtype,
+    softmax: SoftmaxRecipe,
+) -> super::AttentionRecipe {
+    super::AttentionRecipe {
+        scores,
+        score_rounding: rounding,
+        scaled_operands: false,
+        softmax,
+        probability_rounding: rounding,
+        key_tile: None,
+        values: Some(values),
+        functions: Functions::Nvidia,
+        output: Dtype::Bf16,
+    }
+}
+
+fn flat_own(OwnAttention { scores, softmax, storage }: OwnAttention) -> super::AttentionRecipe {
+    let exact = |normalize_first| SoftmaxRecipe::Exact { reduction: LANES_16, normalize_first };
+    let (score_rounding, softmax, key_tile) = match softmax {
+        OwnSoftmax::Eager => (storage, exact(true), None),
+        OwnSoftmax::Tiled { key_tile } => (Dtype::F32, exact(false), Some(key_tile.get())),
+        OwnSoftmax::Online { key_tile } => {
+            (Dtype::F32, SoftmaxRecipe::Online { reduction: LANES_16 }, Some(key_tile.get()))
+        }
+    };
+    super::AttentionRecipe {
+        scores: match scores {
+            OwnScores::FmaChain => Summation::FmaChain,
+            OwnScores::Lanes16 => Summation::LaneChains { lanes: 16 },
+        },
+        score_rounding,
+        scaled_operands: false,
+        softmax,
+        probability_rounding: storage,
+        key_tile,
+        values: None,
+        functions: Functions::Engine,
+        output: storage,
+    }
+}
+
+impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
+    type Error = RecipeError;
+
+    fn try_from(flat: super::AttentionRecipe) -> Result<Self, RecipeError> {
+        let tile = || flat.key_tile.and_then(NonZeroU32::new).ok_or(NO_TILE);
+        let recipe = match (flat.values, flat.softmax) {
+            (None, softmax) => Self::Own(OwnAttention {
+                scores: match flat.scores {
+                    Summation::FmaChain => OwnScores::FmaChain,
+                    Summation::LaneChains { lanes: 16 } => OwnScores::Lanes16,
+                    _ => return Err(RecipeError("the engine sums scores as a chain or by 16 lanes")),
+                },
+                softmax: match softmax {
+                    SoftmaxRecipe::Exact { normalize_first: true, .. } => OwnSoftmax::Eager,
+                    SoftmaxRecipe::Exact { .. } => OwnSoftmax::Tiled { key_tile: tile()? },
+                    SoftmaxRecipe::Online { .. } => OwnSoftmax::Online { key_tile: tile()? },
+                    SoftmaxRecipe::Flash { .. } => {
+                        return Err(RecipeError("flash attention states how values are summed"));
+                    }
+                },
+                storage: flat.output,
+            }),
+            (Some(_), SoftmaxRecipe::Flash { splits }) => {
+                let sum: TensorCoreSum = flat.scores.try_into()?;
+                let splits = NonZeroU16::new(splits).ok_or(NO_PARTS)?;
+                Self::TorchFlash(TorchFlash { block: sum.block, key_tile: tile()?, splits })
+            }
+            (Some(values), SoftmaxRecipe::Exact { .. }) if flat.scaled_operands => {
+                Self::TorchMath(TorchMath { scores: flat.scores.try_into()?, values: values.try_into()? })
+            }
+            (Some(values), SoftmaxRecipe::Exact { reduction, .. }) => Self::TorchEager(TorchEager {
+                scores: flat.scores.try_into()?,
+                softmax: if reduction == BLOCK { TorchSoftmax::Block } else { TorchSoftmax::Warp },
+                values: values.try_into()?,
+            }),
+            (Some(_), SoftmaxRecipe::Online { .. }) => {
+                return Err(RecipeError("an online softmax sums values by its tiles"));
+            }
+        };
+        // Every field is what this kernel does: nothing that was stated is dropped.
+        ensure(
+            super::AttentionRecipe::from(recipe) == flat,
+            "the fields of this attention belong to different kernels",
+        )?;
+        Ok(recipe)
+    }
+}
+
+impl From<recipe::KernelRecipe> for KernelRecipe {
+    fn from(recipe: recipe::KernelRecipe) -> Self {
+        use recipe::KernelRecipe as Kernel;
+        match recipe {
+            Kernel::Matmul(matmul) => Self::Matmul(matmul.into()),
+            Kernel::Bias(BiasRecipe { output }) => Self::Bias { output },
+            Kernel::RmsNorm(norm) => Self::RmsNorm(norm.into()),
+            Kernel::Attention(attention) => Self::Attention(attention.into()),
+            Kernel::Rotary(RotaryRecipe { functions, output }) => {
+                let functions = match functions {
+                    RotaryFunctions::Own => Functions::Engine,
+                    RotaryFunctions::Cuda => Functions::Nvidia,
+                };
+                Self::Rotary { output, functions }
+            }
+            Kernel::SwiGlu(SwiGluRecipe { silu, output }) => {
+                let functions = match silu {
+                    Silu::Own => Functions::Engine,
+                    Silu::Cuda => Functions::Nvidia,
+                };
+                Self::SwiGlu { output, functions }
+            }
+            Kernel::Residual(ResidualRecipe { output }) => Self::Residual { output },
+            Kernel::ExpertSum(ExpertSumRecipe { sums, output }) => {
+                Self::ExpertSum { output, sums: sums.get() }
+            }
+            Kernel::Router(RouterRecipe { softmax, renormalize, output }) => {
+                let (reduction, functions) = match softmax {
+                    RouterSoftmax::Lanes { lanes } => {
+                        (ReductionRecipe::Lanes { lanes: lanes.count() }, Functions::Engine)
+                    }
+                    RouterSoftmax::Warp => (WARP, Functions::Nvidia),
+                };
+                Self::Router { renormalize, reduction, output, functions }
+            }
+            Kernel::LogSoftmax => Self::LogSoftmax,
+        }
+    }
+}
+
+impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
+    type Error = RecipeError;
+
+    fn try_from(flat: KernelRecipe) -> Result<Self, RecipeError> {
+        Ok(match flat {
+            KernelRecipe::Matmul(matmul) => Self::Matmul(matmul.try_into()?),
+            KernelRecipe::Bias { output } => Self::Bias(BiasRecipe { output }),
+            KernelRecipe::RmsNorm(norm) => Self::RmsNorm(norm.try_into()?),
+            KernelRecipe::Attention(attention) => Self::Attention(attention.try_into()?),
+            KernelRecipe::Rotary { output, functions } => {
+                let functions = match functions {
+                    Functions::Engine => RotaryFunctions::Own,
+                    Functions::Nvidia => RotaryFunctions::Cuda,
+                };
+                Self::Rotary(RotaryRecipe { functions, output })
+            }
+            KernelRecipe::SwiGlu { output, functions } => {
+                let silu = match functions {
+                    Functions::Engine => Silu::Own,
+                    Functions::Nvidia => Silu::Cuda,
+                };
+                Self::SwiGlu(SwiGluRecipe { silu, output })
+            }
+            KernelRecipe::Residual { output } => Self::Residual(ResidualRecipe { output }),
+            KernelRecipe::ExpertSum { output, sums } => {
+                let sums = NonZeroU16::new(sums).ok_or(RecipeError("experts have at least one sum"))?;
+                Self::ExpertSum(ExpertSumRecipe { sums, output })
+            }
+            KernelRecipe::Router { renormalize, reduction, output, functions } => {
+                let softmax = match (reduction, functions) {
+                    (ReductionRecipe::Lanes { lanes }, Functions::Engine) => {
+                        RouterSoftmax::Lanes { lanes: lanes_of(lanes)? }
+                    }
+                    (WARP, Functions::Nvidia) => RouterSoftmax::Warp,
+                    _ => return Err(RecipeError("a router is the engine's own or PyTorch's by a warp")),
+                };
+                Self::Router(RouterRecipe { softmax, renormalize, output })
+            }
+            KernelRecipe::LogSoftmax => Self::LogSoftmax,
+        })
+    }
+}

@@ -1,0 +1,10 @@
+//! What the published JSON layouts share.
+//!
+//! Unknown keys are passed over, as these are other programs' files. Wrong types, missing keys, duplicate keys and
+//! dimensions that do not fit are errors with their place.
+
+pub(crate) mod check;
+pub(crate) mod entries;
+pub(crate) mod numbers;
+pub(crate) mod setup;
+pub(crate) mod signals;

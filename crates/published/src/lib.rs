@@ -1,0 +1,40 @@
+//! Result files that other programs published, and the door to evidence of any kind.
+//!
+//! Each layout has a folder: its description (`mod.rs`), its reader, and its authors' definitions, which compute their
+//! figures again ([`Sheet`]). [`LAYOUTS`] lists them. A file is known by its content, never by its name, and what it
+//! leaves unsaid is stated as a warning. Files of generation and activations give an [`Experiment`], files of
+//! verification and logs give [`Verification`]s. `uniform` holds the definitions that apply to evidence of our own.
+//! Left out: any opinion about setups (`mantissa-verdict`).
+//!
+//! [`Experiment`]: mantissa_evidence::Experiment
+//! [`Verification`]: mantissa_evidence::Verification
+#![deny(unsafe_code)]
+
+mod activations;
+mod attention_log;
+mod attention_verification;
+mod batch_generation;
+mod batch_matrix_log;
+mod batch_verification;
+mod definitions;
+mod json;
+mod layout;
+mod layouts;
+mod log;
+mod open;
+mod published;
+mod python;
+mod quant_generation;
+mod quant_verification;
+mod quantization_log;
+mod recognize;
+mod sheet;
+mod stated;
+mod uniform;
+
+pub use layout::{Layout, ToldBy};
+pub use layouts::LAYOUTS;
+pub use open::{Content, Opened, open, read};
+pub use published::{Published, parse};
+pub use sheet::{About, Agreement, Cutoff, Figure, Finding, Matrix, Overall, Sheet, Signal, Table};
+pub use stated::{StatedRepeats, StatedTokens};

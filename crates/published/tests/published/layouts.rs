@@ -1,0 +1,52 @@
+//! The list of layouts, and that the page about them is complete.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use mantissa_published::{LAYOUTS, ToldBy};
+
+#[test]
+fn no_two_layouts_share_a_name_or_what_tells_them() {
+    let names: BTreeSet<&str> = LAYOUTS.iter().map(|layout| layout.name).collect();
+    assert_eq!(names.len(), LAYOUTS.len());
+    let mut told = BTreeSet::new();
+    for layout in &LAYOUTS {
+        let by: Vec<&str> = match layout.told_by {
+            ToldBy::Keys(keys) => keys.to_vec(),
+            ToldBy::ComparisonsOver(key) => vec![key],
+            ToldBy::Title(title) => vec![title],
+        };
+        assert!(!by.is_empty() && !layout.holds.is_empty(), "{layout:?}");
+        assert!(by.into_iter().all(|one| told.insert(one)), "{layout:?}");
+    }
+}
+
+#[test]
+fn the_page_about_published_files_names_every_layout_and_what_tells_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/format/published.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    for layout in &LAYOUTS {
+        let line = match layout.told_by {
+            ToldBy::Keys(keys) => format!("| `{}` | `{}` |", layout.name, keys[0]),
+            ToldBy::ComparisonsOver(key) => {
+                format!("| `{}` | `comparisons`, `metadata.{key}` |", layout.name)
+            }
+            ToldBy::Title(title) => format!("| `{}` | `{title}` |", layout.name),
+        };
+        assert!(page.contains(&line), "'{line}' is not in docs/format/published.md");
+    }
+}
+
+#[test]
+fn the_error_about_an_unknown_file_lists_what_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("unknown.json");
+    std::fs::write(&path, "{}").unwrap();
+    let message = mantissa_published::open(&path).unwrap_err().to_string();
+    let known = "layout: no known kind of evidence; give a container directory or its manifest.json, an experiment \
+                 JSON (top-level keys experiment_metadata, configurations, runs), a published JSON (activations: \
+                 raw_activations; batch_generation: measurements; batch_verification and quant_verification: \
+                 comparisons; quant_generation: generations; attention_verification: cross_hardware), or one of the \
+                 logs batch_matrix_log, attention_log, quantization_log";
+    assert!(message.ends_with(known), "{message}");
+}

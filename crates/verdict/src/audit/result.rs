@@ -1,0 +1,119 @@
+//! The result of an audit, plain data: what `verification.json` holds.
+//!
+//! Left out: samples of single values (`spot`).
+
+use mantissa_evidence::UsedCatalog;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::claim::{ClaimAnswer, ClaimVerdict};
+use super::spot::SpotCheck;
+use crate::analysis::{Finding, Matrix, Outcome, Source, Threshold};
+
+/// Version of `verification.json`.
+pub const AUDIT_VERSION: u32 = 1;
+
+/// What replays say about evidence.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Audit {
+    /// [`AUDIT_VERSION`].
+    pub audit_version: u32,
+    /// The evidence.
+    pub sources: Vec<Source>,
+    /// The model that replays ran; absent where none was given.
+    pub model: Option<AuditedModel>,
+    /// How evidence was recomputed: `decode` (as it was generated), `prefill` (one pass over prompt and output), `spot_check`
+    /// (single values) or `none`.
+    pub replay: String,
+    /// The answer in one word; decides the exit code. Divergent if any claim is contradicted.
+    pub outcome: Outcome,
+    /// Setups that were considered, over all claims.
+    pub candidates: Vec<String>,
+    /// One per setup that the evidence declares.
+    pub claims: Vec<ClaimVerdict>,
+    /// Claimed × verified by phase and signal, for the whole grid; empty where replays ended at their first contradiction.
+    pub matrices: Vec<Matrix>,
+    /// What was computed, and what was not because it would have been the same.
+    pub cost: Cost,
+    /// What the evidence says of itself, without any replay.
+    pub consistency: Vec<Finding>,
+    /// What samples of single values say, one per setup, where they were taken.
+    pub spot_checks: Vec<SpotCheck>,
+    /// Known deviations and whether they were caught; empty unless a self-test was asked for.
+    pub self_test: Vec<Planted>,
+    /// What to know before relying on it.
+    pub notes: Vec<String>,
+    /// The thresholds that decided, each with its source; empty where only bits did.
+    pub thresholds: Vec<Threshold>,
+    /// The catalogs that replays took recipes from; empty where no GPU was predicted from one.
+    pub catalogs: Vec<UsedCatalog>,
+}
+
+impl Audit {
+    /// The outcome that `claims` amount to.
+    ///
+    /// ```
+    /// use mantissa_verdict::Audit;
+    /// use mantissa_verdict::analysis::Outcome;
+    ///
+    /// assert_eq!(Audit::outcome_of(&[]), Outcome::NotEnoughEvidence);
+    /// ```
+    #[must_use]
+    pub fn outcome_of(claims: &[ClaimVerdict]) -> Outcome {
+        let any = |answer: ClaimAnswer| claims.iter().any(|claim| claim.answer == answer);
+        if any(ClaimAnswer::Contradicted) || any(ClaimAnswer::FitsNone) {
+            Outcome::Divergent
+        } else if claims.is_empty() || any(ClaimAnswer::NotEnoughEvidence) {
+            Outcome::NotEnoughEvidence
+        } else {
+            Outcome::Consistent
+        }
+    }
+}
+
+/// The model that replays ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AuditedModel {
+    /// Its name as given.
+    pub name: String,
+    /// Digest of its weights; absent where it was not computed because the evidence states none.
+    pub weights_digest: Option<String>,
+    /// Whether the evidence states these weights.
+    pub stated_by_evidence: bool,
+}
+
+/// What was computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct Cost {
+    /// Candidate setups, over all runs.
+    pub candidates: u64,
+    /// Classes that their recipes fall into, over all runs.
+    pub classes: u64,
+    /// Forward passes that were planned: each distinct one once.
+    pub passes_planned: u64,
+    /// Forward passes if every candidate were replayed by itself.
+    pub passes_alone: u64,
+    /// Rows of tokens fed in the planned passes.
+    pub rows_planned: u64,
+    /// Rows if every candidate were replayed by itself, with all sequences of its batch.
+    pub rows_alone: u64,
+    /// Classes that were left at their first contradiction.
+    pub stopped_early: u64,
+}
+
+/// A known deviation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Planted {
+    /// What was planted.
+    pub deviation: String,
+    /// Whether it has to be caught; false for honest evidence.
+    pub dishonest: bool,
+    /// The verdict it got.
+    pub answer: ClaimAnswer,
+    /// Whether any recorded bit or token is other than in honest evidence; what changes none cannot be found.
+    pub changed: bool,
+    /// Whether that is right.
+    pub passed: bool,
+    /// The first difference, or why there is none.
+    pub found: String,
+}
