@@ -3,7 +3,8 @@
 //!
 //! A catalog is a JSON file, `catalogs/<gpu>-<library>.json`, written by `mantissa catalog build` on a machine that has the GPU:
 //! every entry was compared there with the library's own product, bit for bit. Those in the repository are part of the program;
-//! [`crate::Catalogs`] holds them and those of files, by hardware and library version. Left out: what asks for a recipe (`dispatch`).
+//! [`crate::Catalogs`] holds them and those of files, by hardware and library version.
+//! Left out: what asks for a recipe (`dispatch`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -193,7 +194,7 @@ pub enum CatalogError {
     Gpu(String),
     /// It says something else than another catalog of the same GPU and library.
     #[error(
-        "{shape} has another recipe in the catalog of {stack} with blake3 {known}; measure it again, and leave out the one that is wrong"
+        "{shape} has another recipe in the catalog of {stack} with blake3 {known}; measure it again, leave one out"
     )]
     Contradiction {
         /// The first shape of which they differ.

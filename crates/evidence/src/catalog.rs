@@ -1,4 +1,20 @@
-//! Catalogs that a prediction of a GPU used, as evidence states them. Left out: what is in a catalog (`mantissa-engine`).
+//! Catalogs that a prediction of a GPU used, as evidence states them.
+//!
+//! Left out: what is in a catalog (`mantissa-engine`).
+//!
+//! ```
+//! use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
+//!
+//! let used = UsedCatalog {
+//!     hardware: "h200".to_owned(),
+//!     cublas: "13.1.0".to_owned(),
+//!     basis: CatalogBasis::Measured,
+//!     digest: Digest::of_bytes(b"the text of the file"),
+//! };
+//! let said = used.to_string();
+//! assert!(said.starts_with("catalog of h200 with cuBLAS 13.1.0, blake3 "), "{said}");
+//! assert!(said.ends_with(", measured by its user"), "{said}");
+//! ```
 
 use std::fmt;
 
@@ -8,20 +24,6 @@ use serde::{Deserialize, Serialize};
 use crate::Digest;
 
 /// A catalog whose recipes were used: another one may leave other bits.
-///
-/// ```
-/// use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
-///
-/// let used = UsedCatalog {
-///     hardware: "h200".to_owned(),
-///     cublas: "13.1.0".to_owned(),
-///     basis: CatalogBasis::Measured,
-///     digest: Digest::of_bytes(b"the text of the file"),
-/// };
-/// let said = used.to_string();
-/// assert!(said.starts_with("catalog of h200 with cuBLAS 13.1.0, blake3 "), "{said}");
-/// assert!(said.ends_with(", measured by its user"), "{said}");
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UsedCatalog {

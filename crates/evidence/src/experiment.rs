@@ -150,8 +150,7 @@ pub struct ConfigurationExtras {
     pub environment: Environment,
     /// The kernels that ran, with the shapes that chose them (observed, where `setup` is declared).
     pub recipes: Vec<ObservedKernel>,
-    /// The catalogs that a prediction of a GPU took recipes from; absent where it took none, and in files that earlier
-    /// versions wrote.
+    /// The catalogs that a prediction of a GPU took recipes from; absent where it took none, and in older files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catalogs: Vec<UsedCatalog>,
     /// Whether the repetitions agreed to the bit.
