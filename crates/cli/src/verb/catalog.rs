@@ -104,7 +104,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
 /// Catalogs beside those that are part of the program.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CatalogArgs {
-    /// Catalog of recipes to use beside the built-in ones, `mantissa catalog build` (may be given more than once)
+    /// Catalog of recipes to use beside the built-in ones (may be given more than once)
     #[arg(long, value_name = "FILE")]
     catalog: Vec<PathBuf>,
     /// The version of cuBLAS that is meant, where catalogs of several are given
