@@ -194,11 +194,7 @@ impl<'c> Dispatch<'c> {
     }
 
     /// What the catalog says; of literature, where there is none, `literature`.
-    fn measured<T>(
-        self,
-        literature: T,
-        find: impl FnOnce(&'c TargetCatalogs) -> Option<Entry<'c, T>>,
-    ) -> T {
+    fn measured<T>(self, literature: T, find: impl FnOnce(&'c TargetCatalogs) -> Option<Entry<'c, T>>) -> T {
         let Some(known) = self.catalog() else { return literature };
         let Some(entry) = find(known) else { unreachable!("`check` refuses shapes that were not measured") };
         entry.recipe
@@ -230,7 +226,8 @@ impl<'c> Dispatch<'c> {
             Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
         }
         if self.is_gpu() {
-            let uncut = BatchedSum::TensorCore { block: catalog::block(self.hardware.architecture()), tile: None };
+            let uncut =
+                BatchedSum::TensorCore { block: catalog::block(self.hardware.architecture()), tile: None };
             let [scores, values] = Self::batched(phase, heads, head_dim, keys)
                 .map(|shape| self.measured(uncut, |known| known.eager(shape, keys)));
             let softmax = if keys <= LONGEST_WARP_SOFTMAX { TorchSoftmax::Warp } else { TorchSoftmax::Block };

@@ -15,6 +15,7 @@ use mantissa_numerics::site::Phase;
 use crate::cache::KvCache;
 use crate::cpu::Cpu;
 use crate::dispatch::Dispatch;
+use crate::engine_setup::EngineSetup;
 use crate::error::EngineError;
 use crate::logits::{TokenLogprob, top_logprobs};
 use crate::overrides::Overrides;
@@ -23,7 +24,6 @@ use crate::plan::{PassShape, Plan};
 use crate::pool::Pool;
 use crate::rope::RopeTable;
 use crate::run::Runner;
-use crate::engine_setup::EngineSetup;
 use crate::tap::{RowId, Tap};
 use crate::weights::Weights;
 

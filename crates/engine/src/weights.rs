@@ -8,12 +8,12 @@ use mantissa_model::{Checkpoint, Weight, WeightDtype};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{CastRecipe, EmbeddingRecipe};
 
+use crate::engine_setup::EngineSetup;
 use crate::error::EngineError;
 use crate::kernel::matrix::{Format, Matrix};
 use crate::kernel::rows;
 use crate::kernel::share::Shared;
 use crate::pool::Pool;
-use crate::engine_setup::EngineSetup;
 use crate::setup::{Hardware, QuantizedWeights};
 
 /// A matrix, borrowed from the checkpoint's memory map when its storage can be multiplied as it is.

@@ -1,13 +1,13 @@
 //! Prompts, setups, records and verification: where the engine meets the evidence.
 
 mod capture;
+mod catalog_use;
 pub mod document;
 mod environment;
 pub mod error;
 pub mod prompt;
 pub mod record;
 pub mod replay;
-mod catalog_use;
 mod session;
 pub mod setup;
 pub mod verify;

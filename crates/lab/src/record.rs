@@ -21,11 +21,11 @@ use mantissa_numerics::recipe::ObservedKernel;
 use serde::Serialize;
 
 use crate::capture::Capture;
+use crate::catalog_use;
 use crate::document::Document;
 use crate::environment::environment;
 use crate::error::LabError;
 use crate::prompt::{Prompt, PromptSet, PromptSpec};
-use crate::catalog_use;
 use crate::session::{Kept, Session};
 use crate::setup::{Cell, Machine, RecordSpec};
 

@@ -391,7 +391,9 @@ impl Report for Summary {
             )?,
             Basis::Measured => page.field(
                 "hardware",
-                format!("{name}, by recipes of which some were measured by its user and verified by nobody else"),
+                format!(
+                    "{name}, by recipes of which some were measured by its user and verified by nobody else"
+                ),
             )?,
             Basis::Literature => page.field(
                 "hardware",

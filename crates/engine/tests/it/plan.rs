@@ -46,8 +46,7 @@ fn a_plan_lists_what_runs_in_the_order_it_runs() {
             let checkpoint = models::tiny(arch);
             let setup = setup(attention);
             let engine = Engine::load(&checkpoint, setup.clone()).expect("engine");
-            let dispatch =
-                Dispatch::new(setup.hardware, setup.dtype, setup.attention);
+            let dispatch = Dispatch::new(setup.hardware, setup.dtype, setup.attention);
             let planned = |phase, positions, keys| {
                 let shape = PassShape { phase, batch_size: 3, positions, keys };
                 kernels(dispatch, &checkpoint.config().graph(), shape).expect("the CPU covers everything")
@@ -255,8 +254,9 @@ fn what_ran_is_reported_and_not_what_was_planned() {
     });
     let ran = |recipe| {
         let replaced = Override { layer: Some(2), node: "o_proj".to_owned(), phase: None, recipe };
-        let engine =
-            Engine::load(&checkpoint, setup.clone()).expect("engine").with_overrides(Overrides(vec![replaced]));
+        let engine = Engine::load(&checkpoint, setup.clone())
+            .expect("engine")
+            .with_overrides(Overrides(vec![replaced]));
         let mut cache = engine.new_cache(20);
         let logits = engine.prefill(&mut cache, &models::ids(20), 1, 0, 1, &mut NoTap).expect("prefill");
         (engine.take_observed(), logits)

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use mantissa_engine::Catalogs;
 use mantissa_evidence::{Configuration, UsedCatalog};
 
+use crate::catalog_use;
 use crate::error::LabError;
 use crate::replay::ReplayPlan;
-use crate::catalog_use;
 
 /// The catalogs that each candidate's recipes are from, by its name.
 pub(super) fn used(plan: &ReplayPlan) -> Result<BTreeMap<String, Vec<UsedCatalog>>, LabError> {

@@ -15,9 +15,9 @@ use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, ClaimAnswer, Cost, Pl
 use super::case::case;
 use super::grid;
 use super::request::{Event, Model, Request};
+use crate::catalog_use;
 use crate::error::LabError;
 use crate::replay::{Candidate, Claim, Deviations, PlantedRun, Replay, ReplayPlan, Walk};
-use crate::catalog_use;
 
 /// Tokens of the prompt and decode steps of what is planted in.
 const PROMPT: usize = 64;
