@@ -1,7 +1,7 @@
 //! The name of a model family.
 
 /// A model family whose forward pass is known; written and read by its name. What belongs to a name is in
-/// [`crate::family`].
+/// its file under `family`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Arch(pub(crate) &'static str);
 
