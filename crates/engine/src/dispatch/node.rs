@@ -128,7 +128,14 @@ impl Dispatch {
                 planned(node.width, 1, recipe)
             }
             Operation::Route(routing) => {
-                let RoutingWeights::SoftmaxThenTop { renormalize, .. } = routing.weights else {
+                let plain = |renormalize| RoutingWeights::SoftmaxThenTop {
+                    renormalize,
+                    scale: 1.0,
+                    wide: false,
+                    groups: None,
+                };
+                let Some(renormalize) = [false, true].into_iter().find(|is| plain(*is) == routing.weights)
+                else {
                     return Err(self.refused("such a router".to_owned(), "it is not computed"));
                 };
                 planned(routing.top, routing.experts, KernelRecipe::Router(self.router(renormalize)))
@@ -159,9 +166,8 @@ impl Dispatch {
     }
 
     fn attention_accepted(self, attention: &Attention, shape: PassShape) -> Result<(), EngineError> {
-        if let Some(window) = attention.window.filter(|window| shape.keys > *window) {
-            let what = format!("attention over {} keys with a window of {window}", shape.keys);
-            return Err(self.refused(what, "keys that fall out of a window are not left out yet"));
+        if attention.sinks.is_some() {
+            return Err(self.refused("attention with sinks".to_owned(), "it is not computed"));
         }
         if !self.is_gpu() {
             return Ok(());
