@@ -55,7 +55,7 @@ use parts::Parts;
 /// ```
 /// use std::path::Path;
 ///
-/// use mantissa_evidence::open::open;
+/// use mantissa_published::open;
 /// use mantissa_verdict::analysis::{Outcome, Source};
 /// use mantissa_verdict::{Options, judge};
 ///

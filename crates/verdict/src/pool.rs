@@ -12,7 +12,7 @@ use mantissa_published::Content;
 /// ```
 /// use std::path::Path;
 ///
-/// use mantissa_evidence::open::open;
+/// use mantissa_published::open;
 /// use mantissa_verdict::pools;
 ///
 /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
