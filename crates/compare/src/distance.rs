@@ -17,7 +17,7 @@ pub(crate) use sums::{Sums, count};
 
 /// Sums over two rows of `dtype`, little-endian, of one length that is a multiple of the format's size.
 ///
-/// *Rounding:* see [`Distance`]. The bits do not depend on the machine.
+/// *Rounding:* see [`Distance`](crate::facts::Distance). The bits do not depend on the machine.
 pub(crate) fn different(dtype: Dtype, a: &[u8], b: &[u8]) -> Sums {
     fast::different(dtype, a, b)
 }
