@@ -244,8 +244,8 @@ fn by_steps(
         _ => rows[lane][at - late + early] >> 16,
     };
     let (mut row, mut panel) = (Row::default(), Panel::default());
-    row.fill(block, std::iter::repeat_n(ONE >> 16, padded));
-    panel.fill(block, rows.len(), padded, element);
+    row.fill(instructions, block, std::iter::repeat_n(ONE >> 16, padded));
+    panel.fill(instructions, block, rows.len(), padded, element);
     let mut total = [0.0; LANES];
     for cut in split_k(padded, parts) {
         let (first, mut sums) = (cut.start == 0, [0.0; LANES]);

@@ -63,7 +63,7 @@ impl Walk {
             row.fill_bf16(instructions, block, &x[..self.length]);
             return row;
         }
-        row.fill(block, (0..self.length).map(|at| self.element(at).map_or(0, |k| bits(x[k]))));
+        row.fill(instructions, block, (0..self.length).map(|at| self.element(at).map_or(0, |k| bits(x[k]))));
         row
     }
 }
@@ -104,7 +104,7 @@ fn attend(
                         (first..first + lanes).map(|key| bytes(keys, key, 0..heads.dim)).collect();
                     panel.fill_rows(instructions, block, &keys);
                 } else {
-                    panel.fill(block, lanes, walk.length, |lane, at| {
+                    panel.fill(instructions, block, lanes, walk.length, |lane, at| {
                         walk.element(at).map_or(0, |k| element(keys, first + lane, k))
                     });
                 }

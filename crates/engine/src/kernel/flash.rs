@@ -57,7 +57,7 @@ fn attend(
     let TorchFlash { block, key_tile, splits } = recipe;
     let tile = usize::try_from(key_tile.get()).unwrap_or(usize::MAX);
     let splits = usize::from(splits.get());
-    let rows: Vec<Row> = queries.iter().map(|(q, _)| row(block, q)).collect();
+    let rows: Vec<Row> = queries.iter().map(|(q, _)| row(instructions, block, q)).collect();
     let limits: Vec<usize> = queries.iter().map(|(_, limit)| *limit).collect();
     let length = total.div_ceil(tile).div_ceil(splits) * tile;
     let parts: Vec<Part> = (0..splits)
@@ -123,9 +123,8 @@ fn part_of(
             for sums in &mut sums {
                 sums[first + r] = sums[first + r].map(|sum| sum * factor);
             }
-            let mut row = Row::default();
-            row.fill(block, scores.iter().map(|p| Dtype::Bf16.round(*p).to_bits() >> 16));
-            weights.push(row);
+            Dtype::Bf16.round_each(scores);
+            weights.push(row(instructions, block, scores));
         }
         for (piece, sums) in sums.iter_mut().enumerate() {
             let columns = piece * LANES..cached.dim.min((piece + 1) * LANES);

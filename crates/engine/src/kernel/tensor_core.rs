@@ -12,7 +12,7 @@ use crate::pool::Pool;
 use crate::simd::Isa;
 
 /// Rows of `x` that are taken apart at a time.
-const ROWS: usize = 128;
+const ROWS: usize = 256;
 
 /// Elements of `K` that a panel holds at a time: what the nearest cache holds of sixteen rows. A multiple of every step.
 const DEPTH: usize = 256;
@@ -94,9 +94,9 @@ fn fill(instructions: Instructions, pool: &Pool, block: BlockRecipe, x: &[f32], 
     });
 }
 
-pub(super) fn row(block: BlockRecipe, x: &[f32]) -> Row {
+pub(super) fn row(instructions: Instructions, block: BlockRecipe, x: &[f32]) -> Row {
     let mut row = Row::default();
-    row.fill(block, x.iter().map(|x| bits(*x)));
+    row.fill_bf16(instructions, block, x);
     row
 }
 

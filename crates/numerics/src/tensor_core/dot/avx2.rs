@@ -22,8 +22,8 @@ use crate::tensor_core::BlockRecipe;
 /// Rows and panel hold the same whole blocks: `PAIRS` exponents and twice as many elements for each of signs.
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
-    rows: &[Parts<'_, u32>; ROWS],
-    panel: &Parts<'_, [u32; LANES]>,
+    rows: &[Parts<'_, u32, u32>; ROWS],
+    panel: &Parts<'_, [u32; LANES], [u32; LANES]>,
     fraction_bits: u8,
     sums: &mut [[f32; LANES]; ROWS],
 ) -> [u16; ROWS] {
@@ -41,8 +41,8 @@ pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
 #[expect(clippy::needless_range_loop, reason = "pairs and rows number several arrays at once")]
 #[target_feature(enable = "avx2")]
 unsafe fn half<const PAIRS: usize, const ROWS: usize, const FIRST: usize>(
-    rows: &[Parts<'_, u32>; ROWS],
-    panel: &Parts<'_, [u32; LANES]>,
+    rows: &[Parts<'_, u32, u32>; ROWS],
+    panel: &Parts<'_, [u32; LANES], [u32; LANES]>,
     fraction_bits: u8,
     sums: &mut [[f32; LANES]; ROWS],
 ) -> [u8; ROWS] {
@@ -146,7 +146,7 @@ unsafe fn half<const PAIRS: usize, const ROWS: usize, const FIRST: usize>(
 /// Fills a panel; see [`fill::panel`].
 #[target_feature(enable = "avx2")]
 pub(super) fn fill(panel: &mut Panel, recipe: BlockRecipe, from: &impl fill::Source) -> u32 {
-    fill::panel(panel, recipe, from, |rows| transposed(rows))
+    fill::panel(panel, recipe, from, |rows| transposed(rows), fill::no_doubles)
 }
 
 /// Fills a row; see [`fill::row`].

@@ -1,23 +1,37 @@
-//! Blocks of sixteen lanes with AVX-512.
+//! Blocks of sixteen lanes with AVX-512, of doubles.
 
 use std::arch::x86_64::{
-    __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_ZERO, _mm_setr_epi8, _mm512_add_epi16, _mm512_add_epi32,
-    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_castps_si512, _mm512_cmpeq_epi32_mask,
-    _mm512_cmplt_epi32_mask, _mm512_cvt_roundepi32_ps, _mm512_cvtepi32_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_add_epi32,
-    _mm512_mask_mov_epi32, _mm512_mask_sub_epi32, _mm512_max_epi16, _mm512_max_epi32, _mm512_or_si512,
-    _mm512_rol_epi32, _mm512_scalef_round_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_sllv_epi32,
-    _mm512_srai_epi32, _mm512_srav_epi32, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_epi16, _mm512_sub_epi32, _mm512_ternarylogic_epi32,
+    __m512d, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _MM_FROUND_TO_ZERO, _mm_setr_epi8,
+    _mm256_castpd_ps, _mm256_castps_pd, _mm512_add_epi16, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_andnot_si512, _mm512_broadcast_i32x4, _mm512_castpd_ps, _mm512_castpd_si512,
+    _mm512_castpd256_pd512, _mm512_castpd512_pd256, _mm512_castps_pd, _mm512_castps_si512,
+    _mm512_castsi512_pd, _mm512_castsi512_ps, _mm512_cmp_epi32_mask, _mm512_cmp_pd_mask,
+    _mm512_cmplt_epu32_mask, _mm512_cvt_roundpd_ps, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_extractf64x4_pd,
+    _mm512_fmadd_round_pd, _mm512_insertf64x4, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_max_epi32, _mm512_mask_mov_pd, _mm512_mask_or_epi64,
+    _mm512_max_epi16, _mm512_max_epi32, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_epi32,
+    _mm512_permutexvar_ps, _mm512_rol_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
+    _mm512_set1_epi64, _mm512_set1_pd, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi8,
+    _mm512_shuffle_i32x4, _mm512_shuffle_ps, _mm512_slli_epi32, _mm512_srai_epi32, _mm512_srli_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32, _mm512_sub_pd, _mm512_testn_epi32_mask,
     _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
     _mm512_xor_si512,
 };
 
-use super::{LANES, Panel, Parts, Row, ZERO, fill};
+use super::{LANES, NOTHING, ORDER, PLACE, Panel, Parts, Row, TILT, fill};
 use crate::tensor_core::BlockRecipe;
 
+const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
 const TO_ZERO: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
+
+/// The bias of binary64.
+const BIAS: i32 = 1023;
+
+/// Biased exponent below that of any product of numbers and of any binary32.
+const LOWEST: i32 = BIAS - 300;
+
+/// Sums of sixteen lanes, in the order of [`ORDER`].
+type Sums = [__m512d; 2];
 
 /// See [`Parts`].
 ///
@@ -26,16 +40,21 @@ const TO_ZERO: i32 = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
 #[expect(clippy::needless_range_loop, reason = "pairs and rows number several arrays at once")]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
-    rows: &[Parts<'_, u32>; ROWS],
-    panel: &Parts<'_, [u32; LANES]>,
+    rows: &[Parts<'_, f64, u32>; ROWS],
+    panel: &Parts<'_, [f64; LANES], [u32; LANES]>,
     fraction_bits: u8,
     sums: &mut [[f32; LANES]; ROWS],
-) -> [u16; ROWS] {
-    let grid = _mm512_set1_epi32(i32::from(fraction_bits));
-    let room = _mm512_set1_epi32(i32::from(fraction_bits) - 23);
-    let low_half = _mm512_set1_epi32(0xFFFF);
+) {
+    if panel.signs.is_empty() {
+        return;
+    }
     let one = _mm512_set1_epi16(1);
-    let none = _mm512_setzero_si512();
+    let tilt = _mm512_set1_pd(TILT);
+    // From the largest exponent to the upper half of 1.5 · 2^52 units of the grid.
+    let start = _mm512_set1_epi32((52 - i32::from(fraction_bits)) << 20 | 1 << 19);
+    let upper = _mm512_set1_epi64(0xFFFF_FFFF << 32);
+    // The 24 bits of a binary32.
+    let kept = _mm512_set1_epi64(!0 << 29);
     // Bits of a number below 16.
     let ones = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
     let load = |from: &[[u32; LANES]], at: usize| -> __m512i {
@@ -46,82 +65,193 @@ pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
         // SAFETY: as above.
         _mm512_set1_epi32(unsafe { *from.get_unchecked(at) }.cast_signed())
     };
-    // SAFETY: sixteen values.
-    let mut sum = sums.each_ref().map(|sums| unsafe { _mm512_loadu_ps(sums.as_ptr()) });
-    let mut lost = [none; ROWS];
+    // Nothing here maps arrays: what a closure does is not instantiated for these instructions.
+    let nothing = _mm512_set1_pd(0.0);
+    let mut sum = [[nothing; 2]; ROWS];
+    for r in 0..ROWS {
+        sum[r] = widened(&sums[r]);
+    }
     for at in 0..panel.signs.len() {
         let mut largest = [_mm512_set1_epi32(i32::from(i16::MIN) << 16 | 0x8000); ROWS];
-        let mut exponents = [[none; PAIRS]; ROWS];
         for i in 0..PAIRS {
             let of_panel = load(panel.exponents, at * PAIRS + i);
             for r in 0..ROWS {
-                exponents[r][i] = _mm512_add_epi16(spread(rows[r].exponents, at * PAIRS + i), of_panel);
-                largest[r] = _mm512_max_epi16(largest[r], exponents[r][i]);
+                let exponents = _mm512_add_epi16(spread(rows[r].exponents, at * PAIRS + i), of_panel);
+                largest[r] = _mm512_max_epi16(largest[r], exponents);
             }
         }
-        let mut old = [none; ROWS];
-        let mut shifts = [none; ROWS];
+        let mut small = 0;
+        // Upper halves of the sums so far.
+        let mut old = [_mm512_setzero_si512(); ROWS];
         for r in 0..ROWS {
-            let bits = _mm512_castps_si512(sum[r]);
-            let biased = _mm512_and_si512(_mm512_srli_epi32::<23>(bits), _mm512_set1_epi32(255));
-            let fraction = _mm512_and_si512(bits, _mm512_set1_epi32(0x7F_FFFF));
-            let normal = !_mm512_cmpeq_epi32_mask(biased, none);
-            let significand = _mm512_mask_add_epi32(fraction, normal, fraction, _mm512_set1_epi32(1 << 23));
-            let exponent =
-                _mm512_sub_epi32(_mm512_max_epi32(biased, _mm512_set1_epi32(1)), _mm512_set1_epi32(127));
-            let empty = _mm512_cmpeq_epi32_mask(significand, none);
-            let exponent = _mm512_mask_mov_epi32(exponent, empty, _mm512_set1_epi32(2 * i32::from(ZERO)));
-            let both =
-                _mm512_or_si512(_mm512_and_si512(exponent, low_half), _mm512_slli_epi32::<16>(exponent));
-            largest[r] = _mm512_max_epi16(largest[r], _mm512_rol_epi32::<16>(largest[r]));
-            largest[r] = _mm512_max_epi16(largest[r], both);
-            // Products are doubled.
-            shifts[r] = _mm512_add_epi16(largest[r], one);
-            let shift = _mm512_and_si512(_mm512_sub_epi16(largest[r], both), low_half);
-            let magnitude = _mm512_srlv_epi32(_mm512_sllv_epi32(significand, room), shift);
-            let below = _mm512_cmplt_epi32_mask(bits, none);
-            old[r] = _mm512_mask_sub_epi32(magnitude, below, none, magnitude);
+            let (low, high) = (_mm512_castpd_ps(sum[r][0]), _mm512_castpd_ps(sum[r][1]));
+            old[r] = _mm512_castps_si512(_mm512_shuffle_ps::<0xDD>(low, high));
+            let products = _mm512_max_epi16(largest[r], _mm512_rol_epi32::<16>(largest[r]));
+            let products = _mm512_add_epi32(_mm512_srai_epi32::<16>(products), _mm512_set1_epi32(BIAS));
+            let all = _mm512_max_epi32(products, exponents_of(old[r]));
+            largest[r] = _mm512_max_epi32(all, _mm512_set1_epi32(LOWEST));
+            // Where the grid is finer than binary32's.
+            let above = _mm512_sub_epi32(largest[r], _mm512_set1_epi32(LOWEST + 1));
+            small |= _mm512_cmplt_epu32_mask(above, _mm512_set1_epi32(BIAS - 124 - (LOWEST + 1)));
         }
-        let (mut evens, mut odds) = ([none; ROWS], [none; ROWS]);
-        for i in 0..PAIRS {
-            let k = 2 * (at * PAIRS + i);
-            let (even, odd) = (load(panel.elements, k), load(panel.elements, k + 1));
+        if small != 0 {
             for r in 0..ROWS {
-                let shift = _mm512_sub_epi16(shifts[r], exponents[r][i]);
-                let x = _mm512_madd_epi16(even, spread(rows[r].elements, k));
-                let y = _mm512_madd_epi16(odd, spread(rows[r].elements, k + 1));
-                let x = _mm512_srav_epi32(x, _mm512_and_si512(shift, low_half));
-                let y = _mm512_srav_epi32(y, _mm512_srli_epi32::<16>(shift));
-                evens[r] = _mm512_add_epi32(evens[r], x);
-                odds[r] = _mm512_add_epi32(odds[r], y);
+                // A subnormal sum has the exponent of the least normal one.
+                let exponents = exponents_of(old[r]);
+                let there = _mm512_cmp_epi32_mask::<GREATER>(exponents, _mm512_set1_epi32(LOWEST));
+                let least = _mm512_set1_epi32(BIAS - 126);
+                largest[r] = _mm512_mask_max_epi32(largest[r], there, largest[r], least);
             }
         }
         let signs = load(panel.signs, at);
+        let (mut low, mut high) = ([nothing; ROWS], [nothing; ROWS]);
+        let (mut from_low, mut from_high) = (low, high);
         for r in 0..ROWS {
             let negative = _mm512_shuffle_epi8(ones, _mm512_xor_si512(signs, spread(rows[r].signs, at)));
             let negative = _mm512_madd_epi16(_mm512_maddubs_epi16(negative, _mm512_set1_epi8(1)), one);
-            // Cannot leave 31 bits, unlike the sum with the accumulator.
-            let products = _mm512_add_epi32(_mm512_add_epi32(evens[r], odds[r]), negative);
-            let total = _mm512_add_epi32(products, old[r]);
-            // (total ^ products) & (total ^ old)
-            let left = _mm512_ternarylogic_epi32::<0x18>(total, products, old[r]);
-            lost[r] = _mm512_or_si512(lost[r], left);
-            let power = _mm512_sub_epi32(_mm512_srai_epi32::<16>(largest[r]), grid);
-            let value = _mm512_cvt_roundepi32_ps::<TO_ZERO>(total);
-            sum[r] = _mm512_scalef_round_ps::<TO_ZERO>(value, _mm512_cvtepi32_ps(power));
+            let negative = _mm512_add_epi32(negative, _mm512_srli_epi32::<31>(old[r]));
+            let grid = _mm512_add_epi32(_mm512_slli_epi32::<20>(largest[r]), start);
+            let (first, second) =
+                (_mm512_unpacklo_epi32(negative, grid), _mm512_unpackhi_epi32(negative, grid));
+            from_low[r] = _mm512_castsi512_pd(_mm512_and_si512(first, upper));
+            from_high[r] = _mm512_castsi512_pd(_mm512_and_si512(second, upper));
+            low[r] = _mm512_fmadd_round_pd::<DOWN>(sum[r][0], tilt, _mm512_castsi512_pd(first));
+            high[r] = _mm512_fmadd_round_pd::<DOWN>(sum[r][1], tilt, _mm512_castsi512_pd(second));
+        }
+        for k in 2 * PAIRS * at..2 * PAIRS * (at + 1) {
+            // SAFETY: within the slices, as the caller holds.
+            let (first, second) = unsafe {
+                let of_panel = panel.elements.as_ptr().add(k).cast::<f64>();
+                (_mm512_loadu_pd(of_panel), _mm512_loadu_pd(of_panel.add(8)))
+            };
+            for r in 0..ROWS {
+                // SAFETY: as above.
+                let x = _mm512_set1_pd(unsafe { *rows[r].elements.get_unchecked(k) });
+                low[r] = _mm512_fmadd_round_pd::<DOWN>(first, x, low[r]);
+                high[r] = _mm512_fmadd_round_pd::<DOWN>(second, x, high[r]);
+            }
+        }
+        for r in 0..ROWS {
+            // Both exact.
+            let total = [_mm512_sub_pd(low[r], from_low[r]), _mm512_sub_pd(high[r], from_high[r])];
+            for half in 0..2 {
+                sum[r][half] = if small == 0 {
+                    _mm512_castsi512_pd(_mm512_and_si512(_mm512_castpd_si512(total[half]), kept))
+                } else {
+                    narrowed(total[half])
+                };
+            }
         }
     }
-    for (sums, sum) in sums.iter_mut().zip(sum) {
+    for (sums, [low, high]) in sums.iter_mut().zip(sum) {
+        let low = _mm512_castpd256_pd512(_mm256_castps_pd(_mm512_cvtpd_ps(low)));
+        let both = _mm512_insertf64x4::<1>(low, _mm256_castps_pd(_mm512_cvtpd_ps(high)));
+        let sum = _mm512_permutexvar_ps(indices(&FROM_ORDER), _mm512_castpd_ps(both));
         // SAFETY: sixteen values.
         unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), sum) };
     }
-    lost.map(|lost| _mm512_cmplt_epi32_mask(lost, none))
 }
+
+/// Signed greater than, of [`_mm512_cmp_epi32_mask`].
+const GREATER: i32 = 6;
+
+/// Ordered equality, of [`_mm512_cmp_pd_mask`].
+const EQUAL: i32 = 0;
+
+/// Places as a permutation takes them.
+const fn places(of: [usize; LANES]) -> [u32; LANES] {
+    let mut places = [0; LANES];
+    let mut lane = 0;
+    while lane < LANES {
+        #[expect(clippy::cast_possible_truncation, reason = "below sixteen")]
+        {
+            places[lane] = of[lane] as u32;
+        }
+        lane += 1;
+    }
+    places
+}
+
+static TO_ORDER: [u32; LANES] = places(ORDER);
+static FROM_ORDER: [u32; LANES] = places(PLACE);
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn indices(of: &[u32; LANES]) -> __m512i {
+    // SAFETY: sixteen values.
+    unsafe { _mm512_loadu_si512(of.as_ptr().cast()) }
+}
+
+/// Biased exponents, of upper halves.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn exponents_of(upper: __m512i) -> __m512i {
+    _mm512_and_si512(_mm512_srli_epi32::<20>(upper), _mm512_set1_epi32(0x7FF))
+}
+
+/// Sums in binary64, zeros positive.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widened(sums: &[f32; LANES]) -> Sums {
+    // SAFETY: sixteen values.
+    let sums = _mm512_permutexvar_ps(indices(&TO_ORDER), unsafe { _mm512_loadu_ps(sums.as_ptr()) });
+    let sums = _mm512_castps_pd(_mm512_add_ps(sums, _mm512_setzero_ps()));
+    let (low, high) = (_mm512_castpd512_pd256(sums), _mm512_extractf64x4_pd::<1>(sums));
+    [_mm512_cvtps_pd(_mm256_castpd_ps(low)), _mm512_cvtps_pd(_mm256_castpd_ps(high))]
+}
+
+/// Cut to a binary32, subnormals among them; −0 as the negative [`NOTHING`], which adds nothing and is −0 in the end.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn narrowed(total: __m512d) -> __m512d {
+    let sum = _mm512_cvtps_pd(_mm512_cvt_roundpd_ps::<TO_ZERO>(total));
+    let zero = _mm512_set1_pd(0.0);
+    let gone = _mm512_cmp_pd_mask::<EQUAL>(sum, zero) & _mm512_cmp_pd_mask::<LESS>(total, zero);
+    _mm512_mask_mov_pd(sum, gone, _mm512_set1_pd(-NOTHING))
+}
+
+/// Ordered less than, of [`_mm512_cmp_pd_mask`].
+const LESS: i32 = 1;
 
 /// Fills a panel; see [`fill::panel`].
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn fill(panel: &mut Panel, recipe: BlockRecipe, from: &impl fill::Source) -> u32 {
-    fill::panel(panel, recipe, from, |rows| transposed(rows))
+    fill::panel(panel, recipe, from, |rows| transposed(rows), |both, bits, to| doubles(both, bits, to))
+}
+
+/// [`Elements::Doubles`](super::Elements::Doubles) of sixteen lanes' pairs: the even elements, then the odd.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn doubles(both: &[u32; LANES], fraction_bits: u32, to: &mut [[f64; LANES]; 2]) {
+    // SAFETY: sixteen values.
+    let both =
+        _mm512_permutexvar_epi32(indices(&TO_ORDER), unsafe { _mm512_loadu_si512(both.as_ptr().cast()) });
+    let patterns = [_mm512_slli_epi32::<16>(both), _mm512_and_si512(both, _mm512_set1_epi32(!0 << 16))];
+    let sign = _mm512_set1_epi32(i32::MIN);
+    for (pattern, to) in patterns.into_iter().zip(to) {
+        let zero = _mm512_testn_epi32_mask(pattern, _mm512_set1_epi32(i32::MAX));
+        let value = if fraction_bits == 7 {
+            _mm512_castsi512_ps(pattern)
+        } else {
+            // The magnitude at its place in binary32, times the difference of biases.
+            let magnitude = _mm512_srli_epi32::<3>(_mm512_andnot_si512(sign, pattern));
+            let value = _mm512_mul_ps(
+                _mm512_castsi512_ps(magnitude),
+                _mm512_castsi512_ps(_mm512_set1_epi32((127 + 112) << 23)),
+            );
+            _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(value), _mm512_and_si512(sign, pattern)))
+        };
+        let value = _mm512_castps_pd(value);
+        let halves = [_mm512_castpd512_pd256(value), _mm512_extractf64x4_pd::<1>(value)];
+        let zeros = zero.to_le_bytes();
+        for half in 0..2 {
+            let value = _mm512_castpd_si512(_mm512_cvtps_pd(_mm256_castpd_ps(halves[half])));
+            let nothing = _mm512_castpd_si512(_mm512_set1_pd(NOTHING));
+            let value = _mm512_mask_or_epi64(value, zeros[half], value, nothing);
+            // SAFETY: eight values.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(8 * half).cast(), value) };
+        }
+    }
 }
 
 /// Fills a row; see [`fill::row`].

@@ -8,7 +8,9 @@
     reason = "instantiated per instruction set: what is not inlined does not get its instructions"
 )]
 
-use super::{Instructions, LANES, Panel, Range, Row, ZERO, padded, shifts, sign_bits};
+use super::{
+    Elements, Instructions, LANES, NOTHING, Panel, Range, Row, TILT, ZERO, padded, shifts, sign_bits,
+};
 use crate::tensor_core::{BlockRecipe, Operand};
 
 #[cfg(target_arch = "x86_64")]
@@ -23,7 +25,7 @@ const BYTES: usize = 4 * PAIRS;
 /// Pairs of 16-bit patterns: one array per pair, one value per lane (of a row: one array per 16 pairs).
 pub(super) type Pairs = [[u32; LANES]; PAIRS];
 
-static NOTHING: [u8; BYTES] = [0; BYTES];
+static ABSENT: [u8; BYTES] = [0; BYTES];
 
 impl Panel {
     /// [`Panel::fill`] from rows of little-endian 16-bit patterns.
@@ -36,7 +38,7 @@ impl Panel {
         let bytes = rows.first().map_or(0, |row| row.len());
         assert!(rows.iter().all(|row| row.len() == bytes) && bytes.is_multiple_of(2), "rows of equal length");
         let length = bytes / 2;
-        self.resize(recipe, rows.len(), padded(recipe, length));
+        self.resize(instructions, recipe, rows.len(), padded(recipe, length));
         let from = Rows { rows, whole: bytes / BYTES };
         self.fill_from(instructions, recipe, &from);
         let element =
@@ -57,7 +59,7 @@ impl Panel {
         length: usize,
         across: impl Fn(usize) -> &'a [u8],
     ) {
-        self.resize(recipe, rows, padded(recipe, length));
+        self.resize(instructions, recipe, rows, padded(recipe, length));
         let across = |k: usize| {
             let bytes = across(k);
             assert_eq!(bytes.len(), 2 * rows, "an element of every row");
@@ -73,13 +75,14 @@ impl Panel {
     /// [`Panel::fill`] of a 16-bit format.
     pub(super) fn fill_elements(
         &mut self,
+        instructions: Instructions,
         recipe: BlockRecipe,
         rows: usize,
         length: usize,
         element: impl Fn(usize, usize) -> u32,
     ) {
-        self.resize(recipe, rows, padded(recipe, length));
-        self.fill_from(Instructions::best(), recipe, &Elements { rows, length, element: &element });
+        self.resize(instructions, recipe, rows, padded(recipe, length));
+        self.fill_from(instructions, recipe, &OneByOne { rows, length, element: &element });
         self.keep_special(rows, length, element);
     }
 
@@ -92,7 +95,7 @@ impl Panel {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Instructions::Avx2 => unsafe { avx2::fill(self, recipe, from) },
-            _ => panel(self, recipe, from, transposed),
+            _ => panel(self, recipe, from, transposed, no_doubles),
         };
         self.range = range(recipe.operand, largest);
     }
@@ -106,7 +109,7 @@ impl Row {
     pub fn fill_bf16(&mut self, instructions: Instructions, recipe: BlockRecipe, x: &[f32]) {
         assert_eq!(recipe.operand, Operand::Bf16, "values rounded to bf16");
         assert!(instructions.is_available(), "this machine has no {instructions:?}");
-        self.resize(recipe, padded(recipe, x.len()));
+        self.resize(instructions, recipe, padded(recipe, x.len()));
         let largest = match instructions {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the machine has the instructions.
@@ -119,7 +122,7 @@ impl Row {
         self.range = range(recipe.operand, largest);
         if self.range.special {
             self.patterns.extend(x.iter().map(|x| x.to_bits() >> 16));
-            self.patterns.resize(self.elements.len(), 0);
+            self.patterns.resize(self.len(), 0);
         }
     }
 }
@@ -151,7 +154,7 @@ impl Source for Rows<'_> {
     #[inline(always)]
     fn chunk(&self, at: usize, transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs) -> Pairs {
         if at < self.whole {
-            let mut chunks = [&NOTHING; LANES];
+            let mut chunks = [&ABSENT; LANES];
             for (chunk, row) in chunks.iter_mut().zip(self.rows) {
                 if let Some(bytes) = row[at * BYTES..].first_chunk() {
                     *chunk = bytes;
@@ -168,13 +171,13 @@ impl Source for Rows<'_> {
     }
 }
 
-struct Elements<F> {
+struct OneByOne<F> {
     rows: usize,
     length: usize,
     element: F,
 }
 
-impl<F: Fn(usize, usize) -> u32> Source for Elements<F> {
+impl<F: Fn(usize, usize) -> u32> Source for OneByOne<F> {
     #[inline(always)]
     fn chunk(&self, at: usize, _: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs) -> Pairs {
         let mut pairs = [[0; LANES]; PAIRS];
@@ -232,36 +235,57 @@ pub(super) fn transposed(rows: &[&[u8; BYTES]; LANES]) -> Pairs {
     std::array::from_fn(|i| std::array::from_fn(|lane| pair(rows[lane], i)))
 }
 
-/// Elements and exponents of sixteen pairs.
+/// Exponents of sixteen pairs.
 #[inline(always)]
-fn apart<const FRACTION_BITS: u32>(
-    both: &[u32; LANES],
-    shift: u32,
-    largest: &mut [u32; LANES],
-) -> ([u32; LANES], [u32; LANES], [u32; LANES]) {
+fn exponents_of<const FRACTION_BITS: u32>(both: &[u32; LANES], largest: &mut [u32; LANES]) -> [u32; LANES] {
     let bias = (1_u32 << (14 - FRACTION_BITS)) - 1;
     // A pattern in the upper half.
     let one = |bits: u32, largest: &mut u32| {
-        let sign = (bits.cast_signed() >> 31).cast_unsigned();
         let magnitude = bits >> 16 & 0x7FFF;
         *largest = magnitude.max(*largest);
-        let biased = magnitude >> FRACTION_BITS;
-        let fraction = magnitude & ((1 << FRACTION_BITS) - 1);
-        let hidden = if biased == 0 { 0 } else { 1 << FRACTION_BITS };
-        let significand = ((fraction | hidden) << shift ^ sign).wrapping_sub(sign);
-        let exponent = biased.max(1).wrapping_sub(bias);
-        let exponent = if magnitude == 0 { ZERO.cast_unsigned().into() } else { exponent };
-        (significand & 0xFFFF | (sign | 1) << 16, exponent)
+        let exponent = (magnitude >> FRACTION_BITS).max(1).wrapping_sub(bias);
+        if magnitude == 0 { ZERO.cast_unsigned().into() } else { exponent }
     };
-    let (mut evens, mut odds, mut exponents) = ([0; LANES], [0; LANES], [0; LANES]);
+    let mut exponents = [0; LANES];
     for lane in 0..LANES {
-        let (even, low) = one(both[lane] << 16, &mut largest[lane]);
-        let (odd, high) = one(both[lane], &mut largest[lane]);
-        evens[lane] = even;
-        odds[lane] = odd;
+        let (low, high) = (one(both[lane] << 16, &mut largest[lane]), one(both[lane], &mut largest[lane]));
         exponents[lane] = low & 0xFFFF | high << 16;
     }
-    (evens, odds, exponents)
+    exponents
+}
+
+/// [`Elements::Integers`] of sixteen pairs: the even elements, then the odd.
+#[inline(always)]
+fn integers<const FRACTION_BITS: u32>(both: &[u32; LANES], shift: u32) -> [[u32; LANES]; 2] {
+    let one = |bits: u32| {
+        let sign = (bits.cast_signed() >> 31).cast_unsigned();
+        let magnitude = bits >> 16 & 0x7FFF;
+        let fraction = magnitude & ((1 << FRACTION_BITS) - 1);
+        let hidden = if magnitude >> FRACTION_BITS == 0 { 0 } else { 1 << FRACTION_BITS };
+        let significand = ((fraction | hidden) << shift ^ sign).wrapping_sub(sign);
+        significand & 0xFFFF | (sign | 1) << 16
+    };
+    // No map: what it calls is not instantiated for an instruction set.
+    let (mut evens, mut odds) = ([0; LANES], [0; LANES]);
+    for lane in 0..LANES {
+        evens[lane] = one(both[lane] << 16);
+        odds[lane] = one(both[lane]);
+    }
+    [evens, odds]
+}
+
+/// Of instructions that multiply [`Elements::Integers`].
+pub(super) fn no_doubles(_: &[u32; LANES], _: u32, _: &mut [[f64; LANES]; 2]) {
+    unreachable!("elements in the form of these instructions");
+}
+
+/// A row's double, of a pattern of bf16 in the upper half.
+#[inline(always)]
+fn tilted(bits: u32) -> f64 {
+    let sign = u64::from(bits >> 31) << 63;
+    let magnitude = bits & 0x7FFF_0000;
+    let magnitude = if magnitude == 0 { NOTHING } else { f64::from(f32::from_bits(magnitude)) };
+    f64::from_bits(magnitude.to_bits() | sign) * TILT
 }
 
 /// Fills a panel that has its size. Returns the largest magnitude.
@@ -271,13 +295,14 @@ pub(super) fn panel(
     recipe: BlockRecipe,
     from: &impl Source,
     transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs + Copy,
+    doubles: impl Fn(&[u32; LANES], u32, &mut [[f64; LANES]; 2]),
 ) -> u32 {
     match (recipe.operand, recipe.width) {
-        (Operand::Bf16, 16) => panel_of::<7, 8>(panel, recipe, from, transpose),
-        (Operand::Bf16, 8) => panel_of::<7, 4>(panel, recipe, from, transpose),
-        (Operand::F16, 16) => panel_of::<10, 8>(panel, recipe, from, transpose),
-        (Operand::F16, 8) => panel_of::<10, 4>(panel, recipe, from, transpose),
-        (Operand::F16, 4) => panel_of::<10, 2>(panel, recipe, from, transpose),
+        (Operand::Bf16, 16) => panel_of::<7, 8>(panel, recipe, from, transpose, doubles),
+        (Operand::Bf16, 8) => panel_of::<7, 4>(panel, recipe, from, transpose, doubles),
+        (Operand::F16, 16) => panel_of::<10, 8>(panel, recipe, from, transpose, doubles),
+        (Operand::F16, 8) => panel_of::<10, 4>(panel, recipe, from, transpose, doubles),
+        (Operand::F16, 4) => panel_of::<10, 2>(panel, recipe, from, transpose, doubles),
         _ => unreachable!("no GPU multiplies like {recipe:?}"),
     }
 }
@@ -288,27 +313,38 @@ fn panel_of<const FRACTION_BITS: u32, const OF_BLOCK: usize>(
     recipe: BlockRecipe,
     from: &impl Source,
     transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs + Copy,
+    doubles: impl Fn(&[u32; LANES], u32, &mut [[f64; LANES]; 2]),
 ) -> u32 {
     let (_, shift) = shifts(recipe);
     let mut largest = [0; LANES];
-    let chunks = panel.elements.chunks_mut(2 * PAIRS).zip(panel.exponents.chunks_mut(PAIRS));
-    let chunks = chunks.zip(panel.signs.chunks_mut(PAIRS / OF_BLOCK));
-    for (at, ((elements, exponents), signs)) in chunks.enumerate() {
+    let Panel { elements, exponents, signs, .. } = panel;
+    let chunks = exponents.chunks_mut(PAIRS).zip(signs.chunks_mut(PAIRS / OF_BLOCK)).enumerate();
+    for (at, (exponents, signs)) in chunks {
         let chunk = from.chunk(at, transpose);
-        let blocks = elements.as_chunks_mut::<2>().0.chunks_exact_mut(OF_BLOCK);
-        let blocks =
-            blocks.zip(exponents.chunks_exact_mut(OF_BLOCK)).zip(signs).zip(chunk.chunks_exact(OF_BLOCK));
-        for (((elements, exponents), signs), block) in blocks {
+        for ((exponents, signs), block) in
+            exponents.chunks_exact_mut(OF_BLOCK).zip(signs).zip(chunk.chunks_exact(OF_BLOCK))
+        {
             let mut bits = [0; LANES];
             for (i, both) in block.iter().enumerate() {
-                let (evens, odds, exponents_here) = apart::<FRACTION_BITS>(both, shift, &mut largest);
-                elements[i] = [evens, odds];
-                exponents[i] = exponents_here;
+                exponents[i] = exponents_of::<FRACTION_BITS>(both, &mut largest);
                 for lane in 0..LANES {
                     bits[lane] |= sign_bits(both[lane] >> 15, i);
                 }
             }
             *signs = bits;
+        }
+        let first = 2 * PAIRS * at;
+        match elements {
+            Elements::Integers(elements) => {
+                for (two, both) in elements[first..].as_chunks_mut::<2>().0.iter_mut().zip(&chunk) {
+                    *two = integers::<FRACTION_BITS>(both, shift);
+                }
+            }
+            Elements::Doubles(elements) => {
+                for (two, both) in elements[first..].as_chunks_mut::<2>().0.iter_mut().zip(&chunk) {
+                    doubles(both, FRACTION_BITS, two);
+                }
+            }
         }
     }
     largest.into_iter().max().unwrap_or(0)
@@ -320,9 +356,8 @@ pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> u32 {
     let (shift, _) = shifts(recipe);
     let pairs = usize::from(recipe.width) / 2;
     let mut largest = [0; LANES];
-    for (at, (elements, exponents)) in
-        row.elements.chunks_mut(2 * PAIRS).zip(row.exponents.chunks_mut(PAIRS)).enumerate()
-    {
+    let Row { elements, exponents, signs, .. } = row;
+    for (at, exponents) in exponents.chunks_mut(PAIRS).enumerate() {
         let mut chunk = [0_u32; LANES];
         let rest = &x[(at * 2 * PAIRS).min(x.len())..];
         if let Some(values) = rest.first_chunk::<{ 2 * PAIRS }>() {
@@ -334,16 +369,24 @@ pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> u32 {
                 chunk[k / 2] |= value.to_bits() >> 16 << (k % 2 * 16);
             }
         }
-        let (evens, odds, both) = apart::<7>(&chunk, shift, &mut largest);
-        let mut interleaved = [0; 2 * PAIRS];
-        for i in 0..PAIRS {
-            interleaved[2 * i] = evens[i];
-            interleaved[2 * i + 1] = odds[i];
+        let here = exponents.len();
+        exponents.copy_from_slice(&exponents_of::<7>(&chunk, &mut largest)[..here]);
+        match elements {
+            Elements::Integers(elements) => {
+                let [evens, odds] = integers::<7>(&chunk, shift);
+                for (i, two) in elements[2 * PAIRS * at..].as_chunks_mut().0.iter_mut().take(here).enumerate()
+                {
+                    *two = [evens[i], odds[i]];
+                }
+            }
+            Elements::Doubles(elements) => {
+                let elements = &mut elements[2 * PAIRS * at..][..2 * here];
+                for (two, both) in elements.as_chunks_mut().0.iter_mut().zip(chunk) {
+                    *two = [tilted(both << 16), tilted(both)];
+                }
+            }
         }
-        let (elements_here, pairs_here) = (elements.len(), exponents.len());
-        elements.copy_from_slice(&interleaved[..elements_here]);
-        exponents.copy_from_slice(&both[..pairs_here]);
-        for (block, signs) in row.signs[at * PAIRS / pairs..].iter_mut().take(PAIRS / pairs).enumerate() {
+        for (block, signs) in signs[at * PAIRS / pairs..].iter_mut().take(PAIRS / pairs).enumerate() {
             for i in 0..pairs {
                 *signs |= sign_bits(chunk[block * pairs + i] >> 15, i);
             }

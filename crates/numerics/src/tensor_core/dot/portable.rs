@@ -4,8 +4,8 @@ use super::{LANES, Parts, ZERO, halves};
 
 /// See [`Parts`].
 pub(super) fn run<const PAIRS: usize, const ROWS: usize>(
-    rows: &[Parts<'_, u32>; ROWS],
-    panel: &Parts<'_, [u32; LANES]>,
+    rows: &[Parts<'_, u32, u32>; ROWS],
+    panel: &Parts<'_, [u32; LANES], [u32; LANES]>,
     fraction_bits: u8,
     sums: &mut [[f32; LANES]; ROWS],
 ) -> [u16; ROWS] {
@@ -26,8 +26,8 @@ pub(super) fn run<const PAIRS: usize, const ROWS: usize>(
 
 /// Block `at` of one lane; `None` where the result is below the normal numbers.
 fn block<const PAIRS: usize>(
-    row: &Parts<'_, u32>,
-    panel: &Parts<'_, [u32; LANES]>,
+    row: &Parts<'_, u32, u32>,
+    panel: &Parts<'_, [u32; LANES], [u32; LANES]>,
     at: usize,
     lane: usize,
     fraction_bits: u8,

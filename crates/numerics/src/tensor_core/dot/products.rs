@@ -76,23 +76,26 @@ fn compare(first: &(impl Iterator<Item = u32> + Clone), stride: usize, accumulat
     let sets: Vec<Instructions> = Instructions::ALL.into_iter().filter(|one| one.is_available()).collect();
     let mut count = Count::default();
     let (mut fast, mut by_reference) = (0, 0);
-    let mut panels = vec![Panel::default(); 4096];
-    let mut row = Row::default();
+    let mut panels = vec![vec![Panel::default(); 4096]; sets.len()];
+    let mut rows = vec![Row::default(); sets.len()];
     for place in 0..LANES {
-        for (number, panel) in panels.iter_mut().enumerate() {
-            let number = u32::try_from(number * LANES).unwrap();
-            panel.fill(recipe, LANES, LANES, |lane, k| {
-                if k == place { number + u32::try_from(lane).unwrap() } else { 0 }
-            });
+        for (set, panels) in sets.iter().zip(&mut panels) {
+            for (number, panel) in panels.iter_mut().enumerate() {
+                let number = u32::try_from(number * LANES).unwrap();
+                panel.fill(*set, recipe, LANES, LANES, |lane, k| {
+                    if k == place { number + u32::try_from(lane).unwrap() } else { 0 }
+                });
+            }
         }
         for a in first.clone() {
-            row.fill(recipe, (0..LANES).map(|k| if k == place { a } else { 0 }));
+            for (set, row) in sets.iter().zip(&mut rows) {
+                row.fill(*set, recipe, (0..LANES).map(|k| if k == place { a } else { 0 }));
+            }
             let turn = mixed(a) as usize;
             for number in (0..panels.len()).step_by(stride) {
                 if (number / stride + turn) % LANES != place {
                     continue;
                 }
-                let panel = &panels[number];
                 let b: [u32; LANES] =
                     std::array::from_fn(|lane| u32::try_from(number * LANES + lane).unwrap());
                 let start: [f32; LANES] =
@@ -112,12 +115,14 @@ fn compare(first: &(impl Iterator<Item = u32> + Clone), stride: usize, accumulat
                 };
                 let eighth = ((number / stride + turn) / LANES).is_multiple_of(8);
                 let mut left = u16::MAX;
-                for set in &sets {
-                    let task = Task::new(recipe, *set, 0, panel, 0..LANES);
-                    if *set == Instructions::Portable && !eighth || !task.is_fast(&row, &start) {
+                for ((set, panels), row) in sets.iter().zip(&panels).zip(&rows) {
+                    let task = Task::new(recipe, *set, 0, &panels[number], 0..LANES);
+                    if *set == Instructions::Portable && !eighth || !task.is_fast(row, &start) {
                         continue;
                     }
-                    let ([sums], [lost]) = task.attempt([&row], [start]);
+                    let mut sums = [start];
+                    let [lost] = task.attempt([row], &mut sums);
+                    let [sums] = sums;
                     left &= lost;
                     for lane in 0..LANES {
                         if lost >> lane & 1 == 0 {

@@ -60,10 +60,10 @@ fn every_instruction_set_is_the_reference() {
             });
             let expected: Vec<u32> =
                 (0..LANES).map(|lane| recipe.chain(&a, &b[lane], start[lane]).to_bits()).collect();
-            let (mut row, mut panel) = (Row::default(), Panel::default());
-            row.fill(recipe, a.iter().copied());
-            panel.fill(recipe, LANES, length, |lane, k| b[lane][k]);
             for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+                let (mut row, mut panel) = (Row::default(), Panel::default());
+                row.fill(instructions, recipe, a.iter().copied());
+                panel.fill(instructions, recipe, LANES, length, |lane, k| b[lane][k]);
                 let mut sums = start;
                 recipe.dots(instructions, &row, &panel, 0..length, &mut sums);
                 let found: Vec<u32> = sums.iter().map(|sum| sum.to_bits()).collect();
@@ -79,10 +79,10 @@ fn a_dot_product_in_parts_is_the_whole() {
     let mut draws = Draws(9);
     let a: Vec<u32> = (0..96).map(|_| draws.operand(Operand::Bf16, 0)).collect();
     let b: Vec<u32> = (0..96).map(|_| draws.operand(Operand::Bf16, 1)).collect();
-    let (mut row, mut panel) = (Row::default(), Panel::default());
-    row.fill(recipe, a.iter().copied());
-    panel.fill(recipe, 1, 96, |_, k| b[k]);
     for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+        let (mut row, mut panel) = (Row::default(), Panel::default());
+        row.fill(instructions, recipe, a.iter().copied());
+        panel.fill(instructions, recipe, 1, 96, |_, k| b[k]);
         let mut sums = [0.0; LANES];
         recipe.dots(instructions, &row, &panel, 0..48, &mut sums);
         recipe.dots(instructions, &row, &panel, 48..96, &mut sums);
@@ -102,8 +102,6 @@ fn every_way_of_filling_is_the_reference() {
             let values: Vec<Vec<u32>> = (0..rows)
                 .map(|_| (0..length).map(|_| draws.operand(recipe.operand, kind)).collect())
                 .collect();
-            let mut expected = Panel::default();
-            expected.fill_one_by_one(recipe, rows, length, |row, k| values[row][k]);
             let bytes = |values: &mut dyn Iterator<Item = u32>| -> Vec<u8> {
                 values.flat_map(|bits| u16::try_from(bits).unwrap().to_le_bytes()).collect()
             };
@@ -113,6 +111,8 @@ fn every_way_of_filling_is_the_reference() {
                 (0..length).map(|k| bytes(&mut values.iter().map(|row| row[k]))).collect();
             for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
                 let what = format!("{instructions:?}, {recipe:?}, kind {kind}, {rows} of {length}");
+                let mut expected = Panel::default();
+                expected.fill_one_by_one(instructions, recipe, rows, length, |row, k| values[row][k]);
                 let same = |panel: &Panel, how: &str| {
                     let special = panel.range.special;
                     assert_eq!(special, expected.range.special, "{how}, {what}");
@@ -124,25 +124,25 @@ fn every_way_of_filling_is_the_reference() {
                 };
                 // A panel that held something else before.
                 let mut panel = Panel::default();
-                panel.fill(recipe, LANES, 200, |_, _| 0xFFFF);
+                panel.fill(instructions, recipe, LANES, 200, |_, _| 0xFFFF);
                 panel.fill_rows(instructions, recipe, &lines);
                 same(&panel, "rows");
                 panel.fill_columns(instructions, recipe, rows, length, |k| &columns[k]);
                 same(&panel, "columns");
-                panel.fill(recipe, rows, length, |row, k| values[row][k]);
+                panel.fill(instructions, recipe, rows, length, |row, k| values[row][k]);
                 same(&panel, "elements");
             }
             if recipe.operand != Operand::Bf16 {
                 continue;
             }
-            let mut expected = Row::default();
-            expected.fill_one_by_one(recipe, values[0].iter().copied());
             // What a rounded value has in its lower half does not matter.
             let x: Vec<f32> =
                 values[0].iter().map(|bits| f32::from_bits(bits << 16 | draws.next() >> 31)).collect();
             for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+                let mut expected = Row::default();
+                expected.fill_one_by_one(instructions, recipe, values[0].iter().copied());
                 let mut row = Row::default();
-                row.fill(recipe, (0..200).map(|_| 0xFFFF));
+                row.fill(instructions, recipe, (0..200).map(|_| 0xFFFF));
                 row.fill_bf16(instructions, recipe, &x);
                 assert_eq!(row.range.special, expected.range.special);
                 if row.range.special {
@@ -171,6 +171,9 @@ fn patterns_survive_being_taken_apart() {
                 let (element, exponent) = parts(recipe.operand, bits, shift, &mut range);
                 if !range.special {
                     assert_eq!(pattern(recipe.operand, element, exponent, shift), bits, "{recipe:?}");
+                    let value = double(recipe.operand, bits);
+                    assert_eq!(pattern_of(recipe.operand, value), bits, "{recipe:?}");
+                    assert_eq!(pattern_of(recipe.operand, value * TILT), bits, "{recipe:?}");
                 }
             }
         }
@@ -182,26 +185,26 @@ fn patterns_survive_being_taken_apart() {
 fn rows_together_are_rows_one_by_one() {
     let recipe = Architecture::Hopper.block(Operand::Bf16).unwrap();
     let mut draws = Draws(13);
-    for count in 0..6 {
+    for count in 0..10 {
         let kind = |row: usize| if row == 3 { 6 } else { u32::from(row == 1) };
         let x: Vec<Vec<u32>> = (0..count)
             .map(|row| (0..96).map(|_| draws.operand(Operand::Bf16, kind(row))).collect())
             .collect();
         let w: Vec<Vec<u32>> =
             (0..LANES).map(|_| (0..96).map(|_| draws.operand(Operand::Bf16, 1)).collect()).collect();
-        let rows: Vec<Row> = x
-            .iter()
-            .map(|x| {
-                let mut row = Row::default();
-                row.fill(recipe, x.iter().copied());
-                row
-            })
-            .collect();
         for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+            let rows: Vec<Row> = x
+                .iter()
+                .map(|x| {
+                    let mut row = Row::default();
+                    row.fill(instructions, recipe, x.iter().copied());
+                    row
+                })
+                .collect();
             let mut sums = vec![[0.0; LANES]; count];
             let mut panel = Panel::default();
             for part in [0..64, 64..96] {
-                panel.fill(recipe, LANES, part.len(), |lane, k| w[lane][part.start + k]);
+                panel.fill(instructions, recipe, LANES, part.len(), |lane, k| w[lane][part.start + k]);
                 recipe.dots_of_rows(instructions, &rows, part.start, &panel, &mut sums);
             }
             for (x, sums) in x.iter().zip(&sums) {
