@@ -31,7 +31,8 @@ pub struct Repetitions {
     pub outputs: State,
     /// The first index at which the outputs of not all stored repetitions agree any more.
     pub part_at: Option<usize>,
-    /// Whether signals agree: different as soon as one compared row (or digest) is, equal only where nothing is left open.
+    /// Whether signals agree: different as soon as one compared row (or digest) is, equal only where nothing is left
+    /// open.
     pub signals: State,
     /// Rows by state, over all pairs of stored repetitions.
     pub rows: Counts,

@@ -47,8 +47,8 @@ const LONGEST_WARP_SOFTMAX: usize = 2048;
 /// Keys up to which a block of 1,024 threads keeps a row in its registers.
 const LONGEST_SOFTMAX: usize = 9 * 1024;
 
-/// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over experts were
-/// compared.
+/// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over
+/// experts were compared.
 const EXPERTS_MEASURED: [[usize; 4]; 1] = [[2048, 768, 128, 8]];
 
 /// The recipes of one setup.
@@ -72,8 +72,8 @@ impl Dispatch {
         catalog::of(self.hardware)
     }
 
-    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one rounding,
-    /// as in the epilogue of a library's kernel.
+    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one
+    /// rounding, as in the epilogue of a library's kernel.
     ///
     /// On a GPU `n × k` decides too.
     ///
@@ -97,8 +97,8 @@ impl Dispatch {
         MatmulRecipe { summation, output }
     }
 
-    /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts' products are one
-    /// grouped kernel, which has one recipe.
+    /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts'
+    /// products are one grouped kernel, which has one recipe.
     #[must_use]
     pub fn expert(self, m: usize, n: usize, k: usize) -> MatmulRecipe {
         if self.is_gpu() {
@@ -198,7 +198,8 @@ impl Dispatch {
         [Product::Scores, Product::Values].map(|product| Batched { product, phase, heads, dim })
     }
 
-    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over `keys` positions.
+    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over
+    /// `keys` positions.
     #[must_use]
     pub fn attention(
         self,

@@ -118,8 +118,8 @@ impl Planned {
     }
 }
 
-/// What a kernel computes, without the number of rows that chose its recipe: equal for two kernels only if they give the
-/// same bits on the same row. Kernels that differ here may still agree on some evidence.
+/// What a kernel computes, without the number of rows that chose its recipe: equal for two kernels only if they give
+/// the same bits on the same row. Kernels that differ here may still agree on some evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Computation {
     op: String,

@@ -88,7 +88,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// A buffer of `len` values, aligned to cache lines, that are whatever an earlier use left: the system hands out fresh pages at a price.
+    /// A buffer of `len` values, aligned to cache lines, that are whatever an earlier use left: the system hands out
+    /// fresh pages at a price.
     pub(crate) fn buffer(&self, len: usize) -> Buffer<'_> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = len.div_ceil(16);

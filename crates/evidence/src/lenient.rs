@@ -170,8 +170,8 @@ struct Rewriter<'a> {
 }
 
 impl<'a> Rewriter<'a> {
-    /// Puts `with` in place of the bytes `start..end`; returns where to go on. A dropped backslash takes the byte that it
-    /// stood before along, unless that begins a word.
+    /// Puts `with` in place of the bytes `start..end`; returns where to go on. A dropped backslash takes the byte that
+    /// it stood before along, unless that begins a word.
     fn replace(&mut self, start: usize, end: usize, with: &[u8], dialect: Dialect) -> usize {
         self.out.extend_from_slice(&self.bytes[self.copied..start]);
         self.out.extend_from_slice(with);

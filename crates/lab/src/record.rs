@@ -115,8 +115,8 @@ pub struct Recorder<'r> {
 impl Recorder<'_> {
     /// Records into the folder `out`, taking up what an earlier attempt at the same record left there.
     ///
-    /// *Errors:* an unusable specification, documents that are too short, a folder that holds something else, a full disk;
-    /// nothing half-written is left in place of a result.
+    /// *Errors:* an unusable specification, documents that are too short, a folder that holds something else, a full
+    /// disk; nothing half-written is left in place of a result.
     pub fn record(&self, out: &Path, progress: &dyn Fn(Event<'_>)) -> Result<Recorded, LabError> {
         let spec = self.spec;
         spec.check(self.checkpoint)?;
@@ -261,8 +261,8 @@ impl Recorder<'_> {
         Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context))?)
     }
 
-    /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a prediction
-    /// `batch` holds that sequence only; kernels are chosen for the batch of `cell`.
+    /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a
+    /// prediction `batch` holds that sequence only; kernels are chosen for the batch of `cell`.
     fn run(
         &self,
         engine: &Engine<'_>,

@@ -11,8 +11,8 @@
 //!                                                 ReplayFacts per (run, class), for `mantissa_verdict::audit`
 //! ```
 //!
-//! Two candidates are one class when every kernel of every pass computes the same ([`Computation`]) on the same weights in
-//! the same format; such a class is computed once. Classes that part later share their passes until then, over runs
+//! Two candidates are one class when every kernel of every pass computes the same ([`Computation`]) on the same weights
+//! in the same format; such a class is computed once. Classes that part later share their passes until then, over runs
 //! too, where prompt and tokens are the same. Rows of a batch do not mix, so only the row that is evidence is computed;
 //! dispatch is asked with the whole batch. Left out: what facts mean (`mantissa-verdict`).
 

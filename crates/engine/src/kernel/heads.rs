@@ -14,8 +14,8 @@ pub(crate) struct Heads {
     pub dim: usize,
     /// Factor of the scores.
     pub scale: f32,
-    /// Keys that a query sees, its own among them; `None` for all up to its own. The engine's own attention alone has one
-    /// that leaves keys out.
+    /// Keys that a query sees, its own among them; `None` for all up to its own. The engine's own attention alone has
+    /// one that leaves keys out.
     pub window: Option<usize>,
     /// Bound of the scores; the engine's own attention alone has one.
     pub cap: Option<f32>,
@@ -51,8 +51,8 @@ pub(crate) fn usual_scale(dim: usize) -> f32 {
     (dim as f64).powf(-0.5) as f32
 }
 
-/// A task for each block of `block` query positions and each query head of a prefill whose first row stands at `first`. `attend` gets the
-/// block's queries, how many keys each sees, and keys and values up to the block's last position.
+/// A task for each block of `block` query positions and each query head of a prefill whose first row stands at `first`.
+/// `attend` gets the block's queries, how many keys each sees, and keys and values up to the block's last position.
 ///
 /// *Shape:* `attend` returns `queries × head_dim`.
 #[expect(clippy::too_many_arguments, reason = "how, where, and two matrices")]
@@ -86,9 +86,11 @@ pub(super) fn by_head(
     });
 }
 
-/// A task for each sequence and KV head of a decode step. `attend` gets the queries of the head's group, and its keys and values.
+/// A task for each sequence and KV head of a decode step. `attend` gets the queries of the head's group, and its keys
+/// and values.
 ///
-/// *Shape:* queries are `group × head_dim`; `attend` returns a row for each, of which the first `head_dim` values count.
+/// *Shape:* queries are `group × head_dim`; `attend` returns a row for each, of which the first `head_dim` values
+/// count.
 pub(super) fn by_group<R: std::ops::Deref<Target = [f32]>>(
     pool: &Pool,
     heads: Heads,

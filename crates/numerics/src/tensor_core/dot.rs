@@ -1,12 +1,12 @@
 //! Sixteen dot products at once, equal to [`BlockRecipe::chain`] on every input.
 //!
-//! Both operands are taken apart once. An element becomes a signed significand that leaves room for the alignment (so that a
-//! product already stands on the grid of its own exponent) beside its sign as 1 or −1, in the two halves of 32 bits; one
-//! factor's significand is doubled. Multiplying two elements half by half and adding gives `2p ± 1` with the sign of the
-//! product `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is negative: so a
-//! cut towards zero costs a shift. How many were negative is counted per step from bit masks of signs. Exponents of
-//! two neighbours of `K` share 32 bits. Infinities, NaNs, sums beyond 32 bits and results beyond binary32 are left to the
-//! reference, lane by lane.
+//! Both operands are taken apart once. An element becomes a signed significand that leaves room for the alignment (so
+//! that a product already stands on the grid of its own exponent) beside its sign as 1 or −1, in the two halves of 32
+//! bits; one factor's significand is doubled. Multiplying two elements half by half and adding gives `2p ± 1` with the
+//! sign of the product `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is
+//! negative: so a cut towards zero costs a shift. How many were negative is counted per step from bit masks of signs.
+//! Exponents of two neighbours of `K` share 32 bits. Infinities, NaNs, sums beyond 32 bits and results beyond binary32
+//! are left to the reference, lane by lane.
 //!
 //! Left out: threads, tiles, split-K (the engine's), FP8 and the 13-bit result (the reference alone).
 
@@ -152,8 +152,8 @@ const fn halves(pair: u32) -> [i32; 2] {
     [pair.cast_signed() << 16 >> 16, pair.cast_signed() >> 16]
 }
 
-/// Bits of the signs of one pair (bit 0 for the even, bit 16 for the odd element) at their place in a block's mask: at most
-/// four in the low half of each byte, which is what a look-up counts.
+/// Bits of the signs of one pair (bit 0 for the even, bit 16 for the odd element) at their place in a block's mask: at
+/// most four in the low half of each byte, which is what a look-up counts.
 const fn sign_bits(both: u32, pair_of_block: usize) -> u32 {
     (both & 0x0001_0001) << (pair_of_block % 4 + pair_of_block / 4 * 8)
 }
@@ -312,10 +312,11 @@ impl BlockRecipe {
             && matches!(self.fraction_bits, 23..=25)
     }
 
-    /// Adds the products of `row` with the rows of `panel` over `K` in `range` to `sums`, as [`BlockRecipe::chain`] does.
+    /// Adds the products of `row` with the rows of `panel` over `K` in `range` to `sums`, as [`BlockRecipe::chain`]
+    /// does.
     ///
-    /// *Shape:* the range starts at a multiple of the width and ends at one, or at the end; lengths of `row` and `panel`
-    /// agree. *Rounding:* as the reference, bit for bit.
+    /// *Shape:* the range starts at a multiple of the width and ends at one, or at the end; lengths of `row` and
+    /// `panel` agree. *Rounding:* as the reference, bit for bit.
     ///
     /// # Panics
     /// When lengths differ, the range is off, or this machine lacks the instructions.
