@@ -1,4 +1,4 @@
-//! Facts of a pair summed up: its state. Left out: means of distances, which are a judgement's.
+//! Facts of a pair summed up: its state. Left out: means of distances, which belong to a judgement.
 
 use mantissa_numerics::Phase;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What computes kernels: a backend is handed recipes and reports what it ran.
+//! What computes kernels: a backend is given recipes and reports what it ran.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Dispatch: which recipe an operation of a given shape runs by. A pure function, so that it can be read, tested,
 //! and asked about a setup that is not running.
 //!
-//! The choice follows what each shape is short of. One row waits for memory: sixty-four lanes along the weight's own
+//! The choice follows what limits each shape. One row waits for memory: sixty-four lanes along the weight's own
 //! rows. Two to eight rows share what was read, with as many lanes as leave registers for every row. From nine rows
 //! on the product is bound by arithmetic: one chain per output, blocked. So the batch size of a decode shows in its
 //! bits as the classes {1}, {2–4}, {5–8}, {9…}, and every prefill of nine tokens or more is of one class.

@@ -1,8 +1,8 @@
 //! The engine: one forward pass over rows of tokens, whatever model, phase and batch they belong to.
 //!
 //! A prefill runs in chunks of 512 positions through all blocks (a row needs only keys before it, and they are
-//! cached), so memory does not grow with the prompt; dispatch is asked with the rows of the whole pass, so the cut
-//! cannot show in a bit. Rows never mix outside attention over their own sequence, so rows of several steps or
+//! cached), so memory does not grow with the prompt; dispatch is asked with the rows of the whole pass, so the
+//! chunks cannot change a bit. Rows never mix outside attention over their own sequence, so rows of several steps or
 //! sequences may go through the model together ([`Engine::forced`]).
 
 use std::sync::{Mutex, PoisonError};

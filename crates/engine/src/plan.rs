@@ -1,5 +1,5 @@
-//! Which kernels a pass runs, told without running it: what makes candidates of a verification one class before
-//! anything is computed, and what a run is compared with afterwards.
+//! Which kernels a pass runs, without running it. This list puts candidates of a verification into one class before
+//! anything is computed, and a run is compared with it afterwards.
 //!
 //! The list is the model's [`Graph`], each node with the recipe that [`Dispatch`] names for the pass.
 

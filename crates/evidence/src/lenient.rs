@@ -1,9 +1,9 @@
-//! What other programs write in place of JSON, rewritten into JSON that typed readers accept, and said so.
+//! What other programs write in place of JSON, rewritten into JSON that typed readers accept, with warnings.
 //!
 //! Python's `json` writes `NaN`, `Infinity` and `-Infinity` for numbers that JSON lacks, others write `nan` and `inf`;
 //! text that went through Markdown has backslashes before punctuation (`experiment\_metadata`, `\[`). [`to_json`]
 //! rewrites both; [`number`] reads its tagged non-finite numbers. Nothing else is forgiven: every other flaw is left
-//! for the reader of the result, at a byte place that is the file's own when no warning was given.
+//! for the reader of the result, at a byte offset that is the file's own if no warning was given.
 
 use std::borrow::Cow;
 use std::fmt;

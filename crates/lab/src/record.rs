@@ -1,7 +1,7 @@
 //! Recording: prompts through the engine into evidence, repetition by repetition.
 //!
-//! Each finished repetition is put on disk whole, under `.unfinished` in the output folder, with the kernels it was
-//! seen to run; a record that was killed takes up after the last of them and ends with the same bytes. Clocks are
+//! Each finished repetition is put on disk whole, under `.unfinished` in the output folder, with the kernels that
+//! ran. A record that was killed continues after the last of them and ends with the same bytes. Clocks are
 //! kept apart (`timing.json`), so manifest and run files are a function of the setup.
 
 use std::path::{Path, PathBuf};

@@ -1,9 +1,10 @@
 //! The forward pass as data: a [`Graph`] of nodes that a family builds from its configuration.
 //!
-//! Everything that has to know the pass reads it here: the engine that runs it, plans and classes, coverage, catalogs,
-//! spot checks, the list of tensors, taps. A pass is three sections: the stem (tokens to the residual stream), the
-//! blocks (each of a few kinds) and the head (the residual stream to logits). A section is a list of nodes in the order
-//! they run; a node names earlier nodes of its section as inputs. Left out: numbers, recipes, weights' bytes.
+//! Everything that has to know the forward pass reads it here: the engine that runs it, plans and classes, coverage,
+//! catalogs, spot checks, the list of tensors, taps. A pass is three sections: the stem (tokens to the residual
+//! stream), the blocks (each of a few kinds) and the head (the residual stream to logits). A section is a list of nodes
+//! in the order they run; a node names earlier nodes of its section as inputs. Left out: numbers, recipes, weights'
+//! bytes.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,8 @@
 //! Products by [`LinearSum::FmaChain`]: one chain over `K` for each output, blocked.
 //!
 //! 32 weight rows are decoded and transposed into a panel, twelve rows of `x` are swept over it, and each output keeps
-//! one accumulator that walks K upwards (it is put down in the output and taken up again between blocks of K, which
-//! rounds nothing).
+//! one accumulator that goes through K in ascending order. (Between blocks of K it is stored in the output and loaded
+//! again, which rounds nothing.)
 //!
 //! [`LinearSum::FmaChain`]: mantissa_numerics::recipe::LinearSum::FmaChain
 

@@ -1,4 +1,5 @@
-//! How attention is shared out: tasks by block of queries and head in prefill, by sequence and KV head in decode.
+//! How attention is divided into tasks: tasks by block of queries and head in prefill, by sequence and KV head in
+//! decode.
 
 use mantissa_model::graph::Attention;
 

@@ -1,5 +1,5 @@
-//! Products by [`LinearSum::LaneChains`]: along the weight's rows as they lie in memory, which is what a machine does
-//! that waits for its memory.
+//! Products by [`LinearSum::LaneChains`]: along the weight's rows as they lie in memory, which suits a
+//! machine that waits for its memory.
 //!
 //! [`LinearSum::LaneChains`]: mantissa_numerics::recipe::LinearSum::LaneChains
 

@@ -1,5 +1,5 @@
-//! An experiment JSON whose rows stay in the file: where each lies is kept, 16 bytes a row, and a row is parsed when it
-//! is asked for.
+//! An experiment JSON whose rows stay in the file: the place of each is kept, 16 bytes a row, and a row is parsed when
+//! it is asked for.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -2,7 +2,7 @@
 //!
 //! Classes of all runs that feed the same tokens to the same engine form a tree of passes. After the prompt all tokens
 //! are known, so the steps of all branches go through the model in lockstep, in blocks; they are compared step by step,
-//! and the cache is copied only where classes part. What ran is held against what was planned after every walk.
+//! and the cache is copied only where classes diverge. What ran is compared with what was planned after every walk.
 
 use std::collections::BTreeMap;
 

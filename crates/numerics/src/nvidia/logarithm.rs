@@ -1,7 +1,7 @@
-//! Logarithms as the hardware and CUDA's library compute them, of 1 to 2^14: sums of exponentials of which one is 1.
+//! Logarithms of 1 to 2^14, as the hardware and CUDA's library compute them: of sums of exponentials of which one is 1.
 //!
-//! `lg2.approx` interpolates in a table inside the chip. Kept here is a quadratic for each of 64 segments of a mantissa
-//! and what is missing from it to the result, deflated to 0.4 MB (8 MB once unpacked): made by
+//! `lg2.approx` interpolates in a table inside the chip. Kept here are a quadratic for each of 64 segments of a
+//! mantissa and its difference from the result, deflated to 0.4 MB (8 MB once unpacked): made by
 //! `goldens/gpu/logarithm.py`, which also says how the rest was compared with an H100, the H200's chip: every input of
 //! these octaves, no difference.
 //!

@@ -1,4 +1,4 @@
-//! The flat form of recipes in records and catalogs, which stays as it is for as long as old evidence is to be read.
+//! The flat form of recipes in records and catalogs, which must not change as long as old evidence has to be read.
 //!
 //! What is written is what the fields of [`super::KernelRecipe`] say; what is read is refused where no kernel computes
 //! it.

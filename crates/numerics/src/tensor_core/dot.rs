@@ -1,12 +1,12 @@
 //! Sixteen dot products at once, equal to [`BlockRecipe::chain`] on every input.
 //!
-//! Both operands are taken apart once. An element becomes a signed significand that leaves room for the alignment (so
-//! that a product already stands on the grid of its own exponent) beside its sign as 1 or −1, in the two halves of 32
-//! bits; one factor's significand is doubled. Multiplying two elements half by half and adding gives `2p ± 1` with the
-//! sign of the product `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is
-//! negative: so a cut towards zero costs a shift. How many were negative is counted per step from bit masks of signs.
-//! Exponents of two neighbours of `K` share 32 bits. Infinities, NaNs, sums beyond 32 bits and results beyond binary32
-//! are left to the reference, lane by lane.
+//! Both operands are unpacked once. An element becomes a signed significand that leaves room for the alignment (so that
+//! a product already stands on the grid of its own exponent) beside its sign as 1 or −1, in the two halves of 32 bits;
+//! one factor's significand is doubled. Multiplying two elements half by half and adding gives `2p ± 1` with the sign
+//! of the product `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is
+//! negative: so a cut towards zero costs a shift. The number of negative products is counted per step from bit masks of
+//! signs. Exponents of two neighbours of `K` share 32 bits. Infinities, NaNs, sums beyond 32 bits and results beyond
+//! binary32 are left to the reference, lane by lane.
 //!
 //! Left out: threads, tiles, split-K (the engine's), FP8 and the 13-bit result (the reference alone).
 

@@ -1,4 +1,4 @@
-//! Outputs that part, as stored distances show it.
+//! Outputs that diverge, as stored distances show it.
 
 use mantissa_numerics::Phase;
 

@@ -1,7 +1,7 @@
 //! Can two setups be told apart, given how far right and wrong replays are from their evidence?
 //!
-//! The unit is a reference prompt. Each member of the pair claims itself; its evidence is set against the replay of
-//! the same setup (right) and of the other one (wrong). Left out: where distances come from, and equality of bits.
+//! The unit is a reference prompt. Each member of the pair claims itself; its evidence is compared with the replay
+//! of the same setup (right) and of the other one (wrong). Left out: where distances come from, and equality of bits.
 
 use mantissa_numerics::Phase;
 

@@ -1,6 +1,7 @@
-//! Taking 16-bit operands apart, many at once: what [`Row::fill`] and [`Panel::fill`] leave, from memory as it lies.
+//! Unpacking 16-bit operands, many at once: what [`Row::fill`] and [`Panel::fill`] leave, from memory as it is laid
+//! out.
 //!
-//! Written once over chunks of 16 pairs of `K`, in plain operations on arrays that compilers make vectors of;
+//! Written once over chunks of 16 pairs of `K`, in plain operations on arrays that compilers vectorize;
 //! instantiated per instruction set, with the set's own transposition. Left out: TF32, whose elements do not fit.
 
 #![expect(
