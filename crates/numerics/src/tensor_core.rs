@@ -80,7 +80,7 @@ impl Operand {
     }
 }
 
-/// A number taken apart. A finite one is `± significand · 2^(exponent − fraction bits)`; its significand has a leading
+/// An unpacked number. A finite one is `± significand · 2^(exponent − fraction bits)`; its significand has a leading
 /// one unless it is subnormal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "said above")]

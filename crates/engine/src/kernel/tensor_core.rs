@@ -11,7 +11,7 @@ use super::share::Shared;
 use crate::pool::Pool;
 use crate::simd::Isa;
 
-/// Rows of `x` that are taken apart at a time.
+/// Rows of `x` that are unpacked at a time.
 const ROWS: usize = 128;
 
 /// Elements of `K` that a panel holds at a time: what the nearest cache holds of sixteen rows. A multiple of every

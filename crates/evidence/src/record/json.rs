@@ -23,7 +23,7 @@ use crate::validate;
 
 const COPY_AGAIN: &str = "correct the JSON, or copy it again if it was cut or mixed up";
 
-/// An experiment JSON that was passed over once.
+/// An experiment JSON that was read through once.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) shell: Experiment,

@@ -301,7 +301,7 @@ mod tests {
         }
     }
 
-    /// As it was first written and held against an H200.
+    /// As it was first written and compared with an H200.
     #[test]
     fn scaling_is_exact() {
         let first = |x: f32| {

@@ -61,7 +61,7 @@ impl Instructions {
     }
 }
 
-/// One row of the first operand, taken apart.
+/// One row of the first operand, unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Row {
     /// Per element: twice its significand in the low half, its sign (1 or −1) in the high half.
@@ -75,7 +75,7 @@ pub struct Row {
     range: Range,
 }
 
-/// [`LANES`] rows of the second operand, taken apart and interleaved: as [`Row`], with significands as they are.
+/// [`LANES`] rows of the second operand, unpacked and interleaved: as [`Row`], with significands as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Panel {
     elements: Vec<[u32; LANES]>,
@@ -129,7 +129,7 @@ fn parts(operand: Operand, bits: u32, shift: u32, range: &mut Range) -> (u32, u1
     (element(magnitude), exponent.cast_unsigned())
 }
 
-/// The pattern that was taken apart; a zero keeps its sign, a NaN or infinity is a zero.
+/// The pattern that was unpacked; a zero keeps its sign, a NaN or infinity is a zero.
 fn pattern(operand: Operand, element: u32, exponent: u16, shift: u32) -> u32 {
     let [significand, sign] = halves(element);
     let magnitude = significand.unsigned_abs() >> shift;
