@@ -2,9 +2,9 @@
 //!
 //!     cargo bench -p mantissa-numerics --bench tensor_core [-- K [N]]
 //!
-//! Normal-like operands in bf16. *Steps alone*: dot products of many rows with one panel that is taken apart already. *Products*: as
-//! the engine runs them, weights and rows taken apart from memory on the way; each thread has outputs of its own. Prints the best of some rounds,
-//! and the clock that a chain of additions saw in the same run.
+//! Normal-like operands in bf16. *Steps alone*: dot products of many rows with one panel that is unpacked already.
+//! *Products*: as the engine runs them, with weights and rows unpacked from memory on the way; each thread has outputs
+//! of its own. Prints the best of some rounds, and the clock that a chain of additions saw in the same run.
 #![expect(clippy::print_stdout, reason = "a table is what it is for")]
 
 use std::hint::black_box;

@@ -2,9 +2,9 @@
 //!
 //! `cargo bench -p mantissa-lab --bench verify -- [--threads N] [--rounds N] [--prompt N] [--steps N]`
 //!
-//! On a synthetic SmolLM2, interleaved round by round, the best of each: one forced pass (the prompt, then the steps, one row, nothing
-//! looked at), verifying one class, recording at 8 batch sizes with all their rows, and verifying those 8 records against all 8 batch
-//! sizes. Left out: reading evidence from disk and hashing weights.
+//! On a synthetic SmolLM2, interleaved round by round, the best of each: one forced pass (the prompt, then the steps,
+//! one row, nothing looked at), verifying one class, recording at 8 batch sizes with all their rows, and verifying
+//! those 8 records against all 8 batch sizes. Left out: reading evidence from disk and hashing weights.
 #![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
 #![expect(clippy::unwrap_used, reason = "a benchmark, not a library")]
 

@@ -1,7 +1,7 @@
 //! Any bytes as a PDF, read in this process: no endless loop, no overflowing stack, no panic of our own.
 //!
-//! Two things that the child process of the program bounds are bounded here by other means, so that the search goes on: a
-//! panic of the interpreter is a fault that `read` gives back, and so is memory beyond 256 MiB.
+//! Two things that the child process of the program bounds are bounded here by other means, so that the search goes on:
+//! a panic of the interpreter is a fault that `read` gives back, and so is memory beyond 256 MiB.
 
 #![no_main]
 #![feature(alloc_error_hook)]

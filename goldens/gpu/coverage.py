@@ -69,8 +69,9 @@ def recipe(r):
 def page():
     out = ["# Coverage", "", "<!-- written by goldens/gpu/coverage.py; do not edit -->", ""]
     say = lambda text="": out.append(text)
-    say("What `--hardware` predicts, what that rests on, and what it refuses. Everything below is stock Hugging Face transformers in bf16")
-    say("(transformers 5.17.0, PyTorch 2.11.0, CUDA 13.0, cuBLAS 13.1.0), nothing patched. *Verified* means compared with the GPU, bit for bit.")
+    say("What `--hardware` predicts, what that rests on, and what it refuses. Everything below is stock Hugging Face")
+    say("transformers in bf16 (transformers 5.17.0, PyTorch 2.11.0, CUDA 13.0, cuBLAS 13.1.0), nothing patched.")
+    say("*Verified* means compared with the GPU, bit for bit.")
     say("The tables of models and shapes are made from the measurements; the words about kernels are written by hand.")
     say("A shape that no verified recipe covers is an error, never a guess.")
     say()
@@ -81,8 +82,9 @@ def page():
     for row in KERNELS:
         say("| " + " | ".join(row) + " |")
     say()
-    say("A100 and L40S: tensor-core parameters from arXiv 2511.10909 and 2512.07004, sums uncut along K, everything else as on Hopper. Which")
-    say("kernels the libraries pick there is unknown, so these predictions are *from literature* and say so; they are no evidence.")
+    say("A100 and L40S: tensor-core parameters from arXiv 2511.10909 and 2512.07004, sums not split along K, everything")
+    say("else as on Hopper. Which kernels the libraries pick there is unknown, so these predictions are *from literature*")
+    say("and say so; they are no evidence.")
     for title, path in (("H200", "goldens/gpu/h200_transformers.json"), ("H100", "goldens/gpu/h100_transformers.json")):
         if not os.path.exists(os.path.join(ROOT, path)):
             continue
@@ -90,8 +92,10 @@ def page():
         say()
         say(f"## Whole models against the {title}")
         say()
-        say(f"`{path}`, {report['versions']['gpu']}: `goldens/gpu/check_transformers.py`. Every site of every layer but the router's own, whose")
-        say("choice shows in `mlp_out`, and the logits, at the last three positions of the prompt and at every decode step (tokens forced). Rows beside the compared one hold other tokens.")
+        say(f"`{path}`, {report['versions']['gpu']}, by `goldens/gpu/check_transformers.py`.")
+        say("Compared are the logits and every site of every layer except the router's own, whose choice shows in `mlp_out`,")
+        say("at the last three positions of the prompt and at every decode step (tokens forced).")
+        say("The other rows of the batch hold other tokens.")
         say("A line is one model, attention and length of prompt, at each batch size named.")
         say()
         say("| model | attention | prompt | decode steps | batch sizes | values | differ |")
@@ -125,13 +129,17 @@ def page():
         say()
         say(f"## Shapes measured on the {title}")
         say()
-        say(f"`{path}`: {shapes:,} shapes, each with a recipe that gave every output compared ({catalog['origin']['gpu']}, cuBLAS {catalog['origin']['cublas']}, {catalog['origin']['date']}).")
-        say("All were measured anew on that day, but what is said below. Of a product with a weight 32 sums were compared, of one of attention's 64")
-        say("where it has as many, and more until one of the usual recipes was left, or one of the rare ones where no usual one gave them all.")
+        origin = catalog["origin"]
+        say(f"`{path}`: {shapes:,} shapes, each with a recipe that gave every output compared")
+        say(f"({origin['gpu']}, cuBLAS {origin['cublas']}, {origin['date']}).")
+        say("All were measured anew on that day, except where the text below says otherwise. 32 sums of each product with a")
+        say("weight were compared, and 64 of each product of attention that has as many. More were compared until one of the")
+        say("usual recipes was left, or one of the rare recipes where no usual one gave all the sums.")
         if title == "H200":
-            say("PyTorch's own matmul left the sums of these recipes in 3,982 shapes of binary32, 694,944 values (`goldens/gpu/sdpa_math.py`).")
+            say("PyTorch's own matmul left the sums of these recipes in 3,982 shapes of binary32, 694,944 values")
+            say("(`goldens/gpu/sdpa_math.py`).")
             say("Seven rows of 512 × 3584 without a bias come from cuBLAS outputs kept apart; `just check-gemm` compares them.")
-        say("Others are added by `mantissa catalog build` on such a machine and used with `record --catalog FILE`.")
+        say("`mantissa catalog build` adds others on such a machine; `record --catalog FILE` uses them.")
         say()
         say("| product with a weight, outputs × sum | rows | classes |")
         say("|---|---|---|")
@@ -155,7 +163,7 @@ def page():
 
 
 KERNELS = [
-    ("tensor-core step, bf16 (`mma.sync` k8 and k16, wgmma)", "verified", "verified in whole models", "literature", "16,384 seeded cases per instruction with specials: `crates/numerics/tests/tensor_core.rs`; all 2^32 products: `just exhaustive-products`"),
+    ("tensor-core step, bf16 (`mma.sync` k8 and k16, wgmma)", "verified", "verified in whole models", "literature", "16,384 seeded cases per instruction with special values: `crates/numerics/tests/tensor_core.rs`; all 2^32 products: `just exhaustive-products`"),
     ("tensor-core step, f16, tf32, fp8 by wgmma", "verified", "taken from the H200, not compared", "literature", "the same; fp8 by `mma.sync` is not modelled"),
     ("cuBLAS product without bias (nvjet, split-K)", "verified", "verified", "literature: uncut", "catalogs; `just check-gemm`"),
     ("cuBLASLt product with bias (1 MiB workspace)", "verified", "verified", "literature: uncut", "catalogs; Qwen2.5 below"),
@@ -168,19 +176,24 @@ KERNELS = [
     ("softmax by a block (from 2,049 keys)", "verified over 2,049 to 2,078 keys; to 9,216 by the same kernel", "likewise", "literature", "decode after 2,048 tokens, below"),
     ("`sdpa_flash`: FlashAttention-2 inside PyTorch, heads of 64 and 128, to 2,000 keys", "verified to 2,000 keys, whole models to 1,934", "verified in whole models, to 542 keys and one case to 1,934; the rest by the same kernel", "refused", "whole models below; on the H200 0 of 705,116 outputs differ in 7 prefills and 11 decodes (1 to 8 splits) by themselves, a slice of which is in `goldens/gpu/sdpa`"),
     ("`sdpa_math`: products of binary32 (`fma` chains; gemvx, gemvNSP, gemv2T), to 1,934 keys", "verified, whole models to 1,934 keys", "verified, whole models to 542 keys", "refused", "whole models below; catalogs; raw sums of decode in `goldens/gpu/sdpa_math`"),
-    ("`expf`, `rsqrtf`, `cosf`, `sinf`", "verified, all 2^32 inputs", "inside whole models only", "literature", "`goldens/gpu/all_inputs.cu`: 0 of 4 × 4,096 blocks differed but the one of sin(−0), mended after"),
+    ("`expf`, `rsqrtf`, `cosf`, `sinf`", "verified, all 2^32 inputs", "inside whole models only", "literature", "`goldens/gpu/all_inputs.cu`: 0 of 4 × 4,096 blocks differed except the one of sin(−0), which was fixed afterwards"),
     ("SiLU, residuals, casts, RoPE", "verified", "verified", "literature", "whole models"),
     ("inverse frequencies (PyTorch's `pow` on the CPU)", "verified for bases 1e4, 1e5, 5e5, 1e6 and heads of 64, 128", "same", "same", "`goldens/gpu/decode_attention.py`"),
 ]
 
 NOT_COVERED = [
-    "`--attention sdpa` left alone: on an H200 PyTorch takes cuDNN. Its prefill (`sm90_flash_fprop_wgmma`) repeats itself (8 of 8 calls equal in 7 cases) and is all but understood: 128-key tiles ascending, 1 of 700,736 outputs differs, which a reciprocal one unit lower (`rcp.approx`) would explain. Its decode of 515 keys and more ends in `cudnn::fusion::lean_reduction_kernel`, which does not repeat itself (7 of 8 calls equal in one of five cases), so that no recipe can promise its bits.",
-    "`flash_attention_2` (the package) on GPUs, other formats than bf16, quantized weights as stored, scaled RoPE (Llama 3.1).",
+    "`--attention sdpa` without a forced backend: on an H200 PyTorch takes cuDNN.\n"
+    "  Its prefill (`sm90_flash_fprop_wgmma`) repeats itself (8 of 8 calls equal in 7 cases) and is almost understood:\n"
+    "  128-key tiles ascending, 1 of 700,736 outputs differs, which a reciprocal one unit lower (`rcp.approx`) would\n"
+    "  explain. Its decode of 515 keys and more ends in `cudnn::fusion::lean_reduction_kernel`, which does not repeat\n"
+    "  itself (7 of 8 calls equal in one of five cases), so no recipe can promise its bits.",
+    "`flash_attention_2` (the package) on GPUs, formats other than bf16, quantized weights as stored, scaled RoPE\n"
+    "  (Llama 3.1).",
     "A second prefill over cached positions; batches of sequences of different lengths (padding).",
     "Softmax over more than 9,216 keys; `sdpa_flash` over more than 2,000 and `sdpa_math` over more than 1,934.",
-    "Experts of other sizes than Qwen3-30B-A3B's.",
+    "Experts of sizes other than Qwen3-30B-A3B's.",
     "Log-probabilities in evidence are the engine's own function of the predicted logits, not `torch.log_softmax`.",
-    "PyTorch, CUDA and cuBLAS of other versions: dispatch changes with them, so each needs its own catalog.",
+    "Other versions of PyTorch, CUDA and cuBLAS: dispatch changes with them, so each needs its own catalog.",
 ]
 
 

@@ -1,9 +1,9 @@
 //! Matrix products of an H200 against the recipes that dispatch names for it.
 //!
-//! The file holds, for three weights `a`, `b`, `c`, the first 24 rows `<tag>_w`, one row of the other operand `<tag>_x`, and
-//! what cuBLAS left of that row in a product of `M` rows: `<tag>_y<M>` in bf16, `<tag>_f<M>` in binary32. Every output is
-//! recomputed step by step by the readable reference ([`BlockRecipe::chain`]), never searched for. Left out: the fast
-//! kernels, which `numerics` holds against the reference.
+//! The file holds, for three weights `a`, `b`, `c`, the first 24 rows `<tag>_w`, one row of the other operand
+//! `<tag>_x`, and what cuBLAS left of that row in a product of `M` rows: `<tag>_y<M>` in bf16, `<tag>_f<M>` in
+//! binary32. Every output is recomputed step by step by the readable reference ([`BlockRecipe::chain`]), never searched
+//! for. Left out: the fast kernels, which `numerics` compares with the reference.
 
 use std::fmt::Write as _;
 

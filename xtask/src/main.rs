@@ -23,8 +23,8 @@ enum Task {
         /// Outputs of cuBLAS, as ../shared/measured/probe_gemm_dump.py writes them.
         file: PathBuf,
     },
-    /// Look for circles between files of a room, for files and lines that are too long, and for links between rooms that
-    /// `xtask/rooms.txt` does not name.
+    /// Look for circles between files of a room, for files and lines that are too long, and for links between rooms
+    /// that `xtask/rooms.txt` does not name.
     ///
     /// Exit codes: 0 in order, 1 not, 2 the sources cannot be read.
     Rooms {

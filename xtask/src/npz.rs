@@ -1,8 +1,8 @@
 //! NumPy's `.npz`: a ZIP archive of `.npy` arrays, stored or deflated.
 //!
 //! Read: little-endian two-byte and four-byte elements in C order, npy versions 1 and 2. Left out, each with a clear
-//! refusal: ZIP64 archives, encryption, other compressions, other element types. Every count is checked against the file's
-//! length before it is used, and an array against its checksum.
+//! refusal: ZIP64 archives, encryption, other compressions, other element types. Every count is checked against the
+//! file's length before it is used, and an array against its checksum.
 //!
 //! *Source:* APPNOTE.TXT 6.3 of PKWARE, sections 4.3 and 4.4; NEP 1 of NumPy.
 

@@ -1,7 +1,7 @@
-//! The rooms' own order: no circle between the files of a room, no file and no line that is too long, and between crates only
-//! what `xtask/rooms.txt` names.
+//! The rooms' own order: no circle between the files of a room, no file and no line that is too long, and between
+//! crates only what `xtask/rooms.txt` names.
 //!
-//! What breaks a rule today stands in that list, which can only shrink: an entry that no longer occurs is a failure too.
+//! What breaks a rule today is in that list, which can only shrink: an entry that no longer occurs is a failure too.
 //! Left out: code of tests (`#[cfg(test)]`), which may look at everything.
 
 mod circles;

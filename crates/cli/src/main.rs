@@ -1,4 +1,4 @@
-//! The `mantissa` command: arguments → settings → verbs, one way.
+//! The `mantissa` command: arguments → settings → verbs, in one direction.
 //!
 //! Standard output is data, standard error is progress and the one line that says what went wrong.
 //! Left out: everything that computes (see the other crates).

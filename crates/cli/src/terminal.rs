@@ -1,7 +1,8 @@
 //! Standard output and standard error: a report as text or JSON, and notes beside it.
 //!
-//! A reader that stops early (`| head`) is no failure: what it no longer takes is dropped, and the verb ends as it
-//! would have. Text that came from files is escaped, so that evidence cannot drive the terminal it is shown on.
+//! A reader that stops early (`| head`) is not a failure: the rest of the output is dropped, and the verb ends as it
+//! would have otherwise. Text that came from files is escaped, so that evidence cannot drive the terminal it is shown
+//! on.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 

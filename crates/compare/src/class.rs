@@ -1,8 +1,8 @@
 //! Equivalence classes: which members have the same bits.
 //!
-//! "Same bits" should be an equivalence, and is not when rows are missing: a may agree with b and b with c on rows that a
-//! and c do not share, or share and differ in. Such a contradiction is stated, and never resolved by joining two members
-//! that differ.
+//! "Same bits" should be an equivalence relation, but it is not one when rows are missing: a may agree with b, and b
+//! with c, on rows that a and c do not share, or on which they differ. Such a contradiction is stated, and never
+//! resolved by joining two members that differ.
 
 use std::collections::{BTreeMap, VecDeque};
 

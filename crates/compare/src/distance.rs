@@ -1,4 +1,4 @@
-//! How far two rows of the same format are apart: the readable reference, and what it adds up to.
+//! How far apart two rows of the same format are: the readable reference, and the sums that it makes.
 //!
 //! Element `k` of a row goes to lane `k mod 16`; each lane adds its elements in order, in binary64, and the lanes are
 //! joined by a tree (8 + 8, 4 + 4, 2 + 2, 1 + 1). [`fast`] does the same sixteen lanes at a time and gives the same

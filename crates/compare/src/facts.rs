@@ -85,9 +85,9 @@ pub enum RowState<D> {
 
 /// How two rows (or all compared rows of a site) differ.
 ///
-/// *Units:* those of the site, but for `ulps`, `relative` and `cosine`. *Rounding:* values are exact in binary64,
-/// each difference is rounded once; sums run over sixteen lanes (lane `k mod 16` takes element `k` of a row), joined
-/// by a tree, rows in order. Where two values differ and one is a NaN or an infinity ([`Self::non_finite`]), there is no
+/// *Units:* those of the site, but for `ulps`, `relative` and `cosine`. *Rounding:* values are exact in binary64, each
+/// difference is rounded once; sums run over sixteen lanes (lane `k mod 16` takes element `k` of a row), joined by a
+/// tree, rows in order. Where two values differ and one is a NaN or an infinity ([`Self::non_finite`]), there is no
 /// distance: everything below `max_ulps` is absent (`null` in JSON), never that of the values which are left. Values
 /// that are not finite and have the same bits are left out of the sums; where nothing else is there, all is absent too.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

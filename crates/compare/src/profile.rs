@@ -1,4 +1,4 @@
-//! Facts of a pair summed up: its state. Left out: means of distances, which are a judgement's.
+//! Facts of a pair summed up: its state. Left out: means of distances, which belong to a judgement.
 
 use mantissa_numerics::Phase;
 use serde::Serialize;
@@ -41,8 +41,8 @@ impl Counts {
 }
 
 impl PairFacts {
-    /// The state of the pair in one phase (in all for `None`): different as soon as one row is or, where the phase is not
-    /// only the prefill, outputs part; equal only if something was compared and nothing was left out.
+    /// The state of the pair in one phase (in all for `None`): different as soon as one row is or, where the phase is
+    /// not only the prefill, outputs part; equal only if something was compared and nothing was left out.
     ///
     /// Rows that are missing or incomparable beside equal ones leave open whether the runs are equal, so the pair is
     /// then no more than that. [`Counts::state`] asks for less: it speaks of the rows that were compared.

@@ -1,8 +1,9 @@
-//! Whether repetitions of one setup agree: by the runs that are stored, the digests that a record states, its word.
+//! Whether repetitions of one setup agree: by the stored runs, by the digests that a record states, and by its own
+//! statement.
 //!
-//! A record whose repetitions agreed need store only the last, so stored runs may be some of many: whatever says that
-//! repetitions differ outweighs all that agree. None of it is a judgement about the setup: how many repetitions say how
-//! much, the verdict tells.
+//! A record whose repetitions agreed has to store only the last, so the stored runs may be a few of many. One sign that
+//! repetitions differ outweighs all signs that they agree. None of this is a judgement about the setup: the verdict
+//! says how much a number of repetitions shows.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,8 @@ pub struct Repetitions {
     pub outputs: State,
     /// The first index at which the outputs of not all stored repetitions agree any more.
     pub part_at: Option<usize>,
-    /// Whether signals agree: different as soon as one compared row (or digest) is, equal only where nothing is left open.
+    /// Whether signals agree: different as soon as one compared row (or digest) is, equal only where nothing is left
+    /// open.
     pub signals: State,
     /// Rows by state, over all pairs of stored repetitions.
     pub rows: Counts,

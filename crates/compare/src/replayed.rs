@@ -42,7 +42,8 @@ pub struct ReplayFacts {
 /// What is known about one phase.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PhaseReplay {
-    /// Rows (a step and a position of a site, or of log-probabilities) by state. Those that an early stop left are in none.
+    /// Rows (a step and a position of a site, or of log-probabilities) by state. Those that an early stop left are in
+    /// none.
     pub rows: Counts,
     /// Values compared.
     pub values: u64,

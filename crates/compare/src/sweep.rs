@@ -1,7 +1,7 @@
 //! All pairs at once, row by row.
 //!
 //! A row (phase, step, site, position) is loaded once from every run that takes part, all pairs are compared on it,
-//! and it is let go: memory holds one row per run and thread, beside the facts. Rows of equal bits are compared once
+//! and it is dropped: memory holds one row per run and thread, beside the facts. Rows of equal bits are compared once
 //! for all pairs that share them. Rows are compared side by side and joined in the order of data flow, so the facts are
 //! the same for any number of threads. Left out: what the facts mean.
 

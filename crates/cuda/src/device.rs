@@ -250,11 +250,11 @@ impl Device {
         Ok(())
     }
 
-    /// A product per matrix of a batch, as `torch.matmul` of three-dimensional tensors: `cublasGemmStridedBatchedEx` of bf16,
-    /// `cublasSgemmStridedBatched` of binary32.
+    /// A product per matrix of a batch, as `torch.matmul` of three-dimensional tensors: `cublasGemmStridedBatchedEx` of
+    /// bf16, `cublasSgemmStridedBatched` of binary32.
     ///
-    /// *Shape:* `a` is `batch × m × k`; `b` is `batch × n × k` if `transposed` (queries by keys), else `batch × k × n`; `c` is
-    /// `batch × m × n`.
+    /// *Shape:* `a` is `batch × m × k`; `b` is `batch × n × k` if `transposed` (queries by keys), else `batch × k × n`;
+    /// `c` is `batch × m × n`.
     ///
     /// # Panics
     /// When a matrix is smaller.
@@ -338,8 +338,8 @@ impl Device {
         Ok(())
     }
 
-    /// What cuBLASLt's heuristic names for `y = x · wᵀ (+ bias)`: parts that `K` is split into, and, if matrices (`x`, `w`, bias, `y`)
-    /// are given, the product itself, as PyTorch's `addmm` with a bias runs it.
+    /// What cuBLASLt's heuristic names for `y = x · wᵀ (+ bias)`: parts that `K` is split into, and, if matrices (`x`,
+    /// `w`, bias, `y`) are given, the product itself, as PyTorch's `addmm` with a bias runs it.
     ///
     /// # Panics
     /// When a matrix is smaller.

@@ -1,8 +1,8 @@
 //! An NVIDIA GPU, if there is one.
 //!
-//! CUDA's libraries are looked for when [`Device::open`] is called; a machine without them gets one clear error. Products are asked for
-//! exactly as PyTorch 2.11 asks cuBLAS for them, because what is asked decides which kernel runs: [`device`]. From them
-//! [`catalog`] finds and verifies recipes.
+//! CUDA's libraries are looked for when [`Device::open`] is called; a machine without them gets one clear error.
+//! [`device`] asks cuBLAS for products exactly as PyTorch 2.11 does, because the call decides which kernel runs.
+//! [`catalog`] finds and verifies recipes from those products.
 
 pub mod catalog;
 pub mod device;

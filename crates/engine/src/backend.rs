@@ -1,4 +1,4 @@
-//! What computes kernels: a backend is handed recipes and reports what it ran.
+//! What computes kernels: a backend is given recipes and reports what it ran.
 
 use std::ops::Range;
 
@@ -33,8 +33,8 @@ pub(crate) struct Queries<'q> {
     pub q: &'q [f32],
 }
 
-/// Computes kernels on rows of binary32 values that are rounded to their storage format already. Each method computes exactly the
-/// recipe it is handed and returns the recipe that ran, for comparison with what was planned.
+/// Computes kernels on rows of binary32 values that are rounded to their storage format already. Each method computes
+/// exactly the recipe it is handed and returns the recipe that ran, for comparison with what was planned.
 pub(crate) trait Backend {
     /// Products of one `x` with several weights. *Shape:* `x` is `m × k`, each output `m × n`.
     fn products(

@@ -1,7 +1,7 @@
 //! Dispatch: which recipe an operation of a given shape runs by. A pure function, so that it can be read, tested,
 //! and asked about a setup that is not running.
 //!
-//! The choice follows what each shape is short of. One row waits for memory: sixty-four lanes along the weight's own
+//! The choice follows what limits each shape. One row waits for memory: sixty-four lanes along the weight's own
 //! rows. Two to eight rows share what was read, with as many lanes as leave registers for every row. From nine rows
 //! on the product is bound by arithmetic: one chain per output, blocked. So the batch size of a decode shows in its
 //! bits as the classes {1}, {2–4}, {5–8}, {9…}, and every prefill of nine tokens or more is of one class.
@@ -47,8 +47,8 @@ const LONGEST_WARP_SOFTMAX: usize = 2048;
 /// Keys up to which a block of 1,024 threads keeps a row in its registers.
 const LONGEST_SOFTMAX: usize = 9 * 1024;
 
-/// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over experts were
-/// compared.
+/// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over
+/// experts were compared.
 const EXPERTS_MEASURED: [[usize; 4]; 1] = [[2048, 768, 128, 8]];
 
 /// The recipes of one setup.
@@ -72,8 +72,8 @@ impl Dispatch {
         catalog::of(self.hardware)
     }
 
-    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one rounding,
-    /// as in the epilogue of a library's kernel.
+    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one
+    /// rounding, as in the epilogue of a library's kernel.
     ///
     /// On a GPU `n × k` decides too.
     ///
@@ -97,8 +97,8 @@ impl Dispatch {
         MatmulRecipe { summation, output }
     }
 
-    /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts' products are one
-    /// grouped kernel, which has one recipe.
+    /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts'
+    /// products are one grouped kernel, which has one recipe.
     #[must_use]
     pub fn expert(self, m: usize, n: usize, k: usize) -> MatmulRecipe {
         if self.is_gpu() {
@@ -198,7 +198,8 @@ impl Dispatch {
         [Product::Scores, Product::Values].map(|product| Batched { product, phase, heads, dim })
     }
 
-    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over `keys` positions.
+    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over
+    /// `keys` positions.
     #[must_use]
     pub fn attention(
         self,

@@ -1,8 +1,8 @@
 //! The engine: one forward pass over rows of tokens, whatever model, phase and batch they belong to.
 //!
 //! A prefill runs in chunks of 512 positions through all blocks (a row needs only keys before it, and they are
-//! cached), so memory does not grow with the prompt; dispatch is asked with the rows of the whole pass, so the cut
-//! cannot show in a bit. Rows never mix outside attention over their own sequence, so rows of several steps or
+//! cached), so memory does not grow with the prompt; dispatch is asked with the rows of the whole pass, so the
+//! chunks cannot change a bit. Rows never mix outside attention over their own sequence, so rows of several steps or
 //! sequences may go through the model together ([`Engine::forced`]).
 
 use std::sync::{Mutex, PoisonError};
@@ -127,9 +127,9 @@ impl<'a> Engine<'a> {
     ///
     /// `final_norm` and `logits` are computed, and so tapped, for those positions only.
     ///
-    /// *Shape:* returns `min(keep, ids.len()) × vocab_size`. *Rounding:* every site to the storage dtype, by the recipes
-    /// that [`Dispatch`] names for a pass of `batch_size · ids.len()` rows.
-    /// *Errors:* a token outside the vocabulary, no room in `cache`, no tokens.
+    /// *Shape:* returns `min(keep, ids.len()) × vocab_size`. *Rounding:* every site to the storage dtype, by the
+    /// recipes that [`Dispatch`] names for a pass of `batch_size · ids.len()` rows. *Errors:* a token outside the
+    /// vocabulary, no room in `cache`, no tokens.
     pub fn prefill(
         &self,
         cache: &mut KvCache,
@@ -190,9 +190,9 @@ impl<'a> Engine<'a> {
         self.step(caches, ids, ids.len(), taps)
     }
 
-    /// Feeds one token to one sequence of a batch of `batch_size` sequences of equal length and returns its logits: those
-    /// that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot reach this one;
-    /// how many they are does, by dispatch.
+    /// Feeds one token to one sequence of a batch of `batch_size` sequences of equal length and returns its logits:
+    /// those that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot reach
+    /// this one; how many they are does, by dispatch.
     ///
     /// *Shape:* returns `vocab_size`. *Rounding:* every site to the storage dtype, by the recipes that
     /// [`Dispatch`] names for a pass of `batch_size` rows.
@@ -248,9 +248,9 @@ impl<'a> Engine<'a> {
         Ok(logits)
     }
 
-    /// Feeds tokens that are known in advance, all steps of all sequences together: each row by the recipes of its own step,
-    /// attending to its own prefix. What comes out is what [`Engine::decode_row`] gives step by step, and weights are read
-    /// once.
+    /// Feeds tokens that are known in advance, all steps of all sequences together: each row by the recipes of its own
+    /// step, attending to its own prefix. What comes out is what [`Engine::decode_row`] gives step by step, and weights
+    /// are read once.
     ///
     /// Taps see the sequences as numbered in `caches`.
     ///

@@ -1,8 +1,8 @@
 //! Tokens to logits on the CPU, by explicit recipe, with taps.
 //!
-//! A [`Dispatch`] turns a setup and a shape into recipes; kernels compute exactly the recipe they are handed, on any
-//! number of threads and any instruction set with the same bits; [`Engine`] strings them into the forward pass of a
-//! Hugging Face model and tells what ran ([`Engine::take_observed`]).
+//! A [`Dispatch`] turns a setup and a shape into recipes. Kernels compute exactly the recipe they are given, with the
+//! same bits on any number of threads and any instruction set. [`Engine`] puts them together as the forward pass of a
+//! Hugging Face model and reports what ran ([`Engine::take_observed`]).
 //! Left out: files, clocks, JSON, sampling beyond the greedy token.
 
 mod backend;

@@ -1,5 +1,5 @@
-//! Recipes of single nodes in place of those that dispatch names: for finding causes and for testing that a run that
-//! was not as planned is noticed.
+//! Recipes of single nodes in place of those that dispatch names: to find causes, and to test that a run that was not
+//! as planned is noticed.
 
 use mantissa_numerics::recipe::KernelRecipe;
 use mantissa_numerics::site::Phase;

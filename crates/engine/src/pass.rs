@@ -11,7 +11,8 @@ use crate::tap::RowId;
 
 /// Part of a pass, or several passes in lockstep: rows that go through the model together.
 ///
-/// A step's rows are computed by the recipes of the whole pass that the step belongs to, however many of its rows are here.
+/// A step's rows are computed by the recipes of the whole pass that the step belongs to, however many of its rows are
+/// here.
 pub(crate) struct Pass<'p> {
     /// Which row of which sequence; the same number for all rows of one cache.
     pub rows: &'p [RowId],
@@ -92,7 +93,8 @@ impl<'p> Pass<'p> {
         found.into_iter().map(|(_, range)| range).collect()
     }
 
-    /// The rows of nodes `nodes` (of which each has a recipe) by recipe: consecutive steps with the same recipes are one run.
+    /// The rows of nodes `nodes` (of which each has a recipe) by recipe: consecutive steps with the same recipes are
+    /// one run.
     pub(crate) fn runs(&self, place: Place, nodes: Range<usize>) -> Vec<Run<'p>> {
         let recipes = |plan: usize| place.planned(&self.plans[plan]).get(nodes.clone()).unwrap_or_default();
         let mut runs: Vec<Run<'p>> = Vec::new();

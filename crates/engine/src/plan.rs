@@ -1,5 +1,5 @@
-//! Which kernels a pass runs, told without running it: what makes candidates of a verification one class before
-//! anything is computed, and what a run is compared with afterwards.
+//! Which kernels a pass runs, without running it. This list puts candidates of a verification into one class before
+//! anything is computed, and a run is compared with it afterwards.
 //!
 //! The list is the model's [`Graph`], each node with the recipe that [`Dispatch`] names for the pass.
 
@@ -118,8 +118,8 @@ impl Planned {
     }
 }
 
-/// What a kernel computes, without the number of rows that chose its recipe: equal for two kernels only if they give the
-/// same bits on the same row. Kernels that differ here may still agree on some evidence.
+/// What a kernel computes, without the number of rows that chose its recipe: equal for two kernels only if they give
+/// the same bits on the same row. Kernels that differ here may still agree on some evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Computation {
     op: String,

@@ -1,8 +1,8 @@
 //! A pool of threads for parallel loops of a few microseconds, and of the buffers such loops work in.
 //!
-//! Decoding runs hundreds of such loops per token, so workers spin for a while before they sleep; a worker that the
-//! system has not scheduled is not waited for, its tasks are done by whoever is there. Which thread runs which task is
-//! left to chance; tasks own their outputs, so chance does not reach a bit.
+//! Decoding runs hundreds of such loops per token, so workers spin for a while before they sleep. A worker that the
+//! system has not scheduled is not waited for; the other threads do its tasks. Which thread runs which task is left to
+//! chance, but tasks own their outputs, so chance does not change a bit.
 
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -88,7 +88,8 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// A buffer of `len` values, aligned to cache lines, that are whatever an earlier use left: the system hands out fresh pages at a price.
+    /// A buffer of `len` values, aligned to cache lines, that are whatever an earlier use left: the system hands out
+    /// fresh pages at a price.
     pub(crate) fn buffer(&self, len: usize) -> Buffer<'_> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let lines = len.div_ceil(16);

@@ -1,7 +1,7 @@
 //! Interpreting a graph: sections node by node, each node's rows by the recipes of the steps they belong to.
 //!
-//! Rows of several steps go through a product together, so that its weights are read and taken apart once; a recipe never
-//! depends on which rows are together. Left out: numbers (the backend) and which recipe a node gets (dispatch).
+//! Rows of several steps go through a product together, so that its weights are read and unpacked once; a recipe
+//! never depends on which rows are together. Left out: numbers (the backend) and which recipe a node gets (dispatch).
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};

@@ -1,9 +1,9 @@
 //! Single values of one row, recomputed from the recorded inputs of the kernels that made them.
 //!
 //! The model's graph is walked back from a site to the sites that it is computed from, and forward again with as few
-//! outputs as the wanted value needs. Each kernel takes the recipe that dispatch names for the whole pass, so a value has
-//! the bits it has in the pass. Attention and experts are left out: attention needs every earlier key and value, which
-//! evidence does not hold.
+//! outputs as the wanted value needs. Each kernel takes the recipe that dispatch names for the whole pass, so a value
+//! has the bits it has in the pass. Attention and experts are left out: attention needs every earlier key and value,
+//! which evidence does not hold.
 
 use std::ops::Range;
 
@@ -69,8 +69,8 @@ fn section_of(graph: &Graph, site: Site) -> Option<(Where, &Section)> {
     }
 }
 
-/// The site that is a section's input: a block's own `x_in`, or, for `x_in` itself and for the head, what the section before
-/// left.
+/// The site that is a section's input: a block's own `x_in`, or, for `x_in` itself and for the head, what the section
+/// before left.
 fn before(graph: &Graph, place: Where, outside: bool) -> Option<Site> {
     let number = |layer: usize| u32::try_from(layer).ok();
     match place {
@@ -134,9 +134,9 @@ struct Known {
 impl Engine<'_> {
     /// Element `column` of `site`, from rows of [`inputs`] in their order.
     ///
-    /// *Shape:* each input is as wide as its site. *Rounding:* as the pass that `row` belongs to.
-    /// Returns `None` where the site cannot be recomputed, or an input or the column has another width.
-    /// *Errors:* a token outside the vocabulary, a position outside the context, a shape that no verified recipe covers.
+    /// *Shape:* each input is as wide as its site. *Rounding:* as the pass that `row` belongs to. Returns `None` where
+    /// the site cannot be recomputed, or an input or the column has another width. *Errors:* a token outside the
+    /// vocabulary, a position outside the context, a shape that no verified recipe covers.
     pub fn spot(
         &self,
         row: SpotRow,

@@ -1,4 +1,4 @@
-//! The weights of a checkpoint, in the form the setup multiplies by.
+//! The weights of a checkpoint, in the form that the setup multiplies with.
 
 use std::borrow::Cow;
 use std::sync::Arc;

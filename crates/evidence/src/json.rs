@@ -3,7 +3,7 @@
 //! [`write()`] streams one step at a time, [`read`] goes through serde_json, whose recursion limit bounds nesting and
 //! whose memory is bounded by the file's length. Floats are the shortest decimals that give the same bits back;
 //! NaN and infinities are `null` with their bits listed beside them. Files that only follow the ablation plan, with
-//! nothing under `mantissa`, read as well; looser dialects are for importers.
+//! nothing under `mantissa`, can be read as well; looser dialects are for importers.
 
 mod assemble;
 mod emit;

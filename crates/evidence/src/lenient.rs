@@ -1,9 +1,9 @@
-//! What other programs write in place of JSON, rewritten into JSON that typed readers accept, and said so.
+//! What other programs write in place of JSON, rewritten into JSON that typed readers accept, with warnings.
 //!
 //! Python's `json` writes `NaN`, `Infinity` and `-Infinity` for numbers that JSON lacks, others write `nan` and `inf`;
 //! text that went through Markdown has backslashes before punctuation (`experiment\_metadata`, `\[`). [`to_json`]
 //! rewrites both; [`number`] reads its tagged non-finite numbers. Nothing else is forgiven: every other flaw is left
-//! for the reader of the result, at a byte place that is the file's own when no warning was given.
+//! for the reader of the result, at a byte offset that is the file's own if no warning was given.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -170,8 +170,8 @@ struct Rewriter<'a> {
 }
 
 impl<'a> Rewriter<'a> {
-    /// Puts `with` in place of the bytes `start..end`; returns where to go on. A dropped backslash takes the byte that it
-    /// stood before along, unless that begins a word.
+    /// Puts `with` in place of the bytes `start..end`; returns where to go on. A dropped backslash takes the byte that
+    /// it stood before along, unless that begins a word.
     fn replace(&mut self, start: usize, end: usize, with: &[u8], dialect: Dialect) -> usize {
         self.out.extend_from_slice(&self.bytes[self.copied..start]);
         self.out.extend_from_slice(with);

@@ -1,10 +1,10 @@
 //! The record of a run: schema, JSON and binary containers, digests.
 //!
-//! [`Experiment`] is the one model in memory; [`json`] writes and reads the uniform experiment JSON, [`container`]
-//! the directory of safetensors files, and either converts to the other without losing a bit. [`read`] takes
-//! whichever it is given. The crate links neither engine nor model, judges nothing, and never asks a clock:
-//! every time in a record was handed in by the caller. Left out: files of other programs (`mantissa-published`, which
-//! also has the door to evidence of any kind).
+//! [`Experiment`] is the one model in memory. [`json`] writes and reads the uniform experiment JSON, [`container`] the
+//! directory of safetensors files, and either converts to the other without losing a bit. [`read`] takes either of
+//! them. The crate links neither engine nor model, judges nothing, and never asks a clock: every time in a record was
+//! passed in by the caller. Left out: files of other programs (`mantissa-published`, which is also the entry point to
+//! evidence of any kind).
 
 pub mod container;
 pub mod digest;

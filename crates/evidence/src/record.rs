@@ -2,8 +2,8 @@
 //!
 //! Comparing needs one row of each run at a time, so a record may be larger than memory. Everything else about
 //! a run (ids, texts, neighbours) is in the [`shell`](Record::shell). A container's rows are slices of its mapped
-//! files; an experiment JSON is passed over once, which finds every flaw of its structure, and its rows are parsed from
-//! the file when they are asked for. A row must fit into memory, and what is not a row: 64 MiB of structure a run.
+//! files. An experiment JSON is read once, which finds every flaw of its structure, and its rows are parsed from the
+//! file when they are asked for. A row must fit into memory, and so must what is not a row: 64 MiB of structure a run.
 
 mod json;
 mod number;

@@ -1,14 +1,14 @@
 //! Documents: the text that prompts are cut from, out of PDF, plain text or Markdown.
 //!
-//! What a file is, its bytes decide, never its name. The text is made by fixed rules, so that the same file gives the
-//! same text on every machine:
+//! A file is recognized by its bytes, never by its name. The text is made by fixed rules, so that the same file gives
+//! the same text on every machine:
 //!
 //! - **Text and Markdown**: UTF-8. Byte-order marks at the start are dropped; CR LF and lone CR become LF. Nothing else
 //!   changes: Markdown is not rendered, Unicode is not normalized.
 //! - **PDF**: see [`pdf`] for how glyphs become lines. Pages are joined by a blank line.
 //!
 //! PDFs are read by a second process with bounds on memory and time ([`reader`]), because a decompressor or a form that
-//! draws itself a billion times can be bounded in no other honest way.
+//! draws itself a billion times cannot be bounded reliably in any other way.
 //!
 //! Left out: tokens (see [`crate::prompt`]), HTML, office formats, optical recognition.
 

@@ -1,16 +1,16 @@
 //! Prompts of an exact number of tokens, cut from documents, with the batch neighbours they run beside.
 //!
-//! A prompt is `prefix + N document tokens + suffix`. Prefix and suffix are what the model's chat template puts around a
-//! placeholder in the user's message (the suffix begins with the instruction), each tokenized by itself once; the
+//! A prompt is `prefix + N document tokens + suffix`. Prefix and suffix are what the model's chat template puts around
+//! a placeholder in the user's message (the suffix begins with the instruction), each tokenized by itself once; the
 //! document is tokenized whole, once, and cut by ids. So every prompt of a set has the same length to the token, no
-//! padding is needed, and tokens are never merged across a cut. What is fed is the ids: decoding them and tokenizing the
-//! text again may give other ids.
+//! padding is needed, and tokens are never merged across a cut. The model is fed the ids: decoding them and
+//! tokenizing the text again may give other ids.
 //!
 //! Slice k of a document is its ids `[k·N, (k+1)·N)`. Reference k is slice k of the first document. Neighbours are the
 //! slices of the second, third, … document in order, then those of the first document after the references; a slice
-//! whose ids equal a reference's or an earlier neighbour's is passed over. They are dealt out in turns (first one to each
-//! reference, then a second one to each), so that a set made for batch 4 begins with the neighbours of the set made for
-//! batch 2. No neighbour serves two references.
+//! whose ids equal a reference's or an earlier neighbour's is skipped. They are dealt out in turns (first one to
+//! each reference, then a second one to each), so that a set made for batch 4 begins with the neighbours of the set
+//! made for batch 2. No neighbour serves two references.
 //!
 //! Left out: what a document is (see [`crate::document`]), padding, several turns.
 

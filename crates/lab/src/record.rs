@@ -1,7 +1,7 @@
 //! Recording: prompts through the engine into evidence, repetition by repetition.
 //!
-//! Each finished repetition is put on disk whole, under `.unfinished` in the output folder, with the kernels it was
-//! seen to run; a record that was killed takes up after the last of them and ends with the same bytes. Clocks are
+//! Each finished repetition is put on disk whole, under `.unfinished` in the output folder, with the kernels that
+//! ran. A record that was killed continues after the last of them and ends with the same bytes. Clocks are
 //! kept apart (`timing.json`), so manifest and run files are a function of the setup.
 
 use std::path::{Path, PathBuf};
@@ -115,8 +115,8 @@ pub struct Recorder<'r> {
 impl Recorder<'_> {
     /// Records into the folder `out`, taking up what an earlier attempt at the same record left there.
     ///
-    /// *Errors:* an unusable specification, documents that are too short, a folder that holds something else, a full disk;
-    /// nothing half-written is left in place of a result.
+    /// *Errors:* an unusable specification, documents that are too short, a folder that holds something else, a full
+    /// disk; nothing half-written is left in place of a result.
     pub fn record(&self, out: &Path, progress: &dyn Fn(Event<'_>)) -> Result<Recorded, LabError> {
         let spec = self.spec;
         spec.check(self.checkpoint)?;
@@ -261,8 +261,8 @@ impl Recorder<'_> {
         Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context))?)
     }
 
-    /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a prediction
-    /// `batch` holds that sequence only; kernels are chosen for the batch of `cell`.
+    /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a
+    /// prediction `batch` holds that sequence only; kernels are chosen for the batch of `cell`.
     fn run(
         &self,
         engine: &Engine<'_>,

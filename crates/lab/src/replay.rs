@@ -1,4 +1,4 @@
-//! Replay: recompute what candidate setups would have left of given tokens, and set it beside the evidence.
+//! Replay: recompute what candidate setups would have left for given tokens, and compare it with the evidence.
 //!
 //! What flows:
 //!
@@ -6,15 +6,15 @@
 //! evidence (Record: setups, ids, rows on demand) ─┐
 //! claim and grid ── Setup* (candidates) ──────────┼─ ReplayPlan: classes by recipe, before anything runs
 //! checkpoint ─────────────────────────────────────┘     │
-//!                                                 Walk: each distinct pass once, row 0 alone, rows compared as they come
+//!                                                 Walk: each distinct pass once, row 0 alone, rows compared at once
 //!                                                       │
 //!                                                 ReplayFacts per (run, class), for `mantissa_verdict::audit`
 //! ```
 //!
-//! Two candidates are one class when every kernel of every pass computes the same ([`Computation`]) on the same weights in
-//! the same format; such a class is computed once. Classes that part later share their passes until then, over runs
-//! too, where prompt and tokens are the same. Rows of a batch do not mix, so only the row that is evidence is computed;
-//! dispatch is asked with the whole batch. Left out: what facts mean (`mantissa-verdict`).
+//! Two candidates are one class when every kernel of every pass computes the same ([`Computation`]) on the same weights
+//! in the same format; such a class is computed once. Classes that diverge later share their passes until then, also
+//! across runs, where prompt and tokens are the same. Rows of a batch do not mix, so only the row that is evidence is
+//! computed; dispatch is asked about the whole batch. Left out: what facts mean (`mantissa-verdict`).
 
 mod between;
 mod claim;

@@ -1,7 +1,7 @@
 //! The one loop of prefill and decode: prompts in, tokens and signals out. Recording, producing and planting use it.
 //!
-//! What computes is an [`Inference`], so that the loop can be tested without a model. Left out: what is kept (a tap) and
-//! replaying tokens that are known in advance (`replay::walk`).
+//! What computes is an [`Inference`], so that the loop can be tested without a model. Left out: what is kept (a tap)
+//! and replaying tokens that are known in advance (`replay::walk`).
 
 use mantissa_engine::{Engine, EngineError, KvCache, NoTap, Tap, TokenLogprob, greedy};
 use mantissa_numerics::Phase;
@@ -106,8 +106,8 @@ pub(crate) struct Kept<'k> {
 }
 
 impl Session<'_> {
-    /// Feeds the prompts, then the steps; `progress` is told tokens fed and tokens in all. Returns the tokens that each sequence
-    /// consumed.
+    /// Feeds the prompts, then the steps; `progress` is told tokens fed and tokens in all. Returns the tokens that each
+    /// sequence consumed.
     ///
     /// *Errors:* the engine's; a prompt shorter than what is kept of it.
     pub(crate) fn run<I: Inference>(

@@ -1,4 +1,4 @@
-//! Values of a setup's axes that nothing here has recipes for: refused in this one place.
+//! Values of a setup's axes without recipes: they are refused in this one place.
 //!
 //! Left out: shapes and combinations that a GPU's recipes do not cover (the engine refuses those).
 

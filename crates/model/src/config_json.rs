@@ -1,6 +1,6 @@
 //! `config.json` → [`ModelConfig`], for the spellings of transformers 4 and 5.
 //!
-//! Whatever the engine would compute wrongly is refused by name: better no record than a wrong one.
+//! A setting that the engine would compute wrongly is refused by name: no record is better than a wrong one.
 //! Left out: keys that do not change a forward pass (dropout, cache switches, initializer ranges).
 
 use std::str::FromStr as _;

@@ -1,9 +1,10 @@
 //! The forward pass as data: a [`Graph`] of nodes that a family builds from its configuration.
 //!
-//! Everything that has to know the pass reads it here: the engine that runs it, plans and classes, coverage, catalogs,
-//! spot checks, the list of tensors, taps. A pass is three sections: the stem (tokens to the residual stream), the blocks
-//! (each of a few kinds) and the head (the residual stream to logits). A section is a list of nodes in the order they run;
-//! a node names earlier nodes of its section as inputs. Left out: numbers, recipes, weights' bytes.
+//! Everything that has to know the forward pass reads it here: the engine that runs it, plans and classes, coverage,
+//! catalogs, spot checks, the list of tensors, taps. A pass is three sections: the stem (tokens to the residual
+//! stream), the blocks (each of a few kinds) and the head (the residual stream to logits). A section is a list of nodes
+//! in the order they run; a node names earlier nodes of its section as inputs. Left out: numbers, recipes, weights'
+//! bytes.
 
 use std::fmt::Write as _;
 
@@ -216,8 +217,8 @@ pub struct RotaryTable {
     pub max_positions: usize,
 }
 
-/// Keys and values from compressed rows: `latent · weightᵀ` gives each head `nope` elements of its key and `value` of its
-/// value; the other `rope` elements of a key are the second cached row. Inputs: two [`Operation::Append`].
+/// Keys and values from compressed rows: `latent · weightᵀ` gives each head `nope` elements of its key and `value` of
+/// its value; the other `rope` elements of a key are the second cached row. Inputs: two [`Operation::Append`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Expand {
     /// The weight, `heads · (nope + value) × latent`.
@@ -425,7 +426,8 @@ impl Graph {
         self.sections().flat_map(|section| &section.nodes)
     }
 
-    /// Elements of a row at `point` of block `layer`, counted from 0, or outside the blocks; `None` where no tap sees one.
+    /// Elements of a row at `point` of block `layer`, counted from 0, or outside the blocks; `None` where no tap sees
+    /// one.
     #[must_use]
     pub fn width(&self, layer: Option<usize>, point: Point) -> Option<usize> {
         let node = match layer {

@@ -2,8 +2,8 @@
 //!
 //!     functions FILE [THREADS]
 //!
-//! writes, for `exp`, `rsqrt`, `cos` and `sin`, 4,096 sums of 2^20 inputs each, 64 bits little-endian. NaNs count as one pattern, and
-//! angles beyond `LARGEST_ANGLE` as nothing.
+//! writes, for `exp`, `rsqrt`, `cos` and `sin`, 4,096 sums of 2^20 inputs each, 64 bits little-endian. NaNs count as
+//! one pattern, and angles beyond `LARGEST_ANGLE` as nothing.
 
 use std::io::Write as _;
 

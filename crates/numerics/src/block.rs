@@ -1,7 +1,7 @@
 //! Block-quantized weight layouts of GGUF and the exact value of every element in them.
 //!
 //! Left out: choosing quantized values (Mantissa reads quantized weights, it does not make them outside tests)
-//! and fast kernels (engine; each is held to [`BlockFormat::dequantize`] bit for bit).
+//! and fast kernels (engine; each is compared with [`BlockFormat::dequantize`] bit for bit).
 
 use half::f16;
 use serde::{Deserialize, Serialize};

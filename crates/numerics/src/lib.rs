@@ -2,7 +2,7 @@
 //!
 //! Everything that decides a bit is a value of this crate: a storage format ([`Dtype`]), the layout of a
 //! quantized block ([`block`]), the exact order of arithmetic of a kernel ([`recipe`]).
-//! The crate computes nothing in parallel, reads no files and depends on no other room.
+//! The crate computes nothing in parallel, reads no files and depends on no other crate of the workspace.
 
 pub mod block;
 pub mod dtype;

@@ -20,7 +20,8 @@ pub use scaling::{LongRope, RopeScaling, Yarn};
 /// Whose operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
-    /// The engine's own: powers in binary64 from the exact base, rounded to binary32; a number over a tensor is one division.
+    /// The engine's own: powers in binary64 from the exact base, rounded to binary32; a number over a tensor is one
+    /// division.
     Engine,
     /// PyTorch on a CPU: [`torch_cpu::pow`]; a number over a tensor is the tensor's reciprocal times the number.
     Torch(CpuCapability),
@@ -133,8 +134,8 @@ impl Rope<'_> {
 
     /// The frequencies of load where every machine's PyTorch (AVX2 or AVX-512, any C library) has the same.
     ///
-    /// Sure where half of `dim` is a multiple of 32 (heads of 64, 128, 192, 256), because then no element is left to the C
-    /// library; elsewhere it depends on the values.
+    /// Sure where half of `dim` is a multiple of 32 (heads of 64, 128, 192, 256), because then no element is left to
+    /// the C library; elsewhere it depends on the values.
     #[must_use]
     pub fn one_answer(&self) -> Option<Frequencies> {
         let [narrow, wide] = CpuCapability::ALL.map(|cpu| self.frequencies(Arithmetic::Torch(cpu), None));

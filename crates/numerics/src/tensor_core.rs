@@ -1,9 +1,9 @@
 //! What one step of a tensor core computes, as a value: [`BlockRecipe`], and a readable reference of it.
 //!
-//! A step multiplies `width` pairs and adds them to a binary32 accumulator at once: significands are multiplied exactly,
-//! every term is aligned to the largest exponent among them and cut (towards zero) to `fraction_bits` behind it, the
-//! integers are added, and the sum is cut to binary32. Zeros take no part in the choice of the exponent. A dot product is a chain
-//! of such steps.
+//! A step multiplies `width` pairs and adds them to a binary32 accumulator at once: significands are multiplied
+//! exactly, every term is aligned to the largest exponent among them and cut (towards zero) to `fraction_bits` behind
+//! it, the integers are added, and the sum is cut to binary32. Zeros take no part in the choice of the exponent. A dot
+//! product is a chain of such steps.
 //!
 //! *Source:* Xie et al., arXiv 2511.10909; Khattak & Mikaitis, arXiv 2512.07004; parameters in [`Architecture::block`].
 //! Left out: binary64 and integer instructions, accumulators in binary16, block scales. Many at once, fast: [`dot`].
@@ -80,8 +80,8 @@ impl Operand {
     }
 }
 
-/// A number taken apart. A finite one is `± significand · 2^(exponent − fraction bits)`; its significand has a leading one
-/// unless it is subnormal.
+/// An unpacked number. A finite one is `± significand · 2^(exponent − fraction bits)`; its significand has a leading
+/// one unless it is subnormal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "said above")]
 pub enum Term {
@@ -128,12 +128,12 @@ impl Architecture {
     pub const ALL: [Self; 6] =
         [Self::Volta, Self::Turing, Self::Ampere, Self::Ada, Self::Hopper, Self::Blackwell];
 
-    /// The step of the instruction that matrix products use there (on Hopper `wgmma`, on Blackwell `tcgen05.mma`); `None`
-    /// where there is none for the format.
+    /// The step of the instruction that matrix products use there (on Hopper `wgmma`, on Blackwell `tcgen05.mma`);
+    /// `None` where there is none for the format.
     ///
-    /// *Source:* Xie et al., arXiv 2511.10909, table of instructions, and the authors' MMA-Sim. Instructions of K = 16 on
-    /// Ampere and Ada are two chained steps of 8 (tf32: K = 8, steps of 4; fp8: K = 32, steps of 16). What was run against
-    /// hardware here, docs/coverage.md says.
+    /// *Source:* Xie et al., arXiv 2511.10909, table of instructions, and the authors' MMA-Sim. Instructions of K = 16
+    /// on Ampere and Ada are two chained steps of 8 (tf32: K = 8, steps of 4; fp8: K = 32, steps of 16). What was run
+    /// against hardware here, docs/coverage.md says.
     #[must_use]
     pub const fn block(self, operand: Operand) -> Option<BlockRecipe> {
         use Operand::{Bf16, E4m3, E5m2, F16, Tf32};
@@ -160,9 +160,9 @@ const NOT_A_NUMBER: f32 = f32::from_bits(0x7FFF_FFFF);
 impl BlockRecipe {
     /// `accumulator + a · b` in one step.
     ///
-    /// *Shape:* `a` and `b` have equal length, at most `width` (a shorter block is one padded with zeros). *Rounding:* towards
-    /// zero, twice: each term to the common grid, the sum to `result_bits`; a result beyond binary32 is infinite. NaN operands,
-    /// `0 · ∞` and `∞ − ∞` give the NaN 0x7FFFFFFF. A sum of zero is `+0`.
+    /// *Shape:* `a` and `b` have equal length, at most `width` (a shorter block is one padded with zeros). *Rounding:*
+    /// towards zero, twice: each term to the common grid, the sum to `result_bits`; a result beyond binary32 is
+    /// infinite. NaN operands, `0 · ∞` and `∞ − ∞` give the NaN 0x7FFFFFFF. A sum of zero is `+0`.
     ///
     /// # Panics
     /// When the lengths differ or exceed the width.

@@ -1,4 +1,5 @@
-//! What PyTorch computes on an x86-64 CPU: `pow` of two binary32 numbers, and which elements of a tensor get which `pow`.
+//! What PyTorch computes on an x86-64 CPU: `pow` of two binary32 numbers, and which elements of a tensor get which
+//! `pow`.
 //!
 //! PyTorch's element-wise loop takes two vector registers at a time ([`CpuCapability::block`] elements) with SLEEF's
 //! `powf`, and leaves what remains to the C library's. So the last elements of a tensor may differ between a

@@ -1,4 +1,5 @@
-//! Rotary frequencies and PyTorch's `pow` against `goldens/torch_rope.json` (PyTorch and transformers on AVX2 and AVX-512).
+//! Rotary frequencies and PyTorch's `pow` against `goldens/torch_rope.json` (PyTorch and transformers on AVX2 and
+//! AVX-512).
 
 use mantissa_numerics::rotary::{Arithmetic, Rope, RopeScaling, proportional};
 use mantissa_numerics::torch_cpu::{self, CpuCapability, glibc, sleef_powf};

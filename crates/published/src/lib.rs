@@ -1,8 +1,8 @@
-//! Result files that other programs published, and the door to evidence of any kind.
+//! Result files that other programs published, and the entry point to evidence of any kind.
 //!
 //! Each layout has a folder: its description (`mod.rs`), its reader, and its authors' definitions, which compute their
-//! figures again ([`Sheet`]). [`LAYOUTS`] lists them. A file is known by its content, never by its name, and what it
-//! leaves unsaid is stated as a warning. Files of generation and activations give an [`Experiment`], files of
+//! figures again ([`Sheet`]). [`LAYOUTS`] lists them. A file is recognized by its content, never by its name, and
+//! what it does not say is stated as a warning. Files of generation and activations give an [`Experiment`], files of
 //! verification and logs give [`Verification`]s. `uniform` holds the definitions that apply to evidence of our own.
 //! Left out: any opinion about setups (`mantissa-verdict`).
 //!

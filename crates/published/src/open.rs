@@ -1,4 +1,4 @@
-//! The one door to evidence of any kind: what a file is, is decided by its content and never by its name.
+//! The one entry point to evidence of any kind: a file is recognized by its content, never by its name.
 
 use std::path::{Path, PathBuf};
 

@@ -395,8 +395,8 @@ fn shortened(audit: &Audit) -> Vec<Matrix> {
     matrices
 }
 
-/// Claimed × verified: whether every compared bit is equal. Where one grid has no room for all candidates, those that no claim fits are
-/// counted, not shown.
+/// Claimed × verified: whether every compared bit is equal. Where one grid has no room for all candidates, those that
+/// no claim fits are counted, not shown.
 fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
     /// Characters of a line.
     const ROOM: usize = 96;

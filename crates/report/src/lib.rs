@@ -1,6 +1,6 @@
 //! A verdict as text, Markdown, JSON and one self-contained HTML page.
 //!
-//! Computes nothing: every number shown stands in the [`Analysis`](mantissa_verdict::Analysis). What is rounded for
+//! It computes nothing: every number shown is in the [`Analysis`](mantissa_verdict::Analysis). What is rounded for
 //! display, coloured or cut short here is whole in `analysis_results.json`. Text that came from files is escaped for
 //! wherever it is shown. The same analysis gives the same bytes.
 #![deny(unsafe_code)]

@@ -1,7 +1,7 @@
 //! The terminal: findings first, then tables no broader than asked.
 //!
-//! Colour is only emphasis: without it the same words stand there. Columns that do not fit (`wide` ones) are left to the
-//! other formats.
+//! Colour is only emphasis: without it the same words stand there. Columns that do not fit (`wide` ones) are left to
+//! the other formats.
 
 use mantissa_verdict::Analysis;
 use mantissa_verdict::analysis::{Matrix, Mode, Outcome, Source};

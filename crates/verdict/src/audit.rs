@@ -1,10 +1,10 @@
 //! The verdict on claims: what replays of candidate setups say about evidence. The result of `mantissa verify`.
 //!
-//! What comes in ([`Case`]): facts about each run of evidence beside each class of candidates. What goes out ([`Audit`]): plain
-//! data, one [`ClaimVerdict`] per setup that the evidence declares. Bits come first: a replay that leaves other bits
-//! contradicts its setup, one that leaves the same is consistent with it, and so is every other setup that leaves them.
-//! Statistics only where the evidence's own repetitions differ. Left out: running replays (`mantissa-lab`), and how it looks
-//! (`mantissa-report`).
+//! What comes in ([`Case`]): facts about each run of evidence beside each class of candidates. What goes out
+//! ([`Audit`]): plain data, one [`ClaimVerdict`] per setup that the evidence declares. Bits come first: a replay that
+//! leaves different bits contradicts its setup. One that leaves the same bits is consistent with it, and so is every
+//! other setup that leaves them. Statistics are used only where the evidence's own repetitions differ. Left out:
+//! running replays (`mantissa-lab`), and how the result looks (`mantissa-report`).
 
 mod case;
 pub(crate) mod claim;

@@ -83,7 +83,7 @@ pub fn judge(sources: &[(Source, &Content)], options: &Options) -> Result<Analys
     judge_evidence(&evidence, options)
 }
 
-/// Judges evidence that was taken apart already.
+/// Judges evidence that was opened already.
 ///
 /// *Errors:* an unknown variable or reference; a level outside (0, 1); evidence that cannot be read.
 ///

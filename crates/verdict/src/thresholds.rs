@@ -30,7 +30,7 @@ pub const WITHIN_FLOOR: f64 = 1.5;
 /// between kernels that share weights in the same file.
 pub const OTHER_WEIGHTS: f64 = 10.0;
 
-/// The level that a corrected p-value is held against.
+/// The level that a corrected p-value is compared with.
 #[must_use]
 pub fn alpha(value: f64) -> Threshold {
     threshold(

@@ -52,8 +52,8 @@ impl List {
         Ok(())
     }
 
-    /// What of `found` the list does not allow, and what of the list was not found. (A new circle is told elsewhere, with
-    /// its way round.)
+    /// What of `found` the list does not allow, and what of the list was not found. (A new circle is told elsewhere,
+    /// with its way round.)
     pub(crate) fn against(&self, found: &Self) -> Vec<String> {
         const GONE: &str = "; `cargo run -p xtask -- rooms --shrink` takes it off the list";
         let mut said = Vec::new();

@@ -1,7 +1,7 @@
 //! Which file uses what of which file: every path, also inside macros and attributes.
 //!
-//! A `mod` and a re-export use nothing; who uses a re-exported name uses the file that defines it. Left out: methods, unless
-//! they are called on `self` or by the type's name and stand in another file than the type.
+//! A `mod` and a re-export use nothing; who uses a re-exported name uses the file that defines it. Left out: methods,
+//! unless they are called on `self` or by the type's name and stand in another file than the type.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! `mantissa demo`: the whole tool on a small model, offline.
 //!
 //! Records the same prompt alone and in a batch, shows that each setup repeats itself to the bit, and shows where the
-//! two part. Nothing here is made up for the occasion: it is `synth`, `record` and a comparison, with the flags below.
+//! two differ. Nothing here is special to the demo: it is `synth`, `record` and a comparison, with the flags below.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! `mantissa doctor`: what this machine has, and what that means here.
 //!
-//! Reads and asks, changes nothing; whatever cannot be found out is said to be unknown.
+//! It changes nothing; whatever cannot be found out is shown as unknown.
 
 mod gpu;
 mod machine;

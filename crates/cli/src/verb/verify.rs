@@ -212,7 +212,8 @@ impl<'s> Display<'s> {
     }
 }
 
-/// Writes and prints an audit. A self-test that missed something is a failure of this program, whatever the evidence says.
+/// Writes and prints an audit. A self-test that missed something is a failure of this program, whatever the evidence
+/// says.
 fn conclude(args: &Args, audit: Audit, sound: bool, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     if let Some(path) = &args.output {
         write_whole(path, args.force, |out| report::audit_json(&audit, out))?;

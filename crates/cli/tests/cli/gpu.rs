@@ -18,8 +18,8 @@ fn document() -> String {
     text
 }
 
-/// Every site of every layer but the router's, prompt and 30 decode steps, as `goldens/gpu/cases.py` records them: on 2026-11-21 each value of these
-/// records was compared with stock transformers on that GPU, and none differed.
+/// Every site of every layer but the router's, prompt and 30 decode steps, as `goldens/gpu/cases.py` records them: on
+/// 2026-11-21 each value of these records was compared with stock transformers on that GPU, and none differed.
 fn predictions_are_what_was_compared(gpu: &str, model: &str, layers: u32, synth: &str, cases: &[&str]) {
     let report = fs::read(repository().join(format!("goldens/gpu/{gpu}_transformers.json"))).unwrap();
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap();

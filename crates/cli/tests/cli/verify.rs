@@ -387,8 +387,8 @@ fn published_files_are_not_enough_and_say_what_would_be() {
     }
 }
 
-/// Evidence that stock transformers left on a GPU, verified here without one. Of the batch sizes, those that no kernel tells apart are one
-/// class, and so are an H200 and an H100, whose libraries pick the same kernels for these shapes.
+/// Evidence that stock transformers left on a GPU, verified here without one. Of the batch sizes, those that no kernel
+/// tells apart are one class, and so are an H200 and an H100, whose libraries pick the same kernels for these shapes.
 #[test]
 fn evidence_of_a_gpu_is_verified_without_one() {
     let golden = repository().join("goldens/gpu/evidence_h200");
@@ -466,7 +466,8 @@ fn evidence_of_a_gpu_is_verified_without_one() {
     }
 }
 
-/// What an H200 would leave, claimed to be of every other hardware there is: contradicted at a named site, and the right one named.
+/// What an H200 would leave, claimed to be of every other hardware there is: contradicted at a named site, and the
+/// right one named.
 #[test]
 fn evidence_of_one_hardware_claimed_as_another_is_contradicted() {
     use std::fmt::Write as _;
@@ -499,7 +500,8 @@ fn evidence_of_one_hardware_claimed_as_another_is_contradicted() {
         }
         let class = texts(&judged["fits"][0]);
         if ["h200", other].iter().all(|name| class.contains(&format!("{name}_bs1_eager_bf16"))) {
-            // One class by recipe, as H100 and H200 left the same bits in published experiments: no test can separate them.
+            // One class by recipe, as H100 and H200 left the same bits in published experiments: no test can separate
+            // them.
             assert_eq!((other, code), ("h100", 0), "{judged}");
             continue;
         }
@@ -519,7 +521,8 @@ fn evidence_of_one_hardware_claimed_as_another_is_contradicted() {
     assert_eq!((code, &audit["claims"][0]["answer"]), (3, &"not_enough_evidence".into()), "{audit}");
     let said = texts(&audit["claims"][0]["not_checked"]).join(" ");
     assert!(said.contains("from literature"), "{said}");
-    // 40 tokens and 2 more: on a GPU a pass of another length sums the prompt's rows otherwise, and must not speak against them.
+    // 40 tokens and 2 more: on a GPU a pass of another length sums the prompt's rows otherwise, and must not speak
+    // against them.
     let (code, audit) = verified(&session, "record", &["--replay", "prefill"]);
     assert_eq!((code, &audit["claims"][0]["answer"]), (0, &"consistent".into()), "{audit}");
 }

@@ -11,8 +11,8 @@ use crate::facts::Member;
 use crate::selection::Selection;
 use crate::tokens::Alignment;
 
-/// Rows of facts, over all pairs, that one call may make; a pair without any counts as one. A row takes at most 144 bytes
-/// (see the tests), so facts stay below 1.2 GB.
+/// Rows of facts, over all pairs, that one call may make; a pair without any counts as one. A row takes at most 144
+/// bytes (see the tests), so facts stay below 1.2 GB.
 const MAX_ROWS: u128 = 1 << 23;
 
 pub(super) struct Extent<'a> {

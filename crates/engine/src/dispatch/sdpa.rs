@@ -23,7 +23,8 @@ const LONGEST_MATH: usize = 1934;
 const MULTIPROCESSORS: usize = 132;
 
 impl Dispatch {
-    /// Why no verified recipe covers this attention over `keys` keys; `None` where one may. What the catalog has to say comes later.
+    /// Why no verified recipe covers this attention over `keys` keys; `None` where one may. What the catalog has to say
+    /// comes later.
     pub(super) fn sdpa_refused(self, dim: usize, keys: usize) -> Option<&'static str> {
         match self.attention {
             Attention::SdpaFlash | Attention::SdpaMath
@@ -53,8 +54,8 @@ impl Dispatch {
         TorchMath { scores, values }
     }
 
-    /// PyTorch's flash backend without a mask: `heads` query heads times rows of the pass, `group` to a KV head. With one query, a
-    /// group of heads becomes rows of one head.
+    /// PyTorch's flash backend without a mask: `heads` query heads times rows of the pass, `group` to a KV head. With
+    /// one query, a group of heads becomes rows of one head.
     pub(super) fn flash(
         self,
         phase: Phase,

@@ -8,8 +8,8 @@ use super::{eager, flash, own_attention, sdpa_math};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
-/// Causal attention of `q`'s rows, which stand at positions `first..` of `cached` (already written), of a pass after which
-/// `keys` are cached.
+/// Causal attention of `q`'s rows, which stand at positions `first..` of `cached` (already written), of a pass after
+/// which `keys` are cached.
 ///
 /// *Shape:* `q` and `out` are `rows × query heads · head_dim`.
 #[expect(clippy::too_many_arguments, reason = "an attention has a recipe, a cache, heads and two matrices")]

@@ -1,8 +1,8 @@
 //! Products by [`LinearSum::FmaChain`]: one chain over `K` for each output, blocked.
 //!
-//! 32 weight rows are decoded and transposed into a panel, twelve rows of `x` are swept over it, and each output keeps one
-//! accumulator that walks K upwards (it is put down in the output and taken up again between blocks of K, which rounds
-//! nothing).
+//! 32 weight rows are decoded and transposed into a panel, twelve rows of `x` are swept over it, and each output keeps
+//! one accumulator that goes through K in ascending order. (Between blocks of K it is stored in the output and loaded
+//! again, which rounds nothing.)
 //!
 //! [`LinearSum::FmaChain`]: mantissa_numerics::recipe::LinearSum::FmaChain
 
@@ -197,8 +197,8 @@ pub(crate) unsafe fn fill_panel(
 /// `out += x · panel` over a panel that already lies as `[k][columns]` in memory, one chain of K; used by attention.
 ///
 /// # Safety
-/// `isa` is available; `panel` holds `k.1` rows (steps `k.0..` of the packed rows) `panel_stride` apart with 32 readable values each; `out` holds `m` rows
-/// `out_stride` apart with `columns` writable values each.
+/// `isa` is available; `panel` holds `k.1` rows (steps `k.0..` of the packed rows) `panel_stride` apart with 32
+/// readable values each; `out` holds `m` rows `out_stride` apart with `columns` writable values each.
 #[expect(clippy::too_many_arguments, reason = "a matrix product has three matrices and their strides")]
 pub(crate) unsafe fn sweep_panel(
     isa: Isa,

@@ -1,7 +1,7 @@
 //! Hugging Face's `eager` attention on a GPU: [`TorchEager`].
 //!
-//! Products run as panels of sixteen emulated dot products, or by threads; everything else is row by row and scalar, because
-//! the products take the time. Storage is bf16.
+//! Products run as panels of sixteen emulated dot products, or by threads; everything else is row by row and scalar,
+//! because the products take the time. Storage is bf16.
 
 use std::num::NonZeroU16;
 
@@ -75,8 +75,8 @@ const fn widened(bf16: [u8; 2]) -> f32 {
 /// Attention of one KV head for some query rows in ascending order of what they see: row `r` the first `limits[r]` of
 /// `count` keys, which are the first of the kernel's `total`.
 ///
-/// *Shape:* returns `rows × head_dim`. *Rounding:* as Hugging Face's `eager`: scores, scaled scores, probabilities and outputs are
-/// rounded; masked keys have probability 0, which adds nothing.
+/// *Shape:* returns `rows × head_dim`. *Rounding:* as Hugging Face's `eager`: scores, scaled scores, probabilities and
+/// outputs are rounded; masked keys have probability 0, which adds nothing.
 #[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
 fn attend(
     isa: Isa,

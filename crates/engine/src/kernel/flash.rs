@@ -1,7 +1,8 @@
 //! Attention by [`TorchFlash`]: FlashAttention-2's kernels, with a tensor core's dot products.
 //!
-//! Rows share panels of keys and values and nothing else, so how rows are shared out cannot show in a bit. Storage is bf16. Left out:
-//! what is done with scores ([`mantissa_numerics::nvidia::flash`]), and into how many parts keys are cut (`dispatch`).
+//! Rows share panels of keys and values and nothing else, so how rows are divided among tasks cannot change a bit.
+//! Storage is bf16. Left out: what is done with scores ([`mantissa_numerics::nvidia::flash`]), and into how many parts
+//! keys are cut (`dispatch`).
 
 use std::ops::Range;
 
@@ -37,7 +38,8 @@ impl<'a> Cached<'a> {
     }
 }
 
-/// What a part of the keys leaves of every row: the sum of values, a row per sixteen elements of the head, and the logarithm.
+/// What a part of the keys leaves of every row: the sum of values, a row per sixteen elements of the head, and the
+/// logarithm.
 struct Part {
     sums: Vec<Vec<[f32; LANES]>>,
     logs: Vec<f32>,
@@ -45,8 +47,8 @@ struct Part {
 
 /// Attention of queries of one KV head, in ascending order of how much they see.
 ///
-/// *Shape:* `total` keys decide where they are cut; no row sees more than are cached; returns `rows × dim`. *Rounding:* as
-/// [`TorchFlash`].
+/// *Shape:* `total` keys decide where they are cut; no row sees more than are cached; returns `rows × dim`. *Rounding:*
+/// as [`TorchFlash`].
 fn attend(
     instructions: Instructions,
     recipe: TorchFlash,
@@ -254,8 +256,8 @@ pub(super) mod golden {
             }
         }
 
-        /// The attention entries' own view, with a row of queries for every key in prefill: a cache of one KV head, and what those
-        /// entries leave for the rows that are known.
+        /// The attention entries' own view, with a row of queries for every key in prefill: a cache of one KV head, and
+        /// what those entries leave for the rows that are known.
         pub(in super::super) fn by_entries(
             &self,
             isa: Isa,

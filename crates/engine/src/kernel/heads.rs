@@ -14,8 +14,8 @@ pub(crate) struct Heads {
     pub dim: usize,
     /// Factor of the scores.
     pub scale: f32,
-    /// Keys that a query sees, its own among them; `None` for all up to its own. The engine's own attention alone has one
-    /// that leaves keys out.
+    /// Keys that a query sees, its own among them; `None` for all up to its own. The engine's own attention alone has
+    /// one that leaves keys out.
     pub window: Option<usize>,
     /// Bound of the scores; the engine's own attention alone has one.
     pub cap: Option<f32>,
@@ -88,9 +88,11 @@ pub(super) fn by_block(
     });
 }
 
-/// A task for each sequence and KV head of a decode step. `attend` gets the queries of the head's group, and its keys and values.
+/// A task for each sequence and KV head of a decode step. `attend` gets the queries of the head's group, and its keys
+/// and values.
 ///
-/// *Shape:* queries are `group × head_dim`; `attend` returns a row for each, of which the first `head_dim` values count.
+/// *Shape:* queries are `group × head_dim`; `attend` returns a row for each, of which the first `head_dim` values
+/// count.
 pub(super) fn by_group<R: std::ops::Deref<Target = [f32]>>(
     pool: &Pool,
     heads: Heads,

@@ -1,5 +1,5 @@
-//! Products by [`LinearSum::LaneChains`]: along the weight's rows as they lie in memory, which is what a machine does that
-//! waits for its memory.
+//! Products by [`LinearSum::LaneChains`]: along the weight's rows as they lie in memory, which suits a
+//! machine that waits for its memory.
 //!
 //! [`LinearSum::LaneChains`]: mantissa_numerics::recipe::LinearSum::LaneChains
 
@@ -75,7 +75,8 @@ pub(super) fn lane_chains(
         let (weight, from, to) = tasks[task];
         let (w, out) = targets[weight];
         for i in (0..m).step_by(group) {
-            // SAFETY: `isa` is available; rows i.. of `x` are a group `group · stride` long; this task alone writes columns from..to.
+            // SAFETY: `isa` is available; rows i.. of `x` are a group `group · stride` long; this task alone writes
+            // columns from..to.
             unsafe {
                 dot_rows(
                     isa,

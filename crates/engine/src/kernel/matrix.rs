@@ -1,4 +1,4 @@
-//! What kernels are handed: matrices as they lie in memory, of weights and of cached keys and values.
+//! What kernels are given: matrices as they lie in memory, of weights and of cached keys and values.
 
 use mantissa_numerics::{BlockFormat, Dtype};
 

@@ -1,7 +1,7 @@
 //! The kernels: each computes one recipe, for whatever instruction set and number of threads.
 //!
 //! A kernel file holds the generic code over [`crate::simd::Simd`] and safe entries that check shapes and share
-//! the work out. Work is cut along outputs, never along a sum, so the cut cannot show in a bit.
+//! the work out. Work is cut along outputs, never along a sum, so the cut cannot change a bit.
 #![expect(
     clippy::inline_always,
     reason = "generic code must inline into the function compiled for its instruction set"

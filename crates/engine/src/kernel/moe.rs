@@ -6,7 +6,8 @@ use mantissa_numerics::recipe::{CastRecipe, ExpertSumRecipe, RouterRecipe, Route
 use super::rows;
 use crate::simd::Isa;
 
-/// The `top` most probable experts of one row of router logits, most probable first, and their weights: see [`RouterRecipe`].
+/// The `top` most probable experts of one row of router logits, most probable first, and their weights: see
+/// [`RouterRecipe`].
 ///
 /// *Shape:* `logits` is as long as there are experts; returns `min(top, experts)` pairs.
 pub(crate) fn route(isa: Isa, recipe: RouterRecipe, top: usize, logits: &[f32]) -> Vec<(usize, f32)> {
@@ -31,10 +32,11 @@ pub(crate) fn route(isa: Isa, recipe: RouterRecipe, top: usize, logits: &[f32]) 
     order.into_iter().zip(weights).map(|(expert, w)| (expert, weight(w))).collect()
 }
 
-/// The sum over each token's experts: see [`ExpertSumRecipe`]. Slot `s`, of expert and weight `chosen[s]`, left row `place[s]` of
-/// `parts`.
+/// The sum over each token's experts: see [`ExpertSumRecipe`]. Slot `s`, of expert and weight `chosen[s]`, left row
+/// `place[s]` of `parts`.
 ///
-/// *Shape:* `chosen` and `place` are `tokens × top`, rows of `parts` and `out` are as long, `out` has one for each token.
+/// *Shape:* `chosen` and `place` are `tokens × top`, rows of `parts` and `out` are as long, `out` has one for each
+/// token.
 pub(crate) fn expert_sum(
     isa: Isa,
     recipe: ExpertSumRecipe,

@@ -1,6 +1,6 @@
-//! Attention as PyTorch's math backend computes it: binary32 throughout, queries and keys scaled before their product, and a
-//! warp's softmax. The products are those of a cuBLAS without tensor cores: `fma` chains, which are [`super::source`]'s, or the sums
-//! of a matrix-vector kernel's threads.
+//! Attention as PyTorch's math backend computes it: binary32 throughout, queries and keys scaled before their product,
+//! and a warp's softmax. The products are those of a cuBLAS without tensor cores: `fma` chains, which are
+//! [`super::source`]'s, or the sums of a matrix-vector kernel's threads.
 //!
 //! Left out: which product a shape gets (`dispatch`, from the catalog).
 
@@ -16,7 +16,8 @@ use super::source::{Panels, Source, widened};
 use crate::pool::{Buffer, Pool};
 use crate::simd::Isa;
 
-/// Query positions of a task: no fewer than the lanes of a softmax, so that a task's keys have the lanes that all keys have.
+/// Query positions of a task: no fewer than the lanes of a softmax, so that a task's keys have the lanes that all keys
+/// have.
 const QUERIES: usize = 48;
 
 /// `head_dim^-¼`: the root in binary64 of the scale, rounded.
@@ -204,7 +205,8 @@ mod tests {
         assert_eq!(compared, 10);
     }
 
-    /// Sums of binary32 that PyTorch's matmul left in decode on an H200, which outputs in bf16 would hide; one operand was ones.
+    /// Sums of binary32 that PyTorch's matmul left in decode on an H200, which outputs in bf16 would hide; one operand
+    /// was ones.
     #[test]
     fn sums_are_those_of_an_h200() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/gpu/sdpa_math");

@@ -14,7 +14,8 @@ use crate::simd::Isa;
 /// Rows of `x` that are taken apart at a time.
 const ROWS: usize = 256;
 
-/// Elements of `K` that a panel holds at a time: what the nearest cache holds of sixteen rows. A multiple of every step.
+/// Elements of `K` that a panel holds at a time: what the nearest cache holds of sixteen rows. A multiple of every
+/// step.
 const DEPTH: usize = 256;
 
 pub(super) const fn instructions(isa: Isa) -> Instructions {

@@ -1,8 +1,8 @@
 //! Every family against Hugging Face transformers in f32, with float64 as the judge (`goldens/transformers_f32.json`).
 //!
-//! Two correct f32 implementations differ by the rounding of different orders of sums. What is asked: at every
-//! recorded site Mantissa is no further from the float64 truth than four times what transformers' own f32 is (on a CPU or
-//! on an H200, whichever is further), and every greedy token is the same.
+//! Two correct f32 implementations differ by the rounding of different orders of sums. What is asked: at every recorded
+//! site Mantissa is no further from the float64 truth than four times what transformers' own f32 is (on a CPU or on an
+//! H200, whichever is further), and every greedy token is the same.
 
 use std::collections::BTreeMap;
 

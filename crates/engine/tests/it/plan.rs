@@ -60,7 +60,8 @@ fn a_plan_lists_what_runs_in_the_order_it_runs() {
     }
 }
 
-/// The other rows of a batch are there for dispatch alone: computing them changes no bit of this one, whatever they hold.
+/// The other rows of a batch are there for dispatch alone: computing them changes no bit of this one, whatever they
+/// hold.
 #[test]
 fn one_row_alone_has_the_bits_it_has_in_its_batch() {
     for (arch, name) in models::ARCHS {
@@ -173,8 +174,8 @@ fn single_values_have_the_bits_of_their_pass() {
     }
 }
 
-/// Steps whose tokens are known go through the model together and leave the bits that they leave one by one: of one sequence and
-/// of several, in batches of every class.
+/// Steps whose tokens are known go through the model together and leave the bits that they leave one by one: of one
+/// sequence and of several, in batches of every class.
 #[test]
 fn forced_steps_in_lockstep_have_the_bits_of_single_steps() {
     for (arch, name) in models::ARCHS {

@@ -1,7 +1,7 @@
 //! The header of a safetensors file, read without trusting it.
 //!
-//! The safetensors crate's own reader adds offsets unchecked and lets a duplicate name win; evidence needs neither.
-//! *Source:* the format as described in the README of huggingface/safetensors 0.8.
+//! The safetensors crate's own reader adds offsets unchecked and lets a duplicate name win; evidence must allow
+//! neither. *Source:* the format as described in the README of huggingface/safetensors 0.8.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! An experiment JSON whose rows stay in the file: where each lies is kept, 16 bytes a row, and a row is parsed when it
-//! is asked for.
+//! An experiment JSON whose rows stay in the file: the place of each is kept, 16 bytes a row, and a row is parsed when
+//! it is asked for.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +23,7 @@ use crate::validate;
 
 const COPY_AGAIN: &str = "correct the JSON, or copy it again if it was cut or mixed up";
 
-/// An experiment JSON that was passed over once.
+/// An experiment JSON that was read through once.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) shell: Experiment,

@@ -57,7 +57,8 @@ mod avx2 {
 
     const LANES: usize = 32;
 
-    /// For each low half of a byte, one bit per high half that makes a byte of a row; twice, for both halves of a vector.
+    /// For each low half of a byte, one bit per high half that makes a byte of a row; twice, for both halves of a
+    /// vector.
     const LOW: [u8; LANES] = {
         let mut table = [0; LANES];
         let mut byte = 0_usize;

@@ -1,9 +1,9 @@
 //! An experiment JSON without its rows: the structure is kept to be parsed, each row becomes a number that names it.
 //!
 //! One pass over the file in a window of fixed size. What is not a row is copied to a skeleton, which serde_json and
-//! the types of the format then judge; bytes of rows are only classed ([`super::scan`]). Rows are the arrays under
-//! `hidden_states`, `key_vectors`, `logprobs` and `sites` of a step; nothing but objects and arrays may stand there,
-//! so no text of the file is taken for a row's name. Departures from JSON that [`crate::lenient`] knows are mended and
+//! the types of the format then judge; bytes of rows are only classified ([`super::scan`]). Rows are the arrays under
+//! `hidden_states`, `key_vectors`, `logprobs` and `sites` of a step; nothing but objects and arrays may stand there, so
+//! no text of the file is taken for a row's name. Departures from JSON that [`crate::lenient`] knows are corrected and
 //! counted.
 
 use std::io;

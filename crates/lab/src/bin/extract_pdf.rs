@@ -1,5 +1,5 @@
-//! The PDF reader process on its own, for programs that use the lab as a library and for its tests; `mantissa` is its own
-//! reader. Not meant to be called by hand.
+//! The PDF reader process on its own, for programs that use the lab as a library and for its tests; `mantissa` is its
+//! own reader. Not meant to be called by hand.
 
 use std::process::ExitCode;
 

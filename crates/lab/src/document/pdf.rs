@@ -1,14 +1,15 @@
 //! Glyphs of a PDF page → lines of text.
 //!
-//! hayro interprets the page (fonts, encodings, forms) and says for each glyph which character it is and where it stands;
-//! what is decided here is where a space, a new line or a blank line lies between two glyphs. The rules:
+//! hayro interprets the page (fonts, encodings, forms) and says for each glyph which character it is and where it
+//! stands; what is decided here is where a space, a new line or a blank line lies between two glyphs. The rules:
 //!
 //! - Glyphs keep the order in which the page draws them, which for typeset papers is reading order, columns included.
 //! - A gap of more than `SPACE` em along the line is a space. A jump across the line of more than `LINE` em, back by
 //!   more than `BACK` em, or a change of direction (a rotated stamp in the margin) is a new line; a jump of more than
 //!   `PARAGRAPH` times the line distance before it is a blank line.
-//! - Presentation ligatures (U+FB00–FB06) are spelled out; every kind of space is one U+0020, runs of them collapse, none
-//!   ends a line; a drawn soft hyphen is `-`; zero-width marks are dropped. A word hyphenated at a line's end stays so.
+//! - Presentation ligatures (U+FB00–FB06) are spelled out; every kind of space is one U+0020, runs of them collapse,
+//!   none ends a line; a drawn soft hyphen is `-`; zero-width marks are dropped. A word hyphenated at a line's end
+//!   stays so.
 //! - A glyph that its font gives no character is U+FFFD and counted.
 //! - Running heads and page numbers are text like any other. Annotations are left out; invisible text (the recognized
 //!   layer of a scan) is kept.
@@ -76,8 +77,8 @@ pub enum PdfFault {
 
 /// Reads a PDF, giving `sink` its number of pages and then each page in turn.
 ///
-/// At most `max_text` bytes of text and `max_pages` pages are read. A panic of the interpreter is a fault like any other,
-/// though the panic hook sees it first; what a panic cannot bound is left to [`super::reader`].
+/// At most `max_text` bytes of text and `max_pages` pages are read. A panic of the interpreter is a fault like any
+/// other, though the panic hook sees it first; what a panic cannot bound is left to [`super::reader`].
 pub fn read(
     bytes: Vec<u8>,
     max_pages: usize,

@@ -1,11 +1,11 @@
 //! The process that reads PDFs, seen from both ends.
 //!
-//! [`PdfReader`] starts a program, feeds it the PDF on standard input and takes one JSON line per page from its standard
-//! output. [`serve`] is the other end: a program that finds [`ARGUMENT`] as its first argument calls it and does nothing
-//! else. The child bounds its own memory and processor time before it looks at the file (Linux: `RLIMIT_AS`,
-//! `RLIMIT_CPU`); the parent bounds the time by the clock and the size of the answer. So a file that makes the
-//! interpreter panic, overflow its stack, loop or unpack gigabytes ends a child, and the user reads one line with the
-//! page where it happened.
+//! [`PdfReader`] starts a program, feeds it the PDF on standard input and takes one JSON line per page from its
+//! standard output. [`serve`] is the other end: a program that finds [`ARGUMENT`] as its first argument calls it and
+//! does nothing else. The child bounds its own memory and processor time before it looks at the file (Linux:
+//! `RLIMIT_AS`, `RLIMIT_CPU`); the parent bounds the time by the clock and the size of the answer. So a file that makes
+//! the interpreter panic, overflow its stack, loop or unpack gigabytes ends a child, and the user reads one line with
+//! the page where it happened.
 //!
 //! Left out: how pages become text (see [`super::pdf`]).
 
@@ -145,7 +145,8 @@ impl PdfReader {
                     Err(RecvTimeoutError::Timeout) => break Outcome::Late(here),
                 }
             };
-            // The threads end with the pipes, and the pipes with the child. One that has ended by itself keeps its status.
+            // The threads end with the pipes, and the pipes with the child. One that has ended by itself keeps its
+            // status.
             let _ = child.kill();
             outcome
         })

@@ -305,9 +305,9 @@ impl Shapes {
         Ok(kind)
     }
 
-    /// The longest pass of at least `least` positions that computes the rows of the first `least` as a pass over them alone, and is
-    /// covered; up to eight below `most` are tried. On a GPU the length of a pass decides how each of its rows is summed (which
-    /// remainder comes first, lanes of a softmax), so there it is the pass over `least`.
+    /// The longest pass of at least `least` positions that computes the rows of the first `least` as a pass over them
+    /// alone, and is covered; up to eight below `most` are tried. On a GPU the length of a pass decides how each of its
+    /// rows is summed (which remainder comes first, lanes of a softmax), so there it is the pass over `least`.
     fn longest(
         &mut self,
         candidate: &Setup,

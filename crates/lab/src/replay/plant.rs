@@ -1,7 +1,7 @@
-//! Known deviations, planted: evidence that is honest but for one thing, to show that a verification finds it.
+//! Known deviations, planted: evidence that is honest except for one thing, to show that a verification finds it.
 //!
-//! Each is computed as a recorder would, with all rows of its batch; weights are altered in a copy of the model. Left out:
-//! whether it is found (the verb that asks).
+//! Each is computed as a recorder would, with all rows of its batch; weights are altered in a copy of the model. Left
+//! out: whether it is found (the verb that asks).
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! What a setup leaves of given tokens, computed as a recorder would: every row of the batch. For planting known deviations,
-//! and for checking that replays which compute one row alone come to the same.
+//! What a setup leaves for given tokens, computed as a recorder would: every row of the batch. Used to plant known
+//! deviations, and to check that replays which compute one row alone give the same result.
 
 use mantissa_engine::Engine;
 use mantissa_evidence::Run;

@@ -1,9 +1,10 @@
-//! A spot check: single recorded values, drawn at random, recomputed from the recorded inputs of the kernel that made them.
+//! A spot check: single recorded values, drawn at random, recomputed from the recorded inputs of the kernel that made
+//! them.
 //!
-//! Draws are uniform and with replacement over every recorded value that can be recomputed, so a deviation in a share f of them
-//! is missed by n draws with probability (1 − f)ⁿ, wherever it sits. Layers are taken one after the other, each with the
-//! checkpoint mapped anew, so that memory holds the weights of one. Left out: attention, whose inputs are every earlier key
-//! and value, and log-probabilities.
+//! Draws are uniform and with replacement over every recorded value that can be recomputed, so a deviation in a share f
+//! of them is missed by n draws with probability (1 − f)ⁿ, wherever it is. Layers are taken one after the other, each
+//! with the checkpoint mapped anew, so that memory holds the weights of one. Left out: attention, whose inputs are
+//! every earlier key and value, and log-probabilities.
 
 use std::collections::BTreeMap;
 

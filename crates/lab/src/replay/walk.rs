@@ -1,8 +1,8 @@
 //! Carrying a plan out: each distinct pass once, rows compared as they come, a class left at its first contradiction.
 //!
-//! Classes of all runs that feed the same tokens to the same engine form a tree of passes. After the prompt all tokens are
-//! known, so the steps of all branches go through the model in lockstep, in blocks; they are compared step by step, and
-//! the cache is copied only where classes part. What ran is held against what was planned after every walk.
+//! Classes of all runs that feed the same tokens to the same engine form a tree of passes. After the prompt all tokens
+//! are known, so the steps of all branches go through the model in lockstep, in blocks; they are compared step by step,
+//! and the cache is copied only where classes diverge. What ran is compared with what was planned after every walk.
 
 use std::collections::BTreeMap;
 
@@ -240,8 +240,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Feeds the next steps of all branches, at most `most` of each, as few passes over the weights as memory allows, and
-    /// compares step by step. Returns the branches that go on.
+    /// Feeds the next steps of all branches, at most `most` of each, as few passes over the weights as memory allows,
+    /// and compares step by step. Returns the branches that go on.
     fn advance(
         &self,
         engine: &Engine<'_>,

@@ -126,7 +126,8 @@ fn planted(
     Ok(results)
 }
 
-/// Verifies a plant as evidence of the claim. A setup whose kernels compute the same as the claim's is no deviation: `None`.
+/// Verifies a plant as evidence of the claim. A setup whose kernels compute the same as the claim's is no deviation:
+/// `None`.
 fn verified(
     checkpoint: &Checkpoint,
     claim: Setup,

@@ -1,4 +1,4 @@
-//! Replays that are done, on disk: a verification that was killed goes on from them.
+//! Finished replays on disk: a verification that was killed continues from them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Evidence that cannot be replayed: what it says of itself, and what would be enough.
+//! Evidence that cannot be replayed: what it says about itself, and what would be enough.
 
 use mantissa_published::{Content, Opened};
 use mantissa_verdict::analysis::{Source, Tier};

@@ -1,4 +1,4 @@
-//! Rotary angles: base, stretching, and what of it makes no sense.
+//! Rotary angles: base and scaling, and refusal of values that make no sense.
 
 use mantissa_numerics::rotary::{LongRope, RopeScaling, Yarn};
 use serde_json::{Map, Value};

@@ -1,5 +1,5 @@
-//! Gemma 3's text models: Gemma 2 with norms over each head of q and k, no bounds, a window in all but every sixth block,
-//! and rotary angles of their own in blocks that have it.
+//! Gemma 3's text models: Gemma 2 with norms over each head of q and k, no bounds, a window in all but every sixth
+//! block, and rotary angles of their own in blocks that have it.
 
 use serde_json::{Map, Value, json};
 

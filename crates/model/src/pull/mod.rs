@@ -1,8 +1,8 @@
 //! Models by name: bringing them here once, and finding them again.
 //!
 //! A pulled model is a folder `HOME/models/NAME` that appears whole: files are gathered and verified in
-//! `HOME/models/.partial` and the folder is renamed into place. What an interrupted pull had is kept and resumed.
-//! Left out: choosing HOME, endpoint and token (cli), progress bars (cli).
+//! `HOME/models/.partial` and the folder is renamed into place. What an interrupted pull had downloaded is kept, and
+//! the next pull resumes. Left out: choosing HOME, endpoint and token (cli), progress bars (cli).
 
 mod hub;
 mod package;

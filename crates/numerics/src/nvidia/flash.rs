@@ -1,10 +1,12 @@
-//! FlashAttention-2 as PyTorch compiles it: what is done with scores between the two products, and how split keys are put together.
+//! FlashAttention-2 as PyTorch compiles it: what is done with scores between the two products, and how split keys are
+//! put together.
 //!
-//! *Source:* Dao-AILab/flash-attention v2.8, csrc/flash_attn/src/{softmax.h, flash_fwd_kernel.h} and flash_api.cpp, which PyTorch 2.11
-//! compiles with `UNFUSE_FMA` and without fast math; restated. Verified on an H200, outputs and log-sum-exp, bit for bit.
+//! *Source:* Dao-AILab/flash-attention v2.8, csrc/flash_attn/src/{softmax.h, flash_fwd_kernel.h} and flash_api.cpp,
+//! which PyTorch 2.11 compiles with `UNFUSE_FMA` and without fast math; restated. Verified on an H200, outputs and
+//! log-sum-exp, bit for bit.
 //!
-//! Which rows share a kernel's tile of queries has no effect: a tile of keys that a row does not see multiplies its sums by a power of
-//! zero or one. Left out: the products, which are the engine's; dropout, windows, ALiBi, soft caps.
+//! Which rows share a kernel's tile of queries has no effect: a tile of keys that a row does not see multiplies its
+//! sums by a power of zero or one. Left out: the products, which are the engine's; dropout, windows, ALiBi, soft caps.
 
 use super::functions::{ex2, exp};
 use super::logarithm::{log, log_fast};
@@ -23,7 +25,8 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Of heads of `dim`. *Rounding:* the root's reciprocal in binary64, rounded; its product with log₂ e in binary64, rounded.
+    /// Of heads of `dim`. *Rounding:* the root's reciprocal in binary64, rounded; its product with log₂ e in binary64,
+    /// rounded.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "said above")]
     pub fn of(dim: usize) -> Self {
@@ -32,7 +35,8 @@ impl Scale {
     }
 }
 
-/// 2^x, as CUDA's `exp2f`: subnormal results by way of a root. That way is from the library's PTX; measured scores do not reach it.
+/// 2^x, as CUDA's `exp2f`: subnormal results by way of a root. That way is from the library's PTX; measured scores do
+/// not reach it.
 fn exp2(x: f32) -> f32 {
     if x < -126.0 {
         let root = ex2(x * 0.5);
@@ -49,11 +53,13 @@ pub struct Online {
 }
 
 impl Online {
-    /// Replaces the scores of a tile, of which the row sees at least one, by what their exponentials are in proportion to, in
-    /// binary32. Returns what the product with the values so far is to be multiplied with, by itself, before this tile's is added.
+    /// Replaces the scores of a tile, of which the row sees at least one, by what their exponentials are in proportion
+    /// to, in binary32. Returns what the product with the values so far is to be multiplied with, by itself, before
+    /// this tile's is added.
     ///
-    /// *Shape:* a multiple of 8; keys that the row does not see are −∞. *Rounding:* `exp2(round(s · c) − round(max · c))`, `c` the
-    /// binary scale; lanes add ascending columns, the first by `fma(sum, factor, p)`.
+    /// *Shape:* a multiple of 8; keys that the row does not see are −∞. *Rounding:*
+    /// `exp2(round(s · c) − round(max · c))`, `c` the binary scale; lanes add ascending columns, the first by
+    /// `fma(sum, factor, p)`.
     pub fn tile(&mut self, scale: Scale, scores: &mut [f32]) -> f32 {
         let before = self.state.map(|(largest, _)| largest);
         let largest = scores.iter().copied().fold(before.unwrap_or(f32::NEG_INFINITY), f32::max);
@@ -73,8 +79,8 @@ impl Online {
         factor
     }
 
-    /// What the product with the values is multiplied with, and the natural logarithm of the sum of exponentials: 1 and −∞ for a row
-    /// without keys. *Shape:* fewer than 2^14 keys went by, as far as [`log_fast`] was measured.
+    /// What the product with the values is multiplied with, and the natural logarithm of the sum of exponentials: 1 and
+    /// −∞ for a row without keys. *Shape:* fewer than 2^14 keys went by, as far as [`log_fast`] was measured.
     #[must_use]
     pub fn finish(self, scale: Scale) -> (f32, f32) {
         let Some((largest, [a, b, c, d])) = self.state else { return (1.0, f32::NEG_INFINITY) };
@@ -87,10 +93,11 @@ impl Online {
     }
 }
 
-/// What each part's output is multiplied with, by `fma` in ascending order from zero, and the logarithm of all parts' sum.
+/// What each part's output is multiplied with, by `fma` in ascending order from zero, and the logarithm of all parts'
+/// sum.
 ///
-/// *Shape:* `logs` are the parts' logarithms, at most 128. *Rounding:* `exp(log − max)` are added by a warp: with `splits` a power of
-/// two, lane `i mod lanes` adds ascending parts, then the halving tree.
+/// *Shape:* `logs` are the parts' logarithms, at most 128. *Rounding:* `exp(log − max)` are added by a warp: with
+/// `splits` a power of two, lane `i mod lanes` adds ascending parts, then the halving tree.
 #[must_use]
 pub fn combined(dim: usize, logs: &[f32]) -> (Vec<f32>, f32) {
     let splits = logs.len().next_power_of_two().max(2);
@@ -114,8 +121,8 @@ pub fn combined(dim: usize, logs: &[f32]) -> (Vec<f32>, f32) {
     (logs.iter().map(|log| exp(log - all)).collect(), all)
 }
 
-/// How many parts PyTorch cuts the keys into, for `blocks` tiles of 64 queries of all heads and sequences, and `tiles` of keys
-/// ([`split_tile`]): the fewest that keep 85 % of the best share of multiprocessors busy.
+/// How many parts PyTorch cuts the keys into, for `blocks` tiles of 64 queries of all heads and sequences, and `tiles`
+/// of keys ([`split_tile`]): the fewest that keep 85 % of the best share of multiprocessors busy.
 ///
 /// *Source:* `num_splits_heuristic` of flash_api.cpp; two blocks of threads to a multiprocessor.
 #[must_use]

@@ -1,9 +1,9 @@
 //! Functions as the hardware and CUDA's library compute them.
 //!
-//! `ex2.approx` and `rsqrt.approx` interpolate in tables inside the chip. What is kept here is the deviation of every mantissa's
-//! result from the correctly rounded one, two bits each, deflated to 0.5 MB (6 MB once unpacked): made by
-//! `goldens/gpu/functions.py`. A quadratic in 64 segments comes within 0.05 units in the last place of the chip's and no nearer, because
-//! its multipliers drop columns, so the tables are not smaller.
+//! `ex2.approx` and `rsqrt.approx` interpolate in tables inside the chip. What is kept here is the deviation of every
+//! mantissa's result from the correctly rounded one, two bits each, deflated to 0.5 MB (6 MB once unpacked): made by
+//! `goldens/gpu/functions.py`. A quadratic in 64 segments comes within 0.05 units in the last place of the chip's and
+//! no nearer, because its multipliers drop columns, so the tables are not smaller.
 //!
 //! Source of the rest: PTX of `expf`, `cosf` and `sinf` in CUDA 13 (libdevice), restated.
 
@@ -55,7 +55,8 @@ fn moved(value: f32, ulps: i32) -> f32 {
 
 /// 2^x, as `ex2.approx.ftz.f32`.
 ///
-/// *Rounding:* `x` is cut to 23 fraction bits, negative ones in ones' complement unless nothing is left; then a table. Subnormal results are zero.
+/// *Rounding:* `x` is cut to 23 fraction bits, negative ones in ones' complement unless nothing is left; then a table.
+/// Subnormal results are zero.
 #[must_use]
 pub fn ex2(x: f32) -> f32 {
     ex2_by(&EX2, x)
@@ -93,8 +94,8 @@ fn ex2_of(x: f32, fixed: i32, power: f64, deviation: i32) -> f32 {
     if x.is_nan() { NOT_A_NUMBER } else { value }
 }
 
-/// 2^(1 + fraction / 2^23), correctly rounded, from the power at the middle of its 64th and what is left of the fraction: the
-/// tests try every fraction.
+/// 2^(1 + fraction / 2^23), correctly rounded, from the power at the middle of its 64th and what is left of the
+/// fraction: the tests try every fraction.
 #[inline(always)]
 fn exact(rest: i32, power: f64) -> f32 {
     const LN_2: f64 = std::f64::consts::LN_2;
@@ -300,7 +301,7 @@ mod tests {
         }
     }
 
-    /// As it was first written and held against an H200.
+    /// As it was first written and compared with an H200.
     #[test]
     fn scaling_is_exact() {
         let first = |x: f32| {

@@ -1,8 +1,9 @@
-//! Logarithms as the hardware and CUDA's library compute them, of 1 to 2^14: sums of exponentials of which one is 1.
+//! Logarithms of 1 to 2^14, as the hardware and CUDA's library compute them: of sums of exponentials of which one is 1.
 //!
-//! `lg2.approx` interpolates in a table inside the chip. Kept here is a quadratic for each of 64 segments of a mantissa and what is
-//! missing from it to the result, deflated to 0.4 MB (8 MB once unpacked): made by `goldens/gpu/logarithm.py`, which also says how the
-//! rest was compared with an H100, the H200's chip: every input of these octaves, no difference.
+//! `lg2.approx` interpolates in a table inside the chip. Kept here are a quadratic for each of 64 segments of a
+//! mantissa and its difference from the result, deflated to 0.4 MB (8 MB once unpacked): made by
+//! `goldens/gpu/logarithm.py`, which also says how the rest was compared with an H100, the H200's chip: every input of
+//! these octaves, no difference.
 //!
 //! Left out: numbers below 1, where the instruction is no sum of exponent and fraction.
 
@@ -67,7 +68,8 @@ impl Lg2 {
 
 /// log₂ x, as `lg2.approx`; `None` below 1, from 2^14 on, and of a NaN.
 ///
-/// *Rounding:* a table from 1 to 2; beyond, its result cut to 23 fraction bits and added to the exponent, cut to binary32.
+/// *Rounding:* a table from 1 to 2; beyond, its result cut to 23 fraction bits and added to the exponent, cut to
+/// binary32.
 #[must_use]
 pub fn lg2(x: f32) -> Option<f32> {
     if !(1.0..16384.0).contains(&x) {

@@ -19,16 +19,16 @@ pub fn split_k(k: usize, parts: NonZeroU16) -> Vec<Range<usize>> {
     (0..k).step_by(unit.max(1)).map(|from| from..(from + unit).min(k)).collect()
 }
 
-/// Where the elements of a sum of `length` go so that steps of `block` do not cross the borders of tiles: the remainder first,
-/// padded with zeros, which take no part in a step. Returns how many come first, and where the others begin.
+/// Where the elements of a sum of `length` go so that steps of `block` do not cross the borders of tiles: the remainder
+/// first, padded with zeros, which take no part in a step. Returns how many come first, and where the others begin.
 #[must_use]
 pub fn remainder_first(block: BlockRecipe, tile: Option<NonZeroU16>, length: usize) -> (usize, usize) {
     let remainder = tile.map_or(0, |tile| length % usize::from(tile.get()));
     (remainder, remainder.next_multiple_of(usize::from(block.width)))
 }
 
-/// The sum of `length` products by the threads of a matrix-vector kernel: thread `(k / vector) mod threads` takes `k` by `fma`, ascending
-/// from `+0`; then the halving tree, or the threads in ascending order.
+/// The sum of `length` products by the threads of a matrix-vector kernel: thread `(k / vector) mod threads` takes `k`
+/// by `fma`, ascending from `+0`; then the halving tree, or the threads in ascending order.
 ///
 /// *Rounding:* binary32 after every `fma` and addition.
 #[must_use]

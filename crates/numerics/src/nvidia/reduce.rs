@@ -6,8 +6,8 @@ use super::functions::exp_each;
 
 /// The order of a sum over rows that lie one after the other in memory, by `reduce_kernel` with loads of four.
 ///
-/// Thread `t` adds elements `4(t + i · threads)..+4` to four sums, ascending; the four are added in order; threads are halved, the upper
-/// half added to the lower (first through shared memory, then by shuffles, largest step first).
+/// Thread `t` adds elements `4(t + i · threads)..+4` to four sums, ascending; the four are added in order; threads are
+/// halved, the upper half added to the lower (first through shared memory, then by shuffles, largest step first).
 ///
 /// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/Reduce.cuh, restated; verified on an H200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,8 +18,8 @@ pub struct TorchSum {
 }
 
 impl TorchSum {
-    /// What PyTorch launches for `rows` rows of `length` binary32 values; `None` for shapes whose order is not known here:
-    /// lengths that are no multiple of 4 or below 128, and those that are split over blocks of threads.
+    /// What PyTorch launches for `rows` rows of `length` binary32 values; `None` for shapes whose order is not known
+    /// here: lengths that are no multiple of 4 or below 128, and those that are split over blocks of threads.
     #[must_use]
     pub fn of(rows: usize, length: usize) -> Option<Self> {
         const MOST: usize = 512;
@@ -54,7 +54,8 @@ impl TorchSum {
 /// Softmax of the beginning of a row of `total` values, at most 2,048, in place, as `softmax_warp_forward` computes it on
 /// binary32. Values of `x` from `seen` on, and those of the row behind `x`, are masked: they count as −∞.
 ///
-/// Lane `k mod lanes` adds its exponentials, ascending; lanes are added by a butterfly, largest step first; every value is divided.
+/// Lane `k mod lanes` adds its exponentials, ascending; lanes are added by a butterfly, largest step first; every value
+/// is divided.
 ///
 /// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/PersistentSoftmax.cuh, restated; verified on an H200.
 ///
@@ -80,8 +81,8 @@ pub fn softmax_warp(x: &mut [f32], seen: usize, total: usize) {
 /// Softmax of a row, in place, as `cunn_SoftMaxForwardReg` computes it on binary32 with blocks of `threads`. Values from
 /// `seen` on are masked: they count as −∞.
 ///
-/// Thread `k mod threads` adds its exponentials, ascending; threads of a warp of 32 are halved, the upper half added to the
-/// lower, then warps likewise; every value is divided.
+/// Thread `k mod threads` adds its exponentials, ascending; threads of a warp of 32 are halved, the upper half added to
+/// the lower, then warps likewise; every value is divided.
 ///
 /// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/SoftMax.cu and block_reduce.cuh, restated; verified on an H200.
 ///
@@ -133,7 +134,8 @@ fn halved(sums: &mut [f32]) -> f32 {
     sums[0]
 }
 
-/// The sum of a few values, as `reduce_kernel` adds rows of at most 32: lane `k mod lanes`, ascending; then the halving tree.
+/// The sum of a few values, as `reduce_kernel` adds rows of at most 32: lane `k mod lanes`, ascending; then the halving
+/// tree.
 ///
 /// *Source:* as [`TorchSum`]; verified on an H200.
 #[must_use]

@@ -21,8 +21,8 @@ pub enum Silu {
 }
 
 /// `round(round(gelu(gate)) · up)` with the tanh form of GELU, the engine's own: in binary32, each operation rounded,
-/// `inner = c · (x + 0.044715 · ((x · x) · x))` with `c = sqrt(2 / π)`; `gelu(x) = (0.5 · x) · (1 + tanh(inner))`, the tanh
-/// computed in binary64 (by the `libm` crate) and rounded to binary32.
+/// `inner = c · (x + 0.044715 · ((x · x) · x))` with `c = sqrt(2 / π)`; `gelu(x) = (0.5 · x) · (1 + tanh(inner))`, the
+/// tanh computed in binary64 (by the `libm` crate) and rounded to binary32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GeGluRecipe {
     /// Format of both roundings.

@@ -19,8 +19,8 @@ pub enum AttentionRecipe {
     TorchMath(TorchMath),
 }
 
-/// The engine's own attention. Exponentials are the engine's; the sum of values within a tile is an `fma` chain over its
-/// keys in ascending order; the softmax's denominator is summed by 16 lanes.
+/// The engine's own attention. Exponentials are the engine's; the sum of values within a tile is an `fma` chain over
+/// its keys in ascending order; the softmax's denominator is summed by 16 lanes.
 ///
 /// The scale is the model's, rounded to binary32. A key outside a sliding window is walked like the others and has
 /// a score of −∞, so that its probability is `+0`.
@@ -38,8 +38,8 @@ pub struct OwnAttention {
     pub storage: Dtype,
 }
 
-/// How the engine sums `q · k` over the head. The closing `+ 0` may be left out where the softmax follows, which a zero's
-/// sign cannot pass.
+/// How the engine sums `q · k` over the head. The closing `+ 0` may be left out where the softmax follows, which a
+/// zero's sign cannot pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OwnScores {
     /// One `fma` chain from `+0`, ascending: what prefill does.
@@ -61,17 +61,18 @@ pub enum ScoreBound {
 /// How the engine's own attention walks the keys of one query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OwnSoftmax {
-    /// Hugging Face's `eager`: scores rounded to the storage format before and after the multiplication by the scale; row
-    /// maximum over all keys, exponentials, their sum, division; then the product with the values, in one walk.
+    /// Hugging Face's `eager`: scores rounded to the storage format before and after the multiplication by the scale;
+    /// row maximum over all keys, exponentials, their sum, division; then the product with the values, in one walk.
     Eager,
-    /// `sdpa`: scores stay in binary32; row maximum over all keys, exponentials, their sum; partial products with the values
-    /// in tiles, added over tiles in ascending order; one division of the output.
+    /// `sdpa`: scores stay in binary32; row maximum over all keys, exponentials, their sum; partial products with the
+    /// values in tiles, added over tiles in ascending order; one division of the output.
     Tiled {
         /// Keys of a tile.
         key_tile: NonZeroU32,
     },
-    /// FlashAttention's online softmax: scores stay in binary32; one pass over tiles with a running maximum; sums and outputs
-    /// are rescaled by `exp(old − new)` when a tile raises it: `acc = fma(acc, rescale, tile)`; one division at the end.
+    /// FlashAttention's online softmax: scores stay in binary32; one pass over tiles with a running maximum; sums and
+    /// outputs are rescaled by `exp(old − new)` when a tile raises it: `acc = fma(acc, rescale, tile)`; one division at
+    /// the end.
     Online {
         /// Keys of a tile.
         key_tile: NonZeroU32,
@@ -81,8 +82,8 @@ pub enum OwnSoftmax {
 /// Hugging Face's `eager` on a GPU: two batched products of cuBLAS and PyTorch's softmax between them, with CUDA's
 /// exponentials.
 ///
-/// *Rounding:* scores, scaled scores, probabilities and output to bf16, the storage format. *Source:* PyTorch 2.11 and cuBLAS
-/// 13.1, compared with an H200 and an H100.
+/// *Rounding:* scores, scaled scores, probabilities and output to bf16, the storage format. *Source:* PyTorch 2.11 and
+/// cuBLAS 13.1, compared with an H200 and an H100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TorchEager {
     /// Sum of `q · k` over the head.
@@ -109,11 +110,12 @@ impl TorchSoftmax {
     pub const BLOCK_THREADS: u16 = 1024;
 }
 
-/// FlashAttention-2 on a GPU, [`crate::nvidia::flash`]: tiles of keys **from the last to the first** with a running maximum; each
-/// tile's product with the values goes on from the sum so far, rescaled; the product with `1 / sum` at the end.
+/// FlashAttention-2 on a GPU, [`crate::nvidia::flash`]: tiles of keys **from the last to the first** with a running
+/// maximum; each tile's product with the values goes on from the sum so far, rescaled; the product with `1 / sum` at
+/// the end.
 ///
-/// *Rounding:* scores stay in binary32; a tile's probabilities and the output to bf16, the storage format. *Source:* PyTorch 2.11,
-/// compared with an H200 and an H100.
+/// *Rounding:* scores stay in binary32; a tile's probabilities and the output to bf16, the storage format. *Source:*
+/// PyTorch 2.11, compared with an H200 and an H100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TorchFlash {
     /// One step of both products, which are not cut.
@@ -125,10 +127,11 @@ pub struct TorchFlash {
     pub splits: NonZeroU16,
 }
 
-/// PyTorch's math backend on bf16: everything in binary32, queries and keys each multiplied with `head_dim^-¼` before their
-/// product, which is not scaled; a warp's softmax with CUDA's exponentials.
+/// PyTorch's math backend on bf16: everything in binary32, queries and keys each multiplied with `head_dim^-¼` before
+/// their product, which is not scaled; a warp's softmax with CUDA's exponentials.
 ///
-/// *Rounding:* binary32; the output to bf16, the storage format. *Source:* PyTorch 2.11 and cuBLAS 13.1, compared with an H200.
+/// *Rounding:* binary32; the output to bf16, the storage format. *Source:* PyTorch 2.11 and cuBLAS 13.1, compared with
+/// an H200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TorchMath {
     /// Sum of `q · k` over the head.

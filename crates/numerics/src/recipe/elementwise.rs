@@ -30,8 +30,8 @@ pub struct CastRecipe {
     pub output: Dtype,
 }
 
-/// `cap · tanh(x / cap)`: the quotient, the tanh and the product rounded each to binary32 and then to `output`. The tanh is
-/// computed in binary64 (by the `libm` crate) and rounded.
+/// `cap · tanh(x / cap)`: the quotient, the tanh and the product rounded each to binary32 and then to `output`. The
+/// tanh is computed in binary64 (by the `libm` crate) and rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CapRecipe {
     /// Format of the three roundings.

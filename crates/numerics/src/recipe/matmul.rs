@@ -80,8 +80,8 @@ impl ThreadSum {
     /// The most threads that share a sum.
     pub const MOST_THREADS: u16 = 64;
 
-    /// A sum by `threads` (a power of two of at most 64), which take `vector` neighbours of `K` at a time and are added in
-    /// ascending order if `in_order`, else by the halving tree. `None` for other numbers.
+    /// A sum by `threads` (a power of two of at most 64), which take `vector` neighbours of `K` at a time and are added
+    /// in ascending order if `in_order`, else by the halving tree. `None` for other numbers.
     ///
     /// ```
     /// use mantissa_numerics::recipe::ThreadSum;
@@ -137,8 +137,8 @@ impl ThreadSum {
 pub enum LinearSum {
     /// `acc = fma(x[k], w[k], acc)` for `k` ascending from `acc = +0`, then `acc + 0` (a zero sum is `+0`).
     FmaChain,
-    /// A chain of that kind in each lane, then the lanes' halving tree, then `a[0] + 0`. Rows are padded with zeros to a
-    /// multiple of 64.
+    /// A chain of that kind in each lane, then the lanes' halving tree, then `a[0] + 0`. Rows are padded with zeros to
+    /// a multiple of 64.
     LaneChains {
         /// Lanes.
         lanes: Lanes,
@@ -163,8 +163,8 @@ pub enum BatchedSum {
     TensorCore {
         /// One step.
         block: BlockRecipe,
-        /// Kernels that walk `K` in tiles of this length with the remainder `K mod tile` first: a step never crosses the
-        /// border of a tile. `None` walks from 0 upwards with the remainder last.
+        /// Kernels that walk `K` in tiles of this length with the remainder `K mod tile` first: a step never crosses
+        /// the border of a tile. `None` walks from 0 upwards with the remainder last.
         tile: Option<NonZeroU16>,
     },
     /// Threads of a matrix-vector kernel.

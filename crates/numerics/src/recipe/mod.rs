@@ -1,13 +1,14 @@
 //! Recipes: the exact order of arithmetic of each kernel, as values.
 //!
-//! A kernel is handed its recipe and computes exactly it, whatever the number of threads or the width of the machine's
-//! vectors; evidence stores the recipes that ran. Each kind of kernel has a file here and a sum type of what it may be: a
-//! variant holds what varies of it and nothing else, so that a combination that no kernel computes cannot be written down.
-//! The flat form that records hold is [`wire`].
+//! A kernel is given its recipe and computes exactly that, whatever the number of threads or the width of the machine's
+//! vectors; evidence stores the recipes that ran. Each kind of kernel has a file here and a sum type of what it may be:
+//! a variant holds the parameters of its kernel and nothing else, so that a combination that no kernel computes cannot
+//! be expressed. The flat form that records hold is [`wire`].
 //!
 //! All arithmetic is IEEE 754 binary32 unless a field says otherwise, `exp` is the polynomial of the engine's
-//! `kernel/math.rs` (Cephes' coefficients, fused steps), `fma` is the fused operation with one rounding, and *lanes* are
-//! virtual: lane `i` of `L` takes the elements `k` with `k mod L == i`, and a kernel maps lanes to whatever registers there are.
+//! `kernel/math.rs` (Cephes' coefficients, fused steps), `fma` is the fused operation with one rounding, and *lanes*
+//! are virtual: lane `i` of `L` takes the elements `k` with `k mod L == i`, and a kernel maps lanes to whatever
+//! registers there are.
 
 use serde::{Deserialize, Serialize};
 

@@ -20,13 +20,14 @@ pub struct RouterRecipe {
 /// Whose softmax over router logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RouterSoftmax {
-    /// The engine's own: its exponentials, the denominator by lanes; chosen weights are added up in binary32 in top-k order.
+    /// The engine's own: its exponentials, the denominator by lanes; chosen weights are added up in binary32 in top-k
+    /// order.
     Lanes {
         /// Lanes of the denominator.
         lanes: Lanes,
     },
-    /// PyTorch's, by a warp of 32 lanes ([`crate::nvidia::reduce::softmax_warp`]); chosen weights are added up by the halving tree
-    /// over as many lanes as there are ([`crate::nvidia::reduce::sum_of_few`]).
+    /// PyTorch's, by a warp of 32 lanes ([`crate::nvidia::reduce::softmax_warp`]); chosen weights are added up by the
+    /// halving tree over as many lanes as there are ([`crate::nvidia::reduce::sum_of_few`]).
     Warp,
 }
 

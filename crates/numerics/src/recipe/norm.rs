@@ -20,8 +20,8 @@ pub struct NormRecipe {
 /// How the mean of squares is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NormMean {
-    /// The engine's own: lane `k mod lanes` takes element `k` by `fma(x, x, acc)`, then the halving tree; divided by the length;
-    /// square root and division correctly rounded.
+    /// The engine's own: lane `k mod lanes` takes element `k` by `fma(x, x, acc)`, then the halving tree; divided by
+    /// the length; square root and division correctly rounded.
     Lanes {
         /// Lanes.
         lanes: Lanes,

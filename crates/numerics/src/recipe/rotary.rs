@@ -16,6 +16,7 @@ pub struct RotaryRecipe {
 pub enum RotaryFunctions {
     /// Correctly rounded to binary32 by way of binary64; so are inverse frequencies.
     Own,
-    /// Those of CUDA's library ([`crate::nvidia::functions`]), of inverse frequencies as PyTorch was measured to compute them.
+    /// Those of CUDA's library ([`crate::nvidia::functions`]), of inverse frequencies as PyTorch was measured to
+    /// compute them.
     Cuda,
 }

@@ -1,6 +1,7 @@
-//! The flat form of recipes in records and catalogs, which stays as it is for as long as old evidence is to be read.
+//! The flat form of recipes in records and catalogs, which must not change as long as old evidence has to be read.
 //!
-//! What is written is what the fields of [`super::KernelRecipe`] say; what is read is refused where no kernel computes it.
+//! What is written is what the fields of [`super::KernelRecipe`] say; what is read is refused where no kernel computes
+//! it.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,13 +30,13 @@ pub enum Summation {
         block: BlockRecipe,
         /// Split-K: `K` is cut into parts of `ceil(ceil(K / 64) / parts) · 64`, each summed from `+0`. 1 is no cut.
         parts: u16,
-        /// Kernels that walk `K` in tiles of this length with the remainder `K mod tile` first: a step never crosses the border of
-        /// a tile. `None` walks from 0 upwards with the remainder last.
+        /// Kernels that walk `K` in tiles of this length with the remainder `K mod tile` first: a step never crosses
+        /// the border of a tile. `None` walks from 0 upwards with the remainder last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tile: Option<u16>,
     },
-    /// Threads of a matrix-vector kernel: thread `(k / vector) mod threads` takes `k` by `fma`, ascending from `+0`; then the
-    /// halving tree.
+    /// Threads of a matrix-vector kernel: thread `(k / vector) mod threads` takes `k` by `fma`, ascending from `+0`;
+    /// then the halving tree.
     Threads {
         /// Threads, a power of two of at most 64.
         threads: u16,
@@ -177,11 +178,12 @@ pub enum SoftmaxRecipe {
         /// Order of each tile's sum.
         reduction: ReductionRecipe,
     },
-    /// FlashAttention-2 on a GPU, [`crate::nvidia::flash`]: tiles of `key_tile` keys **from the last to the first** with a running
-    /// maximum; each tile's product with the values goes on from the sum so far, rescaled; the product with `1 / sum` at the end.
+    /// FlashAttention-2 on a GPU, [`crate::nvidia::flash`]: tiles of `key_tile` keys **from the last to the first**
+    /// with a running maximum; each tile's product with the values goes on from the sum so far, rescaled; the product
+    /// with `1 / sum` at the end.
     Flash {
-        /// Parts that the keys are cut into, `ceil(tiles / splits)` tiles each, attended alone and put together in binary32
-        /// by their sums of exponentials. 1 is no cut.
+        /// Parts that the keys are cut into, `ceil(tiles / splits)` tiles each, attended alone and put together in
+        /// binary32 by their sums of exponentials. 1 is no cut.
         splits: u16,
     },
 }
@@ -195,7 +197,8 @@ pub struct AttentionRecipe {
     pub scores: Summation,
     /// Format scores are rounded to before and after the multiplication by the scale (eager: the storage dtype).
     pub score_rounding: Dtype,
-    /// Queries and keys are each multiplied with `head_dim^-¼`, rounded to binary32, before their product, which is not scaled.
+    /// Queries and keys are each multiplied with `head_dim^-¼`, rounded to binary32, before their product, which is not
+    /// scaled.
     #[serde(default, skip_serializing_if = "is_false")]
     pub scaled_operands: bool,
     /// Scaled scores become `cap · tanh(score / cap)`, the three results rounded to `score_rounding`.
@@ -277,8 +280,8 @@ pub enum KernelRecipe {
     },
     /// Softmax over router logits in binary32, top-k by value (ties to the lower expert).
     Router {
-        /// Whether the chosen weights are divided by their sum, added up in binary32 in top-k order; on a GPU by the halving tree
-        /// over as many lanes as there are.
+        /// Whether the chosen weights are divided by their sum, added up in binary32 in top-k order; on a GPU by the
+        /// halving tree over as many lanes as there are.
         renormalize: bool,
         /// Order of the denominator's sum.
         reduction: ReductionRecipe,

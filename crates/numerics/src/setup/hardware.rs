@@ -19,7 +19,8 @@ words! {
     pub enum Hardware {
         /// The engine's own recipes.
         Cpu = "cpu",
-        /// An NVIDIA H200 as stock PyTorch and Hugging Face transformers use it; what is covered, docs/coverage.md says.
+        /// An NVIDIA H200 as stock PyTorch and Hugging Face transformers use it; what is covered, docs/coverage.md
+        /// says.
         H200 = "h200",
         /// An NVIDIA H100 SXM, likewise.
         H100 = "h100",

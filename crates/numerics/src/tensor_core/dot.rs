@@ -191,7 +191,7 @@ fn parts(operand: Operand, bits: u32, shift: u32, range: &mut Range) -> (u32, u1
     (element(magnitude), exponent.cast_unsigned())
 }
 
-/// The pattern that was taken apart; a zero keeps its sign, a NaN or infinity is a zero.
+/// The pattern that was unpacked; a zero keeps its sign, a NaN or infinity is a zero.
 fn pattern(operand: Operand, element: u32, exponent: u16, shift: u32) -> u32 {
     let [significand, sign] = halves(element);
     let magnitude = significand.unsigned_abs() >> shift;
@@ -234,8 +234,8 @@ const fn halves(pair: u32) -> [i32; 2] {
     [pair.cast_signed() << 16 >> 16, pair.cast_signed() >> 16]
 }
 
-/// Bits of the signs of one pair (bit 0 for the even, bit 16 for the odd element) at their place in a block's mask: at most
-/// four in the low half of each byte, which is what a look-up counts.
+/// Bits of the signs of one pair (bit 0 for the even, bit 16 for the odd element) at their place in a block's mask: at
+/// most four in the low half of each byte, which is what a look-up counts.
 const fn sign_bits(both: u32, pair_of_block: usize) -> u32 {
     (both & 0x0001_0001) << (pair_of_block % 4 + pair_of_block / 4 * 8)
 }
@@ -443,10 +443,11 @@ impl BlockRecipe {
             && matches!(self.fraction_bits, 23..=25)
     }
 
-    /// Adds the products of `row` with the rows of `panel` over `K` in `range` to `sums`, as [`BlockRecipe::chain`] does.
+    /// Adds the products of `row` with the rows of `panel` over `K` in `range` to `sums`, as [`BlockRecipe::chain`]
+    /// does.
     ///
-    /// *Shape:* the range starts at a multiple of the width and ends at one, or at the end; lengths of `row` and `panel`
-    /// agree. *Rounding:* as the reference, bit for bit.
+    /// *Shape:* the range starts at a multiple of the width and ends at one, or at the end; lengths of `row` and
+    /// `panel` agree. *Rounding:* as the reference, bit for bit.
     ///
     /// # Panics
     /// When lengths differ, the range is off, this machine lacks the instructions, or an operand was taken apart for others

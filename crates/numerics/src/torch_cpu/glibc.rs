@@ -1,6 +1,6 @@
 //! The C library's `powf`: glibc 2.28 to 2.41, its build for machines with FMA.
 //!
-//! It computes in binary64 and rounds once, so that it gives the nearest value but for about one power in 1,500.
+//! It computes in binary64 and rounds once, so that it gives the nearest value except for about one power in 1,500.
 //! Later versions may round correctly; [`is_one_answer`] says where that could matter.
 
 /// `[1/c, log2 c]` as bits, for sixteen centers `c`.

@@ -1,6 +1,6 @@
 //! What the published JSON layouts share.
 //!
-//! Unknown keys are passed over, as these are other programs' files. Wrong types, missing keys, duplicate keys and
+//! Unknown keys are ignored, because these are other programs' files. Wrong types, missing keys, duplicate keys and
 //! dimensions that do not fit are errors with their place.
 
 pub(crate) mod check;

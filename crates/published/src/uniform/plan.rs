@@ -19,7 +19,7 @@ pub(crate) struct Plan {
     pub(crate) pairs: Vec<(usize, usize)>,
     /// Per configuration with two stored runs or more: repetitions `i`, `j` and their pair.
     pub(crate) repetitions: Vec<(usize, Vec<Compared>)>,
-    /// Configurations with fewer than two stored runs, which the script passes over.
+    /// Configurations with fewer than two stored runs, which the script skips.
     pub(crate) single: Vec<usize>,
     /// The two types of hardware that the script takes: the first in alphabetical order.
     pub(crate) hardware: Option<(String, String)>,

@@ -174,7 +174,8 @@ fn published_audit_schema_is_current_and_obeyed() {
     }
 }
 
-/// The number that a spot check promises: 700 draws miss a deviation in 1% of the values less often than once in a thousand.
+/// The number that a spot check promises: 700 draws miss a deviation in 1% of the values less often than once in a
+/// thousand.
 #[test]
 fn what_a_sample_misses_is_what_is_said() {
     let of = |draws: u64| {

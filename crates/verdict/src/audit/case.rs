@@ -9,7 +9,8 @@ pub struct Case {
     pub prefill_replay: bool,
     /// Names of the candidates.
     pub candidates: Vec<String>,
-    /// Those whose recipes were compared with no hardware: that they fit is no evidence, that they do not only beside one that does.
+    /// Those whose recipes were never compared with hardware. That they fit is no evidence; that they do not fit is
+    /// evidence only beside one that does.
     pub unproven: Vec<usize>,
     /// One per setup that the evidence declares.
     pub setups: Vec<SetupFacts>,

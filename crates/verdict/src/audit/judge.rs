@@ -112,7 +112,8 @@ impl Setup<'_> {
         })
     }
 
-    /// Takes the answer from groups whose recipes were compared with no hardware, but for a difference beside a proven group that fits.
+    /// Takes the answer from groups whose recipes were never compared with hardware, except for a difference beside a
+    /// proven group that fits.
     fn set_aside(&self, groups: &mut [Group]) {
         let proven = |group: &Group| !self.case.unproven.contains(&group.members[0]);
         let found = groups.iter().any(|group| proven(group) && fits(group.state));

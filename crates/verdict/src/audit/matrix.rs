@@ -8,8 +8,8 @@ use super::case::{Case, SetupFacts};
 use crate::analysis::{Cell, Matrix, MatrixKind, Signal, State};
 
 impl Case {
-    /// One matrix per phase and signal that anything was compared in: rows are claims, columns candidates. None where replays
-    /// ended at their first contradiction: what came after has no distance.
+    /// One matrix per phase and signal that anything was compared in: rows are claims, columns candidates. None where
+    /// replays ended at their first contradiction: what came after has no distance.
     ///
     /// ```
     /// use mantissa_compare::ReplayFacts;

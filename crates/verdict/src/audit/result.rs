@@ -21,8 +21,8 @@ pub struct Audit {
     pub sources: Vec<Source>,
     /// The model that replays ran; absent where none was given.
     pub model: Option<AuditedModel>,
-    /// How evidence was recomputed: `decode` (as it was generated), `prefill` (one pass over prompt and output), `spot_check`
-    /// (single values) or `none`.
+    /// How evidence was recomputed: `decode` (as it was generated), `prefill` (one pass over prompt and output),
+    /// `spot_check` (single values) or `none`.
     pub replay: String,
     /// The answer in one word; decides the exit code. Divergent if any claim is contradicted.
     pub outcome: Outcome,
@@ -30,7 +30,8 @@ pub struct Audit {
     pub candidates: Vec<String>,
     /// One per setup that the evidence declares.
     pub claims: Vec<ClaimVerdict>,
-    /// Claimed × verified by phase and signal, for the whole grid; empty where replays ended at their first contradiction.
+    /// Claimed × verified by phase and signal, for the whole grid; empty where replays ended at their first
+    /// contradiction.
     pub matrices: Vec<Matrix>,
     /// What was computed, and what was not because it would have been the same.
     pub cost: Cost,

@@ -47,9 +47,9 @@ pub(crate) enum FloorOf {
 /// What an exact rule was tried on, for a bound on its false alarms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HonestUnits {
-    /// Repetitions of one prompt follow from one program and one input, and phases of a run from each other: together they
-    /// are one draw. A setup that was seen not to repeat itself is no subject of an exact rule; what made it known counts
-    /// as alarms, and what it happened to repeat does not count.
+    /// Repetitions of one prompt follow from one program and one input, and phases of a run from each other: together
+    /// they are one draw. A setup that was seen not to repeat itself is no subject of an exact rule; what made it known
+    /// counts as alarms, and what it happened to repeat does not count.
     Repetitions,
     /// Replays of the claimed setup.
     Replays { variable: String, gpu: String },

@@ -29,8 +29,8 @@ pub(crate) struct Side {
 }
 
 impl Side {
-    /// Whether the wrong replay is on the whole as near as the right one or nearer: on average, or in several references
-    /// that are half of them or more. One overlap alone says nothing.
+    /// Whether the wrong replay is on the whole as near as the right one or nearer: on average, or in several
+    /// references that are half of them or more. One overlap alone says nothing.
     pub(crate) fn is_near(&self) -> bool {
         self.margin <= self.slack || (self.near > 1 && 2 * self.near >= self.of)
     }

@@ -1,4 +1,4 @@
-//! Outputs that part, as stored distances show it.
+//! Outputs that diverge, as stored distances show it.
 
 use mantissa_numerics::Phase;
 
@@ -6,10 +6,10 @@ use crate::analysis::Signal;
 
 /// A reference on which a verifier without noise shows that setups emitted other tokens.
 ///
-/// The verifier replays the tokens of the claim. Where it computes the claim's bits exactly, the distance of claim *a* from
-/// setup *b* is the distance of two sequences of signals that does not depend on which of them is claimed, unless *a* and
-/// *b* emitted other tokens. Distances between vectors are symmetric to the bit; those between log-probabilities are
-/// not, since they look the row's candidates up in the column, so they prove nothing here.
+/// The verifier replays the tokens of the claim. Where it computes the claim's bits exactly, the distance of claim *a*
+/// from setup *b* is the distance of two sequences of signals that does not depend on which of them is claimed, unless
+/// *a* and *b* emitted other tokens. Distances between vectors are symmetric to the bit; those between
+/// log-probabilities are not, since they look the row's candidates up in the column, so they prove nothing here.
 pub(super) struct Divergence {
     pub(super) phase: Phase,
     pub(super) reference: String,

@@ -107,8 +107,8 @@ impl Parts {
         })
     }
 
-    /// Takes verdicts on one question in, with findings: one by one where they are few, else summed up. `place` says where
-    /// and how, `caveat` what has to be said in a summary besides.
+    /// Takes verdicts on one question in, with findings: one by one where they are few, else summed up. `place` says
+    /// where and how, `caveat` what has to be said in a summary besides.
     pub(super) fn add_pairs(&mut self, verdicts: Vec<PairVerdict>, place: &Place, caveat: &Caveat) {
         let mut kinds: BTreeMap<(Phase, Signal, u8), Vec<&PairVerdict>> = BTreeMap::new();
         for verdict in &verdicts {

@@ -1,7 +1,7 @@
 //! Does a setup repeat itself to the bit?
 //!
-//! By stored repetitions, row by row; by stated digests where one repetition stands for all; by distances that a file
-//! states. A single repetition says nothing, and is never "exact".
+//! This is judged by stored repetitions, row by row; by stated digests where one repetition stands for all; and by
+//! distances that a file states. A single repetition says nothing, and is never "exact".
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! Can two setups be told apart, given how far right and wrong replays are from their evidence?
 //!
-//! The unit is a reference prompt. Each member of the pair claims itself; its evidence is set against the replay of
-//! the same setup (right) and of the other one (wrong). Left out: where distances come from, and equality of bits.
+//! The unit is a reference prompt. Each member of the pair claims itself; its evidence is compared with the replay
+//! of the same setup (right) and of the other one (wrong). Left out: where distances come from, and equality of bits.
 
 use mantissa_numerics::Phase;
 
@@ -115,8 +115,8 @@ impl Candidate {
 
 /// Judges the pairs of one family (a phase, a signal, a comparison): their p-values are corrected together.
 ///
-/// Two setups are told apart only if the evidence of both is nearer to its own replays: an intersection–union test, whose
-/// p-value is the larger of the two directions.
+/// Two setups are told apart only if the evidence of both is nearer to its own replays: an intersection–union test,
+/// whose p-value is the larger of the two directions.
 pub(super) fn settle(family: Vec<Candidate>, options: &Options, seed: &[&str]) -> Result<Vec<PairVerdict>> {
     let (mut tested, mut p_values) = (Vec::new(), Vec::new());
     for (index, pair) in family.iter().enumerate() {

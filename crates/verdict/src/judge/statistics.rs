@@ -16,8 +16,8 @@ pub(super) fn holm(p_values: &[PValue]) -> Vec<f64> {
     stats::holm(p_values)
 }
 
-/// Interval of mean(wrong) / mean(right) over reference prompts; absent for too few of them, a zero floor, or figures so
-/// large or small that a ratio or a sum of any resample might not be finite.
+/// Interval of mean(wrong) / mean(right) over reference prompts; absent for too few of them, a zero floor, or figures
+/// so large or small that a ratio or a sum of any resample might not be finite.
 pub(super) fn ratio_interval(
     wrong: &[f64],
     right: &[f64],

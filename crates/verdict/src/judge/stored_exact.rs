@@ -120,7 +120,8 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
         }
         n += 1;
         differing += u64::from(both.iter().any(|cell| !is_zero(cell.mean)));
-        // Each distance is over the tokens of its own claim, so it tells bits; an average over other texts tells nothing.
+        // Each distance is over the tokens of its own claim, so it tells bits; an average over other texts tells
+        // nothing.
         if stored.diverged.iter().any(|one| one.parts(lane.0, reference, a, b)) {
             not_averaged.extend(reference.cloned());
         } else {

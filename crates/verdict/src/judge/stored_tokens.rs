@@ -1,4 +1,4 @@
-//! Tokens behind stored distances: as a file states them, and as its distances show that they part.
+//! Tokens behind stored distances: as a file states them, and as its distances show that they diverge.
 //!
 //! Left out: anything that needs the ids of runs whose signals are stored (`tokens`).
 

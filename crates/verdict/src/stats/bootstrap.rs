@@ -12,8 +12,8 @@ use crate::{Result, VerdictError};
 /// and their Application, 1997, ch. 5).
 pub const RESAMPLES: usize = 9999;
 
-/// Below this many units no interval is given: at 5, a stated 95 % covered less than 87.5 % in every simulated study, so it
-/// missed more than 2.5 times as often as it says; at 10, none did (`docs/statistics.md`).
+/// Below this many units no interval is given: at 5, a stated 95 % covered less than 87.5 % in every simulated study,
+/// so it missed more than 2.5 times as often as it says; at 10, none did (`docs/statistics.md`).
 pub const MINIMUM_UNITS: usize = 10;
 
 /// Below this many units an interval is flagged as narrower than it says: from here on, every simulated study covered
@@ -73,11 +73,11 @@ impl Bootstrap {
         }
     }
 
-    /// The interval of `statistic` over `units`, each a whole sequence; absent where the bootstrap knows nothing: too few
-    /// units, or units so alike that every resample gives the same statistic (a question for the exact tier).
+    /// The interval of `statistic` over `units`, each a whole sequence; absent where the bootstrap knows nothing: too
+    /// few units, or units so alike that every resample gives the same statistic (a question for the exact tier).
     ///
-    /// *Shape:* `statistic` gets as many units as were given, with repetitions. *Units:* the statistic's. *Rounding:* the
-    /// ends are resampled statistics, the outward ones where a rank is not whole. *Errors:* a statistic that is not
+    /// *Shape:* `statistic` gets as many units as were given, with repetitions. *Units:* the statistic's. *Rounding:*
+    /// the ends are resampled statistics, the outward ones where a rank is not whole. *Errors:* a statistic that is not
     /// finite (index 0: of the units themselves; else of that resample), `confidence` not inside (0, 1), fewer than 99
     /// resamples. *Source:* see [`IntervalMethod`]; clusters as units: Davison & Hinkley, §3.8.
     ///
@@ -237,8 +237,8 @@ mod tests {
         }
     }
 
-    /// scipy 1.17.1, `stats.bootstrap` of the mean with 99,999 resamples: BCa 21.83 to 107.03, percentile 16.67 to 93.50;
-    /// with a tenth of the resamples an end wanders by about 1.
+    /// scipy 1.17.1, `stats.bootstrap` of the mean with 99,999 resamples: BCa 21.83 to 107.03, percentile 16.67 to
+    /// 93.50; with a tenth of the resamples an end wanders by about 1.
     #[test]
     fn a_skewed_statistic_agrees_with_scipy() {
         let units = [1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 55.0, 89.0, 144.0, 233.0];

@@ -24,8 +24,8 @@ pub enum Summary {
 ///
 /// *Shape:* one score per sequence, never per token. *Units:* any, only the order counts; infinite scores are allowed.
 /// *Rounding:* none. *Errors:* NaN; no calibration. *Source:* Vovk, Gammerman & Shafer, Algorithmic Learning in a
-/// Random World, 2005, §2.2; as "marginal conformal p-value" in Bates, Candès, Lei, Romano & Sesia, Ann. Statist. 51(1),
-/// 2023 (arXiv:2104.08279), §1.
+/// Random World, 2005, §2.2; as "marginal conformal p-value" in Bates, Candès, Lei, Romano & Sesia, Ann. Statist.
+/// 51(1), 2023 (arXiv:2104.08279), §1.
 ///
 /// ```
 /// use mantissa_verdict::stats::conformal_p;
@@ -46,8 +46,8 @@ pub fn conformal_p(score: f64, calibration: &[f64]) -> Result<PValue> {
 
 /// [`conformal_p`] of a sequence's tokens among honest sequences, each summarized to one score first.
 ///
-/// *Shape:* `tokens`: token scores of the tested sequence; `calibration[sequence][token]`. *Errors:* NaN, an empty list.
-/// *Source:* as [`conformal_p`], with clusters as units (the two-layer setting of Dunn, Wasserman & Ramdas,
+/// *Shape:* `tokens`: token scores of the tested sequence; `calibration[sequence][token]`. *Errors:* NaN, an empty
+/// list. *Source:* as [`conformal_p`], with clusters as units (the two-layer setting of Dunn, Wasserman & Ramdas,
 /// arXiv:1809.07441; where they draw one observation of each group, a summary is taken here, so that no token is lost).
 ///
 /// ```

@@ -101,8 +101,8 @@ pub fn holm(p_values: &[PValue]) -> Vec<f64> {
 /// independent tests, and for conformal p-values that share their calibration.
 ///
 /// *Shape:* as given. *Rounding:* one division each. *Source:* Benjamini & Hochberg, J. R. Statist. Soc. B 57, 1995:
-/// p̃₍ᵢ₎ = min over j ≥ i of m p₍ⱼ₎ / j, at most 1; shared calibration: Bates, Candès, Lei, Romano & Sesia, Ann. Statist.
-/// 51(1), 2023 (arXiv:2104.08279).
+/// p̃₍ᵢ₎ = min over j ≥ i of m p₍ⱼ₎ / j, at most 1; shared calibration: Bates, Candès, Lei, Romano & Sesia, Ann.
+/// Statist. 51(1), 2023 (arXiv:2104.08279).
 ///
 /// ```
 /// use mantissa_verdict::stats::{benjamini_hochberg, conformal_p};

@@ -90,8 +90,8 @@ pub fn two_sample_p(a: &[f64], b: &[f64], statistic: Difference, seed: u64) -> R
 
 /// Whether paired differences, one per sequence, are centred on zero: the signs of whole sequences are flipped.
 ///
-/// Valid if, without an effect, each difference is as likely to have the other sign. The smallest p-value of n sequences
-/// is 1/2ⁿ ([`Shift::Mean`]) or 2/2ⁿ ([`Shift::AbsoluteMean`]): four reference prompts never reach 0.05.
+/// Valid if, without an effect, each difference is as likely to have the other sign. The smallest p-value of n
+/// sequences is 1/2ⁿ ([`Shift::Mean`]) or 2/2ⁿ ([`Shift::AbsoluteMean`]): four reference prompts never reach 0.05.
 ///
 /// *Shape:* one difference per sequence. *Units:* any. *Rounding:* as [`two_sample_p`]. *Errors:* a difference that is
 /// not finite, no difference. *Source:* Fisher, The Design of Experiments, 1935, §21; Lehmann & Romano, §15.2.

@@ -32,7 +32,8 @@ pub fn conformal_alarm_rank(n: u64, alpha: f64) -> Result<u64> {
 /// The probability that a conformal test at level `alpha` on `n` honest units alarms, where honest scores are N(0, 1)
 /// and the tested one is N(`shift`, 1), all independent.
 ///
-/// ∫ φ(s − δ) P(Bin(n, 1 − Φ(s)) < r) ds with r = ⌊α (n + 1)⌋; at shift 0 this is r/(n + 1), the exact false-alarm rate.
+/// ∫ φ(s − δ) P(Bin(n, 1 − Φ(s)) < r) ds with r = ⌊α (n + 1)⌋; at shift 0 this is r/(n + 1), the exact false-alarm
+/// rate.
 ///
 /// *Units:* `shift` in standard deviations of honest scores. *Rounding:* absolute 10⁻⁹ (Simpson's rule, 4,000
 /// intervals over ±10 standard deviations). *Errors:* `alpha` not inside (0, 1); `shift` not finite. *Source:*

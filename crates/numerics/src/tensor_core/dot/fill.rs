@@ -1,7 +1,8 @@
-//! Taking 16-bit operands apart, many at once: what [`Row::fill`] and [`Panel::fill`] leave, from memory as it lies.
+//! Unpacking 16-bit operands, many at once: what [`Row::fill`] and [`Panel::fill`] leave, from memory as it is laid
+//! out.
 //!
-//! Written once over chunks of 16 pairs of `K`, in plain operations on arrays that compilers make vectors of; instantiated per
-//! instruction set, with the set's own transposition. Left out: TF32, whose elements do not fit.
+//! Written once over chunks of 16 pairs of `K`, in plain operations on arrays that compilers vectorize;
+//! instantiated per instruction set, with the set's own transposition. Left out: TF32, whose elements do not fit.
 
 #![expect(
     clippy::inline_always,
@@ -46,8 +47,8 @@ impl Panel {
         self.keep_special(rows.len(), length, element);
     }
 
-    /// [`Panel::fill`] from a matrix in which rows of the panel are columns: `across(k)` is element `k` of all of them, as
-    /// little-endian 16-bit patterns.
+    /// [`Panel::fill`] from a matrix in which rows of the panel are columns: `across(k)` is element `k` of all of them,
+    /// as little-endian 16-bit patterns.
     ///
     /// # Panics
     /// When the recipe is not a fast one of a 16-bit format, there are more rows, or a slice has another length.

@@ -1,9 +1,10 @@
 //! Every product of two bf16 through one of Hopper's steps, on every instruction set: alone, and beside an accumulator.
 //!
-//! All 2^32 pairs with AVX2 and AVX-512, every eighth with plain Rust. What a step must leave is computed by [`expected`], which is
-//! written apart from the reference, in binary64, and is several times as fast; that the two agree is tried on every eighth of the
-//! pairs that a fast path does not take, and on 300,000 others. A pair's place among the sixteen of a step, the lane and
-//! the accumulator follow from the pair, so not every combination of those is tried.
+//! All 2^32 pairs with AVX2 and AVX-512, every eighth with plain Rust. What a step must leave is computed by
+//! [`expected`], which is written independently of the reference, in binary64, and is several times as fast. That the
+//! two agree is tested on every eighth of the pairs that a fast path does not take, and on 300,000 others. A pair's
+//! place among the sixteen of a step, the lane and the accumulator follow from the pair, so not every combination of
+//! those is tried.
 
 use super::*;
 use crate::tensor_core::Architecture;

@@ -155,7 +155,7 @@ fn every_way_of_filling_is_the_reference() {
     }
 }
 
-/// What is taken apart can be put together again: the reference is asked with it.
+/// What is unpacked can be packed again: the reference is asked with it.
 #[test]
 fn patterns_survive_being_taken_apart() {
     for recipe in recipes() {
