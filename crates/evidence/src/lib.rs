@@ -6,6 +6,7 @@
 //! every time in a record was handed in by the caller. Left out: files of other programs (`mantissa-published`, which
 //! also has the door to evidence of any kind).
 
+pub mod catalog;
 pub mod container;
 pub mod digest;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod verification;
 
 use std::path::Path;
 
+pub use catalog::{CatalogBasis, UsedCatalog};
 pub use container::Container;
 pub use digest::Digest;
 pub use error::{EvidenceError, Result};

@@ -4,14 +4,16 @@
 //! seen to run; a record that was killed takes up after the last of them and ends with the same bytes. Clocks are
 //! kept apart (`timing.json`), so manifest and run files are a function of the setup.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::{Basis, Engine, KvCache};
+use mantissa_engine::catalogs::CatalogUse;
+use mantissa_engine::{Basis, Catalogs, Engine, KvCache};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
     FORMAT_VERSION, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance, Reproducibility, Run,
-    Runtime, container,
+    Runtime, UsedCatalog, container,
 };
 use mantissa_model::{Checkpoint, Tokenizer};
 use mantissa_numerics::recipe::ObservedKernel;
@@ -20,6 +22,7 @@ use mantissa_numerics::{Point, Setup};
 use serde::Serialize;
 
 use crate::capture::Capture;
+use crate::catalog_use;
 use crate::declared;
 use crate::document::Document;
 use crate::environment::environment;
@@ -95,6 +98,9 @@ struct RecordPlan<'p> {
     weights_digest: Digest,
     spec: &'p RecordSpec,
     prompt_ids_digest: Digest,
+    /// The catalogs that recipes are taken from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    catalogs: Vec<UsedCatalog>,
 }
 
 /// A model and what it is to be fed.
@@ -108,6 +114,8 @@ pub struct Recorder<'r> {
     pub documents: &'r [Document],
     /// What to record.
     pub spec: &'r RecordSpec,
+    /// What is known of libraries' choices.
+    pub catalogs: &'r Catalogs,
     /// Where to run.
     pub machine: Machine,
 }
@@ -126,11 +134,15 @@ impl Recorder<'_> {
         self.check_size(&prompts)?;
         let weights_digest = self.weights_digest(progress)?;
         let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
+        let used = spec.cells.iter().map(|cell| catalog_use::used(&self.catalog_use(cell, &prompts)));
+        let used: Vec<Vec<UsedCatalog>> = used.collect::<Result<_, _>>()?;
+        let used: BTreeSet<UsedCatalog> = used.into_iter().flatten().collect();
         let plan = RecordPlan {
             tool: TOOL,
             weights_digest,
             spec,
             prompt_ids_digest: Digest::of_ids(&all.flat_map(|p| p.ids.iter().copied()).collect::<Vec<_>>()),
+            catalogs: used.into_iter().collect(),
         };
         let (finished, _lock) = claim_folder(out, &plan)?;
         if let Some(experiment) = finished {
@@ -185,7 +197,8 @@ impl Recorder<'_> {
         let (mut configurations, mut stored, mut resumed, mut index) = (Vec::new(), Vec::new(), 0, 0);
         let mut engine: Option<(Setup, Engine<'_>)> = None;
         for cell in &spec.cells {
-            let mut configuration = self.configuration(cell, weights_digest);
+            let used = catalog_use::used(&self.catalog_use(cell, prompts))?;
+            let mut configuration = self.configuration(cell, weights_digest, used);
             let mut runs = Vec::with_capacity(references * spec.repetitions);
             let mut recipes: Vec<ObservedKernel> = Vec::new();
             for reference in 0..references {
@@ -258,7 +271,18 @@ impl Recorder<'_> {
     fn engine(&self, setup: &Setup, prompts: &PromptSet) -> Result<Engine<'_>, LabError> {
         let longest = prompts.references.iter().map(|p| p.ids.len()).max().unwrap_or(0);
         let context = longest + self.spec.decode_steps;
-        Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context))?)
+        Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context, self.catalogs))?)
+    }
+
+    /// What the runs of a cell rest on.
+    fn catalog_use(&self, cell: &Setup, prompts: &PromptSet) -> CatalogUse {
+        let graph = self.checkpoint.config().graph();
+        let mut found = CatalogUse::new(cell.hardware);
+        let lengths: BTreeSet<usize> = prompts.references.iter().map(|prompt| prompt.ids.len()).collect();
+        for length in lengths {
+            found.join(catalog_use::of_run(cell, self.catalogs, &graph, length, self.spec.decode_steps));
+        }
+        found
     }
 
     /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a prediction
@@ -390,7 +414,12 @@ impl Recorder<'_> {
         }
     }
 
-    fn configuration(&self, cell: &Setup, weights_digest: Digest) -> Configuration {
+    fn configuration(
+        &self,
+        cell: &Setup,
+        weights_digest: Digest,
+        catalogs: Vec<UsedCatalog>,
+    ) -> Configuration {
         let spec = self.spec;
         let model = ModelIdentity { id: spec.model.clone(), weights_digest: Some(weights_digest) };
         let decoding = if spec.forced.is_some() { Decoding::TeacherForced } else { Decoding::Greedy };
@@ -410,6 +439,7 @@ impl Recorder<'_> {
                 setup,
                 environment: environment(self.machine.isa),
                 recipes: Vec::new(),
+                catalogs,
                 reproducibility: Reproducibility {
                     repetitions: 0,
                     outcome: Outcome::NotChecked,
@@ -440,7 +470,7 @@ fn claim_folder(out: &Path, plan: &RecordPlan<'_>) -> Result<(Option<Experiment>
     let (scratch, path) = (out.join(UNFINISHED), out.join(PLAN));
     match std::fs::read(&path) {
         Ok(found) if found == wanted => {}
-        Ok(_) => return Err(LabError::OtherRecord { path: out.to_owned() }),
+        Ok(found) => return Err(other_record(out, &found, &wanted)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // What a write that was cut short left does not count.
             let foreign =
@@ -468,6 +498,23 @@ fn claim_folder(out: &Path, plan: &RecordPlan<'_>) -> Result<(Option<Experiment>
     }
     std::fs::create_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "make", source))?;
     Ok((None, lock))
+}
+
+/// What the plan of another record has to say: that it used other catalogs, where that is all.
+fn other_record(out: &Path, found: &[u8], wanted: &[u8]) -> LabError {
+    let read = |plan: &[u8]| {
+        let mut plan: serde_json::Value = serde_json::from_slice(plan).ok()?;
+        let catalogs = plan.as_object_mut()?.remove("catalogs").unwrap_or_else(|| serde_json::json!([]));
+        Some((plan, serde_json::from_value::<Vec<UsedCatalog>>(catalogs).ok()?))
+    };
+    match (read(found), read(wanted)) {
+        (Some((same, found)), Some((plan, wanted))) if same == plan => LabError::OtherCatalogs {
+            path: out.join(PLAN),
+            found: catalog_use::in_words(&found),
+            wanted: catalog_use::in_words(&wanted),
+        },
+        _ => LabError::OtherRecord { path: out.to_owned() },
+    }
 }
 
 /// Writes a file beside its place and renames it there.

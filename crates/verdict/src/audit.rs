@@ -7,6 +7,7 @@
 //! (`mantissa-report`).
 
 mod case;
+mod catalogs;
 pub(crate) mod claim;
 pub(crate) mod difference;
 mod judge;

@@ -107,6 +107,7 @@ fn audit() -> Audit {
         }],
         notes: names(&["A note."]),
         thresholds: Vec::new(),
+        catalogs: Vec::new(),
     }
 }
 
