@@ -1,9 +1,9 @@
-//! Catalogs: which recipe a GPU's library picks for a product, where that was measured. What is not here is refused, never
-//! guessed.
+//! Catalogs: which recipe a GPU's library picks for a product, where that was measured. What is not here is refused,
+//! never guessed.
 //!
-//! A catalog is a JSON file, `catalogs/<gpu>-<library>.json`, written by `mantissa catalog build` on a machine that has the GPU:
-//! every entry was compared there with the library's own product, bit for bit. Those in the repository are part of the program;
-//! [`crate::Catalogs`] holds them and those of files, by hardware and library version.
+//! A catalog is a JSON file, `catalogs/<gpu>-<library>.json`, written by `mantissa catalog build` on a machine that has
+//! the GPU: every entry was compared there with the library's own product, bit for bit. Those in the repository are
+//! part of the program; [`crate::Catalogs`] holds them and those of files, by hardware and library version.
 //! Left out: what asks for a recipe (`dispatch`).
 
 use std::collections::HashMap;

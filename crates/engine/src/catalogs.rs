@@ -1,7 +1,7 @@
 //! Sets of catalogs: those that are part of the program and those of files, by hardware and library version.
 //!
-//! A set is a value. Nothing is replaced: a file adds shapes that no other catalog of its target has; where two have the
-//! same shape they must agree, or the file is refused. So a verified recipe stays what it is.
+//! A set is a value. Nothing is replaced: a file adds shapes that no other catalog of its target has; where two have
+//! the same shape they must agree, or the file is refused. So a verified recipe stays what it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
@@ -170,18 +170,18 @@ impl Catalogs {
 
     /// These and a catalog that its user measured, from the text of its file.
     ///
-    /// The first file of a GPU says which libraries are meant by it; [`Self::meaning`] says otherwise. A file that is part of
-    /// the program, or was given before, adds nothing.
+    /// The first file of a GPU says which libraries are meant by it; [`Self::meaning`] says otherwise. A file that is
+    /// part of the program, or was given before, adds nothing.
     ///
-    /// *Errors:* a text that is no catalog; a GPU that no hardware names; a recipe other than what a catalog of the same
-    /// GPU and libraries has for the shape.
+    /// *Errors:* a text that is no catalog; a GPU that no hardware names; a recipe other than what a catalog of the
+    /// same GPU and libraries has for the shape.
     ///
     /// ```
     /// use mantissa_engine::Catalogs;
     /// use mantissa_engine::{Basis, Hardware};
     ///
-    /// let file = r#"{"format": "mantissa-catalog/1", "linear": [], "batched": [], "origin":
-    ///     {"gpu": "NVIDIA H200", "multiprocessors": 132, "cublas": "12.8.4", "driver": "12.8", "date": "2026-11-28"}}"#;
+    /// let file = r#"{"format": "mantissa-catalog/1", "linear": [], "batched": [], "origin": {"gpu": "NVIDIA H200",
+    ///     "multiprocessors": 132, "cublas": "12.8.4", "driver": "12.8", "date": "2026-11-28"}}"#;
     /// let catalogs = Catalogs::default().with(file)?;
     /// let known = catalogs.of(Hardware::H200).expect("what was given");
     /// assert!(known.ids().all(|id| id.basis == Basis::Measured && id.stack.cublas == "12.8.4"));
@@ -199,7 +199,7 @@ impl Catalogs {
         let mut all = known.map_or_else(Vec::new, |known| known.0.clone());
         for (other, known) in &all {
             if let Some(shape) = known.contradiction(&catalog) {
-                return Err(CatalogError::Contradiction { shape, stack, known: other.digest.clone() });
+                return Err(CatalogError::Contradiction { shape, known: other.to_string() });
             }
         }
         if all.iter().all(|(known, _)| known.digest != id.digest) {

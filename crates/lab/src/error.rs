@@ -327,8 +327,8 @@ pub enum LabError {
 
     /// The output folder holds a record by other catalogs.
     #[error(
-        "{}: holds a record by {found}, and this one is by {wanted}; give the same --catalog and --cublas, or choose \
-         another folder",
+        "{}: the record there uses {found}, and this one uses {wanted}; give the same --catalog and --cublas, or \
+         choose another folder",
         path.display()
     )]
     OtherCatalogs {

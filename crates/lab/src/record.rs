@@ -19,7 +19,12 @@ use mantissa_model::{Checkpoint, Tokenizer};
 use mantissa_numerics::recipe::ObservedKernel;
 use mantissa_numerics::setup::Axis;
 use mantissa_numerics::{Point, Setup};
-use serde::Serialize;
+
+mod folder;
+
+pub use folder::lock;
+
+use folder::{RecordPlan, UNFINISHED, claim_folder};
 
 use crate::capture::Capture;
 use crate::catalog_use;
@@ -30,10 +35,6 @@ use crate::error::LabError;
 use crate::prompt::{Prompt, PromptSet, PromptSpec};
 use crate::session::{Kept, Session};
 use crate::setup::{Machine, RecordSpec};
-
-/// Folder of finished repetitions, and file of what was asked for, inside the output folder.
-const UNFINISHED: &str = ".unfinished";
-const PLAN: &str = "plan.json";
 
 /// What happens during a record, for a progress display.
 #[derive(Debug, Clone, Copy)]
@@ -89,18 +90,6 @@ impl Recorded {
         let extras = self.experiment.configurations.iter().filter_map(|c| c.mantissa.as_ref());
         extras.into_iter().all(|e| !matches!(e.reproducibility.outcome, Outcome::Divergent { .. }))
     }
-}
-
-/// What was asked for, by content: two records with equal plans have equal bytes.
-#[derive(Debug, Serialize)]
-struct RecordPlan<'p> {
-    tool: &'p str,
-    weights_digest: Digest,
-    spec: &'p RecordSpec,
-    prompt_ids_digest: Digest,
-    /// The catalogs that recipes are taken from.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    catalogs: Vec<UsedCatalog>,
 }
 
 /// A model and what it is to be fed.
@@ -460,99 +449,6 @@ fn computed(setup: &Setup) -> usize {
 }
 
 const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));
-
-/// Makes `out` this record's own, for as long as the returned file is open. Returns the experiment too when it is
-/// finished already.
-fn claim_folder(out: &Path, plan: &RecordPlan<'_>) -> Result<(Option<Experiment>, std::fs::File), LabError> {
-    let mut wanted =
-        serde_json::to_vec_pretty(plan).map_err(|e| LabError::Digest { reason: e.to_string() })?;
-    wanted.push(b'\n');
-    let (scratch, path) = (out.join(UNFINISHED), out.join(PLAN));
-    match std::fs::read(&path) {
-        Ok(found) if found == wanted => {}
-        Ok(found) => return Err(other_record(out, &found, &wanted)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // What a write that was cut short left does not count.
-            let foreign =
-                |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|e| !is_leftover(&e.file_name()));
-            if std::fs::read_dir(out).is_ok_and(|mut entries| entries.any(foreign)) {
-                return Err(LabError::NotEmpty { path: out.to_owned() });
-            }
-            std::fs::create_dir_all(out).map_err(|source| LabError::io(out, "make", source))?;
-            write_whole(&path, &wanted)?;
-        }
-        Err(source) => return Err(LabError::io(&path, "read", source)),
-    }
-    let lock = lock(out)?;
-    for entry in std::fs::read_dir(out).map_err(|source| LabError::io(out, "list", source))?.flatten() {
-        if is_leftover(&entry.file_name()) {
-            std::fs::remove_file(entry.path())
-                .map_err(|source| LabError::io(&entry.path(), "remove", source))?;
-        }
-    }
-    if container::is_complete(out) {
-        if scratch.exists() {
-            std::fs::remove_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "remove", source))?;
-        }
-        return Ok((Some(mantissa_evidence::read(out)?), lock));
-    }
-    std::fs::create_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "make", source))?;
-    Ok((None, lock))
-}
-
-/// What the plan of another record has to say: that it used other catalogs, where that is all.
-fn other_record(out: &Path, found: &[u8], wanted: &[u8]) -> LabError {
-    let read = |plan: &[u8]| {
-        let mut plan: serde_json::Value = serde_json::from_slice(plan).ok()?;
-        let catalogs = plan.as_object_mut()?.remove("catalogs").unwrap_or_else(|| serde_json::json!([]));
-        Some((plan, serde_json::from_value::<Vec<UsedCatalog>>(catalogs).ok()?))
-    };
-    match (read(found), read(wanted)) {
-        (Some((same, found)), Some((plan, wanted))) if same == plan => LabError::OtherCatalogs {
-            path: out.join(PLAN),
-            found: catalog_use::in_words(&found),
-            wanted: catalog_use::in_words(&wanted),
-        },
-        _ => LabError::OtherRecord { path: out.to_owned() },
-    }
-}
-
-/// Writes a file beside its place and renames it there.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
-    use std::io::Write as _;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".mantissa-");
-        // As any file of the record: readable as the user's mask says, not the owner's alone.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        std::io::Result::Ok(())
-    };
-    write().map_err(|source| LabError::io(path, "write", source))
-}
-
-/// Holds an unfinished record's folder, against other processes, for as long as the file is open.
-///
-/// *Errors:* the folder holds no record, or another process is recording into it.
-pub fn lock(out: &Path) -> Result<std::fs::File, LabError> {
-    let path = out.join(PLAN);
-    let lock = std::fs::File::open(&path).map_err(|source| LabError::io(&path, "open", source))?;
-    match lock.try_lock() {
-        Err(std::fs::TryLockError::WouldBlock) => Err(LabError::Busy { path: out.to_owned() }),
-        // A file system without locks: go on without one.
-        Ok(()) | Err(std::fs::TryLockError::Error(_)) => Ok(lock),
-    }
-}
-
-/// Whether a file name is that of a temporary file of ours.
-fn is_leftover(name: &std::ffi::OsStr) -> bool {
-    name.to_string_lossy().starts_with(".mantissa-")
-}
 
 /// The names of what differs between configurations.
 fn variable(varied: &[Axis]) -> String {

@@ -35,14 +35,12 @@ pub enum CatalogError {
     Gpu(String),
     /// It says something else than another catalog of the same GPU and library.
     #[error(
-        "{shape} has another recipe in the catalog of {stack} with blake3 {known}; measure it again, leave one out"
+        "{shape} has another recipe in {known}; a file replaces nothing: measure it again, or leave one out"
     )]
     Contradiction {
         /// The first shape of which they differ.
         shape: String,
-        /// The library.
-        stack: Stack,
-        /// Digest of the other catalog.
+        /// The other catalog, in words.
         known: String,
     },
     /// A library version of which there is no catalog.

@@ -120,7 +120,8 @@ impl Catalog {
             .collect();
         let origin = serde_json::json!(self.origin);
         format!(
-            "{{\n  \"format\": \"{FORMAT}\",\n  \"origin\": {origin},\n  \"linear\": [\n{}\n  ],\n  \"batched\": [\n{}\n  ]\n}}\n",
+            "{{\n  \"format\": \"{FORMAT}\",\n  \"origin\": {origin},\n  \"linear\": [\n{}\n  ],\n  \
+             \"batched\": [\n{}\n  ]\n}}\n",
             linear.join(",\n"),
             batched.join(",\n")
         )
@@ -219,9 +220,8 @@ mod tests {
             format!(r#"{{"n":8,"k":8,"bias":false,"classes":[{{"sizes":"1","recipe":{recipe}}}]}}"#)
         };
         let scores = |recipe: &str| {
-            format!(
-                r#"{{"product":"scores","phase":"decode","heads":1,"dim":64,"classes":[{{"sizes":"1","recipe":{recipe}}}]}}"#
-            )
+            let classes = format!(r#"[{{"sizes":"1","recipe":{recipe}}}]"#);
+            format!(r#"{{"product":"scores","phase":"decode","heads":1,"dim":64,"classes":{classes}}}"#)
         };
         let file = |linear: &str, batched: &str| {
             let origin = r#"{"gpu":"g","multiprocessors":1,"cublas":"1","driver":"1","date":"d"}"#;

@@ -1,6 +1,7 @@
 //! A recipe with the catalog it is from, and what a prediction rests on.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use mantissa_numerics::setup::{Basis, Hardware};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,15 @@ pub struct CatalogId {
     pub basis: Basis,
     /// blake3 of its text.
     pub digest: String,
+}
+
+impl fmt::Display for CatalogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hardware, stack, basis, digest } = self;
+        let whose =
+            if *basis == Basis::Verified { "the built-in catalog" } else { "another catalog that was given" };
+        write!(f, "{whose} ({} with {stack}, blake3 {digest})", hardware.name())
+    }
 }
 
 /// A recipe, and what it rests on.

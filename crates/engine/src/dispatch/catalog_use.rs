@@ -9,8 +9,8 @@ use crate::catalogs::CatalogUse;
 use crate::shape::PassShape;
 
 impl Dispatch<'_> {
-    /// The catalogs that a pass takes recipes from. A kernel that no recipe covers adds nothing; [`Self::check`] refuses
-    /// it.
+    /// The catalogs that a pass takes recipes from. A kernel that no recipe covers adds nothing; [`Self::check`]
+    /// refuses it.
     ///
     /// ```
     /// use mantissa_engine::plan::PassShape;

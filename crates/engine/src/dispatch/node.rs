@@ -20,8 +20,8 @@ use crate::shape::PassShape;
 /// Keys up to which a block of 1,024 threads keeps a row in its registers.
 const LONGEST_SOFTMAX: usize = 9 * 1024;
 
-/// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over experts were
-/// compared.
+/// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over
+/// experts were compared.
 const EXPERTS_MEASURED: [[usize; 4]; 1] = [[2048, 768, 128, 8]];
 
 impl Dispatch<'_> {

@@ -60,8 +60,8 @@ impl<'c> Dispatch<'c> {
         self.catalogs.of(self.hardware)
     }
 
-    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one rounding,
-    /// as in the epilogue of a library's kernel.
+    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one
+    /// rounding, as in the epilogue of a library's kernel.
     ///
     /// On a GPU `n × k` decides too.
     ///
@@ -85,8 +85,8 @@ impl<'c> Dispatch<'c> {
         MatmulRecipe { summation, output }
     }
 
-    /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts' products are one
-    /// grouped kernel, which has one recipe.
+    /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts'
+    /// products are one grouped kernel, which has one recipe.
     #[must_use]
     pub fn expert(self, m: usize, n: usize, k: usize) -> MatmulRecipe {
         if self.is_gpu() {

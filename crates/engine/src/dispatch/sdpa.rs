@@ -23,7 +23,8 @@ const LONGEST_MATH: usize = 1934;
 const MULTIPROCESSORS: usize = 132;
 
 impl Dispatch<'_> {
-    /// Why no verified recipe covers this attention over `keys` keys; `None` where one may. What the catalog has to say comes later.
+    /// Why no verified recipe covers this attention over `keys` keys; `None` where one may. What the catalog has to say
+    /// comes later.
     pub(super) fn sdpa_refused(self, dim: usize, keys: usize) -> Option<&'static str> {
         match self.attention {
             Attention::SdpaFlash | Attention::SdpaMath
@@ -38,7 +39,8 @@ impl Dispatch<'_> {
             Attention::SdpaMath if keys > LONGEST_MATH => Some("at most 1,934 keys were compared"),
             Attention::SdpaFlash | Attention::SdpaMath => None,
             Attention::Sdpa => Some(
-                "left alone, PyTorch takes cuDNN's kernels here, which are not emulated; with a backend forced it is sdpa_flash or sdpa_math",
+                "left alone, PyTorch takes cuDNN's kernels here, which are not emulated; with a backend forced it is \
+                 sdpa_flash or sdpa_math",
             ),
             Attention::Eager | Attention::FlashAttention2 => {
                 Some("of PyTorch's attention only eager, sdpa_flash and sdpa_math are verified")
@@ -53,8 +55,8 @@ impl Dispatch<'_> {
         TorchMath { scores, values }
     }
 
-    /// PyTorch's flash backend without a mask: `heads` query heads times rows of the pass, `group` to a KV head. With one query, a
-    /// group of heads becomes rows of one head.
+    /// PyTorch's flash backend without a mask: `heads` query heads times rows of the pass, `group` to a KV head. With
+    /// one query, a group of heads becomes rows of one head.
     pub(super) fn flash(
         self,
         phase: Phase,

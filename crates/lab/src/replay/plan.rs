@@ -97,8 +97,8 @@ pub struct Work {
 }
 
 impl ReplayPlan {
-    /// Plans the replay of every run of `record`: `wanted[c]` are the setups for the runs of configuration `c`, with the
-    /// recipes that `catalogs` know.
+    /// Plans the replay of every run of `record`: `wanted[c]` are the setups for the runs of configuration `c`, with
+    /// the recipes that `catalogs` know.
     #[must_use]
     pub fn new(
         record: &Record,

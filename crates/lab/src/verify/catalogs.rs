@@ -14,8 +14,8 @@ use crate::error::LabError;
 use crate::replay::{Claim, ReplayPlan};
 use crate::uncovered::Unreadable;
 
-/// What `configurations` claim, with `claimed` in place of it. Where the hardware is claimed by the user, whatever is meant by
-/// it goes.
+/// What `configurations` claim, with `claimed` in place of it. Where the user claims the hardware, the library version
+/// is the one that is meant here.
 pub(super) fn claims(
     configurations: &[Configuration],
     claimed: &SomeAxes,
