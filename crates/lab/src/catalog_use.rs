@@ -2,7 +2,7 @@
 
 use mantissa_engine::catalogs::{CatalogId, CatalogUse};
 use mantissa_engine::plan::PassShape;
-use mantissa_engine::{Catalogs, Dispatch};
+use mantissa_engine::{Catalogs, Dispatch, EngineError};
 use mantissa_evidence::{CatalogBasis, UsedCatalog};
 use mantissa_model::graph::Graph;
 use mantissa_numerics::Setup;
@@ -16,20 +16,37 @@ pub(crate) const fn dispatch<'c>(setup: &Setup, catalogs: &'c Catalogs) -> Dispa
     Dispatch { hardware, dtype, attention, catalogs }
 }
 
-/// What a run of `setup` rests on: a prompt of `length` tokens, then `steps` decode steps.
+/// What a run of `setup` rests on. A pass that no recipe covers adds nothing; [`covered`] refuses it.
 pub(crate) fn of_run(
     setup: &Setup,
     catalogs: &Catalogs,
     graph: &Graph,
-    length: usize,
-    steps: usize,
+    [length, steps]: [usize; 2],
 ) -> CatalogUse {
-    let (dispatch, batch_size) = (dispatch(setup, catalogs), setup.batch_size);
-    let mut found = dispatch.catalog_use(graph, PassShape::prefill(batch_size, length));
-    for step in 1..=steps {
-        found.join(dispatch.catalog_use(graph, PassShape::decode(batch_size, length + step)));
+    let mut found = CatalogUse::new(setup.hardware);
+    for shape in passes(setup, [length, steps]) {
+        found.join(dispatch(setup, catalogs).catalog_use(graph, shape));
     }
     found
+}
+
+/// Whether recipes cover a run of `setup`.
+///
+/// *Errors:* the first pass that they do not.
+pub(crate) fn covered(
+    setup: &Setup,
+    catalogs: &Catalogs,
+    graph: &Graph,
+    [length, steps]: [usize; 2],
+) -> Result<(), EngineError> {
+    passes(setup, [length, steps]).try_for_each(|shape| dispatch(setup, catalogs).check(graph, shape))
+}
+
+/// The passes of a run: a prompt of `length` tokens, then `steps` decode steps.
+fn passes(setup: &Setup, [length, steps]: [usize; 2]) -> impl Iterator<Item = PassShape> {
+    let batch_size = setup.batch_size;
+    let decode = (1..=steps).map(move |step| PassShape::decode(batch_size, length + step));
+    std::iter::once(PassShape::prefill(batch_size, length)).chain(decode)
 }
 
 /// The catalogs of `found` as evidence states them.

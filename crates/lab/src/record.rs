@@ -123,7 +123,7 @@ impl Recorder<'_> {
         self.check_size(&prompts)?;
         let weights_digest = self.weights_digest(progress)?;
         let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
-        let used = spec.cells.iter().map(|cell| catalog_use::used(&self.catalog_use(cell, &prompts)));
+        let used = spec.cells.iter().map(|cell| self.catalogs_of(cell, &prompts));
         let used: Vec<Vec<UsedCatalog>> = used.collect::<Result<_, _>>()?;
         let used: BTreeSet<UsedCatalog> = used.into_iter().flatten().collect();
         let plan = RecordPlan {
@@ -133,6 +133,10 @@ impl Recorder<'_> {
             prompt_ids_digest: Digest::of_ids(&all.flat_map(|p| p.ids.iter().copied()).collect::<Vec<_>>()),
             catalogs: used.into_iter().collect(),
         };
+        // A record that is there says first whether it is this one; what is refused leaves no folder.
+        if !folder::is_claimed(out) {
+            self.check_covered(&prompts)?;
+        }
         let (finished, _lock) = claim_folder(out, &plan)?;
         if let Some(experiment) = finished {
             return Ok(Recorded { directory: out.to_owned(), experiment, resumed: 0, existed: true });
@@ -186,7 +190,7 @@ impl Recorder<'_> {
         let (mut configurations, mut stored, mut resumed, mut index) = (Vec::new(), Vec::new(), 0, 0);
         let mut engine: Option<(Setup, Engine<'_>)> = None;
         for cell in &spec.cells {
-            let used = catalog_use::used(&self.catalog_use(cell, prompts))?;
+            let used = self.catalogs_of(cell, prompts)?;
             let mut configuration = self.configuration(cell, weights_digest, used);
             let mut runs = Vec::with_capacity(references * spec.repetitions);
             let mut recipes: Vec<ObservedKernel> = Vec::new();
@@ -263,15 +267,34 @@ impl Recorder<'_> {
         Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context, self.catalogs))?)
     }
 
-    /// What the runs of a cell rest on.
-    fn catalog_use(&self, cell: &Setup, prompts: &PromptSet) -> CatalogUse {
+    /// Whether recipes cover all that is to run.
+    ///
+    /// *Errors:* the first pass that they do not.
+    fn check_covered(&self, prompts: &PromptSet) -> Result<(), LabError> {
+        let graph = self.checkpoint.config().graph();
+        for (cell, run) in
+            self.spec.cells.iter().flat_map(|cell| self.runs(prompts).map(move |run| (cell, run)))
+        {
+            catalog_use::covered(cell, self.catalogs, &graph, run)?;
+        }
+        Ok(())
+    }
+
+    /// The catalogs that the runs of a cell take recipes from.
+    fn catalogs_of(&self, cell: &Setup, prompts: &PromptSet) -> Result<Vec<UsedCatalog>, LabError> {
         let graph = self.checkpoint.config().graph();
         let mut found = CatalogUse::new(cell.hardware);
-        let lengths: BTreeSet<usize> = prompts.references.iter().map(|prompt| prompt.ids.len()).collect();
-        for length in lengths {
-            found.join(catalog_use::of_run(cell, self.catalogs, &graph, length, self.spec.decode_steps));
+        for run in self.runs(prompts) {
+            found.join(catalog_use::of_run(cell, self.catalogs, &graph, run));
         }
-        found
+        catalog_use::used(&found)
+    }
+
+    /// Tokens of the prompt and decode steps of every kind of run.
+    fn runs(&self, prompts: &PromptSet) -> impl Iterator<Item = [usize; 2]> + use<> {
+        let lengths: BTreeSet<usize> = prompts.references.iter().map(|prompt| prompt.ids.len()).collect();
+        let steps = self.spec.decode_steps;
+        lengths.into_iter().map(move |length| [length, steps])
     }
 
     /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a prediction

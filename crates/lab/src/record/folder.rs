@@ -25,6 +25,11 @@ pub(super) struct RecordPlan<'p> {
     pub(super) catalogs: Vec<UsedCatalog>,
 }
 
+/// Whether a record was begun in `out`.
+pub(super) fn is_claimed(out: &Path) -> bool {
+    out.join(PLAN).exists()
+}
+
 /// Makes `out` this record's own, for as long as the returned file is open. Returns the experiment too when it is
 /// finished already.
 pub(super) fn claim_folder(

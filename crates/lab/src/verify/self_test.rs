@@ -53,7 +53,7 @@ pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Resu
     let mut notes = Vec::new();
     let self_test = planted(request, checkpoint, claim, &prompt, folder.path(), &mut notes, progress)?;
     let graph = checkpoint.config().graph();
-    let found = catalog_use::of_run(&claim, &request.catalogs, &graph, PROMPT, STEPS);
+    let found = catalog_use::of_run(&claim, &request.catalogs, &graph, [PROMPT, STEPS]);
     let passed = self_test.iter().all(|planted| planted.passed);
     Ok(Audit {
         audit_version: AUDIT_VERSION,
