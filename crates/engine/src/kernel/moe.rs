@@ -17,7 +17,8 @@ pub(crate) fn route(isa: Isa, recipe: RouterRecipe, top: usize, logits: &[f32]) 
             |weights: &[f32]| weights.iter().sum()
         }
         RouterSoftmax::Warp => {
-            softmax_warp(&mut probabilities);
+            let count = probabilities.len();
+            softmax_warp(&mut probabilities, count, count);
             sum_of_few
         }
     };
