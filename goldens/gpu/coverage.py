@@ -131,7 +131,8 @@ def page():
         if title == "H200":
             say("PyTorch's own matmul left the sums of these recipes in 3,982 shapes of binary32, 694,944 values (`goldens/gpu/sdpa_math.py`).")
             say("Seven rows of 512 × 3584 without a bias come from cuBLAS outputs kept apart; `just check-gemm` compares them.")
-        say("Others are added by `mantissa catalog build` on such a machine and used with `record --catalog FILE`.")
+        say("Others are added by `mantissa catalog build` on such a machine and used with `record --catalog FILE`")
+        say("([below](#catalogs-of-your-own)).")
         say()
         say("| product with a weight, outputs × sum | rows | classes |")
         say("|---|---|---|")
@@ -151,6 +152,8 @@ def page():
     say()
     for line in NOT_COVERED:
         say("- " + line)
+    say()
+    say(OWN_CATALOGS)
     return "\n".join(out) + "\n"
 
 
@@ -180,8 +183,30 @@ NOT_COVERED = [
     "Softmax over more than 9,216 keys; `sdpa_flash` over more than 2,000 and `sdpa_math` over more than 1,934.",
     "Experts of other sizes than Qwen3-30B-A3B's.",
     "Log-probabilities in evidence are the engine's own function of the predicted logits, not `torch.log_softmax`.",
-    "PyTorch, CUDA and cuBLAS of other versions: dispatch changes with them, so each needs its own catalog.",
+    "PyTorch, CUDA and cuBLAS of other versions: dispatch changes with them, so each needs its own catalog\n"
+    "  ([below](#catalogs-of-your-own)).",
 ]
+
+OWN_CATALOGS = """\
+## Catalogs of your own
+
+`--catalog FILE` may be given to `record` and `verify`, more than once. A catalog belongs to a GPU and a version of
+cuBLAS.
+
+- A file adds shapes. It replaces nothing: where it has another recipe than a catalog of the same GPU and cuBLAS, it is
+  refused, and the message names the shape and the digest of the other catalog. A built-in recipe stays verified, also
+  where a file has the same one.
+- Catalogs of several cuBLAS versions stand side by side. The files say which version is meant: a file of cuBLAS 12.8.4
+  for the H200 means predictions of an H200 with 12.8.4, and then no recipe of the built-in catalog (13.1.0) is used.
+  Where files of several versions are given for one GPU, `--cublas VERSION` names the one that is meant.
+- What PyTorch itself computes (norms, softmaxes, flash attention) was compared with cuBLAS 13.1.0 beside it. With
+  another version these kernels are taken to be the same, which nobody compared.
+- A prediction rests on the weakest of what it used: `verified` (built in), `measured` (a file of its user) or
+  `literature`.
+- The catalogs that were used stand with their blake3 in the manifest, in `plan.json` and in `verification.json`. A
+  record that is resumed with another catalog is another record, and refused. A verdict that rests on a user's file says
+  so. Evidence by recipes of one cuBLAS version is not replayed by those of another; `--claim hardware=h200` asks for
+  that."""
 
 
 def main():

@@ -226,7 +226,11 @@ fn entries_of_a_user_stand_beside_verified_ones() {
     let made = session.output(&[&command[..], &["--catalog", "more.json"]].concat());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let built_in = Digest::of_file(&repository().join("catalogs/h200-cublas13.1.json")).unwrap().to_string();
-    let entry = |basis: &str, digest: &str| serde_json::json!({"hardware": "h200", "cublas": "13.1.0", "basis": basis, "digest": digest});
+    let entry = |basis: &str, digest: &str| {
+        let mut entry = serde_json::json!({"hardware": "h200", "cublas": "13.1.0", "basis": basis});
+        entry["digest"] = digest.into();
+        entry
+    };
     let expected = [entry("verified", &built_in), entry("measured", &digest(&session, "more.json"))];
     let manifest = json(&session, "record/manifest.json");
     assert_eq!(manifest["configurations"][0]["mantissa"]["catalogs"], serde_json::json!(expected));
@@ -255,7 +259,8 @@ fn no_file_replaces_a_verified_recipe() {
         [record("out", &["--catalog", "wrong.json"]), vec!["verify", "model", "--catalog", "wrong.json"]]
     {
         let said = session.failure(&command);
-        let expected = "error: wrong.json: a product of 1 × 2048 with 128 × 2048 has another recipe in the built-in catalog";
+        let expected = "error: wrong.json: a product of 1 × 2048 with 128 × 2048 has another recipe in the built-in \
+                        catalog";
         assert!(said.starts_with(expected) && said.contains(&built_in), "{said}");
         assert!(said.ends_with("a file replaces nothing: measure it again, or leave one out"), "{said}");
         assert!(!session.path("out").exists());

@@ -21,8 +21,8 @@ const FLASH_TILES: [NonZeroU32; 2] = [NonZeroU32::new(128).unwrap(), NonZeroU32:
 const LONGEST_WARP_SOFTMAX: usize = 2048;
 
 impl Dispatch<'_> {
-    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over `keys`
-    /// positions.
+    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over
+    /// `keys` positions.
     #[must_use]
     pub fn attention(
         self,
