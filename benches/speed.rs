@@ -22,7 +22,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use mantissa_engine::{Attention, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View};
+use mantissa_engine::{
+    Attention, Catalogs, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View,
+};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Site};
 
@@ -56,6 +58,7 @@ fn main() {
                 dtype: *dtype,
                 attention: Attention::Eager,
                 quantized: *quantized,
+                catalogs: Catalogs::default(),
                 context: PROMPT + STEPS,
                 threads,
                 isa: Isa::detect(),

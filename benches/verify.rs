@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use mantissa_engine::{Engine, Isa, NoTap};
+use mantissa_engine::{Catalogs, Engine, Isa, NoTap};
 use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record, Run};
 use mantissa_lab::Machine;
 use mantissa_lab::replay::{Claim, Replay, ReplayPlan, Walk, Wanted, produce};
@@ -39,7 +39,8 @@ fn main() {
     let checkpoint = Checkpoint::open(&model).unwrap();
     let machine = Machine { threads, isa: Isa::detect() };
     let claim = |batch_size| Setup { batch_size, ..Setup::default() };
-    let engine = Engine::load(&checkpoint, machine.engine(&claim(1), length + steps)).unwrap();
+    let setup = machine.engine(&claim(1), length + steps, Catalogs::built_in());
+    let engine = Engine::load(&checkpoint, setup).unwrap();
     let id = |i: usize| u32::try_from((i * i * 31 + 17 * i) % 49_000).unwrap();
     let prompt: Vec<u32> = (0..length).map(id).collect();
     let forced: Vec<u32> = (0..steps).map(|i| id(i + 7)).collect();
@@ -135,7 +136,7 @@ fn verify(
         })
         .collect();
     let wanted: Vec<Vec<Setup>> = claims.iter().map(|_| candidates.to_vec()).collect();
-    let plan = ReplayPlan::new(record, checkpoint, &claims, &wanted, Replay::Decode);
+    let plan = ReplayPlan::new(record, checkpoint, &claims, &wanted, Replay::Decode, Catalogs::built_in());
     let mut fits = 0;
     let walk = Walk { checkpoint, record, plan: &plan, machine, full: false };
     walk.run(

@@ -139,7 +139,8 @@ def page():
             say("PyTorch's own matmul left the sums of these recipes in 3,982 shapes of binary32, 694,944 values")
             say("(`goldens/gpu/sdpa_math.py`).")
             say("Seven rows of 512 × 3584 without a bias come from cuBLAS outputs kept apart; `just check-gemm` compares them.")
-        say("`mantissa catalog build` adds others on such a machine; `record --catalog FILE` uses them.")
+        say("Others are added by `mantissa catalog build` on such a machine and used with `record --catalog FILE`")
+        say("([below](#catalogs-of-your-own)).")
         say()
         say("| product with a weight, outputs × sum | rows | classes |")
         say("|---|---|---|")
@@ -159,6 +160,8 @@ def page():
     say()
     for line in NOT_COVERED:
         say("- " + line)
+    say()
+    say(OWN_CATALOGS)
     return "\n".join(out) + "\n"
 
 
@@ -178,7 +181,7 @@ KERNELS = [
     ("`sdpa_math`: products of binary32 (`fma` chains; gemvx, gemvNSP, gemv2T), to 1,934 keys", "verified, whole models to 1,934 keys", "verified, whole models to 542 keys", "refused", "whole models below; catalogs; raw sums of decode in `goldens/gpu/sdpa_math`"),
     ("`expf`, `rsqrtf`, `cosf`, `sinf`", "verified, all 2^32 inputs", "inside whole models only", "literature", "`goldens/gpu/all_inputs.cu`: 0 of 4 × 4,096 blocks differed except the one of sin(−0), which was fixed afterwards"),
     ("SiLU, residuals, casts, RoPE", "verified", "verified", "literature", "whole models"),
-    ("inverse frequencies (PyTorch's `pow` on the CPU)", "verified for bases 1e4, 1e5, 5e5, 1e6 and heads of 64, 128", "same", "same", "`goldens/gpu/decode_attention.py`"),
+    ("inverse frequencies (PyTorch's `pow` on the CPU)", "verified for bases 1e4, 1e5, 5e5, 1e6 and heads of 64, 128, and for Llama 3's scaling", "same", "same", "`goldens/gpu/decode_attention.py`, `goldens/torch_rope.py`, whole models"),
 ]
 
 NOT_COVERED = [
@@ -187,14 +190,36 @@ NOT_COVERED = [
     "  128-key tiles ascending, 1 of 700,736 outputs differs, which a reciprocal one unit lower (`rcp.approx`) would\n"
     "  explain. Its decode of 515 keys and more ends in `cudnn::fusion::lean_reduction_kernel`, which does not repeat\n"
     "  itself (7 of 8 calls equal in one of five cases), so no recipe can promise its bits.",
-    "`flash_attention_2` (the package) on GPUs, formats other than bf16, quantized weights as stored, scaled RoPE\n"
-    "  (Llama 3.1).",
+    "`flash_attention_2` (the package) on GPUs, formats other than bf16, quantized weights as stored.",
+    "LongRoPE and dynamic RoPE beyond the context a model was trained for, where frequencies depend on the length.",
     "A second prefill over cached positions; batches of sequences of different lengths (padding).",
     "Softmax over more than 9,216 keys; `sdpa_flash` over more than 2,000 and `sdpa_math` over more than 1,934.",
     "Experts of sizes other than Qwen3-30B-A3B's.",
     "Log-probabilities in evidence are the engine's own function of the predicted logits, not `torch.log_softmax`.",
-    "Other versions of PyTorch, CUDA and cuBLAS: dispatch changes with them, so each needs its own catalog.",
+    "Other versions of PyTorch, CUDA and cuBLAS: dispatch changes with them, so each needs its own catalog\n"
+    "  ([below](#catalogs-of-your-own)).",
 ]
+
+OWN_CATALOGS = """\
+## Catalogs of your own
+
+`--catalog FILE` may be given to `record` and `verify`, more than once. A catalog belongs to a GPU and a version of
+cuBLAS.
+
+- A file adds shapes. It replaces nothing: where it has another recipe than a catalog of the same GPU and cuBLAS, it is
+  refused, and the message names the shape and the digest of the other catalog. A built-in recipe stays verified, also
+  where a file has the same one.
+- Catalogs of several cuBLAS versions stand side by side. The files say which version is meant: a file of cuBLAS 12.8.4
+  for the H200 means predictions of an H200 with 12.8.4, and then no recipe of the built-in catalog (13.1.0) is used.
+  Where files of several versions are given for one GPU, `--cublas VERSION` names the one that is meant.
+- What PyTorch itself computes (norms, softmaxes, flash attention) was compared with cuBLAS 13.1.0 beside it. With
+  another version these kernels are taken to be the same, which nobody compared.
+- A prediction rests on the weakest of what it used: `verified` (built in), `measured` (a file of its user) or
+  `literature`.
+- The catalogs that were used stand with their blake3 in the manifest, in `plan.json` and in `verification.json`. A
+  record that is resumed with another catalog is another record, and refused. A verdict that rests on a user's file says
+  so. Evidence by recipes of one cuBLAS version is not replayed by those of another; `--claim hardware=h200` asks for
+  that."""
 
 
 def main():

@@ -84,7 +84,7 @@ pub(crate) fn check(file: &Archive) -> Result<Vec<Cell>> {
 
 /// The recipe of dispatch.
 fn named(m: usize, n: usize, k: usize) -> Result<TensorCoreSum> {
-    let dispatch = Dispatch { hardware: Hardware::H200, dtype: Dtype::Bf16, attention: Attention::Eager };
+    let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::Eager);
     match dispatch.matmul(m, n, k, false).summation {
         LinearSum::TensorCore(sum) => Ok(sum),
         other => bail!("dispatch names {other:?} for {m} rows of {n} × {k}, which no tensor core computes"),

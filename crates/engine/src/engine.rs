@@ -36,7 +36,6 @@ pub struct Engine<'a> {
     config: &'a ModelConfig,
     graph: Graph,
     setup: EngineSetup,
-    dispatch: Dispatch,
     overrides: Overrides,
     weights: Weights<'a>,
     tables: Vec<RopeTable>,
@@ -72,17 +71,16 @@ impl<'a> Engine<'a> {
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;
         let config = checkpoint.config();
         let graph = config.graph();
-        let dispatch = Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
-        let tables = graph.tables.iter().map(|table| RopeTable::new(table, dispatch.rotary(), setup.context));
+        let rotary = setup.dispatch().rotary();
+        let tables = graph.tables.iter().map(|table| RopeTable::new(table, rotary, setup.context));
         Ok(Self {
             config,
-            setup,
-            dispatch,
             overrides: Overrides::default(),
-            weights: Weights::load(checkpoint, &graph, setup, &pool)?,
+            weights: Weights::load(checkpoint, &graph, &setup, &pool)?,
             tables: tables.collect(),
             graph,
             backend: Cpu { isa: setup.isa, pool },
+            setup,
             observed: Mutex::new(Vec::new()),
         })
     }
@@ -108,8 +106,8 @@ impl<'a> Engine<'a> {
 
     /// What was asked for.
     #[must_use]
-    pub fn setup(&self) -> EngineSetup {
-        self.setup
+    pub fn setup(&self) -> &EngineSetup {
+        &self.setup
     }
 
     /// An empty cache for one sequence of up to `capacity` positions.
@@ -146,7 +144,7 @@ impl<'a> Engine<'a> {
         self.check_tokens(ids, cache.len())?;
         let keys = cache.len() + ids.len();
         let shape = PassShape { phase: Phase::Prefill, batch_size, positions: ids.len(), keys };
-        let plans = [Plan::new(self.dispatch, &self.graph, shape)?];
+        let plans = [Plan::new(self.dispatch(), &self.graph, shape)?];
         let ran = Mutex::new(Ran::default());
         let runner = self.runner(&ran);
         let first_kept = ids.len() - keep.min(ids.len());
@@ -228,14 +226,14 @@ impl<'a> Engine<'a> {
             .map(|(sequence, cache)| RowId { sequence, position: cache.len() })
             .collect();
         let keys = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
-        if self.dispatch.is_gpu() && rows.iter().any(|row| row.position + 1 != keys) {
+        if self.dispatch().is_gpu() && rows.iter().any(|row| row.position + 1 != keys) {
             return Err(EngineError::Uncovered {
-                hardware: self.dispatch.hardware.name(),
+                hardware: self.setup.hardware.name(),
                 what: "a batch of sequences of other lengths".to_owned(),
                 why: "padding and masks were not compared",
             });
         }
-        let plans = [Plan::new(self.dispatch, &self.graph, PassShape::decode(batch_size, keys))?];
+        let plans = [Plan::new(self.dispatch(), &self.graph, PassShape::decode(batch_size, keys))?];
         let of_rows: Vec<usize> = (0..rows.len()).collect();
         let steps = [Step { plan: 0, rows: 0..rows.len() }];
         let pass = Pass { rows: &rows, caches: &of_rows, steps: &steps, plans: &plans };
@@ -277,7 +275,7 @@ impl<'a> Engine<'a> {
                 let plan = if let Some(known) = plans.iter().position(|plan| plan.shape == shape) {
                     known
                 } else {
-                    plans.push(Plan::new(self.dispatch, &self.graph, shape)?);
+                    plans.push(Plan::new(self.dispatch(), &self.graph, shape)?);
                     plans.len() - 1
                 };
                 steps.push(Step { plan, rows: rows.len()..rows.len() + 1 });
@@ -328,8 +326,8 @@ impl<'a> Engine<'a> {
         top_logprobs(self.setup.isa, logits, k)
     }
 
-    pub(crate) fn dispatch(&self) -> Dispatch {
-        self.dispatch
+    pub(crate) fn dispatch(&self) -> Dispatch<'_> {
+        self.setup.dispatch()
     }
 
     pub(crate) fn weights(&self) -> &Weights<'a> {
@@ -352,7 +350,7 @@ impl<'a> Engine<'a> {
             backend: &self.backend,
             pool: &self.backend.pool,
             isa: self.setup.isa,
-            embedding: self.dispatch.embedding(),
+            embedding: self.dispatch().embedding(),
             overrides: &self.overrides,
             ran,
         }

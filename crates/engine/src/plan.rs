@@ -5,56 +5,19 @@
 
 use std::num::NonZeroU32;
 
-use mantissa_model::graph::{Graph, Node, Section};
+use mantissa_model::graph::{Graph, Section};
 use mantissa_numerics::recipe::{KernelRecipe, NormMean, NormRecipe, ObservedKernel};
-use mantissa_numerics::site::Phase;
 
 use crate::dispatch::{Dispatch, Planned};
 use crate::error::EngineError;
 
-/// The shape of one pass, as dispatch sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PassShape {
-    /// Prefill or decode.
-    pub phase: Phase,
-    /// Sequences of the batch.
-    pub batch_size: usize,
-    /// Positions of each that the pass feeds: 1 in decode.
-    pub positions: usize,
-    /// Positions cached after it.
-    pub keys: usize,
-}
-
-impl PassShape {
-    /// The pass over the whole of a prompt.
-    ///
-    /// ```
-    /// let shape = mantissa_engine::plan::PassShape::prefill(4, 512);
-    /// assert_eq!((shape.rows(), shape.keys), (2048, 512));
-    /// ```
-    #[must_use]
-    pub const fn prefill(batch_size: usize, positions: usize) -> Self {
-        Self { phase: Phase::Prefill, batch_size, positions, keys: positions }
-    }
-
-    /// The step that feeds the last of `keys` positions.
-    #[must_use]
-    pub const fn decode(batch_size: usize, keys: usize) -> Self {
-        Self { phase: Phase::Decode, batch_size, positions: 1, keys }
-    }
-
-    /// Rows of the pass.
-    #[must_use]
-    pub const fn rows(self) -> usize {
-        self.batch_size * self.positions
-    }
-}
+pub use crate::shape::PassShape;
 
 /// The kernels of a pass in the order each first runs, without the log-softmax that follows it.
 ///
 /// *Errors:* a shape that no verified recipe covers.
 pub fn kernels(
-    dispatch: Dispatch,
+    dispatch: Dispatch<'_>,
     graph: &Graph,
     shape: PassShape,
 ) -> Result<Vec<ObservedKernel>, EngineError> {
@@ -91,7 +54,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(dispatch: Dispatch, graph: &Graph, shape: PassShape) -> Result<Self, EngineError> {
+    pub(crate) fn new(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Result<Self, EngineError> {
         dispatch.accepts(graph, shape)?;
         let section = |section: &Section| {
             section.nodes.iter().map(|node| dispatch.recipe(node, shape)).collect::<Result<Vec<_>, _>>()
@@ -105,16 +68,12 @@ impl Plan {
     }
 }
 
-impl Planned {
-    pub(crate) fn observed(self, node: &Node, shape: PassShape) -> ObservedKernel {
-        ObservedKernel {
-            phase: shape.phase,
-            op: node.name.to_owned(),
-            m: shape.rows() as u64,
-            n: self.n as u64,
-            k: self.k as u64,
-            recipe: self.recipe,
-        }
+impl Dispatch<'_> {
+    /// Whether verified recipes cover every kernel of a pass.
+    ///
+    /// *Errors:* the first that they do not.
+    pub fn check(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
+        Plan::new(self, graph, shape).map(|_| ())
     }
 }
 

@@ -1,12 +1,14 @@
-//! What the engine is asked to run: the part of a setup that is arithmetic.
+//! What the engine is asked to run: the part of a setup that is arithmetic, and what is known of libraries' choices.
 
 use mantissa_numerics::Dtype;
-pub use mantissa_numerics::setup::{Attention, Basis, Hardware, QuantizedWeights};
+use mantissa_numerics::setup::{Attention, Hardware, QuantizedWeights};
 
+use crate::catalogs::Catalogs;
+use crate::dispatch::Dispatch;
 use crate::simd::Isa;
 
 /// The arithmetic of a run, and where it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSetup {
     /// Whose arithmetic.
     pub hardware: Hardware,
@@ -16,10 +18,20 @@ pub struct EngineSetup {
     pub attention: Attention,
     /// Treatment of quantized weights.
     pub quantized: QuantizedWeights,
+    /// What is known of libraries' choices.
+    pub catalogs: Catalogs,
     /// Positions that rotary tables are made for; the longest sequence that can be run.
     pub context: usize,
     /// Threads; they change speed, never bits.
     pub threads: usize,
     /// Instruction set; it changes speed, never bits.
     pub isa: Isa,
+}
+
+impl EngineSetup {
+    /// Its recipes.
+    pub(crate) const fn dispatch(&self) -> Dispatch<'_> {
+        let Self { hardware, dtype, attention, catalogs, .. } = self;
+        Dispatch { hardware: *hardware, dtype: *dtype, attention: *attention, catalogs }
+    }
 }

@@ -7,13 +7,14 @@ use mantissa_model::graph::{ExpertWeight, Graph, Node, Operation, Section, Weigh
 use mantissa_model::{Checkpoint, Weight, WeightDtype};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{CastRecipe, EmbeddingRecipe};
+use mantissa_numerics::setup::{Hardware, QuantizedWeights};
 
 use crate::error::EngineError;
 use crate::kernel::matrix::{Format, Matrix};
 use crate::kernel::rows;
 use crate::kernel::share::Shared;
 use crate::pool::Pool;
-use crate::setup::{EngineSetup, Hardware, QuantizedWeights};
+use crate::setup::EngineSetup;
 
 /// A matrix, borrowed from the checkpoint's memory map when its storage can be multiplied as it is.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ pub(crate) struct Weights<'a> {
 /// Reads weights of one checkpoint for one setup.
 struct Loader<'a, 'p> {
     checkpoint: &'a Checkpoint,
-    setup: EngineSetup,
+    setup: &'p EngineSetup,
     pool: &'p Pool,
     /// The embedding, once it is read.
     embedding: Option<(WeightName, Arc<Stored<'a>>)>,
@@ -112,7 +113,7 @@ impl<'a> Weights<'a> {
     pub(crate) fn load(
         checkpoint: &'a Checkpoint,
         graph: &Graph,
-        setup: EngineSetup,
+        setup: &EngineSetup,
         pool: &Pool,
     ) -> Result<Self, EngineError> {
         let mut loader = Loader { checkpoint, setup, pool, embedding: None };

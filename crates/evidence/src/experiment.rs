@@ -10,6 +10,7 @@ use mantissa_numerics::recipe::ObservedKernel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::UsedCatalog;
 use crate::digest::Digest;
 use crate::reproducibility::Reproducibility;
 use crate::run::Run;
@@ -151,6 +152,9 @@ pub struct ConfigurationExtras {
     pub environment: Environment,
     /// The kernels that ran, with the shapes that chose them (observed, where `setup` is declared).
     pub recipes: Vec<ObservedKernel>,
+    /// The catalogs that a prediction of a GPU took recipes from; absent where it took none, and in older files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catalogs: Vec<UsedCatalog>,
     /// Whether the repetitions agreed to the bit.
     pub reproducibility: Reproducibility,
     /// How long repetitions took. A clock: kept apart in a container.

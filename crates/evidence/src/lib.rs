@@ -6,6 +6,7 @@
 //! passed in by the caller. Left out: files of other programs (`mantissa-published`, which is also the entry point to
 //! evidence of any kind).
 
+pub mod catalog;
 pub mod container;
 pub mod digest;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod verification;
 
 use std::path::Path;
 
+pub use catalog::{CatalogBasis, UsedCatalog};
 pub use container::Container;
 pub use digest::Digest;
 pub use error::{EvidenceError, Result};

@@ -223,6 +223,7 @@ mod tests {
                 setup,
                 environment: crate::environment(Isa::Scalar),
                 recipes: Vec::new(),
+                catalogs: Vec::new(),
                 reproducibility: Reproducibility {
                     repetitions: 0,
                     outcome: Outcome::NotChecked,

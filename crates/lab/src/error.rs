@@ -325,6 +325,21 @@ pub enum LabError {
         reach: usize,
     },
 
+    /// The output folder holds a record by other catalogs.
+    #[error(
+        "{}: the record there uses {found}, and this one uses {wanted}; give the same --catalog and --cublas, or \
+         choose another folder",
+        path.display()
+    )]
+    OtherCatalogs {
+        /// The folder's plan.
+        path: std::path::PathBuf,
+        /// The catalogs that it names.
+        found: String,
+        /// Those that are used now.
+        wanted: String,
+    },
+
     /// The output folder holds a record of something else.
     #[error("{}: holds a record of another setup (see its plan.json); choose another folder, or remove this one", path.display())]
     OtherRecord {

@@ -1,6 +1,7 @@
 //! Prompts, setups, records and verification: where the engine meets the evidence.
 
 mod capture;
+mod catalog_use;
 mod declared;
 pub mod document;
 mod environment;

@@ -4,22 +4,30 @@
 //! ran. A record that was killed continues after the last of them and ends with the same bytes. Clocks are
 //! kept apart (`timing.json`), so manifest and run files are a function of the setup.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::{Basis, Engine, KvCache};
+use mantissa_engine::catalogs::CatalogUse;
+use mantissa_engine::{Basis, Catalogs, Engine, KvCache};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
     FORMAT_VERSION, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance, Reproducibility, Run,
-    Runtime, container,
+    Runtime, UsedCatalog, container,
 };
 use mantissa_model::{Checkpoint, Tokenizer};
 use mantissa_numerics::recipe::ObservedKernel;
 use mantissa_numerics::setup::Axis;
 use mantissa_numerics::{Point, Setup};
-use serde::Serialize;
+
+mod folder;
+
+pub use folder::lock;
+
+use folder::{RecordPlan, UNFINISHED, claim_folder};
 
 use crate::capture::Capture;
+use crate::catalog_use;
 use crate::declared;
 use crate::document::Document;
 use crate::environment::environment;
@@ -27,10 +35,6 @@ use crate::error::LabError;
 use crate::prompt::{Prompt, PromptSet, PromptSpec};
 use crate::session::{Kept, Session};
 use crate::setup::{Machine, RecordSpec};
-
-/// Folder of finished repetitions, and file of what was asked for, inside the output folder.
-const UNFINISHED: &str = ".unfinished";
-const PLAN: &str = "plan.json";
 
 /// What happens during a record, for a progress display.
 #[derive(Debug, Clone, Copy)]
@@ -88,15 +92,6 @@ impl Recorded {
     }
 }
 
-/// What was asked for, by content: two records with equal plans have equal bytes.
-#[derive(Debug, Serialize)]
-struct RecordPlan<'p> {
-    tool: &'p str,
-    weights_digest: Digest,
-    spec: &'p RecordSpec,
-    prompt_ids_digest: Digest,
-}
-
 /// A model and what it is to be fed.
 #[derive(Debug, Clone, Copy)]
 pub struct Recorder<'r> {
@@ -108,6 +103,8 @@ pub struct Recorder<'r> {
     pub documents: &'r [Document],
     /// What to record.
     pub spec: &'r RecordSpec,
+    /// What is known of libraries' choices.
+    pub catalogs: &'r Catalogs,
     /// Where to run.
     pub machine: Machine,
 }
@@ -126,12 +123,20 @@ impl Recorder<'_> {
         self.check_size(&prompts)?;
         let weights_digest = self.weights_digest(progress)?;
         let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
+        let used = spec.cells.iter().map(|cell| self.catalogs_of(cell, &prompts));
+        let used: Vec<Vec<UsedCatalog>> = used.collect::<Result<_, _>>()?;
+        let used: BTreeSet<UsedCatalog> = used.into_iter().flatten().collect();
         let plan = RecordPlan {
             tool: TOOL,
             weights_digest,
             spec,
             prompt_ids_digest: Digest::of_ids(&all.flat_map(|p| p.ids.iter().copied()).collect::<Vec<_>>()),
+            catalogs: used.into_iter().collect(),
         };
+        // A record that is there says first whether it is this one; what is refused leaves no folder.
+        if !folder::is_claimed(out) {
+            self.check_covered(&prompts)?;
+        }
         let (finished, _lock) = claim_folder(out, &plan)?;
         if let Some(experiment) = finished {
             return Ok(Recorded { directory: out.to_owned(), experiment, resumed: 0, existed: true });
@@ -185,7 +190,8 @@ impl Recorder<'_> {
         let (mut configurations, mut stored, mut resumed, mut index) = (Vec::new(), Vec::new(), 0, 0);
         let mut engine: Option<(Setup, Engine<'_>)> = None;
         for cell in &spec.cells {
-            let mut configuration = self.configuration(cell, weights_digest);
+            let used = self.catalogs_of(cell, prompts)?;
+            let mut configuration = self.configuration(cell, weights_digest, used);
             let mut runs = Vec::with_capacity(references * spec.repetitions);
             let mut recipes: Vec<ObservedKernel> = Vec::new();
             for reference in 0..references {
@@ -258,7 +264,37 @@ impl Recorder<'_> {
     fn engine(&self, setup: &Setup, prompts: &PromptSet) -> Result<Engine<'_>, LabError> {
         let longest = prompts.references.iter().map(|p| p.ids.len()).max().unwrap_or(0);
         let context = longest + self.spec.decode_steps;
-        Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context))?)
+        Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context, self.catalogs))?)
+    }
+
+    /// Whether recipes cover all that is to run.
+    ///
+    /// *Errors:* the first pass that they do not.
+    fn check_covered(&self, prompts: &PromptSet) -> Result<(), LabError> {
+        let graph = self.checkpoint.config().graph();
+        for (cell, run) in
+            self.spec.cells.iter().flat_map(|cell| self.runs(prompts).map(move |run| (cell, run)))
+        {
+            catalog_use::covered(cell, self.catalogs, &graph, run)?;
+        }
+        Ok(())
+    }
+
+    /// The catalogs that the runs of a cell take recipes from.
+    fn catalogs_of(&self, cell: &Setup, prompts: &PromptSet) -> Result<Vec<UsedCatalog>, LabError> {
+        let graph = self.checkpoint.config().graph();
+        let mut found = CatalogUse::new(cell.hardware);
+        for run in self.runs(prompts) {
+            found.join(catalog_use::of_run(cell, self.catalogs, &graph, run));
+        }
+        catalog_use::used(&found)
+    }
+
+    /// Tokens of the prompt and decode steps of every kind of run.
+    fn runs(&self, prompts: &PromptSet) -> impl Iterator<Item = [usize; 2]> + use<> {
+        let lengths: BTreeSet<usize> = prompts.references.iter().map(|prompt| prompt.ids.len()).collect();
+        let steps = self.spec.decode_steps;
+        lengths.into_iter().map(move |length| [length, steps])
     }
 
     /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a
@@ -390,7 +426,12 @@ impl Recorder<'_> {
         }
     }
 
-    fn configuration(&self, cell: &Setup, weights_digest: Digest) -> Configuration {
+    fn configuration(
+        &self,
+        cell: &Setup,
+        weights_digest: Digest,
+        catalogs: Vec<UsedCatalog>,
+    ) -> Configuration {
         let spec = self.spec;
         let model = ModelIdentity { id: spec.model.clone(), weights_digest: Some(weights_digest) };
         let decoding = if spec.forced.is_some() { Decoding::TeacherForced } else { Decoding::Greedy };
@@ -410,6 +451,7 @@ impl Recorder<'_> {
                 setup,
                 environment: environment(self.machine.isa),
                 recipes: Vec::new(),
+                catalogs,
                 reproducibility: Reproducibility {
                     repetitions: 0,
                     outcome: Outcome::NotChecked,
@@ -430,82 +472,6 @@ fn computed(setup: &Setup) -> usize {
 }
 
 const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));
-
-/// Makes `out` this record's own, for as long as the returned file is open. Returns the experiment too when it is
-/// finished already.
-fn claim_folder(out: &Path, plan: &RecordPlan<'_>) -> Result<(Option<Experiment>, std::fs::File), LabError> {
-    let mut wanted =
-        serde_json::to_vec_pretty(plan).map_err(|e| LabError::Digest { reason: e.to_string() })?;
-    wanted.push(b'\n');
-    let (scratch, path) = (out.join(UNFINISHED), out.join(PLAN));
-    match std::fs::read(&path) {
-        Ok(found) if found == wanted => {}
-        Ok(_) => return Err(LabError::OtherRecord { path: out.to_owned() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // What a write that was cut short left does not count.
-            let foreign =
-                |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|e| !is_leftover(&e.file_name()));
-            if std::fs::read_dir(out).is_ok_and(|mut entries| entries.any(foreign)) {
-                return Err(LabError::NotEmpty { path: out.to_owned() });
-            }
-            std::fs::create_dir_all(out).map_err(|source| LabError::io(out, "make", source))?;
-            write_whole(&path, &wanted)?;
-        }
-        Err(source) => return Err(LabError::io(&path, "read", source)),
-    }
-    let lock = lock(out)?;
-    for entry in std::fs::read_dir(out).map_err(|source| LabError::io(out, "list", source))?.flatten() {
-        if is_leftover(&entry.file_name()) {
-            std::fs::remove_file(entry.path())
-                .map_err(|source| LabError::io(&entry.path(), "remove", source))?;
-        }
-    }
-    if container::is_complete(out) {
-        if scratch.exists() {
-            std::fs::remove_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "remove", source))?;
-        }
-        return Ok((Some(mantissa_evidence::read(out)?), lock));
-    }
-    std::fs::create_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "make", source))?;
-    Ok((None, lock))
-}
-
-/// Writes a file beside its place and renames it there.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
-    use std::io::Write as _;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".mantissa-");
-        // As any file of the record: readable as the user's mask says, not the owner's alone.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        std::io::Result::Ok(())
-    };
-    write().map_err(|source| LabError::io(path, "write", source))
-}
-
-/// Holds an unfinished record's folder, against other processes, for as long as the file is open.
-///
-/// *Errors:* the folder holds no record, or another process is recording into it.
-pub fn lock(out: &Path) -> Result<std::fs::File, LabError> {
-    let path = out.join(PLAN);
-    let lock = std::fs::File::open(&path).map_err(|source| LabError::io(&path, "open", source))?;
-    match lock.try_lock() {
-        Err(std::fs::TryLockError::WouldBlock) => Err(LabError::Busy { path: out.to_owned() }),
-        // A file system without locks: go on without one.
-        Ok(()) | Err(std::fs::TryLockError::Error(_)) => Ok(lock),
-    }
-}
-
-/// Whether a file name is that of a temporary file of ours.
-fn is_leftover(name: &std::ffi::OsStr) -> bool {
-    name.to_string_lossy().starts_with(".mantissa-")
-}
 
 /// The names of what differs between configurations.
 fn variable(varied: &[Axis]) -> String {

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mantissa_engine::{EngineSetup, Isa};
+use mantissa_engine::{Catalogs, EngineSetup, Isa};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::setup::{Axis, Value};
 use mantissa_numerics::{LayerIdx, Point, Setup, Site};
@@ -209,21 +209,23 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The engine that computes `setup` here, for sequences of up to `context` positions.
+    /// The engine that computes `setup` here by what `catalogs` know, for sequences of up to `context` positions.
     ///
     /// ```
     /// use mantissa_numerics::Setup;
     ///
     /// let machine = mantissa_lab::Machine { threads: 1, isa: mantissa_engine::Isa::Scalar };
-    /// assert_eq!(machine.engine(&Setup::default(), 512).context, 512);
+    /// let catalogs = mantissa_engine::Catalogs::built_in();
+    /// assert_eq!(machine.engine(&Setup::default(), 512, catalogs).context, 512);
     /// ```
     #[must_use]
-    pub const fn engine(self, setup: &Setup, context: usize) -> EngineSetup {
+    pub fn engine(self, setup: &Setup, context: usize, catalogs: &Catalogs) -> EngineSetup {
         EngineSetup {
             hardware: setup.hardware,
             dtype: setup.dtype,
             attention: setup.attention,
             quantized: setup.quantization,
+            catalogs: catalogs.clone(),
             context,
             threads: self.threads,
             isa: self.isa,

@@ -15,6 +15,7 @@
 //! ```
 
 mod case;
+mod catalogs;
 mod grid;
 mod replayed;
 mod request;

@@ -37,6 +37,7 @@ use crate::words;
 /// #     self_test: vec![],
 /// #     notes: vec!["nothing was replayed".into()],
 /// #     thresholds: vec![],
+/// #     catalogs: vec![],
 /// # };
 /// // `audit` is what `mantissa_verdict::audit` and its caller found.
 /// let page = mantissa_report::audit_text(&audit, mantissa_report::Style::default());
@@ -101,6 +102,7 @@ pub fn audit_text(audit: &Audit, style: Style) -> String {
 /// #     self_test: vec![],
 /// #     notes: vec!["nothing was replayed".into()],
 /// #     thresholds: vec![],
+/// #     catalogs: vec![],
 /// # };
 /// let mut page = Vec::new();
 /// mantissa_report::audit_markdown(&audit, &mut page)?;
@@ -168,6 +170,7 @@ pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
 /// #     self_test: vec![],
 /// #     notes: vec!["nothing was replayed".into()],
 /// #     thresholds: vec![],
+/// #     catalogs: vec![],
 /// # };
 /// let mut file = Vec::new();
 /// mantissa_report::audit_json(&audit, &mut file)?;
@@ -195,6 +198,7 @@ fn about(audit: &Audit) -> Vec<(&'static str, String)> {
     if !audit.sources.is_empty() {
         about.insert(0, ("evidence", names(audit)));
     }
+    about.extend(audit.catalogs.iter().map(|used| ("recipes", used.to_string())));
     about
 }
 

@@ -7,6 +7,7 @@
 //! running replays (`mantissa-lab`), and how the result looks (`mantissa-report`).
 
 mod case;
+mod catalogs;
 pub(crate) mod claim;
 pub(crate) mod difference;
 mod judge;

@@ -12,7 +12,7 @@ mod repeats;
 mod replays;
 
 pub(crate) use bits::{BitsOfPair, FirstRow, Noise, Rows};
-pub(crate) use claim::{Claim, Enough, NotChecked, OneClass, Replayed, Sampled};
+pub(crate) use claim::{Claim, Enough, NotChecked, OneClass, OwnCatalogs, Replayed, Sampled};
 pub(crate) use classes::{SameBy, Scope, Unplaced};
 pub(crate) use distances::{DistancesOfPair, SameSetup};
 pub(crate) use finding::{Classes, DistancesPart, Found, Metric, OtherWeights, Pairs, Told, WeightDistance};

@@ -8,7 +8,8 @@ use anyhow::anyhow;
 use clap::Subcommand;
 use mantissa_cuda::Device;
 use mantissa_cuda::catalog::{Built, Shapes, build};
-use mantissa_engine::catalog::{Catalog, parse_sizes};
+use mantissa_engine::Catalogs;
+use mantissa_engine::catalog::{Catalog, Stack, parse_sizes};
 use mantissa_model::ModelConfig;
 use mantissa_numerics::Dtype;
 use serde::Serialize;
@@ -91,16 +92,39 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
 
 /// Reads a catalog.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Catalog> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        anyhow!("{}: cannot read it ({error}); check the path and its permissions", path.display())
-    })?;
-    Catalog::parse(&text).map_err(|error| anyhow!("{}: {error}", path.display()))
+    Catalog::parse(&text(path)?).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
-/// Reads a catalog and uses it beside those built in.
-pub(crate) fn install(path: &Path) -> anyhow::Result<()> {
-    let catalog = read(path)?;
-    mantissa_engine::catalog::install(catalog).map_err(|error| anyhow!("{}: {error}", path.display()))
+fn text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
+        anyhow!("{}: cannot read it ({error}); check the path and its permissions", path.display())
+    })
+}
+
+/// Catalogs beside those that are part of the program.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CatalogArgs {
+    /// Catalog of recipes to use beside the built-in ones (may be given more than once)
+    #[arg(long, value_name = "FILE")]
+    catalog: Vec<PathBuf>,
+    /// The version of cuBLAS that is meant, where catalogs of several are given
+    #[arg(long, value_name = "VERSION")]
+    cublas: Option<String>,
+}
+
+impl CatalogArgs {
+    /// The catalogs that are part of the program, and those that were given.
+    pub(crate) fn read(&self) -> anyhow::Result<Catalogs> {
+        let mut all = Catalogs::default();
+        for path in &self.catalog {
+            all = all.with(&text(path)?).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+        }
+        if let Some(cublas) = &self.cublas {
+            let stack = Stack { cublas: cublas.clone() };
+            all = all.meaning(&stack).map_err(|error| anyhow!("--cublas: {error}"))?;
+        }
+        all.settled().map_err(|error| anyhow!("--catalog: {error}"))
+    }
 }
 
 fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mantissa_compare::{Counts, Distance, First, Member, PairFacts, Selection, State, Tokens, pairs};
+use mantissa_engine::Catalogs;
 use mantissa_evidence::{Experiment, Record};
 use mantissa_lab::document::Document;
 use mantissa_lab::prompt::PromptSpec;
@@ -105,6 +106,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         tokenizer: &model.tokenizer,
         documents: &documents,
         spec: &spec,
+        catalogs: Catalogs::built_in(),
         machine: machine(args.threads, "auto")?,
     };
     let files = Files { record: args.out.join("record"), json: args.out.join("experiment.json") };

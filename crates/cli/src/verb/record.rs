@@ -1,12 +1,13 @@
 //! `mantissa record`: runs a model in a declared setup and leaves evidence.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mantissa_engine::Isa;
-use mantissa_evidence::{Experiment, Outcome, container};
+use mantissa_evidence::{CatalogBasis, Experiment, Outcome, UsedCatalog, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
 use mantissa_lab::{Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
@@ -15,6 +16,7 @@ use mantissa_numerics::setup::{Basis, Hardware};
 use mantissa_numerics::{Dtype, Point, Setup};
 use serde::Serialize;
 
+use super::catalog::CatalogArgs;
 use super::inspect::outcome_text;
 use crate::axes::AxisFlags;
 use crate::failure::Exit;
@@ -89,9 +91,8 @@ struct PromptArgs {
 struct SetupArgs {
     #[command(flatten)]
     axes: AxisFlags,
-    /// Catalog of recipes to use beside the built-in ones (`mantissa catalog build`)
-    #[arg(long, value_name = "FILE")]
-    catalog: Option<PathBuf>,
+    #[command(flatten)]
+    catalogs: CatalogArgs,
     /// Repetitions, which must agree to the bit
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
     reps: u32,
@@ -325,6 +326,9 @@ struct Summary {
     reproducible: bool,
     hardware: Hardware,
     basis: Basis,
+    /// Catalogs that recipes were taken from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    catalogs: Vec<UsedCatalog>,
     configurations: Vec<Row>,
 }
 
@@ -352,12 +356,21 @@ impl Report for Summary {
                 "hardware",
                 format!("{name}, by recipes compared with it (docs/coverage.md says how far)"),
             )?,
+            Basis::Measured => page.field(
+                "hardware",
+                format!(
+                    "{name}, by recipes of which some were measured by its user and verified by nobody else"
+                ),
+            )?,
             Basis::Literature => page.field(
                 "hardware",
                 format!(
                     "{name}, from literature: compared with no hardware, not what one would leave for certain"
                 ),
             )?,
+        }
+        for used in &self.catalogs {
+            page.field("recipes", used)?;
         }
         rows_text(&self.configurations, page)?;
         if let Some(json) = &self.json {
@@ -399,6 +412,13 @@ pub(super) fn rows(experiment: &Experiment) -> Vec<Row> {
     rows.collect()
 }
 
+/// The catalogs that any configuration used, each once.
+fn used(experiment: &Experiment) -> Vec<UsedCatalog> {
+    let extras = experiment.configurations.iter().filter_map(|c| c.mantissa.as_ref());
+    let used: BTreeSet<&UsedCatalog> = extras.flat_map(|extras| &extras.catalogs).collect();
+    used.into_iter().cloned().collect()
+}
+
 /// Writes the experiment JSON, unless these very bytes are there.
 pub(super) fn write_json(path: &Path, experiment: &Experiment) -> anyhow::Result<()> {
     if path.exists() {
@@ -416,9 +436,7 @@ pub(super) fn exit(recorded: &Recorded) -> Exit {
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    if let Some(path) = &args.setup.catalog {
-        super::catalog::install(path)?;
-    }
+    let catalogs = args.setup.catalogs.read()?;
     let (out, json) = (&args.out, &args.json);
     if let Some(json) = json.as_ref().filter(|json| json.exists() && !container::is_complete(out)) {
         bail!("{}: already exists; choose another path or remove it first", json.display());
@@ -437,6 +455,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         tokenizer: &model.tokenizer,
         documents: &documents,
         spec: &spec,
+        catalogs: &catalogs,
         machine,
     };
     let recorded = record(&recorder, out, settings)?;
@@ -444,6 +463,9 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         write_json(json, &recorded.experiment)?;
     }
     let hardware = spec.cells.first().map_or(Setup::default().hardware, |cell| cell.hardware);
+    let catalogs = used(&recorded.experiment);
+    let measured = catalogs.iter().any(|catalog| catalog.basis == CatalogBasis::Measured);
+    let basis = hardware.basis();
     terminal.print(&Summary {
         path: recorded.directory.clone(),
         json: json.clone(),
@@ -451,7 +473,8 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         repetitions_resumed: recorded.resumed,
         reproducible: recorded.reproducible(),
         hardware,
-        basis: hardware.basis(),
+        basis: if measured { basis.max(Basis::Measured) } else { basis },
+        catalogs,
         configurations: rows(&recorded.experiment),
     })?;
     Ok(exit(&recorded))

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use mantissa_evidence::{Digest, write_whole};
+use mantissa_evidence::write_whole;
 use mantissa_lab::replay::Replay;
 use mantissa_lab::verify::{self, Assignment, Event, Method, Request, Varied};
 use mantissa_numerics::setup::Axis;
@@ -19,6 +19,7 @@ use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Outcome;
 use serde::Serialize;
 
+use super::catalog::CatalogArgs;
 use super::record::{Model, machine};
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
@@ -87,9 +88,8 @@ pub(crate) struct Args {
     /// Replace what --output names
     #[arg(long)]
     force: bool,
-    /// Catalog of recipes to use beside the built-in ones (`mantissa catalog build`)
-    #[arg(long, value_name = "FILE")]
-    catalog: Option<PathBuf>,
+    #[command(flatten)]
+    catalogs: CatalogArgs,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = super::record::threads)]
     threads: Option<u32>,
@@ -119,11 +119,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         bail!("{}: already exists; choose another path or give --force", path.display());
     }
     let machine = machine(args.threads, &args.isa)?;
-    let mut catalog = None;
-    if let Some(path) = &args.catalog {
-        super::catalog::install(path)?;
-        catalog = Some(Digest::of_bytes(&std::fs::read(path)?));
-    }
+    let catalogs = args.catalogs.read()?;
     let opened = args.evidence.as_deref().map(open).transpose()?;
     // Distances that others measured are set beside no model.
     let wants_model = opened.as_ref().is_none_or(verify::holds_signals);
@@ -139,16 +135,12 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         vary: &args.vary,
         method: args.method(model.is_some() && opened.is_some())?,
         self_test: args.self_test,
+        catalogs,
         machine,
     };
     let shown = Display::new(settings, terminal);
-    let mut audit = verify::verify(&request, &|event| shown.tell(event))?;
+    let audit = verify::verify(&request, &|event| shown.tell(event))?;
     drop(shown);
-    if let Some(catalog) = catalog.filter(|_| opened.is_some()) {
-        audit.notes.push(format!(
-            "Recipes of the catalog with blake3 {catalog} were used beside the built-in ones."
-        ));
-    }
     let sound = audit.self_test.iter().all(|planted| planted.passed);
     conclude(args, audit, sound, terminal)
 }

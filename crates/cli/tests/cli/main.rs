@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod analysis;
+mod catalogs;
 mod evidence;
 mod gpu;
 mod machine;

@@ -6,24 +6,25 @@ use mantissa_model::graph::{
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, ScoreBound};
+use mantissa_numerics::setup::Attention as Implementation;
 use mantissa_numerics::site::Phase;
 
-use super::Dispatch;
-use crate::catalog::{Batched, Catalog, Linear, Product};
+use super::planned::Planned;
+use super::rules::Dispatch;
+use crate::catalog::{Batched, Linear, Product};
+use crate::catalogs::TargetCatalogs;
 use crate::error::EngineError;
-use crate::plan::PassShape;
 use crate::rope;
-use crate::setup::Attention as Implementation;
+use crate::shape::PassShape;
 
-/// What a node runs: its recipe, its outputs per row and the length of its sums.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Planned {
-    pub n: usize,
-    pub k: usize,
-    pub recipe: KernelRecipe,
-}
+/// Keys up to which a block of 1,024 threads keeps a row in its registers.
+const LONGEST_SOFTMAX: usize = 9 * 1024;
 
-impl Dispatch {
+/// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over
+/// experts were compared.
+const EXPERTS_MEASURED: [[usize; 4]; 1] = [[2048, 768, 128, 8]];
+
+impl Dispatch<'_> {
     /// Whether verified recipes may cover such a pass at all; what single kernels lack, [`Self::recipe`] says.
     ///
     /// *Errors:* the first that they do not.
@@ -189,13 +190,13 @@ impl Dispatch {
         if self.attention == Implementation::SdpaFlash {
             return Ok(());
         }
-        if keys > super::LONGEST_SOFTMAX {
+        if keys > LONGEST_SOFTMAX {
             return Err(self.refused(format!("a softmax over {keys} keys"), "another kernel computes it"));
         }
         let heads = shape.batch_size * attention.heads;
         for product in [Product::Scores, Product::Values] {
             let batched = Batched { product, phase: shape.phase, heads, dim };
-            let is_known = |known: &Catalog| match self.attention {
+            let is_known = |known: &TargetCatalogs| match self.attention {
                 Implementation::SdpaMath => known.math(batched, keys).is_some(),
                 _ => known.eager(batched, keys).is_some(),
             };
@@ -223,7 +224,7 @@ impl Dispatch {
                     let Some((top, experts)) = chosen else { continue };
                     let (hidden, width) = (linear.k, linear.n);
                     let what = format!("{top} of {experts} experts of {width} over {hidden}");
-                    let measured = super::EXPERTS_MEASURED.contains(&[hidden, width, experts, top]);
+                    let measured = EXPERTS_MEASURED.contains(&[hidden, width, experts, top]);
                     if self.catalog().is_some() && !measured {
                         return Err(self.refused(what, "only the experts of Qwen3-30B-A3B were compared"));
                     }

@@ -4,11 +4,11 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use mantissa_numerics::nvidia::flash;
 use mantissa_numerics::recipe::{PlainSum, TorchFlash, TorchMath};
+use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
 
-use super::{Dispatch, heads_of};
+use super::rules::{Dispatch, heads_of};
 use crate::catalog;
-use crate::setup::{Attention, Hardware};
 
 /// Queries of a block of the kernel that cuts keys.
 const SPLIT_QUERIES: usize = 64;
@@ -22,7 +22,7 @@ const LONGEST_MATH: usize = 1934;
 /// Multiprocessors of the hardware that was measured.
 const MULTIPROCESSORS: usize = 132;
 
-impl Dispatch {
+impl Dispatch<'_> {
     /// Why no verified recipe covers this attention over `keys` keys; `None` where one may. What the catalog has to say
     /// comes later.
     pub(super) fn sdpa_refused(self, dim: usize, keys: usize) -> Option<&'static str> {
@@ -39,7 +39,8 @@ impl Dispatch {
             Attention::SdpaMath if keys > LONGEST_MATH => Some("at most 1,934 keys were compared"),
             Attention::SdpaFlash | Attention::SdpaMath => None,
             Attention::Sdpa => Some(
-                "left alone, PyTorch takes cuDNN's kernels here, which are not emulated; with a backend forced it is sdpa_flash or sdpa_math",
+                "left alone, PyTorch takes cuDNN's kernels here, which are not emulated; with a backend forced it is \
+                 sdpa_flash or sdpa_math",
             ),
             Attention::Eager | Attention::FlashAttention2 => {
                 Some("of PyTorch's attention only eager, sdpa_flash and sdpa_math are verified")
@@ -72,7 +73,7 @@ impl Dispatch {
         let splits = flash::splits(blocks, keys.div_ceil(flash::split_tile(head_dim)), MULTIPROCESSORS);
         let tile = if splits > 1 { flash::split_tile(head_dim) } else { flash::tile(head_dim) };
         TorchFlash {
-            block: catalog::block(self.hardware),
+            block: catalog::block(self.hardware.architecture()),
             key_tile: u32::try_from(tile).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX),
             // At most 128.
             splits: u16::try_from(splits).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MAX),
@@ -90,7 +91,7 @@ mod tests {
     fn what_was_not_measured_is_refused() {
         use Attention::{Sdpa, SdpaFlash, SdpaMath};
         let refused = |hardware, attention, keys| {
-            Dispatch { hardware, dtype: Dtype::Bf16, attention }.sdpa_refused(64, keys)
+            Dispatch::new(hardware, Dtype::Bf16, attention).sdpa_refused(64, keys)
         };
         assert_eq!(refused(Hardware::H200, SdpaFlash, 700), None);
         assert_eq!(refused(Hardware::H200, SdpaMath, 300), None);

@@ -342,12 +342,12 @@ pub(super) mod golden {
 #[cfg(test)]
 mod tests {
     use mantissa_numerics::recipe::AttentionRecipe;
+    use mantissa_numerics::setup::{Attention, Hardware};
     use mantissa_numerics::site::Phase;
 
     use super::golden::{CASES, Golden};
     use super::*;
     use crate::dispatch::Dispatch;
-    use crate::setup::{Attention, Hardware};
 
     /// Outputs of PyTorch's flash backend on an H200.
     #[test]
@@ -357,8 +357,7 @@ mod tests {
             let rows: Vec<Query<'_>> =
                 golden.q.chunks_exact(golden.dim).zip(golden.limits.iter().copied()).collect();
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
-            let dispatch =
-                Dispatch { hardware: Hardware::H200, dtype: Dtype::Bf16, attention: Attention::SdpaFlash };
+            let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::SdpaFlash);
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
             let AttentionRecipe::TorchFlash(torch) = recipe else { panic!("{}: {recipe:?}", golden.case) };
             for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {

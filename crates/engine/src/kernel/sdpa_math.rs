@@ -163,12 +163,12 @@ pub(super) fn decode(
 #[cfg(test)]
 mod tests {
     use mantissa_numerics::recipe::{AttentionRecipe, ThreadSum};
+    use mantissa_numerics::setup::{Attention, Hardware};
     use mantissa_numerics::site::Phase;
 
     use super::super::flash::golden::{CASES, Golden};
     use super::*;
     use crate::dispatch::Dispatch;
-    use crate::setup::{Attention, Hardware};
 
     /// Outputs of PyTorch's math backend on an H200.
     #[test]
@@ -176,11 +176,7 @@ mod tests {
         let pool = Pool::new(1).unwrap();
         let mut compared = 0;
         for golden in CASES.map(Golden::read) {
-            let dispatch = Dispatch {
-                hardware: Hardware::H200,
-                dtype: mantissa_numerics::Dtype::Bf16,
-                attention: Attention::SdpaMath,
-            };
+            let dispatch = Dispatch::new(Hardware::H200, mantissa_numerics::Dtype::Bf16, Attention::SdpaMath);
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
             let AttentionRecipe::TorchMath(torch) = recipe else { panic!("{}: {recipe:?}", golden.case) };
@@ -226,11 +222,7 @@ mod tests {
                 (count, if product == "scores" { dim } else { keys }),
                 "{name}"
             );
-            let dispatch = Dispatch {
-                hardware: Hardware::H200,
-                dtype: mantissa_numerics::Dtype::Bf16,
-                attention: Attention::SdpaMath,
-            };
+            let dispatch = Dispatch::new(Hardware::H200, mantissa_numerics::Dtype::Bf16, Attention::SdpaMath);
             let recipe = dispatch.attention(Phase::Decode, heads, 1, dim, keys);
             let AttentionRecipe::TorchMath(math) = recipe else { panic!("{name}: {recipe:?}") };
             let sums = if product == "scores" { math.scores } else { math.values };

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use mantissa_engine::{Attention, Engine, EngineSetup, Isa, NoTap, QuantizedWeights, greedy};
+use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Isa, NoTap, QuantizedWeights, greedy};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::Dtype;
 use serde_json::Value;
@@ -31,6 +31,7 @@ fn setup(quantized: QuantizedWeights) -> EngineSetup {
         dtype: Dtype::F32,
         attention: Attention::Eager,
         quantized,
+        catalogs: Catalogs::default(),
         context: 512,
         threads: 2,
         isa: Isa::detect(),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_engine::{Attention, Engine, EngineSetup, Isa, QuantizedWeights, Tap, View, greedy};
+use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Isa, QuantizedWeights, Tap, View, greedy};
 use mantissa_model::Arch;
 use mantissa_numerics::{Dtype, Point, Site};
 use serde_json::Value;
@@ -73,6 +73,7 @@ fn every_family_agrees_with_transformers_to_f32_rounding() {
             dtype: Dtype::F32,
             attention: Attention::Eager,
             quantized: QuantizedWeights::Keep,
+            catalogs: Catalogs::default(),
             context: 128,
             threads: 2,
             isa: Isa::detect(),
@@ -131,6 +132,7 @@ fn every_attention_leaves_out_what_is_before_a_window() {
             dtype: Dtype::F32,
             attention,
             quantized: QuantizedWeights::Keep,
+            catalogs: Catalogs::default(),
             context: 512,
             threads: 2,
             isa: Isa::detect(),

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_engine::{Attention, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View};
+use mantissa_engine::{
+    Attention, Catalogs, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View,
+};
 use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::{Dtype, Site};
 
@@ -31,6 +33,7 @@ fn setup(dtype: Dtype, attention: Attention) -> EngineSetup {
         dtype,
         attention,
         quantized: QuantizedWeights::Keep,
+        catalogs: Catalogs::default(),
         context: 700,
         threads: 1,
         isa: Isa::Scalar,
@@ -86,9 +89,9 @@ fn threads_instruction_sets_and_taps_change_no_bit_and_every_machine_agrees() {
                     let base = setup(dtype, attention);
                     let mut reference = None;
                     for (threads, isa) in isas().enumerate() {
-                        let setup = EngineSetup { threads: threads + 1, isa, ..base };
+                        let setup = EngineSetup { threads: threads + 1, isa, ..base.clone() };
                         let mut hash = HashAll(blake3::Hasher::new());
-                        let seen = (run(&checkpoint, setup, 20, batch, &mut hash), hash.0.finalize());
+                        let seen = (run(&checkpoint, setup.clone(), 20, batch, &mut hash), hash.0.finalize());
                         let what = format!("{name} {dtype} {attention:?} batch {batch} {isa:?}");
                         if isa == Isa::detect() {
                             let single = EngineSetup { threads: 1, ..setup };
@@ -121,10 +124,11 @@ fn long_prompts_keep_their_bits() {
     let checkpoint = models::tiny(Arch::QWEN2);
     for attention in Attention::OWN {
         let base = setup(Dtype::Bf16, attention);
-        let expected = run(&checkpoint, base, 650, 1, &mut NoTap);
+        let expected = run(&checkpoint, base.clone(), 650, 1, &mut NoTap);
         for isa in isas().filter(|isa| *isa != Isa::Scalar) {
             assert!(
-                run(&checkpoint, EngineSetup { isa, threads: 2, ..base }, 650, 1, &mut NoTap) == expected
+                run(&checkpoint, EngineSetup { isa, threads: 2, ..base.clone() }, 650, 1, &mut NoTap)
+                    == expected
             );
         }
     }
@@ -176,15 +180,15 @@ fn quantized_weights_multiply_as_their_exact_values() {
         let checkpoint = Checkpoint::open(&path).expect("model");
         let base = setup(Dtype::F32, Attention::Eager);
         for batch in [1, 3, 9] {
-            let expected = run(&checkpoint, base, 20, batch, &mut NoTap);
-            let decoded = EngineSetup { quantized: QuantizedWeights::Dequantize, ..base };
+            let expected = run(&checkpoint, base.clone(), 20, batch, &mut NoTap);
+            let decoded = EngineSetup { quantized: QuantizedWeights::Dequantize, ..base.clone() };
             assert!(
                 run(&checkpoint, decoded, 20, batch, &mut NoTap) == expected,
                 "{format:?}: decoding first differs"
             );
             for isa in isas() {
                 assert!(
-                    run(&checkpoint, EngineSetup { isa, ..base }, 20, batch, &mut NoTap) == expected,
+                    run(&checkpoint, EngineSetup { isa, ..base.clone() }, 20, batch, &mut NoTap) == expected,
                     "{format:?} {isa:?}"
                 );
             }

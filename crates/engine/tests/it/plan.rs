@@ -2,7 +2,7 @@
 
 use mantissa_engine::plan::{Computation, PassShape, kernels};
 use mantissa_engine::{
-    Attention, Dispatch, Engine, EngineSetup, Forced, Hardware, Isa, NoTap, Override, Overrides,
+    Attention, Catalogs, Dispatch, Engine, EngineSetup, Forced, Hardware, Isa, NoTap, Override, Overrides,
     QuantizedWeights, RowId, SpotRow, Tap, View, spot_inputs,
 };
 use mantissa_numerics::{Dtype, Phase};
@@ -15,6 +15,7 @@ fn setup(attention: Attention) -> EngineSetup {
         dtype: Dtype::Bf16,
         attention,
         quantized: QuantizedWeights::Keep,
+        catalogs: Catalogs::default(),
         context: 64,
         threads: 1,
         isa: Isa::detect(),
@@ -44,9 +45,8 @@ fn a_plan_lists_what_runs_in_the_order_it_runs() {
         for attention in Attention::OWN {
             let checkpoint = models::tiny(arch);
             let setup = setup(attention);
-            let engine = Engine::load(&checkpoint, setup).expect("engine");
-            let dispatch =
-                Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
+            let engine = Engine::load(&checkpoint, setup.clone()).expect("engine");
+            let dispatch = Dispatch::new(setup.hardware, setup.dtype, setup.attention);
             let planned = |phase, positions, keys| {
                 let shape = PassShape { phase, batch_size: 3, positions, keys };
                 kernels(dispatch, &checkpoint.config().graph(), shape).expect("the CPU covers everything")
@@ -93,7 +93,7 @@ fn one_row_alone_has_the_bits_it_has_in_its_batch() {
 #[test]
 fn computations_drop_the_rows_and_keep_what_they_decide() {
     let checkpoint = models::tiny(mantissa_model::Arch::LLAMA);
-    let dispatch = Dispatch { hardware: Hardware::Cpu, dtype: Dtype::Bf16, attention: Attention::Eager };
+    let dispatch = Dispatch::new(Hardware::Cpu, Dtype::Bf16, Attention::Eager);
     let of = |batch_size| -> Vec<Computation> {
         let shape = PassShape { phase: Phase::Decode, batch_size, positions: 1, keys: 8 };
         let kernels =
@@ -246,7 +246,7 @@ fn what_ran_is_reported_and_not_what_was_planned() {
     use mantissa_numerics::recipe::{KernelRecipe, Lanes, LinearSum, MatmulRecipe};
     let checkpoint = models::tiny(mantissa_model::Arch::LLAMA);
     let setup = EngineSetup { dtype: Dtype::F32, ..setup(Attention::Eager) };
-    let dispatch = Dispatch { hardware: setup.hardware, dtype: setup.dtype, attention: setup.attention };
+    let dispatch = Dispatch::new(setup.hardware, setup.dtype, setup.attention);
     let shape = PassShape::prefill(1, 20);
     let planned = kernels(dispatch, &checkpoint.config().graph(), shape).expect("a plan");
     let other = KernelRecipe::Matmul(MatmulRecipe {
@@ -255,8 +255,9 @@ fn what_ran_is_reported_and_not_what_was_planned() {
     });
     let ran = |recipe| {
         let replaced = Override { layer: Some(2), node: "o_proj".to_owned(), phase: None, recipe };
-        let engine =
-            Engine::load(&checkpoint, setup).expect("engine").with_overrides(Overrides(vec![replaced]));
+        let engine = Engine::load(&checkpoint, setup.clone())
+            .expect("engine")
+            .with_overrides(Overrides(vec![replaced]));
         let mut cache = engine.new_cache(20);
         let logits = engine.prefill(&mut cache, &models::ids(20), 1, 0, 1, &mut NoTap).expect("prefill");
         (engine.take_observed(), logits)

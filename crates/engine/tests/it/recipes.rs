@@ -97,7 +97,7 @@ fn what_dispatch_names_survives_a_record() {
             if hardware != Hardware::Cpu && dtype != Dtype::Bf16 {
                 continue;
             }
-            let dispatch = Dispatch { hardware, dtype, attention };
+            let dispatch = Dispatch::new(hardware, dtype, attention);
             hold(KernelRecipe::Rotary(dispatch.rotary()));
             hold(KernelRecipe::SwiGlu(dispatch.swiglu()));
             hold(KernelRecipe::GeGlu(dispatch.geglu()));

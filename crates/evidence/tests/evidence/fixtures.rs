@@ -38,3 +38,22 @@ fn version_1_is_written_as_it_was() {
         assert_eq!(Digest::of_file(&path).unwrap(), Digest::of_file(&old).unwrap(), "{}", name.display());
     }
 }
+
+/// A prediction with the catalogs it used, which files of before do not state.
+#[test]
+fn catalogs_are_read_and_written_as_they_were() {
+    let folder = folder().with_file_name("v1-catalogs");
+    let file = folder.join("experiment.json");
+    if std::env::var_os("MANTISSA_UPDATE").is_some() && !file.exists() {
+        std::fs::create_dir_all(&folder).unwrap();
+        json::write(&file, &sample::predicted()).unwrap();
+        container::write(&folder.join("container"), &sample::predicted()).unwrap();
+    }
+    for path in [file.clone(), folder.join("container")] {
+        assert_eq!(read(&path).unwrap(), sample::predicted(), "{}", path.display());
+    }
+    let text = json::to_vec(&sample::predicted(), &folder).unwrap();
+    assert_eq!(Digest::of_bytes(&text), Digest::of_file(&file).unwrap());
+    let extras = |text: &[u8]| String::from_utf8_lossy(text).matches("\"catalogs\"").count();
+    assert_eq!((extras(&text), extras(&json::to_vec(&sample::fixture(), &folder).unwrap())), (1, 0));
+}

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use mantissa_evidence::{
-    Configuration, ConfigurationExtras, Decoding, Digest, Environment, Experiment, ExperimentMetadata,
-    ExtractionConfig, FORMAT_VERSION, FixedParams, Logprobs, ModelIdentity, Neighbour, PhaseSignals,
-    PromptSource, Provenance, Reproducibility, Run, Runtime, Setup, SignalTensor,
+    CatalogBasis, Configuration, ConfigurationExtras, Decoding, Digest, Environment, Experiment,
+    ExperimentMetadata, ExtractionConfig, FORMAT_VERSION, FixedParams, Logprobs, ModelIdentity, Neighbour,
+    PhaseSignals, PromptSource, Provenance, Reproducibility, Run, Runtime, Setup, SignalTensor, UsedCatalog,
 };
 use mantissa_numerics::recipe::{KernelRecipe, Lanes, LinearSum, MatmulRecipe, ObservedKernel};
 use mantissa_numerics::{Dtype, Phase, Point, Site};
@@ -166,6 +166,7 @@ pub(crate) fn experiment(runs: Vec<Run>) -> Experiment {
             k: 576,
             recipe,
         }],
+        catalogs: Vec::new(),
         reproducibility: Reproducibility::check(&runs),
         runtime: Runtime::of(&[0.1, 0.2, 0.4], Some(2)),
     };
@@ -220,6 +221,22 @@ pub(crate) fn experiment(runs: Vec<Run>) -> Experiment {
 /// The experiment kept in `fixtures/evidence/v1`.
 pub(crate) fn fixture() -> Experiment {
     experiment(vec![run(0, Dtype::Bf16, 2, 1), run(1, Dtype::F16, 2, 2), run(2, Dtype::F32, 2, 3)])
+}
+
+/// The experiment kept in `fixtures/evidence/v1-catalogs`: a prediction, with the catalogs it used.
+pub(crate) fn predicted() -> Experiment {
+    let mut experiment = fixture();
+    for extras in experiment.configurations.iter_mut().filter_map(|c| c.mantissa.as_mut()) {
+        let used = |basis, text: &str| UsedCatalog {
+            hardware: "h200".to_owned(),
+            cublas: "13.1.0".to_owned(),
+            basis,
+            digest: Digest::of_bytes(text.as_bytes()),
+        };
+        extras.catalogs =
+            vec![used(CatalogBasis::Verified, "built in"), used(CatalogBasis::Measured, "a file")];
+    }
+    experiment
 }
 
 /// Random experiments: any dtype, sizes, absent phases, missing clocks, arbitrary text.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use mantissa_engine::catalogs::CatalogUse;
 use mantissa_engine::plan::{Computation, PassShape, kernels};
-use mantissa_engine::{Dispatch, EngineError, Hardware};
+use mantissa_engine::{Catalogs, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
 use mantissa_model::graph::Graph;
 use mantissa_model::{Checkpoint, ModelConfig};
@@ -12,6 +13,7 @@ use mantissa_numerics::{Dtype, Phase, Setup};
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
+use crate::catalog_use::dispatch;
 use crate::uncovered::uncovered;
 
 /// How evidence is recomputed.
@@ -46,6 +48,10 @@ pub struct ReplayPlan {
     pub runs: Vec<RunPlan>,
     /// What each kind of pass computes; [`Class::path`] holds places in it.
     pub computations: Vec<Vec<Computation>>,
+    /// What is known of libraries' choices.
+    pub catalogs: Catalogs,
+    /// What the passes of each candidate rest on.
+    pub catalog_use: Vec<CatalogUse>,
 }
 
 /// What is to be replayed of one run.
@@ -91,7 +97,8 @@ pub struct Work {
 }
 
 impl ReplayPlan {
-    /// Plans the replay of every run of `record`: `wanted[c]` are the setups for the runs of configuration `c`.
+    /// Plans the replay of every run of `record`: `wanted[c]` are the setups for the runs of configuration `c`, with
+    /// the recipes that `catalogs` know.
     #[must_use]
     pub fn new(
         record: &Record,
@@ -99,14 +106,22 @@ impl ReplayPlan {
         claims: &[Claim],
         wanted: &[Vec<Setup>],
         replay: Replay,
+        catalogs: &Catalogs,
     ) -> Self {
-        let mut plan = Self { replay, candidates: Vec::new(), runs: Vec::new(), computations: Vec::new() };
+        let mut plan = Self {
+            replay,
+            candidates: Vec::new(),
+            runs: Vec::new(),
+            computations: Vec::new(),
+            catalogs: catalogs.clone(),
+            catalog_use: Vec::new(),
+        };
         for candidate in wanted.iter().flatten() {
             if !plan.candidates.contains(candidate) {
                 plan.candidates.push(*candidate);
             }
         }
-        let mut shapes = Shapes::new(checkpoint.config());
+        let mut shapes = Shapes::new(checkpoint.config(), catalogs);
         for index in 0..record.shell().runs.len() {
             let run = &record.shell().runs[index];
             let configuration = claims.iter().position(|claim| claim.config_id == run.config_id);
@@ -118,6 +133,10 @@ impl ReplayPlan {
             plan.runs.push(planned);
         }
         plan.computations = shapes.computations;
+        let none = |candidate: &Setup| CatalogUse::new(candidate.hardware);
+        let catalog_use = &mut shapes.catalog_use;
+        plan.catalog_use =
+            plan.candidates.iter().map(|c| catalog_use.remove(c).unwrap_or_else(|| none(c))).collect();
         plan
     }
 
@@ -222,7 +241,7 @@ impl RunPlan {
         })
     }
 
-    fn classify(&mut self, replay: Replay, candidates: &[Setup], wanted: &[Setup], shapes: &mut Shapes) {
+    fn classify(&mut self, replay: Replay, candidates: &[Setup], wanted: &[Setup], shapes: &mut Shapes<'_>) {
         let mut classes: BTreeMap<(Dtype, QuantizedWeights, usize, Vec<usize>), usize> = BTreeMap::new();
         for candidate in wanted {
             let Some(place) = candidates.iter().position(|known| known == candidate) else { continue };
@@ -249,7 +268,7 @@ impl RunPlan {
         &self,
         replay: Replay,
         candidate: &Setup,
-        shapes: &mut Shapes,
+        shapes: &mut Shapes<'_>,
     ) -> Result<(usize, Vec<usize>), EngineError> {
         let batch_size = candidate.batch_size;
         let length = self.prompt.len();
@@ -276,26 +295,36 @@ impl RunPlan {
 }
 
 /// Kinds of passes, each found once.
-struct Shapes {
+struct Shapes<'c> {
     graph: Graph,
+    catalogs: &'c Catalogs,
     computations: Vec<Vec<Computation>>,
     kinds: HashMap<Vec<Computation>, usize>,
     known: HashMap<(Setup, PassShape), usize>,
+    catalog_use: HashMap<Setup, CatalogUse>,
 }
 
-impl Shapes {
-    fn new(config: &ModelConfig) -> Self {
-        Self { graph: config.graph(), computations: Vec::new(), kinds: HashMap::new(), known: HashMap::new() }
+impl<'c> Shapes<'c> {
+    fn new(config: &ModelConfig, catalogs: &'c Catalogs) -> Self {
+        Self {
+            graph: config.graph(),
+            catalogs,
+            computations: Vec::new(),
+            kinds: HashMap::new(),
+            known: HashMap::new(),
+            catalog_use: HashMap::new(),
+        }
     }
 
     fn kind(&mut self, candidate: &Setup, shape: PassShape) -> Result<usize, EngineError> {
         if let Some(kind) = self.known.get(&(*candidate, shape)) {
             return Ok(*kind);
         }
-        let Setup { hardware, dtype, attention, .. } = *candidate;
-        let dispatch = Dispatch { hardware, dtype, attention };
+        let dispatch = dispatch(candidate, self.catalogs);
         let computed: Vec<Computation> =
             kernels(dispatch, &self.graph, shape)?.iter().map(Computation::of).collect();
+        let found = dispatch.catalog_use(&self.graph, shape);
+        self.catalog_use.entry(*candidate).or_insert_with(|| CatalogUse::new(candidate.hardware)).join(found);
         let next = self.computations.len();
         let kind = *self.kinds.entry(computed).or_insert_with_key(|computed| {
             self.computations.push(computed.clone());

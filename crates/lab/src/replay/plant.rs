@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use mantissa_engine::Engine;
+use mantissa_engine::{Catalogs, Engine};
 use mantissa_evidence::Run;
 use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, Phase, Point, Setup, Site};
@@ -41,6 +41,8 @@ pub struct Deviations<'d> {
     pub prompt: &'d [u32],
     /// Decode steps.
     pub steps: usize,
+    /// What is known of libraries' choices.
+    pub catalogs: &'d Catalogs,
     /// Where to run.
     pub machine: Machine,
     /// A folder for altered copies of the model; they are left there.
@@ -117,7 +119,8 @@ impl Deviations<'_> {
     }
 
     fn engine<'c>(&self, checkpoint: &'c Checkpoint, candidate: Setup) -> Result<Engine<'c>, LabError> {
-        Ok(Engine::load(checkpoint, self.machine.engine(&candidate, self.prompt.len() + self.steps))?)
+        let context = self.prompt.len() + self.steps;
+        Ok(Engine::load(checkpoint, self.machine.engine(&candidate, context, self.catalogs))?)
     }
 
     /// What the claim chooses greedily.

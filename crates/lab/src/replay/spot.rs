@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_engine::{Engine, SpotRow, spot_inputs};
+use mantissa_engine::{Catalogs, Engine, SpotRow, spot_inputs};
 use mantissa_evidence::Record;
 use mantissa_evidence::record::RowKey;
 use mantissa_model::Checkpoint;
@@ -33,6 +33,8 @@ pub struct SpotCheck<'s> {
     pub draws: u64,
     /// Decides which.
     pub seed: u64,
+    /// What is known of libraries' choices.
+    pub catalogs: &'s Catalogs,
     /// Where to run.
     pub machine: Machine,
 }
@@ -118,7 +120,8 @@ impl SpotCheck<'_> {
             // Mapped anew: the pages of the layer before are given back.
             let checkpoint = Checkpoint::open(self.checkpoint.path())?;
             let context = self.runs.iter().map(|(_, run)| run.prompt.len() + run.forced.len()).max();
-            let engine = Engine::load(&checkpoint, self.machine.engine(&self.claim, context.unwrap_or(1)))?;
+            let setup = self.machine.engine(&self.claim, context.unwrap_or(1), self.catalogs);
+            let engine = Engine::load(&checkpoint, setup)?;
             let mut before = None;
             for draw in layer {
                 if before.replace(*draw) == Some(*draw) {

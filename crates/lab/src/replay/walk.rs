@@ -158,7 +158,8 @@ impl Walk<'_> {
         for (candidate, trees) in trees {
             let jobs = trees.iter().flatten();
             let context = jobs.map(|job| self.context(job)).max().unwrap_or(1);
-            let engine = Engine::load(self.checkpoint, self.machine.engine(&candidate, context))?;
+            let setup = self.machine.engine(&candidate, context, &self.plan.catalogs);
+            let engine = Engine::load(self.checkpoint, setup)?;
             for jobs in trees {
                 self.tree(&engine, jobs, &mut report)?;
             }

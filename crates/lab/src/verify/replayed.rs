@@ -8,12 +8,13 @@ use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, Cost, audit as judge}
 use mantissa_verdict::thresholds;
 
 use super::case::case;
+use super::catalogs;
 use super::grid;
 use super::request::{Event, Method, Model, Request};
 use super::state::State;
 use super::weights::same_weights;
 use crate::error::LabError;
-use crate::replay::{Claim, Finished, Replay, ReplayPlan, Walk};
+use crate::replay::{Finished, Replay, ReplayPlan, Walk};
 
 /// Replays and judges.
 pub(super) fn audit(
@@ -30,15 +31,14 @@ pub(super) fn audit(
     let claimed = grid::claimed(request.claim)?;
     let quantized = model.checkpoint.quantization().is_some();
     let configurations = &record.shell().configurations;
-    let claims: Vec<Claim> =
-        configurations.iter().map(|c| Claim::of(c, &claimed, model.checkpoint)).collect();
+    let claims = catalogs::claims(configurations, &claimed, model, request);
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let wanted = claims.iter().map(|claim| match &claim.candidate {
         Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
         Err(_) => Ok(Vec::new()),
     });
     let wanted: Vec<Vec<Setup>> = wanted.collect::<Result<_, _>>()?;
-    let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, replay);
+    let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, replay, &request.catalogs);
     // Statistics need whole replays.
     let noisy = configurations
         .iter()
@@ -84,7 +84,8 @@ pub(super) fn audit(
         notes.push("Claims were given with --claim, in place of what the evidence declares.".to_owned());
     }
     notes.push("Neighbours of the evidence's row were not computed: a row's bits do not depend on what shares its batch, only on how many rows that is.".to_owned());
-    Ok(Audit {
+    notes.extend(catalogs::not_given(configurations, &request.catalogs));
+    let audit = Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
         model: Some(AuditedModel {
@@ -111,5 +112,7 @@ pub(super) fn audit(
         self_test: Vec::new(),
         notes,
         thresholds: if statistical { vec![thresholds::alpha(0.05)] } else { Vec::new() },
-    })
+        catalogs: Vec::new(),
+    };
+    Ok(audit.resting_on(&catalogs::used(&plan)?))
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mantissa_engine::Catalogs;
 use mantissa_model::Checkpoint;
 use mantissa_published::Opened;
 
@@ -24,14 +25,16 @@ pub struct Request<'r> {
     pub method: Method<'r>,
     /// Whether known deviations are planted and looked for.
     pub self_test: bool,
+    /// What is known of libraries' choices.
+    pub catalogs: Catalogs,
     /// Where to run.
     pub machine: Machine,
 }
 
 impl Request<'_> {
-    /// A question about nothing yet, by replay as it was generated.
+    /// A question about nothing yet, by replay as it was generated, with the catalogs that are part of the program.
     #[must_use]
-    pub const fn new(machine: Machine) -> Self {
+    pub fn new(machine: Machine) -> Self {
         Self {
             evidence: None,
             model: None,
@@ -39,6 +42,7 @@ impl Request<'_> {
             vary: &[],
             method: Method::Replay { replay: Replay::Decode, full: false, state: None },
             self_test: false,
+            catalogs: Catalogs::default(),
             machine,
         }
     }

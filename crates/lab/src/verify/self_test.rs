@@ -13,11 +13,12 @@ use mantissa_verdict::analysis::Outcome;
 use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, ClaimAnswer, Cost, Planted, audit as judge};
 
 use super::case::case;
+use super::catalogs;
 use super::grid;
 use super::request::{Event, Model, Request};
+use crate::catalog_use;
 use crate::error::LabError;
 use crate::replay::{Claim, Deviations, PlantedRun, Replay, ReplayPlan, Walk};
-use crate::setup::Machine;
 use crate::uncovered::{Unreadable, uncovered};
 
 /// Tokens of the prompt and decode steps of what is planted in.
@@ -50,8 +51,9 @@ pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Resu
     let length = u32::try_from(PROMPT).unwrap_or(u32::MAX);
     let prompt: Vec<u32> = (0..length).map(|i| (7 * i * i + 3 * i + 1) % vocabulary.min(500)).collect();
     let mut notes = Vec::new();
-    let self_test =
-        planted(checkpoint, claim, &prompt, request.machine, folder.path(), &mut notes, progress)?;
+    let self_test = planted(request, checkpoint, claim, &prompt, folder.path(), &mut notes, progress)?;
+    let graph = checkpoint.config().graph();
+    let found = catalog_use::of_run(&claim, &request.catalogs, &graph, [PROMPT, STEPS]);
     let passed = self_test.iter().all(|planted| planted.passed);
     Ok(Audit {
         audit_version: AUDIT_VERSION,
@@ -72,6 +74,7 @@ pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Resu
         self_test,
         notes,
         thresholds: Vec::new(),
+        catalogs: catalog_use::used(&found)?,
     })
 }
 
@@ -85,8 +88,8 @@ pub(super) fn of(
 ) -> Result<Vec<Planted>, LabError> {
     let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
-    let mut claims = shell.configurations.iter().map(|c| Claim::of(c, &claimed, model.checkpoint));
-    let claim = claims.find_map(|claim| claim.candidate.ok());
+    let claims = catalogs::claims(&shell.configurations, &claimed, model, request);
+    let claim = claims.into_iter().find_map(|claim| claim.candidate.ok());
     let prompt = shell.runs.iter().map(|run| &run.prompt_token_ids).find(|ids| !ids.is_empty());
     let (Some(claim), Some(prompt)) = (claim, prompt) else {
         notes.push(
@@ -96,14 +99,14 @@ pub(super) fn of(
     };
     let prompt = &prompt[..prompt.len().min(PROMPT)];
     let folder = tempfile::tempdir().map_err(|source| LabError::NoTemporaryFolder { source })?;
-    planted(model.checkpoint, claim, prompt, request.machine, folder.path(), notes, progress)
+    planted(request, model.checkpoint, claim, prompt, folder.path(), notes, progress)
 }
 
 fn planted(
+    request: &Request<'_>,
     checkpoint: &Checkpoint,
     claim: Setup,
     prompt: &[u32],
-    machine: Machine,
     scratch: &Path,
     notes: &mut Vec<String>,
     progress: &dyn Fn(Event<'_>),
@@ -113,15 +116,23 @@ fn planted(
     let batches = [1, 2, 5, 9, 17].map(|batch_size| Setup { batch_size, ..claim });
     let attentions = Attention::OWN.map(|attention| Setup { attention, ..claim });
     let others: Vec<Setup> = batches.into_iter().chain(attentions).filter(|other| *other != claim).collect();
-    let deviations =
-        Deviations { checkpoint, claim, others: &others, prompt, steps: STEPS, machine, scratch };
+    let deviations = Deviations {
+        checkpoint,
+        claim,
+        others: &others,
+        prompt,
+        steps: STEPS,
+        catalogs: &request.catalogs,
+        machine: request.machine,
+        scratch,
+    };
     let (plants, left_out) = deviations.plant()?;
     notes.extend(left_out.into_iter().map(|line| format!("Not planted: {line}")));
     let total = plants.len() as u64;
     let mut results = Vec::with_capacity(plants.len());
     for (i, plant) in plants.into_iter().enumerate() {
         progress(Event::Planted { done: i as u64, total });
-        results.extend(verified(checkpoint, claim, &others, plant, machine)?);
+        results.extend(verified(request, checkpoint, claim, &others, plant)?);
     }
     Ok(results)
 }
@@ -129,11 +140,11 @@ fn planted(
 /// Verifies a plant as evidence of the claim. A setup whose kernels compute the same as the claim's is no deviation:
 /// `None`.
 fn verified(
+    request: &Request<'_>,
     checkpoint: &Checkpoint,
     claim: Setup,
     others: &[Setup],
     plant: PlantedRun,
-    machine: Machine,
 ) -> Result<Option<Planted>, LabError> {
     let PlantedRun { deviation, mut dishonest, run, changed } = plant;
     let experiment = Experiment { metadata: metadata(), configurations: Vec::new(), runs: vec![run] };
@@ -147,7 +158,7 @@ fn verified(
         engine: None,
     }];
     let wanted = [std::iter::once(claim).chain(others.iter().copied()).collect::<Vec<_>>()];
-    let plan = ReplayPlan::new(&record, checkpoint, &claims, &wanted, Replay::Decode);
+    let plan = ReplayPlan::new(&record, checkpoint, &claims, &wanted, Replay::Decode, &request.catalogs);
     // "recorded by" a member of the claim's own class is honest by its recipes.
     let class = plan.runs[0].classes.iter().find(|class| class.members.contains(&0));
     let same = class.is_some_and(|class| {
@@ -155,7 +166,7 @@ fn verified(
     });
     dishonest &= !same;
     let mut facts = BTreeMap::new();
-    let walk = Walk { checkpoint, record: &record, plan: &plan, machine, full: false };
+    let walk = Walk { checkpoint, record: &record, plan: &plan, machine: request.machine, full: false };
     walk.run(
         &|_, _| false,
         &mut |done| {

@@ -5,6 +5,7 @@ use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Source;
 use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, Cost, Difference, SpotCheck};
 
+use super::catalogs;
 use super::grid;
 use super::request::{Event, Model, Request};
 use super::weights::same_weights;
@@ -22,11 +23,10 @@ pub(super) fn audit(
 ) -> Result<Audit, LabError> {
     let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
-    let claims: Vec<Claim> =
-        shell.configurations.iter().map(|c| Claim::of(c, &claimed, model.checkpoint)).collect();
+    let claims = catalogs::claims(&shell.configurations, &claimed, model, request);
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let wanted: Vec<_> = claims.iter().map(|claim| claim.candidate.iter().copied().collect()).collect();
-    let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, Replay::Decode);
+    let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, Replay::Decode, &request.catalogs);
     let (mut verdicts, mut spots) = (Vec::new(), Vec::new());
     for claim in &claims {
         let runs: Vec<(usize, &RunPlan)> = plan
@@ -46,6 +46,7 @@ pub(super) fn audit(
                     claim: *candidate,
                     draws,
                     seed,
+                    catalogs: &request.catalogs,
                     machine: request.machine,
                 };
                 let config_id = &claim.config_id;
@@ -60,7 +61,9 @@ pub(super) fn audit(
         verdicts.push(verdict);
         spots.push(spot);
     }
-    Ok(Audit {
+    let mut notes = vec!["A spot check holds each value against its own recorded inputs. It cannot see evidence that is consistent in itself and was computed from other tokens' keys and values: attention is not recomputed.".to_owned()];
+    notes.extend(catalogs::not_given(&shell.configurations, &request.catalogs));
+    let audit = Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
         model: Some(AuditedModel {
@@ -77,9 +80,11 @@ pub(super) fn audit(
         cost: Cost::default(),
         spot_checks: spots,
         self_test: Vec::new(),
-        notes: vec!["A spot check holds each value against its own recorded inputs. It cannot see evidence that is consistent in itself and was computed from other tokens' keys and values: attention is not recomputed.".to_owned()],
+        notes,
         thresholds: Vec::new(),
-    })
+        catalogs: Vec::new(),
+    };
+    Ok(audit.resting_on(&catalogs::used(&plan)?))
 }
 
 fn said(claim: &Claim, seed: u64, record: &Record, facts: &SpotFacts, plan: &ReplayPlan) -> SpotCheck {

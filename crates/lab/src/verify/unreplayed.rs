@@ -70,5 +70,6 @@ pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> Result<Audit,
         self_test: Vec::new(),
         notes,
         thresholds: analysis.thresholds,
+        catalogs: Vec::new(),
     })
 }

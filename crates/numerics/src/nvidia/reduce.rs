@@ -51,8 +51,8 @@ impl TorchSum {
     }
 }
 
-/// Softmax of the beginning of a row of `total` values, at most 2,048, in place, as `softmax_warp_forward` computes it on
-/// binary32. Values of `x` from `seen` on, and those of the row behind `x`, are masked: they count as −∞.
+/// Softmax of the beginning of a row of `total` values, at most 2,048, in place, as `softmax_warp_forward` computes
+/// it on binary32. Values of `x` from `seen` on, and those of the row behind `x`, are masked: they count as −∞.
 ///
 /// Lane `k mod lanes` adds its exponentials, ascending; lanes are added by a butterfly, largest step first; every value
 /// is divided.
@@ -78,11 +78,11 @@ pub fn softmax_warp(x: &mut [f32], seen: usize, total: usize) {
     });
 }
 
-/// Softmax of a row, in place, as `cunn_SoftMaxForwardReg` computes it on binary32 with blocks of `threads`. Values from
-/// `seen` on are masked: they count as −∞.
+/// Softmax of a row, in place, as `cunn_SoftMaxForwardReg` computes it on binary32 with blocks of `threads`. Values
+/// from `seen` on are masked: they count as −∞.
 ///
-/// Thread `k mod threads` adds its exponentials, ascending; threads of a warp of 32 are halved, the upper half added to
-/// the lower, then warps likewise; every value is divided.
+/// Thread `k mod threads` adds its exponentials, ascending; threads of a warp of 32 are halved, the upper half added
+/// to the lower, then warps likewise; every value is divided.
 ///
 /// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/SoftMax.cu and block_reduce.cuh, restated; verified on an H200.
 ///

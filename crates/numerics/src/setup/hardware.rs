@@ -31,7 +31,7 @@ words! {
     }
 }
 
-/// What a prediction rests on.
+/// What a recipe or a prediction rests on, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
@@ -39,6 +39,8 @@ pub enum Basis {
     Own,
     /// Compared with the hardware, bit for bit; what was not is refused.
     Verified,
+    /// A catalog that its user measured, beside what is verified: nobody else compared it.
+    Measured,
     /// Published parameters of the tensor cores; sums uncut, functions as on Hopper. Compared with no hardware: not
     /// evidence.
     Literature,
@@ -56,7 +58,7 @@ impl Hardware {
         }
     }
 
-    /// What a prediction of it rests on.
+    /// What a prediction of it rests on, before catalogs of a user's own.
     #[must_use]
     pub const fn basis(self) -> Basis {
         match self {

@@ -110,6 +110,7 @@ pub(crate) fn configuration(stated: Stated<'_>) -> Configuration {
                 rustc: NOT_STATED.to_owned(),
             },
             recipes: Vec::new(),
+            catalogs: Vec::new(),
             reproducibility: Reproducibility {
                 repetitions: stated.repetitions,
                 outcome: Outcome::NotChecked,

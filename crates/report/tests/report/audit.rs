@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
 use mantissa_numerics::Phase;
 use mantissa_report::{Style, audit_json, audit_markdown, audit_schema, audit_text};
 use mantissa_verdict::Audit;
@@ -107,6 +108,14 @@ fn audit() -> Audit {
         }],
         notes: names(&["A note."]),
         thresholds: Vec::new(),
+        catalogs: [(CatalogBasis::Verified, "part of the program"), (CatalogBasis::Measured, "a file")]
+            .map(|(basis, text)| UsedCatalog {
+                hardware: "h200".to_owned(),
+                cublas: "13.1.0".to_owned(),
+                basis,
+                digest: Digest::of_bytes(text.as_bytes()),
+            })
+            .to_vec(),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Left out: samples of single values (`spot`).
 
+use mantissa_evidence::UsedCatalog;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -45,6 +46,8 @@ pub struct Audit {
     pub notes: Vec<String>,
     /// The thresholds that decided, each with its source; empty where only bits did.
     pub thresholds: Vec<Threshold>,
+    /// The catalogs that replays took recipes from; empty where no GPU was predicted from one.
+    pub catalogs: Vec<UsedCatalog>,
 }
 
 impl Audit {

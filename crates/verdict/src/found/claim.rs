@@ -1,5 +1,8 @@
 //! What was found about a claim, by replays or by a sample of single values.
 
+use std::collections::BTreeSet;
+
+use mantissa_evidence::Digest;
 use mantissa_numerics::Phase;
 
 use crate::audit::difference::Difference;
@@ -60,6 +63,12 @@ pub(crate) enum OneClass<'f> {
     BatchSizesByPrefill,
     /// Whatever differs only where a sample drew nothing.
     NotDrawn,
+}
+
+/// Catalogs that a verdict rests on and that its user measured.
+#[derive(Debug)]
+pub(crate) struct OwnCatalogs {
+    pub(crate) digests: BTreeSet<Digest>,
 }
 
 /// What was not checked.

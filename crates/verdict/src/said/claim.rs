@@ -2,7 +2,7 @@
 
 use crate::audit::claim::ClaimAnswer;
 use crate::audit::difference::Difference;
-use crate::found::{Claim, Enough, NotChecked, OneClass, Replayed, Sampled};
+use crate::found::{Claim, Enough, NotChecked, OneClass, OwnCatalogs, Replayed, Sampled};
 
 /// The verdict on a claim.
 pub(crate) fn claim(answer: ClaimAnswer, found: &Claim<'_>) -> String {
@@ -124,6 +124,16 @@ pub(crate) fn not_checked(found: &[NotChecked<'_>]) -> Vec<String> {
         }
     }
     lines
+}
+
+/// What a verdict adds where its recipes are from catalogs of its user.
+pub(crate) fn own_catalogs(found: &OwnCatalogs) -> String {
+    let digests: Vec<String> = found.digests.iter().map(ToString::to_string).collect();
+    let noun = if digests.len() == 1 { "a catalog" } else { "catalogs" };
+    format!(
+        "; this rests on {noun} measured by its user (blake3 {}), not on verified recipes alone",
+        digests.join(", ")
+    )
 }
 
 fn set(class: &[String]) -> String {

@@ -301,7 +301,7 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
         page.field("value", &configuration.variable_value)?;
         return page.field("fixed", flat(&serde_json::to_value(fixed).unwrap_or_default()));
     };
-    let ConfigurationExtras { setup, environment, recipes, reproducibility, runtime } = extras;
+    let ConfigurationExtras { setup, environment, recipes, catalogs, reproducibility, runtime } = extras;
     let mut declared = serde_json::to_value(setup).unwrap_or_default();
     if let Value::Object(fields) = &mut declared {
         fields.remove("model");
@@ -323,6 +323,9 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
         let variance = runtime.variance.map(|v| format!(", variance {v:.3e} s²")).unwrap_or_default();
         let threads = runtime.threads.map(|n| format!(", {n} thread(s)")).unwrap_or_default();
         page.field("runtime", format!("mean {:.3} s{variance}{threads}", runtime.mean_seconds))?;
+    }
+    for used in catalogs {
+        page.field("recipes", used)?;
     }
     let columns = [
         Column::Left("phase"),

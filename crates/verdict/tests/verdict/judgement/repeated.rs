@@ -47,7 +47,14 @@ fn extras(reproducibility: Statement) -> ConfigurationExtras {
         memory_bytes: 0,
         rustc: String::new(),
     };
-    ConfigurationExtras { setup, environment, recipes: vec![], reproducibility, runtime: None }
+    ConfigurationExtras {
+        setup,
+        environment,
+        recipes: vec![],
+        catalogs: vec![],
+        reproducibility,
+        runtime: None,
+    }
 }
 
 /// What the record states of its second setup.

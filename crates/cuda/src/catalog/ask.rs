@@ -1,0 +1,228 @@
+//! Asks the device: runs products of ones and of numbers that are hard to sum, and fetches outputs to be explained.
+
+use std::sync::Arc;
+
+use mantissa_engine::catalog::{Batched, Linear, Product};
+use mantissa_numerics::Dtype;
+use mantissa_numerics::site::Phase;
+use mantissa_numerics::tensor_core::dot::Instructions;
+
+use super::built::Built;
+use super::candidates::Candidate;
+use super::explain::{Outputs, Pending, Tried, explained};
+use super::hard::{COLUMNS, ONE, Random, hard, shared};
+use crate::device::{CudaError, Device, Matrix};
+
+pub(super) fn measure_linear(
+    device: &Device,
+    shape: Linear,
+    rows: &[usize],
+    instructions: Instructions,
+    built: &mut Built,
+) -> Result<(), CudaError> {
+    let Linear { n, k, bias } = shape;
+    let bf16 = Dtype::Bf16;
+    let most = rows.iter().copied().max().unwrap_or(1);
+    let mut random = Random(n as u64 * 1_000_003 + k as u64);
+    let x = device.filled(bf16, most * k, ONE)?;
+    let mut w = device.filled(bf16, n * k, 0)?;
+    let mut y = device.filled(bf16, most * n, 0)?;
+    let mut hard_rows = Vec::new();
+    for columns in ends(n) {
+        let rows = shared(columns.clone().map(|_| hard(&mut random, bf16, k)));
+        device.overwrite(&mut w, columns.start * k, &rows.concat())?;
+        hard_rows.push((columns, rows));
+    }
+    let biases = if bias { hard(&mut random, bf16, n) } else { Vec::new() };
+    let bias_there = if bias { Some(device.upload(bf16, &biases)?) } else { None };
+    let mut pending = Vec::new();
+    for m in rows.iter().copied() {
+        let parts = if let Some(bias) = &bias_there {
+            device.heuristic([m, n, k], Some((&x, &w, bias, &mut y)))?
+        } else {
+            device.linear([m, n, k], &x, &w, &mut y)?;
+            device.heuristic([m, n, k], None).unwrap_or(1)
+        };
+        let mut outputs = Vec::new();
+        for row in [0, m - 1] {
+            for (columns, rows) in &hard_rows {
+                outputs.push(Outputs {
+                    rows: rows.clone(),
+                    bias: if bias { biases[columns.clone()].to_vec() } else { Vec::new() },
+                    found: device.download(&y, row * n + columns.start, columns.len())?,
+                });
+            }
+        }
+        pending.push((
+            parts,
+            Pending { size: m, dtype: bf16, length: k, tried: Tried::Linear { parts }, outputs },
+        ));
+    }
+    let (parts, pending): (Vec<u32>, Vec<Pending>) = pending.into_iter().unzip();
+    for ((pending, parts), recipes) in pending.iter().zip(parts).zip(explained(&pending, instructions)) {
+        let m = pending.size;
+        let Some(Candidate::Linear(recipe)) = recipes.first().copied() else {
+            built.unexplained.push(format!(
+                "a product of {m} × {k} with {n} × {k}{}: cuBLASLt names {parts} parts",
+                if bias { " and a bias" } else { "" }
+            ));
+            continue;
+        };
+        if !bias {
+            built.heuristic[1] += 1;
+            built.heuristic[0] += usize::from(u32::from(recipe.parts.get()) == parts.max(1));
+        }
+        built.catalog.add_linear(shape, m, recipe);
+    }
+    Ok(())
+}
+
+/// Shapes that are run before they are explained, so that memory stays bounded.
+const AT_A_TIME: usize = 128;
+
+/// Runs of one shape before it is given up that more than one recipe explains it.
+const RUNS: usize = 12;
+
+pub(super) fn measure_batched(
+    device: &Device,
+    (dtype, shape): (Dtype, Batched),
+    keys: &[usize],
+    instructions: Instructions,
+    built: &mut Built,
+) -> Result<(), CudaError> {
+    let Batched { product, phase, heads, dim } = shape;
+    if heads == 1 {
+        // PyTorch calls another function for a batch of one.
+        let what = format!(
+            "{} attention of one head of {dim}: a batch of one product is not measured",
+            phase.name()
+        );
+        built.unexplained.push(what);
+        return Ok(());
+    }
+    let most = keys.iter().copied().max().unwrap_or(1);
+    let queries = |keys: usize| if phase == Phase::Prefill { keys } else { 1 };
+    let scores = product == Product::Scores;
+    // What is ones, what is hard to sum, what comes out.
+    let [one, out] = if scores { [dim, most] } else { [most, dim] };
+    let a = device.filled(dtype, heads * queries(most) * one, ONE)?;
+    let mut b = device.filled(dtype, heads * most * dim, 0)?;
+    let mut c = device.filled(dtype, heads * queries(most) * out, 0)?;
+    let mut random = Random(heads as u64 * 1_000_003 + dim as u64);
+    for keys in keys.chunks(AT_A_TIME) {
+        let mut open: Vec<(usize, Tried)> = keys.iter().map(|keys| (*keys, Tried::Batched)).collect();
+        for run in 1..=RUNS {
+            // Keys: hard rows again and again, of a number that no tile divides; all heads have them.
+            let hard_keys = shared((0..251).map(|_| hard(&mut random, dtype, dim)));
+            if scores {
+                let longest = open.iter().map(|(keys, _)| *keys).max().unwrap_or(0);
+                let rows = hard_keys.iter().cycle().take(heads * longest);
+                let whole: Vec<u32> = rows.flat_map(|row| row.iter().copied()).collect();
+                device.overwrite(&mut b, 0, &whole)?;
+            }
+            let mut pending = Vec::new();
+            for (keys, tried) in open {
+                let m = queries(keys);
+                let outputs = if scores {
+                    device.batched(heads, [m, keys, dim], true, &a, &b, &mut c)?;
+                    outputs_of_scores(device, &c, [heads, m, keys], &hard_keys)?
+                } else {
+                    let columns = hard_values(device, &mut b, dtype, [heads, keys, dim], &mut random)?;
+                    device.batched(heads, [m, dim, keys], false, &a, &b, &mut c)?;
+                    outputs_of_values(device, &c, [heads, m, dim], &columns)?
+                };
+                let length = if scores { dim } else { keys };
+                pending.push(Pending { size: keys, dtype, length, tried, outputs });
+            }
+            open = Vec::new();
+            for (pending, recipes) in pending.iter().zip(explained(&pending, instructions)) {
+                match recipes[..] {
+                    [Candidate::Bf16(recipe)] => built.catalog.add_eager(shape, pending.size, recipe),
+                    [Candidate::F32(recipe)] => built.catalog.add_math(shape, pending.size, recipe),
+                    [_, _, ..] if run < RUNS => open.push((pending.size, Tried::These(recipes))),
+                    _ => built.unexplained.push(format!(
+                        "{} attention ({} of {dtype}) of {heads} heads of {dim} over {} keys{}",
+                        phase.name(),
+                        if scores { "scores" } else { "values" },
+                        pending.size,
+                        if recipes.is_empty() { "" } else { ": more than one recipe gives all outputs" },
+                    )),
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// First and last query of the first heads, as many as make a good number of outputs, and of the last.
+fn outputs_of_scores(
+    device: &Device,
+    c: &Matrix,
+    [heads, m, keys]: [usize; 3],
+    hard_keys: &[Arc<[u32]>],
+) -> Result<Vec<Outputs>, CudaError> {
+    const ENOUGH: usize = 64;
+    let first = (0..heads.min(ENOUGH.div_ceil(keys)).max(1)).chain([heads - 1]);
+    let mut outputs = Vec::new();
+    for head in first {
+        for row in [0, m - 1] {
+            for columns in ends(keys) {
+                let at = (head * m + row) * keys + columns.start;
+                let found = device.download(c, at, columns.len())?;
+                let row_of = |key: usize| hard_keys[(head * keys + key) % hard_keys.len()].clone();
+                outputs.push(Outputs { rows: columns.map(row_of).collect(), bias: Vec::new(), found });
+            }
+        }
+    }
+    Ok(outputs)
+}
+
+/// Fills the first and the last head's values with columns that are hard to sum, all different.
+fn hard_values(
+    device: &Device,
+    b: &mut Matrix,
+    dtype: Dtype,
+    [heads, keys, dim]: [usize; 3],
+    random: &mut Random,
+) -> Result<Vec<Arc<[u32]>>, CudaError> {
+    let columns = shared((0..dim).map(|_| hard(random, dtype, keys)));
+    let mut head = vec![0_u32; keys * dim];
+    for (column, values) in columns.iter().enumerate() {
+        for (key, value) in values.iter().enumerate() {
+            head[key * dim + column] = *value;
+        }
+    }
+    device.overwrite(b, 0, &head)?;
+    device.overwrite(b, (heads - 1) * keys * dim, &head)?;
+    Ok(columns)
+}
+
+/// All columns of the first query of the first head, the first of its last query and of the last head.
+fn outputs_of_values(
+    device: &Device,
+    c: &Matrix,
+    [heads, m, dim]: [usize; 3],
+    columns: &[Arc<[u32]>],
+) -> Result<Vec<Outputs>, CudaError> {
+    let mut outputs = Vec::new();
+    for (head, row, count) in
+        [(0, 0, dim), (0, m - 1, COLUMNS), (heads - 1, 0, COLUMNS), (heads - 1, m - 1, COLUMNS)]
+    {
+        let count = count.min(dim);
+        let found = device.download(c, (head * m + row) * dim, count)?;
+        for (rows, found) in columns[..count].chunks(COLUMNS).zip(found.chunks(COLUMNS)) {
+            outputs.push(Outputs { rows: rows.to_vec(), bias: Vec::new(), found: found.to_vec() });
+        }
+    }
+    Ok(outputs)
+}
+
+/// First and last columns of a row of `width`, without overlap.
+fn ends(width: usize) -> Vec<std::ops::Range<usize>> {
+    let first = COLUMNS.min(width);
+    let last = width.saturating_sub(COLUMNS).max(first);
+    [0..first, last..width].into_iter().filter(|range| !range.is_empty()).collect()
+}

@@ -1,0 +1,14 @@
+//! What came of a measurement.
+
+use mantissa_engine::catalog::Catalog;
+
+/// What came of a measurement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// Recipes that gave every output.
+    pub catalog: Catalog,
+    /// Shapes that none gave, in words.
+    pub unexplained: Vec<String>,
+    /// Of the linear products without a bias: how often cuBLASLt's heuristic names as many parts as were found.
+    pub heuristic: [usize; 2],
+}

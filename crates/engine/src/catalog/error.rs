@@ -1,0 +1,57 @@
+//! Why a catalog cannot be used.
+
+use mantissa_numerics::Dtype;
+
+use super::FORMAT;
+use super::origin::Stack;
+
+/// A catalog that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// Not JSON of the right shape.
+    #[error("not a catalog ({0}); build it again with `mantissa catalog build`")]
+    Json(#[from] serde_json::Error),
+    /// Another format.
+    #[error("format is '{0}', this version reads '{FORMAT}'; build the catalog again")]
+    Format(String),
+    /// A list of sizes that is none.
+    #[error("'{0}' is no list of sizes; write first-last/step, separated by commas")]
+    Sizes(String),
+    /// Products that no GPU's attention has here.
+    #[error("products of {0} are not known, only bf16 and f32; build the catalog again")]
+    Dtype(Dtype),
+    /// A recipe that no kernel of the engine computes.
+    #[error("sizes {sizes}: {why}; build the catalog again")]
+    Recipe {
+        /// The class.
+        sizes: String,
+        /// What is wrong with its recipe.
+        why: &'static str,
+    },
+    /// Another GPU.
+    #[error(
+        "the catalog is of '{0}', which no --hardware value names; known are NVIDIA H200 and NVIDIA H100 80GB HBM3"
+    )]
+    Gpu(String),
+    /// It says something else than another catalog of the same GPU and library.
+    #[error(
+        "{shape} has another recipe in {known}; a file replaces nothing: measure it again, or leave one out"
+    )]
+    Contradiction {
+        /// The first shape of which they differ.
+        shape: String,
+        /// The other catalog, in words.
+        known: String,
+    },
+    /// A library version of which there is no catalog.
+    #[error("there is no catalog of {wanted}; known are those of {known}")]
+    Stack {
+        /// What was asked for.
+        wanted: Stack,
+        /// What there is.
+        known: String,
+    },
+    /// Files of several library versions, and nothing that says which is meant.
+    #[error("the catalogs given are of several libraries ({0}); name the one that is meant with --cublas")]
+    Unsettled(String),
+}

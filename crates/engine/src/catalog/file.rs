@@ -1,0 +1,273 @@
+//! The file of a catalog: read, with every recipe checked that no kernel computes, and written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mantissa_numerics::Dtype;
+use mantissa_numerics::recipe::wire::Summation;
+use mantissa_numerics::recipe::{BatchedSum, PlainSum, RecipeError, TensorCoreSum};
+use mantissa_numerics::site::Phase;
+use mantissa_numerics::tensor_core::{Architecture, BlockRecipe};
+use serde::{Deserialize, Serialize};
+
+use super::error::CatalogError;
+use super::origin::Origin;
+use super::shape::{Batched, Linear, Product};
+use super::sizes::{parse_sizes, write_sizes};
+use super::steps::block_of;
+use super::{Catalog, FORMAT, Sizes};
+
+/// The file. Sizes are lists of progressions, `first-last/step`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: String,
+    origin: Origin,
+    linear: Vec<LinearEntry>,
+    batched: Vec<BatchedEntry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinearEntry {
+    n: usize,
+    k: usize,
+    bias: bool,
+    classes: Vec<Class>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchedEntry {
+    product: Product,
+    #[serde(default = "bf16")]
+    dtype: Dtype,
+    phase: Phase,
+    heads: usize,
+    dim: usize,
+    classes: Vec<Class>,
+}
+
+fn bf16() -> Dtype {
+    Dtype::Bf16
+}
+
+/// Sizes (rows of a linear product, keys of a batched one) that go by one recipe.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Class {
+    sizes: String,
+    recipe: Summation,
+}
+
+impl Catalog {
+    /// Reads a file's text.
+    pub fn parse(text: &str) -> Result<Self, CatalogError> {
+        let file: File = serde_json::from_str(text)?;
+        if file.format != FORMAT {
+            return Err(CatalogError::Format(file.format));
+        }
+        let mut catalog = Self::new(file.origin);
+        for entry in file.linear {
+            let to = catalog.linear.entry(Linear { n: entry.n, k: entry.k, bias: entry.bias }).or_default();
+            read_classes(to, &entry.classes, linear_sum)?;
+        }
+        for BatchedEntry { product, dtype, phase, heads, dim, classes } in file.batched {
+            let shape = Batched { product, phase, heads, dim };
+            match dtype {
+                Dtype::Bf16 => {
+                    let to = catalog.eager.entry(shape).or_default();
+                    read_classes(to, &classes, |sum| batched_sum(sum, product, dim))?;
+                }
+                Dtype::F32 => {
+                    let to = catalog.math.entry(shape).or_default();
+                    read_classes(to, &classes, |sum| PlainSum::try_from(sum).map_err(why))?;
+                }
+                Dtype::F16 => return Err(CatalogError::Dtype(dtype)),
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// The file's text: a line per class, in an order that does not change.
+    #[must_use]
+    pub fn write(&self) -> String {
+        let linear: BTreeMap<_, _> = self.linear.iter().collect();
+        let eager: BTreeMap<_, _> = self.eager.iter().collect();
+        let math: BTreeMap<_, _> = self.math.iter().collect();
+        let eager = eager.into_iter().map(|(shape, sizes)| (Dtype::Bf16, shape, write_classes(sizes)));
+        let math = math.into_iter().map(|(shape, sizes)| (Dtype::F32, shape, write_classes(sizes)));
+        let entry = |value: serde_json::Value| format!("    {value}");
+        let linear: Vec<String> = linear
+            .into_iter()
+            .map(|(shape, sizes)| {
+                entry(serde_json::json!({
+                    "n": shape.n, "k": shape.k, "bias": shape.bias, "classes": write_classes(sizes)
+                }))
+            })
+            .collect();
+        let batched: Vec<String> = eager
+            .chain(math)
+            .map(|(dtype, shape, classes)| {
+                let mut written = serde_json::json!({
+                    "product": shape.product, "phase": shape.phase, "heads": shape.heads, "dim": shape.dim,
+                    "classes": classes
+                });
+                if dtype != Dtype::Bf16 {
+                    written["dtype"] = serde_json::json!(dtype);
+                }
+                entry(written)
+            })
+            .collect();
+        let origin = serde_json::json!(self.origin);
+        format!(
+            "{{\n  \"format\": \"{FORMAT}\",\n  \"origin\": {origin},\n  \"linear\": [\n{}\n  ],\n  \
+             \"batched\": [\n{}\n  ]\n}}\n",
+            linear.join(",\n"),
+            batched.join(",\n")
+        )
+    }
+}
+
+fn why(error: RecipeError) -> &'static str {
+    error.0
+}
+
+/// Whether `block` is a step of the GPU's on bf16, or half of one.
+fn is_step(block: BlockRecipe) -> Result<(), &'static str> {
+    let ours = block_of(Architecture::Hopper);
+    let known = block == ours || block == BlockRecipe { width: 8, ..ours };
+    if known { Ok(()) } else { Err("no step of Hopper's tensor cores on bf16") }
+}
+
+/// The sum of a product with a weight. *Errors:* what no kernel computes.
+fn linear_sum(sum: Summation) -> Result<TensorCoreSum, &'static str> {
+    const MOST_PARTS: u16 = 64;
+    let sum = TensorCoreSum::try_from(sum).map_err(why)?;
+    is_step(sum.block)?;
+    if sum.parts.get() > MOST_PARTS {
+        return Err("a product with a weight has 1 to 64 parts");
+    }
+    Ok(sum)
+}
+
+/// The sum of a batched product of bf16. *Errors:* what no kernel computes.
+fn batched_sum(sum: Summation, product: Product, dim: usize) -> Result<BatchedSum, &'static str> {
+    let sum = BatchedSum::try_from(sum).map_err(why)?;
+    if let BatchedSum::TensorCore { block, tile } = sum {
+        is_step(block)?;
+        match tile.map(|tile| usize::from(tile.get())) {
+            Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
+            Some(tile) if product == Product::Scores && !dim.is_multiple_of(tile) => {
+                return Err("heads are whole tiles");
+            }
+            _ => {}
+        }
+    }
+    Ok(sum)
+}
+
+fn read_classes<T: Copy + PartialEq>(
+    to: &mut Sizes<T>,
+    classes: &[Class],
+    narrowed: impl Fn(Summation) -> Result<T, &'static str>,
+) -> Result<(), CatalogError> {
+    for class in classes {
+        let wrong = |why| CatalogError::Recipe { sizes: class.sizes.clone(), why };
+        let recipe = narrowed(class.recipe).map_err(wrong)?;
+        for size in parse_sizes(&class.sizes)? {
+            if to.insert(size, recipe).is_some_and(|other| other != recipe) {
+                return Err(wrong("another class has one of them"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_classes<T: Copy + PartialEq + Into<Summation>>(sizes: &Sizes<T>) -> Vec<Class> {
+    let mut classes: Vec<(T, BTreeSet<usize>)> = Vec::new();
+    for (size, recipe) in sizes.iter().collect::<BTreeMap<_, _>>() {
+        match classes.iter_mut().find(|(known, _)| known == recipe) {
+            Some((_, sizes)) => _ = sizes.insert(*size),
+            None => classes.push((*recipe, BTreeSet::from([*size]))),
+        }
+    }
+    let class = |(recipe, sizes): (T, _)| Class { sizes: write_sizes(sizes), recipe: recipe.into() };
+    classes.into_iter().map(class).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalog_is_read_as_it_was_written() {
+        let h100 = include_str!("../../../../catalogs/h100-cublas13.1.json");
+        let text = include_str!("../../../../catalogs/h200-cublas13.1.json");
+        for text in [h100, text] {
+            let catalog = Catalog::parse(text).expect("a built-in catalog");
+            assert!(!catalog.is_empty());
+            assert_eq!(Catalog::parse(&catalog.write()).expect("what was written"), catalog);
+            assert_eq!(catalog.write(), text, "the file is as the program writes it");
+        }
+        let other = text.replace("mantissa-catalog/1", "mantissa-catalog/9");
+        assert!(matches!(Catalog::parse(&other), Err(CatalogError::Format(_))));
+    }
+
+    #[test]
+    fn recipes_that_no_kernel_computes_are_refused() {
+        let step = r#"{"operand":"bf16","width":16,"fraction_bits":25,"result_bits":23}"#;
+        let linear = |recipe: &str| {
+            format!(r#"{{"n":8,"k":8,"bias":false,"classes":[{{"sizes":"1","recipe":{recipe}}}]}}"#)
+        };
+        let scores = |recipe: &str| {
+            let classes = format!(r#"[{{"sizes":"1","recipe":{recipe}}}]"#);
+            format!(r#"{{"product":"scores","phase":"decode","heads":1,"dim":64,"classes":{classes}}}"#)
+        };
+        let file = |linear: &str, batched: &str| {
+            let origin = r#"{"gpu":"g","multiprocessors":1,"cublas":"1","driver":"1","date":"d"}"#;
+            format!(r#"{{"format":"{FORMAT}","origin":{origin},"linear":[{linear}],"batched":[{batched}]}}"#)
+        };
+        let cut = |parts: u32, rest: &str| {
+            format!(r#"{{"order":"tensor_core","block":{step},"parts":{parts}{rest}}}"#)
+        };
+        let threads = |threads: u32, vector: u32| {
+            format!(r#"{{"order":"threads","threads":{threads},"vector":{vector}}}"#)
+        };
+        assert!(Catalog::parse(&file(&linear(&cut(7, "")), &scores(&threads(16, 4)))).is_ok());
+        assert!(Catalog::parse(&file("", &scores(&cut(1, r#","tile":32"#)))).is_ok());
+        let narrow = cut(1, "").replace("\"width\":16", "\"width\":12");
+        let fp8 = cut(1, "").replace("bf16", "e4m3");
+        for recipe in [
+            &cut(0, ""),
+            &cut(65, ""),
+            &cut(1, r#","tile":32"#),
+            &threads(16, 4),
+            &narrow,
+            &fp8,
+            r#"{"order":"fma_chain"}"#,
+        ] {
+            let refused = Catalog::parse(&file(&linear(recipe), ""));
+            assert!(matches!(refused, Err(CatalogError::Recipe { .. })), "{recipe}");
+        }
+        let tiles = [0, 24, 48].map(|tile| cut(1, &format!(r#","tile":{tile}"#)));
+        let others = [cut(2, ""), threads(0, 4), threads(3, 4), threads(128, 4), threads(16, 0)];
+        for recipe in tiles.iter().chain(&others) {
+            let refused = Catalog::parse(&file("", &scores(recipe)));
+            assert!(matches!(refused, Err(CatalogError::Recipe { .. })), "{recipe}");
+        }
+        let plain = |recipe: &str| scores(recipe).replacen('{', r#"{"dtype":"f32","#, 1);
+        for recipe in [r#"{"order":"fma_chain"}"#, &threads(16, 4)] {
+            assert!(Catalog::parse(&file("", &plain(recipe))).is_ok(), "{recipe}");
+        }
+        for (entry, what) in
+            [(plain(&cut(1, "")), "tensor cores"), (scores(r#"{"order":"fma_chain"}"#), "engine's own")]
+        {
+            let refused = Catalog::parse(&file("", &entry)).expect_err(what).to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
+        let half = plain(&threads(16, 4)).replace("f32", "f16");
+        assert!(matches!(Catalog::parse(&file("", &half)), Err(CatalogError::Dtype(Dtype::F16))));
+        let twice = format!("{},{}", scores(&threads(16, 4)), scores(&threads(8, 4)));
+        assert!(Catalog::parse(&file("", &twice)).is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! Attention: the engine's own, and which kernels PyTorch's `eager` launches.
+
+use std::num::NonZeroU32;
+
+use mantissa_numerics::recipe::{
+    AttentionRecipe, BatchedSum, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, TorchEager, TorchSoftmax,
+};
+use mantissa_numerics::setup::Attention;
+use mantissa_numerics::site::Phase;
+
+use super::rules::Dispatch;
+use crate::catalog;
+
+/// Keys of a tile of the engine's own `sdpa`.
+const SDPA_TILE: NonZeroU32 = NonZeroU32::new(512).unwrap();
+
+/// FlashAttention-2's own choice: the larger the head, the smaller the tile.
+const FLASH_TILES: [NonZeroU32; 2] = [NonZeroU32::new(128).unwrap(), NonZeroU32::new(64).unwrap()];
+
+/// Keys up to which PyTorch 2.11 computes a softmax within a warp.
+const LONGEST_WARP_SOFTMAX: usize = 2048;
+
+impl Dispatch<'_> {
+    /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over
+    /// `keys` positions.
+    #[must_use]
+    pub fn attention(
+        self,
+        phase: Phase,
+        heads: usize,
+        group: usize,
+        head_dim: usize,
+        keys: usize,
+    ) -> AttentionRecipe {
+        match self.attention {
+            Attention::SdpaFlash => {
+                return AttentionRecipe::TorchFlash(self.flash(phase, heads, group, head_dim, keys));
+            }
+            Attention::SdpaMath => {
+                return AttentionRecipe::TorchMath(self.math(phase, heads, head_dim, keys));
+            }
+            Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
+        }
+        if self.is_gpu() {
+            let uncut =
+                BatchedSum::TensorCore { block: catalog::block(self.hardware.architecture()), tile: None };
+            let [scores, values] = Self::batched(phase, heads, head_dim, keys)
+                .map(|shape| self.measured(uncut, |known| known.eager(shape, keys)));
+            let softmax = if keys <= LONGEST_WARP_SOFTMAX { TorchSoftmax::Warp } else { TorchSoftmax::Block };
+            return AttentionRecipe::TorchEager(TorchEager { scores, softmax, values });
+        }
+        let scores = match phase {
+            Phase::Prefill => OwnScores::FmaChain,
+            Phase::Decode => OwnScores::Lanes16,
+        };
+        let [small_heads, large_heads] = FLASH_TILES;
+        let softmax = match self.attention {
+            Attention::Eager => OwnSoftmax::Eager,
+            Attention::Sdpa => OwnSoftmax::Tiled { key_tile: SDPA_TILE },
+            Attention::FlashAttention2 => {
+                OwnSoftmax::Online { key_tile: if head_dim <= 64 { small_heads } else { large_heads } }
+            }
+            Attention::SdpaFlash | Attention::SdpaMath => unreachable!("returned above"),
+        };
+        AttentionRecipe::Own(OwnAttention { scores, bound: ScoreBound::None, softmax, storage: self.dtype })
+    }
+}

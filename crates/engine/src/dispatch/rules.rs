@@ -1,0 +1,194 @@
+//! The recipes of a setup: every kernel but attention.
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::reduce::TorchSum;
+use mantissa_numerics::recipe::{
+    BiasRecipe, CapRecipe, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, MatmulRecipe,
+    NormMean, NormRecipe, NormWeight, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe,
+    RouterSoftmax, Silu, SwiGluRecipe,
+};
+use mantissa_numerics::setup::{Attention, Hardware};
+use mantissa_numerics::site::Phase;
+
+use crate::catalog::{self, Batched, Linear, Product};
+use crate::catalogs::{Catalogs, Entry, TargetCatalogs};
+
+/// Lanes of sums over a row: attention, router, norms.
+const ROW_LANES: Lanes = Lanes::L16;
+
+/// Running sums of the sum over experts: the engine's own, and PyTorch's on a GPU.
+const EXPERT_SUMS: [NonZeroU16; 2] = [NonZeroU16::new(1).unwrap(), NonZeroU16::new(4).unwrap()];
+
+/// The recipes of one setup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dispatch<'c> {
+    /// Whose arithmetic.
+    pub hardware: Hardware,
+    /// Storage format.
+    pub dtype: Dtype,
+    /// Attention implementation.
+    pub attention: Attention,
+    /// What is known of libraries' choices.
+    pub catalogs: &'c Catalogs,
+}
+
+impl Dispatch<'static> {
+    /// The recipes of a setup, with the catalogs that are part of the program.
+    ///
+    /// ```
+    /// use mantissa_engine::{Attention, Dispatch, Hardware};
+    /// use mantissa_numerics::Dtype;
+    ///
+    /// let dispatch = Dispatch::new(Hardware::Cpu, Dtype::Bf16, Attention::Eager);
+    /// assert_eq!(dispatch.matmul(1, 64, 64, false).output, Dtype::Bf16);
+    /// ```
+    #[must_use]
+    pub fn new(hardware: Hardware, dtype: Dtype, attention: Attention) -> Self {
+        Self { hardware, dtype, attention, catalogs: Catalogs::built_in() }
+    }
+}
+
+impl<'c> Dispatch<'c> {
+    pub(crate) fn is_gpu(self) -> bool {
+        self.hardware != Hardware::Cpu
+    }
+
+    /// What was measured of this hardware.
+    pub(super) fn catalog(self) -> Option<&'c TargetCatalogs> {
+        self.catalogs.of(self.hardware)
+    }
+
+    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one
+    /// rounding, as in the epilogue of a library's kernel.
+    ///
+    /// On a GPU `n × k` decides too.
+    ///
+    /// # Panics
+    /// For a shape that [`Dispatch::check`] refuses; so [`Dispatch::attention`].
+    #[must_use]
+    pub fn matmul(self, m: usize, n: usize, k: usize, biased: bool) -> MatmulRecipe {
+        let output = if biased { Dtype::F32 } else { self.dtype };
+        if self.is_gpu() {
+            let shape = Linear { n, k, bias: biased };
+            let uncut = catalog::uncut(self.hardware.architecture());
+            let sum = self.measured(uncut, |known| known.linear(shape, m));
+            return MatmulRecipe { summation: LinearSum::TensorCore(sum), output };
+        }
+        let summation = match m {
+            0 | 1 => LinearSum::LaneChains { lanes: Lanes::L64 },
+            2..=4 => LinearSum::LaneChains { lanes: Lanes::L32 },
+            5..=8 => LinearSum::LaneChains { lanes: Lanes::L16 },
+            _ => LinearSum::FmaChain,
+        };
+        MatmulRecipe { summation, output }
+    }
+
+    /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts'
+    /// products are one grouped kernel, which has one recipe.
+    #[must_use]
+    pub fn expert(self, m: usize, n: usize, k: usize) -> MatmulRecipe {
+        if self.is_gpu() {
+            return MatmulRecipe {
+                summation: LinearSum::TensorCore(catalog::uncut(self.hardware.architecture())),
+                output: self.dtype,
+            };
+        }
+        self.matmul(m, n, k, false)
+    }
+
+    /// The sum over a token's experts.
+    #[must_use]
+    pub fn expert_sum(self) -> ExpertSumRecipe {
+        let [own, torch] = EXPERT_SUMS;
+        ExpertSumRecipe { sums: if self.is_gpu() { torch } else { own }, output: self.dtype }
+    }
+
+    /// RMSNorm over `rows` rows of `length`.
+    #[must_use]
+    pub fn norm(self, rows: usize, length: usize) -> NormRecipe {
+        let torch = TorchSum::of(rows, length).filter(|_| self.is_gpu());
+        let mean = match (torch, u32::try_from(rows).ok().and_then(NonZeroU32::new)) {
+            (Some(sum), Some(rows)) => NormMean::Torch { sum, rows },
+            _ => NormMean::Lanes { lanes: ROW_LANES },
+        };
+        NormRecipe { mean, weight: NormWeight::AfterCast, output: self.dtype }
+    }
+
+    /// Rotary embedding, of which the tables are part.
+    #[must_use]
+    pub fn rotary(self) -> RotaryRecipe {
+        let functions = if self.is_gpu() { RotaryFunctions::Cuda } else { RotaryFunctions::Own };
+        RotaryRecipe { functions, output: self.dtype }
+    }
+
+    /// The gated activation.
+    #[must_use]
+    pub fn swiglu(self) -> SwiGluRecipe {
+        SwiGluRecipe { silu: if self.is_gpu() { Silu::Cuda } else { Silu::Own }, output: self.dtype }
+    }
+
+    /// The gated activation by GELU; on a GPU it was not compared and is refused.
+    #[must_use]
+    pub fn geglu(self) -> GeGluRecipe {
+        GeGluRecipe { output: self.dtype }
+    }
+
+    /// The bound of the logits; refused on a GPU too.
+    #[must_use]
+    pub fn cap(self) -> CapRecipe {
+        CapRecipe { output: self.dtype }
+    }
+
+    /// Residual addition.
+    #[must_use]
+    pub fn residual(self) -> ResidualRecipe {
+        ResidualRecipe { output: self.dtype }
+    }
+
+    /// A bias after a product.
+    #[must_use]
+    pub fn bias(self) -> BiasRecipe {
+        BiasRecipe { output: self.dtype }
+    }
+
+    /// Rows of the embedding.
+    #[must_use]
+    pub fn embedding(self) -> EmbeddingRecipe {
+        EmbeddingRecipe { output: self.dtype }
+    }
+
+    /// Softmax over router logits.
+    #[must_use]
+    pub fn router(self, renormalize: bool) -> RouterRecipe {
+        let softmax =
+            if self.is_gpu() { RouterSoftmax::Warp } else { RouterSoftmax::Lanes { lanes: ROW_LANES } };
+        RouterRecipe { softmax, renormalize, output: self.dtype }
+    }
+
+    /// What the catalog says; of literature, where there is none, `literature`.
+    pub(super) fn measured<T>(
+        self,
+        literature: T,
+        find: impl FnOnce(&'c TargetCatalogs) -> Option<Entry<'c, T>>,
+    ) -> T {
+        let Some(known) = self.catalog() else { return literature };
+        let Some(entry) = find(known) else { unreachable!("`check` refuses shapes that were not measured") };
+        entry.recipe
+    }
+
+    /// Both batched products; arguments as [`Self::attention`].
+    pub(super) fn batched(phase: Phase, heads: usize, dim: usize, keys: usize) -> [Batched; 2] {
+        let heads = heads_of(phase, heads, keys);
+        [Product::Scores, Product::Values].map(|product| Batched { product, phase, heads, dim })
+    }
+}
+
+/// Query heads of all sequences together, of heads times rows: a prefill of whole prompts has `keys` rows per sequence.
+pub(super) fn heads_of(phase: Phase, heads: usize, keys: usize) -> usize {
+    match phase {
+        Phase::Prefill => heads / keys.max(1),
+        Phase::Decode => heads,
+    }
+}

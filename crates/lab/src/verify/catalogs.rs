@@ -1,0 +1,65 @@
+//! The catalogs of a verification: those that its replays used, and those that the evidence used and nobody gave.
+//!
+//! A claim is about the library version that the evidence states: by recipes of another it is not replayed at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mantissa_engine::Catalogs;
+use mantissa_evidence::{Configuration, UsedCatalog};
+use mantissa_numerics::setup::SomeAxes;
+
+use super::request::{Model, Request};
+use crate::catalog_use;
+use crate::error::LabError;
+use crate::replay::{Claim, ReplayPlan};
+use crate::uncovered::Unreadable;
+
+/// What `configurations` claim, with `claimed` in place of it. Where the user claims the hardware, the library version
+/// is the one that is meant here.
+pub(super) fn claims(
+    configurations: &[Configuration],
+    claimed: &SomeAxes,
+    model: Model<'_>,
+    request: &Request<'_>,
+) -> Vec<Claim> {
+    let claim = |configuration: &Configuration| {
+        let mut claim = Claim::of(configuration, claimed, model.checkpoint);
+        if let (Ok(setup), None) = (&claim.candidate, claimed.hardware)
+            && let Some(meant) = request.catalogs.of(setup.hardware)
+        {
+            let meant = &meant.origin().cublas;
+            let stated = configuration.mantissa.iter().flat_map(|extras| &extras.catalogs);
+            let mut other =
+                stated.filter(|used| used.hardware == setup.hardware.name() && used.cublas != *meant);
+            if let Some(used) = other.next() {
+                claim.candidate = Err(Unreadable {
+                    what: format!("the evidence used a {used}, and recipes of cuBLAS {meant} are meant here"),
+                    remedy: format!(
+                        "give that catalog with --catalog FILE, and --cublas {} beside others",
+                        used.cublas
+                    ),
+                });
+            }
+        }
+        claim
+    };
+    configurations.iter().map(claim).collect()
+}
+
+/// The catalogs that each candidate's recipes are from, by its name.
+pub(super) fn used(plan: &ReplayPlan) -> Result<BTreeMap<String, Vec<UsedCatalog>>, LabError> {
+    let candidates = plan.candidates.iter().zip(&plan.catalog_use);
+    candidates.map(|(candidate, found)| Ok((candidate.to_string(), catalog_use::used(found)?))).collect()
+}
+
+/// A note about each catalog that the evidence states and that is not here.
+pub(super) fn not_given(configurations: &[Configuration], catalogs: &Catalogs) -> Vec<String> {
+    let here: BTreeSet<String> = catalogs.ids().map(|id| id.digest.clone()).collect();
+    let stated =
+        configurations.iter().filter_map(|c| c.mantissa.as_ref()).flat_map(|extras| &extras.catalogs);
+    let missing: BTreeSet<&UsedCatalog> =
+        stated.filter(|catalog| !here.contains(&catalog.digest.to_string())).collect();
+    let note =
+        |catalog| format!("The evidence used a {catalog}, which was not given; --catalog FILE gives it.");
+    missing.into_iter().map(note).collect()
+}

@@ -1,0 +1,72 @@
+//! What a verdict rests on where replays took recipes from catalogs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
+
+use super::claim::{ClaimAnswer, ClaimVerdict};
+use super::result::Audit;
+use crate::found::OwnCatalogs;
+use crate::said;
+
+impl Audit {
+    /// This audit with the catalogs that replays used: `used` has those of each candidate, by its name. A verdict that
+    /// rests on a catalog which its user measured says so.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    ///
+    /// use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
+    /// # use mantissa_verdict::analysis::{Outcome, Tier};
+    /// # use mantissa_verdict::audit::{AUDIT_VERSION, Audit, ClaimAnswer, ClaimVerdict, Cost, RestsOn};
+    /// # let claim = ClaimVerdict {
+    /// #     config_id: "a".to_owned(), claim: Some("h200_bs1_eager_bf16".to_owned()),
+    /// #     answer: ClaimAnswer::Consistent, tier: Tier::Exact, sentence: "consistent with the claim".to_owned(),
+    /// #     fits: Vec::new(), cannot_tell_apart: Vec::new(), not_checked: Vec::new(), enough: None,
+    /// #     rests_on: RestsOn::default(), replays: Vec::new(),
+    /// # };
+    /// # let audit = Audit {
+    /// #     audit_version: AUDIT_VERSION, sources: Vec::new(), model: None, replay: "decode".to_owned(),
+    /// #     outcome: Outcome::Consistent, claims: vec![claim], candidates: Vec::new(), matrices: Vec::new(),
+    /// #     consistency: Vec::new(), cost: Cost::default(), spot_checks: Vec::new(), self_test: Vec::new(),
+    /// #     notes: Vec::new(), thresholds: Vec::new(), catalogs: Vec::new(),
+    /// # };
+    ///
+    /// let own = UsedCatalog {
+    ///     hardware: "h200".to_owned(),
+    ///     cublas: "13.1.0".to_owned(),
+    ///     basis: CatalogBasis::Measured,
+    ///     digest: Digest::of_bytes(b"a file"),
+    /// };
+    /// let used = BTreeMap::from([("h200_bs1_eager_bf16".to_owned(), vec![own.clone()])]);
+    /// let audit = audit.resting_on(&used);
+    /// assert_eq!(audit.catalogs, [own]);
+    /// assert!(audit.claims[0].sentence.contains("measured by its user"));
+    /// ```
+    #[must_use]
+    pub fn resting_on(mut self, used: &BTreeMap<String, Vec<UsedCatalog>>) -> Self {
+        let all: BTreeSet<&UsedCatalog> = used.values().flatten().collect();
+        self.catalogs = all.into_iter().cloned().collect();
+        for claim in &mut self.claims {
+            if let Some(found) = own(claim, used) {
+                claim.sentence.push_str(&said::own_catalogs(&found));
+            }
+        }
+        self
+    }
+}
+
+/// The catalogs of its user that a verdict rests on; `None` where it rests on none.
+fn own(claim: &ClaimVerdict, used: &BTreeMap<String, Vec<UsedCatalog>>) -> Option<OwnCatalogs> {
+    if claim.answer == ClaimAnswer::NotEnoughEvidence {
+        return None;
+    }
+    let names = claim.claim.iter().chain(claim.fits.iter().flatten());
+    let digests: BTreeSet<Digest> = names
+        .filter_map(|name| used.get(name))
+        .flatten()
+        .filter(|catalog| catalog.basis == CatalogBasis::Measured)
+        .map(|catalog| catalog.digest)
+        .collect();
+    (!digests.is_empty()).then_some(OwnCatalogs { digests })
+}
