@@ -51,9 +51,9 @@ pub(crate) fn usual_scale(dim: usize) -> f32 {
     (dim as f64).powf(-0.5) as f32
 }
 
-/// A task for each KV head and each block of positions, of about `rows` query rows, of a prefill whose first row stands at
-/// `first`. `attend` gets the queries of the head's group, by position, how many keys each sees, and keys and values up
-/// to the block's last position: a panel of keys serves them all.
+/// A task for each KV head and each block of positions, of about `rows` query rows, of a prefill whose first row stands
+/// at `first`. `attend` gets the queries of the head's group, by position, how many keys each sees, and keys and values
+/// up to the block's last position: a panel of keys serves them all.
 ///
 /// *Shape:* `attend` returns `queries × head_dim`.
 #[expect(clippy::too_many_arguments, reason = "how, where, and two matrices")]

@@ -11,7 +11,7 @@ use super::share::{Shared, share};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
-/// Rows of `x` that are taken apart at a time.
+/// Rows of `x` that are unpacked at a time.
 const ROWS: usize = 256;
 
 /// Elements of `K` that a panel holds at a time: what the nearest cache holds of sixteen rows. A multiple of every
@@ -82,7 +82,7 @@ pub(super) fn products(
     }
 }
 
-/// Takes rows of equal length apart.
+/// Unpacks rows of equal length.
 fn fill(instructions: Instructions, pool: &Pool, block: BlockRecipe, x: &[f32], rows: &mut [Row]) {
     let (count, k) = (rows.len(), x.len() / rows.len());
     let rows = Shared(rows.as_mut_ptr());

@@ -1,7 +1,7 @@
 //! SmolLM2 against llama.cpp's answers in `goldens/llama_cpp_smollm2.json`.
 //!
-//! The model is a download, so these tests are ignored unless asked for: `.ci/run smollm2` pulls it, names the GGUF file by
-//! `MANTISSA_SMOLLM2` and runs them. Asked for without it, they fail.
+//! The model is a download, so these tests are ignored unless asked for: `.ci/run smollm2` pulls it, names the GGUF
+//! file by `MANTISSA_SMOLLM2` and runs them. Asked for without it, they fail.
 
 use std::path::PathBuf;
 

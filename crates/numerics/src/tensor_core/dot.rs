@@ -1,252 +1,67 @@
 //! Sixteen dot products at once, equal to [`BlockRecipe::chain`] on every input.
 //!
-//! Both operands are taken apart once. Every element has its exponent beside it (two neighbours of `K` share 32 bits), and a
-//! bit in a mask of signs, from which a step counts how many of its products are negative. The elements themselves are held
-//! in one of two forms ([`Elements`]), by the instructions that will multiply them:
+//! Both operands are unpacked once. Every element has its exponent beside it (two neighbours of `K` share 32 bits), and
+//! a bit in a mask of signs, from which a step counts how many of its products are negative. The elements themselves
+//! are held in one of two forms ([`Elements`]), by the instructions that will multiply them.
 //!
-//! *Integers* (plain Rust, AVX2): a signed significand that leaves room for the alignment (so that a product already stands
-//! on the grid of its own exponent) beside its sign as 1 or −1, in the two halves of 32 bits; one factor's significand is
-//! doubled. Multiplying two elements half by half and adding gives `2p ± 1` with the sign of the product `p`, and its
-//! arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is negative: so a cut towards zero costs a
-//! shift.
+//! *Integers* (plain Rust, AVX2): a signed significand that leaves room for the alignment (so that a product already
+//! stands on the grid of its own exponent) beside its sign as 1 or −1, in the two halves of 32 bits; one factor's
+//! significand is doubled. Multiplying two elements half by half and adding gives `2p ± 1` with the sign of the product
+//! `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is negative: so a cut
+//! towards zero costs a shift.
 //!
-//! *Doubles* (AVX-512): values in binary64, one factor's times [`TILT`], a little more than 1. A sum that starts at 1.5 · 2^52
-//! units of the grid cannot leave its binade, so each fused multiply-add that rounds down leaves a multiple of the grid: the
-//! product cut to it, less one where the product is negative, since the tilt moves every product off the grid, away from
-//! zero, and never as far as the next multiple. A zero is a value too small for any grid that keeps its sign.
+//! *Doubles* (AVX-512): values in binary64, one factor's times [`operands::TILT`], a little more than 1. A sum that starts
+//! at 1.5 · 2^52 units of the grid cannot leave its binade, so each fused multiply-add that rounds down leaves a
+//! multiple of the grid: the product cut to it, less one where the product is negative. For the tilt moves every
+//! product off the grid, away from zero, and never as far as the next multiple. A zero is a value that keeps its sign
+//! and is too small for any grid.
 //!
-//! Infinities, NaNs, results beyond binary32, and for integers sums beyond 32 bits are left to the reference, lane by lane.
+//! Infinities, NaNs, results beyond binary32, and for integers sums beyond 32 bits are left to the reference, lane by
+//! lane.
 //!
 //! Left out: threads, tiles, split-K (the engine's), FP8 and the 13-bit result (the reference alone).
-
-use bytemuck::Zeroable;
-use half::f16;
-
-use super::{BlockRecipe, Operand, Term};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod fill;
+mod operands;
 mod portable;
 
-/// Dot products of one [`Panel`].
-pub const LANES: usize = 16;
+pub use operands::{Instructions, LANES, Panel, Row};
 
-/// Exponent of a zero: below any sum of two others, and far enough from the 16-bit limits for differences.
-const ZERO: i16 = -8192;
+use fill::{Columns, OneByOne, Rows, Source};
+use operands::{Elements, Parts, padded};
 
-/// Which instructions to use; it changes speed, never bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Instructions {
-    /// Plain Rust.
-    Portable,
-    /// AVX2.
-    Avx2,
-    /// AVX-512 F and BW.
-    Avx512,
-}
-
-impl Instructions {
-    /// All of them, slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
-
-    /// The fastest that this machine has.
-    #[must_use]
-    pub fn best() -> Self {
-        Self::ALL.into_iter().rfind(|one| one.is_available()).unwrap_or(Self::Portable)
-    }
-
-    /// Whether this machine has them.
-    #[must_use]
-    pub fn is_available(self) -> bool {
-        match self {
-            Self::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2"),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw"),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => false,
-        }
-    }
-}
-
-/// What a factor is multiplied by among doubles: it moves a product by less than its last bit, and by less than the grid.
-const TILT: f64 = 1.0 + 1.0 / (1 << 30) as f64;
-
-/// A zero among doubles: its products, with the largest of the other operand too, are below any grid.
-const NOTHING: f64 = f64::from_bits((1023 - 500) << 52);
-
-/// Elements of an operand, in the form of some instructions.
-#[derive(Debug, Clone, PartialEq)]
-enum Elements<I, D> {
-    /// Significand in the low half (a row's is doubled), sign (1 or −1) in the high half.
-    Integers(Vec<I>),
-    /// Values; a row's times [`TILT`].
-    Doubles(Vec<D>),
-}
-
-impl<I, D> Default for Elements<I, D> {
-    fn default() -> Self {
-        Self::Integers(Vec::new())
-    }
-}
-
-impl<I: Zeroable + Clone, D: Zeroable + Clone> Elements<I, D> {
-    /// Becomes `length` elements, whatever they are, of the form that `instructions` multiply.
-    fn resize(&mut self, instructions: Instructions, length: usize) {
-        match self {
-            Self::Integers(elements) if instructions != Instructions::Avx512 => {
-                elements.resize(length, I::zeroed());
-            }
-            Self::Doubles(elements) if instructions == Instructions::Avx512 => {
-                elements.resize(length, D::zeroed());
-            }
-            _ if instructions == Instructions::Avx512 => *self = Self::Doubles(vec![D::zeroed(); length]),
-            _ => *self = Self::Integers(vec![I::zeroed(); length]),
-        }
-    }
-}
-
-/// Lanes of a panel's doubles: what interleaving 32-bit lanes to 64-bit ones leaves in the lower, then in the upper half.
-const ORDER: [usize; LANES] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
-
-/// Where a lane stands in [`ORDER`].
-const PLACE: [usize; LANES] = {
-    let mut place = [0; LANES];
-    let mut at = 0;
-    while at < LANES {
-        place[ORDER[at]] = at;
-        at += 1;
-    }
-    place
-};
-
-/// One row of the first operand, taken apart.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Row {
-    elements: Elements<u32, f64>,
-    /// Per pair of `K`: the exponent of the even element in the low half, of the odd one in the high half.
-    exponents: Vec<u32>,
-    /// Per block, a bit for every negative element: see [`sign_bits`].
-    signs: Vec<u32>,
-    /// Patterns of a row that has an infinity or a NaN.
-    patterns: Vec<u32>,
-    range: Range,
-}
-
-/// [`LANES`] rows of the second operand, taken apart and interleaved: as [`Row`], doubles in the order of [`ORDER`].
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Panel {
-    elements: Elements<[u32; LANES], [f64; LANES]>,
-    exponents: Vec<[u32; LANES]>,
-    signs: Vec<[u32; LANES]>,
-    /// Lane by lane, of a panel that has an infinity or a NaN.
-    patterns: Vec<u32>,
-    range: Range,
-}
-
-/// What keeps an operand from the fast way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Range {
-    /// Whether there is an infinity or a NaN.
-    special: bool,
-    /// Largest exponent.
-    largest: i32,
-}
-
-impl Default for Range {
-    fn default() -> Self {
-        Self { special: false, largest: i32::from(ZERO) }
-    }
-}
-
-/// How far significands of the first and second operand are shifted so that twice their product stands on the grid.
-fn shifts(recipe: BlockRecipe) -> (u32, u32) {
-    let room = u32::from(recipe.fraction_bits) - 2 * recipe.operand.fraction_bits();
-    (room / 2 + 1, room - room / 2)
-}
-
-/// Element and exponent of one pattern.
-fn parts(operand: Operand, bits: u32, shift: u32, range: &mut Range) -> (u32, u16) {
-    let at = 31
-        - if operand == Operand::Tf32 { 0 } else { 31 - operand.fraction_bits() - operand.exponent_bits() };
-    let sign = if bits >> at & 1 == 1 { -1_i16 } else { 1 };
-    let element = |significand: i16| pair((significand * sign).cast_unsigned(), sign.cast_unsigned());
-    let Term::Finite { significand, exponent, .. } = operand.decode(bits) else {
-        range.special = true;
-        return (element(0), ZERO.cast_unsigned());
-    };
-    if significand == 0 {
-        return (element(0), ZERO.cast_unsigned());
-    }
-    range.largest = range.largest.max(exponent);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "at most 11 bits and a shift of 3; an exponent of 8 bits"
-    )]
-    let (magnitude, exponent) = ((significand << shift) as i16, exponent as i16);
-    (element(magnitude), exponent.cast_unsigned())
-}
-
-/// The pattern that was unpacked; a zero keeps its sign, a NaN or infinity is a zero.
-fn pattern(operand: Operand, element: u32, exponent: u16, shift: u32) -> u32 {
-    let [significand, sign] = halves(element);
-    let magnitude = significand.unsigned_abs() >> shift;
-    let (fraction_bits, exponent_bits) = (operand.fraction_bits(), operand.exponent_bits());
-    let biased = i32::from(exponent.cast_signed()) + (1 << (exponent_bits - 1)) - 1;
-    let normal = magnitude >> fraction_bits == 1;
-    let exponent = if normal { biased.unsigned_abs() << fraction_bits } else { 0 };
-    let bits = exponent
-        | magnitude & ((1 << fraction_bits) - 1)
-        | u32::from(sign < 0) << (fraction_bits + exponent_bits);
-    if operand == Operand::Tf32 { bits << 13 } else { bits }
-}
-
-/// The value of one pattern; a zero is [`NOTHING`], whatever is not finite anything.
-fn double(operand: Operand, bits: u32) -> f64 {
-    let Term::Finite { negative, significand, exponent } = operand.decode(bits) else { return NOTHING };
-    let last = exponent - operand.fraction_bits().cast_signed();
-    let power = f64::from_bits(u64::from((1023 + last).unsigned_abs()) << 52);
-    let magnitude = if significand == 0 { NOTHING } else { f64::from(significand) * power };
-    if negative { -magnitude } else { magnitude }
-}
-
-/// The pattern that [`double`] was given, of the value with or without its [`TILT`].
-fn pattern_of(operand: Operand, value: f64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "to nearest, which is the value without the tilt")]
-    let value = value as f32;
-    match operand {
-        Operand::F16 => f16::from_f32(value).to_bits().into(),
-        Operand::Tf32 => value.to_bits(),
-        _ => value.to_bits() >> 16,
-    }
-}
-
-fn pair(low: u16, high: u16) -> u32 {
-    u32::from(low) | u32::from(high) << 16
-}
-
-/// Both halves, signed.
-const fn halves(pair: u32) -> [i32; 2] {
-    [pair.cast_signed() << 16 >> 16, pair.cast_signed() >> 16]
-}
-
-/// Bits of the signs of one pair (bit 0 for the even, bit 16 for the odd element) at their place in a block's mask: at
-/// most four in the low half of each byte, which is what a look-up counts.
-const fn sign_bits(both: u32, pair_of_block: usize) -> u32 {
-    (both & 0x0001_0001) << (pair_of_block % 4 + pair_of_block / 4 * 8)
-}
-
-/// Length that `length` elements take, padded to whole blocks.
-fn padded(recipe: BlockRecipe, length: usize) -> usize {
-    length.next_multiple_of(usize::from(recipe.width))
-}
+use super::{BlockRecipe, Operand};
 
 impl Row {
-    /// Takes a row apart for some instructions, padded with zeros to whole blocks. *Shape:* any length.
+    /// [`Row::fill`] from values that are already rounded to bf16: the upper halves of their patterns.
+    ///
+    /// # Panics
+    /// When the recipe is not a fast one of bf16.
+    pub fn fill_bf16(&mut self, instructions: Instructions, recipe: BlockRecipe, x: &[f32]) {
+        assert_eq!(recipe.operand, Operand::Bf16, "values rounded to bf16");
+        assert!(instructions.is_available(), "this machine has no {instructions:?}");
+        self.resize(instructions, recipe, padded(recipe, x.len()));
+        let largest = match instructions {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the machine has the instructions.
+            Instructions::Avx512 => unsafe { avx512::fill_row(self, recipe, x) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Instructions::Avx2 => unsafe { avx2::fill_row(self, recipe, x) },
+            _ => fill::row(self, recipe, x),
+        };
+        self.range = fill::range(recipe.operand, largest);
+        if self.range.special {
+            self.patterns.extend(x.iter().map(|x| x.to_bits() >> 16));
+            self.patterns.resize(self.len(), 0);
+        }
+    }
+
+    /// Unpacks a row for some instructions, padded with zeros to whole blocks. *Shape:* any length.
     ///
     /// # Panics
     /// When the recipe is not a fast one, or this machine lacks the instructions.
@@ -263,71 +78,82 @@ impl Row {
             self.fill_one_by_one(instructions, recipe, bits);
         }
     }
-
-    /// What every other way of filling leaves.
-    fn fill_one_by_one(
-        &mut self,
-        instructions: Instructions,
-        recipe: BlockRecipe,
-        bits: impl ExactSizeIterator<Item = u32>,
-    ) {
-        let mut bits: Vec<u32> = bits.collect();
-        let length = padded(recipe, bits.len());
-        self.resize(instructions, recipe, length);
-        bits.resize(length, 0);
-        let (shift, _) = shifts(recipe);
-        for (at, two) in bits.chunks_exact(2).enumerate() {
-            let (even, exponent_even) = parts(recipe.operand, two[0], shift, &mut self.range);
-            let (odd, exponent_odd) = parts(recipe.operand, two[1], shift, &mut self.range);
-            match &mut self.elements {
-                Elements::Integers(elements) => elements[2 * at..][..2].copy_from_slice(&[even, odd]),
-                Elements::Doubles(elements) => {
-                    elements[2 * at] = double(recipe.operand, two[0]) * TILT;
-                    elements[2 * at + 1] = double(recipe.operand, two[1]) * TILT;
-                }
-            }
-            self.exponents[at] = pair(exponent_even, exponent_odd);
-            let pairs = usize::from(recipe.width) / 2;
-            self.signs[at / pairs] |= sign_bits(even >> 31 | odd >> 31 << 16, at % pairs);
-        }
-        if self.range.special {
-            self.patterns = bits;
-        }
-    }
-
-    fn resize(&mut self, instructions: Instructions, recipe: BlockRecipe, length: usize) {
-        assert!(recipe.is_fast(), "the reference alone computes {recipe:?}");
-        self.range = Range::default();
-        self.patterns.clear();
-        self.elements.resize(instructions, length);
-        self.exponents.resize(length / 2, 0);
-        self.signs.clear();
-        self.signs.resize(length / usize::from(recipe.width), 0);
-    }
-
-    /// Elements, padding among them.
-    fn len(&self) -> usize {
-        2 * self.exponents.len()
-    }
-
-    /// Patterns of a part of the row.
-    fn patterns(&self, recipe: BlockRecipe, range: std::ops::Range<usize>) -> Vec<u32> {
-        if !self.patterns.is_empty() {
-            return self.patterns[range].to_vec();
-        }
-        let (shift, _) = shifts(recipe);
-        let exponent = |k: usize| low_half(self.exponents[k / 2] >> (k % 2 * 16));
-        range
-            .map(|k| match &self.elements {
-                Elements::Integers(elements) => pattern(recipe.operand, elements[k], exponent(k), shift),
-                Elements::Doubles(elements) => pattern_of(recipe.operand, elements[k]),
-            })
-            .collect()
-    }
 }
 
 impl Panel {
-    /// Takes up to [`LANES`] rows apart for some instructions. *Shape:* `rows` of `length` elements, read by
+    /// [`Panel::fill`] from rows of little-endian 16-bit patterns.
+    ///
+    /// *Shape:* up to [`LANES`] rows of equal length.
+    ///
+    /// # Panics
+    /// When the recipe is not a fast one of a 16-bit format, there are more rows, or their lengths differ.
+    pub fn fill_rows(&mut self, instructions: Instructions, recipe: BlockRecipe, rows: &[&[u8]]) {
+        let bytes = rows.first().map_or(0, |row| row.len());
+        assert!(rows.iter().all(|row| row.len() == bytes) && bytes.is_multiple_of(2), "rows of equal length");
+        let length = bytes / 2;
+        self.resize(instructions, recipe, rows.len(), padded(recipe, length));
+        let from = Rows { rows, whole: bytes / fill::BYTES };
+        self.fill_from(instructions, recipe, &from);
+        let element =
+            |row: usize, k: usize| u32::from(u16::from_le_bytes([rows[row][2 * k], rows[row][2 * k + 1]]));
+        self.keep_special(rows.len(), length, element);
+    }
+
+    /// [`Panel::fill`] from a matrix in which rows of the panel are columns: `across(k)` is element `k` of all of them,
+    /// as little-endian 16-bit patterns.
+    ///
+    /// # Panics
+    /// When the recipe is not a fast one of a 16-bit format, there are more rows, or a slice has another length.
+    pub fn fill_columns<'a>(
+        &mut self,
+        instructions: Instructions,
+        recipe: BlockRecipe,
+        rows: usize,
+        length: usize,
+        across: impl Fn(usize) -> &'a [u8],
+    ) {
+        self.resize(instructions, recipe, rows, padded(recipe, length));
+        let across = |k: usize| {
+            let bytes = across(k);
+            assert_eq!(bytes.len(), 2 * rows, "an element of every row");
+            bytes
+        };
+        self.fill_from(instructions, recipe, &Columns { rows, length, across });
+        let element = |row: usize, k: usize| {
+            u32::from(u16::from_le_bytes([across(k)[2 * row], across(k)[2 * row + 1]]))
+        };
+        self.keep_special(rows, length, element);
+    }
+
+    /// [`Panel::fill`] of a 16-bit format.
+    pub(super) fn fill_elements(
+        &mut self,
+        instructions: Instructions,
+        recipe: BlockRecipe,
+        rows: usize,
+        length: usize,
+        element: impl Fn(usize, usize) -> u32,
+    ) {
+        self.resize(instructions, recipe, rows, padded(recipe, length));
+        self.fill_from(instructions, recipe, &OneByOne { rows, length, element: &element });
+        self.keep_special(rows, length, element);
+    }
+
+    fn fill_from(&mut self, instructions: Instructions, recipe: BlockRecipe, from: &impl Source) {
+        assert!(instructions.is_available(), "this machine has no {instructions:?}");
+        let largest = match instructions {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the machine has the instructions.
+            Instructions::Avx512 => unsafe { avx512::fill(self, recipe, from) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Instructions::Avx2 => unsafe { avx2::fill(self, recipe, from) },
+            _ => fill::panel(self, recipe, from, fill::transposed, fill::no_doubles),
+        };
+        self.range = fill::range(recipe.operand, largest);
+    }
+
+    /// Unpacks up to [`LANES`] rows for some instructions. *Shape:* `rows` of `length` elements, read by
     /// `element(row, k)`.
     ///
     /// # Panics
@@ -346,91 +172,6 @@ impl Panel {
             self.fill_elements(instructions, recipe, rows, length, element);
         }
     }
-
-    /// What every other way of filling leaves.
-    fn fill_one_by_one(
-        &mut self,
-        instructions: Instructions,
-        recipe: BlockRecipe,
-        rows: usize,
-        length: usize,
-        element: impl Fn(usize, usize) -> u32,
-    ) {
-        self.resize(instructions, recipe, rows, padded(recipe, length));
-        let (_, shift) = shifts(recipe);
-        let pairs = usize::from(recipe.width) / 2;
-        for lane in 0..LANES {
-            let bits = |k| if lane < rows && k < length { element(lane, k) } else { 0 };
-            for at in 0..self.exponents.len() {
-                let (even, exponent_even) = parts(recipe.operand, bits(2 * at), shift, &mut self.range);
-                let (odd, exponent_odd) = parts(recipe.operand, bits(2 * at + 1), shift, &mut self.range);
-                match &mut self.elements {
-                    Elements::Integers(elements) => {
-                        elements[2 * at][lane] = even;
-                        elements[2 * at + 1][lane] = odd;
-                    }
-                    Elements::Doubles(elements) => {
-                        elements[2 * at][PLACE[lane]] = double(recipe.operand, bits(2 * at));
-                        elements[2 * at + 1][PLACE[lane]] = double(recipe.operand, bits(2 * at + 1));
-                    }
-                }
-                self.exponents[at][lane] = pair(exponent_even, exponent_odd);
-                self.signs[at / pairs][lane] |= sign_bits(even >> 31 | odd >> 31 << 16, at % pairs);
-            }
-        }
-        self.keep_special(rows, length, element);
-    }
-
-    fn resize(&mut self, instructions: Instructions, recipe: BlockRecipe, rows: usize, length: usize) {
-        assert!(recipe.is_fast(), "the reference alone computes {recipe:?}");
-        assert!(rows <= LANES, "a panel has {LANES} rows");
-        self.range = Range::default();
-        self.patterns.clear();
-        self.elements.resize(instructions, length);
-        self.exponents.resize(length / 2, [0; LANES]);
-        self.signs.clear();
-        self.signs.resize(length / usize::from(recipe.width), [0; LANES]);
-    }
-
-    /// Elements of a lane, padding among them.
-    fn len(&self) -> usize {
-        2 * self.exponents.len()
-    }
-
-    /// Keeps the patterns where parts do not tell them.
-    fn keep_special(&mut self, rows: usize, length: usize, element: impl Fn(usize, usize) -> u32) {
-        if self.range.special {
-            let padded = self.len();
-            self.patterns.resize(LANES * padded, 0);
-            for (lane, patterns) in self.patterns.chunks_exact_mut(padded).enumerate().take(rows) {
-                for (k, bits) in patterns[..length].iter_mut().enumerate() {
-                    *bits = element(lane, k);
-                }
-            }
-        }
-    }
-
-    /// Patterns of a part of one lane.
-    fn patterns(&self, recipe: BlockRecipe, lane: usize, range: std::ops::Range<usize>) -> Vec<u32> {
-        if !self.patterns.is_empty() {
-            return self.patterns[lane * self.len()..][range].to_vec();
-        }
-        let (_, shift) = shifts(recipe);
-        let exponent = |k: usize| low_half(self.exponents[k / 2][lane] >> (k % 2 * 16));
-        range
-            .map(|k| match &self.elements {
-                Elements::Integers(elements) => {
-                    pattern(recipe.operand, elements[k][lane], exponent(k), shift)
-                }
-                Elements::Doubles(elements) => pattern_of(recipe.operand, elements[k][PLACE[lane]]),
-            })
-            .collect()
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
-const fn low_half(x: u32) -> u16 {
-    x as u16
 }
 
 impl BlockRecipe {
@@ -450,8 +191,8 @@ impl BlockRecipe {
     /// `panel` agree. *Rounding:* as the reference, bit for bit.
     ///
     /// # Panics
-    /// When lengths differ, the range is off, this machine lacks the instructions, or an operand was taken apart for others
-    /// that hold elements in another form.
+    /// When lengths differ, the range is off, this machine lacks the instructions, or an operand was unpacked
+    /// for others that hold elements in another form.
     pub fn dots(
         self,
         instructions: Instructions,
@@ -582,7 +323,8 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Adds to the sums. Returns a bit for each lane whose sum left 32 bits or binary32's normal numbers: it means nothing.
+    /// Adds to the sums. Returns a bit for each lane whose sum left 32 bits or binary32's normal numbers: it means
+    /// nothing.
     fn attempt<const ROWS: usize>(&self, rows: [&Row; ROWS], sums: &mut [[f32; LANES]; ROWS]) -> [u16; ROWS] {
         match self.recipe.width {
             16 => self.blocks::<8, ROWS>(rows, sums),
@@ -600,7 +342,7 @@ impl<'a> Task<'a> {
         let until = self.from + self.range.len();
         let here = |row: usize| self.from / row..until / row;
         let part = |row: usize| self.range.start / row..self.range.end / row;
-        let other = "an operand that was taken apart for other instructions";
+        let other = "an operand that was unpacked for other instructions";
         if self.instructions == Instructions::Avx512 {
             let Elements::Doubles(elements) = &self.panel.elements else { panic!("{other}") };
             let panel = Parts {
@@ -651,13 +393,6 @@ impl<'a> Task<'a> {
             *sum = self.recipe.chain(&x, &self.panel.patterns(self.recipe, lane, self.range.clone()), *sum);
         }
     }
-}
-
-/// Some blocks of a row (`E` and `T` are one value) or of a panel (one per lane). Running them is [`Task::attempt`].
-struct Parts<'a, E, T> {
-    elements: &'a [E],
-    exponents: &'a [T],
-    signs: &'a [T],
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
-use super::{LANES, Panel, Parts, Row, ZERO, fill};
+use super::fill;
+use super::operands::{LANES, Panel, Parts, Row, ZERO};
 use crate::tensor_core::BlockRecipe;
 
 /// See [`Parts`].

@@ -18,7 +18,8 @@ use std::arch::x86_64::{
     _mm512_xor_si512,
 };
 
-use super::{LANES, NOTHING, ORDER, PLACE, Panel, Parts, Row, TILT, fill};
+use super::fill;
+use super::operands::{LANES, NOTHING, ORDER, PLACE, Panel, Parts, Row, TILT};
 use crate::tensor_core::BlockRecipe;
 
 const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
@@ -219,7 +220,7 @@ pub(super) fn fill(panel: &mut Panel, recipe: BlockRecipe, from: &impl fill::Sou
     fill::panel(panel, recipe, from, |rows| transposed(rows), |both, bits, to| doubles(both, bits, to))
 }
 
-/// [`Elements::Doubles`](super::Elements::Doubles) of sixteen lanes' pairs: the even elements, then the odd.
+/// [`Elements::Doubles`](super::operands::Elements::Doubles) of sixteen lanes' pairs: the even elements, then the odd.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn doubles(both: &[u32; LANES], fraction_bits: u32, to: &mut [[f64; LANES]; 2]) {

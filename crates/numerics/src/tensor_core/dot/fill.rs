@@ -9,127 +9,22 @@
     reason = "instantiated per instruction set: what is not inlined does not get its instructions"
 )]
 
-use super::{
-    Elements, Instructions, LANES, NOTHING, Panel, Range, Row, TILT, ZERO, padded, shifts, sign_bits,
-};
+use super::operands::{Elements, LANES, NOTHING, Panel, Range, Row, TILT, ZERO, shifts, sign_bits};
 use crate::tensor_core::{BlockRecipe, Operand};
-
-#[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
 
 /// Pairs of a chunk.
 const PAIRS: usize = 16;
 
 /// Bytes of a chunk of one row.
-const BYTES: usize = 4 * PAIRS;
+pub(super) const BYTES: usize = 4 * PAIRS;
 
 /// Pairs of 16-bit patterns: one array per pair, one value per lane (of a row: one array per 16 pairs).
 pub(super) type Pairs = [[u32; LANES]; PAIRS];
 
 static ABSENT: [u8; BYTES] = [0; BYTES];
 
-impl Panel {
-    /// [`Panel::fill`] from rows of little-endian 16-bit patterns.
-    ///
-    /// *Shape:* up to [`LANES`] rows of equal length.
-    ///
-    /// # Panics
-    /// When the recipe is not a fast one of a 16-bit format, there are more rows, or their lengths differ.
-    pub fn fill_rows(&mut self, instructions: Instructions, recipe: BlockRecipe, rows: &[&[u8]]) {
-        let bytes = rows.first().map_or(0, |row| row.len());
-        assert!(rows.iter().all(|row| row.len() == bytes) && bytes.is_multiple_of(2), "rows of equal length");
-        let length = bytes / 2;
-        self.resize(instructions, recipe, rows.len(), padded(recipe, length));
-        let from = Rows { rows, whole: bytes / BYTES };
-        self.fill_from(instructions, recipe, &from);
-        let element =
-            |row: usize, k: usize| u32::from(u16::from_le_bytes([rows[row][2 * k], rows[row][2 * k + 1]]));
-        self.keep_special(rows.len(), length, element);
-    }
-
-    /// [`Panel::fill`] from a matrix in which rows of the panel are columns: `across(k)` is element `k` of all of them,
-    /// as little-endian 16-bit patterns.
-    ///
-    /// # Panics
-    /// When the recipe is not a fast one of a 16-bit format, there are more rows, or a slice has another length.
-    pub fn fill_columns<'a>(
-        &mut self,
-        instructions: Instructions,
-        recipe: BlockRecipe,
-        rows: usize,
-        length: usize,
-        across: impl Fn(usize) -> &'a [u8],
-    ) {
-        self.resize(instructions, recipe, rows, padded(recipe, length));
-        let across = |k: usize| {
-            let bytes = across(k);
-            assert_eq!(bytes.len(), 2 * rows, "an element of every row");
-            bytes
-        };
-        self.fill_from(instructions, recipe, &Columns { rows, length, across });
-        let element = |row: usize, k: usize| {
-            u32::from(u16::from_le_bytes([across(k)[2 * row], across(k)[2 * row + 1]]))
-        };
-        self.keep_special(rows, length, element);
-    }
-
-    /// [`Panel::fill`] of a 16-bit format.
-    pub(super) fn fill_elements(
-        &mut self,
-        instructions: Instructions,
-        recipe: BlockRecipe,
-        rows: usize,
-        length: usize,
-        element: impl Fn(usize, usize) -> u32,
-    ) {
-        self.resize(instructions, recipe, rows, padded(recipe, length));
-        self.fill_from(instructions, recipe, &OneByOne { rows, length, element: &element });
-        self.keep_special(rows, length, element);
-    }
-
-    fn fill_from(&mut self, instructions: Instructions, recipe: BlockRecipe, from: &impl Source) {
-        assert!(instructions.is_available(), "this machine has no {instructions:?}");
-        let largest = match instructions {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the machine has the instructions.
-            Instructions::Avx512 => unsafe { avx512::fill(self, recipe, from) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Instructions::Avx2 => unsafe { avx2::fill(self, recipe, from) },
-            _ => panel(self, recipe, from, transposed, no_doubles),
-        };
-        self.range = range(recipe.operand, largest);
-    }
-}
-
-impl Row {
-    /// [`Row::fill`] from values that are already rounded to bf16: the upper halves of their patterns.
-    ///
-    /// # Panics
-    /// When the recipe is not a fast one of bf16.
-    pub fn fill_bf16(&mut self, instructions: Instructions, recipe: BlockRecipe, x: &[f32]) {
-        assert_eq!(recipe.operand, Operand::Bf16, "values rounded to bf16");
-        assert!(instructions.is_available(), "this machine has no {instructions:?}");
-        self.resize(instructions, recipe, padded(recipe, x.len()));
-        let largest = match instructions {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the machine has the instructions.
-            Instructions::Avx512 => unsafe { avx512::fill_row(self, recipe, x) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Instructions::Avx2 => unsafe { avx2::fill_row(self, recipe, x) },
-            _ => row(self, recipe, x),
-        };
-        self.range = range(recipe.operand, largest);
-        if self.range.special {
-            self.patterns.extend(x.iter().map(|x| x.to_bits() >> 16));
-            self.patterns.resize(self.len(), 0);
-        }
-    }
-}
-
 /// What the largest magnitude tells.
-fn range(operand: Operand, magnitude: u32) -> Range {
+pub(super) fn range(operand: Operand, magnitude: u32) -> Range {
     let (fraction_bits, largest) = (operand.fraction_bits(), (1 << operand.exponent_bits()) - 1);
     let biased = (magnitude >> fraction_bits).cast_signed();
     let special = biased == largest;
@@ -145,10 +40,10 @@ pub(super) trait Source {
     fn chunk(&self, at: usize, transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs) -> Pairs;
 }
 
-struct Rows<'a> {
-    rows: &'a [&'a [u8]],
+pub(super) struct Rows<'a> {
+    pub(super) rows: &'a [&'a [u8]],
     /// Chunks that all rows have in full.
-    whole: usize,
+    pub(super) whole: usize,
 }
 
 impl Source for Rows<'_> {
@@ -172,10 +67,10 @@ impl Source for Rows<'_> {
     }
 }
 
-struct OneByOne<F> {
-    rows: usize,
-    length: usize,
-    element: F,
+pub(super) struct OneByOne<F> {
+    pub(super) rows: usize,
+    pub(super) length: usize,
+    pub(super) element: F,
 }
 
 impl<F: Fn(usize, usize) -> u32> Source for OneByOne<F> {
@@ -191,10 +86,10 @@ impl<F: Fn(usize, usize) -> u32> Source for OneByOne<F> {
     }
 }
 
-struct Columns<F> {
-    rows: usize,
-    length: usize,
-    across: F,
+pub(super) struct Columns<F> {
+    pub(super) rows: usize,
+    pub(super) length: usize,
+    pub(super) across: F,
 }
 
 impl<'a, F: Fn(usize) -> &'a [u8]> Source for Columns<F> {

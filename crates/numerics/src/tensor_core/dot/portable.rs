@@ -1,6 +1,6 @@
 //! Blocks in plain Rust, written as the vectors run them.
 
-use super::{LANES, Parts, ZERO, halves};
+use super::operands::{LANES, Parts, ZERO, halves};
 
 /// See [`Parts`].
 pub(super) fn run<const PAIRS: usize, const ROWS: usize>(

@@ -1,3 +1,4 @@
+use super::operands::{Range, TILT, double, parts, pattern, pattern_of, shifts};
 use super::*;
 use crate::tensor_core::Architecture;
 
