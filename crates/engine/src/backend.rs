@@ -31,6 +31,8 @@ pub(crate) struct Queries<'q> {
     /// Keys of the whole pass.
     pub keys: usize,
     pub q: &'q [f32],
+    /// A logit of each query head, if the node has them.
+    pub sinks: &'q [f32],
 }
 
 /// Computes kernels on rows of binary32 values that are rounded to their storage format already. Each method computes exactly the

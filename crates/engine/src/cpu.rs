@@ -73,14 +73,24 @@ impl Backend for Cpu {
                 };
                 let seen = [*first, queries.keys];
                 let cached = queries.caches[*cache].layer(queries.layer, queries.slots);
-                attention::prefill(self.isa, &self.pool, recipe, heads, cached, seen, queries.q, out);
+                attention::prefill(
+                    self.isa,
+                    &self.pool,
+                    recipe,
+                    heads,
+                    cached,
+                    seen,
+                    queries.sinks,
+                    queries.q,
+                    out,
+                );
             }
             Phase::Decode => {
                 let seen = |(cache, position): &(usize, usize)| {
                     (queries.caches[*cache].layer(queries.layer, queries.slots), position + 1)
                 };
                 let views: Vec<(CachedLayer<'_>, usize)> = queries.rows.iter().map(seen).collect();
-                attention::decode(self.isa, &self.pool, recipe, heads, &views, queries.q, out);
+                attention::decode(self.isa, &self.pool, recipe, heads, &views, queries.sinks, queries.q, out);
             }
         }
         KernelRecipe::Attention(recipe)

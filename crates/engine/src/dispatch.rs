@@ -237,7 +237,13 @@ impl Dispatch {
             }
             Attention::SdpaFlash | Attention::SdpaMath => unreachable!("returned above"),
         };
-        AttentionRecipe::Own(OwnAttention { scores, bound: ScoreBound::None, softmax, storage: self.dtype })
+        AttentionRecipe::Own(OwnAttention {
+            scores,
+            bound: ScoreBound::None,
+            sinks: false,
+            softmax,
+            storage: self.dtype,
+        })
     }
 }
 

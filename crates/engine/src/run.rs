@@ -228,6 +228,10 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                         slots: [*k, *v],
                         keys: pass.plans[run.plans[0]].shape.keys,
                         q: &q[part(&run.rows, wide)],
+                        sinks: match &at.weights[index] {
+                            NodeWeights::Vector(sinks) => sinks,
+                            _ => &[],
+                        },
                     };
                     let out = &mut out[part(&run.rows, node.width)];
                     let ran = self.backend.attention(recipe, attention, &queries, out);

@@ -108,8 +108,11 @@ impl Dispatch {
                 self.attention_accepted(attention, shape)?;
                 let (heads, group) = (m * attention.heads, attention.heads / attention.kv_heads);
                 let mut recipe = self.attention(shape.phase, heads, group, attention.key_dim, shape.keys);
-                if let (AttentionRecipe::Own(own), Some(_)) = (&mut recipe, attention.cap) {
-                    own.bound = ScoreBound::Tanh;
+                if let AttentionRecipe::Own(own) = &mut recipe {
+                    own.sinks = attention.sinks.is_some();
+                    if attention.cap.is_some() {
+                        own.bound = ScoreBound::Tanh;
+                    }
                 }
                 planned(node.width, attention.key_dim, KernelRecipe::Attention(recipe))
             }
@@ -166,11 +169,11 @@ impl Dispatch {
     }
 
     fn attention_accepted(self, attention: &Attention, shape: PassShape) -> Result<(), EngineError> {
-        if attention.sinks.is_some() {
-            return Err(self.refused("attention with sinks".to_owned(), "it is not computed"));
-        }
         if !self.is_gpu() {
             return Ok(());
+        }
+        if attention.sinks.is_some() {
+            return Err(self.refused("attention with sinks".to_owned(), "it was not compared"));
         }
         let (dim, keys) = (attention.key_dim, shape.keys);
         if let Some(window) = attention.window.filter(|window| *window < keys) {

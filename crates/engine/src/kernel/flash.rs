@@ -174,7 +174,7 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |queries, cached| {
+    by_group(pool, heads, caches, q, out, |_, queries, cached| {
         let count = cached[0].rows;
         let queries: Vec<Query<'_>> = queries.chunks_exact(heads.dim).map(|q| (q, count)).collect();
         attend(instructions(isa), recipe, Cached::new(heads, cached), count, &queries)
@@ -296,6 +296,7 @@ pub(super) mod golden {
                     recipe,
                     heads,
                     &[(cache.layer(0, [0, 1]), self.count)],
+                    &[],
                     &q,
                     &mut out,
                 );
@@ -307,6 +308,7 @@ pub(super) mod golden {
                     heads,
                     cache.layer(0, [0, 1]),
                     [0, self.count],
+                    &[],
                     &q,
                     &mut out,
                 );

@@ -86,7 +86,7 @@ pub(super) fn by_head(
     });
 }
 
-/// A task for each sequence and KV head of a decode step. `attend` gets the queries of the head's group, and its keys and values.
+/// A task for each sequence and KV head of a decode step. `attend` gets the KV head, the queries of its group, and its keys and values.
 ///
 /// *Shape:* queries are `group × head_dim`; `attend` returns a row for each, of which the first `head_dim` values count.
 pub(super) fn by_group<R: std::ops::Deref<Target = [f32]>>(
@@ -95,7 +95,7 @@ pub(super) fn by_group<R: std::ops::Deref<Target = [f32]>>(
     caches: &[(CachedLayer<'_>, usize)],
     q: &[f32],
     out: &mut [f32],
-    attend: impl Fn(&[f32], [Matrix<'_>; 2]) -> R + Sync,
+    attend: impl Fn(usize, &[f32], [Matrix<'_>; 2]) -> R + Sync,
 ) {
     let part = heads.group() * heads.dim;
     let to = Shared(out.as_mut_ptr());
@@ -103,7 +103,7 @@ pub(super) fn by_group<R: std::ops::Deref<Target = [f32]>>(
         let (row, kv) = (task / heads.kv, task % heads.kv);
         let (cached, count) = caches[row];
         let at = task * part;
-        let found = attend(&q[at..at + part], cached.head(kv, count));
+        let found = attend(kv, &q[at..at + part], cached.head(kv, count));
         for (head, values) in found.chunks_exact(found.len() / heads.group()).enumerate() {
             let to = to.get().wrapping_add(at + head * heads.dim);
             // SAFETY: this group of heads of this row is this task's.

@@ -127,6 +127,7 @@ fn what_dispatch_names_survives_a_record() {
                 if let AttentionRecipe::Own(own) = recipe {
                     let bound = OwnAttention { bound: ScoreBound::Tanh, ..own };
                     hold(KernelRecipe::Attention(AttentionRecipe::Own(bound)));
+                    hold(KernelRecipe::Attention(AttentionRecipe::Own(OwnAttention { sinks: true, ..own })));
                 }
                 hold(KernelRecipe::Attention(recipe));
             }

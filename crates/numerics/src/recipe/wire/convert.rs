@@ -244,6 +244,7 @@ fn flat_torch(
         score_rounding: rounding,
         scaled_operands: false,
         capped: false,
+        sinks: false,
         softmax,
         probability_rounding: rounding,
         key_tile: None,
@@ -253,7 +254,7 @@ fn flat_torch(
     }
 }
 
-fn flat_own(OwnAttention { scores, bound, softmax, storage }: OwnAttention) -> super::AttentionRecipe {
+fn flat_own(OwnAttention { scores, bound, sinks, softmax, storage }: OwnAttention) -> super::AttentionRecipe {
     let exact = |normalize_first| SoftmaxRecipe::Exact { reduction: LANES_16, normalize_first };
     let (score_rounding, softmax, key_tile) = match softmax {
         OwnSoftmax::Eager => (storage, exact(true), None),
@@ -270,6 +271,7 @@ fn flat_own(OwnAttention { scores, bound, softmax, storage }: OwnAttention) -> s
         score_rounding,
         scaled_operands: false,
         capped: bound == ScoreBound::Tanh,
+        sinks,
         softmax,
         probability_rounding: storage,
         key_tile,
@@ -292,6 +294,7 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                     _ => return Err(RecipeError("the engine sums scores as a chain or by 16 lanes")),
                 },
                 bound: if flat.capped { ScoreBound::Tanh } else { ScoreBound::None },
+                sinks: flat.sinks,
                 softmax: match softmax {
                     SoftmaxRecipe::Exact { normalize_first: true, .. } => OwnSoftmax::Eager,
                     SoftmaxRecipe::Exact { .. } => OwnSoftmax::Tiled { key_tile: tile()? },
