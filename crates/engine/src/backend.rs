@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use mantissa_model::graph::{Attention, Rotary, Routing};
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BiasRecipe, CapRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe, MatmulRecipe,
-    NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
+    AttentionRecipe, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe,
+    MatmulRecipe, NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
 };
 use mantissa_numerics::site::Phase;
 
@@ -72,6 +72,14 @@ pub(crate) trait Backend {
     fn gate(&self, recipe: SwiGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe;
     /// `gate = round(round(gelu(gate)) · up)`.
     fn gelu_gate(&self, recipe: GeGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe;
+    /// The clamped gated unit of neighbours in `pairs`; `bounds` are alpha and limit. *Shape:* `out` is half as long.
+    fn clamped_gate(
+        &self,
+        recipe: ClampedSwiGluRecipe,
+        bounds: [f64; 2],
+        pairs: &[f32],
+        out: &mut [f32],
+    ) -> KernelRecipe;
     /// `x = cap · tanh(x / cap)`.
     fn cap(&self, recipe: CapRecipe, cap: f64, x: &mut [f32]) -> KernelRecipe;
     /// Chooses experts for each row of logits.

@@ -2,8 +2,8 @@
 
 use mantissa_model::graph::{Attention, Rotary, Routing};
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BiasRecipe, CapRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe, MatmulRecipe,
-    NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
+    AttentionRecipe, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe,
+    MatmulRecipe, NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
 };
 use mantissa_numerics::site::Phase;
 
@@ -109,6 +109,19 @@ impl Backend for Cpu {
     fn gelu_gate(&self, recipe: GeGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe {
         tanh::geglu(&self.pool, recipe, gate, up);
         KernelRecipe::GeGlu(recipe)
+    }
+
+    fn clamped_gate(
+        &self,
+        recipe: ClampedSwiGluRecipe,
+        bounds: [f64; 2],
+        pairs: &[f32],
+        out: &mut [f32],
+    ) -> KernelRecipe {
+        #[expect(clippy::cast_possible_truncation, reason = "PyTorch's rounding of a number beside a tensor")]
+        let bounds = bounds.map(|bound| bound as f32);
+        rows::clamped_swiglu(self.isa, &self.pool, recipe, bounds, pairs, out);
+        KernelRecipe::ClampedSwiGlu(recipe)
     }
 
     fn cap(&self, recipe: CapRecipe, cap: f64, x: &mut [f32]) -> KernelRecipe {

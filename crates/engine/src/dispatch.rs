@@ -12,10 +12,10 @@ use mantissa_model::graph::Graph;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe, Lanes,
-    LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax,
-    ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe, RouterSoftmax, ScoreBound, Silu,
-    SwiGluRecipe, TorchEager, TorchSoftmax,
+    AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, EmbeddingRecipe,
+    ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight,
+    OwnAttention, OwnScores, OwnSoftmax, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe,
+    RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TorchEager, TorchSoftmax,
 };
 use mantissa_numerics::site::Phase;
 
@@ -145,6 +145,12 @@ impl Dispatch {
     #[must_use]
     pub fn geglu(self) -> GeGluRecipe {
         GeGluRecipe { output: self.dtype }
+    }
+
+    /// The clamped gated activation of neighbours; refused on a GPU too.
+    #[must_use]
+    pub fn clamped_swiglu(self) -> ClampedSwiGluRecipe {
+        ClampedSwiGluRecipe { output: self.dtype }
     }
 
     /// The bound of the logits; refused on a GPU too.

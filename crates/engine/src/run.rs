@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use mantissa_model::graph::{Graph, Node, Operation, Section};
+use mantissa_model::graph::{Activation, Graph, Node, Operation, Section};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{EmbeddingRecipe, KernelRecipe};
 use mantissa_numerics::site::{Point, Site};
@@ -249,6 +249,20 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(x)
+            }
+            Operation::Gate(Activation::ClampedSwiGlu { alpha, limit }) => {
+                let pairs = rows_of(values, node.inputs[0]);
+                let mut out = self.pool.buffer(pairs.len() / 2);
+                let width = out.len() / rows.max(1);
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::ClampedSwiGlu(recipe) = run.recipe else {
+                        unreachable!("an activation")
+                    };
+                    let (pairs, out) = (&pairs[part(&run.rows, 2 * width)], &mut out[part(&run.rows, width)]);
+                    let ran = self.backend.clamped_gate(recipe, [*alpha, *limit], pairs, out);
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(out)
             }
             Operation::Gate(_) => {
                 let mut gate = at.section.take(values, index, 0, self.pool);

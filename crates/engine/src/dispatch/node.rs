@@ -124,9 +124,7 @@ impl Dispatch {
                 let recipe = match activation {
                     Activation::Silu => KernelRecipe::SwiGlu(self.swiglu()),
                     Activation::GeluTanh => KernelRecipe::GeGlu(self.geglu()),
-                    Activation::ClampedSwiGlu { .. } => {
-                        return Err(self.refused("such an activation".to_owned(), "it is not computed"));
-                    }
+                    Activation::ClampedSwiGlu { .. } => KernelRecipe::ClampedSwiGlu(self.clamped_swiglu()),
                 };
                 planned(node.width, 1, recipe)
             }

@@ -2,8 +2,8 @@
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{
-    BiasRecipe, CastRecipe, Lanes, NormMean, NormRecipe, NormWeight, ResidualRecipe, RotaryRecipe, Silu,
-    SwiGluRecipe,
+    BiasRecipe, CastRecipe, ClampedSwiGluRecipe, Lanes, NormMean, NormRecipe, NormWeight, ResidualRecipe,
+    RotaryRecipe, Silu, SwiGluRecipe,
 };
 
 use super::share::{Shared, share};
@@ -98,6 +98,33 @@ fn own_swiglu(isa: Isa, pool: &Pool, output: Dtype, gate: &mut [f32], up: &[f32]
 
 kernel! {
     fn swiglu_row<'a>(output: Dtype, gate: *mut f32, up: &'a [f32]) = generic::swiglu_row
+}
+
+/// Of neighbours `(gate, up)`, the clamped gated unit: see [`ClampedSwiGluRecipe`]; `bounds` are alpha and limit.
+///
+/// *Shape:* `pairs` is twice as long as `out`.
+pub(crate) fn clamped_swiglu(
+    isa: Isa,
+    pool: &Pool,
+    recipe: ClampedSwiGluRecipe,
+    bounds: [f32; 2],
+    pairs: &[f32],
+    out: &mut [f32],
+) {
+    assert_eq!(pairs.len(), 2 * out.len(), "clamped_swiglu: shapes differ");
+    let (length, to) = (out.len(), Shared(out.as_mut_ptr()));
+    share(pool, length.div_ceil(LANES), LANES * 4, |from, until| {
+        let (from, until) = (from * LANES, (until * LANES).min(length));
+        let pairs = &pairs[2 * from..2 * until];
+        // SAFETY: `isa` is available; this run of `out` is this task's.
+        unsafe { clamped_swiglu_row(isa, recipe.output, bounds, pairs, to.get().add(from)) }
+    });
+}
+
+kernel! {
+    fn clamped_swiglu_row<'a>(
+        output: Dtype, bounds: [f32; 2], pairs: &'a [f32], out: *mut f32
+    ) = generic::clamped_swiglu_row
 }
 
 /// Rotary embedding of each head of each row, by halves as Hugging Face's `apply_rotary_pos_emb`.
@@ -311,6 +338,34 @@ mod generic {
                 let y = S::mul(round::<S>(output, silu), u);
                 store_part::<S>(gate.add(at), count, round::<S>(output, y));
                 at += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn clamped_swiglu_row<S: Simd>(
+        output: Dtype,
+        [alpha, limit]: [f32; 2],
+        pairs: &[f32],
+        out: *mut f32,
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let (one, limit) = (S::splat(1.0), S::splat(limit));
+            let least = S::sub(S::splat(0.0), limit);
+            let (mut gates, mut ups) = ([0.0; LANES], [0.0; LANES]);
+            for (chunk, pairs) in pairs.chunks(2 * LANES).enumerate() {
+                for (i, pair) in pairs.as_chunks::<2>().0.iter().enumerate() {
+                    [gates[i], ups[i]] = *pair;
+                }
+                // A NaN stays one: the second operand is what these return then.
+                let g = S::min(limit, S::load(gates.as_ptr()));
+                let u = S::min(limit, S::max(least, S::load(ups.as_ptr())));
+                let scaled = round::<S>(output, S::mul(g, S::splat(alpha)));
+                let sigmoid = S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), scaled))));
+                let glu = round::<S>(output, S::mul(g, round::<S>(output, sigmoid)));
+                let y = S::mul(round::<S>(output, S::add(u, one)), glu);
+                store_part::<S>(out.add(chunk * LANES), pairs.len() / 2, round::<S>(output, y));
             }
         }
     }

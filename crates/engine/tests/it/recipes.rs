@@ -101,6 +101,7 @@ fn what_dispatch_names_survives_a_record() {
             hold(KernelRecipe::Rotary(dispatch.rotary()));
             hold(KernelRecipe::SwiGlu(dispatch.swiglu()));
             hold(KernelRecipe::GeGlu(dispatch.geglu()));
+            hold(KernelRecipe::ClampedSwiGlu(dispatch.clamped_swiglu()));
             hold(KernelRecipe::Cap(dispatch.cap()));
             for weight in [NormWeight::BeforeCast, NormWeight::OnePlus] {
                 hold(KernelRecipe::RmsNorm(NormRecipe { weight, ..dispatch.norm(5, 128) }));

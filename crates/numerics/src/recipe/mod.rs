@@ -22,7 +22,7 @@ mod norm;
 mod rotary;
 pub mod wire;
 
-pub use activation::{GeGluRecipe, Silu, SwiGluRecipe};
+pub use activation::{ClampedSwiGluRecipe, GeGluRecipe, Silu, SwiGluRecipe};
 pub use attention::{
     AttentionRecipe, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, TorchEager, TorchFlash, TorchMath,
     TorchSoftmax,
@@ -62,6 +62,8 @@ pub enum KernelRecipe {
     SwiGlu(SwiGluRecipe),
     /// The gated activation by GELU.
     GeGlu(GeGluRecipe),
+    /// The gated activation of neighbours, clamped.
+    ClampedSwiGlu(ClampedSwiGluRecipe),
     /// The bound of the logits.
     Cap(CapRecipe),
     /// Residual addition.

@@ -261,6 +261,12 @@ pub enum KernelRecipe {
         /// Format of both roundings.
         output: Dtype,
     },
+    /// `(up + 1) · (gate · sigmoid(alpha · gate))` of neighbours `(gate, up)`, gate clamped from above and up from both
+    /// sides to the model's limit; each operation in binary32, then rounded.
+    ClampedSwiGlu {
+        /// Format of every rounding.
+        output: Dtype,
+    },
     /// `cap · tanh(x / cap)`: quotient, tanh (by way of binary64) and product rounded each.
     Cap {
         /// Format of the three roundings.

@@ -5,10 +5,11 @@ use std::num::{NonZeroU16, NonZeroU32};
 use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting};
 use crate::Dtype;
 use crate::recipe::{
-    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum,
-    MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum,
-    RecipeError, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe, RouterSoftmax, ScoreBound,
-    Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe,
+    GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores,
+    OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe,
+    RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchEager, TorchFlash,
+    TorchMath, TorchSoftmax,
 };
 
 const WARP: ReductionRecipe = ReductionRecipe::Warp { warp: TorchSoftmax::WARP_LANES };
@@ -354,6 +355,7 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                 Self::SwiGlu { output, functions }
             }
             Kernel::GeGlu(GeGluRecipe { output }) => Self::GeGlu { output },
+            Kernel::ClampedSwiGlu(ClampedSwiGluRecipe { output }) => Self::ClampedSwiGlu { output },
             Kernel::Cap(CapRecipe { output }) => Self::Cap { output },
             Kernel::Residual(ResidualRecipe { output }) => Self::Residual { output },
             Kernel::ExpertSum(ExpertSumRecipe { sums, output }) => {
@@ -397,6 +399,7 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 Self::SwiGlu(SwiGluRecipe { silu, output })
             }
             KernelRecipe::GeGlu { output } => Self::GeGlu(GeGluRecipe { output }),
+            KernelRecipe::ClampedSwiGlu { output } => Self::ClampedSwiGlu(ClampedSwiGluRecipe { output }),
             KernelRecipe::Cap { output } => Self::Cap(CapRecipe { output }),
             KernelRecipe::Residual { output } => Self::Residual(ResidualRecipe { output }),
             KernelRecipe::ExpertSum { output, sums } => {
