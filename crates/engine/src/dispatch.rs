@@ -14,8 +14,8 @@ use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
     AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, EmbeddingRecipe,
     ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight,
-    OwnAttention, OwnScores, OwnSoftmax, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe,
-    RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TorchEager, TorchSoftmax,
+    OwnAttention, OwnScores, OwnSoftmax, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterChoice,
+    RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TorchEager, TorchSoftmax,
 };
 use mantissa_numerics::site::Phase;
 
@@ -184,12 +184,12 @@ impl Dispatch {
         Plan::new(self, graph, shape).map(|_| ())
     }
 
-    /// Softmax over router logits.
+    /// The choice of experts.
     #[must_use]
-    pub fn router(self, renormalize: bool) -> RouterRecipe {
+    pub fn router(self, choice: RouterChoice) -> RouterRecipe {
         let softmax =
             if self.is_gpu() { RouterSoftmax::Warp } else { RouterSoftmax::Lanes { lanes: ROW_LANES } };
-        RouterRecipe { softmax, renormalize, output: self.dtype }
+        RouterRecipe { softmax, choice, output: self.dtype }
     }
 
     /// What the catalog says; of literature, where there is none, `literature`.

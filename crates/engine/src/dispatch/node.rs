@@ -5,7 +5,9 @@ use mantissa_model::graph::{
 };
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
-use mantissa_numerics::recipe::{AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, ScoreBound};
+use mantissa_numerics::recipe::{
+    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, RouterChoice, ScoreBound,
+};
 use mantissa_numerics::site::Phase;
 
 use super::Dispatch;
@@ -129,17 +131,21 @@ impl Dispatch {
                 planned(node.width, 1, recipe)
             }
             Operation::Route(routing) => {
-                let plain = |renormalize| RoutingWeights::SoftmaxThenTop {
-                    renormalize,
-                    scale: 1.0,
-                    wide: false,
-                    groups: None,
+                let choice = match routing.weights {
+                    RoutingWeights::SoftmaxThenTop { renormalize, scale, wide: false, groups: None }
+                        if scale.to_bits() == 1.0_f64.to_bits() =>
+                    {
+                        RouterChoice::Probabilities { renormalize }
+                    }
+                    RoutingWeights::TopThenSoftmax if !self.is_gpu() => RouterChoice::Logits,
+                    RoutingWeights::TopThenSoftmax => {
+                        return Err(self.refused("such a router".to_owned(), "it was not compared"));
+                    }
+                    RoutingWeights::SoftmaxThenTop { .. } => {
+                        return Err(self.refused("such a router".to_owned(), "it is not computed"));
+                    }
                 };
-                let Some(renormalize) = [false, true].into_iter().find(|is| plain(*is) == routing.weights)
-                else {
-                    return Err(self.refused("such a router".to_owned(), "it is not computed"));
-                };
-                planned(routing.top, routing.experts, KernelRecipe::Router(self.router(renormalize)))
+                planned(routing.top, routing.experts, KernelRecipe::Router(self.router(choice)))
             }
             Operation::ExpertLinear(linear) => {
                 let recipe = self.expert(m, linear.n, linear.k);

@@ -1,33 +1,45 @@
 //! Mixture of experts: who computes a token, and the sum of what they computed. Left out: the experts' products.
 
 use mantissa_numerics::nvidia::reduce::{softmax_warp, sum_of_few};
-use mantissa_numerics::recipe::{CastRecipe, ExpertSumRecipe, RouterRecipe, RouterSoftmax};
+use mantissa_numerics::recipe::{CastRecipe, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 
 use super::rows;
 use crate::simd::Isa;
 
-/// The `top` most probable experts of one row of router logits, most probable first, and their weights: see [`RouterRecipe`].
+/// The `top` experts of one row of router logits, the first choice first, and their weights: see [`RouterRecipe`].
 ///
 /// *Shape:* `logits` is as long as there are experts; returns `min(top, experts)` pairs.
 pub(crate) fn route(isa: Isa, recipe: RouterRecipe, top: usize, logits: &[f32]) -> Vec<(usize, f32)> {
-    let mut probabilities = logits.to_vec();
-    let sum = match recipe.softmax {
-        RouterSoftmax::Lanes { lanes } => {
-            rows::softmax(isa, lanes, &mut probabilities);
-            |weights: &[f32]| weights.iter().sum()
-        }
-        RouterSoftmax::Warp => {
-            softmax_warp(&mut probabilities);
-            sum_of_few
-        }
+    let softmax = |x: &mut [f32]| match recipe.softmax {
+        RouterSoftmax::Lanes { lanes } => rows::softmax(isa, lanes, x),
+        RouterSoftmax::Warp => softmax_warp(x),
     };
-    let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]).then(a.cmp(b)));
-    order.truncate(top);
-    let weights: Vec<f32> = order.iter().map(|e| probabilities[*e]).collect();
-    let sum = recipe.renormalize.then(|| sum(&weights));
-    let weight = |w: f32| recipe.output.round(sum.map_or(w, |sum| w / sum));
-    order.into_iter().zip(weights).map(|(expert, w)| (expert, weight(w))).collect()
+    let mut scores = logits.to_vec();
+    if matches!(recipe.choice, RouterChoice::Probabilities { .. }) {
+        softmax(&mut scores);
+    }
+    let order = largest(&scores, top);
+    let mut weights: Vec<f32> = order.iter().map(|expert| scores[*expert]).collect();
+    match recipe.choice {
+        RouterChoice::Probabilities { renormalize: false } => {}
+        RouterChoice::Probabilities { renormalize: true } => {
+            let sum = match recipe.softmax {
+                RouterSoftmax::Lanes { .. } => weights.iter().sum(),
+                RouterSoftmax::Warp => sum_of_few(&weights),
+            };
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+        }
+        RouterChoice::Logits => softmax(&mut weights),
+    }
+    order.into_iter().zip(weights).map(|(expert, weight)| (expert, recipe.output.round(weight))).collect()
+}
+
+/// The places of the `count` largest values, the largest first; of equals, the lower place.
+fn largest(values: &[f32], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]).then(a.cmp(b)));
+    order.truncate(count);
+    order
 }
 
 /// The sum over each token's experts: see [`ExpertSumRecipe`]. Slot `s`, of expert and weight `chosen[s]`, left row `place[s]` of

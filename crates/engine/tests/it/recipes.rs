@@ -2,7 +2,7 @@
 
 use mantissa_engine::{Attention, Dispatch, Hardware};
 use mantissa_numerics::recipe::{
-    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, OwnAttention, ScoreBound, wire,
+    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, OwnAttention, RouterChoice, ScoreBound, wire,
 };
 use mantissa_numerics::{Dtype, Phase};
 
@@ -110,8 +110,9 @@ fn what_dispatch_names_survives_a_record() {
             hold(KernelRecipe::Bias(dispatch.bias()));
             hold(KernelRecipe::ExpertSum(dispatch.expert_sum()));
             for renormalize in [false, true] {
-                hold(KernelRecipe::Router(dispatch.router(renormalize)));
+                hold(KernelRecipe::Router(dispatch.router(RouterChoice::Probabilities { renormalize })));
             }
+            hold(KernelRecipe::Router(dispatch.router(RouterChoice::Logits)));
             for rows in [0, 1, 2, 5, 9, 17, 512, 4096] {
                 for length in [64, 128, 576, 2048, 3584] {
                     hold(KernelRecipe::RmsNorm(dispatch.norm(rows, length)));

@@ -290,6 +290,9 @@ pub enum KernelRecipe {
         /// Whether the chosen weights are divided by their sum, added up in binary32 in top-k order; on a GPU by the halving tree
         /// over as many lanes as there are.
         renormalize: bool,
+        /// Experts are chosen by their logits, and the softmax is over the chosen alone.
+        #[serde(default, skip_serializing_if = "is_false")]
+        chosen_first: bool,
         /// Order of the denominator's sum.
         reduction: ReductionRecipe,
         /// Format routing weights are rounded to.

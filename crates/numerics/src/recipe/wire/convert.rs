@@ -7,9 +7,9 @@ use crate::Dtype;
 use crate::recipe::{
     self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe,
     GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores,
-    OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe,
-    RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchEager, TorchFlash,
-    TorchMath, TorchSoftmax,
+    OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterChoice,
+    RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchEager,
+    TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const WARP: ReductionRecipe = ReductionRecipe::Warp { warp: TorchSoftmax::WARP_LANES };
@@ -361,14 +361,18 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
             Kernel::ExpertSum(ExpertSumRecipe { sums, output }) => {
                 Self::ExpertSum { output, sums: sums.get() }
             }
-            Kernel::Router(RouterRecipe { softmax, renormalize, output }) => {
+            Kernel::Router(RouterRecipe { softmax, choice, output }) => {
                 let (reduction, functions) = match softmax {
                     RouterSoftmax::Lanes { lanes } => {
                         (ReductionRecipe::Lanes { lanes: lanes.count() }, Functions::Engine)
                     }
                     RouterSoftmax::Warp => (WARP, Functions::Nvidia),
                 };
-                Self::Router { renormalize, reduction, output, functions }
+                let (renormalize, chosen_first) = match choice {
+                    RouterChoice::Probabilities { renormalize } => (renormalize, false),
+                    RouterChoice::Logits => (false, true),
+                };
+                Self::Router { renormalize, chosen_first, reduction, output, functions }
             }
             Kernel::LogSoftmax => Self::LogSoftmax,
         }
@@ -406,7 +410,7 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 let sums = NonZeroU16::new(sums).ok_or(RecipeError("experts have at least one sum"))?;
                 Self::ExpertSum(ExpertSumRecipe { sums, output })
             }
-            KernelRecipe::Router { renormalize, reduction, output, functions } => {
+            KernelRecipe::Router { renormalize, chosen_first, reduction, output, functions } => {
                 let softmax = match (reduction, functions) {
                     (ReductionRecipe::Lanes { lanes }, Functions::Engine) => {
                         RouterSoftmax::Lanes { lanes: lanes_of(lanes)? }
@@ -414,7 +418,14 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                     (WARP, Functions::Nvidia) => RouterSoftmax::Warp,
                     _ => return Err(RecipeError("a router is the engine's own or PyTorch's by a warp")),
                 };
-                Self::Router(RouterRecipe { softmax, renormalize, output })
+                let choice = match (renormalize, chosen_first) {
+                    (renormalize, false) => RouterChoice::Probabilities { renormalize },
+                    (false, true) => RouterChoice::Logits,
+                    (true, true) => {
+                        return Err(RecipeError("a softmax over the chosen adds up to one already"));
+                    }
+                };
+                Self::Router(RouterRecipe { softmax, choice, output })
             }
             KernelRecipe::LogSoftmax => Self::LogSoftmax,
         })
