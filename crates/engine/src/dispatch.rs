@@ -100,14 +100,14 @@ impl Dispatch {
     /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts' products are one
     /// grouped kernel, which has one recipe.
     #[must_use]
-    pub fn expert(self, m: usize, n: usize, k: usize) -> MatmulRecipe {
+    pub fn expert(self, m: usize, n: usize, k: usize, biased: bool) -> MatmulRecipe {
         if self.is_gpu() {
             return MatmulRecipe {
                 summation: LinearSum::TensorCore(catalog::uncut(self.hardware)),
                 output: self.dtype,
             };
         }
-        self.matmul(m, n, k, false)
+        self.matmul(m, n, k, biased)
     }
 
     /// The sum over a token's experts.

@@ -320,6 +320,21 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 }
                 Value::Rows(out)
             }
+            Operation::ExpertBias { .. } => {
+                let mut x = at.section.take(values, index, 0, self.pool);
+                let routing = routing_of(values, node.inputs[1]);
+                let biases = at.weights[index].vector();
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::Bias(recipe) = run.recipe else { unreachable!("a bias") };
+                    let groups = routing.groups.iter().filter(|(rows, _)| run.covers(rows));
+                    for (expert, slots) in groups.flat_map(|(_, experts)| experts) {
+                        let bias = &biases[expert * node.width..][..node.width];
+                        let ran = self.backend.bias(recipe, &mut x[part(slots, node.width)], bias);
+                        self.note(node, &run, pass, ran);
+                    }
+                }
+                Value::Rows(x)
+            }
             Operation::ExpertSum { top } => {
                 let (parts, routing) = (rows_of(values, node.inputs[0]), routing_of(values, node.inputs[1]));
                 let mut out = self.pool.buffer(rows * node.width);
@@ -343,8 +358,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 }
                 Value::Rows(x)
             }
-            Operation::Expand(_) | Operation::ExpertBias { .. } => {
-                unreachable!("dispatch refuses these")
+            Operation::Expand(_) => {
+                unreachable!("dispatch refuses it")
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::config_json::token_ids;
 use crate::error::{ModelError, present, read_small, shown, shown_path};
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
+use crate::graph::Graph;
 use crate::mapped::Mapped;
 use crate::safetensors_header::{TensorEntry, read_header, read_index};
 use crate::stored::{Stored, split_experts};
@@ -100,6 +101,7 @@ impl Checkpoint {
             }
         }
         let (files, index) = shards(folder)?;
+        let graph = config.graph();
         let mut weights = BTreeMap::new();
         for (number, mapped) in files.iter().enumerate() {
             let file = shown_path(&mapped.path);
@@ -109,7 +111,7 @@ impl Checkpoint {
                     let fault = "the index says it is in another file";
                     return Err(ModelError::tensor(&file, &entry.name, fault));
                 }
-                place_entry(&file, number, entry, &mut weights)?;
+                place_entry(&file, number, entry, &graph, &mut weights)?;
             }
         }
         let weights = select(&shown_folder, &config, weights)?;
@@ -264,11 +266,13 @@ fn shards(folder: &Path) -> Result<(Vec<Mapped>, Option<Index>), ModelError> {
     Ok((files, Some(index)))
 }
 
-/// Adds one safetensors entry under its name, or under its experts' names when it holds them all.
+/// Adds one safetensors entry under its name, or under its experts' names when it holds them all and the model's graph
+/// multiplies by each alone.
 fn place_entry(
     file: &str,
     number: usize,
     entry: TensorEntry,
+    graph: &Graph,
     weights: &mut BTreeMap<String, Stored>,
 ) -> Result<(), ModelError> {
     let Some(dtype) = entry.float() else {
@@ -284,7 +288,7 @@ fn place_entry(
     // transformers 5 may store the experts of a layer as one tensor.
     for (suffix, parts) in [(".experts.gate_up_proj", &["gate", "up"][..]), (".experts.down_proj", &["down"])]
     {
-        if let Some(prefix) = entry.name.strip_suffix(suffix) {
+        if let Some(prefix) = entry.name.strip_suffix(suffix).filter(|_| !graph.stacks(&entry.name)) {
             return split_experts(file, &entry.name, &stored, prefix, parts, weights);
         }
     }
@@ -335,9 +339,10 @@ fn as_u64(n: usize) -> u64 {
 #[doc(hidden)]
 pub fn open_in_memory(config: &[u8], safetensors: &[u8]) -> Result<ModelConfig, ModelError> {
     let config = ModelConfig::from_json("config.json", config)?;
+    let graph = config.graph();
     let mut weights = BTreeMap::new();
     for entry in read_header("model.safetensors", safetensors)? {
-        place_entry("model.safetensors", 0, entry, &mut weights)?;
+        place_entry("model.safetensors", 0, entry, &graph, &mut weights)?;
     }
     for stored in select("model", &config, weights)?.values() {
         let weight = stored.weight(safetensors);

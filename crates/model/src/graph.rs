@@ -425,6 +425,19 @@ impl Graph {
         self.sections().flat_map(|section| &section.nodes)
     }
 
+    /// Whether `name` is a tensor that holds a block's experts stacked.
+    pub(crate) fn stacks(&self, name: &str) -> bool {
+        let stacked = self.nodes().filter_map(|node| match node.operation {
+            Operation::ExpertLinear(ExpertLinear { weight: ExpertWeight::Stacked { name, .. }, .. })
+            | Operation::ExpertBias { weight: ExpertWeight::Stacked { name, .. } } => Some(name),
+            _ => None,
+        });
+        stacked.filter_map(|template| template.split_once("{layer}")).any(|(before, after)| {
+            let layer = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            layer.is_some_and(|layer| !layer.is_empty() && layer.bytes().all(|byte| byte.is_ascii_digit()))
+        })
+    }
+
     /// Elements of a row at `point` of block `layer`, counted from 0, or outside the blocks; `None` where no tap sees one.
     #[must_use]
     pub fn width(&self, layer: Option<usize>, point: Point) -> Option<usize> {

@@ -16,7 +16,7 @@ pub(crate) struct Stored {
     /// Which mapped file.
     pub(crate) file: usize,
     pub(crate) dtype: WeightDtype,
-    /// `[len]`, `[rows, cols]`, or `[experts, rows, cols]` before [`split_experts`].
+    /// `[len]`, `[rows, cols]`, or `[experts, rows, cols]`.
     pub(crate) shape: Vec<usize>,
     /// Bytes of the file; as many as shape and dtype say.
     pub(crate) range: Range<usize>,
@@ -29,6 +29,8 @@ impl Stored {
         let data = &file[self.range.clone()];
         let (rows, cols) = match self.shape.as_slice() {
             [rows, cols] => (*rows, *cols),
+            // Stacked experts: one below the other.
+            [experts, rows, cols] => (experts * rows, *cols),
             other => (1, other.iter().product()),
         };
         let data = match self.interleaved {

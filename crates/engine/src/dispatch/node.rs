@@ -148,7 +148,10 @@ impl Dispatch {
                 planned(routing.top, routing.experts, KernelRecipe::Router(self.router(choice)))
             }
             Operation::ExpertLinear(linear) => {
-                let recipe = self.expert(m, linear.n, linear.k);
+                if self.is_gpu() && linear.biased {
+                    return Err(self.refused("experts with biases".to_owned(), "they were not compared"));
+                }
+                let recipe = self.expert(m, linear.n, linear.k, linear.biased);
                 planned(linear.n, linear.k, KernelRecipe::Matmul(recipe))
             }
             Operation::ExpertSum { top } => {
@@ -166,7 +169,8 @@ impl Dispatch {
             | Operation::Slice(_)
             | Operation::Append { .. }
             | Operation::Gather => Ok(None),
-            Operation::Expand(_) | Operation::ExpertBias { .. } => {
+            Operation::ExpertBias { .. } => planned(node.width, 2, KernelRecipe::Bias(self.bias())),
+            Operation::Expand(_) => {
                 Err(self.refused(format!("the operation {}", node.name), "it is not computed"))
             }
         }

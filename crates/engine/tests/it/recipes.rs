@@ -119,7 +119,7 @@ fn what_dispatch_names_survives_a_record() {
                 }
             }
             for m in [1, 2, 5, 8, 9, 17, 32] {
-                hold(KernelRecipe::Matmul(dispatch.expert(m, 768, 2048)));
+                hold(KernelRecipe::Matmul(dispatch.expert(m, 768, 2048, false)));
                 hold(KernelRecipe::Matmul(dispatch.matmul(m, 576, 576, false)));
             }
             for (phase, keys) in [(Phase::Prefill, 32), (Phase::Prefill, 512), (Phase::Decode, 540)] {
