@@ -188,6 +188,15 @@ pub(crate) const MLP: [WeightName; 3] = [
     "model.layers.{layer}.mlp.down_proj.weight",
 ];
 
+/// The router's logits of rows at `input`, and the choice.
+pub(crate) fn route(section: &mut Section, routing: Routing, router: Linear, input: usize) -> usize {
+    let logits = section.linear("router", input, router);
+    section.site(logits, Point::RouterLogits);
+    let route = section.add("router_topk", Operation::Route(routing), &[logits], 2 * routing.top);
+    section.site(route, Point::RouterTopk);
+    route
+}
+
 /// Routed experts of rows at `input`: router, choice, three products per expert, sum.
 pub(crate) fn experts(
     section: &mut Section,
@@ -200,11 +209,8 @@ pub(crate) fn experts(
 ) -> usize {
     let (hidden, inner, experts) = (config.hidden_size, moe.moe_intermediate_size, moe.num_experts);
     let top = moe.num_experts_per_tok;
-    let logits =
-        section.linear("router", input, Linear { weight: router, n: experts, k: hidden, bias: None });
-    section.site(logits, Point::RouterLogits);
-    let route = section.add("router_topk", Operation::Route(routing), &[logits], 2 * top);
-    section.site(route, Point::RouterTopk);
+    let router = Linear { weight: router, n: experts, k: hidden, bias: None };
+    let route = route(section, routing, router, input);
     let rows = section.add("", Operation::Gather, &[input, route], hidden);
     let product = |section: &mut Section, name, weight, input, n, k| {
         let weight = ExpertWeight::Each(weight);
