@@ -6,6 +6,7 @@
 mod definition;
 mod gemma2;
 mod gemma3_text;
+mod gpt_oss;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -25,7 +26,7 @@ use crate::config::ModelConfig;
 use crate::graph::{Graph, TensorSpec};
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 10] = [
+static FAMILIES: [&Family; 11] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -36,6 +37,7 @@ static FAMILIES: [&Family; 10] = [
     &phi3::FAMILY,
     &gemma2::FAMILY,
     &gemma3_text::FAMILY,
+    &gpt_oss::FAMILY,
 ];
 
 impl Arch {
