@@ -140,9 +140,13 @@ def replace_float32_islands(model) -> dict[str, int]:
             # Stored frequencies are float32 by the model's definition; the angle and its functions are not.
             frequencies = module.inv_freq.detach().to(torch.float32).to(torch.float64)
 
-            def rotary(self, x, position_ids, *_args, _frequencies=frequencies, **_kwargs):
+            # gpt-oss has each angle once.
+            half = name.startswith("GptOss")
+
+            def rotary(self, x, position_ids, *_args, _frequencies=frequencies, _half=half, **_kwargs):
                 angles = position_ids[..., None].to(torch.float64) * _frequencies.to(x.device)
-                angles = torch.cat((angles, angles), dim=-1)
+                if not _half:
+                    angles = torch.cat((angles, angles), dim=-1)
                 scale = getattr(self, "attention_scaling", 1.0)
                 return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)
 
@@ -196,8 +200,9 @@ class Taps:
             self.tap(block, f"x_out.{layer}")
             self.tap(block.self_attn, f"attn_out.{layer}")
             self.tap(block.mlp, f"mlp_out.{layer}")
-            if type(block.mlp).__name__.endswith("SparseMoeBlock"):
-                self.tap_router(block.mlp.gate, f"router_logits.{layer}")
+            router = getattr(block.mlp, "router", getattr(block.mlp, "gate", None))
+            if router is not None:
+                self.tap_router(router, f"router_logits.{layer}")
         self.tap(body.embed_tokens, "embed_out")
         self.tap(body.norm, "final_norm")
 
@@ -213,7 +218,8 @@ class Taps:
         def hook(module, inputs, _output):
             tensor = inputs[0]
             tensor = tensor.reshape(-1, tensor.shape[-1])
-            self.seen[name] = torch.nn.functional.linear(tensor, module.weight)[-1].detach().clone()
+            bias = getattr(module, "bias", None)
+            self.seen[name] = torch.nn.functional.linear(tensor, module.weight, bias)[-1].detach().clone()
 
         self.handles.append(module.register_forward_hook(hook))
 

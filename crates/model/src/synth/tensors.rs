@@ -92,7 +92,7 @@ fn spread(config: &ModelConfig, name: &str, shape: &[usize]) -> (f32, f64) {
         "lm_head" => f64::from(LOGITS),
         "q_proj" | "k_proj" | "q_b_proj" => f64::from(SHARPNESS),
         // Large enough that some are clamped; what that gives is made small again.
-        "gate_up_proj" if stacked => 3.0,
+        "gate_up_proj" if stacked => 2.5,
         "down_proj" if stacked => 0.5,
         // Eight shares of about an eighth each: doubled, they add up to a dense MLP's size.
         "down_proj" if name.contains(".experts.") => 4.0,
