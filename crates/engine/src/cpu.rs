@@ -133,7 +133,7 @@ impl Backend for Cpu {
 
     fn route(&self, recipe: RouterRecipe, routing: &Routing, logits: &[f32]) -> (Chosen, KernelRecipe) {
         let rows = logits.chunks_exact(routing.experts);
-        let slots = rows.flat_map(|logits| moe::route(self.isa, recipe, routing.top, logits)).collect();
+        let slots = rows.flat_map(|logits| moe::route(self.isa, recipe, routing, logits)).collect();
         (Chosen { slots }, KernelRecipe::Router(recipe))
     }
 

@@ -72,7 +72,7 @@ impl Dispatch {
         catalog::of(self.hardware)
     }
 
-    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one rounding,
+    /// A product with a weight, of `m` rows; one that a bias follows (`biased`) is left in binary32, so that there is one rounding,
     /// as in the epilogue of a library's kernel.
     ///
     /// On a GPU `n × k` decides too.
@@ -184,12 +184,12 @@ impl Dispatch {
         Plan::new(self, graph, shape).map(|_| ())
     }
 
-    /// The choice of experts.
+    /// The choice of experts; weights that are `wide` are not rounded.
     #[must_use]
-    pub fn router(self, choice: RouterChoice) -> RouterRecipe {
+    pub fn router(self, choice: RouterChoice, wide: bool) -> RouterRecipe {
         let softmax =
             if self.is_gpu() { RouterSoftmax::Warp } else { RouterSoftmax::Lanes { lanes: ROW_LANES } };
-        RouterRecipe { softmax, choice, output: self.dtype }
+        RouterRecipe { softmax, choice, output: if wide { Dtype::F32 } else { self.dtype } }
     }
 
     /// What the catalog says; of literature, where there is none, `literature`.

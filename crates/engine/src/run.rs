@@ -110,7 +110,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 values.push(Some(value));
             }
             for done in node..values.len() {
-                Self::tap(at, done, pass, &values, taps);
+                self.tap(at, done, pass, &values, taps);
             }
             node = values.len();
             section.forget(node, &mut values);
@@ -421,7 +421,15 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         }
     }
 
-    fn tap(at: At<'_, '_>, index: usize, pass: &Pass<'_>, values: &[Option<Value<'r>>], taps: &mut dyn Tap) {
+    fn tap(
+        &self,
+        at: At<'_, '_>,
+        index: usize,
+        pass: &Pass<'_>,
+        values: &[Option<Value<'r>>],
+        taps: &mut dyn Tap,
+    ) {
+        let storage = self.embedding.output;
         let node = &at.section.nodes[index];
         let Some(point) = node.site else { return };
         let site = match at.place {
@@ -443,7 +451,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             }
             None => return,
         };
-        taps.tap(View { site, phase: pass.phase(), rows: pass.rows, width: node.width, data });
+        let dtype = if node.is_wide() { Dtype::F32 } else { storage };
+        taps.tap(View { site, phase: pass.phase(), rows: pass.rows, width: node.width, dtype, data });
     }
 }
 

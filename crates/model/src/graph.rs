@@ -162,6 +162,8 @@ pub struct Linear {
     pub k: usize,
     /// The bias that an [`Operation::Bias`] adds.
     pub bias: Option<WeightName>,
+    /// Whether sums stay in binary32 though nothing follows that rounds them.
+    pub wide: bool,
 }
 
 /// Of `groups` runs of `stride` elements of a row, the `take` elements from `from` on.
@@ -291,13 +293,24 @@ pub enum RoutingWeights {
         renormalize: bool,
         /// Factor of the weights afterwards, in binary32 (DeepSeek); 1 is left out.
         scale: f64,
-        /// The product with the router runs in binary32 on widened operands, and weights stay there (DeepSeek).
-        wide: bool,
+        /// What stays in binary32 where the storage format is narrower.
+        wide: WideRouting,
         /// Experts in groups, of which a token may use the best few: groups, and how many.
         groups: Option<(usize, usize)>,
     },
     /// The largest logits, softmax over them, in the storage format (gpt-oss).
     TopThenSoftmax,
+}
+
+/// What of routing stays in binary32 where the storage format is narrower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WideRouting {
+    /// Nothing.
+    Nothing,
+    /// The weights (Mixtral).
+    Weights,
+    /// The weights, and the logits that they are computed from (DeepSeek).
+    LogitsAndWeights,
 }
 
 /// A weight of every expert.
@@ -327,6 +340,17 @@ pub struct ExpertLinear {
     pub k: usize,
     /// Whether an [`Operation::ExpertBias`] follows.
     pub biased: bool,
+}
+
+impl RoutingWeights {
+    /// Whether weights stay in binary32.
+    #[must_use]
+    pub fn are_wide(self) -> bool {
+        matches!(
+            self,
+            Self::SoftmaxThenTop { wide: WideRouting::Weights | WideRouting::LogitsAndWeights, .. }
+        )
+    }
 }
 
 impl Section {
@@ -509,6 +533,16 @@ fn of_all_experts(nodes: &[&Node], layer: usize) -> Vec<TensorSpec> {
 }
 
 impl Node {
+    /// Whether its value stays in binary32 where the storage format is narrower.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
+        match &self.operation {
+            Operation::Linear(linear) => linear.wide,
+            Operation::Route(routing) => routing.weights.are_wide(),
+            _ => false,
+        }
+    }
+
     /// Tensors of a node outside experts.
     fn tensors(&self, layer: usize) -> Vec<TensorSpec> {
         let spec = |name: WeightName, shape: &[usize]| TensorSpec {

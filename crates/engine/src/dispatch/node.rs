@@ -1,7 +1,7 @@
 //! The recipe of a node of the graph in a pass, or why no verified one is known.
 
 use mantissa_model::graph::{
-    Activation, Attention, Graph, Node, Operation, Pairing, RoutingWeights, Weighting,
+    Activation, Attention, Graph, Node, Operation, Pairing, RoutingWeights, Weighting, WideRouting,
 };
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
@@ -92,7 +92,10 @@ impl Dispatch {
                     let what = format!("a product of {m} × {k} with {n} × {k}{bias}");
                     return Err(self.refused(what, "its split-K was not measured"));
                 }
-                planned(n, k, KernelRecipe::Matmul(self.matmul(m, n, k, bias)))
+                if self.is_gpu() && linear.wide {
+                    return Err(self.refused("a product left in binary32".to_owned(), "it was not compared"));
+                }
+                planned(n, k, KernelRecipe::Matmul(self.matmul(m, n, k, bias || linear.wide)))
             }
             Operation::Bias { .. } => planned(node.width, 2, KernelRecipe::Bias(self.bias())),
             Operation::Rotary(rotary) => {
@@ -131,21 +134,20 @@ impl Dispatch {
                 planned(node.width, 1, recipe)
             }
             Operation::Route(routing) => {
-                let choice = match routing.weights {
-                    RoutingWeights::SoftmaxThenTop { renormalize, scale, wide: false, groups: None }
-                        if scale.to_bits() == 1.0_f64.to_bits() =>
-                    {
-                        RouterChoice::Probabilities { renormalize }
+                use RoutingWeights::{SoftmaxThenTop, TopThenSoftmax};
+                let (choice, compared) = match routing.weights {
+                    SoftmaxThenTop { renormalize, scale, wide, groups } => {
+                        let plain = scale.to_bits() == 1.0_f64.to_bits() && groups.is_none();
+                        let compared = plain && wide != WideRouting::LogitsAndWeights;
+                        (RouterChoice::Probabilities { renormalize }, compared)
                     }
-                    RoutingWeights::TopThenSoftmax if !self.is_gpu() => RouterChoice::Logits,
-                    RoutingWeights::TopThenSoftmax => {
-                        return Err(self.refused("such a router".to_owned(), "it was not compared"));
-                    }
-                    RoutingWeights::SoftmaxThenTop { .. } => {
-                        return Err(self.refused("such a router".to_owned(), "it is not computed"));
-                    }
+                    TopThenSoftmax => (RouterChoice::Logits, false),
                 };
-                planned(routing.top, routing.experts, KernelRecipe::Router(self.router(choice)))
+                if self.is_gpu() && !compared {
+                    return Err(self.refused("such a router".to_owned(), "it was not compared"));
+                }
+                let recipe = self.router(choice, routing.weights.are_wide());
+                planned(routing.top, routing.experts, KernelRecipe::Router(recipe))
             }
             Operation::ExpertLinear(linear) => {
                 if self.is_gpu() && linear.biased {

@@ -1,24 +1,34 @@
 //! Mixture of experts: who computes a token, and the sum of what they computed. Left out: the experts' products.
 
+use mantissa_model::graph::{Routing, RoutingWeights};
 use mantissa_numerics::nvidia::reduce::{softmax_warp, sum_of_few};
 use mantissa_numerics::recipe::{CastRecipe, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 
 use super::rows;
 use crate::simd::Isa;
 
-/// The `top` experts of one row of router logits, the first choice first, and their weights: see [`RouterRecipe`].
+/// The experts of one row of router logits, the first choice first, and their weights: see [`RouterRecipe`]. Groups and
+/// the factor of the weights, in binary32 before they are rounded, are the model's.
 ///
 /// *Shape:* `logits` is as long as there are experts; returns `min(top, experts)` pairs.
-pub(crate) fn route(isa: Isa, recipe: RouterRecipe, top: usize, logits: &[f32]) -> Vec<(usize, f32)> {
+pub(crate) fn route(isa: Isa, recipe: RouterRecipe, routing: &Routing, logits: &[f32]) -> Vec<(usize, f32)> {
     let softmax = |x: &mut [f32]| match recipe.softmax {
         RouterSoftmax::Lanes { lanes } => rows::softmax(isa, lanes, x),
         RouterSoftmax::Warp => softmax_warp(x),
     };
-    let mut scores = logits.to_vec();
+    let (mut scores, mut factor) = (logits.to_vec(), None);
     if matches!(recipe.choice, RouterChoice::Probabilities { .. }) {
         softmax(&mut scores);
     }
-    let order = largest(&scores, top);
+    if let RoutingWeights::SoftmaxThenTop { scale, groups, .. } = routing.weights {
+        if let Some((count, best)) = groups {
+            leave_groups(&mut scores, count, best);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "PyTorch's rounding of a number beside a tensor")]
+        let scale = scale as f32;
+        factor = Some(scale);
+    }
+    let order = largest(&scores, routing.top);
     let mut weights: Vec<f32> = order.iter().map(|expert| scores[*expert]).collect();
     match recipe.choice {
         RouterChoice::Probabilities { renormalize: false } => {}
@@ -31,7 +41,22 @@ pub(crate) fn route(isa: Isa, recipe: RouterRecipe, top: usize, logits: &[f32]) 
         }
         RouterChoice::Logits => softmax(&mut weights),
     }
-    order.into_iter().zip(weights).map(|(expert, weight)| (expert, recipe.output.round(weight))).collect()
+    let scaled = |weight: f32| factor.map_or(weight, |factor| weight * factor);
+    let weights = weights.into_iter().map(|weight| recipe.output.round(scaled(weight)));
+    order.into_iter().zip(weights).collect()
+}
+
+/// Sets to zero the probabilities outside the `best` of `count` groups, of which each stands by its largest.
+fn leave_groups(probabilities: &mut [f32], count: usize, best: usize) {
+    let size = probabilities.len() / count;
+    let strength = |group: &[f32]| group.iter().fold(0.0, |max: f32, p| if *p > max { *p } else { max });
+    let strengths: Vec<f32> = probabilities.chunks_exact(size).map(strength).collect();
+    let kept = largest(&strengths, best);
+    for (group, probabilities) in probabilities.chunks_exact_mut(size).enumerate() {
+        if !kept.contains(&group) {
+            probabilities.fill(0.0);
+        }
+    }
 }
 
 /// The places of the `count` largest values, the largest first; of equals, the lower place.

@@ -110,9 +110,14 @@ fn what_dispatch_names_survives_a_record() {
             hold(KernelRecipe::Bias(dispatch.bias()));
             hold(KernelRecipe::ExpertSum(dispatch.expert_sum()));
             for renormalize in [false, true] {
-                hold(KernelRecipe::Router(dispatch.router(RouterChoice::Probabilities { renormalize })));
+                hold(KernelRecipe::Router(
+                    dispatch.router(RouterChoice::Probabilities { renormalize }, false),
+                ));
+                hold(KernelRecipe::Router(
+                    dispatch.router(RouterChoice::Probabilities { renormalize }, true),
+                ));
             }
-            hold(KernelRecipe::Router(dispatch.router(RouterChoice::Logits)));
+            hold(KernelRecipe::Router(dispatch.router(RouterChoice::Logits, false)));
             for rows in [0, 1, 2, 5, 9, 17, 512, 4096] {
                 for length in [64, 128, 576, 2048, 3584] {
                     hold(KernelRecipe::RmsNorm(dispatch.norm(rows, length)));

@@ -167,6 +167,7 @@ fn experts(section: &mut Section, config: &ModelConfig, moe: &MoeConfig, input: 
         n: experts,
         k: hidden,
         bias: Some("model.layers.{layer}.mlp.router.bias"),
+        wide: false,
     };
     let routing = Routing { experts, top, weights: RoutingWeights::TopThenSoftmax };
     let route = parts::route(section, routing, router, input);
