@@ -14,8 +14,8 @@ use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
     AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, EmbeddingRecipe,
     ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight,
-    OwnAttention, OwnScores, OwnSoftmax, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterChoice,
-    RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TorchEager, TorchSoftmax,
+    OwnAttention, OwnScores, OwnSoftmax, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe,
+    RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TorchEager, TorchSoftmax,
 };
 use mantissa_numerics::site::Phase;
 
@@ -27,7 +27,7 @@ use crate::setup::{Attention, Hardware};
 mod node;
 mod sdpa;
 
-pub(crate) use node::Planned;
+pub(crate) use node::{Planned, pairs_of};
 
 /// Lanes of sums over a row: attention, router, norms.
 const ROW_LANES: Lanes = Lanes::L16;
@@ -130,9 +130,9 @@ impl Dispatch {
 
     /// Rotary embedding, of which the tables are part.
     #[must_use]
-    pub fn rotary(self) -> RotaryRecipe {
+    pub fn rotary(self, pairs: RotaryPairs) -> RotaryRecipe {
         let functions = if self.is_gpu() { RotaryFunctions::Cuda } else { RotaryFunctions::Own };
-        RotaryRecipe { functions, output: self.dtype }
+        RotaryRecipe { functions, pairs, output: self.dtype }
     }
 
     /// The gated activation.

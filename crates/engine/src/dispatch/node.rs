@@ -6,7 +6,7 @@ use mantissa_model::graph::{
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, RouterChoice, ScoreBound,
+    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, RotaryPairs, RouterChoice, ScoreBound,
 };
 use mantissa_numerics::site::Phase;
 
@@ -99,15 +99,15 @@ impl Dispatch {
             }
             Operation::Bias { .. } => planned(node.width, 2, KernelRecipe::Bias(self.bias())),
             Operation::Rotary(rotary) => {
-                if rotary.pairing != Pairing::Halves {
-                    return Err(self.refused("a rotation of neighbours".to_owned(), "it is not computed"));
+                if self.is_gpu() && rotary.pairing != Pairing::Halves {
+                    return Err(self.refused("a rotation of neighbours".to_owned(), "it was not compared"));
                 }
                 if self.is_gpu() && rotary.rotated < rotary.width {
                     return Err(
                         self.refused("a rotation of parts of heads".to_owned(), "it was not compared")
                     );
                 }
-                planned(node.width, 2, KernelRecipe::Rotary(self.rotary()))
+                planned(node.width, 2, KernelRecipe::Rotary(self.rotary(pairs_of(rotary.pairing))))
             }
             Operation::Attention(attention) => {
                 self.attention_accepted(attention, shape)?;
@@ -252,7 +252,9 @@ impl Dispatch {
 
     fn angles_known(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
         for table in &graph.tables {
-            if let Some((what, why)) = rope::refused(table, self.rotary().functions, shape.keys) {
+            if let Some((what, why)) =
+                rope::refused(table, self.rotary(RotaryPairs::Halves).functions, shape.keys)
+            {
                 return Err(self.refused(what, why));
             }
         }
@@ -265,5 +267,13 @@ impl Dispatch {
 
     fn refused(self, what: String, why: &'static str) -> EngineError {
         EngineError::Uncovered { hardware: self.hardware.name(), what, why }
+    }
+}
+
+/// What a rotation of the graph is as a recipe.
+pub(crate) fn pairs_of(pairing: Pairing) -> RotaryPairs {
+    match pairing {
+        Pairing::Halves => RotaryPairs::Halves,
+        Pairing::Neighbours => RotaryPairs::Neighbours,
     }
 }

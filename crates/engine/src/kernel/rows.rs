@@ -3,7 +3,7 @@
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{
     BiasRecipe, CastRecipe, ClampedSwiGluRecipe, Lanes, NormMean, NormRecipe, NormWeight, ResidualRecipe,
-    RotaryRecipe, Silu, SwiGluRecipe,
+    RotaryPairs, RotaryRecipe, Silu, SwiGluRecipe,
 };
 
 use super::share::{Shared, share};
@@ -127,7 +127,7 @@ kernel! {
     ) = generic::clamped_swiglu_row
 }
 
-/// Rotary embedding of each head of each row, by halves as Hugging Face's `apply_rotary_pos_emb`.
+/// Rotary embedding of each head of each row: see [`RotaryRecipe`].
 ///
 /// Whose cosines and sines they are shows in the tables alone, which are made by the same recipe.
 ///
@@ -149,14 +149,36 @@ pub(crate) fn rotary(
     let to = Shared(x.as_mut_ptr());
     share(pool, tables.len(), width * 2, |from, until| {
         for (row, table) in (from..until).zip(&tables[from..until]) {
-            // SAFETY: `isa` is available; row `row` is this task's; the table fits into a head.
-            unsafe { rotary_row(isa, recipe.output, to.get().add(row * width), [width, head, start], table) }
+            // SAFETY: row `row` is this task's; `isa` is available and the table fits into a head.
+            unsafe {
+                let x = to.get().add(row * width);
+                match recipe.pairs {
+                    RotaryPairs::Halves => rotary_row(isa, recipe.output, x, [width, head, start], table),
+                    RotaryPairs::Neighbours => {
+                        let x = std::slice::from_raw_parts_mut(x, width);
+                        turn_neighbours(recipe.output, x, [head, start], table);
+                    }
+                }
+            }
         }
     });
 }
 
 kernel! {
     fn rotary_row<'a>(output: Dtype, x: *mut f32, shape: [usize; 3], table: &'a [f32]) = generic::rotary_row
+}
+
+/// Neighbours of each head of `x` as complex numbers, turned. Nothing is fused, so that any code for it has the same bits.
+fn turn_neighbours(output: Dtype, x: &mut [f32], [head, start]: [usize; 2], table: &[f32]) {
+    let half = table.len() / 2;
+    let (cos, sin) = table.split_at(half);
+    for head in x.chunks_exact_mut(head) {
+        let pairs = head[start..start + 2 * half].as_chunks_mut::<2>().0;
+        for (pair, (c, s)) in pairs.iter_mut().zip(cos.iter().zip(sin)) {
+            let [a, b] = *pair;
+            *pair = [output.round(a * c - b * s), output.round(a * s + b * c)];
+        }
+    }
 }
 
 /// Softmax of one row in place: `exp(x − max) / sum`. Returns nothing; every output is binary32.

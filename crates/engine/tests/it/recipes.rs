@@ -2,7 +2,8 @@
 
 use mantissa_engine::{Attention, Dispatch, Hardware};
 use mantissa_numerics::recipe::{
-    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, OwnAttention, RouterChoice, ScoreBound, wire,
+    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, OwnAttention, RotaryPairs, RouterChoice,
+    ScoreBound, wire,
 };
 use mantissa_numerics::{Dtype, Phase};
 
@@ -98,7 +99,8 @@ fn what_dispatch_names_survives_a_record() {
                 continue;
             }
             let dispatch = Dispatch { hardware, dtype, attention };
-            hold(KernelRecipe::Rotary(dispatch.rotary()));
+            hold(KernelRecipe::Rotary(dispatch.rotary(RotaryPairs::Halves)));
+            hold(KernelRecipe::Rotary(dispatch.rotary(RotaryPairs::Neighbours)));
             hold(KernelRecipe::SwiGlu(dispatch.swiglu()));
             hold(KernelRecipe::GeGlu(dispatch.geglu()));
             hold(KernelRecipe::ClampedSwiGlu(dispatch.clamped_swiglu()));

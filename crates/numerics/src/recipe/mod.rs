@@ -31,7 +31,7 @@ pub use elementwise::{BiasRecipe, CapRecipe, CastRecipe, EmbeddingRecipe, Residu
 pub use matmul::{BatchedSum, Lanes, LinearSum, MatmulRecipe, PlainSum, TensorCoreSum, ThreadSum};
 pub use moe::{ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 pub use norm::{NormMean, NormRecipe, NormWeight};
-pub use rotary::{RotaryFunctions, RotaryRecipe};
+pub use rotary::{RotaryFunctions, RotaryPairs, RotaryRecipe};
 
 /// One kernel's recipe.
 ///

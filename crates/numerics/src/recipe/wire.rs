@@ -244,6 +244,9 @@ pub enum KernelRecipe {
     Rotary {
         /// Format of tables and results.
         output: Dtype,
+        /// Neighbours are turned as one complex number, tables and products in binary32, results rounded once.
+        #[serde(default, skip_serializing_if = "is_false")]
+        neighbours: bool,
         /// Whose cosines and sines, if not correctly rounded ones.
         #[serde(default, skip_serializing_if = "Functions::are_own")]
         functions: Functions,

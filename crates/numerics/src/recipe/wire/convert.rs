@@ -7,9 +7,9 @@ use crate::Dtype;
 use crate::recipe::{
     self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe,
     GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores,
-    OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterChoice,
-    RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchEager,
-    TorchFlash, TorchMath, TorchSoftmax,
+    OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe,
+    RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum,
+    TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const WARP: ReductionRecipe = ReductionRecipe::Warp { warp: TorchSoftmax::WARP_LANES };
@@ -340,12 +340,12 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
             Kernel::Bias(BiasRecipe { output }) => Self::Bias { output },
             Kernel::RmsNorm(norm) => Self::RmsNorm(norm.into()),
             Kernel::Attention(attention) => Self::Attention(attention.into()),
-            Kernel::Rotary(RotaryRecipe { functions, output }) => {
+            Kernel::Rotary(RotaryRecipe { functions, pairs, output }) => {
                 let functions = match functions {
                     RotaryFunctions::Own => Functions::Engine,
                     RotaryFunctions::Cuda => Functions::Nvidia,
                 };
-                Self::Rotary { output, functions }
+                Self::Rotary { output, neighbours: pairs == RotaryPairs::Neighbours, functions }
             }
             Kernel::SwiGlu(SwiGluRecipe { silu, output }) => {
                 let functions = match silu {
@@ -388,12 +388,13 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
             KernelRecipe::Bias { output } => Self::Bias(BiasRecipe { output }),
             KernelRecipe::RmsNorm(norm) => Self::RmsNorm(norm.try_into()?),
             KernelRecipe::Attention(attention) => Self::Attention(attention.try_into()?),
-            KernelRecipe::Rotary { output, functions } => {
+            KernelRecipe::Rotary { output, neighbours, functions } => {
                 let functions = match functions {
                     Functions::Engine => RotaryFunctions::Own,
                     Functions::Nvidia => RotaryFunctions::Cuda,
                 };
-                Self::Rotary(RotaryRecipe { functions, output })
+                let pairs = if neighbours { RotaryPairs::Neighbours } else { RotaryPairs::Halves };
+                Self::Rotary(RotaryRecipe { functions, pairs, output })
             }
             KernelRecipe::SwiGlu { output, functions } => {
                 let silu = match functions {
