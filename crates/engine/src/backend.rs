@@ -9,8 +9,7 @@ use mantissa_numerics::recipe::{
 };
 use mantissa_numerics::site::Phase;
 
-use crate::cache::KvCache;
-use crate::kernel::matrix::Matrix;
+use crate::kernel::matrix::{CachedLayer, Matrix};
 
 /// The experts that rows are sent to.
 #[derive(Debug, Clone, Default)]
@@ -22,12 +21,8 @@ pub(crate) struct Chosen {
 /// Queries of one run of rows, and where the keys and values they see are.
 pub(crate) struct Queries<'q> {
     pub phase: Phase,
-    /// The rows' cache and position, row by row; of a prefill, of one cache and ascending.
-    pub rows: &'q [(usize, usize)],
-    pub caches: &'q [KvCache],
-    pub layer: usize,
-    /// Slots of keys and of values.
-    pub slots: [usize; 2],
+    /// What each row sees, and its position; of a prefill, of one sequence and ascending.
+    pub rows: &'q [(CachedLayer<'q>, usize)],
     /// Keys of the whole pass.
     pub keys: usize,
     pub q: &'q [f32],

@@ -68,17 +68,16 @@ impl Backend for Cpu {
         let heads = Heads::of(node);
         match queries.phase {
             Phase::Prefill => {
-                let Some((cache, first)) = queries.rows.first() else {
+                let Some((cached, first)) = queries.rows.first() else {
                     return KernelRecipe::Attention(recipe);
                 };
                 let seen = [*first, queries.keys];
-                let cached = queries.caches[*cache].layer(queries.layer, queries.slots);
                 attention::prefill(
                     self.isa,
                     &self.pool,
                     recipe,
                     heads,
-                    cached,
+                    *cached,
                     seen,
                     queries.sinks,
                     queries.q,
@@ -86,10 +85,8 @@ impl Backend for Cpu {
                 );
             }
             Phase::Decode => {
-                let seen = |(cache, position): &(usize, usize)| {
-                    (queries.caches[*cache].layer(queries.layer, queries.slots), position + 1)
-                };
-                let views: Vec<(CachedLayer<'_>, usize)> = queries.rows.iter().map(seen).collect();
+                let views: Vec<(CachedLayer<'_>, usize)> =
+                    queries.rows.iter().map(|(cached, position)| (*cached, position + 1)).collect();
                 attention::decode(self.isa, &self.pool, recipe, heads, &views, queries.sinks, queries.q, out);
             }
         }

@@ -3,17 +3,18 @@
 //! Rows of several steps go through a product together, so that its weights are read and taken apart once; a recipe never
 //! depends on which rows are together. Left out: numbers (the backend) and which recipe a node gets (dispatch).
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use mantissa_model::graph::{Activation, Graph, Node, Operation, Section};
+use mantissa_model::graph::{Activation, Expand, Graph, Node, Operation, Section, Slot};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{EmbeddingRecipe, KernelRecipe};
 use mantissa_numerics::site::{Point, Site};
 
 use crate::backend::{Backend, Queries, part};
 use crate::cache::KvCache;
-use crate::kernel::matrix::Matrix;
+use crate::kernel::matrix::{CachedLayer, Matrix};
 use crate::overrides::Overrides;
 use crate::pass::{Pass, Place, Ran, Run};
 use crate::pool::{Buffer, Pool};
@@ -41,8 +42,25 @@ enum Value<'p> {
     Rows(Buffer<'p>),
     /// A slot of the block's cache.
     Cached(usize),
+    /// Keys and values that were compressed in the block's cache.
+    Expanded(Expanded),
     /// Experts of each row.
     Routing(Routing),
+}
+
+/// Keys and values of what rows see.
+struct Expanded {
+    /// Each of one block, keys and values its slots.
+    caches: Vec<KvCache>,
+    /// Place in `caches` of each row of the pass.
+    of_row: Vec<usize>,
+}
+
+impl Expanded {
+    /// What each row of the pass sees.
+    fn layers(&self) -> impl Iterator<Item = CachedLayer<'_>> {
+        self.of_row.iter().map(|place| self.caches[*place].layer(0, [0, 1]))
+    }
 }
 
 /// An expert and its part of the rows that are sorted by expert.
@@ -207,25 +225,24 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 Value::Cached(*slot)
             }
             Operation::Attention(attention) => {
-                let [q, k, v] = [0, 1, 2].map(|input| node.inputs[input]);
-                let (Some(Some(Value::Cached(k))), Some(Some(Value::Cached(v)))) =
-                    (values.get(k), values.get(v))
-                else {
-                    unreachable!("keys and values are cached")
-                };
-                let q = rows_of(values, q);
+                let q = rows_of(values, node.inputs[0]);
                 let wide = q.len() / rows;
                 let mut out = self.pool.buffer(rows * node.width);
-                let places: Vec<(usize, usize)> =
-                    pass.caches.iter().zip(pass.rows).map(|(cache, row)| (*cache, row.position)).collect();
+                let layer = at.place.layer();
+                let places: Vec<(CachedLayer<'_>, usize)> = match values[node.inputs[1]] {
+                    Some(Value::Cached(k)) => {
+                        let slots = [k, slot_of(values, node.inputs[2])];
+                        let seen = |cache: &usize| caches[*cache].layer(layer, slots);
+                        pass.caches.iter().map(seen).zip(positions(pass)).collect()
+                    }
+                    Some(Value::Expanded(ref expanded)) => expanded.layers().zip(positions(pass)).collect(),
+                    _ => unreachable!("keys and values are cached or expanded"),
+                };
                 for run in self.runs(at, index, pass) {
                     let KernelRecipe::Attention(recipe) = run.recipe else { unreachable!("attention") };
                     let queries = Queries {
                         phase: pass.phase(),
                         rows: &places[run.rows.clone()],
-                        caches,
-                        layer: at.place.layer(),
-                        slots: [*k, *v],
                         keys: pass.plans[run.plans[0]].shape.keys,
                         q: &q[part(&run.rows, wide)],
                         sinks: match &at.weights[index] {
@@ -358,10 +375,60 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 }
                 Value::Rows(x)
             }
-            Operation::Expand(_) => {
-                unreachable!("dispatch refuses it")
+            Operation::Expand(expand) => {
+                let slots = [0, 1].map(|input| slot_of(values, node.inputs[input]));
+                Value::Expanded(self.expand(at, index, expand, pass, caches, slots))
             }
         }
+    }
+
+    /// Keys and values of every position that a row sees, from the compressed rows of its cache. Rows of one cache that
+    /// are computed by one recipe share them.
+    fn expand(
+        &self,
+        at: At<'_, '_>,
+        index: usize,
+        expand: &Expand,
+        pass: &Pass<'_>,
+        caches: &[KvCache],
+        [latent, rope]: [usize; 2],
+    ) -> Expanded {
+        let (node, layer) = (&at.section.nodes[index], at.place.layer());
+        let Expand { heads, nope, value, .. } = *expand;
+        let slots = [expand.rope + nope, value].map(|width| Slot { heads, width });
+        let weight = at.weights[index].stored().matrix();
+        let mut expanded = Expanded { caches: Vec::new(), of_row: vec![0; pass.rows.len()] };
+        for run in self.runs(at, index, pass) {
+            let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
+            // The last row of each cache sees the most.
+            let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
+            for row in run.rows.clone() {
+                let count = seen.entry(pass.caches[row]).or_default();
+                *count = (pass.rows[row].position + 1).max(*count);
+            }
+            for (cache, count) in seen {
+                let compressed = caches[cache].rows(layer, latent, count);
+                let shared = caches[cache].rows(layer, rope, count);
+                let mut out = self.pool.buffer(count * weight.rows);
+                let ran = self.backend.products(recipe, &compressed, &mut [(weight, &mut out)]);
+                self.note(node, &run, pass, ran);
+                let mut to = KvCache::of_slots(&[slots.to_vec()], self.embedding.output, count);
+                let parts = out.chunks_exact(weight.rows).zip(shared.chunks_exact(expand.rope));
+                for (position, (heads, shared)) in parts.enumerate() {
+                    let heads = || heads.chunks_exact(nope + value);
+                    let keys: Vec<f32> =
+                        heads().flat_map(|head| head[..nope].iter().chain(shared)).copied().collect();
+                    let values: Vec<f32> = heads().flat_map(|head| &head[nope..]).copied().collect();
+                    to.write(self.isa, 0, 0, position, &keys);
+                    to.write(self.isa, 0, 1, position, &values);
+                }
+                for row in run.rows.clone().filter(|row| pass.caches[*row] == cache) {
+                    expanded.of_row[row] = expanded.caches.len();
+                }
+                expanded.caches.push(to);
+            }
+        }
+        expanded
     }
 
     /// Products of one input, together where their recipes agree.
@@ -449,7 +516,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 table = routing.table();
                 &table[..]
             }
-            None => return,
+            Some(Value::Expanded(_)) | None => return,
         };
         let dtype = if node.is_wide() { Dtype::F32 } else { storage };
         taps.tap(View { site, phase: pass.phase(), rows: pass.rows, width: node.width, dtype, data });
@@ -574,6 +641,18 @@ fn rows_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v [f32] {
         Some(Value::Rows(rows)) => rows,
         _ => unreachable!("rows are kept until the last node that reads them"),
     }
+}
+
+fn slot_of(values: &[Option<Value<'_>>], place: usize) -> usize {
+    match values[place] {
+        Some(Value::Cached(slot)) => slot,
+        _ => unreachable!("a slot is named until the last node that reads it"),
+    }
+}
+
+/// The position of each row.
+fn positions<'p>(pass: &'p Pass<'_>) -> impl Iterator<Item = usize> + 'p {
+    pass.rows.iter().map(|row| row.position)
 }
 
 fn routing_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v Routing {

@@ -172,8 +172,14 @@ impl Dispatch {
             | Operation::Append { .. }
             | Operation::Gather => Ok(None),
             Operation::ExpertBias { .. } => planned(node.width, 2, KernelRecipe::Bias(self.bias())),
-            Operation::Expand(_) => {
-                Err(self.refused(format!("the operation {}", node.name), "it is not computed"))
+            Operation::Expand(_) if self.is_gpu() => {
+                Err(self.refused("a compressed cache".to_owned(), "it was not compared"))
+            }
+            // A product of every cached position of the pass, whatever the phase.
+            Operation::Expand(expand) => {
+                let (n, k) = (expand.heads * (expand.nope + expand.value), expand.latent);
+                let recipe = self.matmul(shape.batch_size * shape.keys, n, k, false);
+                planned(n, k, KernelRecipe::Matmul(recipe))
             }
         }
     }
@@ -181,6 +187,11 @@ impl Dispatch {
     fn attention_accepted(self, attention: &Attention, shape: PassShape) -> Result<(), EngineError> {
         if !self.is_gpu() {
             return Ok(());
+        }
+        if attention.key_dim != attention.value_dim {
+            return Err(
+                self.refused("values of another width than keys".to_owned(), "they were not compared")
+            );
         }
         if attention.sinks.is_some() {
             return Err(self.refused("attention with sinks".to_owned(), "it was not compared"));

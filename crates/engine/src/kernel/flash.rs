@@ -261,7 +261,15 @@ pub(super) mod golden {
             recipe: AttentionRecipe,
         ) -> Vec<u32> {
             let scale = crate::kernel::heads::usual_scale(self.dim);
-            let heads = Heads { query: self.group, kv: 1, dim: self.dim, scale, window: None, cap: None };
+            let heads = Heads {
+                query: self.group,
+                kv: 1,
+                dim: self.dim,
+                value: self.dim,
+                scale,
+                window: None,
+                cap: None,
+            };
             let slot = Slot { heads: 1, width: self.dim };
             let mut cache = KvCache::of_slots(&[vec![slot; 2]], Dtype::Bf16, self.count);
             for (which, bytes) in self.cached.iter().enumerate() {

@@ -51,10 +51,10 @@ pub(super) fn prefill(
         let sees: Vec<Sees> = (0..group * count).map(sees).collect();
         let cached = cached.head(kv, keys);
         let result = attend(isa, pool, recipe, heads, cached, &queries, &sees);
-        for (r, values) in result.chunks_exact(cached[0].cols).enumerate() {
-            let at = (from + r % count) * width + (kv * group + r / count) * heads.dim;
+        for (r, values) in result.chunks_exact(cached[1].cols).enumerate() {
+            let at = ((from + r % count) * heads.query + kv * group + r / count) * heads.value;
             // SAFETY: this task alone writes these heads of these rows.
-            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at), heads.dim) };
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at), heads.value) };
         }
     });
 }
@@ -90,7 +90,7 @@ struct Sees {
 
 /// Attention of rows that share a KV head. Row `r` sees what `sees[r]` says.
 ///
-/// *Shape:* returns rows of the cache's padded width, of which the first `head_dim` of each count.
+/// *Shape:* returns rows of the cached values' padded width, of which the first, as many as a value has, count.
 fn attend<'p>(
     isa: Isa,
     pool: &'p Pool,
