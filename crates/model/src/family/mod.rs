@@ -3,6 +3,7 @@
 //! A new family is a file here and a line in [`FAMILIES`]. Left out: what families share (`parts`), keys that all
 //! configurations have ([`crate::config_json`]), kernels.
 
+mod deepseek_v2;
 mod definition;
 mod gemma2;
 mod gemma3_text;
@@ -26,7 +27,7 @@ use crate::config::ModelConfig;
 use crate::graph::{Graph, TensorSpec};
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 11] = [
+static FAMILIES: [&Family; 12] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -38,6 +39,7 @@ static FAMILIES: [&Family; 11] = [
     &gemma2::FAMILY,
     &gemma3_text::FAMILY,
     &gpt_oss::FAMILY,
+    &deepseek_v2::FAMILY,
 ];
 
 impl Arch {
