@@ -12,7 +12,7 @@ use crate::config_json::token_ids;
 use crate::error::{ModelError, present, read_small, shown, shown_path};
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
-use crate::graph::Graph;
+use crate::graph::{Graph, weight_name};
 use crate::mapped::Mapped;
 use crate::safetensors_header::{TensorEntry, read_header, read_index};
 use crate::stored::{Stored, split_experts};
@@ -285,14 +285,28 @@ fn place_entry(
     };
     let dtype = WeightDtype::Plain(dtype);
     let stored = Stored { file: number, dtype, shape: entry.shape, range: entry.range, interleaved: None };
-    // transformers 5 may store the experts of a layer as one tensor.
-    for (suffix, parts) in [(".experts.gate_up_proj", &["gate", "up"][..]), (".experts.down_proj", &["down"])]
-    {
-        if let Some(prefix) = entry.name.strip_suffix(suffix).filter(|_| !graph.stacks(&entry.name)) {
-            return split_experts(file, &entry.name, &stored, prefix, parts, weights);
+    // transformers 5 holds routed experts under names of its own, those of a block in two tensors, and may store them so.
+    let of_block = entry.name.strip_prefix("model.layers.").and_then(|rest| rest.split_once(".mlp."));
+    let of_block = of_block.and_then(|(layer, name)| {
+        Some((layer.parse().ok().filter(|parsed: &usize| parsed.to_string() == layer)?, name))
+    });
+    let experts = |layer| graph.experts_of(layer).filter(|_| !graph.stacks(&entry.name));
+    let mut name = entry.name.clone();
+    match of_block {
+        Some((layer, "experts.gate_up_proj")) if let Some([gate, up, _]) = experts(layer) => {
+            return split_experts(file, &entry.name, &stored, layer, &[gate, up], weights);
         }
+        Some((layer, "experts.down_proj")) if let Some([.., down]) = experts(layer) => {
+            return split_experts(file, &entry.name, &stored, layer, &[down], weights);
+        }
+        Some((layer, "gate.weight")) => {
+            if let Some(router) = graph.router_of(layer) {
+                name = weight_name(router, layer, 0);
+            }
+        }
+        _ => {}
     }
-    if weights.insert(entry.name.clone(), stored).is_some() {
+    if weights.insert(name, stored).is_some() {
         return Err(ModelError::tensor(file, &entry.name, "is also in another file"));
     }
     Ok(())

@@ -462,6 +462,24 @@ impl Graph {
         })
     }
 
+    /// Names of each expert's matrices in block `layer`, if they have a tensor each: gate, up, down.
+    pub(crate) fn experts_of(&self, layer: usize) -> Option<[WeightName; 3]> {
+        let names = self.block(layer)?.nodes.iter().filter_map(|node| match node.operation {
+            Operation::ExpertLinear(ExpertLinear { weight: ExpertWeight::Each(name), .. }) => Some(name),
+            _ => None,
+        });
+        names.collect::<Vec<_>>().try_into().ok()
+    }
+
+    /// Name of the router's matrix in block `layer`.
+    pub(crate) fn router_of(&self, layer: usize) -> Option<WeightName> {
+        let logits = self.block(layer)?.at(Point::RouterLogits)?;
+        match &logits.operation {
+            Operation::Linear(linear) => Some(linear.weight),
+            _ => None,
+        }
+    }
+
     /// Elements of a row at `point` of block `layer`, counted from 0, or outside the blocks; `None` where no tap sees one.
     #[must_use]
     pub fn width(&self, layer: Option<usize>, point: Point) -> Option<usize> {
