@@ -60,6 +60,34 @@ impl Dtype {
         }
     }
 
+    /// [`Dtype::round`] of each, in place.
+    ///
+    /// ```
+    /// let mut x = [1.0, 1.001];
+    /// mantissa_numerics::Dtype::Bf16.round_each(&mut x);
+    /// assert_eq!(x, [1.0, 1.0]);
+    /// ```
+    #[inline]
+    pub fn round_each(self, x: &mut [f32]) {
+        match self {
+            Self::F32 => {}
+            Self::Bf16 => {
+                for x in x {
+                    let bits = x.to_bits();
+                    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000;
+                    // A NaN becomes quiet and keeps its leading bits.
+                    let nan = bits & 0xFFFF_0000 | 0x40_0000;
+                    *x = f32::from_bits(if bits & 0x7FFF_FFFF > 0x7F80_0000 { nan } else { rounded });
+                }
+            }
+            Self::F16 => {
+                for x in x {
+                    *x = self.round(*x);
+                }
+            }
+        }
+    }
+
     /// Appends the bit pattern of `x`, already rounded by [`Dtype::round`], to `out`, little-endian.
     pub fn encode(self, x: f32, out: &mut Vec<u8>) {
         match self {
@@ -115,6 +143,9 @@ mod tests {
                 let x = f32::from_bits(upper << 16 | lower);
                 let expected = bf16::from_f32(x).to_f32().to_bits();
                 assert_eq!(Dtype::Bf16.round(x).to_bits(), expected, "{x:e}");
+                let mut each = [x];
+                Dtype::Bf16.round_each(&mut each);
+                assert_eq!(each[0].to_bits(), expected, "{x:e}");
             }
         }
     }

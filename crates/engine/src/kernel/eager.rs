@@ -6,20 +6,20 @@
 use std::num::NonZeroU16;
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::nvidia::products::{by_threads, remainder_first};
+use mantissa_numerics::nvidia::products::{by_threads_across, remainder_first};
 use mantissa_numerics::nvidia::reduce::{softmax_block, softmax_warp};
 use mantissa_numerics::recipe::{BatchedSum, TorchEager, TorchSoftmax};
 use mantissa_numerics::tensor_core::BlockRecipe;
-use mantissa_numerics::tensor_core::dot::{LANES, Panel, Row};
+use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
-use super::heads::{Heads, by_group, by_head};
+use super::heads::{Heads, by_block, by_group};
 use super::matrix::{CachedLayer, Matrix};
-use super::tensor_core::{bits, element, instructions};
+use super::tensor_core::{bits, bytes, element, instructions};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
-/// Query positions of an attention task.
-const QUERIES: usize = 32;
+/// Query rows of a task.
+const ROWS: usize = 64;
 
 /// Format of everything that is stored.
 const STORAGE: Dtype = Dtype::Bf16;
@@ -51,16 +51,29 @@ impl Walk {
         }
     }
 
+    /// Whether elements stand as they come.
+    fn is_straight(self) -> bool {
+        self.early == 0 && self.late == 0
+    }
+
     /// A row in this order.
-    fn row(self, block: BlockRecipe, x: &[f32]) -> Row {
+    fn row(self, instructions: Instructions, block: BlockRecipe, x: &[f32]) -> Row {
         let mut row = Row::default();
+        if self.is_straight() {
+            row.fill_bf16(instructions, block, &x[..self.length]);
+            return row;
+        }
         row.fill(block, (0..self.length).map(|at| self.element(at).map_or(0, |k| bits(x[k]))));
         row
     }
 }
 
-/// Attention of one KV head for some query rows: row `r` sees the first `limits[r]` of `count` keys, which are the first of the
-/// kernel's `total`.
+const fn widened(bf16: [u8; 2]) -> f32 {
+    f32::from_bits((u16::from_le_bytes(bf16) as u32) << 16)
+}
+
+/// Attention of one KV head for some query rows in ascending order of what they see: row `r` the first `limits[r]` of
+/// `count` keys, which are the first of the kernel's `total`.
 ///
 /// *Shape:* returns `rows × head_dim`. *Rounding:* as Hugging Face's `eager`: scores, scaled scores, probabilities and outputs are
 /// rounded; masked keys have probability 0, which adds nothing.
@@ -81,74 +94,98 @@ fn attend(
     match recipe.scores {
         BatchedSum::TensorCore { block, tile } => {
             let walk = Walk::new(block, tile, heads.dim, heads.dim);
-            let rows: Vec<Row> = queries.iter().map(|q| walk.row(block, q)).collect();
+            let rows: Vec<Row> = queries.iter().map(|q| walk.row(instructions, block, q)).collect();
             let mut panel = Panel::default();
+            let mut sums = vec![[0.0; LANES]; rows.len()];
             for first in (0..count).step_by(LANES) {
                 let lanes = LANES.min(count - first);
-                panel.fill(block, lanes, walk.length, |lane, at| {
-                    walk.element(at).map_or(0, |k| element(keys, first + lane, k))
-                });
-                for (r, row) in rows.iter().enumerate().filter(|(r, _)| limits[*r] > first) {
-                    let mut sums = [0.0; LANES];
-                    block.dots(instructions, row, &panel, 0..walk.length, &mut sums);
-                    scores[r * count + first..][..lanes].copy_from_slice(&sums[..lanes]);
+                if walk.is_straight() {
+                    let keys: Vec<&[u8]> =
+                        (first..first + lanes).map(|key| bytes(keys, key, 0..heads.dim)).collect();
+                    panel.fill_rows(instructions, block, &keys);
+                } else {
+                    panel.fill(block, lanes, walk.length, |lane, at| {
+                        walk.element(at).map_or(0, |k| element(keys, first + lane, k))
+                    });
+                }
+                // Rows before this one see none of these keys.
+                let from = limits.partition_point(|limit| *limit <= first);
+                let sums = &mut sums[from..];
+                sums.fill([0.0; LANES]);
+                block.dots_of_rows(instructions, &rows[from..], 0, &panel, sums);
+                for (scores, sums) in scores.chunks_exact_mut(count).skip(from).zip(sums) {
+                    scores[first..first + lanes].copy_from_slice(&sums[..lanes]);
                 }
             }
         }
         BatchedSum::Threads(sum) => {
-            for (r, q) in queries.iter().enumerate() {
-                for key in 0..limits[r] {
-                    let key_at = |k| f32::from_bits(element(keys, key, k) << 16);
-                    scores[r * count + key] = by_threads(sum, heads.dim, |k| (q[k], key_at(k)));
+            let mut across = vec![[0.0_f32; LANES]; heads.dim];
+            for first in (0..count).step_by(LANES) {
+                let lanes = LANES.min(count - first);
+                for lane in 0..lanes {
+                    let key = bytes(keys, first + lane, 0..heads.dim).as_chunks().0;
+                    for (across, bits) in across.iter_mut().zip(key) {
+                        across[lane] = widened(*bits);
+                    }
+                }
+                let from = limits.partition_point(|limit| *limit <= first);
+                for (q, scores) in queries.iter().zip(scores.chunks_exact_mut(count)).skip(from) {
+                    let sums = by_threads_across(sum, q, |k| across[k]);
+                    scores[first..first + lanes].copy_from_slice(&sums[..lanes]);
                 }
             }
         }
     }
     for (scores, limit) in scores.chunks_exact_mut(count).zip(limits) {
-        let (seen, masked) = scores.split_at_mut(*limit);
-        for score in &mut *seen {
+        for score in &mut scores[..*limit] {
             *score = STORAGE.round(STORAGE.round(*score) * heads.scale);
         }
-        // The kernel's lanes are those of all keys; masked ones add zeros.
-        masked.fill(f32::NEG_INFINITY);
         match recipe.softmax {
-            TorchSoftmax::Warp => softmax_warp(scores),
-            TorchSoftmax::Block => softmax_block(TorchSoftmax::BLOCK_THREADS, scores),
+            TorchSoftmax::Warp => softmax_warp(scores, *limit, total),
+            TorchSoftmax::Block => softmax_block(TorchSoftmax::BLOCK_THREADS, scores, *limit),
         }
-        for p in scores {
-            *p = STORAGE.round(*p);
-        }
+        STORAGE.round_each(scores);
     }
     let mut out = vec![0.0_f32; queries.len() * heads.dim];
     match recipe.values {
         BatchedSum::TensorCore { block, tile } => {
             let walk = Walk::new(block, tile, total, count);
-            let rows: Vec<Row> = scores.chunks_exact(count).map(|p| walk.row(block, p)).collect();
+            let rows: Vec<Row> =
+                scores.chunks_exact(count).map(|p| walk.row(instructions, block, p)).collect();
             let mut panel = Panel::default();
+            let mut sums = vec![[0.0; LANES]; rows.len()];
             for first in (0..heads.dim).step_by(LANES) {
                 let lanes = LANES.min(heads.dim - first);
-                panel.fill(block, lanes, walk.length, |lane, at| {
-                    walk.element(at).map_or(0, |k| element(values, k, first + lane))
+                panel.fill_columns(instructions, block, lanes, walk.length, |at| {
+                    walk.element(at)
+                        .map_or(&[0; 2 * LANES][..2 * lanes], |k| bytes(values, k, first..first + lanes))
                 });
-                for (r, row) in rows.iter().enumerate() {
-                    let mut sums = [0.0; LANES];
-                    block.dots(instructions, row, &panel, 0..walk.length, &mut sums);
-                    out[r * heads.dim + first..][..lanes].copy_from_slice(&sums[..lanes]);
+                sums.fill([0.0; LANES]);
+                block.dots_of_rows(instructions, &rows, 0, &panel, &mut sums);
+                for (out, sums) in out.chunks_exact_mut(heads.dim).zip(&sums) {
+                    out[first..first + lanes].copy_from_slice(&sums[..lanes]);
                 }
             }
         }
         BatchedSum::Threads(sum) => {
-            for (p, out) in scores.chunks_exact(count).zip(out.chunks_exact_mut(heads.dim)) {
-                for (column, out) in out.iter_mut().enumerate() {
-                    let value_at = |k| f32::from_bits(element(values, k, column) << 16);
-                    *out = by_threads(sum, count, |k| (p[k], value_at(k)));
+            for first in (0..heads.dim).step_by(LANES) {
+                let lanes = LANES.min(heads.dim - first);
+                let value = |k: usize| {
+                    let mut value = [0.0; LANES];
+                    let bytes = bytes(values, k, first..first + lanes).as_chunks().0;
+                    for (value, bits) in value.iter_mut().zip(bytes) {
+                        *value = widened(*bits);
+                    }
+                    value
+                };
+                for (p, out) in scores.chunks_exact(count).zip(out.chunks_exact_mut(heads.dim)) {
+                    let sums = by_threads_across(sum, p, value);
+                    out[first..first + lanes].copy_from_slice(&sums[..lanes]);
                 }
             }
         }
     }
-    for x in &mut out {
-        *x = STORAGE.round(*x);
-    }
+    STORAGE.round_each(&mut out);
     out
 }
 
@@ -164,7 +201,7 @@ pub(super) fn prefill(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_head(pool, heads, QUERIES, cached, first, q, out, |queries, limits, [keys, values]| {
+    by_block(pool, heads, ROWS, cached, first, q, out, |queries, limits, [keys, values]| {
         attend(isa, recipe, heads, keys, values, keys.rows, total, queries, limits)
     });
 }

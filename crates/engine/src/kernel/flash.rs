@@ -11,14 +11,14 @@ use mantissa_numerics::recipe::TorchFlash;
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
-use super::heads::{Heads, by_group, by_head};
+use super::heads::{Heads, by_block, by_group};
 use super::matrix::{CachedLayer, Matrix};
-use super::tensor_core::{element, instructions, row};
+use super::tensor_core::{bytes, instructions, row};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
-/// Query positions of a task.
-const QUERIES: usize = 32;
+/// Query rows of a task.
+const ROWS: usize = 64;
 
 /// A query and how many keys it sees, from the first on.
 type Query<'a> = (&'a [f32], usize);
@@ -107,7 +107,9 @@ fn part_of(
         let mut scores = vec![f32::NEG_INFINITY; (rows.len() - first) * tile];
         for at in (from..seen.min(from + tile)).step_by(LANES) {
             let lanes = LANES.min(cached.keys.rows - at);
-            panel.fill(block, lanes, cached.dim, |lane, k| element(cached.keys, at + lane, k));
+            let keys: Vec<&[u8]> =
+                (at..at + lanes).map(|key| bytes(cached.keys, key, 0..cached.dim)).collect();
+            panel.fill_rows(instructions, block, &keys);
             let mut products = vec![[0.0; LANES]; rows.len() - first];
             block.dots_of_rows(instructions, &rows[first..], 0, &panel, &mut products);
             for (r, products) in products.iter().enumerate() {
@@ -126,12 +128,13 @@ fn part_of(
             weights.push(row);
         }
         for (piece, sums) in sums.iter_mut().enumerate() {
-            let first_element = piece * LANES;
-            panel.fill(block, LANES.min(cached.dim - first_element), tile, |lane, k| {
+            let columns = piece * LANES..cached.dim.min((piece + 1) * LANES);
+            let lanes = columns.len();
+            panel.fill_columns(instructions, block, lanes, tile, |k| {
                 if from + k < cached.values.rows {
-                    element(cached.values, from + k, first_element + lane)
+                    bytes(cached.values, from + k, columns.clone())
                 } else {
-                    0
+                    &[0; 2 * LANES][..2 * lanes]
                 }
             });
             block.dots_of_rows(instructions, &weights, 0, &panel, &mut sums[first..]);
@@ -158,7 +161,7 @@ pub(super) fn prefill(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_head(pool, heads, QUERIES, cached, first, q, out, |queries, limits, cached| {
+    by_block(pool, heads, ROWS, cached, first, q, out, |queries, limits, cached| {
         let queries: Vec<Query<'_>> = queries.iter().copied().zip(limits.iter().copied()).collect();
         attend(instructions(isa), recipe, Cached::new(heads, cached), total, &queries)
     });

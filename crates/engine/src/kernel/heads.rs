@@ -1,4 +1,4 @@
-//! How attention is shared out: tasks by block of queries and head in prefill, by sequence and KV head in decode.
+//! How attention is shared out: tasks by KV head and block of positions in prefill, by sequence and KV head in decode.
 
 use mantissa_model::graph::Attention;
 
@@ -55,37 +55,39 @@ pub(crate) fn usual_scale(dim: usize) -> f32 {
     (dim as f64).powf(-0.5) as f32
 }
 
-/// A task for each block of `block` query positions and each query head of a prefill whose first row stands at `first`. `attend` gets the
-/// block's queries, how many keys each sees, and keys and values up to the block's last position.
+/// A task for each KV head and each block of positions, of about `rows` query rows, of a prefill whose first row stands at
+/// `first`. `attend` gets the queries of the head's group, by position, how many keys each sees, and keys and values up
+/// to the block's last position: a panel of keys serves them all.
 ///
 /// *Shape:* `attend` returns `queries × head_dim`.
 #[expect(clippy::too_many_arguments, reason = "how, where, and two matrices")]
-pub(super) fn by_head(
+pub(super) fn by_block(
     pool: &Pool,
     heads: Heads,
-    block: usize,
+    rows: usize,
     cached: CachedLayer<'_>,
     first: usize,
     q: &[f32],
     out: &mut [f32],
     attend: impl Fn(&[&[f32]], &[usize], [Matrix<'_>; 2]) -> Vec<f32> + Sync,
 ) {
-    let width = heads.query * heads.dim;
+    let (width, group) = (heads.query * heads.dim, heads.group());
+    let block = (rows / group).max(1);
     let rows = q.len() / width;
     let to = Shared(out.as_mut_ptr());
     let blocks = rows.div_ceil(block);
-    pool.run(blocks * heads.query, |task| {
+    pool.run(blocks * heads.kv, |task| {
         // Later blocks have more keys: take them first.
-        let (number, head) = (blocks - 1 - task / heads.query, task % heads.query);
+        let (number, kv) = (blocks - 1 - task / heads.kv, task % heads.kv);
         let positions = number * block..rows.min((number + 1) * block);
-        let at = |row: usize| row * width + head * heads.dim;
-        let queries: Vec<&[f32]> = positions.clone().map(|row| &q[at(row)..][..heads.dim]).collect();
-        let limits: Vec<usize> = positions.clone().map(|row| first + row + 1).collect();
-        let kv = head / heads.group();
+        let places = positions.clone().flat_map(|row| (0..group).map(move |head| (row, kv * group + head)));
+        let at = |(row, head): (usize, usize)| row * width + head * heads.dim;
+        let queries: Vec<&[f32]> = places.clone().map(|place| &q[at(place)..][..heads.dim]).collect();
+        let limits: Vec<usize> = places.clone().map(|(row, _)| first + row + 1).collect();
         let found = attend(&queries, &limits, cached.head(kv, first + positions.end));
-        for (row, values) in positions.zip(found.chunks_exact(heads.dim)) {
-            // SAFETY: this head of these rows is this task's.
-            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(row)), heads.dim) };
+        for (place, values) in places.zip(found.chunks_exact(heads.dim)) {
+            // SAFETY: these heads of these rows are this task's.
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(place)), heads.dim) };
         }
     });
 }

@@ -14,7 +14,10 @@ use crate::simd::Isa;
 pub(crate) fn route(isa: Isa, recipe: RouterRecipe, routing: &Routing, logits: &[f32]) -> Vec<(usize, f32)> {
     let softmax = |x: &mut [f32]| match recipe.softmax {
         RouterSoftmax::Lanes { lanes } => rows::softmax(isa, lanes, x),
-        RouterSoftmax::Warp => softmax_warp(x),
+        RouterSoftmax::Warp => {
+            let count = x.len();
+            softmax_warp(x, count, count);
+        }
     };
     let (mut scores, mut factor) = (logits.to_vec(), None);
     if matches!(recipe.choice, RouterChoice::Probabilities { .. }) {
@@ -100,5 +103,46 @@ pub(crate) fn expert_sum(
             out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
         }
         rows::round(isa, CastRecipe { output: recipe.output }, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mantissa_model::graph::WideRouting;
+    use mantissa_numerics::Dtype;
+    use mantissa_numerics::recipe::Lanes;
+
+    use super::*;
+
+    fn chosen(choice: RouterChoice, weights: RoutingWeights, output: Dtype) -> Vec<(usize, f32)> {
+        let [lanes, ..] = Lanes::ALL;
+        let recipe = RouterRecipe { softmax: RouterSoftmax::Lanes { lanes }, choice, output };
+        let routing = Routing { experts: 8, top: 3, weights };
+        route(Isa::Scalar, recipe, &routing, &[2.0, 1.0, 0.0, 3.0, 2.5, 2.75, 0.0, 0.5])
+    }
+
+    #[test]
+    fn experts_are_chosen_as_the_model_says() {
+        let experts = |found: &[(usize, f32)]| found.iter().map(|(expert, _)| *expert).collect::<Vec<_>>();
+        let sum = |found: &[(usize, f32)]| found.iter().map(|(_, weight)| weight).sum::<f32>();
+        let plain = RouterChoice::Probabilities { renormalize: false };
+        let weights = |scale, groups| RoutingWeights::SoftmaxThenTop {
+            renormalize: false,
+            scale,
+            wide: WideRouting::Nothing,
+            groups,
+        };
+        let all = chosen(plain, weights(1.0, None), Dtype::F32);
+        assert_eq!(experts(&all), [3, 5, 4]);
+        // Of four groups of two, the best is that of 3, then that of 4 and 5.
+        let best = chosen(plain, weights(1.0, Some((4, 1))), Dtype::F32);
+        assert_eq!(experts(&best), [3, 2, 0]);
+        assert!(best[2].1.to_bits() == 0 && best[0].1.to_bits() == all[0].1.to_bits());
+        let doubled = chosen(plain, weights(2.0, None), Dtype::F32);
+        assert!(doubled.iter().zip(&all).all(|((_, a), (_, b))| a.to_bits() == (2.0 * b).to_bits()));
+        let first = chosen(RouterChoice::Logits, RoutingWeights::TopThenSoftmax, Dtype::F32);
+        assert!(experts(&first) == [3, 5, 4] && (sum(&first) - 1.0).abs() < 1e-6 && sum(&all) < 0.9);
+        let narrow = chosen(RouterChoice::Logits, RoutingWeights::TopThenSoftmax, Dtype::Bf16);
+        assert!(narrow.iter().all(|(_, weight)| weight.to_bits() & 0xFFFF == 0));
     }
 }

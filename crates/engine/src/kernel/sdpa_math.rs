@@ -5,7 +5,7 @@
 //! Left out: which product a shape gets (`dispatch`, from the catalog).
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::nvidia::products::by_threads;
+use mantissa_numerics::nvidia::products::{ACROSS, by_threads_across};
 use mantissa_numerics::nvidia::reduce::softmax_warp;
 use mantissa_numerics::recipe::{PlainSum, TorchMath};
 
@@ -38,6 +38,7 @@ fn attend<'p>(
     limits: &[usize],
 ) -> Buffer<'p> {
     let root = root_of_scale(dim);
+    let columns = keys.cols;
     // A panel may read rows past the last.
     let mut scaled = vec![0.0; (keys.rows + PANEL) * keys.cols];
     widened(isa, keys, &mut scaled[..keys.rows * keys.cols]);
@@ -56,17 +57,26 @@ fn attend<'p>(
     match recipe.scores {
         PlainSum::FmaChain => source.scores(queries, limits.len(), &mut scores, stride),
         PlainSum::Threads(sum) => {
-            let rows = queries.chunks_exact(dim).zip(scores.chunks_exact_mut(stride)).zip(limits);
-            for ((q, scores), limit) in rows {
-                for (score, key) in scores[..*limit].iter_mut().zip(scaled.chunks_exact(keys.cols)) {
-                    *score = by_threads(sum, dim, |k| (q[k], key[k]));
+            let mut across = vec![[0.0_f32; ACROSS]; dim];
+            for (number, keys) in scaled[..keys.rows * columns].chunks(ACROSS * columns).enumerate() {
+                let first = number * ACROSS;
+                let keys = keys.chunks_exact(columns);
+                let lanes = keys.len();
+                for (lane, key) in keys.enumerate() {
+                    for (across, key) in across.iter_mut().zip(key) {
+                        across[lane] = *key;
+                    }
+                }
+                let rows = queries.chunks_exact(dim).zip(scores.chunks_exact_mut(stride)).zip(limits);
+                for ((q, scores), _) in rows.filter(|(_, limit)| **limit > first) {
+                    let sums = by_threads_across(sum, q, |k| across[k]);
+                    scores[first..first + lanes].copy_from_slice(&sums[..lanes]);
                 }
             }
         }
     }
     for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
-        scores[*limit..].fill(f32::NEG_INFINITY);
-        softmax_warp(&mut scores[..keys.rows]);
+        softmax_warp(&mut scores[..keys.rows], *limit, keys.rows);
         scores[keys.rows..].fill(0.0);
     }
     let width = source.values_stride();
@@ -76,9 +86,17 @@ fn attend<'p>(
         PlainSum::Threads(sum) => {
             let values = source.values();
             for (p, out) in scores.chunks_exact(stride).zip(out.chunks_exact_mut(width)) {
-                for (column, out) in out[..dim].iter_mut().enumerate() {
-                    let pair = |k: usize| (p[k], values[k * width + column]);
-                    *out = by_threads(sum, keys.rows, pair);
+                for (number, out) in out[..dim].chunks_mut(ACROSS).enumerate() {
+                    let first = number * ACROSS;
+                    let sums = by_threads_across(sum, &p[..keys.rows], |k| {
+                        let mut value = [0.0; ACROSS];
+                        let row = &values[k * width + first..(k + 1) * width];
+                        for (value, x) in value.iter_mut().zip(row) {
+                            *value = *x;
+                        }
+                        value
+                    });
+                    out.copy_from_slice(&sums[..out.len()]);
                 }
             }
         }
@@ -218,7 +236,11 @@ mod tests {
             let (threads, vector) = (sum.threads(), sum.vector().get());
             let by = |threads, vector| -> Vec<u32> {
                 let order = ThreadSum::new(threads, vector, sum.in_order()).unwrap();
-                let sum = |row: &[u32]| by_threads(order, length, |k| (1.0, f32::from_bits(row[k])));
+                let sum = |row: &[u32]| {
+                    mantissa_numerics::nvidia::products::by_threads(order, length, |k| {
+                        (1.0, f32::from_bits(row[k]))
+                    })
+                };
                 rows.chunks_exact(length).map(|row| sum(row).to_bits()).collect()
             };
             assert_eq!(by(threads, vector), found, "{name}");

@@ -12,8 +12,16 @@ pub(crate) fn share(pool: &Pool, rows: usize, width: usize, body: impl Fn(usize,
 }
 
 /// A buffer that tasks write disjoint parts of.
-#[derive(Clone, Copy)]
 pub(crate) struct Shared<T>(pub *mut T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
+
 // SAFETY: tasks write disjoint parts; each use says which.
 unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.

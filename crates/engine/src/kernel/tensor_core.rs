@@ -7,7 +7,7 @@ use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
 use super::matrix::{Format, Matrix};
-use super::share::Shared;
+use super::share::{Shared, share};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
@@ -36,6 +36,11 @@ pub(super) fn element(matrix: Matrix<'_>, row: usize, column: usize) -> u32 {
     u32::from(u16::from_le_bytes([matrix.data[at], matrix.data[at + 1]]))
 }
 
+/// The bytes of some columns of a row of a bf16 matrix.
+pub(super) fn bytes(matrix: Matrix<'_>, row: usize, columns: std::ops::Range<usize>) -> &[u8] {
+    &matrix.data[row * matrix.row_bytes..][2 * columns.start..2 * columns.end]
+}
+
 /// `out[i, j] = round(Σ_k x[i, k] · w[j, k])` by steps of a tensor core; see [`TensorCoreSum`].
 pub(super) fn products(
     isa: Isa,
@@ -56,28 +61,37 @@ pub(super) fn products(
     let targets: Vec<(Matrix<'_>, Shared<f32>)> =
         weights.iter_mut().map(|(w, out)| (*w, Shared(out.as_mut_ptr()))).collect();
     let instructions = instructions(isa);
+    let mut rows = vec![Row::default(); m.min(ROWS)];
     for from in (0..m).step_by(ROWS) {
-        let rows: Vec<Row> = x[from * k..m.min(from + ROWS) * k]
-            .chunks_exact(k.max(1))
-            .map(|x| {
-                let mut row = Row::default();
-                row.fill_bf16(instructions, block, x);
-                row
-            })
-            .collect();
+        let count = ROWS.min(m - from);
+        let rows = &mut rows[..count];
+        fill(instructions, pool, block, &x[from * k..(from + count) * k], rows);
         pool.run(panels.len(), |task| {
             let (index, first) = panels[task];
             let (w, to) = targets[index];
             let count = LANES.min(w.rows - first);
-            let sums = sums(block, instructions, &rows, w, first, &cuts);
+            let mut sums = sums(block, instructions, rows, w, first, &cuts);
+            output.round_each(sums.as_flattened_mut());
             for (i, sums) in sums.iter().enumerate() {
-                for (lane, sum) in sums[..count].iter().enumerate() {
-                    // SAFETY: these columns of this weight's output are this task's.
-                    unsafe { *to.get().add((from + i) * w.rows + first + lane) = output.round(*sum) };
-                }
+                let to = to.get().wrapping_add((from + i) * w.rows + first);
+                // SAFETY: these columns of this weight's output are this task's.
+                unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
             }
         });
     }
+}
+
+/// Takes rows of equal length apart.
+fn fill(instructions: Instructions, pool: &Pool, block: BlockRecipe, x: &[f32], rows: &mut [Row]) {
+    let (count, k) = (rows.len(), x.len() / rows.len());
+    let rows = Shared(rows.as_mut_ptr());
+    share(pool, count, k, |first, last| {
+        for number in first..last {
+            // SAFETY: this row is this task's.
+            let row = unsafe { &mut *rows.get().add(number) };
+            row.fill_bf16(instructions, block, &x[number * k..(number + 1) * k]);
+        }
+    });
 }
 
 pub(super) fn row(block: BlockRecipe, x: &[f32]) -> Row {

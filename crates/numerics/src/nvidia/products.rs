@@ -53,6 +53,82 @@ pub fn by_threads(sum: ThreadSum, length: usize, pair: impl Fn(usize) -> (f32, f
     sums[0]
 }
 
+/// Sums that [`by_threads_across`] computes at once.
+pub const ACROSS: usize = 16;
+
+/// [`by_threads`] of the same `x` with [`ACROSS`] others, bit for bit: `others(k)` are their elements at `k`.
+///
+/// ```
+/// use mantissa_numerics::nvidia::products::{by_threads, by_threads_across};
+/// use mantissa_numerics::recipe::ThreadSum;
+/// let sum = ThreadSum::new(2, 1, false).unwrap();
+/// let found = by_threads_across(sum, &[1.0, 2.0, 3.0], |k| [k as f32; 16]);
+/// assert_eq!(found, [by_threads(sum, 3, |k| (k as f32 + 1.0, k as f32)); 16]);
+/// ```
+#[must_use]
+pub fn by_threads_across(
+    sum: ThreadSum,
+    x: &[f32],
+    others: impl Fn(usize) -> [f32; ACROSS],
+) -> [f32; ACROSS] {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the machine has the instructions.
+            return unsafe { across_avx512(sum, x, others) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: as above.
+            return unsafe { across_avx2(sum, x, others) };
+        }
+    }
+    across(sum, x, others)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn across_avx512(sum: ThreadSum, x: &[f32], others: impl Fn(usize) -> [f32; ACROSS]) -> [f32; ACROSS] {
+    across(sum, x, others)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn across_avx2(sum: ThreadSum, x: &[f32], others: impl Fn(usize) -> [f32; ACROSS]) -> [f32; ACROSS] {
+    across(sum, x, others)
+}
+
+#[expect(clippy::inline_always, reason = "instantiated per instruction set")]
+#[inline(always)]
+fn across(sum: ThreadSum, x: &[f32], others: impl Fn(usize) -> [f32; ACROSS]) -> [f32; ACROSS] {
+    let (threads, vector) = (usize::from(sum.threads()), usize::from(sum.vector().get()));
+    let mut sums = [[0.0_f32; ACROSS]; MOST_THREADS];
+    let mut k = 0;
+    for (number, vector) in x.chunks(vector).enumerate() {
+        let held = &mut sums[number & (threads - 1)];
+        let mut sum = *held;
+        for x in vector {
+            let others = others(k);
+            for lane in 0..ACROSS {
+                sum[lane] = x.mul_add(others[lane], sum[lane]);
+            }
+            k += 1;
+        }
+        *held = sum;
+    }
+    let add = |a: [f32; ACROSS], b: [f32; ACROSS]| std::array::from_fn(|lane| a[lane] + b[lane]);
+    if sum.in_order() {
+        return sums[1..threads].iter().fold(sums[0], |sum, x| add(sum, *x));
+    }
+    let mut half = threads / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] = add(sums[i], sums[i + half]);
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +177,29 @@ mod tests {
         assert_eq!(sum(4, 1, true), chain(&four).to_bits());
         let all = [sum(1, 1, false), sum(2, 2, false), sum(4, 1, false)];
         assert!(all[0] != all[1] || all[1] != all[2], "the orders are told apart: {all:x?}");
+    }
+
+    #[test]
+    fn sums_across_are_those_one_by_one() {
+        let value =
+            |i: usize| f32::from_bits(0x3F00_0000 ^ ((i as u32).wrapping_mul(2_654_435_761) >> 6)) - 0.7;
+        for (threads, vector, in_order) in
+            [(1, 1, false), (2, 8, true), (16, 4, false), (32, 2, true), (64, 1, false), (64, 8, false)]
+        {
+            let sum = ThreadSum::new(threads, vector, in_order).unwrap();
+            for length in [0, 1, 7, 64, 576, 577] {
+                let x: Vec<f32> = (0..length).map(value).collect();
+                let other = |k: usize, lane: usize| value(97 * k + 31 * lane + 5);
+                let found = by_threads_across(sum, &x, |k| std::array::from_fn(|lane| other(k, lane)));
+                for (lane, found) in found.iter().enumerate() {
+                    let expected = by_threads(sum, length, |k| (x[k], other(k, lane)));
+                    assert_eq!(
+                        found.to_bits(),
+                        expected.to_bits(),
+                        "{sum:?}, {length} elements, lane {lane}"
+                    );
+                }
+            }
+        }
     }
 }

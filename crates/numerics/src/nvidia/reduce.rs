@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::functions::{exp, exp_each};
+use super::functions::exp_each;
 
 /// The order of a sum over rows that lie one after the other in memory, by `reduce_kernel` with loads of four.
 ///
@@ -51,47 +51,73 @@ impl TorchSum {
     }
 }
 
-/// Softmax of a row of at most 2,048 values, in place, as `softmax_warp_forward` computes it on binary32.
+/// Softmax of the beginning of a row of `total` values, at most 2,048, in place, as `softmax_warp_forward` computes it on
+/// binary32. Values of `x` from `seen` on, and those of the row behind `x`, are masked: they count as −∞.
 ///
 /// Lane `k mod lanes` adds its exponentials, ascending; lanes are added by a butterfly, largest step first; every value is divided.
 ///
 /// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/PersistentSoftmax.cuh, restated; verified on an H200.
-pub fn softmax_warp(x: &mut [f32]) {
-    let lanes = x.len().next_power_of_two().min(32);
-    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+///
+/// ```
+/// # use mantissa_numerics::nvidia::reduce::softmax_warp;
+/// let mut x = [1.0, 1.0, 7.0];
+/// softmax_warp(&mut x, 2, 3);
+/// assert_eq!(x, [0.5, 0.5, 0.0]);
+/// ```
+pub fn softmax_warp(x: &mut [f32], seen: usize, total: usize) {
+    let lanes = total.next_power_of_two().min(32);
     let mut sums = [0.0_f32; 32];
-    exp_each(x, largest);
-    for (k, x) in x.iter().enumerate() {
-        sums[k & (lanes - 1)] += *x;
-    }
-    let sum = halved(&mut sums[..lanes]);
-    for x in x {
-        *x /= sum;
-    }
+    softmax(x, seen, |exponentials| {
+        for row in exponentials.chunks(lanes) {
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += *x;
+            }
+        }
+        halved(&mut sums[..lanes])
+    });
 }
 
-/// Softmax of a row, in place, as `cunn_SoftMaxForwardReg` computes it on binary32 with blocks of `threads`.
+/// Softmax of a row, in place, as `cunn_SoftMaxForwardReg` computes it on binary32 with blocks of `threads`. Values from
+/// `seen` on are masked: they count as −∞.
 ///
 /// Thread `k mod threads` adds its exponentials, ascending; threads of a warp of 32 are halved, the upper half added to the
 /// lower, then warps likewise; every value is divided.
 ///
 /// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/SoftMax.cu and block_reduce.cuh, restated; verified on an H200.
-pub fn softmax_block(threads: u16, x: &mut [f32]) {
+///
+/// ```
+/// # use mantissa_numerics::nvidia::reduce::softmax_block;
+/// let mut x = [1.0, 1.0, 7.0];
+/// softmax_block(1024, &mut x, 2);
+/// assert_eq!(x, [0.5, 0.5, 0.0]);
+/// ```
+pub fn softmax_block(threads: u16, x: &mut [f32], seen: usize) {
     let threads = usize::from(threads);
+    softmax(x, seen, |exponentials| {
+        let mut sums = vec![0.0_f32; threads];
+        for row in exponentials.chunks(threads) {
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += *x;
+            }
+        }
+        let mut warps = [0.0_f32; 32];
+        for (warp, sums) in warps.iter_mut().zip(sums.chunks_exact_mut(32)) {
+            *warp = halved(sums);
+        }
+        halved(&mut warps)
+    });
+}
+
+/// Softmax of the first `seen` values; the others become what a masked one does: 0, or NaN where the sum is.
+fn softmax(x: &mut [f32], seen: usize, sum: impl FnOnce(&[f32]) -> f32) {
+    let (x, masked) = x.split_at_mut(seen);
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sums = vec![0.0_f32; threads];
-    for (k, x) in x.iter_mut().enumerate() {
-        *x = exp(*x - largest);
-        sums[k % threads] += *x;
-    }
-    let mut warps = [0.0_f32; 32];
-    for (warp, sums) in warps.iter_mut().zip(sums.chunks_exact_mut(32)) {
-        *warp = halved(sums);
-    }
-    let sum = halved(&mut warps);
+    exp_each(x, largest);
+    let sum = sum(x);
     for x in x {
         *x /= sum;
     }
+    masked.fill(0.0 / sum);
 }
 
 /// The sum of a power of two of values, the upper half added to the lower until one is left.
