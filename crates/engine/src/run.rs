@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use mantissa_model::graph::{Activation, Expand, Graph, Node, Operation, Section, Slot};
+use mantissa_model::graph::{Activation, Expand, Graph, Node, Operation, Section};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{EmbeddingRecipe, KernelRecipe};
 use mantissa_numerics::site::{Point, Site};
@@ -22,6 +22,12 @@ use crate::rope::RopeTable;
 use crate::simd::Isa;
 use crate::tap::{Tap, View};
 use crate::weights::{NodeWeights, Weights};
+
+mod expanded;
+mod routing;
+
+use expanded::Expanded;
+use routing::Routing;
 
 /// A model ready to be interpreted.
 pub(crate) struct Runner<'r, 'a, B> {
@@ -46,37 +52,6 @@ enum Value<'p> {
     Expanded(Expanded),
     /// Experts of each row.
     Routing(Routing),
-}
-
-/// Keys and values of what rows see.
-struct Expanded {
-    /// Each of one block, keys and values its slots.
-    caches: Vec<KvCache>,
-    /// Place in `caches` of each row of the pass.
-    of_row: Vec<usize>,
-}
-
-impl Expanded {
-    /// What each row of the pass sees.
-    fn layers(&self) -> impl Iterator<Item = CachedLayer<'_>> {
-        self.of_row.iter().map(|place| self.caches[*place].layer(0, [0, 1]))
-    }
-}
-
-/// An expert and its part of the rows that are sorted by expert.
-type ExpertRows = (usize, Range<usize>);
-
-/// Rows sorted by expert.
-struct Routing {
-    /// Expert and weight of each slot, row by row.
-    slots: Vec<(usize, f32)>,
-    /// Slots sorted by run of rows, then expert.
-    order: Vec<usize>,
-    /// Where each slot stands in `order`.
-    place: Vec<usize>,
-    /// Runs of `order` by run of rows: the rows, and each expert's part.
-    groups: Vec<(Range<usize>, Vec<ExpertRows>)>,
-    top: usize,
 }
 
 impl<'r, B: Backend> Runner<'r, '_, B> {
@@ -394,10 +369,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         [latent, rope]: [usize; 2],
     ) -> Expanded {
         let (node, layer) = (&at.section.nodes[index], at.place.layer());
-        let Expand { heads, nope, value, .. } = *expand;
-        let slots = [expand.rope + nope, value].map(|width| Slot { heads, width });
         let weight = at.weights[index].stored().matrix();
-        let mut expanded = Expanded { caches: Vec::new(), of_row: vec![0; pass.rows.len()] };
+        let mut expanded = Expanded::new(pass.rows.len());
         for run in self.runs(at, index, pass) {
             let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
             // The last row of each cache sees the most.
@@ -412,20 +385,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let mut out = self.pool.buffer(count * weight.rows);
                 let ran = self.backend.products(recipe, &compressed, &mut [(weight, &mut out)]);
                 self.note(node, &run, pass, ran);
-                let mut to = KvCache::of_slots(&[slots.to_vec()], self.embedding.output, count);
-                let parts = out.chunks_exact(weight.rows).zip(shared.chunks_exact(expand.rope));
-                for (position, (heads, shared)) in parts.enumerate() {
-                    let heads = || heads.chunks_exact(nope + value);
-                    let keys: Vec<f32> =
-                        heads().flat_map(|head| head[..nope].iter().chain(shared)).copied().collect();
-                    let values: Vec<f32> = heads().flat_map(|head| &head[nope..]).copied().collect();
-                    to.write(self.isa, 0, 0, position, &keys);
-                    to.write(self.isa, 0, 1, position, &values);
-                }
-                for row in run.rows.clone().filter(|row| pass.caches[*row] == cache) {
-                    expanded.of_row[row] = expanded.caches.len();
-                }
-                expanded.caches.push(to);
+                let seeing = run.rows.clone().filter(|row| pass.caches[*row] == cache);
+                expanded.add(self.isa, self.embedding.output, expand, &out, &shared, seeing);
             }
         }
         expanded
@@ -597,42 +558,6 @@ impl<'p> Lifetimes<'p> for Section {
         let mut copy = pool.buffer(rows.len());
         copy.copy_from_slice(rows);
         copy
-    }
-}
-
-impl Routing {
-    fn new(top: usize) -> Self {
-        Self { slots: Vec::new(), order: Vec::new(), place: Vec::new(), groups: Vec::new(), top }
-    }
-
-    /// Adds the slots of the next run of rows.
-    fn add(&mut self, rows: Range<usize>, slots: Vec<(usize, f32)>) {
-        let first = self.slots.len();
-        let mut order: Vec<usize> = (first..first + slots.len()).collect();
-        order.sort_by_key(|slot| slots[slot - first].0);
-        let mut experts: Vec<ExpertRows> = Vec::new();
-        for (i, slot) in order.iter().enumerate() {
-            let (expert, at) = (slots[slot - first].0, first + i);
-            match experts.last_mut() {
-                Some((last, range)) if *last == expert => range.end = at + 1,
-                _ => experts.push((expert, at..at + 1)),
-            }
-        }
-        self.place.resize(first + slots.len(), 0);
-        for (i, slot) in order.iter().enumerate() {
-            self.place[*slot] = first + i;
-        }
-        self.order.extend(order);
-        self.slots.extend(slots);
-        self.groups.push((rows, experts));
-    }
-
-    /// Experts, then weights, of each row.
-    fn table(&self) -> Vec<f32> {
-        #[expect(clippy::cast_precision_loss, reason = "expert ids are small")]
-        let expert = |(expert, _): &(usize, f32)| *expert as f32;
-        let rows = self.slots.chunks_exact(self.top.max(1));
-        rows.flat_map(|row| row.iter().map(expert).chain(row.iter().map(|(_, weight)| *weight))).collect()
     }
 }
 

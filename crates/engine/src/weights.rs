@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use mantissa_model::graph::{
-    ExpertLinear, ExpertWeight, Graph, Node, Operation, Section, WeightName, weight_name,
-};
+use mantissa_model::graph::{ExpertLinear, ExpertWeight, Graph, Node, Operation, Section, WeightName};
+use mantissa_model::tensor_list::weight_name;
 use mantissa_model::{Checkpoint, Weight, WeightDtype};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{CastRecipe, EmbeddingRecipe};

@@ -12,10 +12,11 @@ use crate::config_json::token_ids;
 use crate::error::{ModelError, present, read_small, shown, shown_path};
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
-use crate::graph::{Graph, weight_name};
+use crate::graph::Graph;
 use crate::mapped::Mapped;
 use crate::safetensors_header::{TensorEntry, read_header, read_index};
 use crate::stored::{Stored, split_experts};
+use crate::tensor_list::weight_name;
 use crate::weight::{Weight, WeightDtype};
 
 /// Largest JSON file read whole (index files of the largest models have a few MB).

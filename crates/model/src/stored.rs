@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::error::ModelError;
-use crate::graph::{WeightName, weight_name};
+use crate::graph::WeightName;
+use crate::tensor_list::weight_name;
 use crate::weight::{Weight, WeightDtype};
 
 /// Most experts of a fused tensor: bounds the names made from one.

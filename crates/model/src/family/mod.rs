@@ -24,7 +24,8 @@ pub(crate) use definition::Family;
 
 use crate::arch::Arch;
 use crate::config::ModelConfig;
-use crate::graph::{Graph, TensorSpec};
+use crate::graph::Graph;
+use crate::tensor_list::TensorSpec;
 
 /// Every family, in the order documentation lists them.
 static FAMILIES: [&Family; 12] = [

@@ -9,7 +9,7 @@ use mantissa_numerics::Dtype;
 use super::spec::SynthSpec;
 use super::values::Values;
 use crate::config::ModelConfig;
-use crate::graph::TensorSpec;
+use crate::tensor_list::TensorSpec;
 
 /// Spread of q and k, or centre of their norms: scores with a deviation of its square.
 const SHARPNESS: f32 = 1.5;
