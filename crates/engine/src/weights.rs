@@ -214,7 +214,9 @@ impl<'a> Loader<'a, '_> {
             weight.row_f32(col, &mut values);
             rows::round(self.setup.isa, CastRecipe { output: dtype }, &mut values);
             bytes.clear();
-            values.iter().for_each(|x| dtype.encode(*x, &mut bytes));
+            for x in &values {
+                dtype.encode(*x, &mut bytes);
+            }
             for (row, value) in bytes.chunks_exact(size).enumerate() {
                 out[(row * cols + col) * size..][..size].copy_from_slice(value);
             }

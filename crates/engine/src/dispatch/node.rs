@@ -64,6 +64,7 @@ impl Dispatch {
     /// What a node runs; `None` where it computes nothing.
     ///
     /// *Errors:* a shape that no verified recipe covers.
+    #[expect(clippy::too_many_lines, reason = "an arm for each operation, of a few lines each")]
     pub(crate) fn recipe(self, node: &Node, shape: PassShape) -> Result<Option<Planned>, EngineError> {
         let m = shape.rows();
         let planned = |n, k, recipe| Ok(Some(Planned { n, k, recipe }));
@@ -97,7 +98,9 @@ impl Dispatch {
                 }
                 planned(n, k, KernelRecipe::Matmul(self.matmul(m, n, k, bias || linear.wide)))
             }
-            Operation::Bias { .. } => planned(node.width, 2, KernelRecipe::Bias(self.bias())),
+            Operation::Bias { .. } | Operation::ExpertBias { .. } => {
+                planned(node.width, 2, KernelRecipe::Bias(self.bias()))
+            }
             Operation::Rotary(rotary) => {
                 if self.is_gpu() && rotary.pairing != Pairing::Halves {
                     return Err(self.refused("a rotation of neighbours".to_owned(), "it was not compared"));
@@ -171,7 +174,6 @@ impl Dispatch {
             | Operation::Slice(_)
             | Operation::Append { .. }
             | Operation::Gather => Ok(None),
-            Operation::ExpertBias { .. } => planned(node.width, 2, KernelRecipe::Bias(self.bias())),
             Operation::Expand(_) if self.is_gpu() => {
                 Err(self.refused("a compressed cache".to_owned(), "it was not compared"))
             }

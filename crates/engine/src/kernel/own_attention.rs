@@ -298,7 +298,9 @@ impl RowState {
 /// Scores, and the sink that is returned, less the largest of them, rounded.
 fn below_maximum(rounding: Dtype, sink: f32, scores: &mut [f32]) -> f32 {
     let max = scores.iter().fold(sink, |max, v| if *v > max { *v } else { max });
-    scores.iter_mut().for_each(|score| *score = rounding.round(*score - max));
+    for score in scores {
+        *score = rounding.round(*score - max);
+    }
     rounding.round(sink - max)
 }
 
