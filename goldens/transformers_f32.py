@@ -13,9 +13,9 @@ Per model and variant: one prefill of the ids into a KV cache, then `--steps` de
 variant that works is greedy; the others are forced along its tokens and only report their own argmax, so all variants
 see the same prefixes. Attention is eager, experts are a plain loop, TF32 is off, KV cache in the compute dtype.
 
-`float64` is meant as the truth. transformers itself drops to float32 in three places; for that variant they are
-replaced: RMSNorm, softmax, and the rotary angles (from the float32 inverse frequencies that the model stores). The
-count of replaced modules is recorded; without them the variant would be no better than float32.
+`float64` is meant as the truth. transformers itself drops to float32 in some places; for that variant they are
+replaced: RMSNorm, softmax, the rotary angles (from the float32 inverse frequencies that the model stores), and of
+DeepSeek the router and the rotation by complex numbers. The count of replaced modules is recorded; without them the variant would be no better than float32.
 
 Floats are stored as bit patterns: big-endian hex, 8 digits a value (16 for float64), concatenated. The layer numbers
 are Hugging Face's: `x_out.k` is the output of the k-th block counted from 1, before the final norm even for the last
@@ -119,6 +119,31 @@ def load(folder: pathlib.Path, dtype, device: str):
 # --- float64 as truth ---------------------------------------------------------------------------------------------
 
 
+def complex_rotation(xq, xk, table):
+    """transformers' apply_rotary_emb without its casts to float32."""
+    table = table.unsqueeze(1)
+
+    def turned(x):
+        pairs = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2).contiguous())
+        return torch.view_as_real(pairs * table).flatten(3)
+
+    return turned(xq), turned(xk)
+
+
+def deepseek_router(self, hidden_states):
+    """transformers' DeepseekV2TopkRouter without its casts to float32."""
+    hidden_states = hidden_states.view(-1, self.hidden_dim)
+    logits = torch.nn.functional.linear(hidden_states, self.weight)
+    scores = logits.softmax(dim=-1)
+    if self.topk_method == "group_limited_greedy":
+        groups = scores.view(-1, self.num_group, self.num_experts // self.num_group)
+        kept = torch.topk(groups.max(dim=-1).values, k=self.topk_group, dim=-1, sorted=False)[1]
+        mask = torch.zeros(groups.shape[:2], dtype=torch.bool).scatter_(1, kept, True)
+        scores = groups.masked_fill(~mask.unsqueeze(-1), 0.0).reshape(-1, self.num_experts)
+    weights, experts = torch.topk(scores, k=self.top_k, dim=-1, sorted=False)
+    return logits, weights * self.routed_scaling_factor, experts
+
+
 def replace_float32_islands(model) -> dict[str, int]:
     """Keeps RMSNorm and the rotary angles in float64; returns how many modules of each were replaced."""
     counts = {"rms_norm": 0, "rotary": 0}
@@ -136,13 +161,30 @@ def replace_float32_islands(model) -> dict[str, int]:
 
             module.forward = types.MethodType(one_plus, module)
             counts["rms_norm"] += 1
+        elif name == "DeepseekV2TopkRouter":
+            module.forward = types.MethodType(deepseek_router, module)
+            counts["router"] = counts.get("router", 0) + 1
+        elif name == "DeepseekV2RotaryEmbedding":
+            frequencies = module.inv_freq.detach().to(torch.float32).to(torch.float64)
+
+            def complex_rotary(self, x, position_ids, *_args, _frequencies=frequencies, **_kwargs):
+                angles = position_ids[..., None].to(torch.float64) * _frequencies.to(x.device)
+                return torch.polar(torch.ones_like(angles), angles) * self.attention_scaling
+
+            module.forward = types.MethodType(complex_rotary, module)
+            sys.modules[type(module).__module__].apply_rotary_emb = complex_rotation
+            counts["rotary"] += 1
         elif name.endswith("RotaryEmbedding") and hasattr(module, "inv_freq"):
             # Stored frequencies are float32 by the model's definition; the angle and its functions are not.
             frequencies = module.inv_freq.detach().to(torch.float32).to(torch.float64)
 
-            def rotary(self, x, position_ids, *_args, _frequencies=frequencies, **_kwargs):
+            # gpt-oss has each angle once.
+            half = name.startswith("GptOss")
+
+            def rotary(self, x, position_ids, *_args, _frequencies=frequencies, _half=half, **_kwargs):
                 angles = position_ids[..., None].to(torch.float64) * _frequencies.to(x.device)
-                angles = torch.cat((angles, angles), dim=-1)
+                if not _half:
+                    angles = torch.cat((angles, angles), dim=-1)
                 scale = getattr(self, "attention_scaling", 1.0)
                 return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)
 
@@ -196,8 +238,9 @@ class Taps:
             self.tap(block, f"x_out.{layer}")
             self.tap(block.self_attn, f"attn_out.{layer}")
             self.tap(block.mlp, f"mlp_out.{layer}")
-            if type(block.mlp).__name__.endswith("SparseMoeBlock"):
-                self.tap_router(block.mlp.gate, f"router_logits.{layer}")
+            router = getattr(block.mlp, "router", getattr(block.mlp, "gate", None))
+            if router is not None:
+                self.tap_router(router, f"router_logits.{layer}")
         self.tap(body.embed_tokens, "embed_out")
         self.tap(body.norm, "final_norm")
 
@@ -213,7 +256,8 @@ class Taps:
         def hook(module, inputs, _output):
             tensor = inputs[0]
             tensor = tensor.reshape(-1, tensor.shape[-1])
-            self.seen[name] = torch.nn.functional.linear(tensor, module.weight)[-1].detach().clone()
+            bias = getattr(module, "bias", None)
+            self.seen[name] = torch.nn.functional.linear(tensor, module.weight, bias)[-1].detach().clone()
 
         self.handles.append(module.register_forward_hook(hook))
 

@@ -4,13 +4,12 @@ use std::ops::Range;
 
 use mantissa_model::graph::{Attention, Rotary, Routing};
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BiasRecipe, CapRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe, MatmulRecipe,
-    NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
+    AttentionRecipe, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe,
+    MatmulRecipe, NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
 };
 use mantissa_numerics::site::Phase;
 
-use crate::cache::KvCache;
-use crate::kernel::matrix::Matrix;
+use crate::kernel::matrix::{CachedLayer, Matrix};
 
 /// The experts that rows are sent to.
 #[derive(Debug, Clone, Default)]
@@ -22,15 +21,13 @@ pub(crate) struct Chosen {
 /// Queries of one run of rows, and where the keys and values they see are.
 pub(crate) struct Queries<'q> {
     pub phase: Phase,
-    /// The rows' cache and position, row by row; of a prefill, of one cache and ascending.
-    pub rows: &'q [(usize, usize)],
-    pub caches: &'q [KvCache],
-    pub layer: usize,
-    /// Slots of keys and of values.
-    pub slots: [usize; 2],
+    /// What each row sees, and its position; of a prefill, of one sequence and ascending.
+    pub rows: &'q [(CachedLayer<'q>, usize)],
     /// Keys of the whole pass.
     pub keys: usize,
     pub q: &'q [f32],
+    /// A logit of each query head, if the node has them.
+    pub sinks: &'q [f32],
 }
 
 /// Computes kernels on rows of binary32 values that are rounded to their storage format already. Each method computes
@@ -70,6 +67,14 @@ pub(crate) trait Backend {
     fn gate(&self, recipe: SwiGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe;
     /// `gate = round(round(gelu(gate)) · up)`.
     fn gelu_gate(&self, recipe: GeGluRecipe, gate: &mut [f32], up: &[f32]) -> KernelRecipe;
+    /// The clamped gated unit of neighbours in `pairs`; `bounds` are alpha and limit. *Shape:* `out` is half as long.
+    fn clamped_gate(
+        &self,
+        recipe: ClampedSwiGluRecipe,
+        bounds: [f64; 2],
+        pairs: &[f32],
+        out: &mut [f32],
+    ) -> KernelRecipe;
     /// `x = cap · tanh(x / cap)`.
     fn cap(&self, recipe: CapRecipe, cap: f64, x: &mut [f32]) -> KernelRecipe;
     /// Chooses experts for each row of logits.

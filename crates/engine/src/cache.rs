@@ -1,5 +1,6 @@
 //! The cache of one sequence: what each block keeps of every position, in the storage dtype.
 
+use mantissa_model::WeightDtype;
 use mantissa_model::graph::{Graph, Slot};
 use mantissa_numerics::Dtype;
 
@@ -109,6 +110,21 @@ impl KvCache {
                 }
             }
         }
+    }
+
+    /// The first `count` positions of a slot that has one row for each, in binary32.
+    ///
+    /// *Shape:* `count × width`.
+    pub(crate) fn rows(&self, layer: usize, slot: usize, count: usize) -> Vec<f32> {
+        let Stored { slot, words } = &self.layers[layer][slot];
+        debug_assert_eq!(slot.heads, 1, "a compressed row is all heads'");
+        let (width, size) = (slot.width, self.dtype.size());
+        let data: &[u8] = bytemuck::cast_slice(words);
+        let mut out = vec![0.0; count * width];
+        for (row, out) in data.chunks_exact(stride(width) * size).zip(out.chunks_exact_mut(width)) {
+            WeightDtype::Plain(self.dtype).decode(&row[..width * size], out);
+        }
+        out
     }
 
     /// Slots of a block that hold keys and values, as kernels see them.

@@ -2,8 +2,8 @@
 
 use mantissa_model::graph::{Attention, Rotary, Routing};
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BiasRecipe, CapRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe, MatmulRecipe,
-    NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
+    AttentionRecipe, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe, GeGluRecipe, KernelRecipe,
+    MatmulRecipe, NormRecipe, ResidualRecipe, RotaryRecipe, RouterRecipe, SwiGluRecipe,
 };
 use mantissa_numerics::site::Phase;
 
@@ -68,19 +68,26 @@ impl Backend for Cpu {
         let heads = Heads::of(node);
         match queries.phase {
             Phase::Prefill => {
-                let Some((cache, first)) = queries.rows.first() else {
+                let Some((cached, first)) = queries.rows.first() else {
                     return KernelRecipe::Attention(recipe);
                 };
                 let seen = [*first, queries.keys];
-                let cached = queries.caches[*cache].layer(queries.layer, queries.slots);
-                attention::prefill(self.isa, &self.pool, recipe, heads, cached, seen, queries.q, out);
+                attention::prefill(
+                    self.isa,
+                    &self.pool,
+                    recipe,
+                    heads,
+                    *cached,
+                    seen,
+                    queries.sinks,
+                    queries.q,
+                    out,
+                );
             }
             Phase::Decode => {
-                let seen = |(cache, position): &(usize, usize)| {
-                    (queries.caches[*cache].layer(queries.layer, queries.slots), position + 1)
-                };
-                let views: Vec<(CachedLayer<'_>, usize)> = queries.rows.iter().map(seen).collect();
-                attention::decode(self.isa, &self.pool, recipe, heads, &views, queries.q, out);
+                let views: Vec<(CachedLayer<'_>, usize)> =
+                    queries.rows.iter().map(|(cached, position)| (*cached, position + 1)).collect();
+                attention::decode(self.isa, &self.pool, recipe, heads, &views, queries.sinks, queries.q, out);
             }
         }
         KernelRecipe::Attention(recipe)
@@ -101,6 +108,19 @@ impl Backend for Cpu {
         KernelRecipe::GeGlu(recipe)
     }
 
+    fn clamped_gate(
+        &self,
+        recipe: ClampedSwiGluRecipe,
+        bounds: [f64; 2],
+        pairs: &[f32],
+        out: &mut [f32],
+    ) -> KernelRecipe {
+        #[expect(clippy::cast_possible_truncation, reason = "PyTorch's rounding of a number beside a tensor")]
+        let bounds = bounds.map(|bound| bound as f32);
+        rows::clamped_swiglu(self.isa, &self.pool, recipe, bounds, pairs, out);
+        KernelRecipe::ClampedSwiGlu(recipe)
+    }
+
     fn cap(&self, recipe: CapRecipe, cap: f64, x: &mut [f32]) -> KernelRecipe {
         #[expect(clippy::cast_possible_truncation, reason = "PyTorch's rounding of a number beside a tensor")]
         let cap = cap as f32;
@@ -110,7 +130,7 @@ impl Backend for Cpu {
 
     fn route(&self, recipe: RouterRecipe, routing: &Routing, logits: &[f32]) -> (Chosen, KernelRecipe) {
         let rows = logits.chunks_exact(routing.experts);
-        let slots = rows.flat_map(|logits| moe::route(self.isa, recipe, routing.top, logits)).collect();
+        let slots = rows.flat_map(|logits| moe::route(self.isa, recipe, routing, logits)).collect();
         (Chosen { slots }, KernelRecipe::Router(recipe))
     }
 

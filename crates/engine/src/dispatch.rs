@@ -13,6 +13,7 @@ mod planned;
 mod rules;
 mod sdpa;
 
+pub(crate) use node::pairs_of;
 pub(crate) use planned::Planned;
 pub use rules::Dispatch;
 

@@ -7,14 +7,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use mantissa_model::graph::Graph;
+use mantissa_model::graph::{Graph, Operation, Pairing};
 use mantissa_model::{Checkpoint, ModelConfig};
 use mantissa_numerics::recipe::{KernelRecipe, ObservedKernel};
 use mantissa_numerics::site::Phase;
 
 use crate::cache::KvCache;
 use crate::cpu::Cpu;
-use crate::dispatch::Dispatch;
+use crate::dispatch::{Dispatch, pairs_of};
 use crate::error::EngineError;
 use crate::logits::{TokenLogprob, top_logprobs};
 use crate::overrides::Overrides;
@@ -71,8 +71,15 @@ impl<'a> Engine<'a> {
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;
         let config = checkpoint.config();
         let graph = config.graph();
-        let rotary = setup.dispatch().rotary();
-        let tables = graph.tables.iter().map(|table| RopeTable::new(table, rotary, setup.context));
+        let dispatch = setup.dispatch();
+        let tables = graph.tables.iter().enumerate().map(|(place, table)| {
+            let pairing = graph.nodes().find_map(|node| match &node.operation {
+                Operation::Rotary(rotary) if rotary.table == place => Some(rotary.pairing),
+                _ => None,
+            });
+            let recipe = dispatch.rotary(pairs_of(pairing.unwrap_or(Pairing::Halves)));
+            RopeTable::new(table, recipe, setup.context)
+        });
         Ok(Self {
             config,
             overrides: Overrides::default(),

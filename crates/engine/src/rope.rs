@@ -1,9 +1,9 @@
 //! Tables of rotary angles.
 //!
-//! *Rounding:* as Hugging Face computes them: inverse frequencies ([`mantissa_numerics::rotary`]) and angles are
-//! binary32 values, each operation rounded once; the cosine and the sine are computed in binary64 (by the `libm` crate,
-//! so that no machine's own library can change a bit) and rounded to binary32, multiplied by the attention factor in
-//! binary32, then rounded to the storage dtype. On a GPU cosine and sine are those of CUDA's library.
+//! *Rounding:* as Hugging Face computes them: inverse frequencies ([`mantissa_numerics::rotary`]) and angles are binary32
+//! values, each operation rounded once; the cosine and the sine are computed in binary64 (by the `libm` crate, so that
+//! no machine's own library can change a bit) and rounded to binary32, multiplied by the attention factor in binary32, then
+//! rounded to the storage dtype, but where neighbours are turned as complex numbers. On a GPU cosine and sine are those of CUDA's library.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -11,8 +11,9 @@
 )]
 
 use mantissa_model::graph::RotaryTable;
+use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::functions;
-use mantissa_numerics::recipe::{RotaryFunctions, RotaryRecipe};
+use mantissa_numerics::recipe::{RotaryFunctions, RotaryPairs, RotaryRecipe};
 use mantissa_numerics::rotary::{Arithmetic, Frequencies, Rope};
 use mantissa_numerics::torch_cpu::CpuCapability;
 
@@ -27,7 +28,11 @@ pub(crate) struct RopeTable {
 impl RopeTable {
     /// Tables of `positions` positions, as `recipe` says.
     pub(crate) fn new(table: &RotaryTable, recipe: RotaryRecipe, positions: usize) -> Self {
-        let RotaryRecipe { functions: whose, output } = recipe;
+        let RotaryRecipe { functions: whose, pairs, output } = recipe;
+        let output = match pairs {
+            RotaryPairs::Halves => output,
+            RotaryPairs::Neighbours => Dtype::F32,
+        };
         let Frequencies { inverse, attention_factor } = frequencies(table, whose);
         let half = inverse.len();
         let mut data = vec![0.0; positions * 2 * half];

@@ -3,17 +3,18 @@
 //! Rows of several steps go through a product together, so that its weights are read and unpacked once; a recipe
 //! never depends on which rows are together. Left out: numbers (the backend) and which recipe a node gets (dispatch).
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use mantissa_model::graph::{Graph, Node, Operation, Section};
+use mantissa_model::graph::{Activation, Expand, Graph, Node, Operation, Section};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{EmbeddingRecipe, KernelRecipe};
 use mantissa_numerics::site::{Point, Site};
 
 use crate::backend::{Backend, Queries, part};
 use crate::cache::KvCache;
-use crate::kernel::matrix::Matrix;
+use crate::kernel::matrix::{CachedLayer, Matrix};
 use crate::overrides::Overrides;
 use crate::pass::{Pass, Place, Ran, Run};
 use crate::pool::{Buffer, Pool};
@@ -21,6 +22,12 @@ use crate::rope::RopeTable;
 use crate::simd::Isa;
 use crate::tap::{Tap, View};
 use crate::weights::{NodeWeights, Weights};
+
+mod expanded;
+mod routing;
+
+use expanded::Expanded;
+use routing::Routing;
 
 /// A model ready to be interpreted.
 pub(crate) struct Runner<'r, 'a, B> {
@@ -41,24 +48,10 @@ enum Value<'p> {
     Rows(Buffer<'p>),
     /// A slot of the block's cache.
     Cached(usize),
+    /// Keys and values that were compressed in the block's cache.
+    Expanded(Expanded),
     /// Experts of each row.
     Routing(Routing),
-}
-
-/// An expert and its part of the rows that are sorted by expert.
-type ExpertRows = (usize, Range<usize>);
-
-/// Rows sorted by expert.
-struct Routing {
-    /// Expert and weight of each slot, row by row.
-    slots: Vec<(usize, f32)>,
-    /// Slots sorted by run of rows, then expert.
-    order: Vec<usize>,
-    /// Where each slot stands in `order`.
-    place: Vec<usize>,
-    /// Runs of `order` by run of rows: the rows, and each expert's part.
-    groups: Vec<(Range<usize>, Vec<ExpertRows>)>,
-    top: usize,
 }
 
 impl<'r, B: Backend> Runner<'r, '_, B> {
@@ -110,7 +103,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 values.push(Some(value));
             }
             for done in node..values.len() {
-                Self::tap(at, done, pass, &values, taps);
+                self.tap(at, done, pass, &values, taps);
             }
             node = values.len();
             section.forget(node, &mut values);
@@ -207,27 +200,30 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 Value::Cached(*slot)
             }
             Operation::Attention(attention) => {
-                let [q, k, v] = [0, 1, 2].map(|input| node.inputs[input]);
-                let (Some(Some(Value::Cached(k))), Some(Some(Value::Cached(v)))) =
-                    (values.get(k), values.get(v))
-                else {
-                    unreachable!("keys and values are cached")
-                };
-                let q = rows_of(values, q);
+                let q = rows_of(values, node.inputs[0]);
                 let wide = q.len() / rows;
                 let mut out = self.pool.buffer(rows * node.width);
-                let places: Vec<(usize, usize)> =
-                    pass.caches.iter().zip(pass.rows).map(|(cache, row)| (*cache, row.position)).collect();
+                let layer = at.place.layer();
+                let places: Vec<(CachedLayer<'_>, usize)> = match values[node.inputs[1]] {
+                    Some(Value::Cached(k)) => {
+                        let slots = [k, slot_of(values, node.inputs[2])];
+                        let seen = |cache: &usize| caches[*cache].layer(layer, slots);
+                        pass.caches.iter().map(seen).zip(positions(pass)).collect()
+                    }
+                    Some(Value::Expanded(ref expanded)) => expanded.layers().zip(positions(pass)).collect(),
+                    _ => unreachable!("keys and values are cached or expanded"),
+                };
                 for run in self.runs(at, index, pass) {
                     let KernelRecipe::Attention(recipe) = run.recipe else { unreachable!("attention") };
                     let queries = Queries {
                         phase: pass.phase(),
                         rows: &places[run.rows.clone()],
-                        caches,
-                        layer: at.place.layer(),
-                        slots: [*k, *v],
                         keys: pass.plans[run.plans[0]].shape.keys,
                         q: &q[part(&run.rows, wide)],
+                        sinks: match &at.weights[index] {
+                            NodeWeights::Vector(sinks) => sinks,
+                            _ => &[],
+                        },
                     };
                     let out = &mut out[part(&run.rows, node.width)];
                     let ran = self.backend.attention(recipe, attention, &queries, out);
@@ -245,6 +241,20 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(x)
+            }
+            Operation::Gate(Activation::ClampedSwiGlu { alpha, limit }) => {
+                let pairs = rows_of(values, node.inputs[0]);
+                let mut out = self.pool.buffer(pairs.len() / 2);
+                let width = out.len() / rows.max(1);
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::ClampedSwiGlu(recipe) = run.recipe else {
+                        unreachable!("an activation")
+                    };
+                    let (pairs, out) = (&pairs[part(&run.rows, 2 * width)], &mut out[part(&run.rows, width)]);
+                    let ran = self.backend.clamped_gate(recipe, [*alpha, *limit], pairs, out);
+                    self.note(node, &run, pass, ran);
+                }
+                Value::Rows(out)
             }
             Operation::Gate(_) => {
                 let mut gate = at.section.take(values, index, 0, self.pool);
@@ -302,6 +312,21 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 }
                 Value::Rows(out)
             }
+            Operation::ExpertBias { .. } => {
+                let mut x = at.section.take(values, index, 0, self.pool);
+                let routing = routing_of(values, node.inputs[1]);
+                let biases = at.weights[index].vector();
+                for run in self.runs(at, index, pass) {
+                    let KernelRecipe::Bias(recipe) = run.recipe else { unreachable!("a bias") };
+                    let groups = routing.groups.iter().filter(|(rows, _)| run.covers(rows));
+                    for (expert, slots) in groups.flat_map(|(_, experts)| experts) {
+                        let bias = &biases[expert * node.width..][..node.width];
+                        let ran = self.backend.bias(recipe, &mut x[part(slots, node.width)], bias);
+                        self.note(node, &run, pass, ran);
+                    }
+                }
+                Value::Rows(x)
+            }
             Operation::ExpertSum { top } => {
                 let (parts, routing) = (rows_of(values, node.inputs[0]), routing_of(values, node.inputs[1]));
                 let mut out = self.pool.buffer(rows * node.width);
@@ -325,10 +350,46 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 }
                 Value::Rows(x)
             }
-            Operation::Expand(_) | Operation::ExpertBias { .. } => {
-                unreachable!("dispatch refuses these")
+            Operation::Expand(expand) => {
+                let slots = [0, 1].map(|input| slot_of(values, node.inputs[input]));
+                Value::Expanded(self.expand(at, index, expand, pass, caches, slots))
             }
         }
+    }
+
+    /// Keys and values of every position that a row sees, from the compressed rows of its cache. Rows of one cache that
+    /// are computed by one recipe share them.
+    fn expand(
+        &self,
+        at: At<'_, '_>,
+        index: usize,
+        expand: &Expand,
+        pass: &Pass<'_>,
+        caches: &[KvCache],
+        [latent, rope]: [usize; 2],
+    ) -> Expanded {
+        let (node, layer) = (&at.section.nodes[index], at.place.layer());
+        let weight = at.weights[index].stored().matrix();
+        let mut expanded = Expanded::new(pass.rows.len());
+        for run in self.runs(at, index, pass) {
+            let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
+            // The last row of each cache sees the most.
+            let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
+            for row in run.rows.clone() {
+                let count = seen.entry(pass.caches[row]).or_default();
+                *count = (pass.rows[row].position + 1).max(*count);
+            }
+            for (cache, count) in seen {
+                let compressed = caches[cache].rows(layer, latent, count);
+                let shared = caches[cache].rows(layer, rope, count);
+                let mut out = self.pool.buffer(count * weight.rows);
+                let ran = self.backend.products(recipe, &compressed, &mut [(weight, &mut out)]);
+                self.note(node, &run, pass, ran);
+                let seeing = run.rows.clone().filter(|row| pass.caches[*row] == cache);
+                expanded.add(self.isa, self.embedding.output, expand, &out, &shared, seeing);
+            }
+        }
+        expanded
     }
 
     /// Products of one input, together where their recipes agree.
@@ -388,7 +449,15 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         }
     }
 
-    fn tap(at: At<'_, '_>, index: usize, pass: &Pass<'_>, values: &[Option<Value<'r>>], taps: &mut dyn Tap) {
+    fn tap(
+        &self,
+        at: At<'_, '_>,
+        index: usize,
+        pass: &Pass<'_>,
+        values: &[Option<Value<'r>>],
+        taps: &mut dyn Tap,
+    ) {
+        let storage = self.embedding.output;
         let node = &at.section.nodes[index];
         let Some(point) = node.site else { return };
         let site = match at.place {
@@ -408,9 +477,10 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 table = routing.table();
                 &table[..]
             }
-            None => return,
+            Some(Value::Expanded(_)) | None => return,
         };
-        taps.tap(View { site, phase: pass.phase(), rows: pass.rows, width: node.width, data });
+        let dtype = if node.is_wide() { Dtype::F32 } else { storage };
+        taps.tap(View { site, phase: pass.phase(), rows: pass.rows, width: node.width, dtype, data });
     }
 }
 
@@ -491,47 +561,23 @@ impl<'p> Lifetimes<'p> for Section {
     }
 }
 
-impl Routing {
-    fn new(top: usize) -> Self {
-        Self { slots: Vec::new(), order: Vec::new(), place: Vec::new(), groups: Vec::new(), top }
-    }
-
-    /// Adds the slots of the next run of rows.
-    fn add(&mut self, rows: Range<usize>, slots: Vec<(usize, f32)>) {
-        let first = self.slots.len();
-        let mut order: Vec<usize> = (first..first + slots.len()).collect();
-        order.sort_by_key(|slot| slots[slot - first].0);
-        let mut experts: Vec<ExpertRows> = Vec::new();
-        for (i, slot) in order.iter().enumerate() {
-            let (expert, at) = (slots[slot - first].0, first + i);
-            match experts.last_mut() {
-                Some((last, range)) if *last == expert => range.end = at + 1,
-                _ => experts.push((expert, at..at + 1)),
-            }
-        }
-        self.place.resize(first + slots.len(), 0);
-        for (i, slot) in order.iter().enumerate() {
-            self.place[*slot] = first + i;
-        }
-        self.order.extend(order);
-        self.slots.extend(slots);
-        self.groups.push((rows, experts));
-    }
-
-    /// Experts, then weights, of each row.
-    fn table(&self) -> Vec<f32> {
-        #[expect(clippy::cast_precision_loss, reason = "expert ids are small")]
-        let expert = |(expert, _): &(usize, f32)| *expert as f32;
-        let rows = self.slots.chunks_exact(self.top.max(1));
-        rows.flat_map(|row| row.iter().map(expert).chain(row.iter().map(|(_, weight)| *weight))).collect()
-    }
-}
-
 fn rows_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v [f32] {
     match &values[place] {
         Some(Value::Rows(rows)) => rows,
         _ => unreachable!("rows are kept until the last node that reads them"),
     }
+}
+
+fn slot_of(values: &[Option<Value<'_>>], place: usize) -> usize {
+    match values[place] {
+        Some(Value::Cached(slot)) => slot,
+        _ => unreachable!("a slot is named until the last node that reads it"),
+    }
+}
+
+/// The position of each row.
+fn positions<'p>(pass: &'p Pass<'_>) -> impl Iterator<Item = usize> + 'p {
+    pass.rows.iter().map(|row| row.position)
 }
 
 fn routing_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v Routing {

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use mantissa_model::graph::{Graph, Node, Operation, Section};
+use mantissa_model::graph::{Activation, Graph, Node, Operation, Section};
 use mantissa_numerics::recipe::KernelRecipe;
 use mantissa_numerics::site::{LayerIdx, Phase, Point, Site};
 
@@ -250,6 +250,13 @@ impl Engine<'_> {
                 part.copy_from_slice(&input(0)[columns.clone()]);
                 backend.gelu_gate(recipe, part, &input(1)[columns]);
             }
+            (
+                Operation::Gate(Activation::ClampedSwiGlu { alpha, limit }),
+                Some(KernelRecipe::ClampedSwiGlu(recipe)),
+            ) => {
+                let pairs = &input(0)[2 * columns.start..2 * columns.end];
+                backend.clamped_gate(recipe, [*alpha, *limit], pairs, part);
+            }
             (Operation::Cap { cap }, Some(KernelRecipe::Cap(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);
                 backend.cap(recipe, *cap, part);
@@ -289,6 +296,7 @@ fn needs(section: &Section, target: usize, column: usize, nodes: &[usize]) -> Ve
         for input in inputs {
             let from = match operation {
                 Operation::Linear(_) | Operation::Slice(_) => 0..section.nodes[*input].width,
+                Operation::Gate(Activation::ClampedSwiGlu { .. }) => 2 * own.start..2 * own.end,
                 _ => own.clone(),
             };
             let known = &mut needed[*input];

@@ -1,5 +1,6 @@
 //! Taps: reading a site without changing it.
 
+use mantissa_numerics::Dtype;
 use mantissa_numerics::site::{Phase, Site};
 
 /// Which row of a pass a line of a tensor belongs to.
@@ -22,7 +23,9 @@ pub struct View<'a> {
     pub rows: &'a [RowId],
     /// Elements of a row.
     pub width: usize,
-    /// *Shape:* `rows.len() × width`. Values are rounded to the storage dtype already.
+    /// Format that values are rounded to already: the storage dtype, or binary32 where the model keeps that.
+    pub dtype: Dtype,
+    /// *Shape:* `rows.len() × width`.
     pub data: &'a [f32],
 }
 

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use mantissa_model::graph::{ExpertWeight, Graph, Node, Operation, Section, WeightName, weight_name};
+use mantissa_model::graph::{ExpertLinear, ExpertWeight, Graph, Node, Operation, Section, WeightName};
+use mantissa_model::tensor_list::weight_name;
 use mantissa_model::{Checkpoint, Weight, WeightDtype};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{CastRecipe, EmbeddingRecipe};
@@ -60,7 +61,7 @@ pub(crate) enum NodeWeights<'a> {
     None,
     /// A matrix; shared where the output projection is the embedding.
     Matrix(Arc<Stored<'a>>),
-    /// A vector.
+    /// A vector; experts' biases one behind the other.
     Vector(Vec<f32>),
     /// A matrix for each expert.
     Experts(Vec<Stored<'a>>),
@@ -156,8 +157,16 @@ impl<'a> Loader<'a, '_> {
                         .map(|expert| self.matrix(&weight_name(template, layer, expert)))
                         .collect::<Result<_, _>>()?,
                 ),
-                ExpertWeight::Stacked { .. } => unreachable!("no family stacks its experts yet"),
+                ExpertWeight::Stacked { name: template, transposed } => {
+                    NodeWeights::Experts(self.stacked(&name(template), linear, transposed)?)
+                }
             },
+            Operation::ExpertBias { weight: ExpertWeight::Stacked { name: template, .. } } => {
+                NodeWeights::Vector(self.vector(&name(template))?)
+            }
+            Operation::ExpertBias { weight: ExpertWeight::Each(_) } => {
+                unreachable!("biases of experts are stacked, as no family has others")
+            }
             _ => NodeWeights::None,
         })
     }
@@ -173,9 +182,55 @@ impl<'a> Loader<'a, '_> {
         Ok(out)
     }
 
+    /// The matrices of experts that one tensor holds; transposed ones are turned into rows of outputs here, once.
+    fn stacked(
+        &self,
+        name: &str,
+        linear: &ExpertLinear,
+        transposed: bool,
+    ) -> Result<Vec<Stored<'a>>, EngineError> {
+        let Weight { dtype, data, rows, cols } = self.checkpoint.weight(name)?;
+        let rows = rows / linear.experts;
+        let size = data.len() / linear.experts;
+        let of_expert = |expert: usize| {
+            let range = expert * size..(expert + 1) * size;
+            let data = match &data {
+                Cow::Borrowed(data) => Cow::Borrowed(&data[range]),
+                Cow::Owned(data) => Cow::Owned(data[range].to_vec()),
+            };
+            let weight = Weight { dtype, rows, cols, data };
+            if transposed { Ok(self.turned(&weight)) } else { self.prepared(weight) }
+        };
+        (0..linear.experts).map(of_expert).collect()
+    }
+
+    /// The transpose of a matrix, rounded to the storage dtype.
+    fn turned(&self, weight: &Weight<'_>) -> Stored<'a> {
+        let dtype = self.setup.dtype;
+        let (rows, cols, size) = (weight.cols, weight.rows, dtype.size());
+        let mut out = vec![0_u8; rows * cols * size];
+        let mut values = vec![0.0_f32; weight.cols];
+        let mut bytes = Vec::with_capacity(weight.cols * size);
+        for col in 0..cols {
+            weight.row_f32(col, &mut values);
+            rows::round(self.setup.isa, CastRecipe { output: dtype }, &mut values);
+            bytes.clear();
+            for x in &values {
+                dtype.encode(*x, &mut bytes);
+            }
+            for (row, value) in bytes.chunks_exact(size).enumerate() {
+                out[(row * cols + col) * size..][..size].copy_from_slice(value);
+            }
+        }
+        Stored { format: Format::Plain(dtype), rows, cols, row_bytes: cols * size, data: Cow::Owned(out) }
+    }
+
     /// A matrix: as stored where that multiplies exactly as the setup says, else decoded and rounded.
     fn matrix(&self, name: &str) -> Result<Stored<'a>, EngineError> {
-        let weight = self.checkpoint.weight(name)?;
+        self.prepared(self.checkpoint.weight(name)?)
+    }
+
+    fn prepared(&self, weight: Weight<'a>) -> Result<Stored<'a>, EngineError> {
         let dtype = self.setup.dtype;
         let (format, keep) = match weight.dtype {
             // A narrower format widens exactly, so it need not be rewritten.

@@ -9,7 +9,6 @@ use mantissa_numerics::{Dtype, Site};
 /// Rows of the reference (sequence 0 of the batch) at chosen sites, by position.
 #[derive(Debug)]
 pub(crate) struct Capture {
-    dtype: Dtype,
     sites: Vec<Site>,
     /// First position that is kept.
     first: usize,
@@ -19,15 +18,16 @@ pub(crate) struct Capture {
     logprobs: Vec<Vec<(u32, f32)>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Column {
+    dtype: Dtype,
     width: usize,
     data: Vec<u8>,
 }
 
 impl Capture {
-    pub(crate) fn new(dtype: Dtype, sites: Vec<Site>, first: usize) -> Self {
-        Self { dtype, sites, first, kept: BTreeMap::new(), logprobs: Vec::new() }
+    pub(crate) fn new(sites: Vec<Site>, first: usize) -> Self {
+        Self { sites, first, kept: BTreeMap::new(), logprobs: Vec::new() }
     }
 
     /// Keeps the top candidates of one position.
@@ -42,11 +42,11 @@ impl Capture {
             .flat_map(|end| positions.iter().map(move |p| end - p.unsigned_abs() as usize - self.first))
             .collect();
         let tensors = self.kept.iter().map(|(site, column)| {
-            let bytes = column.width * self.dtype.size();
+            let bytes = column.width * column.dtype.size();
             let data =
                 indices.iter().flat_map(|i| &column.data[i * bytes..(i + 1) * bytes]).copied().collect();
             let shape = [ends.len(), positions.len(), column.width];
-            (*site, SignalTensor { dtype: self.dtype, shape, data })
+            (*site, SignalTensor { dtype: column.dtype, shape, data })
         });
         let candidates = || indices.iter().flat_map(|i| &self.logprobs[*i]);
         PhaseSignals {
@@ -72,12 +72,15 @@ impl Tap for Capture {
     }
 
     fn tap(&mut self, view: View<'_>) {
-        let column =
-            self.kept.entry(view.site).or_insert_with(|| Column { width: view.width, data: Vec::new() });
+        let column = self.kept.entry(view.site).or_insert_with(|| Column {
+            dtype: view.dtype,
+            width: view.width,
+            data: Vec::new(),
+        });
         for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
             if row.sequence == 0 && row.position >= self.first {
                 for x in values {
-                    self.dtype.encode(*x, &mut column.data);
+                    column.dtype.encode(*x, &mut column.data);
                 }
             }
         }

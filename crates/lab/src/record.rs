@@ -313,7 +313,7 @@ impl Recorder<'_> {
         let reach = spec.signals.reach()?;
         let (length, steps) = (batch[0].ids.len(), spec.decode_steps);
         let first = length.saturating_sub(reach);
-        let mut capture = Capture::new(cell.dtype, spec.signals.sites(config.num_hidden_layers)?, first);
+        let mut capture = Capture::new(spec.signals.sites(config.num_hidden_layers)?, first);
         let prompts: Vec<&[u32]> = batch.iter().map(|prompt| prompt.ids.as_slice()).collect();
         let session =
             Session { prompts: &prompts, batch_size: cell.batch_size, steps, forced: spec.forced.as_deref() };

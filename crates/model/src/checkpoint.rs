@@ -12,9 +12,11 @@ use crate::config_json::token_ids;
 use crate::error::{ModelError, present, read_small, shown, shown_path};
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
+use crate::graph::Graph;
 use crate::mapped::Mapped;
 use crate::safetensors_header::{TensorEntry, read_header, read_index};
 use crate::stored::{Stored, split_experts};
+use crate::tensor_list::weight_name;
 use crate::weight::{Weight, WeightDtype};
 
 /// Largest JSON file read whole (index files of the largest models have a few MB).
@@ -100,6 +102,7 @@ impl Checkpoint {
             }
         }
         let (files, index) = shards(folder)?;
+        let graph = config.graph();
         let mut weights = BTreeMap::new();
         for (number, mapped) in files.iter().enumerate() {
             let file = shown_path(&mapped.path);
@@ -109,7 +112,7 @@ impl Checkpoint {
                     let fault = "the index says it is in another file";
                     return Err(ModelError::tensor(&file, &entry.name, fault));
                 }
-                place_entry(&file, number, entry, &mut weights)?;
+                place_entry(&file, number, entry, &graph, &mut weights)?;
             }
         }
         let weights = select(&shown_folder, &config, weights)?;
@@ -264,11 +267,13 @@ fn shards(folder: &Path) -> Result<(Vec<Mapped>, Option<Index>), ModelError> {
     Ok((files, Some(index)))
 }
 
-/// Adds one safetensors entry under its name, or under its experts' names when it holds them all.
+/// Adds one safetensors entry under its name, or under its experts' names when it holds them all and the model's graph
+/// multiplies by each alone.
 fn place_entry(
     file: &str,
     number: usize,
     entry: TensorEntry,
+    graph: &Graph,
     weights: &mut BTreeMap<String, Stored>,
 ) -> Result<(), ModelError> {
     let Some(dtype) = entry.float() else {
@@ -281,14 +286,28 @@ fn place_entry(
     };
     let dtype = WeightDtype::Plain(dtype);
     let stored = Stored { file: number, dtype, shape: entry.shape, range: entry.range, interleaved: None };
-    // transformers 5 may store the experts of a layer as one tensor.
-    for (suffix, parts) in [(".experts.gate_up_proj", &["gate", "up"][..]), (".experts.down_proj", &["down"])]
-    {
-        if let Some(prefix) = entry.name.strip_suffix(suffix) {
-            return split_experts(file, &entry.name, &stored, prefix, parts, weights);
+    // transformers 5 holds routed experts under names of its own, those of a block in two tensors, and may store them so.
+    let of_block = entry.name.strip_prefix("model.layers.").and_then(|rest| rest.split_once(".mlp."));
+    let of_block = of_block.and_then(|(layer, name)| {
+        Some((layer.parse().ok().filter(|parsed: &usize| parsed.to_string() == layer)?, name))
+    });
+    let experts = |layer| graph.experts_of(layer).filter(|_| !graph.stacks(&entry.name));
+    let mut name = entry.name.clone();
+    match of_block {
+        Some((layer, "experts.gate_up_proj")) if let Some([gate, up, _]) = experts(layer) => {
+            return split_experts(file, &entry.name, &stored, layer, &[gate, up], weights);
         }
+        Some((layer, "experts.down_proj")) if let Some([.., down]) = experts(layer) => {
+            return split_experts(file, &entry.name, &stored, layer, &[down], weights);
+        }
+        Some((layer, "gate.weight")) => {
+            if let Some(router) = graph.router_of(layer) {
+                name = weight_name(router, layer, 0);
+            }
+        }
+        _ => {}
     }
-    if weights.insert(entry.name.clone(), stored).is_some() {
+    if weights.insert(name, stored).is_some() {
         return Err(ModelError::tensor(file, &entry.name, "is also in another file"));
     }
     Ok(())
@@ -335,9 +354,10 @@ fn as_u64(n: usize) -> u64 {
 #[doc(hidden)]
 pub fn open_in_memory(config: &[u8], safetensors: &[u8]) -> Result<ModelConfig, ModelError> {
     let config = ModelConfig::from_json("config.json", config)?;
+    let graph = config.graph();
     let mut weights = BTreeMap::new();
     for entry in read_header("model.safetensors", safetensors)? {
-        place_entry("model.safetensors", 0, entry, &mut weights)?;
+        place_entry("model.safetensors", 0, entry, &graph, &mut weights)?;
     }
     for stored in select("model", &config, weights)?.values() {
         let weight = stored.weight(safetensors);

@@ -153,7 +153,12 @@ impl Keys<'_> {
         if let Some(quantization) = self.value("quantization_config") {
             let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
             let fault = format!("weights quantized by '{}' are not read", shown(method));
-            return refuse("quantization_config", fault, "use the unquantized checkpoint or a GGUF file");
+            let remedy = match (method, arch.family().gguf) {
+                ("mxfp4", _) => "load it with transformers' Mxfp4Config(dequantize=True) and save that",
+                (_, None) => "use the unquantized checkpoint",
+                (_, Some(_)) => "use the unquantized checkpoint or a GGUF file",
+            };
+            return refuse("quantization_config", fault, remedy);
         }
         // What a family reads for itself is its own to refuse.
         let own = |key: &str| arch.family().keys.contains(&key);
@@ -168,7 +173,7 @@ impl Keys<'_> {
         if !own("sliding_window") {
             self.refuse_windows(arch.family().window_in_use)?;
         }
-        if self.flag("mlp_bias")?.unwrap_or(false) {
+        if !own("mlp_bias") && self.flag("mlp_bias")?.unwrap_or(false) {
             return refuse("mlp_bias", "biases of the MLP are not computed".into(), "use a model without");
         }
         for key in

@@ -304,8 +304,7 @@ pub(crate) fn gguf_weights(
                 weights.insert(name, stored);
             }
             Place::Experts { layer, part } => {
-                let prefix = format!("model.layers.{layer}.mlp");
-                split_experts(gguf.file(), tensor.name, &stored, &prefix, &[part], &mut weights)?;
+                split_experts(gguf.file(), tensor.name, &stored, layer, &[part], &mut weights)?;
             }
         }
     }
@@ -355,9 +354,24 @@ fn place(name: &str) -> Option<Place> {
         "ffn_up.weight" => "mlp.up_proj.weight",
         "ffn_down.weight" => "mlp.down_proj.weight",
         "ffn_gate_inp.weight" => "mlp.gate.weight",
-        "ffn_gate_exps.weight" => return Some(Place::Experts { layer, part: "gate" }),
-        "ffn_up_exps.weight" => return Some(Place::Experts { layer, part: "up" }),
-        "ffn_down_exps.weight" => return Some(Place::Experts { layer, part: "down" }),
+        "ffn_gate_exps.weight" => {
+            return Some(Place::Experts {
+                layer,
+                part: "model.layers.{layer}.mlp.experts.{expert}.gate_proj.weight",
+            });
+        }
+        "ffn_up_exps.weight" => {
+            return Some(Place::Experts {
+                layer,
+                part: "model.layers.{layer}.mlp.experts.{expert}.up_proj.weight",
+            });
+        }
+        "ffn_down_exps.weight" => {
+            return Some(Place::Experts {
+                layer,
+                part: "model.layers.{layer}.mlp.experts.{expert}.down_proj.weight",
+            });
+        }
         _ => return None,
     };
     one(&format!("model.layers.{layer}.{rest}"))

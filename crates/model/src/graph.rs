@@ -6,8 +6,6 @@
 //! in the order they run; a node names earlier nodes of its section as inputs. Left out: numbers, recipes, weights'
 //! bytes.
 
-use std::fmt::Write as _;
-
 use mantissa_numerics::Point;
 
 use crate::config::RopeScaling;
@@ -163,6 +161,8 @@ pub struct Linear {
     pub k: usize,
     /// The bias that an [`Operation::Bias`] adds.
     pub bias: Option<WeightName>,
+    /// Whether sums stay in binary32 though nothing follows that rounds them.
+    pub wide: bool,
 }
 
 /// Of `groups` runs of `stride` elements of a row, the `take` elements from `from` on.
@@ -292,13 +292,24 @@ pub enum RoutingWeights {
         renormalize: bool,
         /// Factor of the weights afterwards, in binary32 (DeepSeek); 1 is left out.
         scale: f64,
-        /// The product with the router runs in binary32 on widened operands, and weights stay there (DeepSeek).
-        wide: bool,
+        /// What stays in binary32 where the storage format is narrower.
+        wide: WideRouting,
         /// Experts in groups, of which a token may use the best few: groups, and how many.
         groups: Option<(usize, usize)>,
     },
     /// The largest logits, softmax over them, in the storage format (gpt-oss).
     TopThenSoftmax,
+}
+
+/// What of routing stays in binary32 where the storage format is narrower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WideRouting {
+    /// Nothing.
+    Nothing,
+    /// The weights (Mixtral).
+    Weights,
+    /// The weights, and the logits that they are computed from (DeepSeek).
+    LogitsAndWeights,
 }
 
 /// A weight of every expert.
@@ -328,6 +339,17 @@ pub struct ExpertLinear {
     pub k: usize,
     /// Whether an [`Operation::ExpertBias`] follows.
     pub biased: bool,
+}
+
+impl RoutingWeights {
+    /// Whether weights stay in binary32.
+    #[must_use]
+    pub fn are_wide(self) -> bool {
+        matches!(
+            self,
+            Self::SoftmaxThenTop { wide: WideRouting::Weights | WideRouting::LogitsAndWeights, .. }
+        )
+    }
 }
 
 impl Section {
@@ -400,15 +422,6 @@ impl Section {
     }
 }
 
-/// A tensor that a checkpoint must hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Hugging Face name.
-    pub name: String,
-    /// `[len]`, `[rows, cols]`, or `[experts, rows, cols]`.
-    pub shape: Vec<usize>,
-}
-
 impl Graph {
     /// The kind of block `layer`, counted from 0.
     #[must_use]
@@ -426,8 +439,38 @@ impl Graph {
         self.sections().flat_map(|section| &section.nodes)
     }
 
-    /// Elements of a row at `point` of block `layer`, counted from 0, or outside the blocks; `None` where no tap sees
-    /// one.
+    /// Whether `name` is a tensor that holds a block's experts stacked.
+    pub(crate) fn stacks(&self, name: &str) -> bool {
+        let stacked = self.nodes().filter_map(|node| match node.operation {
+            Operation::ExpertLinear(ExpertLinear { weight: ExpertWeight::Stacked { name, .. }, .. })
+            | Operation::ExpertBias { weight: ExpertWeight::Stacked { name, .. } } => Some(name),
+            _ => None,
+        });
+        stacked.filter_map(|template| template.split_once("{layer}")).any(|(before, after)| {
+            let layer = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            layer.is_some_and(|layer| !layer.is_empty() && layer.bytes().all(|byte| byte.is_ascii_digit()))
+        })
+    }
+
+    /// Names of each expert's matrices in block `layer`, if they have a tensor each: gate, up, down.
+    pub(crate) fn experts_of(&self, layer: usize) -> Option<[WeightName; 3]> {
+        let names = self.block(layer)?.nodes.iter().filter_map(|node| match node.operation {
+            Operation::ExpertLinear(ExpertLinear { weight: ExpertWeight::Each(name), .. }) => Some(name),
+            _ => None,
+        });
+        names.collect::<Vec<_>>().try_into().ok()
+    }
+
+    /// Name of the router's matrix in block `layer`.
+    pub(crate) fn router_of(&self, layer: usize) -> Option<WeightName> {
+        let logits = self.block(layer)?.at(Point::RouterLogits)?;
+        match &logits.operation {
+            Operation::Linear(linear) => Some(linear.weight),
+            _ => None,
+        }
+    }
+
+    /// Elements of a row at `point` of block `layer`, counted from 0, or outside the blocks; `None` where no tap sees one.
     #[must_use]
     pub fn width(&self, layer: Option<usize>, point: Point) -> Option<usize> {
         let node = match layer {
@@ -436,134 +479,16 @@ impl Graph {
         };
         Some(node.width)
     }
-
-    /// The tensors of such a model in the order of a forward pass: embedding, blocks, final norm, output.
-    ///
-    /// Lazy, one section at a time: a reader that stops at the first absent tensor does little work, whatever sizes a
-    /// hostile configuration claims.
-    pub fn into_tensors(self) -> impl Iterator<Item = TensorSpec> {
-        let blocks = self.blocks.len();
-        (0..blocks + 2).flat_map(move |section| match section.checked_sub(1) {
-            None => self.stem.tensors(0),
-            Some(layer) if layer < blocks => self.kinds[self.blocks[layer]].tensors(layer),
-            Some(_) => {
-                let mut tensors = self.head.tensors(0);
-                let embedding = self.stem.tensors(0);
-                // A tied output is the embedding, which stands first.
-                tensors.retain(|tensor| !embedding.contains(tensor));
-                tensors
-            }
-        })
-    }
-}
-
-impl Section {
-    fn tensors(&self, layer: usize) -> Vec<TensorSpec> {
-        let of_experts = |node: &&Node| {
-            matches!(node.operation, Operation::ExpertLinear(_) | Operation::ExpertBias { .. })
-        };
-        let experts: Vec<&Node> = self.nodes.iter().filter(of_experts).collect();
-        let mut tensors = Vec::new();
-        let mut listed = false;
-        for node in &self.nodes {
-            tensors.extend(node.tensors(layer));
-            if of_experts(&node) && !std::mem::replace(&mut listed, true) {
-                tensors.extend(of_all_experts(&experts, layer));
-            }
-        }
-        // As transformers' modules are laid out: the norms of an attention's heads behind its projections.
-        for attention in tensors.chunk_by_mut(|a, b| is_of_attention(a) == is_of_attention(b)) {
-            if attention.first().is_some_and(is_of_attention) {
-                attention.sort_by_key(|tensor| tensor.name.contains("norm."));
-            }
-        }
-        tensors
-    }
-}
-
-fn is_of_attention(tensor: &TensorSpec) -> bool {
-    tensor.name.contains(".self_attn.")
-}
-
-/// Tensors of a block's experts: expert by expert where each has its own, else as the nodes stand.
-fn of_all_experts(nodes: &[&Node], layer: usize) -> Vec<TensorSpec> {
-    let count = nodes.iter().find_map(|node| match node.operation {
-        Operation::ExpertLinear(linear) => Some(linear.experts),
-        _ => None,
-    });
-    let all = (0..count.unwrap_or(0)).flat_map(|expert| {
-        nodes.iter().filter_map(move |node| node.tensor_of_expert(layer, expert, count.unwrap_or(0)))
-    });
-    all.collect()
 }
 
 impl Node {
-    /// Tensors of a node outside experts.
-    fn tensors(&self, layer: usize) -> Vec<TensorSpec> {
-        let spec = |name: WeightName, shape: &[usize]| TensorSpec {
-            name: weight_name(name, layer, 0),
-            shape: shape.to_vec(),
-        };
+    /// Whether its value stays in binary32 where the storage format is narrower.
+    #[must_use]
+    pub fn is_wide(&self) -> bool {
         match &self.operation {
-            Operation::Embedding { weight, vocabulary, .. } => {
-                vec![spec(weight, &[*vocabulary, self.width])]
-            }
-            Operation::Norm(norm) => vec![spec(norm.weight, &[norm.length])],
-            Operation::Linear(linear) => {
-                let mut specs = vec![spec(linear.weight, &[linear.n, linear.k])];
-                specs.extend(linear.bias.map(|bias| spec(bias, &[linear.n])));
-                specs
-            }
-            Operation::Expand(expand) => {
-                let rows = expand.heads * (expand.nope + expand.value);
-                vec![spec(expand.weight, &[rows, expand.latent])]
-            }
-            Operation::Attention(attention) => {
-                attention.sinks.into_iter().map(|sinks| spec(sinks, &[attention.heads])).collect()
-            }
-            // A bias is listed beside its product.
-            _ => Vec::new(),
+            Operation::Linear(linear) => linear.wide,
+            Operation::Route(routing) => routing.weights.are_wide(),
+            _ => false,
         }
     }
-
-    fn tensor_of_expert(&self, layer: usize, expert: usize, experts: usize) -> Option<TensorSpec> {
-        let (weight, shape) = match &self.operation {
-            Operation::ExpertLinear(linear) => (linear.weight, vec![linear.n, linear.k]),
-            Operation::ExpertBias { weight } => (*weight, vec![self.width]),
-            _ => return None,
-        };
-        match weight {
-            ExpertWeight::Each(name) => Some(TensorSpec { name: weight_name(name, layer, expert), shape }),
-            // One tensor for all: listed with the first.
-            ExpertWeight::Stacked { name, transposed } => (expert == 0).then(|| {
-                let mut shape = shape;
-                if transposed {
-                    shape.reverse();
-                }
-                shape.insert(0, experts);
-                TensorSpec { name: weight_name(name, layer, 0), shape }
-            }),
-        }
-    }
-}
-
-/// The name of a weight of a block and expert.
-///
-/// ```
-/// let name = mantissa_model::graph::weight_name("model.layers.{layer}.mlp.experts.{expert}.up_proj.weight", 3, 7);
-/// assert_eq!(name, "model.layers.3.mlp.experts.7.up_proj.weight");
-/// ```
-#[must_use]
-pub fn weight_name(template: WeightName, layer: usize, expert: usize) -> String {
-    let mut name = String::with_capacity(template.len() + 8);
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        name.push_str(before);
-        let (key, after) = after.split_once('}').unwrap_or((after, ""));
-        // Writing to a string cannot fail.
-        _ = write!(name, "{}", if key == "layer" { layer } else { expert });
-        rest = after;
-    }
-    name.push_str(rest);
-    name
 }

@@ -20,6 +20,7 @@ pub mod pull;
 pub mod safetensors_header;
 mod stored;
 pub mod synth;
+pub mod tensor_list;
 pub mod tokenizer;
 pub mod weight;
 
@@ -28,6 +29,7 @@ pub use checkpoint::{Checkpoint, FileDigest, WeightsDigest};
 pub use config::{ModelConfig, MoeConfig, RopeScaling};
 pub use error::ModelError;
 pub use gguf::Gguf;
-pub use graph::{Graph, TensorSpec};
+pub use graph::Graph;
+pub use tensor_list::TensorSpec;
 pub use tokenizer::{Message, Tokenizer};
 pub use weight::{Weight, WeightDtype};

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::error::ModelError;
+use crate::graph::WeightName;
+use crate::tensor_list::weight_name;
 use crate::weight::{Weight, WeightDtype};
 
 /// Most experts of a fused tensor: bounds the names made from one.
@@ -16,7 +18,7 @@ pub(crate) struct Stored {
     /// Which mapped file.
     pub(crate) file: usize,
     pub(crate) dtype: WeightDtype,
-    /// `[len]`, `[rows, cols]`, or `[experts, rows, cols]` before [`split_experts`].
+    /// `[len]`, `[rows, cols]`, or `[experts, rows, cols]`.
     pub(crate) shape: Vec<usize>,
     /// Bytes of the file; as many as shape and dtype say.
     pub(crate) range: Range<usize>,
@@ -29,6 +31,8 @@ impl Stored {
         let data = &file[self.range.clone()];
         let (rows, cols) = match self.shape.as_slice() {
             [rows, cols] => (*rows, *cols),
+            // Stacked experts: one below the other.
+            [experts, rows, cols] => (experts * rows, *cols),
             other => (1, other.iter().product()),
         };
         let data = match self.interleaved {
@@ -53,13 +57,13 @@ fn halves_from_pairs(data: &[u8], row_bytes: usize, head: usize) -> Vec<u8> {
     out
 }
 
-/// Cuts a tensor `[experts, parts · rows, cols]` into one matrix `[rows, cols]` per expert and part.
+/// Cuts a tensor `[experts, parts · rows, cols]` of block `layer` into one matrix `[rows, cols]` per expert and part.
 pub(crate) fn split_experts(
     file: &str,
     tensor: &str,
     stored: &Stored,
-    prefix: &str,
-    parts: &[&str],
+    layer: usize,
+    parts: &[WeightName],
     into: &mut BTreeMap<String, Stored>,
 ) -> Result<(), ModelError> {
     let &[experts, rows, cols] = stored.shape.as_slice() else {
@@ -76,7 +80,7 @@ pub(crate) fn split_experts(
         let from = stored.range.start + piece * size;
         let cut =
             Stored { shape: vec![rows / parts.len(), cols], range: from..from + size, ..stored.clone() };
-        let name = format!("{prefix}.experts.{expert}.{part}_proj.weight");
+        let name = weight_name(part, layer, expert);
         if into.insert(name, cut).is_some() {
             return Err(ModelError::tensor(
                 file,

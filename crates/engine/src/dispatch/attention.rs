@@ -62,6 +62,12 @@ impl Dispatch<'_> {
             }
             Attention::SdpaFlash | Attention::SdpaMath => unreachable!("returned above"),
         };
-        AttentionRecipe::Own(OwnAttention { scores, bound: ScoreBound::None, softmax, storage: self.dtype })
+        AttentionRecipe::Own(OwnAttention {
+            scores,
+            bound: ScoreBound::None,
+            sinks: false,
+            softmax,
+            storage: self.dtype,
+        })
     }
 }

@@ -1,11 +1,13 @@
 //! The recipe of a node of the graph in a pass, or why no verified one is known.
 
 use mantissa_model::graph::{
-    Activation, Attention, Graph, Node, Operation, Pairing, RoutingWeights, Weighting,
+    Activation, Attention, Graph, Node, Operation, Pairing, RoutingWeights, Weighting, WideRouting,
 };
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
-use mantissa_numerics::recipe::{AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, ScoreBound};
+use mantissa_numerics::recipe::{
+    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, RotaryPairs, RouterChoice, ScoreBound,
+};
 use mantissa_numerics::setup::Attention as Implementation;
 use mantissa_numerics::site::Phase;
 
@@ -63,6 +65,7 @@ impl Dispatch<'_> {
     /// What a node runs; `None` where it computes nothing.
     ///
     /// *Errors:* a shape that no verified recipe covers.
+    #[expect(clippy::too_many_lines, reason = "an arm for each operation, of a few lines each")]
     pub(crate) fn recipe(self, node: &Node, shape: PassShape) -> Result<Option<Planned>, EngineError> {
         let m = shape.rows();
         let planned = |n, k, recipe| Ok(Some(Planned { n, k, recipe }));
@@ -91,26 +94,34 @@ impl Dispatch<'_> {
                     let what = format!("a product of {m} × {k} with {n} × {k}{bias}");
                     return Err(self.refused(what, "its split-K was not measured"));
                 }
-                planned(n, k, KernelRecipe::Matmul(self.matmul(m, n, k, bias)))
+                if self.is_gpu() && linear.wide {
+                    return Err(self.refused("a product left in binary32".to_owned(), "it was not compared"));
+                }
+                planned(n, k, KernelRecipe::Matmul(self.matmul(m, n, k, bias || linear.wide)))
             }
-            Operation::Bias { .. } => planned(node.width, 2, KernelRecipe::Bias(self.bias())),
+            Operation::Bias { .. } | Operation::ExpertBias { .. } => {
+                planned(node.width, 2, KernelRecipe::Bias(self.bias()))
+            }
             Operation::Rotary(rotary) => {
-                if rotary.pairing != Pairing::Halves {
-                    return Err(self.refused("a rotation of neighbours".to_owned(), "it is not computed"));
+                if self.is_gpu() && rotary.pairing != Pairing::Halves {
+                    return Err(self.refused("a rotation of neighbours".to_owned(), "it was not compared"));
                 }
                 if self.is_gpu() && rotary.rotated < rotary.width {
                     return Err(
                         self.refused("a rotation of parts of heads".to_owned(), "it was not compared")
                     );
                 }
-                planned(node.width, 2, KernelRecipe::Rotary(self.rotary()))
+                planned(node.width, 2, KernelRecipe::Rotary(self.rotary(pairs_of(rotary.pairing))))
             }
             Operation::Attention(attention) => {
                 self.attention_accepted(attention, shape)?;
                 let (heads, group) = (m * attention.heads, attention.heads / attention.kv_heads);
                 let mut recipe = self.attention(shape.phase, heads, group, attention.key_dim, shape.keys);
-                if let (AttentionRecipe::Own(own), Some(_)) = (&mut recipe, attention.cap) {
-                    own.bound = ScoreBound::Tanh;
+                if let AttentionRecipe::Own(own) = &mut recipe {
+                    own.sinks = attention.sinks.is_some();
+                    if attention.cap.is_some() {
+                        own.bound = ScoreBound::Tanh;
+                    }
                 }
                 planned(node.width, attention.key_dim, KernelRecipe::Attention(recipe))
             }
@@ -122,27 +133,31 @@ impl Dispatch<'_> {
                 let recipe = match activation {
                     Activation::Silu => KernelRecipe::SwiGlu(self.swiglu()),
                     Activation::GeluTanh => KernelRecipe::GeGlu(self.geglu()),
-                    Activation::ClampedSwiGlu { .. } => {
-                        return Err(self.refused("such an activation".to_owned(), "it is not computed"));
-                    }
+                    Activation::ClampedSwiGlu { .. } => KernelRecipe::ClampedSwiGlu(self.clamped_swiglu()),
                 };
                 planned(node.width, 1, recipe)
             }
             Operation::Route(routing) => {
-                let plain = |renormalize| RoutingWeights::SoftmaxThenTop {
-                    renormalize,
-                    scale: 1.0,
-                    wide: false,
-                    groups: None,
+                use RoutingWeights::{SoftmaxThenTop, TopThenSoftmax};
+                let (choice, compared) = match routing.weights {
+                    SoftmaxThenTop { renormalize, scale, wide, groups } => {
+                        let plain = scale.to_bits() == 1.0_f64.to_bits() && groups.is_none();
+                        let compared = plain && wide != WideRouting::LogitsAndWeights;
+                        (RouterChoice::Probabilities { renormalize }, compared)
+                    }
+                    TopThenSoftmax => (RouterChoice::Logits, false),
                 };
-                let Some(renormalize) = [false, true].into_iter().find(|is| plain(*is) == routing.weights)
-                else {
-                    return Err(self.refused("such a router".to_owned(), "it is not computed"));
-                };
-                planned(routing.top, routing.experts, KernelRecipe::Router(self.router(renormalize)))
+                if self.is_gpu() && !compared {
+                    return Err(self.refused("such a router".to_owned(), "it was not compared"));
+                }
+                let recipe = self.router(choice, routing.weights.are_wide());
+                planned(routing.top, routing.experts, KernelRecipe::Router(recipe))
             }
             Operation::ExpertLinear(linear) => {
-                let recipe = self.expert(m, linear.n, linear.k);
+                if self.is_gpu() && linear.biased {
+                    return Err(self.refused("experts with biases".to_owned(), "they were not compared"));
+                }
+                let recipe = self.expert(m, linear.n, linear.k, linear.biased);
                 planned(linear.n, linear.k, KernelRecipe::Matmul(recipe))
             }
             Operation::ExpertSum { top } => {
@@ -160,18 +175,29 @@ impl Dispatch<'_> {
             | Operation::Slice(_)
             | Operation::Append { .. }
             | Operation::Gather => Ok(None),
-            Operation::Expand(_) | Operation::ExpertBias { .. } => {
-                Err(self.refused(format!("the operation {}", node.name), "it is not computed"))
+            Operation::Expand(_) if self.is_gpu() => {
+                Err(self.refused("a compressed cache".to_owned(), "it was not compared"))
+            }
+            // A product of every cached position of the pass, whatever the phase.
+            Operation::Expand(expand) => {
+                let (n, k) = (expand.heads * (expand.nope + expand.value), expand.latent);
+                let recipe = self.matmul(shape.batch_size * shape.keys, n, k, false);
+                planned(n, k, KernelRecipe::Matmul(recipe))
             }
         }
     }
 
     fn attention_accepted(self, attention: &Attention, shape: PassShape) -> Result<(), EngineError> {
-        if attention.sinks.is_some() {
-            return Err(self.refused("attention with sinks".to_owned(), "it is not computed"));
-        }
         if !self.is_gpu() {
             return Ok(());
+        }
+        if attention.key_dim != attention.value_dim {
+            return Err(
+                self.refused("values of another width than keys".to_owned(), "they were not compared")
+            );
+        }
+        if attention.sinks.is_some() {
+            return Err(self.refused("attention with sinks".to_owned(), "it was not compared"));
         }
         let (dim, keys) = (attention.key_dim, shape.keys);
         if let Some(window) = attention.window.filter(|window| *window < keys) {
@@ -240,7 +266,9 @@ impl Dispatch<'_> {
 
     fn angles_known(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
         for table in &graph.tables {
-            if let Some((what, why)) = rope::refused(table, self.rotary().functions, shape.keys) {
+            if let Some((what, why)) =
+                rope::refused(table, self.rotary(RotaryPairs::Halves).functions, shape.keys)
+            {
                 return Err(self.refused(what, why));
             }
         }
@@ -253,5 +281,13 @@ impl Dispatch<'_> {
 
     fn refused(self, what: String, why: &'static str) -> EngineError {
         EngineError::Uncovered { hardware: self.hardware.name(), what, why }
+    }
+}
+
+/// What a rotation of the graph is as a recipe.
+pub(crate) fn pairs_of(pairing: Pairing) -> RotaryPairs {
+    match pairing {
+        Pairing::Halves => RotaryPairs::Halves,
+        Pairing::Neighbours => RotaryPairs::Neighbours,
     }
 }

@@ -5,9 +5,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    BiasRecipe, CapRecipe, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, MatmulRecipe,
-    NormMean, NormRecipe, NormWeight, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe,
-    RouterSoftmax, Silu, SwiGluRecipe,
+    BiasRecipe, CapRecipe, ClampedSwiGluRecipe, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe, Lanes,
+    LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, ResidualRecipe, RotaryFunctions, RotaryPairs,
+    RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe,
 };
 use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
@@ -60,8 +60,8 @@ impl<'c> Dispatch<'c> {
         self.catalogs.of(self.hardware)
     }
 
-    /// A product with a weight, of `m` rows; one that a bias follows is left in binary32, so that there is one
-    /// rounding, as in the epilogue of a library's kernel.
+    /// A product with a weight, of `m` rows; one that a bias follows (`biased`) is left in binary32, so that there is
+    /// one rounding, as in the epilogue of a library's kernel.
     ///
     /// On a GPU `n × k` decides too.
     ///
@@ -88,14 +88,14 @@ impl<'c> Dispatch<'c> {
     /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts'
     /// products are one grouped kernel, which has one recipe.
     #[must_use]
-    pub fn expert(self, m: usize, n: usize, k: usize) -> MatmulRecipe {
+    pub fn expert(self, m: usize, n: usize, k: usize, biased: bool) -> MatmulRecipe {
         if self.is_gpu() {
             return MatmulRecipe {
                 summation: LinearSum::TensorCore(catalog::uncut(self.hardware.architecture())),
                 output: self.dtype,
             };
         }
-        self.matmul(m, n, k, false)
+        self.matmul(m, n, k, biased)
     }
 
     /// The sum over a token's experts.
@@ -118,9 +118,9 @@ impl<'c> Dispatch<'c> {
 
     /// Rotary embedding, of which the tables are part.
     #[must_use]
-    pub fn rotary(self) -> RotaryRecipe {
+    pub fn rotary(self, pairs: RotaryPairs) -> RotaryRecipe {
         let functions = if self.is_gpu() { RotaryFunctions::Cuda } else { RotaryFunctions::Own };
-        RotaryRecipe { functions, output: self.dtype }
+        RotaryRecipe { functions, pairs, output: self.dtype }
     }
 
     /// The gated activation.
@@ -133,6 +133,12 @@ impl<'c> Dispatch<'c> {
     #[must_use]
     pub fn geglu(self) -> GeGluRecipe {
         GeGluRecipe { output: self.dtype }
+    }
+
+    /// The clamped gated activation of neighbours; refused on a GPU too.
+    #[must_use]
+    pub fn clamped_swiglu(self) -> ClampedSwiGluRecipe {
+        ClampedSwiGluRecipe { output: self.dtype }
     }
 
     /// The bound of the logits; refused on a GPU too.
@@ -159,12 +165,12 @@ impl<'c> Dispatch<'c> {
         EmbeddingRecipe { output: self.dtype }
     }
 
-    /// Softmax over router logits.
+    /// The choice of experts; weights that are `wide` are not rounded.
     #[must_use]
-    pub fn router(self, renormalize: bool) -> RouterRecipe {
+    pub fn router(self, choice: RouterChoice, wide: bool) -> RouterRecipe {
         let softmax =
             if self.is_gpu() { RouterSoftmax::Warp } else { RouterSoftmax::Lanes { lanes: ROW_LANES } };
-        RouterRecipe { softmax, renormalize, output: self.dtype }
+        RouterRecipe { softmax, choice, output: if wide { Dtype::F32 } else { self.dtype } }
     }
 
     /// What the catalog says; of literature, where there is none, `literature`.

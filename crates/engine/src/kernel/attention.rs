@@ -11,7 +11,7 @@ use crate::simd::Isa;
 /// Causal attention of `q`'s rows, which stand at positions `first..` of `cached` (already written), of a pass after
 /// which `keys` are cached.
 ///
-/// *Shape:* `q` and `out` are `rows × query heads · head_dim`.
+/// *Shape:* `q` is `rows × query heads · head_dim`, `out` as wide as the heads' values; `sinks` is as long as there are query heads, or empty.
 #[expect(clippy::too_many_arguments, reason = "an attention has a recipe, a cache, heads and two matrices")]
 pub(crate) fn prefill(
     isa: Isa,
@@ -20,14 +20,17 @@ pub(crate) fn prefill(
     heads: Heads,
     cached: CachedLayer<'_>,
     [first, keys]: [usize; 2],
+    sinks: &[f32],
     q: &[f32],
     out: &mut [f32],
 ) {
-    let width = heads.query * heads.dim;
-    assert!(q.len() == out.len() && q.len().is_multiple_of(width), "attention: shapes differ");
+    let rows = q.len() / (heads.query * heads.dim);
+    assert!(fits(heads, rows, q, out), "attention: shapes differ");
     let seen = [first, keys];
     match recipe {
-        AttentionRecipe::Own(own) => own_attention::prefill(isa, pool, own, heads, cached, first, q, out),
+        AttentionRecipe::Own(own) => {
+            own_attention::prefill(isa, pool, own, heads, cached, first, sinks, q, out);
+        }
         AttentionRecipe::TorchEager(torch) => eager::prefill(isa, pool, torch, heads, cached, seen, q, out),
         AttentionRecipe::TorchFlash(torch) => flash::prefill(isa, pool, torch, heads, cached, seen, q, out),
         AttentionRecipe::TorchMath(torch) => {
@@ -38,22 +41,27 @@ pub(crate) fn prefill(
 
 /// Attention of one query row per sequence over the whole of its cache (the row's own position included).
 ///
-/// *Shape:* `q` and `out` are `caches.len() × query heads · head_dim`.
+/// *Shape:* `q` is `caches.len() × query heads · head_dim`, `out` as wide as the heads' values; `sinks` as in [`prefill`].
+#[expect(clippy::too_many_arguments, reason = "as prefill")]
 pub(crate) fn decode(
     isa: Isa,
     pool: &Pool,
     recipe: AttentionRecipe,
     heads: Heads,
     caches: &[(CachedLayer<'_>, usize)],
+    sinks: &[f32],
     q: &[f32],
     out: &mut [f32],
 ) {
-    let width = heads.query * heads.dim;
-    assert!(q.len() == out.len() && q.len() == caches.len() * width, "attention: shapes differ");
+    assert!(fits(heads, caches.len(), q, out), "attention: shapes differ");
     match recipe {
-        AttentionRecipe::Own(own) => own_attention::decode(isa, pool, own, heads, caches, q, out),
+        AttentionRecipe::Own(own) => own_attention::decode(isa, pool, own, heads, caches, sinks, q, out),
         AttentionRecipe::TorchEager(torch) => eager::decode(isa, pool, torch, heads, caches, q, out),
         AttentionRecipe::TorchFlash(torch) => flash::decode(isa, pool, torch, heads, caches, q, out),
         AttentionRecipe::TorchMath(torch) => sdpa_math::decode(isa, pool, torch, heads, caches, q, out),
     }
+}
+
+fn fits(heads: Heads, rows: usize, q: &[f32], out: &[f32]) -> bool {
+    q.len() == rows * heads.query * heads.dim && out.len() == rows * heads.query * heads.value
 }

@@ -216,7 +216,7 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |queries, [keys, values]| {
+    by_group(pool, heads, caches, q, out, |_, queries, [keys, values]| {
         let count = keys.rows;
         let queries: Vec<&[f32]> = queries.chunks_exact(heads.dim).collect();
         attend(isa, recipe, heads, keys, values, count, count, &queries, &vec![count; queries.len()])

@@ -178,7 +178,7 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |queries, cached| {
+    by_group(pool, heads, caches, q, out, |_, queries, cached| {
         let count = cached[0].rows;
         let queries: Vec<Query<'_>> = queries.chunks_exact(heads.dim).map(|q| (q, count)).collect();
         attend(instructions(isa), recipe, Cached::new(heads, cached), count, &queries)
@@ -265,7 +265,15 @@ pub(super) mod golden {
             recipe: AttentionRecipe,
         ) -> Vec<u32> {
             let scale = crate::kernel::heads::usual_scale(self.dim);
-            let heads = Heads { query: self.group, kv: 1, dim: self.dim, scale, window: None, cap: None };
+            let heads = Heads {
+                query: self.group,
+                kv: 1,
+                dim: self.dim,
+                value: self.dim,
+                scale,
+                window: None,
+                cap: None,
+            };
             let slot = Slot { heads: 1, width: self.dim };
             let mut cache = KvCache::of_slots(&[vec![slot; 2]], Dtype::Bf16, self.count);
             for (which, bytes) in self.cached.iter().enumerate() {
@@ -300,6 +308,7 @@ pub(super) mod golden {
                     recipe,
                     heads,
                     &[(cache.layer(0, [0, 1]), self.count)],
+                    &[],
                     &q,
                     &mut out,
                 );
@@ -311,6 +320,7 @@ pub(super) mod golden {
                     heads,
                     cache.layer(0, [0, 1]),
                     [0, self.count],
+                    &[],
                     &q,
                     &mut out,
                 );

@@ -11,7 +11,10 @@ use crate::pool::Pool;
 pub(crate) struct Heads {
     pub query: usize,
     pub kv: usize,
+    /// Elements of a query and of a key.
     pub dim: usize,
+    /// Elements of a value; the engine's own attention alone has others than `dim`.
+    pub value: usize,
     /// Factor of the scores.
     pub scale: f32,
     /// Keys that a query sees, its own among them; `None` for all up to its own. The engine's own attention alone has
@@ -33,6 +36,7 @@ impl Heads {
             query: node.heads,
             kv: node.kv_heads,
             dim: node.key_dim,
+            value: node.value_dim,
             scale: node.scale as f32,
             window: node.window,
             cap: node.cap.map(|cap| cap as f32),
@@ -88,30 +92,29 @@ pub(super) fn by_block(
     });
 }
 
-/// A task for each sequence and KV head of a decode step. `attend` gets the queries of the head's group, and its keys
-/// and values.
+/// A task for each sequence and KV head of a decode step. `attend` gets the KV head, the queries of its group, and its
+/// keys and values.
 ///
-/// *Shape:* queries are `group × head_dim`; `attend` returns a row for each, of which the first `head_dim` values
-/// count.
+/// *Shape:* queries are `group × head_dim`; `attend` returns a row for each, of which the first values, as many as a
+/// head's value has, count.
 pub(super) fn by_group<R: std::ops::Deref<Target = [f32]>>(
     pool: &Pool,
     heads: Heads,
     caches: &[(CachedLayer<'_>, usize)],
     q: &[f32],
     out: &mut [f32],
-    attend: impl Fn(&[f32], [Matrix<'_>; 2]) -> R + Sync,
+    attend: impl Fn(usize, &[f32], [Matrix<'_>; 2]) -> R + Sync,
 ) {
     let part = heads.group() * heads.dim;
     let to = Shared(out.as_mut_ptr());
     pool.run(caches.len() * heads.kv, |task| {
         let (row, kv) = (task / heads.kv, task % heads.kv);
         let (cached, count) = caches[row];
-        let at = task * part;
-        let found = attend(&q[at..at + part], cached.head(kv, count));
+        let found = attend(kv, &q[task * part..(task + 1) * part], cached.head(kv, count));
         for (head, values) in found.chunks_exact(found.len() / heads.group()).enumerate() {
-            let to = to.get().wrapping_add(at + head * heads.dim);
+            let to = to.get().wrapping_add((task * heads.group() + head) * heads.value);
             // SAFETY: this group of heads of this row is this task's.
-            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to, heads.dim) };
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to, heads.value) };
         }
     });
 }

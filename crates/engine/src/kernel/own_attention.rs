@@ -17,7 +17,7 @@ use crate::simd::{Isa, LANES, Simd, kernel};
 const BLOCK: usize = 48;
 
 /// Causal attention of `q`'s rows, as [`super::attention::prefill`].
-#[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
+#[expect(clippy::too_many_arguments, reason = "where, how, and five tensors")]
 pub(super) fn prefill(
     isa: Isa,
     pool: &Pool,
@@ -25,6 +25,7 @@ pub(super) fn prefill(
     heads: Heads,
     cached: CachedLayer<'_>,
     first: usize,
+    sinks: &[f32],
     q: &[f32],
     out: &mut [f32],
 ) {
@@ -45,35 +46,51 @@ pub(super) fn prefill(
             let at = (from + r % count) * width + (kv * group + r / count) * heads.dim;
             to.copy_from_slice(&q[at..at + heads.dim]);
         }
-        let limits: Vec<usize> = (0..group * count).map(|r| first + from + r % count + 1).collect();
+        let sees =
+            |r| Sees { keys: first + from + r % count + 1, sink: sinks.get(kv * group + r / count).copied() };
+        let sees: Vec<Sees> = (0..group * count).map(sees).collect();
         let cached = cached.head(kv, keys);
-        let result = attend(isa, pool, recipe, heads, cached, &queries, &limits);
-        for (r, values) in result.chunks_exact(cached[0].cols).enumerate() {
-            let at = (from + r % count) * width + (kv * group + r / count) * heads.dim;
+        let result = attend(isa, pool, recipe, heads, cached, &queries, &sees);
+        for (r, values) in result.chunks_exact(cached[1].cols).enumerate() {
+            let at = ((from + r % count) * heads.query + kv * group + r / count) * heads.value;
             // SAFETY: this task alone writes these heads of these rows.
-            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at), heads.dim) };
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at), heads.value) };
         }
     });
 }
 
 /// Attention of one query row per sequence, as [`super::attention::decode`].
+#[expect(clippy::too_many_arguments, reason = "as prefill")]
 pub(super) fn decode(
     isa: Isa,
     pool: &Pool,
     recipe: OwnAttention,
     heads: Heads,
     caches: &[(CachedLayer<'_>, usize)],
+    sinks: &[f32],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |queries, cached| {
-        attend(isa, pool, recipe, heads, cached, queries, &vec![cached[0].rows; heads.group()])
+    by_group(pool, heads, caches, q, out, |kv, queries, cached| {
+        let first = kv * heads.group();
+        let sees = |head| Sees { keys: cached[0].rows, sink: sinks.get(head).copied() };
+        let sees: Vec<Sees> = (first..first + heads.group()).map(sees).collect();
+        attend(isa, pool, recipe, heads, cached, queries, &sees)
     });
 }
 
-/// Attention of rows that share a KV head. Row `r` sees `limits[r]` keys.
+/// What a query row sees.
+#[derive(Debug, Clone, Copy)]
+struct Sees {
+    /// Keys, from the first.
+    keys: usize,
+    /// A logit beside them.
+    sink: Option<f32>,
+}
+
+/// Attention of rows that share a KV head. Row `r` sees what `sees[r]` says.
 ///
-/// *Shape:* returns rows of the cache's padded width, of which the first `head_dim` of each count.
+/// *Shape:* returns rows of the cached values' padded width, of which the first, as many as a value has, count.
 fn attend<'p>(
     isa: Isa,
     pool: &'p Pool,
@@ -81,16 +98,16 @@ fn attend<'p>(
     heads: Heads,
     [keys, values]: [Matrix<'_>; 2],
     q: &[f32],
-    limits: &[usize],
+    sees: &[Sees],
 ) -> Buffer<'p> {
     match recipe.scores {
         OwnScores::FmaChain => {
             let source = Panels::new(isa, pool, heads.dim, keys, values);
-            weighed(isa, pool, recipe, heads, &source, q, limits)
+            weighed(isa, pool, recipe, heads, &source, q, sees)
         }
         OwnScores::Lanes16 => {
             let source = CacheRows { isa, pool, keys, values };
-            weighed(isa, pool, recipe, heads, &source, q, limits)
+            weighed(isa, pool, recipe, heads, &source, q, sees)
         }
     }
 }
@@ -103,30 +120,39 @@ fn weighed<'p>(
     heads: Heads,
     source: &impl Source,
     q: &[f32],
-    limits: &[usize],
+    sees: &[Sees],
 ) -> Buffer<'p> {
     let stride = source.keys().next_multiple_of(PANEL);
-    let mut scores = pool.buffer(limits.len() * stride);
-    source.scores(q, limits.len(), &mut scores, stride);
+    let mut scores = pool.buffer(sees.len() * stride);
+    source.scores(q, sees.len(), &mut scores, stride);
     let rounding = match recipe.softmax {
         OwnSoftmax::Eager => recipe.storage,
         OwnSoftmax::Tiled { .. } | OwnSoftmax::Online { .. } => Dtype::F32,
     };
-    for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
+    let mut states = Vec::with_capacity(sees.len());
+    for (scores, Sees { keys, sink }) in scores.chunks_exact_mut(stride).zip(sees) {
         // SAFETY: `isa` is available.
-        unsafe { scale_scores(isa, rounding, heads.scale, &mut scores[..*limit]) };
-        let from = heads.window.map_or(0, |window| limit.saturating_sub(window));
+        unsafe { scale_scores(isa, rounding, heads.scale, &mut scores[..*keys]) };
+        let from = heads.window.map_or(0, |window| keys.saturating_sub(window));
         if let (ScoreBound::Tanh, Some(cap)) = (recipe.bound, heads.cap) {
-            tanh::bound(rounding, cap, &mut scores[from..*limit]);
+            tanh::bound(rounding, cap, &mut scores[from..*keys]);
         }
         scores[..from].fill(f32::NEG_INFINITY);
-        scores[*limit..].fill(f32::NEG_INFINITY);
+        scores[*keys..].fill(f32::NEG_INFINITY);
+        let sink = sink.filter(|_| recipe.sinks).map(|sink| {
+            if recipe.softmax == OwnSoftmax::Eager {
+                below_maximum(recipe.storage, sink, scores)
+            } else {
+                sink
+            }
+        });
+        states.push(RowState::new(sink));
     }
-    let rows = Rows { isa, pool, storage: recipe.storage, count: limits.len(), stride };
+    let rows = Rows { isa, pool, storage: recipe.storage, count: sees.len(), stride };
     match recipe.softmax {
-        OwnSoftmax::Eager => rows.eager(source, &mut scores),
-        OwnSoftmax::Tiled { key_tile } => rows.tiled(source, &mut scores, length_of(key_tile)),
-        OwnSoftmax::Online { key_tile } => rows.online(source, &mut scores, length_of(key_tile)),
+        OwnSoftmax::Eager => rows.eager(source, &mut scores, states),
+        OwnSoftmax::Tiled { key_tile } => rows.tiled(source, &mut scores, states, length_of(key_tile)),
+        OwnSoftmax::Online { key_tile } => rows.online(source, &mut scores, states, length_of(key_tile)),
     }
 }
 
@@ -147,8 +173,7 @@ struct Rows<'p> {
 
 impl<'p> Rows<'p> {
     /// See [`OwnSoftmax::Eager`].
-    fn eager(self, source: &impl Source, scores: &mut [f32]) -> Buffer<'p> {
-        let mut states = self.states();
+    fn eager(self, source: &impl Source, scores: &mut [f32], mut states: Vec<RowState>) -> Buffer<'p> {
         for (scores, state) in scores.chunks_exact_mut(self.stride).zip(&mut states) {
             // SAFETY: `isa` is available.
             unsafe {
@@ -162,8 +187,13 @@ impl<'p> Rows<'p> {
     }
 
     /// See [`OwnSoftmax::Tiled`].
-    fn tiled(self, source: &impl Source, scores: &mut [f32], tile: usize) -> Buffer<'p> {
-        let mut states = self.states();
+    fn tiled(
+        self,
+        source: &impl Source,
+        scores: &mut [f32],
+        mut states: Vec<RowState>,
+        tile: usize,
+    ) -> Buffer<'p> {
         for (scores, state) in scores.chunks_exact_mut(self.stride).zip(&mut states) {
             // SAFETY: `isa` is available.
             unsafe {
@@ -179,8 +209,13 @@ impl<'p> Rows<'p> {
     }
 
     /// See [`OwnSoftmax::Online`].
-    fn online(self, source: &impl Source, scores: &mut [f32], tile: usize) -> Buffer<'p> {
-        let mut states = self.states();
+    fn online(
+        self,
+        source: &impl Source,
+        scores: &mut [f32],
+        mut states: Vec<RowState>,
+        tile: usize,
+    ) -> Buffer<'p> {
         let mut sums = Sums::new(self, source);
         for from in (0..source.keys()).step_by(tile) {
             let until = source.keys().min(from + tile);
@@ -195,10 +230,6 @@ impl<'p> Rows<'p> {
             sums.add(source, scores, (from, until), |r| Some(states[r].rescale));
         }
         sums.finished(|r| Some(states[r].sum))
-    }
-
-    fn states(self) -> Vec<RowState> {
-        vec![RowState { max: f32::NEG_INFINITY, sum: 0.0, rescale: 0.0 }; self.count]
     }
 }
 
@@ -252,6 +283,25 @@ struct RowState {
     max: f32,
     sum: f32,
     rescale: f32,
+}
+
+impl RowState {
+    /// Before any key: nothing, or the sink, whose exponential is 1 below its own maximum.
+    fn new(sink: Option<f32>) -> Self {
+        match sink {
+            None => Self { max: f32::NEG_INFINITY, sum: 0.0, rescale: 0.0 },
+            Some(sink) => Self { max: sink, sum: 1.0, rescale: 0.0 },
+        }
+    }
+}
+
+/// Scores, and the sink that is returned, less the largest of them, rounded.
+fn below_maximum(rounding: Dtype, sink: f32, scores: &mut [f32]) -> f32 {
+    let max = scores.iter().fold(sink, |max, v| if *v > max { *v } else { max });
+    for score in scores {
+        *score = rounding.round(*score - max);
+    }
+    rounding.round(sink - max)
 }
 
 kernel! {

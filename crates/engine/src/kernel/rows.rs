@@ -2,8 +2,8 @@
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{
-    BiasRecipe, CastRecipe, Lanes, NormMean, NormRecipe, NormWeight, ResidualRecipe, RotaryRecipe, Silu,
-    SwiGluRecipe,
+    BiasRecipe, CastRecipe, ClampedSwiGluRecipe, Lanes, NormMean, NormRecipe, NormWeight, ResidualRecipe,
+    RotaryPairs, RotaryRecipe, Silu, SwiGluRecipe,
 };
 
 use super::share::{Shared, share};
@@ -100,7 +100,34 @@ kernel! {
     fn swiglu_row<'a>(output: Dtype, gate: *mut f32, up: &'a [f32]) = generic::swiglu_row
 }
 
-/// Rotary embedding of each head of each row, by halves as Hugging Face's `apply_rotary_pos_emb`.
+/// Of neighbours `(gate, up)`, the clamped gated unit: see [`ClampedSwiGluRecipe`]; `bounds` are alpha and limit.
+///
+/// *Shape:* `pairs` is twice as long as `out`.
+pub(crate) fn clamped_swiglu(
+    isa: Isa,
+    pool: &Pool,
+    recipe: ClampedSwiGluRecipe,
+    bounds: [f32; 2],
+    pairs: &[f32],
+    out: &mut [f32],
+) {
+    assert_eq!(pairs.len(), 2 * out.len(), "clamped_swiglu: shapes differ");
+    let (length, to) = (out.len(), Shared(out.as_mut_ptr()));
+    share(pool, length.div_ceil(LANES), LANES * 4, |from, until| {
+        let (from, until) = (from * LANES, (until * LANES).min(length));
+        let pairs = &pairs[2 * from..2 * until];
+        // SAFETY: `isa` is available; this run of `out` is this task's.
+        unsafe { clamped_swiglu_row(isa, recipe.output, bounds, pairs, to.get().add(from)) }
+    });
+}
+
+kernel! {
+    fn clamped_swiglu_row<'a>(
+        output: Dtype, bounds: [f32; 2], pairs: &'a [f32], out: *mut f32
+    ) = generic::clamped_swiglu_row
+}
+
+/// Rotary embedding of each head of each row: see [`RotaryRecipe`].
 ///
 /// Whose cosines and sines they are shows in the tables alone, which are made by the same recipe.
 ///
@@ -122,14 +149,36 @@ pub(crate) fn rotary(
     let to = Shared(x.as_mut_ptr());
     share(pool, tables.len(), width * 2, |from, until| {
         for (row, table) in (from..until).zip(&tables[from..until]) {
-            // SAFETY: `isa` is available; row `row` is this task's; the table fits into a head.
-            unsafe { rotary_row(isa, recipe.output, to.get().add(row * width), [width, head, start], table) }
+            // SAFETY: row `row` is this task's; `isa` is available and the table fits into a head.
+            unsafe {
+                let x = to.get().add(row * width);
+                match recipe.pairs {
+                    RotaryPairs::Halves => rotary_row(isa, recipe.output, x, [width, head, start], table),
+                    RotaryPairs::Neighbours => {
+                        let x = std::slice::from_raw_parts_mut(x, width);
+                        turn_neighbours(recipe.output, x, [head, start], table);
+                    }
+                }
+            }
         }
     });
 }
 
 kernel! {
     fn rotary_row<'a>(output: Dtype, x: *mut f32, shape: [usize; 3], table: &'a [f32]) = generic::rotary_row
+}
+
+/// Neighbours of each head of `x` as complex numbers, turned. Nothing is fused, so that any code for it has the same bits.
+fn turn_neighbours(output: Dtype, x: &mut [f32], [head, start]: [usize; 2], table: &[f32]) {
+    let half = table.len() / 2;
+    let (cos, sin) = table.split_at(half);
+    for head in x.chunks_exact_mut(head) {
+        let pairs = head[start..start + 2 * half].as_chunks_mut::<2>().0;
+        for (pair, (c, s)) in pairs.iter_mut().zip(cos.iter().zip(sin)) {
+            let [a, b] = *pair;
+            *pair = [output.round(a * c - b * s), output.round(a * s + b * c)];
+        }
+    }
 }
 
 /// Softmax of one row in place: `exp(x − max) / sum`. Returns nothing; every output is binary32.
@@ -316,6 +365,34 @@ mod generic {
     }
 
     #[inline(always)]
+    pub(super) unsafe fn clamped_swiglu_row<S: Simd>(
+        output: Dtype,
+        [alpha, limit]: [f32; 2],
+        pairs: &[f32],
+        out: *mut f32,
+    ) {
+        // SAFETY: the caller's contract.
+        unsafe {
+            let (one, limit) = (S::splat(1.0), S::splat(limit));
+            let least = S::sub(S::splat(0.0), limit);
+            let (mut gates, mut ups) = ([0.0; LANES], [0.0; LANES]);
+            for (chunk, pairs) in pairs.chunks(2 * LANES).enumerate() {
+                for (i, pair) in pairs.as_chunks::<2>().0.iter().enumerate() {
+                    [gates[i], ups[i]] = *pair;
+                }
+                // A NaN stays one: the second operand is what these return then.
+                let g = S::min(limit, S::load(gates.as_ptr()));
+                let u = S::min(limit, S::max(least, S::load(ups.as_ptr())));
+                let scaled = round::<S>(output, S::mul(g, S::splat(alpha)));
+                let sigmoid = S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), scaled))));
+                let glu = round::<S>(output, S::mul(g, round::<S>(output, sigmoid)));
+                let y = S::mul(round::<S>(output, S::add(u, one)), glu);
+                store_part::<S>(out.add(chunk * LANES), pairs.len() / 2, round::<S>(output, y));
+            }
+        }
+    }
+
+    #[inline(always)]
     pub(super) unsafe fn rotary_row<S: Simd>(
         output: Dtype,
         x: *mut f32,
@@ -455,3 +532,6 @@ mod generic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

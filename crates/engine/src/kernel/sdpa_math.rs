@@ -154,7 +154,7 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |queries, cached| {
+    by_group(pool, heads, caches, q, out, |_, queries, cached| {
         let limits = vec![cached[0].rows; heads.group()];
         attend(isa, pool, recipe, heads.dim, cached, &mut queries.to_vec(), &limits)
     });

@@ -26,13 +26,14 @@ pub(super) struct Panels<'a> {
     keys: Matrix<'a>,
     /// Values widened to binary32, `keys × stride`.
     values: Buffer<'a>,
+    stride: usize,
 }
 
 impl<'a> Panels<'a> {
     pub(super) fn new(isa: Isa, pool: &'a Pool, dim: usize, keys: Matrix<'a>, values: Matrix<'_>) -> Self {
         let mut wide = pool.buffer(values.rows * values.cols);
         widened(isa, values, &mut wide);
-        Self { isa, pool, dim, keys, values: wide }
+        Self { isa, pool, dim, keys, values: wide, stride: values.cols }
     }
 
     /// Values in binary32. *Shape:* `keys × values_stride`.
@@ -109,7 +110,7 @@ impl Source for Panels<'_> {
     }
 
     fn values_stride(&self) -> usize {
-        self.keys.cols
+        self.stride
     }
 }
 
@@ -143,7 +144,7 @@ impl Source for CacheRows<'_> {
     }
 
     fn values_stride(&self) -> usize {
-        self.keys.cols
+        self.values.cols
     }
 }
 

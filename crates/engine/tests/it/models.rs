@@ -8,7 +8,7 @@ use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::{BlockFormat, Dtype};
 use mantissa_testkit::gguf::{Builder, Encoding};
 
-pub(crate) const ARCHS: [(Arch, &str); 10] = [
+pub(crate) const ARCHS: [(Arch, &str); 12] = [
     (Arch::LLAMA, "llama"),
     (Arch::QWEN2, "qwen2"),
     (Arch::QWEN3, "qwen3"),
@@ -19,6 +19,8 @@ pub(crate) const ARCHS: [(Arch, &str); 10] = [
     (Arch::PHI3, "phi3"),
     (Arch::GEMMA2, "gemma2"),
     (Arch::GEMMA3_TEXT, "gemma3_text"),
+    (Arch::GPT_OSS, "gpt_oss"),
+    (Arch::DEEPSEEK_V2, "deepseek_v2"),
 ];
 
 /// The tiny model of a family, as `mantissa synth --arch ARCH --seed 1` makes it.

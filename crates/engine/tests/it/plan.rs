@@ -273,3 +273,51 @@ fn what_ran_is_reported_and_not_what_was_planned() {
     let rotary = planned.iter().find(|kernel| kernel.op == "rotary_q").expect("rotary").recipe;
     assert_eq!(ran(rotary).0, planned);
 }
+
+/// What of routing a model keeps in binary32 is seen in it and told to taps; the rest is rounded to the storage format.
+#[test]
+fn routing_keeps_the_width_that_the_model_gives_it() {
+    #[derive(Default)]
+    struct Formats(std::collections::BTreeMap<mantissa_numerics::Point, (Dtype, bool)>);
+    impl Tap for Formats {
+        fn wants(&self, _site: mantissa_numerics::Site) -> bool {
+            true
+        }
+
+        fn tap(&mut self, view: View<'_>) {
+            let narrow = view.data.iter().all(|x| x.to_bits().trailing_zeros() >= 16);
+            let (_, all) = self.0.entry(view.site.point).or_insert((view.dtype, true));
+            *all &= narrow;
+        }
+    }
+    use mantissa_model::Arch;
+    use mantissa_numerics::Point::{MlpOut, RouterLogits, RouterTopk};
+    let (narrow, wide) = ((Dtype::Bf16, true), (Dtype::F32, false));
+    for (arch, logits, weights) in [
+        (Arch::QWEN3_MOE, narrow, narrow),
+        (Arch::GPT_OSS, narrow, narrow),
+        (Arch::MIXTRAL, narrow, wide),
+        (Arch::DEEPSEEK_V2, wide, wide),
+    ] {
+        let checkpoint = models::tiny(arch);
+        let engine = Engine::load(&checkpoint, setup(Attention::Eager)).expect("engine");
+        let mut seen = Formats::default();
+        engine.prefill(&mut engine.new_cache(20), &models::ids(20), 1, 0, 1, &mut seen).expect("prefill");
+        let found = [RouterLogits, RouterTopk, MlpOut].map(|point| seen.0[&point]);
+        assert_eq!(found, [logits, weights, narrow], "{arch:?}");
+    }
+}
+
+/// What was compared with no GPU is refused there in one line.
+#[test]
+fn families_of_the_cpu_alone_are_refused_on_a_gpu() {
+    for arch in [mantissa_model::Arch::GPT_OSS, mantissa_model::Arch::DEEPSEEK_V2] {
+        let checkpoint = models::tiny(arch);
+        for hardware in [Hardware::H200, Hardware::H100] {
+            let dispatch = Dispatch::new(hardware, Dtype::Bf16, Attention::Eager);
+            let refused = dispatch.check(&checkpoint.config().graph(), PassShape::prefill(1, 20));
+            let why = refused.expect_err("not covered").to_string();
+            assert!(why.contains("is not covered") && !why.contains('\n'), "{why}");
+        }
+    }
+}

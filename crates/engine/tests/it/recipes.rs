@@ -2,7 +2,8 @@
 
 use mantissa_engine::{Attention, Dispatch, Hardware};
 use mantissa_numerics::recipe::{
-    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, OwnAttention, ScoreBound, wire,
+    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, OwnAttention, RotaryPairs, RouterChoice,
+    ScoreBound, wire,
 };
 use mantissa_numerics::{Dtype, Phase};
 
@@ -98,9 +99,11 @@ fn what_dispatch_names_survives_a_record() {
                 continue;
             }
             let dispatch = Dispatch::new(hardware, dtype, attention);
-            hold(KernelRecipe::Rotary(dispatch.rotary()));
+            hold(KernelRecipe::Rotary(dispatch.rotary(RotaryPairs::Halves)));
+            hold(KernelRecipe::Rotary(dispatch.rotary(RotaryPairs::Neighbours)));
             hold(KernelRecipe::SwiGlu(dispatch.swiglu()));
             hold(KernelRecipe::GeGlu(dispatch.geglu()));
+            hold(KernelRecipe::ClampedSwiGlu(dispatch.clamped_swiglu()));
             hold(KernelRecipe::Cap(dispatch.cap()));
             for weight in [NormWeight::BeforeCast, NormWeight::OnePlus] {
                 hold(KernelRecipe::RmsNorm(NormRecipe { weight, ..dispatch.norm(5, 128) }));
@@ -109,15 +112,21 @@ fn what_dispatch_names_survives_a_record() {
             hold(KernelRecipe::Bias(dispatch.bias()));
             hold(KernelRecipe::ExpertSum(dispatch.expert_sum()));
             for renormalize in [false, true] {
-                hold(KernelRecipe::Router(dispatch.router(renormalize)));
+                hold(KernelRecipe::Router(
+                    dispatch.router(RouterChoice::Probabilities { renormalize }, false),
+                ));
+                hold(KernelRecipe::Router(
+                    dispatch.router(RouterChoice::Probabilities { renormalize }, true),
+                ));
             }
+            hold(KernelRecipe::Router(dispatch.router(RouterChoice::Logits, false)));
             for rows in [0, 1, 2, 5, 9, 17, 512, 4096] {
                 for length in [64, 128, 576, 2048, 3584] {
                     hold(KernelRecipe::RmsNorm(dispatch.norm(rows, length)));
                 }
             }
             for m in [1, 2, 5, 8, 9, 17, 32] {
-                hold(KernelRecipe::Matmul(dispatch.expert(m, 768, 2048)));
+                hold(KernelRecipe::Matmul(dispatch.expert(m, 768, 2048, false)));
                 hold(KernelRecipe::Matmul(dispatch.matmul(m, 576, 576, false)));
             }
             for (phase, keys) in [(Phase::Prefill, 32), (Phase::Prefill, 512), (Phase::Decode, 540)] {
@@ -127,6 +136,7 @@ fn what_dispatch_names_survives_a_record() {
                 if let AttentionRecipe::Own(own) = recipe {
                     let bound = OwnAttention { bound: ScoreBound::Tanh, ..own };
                     hold(KernelRecipe::Attention(AttentionRecipe::Own(bound)));
+                    hold(KernelRecipe::Attention(AttentionRecipe::Own(OwnAttention { sinks: true, ..own })));
                 }
                 hold(KernelRecipe::Attention(recipe));
             }

@@ -31,7 +31,7 @@ pub fn produce(engine: &Engine<'_>, wanted: Wanted<'_>) -> Result<Run, LabError>
     let reach = wanted.positions.first().map_or(1, |p| p.unsigned_abs() as usize);
     let (length, steps) = (reference.len(), wanted.forced.len());
     let first = length.saturating_sub(reach);
-    let mut capture = Capture::new(engine.setup().dtype, wanted.sites.to_vec(), first);
+    let mut capture = Capture::new(wanted.sites.to_vec(), first);
     let prompts: Vec<&[u32]> = wanted.prompts.iter().map(Vec::as_slice).collect();
     let session =
         Session { prompts: &prompts, batch_size: prompts.len(), steps, forced: Some(wanted.forced) };

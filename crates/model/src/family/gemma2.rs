@@ -102,6 +102,11 @@ pub(super) fn read_blocks(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(
     if let Some(window) = keys.window(Some(4096))? {
         config.extra.insert("sliding_window".to_owned(), json!(window));
     }
+    check_layer_types(keys, config)
+}
+
+/// Refuses `layer_types` that do not say of each block whether it has the window.
+pub(super) fn check_layer_types(keys: &Keys<'_>, config: &ModelConfig) -> Result<(), ModelError> {
     if let Some(value) = keys.value("layer_types") {
         let known = |kind: &Value| matches!(kind.as_str(), Some("full_attention" | "sliding_attention"));
         let fits = |list: &Vec<Value>| list.len() == config.num_hidden_layers && list.iter().all(known);

@@ -1,7 +1,4 @@
-//! Mixtral: Mistral with routed experts in every block, whose chosen weights always add up to one.
-//!
-//! Routing weights are rounded to the storage format as Qwen3-MoE's; transformers 5 keeps Mixtral's in binary32, which
-//! differs where the storage format is narrower.
+//! Mixtral: Mistral with routed experts in every block, whose chosen weights always add up to one and stay in binary32.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +8,7 @@ use crate::arch::Arch;
 use crate::config::{ModelConfig, MoeConfig};
 use crate::config_keys::Keys;
 use crate::error::ModelError;
-use crate::graph::{Graph, Routing, RoutingWeights, Section, Weighting};
+use crate::graph::{Graph, Routing, RoutingWeights, Section, Weighting, WideRouting};
 
 impl Arch {
     /// Mixtral.
@@ -80,7 +77,12 @@ fn graph(config: &ModelConfig) -> Graph {
 }
 
 fn experts(section: &mut Section, config: &ModelConfig, moe: &MoeConfig, input: usize) -> usize {
-    let weights = RoutingWeights::SoftmaxThenTop { renormalize: true, scale: 1.0, wide: false, groups: None };
+    let weights = RoutingWeights::SoftmaxThenTop {
+        renormalize: true,
+        scale: 1.0,
+        wide: WideRouting::Weights,
+        groups: None,
+    };
     let routing = Routing { experts: moe.num_experts, top: moe.num_experts_per_tok, weights };
     let expert = [
         "model.layers.{layer}.block_sparse_moe.experts.{expert}.w1.weight",

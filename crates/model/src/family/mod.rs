@@ -3,9 +3,11 @@
 //! A new family is a file here and a line in [`FAMILIES`]. Left out: what families share (`parts`), keys that all
 //! configurations have ([`crate::config_json`]), kernels.
 
+mod deepseek_v2;
 mod definition;
 mod gemma2;
 mod gemma3_text;
+mod gpt_oss;
 mod llama;
 mod mistral;
 mod mixtral;
@@ -22,10 +24,11 @@ pub(crate) use definition::Family;
 
 use crate::arch::Arch;
 use crate::config::ModelConfig;
-use crate::graph::{Graph, TensorSpec};
+use crate::graph::Graph;
+use crate::tensor_list::TensorSpec;
 
 /// Every family, in the order documentation lists them.
-static FAMILIES: [&Family; 10] = [
+static FAMILIES: [&Family; 12] = [
     &llama::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -36,6 +39,8 @@ static FAMILIES: [&Family; 10] = [
     &phi3::FAMILY,
     &gemma2::FAMILY,
     &gemma3_text::FAMILY,
+    &gpt_oss::FAMILY,
+    &deepseek_v2::FAMILY,
 ];
 
 impl Arch {

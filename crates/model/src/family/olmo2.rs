@@ -74,7 +74,8 @@ fn attention(section: &mut Section, config: &ModelConfig) -> usize {
     let hidden = config.hidden_size;
     let wide = config.num_attention_heads * config.head_dim;
     let narrow = config.num_key_value_heads * config.head_dim;
-    let project = |weight, bias, n| Linear { weight, n, k: hidden, bias: config.qkv_bias.then_some(bias) };
+    let project =
+        |weight, bias, n| Linear { weight, n, k: hidden, bias: config.qkv_bias.then_some(bias), wide: false };
     let q = project(
         "model.layers.{layer}.self_attn.q_proj.weight",
         "model.layers.{layer}.self_attn.q_proj.bias",
@@ -103,7 +104,7 @@ fn attention(section: &mut Section, config: &ModelConfig) -> usize {
     let attended = parts::attended(section, config, parts::AttentionParts::plain(config), [q, k, v]);
     let bias = config.o_bias.then_some("model.layers.{layer}.self_attn.o_proj.bias");
     let weight = "model.layers.{layer}.self_attn.o_proj.weight";
-    section.linear("o_proj", attended, Linear { weight, n: hidden, k: wide, bias })
+    section.linear("o_proj", attended, Linear { weight, n: hidden, k: wide, bias, wide: false })
 }
 
 fn config_json(_config: &ModelConfig) -> Map<String, Value> {

@@ -8,7 +8,7 @@ use mantissa_numerics::Point;
 use crate::config::{ModelConfig, MoeConfig};
 use crate::graph::{
     Activation, Attention, ExpertLinear, ExpertWeight, Linear, Norm, Operation, Pairing, Rotary, RotaryTable,
-    Routing, Section, Slot, WeightName, Weighting,
+    Routing, RoutingWeights, Section, Slot, WeightName, Weighting, WideRouting,
 };
 
 pub(crate) const EMBEDDING: WeightName = "model.embed_tokens.weight";
@@ -75,7 +75,8 @@ pub(crate) fn attention(
     let hidden = config.hidden_size;
     let (wide, narrow) =
         (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-    let project = |weight, bias, n| Linear { weight, n, k: hidden, bias: config.qkv_bias.then_some(bias) };
+    let project =
+        |weight, bias, n| Linear { weight, n, k: hidden, bias: config.qkv_bias.then_some(bias), wide: false };
     let [q, k, v] = section.linears(
         input,
         [
@@ -121,7 +122,13 @@ pub(crate) fn attention(
     }
     let attended = attended(section, config, parts, [q, k, v]);
     let bias: Option<WeightName> = config.o_bias.then_some("model.layers.{layer}.self_attn.o_proj.bias");
-    let output = Linear { weight: "model.layers.{layer}.self_attn.o_proj.weight", n: hidden, k: wide, bias };
+    let output = Linear {
+        weight: "model.layers.{layer}.self_attn.o_proj.weight",
+        n: hidden,
+        k: wide,
+        bias,
+        wide: false,
+    };
     section.linear("o_proj", attended, output)
 }
 
@@ -174,11 +181,11 @@ pub(crate) fn mlp(
 ) -> usize {
     let hidden = config.hidden_size;
     let [gate, up, down] = weights;
-    let inwards = |weight| Linear { weight, n: inner, k: hidden, bias: None };
+    let inwards = |weight| Linear { weight, n: inner, k: hidden, bias: None, wide: false };
     let [gate, up] = section.linears(input, [("gate_proj", inwards(gate)), ("up_proj", inwards(up))]);
     let name = if activation == Activation::GeluTanh { "geglu" } else { "swiglu" };
     let gated = section.add(name, Operation::Gate(activation), &[gate, up], inner);
-    section.linear("down_proj", gated, Linear { weight: down, n: hidden, k: inner, bias: None })
+    section.linear("down_proj", gated, Linear { weight: down, n: hidden, k: inner, bias: None, wide: false })
 }
 
 /// Names of the dense MLP's weights.
@@ -187,6 +194,15 @@ pub(crate) const MLP: [WeightName; 3] = [
     "model.layers.{layer}.mlp.up_proj.weight",
     "model.layers.{layer}.mlp.down_proj.weight",
 ];
+
+/// The router's logits of rows at `input`, and the choice.
+pub(crate) fn route(section: &mut Section, routing: Routing, router: Linear, input: usize) -> usize {
+    let logits = section.linear("router", input, router);
+    section.site(logits, Point::RouterLogits);
+    let route = section.add("router_topk", Operation::Route(routing), &[logits], 2 * routing.top);
+    section.site(route, Point::RouterTopk);
+    route
+}
 
 /// Routed experts of rows at `input`: router, choice, three products per expert, sum.
 pub(crate) fn experts(
@@ -200,11 +216,10 @@ pub(crate) fn experts(
 ) -> usize {
     let (hidden, inner, experts) = (config.hidden_size, moe.moe_intermediate_size, moe.num_experts);
     let top = moe.num_experts_per_tok;
-    let logits =
-        section.linear("router", input, Linear { weight: router, n: experts, k: hidden, bias: None });
-    section.site(logits, Point::RouterLogits);
-    let route = section.add("router_topk", Operation::Route(routing), &[logits], 2 * top);
-    section.site(route, Point::RouterTopk);
+    let wide =
+        matches!(routing.weights, RoutingWeights::SoftmaxThenTop { wide: WideRouting::LogitsAndWeights, .. });
+    let router = Linear { weight: router, n: experts, k: hidden, bias: None, wide };
+    let route = route(section, routing, router, input);
     let rows = section.add("", Operation::Gather, &[input, route], hidden);
     let product = |section: &mut Section, name, weight, input, n, k| {
         let weight = ExpertWeight::Each(weight);
@@ -230,7 +245,7 @@ pub(crate) fn head(config: &ModelConfig, weighting: Weighting) -> Section {
     let normed = section.norm("final_norm", input, norm(config, "model.norm.weight", weighting));
     section.site(normed, Point::FinalNorm);
     let weight = if config.tie_word_embeddings { EMBEDDING } else { "lm_head.weight" };
-    let linear = Linear { weight, n: config.vocab_size, k: config.hidden_size, bias: None };
+    let linear = Linear { weight, n: config.vocab_size, k: config.hidden_size, bias: None, wide: false };
     let logits = section.linear("lm_head", normed, linear);
     section.site(logits, Point::Logits);
     section

@@ -96,25 +96,26 @@ fn attention(section: &mut Section, config: &ModelConfig, input: usize) -> usize
     let narrow = config.num_key_value_heads * config.head_dim;
     let all = wide + 2 * narrow;
     let weight = "model.layers.{layer}.self_attn.qkv_proj.weight";
-    let fused = section.linear("qkv_proj", input, Linear { weight, n: all, k: hidden, bias: None });
+    let fused =
+        section.linear("qkv_proj", input, Linear { weight, n: all, k: hidden, bias: None, wide: false });
     let q = slice(section, fused, all, 0, wide);
     let k = slice(section, fused, all, wide, narrow);
     let v = slice(section, fused, all, wide + narrow, narrow);
     let attended = parts::attended(section, config, mistral::attention(config), [q, k, v]);
     let weight = "model.layers.{layer}.self_attn.o_proj.weight";
-    section.linear("o_proj", attended, Linear { weight, n: hidden, k: wide, bias: None })
+    section.linear("o_proj", attended, Linear { weight, n: hidden, k: wide, bias: None, wide: false })
 }
 
 fn mlp(section: &mut Section, config: &ModelConfig, input: usize) -> usize {
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let weight = "model.layers.{layer}.mlp.gate_up_proj.weight";
-    let fused = Linear { weight, n: 2 * inner, k: hidden, bias: None };
+    let fused = Linear { weight, n: 2 * inner, k: hidden, bias: None, wide: false };
     let fused = section.linear("gate_up_proj", input, fused);
     let gate = slice(section, fused, 2 * inner, 0, inner);
     let up = slice(section, fused, 2 * inner, inner, inner);
     let gated = section.add("swiglu", Operation::Gate(Activation::Silu), &[gate, up], inner);
     let weight = "model.layers.{layer}.mlp.down_proj.weight";
-    section.linear("down_proj", gated, Linear { weight, n: hidden, k: inner, bias: None })
+    section.linear("down_proj", gated, Linear { weight, n: hidden, k: inner, bias: None, wide: false })
 }
 
 fn config_json(_config: &ModelConfig) -> Map<String, Value> {

@@ -8,7 +8,7 @@ use crate::arch::Arch;
 use crate::config::{ModelConfig, MoeConfig};
 use crate::config_keys::Keys;
 use crate::error::ModelError;
-use crate::graph::{Activation, Graph, Routing, RoutingWeights, Section, Weighting};
+use crate::graph::{Activation, Graph, Routing, RoutingWeights, Section, Weighting, WideRouting};
 
 impl Arch {
     /// Qwen3-MoE.
@@ -93,7 +93,7 @@ fn experts(section: &mut Section, config: &ModelConfig, moe: &MoeConfig, input: 
     let weights = RoutingWeights::SoftmaxThenTop {
         renormalize: moe.norm_topk_prob,
         scale: 1.0,
-        wide: false,
+        wide: WideRouting::Nothing,
         groups: None,
     };
     let routing = Routing { experts: moe.num_experts, top: moe.num_experts_per_tok, weights };

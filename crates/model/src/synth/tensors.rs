@@ -9,12 +9,14 @@ use mantissa_numerics::Dtype;
 use super::spec::SynthSpec;
 use super::values::Values;
 use crate::config::ModelConfig;
-use crate::graph::TensorSpec;
+use crate::tensor_list::TensorSpec;
 
 /// Spread of q and k, or centre of their norms: scores with a deviation of its square.
 const SHARPNESS: f32 = 1.5;
 /// Spread of norm weights and biases.
 const SMALL: f64 = 0.1;
+/// Centre and spread of attention's sinks.
+const SINKS: (f32, f64) = (2.0, 1.5);
 /// Size of the logits.
 const LOGITS: f32 = 3.0;
 
@@ -64,12 +66,20 @@ impl SynthSpec {
 fn spread(config: &ModelConfig, name: &str, shape: &[usize]) -> (f32, f64) {
     let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
     let part = stem.rsplit('.').next().unwrap_or(stem);
-    let &[_, fan_in] = shape else {
+    // Experts in one tensor: the name's last word says what it is, and the second dimension is `fan_in` here too.
+    let stacked = shape.len() == 3;
+    let part = if stacked { kind } else { part };
+    if kind.ends_with("_bias") {
+        return (0.0, SMALL);
+    }
+    let (&[_, fan_in] | &[_, fan_in, _]) = shape else {
         // A vector: a norm's weight or a bias.
         let centre = match (part, kind) {
             ("q_norm" | "k_norm", _) => SHARPNESS,
             ("norm", _) if config.tie_word_embeddings => LOGITS,
             (_, "bias") => 0.0,
+            // As large as the scores that it stands beside.
+            (_, "sinks") => return SINKS,
             _ => 1.0,
         };
         return (centre, SMALL);
@@ -80,11 +90,14 @@ fn spread(config: &ModelConfig, name: &str, shape: &[usize]) -> (f32, f64) {
         // own embedding win every argmax.
         "embed_tokens" if !config.tie_word_embeddings => return (0.0, 0.5),
         "lm_head" => f64::from(LOGITS),
-        "q_proj" | "k_proj" => f64::from(SHARPNESS),
+        "q_proj" | "k_proj" | "q_b_proj" => f64::from(SHARPNESS),
+        // Large enough that some are clamped; what that gives is made small again.
+        "gate_up_proj" if stacked => 2.5,
+        "down_proj" if stacked => 0.5,
         // Eight shares of about an eighth each: doubled, they add up to a dense MLP's size.
         "down_proj" if name.contains(".experts.") => 4.0,
         // The MLP's strength, and the router's decidedness.
-        "down_proj" | "gate" => 2.0,
+        "down_proj" | "gate" | "router" => 2.0,
         _ => 1.0,
     };
     #[expect(clippy::cast_precision_loss, reason = "at most 2^20, exact")]

@@ -226,3 +226,98 @@ fn absent_keys_have_the_defaults_of_each_class() {
         assert_eq!((of(class).num_key_value_heads, of(class).rms_norm_eps), (8, 1e-5), "{class}");
     }
 }
+
+/// A configuration of another class, from the keys of the tiny Llama.
+fn of_class(class: &str, changes: &Value) -> Value {
+    let mut json = with(Arch::LLAMA, changes);
+    json["architectures"] = json!([class]);
+    json
+}
+
+#[test]
+fn gpt_oss_has_the_defaults_of_transformers_and_refuses_the_rest() {
+    let of = |changes: &Value| read(&of_class("GptOssForCausalLM", changes));
+    let published = json!({"head_dim": "(absent)", "num_key_value_heads": "(absent)", "rope_theta": "(absent)",
+        "rms_norm_eps": "(absent)", "num_attention_heads": 64, "swiglu_limit": 7.0});
+    let config = of(&published).unwrap();
+    assert_eq!((config.head_dim, config.num_key_value_heads, config.rms_norm_eps), (64, 8, 1e-5));
+    assert!(config.qkv_bias && config.o_bias && config.extra_size("sliding_window") == Some(128));
+    assert_eq!(config.moe.as_ref().map(|moe| (moe.num_experts, moe.num_experts_per_tok)), Some((128, 4)));
+    let Some(RopeScaling::Yarn(yarn)) = &config.rope_scaling else { panic!("{:?}", config.rope_scaling) };
+    assert_eq!((config.rope_theta, yarn.factor, yarn.truncate), (150_000.0, 32.0, false));
+    assert_eq!(yarn.original_max_position_embeddings, 4096);
+    // A window in the first of two blocks.
+    let graph = config.graph();
+    assert_eq!((graph.blocks.len(), graph.kinds.len()), (2, 2));
+    let plain = of(&json!({"rope_parameters": {"rope_type": "default"}})).unwrap();
+    assert_eq!((plain.rope_theta, &plain.rope_scaling), (10_000.0, &None));
+    let plain = json!({"rope_theta": "(absent)", "rope_parameters": {"rope_type": "default"}});
+    assert_eq!((of(&plain).unwrap().rope_theta, 2), (150_000.0, 2));
+    for (changes, want) in [
+        (json!({"swiglu_limit": 5.0}), "swiglu_limit: 5 is not computed; use a model with 7.0"),
+        (json!({"sliding_window": null}), "sliding_window: must be a size, is null"),
+        (json!({"layer_types": ["full_attention"]}), "layer_types"),
+        (json!({"num_local_experts": 2}), "num_experts_per_tok: 4 is not in 1..=2"),
+        (
+            json!({"quantization_config": {"quant_method": "mxfp4"}}),
+            "quantized by 'mxfp4' are not read; load it with transformers' Mxfp4Config(dequantize=True)",
+        ),
+    ] {
+        let e = one_line(of(&changes));
+        assert!(e.starts_with("config.json: ") && e.contains(want), "{e} / {want}");
+    }
+}
+
+#[test]
+fn deepseek_v2_has_the_defaults_of_transformers_and_refuses_the_rest() {
+    let of = |changes: &Value| {
+        let mut all = json!({"num_experts_per_tok": 6, "num_key_value_heads": "(absent)"});
+        all.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        read(&of_class("DeepseekV2ForCausalLM", &all))
+    };
+    let config = of(&json!({})).unwrap();
+    assert_eq!((config.head_dim, config.num_key_value_heads), (64, 4));
+    let sizes = ["q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "v_head_dim", "n_shared_experts"];
+    assert_eq!(sizes.map(|key| config.extra_size(key)), [1536, 512, 128, 128, 2].map(Some));
+    assert_eq!(config.moe.as_ref().map(|moe| moe.num_experts), Some(64));
+    let names: Vec<String> = config.tensors().map(|spec| spec.name).collect();
+    assert!(names.contains(&"model.layers.0.self_attn.q_b_proj.weight".to_owned()));
+    assert!(names.contains(&"model.layers.0.mlp.shared_experts.up_proj.weight".to_owned()));
+    // DeepSeek-V2-Lite's own keys.
+    let lite = json!({"q_lora_rank": null, "first_k_dense_replace": 1, "moe_layer_freq": 1, "n_group": 1,
+        "topk_group": 1, "topk_method": "greedy", "norm_topk_prob": false, "scoring_func": "softmax",
+        "num_key_value_heads": 4, "attention_bias": true, "mlp_bias": true,
+        "rope_scaling": {"type": "yarn", "factor": 40, "mscale": 0.707, "mscale_all_dim": 0.707,
+            "beta_fast": 32, "beta_slow": 1, "original_max_position_embeddings": 4096}});
+    let names: Vec<String> = of(&lite).unwrap().tensors().map(|spec| spec.name).collect();
+    let has = |name: &str| names.iter().any(|found| found == &format!("model.layers.{name}"));
+    assert!(has("0.self_attn.q_proj.weight") && !has("0.self_attn.q_proj.bias") && has("0.mlp.up_proj.bias"));
+    assert!(has("0.self_attn.kv_a_proj_with_mqa.bias") && has("0.self_attn.o_proj.bias"));
+    assert!(
+        !has("0.mlp.gate.weight") && has("1.mlp.gate.weight") && has("1.mlp.shared_experts.up_proj.bias")
+    );
+    for (changes, want) in [
+        (json!({"num_experts_per_tok": "(absent)"}), "num_experts_per_tok: must be present, is absent"),
+        (json!({"kv_lora_rank": 0}), "kv_lora_rank: must be in 1..=65536, is 0"),
+        (json!({"v_head_dim": 1_u64 << 40}), "v_head_dim: must be in 1..=65536"),
+        (json!({"qk_rope_head_dim": 5}), "qk_rope_head_dim: must be even, is 5"),
+        (json!({"num_key_value_heads": 2}), "num_key_value_heads: key heads of other number"),
+        (json!({"moe_layer_freq": 2}), "moe_layer_freq: dense blocks in between are not computed"),
+        (json!({"scoring_func": "sigmoid"}), "scoring_func: is not computed; use a model with softmax"),
+        (json!({"norm_topk_prob": true}), "norm_topk_prob: weights that are divided by their sum"),
+        (json!({"topk_method": "noaux_tc"}), "topk_method: is not computed; use greedy or"),
+        (json!({"topk_method": "group_limited_greedy"}), "n_group: must be present"),
+        (
+            json!({"topk_method": "group_limited_greedy", "n_group": 5, "topk_group": 1}),
+            "n_group: must be a divisor of the experts, is 5",
+        ),
+        (
+            json!({"topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 5}),
+            "topk_group: must be at most the groups, is 5",
+        ),
+        (json!({"rope_scaling": {"type": "linear", "factor": 2.0}}), "rope_scaling: is not computed for"),
+    ] {
+        let e = one_line(of(&changes));
+        assert!(e.starts_with("config.json: ") && e.contains(want), "{e} / {want}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use mantissa_model::checkpoint::{open_gguf_in_memory, open_in_memory};
 use mantissa_model::safetensors_header::read_header;
-use mantissa_model::{Arch, Checkpoint, Gguf};
+use mantissa_model::{Arch, Checkpoint, Gguf, ModelConfig};
 use mantissa_numerics::Dtype;
 use mantissa_testkit::gguf::{Builder, Encoding};
 use mantissa_testkit::safetensors::{build, raw};
@@ -304,4 +304,57 @@ fn the_index_and_the_shards_must_agree() {
     index("a.safetensors");
     let e = one_line(Checkpoint::open(folder.path()));
     assert!(e.contains("the index says it is in another file"), "{e}");
+}
+
+/// A synthetic model's `config.json` and its tensors, each of zeros.
+fn synthetic(arch: Arch) -> (Vec<u8>, Vec<mantissa_testkit::safetensors::Tensor>) {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = mantissa_model::synth::SynthSpec::tiny(arch, 1);
+    mantissa_model::synth::write(&spec, folder.path(), &|_| {}).unwrap();
+    let zeros = |shape: &[usize]| vec![0.0; shape.iter().product()];
+    let tensors = spec.config().tensors().map(|spec| {
+        let values = zeros(&spec.shape);
+        mantissa_testkit::safetensors::Tensor::new(&spec.name, Dtype::F32, &spec.shape, &values)
+    });
+    (std::fs::read(folder.path().join("config.json")).unwrap(), tensors.collect())
+}
+
+#[test]
+fn stacked_experts_are_read_as_the_family_stores_them() {
+    let (config, mut tensors) = synthetic(Arch::GPT_OSS);
+    open_in_memory(&config, &build(&tensors)).unwrap();
+    let name = "model.layers.2.mlp.experts.gate_up_proj";
+    let at = tensors.iter().position(|tensor| tensor.name == name).unwrap();
+    assert_eq!(tensors[at].shape, [16, 64, 192]);
+    tensors[at].shape = vec![16, 192, 64];
+    let e = one_line(open_in_memory(&config, &build(&tensors)));
+    assert!(e.contains("shape [16, 192, 64], the configuration asks for [16, 64, 192]"), "{e}");
+
+    // transformers 5 holds these in memory as one tensor for gate and up and one for down, under names of its own.
+    for (arch, prefix) in
+        [(Arch::QWEN3_MOE, "mlp"), (Arch::DEEPSEEK_V2, "mlp"), (Arch::MIXTRAL, "block_sparse_moe")]
+    {
+        let (config, tensors) = synthetic(arch);
+        let model = ModelConfig::from_json("config.json", &config).unwrap();
+        let moe = model.moe.as_ref().unwrap();
+        let (experts, inner, hidden) = (moe.num_experts, moe.moe_intermediate_size, model.hidden_size);
+        let own = |name: &str| name.contains(&format!(".{prefix}.experts."));
+        let mut stacked: Vec<_> = tensors.into_iter().filter(|tensor| !own(&tensor.name)).collect();
+        for tensor in &mut stacked {
+            tensor.name = tensor.name.replace(".block_sparse_moe.", ".mlp.");
+        }
+        for layer in (0..model.num_hidden_layers).filter(|layer| model.is_sparse(*layer)) {
+            for (part, shape) in
+                [("gate_up_proj", [experts, 2 * inner, hidden]), ("down_proj", [experts, hidden, inner])]
+            {
+                stacked.push(mantissa_testkit::safetensors::Tensor::new(
+                    &format!("model.layers.{layer}.mlp.experts.{part}"),
+                    Dtype::F32,
+                    &shape,
+                    &vec![0.0; shape.iter().product()],
+                ));
+            }
+        }
+        open_in_memory(&config, &build(&stacked)).unwrap();
+    }
 }

@@ -181,8 +181,10 @@ mod tests {
 
     #[test]
     fn sums_across_are_those_one_by_one() {
-        let value =
-            |i: usize| f32::from_bits(0x3F00_0000 ^ ((i as u32).wrapping_mul(2_654_435_761) >> 6)) - 0.7;
+        let value = |i: usize| {
+            let mixed = u32::try_from(i).unwrap().wrapping_mul(2_654_435_761);
+            f32::from_bits(0x3F00_0000 ^ mixed >> 6) - 0.7
+        };
         for (threads, vector, in_order) in
             [(1, 1, false), (2, 8, true), (16, 4, false), (32, 2, true), (64, 1, false), (64, 8, false)]
         {

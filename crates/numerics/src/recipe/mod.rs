@@ -23,16 +23,16 @@ mod norm;
 mod rotary;
 pub mod wire;
 
-pub use activation::{GeGluRecipe, Silu, SwiGluRecipe};
+pub use activation::{ClampedSwiGluRecipe, GeGluRecipe, Silu, SwiGluRecipe};
 pub use attention::{
     AttentionRecipe, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, TorchEager, TorchFlash, TorchMath,
     TorchSoftmax,
 };
 pub use elementwise::{BiasRecipe, CapRecipe, CastRecipe, EmbeddingRecipe, ResidualRecipe};
 pub use matmul::{BatchedSum, Lanes, LinearSum, MatmulRecipe, PlainSum, TensorCoreSum, ThreadSum};
-pub use moe::{ExpertSumRecipe, RouterRecipe, RouterSoftmax};
+pub use moe::{ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 pub use norm::{NormMean, NormRecipe, NormWeight};
-pub use rotary::{RotaryFunctions, RotaryRecipe};
+pub use rotary::{RotaryFunctions, RotaryPairs, RotaryRecipe};
 
 /// One kernel's recipe.
 ///
@@ -63,6 +63,8 @@ pub enum KernelRecipe {
     SwiGlu(SwiGluRecipe),
     /// The gated activation by GELU.
     GeGlu(GeGluRecipe),
+    /// The gated activation of neighbours, clamped.
+    ClampedSwiGlu(ClampedSwiGluRecipe),
     /// The bound of the logits.
     Cap(CapRecipe),
     /// Residual addition.

@@ -6,15 +6,27 @@ use std::num::NonZeroU16;
 use super::matmul::Lanes;
 use crate::Dtype;
 
-/// Softmax over router logits in binary32, top-k by value (ties to the lower expert).
+/// The choice of experts from router logits, and their weights; ties go to the lower expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RouterRecipe {
     /// The softmax.
     pub softmax: RouterSoftmax,
-    /// Whether the chosen weights are divided by their sum, as [`RouterSoftmax`] adds it up.
-    pub renormalize: bool,
+    /// What is chosen by, and what becomes the weights.
+    pub choice: RouterChoice,
     /// Format routing weights are rounded to.
     pub output: Dtype,
+}
+
+/// What experts are chosen by, and what becomes their weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RouterChoice {
+    /// The largest of all experts' probabilities; softmax in binary32.
+    Probabilities {
+        /// Whether the chosen weights are divided by their sum, as [`RouterSoftmax`] adds it up.
+        renormalize: bool,
+    },
+    /// The largest logits; the softmax, in binary32, is over them alone.
+    Logits,
 }
 
 /// Whose softmax over router logits.

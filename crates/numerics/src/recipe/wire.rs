@@ -204,6 +204,10 @@ pub struct AttentionRecipe {
     /// Scaled scores become `cap · tanh(score / cap)`, the three results rounded to `score_rounding`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub capped: bool,
+    /// A logit of the query's head takes part in the maximum and, first of all, in the denominator; it has no value. Where
+    /// scores are rounded to the storage format, they and the logit less the maximum are rounded to it too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub sinks: bool,
     /// The softmax.
     pub softmax: SoftmaxRecipe,
     /// Format probabilities are rounded to before the product with the values.
@@ -243,6 +247,9 @@ pub enum KernelRecipe {
     Rotary {
         /// Format of tables and results.
         output: Dtype,
+        /// Neighbours are turned as one complex number, tables and products in binary32, results rounded once.
+        #[serde(default, skip_serializing_if = "is_false")]
+        neighbours: bool,
         /// Whose cosines and sines, if not correctly rounded ones.
         #[serde(default, skip_serializing_if = "Functions::are_own")]
         functions: Functions,
@@ -258,6 +265,12 @@ pub enum KernelRecipe {
     /// `round(round(gelu(gate)) · up)` with the tanh form of GELU in binary32, its tanh by way of binary64.
     GeGlu {
         /// Format of both roundings.
+        output: Dtype,
+    },
+    /// `(up + 1) · (gate · sigmoid(alpha · gate))` of neighbours `(gate, up)`, gate clamped from above and up from both
+    /// sides to the model's limit; each operation in binary32, then rounded.
+    ClampedSwiGlu {
+        /// Format of every rounding.
         output: Dtype,
     },
     /// `cap · tanh(x / cap)`: quotient, tanh (by way of binary64) and product rounded each.
@@ -283,6 +296,9 @@ pub enum KernelRecipe {
         /// Whether the chosen weights are divided by their sum, added up in binary32 in top-k order; on a GPU by the
         /// halving tree over as many lanes as there are.
         renormalize: bool,
+        /// Experts are chosen by their logits, and the softmax is over the chosen alone.
+        #[serde(default, skip_serializing_if = "is_false")]
+        chosen_first: bool,
         /// Order of the denominator's sum.
         reduction: ReductionRecipe,
         /// Format routing weights are rounded to.

@@ -71,6 +71,17 @@ impl Yarn {
         }
     }
 
+    /// What DeepSeek's scores are multiplied by twice, beside the angles' own factor.
+    ///
+    /// *Rounding:* binary64. *Source:* `yarn_apply_mscale` of transformers' `modeling_deepseek_v2.py`, 5.17.0.
+    #[must_use]
+    pub fn score_factor(&self) -> f64 {
+        match self.mscale_all_dim {
+            Some(weight) if self.factor > 1.0 => 0.1 * weight * libm::log(self.factor) + 1.0,
+            _ => 1.0,
+        }
+    }
+
     /// Pairs between which the ramp runs.
     pub(super) fn range(&self, base: f64, dim: f64) -> [f64; 2] {
         #[expect(clippy::cast_precision_loss, reason = "a context length, far below 2^53")]

@@ -5,10 +5,11 @@ use std::num::{NonZeroU16, NonZeroU32};
 use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting};
 use crate::Dtype;
 use crate::recipe::{
-    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum,
-    MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum,
-    RecipeError, ResidualRecipe, RotaryFunctions, RotaryRecipe, RouterRecipe, RouterSoftmax, ScoreBound,
-    Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe,
+    GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores,
+    OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe,
+    RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum,
+    TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const WARP: ReductionRecipe = ReductionRecipe::Warp { warp: TorchSoftmax::WARP_LANES };
@@ -244,6 +245,7 @@ fn flat_torch(
         score_rounding: rounding,
         scaled_operands: false,
         capped: false,
+        sinks: false,
         softmax,
         probability_rounding: rounding,
         key_tile: None,
@@ -253,7 +255,7 @@ fn flat_torch(
     }
 }
 
-fn flat_own(OwnAttention { scores, bound, softmax, storage }: OwnAttention) -> super::AttentionRecipe {
+fn flat_own(OwnAttention { scores, bound, sinks, softmax, storage }: OwnAttention) -> super::AttentionRecipe {
     let exact = |normalize_first| SoftmaxRecipe::Exact { reduction: LANES_16, normalize_first };
     let (score_rounding, softmax, key_tile) = match softmax {
         OwnSoftmax::Eager => (storage, exact(true), None),
@@ -270,6 +272,7 @@ fn flat_own(OwnAttention { scores, bound, softmax, storage }: OwnAttention) -> s
         score_rounding,
         scaled_operands: false,
         capped: bound == ScoreBound::Tanh,
+        sinks,
         softmax,
         probability_rounding: storage,
         key_tile,
@@ -292,6 +295,7 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                     _ => return Err(RecipeError("the engine sums scores as a chain or by 16 lanes")),
                 },
                 bound: if flat.capped { ScoreBound::Tanh } else { ScoreBound::None },
+                sinks: flat.sinks,
                 softmax: match softmax {
                     SoftmaxRecipe::Exact { normalize_first: true, .. } => OwnSoftmax::Eager,
                     SoftmaxRecipe::Exact { .. } => OwnSoftmax::Tiled { key_tile: tile()? },
@@ -336,12 +340,12 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
             Kernel::Bias(BiasRecipe { output }) => Self::Bias { output },
             Kernel::RmsNorm(norm) => Self::RmsNorm(norm.into()),
             Kernel::Attention(attention) => Self::Attention(attention.into()),
-            Kernel::Rotary(RotaryRecipe { functions, output }) => {
+            Kernel::Rotary(RotaryRecipe { functions, pairs, output }) => {
                 let functions = match functions {
                     RotaryFunctions::Own => Functions::Engine,
                     RotaryFunctions::Cuda => Functions::Nvidia,
                 };
-                Self::Rotary { output, functions }
+                Self::Rotary { output, neighbours: pairs == RotaryPairs::Neighbours, functions }
             }
             Kernel::SwiGlu(SwiGluRecipe { silu, output }) => {
                 let functions = match silu {
@@ -351,19 +355,24 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                 Self::SwiGlu { output, functions }
             }
             Kernel::GeGlu(GeGluRecipe { output }) => Self::GeGlu { output },
+            Kernel::ClampedSwiGlu(ClampedSwiGluRecipe { output }) => Self::ClampedSwiGlu { output },
             Kernel::Cap(CapRecipe { output }) => Self::Cap { output },
             Kernel::Residual(ResidualRecipe { output }) => Self::Residual { output },
             Kernel::ExpertSum(ExpertSumRecipe { sums, output }) => {
                 Self::ExpertSum { output, sums: sums.get() }
             }
-            Kernel::Router(RouterRecipe { softmax, renormalize, output }) => {
+            Kernel::Router(RouterRecipe { softmax, choice, output }) => {
                 let (reduction, functions) = match softmax {
                     RouterSoftmax::Lanes { lanes } => {
                         (ReductionRecipe::Lanes { lanes: lanes.count() }, Functions::Engine)
                     }
                     RouterSoftmax::Warp => (WARP, Functions::Nvidia),
                 };
-                Self::Router { renormalize, reduction, output, functions }
+                let (renormalize, chosen_first) = match choice {
+                    RouterChoice::Probabilities { renormalize } => (renormalize, false),
+                    RouterChoice::Logits => (false, true),
+                };
+                Self::Router { renormalize, chosen_first, reduction, output, functions }
             }
             Kernel::LogSoftmax => Self::LogSoftmax,
         }
@@ -379,12 +388,13 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
             KernelRecipe::Bias { output } => Self::Bias(BiasRecipe { output }),
             KernelRecipe::RmsNorm(norm) => Self::RmsNorm(norm.try_into()?),
             KernelRecipe::Attention(attention) => Self::Attention(attention.try_into()?),
-            KernelRecipe::Rotary { output, functions } => {
+            KernelRecipe::Rotary { output, neighbours, functions } => {
                 let functions = match functions {
                     Functions::Engine => RotaryFunctions::Own,
                     Functions::Nvidia => RotaryFunctions::Cuda,
                 };
-                Self::Rotary(RotaryRecipe { functions, output })
+                let pairs = if neighbours { RotaryPairs::Neighbours } else { RotaryPairs::Halves };
+                Self::Rotary(RotaryRecipe { functions, pairs, output })
             }
             KernelRecipe::SwiGlu { output, functions } => {
                 let silu = match functions {
@@ -394,13 +404,14 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 Self::SwiGlu(SwiGluRecipe { silu, output })
             }
             KernelRecipe::GeGlu { output } => Self::GeGlu(GeGluRecipe { output }),
+            KernelRecipe::ClampedSwiGlu { output } => Self::ClampedSwiGlu(ClampedSwiGluRecipe { output }),
             KernelRecipe::Cap { output } => Self::Cap(CapRecipe { output }),
             KernelRecipe::Residual { output } => Self::Residual(ResidualRecipe { output }),
             KernelRecipe::ExpertSum { output, sums } => {
                 let sums = NonZeroU16::new(sums).ok_or(RecipeError("experts have at least one sum"))?;
                 Self::ExpertSum(ExpertSumRecipe { sums, output })
             }
-            KernelRecipe::Router { renormalize, reduction, output, functions } => {
+            KernelRecipe::Router { renormalize, chosen_first, reduction, output, functions } => {
                 let softmax = match (reduction, functions) {
                     (ReductionRecipe::Lanes { lanes }, Functions::Engine) => {
                         RouterSoftmax::Lanes { lanes: lanes_of(lanes)? }
@@ -408,7 +419,14 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                     (WARP, Functions::Nvidia) => RouterSoftmax::Warp,
                     _ => return Err(RecipeError("a router is the engine's own or PyTorch's by a warp")),
                 };
-                Self::Router(RouterRecipe { softmax, renormalize, output })
+                let choice = match (renormalize, chosen_first) {
+                    (renormalize, false) => RouterChoice::Probabilities { renormalize },
+                    (false, true) => RouterChoice::Logits,
+                    (true, true) => {
+                        return Err(RecipeError("a softmax over the chosen adds up to one already"));
+                    }
+                };
+                Self::Router(RouterRecipe { softmax, choice, output })
             }
             KernelRecipe::LogSoftmax => Self::LogSoftmax,
         })

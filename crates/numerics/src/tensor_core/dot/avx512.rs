@@ -38,7 +38,6 @@ type Sums = [__m512d; 2];
 ///
 /// # Safety
 /// Rows and panel hold the same whole blocks: `PAIRS` exponents and twice as many elements for each of signs.
-#[expect(clippy::needless_range_loop, reason = "pairs and rows number several arrays at once")]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
     rows: &[Parts<'_, f64, u32>; ROWS],
