@@ -15,7 +15,8 @@ see the same prefixes. Attention is eager, experts are a plain loop, TF32 is off
 
 `float64` is meant as the truth. transformers itself drops to float32 in some places; for that variant they are
 replaced: RMSNorm, softmax, the rotary angles (from the float32 inverse frequencies that the model stores), and of
-DeepSeek the router and the rotation by complex numbers. The count of replaced modules is recorded; without them the variant would be no better than float32.
+DeepSeek the router and the rotation by complex numbers. The count of replaced modules is
+recorded; without them the variant would be no better than float32.
 
 Floats are stored as bit patterns: big-endian hex, 8 digits a value (16 for float64), concatenated. The layer numbers
 are Hugging Face's: `x_out.k` is the output of the k-th block counted from 1, before the final norm even for the last

@@ -286,7 +286,8 @@ fn place_entry(
     };
     let dtype = WeightDtype::Plain(dtype);
     let stored = Stored { file: number, dtype, shape: entry.shape, range: entry.range, interleaved: None };
-    // transformers 5 holds routed experts under names of its own, those of a block in two tensors, and may store them so.
+    // transformers 5 holds routed experts under names of its own, those of a block in two tensors, and may store them
+    // so.
     let of_block = entry.name.strip_prefix("model.layers.").and_then(|rest| rest.split_once(".mlp."));
     let of_block = of_block.and_then(|(layer, name)| {
         Some((layer.parse().ok().filter(|parsed: &usize| parsed.to_string() == layer)?, name))

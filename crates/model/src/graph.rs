@@ -470,7 +470,8 @@ impl Graph {
         }
     }
 
-    /// Elements of a row at `point` of block `layer`, counted from 0, or outside the blocks; `None` where no tap sees one.
+    /// Elements of a row at `point` of block `layer`, counted from 0, or outside the blocks; `None` where no tap sees
+    /// one.
     #[must_use]
     pub fn width(&self, layer: Option<usize>, point: Point) -> Option<usize> {
         let node = match layer {

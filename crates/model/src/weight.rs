@@ -62,7 +62,8 @@ impl std::fmt::Display for WeightDtype {
 /// A weight as the checkpoint stores it, borrowed from the memory map where that is possible.
 ///
 /// *Shape:* `rows × cols`, row-major, `cols` the reduction axis (Hugging Face's `[out_features, in_features]`);
-/// a vector has `rows == 1`, stacked experts stand one below the other. Rows of q and k are in Hugging Face order (rotary halves, not GGUF's interleaved pairs).
+/// a vector has `rows == 1`, stacked experts stand one below the other. Rows of q and k are in Hugging Face order
+/// (rotary halves, not GGUF's interleaved pairs).
 #[derive(Debug, Clone)]
 pub struct Weight<'a> {
     /// Storage format of `data`.

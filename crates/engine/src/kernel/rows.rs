@@ -168,7 +168,8 @@ kernel! {
     fn rotary_row<'a>(output: Dtype, x: *mut f32, shape: [usize; 3], table: &'a [f32]) = generic::rotary_row
 }
 
-/// Neighbours of each head of `x` as complex numbers, turned. Nothing is fused, so that any code for it has the same bits.
+/// Neighbours of each head of `x` as complex numbers, turned. Nothing is fused, so that any code for it has the same
+/// bits.
 fn turn_neighbours(output: Dtype, x: &mut [f32], [head, start]: [usize; 2], table: &[f32]) {
     let half = table.len() / 2;
     let (cos, sin) = table.split_at(half);

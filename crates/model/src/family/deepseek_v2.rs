@@ -215,8 +215,8 @@ fn graph(config: &ModelConfig) -> Graph {
     }
 }
 
-/// Queries, by way of a compressed row where there is one; the compressed row of keys and values and the rotated part of
-/// keys, both cached; what they expand to.
+/// Queries, by way of a compressed row where there is one; the compressed row of keys and values and the rotated part
+/// of keys, both cached; what they expand to.
 fn attention(section: &mut Section, config: &ModelConfig, input: usize) -> usize {
     let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
     let latent = size(config, "kv_lora_rank");

@@ -20,9 +20,9 @@ pub enum Silu {
     Cuda,
 }
 
-/// gpt-oss's gated unit of neighbours `(gate, up)`, each operation in binary32 and rounded to `output`: `gate` clamped from
-/// above and `up` from both sides to the model's limit; `gate · sigmoid(alpha · gate)`, times `up + 1`. The sigmoid is
-/// `1 / (1 + exp(−x))` with the engine's own exponential, rounded once.
+/// gpt-oss's gated unit of neighbours `(gate, up)`, each operation in binary32 and rounded to `output`: `gate` clamped
+/// from above and `up` from both sides to the model's limit; `gate · sigmoid(alpha · gate)`, times `up + 1`. The
+/// sigmoid is `1 / (1 + exp(−x))` with the engine's own exponential, rounded once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClampedSwiGluRecipe {
     /// Format of every rounding.

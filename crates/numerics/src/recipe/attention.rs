@@ -32,7 +32,8 @@ pub struct OwnAttention {
     pub scores: OwnScores,
     /// What bounds scaled scores.
     pub bound: ScoreBound,
-    /// Whether a logit of the query's head takes part in the maximum and, first of all, in the denominator; it has no value.
+    /// Whether a logit of the query's head takes part in the maximum and, first of all, in the denominator; it has no
+    /// value.
     pub sinks: bool,
     /// The softmax, and how keys are walked.
     pub softmax: OwnSoftmax,
@@ -63,9 +64,9 @@ pub enum ScoreBound {
 /// How the engine's own attention walks the keys of one query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OwnSoftmax {
-    /// Hugging Face's `eager`: scores rounded to the storage format before and after the multiplication by the scale; row
-    /// maximum over all keys, exponentials, their sum, division; then the product with the values, in one walk. Where there
-    /// are sinks, scores and sink less the maximum are rounded to the storage format too, as gpt-oss does.
+    /// Hugging Face's `eager`: scores rounded to the storage format before and after the multiplication by the scale;
+    /// row maximum over all keys, exponentials, their sum, division; then the product with the values, in one walk.
+    /// Where there are sinks, scores and sink less the maximum are rounded to the storage format too, as gpt-oss does.
     Eager,
     /// `sdpa`: scores stay in binary32; row maximum over all keys, exponentials, their sum; partial products with the
     /// values in tiles, added over tiles in ascending order; one division of the output.

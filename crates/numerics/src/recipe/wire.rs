@@ -204,8 +204,8 @@ pub struct AttentionRecipe {
     /// Scaled scores become `cap · tanh(score / cap)`, the three results rounded to `score_rounding`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub capped: bool,
-    /// A logit of the query's head takes part in the maximum and, first of all, in the denominator; it has no value. Where
-    /// scores are rounded to the storage format, they and the logit less the maximum are rounded to it too.
+    /// A logit of the query's head takes part in the maximum and, first of all, in the denominator; it has no value.
+    /// Where scores are rounded to the storage format, they and the logit less the maximum are rounded to it too.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sinks: bool,
     /// The softmax.

@@ -2,7 +2,7 @@
 //!
 //! Both operands are unpacked once. Every element has its exponent beside it (two neighbours of `K` share 32 bits), and
 //! a bit in a mask of signs, from which a step counts how many of its products are negative. The elements themselves
-//! are held in one of two forms ([`Elements`]), by the instructions that will multiply them.
+//! are held in one of two forms (`Elements`), by the instructions that will multiply them.
 //!
 //! *Integers* (plain Rust, AVX2): a signed significand that leaves room for the alignment (so that a product already
 //! stands on the grid of its own exponent) beside its sign as 1 or −1, in the two halves of 32 bits; one factor's
@@ -10,8 +10,7 @@
 //! `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is negative: so a cut
 //! towards zero costs a shift.
 //!
-//! *Doubles* (AVX-512): values in binary64, one factor's times [`operands::TILT`], a little more than 1. A sum that starts
-//! at 1.5 · 2^52 units of the grid cannot leave its binade, so each fused multiply-add that rounds down leaves a
+//! *Doubles* (AVX-512): values in binary64, one factor's times `TILT`, a little more than 1. A sum that starts at 1.5 · 2^52 units of the grid cannot leave its binade, so each fused multiply-add that rounds down leaves a
 //! multiple of the grid: the product cut to it, less one where the product is negative. For the tilt moves every
 //! product off the grid, away from zero, and never as far as the next multiple. A zero is a value that keeps its sign
 //! and is too small for any grid.
