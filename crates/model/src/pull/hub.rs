@@ -11,8 +11,26 @@ use std::time::Duration;
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode, header};
 
-use super::{Hub, Progress, publish, sha256, sync};
+use super::delivery::{Progress, publish, sha256, sync};
 use crate::error::{ModelError, is_plain_name, shown};
+
+/// The hub that is asked when no other endpoint is given.
+pub const HUB: &str = "https://huggingface.co";
+
+/// A Hugging Face hub or a mirror of one.
+#[derive(Clone, Copy)]
+pub struct Hub<'a> {
+    /// Address without a slash at the end, [`HUB`] or what `HF_ENDPOINT` says.
+    pub endpoint: &'a str,
+    /// Access token for gated models, sent to the endpoint alone.
+    pub token: Option<&'a str>,
+}
+
+impl std::fmt::Debug for Hub<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
 
 /// Redirects followed for one request.
 const MOST_REDIRECTS: usize = 5;

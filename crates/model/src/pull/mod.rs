@@ -4,45 +4,19 @@
 //! `HOME/models/.partial` and the folder is renamed into place. What an interrupted pull had downloaded is kept, and
 //! the next pull resumes. Left out: choosing HOME, endpoint and token (cli), progress bars (cli).
 
+mod delivery;
 mod hub;
 mod package;
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+pub use delivery::Progress;
+pub use hub::{HUB, Hub};
 
 use crate::error::{ModelError, shown};
 
 /// The name of the model that comes as a Python package.
 pub const SMOLLM2: &str = "smollm2-135m-instruct";
-/// The hub that is asked when no other endpoint is given.
-pub const HUB: &str = "https://huggingface.co";
-
-/// A Hugging Face hub or a mirror of one.
-#[derive(Clone, Copy)]
-pub struct Hub<'a> {
-    /// Address without a slash at the end, [`HUB`] or what `HF_ENDPOINT` says.
-    pub endpoint: &'a str,
-    /// Access token for gated models, sent to the endpoint alone.
-    pub token: Option<&'a str>,
-}
-
-impl std::fmt::Debug for Hub<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hub").field("endpoint", &self.endpoint).finish_non_exhaustive()
-    }
-}
-
-/// How far a pull is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress<'a> {
-    /// File or package on its way.
-    pub file: &'a str,
-    /// Bytes of it that are here.
-    pub done: u64,
-    /// Bytes it has, when known.
-    pub total: Option<u64>,
-}
 
 /// Brings the model `name` to `home` and returns its folder; one that is there already is left as it is.
 ///
@@ -158,40 +132,6 @@ impl ModelName {
             }
         }
     }
-}
-
-/// SHA-256 of a file, hexadecimal.
-fn sha256(path: &Path) -> Result<String, ModelError> {
-    use std::fmt::Write as _;
-    use std::io::Read as _;
-    let mut file = std::fs::File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(|e| ModelError::io(path, "read", e))? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-    Ok(hasher.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
-}
-
-/// Renames a gathered folder into place and makes the rename last.
-fn publish(gathered: &Path, folder: &Path) -> Result<(), ModelError> {
-    let parent = folder.parent().unwrap_or(folder);
-    std::fs::create_dir_all(parent).map_err(|e| ModelError::io(parent, "create", e))?;
-    sync(gathered)?;
-    std::fs::rename(gathered, folder).map_err(|e| ModelError::io(folder, "rename into place", e))?;
-    sync(parent)
-}
-
-/// Makes a file's bytes or a folder's names last.
-fn sync(path: &Path) -> Result<(), ModelError> {
-    let file = std::fs::File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
-    file.sync_all().map_err(|e| ModelError::io(path, "write", e))
 }
 
 #[cfg(test)]

