@@ -10,7 +10,6 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::Tokenizer;
 use super::chat::Template;
 use crate::error::{ModelError, shown};
 use crate::gguf::Gguf;
@@ -29,12 +28,8 @@ const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
 const BYTE: u64 = 6;
 
-/// Builds the tokenizer of a GGUF file in memory; `file` names it in errors.
-pub fn from_gguf_bytes(file: &str, bytes: &[u8]) -> Result<Tokenizer, ModelError> {
-    tokenizer(&Gguf::parse(file, bytes)?)
-}
-
-pub(super) fn tokenizer(gguf: &Gguf<'_>) -> Result<Tokenizer, ModelError> {
+/// The tokenizer of a GGUF file, and its chat template if it has one.
+pub(super) fn parts(gguf: &Gguf<'_>) -> Result<(tokenizers::Tokenizer, Option<Template>), ModelError> {
     let vocabulary = Vocabulary::read(gguf)?;
     let (mut json, adds_bos) = match gguf.text("tokenizer.ggml.model")? {
         Some("gpt2") => byte_level(gguf, &vocabulary)?,
@@ -60,7 +55,7 @@ pub(super) fn tokenizer(gguf: &Gguf<'_>) -> Result<Tokenizer, ModelError> {
         .text("tokenizer.chat_template")?
         .map(|source| Template::new(gguf.file().to_owned(), source.to_owned(), text(bos), text(eos)))
         .transpose()?;
-    Tokenizer::new(gguf.file().to_owned(), inner, template)
+    Ok((inner, template))
 }
 
 /// Tokens in the order of their ids.

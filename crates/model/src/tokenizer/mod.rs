@@ -10,7 +10,6 @@ use std::path::Path;
 
 pub use chat::Message;
 use chat::Template;
-pub use gguf::from_gguf_bytes;
 
 use crate::checkpoint::{LARGEST_JSON, gguf_in};
 use crate::error::{ModelError, present, read_small, shown, shown_path};
@@ -51,7 +50,7 @@ impl Tokenizer {
 
     fn open_gguf(path: &Path) -> Result<Self, ModelError> {
         let mapped = Mapped::open(path)?;
-        gguf::tokenizer(&Gguf::parse(&shown_path(path), mapped.bytes())?)
+        from_gguf_bytes(&shown_path(path), mapped.bytes())
     }
 
     fn open_folder(folder: &Path, json: &Path) -> Result<Self, ModelError> {
@@ -139,4 +138,11 @@ impl Tokenizer {
             }),
         }
     }
+}
+
+/// Builds the tokenizer of a GGUF file in memory; `file` names it in errors.
+pub fn from_gguf_bytes(file: &str, bytes: &[u8]) -> Result<Tokenizer, ModelError> {
+    let gguf = Gguf::parse(file, bytes)?;
+    let (inner, template) = gguf::parts(&gguf)?;
+    Tokenizer::new(gguf.file().to_owned(), inner, template)
 }
