@@ -20,13 +20,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
 
+mod limits;
 pub mod pdf;
 pub mod reader;
 
-pub use reader::{PdfLimits, PdfReader};
-
-/// Largest file that is read: papers and books stay far below.
-pub const MAX_FILE_BYTES: u64 = 256 << 20;
+pub use limits::{MAX_FILE_BYTES, PdfLimits};
+pub use reader::PdfReader;
 
 /// What a document was before it was text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

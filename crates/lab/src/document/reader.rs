@@ -19,34 +19,17 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::MAX_FILE_BYTES;
 use super::pdf::{self, Event, PageText, PdfFault};
 use crate::error::LabError;
+
+pub use super::limits::PdfLimits;
 
 /// First argument that turns a program into a PDF reader.
 pub const ARGUMENT: &str = "__extract-pdf";
 
 /// Stack of the thread that interprets: hayro follows nested objects up to 512 deep.
 const STACK_BYTES: usize = 64 << 20;
-
-/// Bounds on the reading of one PDF.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PdfLimits {
-    /// Address space of the child, file included.
-    pub memory_bytes: u64,
-    /// Processor time of the child; twice as much by the clock.
-    pub seconds: u64,
-    /// Pages.
-    pub pages: usize,
-    /// Text of all pages together.
-    pub text_bytes: usize,
-}
-
-impl Default for PdfLimits {
-    /// Far above any paper or book: 2 GiB, a minute, 20,000 pages, 64 MiB of text.
-    fn default() -> Self {
-        Self { memory_bytes: 2 << 30, seconds: 60, pages: 20_000, text_bytes: 64 << 20 }
-    }
-}
 
 /// How PDFs are read: which program, under which bounds.
 #[derive(Clone, Debug)]
@@ -226,7 +209,7 @@ pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> 
 
 fn answer(limits: PdfLimits) -> io::Result<()> {
     let mut bytes = Vec::new();
-    io::stdin().lock().take(super::MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    io::stdin().lock().take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     let read = move || {
         let put = |line: &Line| {
             let mut json = serde_json::to_vec(line).unwrap_or_default();
