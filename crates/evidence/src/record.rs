@@ -6,6 +6,7 @@
 //! file when they are asked for. A row must fit into memory, and so must what is not a row: 64 MiB of structure a run.
 
 mod json;
+mod layout;
 mod number;
 mod scan;
 mod skeleton;
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use mantissa_numerics::{Dtype, Phase, Site};
+use mantissa_numerics::{Phase, Site};
 
 use crate::container::{self, Container};
 use crate::digest::{Digest, Hasher};
@@ -25,6 +26,9 @@ use crate::experiment::{Configuration, Experiment};
 use crate::json::wire;
 use crate::run::{log_probs_name, tensor_name, token_ids_name};
 use crate::validate;
+use layout::phase_index;
+
+pub use layout::{Candidates, PhaseLayout, RowKey, TensorLayout};
 
 /// An experiment with its signals out of reach until asked for.
 #[derive(Debug)]
@@ -44,50 +48,6 @@ enum Store {
     /// The container, and where each site of each phase lies in the file of its run.
     Mapped(Container, Vec<[BTreeMap<Site, Range<usize>>; 2]>),
     Json(json::Rows),
-}
-
-/// What a run recorded in one phase.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PhaseLayout {
-    /// The forward passes recorded.
-    pub steps: Range<u64>,
-    /// Positions relative to the end of the sequence at each step, ascending.
-    pub positions: Vec<i32>,
-    /// Format and width of every site.
-    pub tensors: BTreeMap<Site, TensorLayout>,
-    /// Candidates per position, where log-probabilities were recorded.
-    pub top_k: Option<usize>,
-    /// Size of the vocabulary the candidates were chosen from, where known.
-    pub vocab_size: Option<u32>,
-}
-
-/// Format and width of a site.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TensorLayout {
-    /// Storage format.
-    pub dtype: Dtype,
-    /// Values of a row.
-    pub dim: usize,
-}
-
-/// Where a row stands in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RowKey {
-    /// The phase.
-    pub phase: Phase,
-    /// Forward pass.
-    pub step: u64,
-    /// Position relative to the end.
-    pub position: i32,
-}
-
-/// Candidates of one position, in the recorder's order.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Candidates {
-    /// Their ids.
-    pub token_ids: Vec<u32>,
-    /// Natural logarithms of their probabilities.
-    pub log_probs: Vec<f32>,
 }
 
 impl Record {
@@ -318,26 +278,5 @@ impl Record {
         let position = layout.positions.iter().position(|&position| position == key.position)?;
         let step = Some(key.step).filter(|step| layout.steps.contains(step))?;
         Some((layout, [usize::try_from(step - layout.steps.start).ok()?, position]))
-    }
-}
-
-impl PhaseLayout {
-    fn of(layout: &wire::PhaseLayout) -> Self {
-        let tensors = layout.tensors.0.iter();
-        let tensors = tensors.map(|(&site, t)| (site, TensorLayout { dtype: t.dtype, dim: t.dim }));
-        Self {
-            steps: layout.first_step..layout.first_step.saturating_add(layout.steps as u64),
-            positions: layout.positions.clone(),
-            tensors: tensors.collect(),
-            top_k: layout.logprobs.map(|logprobs| logprobs.k),
-            vocab_size: layout.logprobs.and_then(|logprobs| logprobs.vocab_size),
-        }
-    }
-}
-
-const fn phase_index(phase: Phase) -> usize {
-    match phase {
-        Phase::Prefill => 0,
-        Phase::Decode => 1,
     }
 }

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use mantissa_numerics::{Dtype, Site};
 
+use super::layout::{self, Candidates, phase_index};
 use super::skeleton::{Broken, Named, Part, Scanner, Span, Stop};
 use super::source::Source;
 use super::text::{self, Unreadable};
-use super::{Candidates, phase_index};
 use crate::FORMAT_VERSION;
 use crate::digest::Digest;
 use crate::error::{EvidenceError, Flaw, Result};
@@ -237,7 +237,7 @@ impl Rows {
         &self,
         [run, phase]: [usize; 2],
         [step, site, position]: [usize; 3],
-        tensor: super::TensorLayout,
+        tensor: layout::TensorLayout,
         origin: &Path,
         scratch: &mut Vec<u8>,
     ) -> Result<bool> {
