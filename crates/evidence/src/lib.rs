@@ -21,6 +21,7 @@ pub mod schema;
 mod strict;
 pub mod validate;
 pub mod verification;
+mod version;
 
 use std::path::Path;
 
@@ -37,9 +38,7 @@ pub use record::Record;
 pub use reproducibility::{FirstDifference, Outcome, RepetitionDigest, Reproducibility, first_difference};
 pub use run::{Logprobs, Neighbour, PhaseSignals, PromptSource, Run, SignalTensor};
 pub use verification::Verification;
-
-/// Version of both formats that this crate writes; it reads every version up to this one.
-pub const FORMAT_VERSION: u32 = 1;
+pub use version::FORMAT_VERSION;
 
 /// Reads a whole experiment: a container directory (or its `manifest.json`) or an experiment JSON file, told apart by
 /// content.

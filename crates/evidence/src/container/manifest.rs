@@ -5,7 +5,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::run_file_name;
+use super::names::run_file_name;
 use crate::FORMAT_VERSION;
 use crate::digest::Digest;
 use crate::error::{EvidenceError, Flaw, Result};
