@@ -1,14 +1,16 @@
 //! The command line as clap reads it, and its refusals as one line.
 //!
-//! Left out: what the words mean (each verb's file) and the environment ([`crate::settings`]).
+//! Left out: what the words mean (each verb's file; [`crate::output`] for flags of every verb) and the environment
+//! ([`crate::settings`]).
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory as _, Parser, ValueEnum};
+use clap::{CommandFactory as _, Parser, ValueEnum as _};
 
 use crate::failure::Early;
+use crate::output::{Global, When};
 use crate::settings::colored;
 use crate::verb::Verb;
 
@@ -29,36 +31,9 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 consistent, 1 divergent, 2 usage or tool failure, 3 not enough evidence.
 `mantissa demo` needs nothing and shows the whole.";
 
-/// Flags of every verb.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Output")]
-pub(crate) struct Global {
-    /// Shape of the data on standard output
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
-    pub(crate) format: Format,
-    /// When to colour it
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    pub(crate) color: When,
-    /// No progress and no notes on standard error
-    #[arg(long, short, global = true)]
-    pub(crate) quiet: bool,
-}
-
-/// Shape of the data on standard output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Text,
-    /// For pull requests and reports; only where a verb says so
-    Markdown,
-    Json,
-}
-
-/// When to use colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum When {
-    Auto,
-    Always,
-    Never,
+/// The definition of the command line.
+pub(crate) fn command() -> clap::Command {
+    Args::command()
 }
 
 /// Reads the command line. Help and version come back as [`Early`], refusals as errors of one line.
@@ -108,7 +83,7 @@ fn condensed(error: &clap::Error, words: &[OsString]) -> String {
     if error.kind() == ErrorKind::InvalidValue && error.get(ContextKind::InvalidValue).is_none() {
         parts.push("give a value".to_owned());
     }
-    let command = Args::command();
+    let command = command();
     let verb =
         words.iter().skip(1).filter_map(|word| word.to_str()).find(|word| {
             command.get_subcommands().any(|verb| !verb.is_hide_set() && verb.get_name() == *word)
@@ -129,12 +104,12 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        Args::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn every_verb_shows_examples() {
-        for verb in Args::command().get_subcommands_mut().filter(|verb| !verb.is_hide_set()) {
+        for verb in command().get_subcommands_mut().filter(|verb| !verb.is_hide_set()) {
             let help = verb.render_long_help().to_string();
             let name = verb.get_name();
             assert!(

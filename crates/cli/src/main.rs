@@ -6,6 +6,7 @@
 mod args;
 mod axes;
 mod failure;
+mod output;
 mod progress;
 mod settings;
 mod terminal;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
         let args = args::parse()?;
         let settings = settings::Settings::new(&args.global);
         let mut terminal = terminal::Terminal::new(&settings);
-        let exit = verb::run(args.verb, &settings, &mut terminal)?;
+        let exit = verb::run(args.verb, args::command, &settings, &mut terminal)?;
         terminal.finish()?;
         Ok(exit)
     })

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use crate::args::{Format, Global, When};
+use crate::output::{Format, Global, When};
 
 /// What every verb needs to know about its surroundings.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 
 use serde::Serialize;
 
-use crate::args::Format;
 use crate::failure::{one_line, stdout_failed};
+use crate::output::Format;
 use crate::settings::Settings;
 
 /// What a verb found out: serialized as it is for `--format json`, laid out by itself for people.

@@ -13,10 +13,10 @@ mod record;
 mod synth;
 mod verify;
 
-use clap::Subcommand;
+use clap::{Command, Subcommand};
 
-use crate::args::Format;
 use crate::failure::Exit;
+use crate::output::Format;
 use crate::settings::Settings;
 use crate::terminal::Terminal;
 
@@ -37,7 +37,13 @@ pub(crate) enum Verb {
     Completions(completions::Args),
 }
 
-pub(crate) fn run(verb: Verb, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+/// Runs a verb; `command` defines the command line that it came from.
+pub(crate) fn run(
+    verb: Verb,
+    command: fn() -> Command,
+    settings: &Settings,
+    terminal: &mut Terminal,
+) -> anyhow::Result<Exit> {
     let has_markdown = matches!(verb, Verb::Analyze(_) | Verb::Verify(_));
     if settings.format == Format::Markdown && !has_markdown {
         anyhow::bail!("--format markdown: only analyze and verify have it; use text or json");
@@ -54,6 +60,6 @@ pub(crate) fn run(verb: Verb, settings: &Settings, terminal: &mut Terminal) -> a
         Verb::Demo(args) => demo::run(&args, settings, terminal),
         Verb::Catalog(args) => catalog::run(&args, settings, terminal),
         Verb::Doctor(args) => doctor::run(&args, terminal),
-        Verb::Completions(args) => completions::run(&args, terminal),
+        Verb::Completions(args) => completions::run(&args, command(), terminal),
     }
 }

@@ -1,6 +1,6 @@
 //! `mantissa completions`: scripts that complete the command line in a shell.
 
-use clap::CommandFactory as _;
+use clap::Command;
 use clap_complete::Shell;
 
 use crate::failure::Exit;
@@ -20,9 +20,9 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+pub(crate) fn run(args: &Args, mut command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::args::Args::command(), "mantissa", &mut script);
+    clap_complete::generate(args.shell, &mut command, "mantissa", &mut script);
     terminal.raw(&script)?;
     Ok(Exit::Consistent)
 }

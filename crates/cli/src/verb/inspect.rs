@@ -35,12 +35,8 @@ pub(crate) struct Args {
     /// Evidence: decode its token ids with this model [default: the pulled model it names]
     #[arg(long, value_name = "SPEC")]
     model: Option<String>,
-    /// Model: list every weight
-    #[arg(long)]
-    tensors: bool,
-    /// Model: compute the digest that evidence states as `weights_digest`
-    #[arg(long)]
-    digest: bool,
+    #[command(flatten)]
+    of_model: model::Flags,
 }
 
 /// What a path holds.
@@ -52,7 +48,7 @@ enum Kind {
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     match kind(&args.path)? {
         Kind::Evidence(path) => evidence::run(&path, args.model.as_deref(), terminal)?,
-        Kind::Model(path) => model::run(&path, args, settings, terminal)?,
+        Kind::Model(path) => model::run(&path, &args.of_model, settings, terminal)?,
     }
     Ok(Exit::Consistent)
 }

@@ -7,10 +7,20 @@ use std::path::{Path, PathBuf};
 use mantissa_model::{Checkpoint, ModelConfig, Tokenizer, WeightsDigest};
 use serde::Serialize;
 
-use super::Args;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
 use crate::terminal::{Column, Page, Report, Terminal, bytes};
+
+/// What to show beyond what every model shows.
+#[derive(Debug, clap::Args)]
+pub(super) struct Flags {
+    /// Model: list every weight
+    #[arg(long)]
+    tensors: bool,
+    /// Model: compute the digest that evidence states as `weights_digest`
+    #[arg(long)]
+    digest: bool,
+}
 
 #[derive(Serialize)]
 struct Inspected {
@@ -54,7 +64,7 @@ struct Tensor {
 
 pub(super) fn run(
     path: &Path,
-    args: &Args,
+    flags: &Flags,
     settings: &Settings,
     terminal: &mut Terminal,
 ) -> anyhow::Result<()> {
@@ -77,7 +87,7 @@ pub(super) fn run(
         },
         Err(error) => TokenizerState::Unusable { reason: error.to_string() },
     };
-    let digest = if args.digest {
+    let digest = if flags.digest {
         let total = checkpoint.files().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
         let bar = Bar::new(settings, "digest", Some(total), Unit::Bytes);
         Some(checkpoint.digest(&|amount| bar.add(amount))?)
@@ -96,7 +106,7 @@ pub(super) fn run(
         tokenizer,
         digest,
         tensors,
-        list_tensors: args.tensors,
+        list_tensors: flags.tensors,
     })
 }
 

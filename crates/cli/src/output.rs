@@ -1,0 +1,37 @@
+//! Flags of every verb: the shape and the colours of what is printed.
+//!
+//! Left out: what they come to on this terminal ([`crate::settings`]).
+
+use clap::ValueEnum;
+
+/// Flags of every verb.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Global {
+    /// Shape of the data on standard output
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: Format,
+    /// When to colour it
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: When,
+    /// No progress and no notes on standard error
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// Shape of the data on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    /// For pull requests and reports; only where a verb says so
+    Markdown,
+    Json,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    Auto,
+    Always,
+    Never,
+}
