@@ -26,6 +26,7 @@ use mantissa_model::graph::Graph;
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
 use mantissa_numerics::nvidia::products::split_k;
 use mantissa_numerics::recipe::{KernelRecipe, LinearSum, TensorCoreSum};
+use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 use mantissa_numerics::{Dtype, Point, Setup, Site};
 
@@ -43,7 +44,8 @@ fn main() {
     let number = |name: &str, default: usize| text(name).map_or(default, |n| n.parse().unwrap());
     let (length, steps, batch) = (number("--prompt", 512), number("--steps", 30), number("--batch", 1));
     let threads = number("--threads", 2);
-    let hardware: Hardware = text("--hardware").unwrap_or_else(|| "h200".to_owned()).parse().unwrap();
+    let hardware = text("--hardware").unwrap_or_else(|| "h200".to_owned());
+    let hardware = Hardware::ALL.into_iter().find(|one| one.name() == hardware).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let model = text("--model").map_or_else(|| folder.path().join("model"), PathBuf::from);
     if text("--model").is_none() {
@@ -117,8 +119,7 @@ fn verify(checkpoint: &Checkpoint, record: &Record, setup: Setup, machine: Machi
         engine: None,
     };
     let catalogs = Catalogs::built_in();
-    let plan =
-        ReplayPlan::new(record, checkpoint, &[claim], &[vec![setup]], Replay::Decode, catalogs);
+    let plan = ReplayPlan::new(record, checkpoint, &[claim], &[vec![setup]], Replay::Decode, catalogs);
     let walk = Walk { checkpoint, record, plan: &plan, machine, full: true };
     let mut done = 0;
     walk.run(
@@ -160,11 +161,14 @@ fn products(
     for (number, (shape, rows)) in passes.into_iter().enumerate() {
         for kernel in kernels(dispatch, graph, shape).unwrap() {
             let KernelRecipe::Matmul(matmul) = kernel.recipe else { continue };
-            let LinearSum::TensorCore(sum) = matmul.summation else { panic!("{}: no tensor core", kernel.op) };
+            let LinearSum::TensorCore(sum) = matmul.summation else {
+                panic!("{}: no tensor core", kernel.op)
+            };
             // Logits are those of the last row of a prompt, and of each step.
             let is_head = kernel.op == "lm_head";
             let rows = if is_head && shape == PassShape::prefill(batch, length) { 1 } else { rows };
-            let times = if is_head { usize::from(shape.positions == 1 || number == 0) } else { graph.blocks.len() };
+            let times =
+                if is_head { usize::from(shape.positions == 1 || number == 0) } else { graph.blocks.len() };
             let [n, k] = [kernel.n, kernel.k].map(|extent| usize::try_from(extent).unwrap());
             let once = product(sum, rows, n, k, threads);
             #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
@@ -175,8 +179,15 @@ fn products(
     seconds
 }
 
-/// Seconds of one product of `m × k` rows with an `n × k` weight.
-fn product(TensorCoreSum { block, parts }: TensorCoreSum, m: usize, n: usize, k: usize, threads: usize) -> f64 {
+/// Seconds of one product of `m × k` rows with an `n × k` weight: the best of three.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between one and a thousand")]
+fn product(
+    TensorCoreSum { block, parts }: TensorCoreSum,
+    m: usize,
+    n: usize,
+    k: usize,
+    threads: usize,
+) -> f64 {
     let mut state = 1_u64;
     let mut draw = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -188,43 +199,78 @@ fn product(TensorCoreSum { block, parts }: TensorCoreSum, m: usize, n: usize, k:
     let x: Vec<f32> = (0..m * k).map(|_| f32::from_bits(u32::from(draw()) << 16)).collect();
     let instructions = Instructions::best();
     let cuts = split_k(k, parts);
+    let work = Work { instructions, block, cuts: &cuts, weights: &weights, x: &x, n, k };
+    // As often as takes a moment, so that starting threads is not what is measured.
     let from = Instant::now();
-    for x in x.chunks(ROWS * k) {
-        let rows: Vec<Row> = x
-            .chunks_exact(k)
-            .map(|x| {
-                let mut row = Row::default();
-                row.fill_bf16(instructions, block, x);
-                row
-            })
-            .collect();
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    let mut panel = Panel::default();
-                    loop {
-                        let first = next.fetch_add(1, Ordering::Relaxed) * LANES;
-                        if first >= n {
-                            return;
-                        }
-                        let lanes: Vec<&[u8]> =
-                            weights.chunks_exact(2 * k).skip(first).take(LANES.min(n - first)).collect();
-                        for cut in &cuts {
-                            let mut sums = vec![[0.0; LANES]; rows.len()];
-                            for from in cut.clone().step_by(DEPTH) {
-                                let until = cut.end.min(from + DEPTH);
-                                let part: Vec<&[u8]> =
-                                    lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
-                                panel.fill_rows(instructions, block, &part);
-                                block.dots_of_rows(instructions, &rows, from, &panel, &mut sums);
+    work.run(threads, 1);
+    let times = (0.1 / from.elapsed().as_secs_f64()).clamp(1.0, 1000.0).round();
+    (0..3).map(|_| work.run(threads, times as usize) / times).fold(f64::INFINITY, f64::min)
+}
+
+/// One product, over and over.
+struct Work<'a> {
+    instructions: Instructions,
+    block: BlockRecipe,
+    cuts: &'a [std::ops::Range<usize>],
+    weights: &'a [u8],
+    x: &'a [f32],
+    n: usize,
+    k: usize,
+}
+
+impl Work<'_> {
+    /// Seconds of all `times`. Each thread unpacks its share of rows, and has outputs of its own.
+    fn run(&self, threads: usize, times: usize) -> f64 {
+        let m = self.x.len() / self.k;
+        let from = Instant::now();
+        for first in (0..m).step_by(ROWS) {
+            let count = ROWS.min(m - first);
+            let each = count.div_ceil(threads);
+            let mut rows = vec![Row::default(); count];
+            std::thread::scope(|scope| {
+                for (share, rows) in rows.chunks_mut(each).enumerate() {
+                    scope.spawn(move || {
+                        for _ in 0..times {
+                            for (number, row) in rows.iter_mut().enumerate() {
+                                let at = (first + share * each + number) * self.k;
+                                row.fill_bf16(self.instructions, self.block, &self.x[at..at + self.k]);
                             }
-                            black_box(sums);
                         }
-                    }
-                });
-            }
-        });
+                    });
+                }
+            });
+            let next = AtomicUsize::new(0);
+            let panels = self.n.div_ceil(LANES);
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        let (mut panel, mut sums) = (Panel::default(), vec![[0.0; LANES]; count]);
+                        loop {
+                            let task = next.fetch_add(1, Ordering::Relaxed);
+                            if task >= panels * times {
+                                return;
+                            }
+                            self.panel(task % panels * LANES, &rows, &mut panel, &mut sums);
+                        }
+                    });
+                }
+            });
+        }
+        from.elapsed().as_secs_f64()
     }
-    from.elapsed().as_secs_f64()
+
+    fn panel(&self, first: usize, rows: &[Row], panel: &mut Panel, sums: &mut [[f32; LANES]]) {
+        let lanes = self.weights.chunks_exact(2 * self.k).skip(first).take(LANES.min(self.n - first));
+        let lanes: Vec<&[u8]> = lanes.collect();
+        for cut in self.cuts {
+            sums.fill([0.0; LANES]);
+            for from in cut.clone().step_by(DEPTH) {
+                let until = cut.end.min(from + DEPTH);
+                let part: Vec<&[u8]> = lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
+                panel.fill_rows(self.instructions, self.block, &part);
+                self.block.dots_of_rows(self.instructions, rows, from, panel, sums);
+            }
+            black_box(&mut *sums);
+        }
+    }
 }
