@@ -27,6 +27,25 @@ use crate::run::{log_probs_name, tensor_name, token_ids_name};
 use crate::validate;
 
 /// An experiment with its signals out of reach until asked for.
+///
+/// ```
+/// use mantissa_evidence::Record;
+/// use mantissa_evidence::record::RowKey;
+/// use mantissa_numerics::{Phase, Point, Site};
+///
+/// let record = Record::open("../../fixtures/evidence/v1/container".as_ref())?;
+/// record.verify()?;
+/// assert_eq!(record.shell().runs.len(), 3);
+/// let layout = record.layout(0, Phase::Decode).expect("decode steps");
+/// assert_eq!((layout.steps.clone(), layout.tensors[&Site::at(1, Point::K)].dim), (0..2, 4));
+/// // One row is read when it is asked for.
+/// let key = RowKey { phase: Phase::Decode, step: 1, position: -1 };
+/// let mut scratch = Vec::new();
+/// let row = record.row(0, Site::at(1, Point::K), key, &mut scratch)?.expect("a recorded row");
+/// assert_eq!(row.len(), 4 * 2);
+/// assert_eq!(record.candidates(0, key)?.expect("log-probabilities").token_ids.len(), 5);
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 #[derive(Debug)]
 pub struct Record {
     origin: PathBuf,
@@ -47,6 +66,8 @@ enum Store {
 }
 
 /// What a run recorded in one phase.
+///
+/// Example: [`Record`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseLayout {
     /// The forward passes recorded.
@@ -62,6 +83,8 @@ pub struct PhaseLayout {
 }
 
 /// Format and width of a site.
+///
+/// Example: [`Record`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TensorLayout {
     /// Storage format.
@@ -71,6 +94,8 @@ pub struct TensorLayout {
 }
 
 /// Where a row stands in a run.
+///
+/// Example: [`Record`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowKey {
     /// The phase.
@@ -82,6 +107,8 @@ pub struct RowKey {
 }
 
 /// Candidates of one position, in the recorder's order.
+///
+/// Example: [`Record`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Candidates {
     /// Their ids.
