@@ -2,17 +2,6 @@
 //!
 //! Evidence → claims → candidates → a plan of classes → replays → an audit. Left out: how a pass is replayed
 //! ([`crate::replay`]), how facts are judged (`mantissa-verdict`), flags and printing (`mantissa-cli`).
-//!
-//! ```
-//! use mantissa_lab::Machine;
-//! use mantissa_lab::verify::{Request, verify};
-//!
-//! // Without evidence: known deviations are planted in a tiny model made for it, and each has to be caught.
-//! let machine = Machine { threads: 1, isa: mantissa_engine::Isa::Scalar };
-//! let audit = verify(&Request { self_test: true, ..Request::new(machine) }, &|_| {})?;
-//! assert!(audit.self_test.iter().all(|planted| planted.passed));
-//! # Ok::<(), mantissa_lab::LabError>(())
-//! ```
 
 mod case;
 mod catalogs;
@@ -41,6 +30,17 @@ use unreplayed::Why;
 ///
 /// *Errors:* a model of other weights than the evidence states, a state file of another question, more candidates than
 /// anybody means, and those of the engine, the model, the evidence and the judgement.
+///
+/// ```
+/// use mantissa_lab::Machine;
+/// use mantissa_lab::verify::{Request, verify};
+///
+/// // Without evidence: known deviations are planted in a tiny model made for it, and each has to be caught.
+/// let machine = Machine { threads: 1, isa: mantissa_engine::Isa::Scalar };
+/// let audit = verify(&Request { self_test: true, ..Request::new(machine) }, &|_| {})?;
+/// assert!(audit.self_test.iter().all(|planted| planted.passed));
+/// # Ok::<(), mantissa_lab::LabError>(())
+/// ```
 pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Audit, LabError> {
     let Some(opened) = request.evidence else { return self_test::alone(request, progress) };
     let source = Source {
@@ -76,6 +76,12 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
 }
 
 /// Whether `opened` holds signals, so that a model can be set beside it.
+///
+/// ```
+/// let opened = mantissa_published::open("../../fixtures/evidence/v1/container".as_ref())?;
+/// assert!(mantissa_lab::verify::holds_signals(&opened));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn holds_signals(opened: &Opened) -> bool {
     match &opened.content {

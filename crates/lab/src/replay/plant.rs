@@ -16,6 +16,8 @@ use crate::session::Session;
 use crate::setup::Machine;
 
 /// Evidence with a known deviation.
+///
+/// Example: [`crate::verify::verify`].
 #[derive(Debug)]
 pub struct PlantedRun {
     /// What was done to it.
@@ -29,6 +31,8 @@ pub struct PlantedRun {
 }
 
 /// What to plant in.
+///
+/// Example: [`crate::verify::verify`].
 #[derive(Debug, Clone, Copy)]
 pub struct Deviations<'d> {
     /// The model.
