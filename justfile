@@ -115,11 +115,11 @@ goldens-transformers: _python
     cargo build --release -p mantissa-cli
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    for arch in llama qwen2 qwen3 qwen3_moe; do
-        target/release/mantissa synth --arch $arch --seed 1 --out "$work/$arch" >/dev/null
+    for arch in llama qwen2 qwen3 qwen3_moe mistral mixtral olmo2 phi3 gemma2 gemma3_text gpt_oss deepseek_v2; do
+        target/release/mantissa synth --arch $arch --seed 1 --out "$work/models/$arch" >/dev/null
     done
-    {{python}} goldens/transformers_f32.py --out "$work/transformers_f32.json" "$work"/{llama,qwen2,qwen3,qwen3_moe}
-    cmp "$work/transformers_f32.json" goldens/transformers_f32.json
+    {{python}} goldens/transformers_f32.py --out "$work/transformers_f32.json" --variants cpu:float64,cpu:float32 \
+        --against goldens/transformers_f32.json "$work"/models/*
 
 _python:
     @[ -x {{python}} ] || python3 -m venv target/venv

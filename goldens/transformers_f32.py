@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Make transformers_f32.json: what Hugging Face transformers computes for synthetic models, as a reference for our engine.
+"""Make transformers_f32.json: what Hugging Face transformers computes for synthetic models, our reference.
 
     transformers_f32.py --out transformers_f32.json MODEL_DIR... [--ids IDS.json]
                         [--variants cpu:float64,cpu:float32,cuda:float32] [--steps 16]
 
-`--append` adds models to an existing file; each states the environment that it was made in.
+`--append` adds models to an existing file; each states the environment that it was made in. `--against FILE` compares
+every variant that was made with that file's: 0 where each is the same bits.
 
 MODEL_DIRs come from `mantissa synth --arch ARCH --seed 1 --out DIR` (one of each family). Needs torch, transformers 5
-(4.5x works too) and numpy; no network. IDS.json is a list of token ids; by default 48 ids from a formula (`default_ids`).
+(4.5x works too) and numpy; no network. IDS.json is a list of token ids; by default 48 ids from a formula
+(`default_ids`).
 
 Per model and variant: one prefill of the ids into a KV cache, then `--steps` decode steps of one token. The first
 variant that works is greedy; the others are forced along its tokens and only report their own argmax, so all variants
@@ -15,8 +17,8 @@ see the same prefixes. Attention is eager, experts are a plain loop, TF32 is off
 
 `float64` is meant as the truth. transformers itself drops to float32 in some places; for that variant they are
 replaced: RMSNorm, softmax, the rotary angles (from the float32 inverse frequencies that the model stores), and of
-DeepSeek the router and the rotation by complex numbers. The count of replaced modules is
-recorded; without them the variant would be no better than float32.
+DeepSeek the router and the rotation by complex numbers. The count of replaced modules is recorded; without them the
+variant would be no better than float32.
 
 Floats are stored as bit patterns: big-endian hex, 8 digits a value (16 for float64), concatenated. The layer numbers
 are Hugging Face's: `x_out.k` is the output of the k-th block counted from 1, before the final norm even for the last
@@ -414,6 +416,7 @@ def main() -> int:
     parser.add_argument("--variants", default="cpu:float64,cpu:float32,cuda:float32")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--append", action="store_true", help="keep what --out holds and add models to it")
+    parser.add_argument("--against", type=pathlib.Path, help="a file whose variants these must be")
     arguments = parser.parse_args()
 
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -473,7 +476,21 @@ def main() -> int:
                 torch.cuda.empty_cache()
             save(arguments.out, document)
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, {failures} failures", flush=True)
+    if arguments.against:
+        failures += differing(document, json.loads(arguments.against.read_text()))
     return 1 if failures else 0
+
+
+def differing(made: dict, golden: dict) -> int:
+    """Variants that are not the golden's, each said in a line."""
+    others = 0
+    for name, entry in made["models"].items():
+        for variant, result in entry["variants"].items():
+            known = golden["models"].get(name, {}).get("variants", {}).get(variant)
+            same = known == result
+            others += not same
+            print(f"{name}, {variant}: {'the same bits' if same else 'other bits' if known else 'not in the golden'}")
+    return others
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ impl Dispatch<'_> {
     /// let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::Eager);
     /// let found = dispatch.catalog_use(&graph, PassShape::decode(1, 100));
     /// assert_eq!((found.basis, found.catalogs.len()), (Basis::Verified, 1));
-    /// # Ok::<(), mantissa_model::synth::SynthError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub fn catalog_use(self, graph: &Graph, shape: PassShape) -> CatalogUse {

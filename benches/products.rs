@@ -1,0 +1,276 @@
+//! What verifying a record of a GPU costs, beside its products alone.
+//!
+//! `cargo bench -p mantissa-lab --bench products -- [--model DIR] [--preset NAME] [--hardware h200] [--batch N]
+//! [--prompt N] [--steps N] [--threads N]`
+//!
+//! A record of one sequence is computed first, with all threads of the machine, and verified once with `--threads`: the
+//! prompt, then the known steps in blocks. Products alone: every product with a weight of the same pass, at the rows that the
+//! run gives it (a chunk of the prompt, a block of steps), each thread with outputs of its own; weights are random
+//! numbers, read and unpacked from memory as the engine does. Attention, norms and everything else are left out there.
+//! Prints both and the ratio. The model is synthetic and is written unless `--model` names one.
+#![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
+#![expect(clippy::unwrap_used, reason = "a benchmark, not a library")]
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use mantissa_engine::plan::{PassShape, kernels};
+use mantissa_engine::{Attention, Catalogs, Dispatch, Engine, Hardware, Isa};
+use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record, Run};
+use mantissa_lab::Machine;
+use mantissa_lab::replay::{Claim, Replay, ReplayPlan, Walk, Wanted, produce};
+use mantissa_model::Checkpoint;
+use mantissa_model::graph::Graph;
+use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
+use mantissa_numerics::nvidia::products::split_k;
+use mantissa_numerics::recipe::{KernelRecipe, LinearSum, TensorCoreSum};
+use mantissa_numerics::tensor_core::BlockRecipe;
+use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
+use mantissa_numerics::{Dtype, Point, Setup, Site};
+
+/// As the engine's: rows of a chunk of a prompt, rows that are unpacked at a time, elements of a panel.
+const CHUNK: usize = 512;
+const ROWS: usize = 256;
+const DEPTH: usize = 256;
+
+/// Steps that a replay feeds together, the last again and again.
+const BLOCKS: [usize; 3] = [1, 4, 16];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let text = |name: &str| arguments.iter().position(|a| a == name).map(|i| arguments[i + 1].clone());
+    let number = |name: &str, default: usize| text(name).map_or(default, |n| n.parse().unwrap());
+    let (length, steps, batch) = (number("--prompt", 512), number("--steps", 30), number("--batch", 1));
+    let threads = number("--threads", 2);
+    let hardware = text("--hardware").unwrap_or_else(|| "h200".to_owned());
+    let hardware = Hardware::ALL.into_iter().find(|one| one.name() == hardware).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let model = text("--model").map_or_else(|| folder.path().join("model"), PathBuf::from);
+    if text("--model").is_none() {
+        let name = text("--preset").unwrap_or_else(|| "smollm2-135m".to_owned());
+        let preset = Preset::ALL.into_iter().find(|preset| preset.name() == name).unwrap();
+        let request = SynthRequest { preset: Some(preset), ..SynthRequest::default() };
+        synth::write(&SynthSpec::new(&request).unwrap(), &model, &|_| {}).unwrap();
+    }
+    let checkpoint = Checkpoint::open(&model).unwrap();
+    let graph = checkpoint.config().graph();
+    let setup = Setup { hardware, dtype: Dtype::Bf16, batch_size: batch, ..Setup::default() };
+
+    let id = |i: usize| u32::try_from((i * i * 31 + 17 * i) % 49_000).unwrap();
+    let prompt: Vec<u32> = (0..length).map(id).collect();
+    let forced: Vec<u32> = (0..steps).map(|i| id(i + 7)).collect();
+    let blocks = u32::try_from(graph.blocks.len()).unwrap();
+    let sites = [Site::at(blocks, Point::K), Site::at(blocks, Point::XOut), Site::outside(Point::FinalNorm)];
+    let all = Machine { threads: std::thread::available_parallelism().unwrap().get(), isa: Isa::detect() };
+    let context = length + steps;
+    let engine = Engine::load(&checkpoint, all.engine(&setup, context, Catalogs::built_in())).unwrap();
+    let prompts = vec![prompt; batch];
+    let wanted = Wanted { prompts: &prompts, forced: &forced, sites: &sites, positions: &[-1], top_k: 10 };
+    let run = Run { config_id: "one".to_owned(), ..produce(&engine, wanted).unwrap() };
+    drop(engine);
+    let record = record(run);
+
+    let from = Instant::now();
+    verify(&checkpoint, &record, setup, Machine { threads, isa: Isa::detect() });
+    let verified = from.elapsed().as_secs_f64();
+    let products = products(&graph, hardware, batch, length, steps, threads);
+    println!("{length} tokens, {steps} steps, batch {batch}, {hardware}, {threads} threads");
+    println!("verifying the record   {verified:8.2} s");
+    println!("its products alone     {products:8.2} s");
+    println!("ratio                  {:8.3}   (goal: at most 1.15)", verified / products);
+}
+
+fn record(run: Run) -> Record {
+    let metadata = ExperimentMetadata {
+        experiment_type: "bench".to_owned(),
+        variable_tested: "none".to_owned(),
+        model: String::new(),
+        model_size: String::new(),
+        architecture: String::new(),
+        sequence_length: 0,
+        decode_steps: 0,
+        extraction_config: ExtractionConfig {
+            layers: Vec::new(),
+            positions: Vec::new(),
+            hidden_dim: 0,
+            key_dim: 0,
+            top_k_logprobs: 0,
+        },
+        date_created: None,
+        mantissa: None,
+    };
+    let experiment = Experiment { metadata, configurations: Vec::new(), runs: vec![run] };
+    Record::from_experiment(experiment, Path::new("bench"))
+}
+
+/// Replays the record by its own setup.
+///
+/// # Panics
+/// When a bit differs.
+fn verify(checkpoint: &Checkpoint, record: &Record, setup: Setup, machine: Machine) {
+    let claim = Claim {
+        config_id: "one".to_owned(),
+        candidate: Ok(setup),
+        weights: None,
+        decoding: Some(Decoding::TeacherForced),
+        own_logprobs: true,
+        engine: None,
+    };
+    let catalogs = Catalogs::built_in();
+    let plan = ReplayPlan::new(record, checkpoint, &[claim], &[vec![setup]], Replay::Decode, catalogs);
+    let walk = Walk { checkpoint, record, plan: &plan, machine, full: true };
+    let mut done = 0;
+    walk.run(
+        &|_, _| false,
+        &mut |replayed| {
+            assert!(!replayed.facts.differs(), "a record is its own replay");
+            done += 1;
+            Ok(())
+        },
+        &|_| {},
+    )
+    .unwrap();
+    assert_eq!(done, 1);
+}
+
+/// Seconds of every product with a weight of the pass.
+fn products(
+    graph: &Graph,
+    hardware: Hardware,
+    batch: usize,
+    length: usize,
+    steps: usize,
+    threads: usize,
+) -> f64 {
+    let dispatch = Dispatch::new(hardware, Dtype::Bf16, Attention::Eager);
+    let mut passes: Vec<(PassShape, usize)> = (0..length)
+        .step_by(CHUNK)
+        .map(|from| (PassShape::prefill(batch, length), CHUNK.min(length - from)))
+        .collect();
+    let mut left = steps;
+    for block in BLOCKS.into_iter().chain(std::iter::repeat(BLOCKS[2])) {
+        if left == 0 {
+            break;
+        }
+        passes.push((PassShape::decode(batch, length + 1), block.min(left)));
+        left = left.saturating_sub(block);
+    }
+    let mut seconds = 0.0;
+    for (number, (shape, rows)) in passes.into_iter().enumerate() {
+        for kernel in kernels(dispatch, graph, shape).unwrap() {
+            let KernelRecipe::Matmul(matmul) = kernel.recipe else { continue };
+            let LinearSum::TensorCore(sum) = matmul.summation else {
+                panic!("{}: no tensor core", kernel.op)
+            };
+            // Logits are those of the last row of a prompt, and of each step.
+            let is_head = kernel.op == "lm_head";
+            let rows = if is_head && shape == PassShape::prefill(batch, length) { 1 } else { rows };
+            let times =
+                if is_head { usize::from(shape.positions == 1 || number == 0) } else { graph.blocks.len() };
+            let [n, k] = [kernel.n, kernel.k].map(|extent| usize::try_from(extent).unwrap());
+            let once = product(sum, rows, n, k, threads);
+            #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
+            let times = times as f64;
+            seconds += once * times;
+        }
+    }
+    seconds
+}
+
+/// Seconds of one product of `m × k` rows with an `n × k` weight: the best of three.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between one and a thousand")]
+fn product(
+    TensorCoreSum { block, parts }: TensorCoreSum,
+    m: usize,
+    n: usize,
+    k: usize,
+    threads: usize,
+) -> f64 {
+    let mut state = 1_u64;
+    let mut draw = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bits = u16::try_from(state >> 48).unwrap();
+        // Exponents as numbers about 0 have them.
+        bits & 0x807F | u16::try_from(127 - (state >> 40 & 0xFF).trailing_ones().min(20)).unwrap() << 7
+    };
+    let weights: Vec<u8> = (0..n * k).flat_map(|_| draw().to_le_bytes()).collect();
+    let x: Vec<f32> = (0..m * k).map(|_| f32::from_bits(u32::from(draw()) << 16)).collect();
+    let instructions = Instructions::best();
+    let cuts = split_k(k, parts);
+    let work = Work { instructions, block, cuts: &cuts, weights: &weights, x: &x, n, k };
+    // As often as takes a moment, so that starting threads is not what is measured.
+    let from = Instant::now();
+    work.run(threads, 1);
+    let times = (0.1 / from.elapsed().as_secs_f64()).clamp(1.0, 1000.0).round();
+    (0..3).map(|_| work.run(threads, times as usize) / times).fold(f64::INFINITY, f64::min)
+}
+
+/// One product, over and over.
+struct Work<'a> {
+    instructions: Instructions,
+    block: BlockRecipe,
+    cuts: &'a [std::ops::Range<usize>],
+    weights: &'a [u8],
+    x: &'a [f32],
+    n: usize,
+    k: usize,
+}
+
+impl Work<'_> {
+    /// Seconds of all `times`. Each thread unpacks its share of rows, and has outputs of its own.
+    fn run(&self, threads: usize, times: usize) -> f64 {
+        let m = self.x.len() / self.k;
+        let from = Instant::now();
+        for first in (0..m).step_by(ROWS) {
+            let count = ROWS.min(m - first);
+            let each = count.div_ceil(threads);
+            let mut rows = vec![Row::default(); count];
+            std::thread::scope(|scope| {
+                for (share, rows) in rows.chunks_mut(each).enumerate() {
+                    scope.spawn(move || {
+                        for _ in 0..times {
+                            for (number, row) in rows.iter_mut().enumerate() {
+                                let at = (first + share * each + number) * self.k;
+                                row.fill_bf16(self.instructions, self.block, &self.x[at..at + self.k]);
+                            }
+                        }
+                    });
+                }
+            });
+            let next = AtomicUsize::new(0);
+            let panels = self.n.div_ceil(LANES);
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| {
+                        let (mut panel, mut sums) = (Panel::default(), vec![[0.0; LANES]; count]);
+                        loop {
+                            let task = next.fetch_add(1, Ordering::Relaxed);
+                            if task >= panels * times {
+                                return;
+                            }
+                            self.panel(task % panels * LANES, &rows, &mut panel, &mut sums);
+                        }
+                    });
+                }
+            });
+        }
+        from.elapsed().as_secs_f64()
+    }
+
+    fn panel(&self, first: usize, rows: &[Row], panel: &mut Panel, sums: &mut [[f32; LANES]]) {
+        let lanes = self.weights.chunks_exact(2 * self.k).skip(first).take(LANES.min(self.n - first));
+        let lanes: Vec<&[u8]> = lanes.collect();
+        for cut in self.cuts {
+            sums.fill([0.0; LANES]);
+            for from in cut.clone().step_by(DEPTH) {
+                let until = cut.end.min(from + DEPTH);
+                let part: Vec<&[u8]> = lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
+                panel.fill_rows(self.instructions, self.block, &part);
+                self.block.dots_of_rows(self.instructions, rows, from, panel, sums);
+            }
+            black_box(&mut *sums);
+        }
+    }
+}
