@@ -4,10 +4,10 @@
 //! [--prompt N] [--steps N] [--threads N]`
 //!
 //! A record of one sequence is computed first, with all threads of the machine, and verified once with `--threads`: the
-//! prompt, then the known steps in blocks. Products alone: every product with a weight of the same pass, at the rows that the
-//! run gives it (a chunk of the prompt, a block of steps), each thread with outputs of its own; weights are random
-//! numbers, read and unpacked from memory as the engine does. Attention, norms and everything else are left out there.
-//! Prints both and the ratio. The model is synthetic and is written unless `--model` names one.
+//! prompt, then the known steps in blocks. Products alone: every product with a weight of the same pass, at the rows
+//! that the run gives it (a chunk of the prompt, a block of steps), each thread with outputs of its own; weights are
+//! random numbers, read and unpacked from memory as the engine does. Attention, norms and everything else are left out
+//! there. Prints both and the ratio. The model is synthetic and is written unless `--model` names one.
 #![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
 #![expect(clippy::unwrap_used, reason = "a benchmark, not a library")]
 

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program of the command line")]
 
 mod check_gemm;
+mod examples;
 mod npz;
 mod rooms;
 
@@ -38,12 +39,25 @@ enum Task {
         #[arg(long)]
         explain: bool,
     },
+    /// Look for public functions and types of the library crates whose documentation has no example that runs, and
+    /// that `xtask/examples.txt` does not name.
+    ///
+    /// Exit codes: 0 in order, 1 not, 2 the sources cannot be read.
+    Examples {
+        /// The repository.
+        #[arg(long, default_value = ".")]
+        root: PathBuf,
+        /// Take off the list what has an example by now.
+        #[arg(long)]
+        shrink: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::CheckGemm { file } => check_products(&file),
-        Task::Rooms { root, shrink, explain } => check_rooms(&root, shrink, explain),
+        Task::Rooms { root, shrink, explain } => told(rooms::check(&root, shrink, explain)),
+        Task::Examples { root, shrink } => told(examples::check(&root, shrink)),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -61,8 +75,9 @@ fn check_products(file: &Path) -> Result<bool> {
     Ok(cells.iter().all(check_gemm::Cell::is_equal))
 }
 
-fn check_rooms(root: &Path, shrink: bool, explain: bool) -> Result<bool> {
-    let said = rooms::check(root, shrink, explain)?;
+/// Prints what a check found; in order is what has nothing to say.
+fn told(said: Result<Vec<String>>) -> Result<bool> {
+    let said = said?;
     for line in &said {
         println!("{line}");
     }

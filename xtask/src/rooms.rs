@@ -8,7 +8,7 @@ mod circles;
 mod crates;
 mod lines;
 mod list;
-mod modules;
+pub(crate) mod modules;
 mod uses;
 
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ fn circles_of_rooms(files: &BTreeMap<String, String>) -> Result<Vec<circles::Cir
 }
 
 /// The files that the checks read, by their path from the root: those of git, and new ones that it does not ignore.
-fn tracked(root: &Path) -> Result<BTreeMap<String, String>> {
+pub(crate) fn tracked(root: &Path) -> Result<BTreeMap<String, String>> {
     let arguments = ["ls-files", "--cached", "--others", "--exclude-standard"];
     let listed = Command::new("git").args(arguments).current_dir(root).output().context("running git")?;
     if !listed.status.success() {

@@ -14,6 +14,18 @@ use crate::profile::State;
 const MOST_CONFLICTS: usize = 100;
 
 /// Members grouped by equal bits.
+///
+/// ```
+/// use mantissa_compare::{State, WhyUnplaced, classes};
+///
+/// let found = classes(4, |a, b| match (a, b) {
+///     (0, 1) | (1, 2) => State::Equal,
+///     (0, 2) => State::Different,
+///     _ => State::Missing,
+/// });
+/// assert_eq!(found.conflicts[0].chain, [0, 1, 2]);
+/// assert_eq!((found.unplaced[0].member, found.unplaced[0].why), (3, WhyUnplaced::Missing));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Classes {
     /// Classes by their first member; members ascending. No two members of a class differ.
@@ -29,6 +41,8 @@ pub struct Classes {
 }
 
 /// A member that neither equals nor differs from any other, as far as is known.
+///
+/// Example: [`Classes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Unplaced {
     /// The member.
@@ -38,6 +52,8 @@ pub struct Unplaced {
 }
 
 /// Why a member is in no class.
+///
+/// Example: [`Classes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhyUnplaced {
@@ -50,6 +66,8 @@ pub enum WhyUnplaced {
 }
 
 /// Two members that differ and yet are joined by equal pairs.
+///
+/// Example: [`Classes`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Conflict {
     /// From the one to the other; each two neighbours are equal, the ends differ.

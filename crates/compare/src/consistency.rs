@@ -11,6 +11,8 @@ use crate::facts::Member;
 use crate::tokens::parting;
 
 /// Outputs of members that were given one prompt.
+///
+/// Example: [`token_consistency`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TokenConsistency {
     /// Members by equal output ids, largest group first, then by first member.
@@ -20,6 +22,8 @@ pub struct TokenConsistency {
 }
 
 /// Members with the same output ids.
+///
+/// Example: [`token_consistency`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutputGroup {
     /// The members, ascending.

@@ -3,6 +3,8 @@
 use mantissa_evidence::EvidenceError;
 
 /// Why facts could not be gathered.
+///
+/// Example: [`crate::PairFacts`].
 #[derive(Debug, thiserror::Error)]
 pub enum CompareError {
     /// A row could not be read.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::Tokens;
 
 /// One run of a record.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, Copy)]
 pub struct Member<'a> {
     /// The record.
@@ -18,6 +20,38 @@ pub struct Member<'a> {
 }
 
 /// Everything known about two runs.
+///
+/// ```
+/// use mantissa_compare::{CompareError, Member, RowState, Selection, pairs};
+/// use mantissa_evidence::Record;
+/// use mantissa_numerics::{Phase, Point, Site};
+///
+/// let (path, site) = ("../../fixtures/evidence/v1/experiment.json".as_ref(), Site::at(1, Point::K));
+/// let mut experiment = mantissa_evidence::read(path)?;
+/// // A run beside itself, but for one bit of the last key and one of a log-probability.
+/// experiment.runs[1] = experiment.runs[0].clone();
+/// let decode = experiment.runs[1].decode.as_mut().expect("decode steps");
+/// decode.tensors.get_mut(&site).expect("keys").data[46] ^= 1;
+/// let first = &mut decode.logprobs.as_mut().expect("candidates").log_probs[0];
+/// *first = f32::from_bits(first.to_bits() ^ 1);
+/// let record = Record::from_experiment(experiment, path);
+/// let members = [0, 1].map(|run| Member { record: &record, run });
+/// let facts = pairs(&members, &[(0, 1)], &Selection::default())?.remove(0);
+///
+/// let keys = facts.sites.iter().find(|fact| (fact.phase, fact.site) == (Phase::Decode, site));
+/// let keys = keys.expect("a fact for each recorded site");
+/// assert_eq!((keys.counts.equal, keys.counts.different), (5, 1));
+/// let RowState::Different(distance) = keys.rows[5].state else { panic!("the last row differs") };
+/// assert_eq!((distance.values, distance.different), (4, 1));
+/// let candidates = facts.logprobs.iter().find(|fact| fact.phase == Phase::Decode).expect("candidates");
+/// let RowState::Different(distance) = candidates.rows[0].state else { panic!("the first differs") };
+/// assert_eq!((distance.common, distance.different), (5, 1));
+/// let first = facts.first.expect("a difference");
+/// assert_eq!((first.phase, first.step, first.site, first.element), (Phase::Decode, 0, None, 0));
+/// let beyond = pairs(&members, &[(0, 2)], &Selection::default());
+/// assert!(matches!(beyond, Err(CompareError::NoSuchMember { a: 0, b: 2, count: 2 })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairFacts {
     /// How far their tokens agree, and how that is known.
@@ -31,6 +65,8 @@ pub struct PairFacts {
 }
 
 /// What is known about one site of two runs, row by row.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SiteFacts {
     /// The phase.
@@ -46,6 +82,8 @@ pub struct SiteFacts {
 }
 
 /// Rows (a step and a position) by state. They add up to those that either run has.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Compared, and the same bits.
@@ -59,6 +97,8 @@ pub struct Counts {
 }
 
 /// One row.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RowFact {
     /// Forward pass.
@@ -70,6 +110,8 @@ pub struct RowFact {
 }
 
 /// The four states of a row. `D` is how far apart different rows are.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowState<D> {
@@ -90,6 +132,8 @@ pub enum RowState<D> {
 /// tree, rows in order. Where two values differ and one is a NaN or an infinity ([`Self::non_finite`]), there is no
 /// distance: everything below `max_ulps` is absent (`null` in JSON), never that of the values which are left. Values
 /// that are not finite and have the same bits are left out of the sums; where nothing else is there, all is absent too.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Distance {
     /// Values compared.
@@ -114,6 +158,8 @@ pub struct Distance {
 }
 
 /// What is known about the log-probabilities of one phase of two runs.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LogprobFacts {
     /// The phase.
@@ -125,6 +171,8 @@ pub struct LogprobFacts {
 }
 
 /// Candidates of one position in two runs.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LogprobRow {
     /// Forward pass.
@@ -139,6 +187,8 @@ pub struct LogprobRow {
 ///
 /// There is no distance where the lists differ in their ids alone, or where a common id that differs has a NaN or an
 /// infinity.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LogprobDistance {
     /// Candidates of the first run.
@@ -162,6 +212,8 @@ pub struct LogprobDistance {
 }
 
 /// The first difference in the order of computation: phase, step, site (log-probabilities last), position.
+///
+/// Example: [`PairFacts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct First {
     /// The phase.

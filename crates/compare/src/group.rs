@@ -61,6 +61,8 @@ impl Prompt {
 }
 
 /// Runs that consumed one prompt.
+///
+/// Example: [`by_prompt`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PromptGroup {
     /// The prompt.

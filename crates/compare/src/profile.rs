@@ -6,6 +6,8 @@ use serde::Serialize;
 use crate::facts::{Counts, PairFacts};
 
 /// The four states of anything that was looked at.
+///
+/// Example: [`crate::classes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {

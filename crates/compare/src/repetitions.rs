@@ -16,6 +16,8 @@ use crate::selection::Selection;
 use crate::tokens::parting;
 
 /// What is known about the repetitions of one configuration on one reference prompt.
+///
+/// Example: [`reproducibility`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Repetitions {
     /// The configuration.
@@ -40,6 +42,8 @@ pub struct Repetitions {
 }
 
 /// What an answer about repetitions rests on.
+///
+/// Example: [`reproducibility`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShownBy {
@@ -77,7 +81,7 @@ impl Found {
 /// ```
 /// use std::path::Path;
 ///
-/// use mantissa_compare::{Member, Selection, State, pairs, reproducibility};
+/// use mantissa_compare::{Member, Selection, ShownBy, State, pairs, reproducibility};
 /// use mantissa_evidence::Record;
 ///
 /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
@@ -87,7 +91,7 @@ impl Found {
 /// let facts = pairs(&members, &which, &Selection::default())?;
 /// let of = |a, b| which.iter().position(|pair| *pair == (a, b)).map(|place| &facts[place]);
 /// let found = reproducibility(&record, &Selection::default(), of);
-/// assert_eq!(found[0].signals, State::Different);
+/// assert_eq!((found[0].basis, found[0].signals), (ShownBy::Stored, State::Different));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn reproducibility<'f>(

@@ -22,6 +22,8 @@ use crate::selection::SignalKind;
 /// facts.prefill.row((0, -1), Site::at(1, Point::K), Dtype::F32, &evidence, &replay);
 /// assert!(facts.differs());
 /// assert_eq!(facts.prefill.signals[1].mean_l2(), Some(0.5));
+/// let first = facts.prefill.first.as_ref().expect("a difference");
+/// assert_eq!((first.site.as_str(), first.evidence.as_str()), ("layer_1.k", "0x3f800000"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ReplayFacts {
@@ -58,6 +60,8 @@ pub struct PhaseReplay {
 }
 
 /// Distances of one kind of signal.
+///
+/// Example: [`ReplayFacts`].
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct SignalReplay {
     /// Rows compared.
@@ -79,6 +83,8 @@ impl SignalReplay {
 }
 
 /// Where evidence and replay first have other bits.
+///
+/// Example: [`ReplayFacts`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayDifference {
     /// Forward pass.
@@ -96,6 +102,14 @@ pub struct ReplayDifference {
 }
 
 /// An output token that the replay would not have chosen.
+///
+/// ```
+/// use mantissa_compare::ReplayFacts;
+/// use mantissa_compare::replayed::TokenDifference;
+///
+/// let first_token = Some(TokenDifference { index: 3, evidence: 17, replay: 42 });
+/// assert!(ReplayFacts { first_token, ..ReplayFacts::default() }.differs());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenDifference {
     /// Index into the output ids.

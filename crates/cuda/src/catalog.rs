@@ -50,6 +50,18 @@ fn grouped<S: Copy + PartialEq>(
 /// and how many shapes it took, now and then.
 ///
 /// *Errors:* of the device.
+///
+/// ```no_run
+/// use mantissa_cuda::Device;
+/// use mantissa_cuda::catalog::{Shapes, build};
+/// use mantissa_model::{Arch, synth::SynthSpec};
+///
+/// let mut shapes = Shapes::default();
+/// shapes.add_linear(SynthSpec::tiny(Arch::LLAMA, 0).config(), &[1, 4], &[512], &[513]);
+/// let built = build(&Device::open()?, &shapes, None, "2026-11-28", |_, done| println!("{done}"))?;
+/// assert_eq!(built.catalog.len() + built.unexplained.len(), shapes.len());
+/// # Ok::<(), mantissa_cuda::CudaError>(())
+/// ```
 pub fn build(
     device: &Device,
     shapes: &Shapes,

@@ -26,6 +26,15 @@ const WORKSPACE: usize = 32 << 20;
 const WORKSPACE_LT: usize = 1 << 20;
 
 /// Why there is no GPU, or what it refused.
+///
+/// ```
+/// use mantissa_cuda::{CudaError, Device};
+///
+/// // A machine without a GPU is told what it lacks.
+/// if let Err(error @ CudaError::Missing(_)) = Device::open() {
+///     assert!(error.to_string().contains("run on a machine with an NVIDIA driver"), "{error}");
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum CudaError {
     /// A library is missing.
@@ -60,6 +69,18 @@ impl From<cudarc::cublaslt::result::CublasError> for CudaError {
 }
 
 /// A GPU with handles of cuBLAS and cuBLASLt.
+///
+/// ```no_run
+/// use mantissa_cuda::Device;
+/// use mantissa_numerics::Dtype;
+///
+/// let device = Device::open()?;
+/// println!("{} with cuBLAS {}", device.name()?, device.cublas()?);
+/// let ones = [1.0_f32.to_bits(); 4];
+/// let matrix = device.upload(Dtype::Bf16, &ones)?;
+/// assert_eq!(device.download(&matrix, 0, 4)?, ones);
+/// # Ok::<(), mantissa_cuda::CudaError>(())
+/// ```
 #[derive(Debug)]
 pub struct Device {
     context: Arc<CudaContext>,
@@ -70,6 +91,8 @@ pub struct Device {
 }
 
 /// A matrix of bf16 or binary32 on the device. Elements come and go as bits of binary32.
+///
+/// Example: [`Device`].
 #[derive(Debug)]
 pub struct Matrix {
     data: CudaSlice<u8>,

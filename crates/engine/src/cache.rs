@@ -12,6 +12,8 @@ use crate::simd::Isa;
 ///
 /// *Shape:* per block and slot `heads × capacity × width`, rows padded with zeros to a multiple of 32 elements.
 /// *Units:* memory grows as positions are written, up to [`KvCache::bytes`].
+///
+/// Example: [`crate::Engine`].
 #[derive(Debug, Clone)]
 pub struct KvCache {
     dtype: Dtype,

@@ -29,6 +29,29 @@ pub(crate) use steps::{block, uncut};
 pub const FORMAT: &str = "mantissa-catalog/1";
 
 /// Recipes by shape.
+///
+/// ```
+/// use mantissa_engine::catalog::{Batched, Catalog, Linear, Origin, Product};
+/// use mantissa_numerics::Phase;
+/// use mantissa_numerics::recipe::TensorCoreSum;
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+///
+/// let mut catalog = Catalog::new(Origin {
+///     gpu: "NVIDIA H200".to_owned(),
+///     multiprocessors: 132,
+///     cublas: "13.1.0".to_owned(),
+///     driver: "13.0".to_owned(),
+///     date: "2026-11-28".to_owned(),
+/// });
+/// let (shape, block) = (Linear { n: 128, k: 64, bias: false }, Architecture::Hopper.block(Operand::Bf16));
+/// let recipe = TensorCoreSum::uncut(block.expect("a step of bf16"));
+/// catalog.add_linear(shape, 512, recipe);
+/// assert_eq!(catalog.linear(shape, 512), Some(recipe));
+/// let scores = Batched { product: Product::Scores, phase: Phase::Decode, heads: 9, dim: 64 };
+/// assert_eq!(catalog.eager(scores, 100), None);
+/// assert_eq!(Catalog::parse(&catalog.write())?, catalog);
+/// # Ok::<(), mantissa_engine::catalog::CatalogError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Catalog {
     /// Where it comes from.

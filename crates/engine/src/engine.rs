@@ -31,6 +31,43 @@ use crate::weights::Weights;
 const CHUNK: usize = 512;
 
 /// A model, ready to run in one setup.
+///
+/// ```
+/// use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Forced, Hardware, Isa, NoTap};
+/// use mantissa_engine::{QuantizedWeights, greedy};
+/// use mantissa_numerics::{Dtype, Phase};
+///
+/// # use mantissa_model::synth::{SynthSpec, write};
+/// # use mantissa_model::{Arch, Checkpoint};
+/// # let folder = tempfile::tempdir()?;
+/// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+/// # let checkpoint = Checkpoint::open(folder.path())?;
+/// let setup = EngineSetup {
+///     hardware: Hardware::Cpu,
+///     dtype: Dtype::Bf16,
+///     attention: Attention::Eager,
+///     quantized: QuantizedWeights::Keep,
+///     catalogs: Catalogs::default(),
+///     context: 64,
+///     threads: 1,
+///     isa: Isa::detect(),
+/// };
+/// let engine = Engine::load(&checkpoint, setup)?;
+/// let mut cache = engine.new_cache(64);
+/// // The prompt in one pass, of which the last position's logits are kept; then a token.
+/// let logits = engine.prefill(&mut cache, &[1, 2, 3], 1, 0, 1, &mut NoTap)?;
+/// let first = greedy(&logits);
+/// assert_eq!(engine.top_logprobs(Phase::Prefill, &logits, 1)[0].token, first);
+/// let prompt = cache.clone();
+/// let second = engine.decode(std::slice::from_mut(&mut cache), &[first], &mut NoTap)?;
+/// assert_eq!((second.len(), cache.len()), (engine.config().vocab_size, 4));
+/// // Known tokens may be fed together: the same bits.
+/// let forced = Forced { tokens: &[first], batch_size: 1 };
+/// assert_eq!(engine.forced(&mut [prompt], &[forced], &mut NoTap)?.logits, second);
+/// // What ran is known kernel by kernel.
+/// assert!(engine.take_observed().iter().any(|kernel| kernel.op == "q_proj"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Engine<'a> {
     config: &'a ModelConfig,
@@ -44,6 +81,8 @@ pub struct Engine<'a> {
 }
 
 /// Tokens that are fed to one sequence whatever the model would choose.
+///
+/// Example: [`Engine`].
 #[derive(Debug, Clone, Copy)]
 pub struct Forced<'f> {
     /// One token per step.
@@ -53,6 +92,8 @@ pub struct Forced<'f> {
 }
 
 /// What forced steps left.
+///
+/// Example: [`Engine`].
 #[derive(Debug)]
 pub struct ForcedSteps {
     /// Logits of each step, sequence after sequence. *Shape:* `steps × vocab_size`.

@@ -3,6 +3,18 @@
 use mantissa_model::ModelError;
 
 /// An error of the engine.
+///
+/// ```
+/// use mantissa_engine::{Attention, Dispatch, EngineError, Hardware, plan::PassShape};
+/// use mantissa_model::{Arch, synth::SynthSpec};
+/// use mantissa_numerics::Dtype;
+///
+/// let graph = SynthSpec::tiny(Arch::LLAMA, 0).config().graph();
+/// let dispatch = Dispatch::new(Hardware::H200, Dtype::F16, Attention::Eager);
+/// let refused = dispatch.check(&graph, PassShape::prefill(1, 8)).expect_err("never measured");
+/// assert!(matches!(refused, EngineError::Uncovered { .. }));
+/// assert!(refused.to_string().ends_with("; docs/coverage.md lists what is"), "{refused}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// A weight could not be read.

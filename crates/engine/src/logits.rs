@@ -4,6 +4,8 @@ use crate::kernel::rows::sum_exp;
 use crate::simd::Isa;
 
 /// A token and the natural logarithm of its probability.
+///
+/// Example: [`crate::Engine`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenLogprob {
     /// Token id.
@@ -15,6 +17,10 @@ pub struct TokenLogprob {
 /// The largest logit, ties to the lower id; a NaN is never the largest.
 ///
 /// *Shape:* `logits` holds one row of the vocabulary. Returns 0 for an empty row.
+///
+/// ```
+/// assert_eq!(mantissa_engine::greedy(&[0.5, 2.0, f32::NAN, 2.0]), 1);
+/// ```
 #[must_use]
 pub fn greedy(logits: &[f32]) -> u32 {
     let mut best = 0;

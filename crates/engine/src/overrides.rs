@@ -7,6 +7,8 @@ use mantissa_numerics::site::Phase;
 use crate::pass::Place;
 
 /// One node's recipe.
+///
+/// Example: [`Overrides`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Override {
     /// The block, counted from 0; `None` for every block.
@@ -20,6 +22,38 @@ pub struct Override {
 }
 
 /// Overrides of an engine, the first that fits counts.
+///
+/// ```
+/// use mantissa_engine::{NoTap, Override, Overrides};
+/// use mantissa_numerics::Dtype;
+/// use mantissa_numerics::recipe::{KernelRecipe, LinearSum, MatmulRecipe};
+/// # use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Hardware, Isa, QuantizedWeights};
+/// # use mantissa_model::synth::{SynthSpec, write};
+/// # use mantissa_model::{Arch, Checkpoint};
+/// # let folder = tempfile::tempdir()?;
+/// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+/// # let checkpoint = Checkpoint::open(folder.path())?;
+/// # let setup = EngineSetup {
+/// #     hardware: Hardware::Cpu,
+/// #     dtype: Dtype::F32,
+/// #     attention: Attention::Eager,
+/// #     quantized: QuantizedWeights::Keep,
+/// #     catalogs: Catalogs::default(),
+/// #     context: 64,
+/// #     threads: 1,
+/// #     isa: Isa::detect(),
+/// # };
+///
+/// let recipe = KernelRecipe::Matmul(MatmulRecipe { summation: LinearSum::FmaChain, output: Dtype::F32 });
+/// let other = Override { layer: None, node: "o_proj".to_owned(), phase: None, recipe };
+/// let planned = Engine::load(&checkpoint, setup.clone())?;
+/// let changed = Engine::load(&checkpoint, setup)?.with_overrides(Overrides(vec![other]));
+/// let [a, b] = [planned, changed].map(|engine| {
+///     engine.prefill(&mut engine.new_cache(1), &[5], 1, 0, 1, &mut NoTap).expect("logits")
+/// });
+/// assert_ne!(a, b, "one row is summed in lanes otherwise");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides(pub Vec<Override>);
 

@@ -16,6 +16,23 @@ pub use crate::shape::PassShape;
 /// The kernels of a pass in the order each first runs, without the log-softmax that follows it.
 ///
 /// *Errors:* a shape that no verified recipe covers.
+///
+/// ```
+/// use mantissa_engine::plan::{Computation, PassShape, kernels};
+/// use mantissa_engine::{Attention, Dispatch, Hardware};
+/// use mantissa_model::{Arch, synth::SynthSpec};
+/// use mantissa_numerics::Dtype;
+///
+/// let graph = SynthSpec::tiny(Arch::LLAMA, 0).config().graph();
+/// let dispatch = Dispatch::new(Hardware::Cpu, Dtype::Bf16, Attention::Eager);
+/// let computed = |batch| -> Result<Vec<Computation>, mantissa_engine::EngineError> {
+///     Ok(kernels(dispatch, &graph, PassShape::decode(batch, 100))?.iter().map(Computation::of).collect())
+/// };
+/// // Batches of two to four sequences cannot be told apart, one sequence can.
+/// assert_eq!(computed(2)?, computed(4)?);
+/// assert_ne!(computed(1)?, computed(2)?);
+/// # Ok::<(), mantissa_engine::EngineError>(())
+/// ```
 pub fn kernels(
     dispatch: Dispatch<'_>,
     graph: &Graph,
@@ -79,6 +96,8 @@ impl Dispatch<'_> {
 
 /// What a kernel computes, without the number of rows that chose its recipe: equal for two kernels only if they give
 /// the same bits on the same row. Kernels that differ here may still agree on some evidence.
+///
+/// Example: [`kernels`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Computation {
     op: String,

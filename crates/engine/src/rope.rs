@@ -1,10 +1,10 @@
 //! Tables of rotary angles.
 //!
-//! *Rounding:* as Hugging Face computes them: inverse frequencies ([`mantissa_numerics::rotary`]) and angles are binary32
-//! values, each operation rounded once; the cosine and the sine are computed in binary64 (by the `libm` crate, so that
-//! no machine's own library can change a bit) and rounded to binary32, multiplied by the attention factor in binary32,
-//! then rounded to the storage dtype, but where neighbours are turned as complex numbers. On a GPU cosine and sine are
-//! those of CUDA's library.
+//! *Rounding:* as Hugging Face computes them: inverse frequencies ([`mantissa_numerics::rotary`]) and angles are
+//! binary32 values, each operation rounded once; the cosine and the sine are computed in binary64 (by the `libm` crate,
+//! so that no machine's own library can change a bit) and rounded to binary32, multiplied by the attention factor in
+//! binary32, then rounded to the storage dtype, but where neighbours are turned as complex numbers. On a GPU cosine and
+//! sine are those of CUDA's library.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,

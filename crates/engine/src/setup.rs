@@ -8,6 +8,8 @@ use crate::dispatch::Dispatch;
 use crate::simd::Isa;
 
 /// The arithmetic of a run, and where it runs.
+///
+/// Example: [`crate::Engine`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSetup {
     /// Whose arithmetic.

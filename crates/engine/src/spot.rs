@@ -20,6 +20,8 @@ use crate::run::scaled;
 use crate::weights::NodeWeights;
 
 /// Which row of which pass.
+///
+/// Example: [`Engine::spot`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpotRow {
     /// Kind of pass.
@@ -35,6 +37,18 @@ pub struct SpotRow {
 }
 
 /// The sites of the same row that a site is recomputed from; `None` where it cannot be.
+///
+/// ```
+/// use mantissa_engine::spot_inputs;
+/// use mantissa_model::{Arch, synth::SynthSpec};
+/// use mantissa_numerics::{Point, Site};
+///
+/// let graph = SynthSpec::tiny(Arch::LLAMA, 0).config().graph();
+/// let last = Site::at(4, Point::XOut);
+/// assert_eq!(spot_inputs(&graph, Site::outside(Point::FinalNorm)), Some(vec![last]));
+/// // Attention needs all earlier keys.
+/// assert_eq!(spot_inputs(&graph, Site::at(1, Point::AttnOut)), None);
+/// ```
 #[must_use]
 pub fn inputs(graph: &Graph, site: Site) -> Option<Vec<Site>> {
     let (place, section) = section_of(graph, site)?;
@@ -137,6 +151,47 @@ impl Engine<'_> {
     /// *Shape:* each input is as wide as its site. *Rounding:* as the pass that `row` belongs to. Returns `None` where
     /// the site cannot be recomputed, or an input or the column has another width. *Errors:* a token outside the
     /// vocabulary, a position outside the context, a shape that no verified recipe covers.
+    ///
+    /// ```
+    /// use mantissa_engine::SpotRow;
+    /// use mantissa_numerics::{Phase, Point, Site};
+    /// # use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Hardware, Isa, QuantizedWeights};
+    /// # use mantissa_engine::{Tap, View};
+    /// # use mantissa_numerics::Dtype;
+    /// # use mantissa_model::synth::{SynthSpec, write};
+    /// # use mantissa_model::{Arch, Checkpoint};
+    /// # let folder = tempfile::tempdir()?;
+    /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+    /// # let checkpoint = Checkpoint::open(folder.path())?;
+    /// # let setup = EngineSetup {
+    /// #     hardware: Hardware::Cpu,
+    /// #     dtype: Dtype::F32,
+    /// #     attention: Attention::Eager,
+    /// #     quantized: QuantizedWeights::Keep,
+    /// #     catalogs: Catalogs::default(),
+    /// #     context: 64,
+    /// #     threads: 1,
+    /// #     isa: Isa::detect(),
+    /// # };
+    /// # struct Rows(Vec<Vec<f32>>);
+    /// # impl Tap for Rows {
+    /// #     fn wants(&self, site: Site) -> bool {
+    /// #         [Site::at(4, Point::XOut), Site::outside(Point::FinalNorm)].contains(&site)
+    /// #     }
+    /// #     fn tap(&mut self, view: View<'_>) {
+    /// #         self.0.push(view.data.to_vec());
+    /// #     }
+    /// # }
+    ///
+    /// // A tap keeps the last block's output, and the norm of it.
+    /// let mut rows = Rows(Vec::new());
+    /// let engine = Engine::load(&checkpoint, setup)?;
+    /// engine.prefill(&mut engine.new_cache(1), &[5], 1, 0, 1, &mut rows)?;
+    /// let row = SpotRow { phase: Phase::Prefill, batch_size: 1, positions: 1, position: 0, token: 5 };
+    /// let norm = engine.spot(row, Site::outside(Point::FinalNorm), 3, &[&rows.0[0]])?;
+    /// assert_eq!(norm, Some(rows.0[1][3]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn spot(
         &self,
         row: SpotRow,

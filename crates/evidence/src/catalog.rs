@@ -1,20 +1,6 @@
 //! Catalogs that a prediction of a GPU used, as evidence states them.
 //!
 //! Left out: what is in a catalog (`mantissa-engine`).
-//!
-//! ```
-//! use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
-//!
-//! let used = UsedCatalog {
-//!     hardware: "h200".to_owned(),
-//!     cublas: "13.1.0".to_owned(),
-//!     basis: CatalogBasis::Measured,
-//!     digest: Digest::of_bytes(b"the text of the file"),
-//! };
-//! let said = used.to_string();
-//! assert!(said.starts_with("catalog of h200 with cuBLAS 13.1.0, blake3 "), "{said}");
-//! assert!(said.ends_with(", measured by its user"), "{said}");
-//! ```
 
 use std::fmt;
 
@@ -24,6 +10,20 @@ use serde::{Deserialize, Serialize};
 use crate::Digest;
 
 /// A catalog whose recipes were used: another one may leave other bits.
+///
+/// ```
+/// use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
+///
+/// let used = UsedCatalog {
+///     hardware: "h200".to_owned(),
+///     cublas: "13.1.0".to_owned(),
+///     basis: CatalogBasis::Measured,
+///     digest: Digest::of_bytes(b"the text of the file"),
+/// };
+/// let said = used.to_string();
+/// assert!(said.starts_with("catalog of h200 with cuBLAS 13.1.0, blake3 "), "{said}");
+/// assert!(said.ends_with(", measured by its user"), "{said}");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UsedCatalog {
@@ -38,6 +38,8 @@ pub struct UsedCatalog {
 }
 
 /// What the recipes of a catalog rest on.
+///
+/// Example: [`UsedCatalog`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogBasis {

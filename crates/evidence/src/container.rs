@@ -51,6 +51,13 @@ pub fn root(path: &Path) -> Option<PathBuf> {
 }
 
 /// Whether `directory` holds a finished container.
+///
+/// ```
+/// use mantissa_evidence::container::is_complete;
+///
+/// assert!(is_complete("../../fixtures/evidence/v1/container".as_ref()));
+/// assert!(!is_complete("../../fixtures/evidence/v1".as_ref()));
+/// ```
 #[must_use]
 pub fn is_complete(directory: &Path) -> bool {
     directory.join(MANIFEST).is_file()
@@ -60,6 +67,19 @@ pub fn is_complete(directory: &Path) -> bool {
 ///
 /// Run files left there by a write that was cut short are replaced. Runs and manifest are a function of the
 /// experiment without its clocks.
+///
+/// ```
+/// use mantissa_evidence::{Container, EvidenceError, container, read};
+///
+/// let experiment = read("../../fixtures/evidence/v1/experiment.json".as_ref())?;
+/// # let folder = tempfile::tempdir().expect("a folder");
+/// let directory = folder.path().join("record");
+/// container::write(&directory, &experiment)?;
+/// assert_eq!(Container::open(&directory)?.load()?, experiment);
+/// // A finished record is never written over.
+/// assert!(matches!(container::write(&directory, &experiment), Err(EvidenceError::Exists { .. })));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 pub fn write(directory: &Path, experiment: &Experiment) -> Result<()> {
     validate::experiment(experiment).map_err(|flaw| flaw.in_file(directory))?;
     let manifest_path = directory.join(MANIFEST);
@@ -154,12 +174,16 @@ struct StoredRun {
 }
 
 /// One run of an open container.
+///
+/// Example: [`Container::open`].
 #[derive(Debug, Clone, Copy)]
 pub struct RunView<'a> {
     stored: &'a StoredRun,
 }
 
 /// A tensor of an open container, in its storage format.
+///
+/// Example: [`Container::open`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TensorView<'a> {
     /// Storage format.
@@ -173,6 +197,20 @@ pub struct TensorView<'a> {
 impl Container {
     /// Opens a container: reads manifest and clocks, maps every run and checks sizes, names, formats and shapes,
     /// but not the digests; [`Container::verify`] and [`Container::load`] do.
+    ///
+    /// ```
+    /// use mantissa_evidence::Container;
+    /// use mantissa_numerics::{Dtype, Phase, Point, Site};
+    ///
+    /// let container = Container::open("../../fixtures/evidence/v1/container".as_ref())?;
+    /// container.verify()?;
+    /// let run = container.runs().next().expect("a run");
+    /// assert_eq!(run.run().output_token_ids, [1000, 1001, 1002]);
+    /// let keys = run.tensor(Phase::Decode, Site::at(1, Point::K)).expect("keys of the first block");
+    /// // Two steps, three positions, four elements: borrowed from the mapped file.
+    /// assert_eq!((keys.dtype, keys.shape, keys.data.len()), (Dtype::Bf16, [2, 3, 4], 48));
+    /// # Ok::<(), mantissa_evidence::EvidenceError>(())
+    /// ```
     pub fn open(directory: &Path) -> Result<Self> {
         let manifest_path = directory.join(MANIFEST);
         if directory.is_dir() && !is_complete(directory) {

@@ -8,6 +8,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A blake3 digest, 64 lower-case hexadecimal digits in files.
+///
+/// ```
+/// use mantissa_evidence::Digest;
+///
+/// let digest = Digest::of_ids(&[1, 2]);
+/// assert_eq!(digest, Digest::of_bytes(&[1, 0, 0, 0, 2, 0, 0, 0]));
+/// assert_eq!(digest.to_string().parse(), Ok(digest));
+/// assert!("ABC".parse::<Digest>().is_err());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(#[schemars(regex(pattern = r"^[0-9a-f]{64}$"))] [u8; 32]);

@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 pub type Result<T> = std::result::Result<T, EvidenceError>;
 
 /// Why a record could not be read or written.
+///
+/// ```
+/// let error = mantissa_evidence::read("nowhere.json".as_ref()).expect_err("no such file");
+/// assert!(error.to_string().starts_with("nowhere.json: cannot read it: "), "{error}");
+/// assert!(error.to_string().ends_with("; check the path and its permissions"), "{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvidenceError {

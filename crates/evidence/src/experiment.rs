@@ -16,6 +16,23 @@ use crate::reproducibility::Reproducibility;
 use crate::run::Run;
 
 /// Runs of one or more configurations that differ in one variable.
+///
+/// ```
+/// use mantissa_evidence::json;
+///
+/// // What other programs write knows nothing of Mantissa.
+/// let text = r#"{"experiment_metadata": {"experiment_type": "batch_size", "variable_tested": "batch_size",
+///     "model": "m", "model_size": "1B", "architecture": "dense", "sequence_length": 8, "decode_steps": 0,
+///     "extraction_config": {"layers": [1], "positions": [-1], "hidden_dim": 2, "key_dim": 1,
+///     "top_k_logprobs": 1}}, "configurations": [{"config_id": "bs1", "hardware": "A100-80GB",
+///     "variable_value": 1, "fixed_params": {"compile": false, "attention_impl": "eager",
+///     "quantization": "none", "tp_size": 1, "ep_size": 1, "concurrent_streams": false}}], "runs": []}"#;
+/// let experiment = json::parse(text.as_bytes(), "experiment.json".as_ref())?;
+/// assert_eq!(experiment.metadata.extraction_config.positions, [-1]);
+/// assert_eq!(experiment.configurations[0].fixed_params.attention_impl, "eager");
+/// assert!(experiment.metadata.mantissa.is_none());
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
     /// What was tested, with which model and which signals.
@@ -27,6 +44,8 @@ pub struct Experiment {
 }
 
 /// What an experiment is about.
+///
+/// Example: [`Experiment`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExperimentMetadata {
@@ -55,6 +74,8 @@ pub struct ExperimentMetadata {
 }
 
 /// Which signals are kept.
+///
+/// Example: [`Experiment`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtractionConfig {
@@ -71,6 +92,8 @@ pub struct ExtractionConfig {
 }
 
 /// Where an experiment comes from.
+///
+/// Example: [`ConfigurationExtras`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
@@ -89,6 +112,8 @@ pub struct Provenance {
 }
 
 /// One setup as the plan's schema describes it.
+///
+/// Example: [`Experiment`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
@@ -125,6 +150,8 @@ pub struct Configuration {
 }
 
 /// Parameters held fixed unless they are the tested variable.
+///
+/// Example: [`Experiment`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FixedParams {
@@ -143,6 +170,20 @@ pub struct FixedParams {
 }
 
 /// What is declared, observed and proved about a configuration.
+///
+/// ```
+/// use mantissa_evidence::{Decoding, Outcome};
+///
+/// let experiment = mantissa_evidence::read("../../fixtures/evidence/v1/experiment.json".as_ref())?;
+/// let provenance = experiment.metadata.mantissa.as_ref().expect("a record of Mantissa");
+/// assert_eq!((provenance.tool.as_str(), provenance.num_layers), ("mantissa 0.1.0", 12));
+/// let extras = experiment.configurations[0].mantissa.as_ref().expect("a record of Mantissa");
+/// assert_eq!((extras.setup.batch_size, extras.setup.decoding), (2, Decoding::Greedy));
+/// assert_eq!(extras.setup.model.id, "smollm2-135m-instruct");
+/// assert_eq!(extras.environment.cpu_features, ["avx2"]);
+/// assert!(matches!(extras.reproducibility.outcome, Outcome::Divergent { repetitions: [0, 1], .. }));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigurationExtras {
@@ -163,6 +204,8 @@ pub struct ConfigurationExtras {
 }
 
 /// Everything declared about how inference ran.
+///
+/// Example: [`ConfigurationExtras`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Setup {
@@ -201,6 +244,8 @@ pub struct Setup {
 }
 
 /// A model by name and by content.
+///
+/// Example: [`ConfigurationExtras`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelIdentity {
@@ -212,6 +257,8 @@ pub struct ModelIdentity {
 }
 
 /// How output tokens were chosen.
+///
+/// Example: [`ConfigurationExtras`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decoding {
@@ -222,6 +269,8 @@ pub enum Decoding {
 }
 
 /// The machine a configuration ran on: what cannot change a bit, kept to explain a surprise.
+///
+/// Example: [`ConfigurationExtras`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
@@ -257,6 +306,14 @@ pub struct Runtime {
 
 impl Runtime {
     /// Mean and sample variance of `seconds`, one value per repetition; `None` when there is none.
+    ///
+    /// ```
+    /// use mantissa_evidence::Runtime;
+    ///
+    /// let runtime = Runtime::of(&[1.0, 3.0], Some(2)).expect("two repetitions");
+    /// assert_eq!((runtime.mean_seconds, runtime.variance), (2.0, Some(2.0)));
+    /// assert_eq!(Runtime::of(&[], None), None);
+    /// ```
     #[must_use]
     pub fn of(seconds: &[f64], threads: Option<u32>) -> Option<Self> {
         let n = f64::from(u32::try_from(seconds.len()).ok()?);

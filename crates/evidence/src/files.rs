@@ -59,6 +59,18 @@ pub(crate) fn write(
 /// Writes a file that appears whole or not at all: temporary file beside it, fsync, rename.
 ///
 /// *Errors:* [`EvidenceError::Exists`] for an existing file unless `replace`; [`EvidenceError::Io`].
+///
+/// ```
+/// use mantissa_evidence::{EvidenceError, write_whole};
+///
+/// # let folder = tempfile::tempdir().expect("a folder");
+/// let path = folder.path().join("facts.txt");
+/// write_whole(&path, false, |out| out.write_all(b"equal"))?;
+/// let again = write_whole(&path, false, |out| out.write_all(b"different"));
+/// assert!(matches!(again, Err(EvidenceError::Exists { .. })));
+/// assert_eq!(std::fs::read(&path).expect("the file"), b"equal");
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 pub fn write_whole(
     path: &Path,
     replace: bool,

@@ -26,11 +26,22 @@ pub(crate) use assemble::{
 use wire::Document;
 
 /// Reads an experiment JSON file.
+///
+/// ```
+/// let experiment = mantissa_evidence::json::read("../../fixtures/evidence/v1/experiment.json".as_ref())?;
+/// assert_eq!((experiment.runs.len(), experiment.runs[0].prompt_token_ids.len()), (3, 4));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 pub fn read(path: &Path) -> Result<Experiment> {
     parse(&files::map(path)?, path)
 }
 
 /// Reads experiment JSON from memory; `origin` names it in errors.
+///
+/// ```
+/// let error = mantissa_evidence::json::parse(b"{\n}", "a.json".as_ref()).expect_err("nothing in it");
+/// assert!(error.to_string().starts_with("a.json: line 2, column 1: missing field"), "{error}");
+/// ```
 pub fn parse(bytes: &[u8], origin: &Path) -> Result<Experiment> {
     let document: Document<Vec<wire::ReadRun>> = text::parse(bytes, origin)?;
     let in_file = |flaw: Flaw| flaw.in_file(origin);
@@ -54,12 +65,32 @@ pub fn parse(bytes: &[u8], origin: &Path) -> Result<Experiment> {
 /// Writes an experiment as one JSON file, whole or not at all. An existing file is an error.
 ///
 /// The bytes are a function of `experiment` alone.
+///
+/// ```
+/// use mantissa_evidence::{Digest, json};
+///
+/// let path = "../../fixtures/evidence/v1/experiment.json".as_ref();
+/// # let folder = tempfile::tempdir().expect("a folder");
+/// let copy = folder.path().join("copy.json");
+/// json::write(&copy, &json::read(path)?)?;
+/// assert_eq!(Digest::of_file(&copy).ok(), Digest::of_file(path).ok());
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 pub fn write(path: &Path, experiment: &Experiment) -> Result<()> {
     validate::experiment(experiment).map_err(|flaw| flaw.in_file(path))?;
     files::write(path, Existing::Keep, |out| emit(experiment, out))
 }
 
 /// The JSON that [`write()`] would leave at `origin`, in memory.
+///
+/// ```
+/// use mantissa_evidence::json;
+///
+/// let path = "../../fixtures/evidence/v1/experiment.json".as_ref();
+/// let bytes = json::to_vec(&json::read(path)?, "copy.json".as_ref())?;
+/// assert_eq!(bytes, std::fs::read(path).expect("the file"));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 pub fn to_vec(experiment: &Experiment, origin: &Path) -> Result<Vec<u8>> {
     validate::experiment(experiment).map_err(|flaw| flaw.in_file(origin))?;
     let mut bytes = Vec::new();

@@ -12,6 +12,8 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
 /// What was not JSON.
+///
+/// Example: [`to_json`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dialect {
     /// A bare `NaN` or `nan`.
@@ -25,6 +27,8 @@ pub enum Dialect {
 }
 
 /// One kind of departure from JSON: where it was first met, and how often.
+///
+/// Example: [`to_json`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// What was met.
@@ -56,6 +60,18 @@ impl fmt::Display for Warning {
 /// number such as 1e999 would be refused as out of range): read such fields with [`number`], [`numbers`] or
 /// [`Number`]. A backslash before punctuation is dropped outside strings and, unless it is an escape of JSON, inside.
 /// There is one warning per dialect, in the order of [`Dialect`].
+///
+/// ```
+/// use mantissa_evidence::lenient::{Dialect, to_json};
+///
+/// let (json, warnings) = to_json(b"{\"l2\": [0.5, NaN, -Infinity]}");
+/// assert_eq!(&json[..], b"{\"l2\": [0.5, \"NaN\", \"-Infinity\"]}");
+/// assert_eq!(warnings.iter().map(|warning| warning.dialect).collect::<Vec<_>>(), [
+///     Dialect::NotANumber,
+///     Dialect::Infinity,
+/// ]);
+/// assert!(warnings[0].to_string().starts_with("line 1: NaN is not JSON"));
+/// ```
 #[must_use]
 pub fn to_json(bytes: &[u8]) -> (Cow<'_, [u8]>, Vec<Warning>) {
     let mut rewriter = Rewriter { bytes, out: Vec::new(), copied: 0, found: Found::default() };
@@ -199,6 +215,14 @@ impl<'a> Rewriter<'a> {
 }
 
 /// A number that may be written as [`to_json`] writes the non-finite ones.
+///
+/// ```
+/// use mantissa_evidence::lenient::Number;
+///
+/// let read: Vec<Number> = serde_json::from_str(r#"[1, 0.5, "Infinity"]"#)?;
+/// assert_eq!(read, [Number(1.0), Number(0.5), Number(f64::INFINITY)]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Number(pub f64);
@@ -210,6 +234,21 @@ impl<'de> Deserialize<'de> for Number {
 }
 
 /// A number, or one of the strings `NaN`, `Infinity` and `-Infinity`; for `deserialize_with`.
+///
+/// ```
+/// #[derive(serde::Deserialize)]
+/// struct Row {
+///     #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
+///     distance: f64,
+///     #[serde(deserialize_with = "mantissa_evidence::lenient::numbers")]
+///     values: Vec<f64>,
+/// }
+///
+/// let row: Row = serde_json::from_str(r#"{"distance": "NaN", "values": [1, "-Infinity"]}"#)?;
+/// assert!(row.distance.is_nan());
+/// assert_eq!(row.values, [1.0, f64::NEG_INFINITY]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 pub fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     struct Either;
     impl Visitor<'_> for Either {
@@ -252,6 +291,8 @@ pub fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Erro
 }
 
 /// A list of what [`number`] reads; for `deserialize_with`.
+///
+/// Example: [`number`].
 pub fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
     let numbers = Vec::<Number>::deserialize(deserializer)?;
     Ok(numbers.into_iter().map(|number| number.0).collect())

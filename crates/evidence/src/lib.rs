@@ -44,6 +44,15 @@ pub use version::FORMAT_VERSION;
 /// content.
 ///
 /// Digests of a container's files and the digests stored with each run are checked.
+///
+/// ```
+/// use std::path::Path;
+///
+/// let folder = Path::new("../../fixtures/evidence/v1");
+/// let container = mantissa_evidence::read(&folder.join("container"))?;
+/// assert_eq!(container, mantissa_evidence::read(&folder.join("experiment.json"))?);
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 pub fn read(path: &Path) -> Result<Experiment> {
     match container::root(path) {
         Some(directory) => Container::open(&directory)?.load(),

@@ -31,6 +31,25 @@ use layout::phase_index;
 pub use layout::{Candidates, PhaseLayout, RowKey, TensorLayout};
 
 /// An experiment with its signals out of reach until asked for.
+///
+/// ```
+/// use mantissa_evidence::Record;
+/// use mantissa_evidence::record::RowKey;
+/// use mantissa_numerics::{Phase, Point, Site};
+///
+/// let record = Record::open("../../fixtures/evidence/v1/container".as_ref())?;
+/// record.verify()?;
+/// assert_eq!(record.shell().runs.len(), 3);
+/// let layout = record.layout(0, Phase::Decode).expect("decode steps");
+/// assert_eq!((layout.steps.clone(), layout.tensors[&Site::at(1, Point::K)].dim), (0..2, 4));
+/// // One row is read when it is asked for.
+/// let key = RowKey { phase: Phase::Decode, step: 1, position: -1 };
+/// let mut scratch = Vec::new();
+/// let row = record.row(0, Site::at(1, Point::K), key, &mut scratch)?.expect("a recorded row");
+/// assert_eq!(row.len(), 4 * 2);
+/// assert_eq!(record.candidates(0, key)?.expect("log-probabilities").token_ids.len(), 5);
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 #[derive(Debug)]
 pub struct Record {
     origin: PathBuf,

@@ -24,6 +24,8 @@ pub struct Reproducibility {
 }
 
 /// Whether repetitions agreed.
+///
+/// Example: [`Reproducibility::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Outcome {
@@ -43,6 +45,8 @@ pub enum Outcome {
 }
 
 /// Digests of one repetition.
+///
+/// Example: [`Reproducibility::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepetitionDigest {
@@ -57,6 +61,8 @@ pub struct RepetitionDigest {
 }
 
 /// The first place, in the order of computation, where two runs have different bits.
+///
+/// Example: [`first_difference`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FirstDifference {
@@ -108,6 +114,19 @@ pub enum FirstDifference {
 
 impl Reproducibility {
     /// Compares all repetitions of one configuration: within each reference prompt, each with the first.
+    ///
+    /// ```
+    /// use mantissa_evidence::{FirstDifference, Outcome, Reproducibility};
+    /// use mantissa_numerics::Phase;
+    ///
+    /// let runs = mantissa_evidence::read("../../fixtures/evidence/v1/experiment.json".as_ref())?.runs;
+    /// let found = Reproducibility::check(&runs);
+    /// assert_eq!((found.repetitions, found.digests[0].signals), (3, runs[0].signals_digest()));
+    /// // The second repetition was recorded in another format.
+    /// let first = FirstDifference::Layout { phase: Phase::Prefill };
+    /// assert_eq!(found.outcome, Outcome::Divergent { reference_id: 0, repetitions: [0, 1], first });
+    /// # Ok::<(), mantissa_evidence::EvidenceError>(())
+    /// ```
     #[must_use]
     pub fn check(runs: &[Run]) -> Self {
         let mut references: BTreeMap<u32, Vec<&Run>> = BTreeMap::new();
@@ -141,6 +160,17 @@ impl Reproducibility {
 /// decode step the token it consumes and its signals, sites in the order of data flow, log-probabilities last.
 ///
 /// `None` means that tokens, neighbours and every recorded signal have the same bits.
+///
+/// ```
+/// use mantissa_evidence::{FirstDifference, first_difference};
+///
+/// let run = mantissa_evidence::read("../../fixtures/evidence/v1/experiment.json".as_ref())?.runs.remove(0);
+/// let mut other = run.clone();
+/// assert_eq!(first_difference(&run, &other), None);
+/// other.output_token_ids[1] += 1;
+/// assert_eq!(first_difference(&run, &other), Some(FirstDifference::Token { index: 1 }));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 #[must_use]
 pub fn first_difference(a: &Run, b: &Run) -> Option<FirstDifference> {
     if a.prompt_token_ids != b.prompt_token_ids

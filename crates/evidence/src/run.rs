@@ -13,6 +13,24 @@ use crate::digest::{Digest, Hasher};
 /// One stored repetition of a configuration on one reference prompt.
 ///
 /// Equality is on bits, except that two `runtime_seconds` compare as numbers.
+///
+/// ```
+/// use mantissa_numerics::{Phase, Point, Site};
+///
+/// let mut runs = mantissa_evidence::read("../../fixtures/evidence/v1/experiment.json".as_ref())?.runs;
+/// let run = &mut runs[0];
+/// assert_eq!((run.neighbours.len(), run.prompt_source.as_ref().map(|source| source.start)), (1, Some(512)));
+/// let decode = run.phase(Phase::Decode).expect("decode steps");
+/// assert_eq!(decode.positions, [-3, -2, -1]);
+/// let keys = &decode.tensors[&Site::at(1, Point::K)];
+/// assert_eq!(keys.row(0, 2), Some(&keys.data[2 * 4 * 2..3 * 4 * 2]));
+/// assert_eq!(decode.logprobs.as_ref().map(|logprobs| logprobs.k), Some(5));
+/// // Digests cover signals, not clocks.
+/// let digest = run.signals_digest();
+/// run.runtime_seconds = Some(0.1);
+/// assert_eq!(run.signals_digest(), digest);
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     /// The configuration it belongs to.
@@ -47,6 +65,8 @@ pub struct Run {
 }
 
 /// A sequence that shared the batch.
+///
+/// Example: [`Run`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Neighbour {
@@ -60,6 +80,8 @@ pub struct Neighbour {
 }
 
 /// Where a prompt was cut from: `prefix + document tokens start..end + suffix`.
+///
+/// Example: [`Run`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptSource {
@@ -78,6 +100,8 @@ pub struct PromptSource {
 }
 
 /// Signals of one phase of a run.
+///
+/// Example: [`Run`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseSignals {
     /// The first forward pass recorded: 0 unless a recorder kept only later decode steps.
@@ -93,6 +117,8 @@ pub struct PhaseSignals {
 }
 
 /// A tensor in its storage format.
+///
+/// Example: [`Run`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignalTensor {
     /// Storage format.
@@ -121,6 +147,8 @@ impl SignalTensor {
 ///
 /// Arrays are `[steps, positions, k]`, row-major; within a position candidates are in the order the recorder
 /// ranked them, but are identified by id. Equality is on the bits of `log_probs`.
+///
+/// Example: [`Run`].
 #[derive(Debug, Clone)]
 pub struct Logprobs {
     /// Forward passes.
@@ -188,6 +216,13 @@ impl Run {
 }
 
 /// Name of a site's tensor in a container: `decode/layer_4.x_out`.
+///
+/// ```
+/// use mantissa_numerics::{Phase, Point, Site};
+///
+/// let name = mantissa_evidence::run::tensor_name(Phase::Decode, Site::at(4, Point::XOut));
+/// assert_eq!(name, "decode/layer_4.x_out");
+/// ```
 #[must_use]
 pub fn tensor_name(phase: Phase, site: Site) -> String {
     format!("{}/{site}", phase.name())

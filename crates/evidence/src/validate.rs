@@ -15,6 +15,15 @@ use crate::run::{Logprobs, PhaseSignals, Run, SignalTensor};
 const REWRITE: &str = "write the record again with the program that made it";
 
 /// Checks `experiment`; the flaw's place is a JSON path.
+///
+/// ```
+/// let mut experiment = mantissa_evidence::read("../../fixtures/evidence/v1/experiment.json".as_ref())?;
+/// assert!(mantissa_evidence::validate::experiment(&experiment).is_ok());
+/// experiment.configurations.clear();
+/// let flaw = mantissa_evidence::validate::experiment(&experiment).expect_err("runs of nothing");
+/// assert!(flaw.in_file("a.json".as_ref()).to_string().starts_with("a.json: runs[0]"));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 pub fn experiment(experiment: &Experiment) -> Result<(), Flaw> {
     shell(experiment)?;
     statements(experiment, |run| experiment.runs[run].signals_digest())

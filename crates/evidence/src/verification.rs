@@ -9,6 +9,30 @@ use mantissa_numerics::Phase;
 use serde::Serialize;
 
 /// Distances of claimed setups to replays of candidate setups.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use mantissa_evidence::Verification;
+/// use mantissa_evidence::verification::{CellDistance, CellKey, Machine, Relation};
+/// use mantissa_numerics::Phase;
+///
+/// let machine = |gpu: &str| Machine { gpu: gpu.to_owned(), ..Machine::default() };
+/// let (phase, signal) = (Phase::Prefill, "key_vectors".to_owned());
+/// let key = CellKey { phase, signal, reference: None, claimed: 0, verified: 1 };
+/// let distance = CellDistance { mean: 0.25, max: None, rounding: 0.0, place: "line 3".to_owned() };
+/// let verification = Verification {
+///     variable: "batch_size".to_owned(),
+///     values: vec!["1".to_owned(), "8".to_owned()],
+///     generator: machine("A100"),
+///     verifier: machine("H100"),
+///     mismatches: Vec::new(),
+///     relation: Relation::ClaimedVerified,
+///     cells: BTreeMap::from([(key.clone(), distance)]),
+/// };
+/// assert_eq!(verification.values[key.verified], "8");
+/// assert_eq!(verification.cells[&key].mean, 0.25);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verification {
     /// The setup field that varies: `batch_size`, `quantization`, `attention`.
@@ -28,6 +52,8 @@ pub struct Verification {
 }
 
 /// How rows and columns of a verification came about.
+///
+/// Example: [`Verification`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Relation {
@@ -40,6 +66,8 @@ pub enum Relation {
 }
 
 /// A machine as a file describes it.
+///
+/// Example: [`Verification`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Machine {
     /// GPU model.
@@ -49,6 +77,8 @@ pub struct Machine {
 }
 
 /// Which distance.
+///
+/// Example: [`Verification`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CellKey {
     /// The phase (of the verified side).
@@ -64,6 +94,8 @@ pub struct CellKey {
 }
 
 /// A distance as stored.
+///
+/// Example: [`Verification`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct CellDistance {
     /// Mean L2 over positions (`inf` where the file says so: nothing in common).

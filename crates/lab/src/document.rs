@@ -28,6 +28,8 @@ pub use limits::{MAX_FILE_BYTES, PdfLimits};
 pub use reader::PdfReader;
 
 /// What a document was before it was text.
+///
+/// Example: [`Document`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DocumentKind {
@@ -41,6 +43,16 @@ pub enum DocumentKind {
 }
 
 /// A named text with the digest of the file it came from.
+///
+/// ```
+/// use mantissa_lab::document::{Document, DocumentKind, PdfReader};
+///
+/// let document = Document::open("../../fixtures/documents/demo.txt".as_ref(), &PdfReader::this_program()?)?;
+/// assert_eq!(document.kind(), DocumentKind::Text);
+/// assert_eq!(document.text(), Document::built_in()[0].text());
+/// assert!(Document::from_text("blank.txt", b" \n").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     name: String,

@@ -4,6 +4,12 @@ use mantissa_engine::Isa;
 use mantissa_evidence::Environment;
 
 /// What is known about this machine; words like `unknown` where it does not say.
+///
+/// ```
+/// let environment = mantissa_lab::environment(mantissa_engine::Isa::Scalar);
+/// assert!(environment.cores > 0);
+/// assert_eq!(environment.cpu_features.last().map(String::as_str), Some("kernels:scalar"));
+/// ```
 #[must_use]
 pub fn environment(isa: Isa) -> Environment {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -6,6 +6,8 @@
 use std::io;
 
 /// An error of this crate.
+///
+/// Example: [`crate::SignalSpec`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabError {

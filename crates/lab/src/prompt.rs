@@ -32,6 +32,8 @@ const SHOWN: usize = 24;
 const PLACEHOLDER: &str = "qMantissaDocumentGoesHereq";
 
 /// What the prompts need of a tokenizer.
+///
+/// Example: [`PromptSet`].
 pub trait Tokenize {
     /// Ids of `text`, with no token added at either end.
     fn encode(&self, text: &str) -> Result<Vec<u32>, String>;
@@ -76,6 +78,8 @@ impl Tokenize for Tokenizer {
 }
 
 /// Which prompts to cut.
+///
+/// Example: [`PromptSet`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromptSpec {
@@ -108,6 +112,8 @@ impl Default for PromptSpec {
 }
 
 /// Token ids, their text, and where they come from.
+///
+/// Example: [`PromptSet`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompt {
     /// What is fed.
@@ -119,6 +125,8 @@ pub struct Prompt {
 }
 
 /// Where a prompt comes from: enough to cut it again and to see at a glance what was fed.
+///
+/// Example: [`PromptSet`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptSource {
     /// Name of the document.
@@ -146,6 +154,8 @@ pub struct PromptSource {
 }
 
 /// What stands around the document.
+///
+/// Example: [`PromptSet`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Frame {
@@ -158,6 +168,48 @@ pub enum Frame {
 }
 
 /// References and, for each, its neighbours.
+///
+/// ```
+/// use mantissa_lab::document::Document;
+/// use mantissa_lab::prompt::{Frame, PromptSet, PromptSpec, Tokenize};
+///
+/// /// A token for each character.
+/// struct Characters;
+///
+/// impl Tokenize for Characters {
+///     fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
+///         Ok(text.chars().map(u32::from).collect())
+///     }
+///
+///     fn decode(&self, ids: &[u32], _skip_special: bool) -> Result<String, String> {
+///         ids.iter().map(|id| char::from_u32(*id).ok_or_else(|| format!("no character {id}"))).collect()
+///     }
+///
+///     fn bos(&self) -> Result<Option<u32>, String> {
+///         Ok(None)
+///     }
+///
+///     fn render_chat(&self, _: Option<&str>, _: &str) -> Result<Option<String>, String> {
+///         Ok(None)
+///     }
+/// }
+///
+/// let document = Document::from_text("abc.txt", "abcdefgh".as_bytes())?;
+/// let spec = PromptSpec {
+///     document_tokens: 3,
+///     references: 2,
+///     instruction: "!".to_owned(),
+///     chat_template: false,
+///     ..PromptSpec::default()
+/// };
+/// let set = PromptSet::cut(&[document], &spec, &Characters)?;
+/// let prompt = &set.references[1];
+/// assert_eq!((prompt.source.start, prompt.source.end), (3, 6));
+/// assert_eq!(prompt.source.frame, Frame::DocumentInstruction);
+/// assert_eq!(prompt.text, "def\n\n!\n");
+/// assert_eq!(set.batch(1, 1).map(|rows| rows.len()), Some(1));
+/// # Ok::<(), mantissa_lab::LabError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptSet {
     /// The prompts that are measured.

@@ -37,6 +37,8 @@ use crate::session::{Kept, Session};
 use crate::setup::{Machine, RecordSpec};
 
 /// What happens during a record, for a progress display.
+///
+/// Example: [`Recorder`].
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'e> {
     /// Weights are being hashed.
@@ -71,6 +73,8 @@ pub enum Event<'e> {
 }
 
 /// What a record left.
+///
+/// Example: [`Recorder`].
 #[derive(Debug)]
 pub struct Recorded {
     /// The container's folder.
@@ -93,6 +97,44 @@ impl Recorded {
 }
 
 /// A model and what it is to be fed.
+///
+/// ```
+/// use mantissa_engine::{Catalogs, Isa};
+/// use mantissa_lab::document::Document;
+/// use mantissa_lab::prompt::PromptSpec;
+/// use mantissa_lab::{Event, Machine, RecordSpec, Recorder, SignalSpec};
+/// use mantissa_numerics::Setup;
+/// # use mantissa_model::synth::{SynthSpec, write};
+/// # use mantissa_model::{Arch, Checkpoint, Tokenizer};
+/// # let folder = tempfile::tempdir()?;
+/// # let model = folder.path().join("model");
+/// # write(&SynthSpec::tiny(Arch::LLAMA, 7), &model, &|_| {})?;
+/// # let (checkpoint, tokenizer) = (Checkpoint::open(&model)?, Tokenizer::open(&model)?);
+/// let spec = RecordSpec {
+///     model: "tiny".to_owned(),
+///     prompt: PromptSpec { document_tokens: 16, ..PromptSpec::default() },
+///     cells: vec![Setup::default()],
+///     decode_steps: 2,
+///     repetitions: 2,
+///     forced: None,
+///     signals: SignalSpec::default(),
+/// };
+/// let documents = Document::built_in();
+/// let recorder = Recorder {
+///     checkpoint: &checkpoint,
+///     tokenizer: &tokenizer,
+///     documents: &documents,
+///     spec: &spec,
+///     catalogs: Catalogs::built_in(),
+///     machine: Machine { threads: 1, isa: Isa::detect() },
+/// };
+/// let out = folder.path().join("record");
+/// let fresh = |event: Event<'_>| assert!(!matches!(event, Event::Repetition { resumed: true, .. }));
+/// let recorded = recorder.record(&out, &fresh)?;
+/// assert!(recorded.reproducible());
+/// assert_eq!(recorded.experiment.runs.len(), 1, "they agreed to the bit, so one is stored");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Recorder<'r> {
     /// The model.

@@ -16,6 +16,14 @@ use crate::prompt::PromptSpec;
 use crate::uncovered::{Unreadable, uncovered};
 
 /// A layer by number or by place.
+///
+/// ```
+/// use mantissa_lab::Layer;
+///
+/// assert_eq!("last".parse(), Ok(Layer::Last));
+/// assert_eq!("12".parse(), Ok(Layer::Number(12)));
+/// assert!("0".parse::<Layer>().is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layer {
     /// A block, counted from 1.
@@ -47,6 +55,17 @@ impl fmt::Display for Layer {
 }
 
 /// Which signals to keep.
+///
+/// ```
+/// use mantissa_lab::{LabError, Layer, SignalSpec};
+/// use mantissa_numerics::{Point, Site};
+///
+/// let spec = SignalSpec { layers: Some(vec![Layer::Last, Layer::Number(2)]), ..SignalSpec::default() };
+/// assert_eq!((spec.layer_numbers(30)?, spec.reach()?), (vec![2, 30], 3));
+/// assert!(spec.sites(30)?.contains(&Site::at(30, Point::K)));
+/// assert!(matches!(spec.sites(1), Err(LabError::LayerAbsent { layer: 2, layers: 1 })));
+/// # Ok::<(), LabError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalSpec {
     /// Blocks whose output and keys are kept. `None` stands for 1, 2, 4, 12 and the last, as far as the model has them.
@@ -114,6 +133,8 @@ impl SignalSpec {
 }
 
 /// Everything that decides the bytes of a record, besides the model and the documents.
+///
+/// Example: [`crate::Recorder`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordSpec {
     /// Name of the model for people; its weights are identified by digest.

@@ -8,6 +8,8 @@ use mantissa_numerics::Setup;
 use mantissa_numerics::setup::AllReduce;
 
 /// Why a setup has no replay.
+///
+/// Example: [`uncovered`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// What is not offered or not stated.

@@ -2,17 +2,6 @@
 //!
 //! Evidence → claims → candidates → a plan of classes → replays → an audit. Left out: how a pass is replayed
 //! ([`crate::replay`]), how facts are judged (`mantissa-verdict`), flags and printing (`mantissa-cli`).
-//!
-//! ```
-//! use mantissa_lab::Machine;
-//! use mantissa_lab::verify::{Request, verify};
-//!
-//! // Without evidence: known deviations are planted in a tiny model made for it, and each has to be caught.
-//! let machine = Machine { threads: 1, isa: mantissa_engine::Isa::Scalar };
-//! let audit = verify(&Request { self_test: true, ..Request::new(machine) }, &|_| {})?;
-//! assert!(audit.self_test.iter().all(|planted| planted.passed));
-//! # Ok::<(), mantissa_lab::LabError>(())
-//! ```
 
 mod case;
 mod catalogs;
@@ -41,6 +30,52 @@ use unreplayed::Why;
 ///
 /// *Errors:* a model of other weights than the evidence states, a state file of another question, more candidates than
 /// anybody means, and those of the engine, the model, the evidence and the judgement.
+///
+/// ```
+/// use mantissa_lab::verify::{Event, Model, Request, verify};
+/// use mantissa_numerics::Setup;
+/// use mantissa_verdict::audit::ClaimAnswer;
+/// # use mantissa_engine::{Catalogs, Isa};
+/// # use mantissa_lab::document::Document;
+/// # use mantissa_lab::prompt::PromptSpec;
+/// # use mantissa_lab::{Machine, RecordSpec, Recorder, SignalSpec};
+/// # use mantissa_model::synth::{SynthSpec, write};
+/// # use mantissa_model::{Arch, Checkpoint, Tokenizer};
+/// # let folder = tempfile::tempdir()?;
+/// # let model = folder.path().join("model");
+/// # write(&SynthSpec::tiny(Arch::LLAMA, 7), &model, &|_| {})?;
+/// # let (checkpoint, tokenizer) = (Checkpoint::open(&model)?, Tokenizer::open(&model)?);
+/// # let spec = RecordSpec {
+/// #     model: "tiny".to_owned(),
+/// #     prompt: PromptSpec { document_tokens: 16, ..PromptSpec::default() },
+/// #     cells: vec![Setup::default()],
+/// #     decode_steps: 2,
+/// #     repetitions: 1,
+/// #     forced: None,
+/// #     signals: SignalSpec::default(),
+/// # };
+/// # let machine = Machine { threads: 1, isa: Isa::detect() };
+/// # let (documents, catalogs) = (Document::built_in(), Catalogs::built_in());
+/// # let recorder = Recorder {
+/// #     checkpoint: &checkpoint,
+/// #     tokenizer: &tokenizer,
+/// #     documents: &documents,
+/// #     spec: &spec,
+/// #     catalogs,
+/// #     machine,
+/// # };
+/// # let directory = recorder.record(&folder.path().join("record"), &|_| {})?.directory;
+///
+/// // `directory` holds a record of the model in `checkpoint`.
+/// let opened = mantissa_published::open(&directory)?;
+/// let (evidence, model) = (Some(&opened), Some(Model { name: "tiny", checkpoint: &checkpoint }));
+/// let request = Request { evidence, model, ..Request::new(machine) };
+/// let audit = verify(&request, &|event| {
+///     assert!(!matches!(event, Event::Planned { classes: 0, .. }));
+/// })?;
+/// assert_eq!(audit.claims[0].answer, ClaimAnswer::Consistent);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Audit, LabError> {
     let Some(opened) = request.evidence else { return self_test::alone(request, progress) };
     let source = Source {
@@ -76,6 +111,12 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
 }
 
 /// Whether `opened` holds signals, so that a model can be set beside it.
+///
+/// ```
+/// let opened = mantissa_published::open("../../fixtures/evidence/v1/container".as_ref())?;
+/// assert!(mantissa_lab::verify::holds_signals(&opened));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn holds_signals(opened: &Opened) -> bool {
     match &opened.content {

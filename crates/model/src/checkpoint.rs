@@ -25,6 +25,27 @@ pub(crate) const LARGEST_JSON: u64 = 256 << 20;
 const HASH_STEP: usize = 16 << 20;
 
 /// An opened checkpoint: every weight that the configuration asks for is there, in the right shape.
+///
+/// ```
+/// use mantissa_model::synth::{SynthSpec, write};
+/// use mantissa_model::{Arch, Checkpoint};
+///
+/// # let folder = tempfile::tempdir()?;
+/// write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+/// let checkpoint = Checkpoint::open(folder.path())?;
+/// let embedding = checkpoint.weight("model.embed_tokens.weight")?;
+/// let config = checkpoint.config();
+/// assert_eq!((embedding.rows, embedding.cols), (config.vocab_size, config.hidden_size));
+/// assert_eq!((embedding.dtype.name(), embedding.row(0).len()), ("bf16", 2 * config.hidden_size));
+/// // The same seed gives the same bytes anywhere.
+/// let digest = checkpoint.digest(&|_| {})?;
+/// assert_eq!(digest.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), [
+///     "config.json",
+///     "model.safetensors",
+/// ]);
+/// assert!(checkpoint.weight("lm_head.nonsense").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -36,6 +57,8 @@ pub struct Checkpoint {
 }
 
 /// Digest of the files that decide a model's numbers.
+///
+/// Example: [`Checkpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightsDigest {
     /// BLAKE3 over the files in the order below: length of the name, name, size (both u64, little-endian),
@@ -46,6 +69,8 @@ pub struct WeightsDigest {
 }
 
 /// Digest of one file.
+///
+/// Example: [`Checkpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileDigest {
     /// File name without its folder.

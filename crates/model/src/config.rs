@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 use crate::arch::Arch;
 
 /// Routing of a mixture-of-experts layer.
+///
+/// Example: [`ModelConfig`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MoeConfig {
     /// Number of experts per layer.
@@ -25,6 +27,17 @@ pub struct MoeConfig {
 }
 
 /// Everything the engine has to know about a model besides its weights. Sizes count elements.
+///
+/// ```
+/// use mantissa_model::{Arch, synth::SynthSpec};
+///
+/// let spec = SynthSpec::tiny(Arch::QWEN3_MOE, 0);
+/// let config = spec.config();
+/// let moe = config.moe.as_ref().expect("experts");
+/// assert!(moe.num_experts_per_tok <= moe.num_experts && config.is_sparse(0));
+/// assert!(config.num_attention_heads.is_multiple_of(config.num_key_value_heads));
+/// assert_eq!(config.rotary_dim(), config.head_dim);
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "one switch per key of config.json, under its name")]
 pub struct ModelConfig {

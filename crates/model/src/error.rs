@@ -3,6 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// Why a checkpoint, tokenizer or download was refused.
+///
+/// ```
+/// use mantissa_model::{ModelConfig, ModelError};
+///
+/// let error = ModelConfig::from_json("config.json", b"[]").expect_err("no object");
+/// assert!(matches!(error, ModelError::Damaged { .. }));
+/// assert!(error.to_string().starts_with("config.json: line 1: not a JSON object"), "{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {

@@ -20,6 +20,26 @@ const ALIGNMENT: u64 = 32;
 const MOST_AXES: u32 = 4;
 
 /// A parsed GGUF header, borrowing from the file's bytes.
+///
+/// ```
+/// use mantissa_model::Gguf;
+/// use mantissa_model::gguf::Value;
+/// use mantissa_numerics::Dtype;
+/// use mantissa_testkit::gguf::{Builder, Encoding};
+///
+/// let values = [0.5; 6];
+/// let bytes = Builder::default()
+///     .text("general.architecture", "llama")
+///     .texts("names", &["a", "b"])
+///     .tensor("t", &[2, 3], Encoding::Plain(Dtype::F32), &values)
+///     .build();
+/// let gguf = Gguf::parse("model.gguf", &bytes)?;
+/// assert_eq!(gguf.metadata["general.architecture"], Value::Text("llama"));
+/// assert_eq!(gguf.array("names")?.and_then(|names| names.texts()), Some(vec!["a", "b"]));
+/// let tensor = &gguf.tensors[0];
+/// assert_eq!((tensor.name, &tensor.shape[..], tensor.range.len()), ("t", &[2, 3][..], 24));
+/// # Ok::<(), mantissa_model::ModelError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Gguf<'a> {
     file: String,
@@ -30,6 +50,8 @@ pub struct Gguf<'a> {
 }
 
 /// One metadata value.
+///
+/// Example: [`Gguf`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value<'a> {
     /// Any unsigned integer, or a signed one that is not negative.
@@ -47,6 +69,8 @@ pub enum Value<'a> {
 }
 
 /// An array, checked when the file was read and decoded when it is asked for.
+///
+/// Example: [`Gguf`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Array<'a> {
     kind: u32,
@@ -55,6 +79,8 @@ pub struct Array<'a> {
 }
 
 /// One tensor of a GGUF file.
+///
+/// Example: [`Gguf`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct GgufTensor<'a> {
     /// Name, as in the file.

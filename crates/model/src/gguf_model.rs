@@ -16,6 +16,18 @@ use crate::weight::WeightDtype;
 const ROPE_FREQS: &str = "rope_freqs.weight";
 
 /// Reads the configuration of the model in a GGUF file; `bytes` is the whole file.
+///
+/// ```
+/// use mantissa_model::Gguf;
+/// use mantissa_model::gguf_model::gguf_config;
+/// use mantissa_testkit::gguf::Builder;
+///
+/// let bytes = Builder::default().text("general.architecture", "unheard_of").build();
+/// let gguf = Gguf::parse("model.gguf", &bytes)?;
+/// let error = gguf_config(&gguf, &bytes).expect_err("no such family");
+/// assert!(error.to_string().contains("'unheard_of' is not known"), "{error}");
+/// # Ok::<(), mantissa_model::ModelError>(())
+/// ```
 pub fn gguf_config(gguf: &Gguf<'_>, bytes: &[u8]) -> Result<ModelConfig, ModelError> {
     let name = gguf.text("general.architecture")?;
     let Some(name) = name else { return Err(gguf.wrong("general.architecture", "present")) };

@@ -11,6 +11,24 @@ use mantissa_numerics::Point;
 use crate::config::RopeScaling;
 
 /// A forward pass.
+///
+/// ```
+/// use mantissa_model::graph::Operation;
+/// use mantissa_model::{Arch, synth::SynthSpec};
+/// use mantissa_numerics::Point;
+///
+/// let spec = SynthSpec::tiny(Arch::LLAMA, 0);
+/// let (config, graph) = (spec.config(), spec.config().graph());
+/// // All blocks are of one kind, which caches keys and values and reads one rotary table.
+/// assert_eq!((graph.blocks.len(), graph.kinds.len(), graph.tables.len()), (4, 1, 1));
+/// let block = graph.block(0).expect("a block");
+/// assert!(block.slots.iter().all(|slot| slot.heads == config.num_key_value_heads));
+/// let product = block.nodes.iter().find(|node| node.name == "q_proj").expect("queries");
+/// let Operation::Linear(linear) = &product.operation else { panic!("a product with a weight") };
+/// assert_eq!(linear.weight, "model.layers.{layer}.self_attn.q_proj.weight");
+/// assert_eq!(linear.k, config.hidden_size);
+/// assert_eq!(graph.width(Some(0), Point::XOut), Some(config.hidden_size));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
     /// Tokens to the residual stream; its first node is the embedding.
@@ -26,6 +44,8 @@ pub struct Graph {
 }
 
 /// Nodes in the order they run.
+///
+/// Example: [`Graph`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Section {
     /// The nodes; a node's place is the name of the value it leaves.
@@ -35,6 +55,8 @@ pub struct Section {
 }
 
 /// What a block caches of a position: `heads` rows of `width` elements.
+///
+/// Example: [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slot {
     /// Rows per position.
@@ -44,6 +66,8 @@ pub struct Slot {
 }
 
 /// One operation.
+///
+/// Example: [`Graph`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// The kernel's name in evidence (`q_proj`), the same in every block; empty for what computes nothing.
@@ -62,6 +86,28 @@ pub struct Node {
 pub type WeightName = &'static str;
 
 /// What a node does. `rows` are those of the pass.
+///
+/// ```
+/// use mantissa_model::graph::{Activation, Attention, ExpertLinear, ExpertWeight, Norm, Operation, Pairing};
+/// use mantissa_model::graph::{Rotary, Routing, RoutingWeights, Weighting, WideRouting};
+/// use mantissa_model::{Arch, synth::SynthSpec};
+///
+/// let graph = SynthSpec::tiny(Arch::MIXTRAL, 0).config().graph();
+/// let has = |which: fn(&Operation) -> bool| graph.nodes().any(|node| which(&node.operation));
+/// assert!(has(|found| matches!(found, Operation::Norm(Norm { weighting: Weighting::AfterCast, .. }))));
+/// assert!(has(|found| matches!(found, Operation::Rotary(Rotary { pairing: Pairing::Halves, .. }))));
+/// assert!(has(|found| matches!(found, Operation::Attention(Attention { window: None, sinks: None, .. }))));
+/// assert!(has(|found| matches!(found, Operation::Gate(Activation::Silu))));
+/// let wide = |found: &Operation| {
+///     let Operation::Route(Routing { weights, .. }) = found else { return false };
+///     matches!(weights, RoutingWeights::SoftmaxThenTop { wide: WideRouting::Weights, .. })
+/// };
+/// assert!(has(wide));
+/// let each = |found: &Operation| {
+///     matches!(found, Operation::ExpertLinear(ExpertLinear { weight: ExpertWeight::Each(_), .. }))
+/// };
+/// assert!(has(each));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
     /// The section's input.
@@ -125,6 +171,8 @@ pub enum Operation {
 }
 
 /// RMSNorm: `groups` runs of `length` elements in each row.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Norm {
     /// The weight, `length` elements; `None` multiplies by nothing.
@@ -140,6 +188,8 @@ pub struct Norm {
 }
 
 /// How a norm's weight meets the normalized value `y`, which is binary32.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Weighting {
     /// `round(w · round(y))`: Llama and most.
@@ -151,6 +201,8 @@ pub enum Weighting {
 }
 
 /// A product with a weight, `n × k`.
+///
+/// Example: [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Linear {
     /// The weight.
@@ -166,6 +218,8 @@ pub struct Linear {
 }
 
 /// Of `groups` runs of `stride` elements of a row, the `take` elements from `from` on.
+///
+/// Example: [`Expand`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slice {
     /// Runs of a row.
@@ -179,6 +233,8 @@ pub struct Slice {
 }
 
 /// Rotary embedding of `rotated` elements from `from` on of each of `heads` heads of `width`.
+///
+/// Example: [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rotary {
     /// Heads of a row.
@@ -196,6 +252,8 @@ pub struct Rotary {
 }
 
 /// Which elements a rotation turns together.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pairing {
     /// Element `i` and `i + rotated / 2`; products and sum rounded each to the storage format.
@@ -205,6 +263,8 @@ pub enum Pairing {
 }
 
 /// Angles of a rotary embedding.
+///
+/// Example: [`Graph`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct RotaryTable {
     /// Rotated elements of a head.
@@ -219,6 +279,22 @@ pub struct RotaryTable {
 
 /// Keys and values from compressed rows: `latent · weightᵀ` gives each head `nope` elements of its key and `value` of
 /// its value; the other `rope` elements of a key are the second cached row. Inputs: two [`Operation::Append`].
+///
+/// ```
+/// use mantissa_model::graph::Operation;
+/// use mantissa_model::{Arch, synth::SynthSpec};
+///
+/// let graph = SynthSpec::tiny(Arch::DEEPSEEK_V2, 0).config().graph();
+/// let block = graph.block(0).expect("a block");
+/// let expand = block.nodes.iter().find_map(|node| match &node.operation {
+///     Operation::Expand(expand) => Some(expand),
+///     _ => None,
+/// });
+/// let expand = expand.expect("compressed keys and values");
+/// assert!(block.nodes.iter().any(|node| matches!(node.operation, Operation::Slice(_))));
+/// // One row of all heads is cached, and the part of a key that they share.
+/// assert_eq!(block.slots.iter().map(|slot| slot.width).collect::<Vec<_>>(), [expand.latent, expand.rope]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Expand {
     /// The weight, `heads · (nope + value) × latent`.
@@ -236,6 +312,8 @@ pub struct Expand {
 }
 
 /// Attention of query heads over what is cached.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
     /// Query heads.
@@ -257,6 +335,8 @@ pub struct Attention {
 }
 
 /// Activation of a gated unit.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// `round(silu(gate)) · up`.
@@ -273,6 +353,8 @@ pub enum Activation {
 }
 
 /// How experts are chosen from router logits.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Routing {
     /// Experts.
@@ -284,6 +366,8 @@ pub struct Routing {
 }
 
 /// From router logits to routing weights.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RoutingWeights {
     /// Softmax over all experts, the largest probabilities, divided by their sum if `renormalize`.
@@ -302,6 +386,8 @@ pub enum RoutingWeights {
 }
 
 /// What of routing stays in binary32 where the storage format is narrower.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WideRouting {
     /// Nothing.
@@ -313,6 +399,8 @@ pub enum WideRouting {
 }
 
 /// A weight of every expert.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExpertWeight {
     /// A tensor for each expert, `{expert}` in its name.
@@ -327,6 +415,8 @@ pub enum ExpertWeight {
 }
 
 /// A product of each expert's rows with its weight, `n × k`; left in binary32 where a bias follows.
+///
+/// Example: [`Operation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ExpertLinear {
     /// The weights.

@@ -17,6 +17,8 @@ use crate::error::{ModelError, is_plain_name, shown};
 const LONGEST_HEADER: usize = 100_000_000;
 
 /// One tensor of a safetensors file.
+///
+/// Example: [`read_header`].
 #[derive(Debug, Clone)]
 pub struct TensorEntry {
     /// Name.
@@ -45,6 +47,19 @@ impl TensorEntry {
 /// Reads the tensor list of a whole safetensors file in memory; `file` names it in errors.
 ///
 /// Every range lies inside `bytes`, none overlaps another, each is as long as shape and dtype say.
+///
+/// ```
+/// use mantissa_model::safetensors_header::read_header;
+/// use mantissa_numerics::Dtype;
+/// use mantissa_testkit::safetensors::{Tensor, build};
+///
+/// let bytes = build(&[Tensor::new("t", Dtype::Bf16, &[2, 2], &[1.0, 2.0, 3.0, 4.0])]);
+/// let tensors = read_header("model.safetensors", &bytes)?;
+/// assert_eq!((tensors[0].name.as_str(), tensors[0].float()), ("t", Some(Dtype::Bf16)));
+/// assert_eq!(bytes[tensors[0].range.clone()].len(), 8);
+/// assert!(read_header("model.safetensors", &bytes[..bytes.len() - 1]).is_err());
+/// # Ok::<(), mantissa_model::ModelError>(())
+/// ```
 pub fn read_header(file: &str, bytes: &[u8]) -> Result<Vec<TensorEntry>, ModelError> {
     let fault = |place: &str, fault: String| ModelError::damaged(file, place, fault);
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {

@@ -7,6 +7,15 @@ use std::fmt::Write as _;
 use crate::graph::{ExpertWeight, Graph, Node, Operation, Section, WeightName};
 
 /// A tensor that a checkpoint must hold.
+///
+/// ```
+/// use mantissa_model::{Arch, synth::SynthSpec};
+///
+/// let spec = SynthSpec::tiny(Arch::LLAMA, 0);
+/// let first = spec.config().tensors().next().expect("the embedding");
+/// assert_eq!(first.name, "model.embed_tokens.weight");
+/// assert_eq!(first.shape, [spec.config().vocab_size, spec.config().hidden_size]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {
     /// Hugging Face name.

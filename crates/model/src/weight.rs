@@ -6,6 +6,17 @@ use mantissa_numerics::{BlockFormat, Dtype};
 use serde::{Deserialize, Serialize};
 
 /// How a weight is stored.
+///
+/// ```
+/// use mantissa_model::WeightDtype;
+/// use mantissa_numerics::{BlockFormat, Dtype};
+///
+/// let (plain, block) = (WeightDtype::Plain(Dtype::Bf16), WeightDtype::Block(BlockFormat::Q4_1));
+/// assert_eq!((plain.row_bytes(32), block.row_bytes(32), block.row_bytes(33)), (Some(64), Some(20), None));
+/// let mut value = [0.0];
+/// plain.decode(&[0x80, 0x3f], &mut value);
+/// assert_eq!(value, [1.0]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum WeightDtype {
@@ -64,6 +75,8 @@ impl std::fmt::Display for WeightDtype {
 /// *Shape:* `rows × cols`, row-major, `cols` the reduction axis (Hugging Face's `[out_features, in_features]`);
 /// a vector has `rows == 1`, stacked experts stand one below the other. Rows of q and k are in Hugging Face order
 /// (rotary halves, not GGUF's interleaved pairs).
+///
+/// Example: [`crate::Checkpoint`].
 #[derive(Debug, Clone)]
 pub struct Weight<'a> {
     /// Storage format of `data`.

@@ -9,6 +9,8 @@ use mantissa_numerics::{BlockFormat, Dtype};
 use crate::safetensors;
 
 /// How a tensor's elements are written.
+///
+/// Example: [`Builder`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// One value per element.
@@ -59,6 +61,15 @@ impl Encoding {
 }
 
 /// A GGUF file being put together; nothing is checked.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_testkit::gguf::{Builder, Encoding};
+///
+/// let bytes = Builder::default().tensor("t", &[2], Encoding::Plain(Dtype::F32), &[1.0, 2.0]).build();
+/// assert!(bytes.starts_with(b"GGUF"));
+/// assert!(bytes.windows(8).any(|values| values == [0, 0, 128, 63, 0, 0, 0, 64]));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Builder {
     /// Version in the header.
@@ -202,6 +213,12 @@ fn text(text: &str) -> Vec<u8> {
 ///
 /// # Panics
 /// When `values` are not whole blocks.
+///
+/// ```
+/// use mantissa_numerics::BlockFormat;
+///
+/// assert_eq!(mantissa_testkit::gguf::quantize(BlockFormat::Q8_0, &[1.0; 32]).len(), 34);
+/// ```
 #[must_use]
 pub fn quantize(format: BlockFormat, values: &[f32]) -> Vec<u8> {
     assert!(values.len().is_multiple_of(format.block_len()), "whole {format} blocks");

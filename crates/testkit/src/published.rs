@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 ///
 /// # Panics
 /// When the fixture is missing or cannot be unpacked.
+///
+/// ```
+/// assert!(mantissa_testkit::published("quant_generation_A100.json").is_file());
+/// ```
 #[must_use]
 #[expect(clippy::expect_used, reason = "a test without its fixture has to stop")]
 pub fn published(name: &str) -> PathBuf {

@@ -4,6 +4,12 @@ use mantissa_numerics::Dtype;
 use serde_json::{Map, Value, json};
 
 /// The bytes of `values`, rounded to `dtype`, little-endian.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+///
+/// assert_eq!(mantissa_testkit::safetensors::encode(Dtype::Bf16, &[1.0]), [0x80, 0x3f]);
+/// ```
 #[must_use]
 pub fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
     let mut out = Vec::with_capacity(values.len() * dtype.size());
@@ -14,6 +20,8 @@ pub fn encode(dtype: Dtype, values: &[f32]) -> Vec<u8> {
 }
 
 /// One tensor to be written.
+///
+/// Example: [`build`].
 #[derive(Debug, Clone)]
 pub struct Tensor {
     /// Name.
@@ -40,6 +48,14 @@ impl Tensor {
 }
 
 /// A file of `tensors`, laid out in their order.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_testkit::safetensors::{Tensor, build};
+///
+/// let bytes = build(&[Tensor::new("t", Dtype::F32, &[1], &[1.0])]);
+/// assert!(bytes.ends_with(&1.0_f32.to_le_bytes()));
+/// ```
 #[must_use]
 pub fn build(tensors: &[Tensor]) -> Vec<u8> {
     let mut header = Map::new();
@@ -55,6 +71,10 @@ pub fn build(tensors: &[Tensor]) -> Vec<u8> {
 }
 
 /// A file of this header text, whatever it says, and this data.
+///
+/// ```
+/// assert_eq!(mantissa_testkit::safetensors::raw("{}", &[7]), [2, 0, 0, 0, 0, 0, 0, 0, b'{', b'}', 7]);
+/// ```
 #[must_use]
 pub fn raw(header: &str, data: &[u8]) -> Vec<u8> {
     let length = u64::try_from(header.len()).unwrap_or(u64::MAX);

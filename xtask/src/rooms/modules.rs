@@ -15,6 +15,8 @@ pub(crate) struct Modules {
 pub(crate) struct Module {
     pub(crate) file: String,
     pub(crate) parent: Option<usize>,
+    /// Declared `pub`, so that other crates see it where they see its parent.
+    pub(crate) public: bool,
     pub(crate) children: BTreeMap<String, usize>,
     /// Names that it defines, modules aside.
     defined: Vec<String>,
@@ -28,6 +30,8 @@ pub(crate) struct Import {
     pub(crate) path: Vec<String>,
     /// Visible to others, so that it may be no more than a re-export.
     pub(crate) shown: bool,
+    /// Visible to other crates.
+    pub(crate) public: bool,
     pub(crate) line: usize,
 }
 
@@ -84,6 +88,7 @@ impl Modules {
         self.all.push(Module {
             file: path.to_owned(),
             parent,
+            public: parent.is_none(),
             children: BTreeMap::new(),
             defined: Vec::new(),
             imports: Vec::new(),
@@ -93,6 +98,7 @@ impl Modules {
             match item {
                 Item::Mod(module) => {
                     let name = module.ident.to_string();
+                    let public = matches!(module.vis, Visibility::Public(_));
                     let inner = format!("{folder}/{name}");
                     let child = if let Some((_, items)) = module.content {
                         self.module(files, path, &inner, Some(at), items)?
@@ -102,12 +108,13 @@ impl Modules {
                         let file = if files.contains_key(&beside) { beside } else { inside };
                         self.file(files, &file, &inner, Some(at))?
                     };
+                    self.all[child].public = public;
                     self.all[at].children.insert(name, child);
                 }
                 item => {
-                    let mut found = Imports(Vec::new());
+                    let mut found = Imports { all: Vec::new(), public: false };
                     found.visit_item(&item);
-                    self.all[at].imports.extend(found.0);
+                    self.all[at].imports.extend(found.all);
                     self.all[at].defined.extend(name(&item));
                     self.all[at].items.push(item);
                 }
@@ -164,7 +171,7 @@ impl Modules {
     }
 }
 
-fn name(item: &Item) -> Option<String> {
+pub(crate) fn name(item: &Item) -> Option<String> {
     let ident = match item {
         Item::Const(item) => &item.ident,
         Item::Enum(item) => &item.ident,
@@ -180,7 +187,7 @@ fn name(item: &Item) -> Option<String> {
     Some(ident.to_string())
 }
 
-fn attributes(item: &Item) -> &[Attribute] {
+pub(crate) fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,
         Item::Enum(item) => &item.attrs,
@@ -192,17 +199,23 @@ fn attributes(item: &Item) -> &[Attribute] {
         Item::Struct(item) => &item.attrs,
         Item::Trait(item) => &item.attrs,
         Item::Type(item) => &item.attrs,
+        Item::Union(item) => &item.attrs,
         Item::Use(item) => &item.attrs,
         _ => &[],
     }
 }
 
 /// Every `use` of an item, those inside functions too.
-struct Imports(Vec<Import>);
+struct Imports {
+    all: Vec<Import>,
+    /// Whether the `use` that is read is `pub`.
+    public: bool,
+}
 
 impl<'ast> Visit<'ast> for Imports {
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         let shown = !matches!(item.vis, Visibility::Inherited);
+        self.public = matches!(item.vis, Visibility::Public(_));
         self.tree(&item.tree, Vec::new(), shown);
     }
 }
@@ -219,7 +232,8 @@ impl Imports {
             }
             UseTree::Glob(glob) => {
                 let line = glob.star_token.spans[0].start().line;
-                return self.0.push(Import { name: "*".to_owned(), path, shown, line });
+                let name = "*".to_owned();
+                return self.all.push(Import { name, path, shown, public: self.public, line });
             }
             UseTree::Name(tree) => (tree.ident.to_string(), &tree.ident),
             UseTree::Rename(tree) => (tree.rename.to_string(), &tree.ident),
@@ -230,6 +244,6 @@ impl Imports {
             path.push(ident.to_string());
         }
         let name = if own && name == "self" { path.last().cloned().unwrap_or_default() } else { name };
-        self.0.push(Import { name, path, shown, line });
+        self.all.push(Import { name, path, shown, public: self.public, line });
     }
 }

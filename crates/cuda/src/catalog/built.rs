@@ -3,6 +3,8 @@
 use mantissa_engine::catalog::Catalog;
 
 /// What came of a measurement.
+///
+/// Example: [`super::build`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
     /// Recipes that gave every output.

@@ -9,6 +9,19 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::site::Phase;
 
 /// What to measure.
+///
+/// ```
+/// use mantissa_cuda::catalog::Shapes;
+/// use mantissa_model::{Arch, synth::SynthSpec};
+/// use mantissa_numerics::Dtype;
+///
+/// let spec = SynthSpec::tiny(Arch::LLAMA, 0);
+/// let mut shapes = Shapes::default();
+/// assert!(shapes.is_empty());
+/// // Scores and values, in a prefill of 512 tokens and in steps over 513 and 514 keys.
+/// shapes.add_attention(spec.config(), Dtype::Bf16, &[1], &[512], &[513, 514]);
+/// assert_eq!(shapes.len(), 2 * 3);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shapes {
     pub(super) linear: BTreeSet<(Linear, usize)>,

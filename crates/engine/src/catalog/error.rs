@@ -6,6 +6,8 @@ use super::FORMAT;
 use super::origin::Stack;
 
 /// A catalog that cannot be used.
+///
+/// Example: [`super::parse_sizes`].
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// Not JSON of the right shape.

@@ -5,6 +5,8 @@ use mantissa_numerics::site::Phase;
 use serde::{Deserialize, Serialize};
 
 /// A product with a weight, `m × k` by `n × k`.
+///
+/// Example: [`super::Catalog`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Linear {
     /// Outputs per row.
@@ -16,6 +18,8 @@ pub struct Linear {
 }
 
 /// Which of attention's two products.
+///
+/// Example: [`super::Catalog`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Product {
@@ -26,6 +30,8 @@ pub enum Product {
 }
 
 /// One of attention's batched products. In prefill there are as many queries as keys, in decode one.
+///
+/// Example: [`super::Catalog`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Batched {
     /// Which.
@@ -39,6 +45,15 @@ pub struct Batched {
 }
 
 /// Every product with a weight that a model runs outside its experts, each once.
+///
+/// ```
+/// use mantissa_engine::catalog::products;
+/// use mantissa_model::{Arch, synth::SynthSpec};
+///
+/// let spec = SynthSpec::tiny(Arch::LLAMA, 0);
+/// let products = products(&spec.config().graph());
+/// assert!(products.iter().any(|product| product.n == spec.config().vocab_size));
+/// ```
 #[must_use]
 pub fn products(graph: &Graph) -> Vec<Linear> {
     let mut products = Vec::new();

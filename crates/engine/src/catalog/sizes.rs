@@ -10,6 +10,14 @@ const MOST: usize = 1_000_000;
 /// Sizes as a list of progressions such as `1-9`, `16-2048/8` and `17`.
 ///
 /// *Errors:* anything else, and a list of more than a million.
+///
+/// ```
+/// use mantissa_engine::catalog::{CatalogError, parse_sizes};
+///
+/// assert_eq!(parse_sizes("1-3,16-32/8")?, [1, 2, 3, 16, 24, 32]);
+/// assert!(matches!(parse_sizes("8-1"), Err(CatalogError::Sizes(_))));
+/// # Ok::<(), CatalogError>(())
+/// ```
 pub fn parse_sizes(text: &str) -> Result<Vec<usize>, CatalogError> {
     let wrong = || CatalogError::Sizes(text.to_owned());
     let number = |s: &str| s.parse::<usize>().ok().filter(|n| (1..=MOST).contains(n));

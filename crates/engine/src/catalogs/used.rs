@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::Stack;
 
 /// Which catalog, by content.
+///
+/// Example: [`super::TargetCatalogs::ids`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CatalogId {
     /// Whose recipes it holds.

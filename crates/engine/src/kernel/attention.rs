@@ -11,7 +11,8 @@ use crate::simd::Isa;
 /// Causal attention of `q`'s rows, which stand at positions `first..` of `cached` (already written), of a pass after
 /// which `keys` are cached.
 ///
-/// *Shape:* `q` is `rows × query heads · head_dim`, `out` as wide as the heads' values; `sinks` is as long as there are query heads, or empty.
+/// *Shape:* `q` is `rows × query heads · head_dim`, `out` as wide as the heads' values; `sinks` is as long as there are
+/// query heads, or empty.
 #[expect(clippy::too_many_arguments, reason = "an attention has a recipe, a cache, heads and two matrices")]
 pub(crate) fn prefill(
     isa: Isa,
@@ -41,7 +42,8 @@ pub(crate) fn prefill(
 
 /// Attention of one query row per sequence over the whole of its cache (the row's own position included).
 ///
-/// *Shape:* `q` is `caches.len() × query heads · head_dim`, `out` as wide as the heads' values; `sinks` as in [`prefill`].
+/// *Shape:* `q` is `caches.len() × query heads · head_dim`, `out` as wide as the heads' values; `sinks` as in
+/// [`prefill`].
 #[expect(clippy::too_many_arguments, reason = "as prefill")]
 pub(crate) fn decode(
     isa: Isa,

@@ -20,6 +20,14 @@ pub(crate) use lanes::{LANES, Simd};
 pub(crate) use scalar::Scalar;
 
 /// An instruction set to run kernels on. It changes speed, never bits.
+///
+/// ```
+/// use mantissa_engine::Isa;
+///
+/// assert!(Isa::Scalar.is_available() && Isa::detect().is_available());
+/// assert_eq!("avx2".parse(), Ok(Isa::Avx2));
+/// assert_eq!(Isa::Avx512.name(), "avx512");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Plain Rust: the reference.

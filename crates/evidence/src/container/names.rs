@@ -10,6 +10,15 @@ pub const TIMING: &str = "timing.json";
 /// Name of a run's file: `run-<config_id>-ref<r>-rep<k>.safetensors`.
 ///
 /// Bytes of the configuration's name other than ASCII letters, digits, `.`, `_` and `-` are written as `%xx`.
+///
+/// ```
+/// use mantissa_evidence::container::run_file_name;
+///
+/// let experiment = mantissa_evidence::read("../../fixtures/evidence/v1/experiment.json".as_ref())?;
+/// assert_eq!(experiment.runs[0].config_id, "cpu bs/2");
+/// assert_eq!(run_file_name(&experiment.runs[0]), "run-cpu%20bs%2f2-ref0-rep0.safetensors");
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
 #[must_use]
 pub fn run_file_name(run: &Run) -> String {
     file_name(&run.config_id, run.reference_id, run.rep_id)

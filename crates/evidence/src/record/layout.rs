@@ -8,6 +8,8 @@ use mantissa_numerics::{Dtype, Phase, Site};
 use crate::json::wire;
 
 /// What a run recorded in one phase.
+///
+/// Example: [`Record`](crate::Record).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PhaseLayout {
     /// The forward passes recorded.
@@ -23,6 +25,8 @@ pub struct PhaseLayout {
 }
 
 /// Format and width of a site.
+///
+/// Example: [`Record`](crate::Record).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TensorLayout {
     /// Storage format.
@@ -32,6 +36,8 @@ pub struct TensorLayout {
 }
 
 /// Where a row stands in a run.
+///
+/// Example: [`Record`](crate::Record).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowKey {
     /// The phase.
@@ -43,6 +49,8 @@ pub struct RowKey {
 }
 
 /// Candidates of one position, in the recorder's order.
+///
+/// Example: [`Record`](crate::Record).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Candidates {
     /// Their ids.

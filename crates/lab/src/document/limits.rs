@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Bounds on the reading of one PDF.
+///
+/// Example: [`PdfReader`](super::PdfReader).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PdfLimits {
     /// Address space of the child, file included.

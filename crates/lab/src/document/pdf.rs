@@ -44,6 +44,8 @@ const END_MARK_WITHIN: usize = 4096;
 const LEADING: f64 = 1.5;
 
 /// The text of one page.
+///
+/// Example: [`read`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageText {
     /// Lines, without white space at either end.
@@ -55,6 +57,8 @@ pub struct PageText {
 }
 
 /// Why a PDF gives no pages.
+///
+/// Example: [`read`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PdfFault {
     /// Its structure cannot be followed.
@@ -79,6 +83,19 @@ pub enum PdfFault {
 ///
 /// At most `max_text` bytes of text and `max_pages` pages are read. A panic of the interpreter is a fault like any
 /// other, though the panic hook sees it first; what a panic cannot bound is left to [`super::reader`].
+///
+/// ```
+/// use mantissa_lab::document::pdf::{Event, PdfFault, read};
+///
+/// let mut events = Vec::new();
+/// read(std::fs::read("../../fixtures/documents/demo.pdf")?, 100, 1 << 20, |event| events.push(event))
+///     .expect("a sound file");
+/// assert_eq!(events[0], Event::Pages(events.len() - 1));
+/// let Event::Page(first) = &events[1] else { panic!("pages follow their number") };
+/// assert!(first.glyphs > 0 && first.unmapped == 0);
+/// assert_eq!(read(b"%PDF-1.7".to_vec(), 100, 1 << 20, drop), Err(PdfFault::Truncated));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn read(
     bytes: Vec<u8>,
     max_pages: usize,
@@ -134,6 +151,8 @@ fn interpret(
 }
 
 /// One step of [`read`].
+///
+/// Example: [`read`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// So many pages follow.

@@ -32,6 +32,16 @@ pub const ARGUMENT: &str = "__extract-pdf";
 const STACK_BYTES: usize = 64 << 20;
 
 /// How PDFs are read: which program, under which bounds.
+///
+/// ```
+/// use mantissa_lab::document::{PdfLimits, PdfReader};
+///
+/// // A program that calls `serve` first; a second of processor time instead of a minute.
+/// let limits = PdfLimits { seconds: 1, ..PdfLimits::default() };
+/// let reader = PdfReader::new("/no/such/program", limits);
+/// let error = reader.pages("paper.pdf", b"%PDF-1.7".to_vec()).expect_err("nobody reads it");
+/// assert!(error.to_string().starts_with("paper.pdf"), "{error}");
+/// ```
 #[derive(Clone, Debug)]
 pub struct PdfReader {
     program: PathBuf,
@@ -196,6 +206,14 @@ fn ending(_: ExitStatus) -> Ending {
 /// The child's side: reads a PDF from standard input, writes its pages to standard output.
 ///
 /// `arguments` are the program's own; `None` if they do not ask for this.
+///
+/// ```
+/// use mantissa_lab::document::reader::serve;
+///
+/// // The first lines of `main`: whoever is not asked to be a reader goes on.
+/// let arguments = ["mantissa", "record"].map(std::ffi::OsString::from);
+/// assert!(serve(arguments).is_none());
+/// ```
 #[must_use]
 pub fn serve(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let mut arguments = arguments.into_iter().skip(1);

@@ -111,6 +111,11 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LabError> {
 /// Holds an unfinished record's folder, against other processes, for as long as the file is open.
 ///
 /// *Errors:* the folder holds no record, or another process is recording into it.
+///
+/// ```
+/// let error = mantissa_lab::record::lock("/no/such/record".as_ref()).expect_err("no record");
+/// assert!(error.to_string().starts_with("/no/such/record"), "{error}");
+/// ```
 pub fn lock(out: &Path) -> Result<std::fs::File, LabError> {
     let path = out.join(PLAN);
     let lock = std::fs::File::open(&path).map_err(|source| LabError::io(&path, "open", source))?;

@@ -8,6 +8,17 @@ use mantissa_numerics::Phase;
 use crate::error::LabError;
 
 /// Facts about run `a` beside run `b` of one prompt, as far as both consumed the same tokens.
+///
+/// ```
+/// use mantissa_evidence::Record;
+///
+/// let record = Record::open("../../fixtures/evidence/v1/container".as_ref())?;
+/// let facts = mantissa_lab::replay::between(&record, 0, 0)?;
+/// assert!(facts.prefill.values > 0 && !facts.differs(), "a run does not differ from itself");
+/// // Another storage format cannot be set beside it.
+/// assert_eq!(mantissa_lab::replay::between(&record, 0, 1)?.prefill.values, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn between(record: &Record, a: usize, b: usize) -> Result<ReplayFacts, LabError> {
     let mut facts = ReplayFacts::default();
     let (Some(first), Some(second)) = (record.shell().runs.get(a), record.shell().runs.get(b)) else {

@@ -9,6 +9,8 @@ use crate::declared;
 use crate::uncovered::Unreadable;
 
 /// What a configuration of evidence declares, as far as replay needs it.
+///
+/// Example: [`super::Walk`].
 #[derive(Debug, Clone)]
 pub struct Claim {
     /// Name of the configuration.

@@ -17,6 +17,8 @@ use crate::catalog_use::dispatch;
 use crate::uncovered::uncovered;
 
 /// How evidence is recomputed.
+///
+/// Example: [`super::Walk`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Replay {
@@ -38,6 +40,8 @@ impl Replay {
 }
 
 /// What is to be replayed.
+///
+/// Example: [`super::Walk`].
 #[derive(Debug, Clone)]
 pub struct ReplayPlan {
     /// How.
@@ -55,6 +59,8 @@ pub struct ReplayPlan {
 }
 
 /// What is to be replayed of one run.
+///
+/// Example: [`super::Walk`].
 #[derive(Debug, Clone)]
 pub struct RunPlan {
     /// The prompt.
@@ -74,6 +80,8 @@ pub struct RunPlan {
 }
 
 /// Candidates whose bits are the same, because the same is computed.
+///
+/// Example: [`super::Walk`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Class {
     /// Places in [`ReplayPlan::candidates`]; the first is computed.
@@ -88,6 +96,8 @@ pub struct Class {
 type Path<'p> = (Setup, &'p [u32], Vec<[usize; 2]>);
 
 /// How much there is to compute, in forward passes and in tokens fed.
+///
+/// Example: [`super::Walk`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Work {
     /// Forward passes.

@@ -16,6 +16,8 @@ use crate::session::Session;
 use crate::setup::Machine;
 
 /// Evidence with a known deviation.
+///
+/// Example: [`Deviations`].
 #[derive(Debug)]
 pub struct PlantedRun {
     /// What was done to it.
@@ -29,6 +31,35 @@ pub struct PlantedRun {
 }
 
 /// What to plant in.
+///
+/// ```
+/// use mantissa_engine::{Catalogs, Isa};
+/// use mantissa_lab::Machine;
+/// use mantissa_lab::replay::Deviations;
+/// use mantissa_numerics::Setup;
+///
+/// # use mantissa_model::synth::{SynthSpec, write};
+/// # use mantissa_model::{Arch, Checkpoint};
+/// # let folder = tempfile::tempdir()?;
+/// # let model = folder.path().join("model");
+/// # write(&SynthSpec::tiny(Arch::LLAMA, 7), &model, &|_| {})?;
+/// # let checkpoint = Checkpoint::open(&model)?;
+/// let claim = Setup::default();
+/// let deviations = Deviations {
+///     checkpoint: &checkpoint,
+///     claim,
+///     others: &[Setup { batch_size: 2, ..claim }],
+///     prompt: &[1, 2, 3, 4],
+///     steps: 2,
+///     catalogs: Catalogs::built_in(),
+///     machine: Machine { threads: 1, isa: Isa::detect() },
+///     scratch: folder.path(),
+/// };
+/// let (planted, _left_out) = deviations.plant()?;
+/// assert!(!planted[0].dishonest && !planted[0].changed, "honest evidence comes first");
+/// assert!(planted[1..].iter().all(|planted| planted.dishonest));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Deviations<'d> {
     /// The model.

@@ -10,6 +10,8 @@ use crate::error::LabError;
 use crate::session::{Kept, Session};
 
 /// What to compute, and what to keep of it.
+///
+/// Example: [`produce`].
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'w> {
     /// Prompts of all rows of the batch; row 0 is the reference.
@@ -25,6 +27,34 @@ pub struct Wanted<'w> {
 }
 
 /// Computes `wanted` on `engine`: a run with ids and signals and nothing else.
+///
+/// ```
+/// use mantissa_engine::{Catalogs, Engine, Isa};
+/// use mantissa_lab::Machine;
+/// use mantissa_lab::replay::{Wanted, produce};
+/// use mantissa_numerics::{Phase, Point, Setup, Site};
+///
+/// # use mantissa_model::synth::{SynthSpec, write};
+/// # use mantissa_model::{Arch, Checkpoint};
+/// # let folder = tempfile::tempdir()?;
+/// # let model = folder.path().join("model");
+/// # write(&SynthSpec::tiny(Arch::LLAMA, 7), &model, &|_| {})?;
+/// # let checkpoint = Checkpoint::open(&model)?;
+/// let machine = Machine { threads: 1, isa: Isa::detect() };
+/// let setup = machine.engine(&Setup::default(), 64, Catalogs::built_in());
+/// let wanted = Wanted {
+///     prompts: &[vec![1, 2, 3, 4]],
+///     forced: &[5, 6],
+///     sites: &[Site::at(1, Point::K)],
+///     positions: &[-1],
+///     top_k: 2,
+/// };
+/// let run = produce(&Engine::load(&checkpoint, setup)?, wanted)?;
+/// assert_eq!(run.output_token_ids, [5, 6]);
+/// let decode = run.phase(Phase::Decode).expect("two steps");
+/// assert_eq!(decode.tensors[&Site::at(1, Point::K)].shape[..2], [2, 1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn produce(engine: &Engine<'_>, wanted: Wanted<'_>) -> Result<Run, LabError> {
     let Some(reference) = wanted.prompts.first() else { return Err(LabError::Nothing { what: "prompt" }) };
     let vocabulary = engine.config().vocab_size;

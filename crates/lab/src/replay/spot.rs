@@ -19,6 +19,64 @@ use crate::error::LabError;
 use crate::setup::Machine;
 
 /// Evidence of one setup, and how much of it to draw.
+///
+/// ```
+/// use mantissa_evidence::Record;
+/// use mantissa_lab::replay::{Claim, Replay, ReplayPlan, SpotCheck};
+/// use mantissa_numerics::{Point, Setup};
+/// use mantissa_numerics::setup::SomeAxes;
+/// # use mantissa_engine::{Catalogs, Isa};
+/// # use mantissa_lab::document::Document;
+/// # use mantissa_lab::prompt::PromptSpec;
+/// # use mantissa_lab::{Machine, RecordSpec, Recorder, SignalSpec};
+/// # use mantissa_model::synth::{SynthSpec, write};
+/// # use mantissa_model::{Arch, Checkpoint, Tokenizer};
+/// # let folder = tempfile::tempdir()?;
+/// # let model = folder.path().join("model");
+/// # write(&SynthSpec::tiny(Arch::LLAMA, 7), &model, &|_| {})?;
+/// # let (checkpoint, tokenizer) = (Checkpoint::open(&model)?, Tokenizer::open(&model)?);
+/// # let spec = RecordSpec {
+/// #     model: "tiny".to_owned(),
+/// #     prompt: PromptSpec { document_tokens: 16, ..PromptSpec::default() },
+/// #     cells: vec![Setup::default()],
+/// #     decode_steps: 2,
+/// #     repetitions: 1,
+/// #     forced: None,
+/// #     signals: SignalSpec { points: vec![Point::XIn], ..SignalSpec::default() },
+/// # };
+/// # let machine = Machine { threads: 1, isa: Isa::detect() };
+/// # let (documents, catalogs) = (Document::built_in(), Catalogs::built_in());
+/// # let recorder = Recorder {
+/// #     checkpoint: &checkpoint,
+/// #     tokenizer: &tokenizer,
+/// #     documents: &documents,
+/// #     spec: &spec,
+/// #     catalogs,
+/// #     machine,
+/// # };
+/// # let directory = recorder.record(&folder.path().join("record"), &|_| {})?.directory;
+///
+/// // `directory` holds a record, of which the keys follow from the blocks' recorded inputs.
+/// let record = Record::open(&directory)?;
+/// let configuration = &record.shell().configurations[0];
+/// let claim = Claim::of(configuration, &SomeAxes::default(), &checkpoint);
+/// let claimed = claim.candidate.clone().expect("a setup with recipes");
+/// let wanted = [vec![claimed]];
+/// let plan = ReplayPlan::new(&record, &checkpoint, &[claim], &wanted, Replay::Decode, catalogs);
+/// let check = SpotCheck {
+///     checkpoint: &checkpoint,
+///     record: &record,
+///     runs: &[(0, &plan.runs[0])],
+///     claim: claimed,
+///     draws: 20,
+///     seed: 1,
+///     catalogs,
+///     machine,
+/// };
+/// let facts = check.run(&|_| {})?;
+/// assert_eq!((facts.drawn, facts.different, facts.first), (20, 0, None));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct SpotCheck<'s> {
     /// The model; opened again for each layer.
@@ -40,6 +98,8 @@ pub struct SpotCheck<'s> {
 }
 
 /// What a spot check found.
+///
+/// Example: [`SpotCheck`].
 #[derive(Debug, Clone, Default)]
 pub struct SpotFacts {
     /// Values that can be recomputed.
@@ -59,6 +119,8 @@ pub struct SpotFacts {
 }
 
 /// A value that differs.
+///
+/// Example: [`SpotCheck`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpotDifference {
     /// The run.

@@ -22,6 +22,8 @@ use crate::error::LabError;
 use crate::setup::Machine;
 
 /// A class of a run whose facts are complete.
+///
+/// Example: [`Walk`].
 #[derive(Debug, Clone, Copy)]
 pub struct Finished<'f> {
     /// The run.
@@ -33,6 +35,8 @@ pub struct Finished<'f> {
 }
 
 /// How far a walk is.
+///
+/// Example: [`Walk`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Tokens fed.
@@ -42,6 +46,63 @@ pub struct Progress {
 }
 
 /// What to walk, and with what.
+///
+/// ```
+/// use mantissa_evidence::Record;
+/// use mantissa_lab::replay::{Claim, Replay, ReplayPlan, Walk};
+/// use mantissa_numerics::Setup;
+/// use mantissa_numerics::setup::SomeAxes;
+/// # use mantissa_engine::{Catalogs, Isa};
+/// # use mantissa_lab::document::Document;
+/// # use mantissa_lab::prompt::PromptSpec;
+/// # use mantissa_lab::{Machine, RecordSpec, Recorder, SignalSpec};
+/// # use mantissa_model::synth::{SynthSpec, write};
+/// # use mantissa_model::{Arch, Checkpoint, Tokenizer};
+/// # let folder = tempfile::tempdir()?;
+/// # let model = folder.path().join("model");
+/// # write(&SynthSpec::tiny(Arch::LLAMA, 7), &model, &|_| {})?;
+/// # let (checkpoint, tokenizer) = (Checkpoint::open(&model)?, Tokenizer::open(&model)?);
+/// # let spec = RecordSpec {
+/// #     model: "tiny".to_owned(),
+/// #     prompt: PromptSpec { document_tokens: 16, ..PromptSpec::default() },
+/// #     cells: vec![Setup::default()],
+/// #     decode_steps: 2,
+/// #     repetitions: 1,
+/// #     forced: None,
+/// #     signals: SignalSpec::default(),
+/// # };
+/// # let machine = Machine { threads: 1, isa: Isa::detect() };
+/// # let (documents, catalogs) = (Document::built_in(), Catalogs::built_in());
+/// # let recorder = Recorder {
+/// #     checkpoint: &checkpoint,
+/// #     tokenizer: &tokenizer,
+/// #     documents: &documents,
+/// #     spec: &spec,
+/// #     catalogs,
+/// #     machine,
+/// # };
+/// # let directory = recorder.record(&folder.path().join("record"), &|_| {})?.directory;
+///
+/// // `directory` holds a record of one sequence.
+/// let record = Record::open(&directory)?;
+/// let configuration = &record.shell().configurations[0];
+/// let claim = Claim::of(configuration, &SomeAxes::default(), &checkpoint);
+/// let claimed = claim.candidate.clone().expect("a setup with recipes");
+/// let wanted = [vec![claimed, Setup { batch_size: 2, ..claimed }, Setup { batch_size: 3, ..claimed }]];
+/// let plan = ReplayPlan::new(&record, &checkpoint, &[claim], &wanted, Replay::Decode, catalogs);
+/// // Batches of two and three compute the same: two classes are replayed instead of three setups.
+/// assert_eq!(plan.runs[0].classes.iter().map(|class| class.members.len()).collect::<Vec<_>>(), [1, 2]);
+/// assert!(plan.work().tokens < plan.alone().tokens);
+/// let walk = Walk { checkpoint: &checkpoint, record: &record, plan: &plan, machine, full: false };
+/// let mut differs = [None; 2];
+/// let mut keep = |finished: mantissa_lab::replay::Finished<'_>| {
+///     differs[finished.class] = Some(finished.facts.differs());
+///     Ok(())
+/// };
+/// walk.run(&|_, _| false, &mut keep, &|progress| assert!(progress.done <= progress.total))?;
+/// assert_eq!(differs[0], Some(false), "the claim gives every bit of the evidence");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Walk<'w> {
     /// The model.

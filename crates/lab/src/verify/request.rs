@@ -11,6 +11,8 @@ use crate::replay::Replay;
 use crate::setup::Machine;
 
 /// A question about evidence.
+///
+/// Example: [`super::verify`].
 #[derive(Debug, Clone)]
 pub struct Request<'r> {
     /// The evidence; without it only a self-test is run.
@@ -49,6 +51,8 @@ impl Request<'_> {
 }
 
 /// A model under its name.
+///
+/// Example: [`super::verify`].
 #[derive(Debug, Clone, Copy)]
 pub struct Model<'m> {
     /// Its name for people.
@@ -58,6 +62,8 @@ pub struct Model<'m> {
 }
 
 /// How evidence is recomputed.
+///
+/// Example: [`super::verify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method<'m> {
     /// Pass by pass.
@@ -79,6 +85,8 @@ pub enum Method<'m> {
 }
 
 /// How far a verification is.
+///
+/// Example: [`super::verify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'e> {
     /// Weights are being hashed.

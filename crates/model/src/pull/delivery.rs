@@ -8,6 +8,8 @@ use sha2::{Digest as _, Sha256};
 use crate::error::ModelError;
 
 /// How far a pull is.
+///
+/// Example: [`pull`](super::pull).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<'a> {
     /// File or package on its way.

@@ -18,6 +18,8 @@ use crate::error::{ModelError, is_plain_name, shown};
 pub const HUB: &str = "https://huggingface.co";
 
 /// A Hugging Face hub or a mirror of one.
+///
+/// Example: [`pull`](super::pull).
 #[derive(Clone, Copy)]
 pub struct Hub<'a> {
     /// Address without a slash at the end, [`HUB`] or what `HF_ENDPOINT` says.

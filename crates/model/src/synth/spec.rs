@@ -17,6 +17,14 @@ const MOST_TENSORS: u64 = 500_000;
 const SMALLEST_SHARD: u64 = 64 << 10;
 
 /// The family called `name`.
+///
+/// ```
+/// use mantissa_model::{Arch, synth::parse_arch};
+///
+/// assert_eq!(parse_arch("llama")?, Arch::LLAMA);
+/// assert!(parse_arch("tarot").is_err_and(|error| error.to_string().contains("use one of llama, ")));
+/// # Ok::<(), mantissa_model::synth::SynthError>(())
+/// ```
 pub fn parse_arch(name: &str) -> Result<Arch, SynthError> {
     Arch::named(name).ok_or_else(|| {
         let names = names();
@@ -29,6 +37,18 @@ fn names() -> String {
 }
 
 /// What a user may ask for; whatever is `None` comes from the preset.
+///
+/// ```
+/// use mantissa_model::synth::{Preset, SynthError, SynthRequest, SynthSpec};
+///
+/// let request = SynthRequest { preset: Some(Preset::SmolLm2_135M), ..SynthRequest::default() };
+/// assert_eq!(SynthSpec::new(&request)?.config().hidden_size, 576);
+/// // Numbers that do not fit together are refused, with what would.
+/// let odd = SynthRequest { num_key_value_heads: Some(2), ..request };
+/// let refused = SynthSpec::new(&odd).expect_err("9 heads are not in pairs");
+/// assert!(matches!(refused, SynthError::Setting { .. }));
+/// # Ok::<(), SynthError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SynthRequest {
     /// Family; needed unless the preset has only one.
@@ -68,6 +88,8 @@ pub struct SynthRequest {
 }
 
 /// Everything a synthetic checkpoint follows from, checked.
+///
+/// Example: [`super::write()`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct SynthSpec {
     config: ModelConfig,

@@ -21,6 +21,8 @@ const SINKS: (f32, f64) = (2.0, 1.5);
 const LOGITS: f32 = 3.0;
 
 /// One tensor of a synthetic checkpoint.
+///
+/// Example: [`super::write()`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct SynthTensor {
     /// Hugging Face name.

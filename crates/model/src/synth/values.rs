@@ -16,6 +16,18 @@ const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 ///
 /// *Source:* SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014) for the bits;
 /// Irwin–Hall sum of four uniforms for the bell shape.
+///
+/// ```
+/// use mantissa_model::synth::Values;
+/// use mantissa_numerics::Dtype;
+///
+/// let values = Values::new(7, "model.embed_tokens.weight", 0.0, 0.5);
+/// assert_eq!(values.at(0).to_bits(), 0xbdc4e99b);
+/// // Any value can be made without those before it.
+/// let mut bytes = [0; 4];
+/// values.encode(Dtype::F32, 1000, &mut bytes);
+/// assert_eq!(f32::from_le_bytes(bytes), values.at(1000));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Values {
     key: u64,

@@ -23,6 +23,8 @@ const PIECE: u64 = 128 << 10;
 const DIFFERS: &str = "delete it and run again, or choose another --out";
 
 /// What [`write()`] left on disk.
+///
+/// Example: [`write()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// Every file of the checkpoint, in the order they are written.
@@ -40,6 +42,22 @@ pub struct Written {
 ///
 /// *Errors:* a folder with anything else in it, another run at work there, too little disk space, a finished file with
 /// other bytes, and whatever the system reports. Finished files stay; an unfinished one is removed.
+///
+/// ```
+/// use mantissa_model::Arch;
+/// use mantissa_model::synth::{SynthSpec, write};
+///
+/// let spec = SynthSpec::tiny(Arch::LLAMA, 7);
+/// # let folder = tempfile::tempdir()?;
+/// let written = write(&spec, folder.path(), &|_| {})?;
+/// assert!(written.files.iter().any(|file| file.ends_with("config.json")));
+/// // A second run makes every byte again and compares it.
+/// assert_eq!(write(&spec, folder.path(), &|_| {})?.kept, written.files.len());
+/// let first = spec.tensors().next().expect("the embedding");
+/// assert_eq!(first.name, "model.embed_tokens.weight");
+/// assert_eq!(first.bytes(spec.dtype()), 2 * first.elements());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write(
     spec: &SynthSpec,
     folder: &Path,

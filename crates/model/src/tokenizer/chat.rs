@@ -35,6 +35,8 @@ const TODAY: [(&str, &str); 10] = [
 ];
 
 /// One turn of a conversation.
+///
+/// Example: [`crate::Tokenizer`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.

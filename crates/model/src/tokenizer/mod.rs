@@ -17,6 +17,20 @@ use crate::gguf::Gguf;
 use crate::mapped::Mapped;
 
 /// The tokenizer of one model.
+///
+/// ```
+/// use mantissa_model::{Arch, Message, Tokenizer};
+/// use mantissa_model::synth::{SynthSpec, write};
+///
+/// # let folder = tempfile::tempdir()?;
+/// write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+/// let tokenizer = Tokenizer::open(folder.path())?;
+/// let ids = tokenizer.encode("bit for bit", false)?;
+/// assert_eq!(tokenizer.decode(&ids, false)?, "bit for bit");
+/// let prompt = tokenizer.apply_chat_template(&[Message::new("user", "hi")], true)?;
+/// assert!(prompt.contains("<|im_start|>user\nhi<|im_end|>"), "{prompt}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Tokenizer {
     /// Where it came from, for messages.
     file: String,
@@ -141,6 +155,14 @@ impl Tokenizer {
 }
 
 /// Builds the tokenizer of a GGUF file in memory; `file` names it in errors.
+///
+/// ```
+/// use mantissa_model::tokenizer::from_gguf_bytes;
+/// use mantissa_testkit::gguf::Builder;
+///
+/// let error = from_gguf_bytes("model.gguf", &Builder::default().build()).expect_err("nothing in it");
+/// assert!(error.to_string().starts_with("model.gguf: tokenizer.ggml"), "{error}");
+/// ```
 pub fn from_gguf_bytes(file: &str, bytes: &[u8]) -> Result<Tokenizer, ModelError> {
     let gguf = Gguf::parse(file, bytes)?;
     let (inner, template) = gguf::parts(&gguf)?;

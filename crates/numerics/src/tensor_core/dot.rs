@@ -10,10 +10,11 @@
 //! `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is negative: so a cut
 //! towards zero costs a shift.
 //!
-//! *Doubles* (AVX-512): values in binary64, one factor's times `TILT`, a little more than 1. A sum that starts at 1.5 · 2^52 units of the grid cannot leave its binade, so each fused multiply-add that rounds down leaves a
-//! multiple of the grid: the product cut to it, less one where the product is negative. For the tilt moves every
-//! product off the grid, away from zero, and never as far as the next multiple. A zero is a value that keeps its sign
-//! and is too small for any grid.
+//! *Doubles* (AVX-512): values in binary64, one factor's times `TILT`, a little more than 1. A sum that starts at 1.5 ·
+//! 2^52 units of the grid cannot leave its binade, so each fused multiply-add that rounds down leaves a multiple of the
+//! grid: the product cut to it, less one where the product is negative. For the tilt moves every product off the grid,
+//! away from zero, and never as far as the next multiple. A zero is a value that keeps its sign and is too small for
+//! any grid.
 //!
 //! Infinities, NaNs, results beyond binary32, and for integers sums beyond 32 bits are left to the reference, lane by
 //! lane.
