@@ -1,6 +1,9 @@
 //! JSON Schemas of the formats, generated from the types that write them.
 
-use schemars::schema_for;
+use mantissa_numerics::schema::without_examples;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 use serde_json::Value;
 
 use crate::container::manifest::{Manifest, Timing};
@@ -14,7 +17,7 @@ use crate::json::wire::{Document, ReadRun};
 /// ```
 #[must_use]
 pub fn experiment() -> Value {
-    schema_for!(Document<Vec<ReadRun>>).to_value()
+    of::<Document<Vec<ReadRun>>>()
 }
 
 /// Schema of a container's `manifest.json`.
@@ -25,7 +28,7 @@ pub fn experiment() -> Value {
 /// ```
 #[must_use]
 pub fn manifest() -> Value {
-    schema_for!(Manifest).to_value()
+    of::<Manifest>()
 }
 
 /// Schema of a container's `timing.json`.
@@ -36,5 +39,10 @@ pub fn manifest() -> Value {
 /// ```
 #[must_use]
 pub fn timing() -> Value {
-    schema_for!(Timing).to_value()
+    of::<Timing>()
+}
+
+fn of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::default().with_transform(RecursiveTransform(without_examples));
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }

@@ -9,6 +9,8 @@ pub mod dtype;
 pub mod nvidia;
 pub mod recipe;
 pub mod rotary;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod setup;
 pub mod site;
 pub mod tensor_core;

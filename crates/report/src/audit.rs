@@ -4,12 +4,14 @@
 
 use std::io::{self, Write};
 
+use mantissa_numerics::schema::without_examples;
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Matrix, Outcome, Tier};
 use mantissa_verdict::audit::{
     ClaimAnswer, ClaimVerdict, Difference, ReplayState, ReplayVerdict, SignalDistance,
 };
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 use serde_json::Value;
 
 use crate::foreign::markdown as escape;
@@ -189,7 +191,12 @@ pub fn audit_json(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
 /// ```
 #[must_use]
 pub fn audit_schema() -> Value {
-    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Audit>().to_value()
+    SchemaSettings::draft2020_12()
+        .for_serialize()
+        .with_transform(RecursiveTransform(without_examples))
+        .into_generator()
+        .into_root_schema_for::<Audit>()
+        .to_value()
 }
 
 /// What was verified with what.

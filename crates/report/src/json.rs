@@ -5,9 +5,11 @@
 
 use std::io::{self, Write};
 
+use mantissa_numerics::schema::without_examples;
 use mantissa_verdict::Analysis;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -59,6 +61,7 @@ pub fn json(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
 pub fn schema() -> Value {
     SchemaSettings::draft2020_12()
         .for_serialize()
+        .with_transform(RecursiveTransform(without_examples))
         .into_generator()
         .into_root_schema_for::<Document<'_>>()
         .to_value()
