@@ -115,7 +115,7 @@ pub struct Row {
     pub(super) range: Range,
 }
 
-/// [`LANES`] rows of the second operand, unpacked and interleaved: as [`Row`], doubles in the order of [`ORDER`].
+/// [`LANES`] rows of the second operand, unpacked and interleaved: as [`Row`], doubles in an order of their own.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Panel {
     pub(super) elements: Elements<[u32; LANES], [f64; LANES]>,
