@@ -379,7 +379,7 @@ pub(super) const fn low_half(x: u32) -> u16 {
     x as u16
 }
 
-/// Some blocks of a row (`E` and `T` are one value) or of a panel (one per lane). Running them is [`Task::attempt`].
+/// Some blocks of a row (`E` and `T` are one value) or of a panel (one per lane). [`super`] runs them.
 pub(super) struct Parts<'a, E, T> {
     pub(super) elements: &'a [E],
     pub(super) exponents: &'a [T],
