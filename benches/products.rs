@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use mantissa_engine::plan::{PassShape, kernels};
 use mantissa_engine::{Attention, Catalogs, Dispatch, Engine, Hardware, Isa};
-use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record, Run};
+use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, Record, Run};
 use mantissa_lab::Machine;
 use mantissa_lab::replay::{Claim, Replay, ReplayPlan, Walk, Wanted, produce};
 use mantissa_model::Checkpoint;
@@ -83,24 +83,7 @@ fn main() {
 }
 
 fn record(run: Run) -> Record {
-    let metadata = ExperimentMetadata {
-        experiment_type: "bench".to_owned(),
-        variable_tested: "none".to_owned(),
-        model: String::new(),
-        model_size: String::new(),
-        architecture: String::new(),
-        sequence_length: 0,
-        decode_steps: 0,
-        extraction_config: ExtractionConfig {
-            layers: Vec::new(),
-            positions: Vec::new(),
-            hidden_dim: 0,
-            key_dim: 0,
-            top_k_logprobs: 0,
-        },
-        date_created: None,
-        mantissa: None,
-    };
+    let metadata = ExperimentMetadata::bare("bench", "none");
     let experiment = Experiment { metadata, configurations: Vec::new(), runs: vec![run] };
     Record::from_experiment(experiment, Path::new("bench"))
 }

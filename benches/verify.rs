@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use mantissa_engine::{Catalogs, Engine, Isa, NoTap};
-use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record, Run};
+use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, Record, Run};
 use mantissa_lab::Machine;
 use mantissa_lab::replay::{Claim, Replay, ReplayPlan, Walk, Wanted, produce};
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
@@ -94,24 +94,7 @@ fn main() {
 }
 
 fn record(runs: Vec<Run>) -> Record {
-    let metadata = ExperimentMetadata {
-        experiment_type: "bench".to_owned(),
-        variable_tested: "batch_size".to_owned(),
-        model: String::new(),
-        model_size: String::new(),
-        architecture: String::new(),
-        sequence_length: 0,
-        decode_steps: 0,
-        extraction_config: ExtractionConfig {
-            layers: Vec::new(),
-            positions: Vec::new(),
-            hidden_dim: 0,
-            key_dim: 0,
-            top_k_logprobs: 0,
-        },
-        date_created: None,
-        mantissa: None,
-    };
+    let metadata = ExperimentMetadata::bare("bench", "batch_size");
     Record::from_experiment(Experiment { metadata, configurations: Vec::new(), runs }, Path::new("bench"))
 }
 

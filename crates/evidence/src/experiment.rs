@@ -73,6 +73,37 @@ pub struct ExperimentMetadata {
     pub mantissa: Option<Provenance>,
 }
 
+impl ExperimentMetadata {
+    /// Of an experiment of which nothing is known but its runs.
+    ///
+    /// ```
+    /// use mantissa_evidence::ExperimentMetadata;
+    ///
+    /// assert_eq!(ExperimentMetadata::bare("bench", "batch_size").variable_tested, "batch_size");
+    /// ```
+    #[must_use]
+    pub fn bare(experiment_type: &str, variable_tested: &str) -> Self {
+        Self {
+            experiment_type: experiment_type.to_owned(),
+            variable_tested: variable_tested.to_owned(),
+            model: String::new(),
+            model_size: String::new(),
+            architecture: String::new(),
+            sequence_length: 0,
+            decode_steps: 0,
+            extraction_config: ExtractionConfig {
+                layers: Vec::new(),
+                positions: Vec::new(),
+                hidden_dim: 0,
+                key_dim: 0,
+                top_k_logprobs: 0,
+            },
+            date_created: None,
+            mantissa: None,
+        }
+    }
+}
+
 /// Which signals are kept.
 ///
 /// Example: [`Experiment`].

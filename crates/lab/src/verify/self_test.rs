@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Record};
+use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, Record};
 use mantissa_model::synth::{self, SynthSpec};
 use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::setup::{Attention, Hardware, QuantizedWeights};
@@ -147,7 +147,11 @@ fn verified(
     plant: PlantedRun,
 ) -> Result<Option<Planted>, LabError> {
     let PlantedRun { deviation, mut dishonest, run, changed } = plant;
-    let experiment = Experiment { metadata: metadata(), configurations: Vec::new(), runs: vec![run] };
+    let experiment = Experiment {
+        metadata: ExperimentMetadata::bare("self_test", "none"),
+        configurations: Vec::new(),
+        runs: vec![run],
+    };
     let record = Record::from_experiment(experiment, Path::new("self-test"));
     let claims = [Claim {
         config_id: String::new(),
@@ -188,26 +192,4 @@ fn verified(
         passed,
         found: verdict.sentence,
     }))
-}
-
-/// Nothing is known of it but its runs.
-fn metadata() -> ExperimentMetadata {
-    ExperimentMetadata {
-        experiment_type: "self_test".to_owned(),
-        variable_tested: "none".to_owned(),
-        model: String::new(),
-        model_size: String::new(),
-        architecture: String::new(),
-        sequence_length: 0,
-        decode_steps: 0,
-        extraction_config: ExtractionConfig {
-            layers: Vec::new(),
-            positions: Vec::new(),
-            hidden_dim: 0,
-            key_dim: 0,
-            top_k_logprobs: 0,
-        },
-        date_created: None,
-        mantissa: None,
-    }
 }

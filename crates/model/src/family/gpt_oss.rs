@@ -38,7 +38,7 @@ pub(super) static FAMILY: Family = Family {
         rope_scaling: Some(RopeScaling::Yarn(yarn(4.0, 64))),
         qkv_bias: true,
         o_bias: true,
-        moe: Some(experts_of(16, 4, 96)),
+        moe: Some(parts::experts_of(16, 4, 96)),
         extra: object(json!({"sliding_window": 16})),
         ..base
     },
@@ -63,17 +63,6 @@ fn yarn(factor: f64, original_max_position_embeddings: usize) -> Yarn {
         beta_fast: 32.0,
         beta_slow: 1.0,
         truncate: false,
-    }
-}
-
-fn experts_of(num_experts: usize, num_experts_per_tok: usize, width: usize) -> MoeConfig {
-    MoeConfig {
-        num_experts,
-        num_experts_per_tok,
-        moe_intermediate_size: width,
-        norm_topk_prob: true,
-        decoder_sparse_step: 1,
-        mlp_only_layers: Vec::new(),
     }
 }
 
@@ -107,7 +96,7 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
         None => keys.size("num_experts")?.unwrap_or(128),
     };
     let top = keys.size("num_experts_per_tok")?.unwrap_or(4);
-    config.moe = Some(experts_of(experts, top, config.intermediate_size));
+    config.moe = Some(parts::experts_of(experts, top, config.intermediate_size));
     Ok(())
 }
 

@@ -30,22 +30,11 @@ pub(super) static FAMILY: Family = Family {
         head_dim: 16,
         rms_norm_eps: 1e-5,
         rope_theta: 1e6,
-        moe: Some(experts_of(8, 2, 96)),
+        moe: Some(parts::experts_of(8, 2, 96)),
         ..base
     },
     config_json,
 };
-
-fn experts_of(num_experts: usize, num_experts_per_tok: usize, width: usize) -> MoeConfig {
-    MoeConfig {
-        num_experts,
-        num_experts_per_tok,
-        moe_intermediate_size: width,
-        norm_topk_prob: true,
-        decoder_sparse_step: 1,
-        mlp_only_layers: Vec::new(),
-    }
-}
 
 /// transformers' defaults: 8 key/value heads, 2 of 8 experts, an epsilon of 1e-5, no window.
 fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
@@ -56,7 +45,7 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     config.rms_norm_eps = keys.number(keys.map, "rms_norm_eps")?.unwrap_or(1e-5);
     let experts = keys.size("num_local_experts")?.unwrap_or(8);
     let top = keys.size("num_experts_per_tok")?.unwrap_or(2);
-    config.moe = Some(experts_of(experts, top, config.intermediate_size));
+    config.moe = Some(parts::experts_of(experts, top, config.intermediate_size));
     Ok(())
 }
 

@@ -289,3 +289,15 @@ pub(crate) fn after_attention(
     let stream = residual(section, stream, out, hidden);
     section.site(stream, Point::XOut);
 }
+
+/// Experts in every block, the weights of those chosen divided by their sum.
+pub(super) fn experts_of(num_experts: usize, num_experts_per_tok: usize, width: usize) -> MoeConfig {
+    MoeConfig {
+        num_experts,
+        num_experts_per_tok,
+        moe_intermediate_size: width,
+        norm_topk_prob: true,
+        decoder_sparse_step: 1,
+        mlp_only_layers: Vec::new(),
+    }
+}

@@ -339,24 +339,15 @@ impl<'a> Task<'a> {
         sums: &mut [[f32; LANES]; ROWS],
     ) -> [u16; ROWS] {
         let fraction_bits = self.recipe.fraction_bits;
-        let until = self.from + self.range.len();
-        let here = |row: usize| self.from / row..until / row;
-        let part = |row: usize| self.range.start / row..self.range.end / row;
+        let here = self.from..self.from + self.range.len();
+        let Panel { exponents, signs, .. } = self.panel;
         let other = "an operand that was unpacked for other instructions";
         if self.instructions == Instructions::Avx512 {
             let Elements::Doubles(elements) = &self.panel.elements else { panic!("{other}") };
-            let panel = Parts {
-                elements: &elements[part(1)],
-                exponents: &self.panel.exponents[part(2)],
-                signs: &self.panel.signs[part(2 * PAIRS)],
-            };
+            let panel = Parts::cut::<PAIRS>(elements, exponents, signs, &self.range);
             let rows = rows.map(|row| {
                 let Elements::Doubles(elements) = &row.elements else { panic!("{other}") };
-                Parts {
-                    elements: &elements[here(1)],
-                    exponents: &row.exponents[here(2)],
-                    signs: &row.signs[here(2 * PAIRS)],
-                }
+                Parts::cut::<PAIRS>(elements, &row.exponents, &row.signs, &here)
             });
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the machine has the instructions; slices of rows and panel hold the same whole blocks.
@@ -366,18 +357,10 @@ impl<'a> Task<'a> {
             return [0; ROWS];
         }
         let Elements::Integers(elements) = &self.panel.elements else { panic!("{other}") };
-        let panel = Parts {
-            elements: &elements[part(1)],
-            exponents: &self.panel.exponents[part(2)],
-            signs: &self.panel.signs[part(2 * PAIRS)],
-        };
+        let panel = Parts::cut::<PAIRS>(elements, exponents, signs, &self.range);
         let rows = rows.map(|row| {
             let Elements::Integers(elements) = &row.elements else { panic!("{other}") };
-            Parts {
-                elements: &elements[here(1)],
-                exponents: &row.exponents[here(2)],
-                signs: &row.signs[here(2 * PAIRS)],
-            }
+            Parts::cut::<PAIRS>(elements, &row.exponents, &row.signs, &here)
         });
         match self.instructions {
             #[cfg(target_arch = "x86_64")]

@@ -385,3 +385,20 @@ pub(super) struct Parts<'a, E, T> {
     pub(super) exponents: &'a [T],
     pub(super) signs: &'a [T],
 }
+
+impl<'a, E, T> Parts<'a, E, T> {
+    /// The blocks of `PAIRS` pairs that `range` covers.
+    pub(super) fn cut<const PAIRS: usize>(
+        elements: &'a [E],
+        exponents: &'a [T],
+        signs: &'a [T],
+        range: &ops::Range<usize>,
+    ) -> Self {
+        let every = |elements: usize| range.start / elements..range.end / elements;
+        Self {
+            elements: &elements[every(1)],
+            exponents: &exponents[every(2)],
+            signs: &signs[every(2 * PAIRS)],
+        }
+    }
+}
