@@ -294,14 +294,19 @@ fn is_hidden(attribute: &Attribute) -> bool {
 
 /// Whether a block of code is one that rustdoc compiles and runs. (`no_run` passes: what needs a GPU or a network.)
 fn has_example(text: &str) -> bool {
-    let mut inside = false;
-    for line in text.lines() {
-        let Some(kind) = line.trim_start().strip_prefix("```") else { continue };
-        inside = !inside;
+    // Whether a block is open, and whether it is Rust.
+    let mut block = None;
+    for line in text.lines().map(str::trim) {
+        let Some(kind) = line.strip_prefix("```") else {
+            // A line of code: neither empty, nor a comment, nor only hidden set-up.
+            if block == Some(true) && !line.is_empty() && !line.starts_with("//") && !line.starts_with('#') {
+                return true;
+            }
+            continue;
+        };
         let rust = |word: &str| matches!(word, "rust" | "no_run" | "should_panic" | "standalone_crate");
-        if inside && kind.split(',').map(str::trim).all(|word| word.is_empty() || rust(word)) {
-            return true;
-        }
+        let is_rust = kind.split(',').map(str::trim).all(|word| word.is_empty() || rust(word));
+        block = if block.is_some() { None } else { Some(is_rust) };
     }
     false
 }
@@ -360,7 +365,7 @@ mod tests {
         let b = (
             "b",
             "use crate::A; impl A { /// ```\n/// A::new();\n/// ```\npub fn new() {} }
-             impl crate::B { /// ```\n/// ```\nfn private() {} }",
+             impl crate::B { /// ```\n/// x();\n/// ```\nfn private() {} }",
         );
         assert_eq!(names(&[lib, a, b]), ["c::B"]);
     }
@@ -373,23 +378,28 @@ mod tests {
         assert!(!has_example("```text\nx\n```\nand\n"));
         assert!(has_example("```text\nx\n```\n```\nx\n```"));
         assert!(has_example("```no_run\nx\n```"));
+        for nothing in ["", "// words", "# hidden();"] {
+            assert!(!has_example(&format!("```\n{nothing}\n```\nwords")), "{nothing}");
+        }
     }
 
     #[test]
     fn a_part_may_point_to_its_owner_if_that_has_an_example() {
         let part = "/// A part.\n///\n/// Example: [`crate::Owner::new`].\npub struct Part;";
-        let with = format!("{part} pub struct Owner; impl Owner {{ /// ```\n/// ```\npub fn new() {{}} }}");
+        let with = format!(
+            "{part} pub struct Owner; impl Owner {{ /// ```\n/// x();\n/// ```\npub fn new() {{}} }}"
+        );
         assert_eq!(names(&[("lib", &with)]), Vec::<String>::new());
-        let without = format!("{part} /// ```\n/// ```\npub struct Owner;");
+        let without = format!("{part} /// ```\n/// x();\n/// ```\npub struct Owner;");
         let missing = missing(&[("lib", &without)]);
         assert_eq!(missing["c::Part"], "no example at `crate::Owner::new`, to which it points");
     }
 
     #[test]
     fn what_macros_make_is_seen_or_told() {
-        let a = "macro_rules! m { () => { /// ```\n/// ```\npub struct A; } } m!();";
+        let a = "macro_rules! m { () => { /// ```\n/// x();\n/// ```\npub struct A; } } m!();";
         let b = "words! { /// Words.\npub enum B { C } pub(crate) enum D {} impl B { pub fn f() {} } }";
-        let c = "words! { pub enum E { F } impl E { /// ```\n/// ```\npub fn f() {} } }";
+        let c = "words! { pub enum E { F } impl E { /// ```\n/// x();\n/// ```\npub fn f() {} } }";
         let lib = format!("mod x; pub use x::{{G, Foreign}}; {a} {b} {c}");
         let found = missing(&[("lib", &lib), ("x", "make!(G); pub use other::Foreign;")]);
         assert_eq!(found.keys().collect::<Vec<_>>(), ["c::B", "c::G"]);

@@ -190,7 +190,14 @@ impl Catalogs {
     pub fn with(&self, text: &str) -> Result<Self, CatalogError> {
         let catalog = Catalog::parse(text)?;
         let Some(hardware) = self.hardware_of(&catalog.origin) else {
-            return Err(CatalogError::Gpu(catalog.origin.gpu));
+            let words =
+                |origin: &Origin| format!("{} with {} multiprocessors", origin.gpu, origin.multiprocessors);
+            let known = self.0.targets.values().flat_map(BTreeMap::values).map(|known| words(known.origin()));
+            let known: BTreeSet<String> = known.collect();
+            return Err(CatalogError::Gpu {
+                gpu: words(&catalog.origin),
+                known: known.into_iter().collect::<Vec<_>>().join(", "),
+            });
         };
         let stack = Stack::of(&catalog.origin);
         let id = CatalogId { hardware, stack: stack.clone(), basis: Basis::Measured, digest: digest(text) };

@@ -138,8 +138,10 @@ impl Node {
 /// The name of a weight of a block and expert.
 ///
 /// ```
-/// let name = mantissa_model::tensor_list::weight_name("model.layers.{layer}.mlp.experts.{expert}.up_proj.weight", 3,
-/// 7); assert_eq!(name, "model.layers.3.mlp.experts.7.up_proj.weight");
+/// use mantissa_model::tensor_list::weight_name;
+///
+/// let name = weight_name("model.layers.{layer}.mlp.experts.{expert}.up_proj.weight", 3, 7);
+/// assert_eq!(name, "model.layers.3.mlp.experts.7.up_proj.weight");
 /// ```
 #[must_use]
 pub fn weight_name(template: WeightName, layer: usize, expert: usize) -> String {

@@ -31,10 +31,13 @@ pub enum CatalogError {
         why: &'static str,
     },
     /// Another GPU.
-    #[error(
-        "the catalog is of '{0}', which no --hardware value names; known are NVIDIA H200 and NVIDIA H100 80GB HBM3"
-    )]
-    Gpu(String),
+    #[error("the catalog is of {gpu}, which no --hardware value names; known are {known}")]
+    Gpu {
+        /// Its name and multiprocessors.
+        gpu: String,
+        /// Those of the built-in catalogs.
+        known: String,
+    },
     /// It says something else than another catalog of the same GPU and library.
     #[error(
         "{shape} has another recipe in {known}; a file replaces nothing: measure it again, or leave one out"

@@ -93,7 +93,7 @@ fn no_file_replaces_what_is_known() {
 
     let mut elsewhere = copy;
     elsewhere.origin.multiprocessors = 114;
-    assert!(matches!(Catalogs::default().with(&elsewhere.write()), Err(CatalogError::Gpu(_))));
+    assert!(matches!(Catalogs::default().with(&elsewhere.write()), Err(CatalogError::Gpu { .. })));
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Dispatch<'_> {
             Operation::Norm(norm) => {
                 let rows = m * norm.groups;
                 if self.is_gpu() && norm.weighting != Weighting::AfterCast {
-                    return Err(self.refused("such a norm".to_owned(), "it was not compared"));
+                    return Err(self.refused("this kind of norm".to_owned(), "only Llama's was compared"));
                 }
                 if self.is_gpu() && TorchSum::of(rows, norm.length).is_none() {
                     let what = format!("a mean over {rows} rows of {}", norm.length);
@@ -128,7 +128,7 @@ impl Dispatch<'_> {
             Operation::Add => planned(node.width, 2, KernelRecipe::Residual(self.residual())),
             Operation::Gate(activation) => {
                 if self.is_gpu() && *activation != Activation::Silu {
-                    return Err(self.refused("such an activation".to_owned(), "it was not compared"));
+                    return Err(self.refused("this kind of activation".to_owned(), "only SiLU was compared"));
                 }
                 let recipe = match activation {
                     Activation::Silu => KernelRecipe::SwiGlu(self.swiglu()),
@@ -142,13 +142,16 @@ impl Dispatch<'_> {
                 let (choice, compared) = match routing.weights {
                     SoftmaxThenTop { renormalize, scale, wide, groups } => {
                         let plain = scale.to_bits() == 1.0_f64.to_bits() && groups.is_none();
-                        let compared = plain && wide != WideRouting::LogitsAndWeights;
+                        // Qwen3-MoE's: weights are divided by their sum and rounded.
+                        let compared = plain && renormalize && wide == WideRouting::Nothing;
                         (RouterChoice::Probabilities { renormalize }, compared)
                     }
                     TopThenSoftmax => (RouterChoice::Logits, false),
                 };
                 if self.is_gpu() && !compared {
-                    return Err(self.refused("such a router".to_owned(), "it was not compared"));
+                    return Err(
+                        self.refused("this kind of router".to_owned(), "only Qwen3-MoE's was compared")
+                    );
                 }
                 let recipe = self.router(choice, routing.weights.are_wide());
                 planned(routing.top, routing.experts, KernelRecipe::Router(recipe))
@@ -246,8 +249,9 @@ impl Dispatch<'_> {
         for node in graph.nodes() {
             match &node.operation {
                 Operation::Route(routing) => chosen = Some((routing.top, routing.experts)),
-                Operation::ExpertLinear(linear) if node.name == "expert_gate" => {
-                    let Some((top, experts)) = chosen else { continue };
+                // The first of a block's products has the sizes.
+                Operation::ExpertLinear(linear) => {
+                    let Some((top, experts)) = chosen.take() else { continue };
                     let (hidden, width) = (linear.k, linear.n);
                     let what = format!("{top} of {experts} experts of {width} over {hidden}");
                     let measured = EXPERTS_MEASURED.contains(&[hidden, width, experts, top]);

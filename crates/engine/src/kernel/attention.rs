@@ -27,6 +27,7 @@ pub(crate) fn prefill(
 ) {
     let rows = q.len() / (heads.query * heads.dim);
     assert!(fits(heads, rows, q, out), "attention: shapes differ");
+    assert_computed(recipe, heads, keys, sinks);
     let seen = [first, keys];
     match recipe {
         AttentionRecipe::Own(own) => {
@@ -56,6 +57,7 @@ pub(crate) fn decode(
     out: &mut [f32],
 ) {
     assert!(fits(heads, caches.len(), q, out), "attention: shapes differ");
+    assert_computed(recipe, heads, caches.iter().map(|(_, keys)| *keys).max().unwrap_or(0), sinks);
     match recipe {
         AttentionRecipe::Own(own) => own_attention::decode(isa, pool, own, heads, caches, sinks, q, out),
         AttentionRecipe::TorchEager(torch) => eager::decode(isa, pool, torch, heads, caches, q, out),
@@ -66,4 +68,37 @@ pub(crate) fn decode(
 
 fn fits(heads: Heads, rows: usize, q: &[f32], out: &[f32]) -> bool {
     q.len() == rows * heads.query * heads.dim && out.len() == rows * heads.query * heads.value
+}
+
+/// The engine's own attention alone has values of another width, windows that leave keys out, bounds and sinks. Dispatch
+/// refuses the others for such a model; an override may still ask for one.
+fn assert_computed(recipe: AttentionRecipe, heads: Heads, keys: usize, sinks: &[f32]) {
+    let is_plain = heads.value == heads.dim
+        && heads.window.is_none_or(|window| window >= keys)
+        && heads.cap.is_none()
+        && sinks.is_empty();
+    assert!(
+        is_plain || matches!(recipe, AttentionRecipe::Own(_)),
+        "attention that {recipe:?} does not compute"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use mantissa_numerics::recipe::{TorchEager, TorchSoftmax};
+    use mantissa_numerics::tensor_core::{Architecture, Operand};
+
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "does not compute")]
+    fn a_kernel_of_a_gpu_refuses_values_of_another_width() {
+        let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+        let sum = mantissa_numerics::recipe::BatchedSum::TensorCore { block, tile: None };
+        let recipe =
+            AttentionRecipe::TorchEager(TorchEager { scores: sum, softmax: TorchSoftmax::Warp, values: sum });
+        let heads = Heads { query: 1, kv: 1, dim: 40, value: 20, scale: 1.0, window: None, cap: None };
+        let pool = Pool::new(1).unwrap();
+        decode(Isa::Scalar, &pool, recipe, heads, &[], &[], &[], &mut []);
+    }
 }

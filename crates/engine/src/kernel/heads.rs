@@ -111,6 +111,7 @@ pub(super) fn by_group<R: std::ops::Deref<Target = [f32]>>(
         let (row, kv) = (task / heads.kv, task % heads.kv);
         let (cached, count) = caches[row];
         let found = attend(kv, &q[task * part..(task + 1) * part], cached.head(kv, count));
+        assert!(found.len() >= heads.group() * heads.value, "a row for each query");
         for (head, values) in found.chunks_exact(found.len() / heads.group()).enumerate() {
             let to = to.get().wrapping_add((task * heads.group() + head) * heads.value);
             // SAFETY: this group of heads of this row is this task's.

@@ -311,7 +311,8 @@ fn routing_keeps_the_width_that_the_model_gives_it() {
 /// What was compared with no GPU is refused there in one line.
 #[test]
 fn families_of_the_cpu_alone_are_refused_on_a_gpu() {
-    for arch in [mantissa_model::Arch::GPT_OSS, mantissa_model::Arch::DEEPSEEK_V2] {
+    use mantissa_model::Arch;
+    for arch in [Arch::GPT_OSS, Arch::DEEPSEEK_V2, Arch::MIXTRAL] {
         let checkpoint = models::tiny(arch);
         for hardware in [Hardware::H200, Hardware::H100] {
             let dispatch = Dispatch::new(hardware, Dtype::Bf16, Attention::Eager);

@@ -102,30 +102,7 @@ pub(super) fn read_blocks(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(
     if let Some(window) = keys.window(Some(4096))? {
         config.extra.insert("sliding_window".to_owned(), json!(window));
     }
-    check_layer_types(keys, config)
-}
-
-/// Refuses `layer_types` that do not say of each block whether it has the window.
-pub(super) fn check_layer_types(keys: &Keys<'_>, config: &ModelConfig) -> Result<(), ModelError> {
-    if let Some(value) = keys.value("layer_types") {
-        let known = |kind: &Value| matches!(kind.as_str(), Some("full_attention" | "sliding_attention"));
-        let fits = |list: &Vec<Value>| list.len() == config.num_hidden_layers && list.iter().all(known);
-        if !value.as_array().is_some_and(fits) {
-            let want = "full_attention or sliding_attention for each layer";
-            return Err(keys.wrong("layer_types", want));
-        }
-    }
-    Ok(())
-}
-
-/// Whether each block has the window: as `layer_types` says, else all but every `pattern`-th.
-pub(super) fn windowed(config: &ModelConfig, pattern: usize) -> Vec<bool> {
-    let stated = config.extra.get("layer_types").and_then(Value::as_array);
-    let of_layer = |layer: usize| match stated.and_then(|list| list.get(layer)) {
-        Some(kind) => kind.as_str() == Some("sliding_attention"),
-        None => !(layer + 1).is_multiple_of(pattern),
-    };
-    (0..config.num_hidden_layers).map(of_layer).collect()
+    parts::check_layer_types(keys, config)
 }
 
 /// Gemma's attention in blocks that have the window and in those that do not.
@@ -171,7 +148,7 @@ pub(super) fn block(config: &ModelConfig, attention: parts::AttentionParts) -> S
 }
 
 fn graph(config: &ModelConfig) -> Graph {
-    let windowed = windowed(config, 2);
+    let windowed = parts::windowed(config, 2);
     let (kinds, blocks) = kinds(&windowed, |windowed| block(config, attention(config, *windowed)));
     let mut head = parts::head(config, Weighting::OnePlus);
     if let Some(cap) = config.extra_number("final_logit_softcapping") {

@@ -91,7 +91,7 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
 }
 
 fn graph(config: &ModelConfig) -> Graph {
-    let windowed = gemma2::windowed(config, config.extra_size("sliding_window_pattern").unwrap_or(6));
+    let windowed = parts::windowed(config, config.extra_size("sliding_window_pattern").unwrap_or(6));
     let (kinds, blocks) = kinds(&windowed, |windowed| {
         let attention = parts::AttentionParts {
             head_norm: Some(Weighting::OnePlus),

@@ -5,7 +5,7 @@ use mantissa_numerics::rotary::Yarn;
 use serde_json::{Map, Value, json};
 
 use super::definition::{Family, kinds, object};
-use super::{gemma2, parts};
+use super::parts;
 use crate::arch::Arch;
 use crate::config::{ModelConfig, MoeConfig, RopeScaling};
 use crate::config_keys::Keys;
@@ -89,7 +89,7 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
         return Err(keys.wrong("sliding_window", "a size"));
     };
     config.extra.insert("sliding_window".to_owned(), json!(window));
-    gemma2::check_layer_types(keys, config)?;
+    parts::check_layer_types(keys, config)?;
     angles(keys, config)?;
     let experts = match keys.size("num_local_experts")? {
         Some(experts) => experts,
@@ -118,7 +118,7 @@ fn angles(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
 
 fn graph(config: &ModelConfig) -> Graph {
     let before = Weighting::BeforeCast;
-    let (kinds, blocks) = kinds(&gemma2::windowed(config, 2), |windowed| {
+    let (kinds, blocks) = kinds(&parts::windowed(config, 2), |windowed| {
         let attention = parts::AttentionParts {
             window: config.extra_size("sliding_window").filter(|_| *windowed),
             sinks: Some("model.layers.{layer}.self_attn.sinks"),

@@ -4,8 +4,11 @@
 //! Hugging Face's Llama, from which a family departs in its own file.
 
 use mantissa_numerics::Point;
+use serde_json::Value;
 
 use crate::config::{ModelConfig, MoeConfig};
+use crate::config_keys::Keys;
+use crate::error::ModelError;
 use crate::graph::{
     Activation, Attention, ExpertLinear, ExpertWeight, Linear, Norm, Operation, Pairing, Rotary, RotaryTable,
     Routing, RoutingWeights, Section, Slot, WeightName, Weighting, WideRouting,
@@ -300,4 +303,27 @@ pub(super) fn experts_of(num_experts: usize, num_experts_per_tok: usize, width: 
         decoder_sparse_step: 1,
         mlp_only_layers: Vec::new(),
     }
+}
+
+/// Refuses `layer_types` that do not say of each block whether it has the window.
+pub(super) fn check_layer_types(keys: &Keys<'_>, config: &ModelConfig) -> Result<(), ModelError> {
+    if let Some(value) = keys.value("layer_types") {
+        let known = |kind: &Value| matches!(kind.as_str(), Some("full_attention" | "sliding_attention"));
+        let fits = |list: &Vec<Value>| list.len() == config.num_hidden_layers && list.iter().all(known);
+        if !value.as_array().is_some_and(fits) {
+            let want = "full_attention or sliding_attention for each layer";
+            return Err(keys.wrong("layer_types", want));
+        }
+    }
+    Ok(())
+}
+
+/// Whether each block has the window: as `layer_types` says, else all but every `pattern`-th.
+pub(super) fn windowed(config: &ModelConfig, pattern: usize) -> Vec<bool> {
+    let stated = config.extra.get("layer_types").and_then(Value::as_array);
+    let of_layer = |layer: usize| match stated.and_then(|list| list.get(layer)) {
+        Some(kind) => kind.as_str() == Some("sliding_attention"),
+        None => !(layer + 1).is_multiple_of(pattern),
+    };
+    (0..config.num_hidden_layers).map(of_layer).collect()
 }

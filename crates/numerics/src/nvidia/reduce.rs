@@ -59,6 +59,9 @@ impl TorchSum {
 ///
 /// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/PersistentSoftmax.cuh, restated; verified on an H200.
 ///
+/// # Panics
+/// When more are seen than `x` has, or `x` has more than `total`.
+///
 /// ```
 /// # use mantissa_numerics::nvidia::reduce::softmax_warp;
 /// let mut x = [1.0, 1.0, 7.0];
@@ -66,6 +69,7 @@ impl TorchSum {
 /// assert_eq!(x, [0.5, 0.5, 0.0]);
 /// ```
 pub fn softmax_warp(x: &mut [f32], seen: usize, total: usize) {
+    assert!(seen <= x.len() && x.len() <= total, "the beginning of a row");
     let lanes = total.next_power_of_two().min(32);
     let mut sums = [0.0_f32; 32];
     softmax(x, seen, |exponentials| {
@@ -85,6 +89,9 @@ pub fn softmax_warp(x: &mut [f32], seen: usize, total: usize) {
 /// to the lower, then warps likewise; every value is divided.
 ///
 /// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/SoftMax.cu and block_reduce.cuh, restated; verified on an H200.
+///
+/// # Panics
+/// When more are seen than there are.
 ///
 /// ```
 /// # use mantissa_numerics::nvidia::reduce::softmax_block;

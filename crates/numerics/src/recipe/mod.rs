@@ -110,7 +110,8 @@ pub struct ObservedKernel {
     pub phase: Phase,
     /// The operation: `q_proj`, `attention`, `input_norm`, … ; the same name in every layer.
     pub op: String,
-    /// Rows of the pass (batch size × positions), as dispatch saw them.
+    /// Rows of the pass (batch size × positions), as dispatch saw them; of a compressed cache's expansion too, whose
+    /// recipe goes by all cached positions.
     pub m: u64,
     /// Outputs per row.
     pub n: u64,
