@@ -70,8 +70,8 @@ fn fits(heads: Heads, rows: usize, q: &[f32], out: &[f32]) -> bool {
     q.len() == rows * heads.query * heads.dim && out.len() == rows * heads.query * heads.value
 }
 
-/// The engine's own attention alone has values of another width, windows that leave keys out, bounds and sinks. Dispatch
-/// refuses the others for such a model; an override may still ask for one.
+/// The engine's own attention alone has values of another width, windows that leave keys out, bounds and sinks.
+/// Dispatch refuses the others for such a model; an override may still ask for one.
 fn assert_computed(recipe: AttentionRecipe, heads: Heads, keys: usize, sinks: &[f32]) {
     let is_plain = heads.value == heads.dim
         && heads.window.is_none_or(|window| window >= keys)
