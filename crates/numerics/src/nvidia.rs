@@ -5,6 +5,6 @@
 
 pub mod flash;
 pub mod functions;
-pub mod logarithm;
+mod logarithm;
 pub mod products;
 pub mod reduce;

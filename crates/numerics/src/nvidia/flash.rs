@@ -18,6 +18,8 @@ const LANES: usize = 4;
 const COMBINE_THREADS: usize = 128;
 
 /// `head_dim^-½`, and that times log₂ e.
+///
+/// Example: [`Online`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scale {
     natural: f32,
@@ -46,6 +48,18 @@ fn exp2(x: f32) -> f32 {
 }
 
 /// A row's softmax while tiles of keys go by, **from the last to the first**.
+///
+/// ```
+/// use mantissa_numerics::nvidia::flash::{Online, Scale};
+/// let (mut row, scale) = (Online::default(), Scale::of(64));
+/// // Scores of the last tile, which comes first: the largest gets the weight 1.
+/// let (mut last, mut first) = ([0.0; 8], [64.0; 8]);
+/// assert_eq!((row.tile(scale, &mut last), last), (1.0, [1.0; 8]));
+/// // 64 / √64 raises the maximum by 8: what was summed so far shrinks by e^-8.
+/// let factor = row.tile(scale, &mut first);
+/// assert!((factor - (-8.0_f32).exp()).abs() < 1e-9);
+/// assert_eq!(first, [1.0; 8]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Online {
     /// The largest score and the sums of four lanes; `None` before the first tile.
@@ -80,7 +94,7 @@ impl Online {
     }
 
     /// What the product with the values is multiplied with, and the natural logarithm of the sum of exponentials: 1 and
-    /// −∞ for a row without keys. *Shape:* fewer than 2^14 keys went by, as far as [`log_fast`] was measured.
+    /// −∞ for a row without keys. *Shape:* fewer than 2^14 keys went by: the hardware's logarithm is known no further.
     #[must_use]
     pub fn finish(self, scale: Scale) -> (f32, f32) {
         let Some((largest, [a, b, c, d])) = self.state else { return (1.0, f32::NEG_INFINITY) };
@@ -98,6 +112,16 @@ impl Online {
 ///
 /// *Shape:* `logs` are the parts' logarithms, at most 128. *Rounding:* `exp(log − max)` are added by a warp: with
 /// `splits` a power of two, lane `i mod lanes` adds ascending parts, then the halving tree.
+///
+/// ```
+/// use mantissa_numerics::nvidia::flash::combined;
+/// // Two parts whose exponentials add up to e and 3e: a quarter and three quarters of the row.
+/// let (weights, log) = combined(64, &[1.0, 1.0 + 3.0_f32.ln()]);
+/// assert!((weights[0] - 0.25).abs() < 1e-6 && (weights[1] - 0.75).abs() < 1e-6);
+/// assert!((log - (1.0 + 4.0_f32.ln())).abs() < 1e-6);
+/// // A part of which the row sees no key takes no part, exactly.
+/// assert_eq!(combined(64, &[f32::NEG_INFINITY, 2.5]), (vec![0.0, 1.0], 2.5));
+/// ```
 #[must_use]
 pub fn combined(dim: usize, logs: &[f32]) -> (Vec<f32>, f32) {
     let splits = logs.len().next_power_of_two().max(2);
@@ -125,6 +149,15 @@ pub fn combined(dim: usize, logs: &[f32]) -> (Vec<f32>, f32) {
 /// of keys ([`split_tile`]): the fewest that keep 85 % of the best share of multiprocessors busy.
 ///
 /// *Source:* `num_splits_heuristic` of flash_api.cpp; two blocks of threads to a multiprocessor.
+///
+/// ```
+/// use mantissa_numerics::nvidia::flash::{split_tile, splits, tile};
+/// // Decode with 3 KV heads of 64 on the 132 multiprocessors of an H200: long caches are cut.
+/// let parts = |keys: usize| splits(3, keys.div_ceil(split_tile(64)), 132);
+/// assert_eq!([parts(200), parts(300), parts(1100)], [1, 2, 5]);
+/// // Where keys are cut, a tile has twice as many.
+/// assert_eq!((tile(64), split_tile(64)), (128, 256));
+/// ```
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "small counts, as in the source")]
 pub fn splits(blocks: usize, tiles: usize, multiprocessors: usize) -> usize {
@@ -144,12 +177,16 @@ pub fn splits(blocks: usize, tiles: usize, multiprocessors: usize) -> usize {
 }
 
 /// Keys of a tile where keys are not cut. Heads of 64 and 128 were measured.
+///
+/// Example: [`splits`].
 #[must_use]
 pub const fn tile(dim: usize) -> usize {
     if dim <= 64 { 128 } else { 64 }
 }
 
 /// Keys of a tile where keys are cut, and of the tiles that the choice counts.
+///
+/// Example: [`splits`].
 #[must_use]
 pub const fn split_tile(dim: usize) -> usize {
     if dim <= 64 { 256 } else { 128 }

@@ -58,7 +58,7 @@ fn moved(value: f32, ulps: i32) -> f32 {
 /// *Rounding:* `x` is cut to 23 fraction bits, negative ones in ones' complement unless nothing is left; then a table.
 /// Subnormal results are zero.
 #[must_use]
-pub fn ex2(x: f32) -> f32 {
+pub(crate) fn ex2(x: f32) -> f32 {
     ex2_by(&EX2, x)
 }
 
@@ -112,6 +112,14 @@ struct Ex2 {
 }
 
 /// 1 / √x, as PyTorch's `rsqrt`: CUDA's `rsqrtf`, which is `rsqrt.approx` and scales subnormals.
+///
+/// ```
+/// use mantissa_numerics::nvidia::functions::rsqrt;
+/// assert_eq!(rsqrt(4.0), 0.5);
+/// // Not the nearest value: three times this third is one step below 1.
+/// assert_eq!((rsqrt(9.0).to_bits(), (1.0_f32 / 3.0).to_bits()), (0x3EAA_AAAA, 0x3EAA_AAAB));
+/// assert_eq!(3.0 * rsqrt(9.0), 1.0_f32.next_down());
+/// ```
 #[must_use]
 pub fn rsqrt(x: f32) -> f32 {
     if x.is_nan() || x < 0.0 {
@@ -133,6 +141,13 @@ pub fn rsqrt(x: f32) -> f32 {
 }
 
 /// e^x, as CUDA's `expf`.
+///
+/// ```
+/// use mantissa_numerics::nvidia::functions::exp;
+/// assert_eq!((exp(0.0), exp(f32::NEG_INFINITY)), (1.0, 0.0));
+/// // Not the nearest value: e^10 = 22026.46579… is one step above it.
+/// assert_eq!(exp(10.0), (10.0_f64.exp() as f32).next_up());
+/// ```
 #[must_use]
 pub fn exp(x: f32) -> f32 {
     exp_by(&EX2, x)
@@ -164,6 +179,15 @@ fn exp_parts(x: f32) -> (f32, f32) {
 pub const LARGEST_ANGLE: f32 = 105_615.0;
 
 /// cos x, as CUDA's `cosf`; `None` above [`LARGEST_ANGLE`], where the library goes another way.
+///
+/// ```
+/// use mantissa_numerics::nvidia::functions::{cos, sin};
+/// // The binary32 nearest to π/2 is a little more than π/2.
+/// assert_eq!(cos(std::f32::consts::FRAC_PI_2), Some(-4.371139e-8));
+/// // One step from the nearest value: a rotary table of a GPU is not one of a CPU.
+/// assert_eq!(sin(1.0), Some((1.0_f64.sin() as f32).next_up()));
+/// assert_eq!(cos(110_000.0), None, "beyond what is reduced by multiplication");
+/// ```
 #[must_use]
 pub fn cos(x: f32) -> Option<f32> {
     let (rest, quadrant) = reduced(x)?;
@@ -171,6 +195,8 @@ pub fn cos(x: f32) -> Option<f32> {
 }
 
 /// sin x, as CUDA's `sinf`; `None` above [`LARGEST_ANGLE`], where the library goes another way.
+///
+/// Example: [`cos`].
 #[must_use]
 pub fn sin(x: f32) -> Option<f32> {
     if x == 0.0 {
@@ -209,19 +235,8 @@ fn kernel(x: f32, quadrant: i32) -> f32 {
     if quadrant & 2 == 2 { -value } else { value }
 }
 
-/// `x / (1 + e^(−x))`, as PyTorch's `silu` computes it before it rounds to the storage format.
-#[must_use]
-pub fn silu(x: f32) -> f32 {
-    silu_by(&EX2, x)
-}
-
-#[inline(always)]
-fn silu_by(ex2: &Ex2, x: f32) -> f32 {
-    x / (1.0 + exp_by(ex2, -x))
-}
-
 /// [`exp`] of `x − offset`, of each, in place.
-pub fn exp_each(x: &mut [f32], offset: f32) {
+pub(crate) fn exp_each(x: &mut [f32], offset: f32) {
     for x in x.chunks_mut(MANY) {
         let mut arguments = [0.0; MANY];
         for (argument, x) in arguments.iter_mut().zip(&*x) {
@@ -232,7 +247,16 @@ pub fn exp_each(x: &mut [f32], offset: f32) {
     }
 }
 
-/// [`silu`] of each, in place.
+/// `x / (1 + e^(−x))` of each, in place, as PyTorch's `silu` computes it before it rounds to the storage format.
+///
+/// ```
+/// use mantissa_numerics::nvidia::functions::silu_each;
+/// let mut x = [0.0, 100.0, -100.0];
+/// silu_each(&mut x);
+/// assert_eq!(x, [0.0, 100.0, 0.0]);
+/// // e^100 is beyond binary32: −100 over infinity is −0, not the −3.7e-42 that binary32 could hold.
+/// assert!(x[2].is_sign_negative());
+/// ```
 pub fn silu_each(x: &mut [f32]) {
     for x in x.chunks_mut(MANY) {
         let mut arguments = [0.0; MANY];
@@ -337,7 +361,7 @@ mod tests {
         };
         same("exp", through(&|x| exp_each(x, 0.0)), &exp);
         same("exp", through(&|x| exp_each(x, 1.5)), &|x| exp(x - 1.5));
-        same("silu", through(&silu_each), &silu);
+        same("silu", through(&silu_each), &|x| x / (1.0 + exp(-x)));
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Lg2 {
 /// *Rounding:* a table from 1 to 2; beyond, its result cut to 23 fraction bits and added to the exponent, cut to
 /// binary32.
 #[must_use]
-pub fn lg2(x: f32) -> Option<f32> {
+fn lg2(x: f32) -> Option<f32> {
     if !(1.0..16384.0).contains(&x) {
         return None;
     }
@@ -91,7 +91,7 @@ pub fn lg2(x: f32) -> Option<f32> {
 
 /// ln x, as CUDA's `__logf`; `None` where [`lg2`] is.
 #[must_use]
-pub fn log_fast(x: f32) -> Option<f32> {
+pub(super) fn log_fast(x: f32) -> Option<f32> {
     Some(lg2(x)? * LN_2)
 }
 
@@ -99,7 +99,7 @@ pub fn log_fast(x: f32) -> Option<f32> {
 ///
 /// *Source:* PTX of `logf` in CUDA 13 (libdevice), restated.
 #[must_use]
-pub fn log(x: f32) -> Option<f32> {
+pub(super) fn log(x: f32) -> Option<f32> {
     const COEFFICIENTS: [u32; 8] = [
         0xBE05_5027,
         0x3E10_39F6,

@@ -13,6 +13,21 @@ const MOST_THREADS: usize = ThreadSum::MOST_THREADS as usize;
 /// The parts of a sum over `k` by split-K: `ceil(ceil(k / 64) / parts) · 64` each, as many as there are.
 ///
 /// *Source:* cuBLAS 13.1, by comparison with an H200.
+///
+/// ```
+/// use std::num::NonZeroU16;
+/// use mantissa_numerics::nvidia::products::split_k;
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// let (mut x, ones) = ([0; 128], [0x3F80; 128]);
+/// (x[0], x[64], x[80]) = (0x4B80, 0x3F80, 0x3F80); // 2^24, 1 and 1 as bf16
+/// // Beside 2^24 each 1 is cut off; the second part adds them up first.
+/// let sum = |parts| {
+///     let parts = split_k(128, NonZeroU16::new(parts).unwrap()).into_iter();
+///     parts.map(|k| block.chain(&x[k.clone()], &ones[k], 0.0)).sum::<f32>()
+/// };
+/// assert_eq!((sum(1), sum(2)), (16_777_216.0, 16_777_218.0));
+/// ```
 #[must_use]
 pub fn split_k(k: usize, parts: NonZeroU16) -> Vec<Range<usize>> {
     let unit = k.div_ceil(64).div_ceil(usize::from(parts.get())) * 64;
@@ -21,6 +36,15 @@ pub fn split_k(k: usize, parts: NonZeroU16) -> Vec<Range<usize>> {
 
 /// Where the elements of a sum of `length` go so that steps of `block` do not cross the borders of tiles: the remainder
 /// first, padded with zeros, which take no part in a step. Returns how many come first, and where the others begin.
+///
+/// ```
+/// use mantissa_numerics::nvidia::products::remainder_first;
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// // 551 = 8 · 64 + 39: the 39 come first, padded to three steps of 16, and tiles begin behind them.
+/// assert_eq!(remainder_first(block, Some(64.try_into().unwrap()), 551), (39, 48));
+/// assert_eq!(remainder_first(block, None, 551), (0, 0));
+/// ```
 #[must_use]
 pub fn remainder_first(block: BlockRecipe, tile: Option<NonZeroU16>, length: usize) -> (usize, usize) {
     let remainder = tile.map_or(0, |tile| length % usize::from(tile.get()));
@@ -31,6 +55,15 @@ pub fn remainder_first(block: BlockRecipe, tile: Option<NonZeroU16>, length: usi
 /// by `fma`, ascending from `+0`; then the halving tree, or the threads in ascending order.
 ///
 /// *Rounding:* binary32 after every `fma` and addition.
+///
+/// ```
+/// use mantissa_numerics::nvidia::products::by_threads;
+/// use mantissa_numerics::recipe::ThreadSum;
+/// let x = [16_777_216.0, 1.0, -16_777_216.0, 1.0];
+/// let sum = |threads| by_threads(ThreadSum::new(threads, 1, false).unwrap(), 4, |k| (x[k], 1.0));
+/// // One thread loses the first 1 beside 2^24; of two threads, one adds nothing but ones.
+/// assert_eq!((sum(1), sum(2)), (1.0, 2.0));
+/// ```
 #[must_use]
 pub fn by_threads(sum: ThreadSum, length: usize, pair: impl Fn(usize) -> (f32, f32)) -> f32 {
     let (threads, vector) = (usize::from(sum.threads()), usize::from(sum.vector().get()));

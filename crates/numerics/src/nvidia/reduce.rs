@@ -10,6 +10,17 @@ use super::functions::exp_each;
 /// halved, the upper half added to the lower (first through shared memory, then by shuffles, largest step first).
 ///
 /// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/Reduce.cuh, restated; verified on an H200.
+///
+/// ```
+/// use mantissa_numerics::nvidia::reduce::TorchSum;
+/// let torch = TorchSum::of(1, 128).unwrap();
+/// assert_eq!(torch.threads, 32);
+/// let mut x = [0.0; 128];
+/// (x[0], x[4], x[12]) = (16_777_216.0, 1.0, 1.0); // of threads 0, 1 and 3
+/// // Threads 1 and 3 are added to each other before they meet 2^24, beside which a single 1 is lost.
+/// assert_eq!((torch.sum(x.into_iter()), x.iter().sum()), (16_777_218.0, 16_777_216.0));
+/// assert_eq!(TorchSum::of(1, 130), None, "an order that is not known");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TorchSum {
@@ -145,6 +156,13 @@ fn halved(sums: &mut [f32]) -> f32 {
 /// tree.
 ///
 /// *Source:* as [`TorchSum`]; verified on an H200.
+///
+/// ```
+/// use mantissa_numerics::nvidia::reduce::sum_of_few;
+/// // Four lanes: the halving tree adds both ones before they meet 2^24, beside which a single 1 is lost.
+/// let x = [16_777_216.0, 1.0, 0.0, 1.0];
+/// assert_eq!((sum_of_few(&x), x.iter().sum()), (16_777_218.0, 16_777_216.0));
+/// ```
 #[must_use]
 pub fn sum_of_few(x: &[f32]) -> f32 {
     let lanes = 1 << x.len().max(1).ilog2();
