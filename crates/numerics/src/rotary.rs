@@ -18,6 +18,17 @@ mod scaling;
 pub use scaling::{LongRope, RopeScaling, Yarn};
 
 /// Whose operations.
+///
+/// ```
+/// use mantissa_numerics::rotary::{Arithmetic, Rope};
+/// use mantissa_numerics::torch_cpu::CpuCapability;
+/// let rope = Rope { base: 1e6, dim: 128, scaling: None, max_position_embeddings: 4096 };
+/// let engine = rope.frequencies(Arithmetic::Engine, None).inverse;
+/// let torch = rope.frequencies(Arithmetic::Torch(CpuCapability::Avx2), None).inverse;
+/// // PyTorch's power is not always the nearest: one of 64 frequencies is one step larger.
+/// assert_eq!(torch[37], engine[37].next_up());
+/// assert_eq!((&torch[..37], &torch[38..]), (&engine[..37], &engine[38..]));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
     /// The engine's own: powers in binary64 from the exact base, rounded to binary32; a number over a tensor is one
@@ -41,6 +52,8 @@ pub struct Rope<'a> {
 }
 
 /// Inverse frequencies, and the factor that cosines and sines are multiplied by in binary32.
+///
+/// Example: [`Rope::frequencies`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Frequencies {
     /// One per rotated pair.
@@ -50,6 +63,13 @@ pub struct Frequencies {
 }
 
 /// Elements of a head that are rotated for a `partial_rotary_factor`, as `int(head_dim * factor)`.
+///
+/// ```
+/// use mantissa_numerics::rotary::rotated;
+/// assert_eq!(rotated(96, 0.75), 72);
+/// // Cut, not rounded: 100 · 0.29 is 28.999999999999996 in binary64.
+/// assert_eq!(rotated(100, 0.29), 28);
+/// ```
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
@@ -64,6 +84,12 @@ pub fn rotated(head_dim: usize, partial: f64) -> usize {
 /// `inverse`, with the pairs of a head that `proportional` leaves unrotated as zeros: what Gemma's global layers use.
 ///
 /// *Shape:* `head_dim / 2`; the first `partial` of them rotate, by exponents over the whole head.
+///
+/// ```
+/// use mantissa_numerics::rotary::{Arithmetic, proportional};
+/// // Exponents 0/8 and 2/8: over the whole head of 8, though only half of it rotates.
+/// assert_eq!(proportional(Arithmetic::Engine, 10_000.0, 8, 0.5, 1.0), [1.0, 0.1, 0.0, 0.0]);
+/// ```
 #[must_use]
 pub fn proportional(
     arithmetic: Arithmetic,

@@ -13,6 +13,18 @@ use serde::{Deserialize, Serialize};
 pub mod dot;
 
 /// A format of tensor-core operands.
+///
+/// ```
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// // tf32 is given as binary32, of which ten fraction bits count: 1 + 2^-11 is 1.
+/// let tf32 = Architecture::Hopper.block(Operand::Tf32).unwrap();
+/// let x = 1.0_f32 + 2.0_f32.powi(-11);
+/// assert_eq!(tf32.step(&[x.to_bits()], &[1.0_f32.to_bits()], 0.0), 1.0);
+/// // The largest FP8 with 4 exponent bits is 448; the next pattern is no infinity but a NaN.
+/// let e4m3 = Architecture::Hopper.block(Operand::E4m3).unwrap();
+/// assert_eq!(e4m3.step(&[0x7E], &[0x38], 0.0), 448.0);
+/// assert!(e4m3.step(&[0x7F], &[0x38], 0.0).is_nan());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -56,7 +68,7 @@ impl Operand {
 
     /// Takes a bit pattern apart. Bits above the format's width are ignored; of [`Operand::Tf32`] all 32 are given.
     #[must_use]
-    pub const fn decode(self, bits: u32) -> Term {
+    pub(crate) const fn decode(self, bits: u32) -> Term {
         let bits = if matches!(self, Self::Tf32) { bits >> 13 } else { bits };
         let (fraction_bits, exponent_bits) = (self.fraction_bits(), self.exponent_bits());
         let fraction = bits & ((1 << fraction_bits) - 1);
@@ -83,14 +95,22 @@ impl Operand {
 /// An unpacked number. A finite one is `± significand · 2^(exponent − fraction bits)`; its significand has a leading
 /// one unless it is subnormal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "said above")]
-pub enum Term {
+pub(crate) enum Term {
     Finite { negative: bool, significand: u32, exponent: i32 },
     Infinite { negative: bool },
     NotANumber,
 }
 
 /// One step of a tensor core.
+///
+/// ```
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let hopper = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// let (one, rest) = (0x3F80, 1.5 * 2.0_f32.powi(-24));
+/// // Cut towards zero where binary32 would round up.
+/// assert_eq!(hopper.step(&[one], &[one], rest), 1.0);
+/// assert_eq!(1.0 + rest, 1.0_f32.next_up());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BlockRecipe {
@@ -105,6 +125,15 @@ pub struct BlockRecipe {
 }
 
 /// A generation of NVIDIA tensor cores.
+///
+/// ```
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let (mut x, ones) = ([0; 16], [0x3F80; 16]);
+/// (x[0], x[1], x[8]) = (0x4B80, 0x3F80, 0x3F80); // 2^24, 1 and 1 as bf16
+/// let sum = |gpu: Architecture| gpu.block(Operand::Bf16).unwrap().chain(&x, &ones, 0.0);
+/// // Hopper adds sixteen products at once; Ampere takes two steps of eight and loses a 1 in each.
+/// assert_eq!((sum(Architecture::Hopper), sum(Architecture::Ampere)), (16_777_218.0, 16_777_216.0));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

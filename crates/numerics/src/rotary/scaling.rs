@@ -3,6 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 /// How rotary angles are stretched beyond the trained context.
+///
+/// ```
+/// use mantissa_numerics::rotary::{Arithmetic, Rope, RopeScaling};
+/// let rope = |scaling| Rope { base: 10_000.0, dim: 4, scaling, max_position_embeddings: 4096 };
+/// let at = |scaling, length| rope(Some(scaling)).frequencies(Arithmetic::Engine, Some(length)).inverse;
+/// assert_eq!(rope(None).frequencies(Arithmetic::Engine, None).inverse, [1.0, 0.01]);
+/// assert_eq!(at(&RopeScaling::Linear { factor: 2.0 }, 5000), [0.5, 0.005]);
+/// // `Dynamic` changes nothing up to 4096 positions; the fastest pair stays as it is beyond them too.
+/// let dynamic = RopeScaling::Dynamic { factor: 2.0 };
+/// assert_eq!(at(&dynamic, 4096), [1.0, 0.01]);
+/// assert!(at(&dynamic, 5000)[0] == 1.0 && at(&dynamic, 5000)[1] < 0.01);
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
@@ -34,6 +46,18 @@ pub enum RopeScaling {
 }
 
 /// Parameters of YaRN.
+///
+/// ```
+/// use mantissa_numerics::rotary::RopeScaling;
+/// let json = r#"{"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096,
+///     "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false}"#;
+/// let RopeScaling::Yarn(mut yarn) = serde_json::from_str(json)? else { panic!("another type") };
+/// assert_eq!(yarn.attention_factor(), 0.1 * 32.0_f64.ln() + 1.0);
+/// // DeepSeek gives both weights: they cancel here, and scores get the factor instead.
+/// (yarn.mscale, yarn.mscale_all_dim) = (Some(1.0), Some(1.0));
+/// assert_eq!((yarn.attention_factor(), yarn.score_factor()), (1.0, 0.1 * 32.0_f64.ln() + 1.0));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Yarn {
     /// Divisor of the low frequencies.
@@ -97,6 +121,23 @@ impl Yarn {
 }
 
 /// Parameters of LongRoPE.
+///
+/// ```
+/// use mantissa_numerics::rotary::{Arithmetic, LongRope, Rope, RopeScaling};
+/// let long = LongRope {
+///     short_factor: vec![1.0, 1.0],
+///     long_factor: vec![1.0, 4.0],
+///     factor: 32.0,
+///     attention_factor: None,
+///     original_max_position_embeddings: 4096,
+/// };
+/// // √(1 + log₄₀₉₆ 32) = √(1 + 5/12)
+/// assert!((long.attention_factor() - (17.0_f64 / 12.0).sqrt()).abs() < 1e-15);
+/// let scaling = RopeScaling::LongRope(long);
+/// let rope = Rope { base: 10_000.0, dim: 4, scaling: Some(&scaling), max_position_embeddings: 131_072 };
+/// let slowest = |length| rope.frequencies(Arithmetic::Engine, Some(length)).inverse[1];
+/// assert_eq!((slowest(4096), slowest(4097)), (0.01, 0.0025));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LongRope {
     /// Divisor of each frequency up to the original context.

@@ -193,6 +193,18 @@ impl BlockRecipe {
     /// # Panics
     /// When lengths differ, the range is off, this machine lacks the instructions, or an operand was unpacked
     /// for others that hold elements in another form.
+    ///
+    /// ```
+    /// use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
+    /// use mantissa_numerics::tensor_core::{Architecture, Operand};
+    /// let (recipe, best) = (Architecture::Hopper.block(Operand::Bf16).unwrap(), Instructions::best());
+    /// let (mut row, mut panel, mut sums) = (Row::default(), Panel::default(), [0.0; LANES]);
+    /// row.fill_bf16(best, recipe, &[1.0, 2.0]);
+    /// // Row `lane` of the panel is (lane, 1), as patterns of bf16.
+    /// panel.fill(best, recipe, LANES, 2, |lane, k| [lane as f32, 1.0][k].to_bits() >> 16);
+    /// recipe.dots(best, &row, &panel, 0..2, &mut sums);
+    /// assert_eq!((sums[0], sums[1], sums[15]), (2.0, 3.0, 17.0));
+    /// ```
     pub fn dots(
         self,
         instructions: Instructions,

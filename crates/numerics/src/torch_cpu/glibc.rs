@@ -1,7 +1,7 @@
 //! The C library's `powf`: glibc 2.28 to 2.41, its build for machines with FMA.
 //!
 //! It computes in binary64 and rounds once, so that it gives the nearest value except for about one power in 1,500.
-//! Later versions may round correctly; [`is_one_answer`] says where that could matter.
+//! Later versions may round correctly; [`Rope::one_answer`](crate::rotary::Rope::one_answer) takes that into account.
 
 /// `[1/c, log2 c]` as bits, for sixteen centers `c`.
 const CENTERS: [[u64; 2]; 16] = [
@@ -37,6 +37,13 @@ const EXPONENTIAL: [u64; 3] = [0x3FAC6AF84B912394, 0x3FCEBFCE50FAC4F3, 0x3FE62E4
 /// *Rounding:* each operation below in binary64, the result to binary32.
 ///
 /// *Source:* `e_powf.c` of glibc 2.28 (Szabolcs Nagy), contracted as GCC does for FMA.
+///
+/// ```
+/// use mantissa_numerics::torch_cpu::glibc::powf;
+/// assert_eq!(powf(100.0, 0.5), 10.0);
+/// // One of the few that are not nearest: 27^0.375 is one step above it.
+/// assert_eq!(powf(27.0, 0.375), (27.0_f64.powf(0.375) as f32).next_up());
+/// ```
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "rounding to binary32 is the definition")]
 pub fn powf(base: f32, exponent: f32) -> f32 {
@@ -46,7 +53,7 @@ pub fn powf(base: f32, exponent: f32) -> f32 {
 /// Whether a `powf` that rounds correctly gives the same.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "rounding to binary32 is the definition")]
-pub fn is_one_answer(base: f32, exponent: f32) -> bool {
+pub(crate) fn is_one_answer(base: f32, exponent: f32) -> bool {
     let nearest = libm::pow(f64::from(base), f64::from(exponent)) as f32;
     nearest.to_bits() == powf(base, exponent).to_bits()
 }

@@ -14,6 +14,8 @@ pub const LANES: usize = 16;
 pub(super) const ZERO: i16 = -8192;
 
 /// Which instructions to use; it changes speed, never bits.
+///
+/// Example: [`BlockRecipe::dots`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Instructions {
     /// Plain Rust.
@@ -103,6 +105,8 @@ pub(super) const PLACE: [usize; LANES] = {
 };
 
 /// One row of the first operand, unpacked.
+///
+/// Example: [`BlockRecipe::dots`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
     pub(super) elements: Elements<u32, f64>,
@@ -116,6 +120,8 @@ pub struct Row {
 }
 
 /// [`LANES`] rows of the second operand, unpacked and interleaved: as [`Row`], doubles in an order of their own.
+///
+/// Example: [`BlockRecipe::dots`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Panel {
     pub(super) elements: Elements<[u32; LANES], [f64; LANES]>,
