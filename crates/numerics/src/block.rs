@@ -7,6 +7,15 @@ use half::f16;
 use serde::{Deserialize, Serialize};
 
 /// A block-quantized layout of GGUF.
+///
+/// ```
+/// use mantissa_numerics::BlockFormat;
+/// // The scale, 0.5 as f16; then sixteen bytes that hold element i in the low and i + 16 in the high nibble.
+/// let block = [&[0x00, 0x38][..], &[0xF0; 16]].concat();
+/// let mut values = [0.0; 32];
+/// BlockFormat::Q4_0.dequantize(&block, &mut values);
+/// assert_eq!((values[0], values[16]), (-4.0, 3.5)); // 0.5 · (0 − 8) and 0.5 · (15 − 8)
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BlockFormat {

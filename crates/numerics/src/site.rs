@@ -6,12 +6,16 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// A decoder block counted from 1, as Hugging Face counts `hidden_states[k]`.
+///
+/// Example: [`Site`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct LayerIdx(pub u32);
 
 /// A point of the forward pass.
+///
+/// Example: [`Site`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -113,6 +117,17 @@ impl FromStr for Point {
 /// A block and a point in it. Displays and parses as `layer_4.x_out`, or `final_norm` where there is no layer.
 ///
 /// Sites order by layer, then by the flow of data, with layerless `embed_out` first and `final_norm`, `logits` last.
+///
+/// ```
+/// use mantissa_numerics::{LayerIdx, Point, Site};
+/// let site: Site = "layer_4.x_out".parse()?;
+/// assert_eq!((site.layer, site.point), (Some(LayerIdx(4)), Point::XOut));
+/// // The flow of data: the embedding first, then block by block, the logits last.
+/// assert!(Site::outside(Point::EmbedOut) < site && site < Site::outside(Point::Logits));
+/// assert!(Site::at(4, Point::XOut) < Site::at(5, Point::XIn));
+/// assert!("x_out".parse::<Site>().is_err(), "a point of a block needs its layer");
+/// # Ok::<(), String>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Site {
     /// The block, for a point that has one.
@@ -197,6 +212,8 @@ impl<'de> Deserialize<'de> for Site {
 }
 
 /// Which kind of forward pass a value comes from.
+///
+/// Example: [`ObservedKernel`](crate::recipe::ObservedKernel).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

@@ -3,6 +3,8 @@
 use crate::Dtype;
 
 /// A distance counted in representable values of one storage format.
+///
+/// Example: [`ulps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ulps(pub u32);
 
@@ -11,6 +13,15 @@ pub struct Ulps(pub u32);
 /// The values of a format are laid on a line in numeric order with `-0` and `+0` on one point, and the
 /// distance is the number of steps between them; infinities are one step beyond the largest finite value.
 /// *Source:* the ordering argument of Bruce Dawson, "Comparing floating point numbers" (2012 edition).
+///
+/// ```
+/// use mantissa_numerics::{Dtype, Ulps, ulp::ulps};
+/// let next = 1.0 + f32::EPSILON;
+/// assert_eq!(ulps(Dtype::F32, 1.0_f32.to_bits(), next.to_bits()), Some(Ulps(1)));
+/// // bf16: the smallest numbers of either sign are two steps apart, for both zeros are one point.
+/// assert_eq!(ulps(Dtype::Bf16, 0x8001, 0x0001), Some(Ulps(2)));
+/// assert_eq!(ulps(Dtype::Bf16, 0x7FC0, 0x7FC0), None, "a NaN is no distance from itself");
+/// ```
 #[must_use]
 pub fn ulps(dtype: Dtype, a: u32, b: u32) -> Option<Ulps> {
     Some(Ulps(line(dtype, a)?.abs_diff(line(dtype, b)?)))

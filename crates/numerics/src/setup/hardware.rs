@@ -32,6 +32,13 @@ words! {
 }
 
 /// What a recipe or a prediction rests on, the strongest first.
+///
+/// ```
+/// use mantissa_numerics::setup::{Basis, Hardware};
+/// // A prediction rests on the weakest of what it used.
+/// let used = [Basis::Measured, Hardware::H200.basis(), Hardware::Cpu.basis()];
+/// assert_eq!(used.into_iter().max(), Some(Basis::Measured));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
