@@ -7,6 +7,17 @@ use super::matmul::Lanes;
 use crate::Dtype;
 
 /// The choice of experts from router logits, and their weights; ties go to the lower expert.
+///
+/// ```
+/// use mantissa_numerics::recipe::{KernelRecipe, RouterChoice, RouterSoftmax};
+/// let json = r#"{"kernel":"router","renormalize":true,"reduction":{"warp":32},"output":"bf16","functions":"nvidia"}"#;
+/// let KernelRecipe::Router(recipe) = serde_json::from_str(json)? else { panic!("another kernel") };
+/// assert_eq!(recipe.softmax, RouterSoftmax::Warp);
+/// assert_eq!(recipe.choice, RouterChoice::Probabilities { renormalize: true });
+/// // Half a warp is no kernel of PyTorch's.
+/// assert!(serde_json::from_str::<KernelRecipe>(&json.replace("32", "16")).is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RouterRecipe {
     /// The softmax.
@@ -18,6 +29,17 @@ pub struct RouterRecipe {
 }
 
 /// What experts are chosen by, and what becomes their weights.
+///
+/// ```
+/// use mantissa_numerics::nvidia::reduce::{softmax_warp, sum_of_few};
+/// // Two of four experts that are equally likely.
+/// let (mut all, mut chosen) = ([0.0; 4], [0.0; 2]);
+/// softmax_warp(&mut all, 4, 4);
+/// assert_eq!(all[..2], [0.25; 2]); // `Probabilities` as they are
+/// assert_eq!(all[0] / sum_of_few(&all[..2]), 0.5); // … divided by their sum
+/// softmax_warp(&mut chosen, 2, 2);
+/// assert_eq!(chosen, [0.5; 2]); // `Logits`
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RouterChoice {
     /// The largest of all experts' probabilities; softmax in binary32.
@@ -30,6 +52,8 @@ pub enum RouterChoice {
 }
 
 /// Whose softmax over router logits.
+///
+/// Example: [`RouterRecipe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RouterSoftmax {
     /// The engine's own: its exponentials, the denominator by lanes; chosen weights are added up in binary32 in top-k
@@ -44,6 +68,21 @@ pub enum RouterSoftmax {
 }
 
 /// Expert outputs times routing weights, each rounded to `output`, summed in top-k order in binary32, rounded once.
+///
+/// ```
+/// use mantissa_numerics::{Dtype, recipe::ExpertSumRecipe};
+/// let add = |recipe: ExpertSumRecipe, products: [f32; 4]| {
+///     let mut sums = vec![0.0; recipe.sums.get().into()];
+///     for (i, x) in products.into_iter().enumerate() {
+///         sums[i % usize::from(recipe.sums.get())] += x;
+///     }
+///     recipe.output.round(sums.into_iter().sum())
+/// };
+/// // One running sum loses the first 1 beside 2^24; of two sums, one has nothing but ones.
+/// let sums = |sums: u16| ExpertSumRecipe { sums: sums.try_into().unwrap(), output: Dtype::Bf16 };
+/// let products = [16_777_216.0, 1.0, -16_777_216.0, 1.0];
+/// assert_eq!((add(sums(1), products), add(sums(2), products)), (1.0, 2.0));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ExpertSumRecipe {
     /// Running sums: sum `i mod sums` takes product `i`, ascending; the sums are then added in order.

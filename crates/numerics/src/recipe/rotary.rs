@@ -3,6 +3,21 @@
 use crate::Dtype;
 
 /// Rotary embedding.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_numerics::recipe::{RotaryFunctions, RotaryPairs, RotaryRecipe};
+/// let (functions, output) = (RotaryFunctions::Own, Dtype::Bf16);
+/// let (cos, sin) = (1.0_f64.cos() as f32, 1.0_f64.sin() as f32);
+/// let r = |x| output.round(x);
+/// // The first element of (3, 1), turned by 1: 0.779436….
+/// let turned = |recipe: RotaryRecipe| match recipe.pairs {
+///     RotaryPairs::Halves => r(r(3.0 * r(cos)) - r(1.0 * r(sin))),
+///     RotaryPairs::Neighbours => r(3.0 * cos - 1.0 * sin),
+/// };
+/// assert_eq!(turned(RotaryRecipe { functions, pairs: RotaryPairs::Halves, output }), 0.77734375);
+/// assert_eq!(turned(RotaryRecipe { functions, pairs: RotaryPairs::Neighbours, output }), 0.78125);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RotaryRecipe {
     /// Whose cosines and sines.
@@ -14,6 +29,8 @@ pub struct RotaryRecipe {
 }
 
 /// Which elements are turned together.
+///
+/// Example: [`RotaryRecipe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RotaryPairs {
     /// Those half a head apart: tables, each product and the sum rounded to `output`, as Hugging Face's
@@ -25,6 +42,8 @@ pub enum RotaryPairs {
 }
 
 /// Whose cosines and sines of angles that are binary32.
+///
+/// Example: [`cos`](crate::nvidia::functions::cos).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RotaryFunctions {
     /// Correctly rounded to binary32 by way of binary64; so are inverse frequencies.
