@@ -7,6 +7,16 @@ use crate::Dtype;
 use crate::tensor_core::BlockRecipe;
 
 /// Attention of one query head over the keys of its KV head.
+///
+/// ```
+/// use mantissa_numerics::recipe::{AttentionRecipe, PlainSum, TorchMath, wire};
+/// let math = TorchMath { scores: PlainSum::FmaChain, values: PlainSum::FmaChain };
+/// let recipe = AttentionRecipe::TorchMath(math);
+/// let flat = wire::AttentionRecipe::from(recipe);
+/// assert_eq!(AttentionRecipe::try_from(flat), Ok(recipe));
+/// // PyTorch's math backend has no sinks: a record that says so is refused, not read as if it did not.
+/// assert!(AttentionRecipe::try_from(wire::AttentionRecipe { sinks: true, ..flat }).is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AttentionRecipe {
     /// The engine's own.
@@ -26,6 +36,23 @@ pub enum AttentionRecipe {
 /// a score of −∞, so that its probability is `+0`.
 ///
 /// *Rounding:* binary32 but where [`OwnSoftmax`] says otherwise; probabilities and the output to `storage`.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_numerics::recipe::{AttentionRecipe, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, wire};
+/// let eager = OwnAttention {
+///     scores: OwnScores::FmaChain,
+///     bound: ScoreBound::None,
+///     sinks: false,
+///     softmax: OwnSoftmax::Eager,
+///     storage: Dtype::Bf16,
+/// };
+/// let sdpa = OwnAttention { softmax: OwnSoftmax::Tiled { key_tile: 64.try_into().unwrap() }, ..eager };
+/// // `eager` rounds scores to the storage format, `sdpa` leaves them in binary32; both round probabilities.
+/// let flat = |own| wire::AttentionRecipe::from(AttentionRecipe::Own(own));
+/// assert_eq!([eager, sdpa].map(|own| flat(own).score_rounding), [Dtype::Bf16, Dtype::F32]);
+/// assert_eq!([eager, sdpa].map(|own| flat(own).probability_rounding), [Dtype::Bf16; 2]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnAttention {
     /// Sum of `q · k` over the head.
@@ -43,6 +70,8 @@ pub struct OwnAttention {
 
 /// How the engine sums `q · k` over the head. The closing `+ 0` may be left out where the softmax follows, which a
 /// zero's sign cannot pass.
+///
+/// Example: [`OwnAttention`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OwnScores {
     /// One `fma` chain from `+0`, ascending: what prefill does.
@@ -52,6 +81,8 @@ pub enum OwnScores {
 }
 
 /// What bounds scores between their scaling and the softmax.
+///
+/// Example: [`OwnAttention`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ScoreBound {
     /// Nothing.
@@ -62,6 +93,8 @@ pub enum ScoreBound {
 }
 
 /// How the engine's own attention walks the keys of one query.
+///
+/// Example: [`OwnAttention`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OwnSoftmax {
     /// Hugging Face's `eager`: scores rounded to the storage format before and after the multiplication by the scale;
@@ -88,6 +121,19 @@ pub enum OwnSoftmax {
 ///
 /// *Rounding:* scores, scaled scores, probabilities and output to bf16, the storage format. *Source:* PyTorch 2.11 and
 /// cuBLAS 13.1, compared with an H200 and an H100.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_numerics::recipe::wire::{self, ReductionRecipe, SoftmaxRecipe};
+/// use mantissa_numerics::recipe::{AttentionRecipe, BatchedSum, ThreadSum, TorchEager, TorchSoftmax};
+/// let sum = BatchedSum::Threads(ThreadSum::new(16, 4, false).unwrap());
+/// let eager = TorchEager { scores: sum, softmax: TorchSoftmax::Warp, values: sum };
+/// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchEager(eager));
+/// // Everything between the kernels is stored in bf16, probabilities after the division.
+/// assert_eq!((flat.score_rounding, flat.probability_rounding), (Dtype::Bf16, Dtype::Bf16));
+/// let reduction = ReductionRecipe::Warp { warp: 32 };
+/// assert_eq!(flat.softmax, SoftmaxRecipe::Exact { reduction, normalize_first: true });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TorchEager {
     /// Sum of `q · k` over the head.
@@ -99,6 +145,8 @@ pub struct TorchEager {
 }
 
 /// Which of PyTorch's softmax kernels ran.
+///
+/// Example: [`TorchEager`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TorchSoftmax {
     /// A warp of 32 lanes: [`crate::nvidia::reduce::softmax_warp`].
@@ -120,6 +168,18 @@ impl TorchSoftmax {
 ///
 /// *Rounding:* scores stay in binary32; a tile's probabilities and the output to bf16, the storage format. *Source:*
 /// PyTorch 2.11, compared with an H200 and an H100.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_numerics::recipe::{AttentionRecipe, TorchFlash, wire};
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// let flash = TorchFlash { block, key_tile: 128.try_into().unwrap(), splits: 3.try_into().unwrap() };
+/// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchFlash(flash));
+/// // Scores go through the softmax in binary32; the second product has probabilities in bf16.
+/// assert_eq!((flat.score_rounding, flat.probability_rounding), (Dtype::F32, Dtype::Bf16));
+/// assert_eq!(flat.softmax, wire::SoftmaxRecipe::Flash { splits: 3 });
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TorchFlash {
     /// One step of both products, which are not cut.
@@ -136,6 +196,16 @@ pub struct TorchFlash {
 ///
 /// *Rounding:* binary32; the output to bf16, the storage format. *Source:* PyTorch 2.11 and cuBLAS 13.1, compared with
 /// an H200.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_numerics::recipe::{AttentionRecipe, PlainSum, TorchMath, wire};
+/// let math = TorchMath { scores: PlainSum::FmaChain, values: PlainSum::FmaChain };
+/// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchMath(math));
+/// // Nothing is rounded to bf16 before the output, and the scale is applied to queries and keys.
+/// assert_eq!((flat.score_rounding, flat.probability_rounding), (Dtype::F32, Dtype::F32));
+/// assert!(flat.output == Dtype::Bf16 && flat.scaled_operands);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TorchMath {
     /// Sum of `q · k` over the head.

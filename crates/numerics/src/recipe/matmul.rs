@@ -133,6 +133,15 @@ impl ThreadSum {
 }
 
 /// How one output of a product with a weight is summed over the reduction axis `K`.
+///
+/// ```
+/// use mantissa_numerics::nvidia::products::by_threads;
+/// use mantissa_numerics::recipe::{Lanes, ThreadSum};
+/// let x = [16_777_216.0, 1.0, 0.0, 1.0];
+/// let sum = |threads| by_threads(ThreadSum::new(threads, 1, false).unwrap(), 4, |k| (x[k], 1.0));
+/// // `FmaChain` adds as one thread does and loses each 1 beside 2^24; lanes add both ones first.
+/// assert_eq!((sum(1), sum(Lanes::L16.count())), (16_777_216.0, 16_777_218.0));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LinearSum {
     /// `acc = fma(x[k], w[k], acc)` for `k` ascending from `acc = +0`, then `acc + 0` (a zero sum is `+0`).
@@ -148,6 +157,19 @@ pub enum LinearSum {
 }
 
 /// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, TensorCoreSum};
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let uncut = |gpu: Architecture| MatmulRecipe {
+///     summation: LinearSum::TensorCore(TensorCoreSum::uncut(gpu.block(Operand::Bf16).unwrap())),
+///     output: Dtype::Bf16,
+/// };
+/// // Equal recipes leave equal bits. As published, an A100 and an L40S take equal steps, an H100 others.
+/// assert_eq!(uncut(Architecture::Ampere), uncut(Architecture::Ada));
+/// assert_ne!(uncut(Architecture::Ampere), uncut(Architecture::Hopper));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MatmulRecipe {
     /// Order of the sum.
@@ -157,6 +179,18 @@ pub struct MatmulRecipe {
 }
 
 /// How a GPU sums one of attention's batched products of bf16.
+///
+/// ```
+/// use mantissa_numerics::recipe::{BatchedSum, LinearSum, PlainSum, wire::Summation};
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// let cut = Summation::TensorCore { block, parts: 2, tile: None };
+/// let tiled = Summation::TensorCore { block, parts: 1, tile: Some(64) };
+/// // Only products with weights are cut, only attention's have tiles, and binary32 has no tensor cores.
+/// assert!(LinearSum::try_from(cut).is_ok() && LinearSum::try_from(tiled).is_err());
+/// assert!(BatchedSum::try_from(cut).is_err() && BatchedSum::try_from(tiled).is_ok());
+/// assert!(PlainSum::try_from(tiled).is_err() && PlainSum::try_from(Summation::FmaChain).is_ok());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BatchedSum {
     /// Steps of a tensor core.
@@ -172,6 +206,8 @@ pub enum BatchedSum {
 }
 
 /// How a GPU sums one of attention's batched products of binary32, which it multiplies without tensor cores.
+///
+/// Example: [`BatchedSum`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PlainSum {
     /// `acc = fma(x[k], y[k], acc)` for `k` ascending from `acc = +0`.

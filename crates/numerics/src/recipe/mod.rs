@@ -98,11 +98,28 @@ impl schemars::JsonSchema for KernelRecipe {
 }
 
 /// A recipe that no kernel computes.
+///
+/// ```
+/// use mantissa_numerics::recipe::{LinearSum, wire::Summation};
+/// let error = LinearSum::try_from(Summation::LaneChains { lanes: 24 }).unwrap_err();
+/// assert_eq!(error.to_string(), "no kernel computes this recipe: lanes are 16, 32 or 64");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no kernel computes this recipe: {0}")]
 pub struct RecipeError(pub &'static str);
 
 /// A kernel that ran, with the shape that chose its recipe.
+///
+/// ```
+/// use mantissa_numerics::Phase;
+/// use mantissa_numerics::recipe::{KernelRecipe, Lanes, LinearSum, ObservedKernel};
+/// let json = r#"{"phase": "decode", "op": "q_proj", "m": 1, "n": 576, "k": 576, "recipe":
+///     {"kernel": "matmul", "summation": {"order": "lane_chains", "lanes": 16}, "output": "bf16"}}"#;
+/// let ran: ObservedKernel = serde_json::from_str(json)?;
+/// let KernelRecipe::Matmul(product) = ran.recipe else { panic!("another kernel") };
+/// assert_eq!((ran.phase, product.summation), (Phase::Decode, LinearSum::LaneChains { lanes: Lanes::L16 }));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObservedKernel {

@@ -12,6 +12,8 @@ use crate::tensor_core::BlockRecipe;
 mod convert;
 
 /// How one output of a matrix product is summed over the reduction axis `K`.
+///
+/// Example: [`MatmulRecipe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "order", rename_all = "snake_case")]
@@ -63,6 +65,8 @@ const fn is_false(x: &bool) -> bool {
 }
 
 /// Whose exponentials, reciprocal square roots, sines and cosines a kernel uses.
+///
+/// Example: [`KernelRecipe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +87,18 @@ impl Functions {
 }
 
 /// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.
+///
+/// ```
+/// use mantissa_numerics::recipe::{self, wire};
+/// let json = r#"{"summation": {"order": "lane_chains", "lanes": 32}, "output": "bf16"}"#;
+/// let flat: wire::MatmulRecipe = serde_json::from_str(json)?;
+/// assert_eq!(flat.summation, wire::Summation::LaneChains { lanes: 32 });
+/// assert!(recipe::MatmulRecipe::try_from(flat).is_ok());
+/// // The flat form has room for any number, a recipe only for what a kernel computes.
+/// let odd = wire::MatmulRecipe { summation: wire::Summation::LaneChains { lanes: 24 }, ..flat };
+/// assert!(recipe::MatmulRecipe::try_from(odd).is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MatmulRecipe {
@@ -93,6 +109,8 @@ pub struct MatmulRecipe {
 }
 
 /// A sum over the elements of a row (RMSNorm's mean of squares, softmax's denominator).
+///
+/// Example: [`TorchEager`](super::TorchEager).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
@@ -122,6 +140,8 @@ pub enum ReductionRecipe {
 }
 
 /// `y = round(w · round(x · (1 / sqrt(mean(x²) + eps))))`, square root and division correctly rounded.
+///
+/// Example: [`KernelRecipe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NormRecipe {
@@ -138,6 +158,8 @@ pub struct NormRecipe {
 }
 
 /// How a norm's weight is applied.
+///
+/// Example: [`KernelRecipe`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -160,6 +182,8 @@ impl Weighting {
 }
 
 /// How attention walks the keys of one query.
+///
+/// Example: [`TorchEager`](super::TorchEager).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "softmax", rename_all = "snake_case")]
@@ -189,6 +213,8 @@ pub enum SoftmaxRecipe {
 }
 
 /// Attention of one query head over the keys of its KV head.
+///
+/// Example: [`AttentionRecipe`](super::AttentionRecipe).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttentionRecipe {
@@ -226,6 +252,18 @@ pub struct AttentionRecipe {
 }
 
 /// One kernel's recipe.
+///
+/// ```
+/// use mantissa_numerics::recipe::wire::{Functions, KernelRecipe, NormRecipe, Weighting};
+/// let json = r#"{"kernel":"rms_norm","reduction":{"lanes":16},"output":"bf16"}"#;
+/// let KernelRecipe::RmsNorm(norm) = serde_json::from_str(json)? else { panic!("another kernel") };
+/// // What is as in the first records is not stated, so that those are still read and written as they were.
+/// assert_eq!((norm.functions, norm.weighting), (Functions::Engine, Weighting::AfterCast));
+/// assert_eq!(serde_json::to_string(&KernelRecipe::RmsNorm(norm))?, json);
+/// let gemma = KernelRecipe::RmsNorm(NormRecipe { weighting: Weighting::OnePlus, ..norm });
+/// assert!(serde_json::to_string(&gemma)?.ends_with(r#","weighting":"one_plus"}"#));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kernel", rename_all = "snake_case")]
