@@ -6,6 +6,13 @@
 pub type Result<T> = std::result::Result<T, VerdictError>;
 
 /// Why a judgement could not be made.
+///
+/// ```
+/// use mantissa_verdict::stats::conformal_p;
+///
+/// let error = conformal_p(1.0, &[]).expect_err("no honest unit");
+/// assert_eq!(error.to_string(), "calibration is empty; a test needs at least one unit of it");
+/// ```
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerdictError {

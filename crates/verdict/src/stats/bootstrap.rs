@@ -21,6 +21,24 @@ pub const MINIMUM_UNITS: usize = 10;
 pub const FLAGGED_BELOW: usize = 50;
 
 /// How an interval is read off the resampled statistics.
+///
+/// ```
+/// use mantissa_verdict::VerdictError;
+/// use mantissa_verdict::stats::{Bootstrap, IntervalMethod};
+///
+/// // Few large values among many small ones.
+/// let units: Vec<f64> = (0..20).map(|i| f64::from(i).exp2()).collect();
+/// let mean = |drawn: &[&f64]| drawn.iter().copied().sum::<f64>() / drawn.len() as f64;
+/// let interval = |method| {
+///     let found = Bootstrap { method, ..Bootstrap::new(7) }.interval(&units, mean)?;
+///     Ok::<_, VerdictError>(found.expect("20 units that differ").interval)
+/// };
+/// let plain = interval(IntervalMethod::Percentile)?;
+/// let corrected = interval(IntervalMethod::BiasCorrectedAccelerated)?;
+/// // The correction moves both ends towards the long tail.
+/// assert!(corrected.low > plain.low && corrected.high > plain.high);
+/// # Ok::<(), VerdictError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntervalMethod {
     /// Their quantiles. *Source:* Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13.
@@ -46,6 +64,8 @@ pub struct Bootstrap {
 }
 
 /// An interval with what is needed to judge it.
+///
+/// Example: [`Bootstrap::interval`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BootstrapInterval {
     /// The statistic of the units themselves.
@@ -88,6 +108,8 @@ impl Bootstrap {
     /// let mean = |drawn: &[&f64]| drawn.iter().copied().sum::<f64>() / 20.0;
     /// let found = Bootstrap::new(7).interval(&units, mean)?.expect("enough units that differ");
     /// assert!(found.interval.low < 10.5 && found.interval.high > 10.5);
+    /// // Twenty units give an interval that is narrower than it says.
+    /// assert!(found.units == 20 && found.under_covers);
     /// # Ok::<(), mantissa_verdict::VerdictError>(())
     /// ```
     pub fn interval<U>(

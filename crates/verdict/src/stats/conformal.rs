@@ -8,6 +8,16 @@ use crate::{Result, VerdictError};
 /// How the tokens of a sequence become its one score.
 ///
 /// Either choice keeps exchangeability only between sequences of like length: the maximum of more tokens is larger.
+///
+/// ```
+/// use mantissa_verdict::stats::{Summary, sequence_scores};
+///
+/// // One strange token of four: the largest score shows it, the mean is that of an even sequence.
+/// let sequences = [[1.0, 1.0, 1.0, 9.0], [3.0, 3.0, 3.0, 3.0]];
+/// assert_eq!(sequence_scores(&sequences, Summary::Max)?, [9.0, 3.0]);
+/// assert_eq!(sequence_scores(&sequences, Summary::Mean)?, [3.0, 3.0]);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Summary {
     /// The largest token score.

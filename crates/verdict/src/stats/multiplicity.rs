@@ -7,6 +7,20 @@ use super::binomial::level;
 use crate::{Result, VerdictError};
 
 /// Which candidates an observation does not rule out.
+///
+/// ```
+/// use mantissa_verdict::stats::{Identified, conformal_p, identify};
+///
+/// let found = |honest: usize| {
+///     let honest = vec![1.0; honest];
+///     identify(&[conformal_p(50.0, &honest)?, conformal_p(60.0, &honest)?], 0.05)
+/// };
+/// // Neither candidate fits. Ruling one of two out at 0.05 takes 2/0.05 − 1 = 39 honest units.
+/// assert_eq!(found(39)?.identified(), Identified::NoneOfThese);
+/// let too_few = found(38)?;
+/// assert_eq!((too_few.identified(), too_few.out_of_reach), (Identified::Several(vec![0, 1]), vec![0, 1]));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identification {
     /// The level: the probability of ruling out any candidate wrongly is at most this.
@@ -20,6 +34,8 @@ pub struct Identification {
 }
 
 /// What remains of the candidates.
+///
+/// Example: [`Identification`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identified {
     /// Every candidate is ruled out: the truth is none of these.

@@ -32,6 +32,15 @@ impl PValue {
     }
 
     /// The smallest p-value that any data of this shape could give; a level below it can never be reached.
+    ///
+    /// ```
+    /// use mantissa_verdict::stats::conformal_p;
+    ///
+    /// // However strange a score is, 18 honest units are too few for 0.05.
+    /// assert!(conformal_p(1e9, &[1.0; 18])?.smallest_possible() > 0.05);
+    /// assert!(conformal_p(1e9, &[1.0; 19])?.smallest_possible() <= 0.05);
+    /// # Ok::<(), mantissa_verdict::VerdictError>(())
+    /// ```
     #[must_use]
     pub fn smallest_possible(self) -> f64 {
         real(self.least) / real(self.of)

@@ -12,6 +12,18 @@ use crate::{Result, VerdictError};
 pub const MAX_EXACT: u64 = 1 << 16;
 
 /// What to compute from two groups of sequence scores; large values are strange.
+///
+/// ```
+/// use mantissa_verdict::stats::{Difference, two_sample_p};
+///
+/// let (a, b) = ([9.0, 8.0, 7.0], [1.0, 2.0, 3.0]);
+/// let larger = two_sample_p(&a, &b, Difference::Mean, 1)?;
+/// assert_eq!((larger.at_least(), larger.of()), (1, 20));
+/// // Either way counts twice: 3 and 3 sequences never reach 0.05.
+/// let different = two_sample_p(&a, &b, Difference::AbsoluteMean, 1)?;
+/// assert_eq!((different.at_least(), different.of()), (2, 20));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
     /// mean(a) − mean(b): are the scores of `a` larger?
@@ -23,6 +35,17 @@ pub enum Difference {
 }
 
 /// What to compute from one difference per sequence; large values are strange.
+///
+/// ```
+/// use mantissa_verdict::stats::{Shift, sign_flip_p};
+///
+/// // Five prompts that agree: enough for "positive", too few for "off zero".
+/// let positive = sign_flip_p(&[0.5, 1.0, 2.0, 0.25, 1.5], Shift::Mean, 1)?;
+/// assert_eq!((positive.at_least(), positive.of()), (1, 32));
+/// let off_zero = sign_flip_p(&[0.5, 1.0, 2.0, 0.25, 1.5], Shift::AbsoluteMean, 1)?;
+/// assert!(positive.value() < 0.05 && off_zero.value() > 0.05);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shift {
     /// Their mean: are differences positive?
