@@ -1,0 +1,206 @@
+//! What can be said of one pair of setups, and what it rests on.
+//!
+//! Left out: how distance is spread over all pairs or along layers (`matrix`).
+
+use mantissa_numerics::Phase;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::signal::Signal;
+use super::source::Citation;
+
+/// Which question a pair answers.
+///
+/// ```
+/// use mantissa_verdict::analysis::Comparison;
+///
+/// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
+/// # let source = mantissa_verdict::analysis::Source {
+/// #     name: file.name,
+/// #     digest: file.digest.to_string(),
+/// #     layout: file.content.layout().to_owned(),
+/// #     warnings: file.warnings,
+/// # };
+/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// // `analysis` is what `judge` makes of `attention_cross_hardware_verification.log`.
+/// let first = |comparison| {
+///     let mut sdpa = analysis.pairs.iter().filter(|pair| pair.a.starts_with("sdpa"));
+///     sdpa.find(|pair| pair.comparison == comparison).expect("a pair").distance
+/// };
+/// // Other hardware moves the keys of sdpa by 0.723. Other hardware and flash attention move them by less:
+/// // 0.594 from sdpa's evidence and 0.687 from that of flash attention.
+/// let (baseline, other) = (first(Comparison::CrossHardwareBaseline), first(Comparison::CrossHardware));
+/// assert!(baseline == Some(0.723) && other < baseline);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// Same setup, other hardware: what hardware alone does.
+    CrossHardwareBaseline,
+    /// Other setup, same hardware.
+    WithinHardware,
+    /// Other setup, other hardware, against that pair's own baseline: can it be detected?
+    CrossHardware,
+}
+
+/// What can be said of one pair of setups.
+///
+/// ```
+/// use mantissa_verdict::analysis::{Answer, Tier};
+///
+/// # let file = mantissa_published::open(&mantissa_testkit::published("quant_verification_A100_on_H100.json"))?;
+/// # let source = mantissa_verdict::analysis::Source {
+/// #     name: file.name,
+/// #     digest: file.digest.to_string(),
+/// #     layout: file.content.layout().to_owned(),
+/// #     warnings: file.warnings,
+/// # };
+/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// // `analysis` is what `judge` makes of `quant_verification_A100_on_H100.json`.
+/// let mut pairs = analysis.pairs.iter();
+/// let pair = pairs.find(|pair| pair.a == "awq" && pair.b == "gptq_marlin").expect("a pair");
+/// // 105 times the distance of honest replays, and yet not told apart: 4 prompts give no p below 1/2⁴.
+/// assert_eq!((pair.n, pair.p_value), (4, Some(0.0625)));
+/// assert!(pair.ratio > Some(105.0));
+/// assert_eq!((pair.tier, pair.answer), (Tier::Statistical, Answer::Inconclusive));
+/// // The floor: 4 prompts of either setup, each beside a replay of that setup.
+/// assert_eq!(pair.floor.as_ref().map(|floor| floor.n), Some(8));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct PairVerdict {
+    /// Which question.
+    pub comparison: Comparison,
+    /// The first setup (the claim).
+    pub a: String,
+    /// The second.
+    pub b: String,
+    /// The phase.
+    pub phase: Phase,
+    /// The signal.
+    pub signal: Signal,
+    /// The answer.
+    pub answer: Answer,
+    /// Which tier gave it.
+    pub tier: Tier,
+    /// Mean distance between the two.
+    pub distance: Option<f64>,
+    /// This pair's own noise floor.
+    pub floor: Option<Floor>,
+    /// `distance / floor`, where the floor is not zero.
+    pub ratio: Option<f64>,
+    /// Bootstrap interval of the ratio over sequences, with its confidence.
+    pub interval: Option<Interval>,
+    /// p-value of "the wrong setup fits as well as the right one".
+    pub p_value: Option<f64>,
+    /// The same, corrected for the pairs of this analysis (Holm).
+    pub p_adjusted: Option<f64>,
+    /// Independent units (reference prompts) behind it.
+    pub n: u64,
+    /// Units left out because tokens differ or data are missing.
+    pub incomparable: u64,
+    /// Rows of both by state; absent where only distances are stored.
+    pub rows: Option<RowCounts>,
+    /// A sentence that stands alone.
+    pub sentence: String,
+    /// Where the numbers came from.
+    pub citations: Vec<Citation>,
+}
+
+/// Rows of two setups (one step and position of a site, or of log-probabilities) by state, over all references.
+///
+/// ```
+/// use mantissa_numerics::Phase;
+///
+/// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
+/// # let source = mantissa_verdict::analysis::Source {
+/// #     name: file.name,
+/// #     digest: file.digest.to_string(),
+/// #     layout: file.content.layout().to_owned(),
+/// #     warnings: file.warnings,
+/// # };
+/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
+/// let rows = |a, b| {
+///     let mut prefill = analysis.pairs.iter().filter(|pair| pair.phase == Phase::Prefill);
+///     prefill.find(|pair| pair.a == a && pair.b == b).and_then(|pair| pair.rows).expect("a pair")
+/// };
+/// // 3 prompts, of which the last 3 positions are stored.
+/// assert_eq!(rows("batch_size_3", "batch_size_4").equal, 9);
+/// assert_eq!(rows("batch_size_1", "batch_size_2").different, 9);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
+pub struct RowCounts {
+    /// Same bits.
+    pub equal: u64,
+    /// Other bits.
+    pub different: u64,
+    /// Recorded by one of the two only.
+    pub missing: u64,
+    /// Recorded by both, but tokens, formats or shapes forbid a comparison.
+    pub incomparable: u64,
+}
+
+/// The answer about a pair.
+///
+/// Example: [`PairVerdict`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Same bits: one class, no test can separate them.
+    Identical,
+    /// Told apart.
+    Separable,
+    /// Not told apart: the distance is within the pair's own floor.
+    NotSeparable,
+    /// The evidence leans, and is too little to say.
+    Inconclusive,
+    /// Nothing could be compared.
+    Incomparable,
+}
+
+/// Which kind of reasoning gave an answer.
+///
+/// Example: [`PairVerdict`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Bits: both sides reproduce exactly, so any difference counts.
+    Exact,
+    /// Statistics over units: at least one side has noise.
+    Statistical,
+    /// Only averages are stored, so no uncertainty can be computed.
+    Aggregate,
+    /// Nothing to reason on.
+    None,
+}
+
+/// A pair's own noise floor.
+///
+/// Example: [`PairVerdict`].
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Floor {
+    /// Mean distance of honest repeats.
+    pub mean: f64,
+    /// Largest of them.
+    pub max: f64,
+    /// How many.
+    pub n: u64,
+    /// Of what: repetitions, matching replays on other hardware.
+    pub of: String,
+}
+
+/// A confidence interval.
+///
+/// Example: [`Bootstrap::interval`](crate::stats::Bootstrap::interval).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Confidence, 0 to 1.
+    pub confidence: f64,
+}

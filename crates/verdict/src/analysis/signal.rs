@@ -1,0 +1,50 @@
+//! What is looked at, and the four states in which it is found.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// A kind of signal.
+///
+/// Example: [`Options`](crate::Options).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// Block outputs and the final norm.
+    HiddenStates,
+    /// Keys as cached.
+    KeyVectors,
+    /// Log-probabilities by token id.
+    Logprobs,
+}
+
+/// The four states of anything that was looked at.
+///
+/// ```
+/// use mantissa_verdict::analysis::State;
+///
+/// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
+/// # let source = mantissa_verdict::analysis::Source {
+/// #     name: file.name,
+/// #     digest: file.digest.to_string(),
+/// #     layout: file.content.layout().to_owned(),
+/// #     warnings: file.warnings,
+/// # };
+/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
+/// // One run of each setup: nothing was repeated, so no setup is shown to repeat itself.
+/// let found = &analysis.reproducibility[0];
+/// assert_eq!((found.repetitions, found.state), (Some(1), State::Missing));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Same bits.
+    Equal,
+    /// Other bits.
+    Different,
+    /// Not recorded on one side.
+    Missing,
+    /// Recorded, but tokens, formats or shapes forbid a comparison.
+    Incomparable,
+}
