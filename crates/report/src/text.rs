@@ -15,6 +15,20 @@ use layout::{blank, table, wrap};
 mod layout;
 
 /// How text is set.
+///
+/// ```
+/// use mantissa_report::{Style, text};
+/// use mantissa_verdict::{Options, judge};
+///
+/// let analysis = judge(&[], &Options::default())?;
+/// let page = |style| text(&analysis, style);
+/// // Without tables the page ends after the findings; no page is narrower than 60 columns.
+/// let short = page(Style { tables: false, ..Style::default() });
+/// let whole = page(Style::default());
+/// assert!(whole.starts_with(&short) && whole.len() > short.len());
+/// assert_eq!(page(Style { width: 20, ..Style::default() }), page(Style { width: 60, ..Style::default() }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     /// Whether to emphasize with ANSI colours.

@@ -3,13 +3,6 @@
 //! A threshold decides where no bit and no test can. [`Analysis::thresholds`](crate::Analysis::thresholds) repeats the
 //! ones that an analysis used. Left out: the constants of statistical methods, which are part of those methods, and the
 //! published cut-offs, which are part of the published definitions.
-//!
-//! ```
-//! use mantissa_verdict::thresholds::{ALPHA, alpha, clear_margin};
-//!
-//! assert_eq!(alpha(ALPHA).source, "convention (Fisher 1925)");
-//! assert!((clear_margin().value - 3.0).abs() < 1e-12);
-//! ```
 
 use crate::analysis::Threshold;
 
@@ -31,6 +24,23 @@ pub const WITHIN_FLOOR: f64 = 1.5;
 pub const OTHER_WEIGHTS: f64 = 10.0;
 
 /// The level that a corrected p-value is compared with.
+///
+/// ```
+/// use mantissa_verdict::thresholds::alpha;
+/// use mantissa_verdict::{Options, judge};
+///
+/// # let file = mantissa_published::open(&mantissa_testkit::published("quant_verification_A100_on_H100.json"))?;
+/// # let source = mantissa_verdict::analysis::Source {
+/// #     name: file.name,
+/// #     digest: file.digest.to_string(),
+/// #     layout: file.content.layout().to_owned(),
+/// #     warnings: file.warnings,
+/// # };
+/// // An analysis states the level at which it was made.
+/// let analysis = judge(&[(source, &file.content)], &Options { alpha: 0.01, ..Options::default() })?;
+/// assert!(analysis.thresholds.contains(&alpha(0.01)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn alpha(value: f64) -> Threshold {
     threshold(
@@ -42,8 +52,7 @@ pub fn alpha(value: f64) -> Threshold {
 }
 
 /// The confidence of intervals and bounds.
-#[must_use]
-pub fn confidence(value: f64) -> Threshold {
+pub(crate) fn confidence(value: f64) -> Threshold {
     threshold(
         "confidence",
         value,
@@ -53,8 +62,7 @@ pub fn confidence(value: f64) -> Threshold {
 }
 
 /// [`CLEAR_MARGIN`] with its source.
-#[must_use]
-pub fn clear_margin() -> Threshold {
+pub(crate) fn clear_margin() -> Threshold {
     threshold(
         "clear_margin",
         CLEAR_MARGIN,
@@ -66,8 +74,7 @@ pub fn clear_margin() -> Threshold {
 }
 
 /// [`WITHIN_FLOOR`] with its source.
-#[must_use]
-pub fn within_floor() -> Threshold {
+pub(crate) fn within_floor() -> Threshold {
     threshold(
         "within_floor",
         WITHIN_FLOOR,
@@ -78,8 +85,7 @@ pub fn within_floor() -> Threshold {
 }
 
 /// [`OTHER_WEIGHTS`] with its source.
-#[must_use]
-pub fn other_weights() -> Threshold {
+pub(crate) fn other_weights() -> Threshold {
     threshold(
         "other_weights",
         OTHER_WEIGHTS,

@@ -17,6 +17,8 @@ pub struct Case {
 }
 
 /// Facts about one setup.
+///
+/// Example: [`audit`](super::audit()).
 #[derive(Debug, Clone, Default)]
 pub struct SetupFacts {
     /// Name of the configuration.
@@ -30,6 +32,8 @@ pub struct SetupFacts {
 }
 
 /// Facts about one run.
+///
+/// Example: [`ClaimVerdict`](super::ClaimVerdict).
 #[derive(Debug, Clone, Default)]
 pub struct RunFacts {
     /// Its reference prompt.

@@ -8,6 +8,34 @@ use super::difference::Difference;
 use crate::analysis::{Signal, Tier};
 
 /// What can be said of one claim.
+///
+/// ```
+/// use mantissa_compare::ReplayFacts;
+/// use mantissa_numerics::{Dtype, Point, Site};
+/// use mantissa_verdict::audit::{Case, ClaimAnswer, RunFacts, SetupFacts, audit};
+///
+/// // One recorded key beside the replays of two candidates.
+/// let beside = |replay: f32| {
+///     let mut facts = ReplayFacts::default();
+///     let (evidence, replay) = (1.0_f32.to_le_bytes(), replay.to_le_bytes());
+///     facts.prefill.row((0, -1), Site::at(1, Point::K), Dtype::F32, &evidence, &replay);
+///     facts
+/// };
+/// let run = RunFacts {
+///     classes: vec![(vec![0], beside(1.5)), (vec![1], beside(1.0))],
+///     ..RunFacts::default()
+/// };
+/// # let case = Case {
+/// #     candidates: vec!["bs1".into(), "bs2".into()],
+/// #     setups: vec![SetupFacts { claim: Some(0), runs: vec![run], ..SetupFacts::default() }],
+/// #     ..Case::default()
+/// # };
+/// // "bs1" is claimed, and "bs2" leaves the recorded bits.
+/// let claim = &audit(&case)?[0];
+/// assert_eq!((claim.answer, claim.rests_on.values), (ClaimAnswer::Contradicted, 1));
+/// assert_eq!(claim.fits, [["bs2"]]);
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ClaimVerdict {
     /// Name of the configuration in the evidence.
@@ -35,6 +63,8 @@ pub struct ClaimVerdict {
 }
 
 /// The answer about a claim. The set of candidates is open: the truth may be none of them.
+///
+/// Example: [`ClaimVerdict`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClaimAnswer {
@@ -49,6 +79,8 @@ pub enum ClaimAnswer {
 }
 
 /// What a verdict rests on.
+///
+/// Example: [`ClaimVerdict`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[schemars(rename = "Basis")]
 pub struct RestsOn {
@@ -65,6 +97,28 @@ pub struct RestsOn {
 }
 
 /// What one class's replay gave.
+///
+/// ```
+/// use mantissa_compare::ReplayFacts;
+/// use mantissa_numerics::{Dtype, Point, Site};
+/// use mantissa_verdict::audit::{Case, ReplayState, RunFacts, SetupFacts, audit};
+///
+/// let (evidence, replay) = (1.0_f32.to_le_bytes(), 1.5_f32.to_le_bytes());
+/// let mut facts = ReplayFacts::default();
+/// facts.prefill.row((0, -1), Site::at(1, Point::K), Dtype::F32, &evidence, &replay);
+/// # let run = RunFacts { classes: vec![(vec![0], facts)], ..RunFacts::default() };
+/// # let case = Case {
+/// #     candidates: vec!["bs1".into(), "bs2".into()],
+/// #     setups: vec![SetupFacts { claim: Some(0), runs: vec![run], ..SetupFacts::default() }],
+/// #     ..Case::default()
+/// # };
+/// let found = &audit(&case)?[0].replays[0];
+/// assert_eq!((found.state, found.distances[0].mean_l2), (ReplayState::Different, Some(0.5)));
+/// let first = found.first.as_ref().expect("a difference");
+/// assert_eq!((first.run.as_str(), first.site.as_str()), ("ref 0 rep 0", "layer_1.k"));
+/// assert_eq!((first.evidence.as_str(), first.replay.as_str()), ("0x3f800000", "0x3fc00000"));
+/// # Ok::<(), mantissa_verdict::VerdictError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ReplayVerdict {
     /// Candidates that leave the same bits.
@@ -90,6 +144,8 @@ pub struct ReplayVerdict {
 }
 
 /// What a replay gave.
+///
+/// Example: [`ReplayVerdict`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayState {
@@ -106,6 +162,8 @@ pub enum ReplayState {
 }
 
 /// How far evidence and replay are apart.
+///
+/// Example: [`ReplayVerdict`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct SignalDistance {
     /// The phase.

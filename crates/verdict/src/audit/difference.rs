@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Where evidence and replay first differ.
+///
+/// Example: [`ReplayVerdict`](super::ReplayVerdict).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Difference {
     /// The run: `ref 0 rep 2`.

@@ -14,6 +14,33 @@ use crate::analysis::{Finding, Matrix, Outcome, Source, Threshold};
 pub const AUDIT_VERSION: u32 = 1;
 
 /// What replays say about evidence.
+///
+/// ```
+/// use mantissa_verdict::Audit;
+/// use mantissa_verdict::audit::{AuditedModel, ClaimAnswer, Cost, Planted};
+///
+/// // Six candidates in two classes, evidence of 17 forward passes, and one planted deviation.
+/// let audit = Audit {
+///     model: Some(AuditedModel { name: "tiny".into(), weights_digest: None, stated_by_evidence: false }),
+///     cost: Cost { candidates: 6, classes: 2, passes_planned: 34, passes_alone: 102, ..Cost::default() },
+///     self_test: vec![Planted {
+///         deviation: "recorded by cpu_bs2".into(),
+///         dishonest: true,
+///         answer: ClaimAnswer::Consistent,
+///         changed: false,
+///         passed: false,
+///         found: "consistent with class {cpu_bs4}".into(),
+///     }],
+///     // …
+/// #   audit_version: mantissa_verdict::audit::AUDIT_VERSION, sources: vec![], replay: "decode".into(),
+/// #   outcome: Audit::outcome_of(&[]), candidates: vec![], claims: vec![], matrices: vec![],
+/// #   consistency: vec![], spot_checks: vec![], notes: vec![], thresholds: vec![], catalogs: vec![],
+/// };
+/// // Members of a class share their passes: three candidates cost as much as one.
+/// assert_eq!(audit.cost.passes_alone / audit.cost.passes_planned, 3);
+/// // Not caught, and not a miss: the other setup left the same bits, so there was nothing to find.
+/// assert!(audit.self_test.iter().all(|planted| planted.passed || !planted.changed));
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Audit {
     /// [`AUDIT_VERSION`].
@@ -73,6 +100,8 @@ impl Audit {
 }
 
 /// The model that replays ran.
+///
+/// Example: [`Audit`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AuditedModel {
     /// Its name as given.
@@ -84,6 +113,8 @@ pub struct AuditedModel {
 }
 
 /// What was computed.
+///
+/// Example: [`Audit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct Cost {
     /// Candidate setups, over all runs.
@@ -103,6 +134,8 @@ pub struct Cost {
 }
 
 /// A known deviation.
+///
+/// Example: [`Audit`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Planted {
     /// What was planted.

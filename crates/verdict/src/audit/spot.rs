@@ -33,6 +33,8 @@ pub struct SpotCheck {
 }
 
 /// How likely a deviation would have been missed.
+///
+/// Example: [`SpotCheck::missed`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct MissedExtent {
     /// Share of the population that deviates.
