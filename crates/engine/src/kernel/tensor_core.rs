@@ -18,6 +18,13 @@ const ROWS: usize = 256;
 /// step.
 const DEPTH: usize = 256;
 
+/// Panels that go through `K` together, where many rows meet them: the part of the rows that one panel multiplied is
+/// near when the next one does.
+const PANELS: usize = 8;
+
+/// Rows from which that pays.
+const MANY_ROWS: usize = 64;
+
 pub(super) const fn instructions(isa: Isa) -> Instructions {
     match isa {
         Isa::Scalar => Instructions::Portable,
@@ -54,10 +61,13 @@ pub(super) fn products(
 ) {
     let k = x.len() / m.max(1);
     let cuts = split_k(k, parts);
-    let mut panels = Vec::new();
+    let panels: usize = weights.iter().map(|(w, _)| w.rows.div_ceil(LANES)).sum();
+    let together = if m < MANY_ROWS { 1 } else { (panels / (4 * pool.threads())).clamp(1, PANELS) };
+    let mut tasks = Vec::new();
     for (index, (w, _)) in weights.iter().enumerate() {
         assert_eq!(w.format, Format::Plain(Dtype::Bf16), "a tensor core multiplies bf16 here");
-        panels.extend((0..w.rows).step_by(LANES).map(|first| (index, first)));
+        let each = together * LANES;
+        tasks.extend((0..w.rows).step_by(each).map(|first| (index, first..w.rows.min(first + each))));
     }
     let targets: Vec<(Matrix<'_>, Shared<f32>)> =
         weights.iter_mut().map(|(w, out)| (*w, Shared(out.as_mut_ptr()))).collect();
@@ -67,16 +77,19 @@ pub(super) fn products(
         let count = ROWS.min(m - from);
         let rows = &mut rows[..count];
         fill(instructions, pool, block, &x[from * k..(from + count) * k], rows);
-        pool.run(panels.len(), |task| {
-            let (index, first) = panels[task];
+        pool.run(tasks.len(), |task| {
+            let (index, outputs) = tasks[task].clone();
             let (w, to) = targets[index];
-            let count = LANES.min(w.rows - first);
-            let mut sums = sums(block, instructions, rows, w, first, &cuts);
-            output.round_each(sums.as_flattened_mut());
-            for (i, sums) in sums.iter().enumerate() {
-                let to = to.get().wrapping_add((from + i) * w.rows + first);
-                // SAFETY: these columns of this weight's output are this task's.
-                unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
+            let firsts = outputs.clone().step_by(LANES);
+            let mut sums = sums(block, instructions, rows, w, outputs, &cuts);
+            for (first, sums) in firsts.zip(&mut sums) {
+                let count = LANES.min(w.rows - first);
+                output.round_each(sums.as_flattened_mut());
+                for (i, sums) in sums.iter().enumerate() {
+                    let to = to.get().wrapping_add((from + i) * w.rows + first);
+                    // SAFETY: these columns of this weight's output are this task's.
+                    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
+                }
             }
         });
     }
@@ -101,31 +114,32 @@ pub(super) fn row(instructions: Instructions, block: BlockRecipe, x: &[f32]) -> 
     row
 }
 
-/// Dot products of all `rows` with up to sixteen rows of `w` from `first` on.
+/// Dot products of all `rows` with rows `outputs` of `w`: sixteen at a time.
 fn sums(
     block: BlockRecipe,
     instructions: Instructions,
     rows: &[Row],
     w: Matrix<'_>,
-    first: usize,
+    outputs: std::ops::Range<usize>,
     cuts: &[std::ops::Range<usize>],
-) -> Vec<[f32; LANES]> {
-    let lanes: Vec<&[u8]> =
-        w.data.chunks_exact(w.row_bytes).skip(first).take(LANES.min(w.rows - first)).collect();
+) -> Vec<Vec<[f32; LANES]>> {
+    let lanes: Vec<&[u8]> = w.data.chunks_exact(w.row_bytes).take(outputs.end).skip(outputs.start).collect();
     let mut panel = Panel::default();
     let mut total = Vec::new();
     for cut in cuts {
-        let mut sums = vec![[0.0; LANES]; rows.len()];
+        let mut sums = vec![vec![[0.0; LANES]; rows.len()]; lanes.len().div_ceil(LANES)];
         for from in cut.clone().step_by(DEPTH) {
             let until = cut.end.min(from + DEPTH);
-            let part: Vec<&[u8]> = lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
-            panel.fill_rows(instructions, block, &part);
-            block.dots_of_rows(instructions, rows, from, &panel, &mut sums);
+            for (lanes, sums) in lanes.chunks(LANES).zip(&mut sums) {
+                let part: Vec<&[u8]> = lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
+                panel.fill_rows(instructions, block, &part);
+                block.dots_of_rows(instructions, rows, from, &panel, sums);
+            }
         }
         if total.is_empty() {
             total = sums;
         } else {
-            for (total, sum) in total.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            for (total, sum) in total.iter_mut().flatten().flatten().zip(sums.iter().flatten().flatten()) {
                 *total += sum;
             }
         }

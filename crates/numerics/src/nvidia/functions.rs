@@ -277,8 +277,13 @@ const MANY: usize = 64;
 fn exp_many(x: &mut [f32; MANY]) {
     let ex2 = &*EX2;
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    if is_x86_feature_detected!("avx512f") {
         // SAFETY: the machine has the instructions.
+        return unsafe { exp_many_wide(ex2, x) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: as above.
         return unsafe { exp_many_fused(ex2, x) };
     }
     exp_many_by(ex2, x);
@@ -288,6 +293,12 @@ fn exp_many(x: &mut [f32; MANY]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn exp_many_fused(ex2: &Ex2, x: &mut [f32; MANY]) {
+    exp_many_by(ex2, x);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn exp_many_wide(ex2: &Ex2, x: &mut [f32; MANY]) {
     exp_many_by(ex2, x);
 }
 

@@ -1,20 +1,21 @@
 //! Sixteen dot products at once, equal to [`BlockRecipe::chain`] on every input.
 //!
-//! Both operands are unpacked once. Every element has its exponent beside it (two neighbours of `K` share 32 bits), and
-//! a bit in a mask of signs, from which a step counts how many of its products are negative. The elements themselves
-//! are held in one of two forms (`Elements`), by the instructions that will multiply them.
+//! Both operands are unpacked once. Every element has its exponent beside it, and a bit in a mask of signs, from which
+//! a step counts how many of its products are negative. The elements themselves are held in one of two forms
+//! (`Elements`), by the instructions that will multiply them.
 //!
-//! *Integers* (plain Rust, AVX2): a signed significand that leaves room for the alignment (so that a product already
-//! stands on the grid of its own exponent) beside its sign as 1 or −1, in the two halves of 32 bits; one factor's
-//! significand is doubled. Multiplying two elements half by half and adding gives `2p ± 1` with the sign of the product
-//! `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid, less one where the product is negative: so a cut
-//! towards zero costs a shift.
+//! *Integers* (plain Rust, AVX2): exponents of 16 bits, two neighbours of `K` in 32; a signed significand that leaves
+//! room for the alignment (so that a product already stands on the grid of its own exponent) beside its sign as 1 or
+//! −1, in the two halves of 32 bits; one factor's significand is doubled. Multiplying two elements half by half and
+//! adding gives `2p ± 1` with the sign of the product `p`, and its arithmetic shift by `s + 1` is `p` cut to the grid,
+//! less one where the product is negative: so a cut towards zero costs a shift.
 //!
 //! *Doubles* (AVX-512): values in binary64, one factor's times `TILT`, a little more than 1. A sum that starts at 1.5 ·
 //! 2^52 units of the grid cannot leave its binade, so each fused multiply-add that rounds down leaves a multiple of the
 //! grid: the product cut to it, less one where the product is negative. For the tilt moves every product off the grid,
 //! away from zero, and never as far as the next multiple. A zero is a value that keeps its sign and is too small for
-//! any grid.
+//! any grid. Exponents are bytes below the operand's largest, four of `K` in 32 bits; where a byte may not tell the
+//! largest product of a block, the elements' own exponents do.
 //!
 //! Infinities, NaNs, results beyond binary32, and for integers sums beyond 32 bits are left to the reference, lane by
 //! lane.
@@ -45,7 +46,7 @@ impl Row {
         assert_eq!(recipe.operand, Operand::Bf16, "values rounded to bf16");
         assert!(instructions.is_available(), "this machine has no {instructions:?}");
         self.resize(instructions, recipe, padded(recipe, x.len()));
-        let largest = match instructions {
+        let seen = match instructions {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the machine has the instructions.
             Instructions::Avx512 => unsafe { avx512::fill_row(self, recipe, x) },
@@ -54,7 +55,7 @@ impl Row {
             Instructions::Avx2 => unsafe { avx2::fill_row(self, recipe, x) },
             _ => fill::row(self, recipe, x),
         };
-        self.range = fill::range(recipe.operand, largest);
+        self.range = seen.range(recipe.operand);
         if self.range.special {
             self.patterns.extend(x.iter().map(|x| x.to_bits() >> 16));
             self.patterns.resize(self.len(), 0);
@@ -141,7 +142,7 @@ impl Panel {
 
     fn fill_from(&mut self, instructions: Instructions, recipe: BlockRecipe, from: &impl Source) {
         assert!(instructions.is_available(), "this machine has no {instructions:?}");
-        let largest = match instructions {
+        let seen = match instructions {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the machine has the instructions.
             Instructions::Avx512 => unsafe { avx512::fill(self, recipe, from) },
@@ -150,7 +151,7 @@ impl Panel {
             Instructions::Avx2 => unsafe { avx2::fill(self, recipe, from) },
             _ => fill::panel(self, recipe, from, fill::transposed, fill::no_doubles),
         };
-        self.range = fill::range(recipe.operand, largest);
+        self.range = seen.range(recipe.operand);
     }
 
     /// Unpacks up to [`LANES`] rows for some instructions. *Shape:* `rows` of `length` elements, read by
@@ -283,12 +284,16 @@ impl<'a> Task<'a> {
     }
 
     /// Whether sums stay within binary32's finite numbers.
-    fn is_fast(&self, row: &Row, sums: &[f32; LANES]) -> bool {
+    fn is_fast<const ROWS: usize>(&self, rows: [&Row; ROWS], sums: &[[f32; LANES]; ROWS]) -> bool {
         // The largest sum: every product of every block below 2^(2 + exponents), and the accumulator.
         let terms = i32::try_from(self.range.len().max(1).ilog2() + 2).unwrap_or(i32::MAX);
-        let largest = row.range.largest + self.panel.range.largest + 2 + terms;
-        let accumulator = sums.iter().fold(0, |largest, sum| (sum.to_bits() & 0x7F80_0000).max(largest));
-        !row.range.special && !self.panel.range.special && largest < 126 && accumulator < (126 + 126) << 23
+        let most = 126 - 2 - terms - self.panel.range.largest;
+        if self.panel.range.special || rows.iter().any(|row| row.range.special || row.range.largest >= most) {
+            return false;
+        }
+        // The highest bit, where an exponent is 252 or more.
+        let high = |sum: &f32| (sum.to_bits() & 0x7F80_0000) + ((256 - 252) << 23);
+        sums.as_flattened().iter().fold(0, |all, sum| all | high(sum)) >> 31 == 0
     }
 
     /// Runs as many rows as there are `ROWS` of; leaves the others.
@@ -300,7 +305,7 @@ impl<'a> Task<'a> {
         let (sets, rest) = rows.as_chunks::<ROWS>();
         let (sums, sums_of_rest) = sums.split_at_mut(sets.len() * ROWS);
         for (rows, sums) in sets.iter().zip(sums.as_chunks_mut::<ROWS>().0) {
-            if rows.iter().zip(&*sums).all(|(row, sums)| self.is_fast(row, sums)) {
+            if self.is_fast(rows.each_ref(), sums) {
                 self.fast(rows.each_ref(), sums);
             } else {
                 for (row, sums) in rows.iter().zip(sums) {
@@ -312,8 +317,9 @@ impl<'a> Task<'a> {
     }
 
     fn one(&self, row: &Row, sums: &mut [f32; LANES]) {
-        if self.is_fast(row, sums) {
-            self.fast([row], std::array::from_mut(sums));
+        let sums_of_one = std::array::from_mut(sums);
+        if self.is_fast([row], sums_of_one) {
+            self.fast([row], sums_of_one);
         } else {
             self.reference(row, sums, |_| true);
         }
@@ -350,29 +356,34 @@ impl<'a> Task<'a> {
         rows: [&Row; ROWS],
         sums: &mut [[f32; LANES]; ROWS],
     ) -> [u16; ROWS] {
-        let fraction_bits = self.recipe.fraction_bits;
         let here = self.from..self.from + self.range.len();
-        let Panel { exponents, signs, .. } = self.panel;
+        let Panel { range, elements, exponents, signs, .. } = self.panel;
+        let per = elements.per_exponents();
         let other = "an operand that was unpacked for other instructions";
         if self.instructions == Instructions::Avx512 {
-            let Elements::Doubles(elements) = &self.panel.elements else { panic!("{other}") };
-            let panel = Parts::cut::<PAIRS>(elements, exponents, signs, &self.range);
+            let Elements::Doubles(elements) = elements else { panic!("{other}") };
+            let panel = Parts::cut::<PAIRS>(*range, (elements, per), exponents, signs, &self.range);
             let rows = rows.map(|row| {
                 let Elements::Doubles(elements) = &row.elements else { panic!("{other}") };
-                Parts::cut::<PAIRS>(elements, &row.exponents, &row.signs, &here)
+                Parts::cut::<PAIRS>(row.range, (elements, per), &row.exponents, &row.signs, &here)
             });
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the machine has the instructions; slices of rows and panel hold the same whole blocks.
             unsafe {
-                avx512::run::<PAIRS, ROWS>(&rows, &panel, fraction_bits, sums);
+                if rows.iter().any(|row| row.range.is_wide(*range)) {
+                    avx512::run::<PAIRS, ROWS, true>(&rows, &panel, self.recipe, sums);
+                } else {
+                    avx512::run::<PAIRS, ROWS, false>(&rows, &panel, self.recipe, sums);
+                }
             }
             return [0; ROWS];
         }
-        let Elements::Integers(elements) = &self.panel.elements else { panic!("{other}") };
-        let panel = Parts::cut::<PAIRS>(elements, exponents, signs, &self.range);
+        let Elements::Integers(elements) = elements else { panic!("{other}") };
+        let fraction_bits = self.recipe.fraction_bits;
+        let panel = Parts::cut::<PAIRS>(*range, (elements, per), exponents, signs, &self.range);
         let rows = rows.map(|row| {
             let Elements::Integers(elements) = &row.elements else { panic!("{other}") };
-            Parts::cut::<PAIRS>(elements, &row.exponents, &row.signs, &here)
+            Parts::cut::<PAIRS>(row.range, (elements, per), &row.exponents, &row.signs, &here)
         });
         match self.instructions {
             #[cfg(target_arch = "x86_64")]

@@ -146,13 +146,17 @@ unsafe fn half<const PAIRS: usize, const ROWS: usize, const FIRST: usize>(
 
 /// Fills a panel; see [`fill::panel`].
 #[target_feature(enable = "avx2")]
-pub(super) fn fill(panel: &mut Panel, recipe: BlockRecipe, from: &impl fill::Source) -> u32 {
+pub(super) fn fill(
+    panel: &mut Panel,
+    recipe: BlockRecipe,
+    from: &impl fill::Source,
+) -> fill::Magnitudes<u32> {
     fill::panel(panel, recipe, from, |rows| transposed(rows), fill::no_doubles)
 }
 
 /// Fills a row; see [`fill::row`].
 #[target_feature(enable = "avx2")]
-pub(super) fn fill_row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> u32 {
+pub(super) fn fill_row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> fill::Magnitudes<u32> {
     fill::row(row, recipe, x)
 }
 

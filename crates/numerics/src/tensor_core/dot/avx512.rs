@@ -2,20 +2,20 @@
 
 use std::arch::x86_64::{
     __m512d, __m512i, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _MM_FROUND_TO_ZERO, _mm_setr_epi8,
-    _mm256_castpd_ps, _mm256_castps_pd, _mm512_add_epi16, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm256_castpd_ps, _mm256_castps_pd, _mm512_add_epi32, _mm512_add_ps, _mm512_adds_epi8, _mm512_and_si512,
     _mm512_andnot_si512, _mm512_broadcast_i32x4, _mm512_castpd_ps, _mm512_castpd_si512,
     _mm512_castpd256_pd512, _mm512_castpd512_pd256, _mm512_castps_pd, _mm512_castps_si512,
     _mm512_castsi512_pd, _mm512_castsi512_ps, _mm512_cmp_epi32_mask, _mm512_cmp_pd_mask,
     _mm512_cmplt_epu32_mask, _mm512_cvt_roundpd_ps, _mm512_cvtpd_ps, _mm512_cvtps_pd, _mm512_extractf64x4_pd,
     _mm512_fmadd_round_pd, _mm512_insertf64x4, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_max_epi32, _mm512_mask_mov_pd, _mm512_mask_or_epi64,
-    _mm512_max_epi16, _mm512_max_epi32, _mm512_mul_ps, _mm512_or_si512, _mm512_permutexvar_epi32,
-    _mm512_permutexvar_ps, _mm512_rol_epi32, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_set1_epi64, _mm512_set1_pd, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_epi8,
-    _mm512_shuffle_i32x4, _mm512_shuffle_ps, _mm512_slli_epi32, _mm512_srai_epi32, _mm512_srli_epi32,
-    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32, _mm512_sub_pd, _mm512_testn_epi32_mask,
-    _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
-    _mm512_xor_si512,
+    _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_add_epi32, _mm512_mask_max_epi32,
+    _mm512_mask_mov_pd, _mm512_mask_or_epi64, _mm512_max_epi8, _mm512_max_epi32, _mm512_mul_ps,
+    _mm512_or_si512, _mm512_permutexvar_epi32, _mm512_permutexvar_ps, _mm512_rol_epi32, _mm512_set1_epi8,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_set1_pd, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_i32x4, _mm512_shuffle_ps, _mm512_slli_epi32,
+    _mm512_srai_epi32, _mm512_srli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
+    _mm512_sub_pd, _mm512_testn_epi32_mask, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 use super::fill;
@@ -34,15 +34,17 @@ const LOWEST: i32 = BIAS - 300;
 /// Sums of sixteen lanes, in the order of [`ORDER`].
 type Sums = [__m512d; 2];
 
-/// See [`Parts`].
+/// See [`Parts`]. `WIDE` where a row's range is wide beside the panel's: exponents are those of the elements, and sums
+/// may be subnormal.
 ///
 /// # Safety
-/// Rows and panel hold the same whole blocks: `PAIRS` exponents and twice as many elements for each of signs.
+/// Rows and panel hold the same whole blocks of `2 · PAIRS` elements: that many of each of signs, a quarter of
+/// exponents.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
+pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize, const WIDE: bool>(
     rows: &[Parts<'_, f64, u32>; ROWS],
     panel: &Parts<'_, [f64; LANES], [u32; LANES]>,
-    fraction_bits: u8,
+    recipe: BlockRecipe,
     sums: &mut [[f32; LANES]; ROWS],
 ) {
     if panel.signs.is_empty() {
@@ -51,12 +53,13 @@ pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
     let one = _mm512_set1_epi16(1);
     let tilt = _mm512_set1_pd(TILT);
     // From the largest exponent to the upper half of 1.5 · 2^52 units of the grid.
-    let start = _mm512_set1_epi32((52 - i32::from(fraction_bits)) << 20 | 1 << 19);
+    let start = _mm512_set1_epi32((52 - i32::from(recipe.fraction_bits)) << 20 | 1 << 19);
     let upper = _mm512_set1_epi64(0xFFFF_FFFF << 32);
     // The 24 bits of a binary32.
     let kept = _mm512_set1_epi64(!0 << 29);
     // Bits of a number below 16.
     let ones = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    let lowest = _mm512_set1_epi32(LOWEST);
     let load = |from: &[[u32; LANES]], at: usize| -> __m512i {
         // SAFETY: within the slices, as the caller holds.
         unsafe { _mm512_loadu_si512(from.as_ptr().add(at).cast()) }
@@ -65,40 +68,47 @@ pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
         // SAFETY: as above.
         _mm512_set1_epi32(unsafe { *from.get_unchecked(at) }.cast_signed())
     };
+    let elements = |at: usize| -> Sums {
+        // SAFETY: as above.
+        unsafe {
+            let from = panel.elements.as_ptr().add(at).cast::<f64>();
+            [_mm512_loadu_pd(from), _mm512_loadu_pd(from.add(8))]
+        }
+    };
     // Nothing here maps arrays: what a closure does is not instantiated for these instructions.
     let nothing = _mm512_set1_pd(0.0);
     let mut sum = [[nothing; 2]; ROWS];
+    // Biased exponent of the largest product that there could be.
+    let mut most = [0; ROWS];
     for r in 0..ROWS {
         sum[r] = widened(&sums[r]);
+        most[r] = rows[r].range.largest + panel.range.largest + BIAS;
     }
     for at in 0..panel.signs.len() {
-        let mut largest = [_mm512_set1_epi32(i32::from(i16::MIN) << 16 | 0x8000); ROWS];
-        for i in 0..PAIRS {
-            let of_panel = load(panel.exponents, at * PAIRS + i);
-            for r in 0..ROWS {
-                let exponents = _mm512_add_epi16(spread(rows[r].exponents, at * PAIRS + i), of_panel);
-                largest[r] = _mm512_max_epi16(largest[r], exponents);
+        // SAFETY: as the caller holds.
+        let mut largest = unsafe {
+            if WIDE {
+                largest_of_elements::<PAIRS, ROWS>(rows, panel, recipe, at)
+            } else {
+                largest_of_bytes::<PAIRS, ROWS>(rows, panel, &most, at)
             }
-        }
+        };
         let mut small = 0;
         // Upper halves of the sums so far.
         let mut old = [_mm512_setzero_si512(); ROWS];
         for r in 0..ROWS {
-            let (low, high) = (_mm512_castpd_ps(sum[r][0]), _mm512_castpd_ps(sum[r][1]));
-            old[r] = _mm512_castps_si512(_mm512_shuffle_ps::<0xDD>(low, high));
-            let products = _mm512_max_epi16(largest[r], _mm512_rol_epi32::<16>(largest[r]));
-            let products = _mm512_add_epi32(_mm512_srai_epi32::<16>(products), _mm512_set1_epi32(BIAS));
-            let all = _mm512_max_epi32(products, exponents_of(old[r]));
-            largest[r] = _mm512_max_epi32(all, _mm512_set1_epi32(LOWEST));
-            // Where the grid is finer than binary32's.
-            let above = _mm512_sub_epi32(largest[r], _mm512_set1_epi32(LOWEST + 1));
-            small |= _mm512_cmplt_epu32_mask(above, _mm512_set1_epi32(BIAS - 124 - (LOWEST + 1)));
+            old[r] = upper_halves(sum[r]);
+            largest[r] = _mm512_max_epi32(largest[r], exponents_of(old[r]));
+            if WIDE {
+                // Where the grid is finer than binary32's.
+                let above = _mm512_sub_epi32(largest[r], _mm512_set1_epi32(LOWEST + 1));
+                small |= _mm512_cmplt_epu32_mask(above, _mm512_set1_epi32(BIAS - 124 - (LOWEST + 1)));
+            }
         }
-        if small != 0 {
+        if WIDE && small != 0 {
             for r in 0..ROWS {
                 // A subnormal sum has the exponent of the least normal one.
-                let exponents = exponents_of(old[r]);
-                let there = _mm512_cmp_epi32_mask::<GREATER>(exponents, _mm512_set1_epi32(LOWEST));
+                let there = _mm512_cmp_epi32_mask::<GREATER>(exponents_of(old[r]), lowest);
                 let least = _mm512_set1_epi32(BIAS - 126);
                 largest[r] = _mm512_mask_max_epi32(largest[r], there, largest[r], least);
             }
@@ -119,13 +129,9 @@ pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
             high[r] = _mm512_fmadd_round_pd::<DOWN>(sum[r][1], tilt, _mm512_castsi512_pd(second));
         }
         for k in 2 * PAIRS * at..2 * PAIRS * (at + 1) {
-            // SAFETY: within the slices, as the caller holds.
-            let (first, second) = unsafe {
-                let of_panel = panel.elements.as_ptr().add(k).cast::<f64>();
-                (_mm512_loadu_pd(of_panel), _mm512_loadu_pd(of_panel.add(8)))
-            };
+            let [first, second] = elements(k);
             for r in 0..ROWS {
-                // SAFETY: as above.
+                // SAFETY: within the slices, as the caller holds.
                 let x = _mm512_set1_pd(unsafe { *rows[r].elements.get_unchecked(k) });
                 low[r] = _mm512_fmadd_round_pd::<DOWN>(first, x, low[r]);
                 high[r] = _mm512_fmadd_round_pd::<DOWN>(second, x, high[r]);
@@ -135,7 +141,7 @@ pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
             // Both exact.
             let total = [_mm512_sub_pd(low[r], from_low[r]), _mm512_sub_pd(high[r], from_high[r])];
             for half in 0..2 {
-                sum[r][half] = if small == 0 {
+                sum[r][half] = if !WIDE || small == 0 {
                     _mm512_castsi512_pd(_mm512_and_si512(_mm512_castpd_si512(total[half]), kept))
                 } else {
                     narrowed(total[half])
@@ -150,6 +156,78 @@ pub(super) unsafe fn run<const PAIRS: usize, const ROWS: usize>(
         // SAFETY: sixteen values.
         unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), sum) };
     }
+}
+
+/// Exponents of the largest products of a block, from the bytes that tell them; `most` is that of the largest there can
+/// be.
+///
+/// # Safety
+/// Rows and panel hold block `at`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn largest_of_bytes<const PAIRS: usize, const ROWS: usize>(
+    rows: &[Parts<'_, f64, u32>; ROWS],
+    panel: &Parts<'_, [f64; LANES], [u32; LANES]>,
+    most: &[i32; ROWS],
+    at: usize,
+) -> [__m512i; ROWS] {
+    let lowest = _mm512_set1_epi32(LOWEST);
+    let mut bytes = [_mm512_set1_epi8(i8::MIN); ROWS];
+    for at in at * (PAIRS / 2)..(at + 1) * (PAIRS / 2) {
+        // SAFETY: within the slices, as the caller holds.
+        let of_panel = unsafe { _mm512_loadu_si512(panel.exponents.as_ptr().add(at).cast()) };
+        for r in 0..ROWS {
+            // SAFETY: as above.
+            let of_row = unsafe { rows[r].exponents.get_unchecked(at) };
+            let exponents = _mm512_adds_epi8(_mm512_set1_epi32(of_row.cast_signed()), of_panel);
+            bytes[r] = _mm512_max_epi8(bytes[r], exponents);
+        }
+    }
+    let mut largest = [lowest; ROWS];
+    for r in 0..ROWS {
+        let two = _mm512_max_epi8(bytes[r], _mm512_rol_epi32::<16>(bytes[r]));
+        let all = _mm512_srai_epi32::<24>(_mm512_max_epi8(two, _mm512_rol_epi32::<8>(two)));
+        // Only zeros are that far.
+        let there = _mm512_cmp_epi32_mask::<GREATER>(all, _mm512_set1_epi32(i8::MIN.into()));
+        largest[r] = _mm512_mask_add_epi32(lowest, there, all, _mm512_set1_epi32(most[r]));
+    }
+    largest
+}
+
+/// Exponents of the largest products of a block, from the elements.
+///
+/// # Safety
+/// Rows and panel hold block `at`.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn largest_of_elements<const PAIRS: usize, const ROWS: usize>(
+    rows: &[Parts<'_, f64, u32>; ROWS],
+    panel: &Parts<'_, [f64; LANES], [u32; LANES]>,
+    recipe: BlockRecipe,
+    at: usize,
+) -> [__m512i; ROWS] {
+    // A subnormal element has the exponent of the least normal one.
+    let least = _mm512_set1_epi32(BIAS + 2 - (1 << (recipe.operand.exponent_bits() - 1)));
+    let lowest = _mm512_set1_epi32(LOWEST);
+    let exponents = |of: Sums| -> __m512i {
+        let exponents = exponents_of(upper_halves(of));
+        let there = _mm512_cmp_epi32_mask::<GREATER>(exponents, lowest);
+        _mm512_mask_max_epi32(exponents, there, exponents, least)
+    };
+    let mut largest = [lowest; ROWS];
+    for k in 2 * PAIRS * at..2 * PAIRS * (at + 1) {
+        // SAFETY: within the slices, as the caller holds.
+        let of_panel = unsafe {
+            let from = panel.elements.as_ptr().add(k).cast::<f64>();
+            [_mm512_loadu_pd(from), _mm512_loadu_pd(from.add(8))]
+        };
+        let of_panel = _mm512_sub_epi32(exponents(of_panel), _mm512_set1_epi32(BIAS));
+        for r in 0..ROWS {
+            // SAFETY: as above.
+            let x = _mm512_set1_pd(unsafe { *rows[r].elements.get_unchecked(k) });
+            largest[r] = _mm512_max_epi32(largest[r], _mm512_add_epi32(exponents([x; 2]), of_panel));
+        }
+    }
+    largest
 }
 
 /// Signed greater than, of [`_mm512_cmp_epi32_mask`].
@@ -180,6 +258,13 @@ static FROM_ORDER: [u32; LANES] = places(PLACE);
 fn indices(of: &[u32; LANES]) -> __m512i {
     // SAFETY: sixteen values.
     unsafe { _mm512_loadu_si512(of.as_ptr().cast()) }
+}
+
+/// Upper halves of sixteen doubles, lane by lane.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn upper_halves([low, high]: Sums) -> __m512i {
+    _mm512_castps_si512(_mm512_shuffle_ps::<0xDD>(_mm512_castpd_ps(low), _mm512_castpd_ps(high)))
 }
 
 /// Biased exponents, of upper halves.
@@ -215,7 +300,11 @@ const LESS: i32 = 1;
 
 /// Fills a panel; see [`fill::panel`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn fill(panel: &mut Panel, recipe: BlockRecipe, from: &impl fill::Source) -> u32 {
+pub(super) fn fill(
+    panel: &mut Panel,
+    recipe: BlockRecipe,
+    from: &impl fill::Source,
+) -> fill::Magnitudes<u32> {
     fill::panel(panel, recipe, from, |rows| transposed(rows), |both, bits, to| doubles(both, bits, to))
 }
 
@@ -256,7 +345,7 @@ fn doubles(both: &[u32; LANES], fraction_bits: u32, to: &mut [[f64; LANES]; 2]) 
 
 /// Fills a row; see [`fill::row`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn fill_row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> u32 {
+pub(super) fn fill_row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> fill::Magnitudes<u32> {
     fill::row(row, recipe, x)
 }
 

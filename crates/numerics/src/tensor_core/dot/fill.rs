@@ -9,7 +9,7 @@
     reason = "instantiated per instruction set: what is not inlined does not get its instructions"
 )]
 
-use super::operands::{Elements, LANES, NOTHING, Panel, Range, Row, TILT, ZERO, shifts, sign_bits};
+use super::operands::{Elements, LANES, NOTHING, Panel, Range, Row, TILT, ZERO, relative, shifts, sign_bits};
 use crate::tensor_core::{BlockRecipe, Operand};
 
 /// Pairs of a chunk.
@@ -23,15 +23,41 @@ pub(super) type Pairs = [[u32; LANES]; PAIRS];
 
 static ABSENT: [u8; BYTES] = [0; BYTES];
 
-/// What the largest magnitude tells.
-pub(super) fn range(operand: Operand, magnitude: u32) -> Range {
-    let (fraction_bits, largest) = (operand.fraction_bits(), (1 << operand.exponent_bits()) - 1);
-    let biased = (magnitude >> fraction_bits).cast_signed();
-    let special = biased == largest;
-    let exponent =
-        |biased: i32| if magnitude == 0 { i32::from(ZERO) } else { biased.max(1) - (largest >> 1) };
-    // Of a special operand nothing else is asked.
-    Range { special, largest: if special { i32::from(ZERO) } else { exponent(biased) } }
+/// Magnitudes of an operand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Magnitudes<T> {
+    largest: T,
+    /// Of those that are not zero, less one.
+    smallest: T,
+}
+
+impl Magnitudes<[u32; LANES]> {
+    const NONE: Self = Self { largest: [0; LANES], smallest: [u32::MAX; LANES] };
+
+    fn all(self) -> Magnitudes<u32> {
+        let Self { largest, smallest } = self;
+        Magnitudes {
+            largest: largest.into_iter().fold(0, u32::max),
+            smallest: smallest.into_iter().fold(u32::MAX, u32::min),
+        }
+    }
+}
+
+impl Magnitudes<u32> {
+    /// What they tell.
+    pub(super) fn range(self, operand: Operand) -> Range {
+        let (fraction_bits, special) = (operand.fraction_bits(), (1_i32 << operand.exponent_bits()) - 1);
+        let biased = |magnitude: u32| (magnitude >> fraction_bits).cast_signed();
+        if biased(self.largest) == special {
+            // Of a special operand nothing else is asked.
+            return Range { special: true, ..Range::default() };
+        }
+        if self.largest == 0 {
+            return Range::default();
+        }
+        let exponent = |magnitude| biased(magnitude).max(1) - (special >> 1);
+        Range { special: false, largest: exponent(self.largest), smallest: exponent(self.smallest + 1) }
+    }
 }
 
 /// Where a panel's patterns are.
@@ -131,23 +157,61 @@ pub(super) fn transposed(rows: &[&[u8; BYTES]; LANES]) -> Pairs {
     std::array::from_fn(|i| std::array::from_fn(|lane| pair(rows[lane], i)))
 }
 
+/// Biased exponent of a pattern in the upper half; 0 for a zero.
+#[inline(always)]
+fn biased<const FRACTION_BITS: u32>(bits: u32, largest: &mut u32, smallest: &mut u32) -> u32 {
+    let magnitude = bits >> 16 & 0x7FFF;
+    *largest = magnitude.max(*largest);
+    *smallest = magnitude.wrapping_sub(1).min(*smallest);
+    let exponent = (magnitude >> FRACTION_BITS).max(1);
+    if magnitude == 0 { 0 } else { exponent }
+}
+
 /// Exponents of sixteen pairs.
 #[inline(always)]
-fn exponents_of<const FRACTION_BITS: u32>(both: &[u32; LANES], largest: &mut [u32; LANES]) -> [u32; LANES] {
+fn exponents_of<const FRACTION_BITS: u32>(
+    both: &[u32; LANES],
+    seen: &mut Magnitudes<[u32; LANES]>,
+) -> [u32; LANES] {
     let bias = (1_u32 << (14 - FRACTION_BITS)) - 1;
-    // A pattern in the upper half.
-    let one = |bits: u32, largest: &mut u32| {
-        let magnitude = bits >> 16 & 0x7FFF;
-        *largest = magnitude.max(*largest);
-        let exponent = (magnitude >> FRACTION_BITS).max(1).wrapping_sub(bias);
-        if magnitude == 0 { ZERO.cast_unsigned().into() } else { exponent }
-    };
     let mut exponents = [0; LANES];
     for lane in 0..LANES {
-        let (low, high) = (one(both[lane] << 16, &mut largest[lane]), one(both[lane], &mut largest[lane]));
+        let (largest, smallest) = (&mut seen.largest[lane], &mut seen.smallest[lane]);
+        let mut one = |bits: u32| match biased::<FRACTION_BITS>(bits, largest, smallest) {
+            0 => ZERO.cast_unsigned().into(),
+            biased => biased.wrapping_sub(bias),
+        };
+        let (low, high) = (one(both[lane] << 16), one(both[lane]));
         exponents[lane] = low & 0xFFFF | high << 16;
     }
     exponents
+}
+
+/// Biased exponents of sixteen times four elements, a byte each.
+#[inline(always)]
+fn biased_of<const FRACTION_BITS: u32>(
+    [first, second]: [&[u32; LANES]; 2],
+    seen: &mut Magnitudes<[u32; LANES]>,
+) -> [u32; LANES] {
+    let mut four = [0; LANES];
+    for lane in 0..LANES {
+        let (largest, smallest) = (&mut seen.largest[lane], &mut seen.smallest[lane]);
+        let mut one = |bits: u32| biased::<FRACTION_BITS>(bits, largest, smallest);
+        four[lane] = one(first[lane] << 16)
+            | one(first[lane]) << 8
+            | one(second[lane] << 16) << 16
+            | one(second[lane]) << 24;
+    }
+    four
+}
+
+/// From biased exponents to those beside doubles.
+#[inline(always)]
+fn make_relative<const FRACTION_BITS: u32>(fours: &mut [u32], largest: u32) {
+    let [largest, ..] = (largest >> FRACTION_BITS).max(1).to_le_bytes();
+    for exponent in bytemuck::cast_slice_mut::<u32, u8>(fours) {
+        *exponent = relative(*exponent, largest);
+    }
 }
 
 /// [`Elements::Integers`] of sixteen pairs: the even elements, then the odd.
@@ -184,7 +248,7 @@ fn tilted(bits: u32) -> f64 {
     f64::from_bits(magnitude.to_bits() | sign) * TILT
 }
 
-/// Fills a panel that has its size. Returns the largest magnitude.
+/// Fills a panel that has its size.
 #[inline(always)]
 pub(super) fn panel(
     panel: &mut Panel,
@@ -192,7 +256,7 @@ pub(super) fn panel(
     from: &impl Source,
     transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs + Copy,
     doubles: impl Fn(&[u32; LANES], u32, &mut [[f64; LANES]; 2]),
-) -> u32 {
+) -> Magnitudes<u32> {
     match (recipe.operand, recipe.width) {
         (Operand::Bf16, 16) => panel_of::<7, 8>(panel, recipe, from, transpose, doubles),
         (Operand::Bf16, 8) => panel_of::<7, 4>(panel, recipe, from, transpose, doubles),
@@ -210,50 +274,58 @@ fn panel_of<const FRACTION_BITS: u32, const OF_BLOCK: usize>(
     from: &impl Source,
     transpose: impl Fn(&[&[u8; BYTES]; LANES]) -> Pairs + Copy,
     doubles: impl Fn(&[u32; LANES], u32, &mut [[f64; LANES]; 2]),
-) -> u32 {
+) -> Magnitudes<u32> {
     let (_, shift) = shifts(recipe);
-    let mut largest = [0; LANES];
+    let mut seen = Magnitudes::NONE;
     let Panel { elements, exponents, signs, .. } = panel;
-    let chunks = exponents.chunks_mut(PAIRS).zip(signs.chunks_mut(PAIRS / OF_BLOCK)).enumerate();
-    for (at, (exponents, signs)) in chunks {
+    for (at, signs) in signs.chunks_mut(PAIRS / OF_BLOCK).enumerate() {
         let chunk = from.chunk(at, transpose);
-        for ((exponents, signs), block) in
-            exponents.chunks_exact_mut(OF_BLOCK).zip(signs).zip(chunk.chunks_exact(OF_BLOCK))
-        {
+        let pairs = OF_BLOCK * signs.len();
+        for (signs, block) in signs.iter_mut().zip(chunk.chunks_exact(OF_BLOCK)) {
             let mut bits = [0; LANES];
             for (i, both) in block.iter().enumerate() {
-                exponents[i] = exponents_of::<FRACTION_BITS>(both, &mut largest);
                 for lane in 0..LANES {
                     bits[lane] |= sign_bits(both[lane] >> 15, i);
                 }
             }
             *signs = bits;
         }
-        let first = 2 * PAIRS * at;
+        let first = PAIRS * at;
         match elements {
             Elements::Integers(elements) => {
-                for (two, both) in elements[first..].as_chunks_mut::<2>().0.iter_mut().zip(&chunk) {
+                for (exponents, both) in exponents[first..][..pairs].iter_mut().zip(&chunk) {
+                    *exponents = exponents_of::<FRACTION_BITS>(both, &mut seen);
+                }
+                for (two, both) in elements[2 * first..].as_chunks_mut::<2>().0.iter_mut().zip(&chunk) {
                     *two = integers::<FRACTION_BITS>(both, shift);
                 }
             }
             Elements::Doubles(elements) => {
-                for (two, both) in elements[first..].as_chunks_mut::<2>().0.iter_mut().zip(&chunk) {
+                let fours = exponents[first / 2..][..pairs / 2].iter_mut();
+                for (four, [first, second]) in fours.zip(chunk.as_chunks().0) {
+                    *four = biased_of::<FRACTION_BITS>([first, second], &mut seen);
+                }
+                for (two, both) in elements[2 * first..].as_chunks_mut::<2>().0.iter_mut().zip(&chunk) {
                     doubles(both, FRACTION_BITS, two);
                 }
             }
         }
     }
-    largest.into_iter().max().unwrap_or(0)
+    let seen = seen.all();
+    if let Elements::Doubles(_) = elements {
+        make_relative::<FRACTION_BITS>(exponents.as_flattened_mut(), seen.largest);
+    }
+    seen
 }
 
-/// Fills a row that has its size. Returns the largest magnitude.
+/// Fills a row that has its size.
 #[inline(always)]
-pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> u32 {
+pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> Magnitudes<u32> {
     let (shift, _) = shifts(recipe);
     let pairs = usize::from(recipe.width) / 2;
-    let mut largest = [0; LANES];
+    let mut seen = Magnitudes::NONE;
     let Row { elements, exponents, signs, .. } = row;
-    for (at, exponents) in exponents.chunks_mut(PAIRS).enumerate() {
+    for (at, signs) in signs.chunks_mut(PAIRS / pairs).enumerate() {
         let mut chunk = [0_u32; LANES];
         let rest = &x[(at * 2 * PAIRS).min(x.len())..];
         if let Some(values) = rest.first_chunk::<{ 2 * PAIRS }>() {
@@ -265,28 +337,37 @@ pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> u32 {
                 chunk[k / 2] |= value.to_bits() >> 16 << (k % 2 * 16);
             }
         }
-        let here = exponents.len();
-        exponents.copy_from_slice(&exponents_of::<7>(&chunk, &mut largest)[..here]);
+        let (first, here) = (at * PAIRS, pairs * signs.len());
         match elements {
             Elements::Integers(elements) => {
+                exponents[first..][..here].copy_from_slice(&exponents_of::<7>(&chunk, &mut seen)[..here]);
                 let [evens, odds] = integers::<7>(&chunk, shift);
-                for (i, two) in elements[2 * PAIRS * at..].as_chunks_mut().0.iter_mut().take(here).enumerate()
-                {
+                let elements = &mut elements[2 * first..][..2 * here];
+                for (i, two) in elements.as_chunks_mut().0.iter_mut().enumerate() {
                     *two = [evens[i], odds[i]];
                 }
             }
             Elements::Doubles(elements) => {
-                let elements = &mut elements[2 * PAIRS * at..][..2 * here];
+                // Pairs of pairs: the sixteen lanes of `biased_of` are these eight, twice.
+                let evens = std::array::from_fn(|i| chunk[2 * i % LANES]);
+                let odds = std::array::from_fn(|i| chunk[(2 * i + 1) % LANES]);
+                let fours = biased_of::<7>([&evens, &odds], &mut seen);
+                exponents[first / 2..][..here / 2].copy_from_slice(&fours[..here / 2]);
+                let elements = &mut elements[2 * first..][..2 * here];
                 for (two, both) in elements.as_chunks_mut().0.iter_mut().zip(chunk) {
                     *two = [tilted(both << 16), tilted(both)];
                 }
             }
         }
-        for (block, signs) in signs[at * PAIRS / pairs..].iter_mut().take(PAIRS / pairs).enumerate() {
+        for (block, signs) in signs.iter_mut().enumerate() {
             for i in 0..pairs {
                 *signs |= sign_bits(chunk[block * pairs + i] >> 15, i);
             }
         }
     }
-    largest.into_iter().max().unwrap_or(0)
+    let seen = seen.all();
+    if let Elements::Doubles(_) = elements {
+        make_relative::<7>(exponents, seen.largest);
+    }
+    seen
 }

@@ -73,6 +73,23 @@ impl<I, D> Default for Elements<I, D> {
     }
 }
 
+impl<I, D> Elements<I, D> {
+    pub(super) const fn len(&self) -> usize {
+        match self {
+            Self::Integers(elements) => elements.len(),
+            Self::Doubles(elements) => elements.len(),
+        }
+    }
+
+    /// Elements whose exponents share 32 bits.
+    pub(super) const fn per_exponents(&self) -> usize {
+        match self {
+            Self::Integers(_) => 2,
+            Self::Doubles(_) => 4,
+        }
+    }
+}
+
 impl<I: Zeroable + Clone, D: Zeroable + Clone> Elements<I, D> {
     /// Becomes `length` elements, whatever they are, of the form that `instructions` multiply.
     pub(super) fn resize(&mut self, instructions: Instructions, length: usize) {
@@ -104,13 +121,23 @@ pub(super) const PLACE: [usize; LANES] = {
     place
 };
 
+/// What an exponent among doubles is where an element is zero, or 2^128 times smaller than the operand's largest.
+const FAR: u8 = i8::MIN.cast_unsigned();
+
+/// An exponent among doubles: less the operand's largest, which is at least as large. *Shape:* biased; 0 for a zero.
+pub(super) const fn relative(biased: u8, largest: u8) -> u8 {
+    let below = largest.wrapping_sub(biased);
+    if biased == 0 || below > FAR { FAR } else { 0_u8.wrapping_sub(below) }
+}
+
 /// One row of the first operand, unpacked.
 ///
 /// Example: [`BlockRecipe::dots`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Row {
     pub(super) elements: Elements<u32, f64>,
-    /// Per pair of `K`: the exponent of the even element in the low half, of the odd one in the high half.
+    /// Beside integers, per pair of `K`: the exponent of the even element in the low half, of the odd one in the high
+    /// half. Beside doubles, per four of `K`: a byte each, see [`relative`].
     pub(super) exponents: Vec<u32>,
     /// Per block, a bit for every negative element: see [`sign_bits`].
     pub(super) signs: Vec<u32>,
@@ -139,11 +166,22 @@ pub(super) struct Range {
     pub(super) special: bool,
     /// Largest exponent.
     pub(super) largest: i32,
+    /// Smallest exponent of what is not zero.
+    pub(super) smallest: i32,
+}
+
+impl Range {
+    /// Whether exponents of doubles do not tell the largest of some products: one may be 2^128 times smaller than the
+    /// largest that there could be, or its grid finer than binary32's.
+    pub(super) const fn is_wide(self, other: Self) -> bool {
+        let smallest = self.smallest + other.smallest;
+        smallest < -124 || self.largest + other.largest - smallest > i8::MAX as i32
+    }
 }
 
 impl Default for Range {
     fn default() -> Self {
-        Self { special: false, largest: i32::from(ZERO) }
+        Self { special: false, largest: i32::from(ZERO), smallest: -i32::from(ZERO) }
     }
 }
 
@@ -167,12 +205,19 @@ pub(super) fn parts(operand: Operand, bits: u32, shift: u32, range: &mut Range) 
         return (element(0), ZERO.cast_unsigned());
     }
     range.largest = range.largest.max(exponent);
+    range.smallest = range.smallest.min(exponent);
     #[expect(
         clippy::cast_possible_truncation,
         reason = "at most 11 bits and a shift of 3; an exponent of 8 bits"
     )]
     let (magnitude, exponent) = ((significand << shift) as i16, exponent as i16);
     (element(magnitude), exponent.cast_unsigned())
+}
+
+/// [`relative`] of one pattern.
+fn relative_of(operand: Operand, bits: u32, largest: i32) -> u8 {
+    let Term::Finite { significand: 1.., exponent, .. } = operand.decode(bits) else { return FAR };
+    (exponent - largest).max(i8::MIN.into()).try_into().map_or(FAR, i8::cast_unsigned)
 }
 
 /// The pattern that was unpacked; a zero keeps its sign, a NaN or infinity is a zero.
@@ -246,15 +291,23 @@ impl Row {
             let (even, exponent_even) = parts(recipe.operand, two[0], shift, &mut self.range);
             let (odd, exponent_odd) = parts(recipe.operand, two[1], shift, &mut self.range);
             match &mut self.elements {
-                Elements::Integers(elements) => elements[2 * at..][..2].copy_from_slice(&[even, odd]),
+                Elements::Integers(elements) => {
+                    elements[2 * at..][..2].copy_from_slice(&[even, odd]);
+                    self.exponents[at] = pair(exponent_even, exponent_odd);
+                }
                 Elements::Doubles(elements) => {
                     elements[2 * at] = double(recipe.operand, two[0]) * TILT;
                     elements[2 * at + 1] = double(recipe.operand, two[1]) * TILT;
                 }
             }
-            self.exponents[at] = pair(exponent_even, exponent_odd);
             let pairs = usize::from(recipe.width) / 2;
             self.signs[at / pairs] |= sign_bits(even >> 31 | odd >> 31 << 16, at % pairs);
+        }
+        if let Elements::Doubles(_) = self.elements {
+            for (four, bits) in self.exponents.iter_mut().zip(bits.chunks_exact(4)) {
+                let bytes = |i| relative_of(recipe.operand, bits[i], self.range.largest);
+                *four = u32::from_le_bytes(std::array::from_fn(bytes));
+            }
         }
         if self.range.special {
             self.patterns = bits;
@@ -266,14 +319,14 @@ impl Row {
         self.range = Range::default();
         self.patterns.clear();
         self.elements.resize(instructions, length);
-        self.exponents.resize(length / 2, 0);
+        self.exponents.resize(length / self.elements.per_exponents(), 0);
         self.signs.clear();
         self.signs.resize(length / usize::from(recipe.width), 0);
     }
 
     /// Elements, padding among them.
     pub(super) fn len(&self) -> usize {
-        2 * self.exponents.len()
+        self.elements.len()
     }
 
     /// Patterns of a part of the row.
@@ -282,10 +335,12 @@ impl Row {
             return self.patterns[range].to_vec();
         }
         let (shift, _) = shifts(recipe);
-        let exponent = |k: usize| low_half(self.exponents[k / 2] >> (k % 2 * 16));
         range
             .map(|k| match &self.elements {
-                Elements::Integers(elements) => pattern(recipe.operand, elements[k], exponent(k), shift),
+                Elements::Integers(elements) => {
+                    let exponent = low_half(self.exponents[k / 2] >> (k % 2 * 16));
+                    pattern(recipe.operand, elements[k], exponent, shift)
+                }
                 Elements::Doubles(elements) => pattern_of(recipe.operand, elements[k]),
             })
             .collect()
@@ -307,21 +362,30 @@ impl Panel {
         let pairs = usize::from(recipe.width) / 2;
         for lane in 0..LANES {
             let bits = |k| if lane < rows && k < length { element(lane, k) } else { 0 };
-            for at in 0..self.exponents.len() {
+            for at in 0..self.len() / 2 {
                 let (even, exponent_even) = parts(recipe.operand, bits(2 * at), shift, &mut self.range);
                 let (odd, exponent_odd) = parts(recipe.operand, bits(2 * at + 1), shift, &mut self.range);
                 match &mut self.elements {
                     Elements::Integers(elements) => {
                         elements[2 * at][lane] = even;
                         elements[2 * at + 1][lane] = odd;
+                        self.exponents[at][lane] = pair(exponent_even, exponent_odd);
                     }
                     Elements::Doubles(elements) => {
                         elements[2 * at][PLACE[lane]] = double(recipe.operand, bits(2 * at));
                         elements[2 * at + 1][PLACE[lane]] = double(recipe.operand, bits(2 * at + 1));
                     }
                 }
-                self.exponents[at][lane] = pair(exponent_even, exponent_odd);
                 self.signs[at / pairs][lane] |= sign_bits(even >> 31 | odd >> 31 << 16, at % pairs);
+            }
+        }
+        if let Elements::Doubles(_) = self.elements {
+            for (at, fours) in self.exponents.iter_mut().enumerate() {
+                for (lane, four) in fours.iter_mut().enumerate() {
+                    let bits = |k| if lane < rows && k < length { element(lane, k) } else { 0 };
+                    let bytes = |i| relative_of(recipe.operand, bits(4 * at + i), self.range.largest);
+                    *four = u32::from_le_bytes(std::array::from_fn(bytes));
+                }
             }
         }
         self.keep_special(rows, length, element);
@@ -339,14 +403,14 @@ impl Panel {
         self.range = Range::default();
         self.patterns.clear();
         self.elements.resize(instructions, length);
-        self.exponents.resize(length / 2, [0; LANES]);
+        self.exponents.resize(length / self.elements.per_exponents(), [0; LANES]);
         self.signs.clear();
         self.signs.resize(length / usize::from(recipe.width), [0; LANES]);
     }
 
     /// Elements of a lane, padding among them.
     pub(super) fn len(&self) -> usize {
-        2 * self.exponents.len()
+        self.elements.len()
     }
 
     /// Keeps the patterns where parts do not tell them.
@@ -368,11 +432,11 @@ impl Panel {
             return self.patterns[lane * self.len()..][range].to_vec();
         }
         let (_, shift) = shifts(recipe);
-        let exponent = |k: usize| low_half(self.exponents[k / 2][lane] >> (k % 2 * 16));
         range
             .map(|k| match &self.elements {
                 Elements::Integers(elements) => {
-                    pattern(recipe.operand, elements[k][lane], exponent(k), shift)
+                    let exponent = low_half(self.exponents[k / 2][lane] >> (k % 2 * 16));
+                    pattern(recipe.operand, elements[k][lane], exponent, shift)
                 }
                 Elements::Doubles(elements) => pattern_of(recipe.operand, elements[k][PLACE[lane]]),
             })
@@ -387,23 +451,26 @@ pub(super) const fn low_half(x: u32) -> u16 {
 
 /// Some blocks of a row (`E` and `T` are one value) or of a panel (one per lane). [`super`] runs them.
 pub(super) struct Parts<'a, E, T> {
+    pub(super) range: Range,
     pub(super) elements: &'a [E],
     pub(super) exponents: &'a [T],
     pub(super) signs: &'a [T],
 }
 
 impl<'a, E, T> Parts<'a, E, T> {
-    /// The blocks of `PAIRS` pairs that `range` covers.
+    /// The blocks of `PAIRS` pairs that `cut` covers; `per_exponents` as [`Elements`] has it.
     pub(super) fn cut<const PAIRS: usize>(
-        elements: &'a [E],
+        range: Range,
+        (elements, per_exponents): (&'a [E], usize),
         exponents: &'a [T],
         signs: &'a [T],
-        range: &ops::Range<usize>,
+        cut: &ops::Range<usize>,
     ) -> Self {
-        let every = |elements: usize| range.start / elements..range.end / elements;
+        let every = |elements: usize| cut.start / elements..cut.end / elements;
         Self {
+            range,
             elements: &elements[every(1)],
-            exponents: &exponents[every(2)],
+            exponents: &exponents[every(per_exponents)],
             signs: &signs[every(2 * PAIRS)],
         }
     }

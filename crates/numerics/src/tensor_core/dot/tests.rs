@@ -15,8 +15,12 @@ impl Draws {
         let (fraction_bits, exponent_bits) = (operand.fraction_bits(), operand.exponent_bits());
         let bias = (1 << (exponent_bits - 1)) - 1;
         let (any, pick) = (self.next(), self.next());
+        if kind == 8 && pick >> 28 != 0 {
+            // Whole blocks of zeros.
+            return (any >> 31) << (exponent_bits + fraction_bits);
+        }
         let exponent = match kind {
-            0 => bias - 2 + pick % 5,
+            0 | 8 => bias - 2 + pick % 5,
             1 => bias - (pick % 12).min(bias),
             2 => pick % (2 * bias + 1),
             3 => pick % 3,
@@ -43,20 +47,21 @@ fn recipes() -> Vec<BlockRecipe> {
 fn every_instruction_set_is_the_reference() {
     let mut draws = Draws(7);
     for recipe in recipes() {
-        for round in 0..240 {
-            let kind = round % 8;
+        for round in 0..270 {
+            let kind = round % 9;
             let length =
-                usize::from(recipe.width) * (1 + (round as usize / 8) % 5) - (round as usize / 40) % 3;
+                usize::from(recipe.width) * (1 + (round as usize / 9) % 5) - (round as usize / 45) % 3;
             let (kind_a, kind_b) = if kind == 7 { (0, 3) } else { (kind, kind) };
             let place = |bits: u32| if recipe.operand == Operand::Tf32 { bits << 13 } else { bits };
             let a: Vec<u32> = (0..length).map(|_| place(draws.operand(recipe.operand, kind_a))).collect();
             let b: Vec<Vec<u32>> = (0..LANES)
                 .map(|_| (0..length).map(|_| place(draws.operand(recipe.operand, kind_b))).collect())
                 .collect();
-            let start: [f32; LANES] = std::array::from_fn(|lane| match (round as usize + lane) % 4 {
+            let start: [f32; LANES] = std::array::from_fn(|lane| match (round as usize + lane) % 5 {
                 0 => 0.0,
                 1 => -0.0,
                 2 => f32::from_bits(draws.next()),
+                3 => f32::from_bits(draws.next() & 0x807F_FFFF),
                 _ => f32::from_bits(draws.next() & 0x80FF_FFFF | (120 + draws.next() % 12) << 23),
             });
             let expected: Vec<u32> =
@@ -72,6 +77,46 @@ fn every_instruction_set_is_the_reference() {
             }
         }
     }
+}
+
+/// Exponents as far apart as a byte tells, and farther: of one operand, or of both.
+#[test]
+fn exponents_far_apart_are_the_references() {
+    let recipe = Architecture::Hopper.block(Operand::Bf16).unwrap();
+    let mut draws = Draws(17);
+    let mut wide = [0; 2];
+    for below in 110..160_u32 {
+        for (of_row, of_panel) in [(below, 0), (0, below), (below / 2, below - below / 2)] {
+            // The large ones only where nothing is added up: what they hide would not be seen.
+            let mut draw = |below: u32, k: usize| {
+                let (any, pick) = (draws.next(), draws.next());
+                let exponent = match pick {
+                    _ if k >= 32 && pick.is_multiple_of(2) => 160,
+                    _ if pick.is_multiple_of(8) => 160 - below,
+                    // So that the grid cuts.
+                    _ => 160 - below + (pick >> 8) % 32.min(below + 1),
+                };
+                if pick >> 30 == 0 { any & 0x8000 } else { any & 0x807F | exponent << 7 }
+            };
+            let a: Vec<u32> = (0..64).map(|k| draw(of_row, k)).collect();
+            let b: Vec<Vec<u32>> = (0..LANES).map(|_| (0..64).map(|k| draw(of_panel, k)).collect()).collect();
+            // From nothing, and from a sum that hides small products.
+            let start: [f32; LANES] = std::array::from_fn(|lane| if lane < 8 { 0.0 } else { 1e-13 });
+            for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+                let (mut row, mut panel) = (Row::default(), Panel::default());
+                row.fill(instructions, recipe, a.iter().copied());
+                panel.fill(instructions, recipe, LANES, 64, |lane, k| b[lane][k]);
+                wide[usize::from(row.range.is_wide(panel.range))] += 1;
+                let mut sums = start;
+                recipe.dots(instructions, &row, &panel, 0..32, &mut sums);
+                for lane in 0..LANES {
+                    let expected = recipe.chain(&a[..32], &b[lane][..32], start[lane]);
+                    assert_eq!(sums[lane].to_bits(), expected.to_bits(), "{instructions:?}, {below}, {lane}");
+                }
+            }
+        }
+    }
+    assert!(wide[0] > 20 && wide[1] > 20, "both ways are tried: {wide:?}");
 }
 
 #[test]
@@ -98,7 +143,7 @@ fn every_way_of_filling_is_the_reference() {
     let mut draws = Draws(11);
     for recipe in recipes().into_iter().filter(|recipe| recipe.operand != Operand::Tf32) {
         for round in 0..160_usize {
-            let kind = u32::try_from(round % 8).unwrap();
+            let kind = u32::try_from(round % 9).unwrap();
             let (length, rows) = (1 + round * 7 % 150, 1 + round % LANES);
             let values: Vec<Vec<u32>> = (0..rows)
                 .map(|_| (0..length).map(|_| draws.operand(recipe.operand, kind)).collect())
