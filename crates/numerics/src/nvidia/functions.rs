@@ -69,15 +69,20 @@ fn ex2_by(ex2: &Ex2, x: f32) -> f32 {
     ex2_of(x, fixed, ex2.powers[(fraction >> 17) as usize], ex2.deviations.deviation(fraction as usize))
 }
 
+/// Cut to an integer, as vectors can: a cast would ask each for NaNs and limits first. *Shape:* not negative, at most
+/// `i32::MAX`.
+#[inline(always)]
+fn cut(x: f64) -> i32 {
+    debug_assert!((0.0..=f64::from(i32::MAX)).contains(&x), "{x} is not within");
+    // SAFETY: a finite number within the limits, which callers see to.
+    unsafe { x.to_int_unchecked() }
+}
+
 /// `x` cut to 23 fraction bits.
 #[inline(always)]
 fn fixed_point(x: f32) -> i32 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "cut to an integer on purpose; below 2^31 where it counts"
-    )]
-    let fixed = |magnitude: f32| (f64::from(magnitude) * 8_388_608.0) as i32;
-    let magnitude = fixed(x.abs());
+    // Below 2^31 where it counts; a NaN becomes the largest.
+    let magnitude = cut((f64::from(x.abs()) * 8_388_608.0).min(f64::from(i32::MAX)));
     magnitude ^ -i32::from(magnitude != 0 && x < 0.0)
 }
 
@@ -165,11 +170,12 @@ fn exp_parts(x: f32) -> (f32, f32) {
     const PER_STEP: f32 = f32::from_bits(0x3BBB_989D);
     const LOG2_E: f32 = f32::from_bits(0x3FB8_AA3B);
     const LOG2_E_REST: f32 = f32::from_bits(0x32A5_7060);
-    // `fma.rn.sat`; what a NaN saturates to does not matter, the last product is a NaN all the same.
-    let saturated = x.mul_add(PER_STEP, 0.5).clamp(0.0, 1.0);
+    // `fma.rn.sat`; a NaN saturates to 0, the last product is a NaN all the same.
+    #[expect(clippy::manual_clamp, reason = "which would keep a NaN")]
+    let saturated = x.mul_add(PER_STEP, 0.5).max(0.0).min(1.0);
     // `fma.rm` near 1.5 · 2^23, where one unit is 1. Not negative, so that cutting is rounding down; below 2^24.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "said above")]
-    let shifted = (f64::from(saturated) * 252.0 + 12_582_913.0) as i32 as f32;
+    #[expect(clippy::cast_precision_loss, reason = "said above")]
+    let shifted = cut(f64::from(saturated) * 252.0 + 12_582_913.0) as f32;
     let whole = shifted - 12_583_039.0;
     let rest = x.mul_add(LOG2_E, -whole);
     (f32::from_bits(shifted.to_bits() << 23), x.mul_add(LOG2_E_REST, rest))
