@@ -3,15 +3,15 @@
 //! Entries are functions, structs, enums, unions and traits that other crates can name: what `lib.rs` and its public
 //! modules define or re-export. An example is a block of Rust in the documentation of the function, of the type, or
 //! of one of its public methods. A type that is no more than a part of another says where it is shown, in a line
-//! `Example: [`Owner`].`, and that owner has an example of its own.
+//! `Example: [`Owner`].`, and that owner has an example of its own. The link is read as rustdoc reads it, from the
+//! module where it stands.
 //!
-//! What has none today is in `xtask/examples.txt`, which can only shrink. Left out: constants, type aliases, single
-//! methods, and names that come from other crates.
+//! Left out: constants, type aliases, single methods, names that come from other crates, and links through a name
+//! that a `use` has changed, which are refused.
 
 mod made;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -21,28 +21,18 @@ use crate::rooms::modules::{self, Module, Modules, Place};
 use crate::rooms::tracked;
 use made::{Made, made};
 
-const LIST: &str = "xtask/examples.txt";
-
-/// What has no example, and what the list names without need, as lines to print; nothing if all is in order.
-///
-/// With `shrink`, the list first loses what is no longer missing.
-pub(crate) fn check(root: &Path, shrink: bool) -> Result<Vec<String>> {
+/// The entries that have no example, a line each; nothing if all is in order.
+pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
     let files = tracked(root)?;
     let roots: Vec<&String> = files.keys().filter(|path| room(path).is_some()).collect();
     if roots.is_empty() {
         bail!("no crates/NAME/src/lib.rs in {}; run this inside the repository", root.display());
     }
-    let mut missing = BTreeMap::new();
+    let mut missing = Vec::new();
     for path in roots {
         missing.extend(missing_of(&files, path).with_context(|| format!("reading the crate of {path}"))?);
     }
-    let path = root.join(LIST);
-    let mut text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    if shrink {
-        text = shrunk(&text, &missing);
-        fs::write(&path, &text)?;
-    }
-    Ok(against(&text, &missing))
+    Ok(missing)
 }
 
 /// The name of a library crate, from the path of its root.
@@ -50,32 +40,8 @@ fn room(path: &str) -> Option<&str> {
     path.strip_prefix("crates/")?.strip_suffix("/src/lib.rs").filter(|room| !room.contains('/'))
 }
 
-/// The entries that a list names: one a line, `#` begins a comment.
-fn listed(text: &str) -> BTreeSet<&str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
-}
-
-fn against(text: &str, missing: &BTreeMap<String, String>) -> Vec<String> {
-    let listed = listed(text);
-    let unlisted = missing.iter().filter(|(entry, _)| !listed.contains(entry.as_str()));
-    let mut said: Vec<String> = unlisted.map(|(entry, why)| format!("{entry}: {why}")).collect();
-    for entry in listed.iter().filter(|entry| !missing.contains_key(**entry)) {
-        said.push(format!(
-            "{entry}: on the list, but gone or with an example; \
-             `cargo run -p xtask -- examples --shrink` takes it off the list"
-        ));
-    }
-    said
-}
-
-/// A list's text without what is no longer missing. Nothing is added.
-fn shrunk(text: &str, missing: &BTreeMap<String, String>) -> String {
-    let gone = |line: &str| listed(line).iter().any(|entry| !missing.contains_key(*entry));
-    text.split_inclusive('\n').filter(|line| !gone(line)).collect()
-}
-
-/// The entries of one crate that have no example → why.
-fn missing_of(files: &BTreeMap<String, String>, root: &str) -> Result<BTreeMap<String, String>> {
+/// The entries of one crate that have no example, and why.
+fn missing_of(files: &BTreeMap<String, String>, root: &str) -> Result<Vec<String>> {
     let modules = modules::read(files, root)?;
     let mut found = Entries { modules: &modules, seen: BTreeSet::new(), paths: BTreeMap::new() };
     found.module(0, room(root).unwrap_or(root))?;
@@ -83,28 +49,36 @@ fn missing_of(files: &BTreeMap<String, String>, root: &str) -> Result<BTreeMap<S
         bail!("no public function and no public type in {root}");
     }
     let docs = docs(&modules);
-    let shown: BTreeSet<String> = docs.iter().flat_map(|(named, docs)| docs.shown(&named.1)).collect();
-    let mut missing = BTreeMap::new();
+    let mut missing = Vec::new();
     for (named, path) in &found.paths {
-        let Some(own) = docs.get(named) else {
-            missing.insert(
-                path.clone(),
-                "a macro puts it together, and what it says of it is not seen".to_owned(),
-            );
-            continue;
-        };
-        if own.hidden || !own.shown(&named.1).is_empty() {
-            continue;
-        }
-        match &own.elsewhere {
-            None => drop(missing.insert(path.clone(), "no example".to_owned())),
-            Some(owner) if !shown.contains(&short(owner)) => {
-                missing.insert(path.clone(), format!("no example at `{owner}`, to which it points"));
+        let why = match docs.get(named) {
+            None => "a macro puts it together, and what it says of it is not seen".to_owned(),
+            Some(own) if own.hidden || own.own || !own.methods.is_empty() => continue,
+            Some(Docs { elsewhere: None, .. }) => "no example".to_owned(),
+            Some(Docs { elsewhere: Some(owner), .. }) if is_shown(&modules, &docs, named.0, owner) => {
+                continue;
             }
-            Some(_) => {}
-        }
+            Some(Docs { elsewhere: Some(owner), .. }) => {
+                format!("no example in this crate at `{owner}`, to which it points")
+            }
+        };
+        missing.push(format!("{path}: {why}"));
     }
+    missing.sort();
     Ok(missing)
+}
+
+/// Whether a link (`path::Type`, `path::Type::method`, `path::function`) that stands in a module leads to an example.
+fn is_shown(modules: &Modules, docs: &BTreeMap<Named, Docs>, from: usize, link: &str) -> bool {
+    let path: Vec<String> = link.trim_end_matches("()").split("::").map(str::to_owned).collect();
+    let (item, method) = match path.as_slice() {
+        [.., owner, method] if owner.starts_with(char::is_uppercase) => (owner, Some(method)),
+        [.., item] => (item, None),
+        [] => return false,
+    };
+    let Some(Place::Item(module)) = modules.resolve(from, &path) else { return false };
+    let docs = docs.get(&(module, item.clone()));
+    docs.is_some_and(|docs| method.map_or(docs.own, |method| docs.methods.contains(method)))
 }
 
 /// An item: the module that defines it, and its name there.
@@ -205,14 +179,6 @@ struct Docs {
     hidden: bool,
 }
 
-impl Docs {
-    /// Names under which an example stands here: `Type`, `Type::method`, `function`.
-    fn shown(&self, name: &str) -> Vec<String> {
-        let own = self.own.then(|| name.to_owned());
-        own.into_iter().chain(self.methods.iter().map(|method| format!("{name}::{method}"))).collect()
-    }
-}
-
 /// The documentation of every function and type of a crate.
 fn docs(modules: &Modules) -> BTreeMap<Named, Docs> {
     let mut all: BTreeMap<Named, Docs> = BTreeMap::new();
@@ -311,21 +277,11 @@ fn has_example(text: &str) -> bool {
     false
 }
 
-/// The item that a line `Example: [`item`].` names.
+/// Where a line `Example: [`item`].` or `Example: [`words`](item).` points.
 fn pointed(line: &str) -> Option<String> {
-    let (target, _) = line.trim().strip_prefix("Example: [`")?.split_once('`')?;
-    Some(target.to_owned())
-}
-
-/// `Type::method`, `Type` or `function`, without the modules before it.
-fn short(path: &str) -> String {
-    let names: Vec<&str> = path.trim_end_matches("()").split("::").collect();
-    let is_type = |name: &str| name.starts_with(char::is_uppercase);
-    match names.as_slice() {
-        [.., owner, method] if is_type(owner) => format!("{owner}::{method}"),
-        [.., last] => (*last).to_owned(),
-        [] => String::new(),
-    }
+    let (words, rest) = line.trim().strip_prefix("Example: [`")?.split_once("`]")?;
+    let target = rest.strip_prefix('(').and_then(|rest| rest.rsplit_once(')')).map(|(target, _)| target);
+    Some(target.unwrap_or(words).to_owned())
 }
 
 #[cfg(test)]
@@ -333,14 +289,14 @@ mod tests {
     use super::*;
 
     /// The entries without an example of a made-up crate `c`.
-    fn missing(files: &[(&str, &str)]) -> BTreeMap<String, String> {
+    fn missing(files: &[(&str, &str)]) -> Vec<String> {
         let named = |(name, text): &(&str, &str)| (format!("crates/c/src/{name}.rs"), (*text).to_owned());
         let files = files.iter().map(named).collect();
         missing_of(&files, "crates/c/src/lib.rs").expect("a crate")
     }
 
     fn names(files: &[(&str, &str)]) -> Vec<String> {
-        missing(files).into_keys().collect()
+        missing(files).iter().filter_map(|line| Some(line.split_once(": ")?.0.to_owned())).collect()
     }
 
     #[test]
@@ -391,8 +347,46 @@ mod tests {
         );
         assert_eq!(names(&[("lib", &with)]), Vec::<String>::new());
         let without = format!("{part} /// ```\n/// x();\n/// ```\npub struct Owner;");
-        let missing = missing(&[("lib", &without)]);
-        assert_eq!(missing["c::Part"], "no example at `crate::Owner::new`, to which it points");
+        let said = "c::Part: no example in this crate at `crate::Owner::new`, to which it points";
+        assert_eq!(missing(&[("lib", &without)]), [said]);
+    }
+
+    #[test]
+    fn a_link_leads_where_rustdoc_would_go() {
+        let lib = ("lib", "pub mod a; pub mod b; pub use a::Shown as Renamed; pub use a::Bare;");
+        let a =
+            ("a", "/// ```\n/// x();\n/// ```\npub struct Shown; /// Example: [`Shown`].\npub struct Bare;");
+        let b = |before: &str, link: &str| {
+            let b = format!(
+                "{before} /// Example: {link}.\npub struct Part; /// Example: [`Part`].\npub fn f() {{}}"
+            );
+            names(&[lib, a, ("b", &b)])
+        };
+        // `f` points to what only points on, which is always refused.
+        let accepted = [
+            ("", "[`super::a::Shown`]"),
+            ("", "[`crate::a::Shown`]"),
+            ("", "[`Shown`](super::a::Shown)"),
+            ("use crate::a::Shown;", "[`Shown`]"),
+            ("use super::a::*;", "[`Shown`]"),
+            ("use crate::a;", "[`a::Shown`]"),
+        ];
+        for (before, link) in accepted {
+            assert_eq!(b(before, link), ["c::b::f"], "{before} {link}");
+        }
+        let refused = [
+            ("", "[`Shown`]"),
+            ("", "[`crate::Shown`]"),
+            ("", "[`crate::Bare`]"),
+            ("", "[`crate::Renamed`]"),
+            ("use other::Shown;", "[`Shown`]"),
+            ("use other::a;", "[`a::Shown`]"),
+            ("pub struct Shown;", "[`Shown`]"),
+            ("mod a { pub struct Shown; }", "[`a::Shown`]"),
+        ];
+        for (before, link) in refused {
+            assert!(b(before, link).contains(&"c::b::Part".to_owned()), "{before} {link}");
+        }
     }
 
     #[test]
@@ -402,25 +396,14 @@ mod tests {
         let c = "words! { pub enum E { F } impl E { /// ```\n/// x();\n/// ```\npub fn f() {} } }";
         let lib = format!("mod x; pub use x::{{G, Foreign}}; {a} {b} {c}");
         let found = missing(&[("lib", &lib), ("x", "make!(G); pub use other::Foreign;")]);
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["c::B", "c::G"]);
-        assert!(found["c::G"].starts_with("a macro"));
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0], "c::B: no example");
+        assert!(found[1].starts_with("c::G: a macro"));
     }
 
     #[test]
     fn a_crate_without_entries_is_an_error() {
         let files = BTreeMap::from([("crates/c/src/lib.rs".to_owned(), "mod a {}".to_owned())]);
         assert!(missing_of(&files, "crates/c/src/lib.rs").is_err());
-    }
-
-    #[test]
-    fn the_list_allows_what_it_names_and_only_shrinks() {
-        let missing = |names: &[&str]| -> BTreeMap<String, String> {
-            names.iter().map(|name| ((*name).to_owned(), "no example".to_owned())).collect()
-        };
-        let list = "# why\nc::a\nc::b\n";
-        assert_eq!(against(list, &missing(&["c::a", "c::b"])), Vec::<String>::new());
-        assert_eq!(against(list, &missing(&["c::a", "c::b", "c::new"])), ["c::new: no example"]);
-        assert!(against(list, &missing(&["c::a"]))[0].starts_with("c::b: on the list, but gone"));
-        assert_eq!(shrunk(list, &missing(&["c::a", "c::new"])), "# why\nc::a\n");
     }
 }

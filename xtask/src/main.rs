@@ -39,17 +39,13 @@ enum Task {
         #[arg(long)]
         explain: bool,
     },
-    /// Look for public functions and types of the library crates whose documentation has no example that runs, and
-    /// that `xtask/examples.txt` does not name.
+    /// Look for public functions and types of the library crates whose documentation has no example that runs.
     ///
     /// Exit codes: 0 in order, 1 not, 2 the sources cannot be read.
     Examples {
         /// The repository.
         #[arg(long, default_value = ".")]
         root: PathBuf,
-        /// Take off the list what has an example by now.
-        #[arg(long)]
-        shrink: bool,
     },
 }
 
@@ -57,7 +53,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::CheckGemm { file } => check_products(&file),
         Task::Rooms { root, shrink, explain } => told(rooms::check(&root, shrink, explain)),
-        Task::Examples { root, shrink } => told(examples::check(&root, shrink)),
+        Task::Examples { root } => told(examples::check(&root)),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
