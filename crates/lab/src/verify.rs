@@ -78,12 +78,7 @@ use unreplayed::Why;
 /// ```
 pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Audit, LabError> {
     let Some(opened) = request.evidence else { return self_test::alone(request, progress) };
-    let source = Source {
-        name: opened.name.clone(),
-        digest: opened.digest.to_string(),
-        layout: opened.content.layout().to_owned(),
-        warnings: opened.warnings.clone(),
-    };
+    let source = Source::from(opened);
     let made;
     let record = match &opened.content {
         Content::Record(record) => Some(record),

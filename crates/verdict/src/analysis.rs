@@ -32,13 +32,7 @@ pub const ANALYSIS_VERSION: u32 = 1;
 ///
 /// # let path = mantissa_testkit::published("attention_cross_hardware_verification.log");
 /// let file = open(&path)?;
-/// let source = Source {
-///     name: file.name,
-///     digest: file.digest.to_string(),
-///     layout: file.content.layout().to_owned(),
-///     warnings: file.warnings,
-/// };
-/// let analysis = judge(&[(source, &file.content)], &Options::default())?;
+/// let analysis = judge(&[(Source::from(&file), &file.content)], &Options::default())?;
 /// assert_eq!((analysis.question.variable.as_str(), analysis.outcome), ("attention", Outcome::Divergent));
 /// let first = &analysis.findings[0];
 /// assert_eq!(first.kind, FindingKind::Separable);
@@ -134,13 +128,8 @@ pub enum Outcome {
 /// use mantissa_verdict::analysis::FindingKind;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("quantization_format_generation.log"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `quantization_format_generation.log`.
 /// let mut findings = analysis.findings.iter();
 /// let noisy = findings.find(|one| one.kind == FindingKind::NonDeterministic).expect("noise");
@@ -187,13 +176,8 @@ pub enum FindingKind {
 ///
 /// ```
 /// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `attention_cross_hardware_verification.log`.
 /// // Only averages are stored, so no p-value is held against `alpha`: these two decided.
 /// let names: Vec<&str> = analysis.thresholds.iter().map(|threshold| threshold.name.as_str()).collect();

@@ -27,13 +27,8 @@ const NOTE: &str = "published definition, not a verdict";
 /// use mantissa_verdict::analysis::{Agreement, Mode};
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::as_published(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::as_published(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `as_published` makes of `attention_cross_hardware_verification.log`.
 /// assert_eq!(analysis.mode, Mode::AsPublished);
 /// let mut figures = analysis.published.iter();

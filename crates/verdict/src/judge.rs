@@ -61,13 +61,7 @@ use parts::Parts;
 ///
 /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
 /// let opened = open(Path::new(path))?;
-/// let source = Source {
-///     name: opened.name.clone(),
-///     digest: opened.digest.to_string(),
-///     layout: opened.content.layout().to_owned(),
-///     warnings: opened.warnings.clone(),
-/// };
-/// let analysis = judge(&[(source, &opened.content)], &Options::default())?;
+/// let analysis = judge(&[(Source::from(&opened), &opened.content)], &Options::default())?;
 /// // One setup, whose repetitions differ.
 /// assert_eq!(analysis.outcome, Outcome::Divergent);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -30,14 +30,8 @@ pub const OTHER_WEIGHTS: f64 = 10.0;
 /// use mantissa_verdict::{Options, judge};
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("quant_verification_A100_on_H100.json"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
 /// // An analysis states the level at which it was made.
-/// let analysis = judge(&[(source, &file.content)], &Options { alpha: 0.01, ..Options::default() })?;
+/// let analysis = judge(&[((&file).into(), &file.content)], &Options { alpha: 0.01, ..Options::default() })?;
 /// assert!(analysis.thresholds.contains(&alpha(0.01)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

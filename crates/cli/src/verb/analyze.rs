@@ -238,12 +238,7 @@ fn named(opened: &[Opened]) -> Vec<(Source, &Content)> {
         let twice = opened.iter().enumerate().any(|(j, other)| i != j && other.name == file.name);
         if twice { file.path.display().to_string() } else { file.name.clone() }
     };
-    let source = |(i, file): (usize, &'_ Opened)| Source {
-        name: unique(i, file),
-        digest: file.digest.to_string(),
-        layout: file.content.layout().to_owned(),
-        warnings: file.warnings.clone(),
-    };
+    let source = |(i, file): (usize, &'_ Opened)| Source { name: unique(i, file), ..Source::from(file) };
     opened.iter().enumerate().map(|(i, file)| (source((i, file)), &file.content)).collect()
 }
 

@@ -15,13 +15,8 @@ use super::source::Citation;
 /// use mantissa_verdict::analysis::TokenBasis;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("prefill_decode_batch_matrix.log"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `prefill_decode_batch_matrix.log`.
 /// let [same, _, parted] = &analysis.tokens[..] else { panic!("three prompts") };
 /// assert_eq!((same.groups.len(), same.part_at), (1, None));
@@ -68,13 +63,8 @@ pub enum TokenBasis {
 /// use mantissa_verdict::analysis::State;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("quantization_format_generation.log"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `quantization_format_generation.log`.
 /// let gptq = |phase| {
 ///     let mut found = analysis.reproducibility.iter();
@@ -112,13 +102,8 @@ pub struct Reproducibility {
 /// use mantissa_numerics::Phase;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
 /// let prefill = analysis.classes.iter().find(|set| set.phase == Phase::Prefill).expect("classes");
 /// // From batch size 3 on, prefill leaves the same bits: no test tells 3 from 17.

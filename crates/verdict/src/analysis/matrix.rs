@@ -15,13 +15,8 @@ use super::source::Citation;
 /// use mantissa_verdict::analysis::MatrixKind;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `attention_cross_hardware_verification.log`.
 /// let keys = &analysis.matrices[0];
 /// assert_eq!(keys.kind, MatrixKind::ClaimedVerified);
@@ -75,13 +70,8 @@ pub enum MatrixKind {
 /// use mantissa_verdict::analysis::State;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("quant_generation_A100.json"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `quant_generation_A100.json`.
 /// let decode = analysis.matrices.iter().find(|matrix| matrix.phase == Phase::Decode).expect("a matrix");
 /// let state = |row: usize, column: usize| (decode.cells[row][column].state, decode.cells[row][column].value);
@@ -109,13 +99,8 @@ pub struct Cell {
 /// use mantissa_verdict::analysis::Axis;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("quant_generation_A100.json"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `quant_generation_A100.json`.
 /// let mut along_steps = analysis.profiles.iter().filter(|profile| profile.axis == Axis::Step);
 /// let profile = along_steps.find(|profile| profile.a == "awq" && profile.b == "gptq").expect("a profile");

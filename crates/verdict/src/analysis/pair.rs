@@ -15,13 +15,8 @@ use super::source::Citation;
 /// use mantissa_verdict::analysis::Comparison;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `attention_cross_hardware_verification.log`.
 /// let first = |comparison| {
 ///     let mut sdpa = analysis.pairs.iter().filter(|pair| pair.a.starts_with("sdpa"));
@@ -50,13 +45,8 @@ pub enum Comparison {
 /// use mantissa_verdict::analysis::{Answer, Tier};
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("quant_verification_A100_on_H100.json"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `quant_verification_A100_on_H100.json`.
 /// let mut pairs = analysis.pairs.iter();
 /// let pair = pairs.find(|pair| pair.a == "awq" && pair.b == "gptq_marlin").expect("a pair");
@@ -114,13 +104,8 @@ pub struct PairVerdict {
 /// use mantissa_numerics::Phase;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
 /// let rows = |a, b| {
 ///     let mut prefill = analysis.pairs.iter().filter(|pair| pair.phase == Phase::Prefill);

@@ -11,13 +11,8 @@ use super::source::Citation;
 ///
 /// ```
 /// # let file = mantissa_published::open(&mantissa_testkit::published("quant_generation_A100.json"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::as_published(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::as_published(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `as_published` makes of `quant_generation_A100.json`.
 /// let mut tables = analysis.tables.iter();
 /// let table = tables.find(|table| table.title.ends_with("pairwise distances, decode")).expect("a table");

@@ -23,13 +23,8 @@ pub enum Signal {
 /// use mantissa_verdict::analysis::State;
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
-/// # let source = mantissa_verdict::analysis::Source {
-/// #     name: file.name,
-/// #     digest: file.digest.to_string(),
-/// #     layout: file.content.layout().to_owned(),
-/// #     warnings: file.warnings,
-/// # };
-/// # let analysis = mantissa_verdict::judge(&[(source, &file.content)], &mantissa_verdict::Options::default())?;
+/// # let given = [((&file).into(), &file.content)];
+/// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
 /// // One run of each setup: nothing was repeated, so no setup is shown to repeat itself.
 /// let found = &analysis.reproducibility[0];

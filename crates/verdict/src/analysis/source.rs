@@ -1,5 +1,6 @@
 //! Where a number came from: a file, and a place in it.
 
+use mantissa_published::Opened;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,6 +17,17 @@ pub struct Source {
     pub layout: String,
     /// What was lenient or assumed in reading it.
     pub warnings: Vec<String>,
+}
+
+impl From<&Opened> for Source {
+    fn from(file: &Opened) -> Self {
+        Self {
+            name: file.name.clone(),
+            digest: file.digest.to_string(),
+            layout: file.content.layout().to_owned(),
+            warnings: file.warnings.clone(),
+        }
+    }
 }
 
 /// Where a number came from.

@@ -8,13 +8,7 @@ use mantissa_verdict::{Options, as_published};
 
 fn analyze(name: &str) -> Analysis {
     let opened = open(&published(name)).unwrap();
-    let source = Source {
-        name: name.to_owned(),
-        digest: opened.digest.to_string(),
-        layout: opened.content.layout().to_owned(),
-        warnings: opened.warnings.clone(),
-    };
-    let analysis = as_published(&[(source, &opened.content)], &Options::default()).unwrap();
+    let analysis = as_published(&[(Source::from(&opened), &opened.content)], &Options::default()).unwrap();
     assert_eq!(analysis.mode, Mode::AsPublished);
     analysis
 }

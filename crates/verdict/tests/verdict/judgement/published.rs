@@ -18,18 +18,7 @@ const ACTIVATIONS: [&str; 5] = [
 
 fn judged(names: &[&str], options: &Options) -> Result<Analysis, VerdictError> {
     let opened: Vec<Opened> = names.iter().map(|name| open(&published(name)).unwrap()).collect();
-    let sources: Vec<_> = opened
-        .iter()
-        .map(|file| {
-            let source = Source {
-                name: file.name.clone(),
-                digest: file.digest.to_string(),
-                layout: file.content.layout().to_owned(),
-                warnings: file.warnings.clone(),
-            };
-            (source, &file.content)
-        })
-        .collect();
+    let sources: Vec<_> = opened.iter().map(|file| (Source::from(file), &file.content)).collect();
     judge(&sources, options)
 }
 
