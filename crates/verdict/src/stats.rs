@@ -35,6 +35,6 @@ pub use conformal::{Summary, conformal_p, conformal_p_by_sequence, sequence_scor
 pub use exact_tier::ExactTier;
 pub use multiplicity::{Identification, Identified, benjamini_hochberg, holm, identify};
 pub use p_value::PValue;
-pub use permutation::{Difference, MAX_EXACT, Shift, sign_flip_p, two_sample_p};
+pub use permutation::{MAX_EXACT, Shift, TwoSampleStatistic, sign_flip_p, two_sample_p};
 pub use power::{conformal_alarm_rank, power_of_conformal, power_of_exact, units_for_power_of_exact};
 pub use random::{Random, seed_of};

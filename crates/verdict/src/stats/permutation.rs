@@ -14,18 +14,18 @@ pub const MAX_EXACT: u64 = 1 << 16;
 /// What to compute from two groups of sequence scores; large values are strange.
 ///
 /// ```
-/// use mantissa_verdict::stats::{Difference, two_sample_p};
+/// use mantissa_verdict::stats::{TwoSampleStatistic, two_sample_p};
 ///
 /// let (a, b) = ([9.0, 8.0, 7.0], [1.0, 2.0, 3.0]);
-/// let larger = two_sample_p(&a, &b, Difference::Mean, 1)?;
+/// let larger = two_sample_p(&a, &b, TwoSampleStatistic::Mean, 1)?;
 /// assert_eq!((larger.at_least(), larger.of()), (1, 20));
 /// // Either way counts twice: 3 and 3 sequences never reach 0.05.
-/// let different = two_sample_p(&a, &b, Difference::AbsoluteMean, 1)?;
+/// let different = two_sample_p(&a, &b, TwoSampleStatistic::AbsoluteMean, 1)?;
 /// assert_eq!((different.at_least(), different.of()), (2, 20));
 /// # Ok::<(), mantissa_verdict::VerdictError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Difference {
+pub enum TwoSampleStatistic {
     /// mean(a) − mean(b): are the scores of `a` larger?
     Mean,
     /// |mean(a) − mean(b)|: do they differ either way?
@@ -64,13 +64,13 @@ pub enum Shift {
 /// p = (1 + b)/(1 + m), Phipson & Smyth, Stat. Appl. Genet. Mol. Biol. 9(1), 2010, art. 39.
 ///
 /// ```
-/// use mantissa_verdict::stats::{Difference, two_sample_p};
+/// use mantissa_verdict::stats::{TwoSampleStatistic, two_sample_p};
 ///
-/// let p = two_sample_p(&[9.0, 8.0, 7.0], &[1.0, 2.0, 3.0], Difference::Mean, 1)?;
+/// let p = two_sample_p(&[9.0, 8.0, 7.0], &[1.0, 2.0, 3.0], TwoSampleStatistic::Mean, 1)?;
 /// assert_eq!((p.at_least(), p.of()), (1, 20));
 /// # Ok::<(), mantissa_verdict::VerdictError>(())
 /// ```
-pub fn two_sample_p(a: &[f64], b: &[f64], statistic: Difference, seed: u64) -> Result<PValue> {
+pub fn two_sample_p(a: &[f64], b: &[f64], statistic: TwoSampleStatistic, seed: u64) -> Result<PValue> {
     for (what, group) in [("first group", a), ("second group", b)] {
         refuse_not_finite(what, group)?;
         if group.is_empty() {
@@ -96,7 +96,7 @@ pub fn two_sample_p(a: &[f64], b: &[f64], statistic: Difference, seed: u64) -> R
         while next_subset(&mut chosen, scores.len()) {
             at_least += u64::from(reaches(evaluate(&chosen), bar));
         }
-        let mirrored = statistic == Difference::AbsoluteMean && a.len() == b.len();
+        let mirrored = statistic == TwoSampleStatistic::AbsoluteMean && a.len() == b.len();
         return Ok(PValue::counted(at_least, all, if mirrored { 2 } else { 1 }));
     }
     let mut random = Random::new(seed);
@@ -155,12 +155,12 @@ pub fn sign_flip_p(differences: &[f64], statistic: Shift, seed: u64) -> Result<P
     Ok(PValue::sampled(1 + drawn as u64, MAX_EXACT))
 }
 
-fn difference(a: &[f64], b: &[f64], statistic: Difference) -> f64 {
+fn difference(a: &[f64], b: &[f64], statistic: TwoSampleStatistic) -> f64 {
     let max = |scores: &[f64]| scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     match statistic {
-        Difference::Mean => mean(a) - mean(b),
-        Difference::AbsoluteMean => (mean(a) - mean(b)).abs(),
-        Difference::Max => max(a) - max(b),
+        TwoSampleStatistic::Mean => mean(a) - mean(b),
+        TwoSampleStatistic::AbsoluteMean => (mean(a) - mean(b)).abs(),
+        TwoSampleStatistic::Max => max(a) - max(b),
     }
 }
 
@@ -203,20 +203,20 @@ fn next_subset(chosen: &mut [usize], n: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Difference, Shift, binomial_coefficient, sign_flip_p, two_sample_p};
+    use super::{Shift, TwoSampleStatistic, binomial_coefficient, sign_flip_p, two_sample_p};
     use crate::stats::special::real;
 
     /// Fisher's exact count by hand: of C(5, 2) = 10 choices only {5, 4} and, for the mean, {5, 4} reach 4.5.
     #[test]
     fn all_rearrangements_are_counted() {
-        let p = two_sample_p(&[5.0, 4.0], &[1.0, 2.0, 3.0], Difference::Mean, 0).unwrap();
+        let p = two_sample_p(&[5.0, 4.0], &[1.0, 2.0, 3.0], TwoSampleStatistic::Mean, 0).unwrap();
         assert_eq!((p.at_least(), p.of(), p.is_sampled()), (1, 10, false));
-        let p = two_sample_p(&[5.0, 3.0], &[1.0, 2.0, 4.0], Difference::Mean, 0).unwrap();
+        let p = two_sample_p(&[5.0, 3.0], &[1.0, 2.0, 4.0], TwoSampleStatistic::Mean, 0).unwrap();
         assert_eq!(p.at_least(), 2);
-        let p = two_sample_p(&[4.0, 3.0], &[1.0, 2.0], Difference::AbsoluteMean, 0).unwrap();
+        let p = two_sample_p(&[4.0, 3.0], &[1.0, 2.0], TwoSampleStatistic::AbsoluteMean, 0).unwrap();
         assert_eq!((p.at_least(), p.of()), (2, 6));
         assert_eq!(p.smallest_possible().to_bits(), (2.0_f64 / 6.0).to_bits());
-        let p = two_sample_p(&[9.0, 0.0], &[1.0, 2.0], Difference::Max, 0).unwrap();
+        let p = two_sample_p(&[9.0, 0.0], &[1.0, 2.0], TwoSampleStatistic::Max, 0).unwrap();
         // {9, 2} − 1 = 8, {9, 0} − 2 = 7 and {9, 1} − 2 = 7 reach 7.
         assert_eq!(p.at_least(), 3);
     }
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn rounding_does_not_break_ties() {
         let tenths = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6];
-        let p = two_sample_p(&tenths[..3], &tenths[3..], Difference::AbsoluteMean, 0).unwrap();
+        let p = two_sample_p(&tenths[..3], &tenths[3..], TwoSampleStatistic::AbsoluteMean, 0).unwrap();
         assert_eq!((p.at_least(), p.of()), (2, 20));
         let p = sign_flip_p(&[0.1, 0.2, -0.3], Shift::AbsoluteMean, 0).unwrap();
         assert_eq!((p.at_least(), p.of()), (8, 8));
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(binomial_coefficient(u64::from(u32::MAX), u64::from(u32::MAX) / 2), None);
         let low: Vec<f64> = (0..10).map(real).collect();
         let high: Vec<f64> = (100..110).map(real).collect();
-        let p = two_sample_p(&high, &low, Difference::Mean, 1).unwrap();
+        let p = two_sample_p(&high, &low, TwoSampleStatistic::Mean, 1).unwrap();
         assert!(p.is_sampled());
         // One of 184,756 assignments is as extreme: 65,535 draws find it about once in three tests.
         assert!(p.at_least() <= 6, "{p:?}");
@@ -272,9 +272,10 @@ mod tests {
 
     #[test]
     fn overflow_never_makes_p_small() {
-        let p = two_sample_p(&[f64::MAX, f64::MAX], &[f64::MAX, f64::MAX], Difference::Mean, 0).unwrap();
+        let p =
+            two_sample_p(&[f64::MAX, f64::MAX], &[f64::MAX, f64::MAX], TwoSampleStatistic::Mean, 0).unwrap();
         assert_eq!(p.at_least(), p.of());
-        assert!(two_sample_p(&[f64::INFINITY], &[0.0], Difference::Mean, 0).is_err());
+        assert!(two_sample_p(&[f64::INFINITY], &[0.0], TwoSampleStatistic::Mean, 0).is_err());
         assert!(sign_flip_p(&[], Shift::Mean, 0).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! Stated rates of false alarms hold: exact and noisy, tokens independent and dependent.
 
 use mantissa_verdict::stats::{
-    Difference, ExactTier, PValue, Shift, Summary, conformal_alarm_rank, conformal_p,
+    ExactTier, PValue, Shift, Summary, TwoSampleStatistic, conformal_alarm_rank, conformal_p,
     conformal_p_by_sequence, false_alarm_bound, sequence_scores, sign_flip_p, two_sample_p, units_needed,
 };
 
@@ -158,7 +158,7 @@ fn one_calibration_set_has_a_bounded_rate() {
 fn labels_of_sequences_keep_the_rate() {
     let mut world = World::new(10);
     let trials = 4000;
-    for statistic in [Difference::Mean, Difference::AbsoluteMean, Difference::Max] {
+    for statistic in [TwoSampleStatistic::Mean, TwoSampleStatistic::AbsoluteMean, TwoSampleStatistic::Max] {
         let count = alarms(trials, 1e-2, || {
             let mut group = |size: usize| {
                 let sequences: Vec<Vec<f64>> = (0..size).map(|_| world.sequence(4, DEPENDENT)).collect();
