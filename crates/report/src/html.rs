@@ -39,13 +39,19 @@ const CHARTS: usize = 10;
 ///
 /// ```
 /// use mantissa_report::html;
-/// use mantissa_verdict::{Options, judge};
+/// # use mantissa_evidence::Record;
+/// # use mantissa_verdict::analysis::Source;
+/// # use mantissa_verdict::judge::{Evidence, judge_evidence};
+/// # let record = Record::open("../../fixtures/evidence/v1/container".as_ref())?;
+/// # let (name, layout) = ("<script>.json".to_owned(), "container".to_owned());
+/// # let source = Source { name, digest: String::new(), layout, warnings: vec![] };
+/// # let analysis = judge_evidence(&[Evidence::of_record(&source, &record)], &Default::default())?;
 ///
-/// // An analysis of no file at all.
-/// let analysis = judge(&[], &Options::default())?;
+/// // `analysis` is of a file that somebody called `<script>.json`.
 /// let mut page = Vec::new();
 /// html(&analysis, &mut page)?;
-/// assert!(page.starts_with(b"<!"));
+/// let page = String::from_utf8(page)?;
+/// assert!(page.contains("&lt;script&gt;.json") && !page.contains("<script"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn html(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {

@@ -37,13 +37,17 @@ struct NonFinite {
 ///
 /// ```
 /// use mantissa_report::json;
-/// use mantissa_verdict::{Options, judge};
+/// use mantissa_verdict::{Options, judge, thresholds};
 ///
-/// // An analysis of no file at all.
-/// let analysis = judge(&[], &Options::default())?;
+/// // An analysis of no file at all, with a number that JSON has no word for.
+/// let mut analysis = judge(&[], &Options::default())?;
+/// analysis.thresholds = vec![thresholds::alpha(f64::INFINITY)];
 /// let mut file = Vec::new();
 /// json(&analysis, &mut file)?;
-/// assert!(file.starts_with(b"{"));
+/// let read: serde_json::Value = serde_json::from_slice(&file)?;
+/// assert_eq!(read["outcome"], "not_enough_evidence");
+/// assert!(read["thresholds"][0]["value"].is_null());
+/// assert_eq!(read["non_finite"][0], serde_json::json!({"place": "thresholds[0].value", "value": "inf"}));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn json(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
@@ -55,7 +59,9 @@ pub fn json(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
 /// Its JSON Schema (draft 2020-12).
 ///
 /// ```
-/// assert_eq!(mantissa_report::schema()["title"], "Analysis");
+/// let file = std::fs::read("../../docs/format/analysis.schema.json")?;
+/// assert_eq!(mantissa_report::schema(), serde_json::from_slice::<serde_json::Value>(&file)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
 pub fn schema() -> Value {

@@ -19,7 +19,7 @@ use crate::words;
 /// let analysis = judge(&[], &Options::default())?;
 /// let mut page = Vec::new();
 /// markdown(&analysis, &mut page)?;
-/// assert!(page.starts_with(b"# "));
+/// assert!(page.starts_with(b"# Not enough evidence: "));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn markdown(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {

@@ -82,24 +82,16 @@ pub fn judge(sources: &[(Source, &Content)], options: &Options) -> Result<Analys
 /// *Errors:* an unknown variable or reference; a level outside (0, 1); evidence that cannot be read.
 ///
 /// ```
-/// use std::path::Path;
-///
-/// use mantissa_evidence::Record;
-/// use mantissa_verdict::Options;
+/// use mantissa_published::{Content, open};
 /// use mantissa_verdict::analysis::Source;
 /// use mantissa_verdict::judge::{Evidence, judge_evidence};
+/// use mantissa_verdict::{Options, judge};
 ///
-/// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
-/// let record = Record::open(Path::new(path))?;
-/// let source = Source {
-///     name: "record".into(),
-///     digest: "its digest".into(),
-///     layout: "container".into(),
-///     warnings: vec![],
-/// };
-/// let evidence = Evidence::of_record(&source, &record);
-/// let analysis = judge_evidence(&[evidence], &Options::default())?;
-/// assert_eq!(analysis.sources, [source.clone()]);
+/// let opened = open("../../fixtures/evidence/v1/container".as_ref())?;
+/// let (source, options) = (Source::from(&opened), Options::default());
+/// let Content::Record(record) = &opened.content else { panic!("a record") };
+/// let analysis = judge_evidence(&[Evidence::of_record(&source, record)], &options)?;
+/// assert_eq!(analysis, judge(&[(source.clone(), &opened.content)], &options)?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<Analysis> {

@@ -18,8 +18,9 @@ use crate::words;
 /// // An analysis of no file at all.
 /// let analysis = judge(&[], &Options::default())?;
 /// let mut page = Vec::new();
-/// index(&[("first.html".to_owned(), &analysis)], &mut page)?;
-/// assert!(page.starts_with(b"<!"));
+/// index(&[("q&a.html".to_owned(), &analysis)], &mut page)?;
+/// let page = String::from_utf8(page)?;
+/// assert!(page.contains("<a href=\"q&amp;a.html\">") && page.contains("not enough evidence"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn index(pages: &[(String, &Analysis)], out: &mut dyn Write) -> io::Result<()> {

@@ -8,15 +8,19 @@ use crate::thresholds;
 /// What to ask of the evidence.
 ///
 /// ```
-/// use mantissa_verdict::Options;
 /// use mantissa_verdict::analysis::Signal;
+/// use mantissa_verdict::{Options, judge};
 ///
-/// let options = Options {
-///     variable: Some("batch_size".into()),
-///     signals: Some([Signal::KeyVectors].into()),
-///     ..Options::default()
-/// };
-/// assert!((options.alpha - 0.05).abs() < 1e-12);
+/// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
+/// # let given = [((&file).into(), &file.content)];
+/// let keys = Options { signals: Some([Signal::KeyVectors].into()), ..Options::default() };
+/// let (all, keys) = (judge(&given, &Options::default())?, judge(&given, &keys)?);
+/// assert!(keys.pairs.iter().all(|pair| pair.signal == Signal::KeyVectors));
+/// assert!(keys.pairs.len() < all.pairs.len());
+/// // A reference that is not in the evidence is refused, not ignored.
+/// let unknown = Options { reference: Some("batch_size_99".into()), ..Options::default() };
+/// assert!(judge(&given, &unknown).expect_err("no such setup").to_string().contains("batch_size_99"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
