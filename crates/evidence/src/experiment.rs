@@ -77,9 +77,14 @@ impl ExperimentMetadata {
     /// Of an experiment of which nothing is known but its runs.
     ///
     /// ```
-    /// use mantissa_evidence::ExperimentMetadata;
+    /// use mantissa_evidence::{Experiment, ExperimentMetadata, json};
     ///
-    /// assert_eq!(ExperimentMetadata::bare("bench", "batch_size").variable_tested, "batch_size");
+    /// let metadata = ExperimentMetadata::bare("bench", "batch_size");
+    /// let experiment = Experiment { metadata, configurations: Vec::new(), runs: Vec::new() };
+    /// // What is not known is empty or zero, which the format allows.
+    /// let bytes = json::to_vec(&experiment, "bare.json".as_ref())?;
+    /// assert_eq!(json::parse(&bytes, "bare.json".as_ref())?, experiment);
+    /// # Ok::<(), mantissa_evidence::EvidenceError>(())
     /// ```
     #[must_use]
     pub fn bare(experiment_type: &str, variable_tested: &str) -> Self {

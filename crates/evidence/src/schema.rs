@@ -12,8 +12,9 @@ use crate::json::wire::{Document, ReadRun};
 /// Schema of the experiment JSON.
 ///
 /// ```
-/// let schema = mantissa_evidence::schema::experiment();
-/// assert!(schema["properties"]["runs"].is_object());
+/// let file = std::fs::read("../../docs/format/experiment.schema.json")?;
+/// assert_eq!(mantissa_evidence::schema::experiment(), serde_json::from_slice::<serde_json::Value>(&file)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
 pub fn experiment() -> Value {
@@ -23,8 +24,9 @@ pub fn experiment() -> Value {
 /// Schema of a container's `manifest.json`.
 ///
 /// ```
-/// let schema = mantissa_evidence::schema::manifest();
-/// assert!(schema["properties"]["format"].is_object());
+/// let file = std::fs::read("../../docs/format/manifest.schema.json")?;
+/// assert_eq!(mantissa_evidence::schema::manifest(), serde_json::from_slice::<serde_json::Value>(&file)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
 pub fn manifest() -> Value {
@@ -34,8 +36,9 @@ pub fn manifest() -> Value {
 /// Schema of a container's `timing.json`.
 ///
 /// ```
-/// let schema = mantissa_evidence::schema::timing();
-/// assert!(schema["properties"]["date_created"].is_object());
+/// let file = std::fs::read("../../docs/format/timing.schema.json")?;
+/// assert_eq!(mantissa_evidence::schema::timing(), serde_json::from_slice::<serde_json::Value>(&file)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
 pub fn timing() -> Value {

@@ -35,7 +35,18 @@ words! {
     /// What happens to the weights of a quantized checkpoint; for any other both mean the same.
     ///
     /// ```
-    /// assert_eq!(mantissa_numerics::setup::QuantizedWeights::Keep.name(), "auto");
+    /// use mantissa_numerics::setup::QuantizedWeights;
+    /// use mantissa_numerics::{BlockFormat, Dtype};
+    ///
+    /// // A block of weights: the scale, 0.1 as f16, and sixteen bytes of two elements each.
+    /// let block = [&[0x66, 0x2E][..], &[0xFF; 16]].concat();
+    /// let mut values = [0.0; 32];
+    /// BlockFormat::Q4_0.dequantize(&block, &mut values);
+    /// let weight = |how| match how {
+    ///     QuantizedWeights::Keep => values[0],
+    ///     QuantizedWeights::Dequantize => Dtype::Bf16.round(values[0]),
+    /// };
+    /// assert_eq!(QuantizedWeights::ALL.map(weight), [0.6998291, 0.69921875]);
     /// ```
     pub enum QuantizedWeights {
         /// They stay as stored; kernels multiply by the exact binary32 value of each element.
@@ -50,7 +61,17 @@ words! {
     /// How the sums of tensor-parallel ranks are put together.
     ///
     /// ```
-    /// assert_eq!(mantissa_numerics::setup::AllReduce::Ring.name(), "ring");
+    /// use mantissa_numerics::setup::AllReduce;
+    ///
+    /// // What three ranks have for one output; beside 2^24 a single 1 is lost.
+    /// let ranks = [16_777_216.0, 1.0, 1.0];
+    /// let sum = |how, slice: usize| {
+    ///     let first = if how == AllReduce::Ring { slice } else { 0 };
+    ///     (0..3).map(|i| ranks[(first + i) % 3]).sum::<f32>()
+    /// };
+    /// // Around a ring, the sum depends on the slice that the output lies in.
+    /// assert_eq!([0, 1, 2].map(|slice| sum(AllReduce::OneShot, slice)), [16_777_216.0; 3]);
+    /// assert_eq!(sum(AllReduce::Ring, 1), 16_777_218.0);
     /// ```
     pub enum AllReduce {
         /// There is one rank.

@@ -10,11 +10,7 @@ use crate::python;
 
 /// What the published definitions make of one file.
 ///
-/// ```
-/// let mut sheet = mantissa_published::Sheet::of("batch_size");
-/// assert_eq!(sheet.variable, "batch_size");
-/// assert!(sheet.figures.is_empty() && sheet.overall.is_none());
-/// ```
+/// Example: [`Published::sheet`](crate::Published::sheet).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sheet {
     /// The setup field that the file varies.
@@ -83,9 +79,16 @@ pub struct Figure {
 /// Whether a figure follows from its data.
 ///
 /// ```
-/// use mantissa_published::Agreement;
+/// use mantissa_published::{Agreement, parse};
 ///
-/// assert_ne!(Agreement::DoesNotFollow, Agreement::NotInFile);
+/// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+/// // The last digit of one stored quotient is changed.
+/// let text = std::fs::read_to_string(path)?.replace("10.9421302102936", "10.9421302102937");
+/// let file = parse(text.as_bytes(), "changed.json".as_ref())?.expect("a known layout");
+/// let figures = file.sheet(&[]).figures;
+/// let wrong = figures.iter().find(|figure| figure.agreement == Agreement::DoesNotFollow);
+/// assert_eq!(wrong.map(|figure| figure.name.as_str()), Some("SNR, key vectors, prefill"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Agreement {
@@ -123,7 +126,16 @@ pub struct Finding {
 /// What a finding is about.
 ///
 /// ```
-/// assert_ne!(mantissa_published::About::Missing, mantissa_published::About::TokensPart);
+/// use mantissa_evidence::Record;
+/// use mantissa_published::{About, Content, read};
+///
+/// # let path = mantissa_testkit::published("batch_generation_H100_sdpa_short.json");
+/// // One run of each setup, as an experiment that no script wrote.
+/// let content = Content::Record(Record::from_experiment(read(&path)?, &path));
+/// let findings = content.sheet(&[], None)?.findings;
+/// let missing = findings.iter().find(|finding| finding.about == About::Missing).expect("a finding");
+/// assert!(missing.sentence.ends_with("ALL CONFIGURATIONS ARE DETERMINISTIC after comparing nothing"));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
@@ -288,10 +300,6 @@ pub(crate) struct Heading<'a> {
 
 impl Sheet {
     /// An empty sheet about `variable`.
-    ///
-    /// ```
-    /// assert!(mantissa_published::Sheet::of("attention").tables.is_empty());
-    /// ```
     #[must_use]
     pub fn of(variable: &str) -> Self {
         Self {

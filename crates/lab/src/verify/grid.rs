@@ -22,7 +22,11 @@ pub struct Assignment(Value);
 /// `AXIS=VALUE,…`.
 ///
 /// ```
-/// assert!("batch_size=1,2,4".parse::<mantissa_lab::verify::Varied>().is_ok());
+/// use mantissa_lab::verify::Varied;
+///
+/// assert!("batch_size=1,2,4".parse::<Varied>().is_ok());
+/// let wrong = "batch_size=1,0".parse::<Varied>().unwrap_err();
+/// assert!(wrong.starts_with("'0' is no batch size; use a whole number from 1"), "{wrong}");
 /// ```
 #[derive(Debug, Clone)]
 pub struct Varied {

@@ -24,8 +24,16 @@ impl Lanes {
     /// How many lanes.
     ///
     /// ```
-    /// use mantissa_numerics::recipe::Lanes;
-    /// assert_eq!(Lanes::ALL.map(Lanes::count), [16, 32, 64]);
+    /// use mantissa_numerics::nvidia::products::by_threads;
+    /// use mantissa_numerics::recipe::{Lanes, ThreadSum};
+    /// let mut x = [0.0; 128];
+    /// x[0] = 16_777_216.0; // 2^24, beside which a single 1 is lost
+    /// for k in [16, 32, 48, 96] {
+    ///     x[k] = 1.0;
+    /// }
+    /// // One lane of 16 has all of them. The more lanes, the more ones meet before they meet 2^24.
+    /// let sum = |lanes: Lanes| by_threads(ThreadSum::new(lanes.count(), 1, false).unwrap(), 128, |k| (x[k], 1.0));
+    /// assert_eq!(Lanes::ALL.map(sum), [16_777_216.0, 16_777_218.0, 16_777_220.0]);
     /// ```
     #[must_use]
     pub const fn count(self) -> u16 {
@@ -53,10 +61,14 @@ impl TensorCoreSum {
     /// A walk along `K` that is not cut.
     ///
     /// ```
+    /// use mantissa_numerics::nvidia::products::split_k;
     /// use mantissa_numerics::recipe::TensorCoreSum;
     /// use mantissa_numerics::tensor_core::{Architecture, Operand};
-    /// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
-    /// assert_eq!(TensorCoreSum::uncut(block).parts.get(), 1);
+    /// let uncut = TensorCoreSum::uncut(Architecture::Hopper.block(Operand::Bf16).unwrap());
+    /// // One chain of steps, however long K is. Two parts are whole tiles of 64 each, not halves.
+    /// let cut = TensorCoreSum { parts: 2.try_into().unwrap(), ..uncut };
+    /// assert_eq!(split_k(4100, uncut.parts), [0..4100]);
+    /// assert_eq!(split_k(4100, cut.parts), [0..2112, 2112..4100]);
     /// ```
     #[must_use]
     pub const fn uncut(block: BlockRecipe) -> Self {
@@ -101,8 +113,11 @@ impl ThreadSum {
     /// Threads: a power of two of at most 64.
     ///
     /// ```
-    /// # use mantissa_numerics::recipe::ThreadSum;
-    /// assert_eq!(ThreadSum::new(16, 4, false).unwrap().threads(), 16);
+    /// use mantissa_numerics::recipe::ThreadSum;
+    /// let sum = ThreadSum::new(4, 2, false).unwrap();
+    /// // Neighbours of K go to one thread, the next ones to the next, and after the last to the first again.
+    /// let thread = |k: u16| k / sum.vector() % sum.threads();
+    /// assert_eq!([0, 1, 2, 3, 7, 8].map(thread), [0, 0, 1, 1, 3, 0]);
     /// ```
     #[must_use]
     pub const fn threads(self) -> u16 {
@@ -112,8 +127,13 @@ impl ThreadSum {
     /// Neighbours of `K` that a thread takes at a time.
     ///
     /// ```
-    /// # use mantissa_numerics::recipe::ThreadSum;
-    /// assert_eq!(ThreadSum::new(16, 4, false).unwrap().vector().get(), 4);
+    /// use mantissa_numerics::nvidia::products::by_threads;
+    /// use mantissa_numerics::recipe::ThreadSum;
+    /// let x = [16_777_216.0, 1.0, 0.0, 1.0];
+    /// let add = |sum: ThreadSum| (sum.vector().get(), by_threads(sum, 4, |k| (x[k], 1.0)));
+    /// // One at a time, the second of two threads gets both ones. Two at a time, each 1 meets 2^24 alone and is lost.
+    /// let sums = [1, 2].map(|vector| add(ThreadSum::new(2, vector, false).unwrap()));
+    /// assert_eq!(sums, [(1, 16_777_218.0), (2, 16_777_216.0)]);
     /// ```
     #[must_use]
     pub const fn vector(self) -> NonZeroU16 {
@@ -123,8 +143,13 @@ impl ThreadSum {
     /// Whether threads are added in ascending order instead of by the halving tree.
     ///
     /// ```
-    /// # use mantissa_numerics::recipe::ThreadSum;
-    /// assert!(ThreadSum::new(16, 4, true).unwrap().in_order());
+    /// use mantissa_numerics::nvidia::products::by_threads;
+    /// use mantissa_numerics::recipe::ThreadSum;
+    /// let x = [16_777_216.0, 1.0, 0.0, 1.0];
+    /// let add = |sum: ThreadSum| (sum.in_order(), by_threads(sum, 4, |k| (x[k], 1.0)));
+    /// // Four threads with one element each. The tree adds the ones to each other before they meet 2^24.
+    /// let sums = [true, false].map(|in_order| add(ThreadSum::new(4, 1, in_order).unwrap()));
+    /// assert_eq!(sums, [(true, 16_777_216.0), (false, 16_777_218.0)]);
     /// ```
     #[must_use]
     pub const fn in_order(self) -> bool {

@@ -8,7 +8,9 @@ words! {
     /// ```
     /// use mantissa_numerics::setup::Attention;
     ///
-    /// assert_eq!(Attention::FlashAttention2.name(), "flash_attention_2");
+    /// // PyTorch chooses what `sdpa` runs on a GPU; two names force a choice, and mean nothing without one.
+    /// let forced = Attention::ALL.into_iter().filter(|one| !Attention::OWN.contains(one));
+    /// assert_eq!(forced.map(Attention::name).collect::<Vec<_>>(), ["sdpa_flash", "sdpa_math"]);
     /// ```
     pub enum Attention {
         /// Scores, softmax and probabilities materialized and rounded, as Hugging Face's `eager`.

@@ -28,21 +28,21 @@ impl<'a> Evidence<'a> {
     /// A file that holds signals.
     ///
     /// ```
-    /// use std::path::Path;
-    ///
     /// use mantissa_evidence::Record;
-    /// use mantissa_verdict::analysis::Source;
-    /// use mantissa_verdict::judge::Evidence;
+    /// use mantissa_verdict::analysis::{Source, State};
+    /// use mantissa_verdict::judge::{Evidence, judge_evidence};
     ///
-    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
-    /// let record = Record::open(Path::new(path))?;
+    /// let record = Record::open("../../fixtures/evidence/v1/container".as_ref())?;
     /// let source = Source {
     ///     name: "record".into(),
     ///     digest: "its digest".into(),
     ///     layout: "container".into(),
     ///     warnings: vec![],
     /// };
-    /// assert!(Evidence::of_record(&source, &record).verifications.is_empty());
+    /// let analysis = judge_evidence(&[Evidence::of_record(&source, &record)], &Default::default())?;
+    /// // It has three repetitions, whose bits are compared.
+    /// let found = &analysis.reproducibility[0];
+    /// assert_eq!((found.repetitions, found.state), (Some(3), State::Different));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -60,17 +60,20 @@ impl<'a> Evidence<'a> {
     /// A file that holds distances only.
     ///
     /// ```
+    /// use mantissa_published::{Content, open};
     /// use mantissa_verdict::analysis::Source;
-    /// use mantissa_verdict::judge::Evidence;
+    /// use mantissa_verdict::judge::{Evidence, judge_evidence};
     ///
-    /// let source = Source {
-    ///     name: "distances.json".into(),
-    ///     digest: "its digest".into(),
-    ///     layout: "quant_verification".into(),
-    ///     warnings: vec![],
-    /// };
-    /// let evidence = Evidence::of_verifications(&source, vec![]);
-    /// assert!(evidence.record.is_none());
+    /// # let path = mantissa_testkit::published("quant_verification_A100_on_H100.json");
+    /// let opened = open(&path)?;
+    /// let source = Source::from(&opened);
+    /// let Content::Published(file) = &opened.content else { panic!("no record") };
+    /// let evidence = Evidence::of_verifications(&source, file.verifications());
+    /// let analysis = judge_evidence(&[evidence], &Default::default())?;
+    /// // Distances without the rows they are of: how many rows are equal is not known.
+    /// assert!(analysis.pairs.iter().all(|pair| pair.rows.is_none()));
+    /// assert!(analysis.pairs.iter().any(|pair| pair.distance > Some(0.0)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
     pub const fn of_verifications(source: &'a Source, verifications: Vec<Verification>) -> Self {
