@@ -23,7 +23,6 @@ mod tests {
     use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
 
     use mantissa_numerics::Dtype;
-    use mantissa_numerics::recipe::{Lanes, LinearSum};
     use mantissa_numerics::setup::{Attention, Hardware};
     use mantissa_numerics::site::Phase;
 
@@ -75,19 +74,6 @@ mod tests {
         ] {
             let found = refused(hardware, attention, preset, phase, batch, keys, experts);
             assert!(found.as_ref().is_some_and(|found| found.contains(why)), "{why}: {found:?}");
-        }
-    }
-
-    #[test]
-    fn batch_sizes_fall_into_the_documented_classes() {
-        let dispatch = Dispatch::new(Hardware::Cpu, Dtype::Bf16, Attention::Eager);
-        let class = |m: usize| dispatch.matmul(m, 64, 64, false).summation;
-        let [l16, l32, l64] = Lanes::ALL;
-        for (range, lanes) in [(1..=1, Some(l64)), (2..=4, Some(l32)), (5..=8, Some(l16)), (9..=4096, None)] {
-            for m in range {
-                let expected = lanes.map_or(LinearSum::FmaChain, |lanes| LinearSum::LaneChains { lanes });
-                assert_eq!(class(m), expected, "m = {m}");
-            }
         }
     }
 }

@@ -98,9 +98,12 @@ fn powers_of_any_pair_are_pytorchs() {
 
 #[test]
 fn frequencies_are_those_of_transformers() {
-    for case in golden().rope {
+    let golden = golden();
+    assert!(!golden.rope.is_empty() && !golden.proportional.is_empty());
+    for case in golden.rope {
         let Case { name, base, dim, max_position_embeddings, scaling, answers } = case;
         let rope = Rope { base, dim, scaling: scaling.as_ref(), max_position_embeddings };
+        assert!(!answers.is_empty(), "{name}");
         for Answer { length, avx2, avx512, attention_factor } in answers {
             for (cpu, want) in CpuCapability::ALL.into_iter().zip([&avx2, &avx512]) {
                 let found = rope.frequencies(Arithmetic::Torch(cpu), length);
@@ -117,7 +120,7 @@ fn frequencies_are_those_of_transformers() {
             }
         }
     }
-    for (base, dim, partial, factor, avx2, avx512) in golden().proportional {
+    for (base, dim, partial, factor, avx2, avx512) in golden.proportional {
         for (cpu, want) in CpuCapability::ALL.into_iter().zip([avx2, avx512]) {
             let found = proportional(Arithmetic::Torch(cpu), base, dim, partial, factor);
             assert_eq!(digest(&found), want, "proportional {base} {dim} {partial} {factor} with {cpu:?}");

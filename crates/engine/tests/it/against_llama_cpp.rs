@@ -51,20 +51,21 @@ fn greedy_continuations_equal_llama_cpp_in_f32() {
     .expect("golden");
     let checkpoint = Checkpoint::open(&path).expect("model");
     let engine = Engine::load(&checkpoint, setup(QuantizedWeights::Keep)).expect("engine");
-    for prompt in golden["prompts"].as_array().expect("prompts") {
+    let prompts = golden["prompts"].as_array().expect("prompts");
+    assert!(!prompts.is_empty());
+    for prompt in prompts {
         let name = &prompt["name"];
         let (prompt_ids, reference) = (ids(&prompt["ids"]), &prompt["f32"]);
         let continuation = ids(&reference["continuation_ids"]);
-        assert_eq!(continuation.len(), 64);
+        let steps = reference["steps"].as_array().expect("steps");
+        assert_eq!((continuation.len(), steps.len()), (64, 64), "{name}");
         let mut caches = vec![engine.new_cache(512)];
         let mut logits = engine.prefill(&mut caches[0], &prompt_ids, 1, 0, 1, &mut NoTap).expect("prefill");
         let mut worst = 0.0_f64;
-        for (step, (expected, theirs)) in
-            continuation.iter().zip(reference["steps"].as_array().expect("steps")).enumerate()
-        {
-            for (id, logit) in
-                ids(&theirs["top_ids"]).iter().zip(theirs["top_logits"].as_array().expect("logits"))
-            {
+        for (step, (expected, theirs)) in continuation.iter().zip(steps).enumerate() {
+            let (top, theirs) = (ids(&theirs["top_ids"]), theirs["top_logits"].as_array().expect("logits"));
+            assert_eq!((top.len(), theirs.len()), (5, 5), "{name}: step {step}");
+            for (id, logit) in top.iter().zip(theirs) {
                 worst = worst.max((f64::from(logits[*id as usize]) - logit.as_f64().expect("logit")).abs());
             }
             assert_eq!(greedy(&logits), *expected, "{name}: step {step}");

@@ -1,5 +1,7 @@
 //! Files that earlier versions wrote must always read, to the same experiment.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use mantissa_evidence::{Digest, container, json, read};
@@ -32,11 +34,11 @@ fn version_1_is_written_as_it_was() {
     assert_eq!(Digest::of_bytes(&text), Digest::of_file(&folder().join("experiment.json")).unwrap());
     let directory = tempfile::tempdir().unwrap();
     container::write(directory.path(), &sample::fixture()).unwrap();
-    for entry in std::fs::read_dir(directory.path()).unwrap() {
-        let (path, name) = entry.map(|e| (e.path(), e.file_name())).unwrap();
-        let old = folder().join("container").join(&name);
-        assert_eq!(Digest::of_file(&path).unwrap(), Digest::of_file(&old).unwrap(), "{}", name.display());
-    }
+    let digests = |folder: &std::path::Path| -> BTreeMap<OsString, Digest> {
+        let files = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+        files.map(|file| (file.file_name(), Digest::of_file(&file.path()).unwrap())).collect()
+    };
+    assert_eq!(digests(directory.path()), digests(&folder().join("container")));
 }
 
 /// A prediction with the catalogs it used, which files of before do not state.

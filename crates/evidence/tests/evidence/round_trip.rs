@@ -133,6 +133,7 @@ fn views_are_the_mapped_bytes() {
     open.verify().unwrap();
     assert_eq!(open.metadata(), &experiment.metadata);
     assert_eq!(open.configurations(), experiment.configurations);
+    assert_eq!(open.runs().count(), experiment.runs.len());
     for (view, run) in open.runs().zip(&experiment.runs) {
         for (phase, signals) in run.phases() {
             assert_eq!(view.steps(phase), Some((signals.steps, signals.positions.as_slice())));

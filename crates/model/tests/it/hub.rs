@@ -259,6 +259,10 @@ fn a_server_without_ranges_starts_over() {
     });
     let home = tempfile::tempdir().unwrap();
     Checkpoint::open(&pull_tiny(&server, home.path()).unwrap()).unwrap();
+    let asked = server.asked.lock().unwrap();
+    let ranges: Vec<_> =
+        asked.iter().filter(|a| a.0.ends_with("model.safetensors")).map(|a| a.1.as_deref()).collect();
+    assert_eq!(ranges, [None, Some("bytes=5000-")], "it was cut, and the rest was asked for");
 }
 
 #[test]

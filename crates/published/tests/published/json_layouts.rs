@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mantissa_evidence::Experiment;
 use mantissa_evidence::verification::Relation;
 use mantissa_numerics::{Dtype, LayerIdx, Point, Site};
-use mantissa_published::{Content, Published, open, parse};
+use mantissa_published::{Content, LAYOUTS, Published, open, parse};
 use mantissa_testkit::published;
 use serde_json::{Value, json};
 
@@ -466,19 +466,8 @@ fn an_unknown_file_gets_one_error_that_lists_what_is_known() {
         std::fs::write(&path, content).unwrap();
         let error = open(&path).unwrap_err().to_string();
         assert!(!error.contains('\n'), "{error}");
-        for layout in [
-            "container",
-            "experiment JSON",
-            "activations",
-            "batch_generation",
-            "batch_verification",
-            "quant_generation",
-            "quant_verification",
-            "attention_verification",
-            "batch_matrix_log",
-            "attention_log",
-            "quantization_log",
-        ] {
+        let own = ["container", "experiment JSON"];
+        for layout in own.into_iter().chain(LAYOUTS.iter().map(|layout| layout.name)) {
             assert!(error.contains(layout), "{content:?}: {error}");
         }
     }

@@ -43,20 +43,25 @@ fn it_is_well_formed_and_every_reference_is_answered() {
                 assert!(ids.insert(id), "{id} twice");
             }
         }
+        let (mut links, mut labels, mut paints) = (0, 0, 0);
         for node in document.descendants() {
             if let Some(link) = node.attribute("href") {
                 assert!(link.strip_prefix('#').is_some_and(|id| ids.contains(id)), "{link}");
+                links += 1;
             }
             for id in node.attribute("aria-labelledby").iter().flat_map(|list| list.split(' ')) {
                 assert!(ids.contains(id), "{id}");
+                labels += 1;
             }
             for paint in ["fill", "stroke"].iter().filter_map(|name| node.attribute(*name)) {
                 if let Some(id) = paint.strip_prefix("url(#") {
                     assert!(ids.contains(id.trim_end_matches(')')), "{paint}");
+                    paints += 1;
                 }
                 assert!(!paint.starts_with("#0102"), "an ink without a paint: {paint}");
             }
         }
+        assert!(links > 0 && labels > 0 && paints > 0, "{links} {labels} {paints}");
     }
 }
 

@@ -52,6 +52,7 @@ fn figures_are_finite_or_absent() {
     assert!(verdict.interval.is_some() && verdict.ratio.is_some(), "{verdict:#?}");
     for (wrong, right) in [(1e308, 1.0), (1e308, 1e308), (1.0, 5e-324), (1e308, 5e-324), (5e-324, 1e308)] {
         let analysis = replayed(wrong, right);
+        assert!(!analysis.pairs.is_empty() && !analysis.matrices.is_empty(), "{wrong} {right}");
         for pair in &analysis.pairs {
             let interval = pair.interval.map(|interval| [interval.low, interval.high]);
             let floor = pair.floor.as_ref().map(|floor| [floor.mean, floor.max]);

@@ -108,6 +108,7 @@ fn an_output_that_stops_early_is_missing_and_not_divergent() {
         run.prefill = Some(keys(&[1.0]));
     }
     let analysis = sample.judged();
+    assert!(!analysis.pairs.is_empty());
     assert!(analysis.pairs.iter().all(|pair| pair.answer == Answer::Identical));
     assert_eq!(analysis.outcome, Outcome::NotEnoughEvidence);
 }

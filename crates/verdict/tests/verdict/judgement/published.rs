@@ -69,6 +69,7 @@ fn sentences(analysis: &Analysis, kind: FindingKind) -> Vec<&str> {
 
 /// Every number of a pair verdict has a place.
 fn cited(analysis: &Analysis) {
+    assert!(!analysis.pairs.is_empty() && !analysis.findings.is_empty());
     for pair in &analysis.pairs {
         assert!(pair.distance.is_none() || !pair.citations.is_empty(), "{pair:#?}");
         assert!(pair.sentence.ends_with('.'), "{}", pair.sentence);
@@ -359,6 +360,7 @@ fn marlin_and_plain_kernels_are_not_separable_across_gpus() {
 #[test]
 fn matching_replays_on_the_same_a100_are_exact_and_group_batch_sizes() {
     let analysis = one("batch_verification_A100_on_A100.json");
+    assert!(analysis.matrices.iter().all(|matrix| matrix.cells.len() == 9) && !analysis.matrices.is_empty());
     for matrix in &analysis.matrices {
         for (index, row) in matrix.cells.iter().enumerate() {
             let (state, zero) = (row[index].state, row[index].value.map(f64::to_bits));
@@ -429,6 +431,8 @@ fn prefill_replays_on_the_h100_are_one_class() {
         .pairs
         .iter()
         .filter(|pair| pair.comparison == Comparison::CrossHardware && pair.phase == Phase::Prefill);
+    // 36 pairs of nine batch sizes by two signals.
+    assert_eq!(prefill.clone().count(), 72);
     for pair in prefill {
         assert_eq!(
             (pair.answer, pair.ratio, pair.p_value),
@@ -468,8 +472,10 @@ fn batch_sizes_of_the_h100_group_by_raw_signals() {
     let decode = classes(&analysis, Phase::Decode, scope);
     assert_eq!(decode.classes, prefixed(&[&[1], &[2], &[3], &[4, 5, 8], &[9, 16], &[17]]));
     assert_eq!((prefill.references, decode.references), (3, 3));
+    assert_eq!(analysis.tokens.len(), 3);
     assert!(analysis.tokens.iter().all(|one| one.part_at.is_none() && one.groups.len() == 1));
     // One repetition each: bits differ, and that they would repeat was not shown.
+    assert!(!analysis.reproducibility.is_empty());
     assert!(analysis.reproducibility.iter().all(|one| one.state == State::Missing));
     assert_eq!(analysis.question.reference.as_deref(), Some("batch_size_1"));
     cited(&analysis);

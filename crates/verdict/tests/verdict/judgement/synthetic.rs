@@ -163,9 +163,8 @@ fn a_single_bit_separates_setups_that_repeat_themselves() {
     );
     assert_eq!(analysis.classes.len(), 1);
     assert_eq!(analysis.classes[0].classes, [vec!["bs1", "bs2"], vec!["bs4"]]);
-    assert!(
-        analysis.reproducibility.iter().all(|one| one.state == State::Equal && one.repetitions == Some(2))
-    );
+    let repeated: Vec<_> = analysis.reproducibility.iter().map(|one| (one.state, one.repetitions)).collect();
+    assert_eq!(repeated, [(State::Equal, Some(2)); 3]);
     assert_eq!(analysis.outcome, Outcome::Divergent);
     let bound = &analysis.bounds[0];
     assert_eq!((bound.honest_units, bound.alarms, bound.needed_for_one_in_thousand), (3, 0, 2996));
@@ -188,9 +187,8 @@ fn one_repetition_is_never_called_exact() {
     sample.run("bs1", 0, 0, 1.0);
     sample.run("bs2", 0, 0, 1.5);
     let analysis = sample.judged();
-    assert!(
-        analysis.reproducibility.iter().all(|one| one.state == State::Missing && one.repetitions == Some(1))
-    );
+    let repeated: Vec<_> = analysis.reproducibility.iter().map(|one| (one.state, one.repetitions)).collect();
+    assert_eq!(repeated, [(State::Missing, Some(1)); 2]);
     assert!(analysis.bounds.is_empty());
     let verdict = pair(&analysis, Comparison::WithinHardware, "bs1", "bs2");
     assert_eq!(verdict.answer, Answer::Separable);
@@ -223,11 +221,9 @@ fn missing_data_is_never_equal() {
     assert_eq!(analysis.outcome, Outcome::NotEnoughEvidence);
     assert!(analysis.classes[0].classes.is_empty());
     assert_eq!(analysis.classes[0].unplaced.len(), 3);
-    for row in &analysis.matrices[0].cells {
-        for cell in row {
-            assert_eq!((cell.state, cell.value), (State::Missing, None));
-        }
-    }
+    let cells: Vec<_> =
+        analysis.matrices[0].cells.iter().flatten().map(|cell| (cell.state, cell.value)).collect();
+    assert_eq!(cells, [(State::Missing, None); 9]);
 }
 
 #[test]
