@@ -7,7 +7,6 @@
 //! bits as the classes {1}, {2–4}, {5–8}, {9…}, and every prefill of nine tokens or more is of one class.
 
 mod attention;
-mod catalog_use;
 mod node;
 mod planned;
 mod rules;

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use mantissa_model::graph::{Graph, Section};
 use mantissa_numerics::recipe::{KernelRecipe, NormMean, NormRecipe, ObservedKernel};
 
+use crate::catalogs::CatalogUse;
 use crate::dispatch::{Dispatch, Planned};
 use crate::error::EngineError;
 
@@ -38,6 +39,42 @@ pub fn kernels(
     graph: &Graph,
     shape: PassShape,
 ) -> Result<Vec<ObservedKernel>, EngineError> {
+    Ok(planned(dispatch, graph, shape)?.kernels)
+}
+
+/// What a pass runs and what that rests on.
+///
+/// Example: [`planned`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedPass {
+    /// The kernels, as [`kernels`] lists them.
+    pub kernels: Vec<ObservedKernel>,
+    /// The catalogs that their recipes are from.
+    pub catalog_use: CatalogUse,
+}
+
+/// The kernels of a pass, and the catalogs that have their recipes.
+///
+/// *Errors:* as [`kernels`].
+///
+/// ```
+/// use mantissa_engine::plan::{PassShape, planned};
+/// use mantissa_engine::{Attention, Basis, Dispatch, Hardware};
+/// use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+/// use mantissa_numerics::Dtype;
+///
+/// let request = SynthRequest { preset: Some(Preset::SmolLm2_135M), ..SynthRequest::default() };
+/// let graph = SynthSpec::new(&request)?.config().graph();
+/// let of = |hardware| {
+///     planned(Dispatch::new(hardware, Dtype::Bf16, Attention::Eager), &graph, PassShape::decode(1, 100))
+/// };
+/// let (gpu, cpu) = (of(Hardware::H200)?, of(Hardware::Cpu)?);
+/// assert_eq!((gpu.catalog_use.basis, gpu.catalog_use.catalogs.len()), (Basis::Verified, 1));
+/// assert_eq!((cpu.catalog_use.basis, cpu.catalog_use.catalogs.len()), (Basis::Own, 0));
+/// assert_ne!(gpu.kernels, cpu.kernels);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn planned(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Result<PlannedPass, EngineError> {
     let plan = Plan::new(dispatch, graph, shape)?;
     let mut kernels: Vec<ObservedKernel> = Vec::new();
     let sections = std::iter::once((&graph.stem, &plan.stem))
@@ -58,7 +95,7 @@ pub fn kernels(
             }
         }
     }
-    Ok(kernels)
+    Ok(PlannedPass { kernels, catalog_use: plan.catalog_use })
 }
 
 /// The recipe of every node of a pass, kind of block by kind of block; `None` for a node that computes nothing.
@@ -68,20 +105,22 @@ pub(crate) struct Plan {
     pub stem: Vec<Option<Planned>>,
     pub kinds: Vec<Vec<Option<Planned>>>,
     pub head: Vec<Option<Planned>>,
+    /// The catalogs that have them.
+    pub catalog_use: CatalogUse,
 }
 
 impl Plan {
     pub(crate) fn new(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Result<Self, EngineError> {
         dispatch.accepts(graph, shape)?;
-        let section = |section: &Section| {
-            section.nodes.iter().map(|node| dispatch.recipe(node, shape)).collect::<Result<Vec<_>, _>>()
+        let mut catalog_use = CatalogUse::new(dispatch.hardware);
+        let mut section = |section: &Section| {
+            let nodes = section.nodes.iter();
+            nodes.map(|node| dispatch.recipe(node, shape, &mut catalog_use)).collect::<Result<Vec<_>, _>>()
         };
-        Ok(Self {
-            shape,
-            stem: section(&graph.stem)?,
-            kinds: graph.kinds.iter().map(section).collect::<Result<_, _>>()?,
-            head: section(&graph.head)?,
-        })
+        let stem = section(&graph.stem)?;
+        let kinds = graph.kinds.iter().map(&mut section).collect::<Result<_, _>>()?;
+        let head = section(&graph.head)?;
+        Ok(Self { shape, stem, kinds, head, catalog_use })
     }
 }
 
@@ -90,7 +129,28 @@ impl Dispatch<'_> {
     ///
     /// *Errors:* the first that they do not.
     pub fn check(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
-        Plan::new(self, graph, shape).map(|_| ())
+        self.catalog_use(graph, shape).map(|_| ())
+    }
+
+    /// The catalogs that a pass takes recipes from.
+    ///
+    /// *Errors:* as [`Self::check`].
+    ///
+    /// ```
+    /// use mantissa_engine::plan::PassShape;
+    /// use mantissa_engine::{Attention, Basis, Dispatch, Hardware};
+    /// use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+    /// use mantissa_numerics::Dtype;
+    ///
+    /// let request = SynthRequest { preset: Some(Preset::SmolLm2_135M), ..SynthRequest::default() };
+    /// let graph = SynthSpec::new(&request)?.config().graph();
+    /// let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::Eager);
+    /// let found = dispatch.catalog_use(&graph, PassShape::decode(1, 100))?;
+    /// assert_eq!((found.basis, found.catalogs.len()), (Basis::Verified, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn catalog_use(self, graph: &Graph, shape: PassShape) -> Result<CatalogUse, EngineError> {
+        Ok(Plan::new(self, graph, shape)?.catalog_use)
     }
 }
 

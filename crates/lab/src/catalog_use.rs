@@ -16,30 +16,30 @@ pub(crate) const fn dispatch<'c>(setup: &Setup, catalogs: &'c Catalogs) -> Dispa
     Dispatch { hardware, dtype, attention, catalogs }
 }
 
-/// What a run of `setup` rests on. A pass that no recipe covers adds nothing; [`covered`] refuses it.
-pub(crate) fn of_run(
-    setup: &Setup,
-    catalogs: &Catalogs,
-    graph: &Graph,
-    [length, steps]: [usize; 2],
-) -> CatalogUse {
-    let mut found = CatalogUse::new(setup.hardware);
-    for shape in passes(setup, [length, steps]) {
-        found.join(dispatch(setup, catalogs).catalog_use(graph, shape));
-    }
-    found
+/// What runs of a setup rest on, by their plans.
+#[derive(Debug)]
+pub(crate) struct Coverage {
+    /// What the passes rest on that recipes cover.
+    pub(crate) found: CatalogUse,
+    /// The first pass that they do not cover.
+    pub(crate) refused: Option<EngineError>,
 }
 
-/// Whether recipes cover a run of `setup`.
-///
-/// *Errors:* the first pass that they do not.
-pub(crate) fn covered(
+/// Plans runs of `setup`: each of a prompt of `length` tokens, then `steps` decode steps.
+pub(crate) fn of_runs(
     setup: &Setup,
     catalogs: &Catalogs,
     graph: &Graph,
-    [length, steps]: [usize; 2],
-) -> Result<(), EngineError> {
-    passes(setup, [length, steps]).try_for_each(|shape| dispatch(setup, catalogs).check(graph, shape))
+    runs: impl Iterator<Item = [usize; 2]>,
+) -> Coverage {
+    let mut coverage = Coverage { found: CatalogUse::new(setup.hardware), refused: None };
+    for shape in runs.flat_map(|run| passes(setup, run)) {
+        match dispatch(setup, catalogs).catalog_use(graph, shape) {
+            Ok(found) => coverage.found.join(found),
+            Err(error) => coverage.refused = coverage.refused.or(Some(error)),
+        }
+    }
+    coverage
 }
 
 /// The passes of a run: a prompt of `length` tokens, then `steps` decode steps.

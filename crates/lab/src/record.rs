@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::catalogs::CatalogUse;
 use mantissa_engine::{Basis, Catalogs, Engine, KvCache};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
@@ -27,7 +26,7 @@ pub use folder::lock;
 use folder::{RecordPlan, UNFINISHED, claim_folder};
 
 use crate::capture::Capture;
-use crate::catalog_use;
+use crate::catalog_use::{self, Coverage};
 use crate::declared;
 use crate::document::Document;
 use crate::environment::environment;
@@ -81,6 +80,8 @@ pub struct Recorded {
     pub directory: PathBuf,
     /// Its contents.
     pub experiment: Experiment,
+    /// The weakest of what its recipes rest on.
+    pub basis: Basis,
     /// Repetitions that were taken over from an earlier attempt.
     pub resumed: usize,
     /// Whether the record was there already.
@@ -163,33 +164,40 @@ impl Recorder<'_> {
         let prompt_spec = PromptSpec { neighbours: largest - 1, ..spec.prompt.clone() };
         let prompts = PromptSet::cut(self.documents, &prompt_spec, self.tokenizer)?;
         self.check_size(&prompts)?;
+        let mut coverage = self.coverage(&prompts);
+        // A record that is there says first whether it is this one; what is refused leaves no folder, and no weights
+        // are read for it.
+        if !folder::is_claimed(out) {
+            folder::check_free(out)?;
+            if let Some(error) = coverage.iter_mut().find_map(|cell| cell.refused.take()) {
+                return Err(error.into());
+            }
+        }
+        let basis = coverage.iter().map(|cell| cell.found.basis).max().unwrap_or(Basis::Own);
+        let catalogs = coverage.iter().map(|cell| catalog_use::used(&cell.found));
+        let catalogs: Vec<Vec<UsedCatalog>> = catalogs.collect::<Result<_, _>>()?;
         let weights_digest = self.weights_digest(progress)?;
         let all = prompts.references.iter().chain(prompts.neighbours.iter().flatten());
-        let used = spec.cells.iter().map(|cell| self.catalogs_of(cell, &prompts));
-        let used: Vec<Vec<UsedCatalog>> = used.collect::<Result<_, _>>()?;
-        let used: BTreeSet<UsedCatalog> = used.into_iter().flatten().collect();
+        let used: BTreeSet<&UsedCatalog> = catalogs.iter().flatten().collect();
         let plan = RecordPlan {
             tool: TOOL,
             weights_digest,
             spec,
             prompt_ids_digest: Digest::of_ids(&all.flat_map(|p| p.ids.iter().copied()).collect::<Vec<_>>()),
-            catalogs: used.into_iter().collect(),
+            catalogs: used.into_iter().cloned().collect(),
         };
-        // A record that is there says first whether it is this one; what is refused leaves no folder.
-        if !folder::is_claimed(out) {
-            self.check_covered(&prompts)?;
-        }
         let (finished, _lock) = claim_folder(out, &plan)?;
         if let Some(experiment) = finished {
-            return Ok(Recorded { directory: out.to_owned(), experiment, resumed: 0, existed: true });
+            return Ok(Recorded { directory: out.to_owned(), experiment, basis, resumed: 0, existed: true });
         }
-        let (configurations, runs, resumed) = self.configurations(&prompts, weights_digest, out, progress)?;
+        let (configurations, runs, resumed) =
+            self.configurations(&prompts, weights_digest, catalogs, out, progress)?;
         let experiment =
             Experiment { metadata: self.metadata(&prompts, weights_digest), configurations, runs };
         container::write(out, &experiment)?;
         let scratch = out.join(UNFINISHED);
         std::fs::remove_dir_all(&scratch).map_err(|source| LabError::io(&scratch, "remove", source))?;
-        Ok(Recorded { directory: out.to_owned(), experiment, resumed, existed: false })
+        Ok(Recorded { directory: out.to_owned(), experiment, basis, resumed, existed: false })
     }
 
     /// Refuses what would not fit the model or the machine, before anything is allocated or written.
@@ -223,6 +231,7 @@ impl Recorder<'_> {
         &self,
         prompts: &PromptSet,
         weights_digest: Digest,
+        catalogs: Vec<Vec<UsedCatalog>>,
         out: &Path,
         progress: &dyn Fn(Event<'_>),
     ) -> Result<(Vec<Configuration>, Vec<Run>, usize), LabError> {
@@ -231,8 +240,7 @@ impl Recorder<'_> {
         let total = spec.cells.len() * references * spec.repetitions;
         let (mut configurations, mut stored, mut resumed, mut index) = (Vec::new(), Vec::new(), 0, 0);
         let mut engine: Option<(Setup, Engine<'_>)> = None;
-        for cell in &spec.cells {
-            let used = self.catalogs_of(cell, prompts)?;
+        for (cell, used) in spec.cells.iter().zip(catalogs) {
             let mut configuration = self.configuration(cell, weights_digest, used);
             let mut runs = Vec::with_capacity(references * spec.repetitions);
             let mut recipes: Vec<ObservedKernel> = Vec::new();
@@ -309,27 +317,11 @@ impl Recorder<'_> {
         Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context, self.catalogs))?)
     }
 
-    /// Whether recipes cover all that is to run.
-    ///
-    /// *Errors:* the first pass that they do not.
-    fn check_covered(&self, prompts: &PromptSet) -> Result<(), LabError> {
+    /// What the runs of each cell rest on.
+    fn coverage(&self, prompts: &PromptSet) -> Vec<Coverage> {
         let graph = self.checkpoint.config().graph();
-        for (cell, run) in
-            self.spec.cells.iter().flat_map(|cell| self.runs(prompts).map(move |run| (cell, run)))
-        {
-            catalog_use::covered(cell, self.catalogs, &graph, run)?;
-        }
-        Ok(())
-    }
-
-    /// The catalogs that the runs of a cell take recipes from.
-    fn catalogs_of(&self, cell: &Setup, prompts: &PromptSet) -> Result<Vec<UsedCatalog>, LabError> {
-        let graph = self.checkpoint.config().graph();
-        let mut found = CatalogUse::new(cell.hardware);
-        for run in self.runs(prompts) {
-            found.join(catalog_use::of_run(cell, self.catalogs, &graph, run));
-        }
-        catalog_use::used(&found)
+        let of = |cell| catalog_use::of_runs(cell, self.catalogs, &graph, self.runs(prompts));
+        self.spec.cells.iter().map(of).collect()
     }
 
     /// Tokens of the prompt and decode steps of every kind of run.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mantissa_engine::Isa;
-use mantissa_evidence::{CatalogBasis, Experiment, Outcome, UsedCatalog, container};
+use mantissa_evidence::{Experiment, Outcome, UsedCatalog, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
 use mantissa_lab::{Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
@@ -463,9 +463,6 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         write_json(json, &recorded.experiment)?;
     }
     let hardware = spec.cells.first().map_or(Setup::default().hardware, |cell| cell.hardware);
-    let catalogs = used(&recorded.experiment);
-    let measured = catalogs.iter().any(|catalog| catalog.basis == CatalogBasis::Measured);
-    let basis = hardware.basis();
     terminal.print(&Summary {
         path: recorded.directory.clone(),
         json: json.clone(),
@@ -473,8 +470,8 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         repetitions_resumed: recorded.resumed,
         reproducible: recorded.reproducible(),
         hardware,
-        basis: if measured { basis.max(Basis::Measured) } else { basis },
-        catalogs,
+        basis: recorded.basis,
+        catalogs: used(&recorded.experiment),
         configurations: rows(&recorded.experiment),
     })?;
     Ok(exit(&recorded))

@@ -101,10 +101,11 @@ fn a_prediction_knows_the_weakest_basis_of_what_it_used() {
     let mut found = CatalogUse::new(Hardware::H200);
     let with = Catalogs::default().with(&file("13.1.0", 5)).expect("a new shape");
     let known = with.of(Hardware::H200).expect("what was given");
-    found.add(&known.linear(Linear { n: 128, k: 2048, bias: false }, 1).expect("verified"));
+    let of = |shape, rows| [known.linear(shape, rows).expect("an entry").catalog];
+    found.add(of(Linear { n: 128, k: 2048, bias: false }, 1));
     assert_eq!((found.basis, found.catalogs.len()), (Basis::Verified, 1));
-    found.add(&known.linear(SHAPE, 3).expect("measured"));
-    found.add(&known.linear(SHAPE, 3).expect("measured"));
+    found.add(of(SHAPE, 3));
+    found.add(of(SHAPE, 3));
     assert_eq!((found.basis, found.catalogs.len()), (Basis::Measured, 2));
     let mut other = CatalogUse::new(Hardware::Cpu);
     other.join(found);

@@ -83,11 +83,13 @@ impl CatalogUse {
         Self { basis: hardware.basis(), catalogs: BTreeSet::new() }
     }
 
-    /// Adds a recipe that is used.
-    pub(crate) fn add<R>(&mut self, entry: &Entry<'_, R>) {
-        self.basis = self.basis.max(entry.basis());
-        if !self.catalogs.contains(entry.catalog) {
-            self.catalogs.insert(entry.catalog.clone());
+    /// Adds catalogs whose recipes are used.
+    pub(crate) fn add<'c>(&mut self, catalogs: impl IntoIterator<Item = &'c CatalogId>) {
+        for catalog in catalogs {
+            self.basis = self.basis.max(catalog.basis);
+            if !self.catalogs.contains(catalog) {
+                self.catalogs.insert(catalog.clone());
+            }
         }
     }
 

@@ -8,8 +8,9 @@ use mantissa_numerics::recipe::{
 use mantissa_numerics::setup::Attention;
 use mantissa_numerics::site::Phase;
 
-use super::rules::Dispatch;
-use crate::catalog;
+use super::rules::{Dispatch, Sources, UNCHECKED, heads_of};
+use crate::catalog::{self, Product};
+use crate::catalogs::TargetCatalogs;
 
 /// Keys of a tile of the engine's own `sdpa`.
 const SDPA_TILE: NonZeroU32 = NonZeroU32::new(512).unwrap();
@@ -20,7 +21,7 @@ const FLASH_TILES: [NonZeroU32; 2] = [NonZeroU32::new(128).unwrap(), NonZeroU32:
 /// Keys up to which PyTorch 2.11 computes a softmax within a warp.
 const LONGEST_WARP_SOFTMAX: usize = 2048;
 
-impl Dispatch<'_> {
+impl<'c> Dispatch<'c> {
     /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over
     /// `keys` positions.
     #[must_use]
@@ -32,22 +33,42 @@ impl Dispatch<'_> {
         head_dim: usize,
         keys: usize,
     ) -> AttentionRecipe {
+        match self.attention_from(phase, heads, group, head_dim, keys) {
+            Ok((recipe, _)) => recipe,
+            Err(_) => unreachable!("{UNCHECKED}"),
+        }
+    }
+
+    /// [`Self::attention`] with the catalogs that have its products.
+    ///
+    /// *Errors:* the product that was not measured.
+    pub(super) fn attention_from(
+        self,
+        phase: Phase,
+        heads: usize,
+        group: usize,
+        head_dim: usize,
+        keys: usize,
+    ) -> Result<(AttentionRecipe, Sources<'c>), Product> {
         match self.attention {
             Attention::SdpaFlash => {
-                return AttentionRecipe::TorchFlash(self.flash(phase, heads, group, head_dim, keys));
+                let flash = self.flash(phase, heads, group, head_dim, keys);
+                return Ok((AttentionRecipe::TorchFlash(flash), [None; 2]));
             }
             Attention::SdpaMath => {
-                return AttentionRecipe::TorchMath(self.math(phase, heads, head_dim, keys));
+                let (math, from) = self.math(phase, heads, head_dim, keys)?;
+                return Ok((AttentionRecipe::TorchMath(math), from));
             }
             Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
         }
         if self.is_gpu() {
             let uncut =
                 BatchedSum::TensorCore { block: catalog::block(self.hardware.architecture()), tile: None };
-            let [scores, values] = Self::batched(phase, heads, head_dim, keys)
-                .map(|shape| self.measured(uncut, |known| known.eager(shape, keys)));
+            let find = |known: &'c TargetCatalogs, shape| known.eager(shape, keys);
+            let heads = heads_of(phase, heads, keys);
+            let ([scores, values], from) = self.batched(phase, heads, head_dim, uncut, find)?;
             let softmax = if keys <= LONGEST_WARP_SOFTMAX { TorchSoftmax::Warp } else { TorchSoftmax::Block };
-            return AttentionRecipe::TorchEager(TorchEager { scores, softmax, values });
+            return Ok((AttentionRecipe::TorchEager(TorchEager { scores, softmax, values }), from));
         }
         let scores = match phase {
             Phase::Prefill => OwnScores::FmaChain,
@@ -62,12 +83,8 @@ impl Dispatch<'_> {
             }
             Attention::SdpaFlash | Attention::SdpaMath => unreachable!("returned above"),
         };
-        AttentionRecipe::Own(OwnAttention {
-            scores,
-            bound: ScoreBound::None,
-            sinks: false,
-            softmax,
-            storage: self.dtype,
-        })
+        let own =
+            OwnAttention { scores, bound: ScoreBound::None, sinks: false, softmax, storage: self.dtype };
+        Ok((AttentionRecipe::Own(own), [None; 2]))
     }
 }

@@ -13,8 +13,8 @@ use mantissa_numerics::site::Phase;
 
 use super::planned::Planned;
 use super::rules::Dispatch;
-use crate::catalog::{Batched, Linear, Product};
-use crate::catalogs::TargetCatalogs;
+use crate::catalog::Product;
+use crate::catalogs::CatalogUse;
 use crate::error::EngineError;
 use crate::rope;
 use crate::shape::PassShape;
@@ -62,11 +62,16 @@ impl Dispatch<'_> {
         Ok(())
     }
 
-    /// What a node runs; `None` where it computes nothing.
+    /// What a node runs; `None` where it computes nothing. The catalogs that have its recipe are added to `used`.
     ///
     /// *Errors:* a shape that no verified recipe covers.
     #[expect(clippy::too_many_lines, reason = "an arm for each operation, of a few lines each")]
-    pub(crate) fn recipe(self, node: &Node, shape: PassShape) -> Result<Option<Planned>, EngineError> {
+    pub(crate) fn recipe(
+        self,
+        node: &Node,
+        shape: PassShape,
+        used: &mut CatalogUse,
+    ) -> Result<Option<Planned>, EngineError> {
         let m = shape.rows();
         let planned = |n, k, recipe| Ok(Some(Planned { n, k, recipe }));
         match &node.operation {
@@ -89,15 +94,16 @@ impl Dispatch<'_> {
             }
             Operation::Linear(linear) => {
                 let (n, k, bias) = (linear.n, linear.k, linear.bias.is_some());
-                if self.catalog().is_some_and(|known| known.linear(Linear { n, k, bias }, m).is_none()) {
-                    let bias = if bias { " and a bias" } else { "" };
-                    let what = format!("a product of {m} × {k} with {n} × {k}{bias}");
-                    return Err(self.refused(what, "its split-K was not measured"));
-                }
                 if self.is_gpu() && linear.wide {
                     return Err(self.refused("a product left in binary32".to_owned(), "it was not compared"));
                 }
-                planned(n, k, KernelRecipe::Matmul(self.matmul(m, n, k, bias || linear.wide)))
+                let Some((recipe, from)) = self.product(m, n, k, bias || linear.wide) else {
+                    let bias = if bias { " and a bias" } else { "" };
+                    let what = format!("a product of {m} × {k} with {n} × {k}{bias}");
+                    return Err(self.refused(what, "its split-K was not measured"));
+                };
+                used.add(from);
+                planned(n, k, KernelRecipe::Matmul(recipe))
             }
             Operation::Bias { .. } | Operation::ExpertBias { .. } => {
                 planned(node.width, 2, KernelRecipe::Bias(self.bias()))
@@ -116,14 +122,18 @@ impl Dispatch<'_> {
             Operation::Attention(attention) => {
                 self.attention_accepted(attention, shape)?;
                 let (heads, group) = (m * attention.heads, attention.heads / attention.kv_heads);
-                let mut recipe = self.attention(shape.phase, heads, group, attention.key_dim, shape.keys);
+                let dim = attention.key_dim;
+                let (mut recipe, from) = self
+                    .attention_from(shape.phase, heads, group, dim, shape.keys)
+                    .map_err(|product| self.not_measured(product, attention, shape))?;
+                used.add(from.into_iter().flatten());
                 if let AttentionRecipe::Own(own) = &mut recipe {
                     own.sinks = attention.sinks.is_some();
                     if attention.cap.is_some() {
                         own.bound = ScoreBound::Tanh;
                     }
                 }
-                planned(node.width, attention.key_dim, KernelRecipe::Attention(recipe))
+                planned(node.width, dim, KernelRecipe::Attention(recipe))
             }
             Operation::Add => planned(node.width, 2, KernelRecipe::Residual(self.residual())),
             Operation::Gate(activation) => {
@@ -222,26 +232,18 @@ impl Dispatch<'_> {
         if keys > LONGEST_SOFTMAX {
             return Err(self.refused(format!("a softmax over {keys} keys"), "another kernel computes it"));
         }
-        let heads = shape.batch_size * attention.heads;
-        for product in [Product::Scores, Product::Values] {
-            let batched = Batched { product, phase: shape.phase, heads, dim };
-            let is_known = |known: &TargetCatalogs| match self.attention {
-                Implementation::SdpaMath => known.math(batched, keys).is_some(),
-                _ => known.eager(batched, keys).is_some(),
-            };
-            if self.catalog().is_some_and(|known| !is_known(known)) {
-                let (phase, name) = (shape.phase.name(), self.attention.name());
-                let product = match product {
-                    Product::Scores => "scores",
-                    Product::Values => "values",
-                };
-                let what = format!(
-                    "{phase} {name} attention ({product}) of {heads} heads of {dim} over {keys} keys"
-                );
-                return Err(self.refused(what, "its order of sums was not measured"));
-            }
-        }
         Ok(())
+    }
+
+    fn not_measured(self, product: Product, attention: &Attention, shape: PassShape) -> EngineError {
+        let (phase, name, keys) = (shape.phase.name(), self.attention.name(), shape.keys);
+        let (heads, dim) = (shape.batch_size * attention.heads, attention.key_dim);
+        let product = match product {
+            Product::Scores => "scores",
+            Product::Values => "values",
+        };
+        let what = format!("{phase} {name} attention ({product}) of {heads} heads of {dim} over {keys} keys");
+        self.refused(what, "its order of sums was not measured")
     }
 
     fn experts_accepted(self, graph: &Graph) -> Result<(), EngineError> {

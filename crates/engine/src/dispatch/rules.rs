@@ -13,7 +13,7 @@ use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
 
 use crate::catalog::{self, Batched, Linear, Product};
-use crate::catalogs::{Catalogs, Entry, TargetCatalogs};
+use crate::catalogs::{CatalogId, Catalogs, Entry, TargetCatalogs};
 
 /// Lanes of sums over a row: attention, router, norms.
 const ROW_LANES: Lanes = Lanes::L16;
@@ -69,12 +69,24 @@ impl<'c> Dispatch<'c> {
     /// For a shape that [`Dispatch::check`] refuses; so [`Dispatch::attention`].
     #[must_use]
     pub fn matmul(self, m: usize, n: usize, k: usize, biased: bool) -> MatmulRecipe {
+        let Some((recipe, _)) = self.product(m, n, k, biased) else { unreachable!("{UNCHECKED}") };
+        recipe
+    }
+
+    /// [`Self::matmul`] with the catalog that has the recipe; `None` for a shape that was not measured.
+    pub(super) fn product(
+        self,
+        m: usize,
+        n: usize,
+        k: usize,
+        biased: bool,
+    ) -> Option<(MatmulRecipe, Option<&'c CatalogId>)> {
         let output = if biased { Dtype::F32 } else { self.dtype };
         if self.is_gpu() {
             let shape = Linear { n, k, bias: biased };
             let uncut = catalog::uncut(self.hardware.architecture());
-            let sum = self.measured(uncut, |known| known.linear(shape, m));
-            return MatmulRecipe { summation: LinearSum::TensorCore(sum), output };
+            let (sum, from) = self.look_up(uncut, |known| known.linear(shape, m))?;
+            return Some((MatmulRecipe { summation: LinearSum::TensorCore(sum), output }, from));
         }
         let summation = match m {
             0 | 1 => LinearSum::LaneChains { lanes: Lanes::L64 },
@@ -82,7 +94,7 @@ impl<'c> Dispatch<'c> {
             5..=8 => LinearSum::LaneChains { lanes: Lanes::L16 },
             _ => LinearSum::FmaChain,
         };
-        MatmulRecipe { summation, output }
+        Some((MatmulRecipe { summation, output }, None))
     }
 
     /// A product with an expert's weight in a pass of `m` rows, of which the expert gets some. On a GPU all experts'
@@ -173,23 +185,42 @@ impl<'c> Dispatch<'c> {
         RouterRecipe { softmax, choice, output: if wide { Dtype::F32 } else { self.dtype } }
     }
 
-    /// What the catalog says; of literature, where there is none, `literature`.
-    pub(super) fn measured<T>(
+    /// What the catalogs say and which one; of literature, where there are none, `literature`. `None` where they do not
+    /// have the shape.
+    pub(super) fn look_up<T>(
         self,
         literature: T,
         find: impl FnOnce(&'c TargetCatalogs) -> Option<Entry<'c, T>>,
-    ) -> T {
-        let Some(known) = self.catalog() else { return literature };
-        let Some(entry) = find(known) else { unreachable!("`check` refuses shapes that were not measured") };
-        entry.recipe
+    ) -> Option<(T, Option<&'c CatalogId>)> {
+        let Some(known) = self.catalog() else { return Some((literature, None)) };
+        find(known).map(|entry| (entry.recipe, Some(entry.catalog)))
     }
 
-    /// Both batched products; arguments as [`Self::attention`].
-    pub(super) fn batched(phase: Phase, heads: usize, dim: usize, keys: usize) -> [Batched; 2] {
-        let heads = heads_of(phase, heads, keys);
-        [Product::Scores, Product::Values].map(|product| Batched { product, phase, heads, dim })
+    /// Both batched products of attention over `heads` heads of all sequences together, scores first.
+    ///
+    /// *Errors:* the product that was not measured.
+    pub(super) fn batched<T: Copy>(
+        self,
+        phase: Phase,
+        heads: usize,
+        dim: usize,
+        literature: T,
+        find: impl Fn(&'c TargetCatalogs, Batched) -> Option<Entry<'c, T>>,
+    ) -> Result<([T; 2], Sources<'c>), Product> {
+        let of = |product| {
+            let shape = Batched { product, phase, heads, dim };
+            self.look_up(literature, |known| find(known, shape)).ok_or(product)
+        };
+        let ((scores, of_scores), (values, of_values)) = (of(Product::Scores)?, of(Product::Values)?);
+        Ok(([scores, values], [of_scores, of_values]))
     }
 }
+
+/// The catalogs that the two products of attention are from.
+pub(super) type Sources<'c> = [Option<&'c CatalogId>; 2];
+
+/// Why a look-up for [`Dispatch::matmul`] or [`Dispatch::attention`] finds something.
+pub(super) const UNCHECKED: &str = "`check` refuses shapes that were not measured";
 
 /// Query heads of all sequences together, of heads times rows: a prefill of whole prompts has `keys` rows per sequence.
 pub(super) fn heads_of(phase: Phase, heads: usize, keys: usize) -> usize {

@@ -7,8 +7,9 @@ use mantissa_numerics::recipe::{PlainSum, TorchFlash, TorchMath};
 use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
 
-use super::rules::{Dispatch, heads_of};
-use crate::catalog;
+use super::rules::{Dispatch, Sources, heads_of};
+use crate::catalog::{self, Product};
+use crate::catalogs::TargetCatalogs;
 
 /// Queries of a block of the kernel that cuts keys.
 const SPLIT_QUERIES: usize = 64;
@@ -22,7 +23,7 @@ const LONGEST_MATH: usize = 1934;
 /// Multiprocessors of the hardware that was measured.
 const MULTIPROCESSORS: usize = 132;
 
-impl Dispatch<'_> {
+impl<'c> Dispatch<'c> {
     /// Why no verified recipe covers this attention over `keys` keys; `None` where one may. What the catalog has to say
     /// comes later.
     pub(super) fn sdpa_refused(self, dim: usize, keys: usize) -> Option<&'static str> {
@@ -49,10 +50,19 @@ impl Dispatch<'_> {
     }
 
     /// PyTorch's math backend on bf16; arguments as [`Dispatch::attention`].
-    pub(super) fn math(self, phase: Phase, heads: usize, head_dim: usize, keys: usize) -> TorchMath {
-        let [scores, values] = Self::batched(phase, heads, head_dim, keys)
-            .map(|shape| self.measured(PlainSum::FmaChain, |known| known.math(shape, keys)));
-        TorchMath { scores, values }
+    ///
+    /// *Errors:* the product that was not measured.
+    pub(super) fn math(
+        self,
+        phase: Phase,
+        heads: usize,
+        head_dim: usize,
+        keys: usize,
+    ) -> Result<(TorchMath, Sources<'c>), Product> {
+        let heads = heads_of(phase, heads, keys);
+        let find = |known: &'c TargetCatalogs, shape| known.math(shape, keys);
+        let ([scores, values], from) = self.batched(phase, heads, head_dim, PlainSum::FmaChain, find)?;
+        Ok((TorchMath { scores, values }, from))
     }
 
     /// PyTorch's flash backend without a mask: `heads` query heads times rows of the pass, `group` to a KV head. With

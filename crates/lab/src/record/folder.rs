@@ -30,6 +30,16 @@ pub(super) fn is_claimed(out: &Path) -> bool {
     out.join(PLAN).exists()
 }
 
+/// Refuses a folder that holds something else. What a write that was cut short left does not count.
+pub(super) fn check_free(out: &Path) -> Result<(), LabError> {
+    let foreign =
+        |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|e| !is_leftover(&e.file_name()));
+    if std::fs::read_dir(out).is_ok_and(|mut entries| entries.any(foreign)) {
+        return Err(LabError::NotEmpty { path: out.to_owned() });
+    }
+    Ok(())
+}
+
 /// Makes `out` this record's own, for as long as the returned file is open. Returns the experiment too when it is
 /// finished already.
 pub(super) fn claim_folder(
@@ -44,12 +54,7 @@ pub(super) fn claim_folder(
         Ok(found) if found == wanted => {}
         Ok(found) => return Err(other_record(out, &found, &wanted)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // What a write that was cut short left does not count.
-            let foreign =
-                |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|e| !is_leftover(&e.file_name()));
-            if std::fs::read_dir(out).is_ok_and(|mut entries| entries.any(foreign)) {
-                return Err(LabError::NotEmpty { path: out.to_owned() });
-            }
+            check_free(out)?;
             std::fs::create_dir_all(out).map_err(|source| LabError::io(out, "make", source))?;
             write_whole(&path, &wanted)?;
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use mantissa_engine::catalogs::CatalogUse;
-use mantissa_engine::plan::{Computation, PassShape, kernels};
+use mantissa_engine::plan::{Computation, PassShape, PlannedPass, planned};
 use mantissa_engine::{Catalogs, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
 use mantissa_model::graph::Graph;
@@ -331,10 +331,12 @@ impl<'c> Shapes<'c> {
             return Ok(*kind);
         }
         let dispatch = dispatch(candidate, self.catalogs);
-        let computed: Vec<Computation> =
-            kernels(dispatch, &self.graph, shape)?.iter().map(Computation::of).collect();
-        let found = dispatch.catalog_use(&self.graph, shape);
-        self.catalog_use.entry(*candidate).or_insert_with(|| CatalogUse::new(candidate.hardware)).join(found);
+        let PlannedPass { kernels, catalog_use } = planned(dispatch, &self.graph, shape)?;
+        let computed: Vec<Computation> = kernels.iter().map(Computation::of).collect();
+        self.catalog_use
+            .entry(*candidate)
+            .or_insert_with(|| CatalogUse::new(candidate.hardware))
+            .join(catalog_use);
         let next = self.computations.len();
         let kind = *self.kinds.entry(computed).or_insert_with_key(|computed| {
             self.computations.push(computed.clone());

@@ -32,12 +32,12 @@ pub(super) fn audit(
     let quantized = model.checkpoint.quantization().is_some();
     let configurations = &record.shell().configurations;
     let claims = catalogs::claims(configurations, &claimed, model, request);
-    let weights = same_weights(record.origin(), model, &claims, progress)?;
     let wanted = claims.iter().map(|claim| match &claim.candidate {
         Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
         Err(_) => Ok(Vec::new()),
     });
     let wanted: Vec<Vec<Setup>> = wanted.collect::<Result<_, _>>()?;
+    let weights = same_weights(record.origin(), model, &claims, progress)?;
     let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, replay, &request.catalogs);
     // Statistics need whole replays.
     let noisy = configurations

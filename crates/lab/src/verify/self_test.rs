@@ -16,7 +16,7 @@ use super::case::case;
 use super::catalogs;
 use super::grid;
 use super::request::{Event, Model, Request};
-use crate::catalog_use;
+use crate::catalog_use::{self, Coverage};
 use crate::error::LabError;
 use crate::replay::{Claim, Deviations, PlantedRun, Replay, ReplayPlan, Walk};
 use crate::uncovered::{Unreadable, uncovered};
@@ -50,10 +50,15 @@ pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Resu
     let vocabulary = u32::try_from(checkpoint.config().vocab_size).unwrap_or(u32::MAX);
     let length = u32::try_from(PROMPT).unwrap_or(u32::MAX);
     let prompt: Vec<u32> = (0..length).map(|i| (7 * i * i + 3 * i + 1) % vocabulary.min(500)).collect();
+    let graph = checkpoint.config().graph();
+    let runs = std::iter::once([PROMPT, STEPS]);
+    let Coverage { found, refused } = catalog_use::of_runs(&claim, &request.catalogs, &graph, runs);
+    // Before weights are read and altered.
+    if let Some(error) = refused {
+        return Err(error.into());
+    }
     let mut notes = Vec::new();
     let self_test = planted(request, checkpoint, claim, &prompt, folder.path(), &mut notes, progress)?;
-    let graph = checkpoint.config().graph();
-    let found = catalog_use::of_run(&claim, &request.catalogs, &graph, [PROMPT, STEPS]);
     let passed = self_test.iter().all(|planted| planted.passed);
     Ok(Audit {
         audit_version: AUDIT_VERSION,
