@@ -1,7 +1,7 @@
 //! The weights of a checkpoint, in the form that the setup multiplies with.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mantissa_model::graph::{ExpertLinear, ExpertWeight, Graph, Node, Operation, Section, WeightName};
 use mantissa_model::tensor_list::weight_name;
@@ -16,6 +16,7 @@ use crate::kernel::rows;
 use crate::kernel::share::Shared;
 use crate::pool::Pool;
 use crate::setup::EngineSetup;
+use crate::simd::Isa;
 
 /// A matrix, borrowed from the checkpoint's memory map when its storage can be multiplied as it is.
 #[derive(Debug)]
@@ -182,7 +183,9 @@ impl<'a> Loader<'a, '_> {
         Ok(out)
     }
 
-    /// The matrices of experts that one tensor holds; transposed ones are turned into rows of outputs here, once.
+    /// The matrices of experts that one tensor holds. Transposed ones are turned into rows of outputs here, once, an
+    /// expert a task: unlike a matrix of the file they are a copy in memory, as large as the experts in the setup's
+    /// dtype (docs/performance.md, "Memory").
     fn stacked(
         &self,
         name: &str,
@@ -198,22 +201,29 @@ impl<'a> Loader<'a, '_> {
                 Cow::Borrowed(data) => Cow::Borrowed(&data[range]),
                 Cow::Owned(data) => Cow::Owned(data[range].to_vec()),
             };
-            let weight = Weight { dtype, rows, cols, data };
-            if transposed { Ok(self.turned(&weight)) } else { self.prepared(weight) }
+            Weight { dtype, rows, cols, data }
         };
-        (0..linear.experts).map(of_expert).collect()
+        if !transposed {
+            return (0..linear.experts).map(|expert| self.prepared(of_expert(expert))).collect();
+        }
+        let (isa, output) = (self.setup.isa, self.setup.dtype);
+        let turned: Vec<OnceLock<Stored<'a>>> = (0..linear.experts).map(|_| OnceLock::new()).collect();
+        self.pool.run(linear.experts, |expert| {
+            turned[expert].get_or_init(|| Self::turned(isa, output, &of_expert(expert)));
+        });
+        let all = turned.into_iter().map(OnceLock::into_inner).collect::<Option<_>>();
+        Ok(all.unwrap_or_else(|| unreachable!("the pool runs every task")))
     }
 
-    /// The transpose of a matrix, rounded to the storage dtype.
-    fn turned(&self, weight: &Weight<'_>) -> Stored<'a> {
-        let dtype = self.setup.dtype;
+    /// The transpose of a matrix, rounded to `dtype`.
+    fn turned(isa: Isa, dtype: Dtype, weight: &Weight<'_>) -> Stored<'a> {
         let (rows, cols, size) = (weight.cols, weight.rows, dtype.size());
         let mut out = vec![0_u8; rows * cols * size];
         let mut values = vec![0.0_f32; weight.cols];
         let mut bytes = Vec::with_capacity(weight.cols * size);
         for col in 0..cols {
             weight.row_f32(col, &mut values);
-            rows::round(self.setup.isa, CastRecipe { output: dtype }, &mut values);
+            rows::round(isa, CastRecipe { output: dtype }, &mut values);
             bytes.clear();
             for x in &values {
                 dtype.encode(*x, &mut bytes);
