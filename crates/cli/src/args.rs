@@ -9,7 +9,7 @@ use std::io::IsTerminal as _;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser, ValueEnum as _};
 
-use crate::failure::Early;
+use crate::failure::EarlyExit;
 use crate::output::{Global, When};
 use crate::settings::colored;
 use crate::verb::Verb;
@@ -36,15 +36,15 @@ pub(crate) fn command() -> clap::Command {
     Args::command()
 }
 
-/// Reads the command line. Help and version come back as [`Early`], refusals as errors of one line.
+/// Reads the command line. Help and version come back as [`EarlyExit`], refusals as errors of one line.
 pub(crate) fn parse() -> anyhow::Result<Args> {
     let words: Vec<OsString> = std::env::args_os().collect();
     Args::try_parse_from(&words).map_err(|error| {
         let ansi = color_of_help(&words, &error);
         let text = || if ansi { error.render().ansi().to_string() } else { error.render().to_string() };
         match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Early::Answer(text()).into(),
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Early::Help(text()).into(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => EarlyExit::Answer(text()).into(),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => EarlyExit::Help(text()).into(),
             _ => anyhow::anyhow!(condensed(&error, &words)),
         }
     })

@@ -28,14 +28,14 @@ impl From<Exit> for ExitCode {
 
 /// What the user asked for has been printed already (`--help`, `--version`), or cannot be understood.
 #[derive(Debug)]
-pub(crate) enum Early {
+pub(crate) enum EarlyExit {
     /// Text for standard output; success.
     Answer(String),
     /// Text for standard error, more than a line long because it is an answer too; failure.
     Help(String),
 }
 
-impl std::fmt::Display for Early {
+impl std::fmt::Display for EarlyExit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Answer(text) | Self::Help(text) => f.write_str(text),
@@ -43,19 +43,19 @@ impl std::fmt::Display for Early {
     }
 }
 
-impl std::error::Error for Early {}
+impl std::error::Error for EarlyExit {}
 
 /// Runs `body` and turns its end, whatever it is, into an exit code and at most one line on standard error.
 pub(crate) fn guarded(body: impl FnOnce() -> anyhow::Result<Exit>) -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(exit)) => exit.into(),
-        Ok(Err(error)) => match error.downcast::<Early>() {
-            Ok(Early::Answer(text)) => match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(Err(error)) => match error.downcast::<EarlyExit>() {
+            Ok(EarlyExit::Answer(text)) => match std::io::stdout().write_all(text.as_bytes()) {
                 Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => fail(&stdout_failed(&e).to_string()),
                 _ => ExitCode::SUCCESS,
             },
-            Ok(Early::Help(text)) => {
+            Ok(EarlyExit::Help(text)) => {
                 drop(std::io::stderr().write_all(text.as_bytes()));
                 ExitCode::from(2)
             }

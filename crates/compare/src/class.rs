@@ -16,7 +16,7 @@ const MOST_CONFLICTS: usize = 100;
 /// Members grouped by equal bits.
 ///
 /// ```
-/// use mantissa_compare::{State, WhyUnplaced, classes};
+/// use mantissa_compare::{State, UnplacedReason, classes};
 ///
 /// let found = classes(4, |a, b| match (a, b) {
 ///     (0, 1) | (1, 2) => State::Equal,
@@ -24,7 +24,7 @@ const MOST_CONFLICTS: usize = 100;
 ///     _ => State::Missing,
 /// });
 /// assert_eq!(found.conflicts[0].chain, [0, 1, 2]);
-/// assert_eq!((found.unplaced[0].member, found.unplaced[0].why), (3, WhyUnplaced::Missing));
+/// assert_eq!((found.unplaced[0].member, found.unplaced[0].why), (3, UnplacedReason::Missing));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Classes {
@@ -48,7 +48,7 @@ pub struct Unplaced {
     /// The member.
     pub member: usize,
     /// Why.
-    pub why: WhyUnplaced,
+    pub why: UnplacedReason,
 }
 
 /// Why a member is in no class.
@@ -56,7 +56,7 @@ pub struct Unplaced {
 /// Example: [`Classes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WhyUnplaced {
+pub enum UnplacedReason {
     /// There is no other member.
     Alone,
     /// Towards every other, rows are missing.
@@ -115,7 +115,7 @@ fn pairs_of(count: usize) -> impl Iterator<Item = (usize, usize)> {
 /// ```
 pub fn classes(count: usize, state: impl Fn(usize, usize) -> State) -> Classes {
     let states = States::ask(count, state);
-    let why: Vec<Option<WhyUnplaced>> = (0..count).map(|member| why_unplaced(member, &states)).collect();
+    let why: Vec<Option<UnplacedReason>> = (0..count).map(|member| why_unplaced(member, &states)).collect();
     let placed = |member: usize| why[member].is_none();
     let class = joined(&states);
     let mut classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -160,13 +160,13 @@ fn joined(states: &States) -> Vec<usize> {
     class
 }
 
-fn why_unplaced(member: usize, states: &States) -> Option<WhyUnplaced> {
-    let mut why = WhyUnplaced::Alone;
+fn why_unplaced(member: usize, states: &States) -> Option<UnplacedReason> {
+    let mut why = UnplacedReason::Alone;
     for other in (0..states.count).filter(|&other| other != member) {
         match states.between(member, other) {
             State::Equal | State::Different => return None,
-            State::Incomparable => why = WhyUnplaced::Incomparable,
-            State::Missing if why == WhyUnplaced::Alone => why = WhyUnplaced::Missing,
+            State::Incomparable => why = UnplacedReason::Incomparable,
+            State::Missing if why == UnplacedReason::Alone => why = UnplacedReason::Missing,
             State::Missing => {}
         }
     }
@@ -245,10 +245,10 @@ mod tests {
     fn who_can_be_compared_with_nobody_is_in_no_class() {
         let found = of(4, &[(0, 1, State::Equal), (2, 3, State::Incomparable)], State::Missing);
         assert_eq!(found.classes, [vec![0, 1]]);
-        let why = |member| Unplaced { member, why: WhyUnplaced::Incomparable };
+        let why = |member| Unplaced { member, why: UnplacedReason::Incomparable };
         assert_eq!(found.unplaced, [why(2), why(3)]);
-        assert_eq!(of(2, &[], State::Missing).unplaced[0].why, WhyUnplaced::Missing);
-        assert_eq!(of(1, &[], State::Equal).unplaced, [Unplaced { member: 0, why: WhyUnplaced::Alone }]);
+        assert_eq!(of(2, &[], State::Missing).unplaced[0].why, UnplacedReason::Missing);
+        assert_eq!(of(1, &[], State::Equal).unplaced, [Unplaced { member: 0, why: UnplacedReason::Alone }]);
         assert_eq!(of(0, &[], State::Equal), Classes::default());
     }
 

@@ -24,7 +24,7 @@ mod selection;
 mod sweep;
 mod tokens;
 
-pub use class::{Classes, Conflict, Unplaced, WhyUnplaced, classes};
+pub use class::{Classes, Conflict, Unplaced, UnplacedReason, classes};
 pub use consistency::{OutputGroup, TokenConsistency, token_consistency};
 pub use error::CompareError;
 pub use facts::{

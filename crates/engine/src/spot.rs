@@ -66,38 +66,38 @@ pub fn inputs(graph: &Graph, site: Site) -> Option<Vec<Site>> {
 
 /// Stem, block or head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Where {
+enum SectionId {
     Stem,
     Block(usize),
     Head,
 }
 
-fn section_of(graph: &Graph, site: Site) -> Option<(Where, &Section)> {
+fn section_of(graph: &Graph, site: Site) -> Option<(SectionId, &Section)> {
     match site.layer {
         Some(LayerIdx(layer)) => {
             let layer = (layer as usize).checked_sub(1)?;
-            Some((Where::Block(layer), graph.block(layer)?))
+            Some((SectionId::Block(layer), graph.block(layer)?))
         }
-        None if graph.stem.at(site.point).is_some() => Some((Where::Stem, &graph.stem)),
-        None => Some((Where::Head, &graph.head)),
+        None if graph.stem.at(site.point).is_some() => Some((SectionId::Stem, &graph.stem)),
+        None => Some((SectionId::Head, &graph.head)),
     }
 }
 
 /// The site that is a section's input: a block's own `x_in`, or, for `x_in` itself and for the head, what the section
 /// before left.
-fn before(graph: &Graph, place: Where, outside: bool) -> Option<Site> {
+fn before(graph: &Graph, place: SectionId, outside: bool) -> Option<Site> {
     let number = |layer: usize| u32::try_from(layer).ok();
     match place {
-        Where::Stem => None,
-        Where::Block(0) if outside => Some(Site::outside(Point::EmbedOut)),
-        Where::Block(layer) if outside => Some(Site::at(number(layer)?, Point::XOut)),
-        Where::Block(layer) => Some(Site::at(number(layer + 1)?, Point::XIn)),
-        Where::Head => Some(Site::at(number(graph.blocks.len())?, Point::XOut)),
+        SectionId::Stem => None,
+        SectionId::Block(0) if outside => Some(Site::outside(Point::EmbedOut)),
+        SectionId::Block(layer) if outside => Some(Site::at(number(layer)?, Point::XOut)),
+        SectionId::Block(layer) => Some(Site::at(number(layer + 1)?, Point::XIn)),
+        SectionId::Head => Some(Site::at(number(graph.blocks.len())?, Point::XOut)),
     }
 }
 
 /// What recomputing a node takes.
-struct Reached {
+struct Recomputation {
     /// Recorded nodes that it starts from, in the order they are read.
     sources: Vec<usize>,
     /// Nodes to compute, ascending.
@@ -105,14 +105,14 @@ struct Reached {
 }
 
 /// Walks back from `node` to nodes that taps see; `None` where an operation on the way cannot be recomputed.
-fn walk(section: &Section, node: usize) -> Option<Reached> {
-    let mut reached = Reached { sources: Vec::new(), nodes: Vec::new() };
+fn walk(section: &Section, node: usize) -> Option<Recomputation> {
+    let mut reached = Recomputation { sources: Vec::new(), nodes: Vec::new() };
     visit(section, node, true, &mut reached)?;
     reached.nodes.sort_unstable();
     Some(reached)
 }
 
-fn visit(section: &Section, node: usize, wanted: bool, reached: &mut Reached) -> Option<()> {
+fn visit(section: &Section, node: usize, wanted: bool, reached: &mut Recomputation) -> Option<()> {
     let Node { operation, inputs, site, .. } = &section.nodes[node];
     if matches!(operation, Operation::Input) || (site.is_some() && !wanted) {
         if !reached.sources.contains(&node) {
@@ -141,7 +141,7 @@ fn visit(section: &Section, node: usize, wanted: bool, reached: &mut Reached) ->
 
 /// A row of which a part is known.
 #[derive(Clone, Default)]
-struct Known {
+struct PartialRow {
     values: Vec<f32>,
 }
 
@@ -224,13 +224,13 @@ impl Engine<'_> {
         let (place, section) = section_of(self.graph(), site)?;
         let weights = self.weights();
         let (planned, weights) = match place {
-            Where::Stem => (&plan.stem, &weights.stem),
-            Where::Block(layer) => (&plan.kinds[self.graph().blocks[layer]], &weights.blocks[layer]),
-            Where::Head => (&plan.head, &weights.head),
+            SectionId::Stem => (&plan.stem, &weights.stem),
+            SectionId::Block(layer) => (&plan.kinds[self.graph().blocks[layer]], &weights.blocks[layer]),
+            SectionId::Head => (&plan.head, &weights.head),
         };
         let target = section.nodes.iter().position(|node| node.site == Some(site.point))?;
-        let Reached { sources, nodes } = walk(section, target)?;
-        let mut known = vec![Known::default(); section.nodes.len()];
+        let Recomputation { sources, nodes } = walk(section, target)?;
+        let mut known = vec![PartialRow::default(); section.nodes.len()];
         if sources.len() != inputs.len() {
             return None;
         }
@@ -261,7 +261,7 @@ impl Engine<'_> {
         weights: &NodeWeights<'_>,
         row: SpotRow,
         columns: Range<usize>,
-        known: &[Known],
+        known: &[PartialRow],
     ) -> Vec<f32> {
         let backend = self.backend();
         let input = |place: usize| &known[node.inputs[place]].values;

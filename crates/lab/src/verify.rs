@@ -24,7 +24,7 @@ use crate::error::LabError;
 pub use grid::{Assignment, Varied};
 pub use request::{Event, Method, Model, Request};
 
-use unreplayed::Why;
+use unreplayed::ReplayObstacle;
 
 /// Verifies what `request` names; `progress` is told how far it is.
 ///
@@ -88,8 +88,8 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
         }
     };
     match (request.model, record) {
-        (_, None) => unreplayed::audit(opened, &source, Why::NoSignals),
-        (None, Some(_)) => unreplayed::audit(opened, &source, Why::NoModel),
+        (_, None) => unreplayed::audit(opened, &source, ReplayObstacle::NoSignals),
+        (None, Some(_)) => unreplayed::audit(opened, &source, ReplayObstacle::NoModel),
         (Some(model), Some(record)) => {
             let mut audit = match &request.method {
                 Method::SpotCheck { draws, seed } => {

@@ -24,7 +24,7 @@ pub struct Layout {
     /// What a file of it holds.
     pub holds: &'static str,
     /// What tells its files from others.
-    pub told_by: ToldBy,
+    pub signature: FileSignature,
     /// Reads a file from its bytes, strict JSON where it is JSON; the path names it in errors.
     pub(crate) read: fn(&[u8], &Path) -> Result<Read>,
 }
@@ -32,13 +32,13 @@ pub struct Layout {
 /// What tells the files of a layout from others: content, never a name.
 ///
 /// ```
-/// use mantissa_published::{LAYOUTS, ToldBy};
+/// use mantissa_published::{FileSignature, LAYOUTS};
 ///
-/// let logs = LAYOUTS.iter().filter(|layout| matches!(layout.told_by, ToldBy::Title(_)));
+/// let logs = LAYOUTS.iter().filter(|layout| matches!(layout.signature, FileSignature::Title(_)));
 /// assert_eq!(logs.count(), 3);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToldBy {
+pub enum FileSignature {
     /// A JSON object with any of these keys.
     Keys(&'static [&'static str]),
     /// A JSON object with `comparisons` and this key under `metadata`.

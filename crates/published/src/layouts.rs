@@ -1,6 +1,6 @@
 //! The list of layouts: a new one is a folder and a line here.
 
-use crate::layout::{Layout, ToldBy};
+use crate::layout::{FileSignature, Layout};
 use crate::{
     activations, attention_log, attention_verification, batch_generation, batch_matrix_log,
     batch_verification, quant_generation, quant_verification, quantization_log,
@@ -29,10 +29,10 @@ pub(crate) fn known() -> String {
     let mut keys: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut logs = Vec::new();
     for layout in &LAYOUTS {
-        let key = match layout.told_by {
-            ToldBy::Keys(keys) => keys[0],
-            ToldBy::ComparisonsOver(_) => "comparisons",
-            ToldBy::Title(_) => {
+        let key = match layout.signature {
+            FileSignature::Keys(keys) => keys[0],
+            FileSignature::ComparisonsOver(_) => "comparisons",
+            FileSignature::Title(_) => {
                 logs.push(layout.name);
                 continue;
             }

@@ -32,9 +32,9 @@ mod sheet;
 mod stated;
 mod uniform;
 
-pub use layout::{Layout, ToldBy};
+pub use layout::{FileSignature, Layout};
 pub use layouts::LAYOUTS;
 pub use open::{Content, Opened, open, read};
 pub use published::{Published, parse};
-pub use sheet::{About, Agreement, Cutoff, Figure, Finding, Matrix, Overall, Sheet, Signal, Table};
+pub use sheet::{Agreement, Cutoff, Figure, Finding, FindingTopic, Matrix, Overall, Sheet, Signal, Table};
 pub use stated::{StatedRepeats, StatedTokens};

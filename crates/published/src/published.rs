@@ -6,7 +6,7 @@ use std::path::Path;
 use mantissa_evidence::error::{Result, one_line};
 use mantissa_evidence::{Experiment, Verification, lenient};
 
-use crate::layout::{Layout, Read, Statement, ToldBy};
+use crate::layout::{FileSignature, Layout, Read, Statement};
 use crate::recognize::{self, Kind};
 use crate::sheet::Sheet;
 use crate::stated::{StatedRepeats, StatedTokens};
@@ -182,7 +182,7 @@ pub(crate) fn parse_as(
     bytes: &[u8],
     origin: &Path,
 ) -> Result<Published> {
-    if matches!(layout.told_by, ToldBy::Title(_)) {
+    if matches!(layout.signature, FileSignature::Title(_)) {
         return Published::read_as(layout, bytes, origin);
     }
     if strict && let Ok(published) = Published::read_as(layout, bytes, origin) {

@@ -9,7 +9,7 @@ use mantissa_evidence::lenient;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use crate::layout::{Layout, ToldBy};
+use crate::layout::{FileSignature, Layout};
 use crate::layouts::LAYOUTS;
 use crate::uniform;
 
@@ -50,7 +50,7 @@ pub(crate) fn kind(bytes: &[u8]) -> Option<(Kind, bool)> {
 fn log(bytes: &[u8]) -> Option<&'static Layout> {
     let start = String::from_utf8_lossy(&bytes[..bytes.len().min(TITLE_START)]);
     let titled = |title: &str| start.lines().take(TITLE_LINES).any(|line| line.trim() == title);
-    LAYOUTS.iter().find(|layout| matches!(layout.told_by, ToldBy::Title(title) if titled(title)))
+    LAYOUTS.iter().find(|layout| matches!(layout.signature, FileSignature::Title(title) if titled(title)))
 }
 
 /// The kind of a JSON object; `None` for anything else, and for an object without a telling key.
@@ -67,15 +67,16 @@ fn by_key(key: &str) -> Option<Kind> {
     if uniform::KEYS.contains(&key) {
         return Some(Kind::Experiment);
     }
-    let told = |layout: &&Layout| matches!(layout.told_by, ToldBy::Keys(keys) if keys.contains(&key));
+    let told =
+        |layout: &&Layout| matches!(layout.signature, FileSignature::Keys(keys) if keys.contains(&key));
     LAYOUTS.iter().find(told).map(Kind::Published)
 }
 
 /// The layout with comparisons over one of `metadata`'s keys.
 fn by_metadata(metadata: &[String]) -> Option<Kind> {
-    let told = |layout: &&Layout| match layout.told_by {
-        ToldBy::ComparisonsOver(name) => metadata.iter().any(|key| key == name),
-        ToldBy::Keys(_) | ToldBy::Title(_) => false,
+    let told = |layout: &&Layout| match layout.signature {
+        FileSignature::ComparisonsOver(name) => metadata.iter().any(|key| key == name),
+        FileSignature::Keys(_) | FileSignature::Title(_) => false,
     };
     LAYOUTS.iter().find(told).map(Kind::Published)
 }

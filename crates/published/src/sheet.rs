@@ -116,7 +116,7 @@ pub enum Agreement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What it is about.
-    pub about: About,
+    pub about: FindingTopic,
     /// One plain sentence with its numbers.
     pub sentence: String,
     /// JSON paths or lines where those stand.
@@ -127,18 +127,18 @@ pub struct Finding {
 ///
 /// ```
 /// use mantissa_evidence::Record;
-/// use mantissa_published::{About, Content, read};
+/// use mantissa_published::{FindingTopic, Content, read};
 ///
 /// # let path = mantissa_testkit::published("batch_generation_H100_sdpa_short.json");
 /// // One run of each setup, as an experiment that no script wrote.
 /// let content = Content::Record(Record::from_experiment(read(&path)?, &path));
 /// let findings = content.sheet(&[], None)?.findings;
-/// let missing = findings.iter().find(|finding| finding.about == About::Missing).expect("a finding");
+/// let missing = findings.iter().find(|finding| finding.about == FindingTopic::Missing).expect("a finding");
 /// assert!(missing.sentence.ends_with("ALL CONFIGURATIONS ARE DETERMINISTIC after comparing nothing"));
 /// # Ok::<(), mantissa_evidence::EvidenceError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum About {
+pub enum FindingTopic {
     /// A published figure or rule.
     Figure,
     /// Something the evidence lacks.
@@ -403,10 +403,10 @@ impl Sheet {
 
     /// What a published figure or rule says.
     pub(crate) fn finding(&mut self, sentence: impl Into<String>, places: &[&str]) {
-        self.about(About::Figure, sentence, places);
+        self.about(FindingTopic::Figure, sentence, places);
     }
 
-    pub(crate) fn about(&mut self, about: About, sentence: impl Into<String>, places: &[&str]) {
+    pub(crate) fn about(&mut self, about: FindingTopic, sentence: impl Into<String>, places: &[&str]) {
         let places = places.iter().map(|&place| place.to_owned()).collect();
         self.findings.push(Finding { about, sentence: sentence.into(), places });
     }

@@ -30,7 +30,7 @@ type Drawn<T = ()> = Result<T, DrawingAreaErrorKind<io::Error>>;
 
 /// A part of a plot whose colour the style sheet decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ink {
+enum PlotColor {
     Text,
     Muted,
     Grid,
@@ -45,24 +45,24 @@ enum Ink {
 /// Series that can be told apart by colour and marker.
 pub(crate) const SERIES: usize = 6;
 
-const INKS: [(Ink, &str); 8 + SERIES] = [
-    (Ink::Text, "var(--ink)"),
-    (Ink::Muted, "var(--muted)"),
-    (Ink::Grid, "var(--rule)"),
-    (Ink::Paper, "var(--paper)"),
-    (Ink::Raised, "var(--raised)"),
-    (Ink::Equal, "var(--equal)"),
-    (Ink::Missing, "url(#hatch-missing)"),
-    (Ink::Incomparable, "url(#hatch-incomparable)"),
-    (Ink::Series(0), "var(--series-1)"),
-    (Ink::Series(1), "var(--series-2)"),
-    (Ink::Series(2), "var(--series-3)"),
-    (Ink::Series(3), "var(--series-4)"),
-    (Ink::Series(4), "var(--series-5)"),
-    (Ink::Series(5), "var(--series-6)"),
+const PLOT_COLORS: [(PlotColor, &str); 8 + SERIES] = [
+    (PlotColor::Text, "var(--ink)"),
+    (PlotColor::Muted, "var(--muted)"),
+    (PlotColor::Grid, "var(--rule)"),
+    (PlotColor::Paper, "var(--paper)"),
+    (PlotColor::Raised, "var(--raised)"),
+    (PlotColor::Equal, "var(--equal)"),
+    (PlotColor::Missing, "url(#hatch-missing)"),
+    (PlotColor::Incomparable, "url(#hatch-incomparable)"),
+    (PlotColor::Series(0), "var(--series-1)"),
+    (PlotColor::Series(1), "var(--series-2)"),
+    (PlotColor::Series(2), "var(--series-3)"),
+    (PlotColor::Series(3), "var(--series-4)"),
+    (PlotColor::Series(4), "var(--series-5)"),
+    (PlotColor::Series(5), "var(--series-6)"),
 ];
 
-impl Ink {
+impl PlotColor {
     const fn marker(self) -> RGBColor {
         let low = match self {
             Self::Text => 1,
@@ -105,7 +105,7 @@ fn picture(
         .replace(" text-anchor=\"start\"", "")
         .replace("\n</text>", "</text>")
         .replace("\">\n", "\">");
-    for (ink, paint) in INKS {
+    for (ink, paint) in PLOT_COLORS {
         let RGBColor(red, green, blue) = ink.marker();
         body = body.replace(&format!("\"#{red:02X}{green:02X}{blue:02X}\""), &format!("\"{paint}\""));
     }
@@ -141,7 +141,7 @@ fn fill(canvas: &Canvas<'_>, from: (i32, i32), to: (i32, i32), color: RGBColor) 
     canvas.draw(&Rectangle::new([from, to], color.filled()))
 }
 
-fn frame(canvas: &Canvas<'_>, from: (i32, i32), to: (i32, i32), ink: Ink) -> Drawn {
+fn frame(canvas: &Canvas<'_>, from: (i32, i32), to: (i32, i32), ink: PlotColor) -> Drawn {
     canvas.draw(&Rectangle::new([from, to], ink.marker().stroke_width(1)))
 }
 
@@ -191,7 +191,7 @@ mod tests {
     fn text_cannot_pass_for_paint() {
         let name = "\"#010201\" </text><script>";
         let plot = picture("p", (100, 20), name, name, |canvas| {
-            write(canvas, name, Ink::Text.marker(), HPos::Left, (0, 10))
+            write(canvas, name, PlotColor::Text.marker(), HPos::Left, (0, 10))
         });
         let svg = plot.unwrap().svg;
         assert!(svg.contains("&quot;#010201&quot; &lt;/text&gt;&lt;script&gt;</text>"), "{svg}");

@@ -6,7 +6,7 @@
 //! (`mantissa-published`), and any opinion about setups.
 
 use mantissa_evidence::verification::Relation;
-use mantissa_published::{About, Content, Cutoff, Figure, Finding, Matrix, Overall, Sheet, Table};
+use mantissa_published::{Content, Cutoff, Figure, Finding, FindingTopic, Matrix, Overall, Sheet, Table};
 
 use crate::analysis::{
     ANALYSIS_VERSION, Agreement, Analysis, Cell, Citation, FindingKind, MatrixKind, Mode, Outcome,
@@ -143,9 +143,9 @@ impl Cited<'_> {
 
     fn finding(self, finding: Finding) -> crate::analysis::Finding {
         let kind = match finding.about {
-            About::Figure => FindingKind::Published,
-            About::Missing => FindingKind::Missing,
-            About::TokensPart => FindingKind::TokensDiverge,
+            FindingTopic::Figure => FindingKind::Published,
+            FindingTopic::Missing => FindingKind::Missing,
+            FindingTopic::TokensPart => FindingKind::TokensDiverge,
         };
         let citations = finding.places.into_iter().map(|place| self.at(place)).collect();
         crate::analysis::Finding { kind, sentence: finding.sentence, citations }

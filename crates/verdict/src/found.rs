@@ -12,10 +12,12 @@ mod repeats;
 mod replays;
 
 pub(crate) use bits::{BitsOfPair, FirstRow, Noise, Rows};
-pub(crate) use claim::{Claim, Enough, NotChecked, OneClass, OwnCatalogs, Replayed, Sampled};
+pub(crate) use claim::{Claim, NotChecked, OneClass, OwnCatalogs, Replayed, Sampled, SufficientEvidence};
 pub(crate) use classes::{SameBy, Scope, Unplaced};
 pub(crate) use distances::{DistancesOfPair, SameSetup};
-pub(crate) use finding::{Classes, DistancesPart, Found, Metric, OtherWeights, Pairs, Told, WeightDistance};
+pub(crate) use finding::{
+    Classes, DistancesPart, Found, Metric, OtherWeights, Pairs, WeightDistance, Wording,
+};
 pub(crate) use place::{Caveat, FloorOf, HonestUnits, Place, Unshown};
-pub(crate) use repeats::{Again, Repeats, StatedDigests, Tally};
-pub(crate) use replays::{LeftOut, Member, Reason, ReplaysOfPair, Side, Test};
+pub(crate) use repeats::{FilePair, Repeats, StatedDigests, Tally};
+pub(crate) use replays::{Member, OmittedReferences, Reason, ReplaysOfPair, Side, Test};

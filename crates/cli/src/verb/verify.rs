@@ -66,7 +66,7 @@ pub(crate) struct Args {
     vary: Vec<Varied>,
     /// `decode` as it was generated, or `prefill`: one pass over prompt and output
     #[arg(long, value_name = "HOW", default_value = "decode")]
-    replay: How,
+    replay: ReplayMode,
     /// Replay contradicted classes to their end too, for distances and matrices
     #[arg(long)]
     full: bool,
@@ -100,16 +100,16 @@ pub(crate) struct Args {
 
 /// How evidence is recomputed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum How {
+enum ReplayMode {
     Decode,
     Prefill,
 }
 
-impl From<How> for Replay {
-    fn from(how: How) -> Self {
+impl From<ReplayMode> for Replay {
+    fn from(how: ReplayMode) -> Self {
         match how {
-            How::Decode => Self::Decode,
-            How::Prefill => Self::Prefill,
+            ReplayMode::Decode => Self::Decode,
+            ReplayMode::Prefill => Self::Prefill,
         }
     }
 }

@@ -9,7 +9,7 @@ use mantissa_numerics::tensor_core::dot::Instructions;
 
 use super::built::Built;
 use super::candidates::Candidate;
-use super::explain::{Outputs, Pending, Tried, explained};
+use super::explain::{CandidateSet, Outputs, Pending, explained};
 use super::hard::{COLUMNS, ONE, Random, hard, shared};
 use crate::device::{CudaError, Device, Matrix};
 
@@ -55,7 +55,7 @@ pub(super) fn measure_linear(
         }
         pending.push((
             parts,
-            Pending { size: m, dtype: bf16, length: k, tried: Tried::Linear { parts }, outputs },
+            Pending { size: m, dtype: bf16, length: k, tried: CandidateSet::Linear { parts }, outputs },
         ));
     }
     let (parts, pending): (Vec<u32>, Vec<Pending>) = pending.into_iter().unzip();
@@ -110,7 +110,8 @@ pub(super) fn measure_batched(
     let mut c = device.filled(dtype, heads * queries(most) * out, 0)?;
     let mut random = Random(heads as u64 * 1_000_003 + dim as u64);
     for keys in keys.chunks(AT_A_TIME) {
-        let mut open: Vec<(usize, Tried)> = keys.iter().map(|keys| (*keys, Tried::Batched)).collect();
+        let mut open: Vec<(usize, CandidateSet)> =
+            keys.iter().map(|keys| (*keys, CandidateSet::Batched)).collect();
         for run in 1..=RUNS {
             // Keys: hard rows again and again, of a number that no tile divides; all heads have them.
             let hard_keys = shared((0..251).map(|_| hard(&mut random, dtype, dim)));
@@ -139,7 +140,7 @@ pub(super) fn measure_batched(
                 match recipes[..] {
                     [Candidate::Bf16(recipe)] => built.catalog.add_eager(shape, pending.size, recipe),
                     [Candidate::F32(recipe)] => built.catalog.add_math(shape, pending.size, recipe),
-                    [_, _, ..] if run < RUNS => open.push((pending.size, Tried::These(recipes))),
+                    [_, _, ..] if run < RUNS => open.push((pending.size, CandidateSet::These(recipes))),
                     _ => built.unexplained.push(format!(
                         "{} attention ({} of {dtype}) of {heads} heads of {dim} over {} keys{}",
                         phase.name(),

@@ -22,13 +22,13 @@ pub(super) struct Pending {
     /// Length of the sums.
     pub(super) length: usize,
     /// What the recipe may be.
-    pub(super) tried: Tried,
+    pub(super) tried: CandidateSet,
     pub(super) outputs: Vec<Outputs>,
 }
 
 /// Recipes that are looked through.
 #[derive(Clone)]
-pub(super) enum Tried {
+pub(super) enum CandidateSet {
     /// Those of a product with a weight, for which cuBLASLt's heuristic names so many parts.
     Linear { parts: u32 },
     /// Those of a batched product.
@@ -43,10 +43,10 @@ impl Pending {
         let fit = |recipe: &Candidate| self.fits(*recipe, instructions);
         let fitting: Vec<Candidate> = match &self.tried {
             // The parts that the heuristic names come first, and others that give the same are the same.
-            Tried::Linear { parts } => {
+            CandidateSet::Linear { parts } => {
                 candidates_of_linear(*parts).into_iter().find(fit).into_iter().collect()
             }
-            Tried::Batched => {
+            CandidateSet::Batched => {
                 let usual: Vec<_> =
                     candidates_of_batched(self.dtype, self.length).into_iter().filter(fit).collect();
                 if usual.is_empty() {
@@ -55,7 +55,7 @@ impl Pending {
                     usual
                 }
             }
-            Tried::These(recipes) => recipes.iter().copied().filter(fit).collect(),
+            CandidateSet::These(recipes) => recipes.iter().copied().filter(fit).collect(),
         };
         if fitting.len() < 2 {
             return fitting;
@@ -170,7 +170,7 @@ mod tests {
                 bias: Vec::new(),
                 found: outputs_of[narrow].clone(),
             };
-            let tried = Tried::These(all.clone());
+            let tried = CandidateSet::These(all.clone());
             let pending = Pending { size: length, dtype: Dtype::Bf16, length, tried, outputs: vec![outputs] };
             let same: Vec<Candidate> = all
                 .iter()
@@ -202,7 +202,7 @@ mod tests {
                 })
                 .collect();
             let explained = |outputs| {
-                let tried = Tried::Batched;
+                let tried = CandidateSet::Batched;
                 let pending = Pending { size: 515, dtype: Dtype::F32, length: 515, tried, outputs };
                 (pending.explain(Instructions::Portable), pending.outputs)
             };

@@ -163,7 +163,7 @@ pub enum Event {
 
 /// Where the last glyph left the pen.
 #[derive(Clone, Copy)]
-struct Pen {
+struct TextCursor {
     at: Point,
     along: Vec2,
     size: f64,
@@ -172,7 +172,7 @@ struct Pen {
 #[derive(Default)]
 struct LineWriter {
     page: PageText,
-    pen: Option<Pen>,
+    pen: Option<TextCursor>,
     /// Distance between the last two lines, in page units.
     leading: Option<f64>,
     /// Origin and length of the last run, to know it when it is drawn a second time for its outline.
@@ -305,7 +305,7 @@ impl Device<'_> for LineWriter {
             }
             self.show(glyph);
             if let Some(Place { origin, along, size, advance }) = place {
-                self.pen = Some(Pen { at: origin + along * advance, along, size });
+                self.pen = Some(TextCursor { at: origin + along * advance, along, size });
             }
         }
     }

@@ -90,9 +90,9 @@ impl Tap for Seen {
 }
 
 /// Several sequences that go through the model together, each with what is seen of it.
-pub(super) struct Together<'s>(pub &'s mut [Seen]);
+pub(super) struct TapGroup<'s>(pub &'s mut [Seen]);
 
-impl Tap for Together<'_> {
+impl Tap for TapGroup<'_> {
     fn wants(&self, site: Site) -> bool {
         self.0.iter().any(|seen| seen.wants(site))
     }

@@ -17,7 +17,7 @@ use mantissa_numerics::recipe::ObservedKernel;
 use mantissa_numerics::{Dtype, Phase, Setup, Site};
 
 use super::plan::{Replay, ReplayPlan, RunPlan, Work};
-use super::seen::{Chosen, Seen, Together};
+use super::seen::{Chosen, Seen, TapGroup};
 use crate::error::LabError;
 use crate::setup::Machine;
 
@@ -333,7 +333,7 @@ impl Walk<'_> {
                     batch_size: self.candidate(&jobs[0]).batch_size,
                 })
                 .collect();
-            let steps = engine.forced(&mut caches, &forced, &mut Together(&mut seen))?;
+            let steps = engine.forced(&mut caches, &forced, &mut TapGroup(&mut seen))?;
             let mut left = steps.logits.chunks_exact(vocabulary).zip(&steps.observed);
             let states = jobs.into_iter().zip(lengths).zip(caches.into_iter().zip(seen));
             for (((mut jobs, mut pass), length), (cache, mut seen)) in states {

@@ -9,7 +9,7 @@ use crate::error::LabError;
 
 /// Why nothing is replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum ReplayObstacle {
     /// No model was given.
     NoModel,
     /// The evidence holds distances that somebody else measured.
@@ -17,7 +17,7 @@ pub(super) enum Why {
 }
 
 /// Judges what can be judged without a replay: whether the evidence's claims agree with each other.
-pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> Result<Audit, LabError> {
+pub(super) fn audit(opened: &Opened, source: &Source, why: ReplayObstacle) -> Result<Audit, LabError> {
     let analysis = judge(&[(source.clone(), &opened.content)], &Options::default())?;
     let experiment = match &opened.content {
         Content::Record(record) => Some(record.shell()),
@@ -52,8 +52,8 @@ pub(super) fn audit(opened: &Opened, source: &Source, why: Why) -> Result<Audit,
     }
     let mut notes = Vec::new();
     match why {
-        Why::NoSignals => notes.push("The file holds distances that somebody else measured, and no signals: there is nothing to recompute. The signals they were computed from, with token ids, would be enough.".to_owned()),
-        Why::NoModel => notes.push("Nothing was replayed. What the evidence says of itself was judged as by `mantissa analyze`.".to_owned()),
+        ReplayObstacle::NoSignals => notes.push("The file holds distances that somebody else measured, and no signals: there is nothing to recompute. The signals they were computed from, with token ids, would be enough.".to_owned()),
+        ReplayObstacle::NoModel => notes.push("Nothing was replayed. What the evidence says of itself was judged as by `mantissa analyze`.".to_owned()),
     }
     Ok(Audit {
         audit_version: AUDIT_VERSION,

@@ -8,7 +8,7 @@ use std::path::Path;
 use mantissa_evidence::Experiment;
 use mantissa_evidence::error::Result;
 
-use crate::layout::{Layout, Read, Statement, ToldBy};
+use crate::layout::{FileSignature, Layout, Read, Statement};
 use crate::sheet::Sheet;
 use reader::Activations;
 
@@ -16,7 +16,7 @@ use reader::Activations;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "activations",
     holds: "one activation vector per batch size and repetition, on one GPU",
-    told_by: ToldBy::Keys(&[
+    signature: FileSignature::Keys(&[
         "raw_activations",
         "activation_norms",
         "systematic_deviations",

@@ -11,7 +11,7 @@ use std::path::Path;
 use mantissa_evidence::Verification;
 use mantissa_evidence::error::Result;
 
-use crate::layout::{Layout, Read, Statement, ToldBy, companion};
+use crate::layout::{FileSignature, Layout, Read, Statement, companion};
 use crate::sheet::Sheet;
 use reader::AttentionLog;
 
@@ -22,7 +22,7 @@ const TITLE: &str = "ATTENTION IMPLEMENTATION CROSS-HARDWARE EXPERIMENT";
 pub(crate) const LAYOUT: Layout = Layout {
     name: "attention_log",
     holds: "log of evidence replayed on another GPU under each attention implementation",
-    told_by: ToldBy::Title(TITLE),
+    signature: FileSignature::Title(TITLE),
     read,
 };
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use mantissa_evidence::Verification;
 use mantissa_evidence::error::Result;
 
-use crate::layout::{Layout, Read, Statement, ToldBy};
+use crate::layout::{FileSignature, Layout, Read, Statement};
 use crate::sheet::Sheet;
 use reader::File;
 
@@ -16,7 +16,7 @@ use reader::File;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "attention_verification",
     holds: "distances averaged over references, claimed against verified attention",
-    told_by: ToldBy::Keys(&["cross_hardware"]),
+    signature: FileSignature::Keys(&["cross_hardware"]),
     read,
 };
 

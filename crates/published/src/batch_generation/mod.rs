@@ -8,7 +8,7 @@ use std::path::Path;
 use mantissa_evidence::Experiment;
 use mantissa_evidence::error::Result;
 
-use crate::layout::{Layout, Read, Statement, ToldBy};
+use crate::layout::{FileSignature, Layout, Read, Statement};
 use crate::sheet::Sheet;
 use reader::BatchGeneration;
 
@@ -16,7 +16,7 @@ use reader::BatchGeneration;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "batch_generation",
     holds: "signals of generation at several batch sizes, on one GPU",
-    told_by: ToldBy::Keys(&["measurements"]),
+    signature: FileSignature::Keys(&["measurements"]),
     read,
 };
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use mantissa_evidence::Verification;
 use mantissa_evidence::error::Result;
 
-use crate::layout::{Layout, Read, Statement, ToldBy};
+use crate::layout::{FileSignature, Layout, Read, Statement};
 use crate::sheet::Sheet;
 use crate::stated::StatedTokens;
 use content::BatchMatrixLog;
@@ -24,7 +24,7 @@ const TITLE: &str = "PREFILL vs DECODE EXPERIMENT";
 pub(crate) const LAYOUT: Layout = Layout {
     name: "batch_matrix_log",
     holds: "log of decode runs replayed by prefill at every batch size",
-    told_by: ToldBy::Title(TITLE),
+    signature: FileSignature::Title(TITLE),
     read,
 };
 

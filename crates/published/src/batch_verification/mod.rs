@@ -8,7 +8,7 @@ use std::path::Path;
 use mantissa_evidence::Verification;
 use mantissa_evidence::error::Result;
 
-use crate::layout::{Layout, Read, Statement, ToldBy};
+use crate::layout::{FileSignature, Layout, Read, Statement};
 use crate::sheet::Sheet;
 use reader::File;
 
@@ -16,7 +16,7 @@ use reader::File;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "batch_verification",
     holds: "distances of replays to evidence, claimed against verified batch size",
-    told_by: ToldBy::ComparisonsOver("batch_sizes"),
+    signature: FileSignature::ComparisonsOver("batch_sizes"),
     read,
 };
 

@@ -5,7 +5,7 @@
 
 use super::printed::{Printed, PrintedMatrix};
 use super::range::{Range, digits};
-use crate::sheet::{About, Agreement, Figure, Finding, Sheet, Signal, Table};
+use crate::sheet::{Agreement, Figure, Finding, FindingTopic, Sheet, Signal, Table};
 
 /// Collects the figures of one log.
 pub(crate) struct Ledger {
@@ -89,7 +89,7 @@ impl Ledger {
 
     pub(crate) fn finding(&mut self, sentence: impl Into<String>, lines: &[usize]) {
         let places = lines.iter().map(|&line| at(line)).collect();
-        self.sheet.findings.push(Finding { about: About::Figure, sentence: sentence.into(), places });
+        self.sheet.findings.push(Finding { about: FindingTopic::Figure, sentence: sentence.into(), places });
     }
 
     fn push(&mut self, figure: Figure) {

@@ -9,7 +9,7 @@ use mantissa_evidence::Experiment;
 use mantissa_evidence::error::Result;
 use mantissa_numerics::Phase;
 
-use crate::layout::{Layout, Read, Statement, ToldBy};
+use crate::layout::{FileSignature, Layout, Read, Statement};
 use crate::sheet::Sheet;
 use crate::stated::StatedRepeats;
 use reader::QuantGeneration;
@@ -18,7 +18,7 @@ use reader::QuantGeneration;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "quant_generation",
     holds: "log-probabilities of generation under several quantization kernels, on one GPU",
-    told_by: ToldBy::Keys(&["generations", "noise_floors"]),
+    signature: FileSignature::Keys(&["generations", "noise_floors"]),
     read,
 };
 

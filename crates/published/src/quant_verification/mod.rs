@@ -9,7 +9,7 @@ use std::path::Path;
 use mantissa_evidence::Verification;
 use mantissa_evidence::error::Result;
 
-use crate::layout::{Layout, Read, Statement, ToldBy};
+use crate::layout::{FileSignature, Layout, Read, Statement};
 use crate::sheet::Sheet;
 use reader::File;
 
@@ -17,7 +17,7 @@ use reader::File;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "quant_verification",
     holds: "distances of replays to evidence, claimed against verified quantization kernel",
-    told_by: ToldBy::ComparisonsOver("model_configs"),
+    signature: FileSignature::ComparisonsOver("model_configs"),
     read,
 };
 

@@ -13,7 +13,7 @@ use std::path::Path;
 use mantissa_evidence::Verification;
 use mantissa_evidence::error::Result;
 
-use crate::layout::{Layout, Read, Statement, ToldBy, companion};
+use crate::layout::{FileSignature, Layout, Read, Statement, companion};
 use crate::sheet::Sheet;
 use crate::stated::{StatedRepeats, StatedTokens};
 use reader::QuantizationLog;
@@ -25,7 +25,7 @@ const TITLE: &str = "QUANTIZATION FORMAT DETECTION EXPERIMENT - GENERATION";
 pub(crate) const LAYOUT: Layout = Layout {
     name: "quantization_log",
     holds: "log of generation under several quantization kernels",
-    told_by: ToldBy::Title(TITLE),
+    signature: FileSignature::Title(TITLE),
     read,
 };
 

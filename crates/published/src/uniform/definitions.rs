@@ -9,7 +9,7 @@ use super::plan::Plan;
 use crate::definitions::arithmetic::{count, max, mean, std};
 use crate::definitions::cutoffs;
 use crate::python::printed;
-use crate::sheet::{About, Overall, Sheet, Signal};
+use crate::sheet::{FindingTopic, Overall, Sheet, Signal};
 
 /// Runs the script's four analyses on `record`, for the first signal asked for that the script takes.
 pub(crate) fn sheet(record: &Record, asked: Option<&[Signal]>) -> Result<Sheet> {
@@ -101,7 +101,7 @@ fn reproducibility(sheet: &mut Sheet, names: &Names<'_>, plan: &Plan, measured: 
     if !plan.single.is_empty() {
         let all = plan.repetitions.is_empty();
         sheet.about(
-            About::Missing,
+            FindingTopic::Missing,
             format!(
                 "{} {} fewer than two stored runs: the script passes over {} without a word{}",
                 names.configs(&plan.single),
@@ -294,7 +294,7 @@ fn chosen(sheet: &mut Sheet, names: &Names<'_>, plan: &Plan, signal: Signal, sit
 fn missing(sheet: &mut Sheet, names: &Names<'_>, plan: &Plan, measured: &[Measured]) {
     if !plan.without_first.is_empty() {
         sheet.about(
-            About::Missing,
+            FindingTopic::Missing,
             format!(
                 "the script compares repetition 0, which is not stored for {}: they drop out of the baseline, within \
                  hardware and across without a word",
@@ -307,7 +307,7 @@ fn missing(sheet: &mut Sheet, names: &Names<'_>, plan: &Plan, measured: &[Measur
         plan.pairs.iter().zip(measured).filter(|(_, one)| one.rows == 0).map(|(pair, _)| pair).collect();
     if let Some(&&(a, b)) = empty.first() {
         sheet.about(
-            About::Missing,
+            FindingTopic::Missing,
             format!(
                 "{} of {} comparisons found no row in common (the first: {} and {}): the script takes the missing data \
                  for distance 0, which it prints as ✓ exact",
@@ -322,7 +322,7 @@ fn missing(sheet: &mut Sheet, names: &Names<'_>, plan: &Plan, measured: &[Measur
     let partial = plan.pairs.iter().zip(measured).filter(|(_, one)| one.rows > 0 && one.skipped > 0).count();
     if partial > 0 {
         sheet.about(
-            About::Missing,
+            FindingTopic::Missing,
             format!("{partial} comparisons leave out rows that only one run has, or that have another width"),
             &["runs"],
         );
@@ -340,7 +340,7 @@ fn tokens(sheet: &mut Sheet, names: &Names<'_>, plan: &Plan, measured: &[Measure
     let parted: Vec<&(usize, usize)> = parted.map(|(pair, _)| pair).collect();
     if let Some(&&(a, b)) = parted.first() {
         sheet.about(
-            About::TokensPart,
+            FindingTopic::TokensPart,
             format!(
                 "{} of {} comparisons are between runs of different tokens (the first: {} and {}): their distances are \
                  those of other inputs",

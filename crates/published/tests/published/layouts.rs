@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use mantissa_published::{LAYOUTS, ToldBy};
+use mantissa_published::{FileSignature, LAYOUTS};
 
 #[test]
 fn no_two_layouts_share_a_name_or_what_tells_them() {
@@ -11,10 +11,10 @@ fn no_two_layouts_share_a_name_or_what_tells_them() {
     assert_eq!(names.len(), LAYOUTS.len());
     let mut told = BTreeSet::new();
     for layout in &LAYOUTS {
-        let by: Vec<&str> = match layout.told_by {
-            ToldBy::Keys(keys) => keys.to_vec(),
-            ToldBy::ComparisonsOver(key) => vec![key],
-            ToldBy::Title(title) => vec![title],
+        let by: Vec<&str> = match layout.signature {
+            FileSignature::Keys(keys) => keys.to_vec(),
+            FileSignature::ComparisonsOver(key) => vec![key],
+            FileSignature::Title(title) => vec![title],
         };
         assert!(!by.is_empty() && !layout.holds.is_empty(), "{layout:?}");
         assert!(by.into_iter().all(|one| told.insert(one)), "{layout:?}");
@@ -26,12 +26,12 @@ fn the_page_about_published_files_names_every_layout_and_what_tells_it() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/format/published.md");
     let page = std::fs::read_to_string(path).unwrap();
     for layout in &LAYOUTS {
-        let line = match layout.told_by {
-            ToldBy::Keys(keys) => format!("| `{}` | `{}` |", layout.name, keys[0]),
-            ToldBy::ComparisonsOver(key) => {
+        let line = match layout.signature {
+            FileSignature::Keys(keys) => format!("| `{}` | `{}` |", layout.name, keys[0]),
+            FileSignature::ComparisonsOver(key) => {
                 format!("| `{}` | `comparisons`, `metadata.{key}` |", layout.name)
             }
-            ToldBy::Title(title) => format!("| `{}` | `{title}` |", layout.name),
+            FileSignature::Title(title) => format!("| `{}` | `{title}` |", layout.name),
         };
         assert!(page.contains(&line), "'{line}' is not in docs/format/published.md");
     }

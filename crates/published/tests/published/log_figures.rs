@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use mantissa_published::{About, Agreement, Figure, Published, Sheet, parse};
+use mantissa_published::{Agreement, Figure, FindingTopic, Published, Sheet, parse};
 use mantissa_testkit::published as fixture;
 
 const BATCH: &str = "prefill_decode_batch_matrix.log";
@@ -48,7 +48,7 @@ fn every_digit(found: &Sheet, name: &str, text: &str) {
 fn says(found: &Sheet, sentence: &str) {
     let sentences: Vec<&str> = found.findings.iter().map(|finding| finding.sentence.as_str()).collect();
     assert!(sentences.contains(&sentence), "{sentence}\nis not among\n{sentences:#?}");
-    assert!(found.findings.iter().all(|one| one.about == About::Figure && !one.places.is_empty()));
+    assert!(found.findings.iter().all(|one| one.about == FindingTopic::Figure && !one.places.is_empty()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io;
 use mantissa_verdict::analysis::ClassSet;
 use plotters::style::text_anchor::HPos;
 
-use super::{ADVANCE, Drawn, Ink, Plot, breadth, fill, frame, picture, pixels, short, write};
+use super::{ADVANCE, Drawn, Plot, PlotColor, breadth, fill, frame, picture, pixels, short, write};
 use crate::words;
 
 const WIDTH: i32 = 860;
@@ -30,21 +30,21 @@ pub(crate) fn class_diagram(id: &str, set: &ClassSet) -> io::Result<Plot> {
         boxes.iter().zip(&places).try_for_each(|(class, &(x, y))| -> Drawn {
             let (width, height) = size(class);
             let to = (x + width, y + height);
-            let ground = if class.placed { Ink::Equal } else { Ink::Missing };
+            let ground = if class.placed { PlotColor::Equal } else { PlotColor::Missing };
             fill(canvas, (x, y), (x + width, y + LINE + 4), ground.marker())?;
             if !class.placed {
                 fill(
                     canvas,
                     (x + 6, y + 4),
                     (x + 10 + breadth(&class.heading), y + LINE),
-                    Ink::Paper.marker(),
+                    PlotColor::Paper.marker(),
                 )?;
             }
-            frame(canvas, (x, y), to, Ink::Muted)?;
-            write(canvas, &class.heading, Ink::Text.marker(), HPos::Left, (x + 8, y + LINE / 2 + 2))?;
+            frame(canvas, (x, y), to, PlotColor::Muted)?;
+            write(canvas, &class.heading, PlotColor::Text.marker(), HPos::Left, (x + 8, y + LINE / 2 + 2))?;
             class.lines.iter().enumerate().try_for_each(|(i, line)| {
                 let at = (x + 8, y + LINE * (pixels(i) + 1) + LINE / 2 + 6);
-                write(canvas, line, Ink::Text.marker(), HPos::Left, at)
+                write(canvas, line, PlotColor::Text.marker(), HPos::Left, at)
             })
         })
     })

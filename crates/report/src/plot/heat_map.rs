@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::colors::colormaps::ViridisRGB;
 use plotters::style::text_anchor::HPos;
 
-use super::{Canvas, Drawn, Ink, Plot, breadth, fill, font, picture, pixels, short, write};
+use super::{Canvas, Drawn, Plot, PlotColor, breadth, fill, font, picture, pixels, short, write};
 use crate::grid::matrix_caption;
 use crate::words;
 
@@ -30,14 +30,14 @@ pub(crate) fn heat_map(id: &str, matrix: &Matrix) -> io::Result<Plot> {
                 let (from, to) = ((x + 1, y + 1), (x + CELL.0, y + CELL.1));
                 let paint = match (cell.state, cell.value) {
                     (State::Different, Some(value)) => scale.color(value),
-                    (State::Different, None) => Ink::Raised.marker(),
-                    (State::Equal, _) => Ink::Equal.marker(),
-                    (State::Missing, _) => Ink::Missing.marker(),
-                    (State::Incomparable, _) => Ink::Incomparable.marker(),
+                    (State::Different, None) => PlotColor::Raised.marker(),
+                    (State::Equal, _) => PlotColor::Equal.marker(),
+                    (State::Missing, _) => PlotColor::Missing.marker(),
+                    (State::Incomparable, _) => PlotColor::Incomparable.marker(),
                 };
                 fill(canvas, from, to, paint)?;
                 let shown = cell.state == State::Different && cell.value.is_some();
-                let ink = if shown { readable_on(paint) } else { Ink::Text.marker() };
+                let ink = if shown { readable_on(paint) } else { PlotColor::Text.marker() };
                 let middle = (x + CELL.0 / 2, y + CELL.1 / 2);
                 if matches!(cell.state, State::Missing | State::Incomparable) {
                     // A clear spot, so that the hatch does not run through the symbol.
@@ -45,7 +45,7 @@ pub(crate) fn heat_map(id: &str, matrix: &Matrix) -> io::Result<Plot> {
                         canvas,
                         (middle.0 - 9, middle.1 - 9),
                         (middle.0 + 9, middle.1 + 9),
-                        Ink::Paper.marker(),
+                        PlotColor::Paper.marker(),
                     )?;
                 }
                 write(canvas, &words::cell(cell, 3), ink, HPos::Center, middle)?;
@@ -77,15 +77,15 @@ impl Layout {
 fn labels(canvas: &Canvas<'_>, matrix: &Matrix, layout: &Layout) -> Drawn {
     for (i, label) in matrix.rows.iter().enumerate() {
         let at = (layout.left - 8, layout.top + pixels(i) * CELL.1 + CELL.1 / 2);
-        write(canvas, &short(label, LABEL), Ink::Text.marker(), HPos::Right, at)?;
+        write(canvas, &short(label, LABEL), PlotColor::Text.marker(), HPos::Right, at)?;
     }
     for (i, label) in matrix.columns.iter().enumerate() {
         let at =
             (layout.left + pixels(i) * CELL.0 + CELL.0 / 2, layout.top - if layout.upright { 8 } else { 14 });
         let style = if layout.upright {
-            font(Ink::Text.marker(), HPos::Left).transform(FontTransform::Rotate270)
+            font(PlotColor::Text.marker(), HPos::Left).transform(FontTransform::Rotate270)
         } else {
-            font(Ink::Text.marker(), HPos::Center)
+            font(PlotColor::Text.marker(), HPos::Center)
         };
         canvas.draw(&Text::new(short(label, LABEL), at, style))?;
     }
@@ -137,12 +137,12 @@ impl Scale {
         }
         let (first, word) = if self.logarithmic { (self.least, "log scale") } else { (0.0, "linear scale") };
         let below = y + 20;
-        write(canvas, &words::number(first, 3), Ink::Text.marker(), HPos::Left, (x, below))?;
-        write(canvas, word, Ink::Muted.marker(), HPos::Center, (x + Self::BREADTH / 2, below))?;
+        write(canvas, &words::number(first, 3), PlotColor::Text.marker(), HPos::Left, (x, below))?;
+        write(canvas, word, PlotColor::Muted.marker(), HPos::Center, (x + Self::BREADTH / 2, below))?;
         write(
             canvas,
             &words::number(self.most, 3),
-            Ink::Text.marker(),
+            PlotColor::Text.marker(),
             HPos::Right,
             (x + Self::BREADTH, below),
         )

@@ -11,7 +11,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::{Canvas, Drawn, Ink, Plot, picture, pixels, short, write};
+use super::{Canvas, Drawn, Plot, PlotColor, picture, pixels, short, write};
 use crate::grid::{profile_caption, profile_name};
 use crate::words;
 
@@ -35,7 +35,13 @@ pub(crate) fn line_chart(id: &str, group: &[&Profile]) -> io::Result<Plot> {
             let ink = series(i).marker();
             lower.draw(&PathElement::new(vec![(70, y), (110, y)], ink.stroke_width(2)))?;
             mark(&lower, i, (90, y))?;
-            write(&lower, &short(&profile_name(profile), 96), Ink::Text.marker(), HPos::Left, (120, y))?;
+            write(
+                &lower,
+                &short(&profile_name(profile), 96),
+                PlotColor::Text.marker(),
+                HPos::Left,
+                (120, y),
+            )?;
         }
         Ok(())
     })
@@ -49,13 +55,13 @@ fn chart(canvas: &Canvas<'_>, group: &[&Profile], axes: &Axes) -> Drawn {
         .x_label_area_size(44)
         .y_label_area_size(72)
         .build_cartesian_2d(x, y)?;
-    let label = ("monospace", 14).into_font().color(&Ink::Text.marker());
+    let label = ("monospace", 14).into_font().color(&PlotColor::Text.marker());
     let axis = group.first().map_or("", |first| words::axis(first.axis));
     chart
         .configure_mesh()
-        .bold_line_style(Ink::Grid.marker())
+        .bold_line_style(PlotColor::Grid.marker())
         .light_line_style(TRANSPARENT)
-        .axis_style(Ink::Muted.marker())
+        .axis_style(PlotColor::Muted.marker())
         .label_style(label.clone())
         .axis_desc_style(label)
         .x_desc(axis)
@@ -80,8 +86,8 @@ fn chart(canvas: &Canvas<'_>, group: &[&Profile], axes: &Axes) -> Drawn {
     Ok(())
 }
 
-fn series(i: usize) -> Ink {
-    Ink::Series(u8::try_from(i % super::SERIES).unwrap_or(0))
+fn series(i: usize) -> PlotColor {
+    PlotColor::Series(u8::try_from(i % super::SERIES).unwrap_or(0))
 }
 
 /// A marker per series: square, diamond or triangle, filled or hollow.
@@ -95,7 +101,7 @@ fn mark(canvas: &Canvas<'_>, i: usize, (x, y): (i32, i32)) -> Drawn {
     if i.is_multiple_of(2) {
         return canvas.draw(&Polygon::new(outline, color.filled()));
     }
-    canvas.draw(&Polygon::new(outline.clone(), Ink::Paper.marker().filled()))?;
+    canvas.draw(&Polygon::new(outline.clone(), PlotColor::Paper.marker().filled()))?;
     let closed: Vec<(i32, i32)> = outline.iter().chain(outline.first()).copied().collect();
     canvas.draw(&PathElement::new(closed, color.stroke_width(2)))
 }

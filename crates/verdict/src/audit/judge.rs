@@ -11,7 +11,7 @@ use super::claim::{ClaimAnswer, ClaimVerdict, ReplayState, ReplayVerdict, RestsO
 use super::difference::Difference;
 use crate::analysis::{Signal, Tier};
 use crate::error::Result;
-use crate::found::{Claim, Enough, NotChecked, OneClass, Replayed};
+use crate::found::{Claim, NotChecked, OneClass, Replayed, SufficientEvidence};
 use crate::said;
 use crate::stats::{PValue, conformal_p, holm};
 
@@ -387,28 +387,28 @@ impl Setup<'_> {
     }
 
     /// What would be enough, where the evidence was not.
-    fn enough(&self, answer: ClaimAnswer, claim: Option<&Group>) -> Option<Enough<'_>> {
+    fn enough(&self, answer: ClaimAnswer, claim: Option<&Group>) -> Option<SufficientEvidence<'_>> {
         if answer != ClaimAnswer::NotEnoughEvidence {
             return None;
         }
         if let Some(why) = &self.setup.unreadable {
-            return Some(Enough::AsSaid(why));
+            return Some(SufficientEvidence::AsSaid(why));
         }
         if let Some(group) = claim.filter(|group| group.state == ReplayState::TooFewRepetitions) {
             let runs = self.setup.runs.len();
-            return Some(Enough::Repetitions { runs, level: ALPHA, needed: group.needed });
+            return Some(SufficientEvidence::Repetitions { runs, level: ALPHA, needed: group.needed });
         }
         let refused = self.setup.runs.iter().find_map(|run| run.refused.as_deref());
         let unchecked = self.setup.claim.and_then(|claim| {
             let mut all = self.setup.runs.iter().flat_map(|run| &run.unchecked);
             all.find(|(c, _)| *c == claim).map(|(_, why)| why.as_str())
         });
-        refused.or(unchecked).map(Enough::AsSaid).or(Some(if self.setup.runs.is_empty() {
-            Enough::ARun
+        refused.or(unchecked).map(SufficientEvidence::AsSaid).or(Some(if self.setup.runs.is_empty() {
+            SufficientEvidence::ARun
         } else if self.case.prefill_replay {
-            Enough::PromptPass
+            SufficientEvidence::PromptPass
         } else {
-            Enough::AnySignal
+            SufficientEvidence::AnySignal
         }))
     }
 }

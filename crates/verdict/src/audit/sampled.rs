@@ -3,7 +3,7 @@
 use super::claim::{ClaimAnswer, ClaimVerdict, RestsOn};
 use super::spot::SpotCheck;
 use crate::analysis::Tier;
-use crate::found::{Claim, Enough, OneClass, Sampled};
+use crate::found::{Claim, OneClass, Sampled, SufficientEvidence};
 use crate::said;
 
 impl SpotCheck {
@@ -48,7 +48,8 @@ impl SpotCheck {
             },
             cannot_tell_apart: vec![said::one_class(&OneClass::NotDrawn)],
             not_checked: self.out_of_reach.clone(),
-            enough: (answer == ClaimAnswer::NotEnoughEvidence).then(|| said::enough(&Enough::Inputs)),
+            enough: (answer == ClaimAnswer::NotEnoughEvidence)
+                .then(|| said::enough(&SufficientEvidence::Inputs)),
             rests_on: RestsOn { runs, values: self.distinct, rows: 0, tokens_fed: 0, tokens_checked: 0 },
             replays: Vec::new(),
         }

@@ -23,7 +23,7 @@ pub(crate) struct Replayed<'f> {
     pub(crate) fits: Vec<(bool, Vec<String>)>,
     /// Where the claim's replay first differs.
     pub(crate) first: Option<&'f Difference>,
-    pub(crate) enough: Option<Enough<'f>>,
+    pub(crate) enough: Option<SufficientEvidence<'f>>,
 }
 
 /// What a sample of single values gave.
@@ -37,7 +37,7 @@ pub(crate) struct Sampled<'f> {
 
 /// What would have been enough.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Enough<'f> {
+pub(crate) enum SufficientEvidence<'f> {
     /// What whoever refused the replay says.
     AsSaid(&'f str),
     /// More repetitions: so many of each prompt.

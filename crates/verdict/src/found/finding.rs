@@ -63,12 +63,12 @@ pub(crate) struct DistancesPart<'f> {
 pub(crate) struct Pairs<'f> {
     pub(crate) verdicts: &'f [&'f PairVerdict],
     pub(crate) place: &'f Place,
-    pub(crate) told: Told<'f>,
+    pub(crate) told: Wording<'f>,
 }
 
 /// How verdicts are told.
 #[derive(Debug)]
-pub(crate) enum Told<'f> {
+pub(crate) enum Wording<'f> {
     /// One pair, by one signal or by several.
     Once,
     /// Many pairs, summed up.

@@ -16,7 +16,7 @@ pub(crate) enum Repeats {
     /// Distances that a file states; of how many repetitions, where it says so.
     Distances { phase: Phase, repetitions: Option<u64>, distances: Vec<f64> },
     /// The same setup in two files.
-    Again(Again),
+    FilePair(FilePair),
 }
 
 /// Comparisons of repetitions in one phase.
@@ -61,7 +61,7 @@ pub(crate) struct StatedDigests {
 
 /// The same setup in two files, in one phase.
 #[derive(Debug)]
-pub(crate) struct Again {
+pub(crate) struct FilePair {
     pub(crate) a: String,
     pub(crate) b: String,
     pub(crate) phase: Phase,
@@ -73,7 +73,7 @@ pub(crate) struct Again {
     pub(crate) whole: bool,
 }
 
-impl Again {
+impl FilePair {
     pub(crate) const fn state(&self) -> State {
         if self.different > 0 || !self.parted.is_empty() {
             State::Different
@@ -103,7 +103,7 @@ impl Repeats {
                     State::Different
                 }
             }
-            Self::Again(again) => again.state(),
+            Self::FilePair(again) => again.state(),
         }
     }
 }

@@ -72,7 +72,7 @@ pub(crate) enum Reason {
 
 /// References that were left out, and why.
 #[derive(Debug, Clone)]
-pub(crate) enum LeftOut {
+pub(crate) enum OmittedReferences {
     /// So many, for want of comparable rows.
     NoComparableRows(u64),
     /// No row is in common after equal tokens.
@@ -94,7 +94,7 @@ pub(crate) struct ReplaysOfPair<'f> {
     pub(crate) floor_of: &'f FloorOf,
     /// Whether the only unit is an average over references.
     pub(crate) averages_only: bool,
-    pub(crate) left_out: Option<&'f LeftOut>,
+    pub(crate) left_out: Option<&'f OmittedReferences>,
     /// Both members, first member first; one only where the other could not be compared.
     pub(crate) sides: Vec<Side>,
     pub(crate) answer: Answer,

@@ -7,7 +7,7 @@ use super::parts::Parts;
 use super::recorded::Recorded;
 use super::setups::in_order;
 use crate::analysis::{Reproducibility, State};
-use crate::found::{Again, Found, Repeats};
+use crate::found::{FilePair, Found, Repeats};
 use crate::said;
 
 /// Says of setups that were recorded more than once, in several files, whether they gave the same bits again.
@@ -36,7 +36,7 @@ pub(super) fn add(recorded: &Recorded<'_>, parts: &mut Parts) {
             let setup = format!("{x} and {y}");
             let parted = parted.unwrap_or_default();
             let tokens_part = recorded.tokens_stated(a, b, &prompts).then_some(!parted.is_empty());
-            let found = Repeats::Again(Again { a: x, b: y, phase, different, compared, parted, whole });
+            let found = Repeats::FilePair(FilePair { a: x, b: y, phase, different, compared, parted, whole });
             parts.add_repeats(Reproducibility {
                 note: said::repeats(&setup, &found),
                 setup,

@@ -16,11 +16,11 @@ pub(super) struct Divergence {
     /// Setups by distances that are the same both ways.
     pub(super) groups: Vec<Vec<usize>>,
     /// Pairs that differ, pairs compared, the largest difference, and the pair it belongs to, per signal.
-    pub(super) uneven: Vec<Uneven>,
+    pub(super) uneven: Vec<Asymmetry>,
 }
 
 /// How one signal differs from one way to the other.
-pub(super) struct Uneven {
+pub(super) struct Asymmetry {
     pub(super) signal: Signal,
     pub(super) pairs: usize,
     pub(super) of: usize,

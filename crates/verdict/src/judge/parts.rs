@@ -7,7 +7,7 @@ use crate::analysis::{
     Answer, Citation, ClassSet, Comparison, FalseAlarmBound, Finding, FindingKind, Matrix, PairVerdict,
     Profile, Reproducibility, Signal, State, Tier, TokenConsistency,
 };
-use crate::found::{Caveat, Classes, Found, Pairs, Place, SameBy, Scope, Told, Unplaced, Unshown};
+use crate::found::{Caveat, Classes, Found, Pairs, Place, SameBy, Scope, Unplaced, Unshown, Wording};
 use crate::said;
 use mantissa_numerics::Phase;
 
@@ -137,7 +137,7 @@ impl Parts {
                 || verdicts.iter().filter(|one| (one.phase, one.signal) == (alike[0].phase, alike[0].signal));
             let tested = family().filter(|one| one.p_value.is_some()).count();
             let needed = statistics::references_needed(tested, self.alpha);
-            let told = Told::SummedUp { of: family().count(), tested, needed, caveat };
+            let told = Wording::SummedUp { of: family().count(), tested, needed, caveat };
             let citations = super::setups::in_order(alike.iter().flat_map(|one| one.citations.clone()));
             self.find(&Found::Pairs(Pairs { verdicts: &alike, place, told }), citations);
         }
@@ -149,7 +149,7 @@ impl Parts {
             let (together, rest): (Vec<_>, Vec<_>) = one_by_one.into_iter().partition(|one| same(one));
             one_by_one = rest;
             let citations = super::setups::in_order(together.iter().flat_map(|one| one.citations.clone()));
-            self.find(&Found::Pairs(Pairs { verdicts: &together, place, told: Told::Once }), citations);
+            self.find(&Found::Pairs(Pairs { verdicts: &together, place, told: Wording::Once }), citations);
         }
         self.signals.extend(verdicts.iter().map(|verdict| verdict.signal));
         self.pairs.extend(verdicts);

@@ -43,12 +43,12 @@ impl Repeats {
 
 /// Units of honest repetitions, and how many of them differed.
 #[derive(Debug, Default, Clone, Copy)]
-struct Honest {
+struct AlarmCount {
     units: u64,
     alarms: u64,
 }
 
-impl Honest {
+impl AlarmCount {
     /// Takes in the reference prompts of one setup: whether repetitions on them differ.
     fn add(&mut self, references: &BTreeMap<u32, bool>, noisy: bool) {
         let differing = references.values().filter(|differs| **differs).count() as u64;
@@ -66,7 +66,7 @@ impl Honest {
 /// Compares repetitions.
 pub(super) fn check(setups: &Setups<'_>, options: &Options, parts: &mut Parts) -> Result<Repeats> {
     let mut repeats = Repeats::default();
-    let mut honest = Honest::default();
+    let mut honest = AlarmCount::default();
     let mut single = Vec::new();
     let mut single_citations: Vec<Citation> = Vec::new();
     for index in 0..setups.all.len() {
@@ -110,7 +110,7 @@ fn of_setup(
     index: usize,
     options: &Options,
     repeats: &mut Repeats,
-    honest: &mut Honest,
+    honest: &mut AlarmCount,
     parts: &mut Parts,
 ) -> Result<bool> {
     let setup = &setups.all[index];

@@ -9,7 +9,7 @@ use super::measure::{Lane, RowId};
 use super::recorded::Recorded;
 use super::separation::{Candidate, Direction, Unit};
 use crate::analysis::{Comparison, State};
-use crate::found::{FloorOf, LeftOut, Member, Place};
+use crate::found::{FloorOf, Member, OmittedReferences, Place};
 
 /// A pair of which a side does not repeat itself: the floor is the larger distance between repetitions.
 pub(super) fn noisy(
@@ -62,7 +62,7 @@ pub(super) fn noisy(
         units,
         averages_only: false,
         incomparable: incomparable as u64,
-        left_out: (incomparable > 0).then_some(LeftOut::NoComparableRows(incomparable as u64)),
+        left_out: (incomparable > 0).then_some(OmittedReferences::NoComparableRows(incomparable as u64)),
         citations: cite(&recorded.setups, &[a, b], &summary.compared),
     })
 }
@@ -137,7 +137,7 @@ pub(super) fn crossed(
         units,
         averages_only: false,
         incomparable: left_out.len() as u64,
-        left_out: (!left_out.is_empty()).then_some(LeftOut::NoRowInCommon(left_out)),
+        left_out: (!left_out.is_empty()).then_some(OmittedReferences::NoRowInCommon(left_out)),
         citations: cite(&recorded.setups, &[first.0, first.1, second.0, second.1], &compared),
     }
 }

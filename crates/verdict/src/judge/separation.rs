@@ -9,7 +9,7 @@ use super::options::Options;
 use super::values::mean;
 use super::{signal_key, statistics};
 use crate::analysis::{Answer, Citation, Comparison, Floor, PairVerdict, Signal, Tier};
-use crate::found::{FloorOf, LeftOut, Member, Place, Reason, ReplaysOfPair, Side, Test};
+use crate::found::{FloorOf, Member, OmittedReferences, Place, Reason, ReplaysOfPair, Side, Test};
 use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
 use crate::{Result, said};
 
@@ -70,7 +70,7 @@ pub(super) struct Candidate {
     pub(super) averages_only: bool,
     pub(super) incomparable: u64,
     /// Why units were left out.
-    pub(super) left_out: Option<LeftOut>,
+    pub(super) left_out: Option<OmittedReferences>,
     pub(super) citations: Vec<Citation>,
 }
 

@@ -10,7 +10,7 @@ use super::parts::Parts;
 use super::separation::{Candidate, Direction, Unit};
 use super::values::{is_zero, mean};
 use crate::analysis::{Answer, Comparison, PairVerdict, Tier};
-use crate::found::{Caveat, FloorOf, LeftOut, Member, Place, SameSetup, Unshown};
+use crate::found::{Caveat, FloorOf, Member, OmittedReferences, Place, SameSetup, Unshown};
 use crate::said;
 
 /// What lies between the same setup on two machines.
@@ -129,7 +129,7 @@ pub(super) fn candidate(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> 
         floor_of: FloorOf::MatchingReplays(verification.verifier.gpu.clone()),
         averages_only,
         incomparable: left_out.len() as u64,
-        left_out: (!left_out.is_empty()).then_some(LeftOut::TokensDiffer(left_out)),
+        left_out: (!left_out.is_empty()).then_some(OmittedReferences::TokensDiffer(left_out)),
         citations: stored.cite(if units.is_empty() { left } else { cells }),
         units,
     }

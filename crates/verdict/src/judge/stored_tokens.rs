@@ -7,7 +7,7 @@ use mantissa_evidence::verification::{CellDistance, Relation};
 use mantissa_numerics::Phase;
 
 use super::distances::Stored;
-use super::divergence::{Divergence, Uneven};
+use super::divergence::{Asymmetry, Divergence};
 use super::input::Evidence;
 use super::options::Options;
 use super::setups::in_order;
@@ -47,7 +47,7 @@ pub(super) fn found<'f>(divergence: &'f Divergence, stored: &Stored<'_>) -> Dist
 
 /// The cells that show a divergence, both ways, the farthest pair of each signal.
 pub(super) fn cells<'a>(divergence: &Divergence, stored: &Stored<'a>) -> Vec<&'a CellDistance> {
-    let of_pair = |one: &Uneven| {
+    let of_pair = |one: &Asymmetry| {
         let (a, b) = one.at;
         let lane = (divergence.phase, one.signal);
         [(a, b), (b, a)].map(|(row, column)| stored.cell(lane, Some(&divergence.reference), row, column))
@@ -62,7 +62,7 @@ fn diverged(stored: &Stored<'_>) -> Vec<Divergence> {
         let lanes: Vec<_> = stored.lanes.iter().copied().filter(|lane| lane.0 == phase).collect();
         let references = in_order(lanes.iter().flat_map(|&lane| stored.references(lane)).flatten());
         for reference in references {
-            let uneven: Vec<Uneven> =
+            let uneven: Vec<Asymmetry> =
                 lanes.iter().filter_map(|&lane| uneven(stored, lane, &reference)).collect();
             if uneven.iter().all(|one| one.signal == Signal::Logprobs) {
                 continue;
@@ -101,8 +101,8 @@ fn both_ways(
     Some((there, stored.cell(lane, Some(reference), b, a)?.mean))
 }
 
-fn uneven(stored: &Stored<'_>, lane: (Phase, Signal), reference: &String) -> Option<Uneven> {
-    let mut found = Uneven { signal: lane.1, pairs: 0, of: 0, largest: -1.0, at: (0, 0) };
+fn uneven(stored: &Stored<'_>, lane: (Phase, Signal), reference: &String) -> Option<Asymmetry> {
+    let mut found = Asymmetry { signal: lane.1, pairs: 0, of: 0, largest: -1.0, at: (0, 0) };
     let end = stored.values().end;
     for (a, b) in stored.values().flat_map(|a| (a + 1..end).map(move |b| (a, b))) {
         let Some((there, back)) = both_ways(stored, lane, reference, a, b) else { continue };

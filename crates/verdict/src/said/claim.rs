@@ -2,7 +2,7 @@
 
 use crate::audit::claim::ClaimAnswer;
 use crate::audit::difference::Difference;
-use crate::found::{Claim, Enough, NotChecked, OneClass, OwnCatalogs, Replayed, Sampled};
+use crate::found::{Claim, NotChecked, OneClass, OwnCatalogs, Replayed, Sampled, SufficientEvidence};
 
 /// The verdict on a claim.
 pub(crate) fn claim(answer: ClaimAnswer, found: &Claim<'_>) -> String {
@@ -57,26 +57,26 @@ fn sampled(answer: ClaimAnswer, found: &Sampled<'_>) -> String {
 }
 
 /// What would have been enough.
-pub(crate) fn enough(found: &Enough<'_>) -> String {
+pub(crate) fn enough(found: &SufficientEvidence<'_>) -> String {
     match found {
-        Enough::AsSaid(why) => (*why).to_owned(),
-        Enough::Repetitions { runs, level, needed } => format!(
+        SufficientEvidence::AsSaid(why) => (*why).to_owned(),
+        SufficientEvidence::Repetitions { runs, level, needed } => format!(
             "the evidence's own repetitions differ, and its {runs} are too few for any corrected p-value below \
              {level}; {needed} of each prompt would be enough for these candidates"
         ),
-        Enough::ARun => {
+        SufficientEvidence::ARun => {
             "the evidence holds no run of this setup; one with token ids and signals would be enough"
                 .to_owned()
         }
-        Enough::PromptPass => {
+        SufficientEvidence::PromptPass => {
             "nothing of the prompt's own pass is recorded; that, or a replay by decode, would be enough"
                 .to_owned()
         }
-        Enough::AnySignal => {
+        SufficientEvidence::AnySignal => {
             "no recorded value could be compared; hidden states or keys of any layer would be enough"
                 .to_owned()
         }
-        Enough::Inputs => "evidence that holds the inputs of recorded values".to_owned(),
+        SufficientEvidence::Inputs => "evidence that holds the inputs of recorded values".to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{place, words};
 use crate::analysis::{Answer, Comparison, PairVerdict, Tier};
-use crate::found::{Pairs, Told};
+use crate::found::{Pairs, Wording};
 use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
 
 /// Up to this many pairs are named in a summary.
@@ -22,10 +22,10 @@ struct Family {
 pub(super) fn pairs(found: &Pairs<'_>) -> String {
     let at = place::place(found.place);
     match found.told {
-        Told::Once => said_once(found.verdicts, &at)
+        Wording::Once => said_once(found.verdicts, &at)
             .or_else(|| Some(found.verdicts.first()?.sentence.clone()))
             .unwrap_or_default(),
-        Told::SummedUp { of, tested, needed, caveat } => {
+        Wording::SummedUp { of, tested, needed, caveat } => {
             summed_up(found.verdicts, Family { of, tested, needed }, &at, &place::caveat(caveat))
         }
     }

@@ -3,7 +3,7 @@
 use super::bits::parted;
 use super::words;
 use crate::analysis::State;
-use crate::found::{Again, Repeats, StatedDigests, Tally};
+use crate::found::{FilePair, Repeats, StatedDigests, Tally};
 
 /// Whether a setup repeats itself.
 pub(crate) fn repeats(setup: &str, found: &Repeats) -> String {
@@ -14,7 +14,7 @@ pub(crate) fn repeats(setup: &str, found: &Repeats) -> String {
         Repeats::Distances { phase, repetitions, distances } => {
             of_distances(setup, phase.name(), found.state(), *repetitions, distances)
         }
-        Repeats::Again(found) => again(found),
+        Repeats::FilePair(found) => again(found),
     }
 }
 
@@ -103,7 +103,7 @@ fn of_distances(setup: &str, phase: &str, state: State, n: Option<u64>, distance
     }
 }
 
-fn again(found: &Again) -> String {
+fn again(found: &FilePair) -> String {
     let (x, y, phase) = (&found.a, &found.b, found.phase.name());
     let compared = found.compared;
     match found.state() {

@@ -3,7 +3,7 @@
 use super::bits::do_not_repeat;
 use super::{place, words};
 use crate::analysis::Answer;
-use crate::found::{LeftOut, Member, Reason, ReplaysOfPair, Side};
+use crate::found::{Member, OmittedReferences, Reason, ReplaysOfPair, Side};
 use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
 
 /// What was judged, in a sentence that stands alone.
@@ -26,15 +26,15 @@ pub(crate) fn replays_of_pair(pair: &ReplaysOfPair<'_>) -> String {
     format!("{a} and {b} {verb} by {lane} {at}{noise}: {}; {}{left_out}.", measured(pair), why(pair))
 }
 
-fn left_out(left: &LeftOut) -> String {
+fn left_out(left: &OmittedReferences) -> String {
     match left {
-        LeftOut::NoComparableRows(n) => {
+        OmittedReferences::NoComparableRows(n) => {
             format!("{} left out for want of comparable rows", words::count(*n, "reference"))
         }
-        LeftOut::NoRowInCommon(references) => {
+        OmittedReferences::NoRowInCommon(references) => {
             format!("{} left out: no row in common after equal tokens", words::list(references))
         }
-        LeftOut::TokensDiffer(references) => {
+        OmittedReferences::TokensDiffer(references) => {
             format!("{} left out: tokens differ or nothing is in common", words::list(references))
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 
 use mantissa_compare::{
     Counts, First, LogprobFacts, Prompt, Repetitions, RowState, ShownBy, SiteFacts, State, TokenConsistency,
-    Tokens, WhyUnplaced,
+    Tokens, UnplacedReason,
 };
 use mantissa_numerics::Phase;
 
@@ -185,9 +185,9 @@ impl Compared {
         }
         for unplaced in &prompt.classes.unplaced {
             let why = match unplaced.why {
-                WhyUnplaced::Alone => "there is no other",
-                WhyUnplaced::Missing => "equal to no other as far as is known: rows are missing",
-                WhyUnplaced::Incomparable => {
+                UnplacedReason::Alone => "there is no other",
+                UnplacedReason::Missing => "equal to no other as far as is known: rows are missing",
+                UnplacedReason::Incomparable => {
                     "equal to no other as far as is known: rows could not be compared"
                 }
             };
