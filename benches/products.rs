@@ -5,35 +5,28 @@
 //!
 //! A record of one sequence is computed first, with all threads of the machine, and verified once with `--threads`: the
 //! prompt, then the known steps in blocks. Products alone: every product with a weight of the same pass, at the rows
-//! that the run gives it (a chunk of the prompt, a block of steps), each thread with outputs of its own; weights are
-//! random numbers, read and unpacked from memory as the engine does. Attention, norms and everything else are left out
-//! there. Prints both and the ratio. The model is synthetic and is written unless `--model` names one.
+//! that the run gives it (a chunk of the prompt, a block of steps), by the engine's own kernel, with random numbers as
+//! weights. Attention, norms and everything else are left out there. Prints both and the ratio. The model is synthetic and is written unless `--model` names one.
 #![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
 #![expect(clippy::unwrap_used, reason = "a benchmark, not a library")]
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use mantissa_engine::plan::{PassShape, kernels};
-use mantissa_engine::{Attention, Catalogs, Dispatch, Engine, Hardware, Isa};
+use mantissa_engine::{Attention, Catalogs, Dispatch, Engine, Hardware, Isa, Products};
 use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, Record, Run};
 use mantissa_lab::Machine;
 use mantissa_lab::replay::{Claim, Replay, ReplayPlan, Walk, Wanted, produce};
 use mantissa_model::Checkpoint;
 use mantissa_model::graph::Graph;
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
-use mantissa_numerics::nvidia::products::split_k;
-use mantissa_numerics::recipe::{KernelRecipe, LinearSum, TensorCoreSum};
-use mantissa_numerics::tensor_core::BlockRecipe;
-use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
+use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe};
 use mantissa_numerics::{Dtype, Point, Setup, Site};
 
-/// As the engine's: rows of a chunk of a prompt, rows that are unpacked at a time, elements of a panel.
+/// As the engine's: rows of a chunk of a prompt.
 const CHUNK: usize = 512;
-const ROWS: usize = 256;
-const DEPTH: usize = 256;
 
 /// Steps that a replay feeds together, the last again and again.
 const BLOCKS: [usize; 3] = [1, 4, 16];
@@ -140,20 +133,18 @@ fn products(
         passes.push((PassShape::decode(batch, length + 1), block.min(left)));
         left = left.saturating_sub(block);
     }
+    let products = Products::new(Isa::detect(), threads).unwrap();
     let mut seconds = 0.0;
     for (number, (shape, rows)) in passes.into_iter().enumerate() {
         for kernel in kernels(dispatch, graph, shape).unwrap() {
             let KernelRecipe::Matmul(matmul) = kernel.recipe else { continue };
-            let LinearSum::TensorCore(sum) = matmul.summation else {
-                panic!("{}: no tensor core", kernel.op)
-            };
             // Logits are those of the last row of a prompt, and of each step.
             let is_head = kernel.op == "lm_head";
             let rows = if is_head && shape == PassShape::prefill(batch, length) { 1 } else { rows };
             let times =
                 if is_head { usize::from(shape.positions == 1 || number == 0) } else { graph.blocks.len() };
             let [n, k] = [kernel.n, kernel.k].map(|extent| usize::try_from(extent).unwrap());
-            let once = product(sum, rows, n, k, threads);
+            let once = product(&products, matmul, rows, n, k);
             #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
             let times = times as f64;
             seconds += once * times;
@@ -163,14 +154,7 @@ fn products(
 }
 
 /// Seconds of one product of `m × k` rows with an `n × k` weight: the best of three.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between one and a thousand")]
-fn product(
-    TensorCoreSum { block, parts }: TensorCoreSum,
-    m: usize,
-    n: usize,
-    k: usize,
-    threads: usize,
-) -> f64 {
+fn product(products: &Products, recipe: MatmulRecipe, m: usize, n: usize, k: usize) -> f64 {
     let mut state = 1_u64;
     let mut draw = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -180,80 +164,17 @@ fn product(
     };
     let weights: Vec<u8> = (0..n * k).flat_map(|_| draw().to_le_bytes()).collect();
     let x: Vec<f32> = (0..m * k).map(|_| f32::from_bits(u32::from(draw()) << 16)).collect();
-    let instructions = Instructions::best();
-    let cuts = split_k(k, parts);
-    let work = Work { instructions, block, cuts: &cuts, weights: &weights, x: &x, n, k };
-    // As often as takes a moment, so that starting threads is not what is measured.
-    let from = Instant::now();
-    work.run(threads, 1);
-    let times = (0.1 / from.elapsed().as_secs_f64()).clamp(1.0, 1000.0).round();
-    (0..3).map(|_| work.run(threads, times as usize) / times).fold(f64::INFINITY, f64::min)
-}
-
-/// One product, over and over.
-struct Work<'a> {
-    instructions: Instructions,
-    block: BlockRecipe,
-    cuts: &'a [std::ops::Range<usize>],
-    weights: &'a [u8],
-    x: &'a [f32],
-    n: usize,
-    k: usize,
-}
-
-impl Work<'_> {
-    /// Seconds of all `times`. Each thread unpacks its share of rows, and has outputs of its own.
-    fn run(&self, threads: usize, times: usize) -> f64 {
-        let m = self.x.len() / self.k;
+    let mut out = vec![0.0; m * n];
+    let mut seconds = |times: u32| {
         let from = Instant::now();
-        for first in (0..m).step_by(ROWS) {
-            let count = ROWS.min(m - first);
-            let each = count.div_ceil(threads);
-            let mut rows = vec![Row::default(); count];
-            std::thread::scope(|scope| {
-                for (share, rows) in rows.chunks_mut(each).enumerate() {
-                    scope.spawn(move || {
-                        for _ in 0..times {
-                            for (number, row) in rows.iter_mut().enumerate() {
-                                let at = (first + share * each + number) * self.k;
-                                row.fill_bf16(self.instructions, self.block, &self.x[at..at + self.k]);
-                            }
-                        }
-                    });
-                }
-            });
-            let next = AtomicUsize::new(0);
-            let panels = self.n.div_ceil(LANES);
-            std::thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(|| {
-                        let (mut panel, mut sums) = (Panel::default(), vec![[0.0; LANES]; count]);
-                        loop {
-                            let task = next.fetch_add(1, Ordering::Relaxed);
-                            if task >= panels * times {
-                                return;
-                            }
-                            self.panel(task % panels * LANES, &rows, &mut panel, &mut sums);
-                        }
-                    });
-                }
-            });
+        for _ in 0..times {
+            products.run(recipe, m, &x, &weights, black_box(&mut out));
         }
-        from.elapsed().as_secs_f64()
-    }
-
-    fn panel(&self, first: usize, rows: &[Row], panel: &mut Panel, sums: &mut [[f32; LANES]]) {
-        let lanes = self.weights.chunks_exact(2 * self.k).skip(first).take(LANES.min(self.n - first));
-        let lanes: Vec<&[u8]> = lanes.collect();
-        for cut in self.cuts {
-            sums.fill([0.0; LANES]);
-            for from in cut.clone().step_by(DEPTH) {
-                let until = cut.end.min(from + DEPTH);
-                let part: Vec<&[u8]> = lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
-                panel.fill_rows(self.instructions, self.block, &part);
-                self.block.dots_of_rows(self.instructions, rows, from, panel, sums);
-            }
-            black_box(&mut *sums);
-        }
-    }
+        from.elapsed().as_secs_f64() / f64::from(times)
+    };
+    // As often as takes a moment, so that starting is not what is measured.
+    let times = (0.1 / seconds(1)).clamp(1.0, 1000.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between one and a thousand")]
+    let times = times as u32;
+    (0..3).map(|_| seconds(times)).fold(f64::INFINITY, f64::min)
 }
