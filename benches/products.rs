@@ -6,7 +6,8 @@
 //! A record of one sequence is computed first, with all threads of the machine, and verified once with `--threads`: the
 //! prompt, then the known steps in blocks. Products alone: every product with a weight of the same pass, at the rows
 //! that the run gives it (a chunk of the prompt, a block of steps), by the engine's own kernel, with random numbers as
-//! weights. Attention, norms and everything else are left out there. Prints both and the ratio. The model is synthetic and is written unless `--model` names one.
+//! weights. Attention, norms and everything else are left out there. Prints both and the ratio. The model is synthetic
+//! and is written unless `--model` names one.
 #![expect(clippy::print_stdout, reason = "a benchmark reports on standard output")]
 #![expect(clippy::unwrap_used, reason = "a benchmark, not a library")]
 
