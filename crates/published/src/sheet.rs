@@ -105,12 +105,15 @@ pub enum Agreement {
 /// One thing the figures say.
 ///
 /// ```
+/// use mantissa_published::FindingTopic;
+///
 /// # use std::path::Path;
 /// # let path = mantissa_testkit::published("activations_L40S.json");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.json"))?.expect("a published file");
 /// let finding = &file.sheet(&[]).findings[0];
 /// assert!(finding.sentence.starts_with("systematic_deviations are L2 distances rounded to binary16"));
 /// assert_eq!(finding.places, ["systematic_deviations"]);
+/// assert_eq!(finding.about, FindingTopic::Figure);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,18 +128,7 @@ pub struct Finding {
 
 /// What a finding is about.
 ///
-/// ```
-/// use mantissa_evidence::Record;
-/// use mantissa_published::{FindingTopic, Content, read};
-///
-/// # let path = mantissa_testkit::published("batch_generation_H100_sdpa_short.json");
-/// // One run of each setup, as an experiment that no script wrote.
-/// let content = Content::Record(Record::from_experiment(read(&path)?, &path));
-/// let findings = content.sheet(&[], None)?.findings;
-/// let missing = findings.iter().find(|finding| finding.about == FindingTopic::Missing).expect("a finding");
-/// assert!(missing.sentence.ends_with("ALL CONFIGURATIONS ARE DETERMINISTIC after comparing nothing"));
-/// # Ok::<(), mantissa_evidence::EvidenceError>(())
-/// ```
+/// Example: [`Finding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FindingTopic {
     /// A published figure or rule.
