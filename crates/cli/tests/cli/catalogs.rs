@@ -279,7 +279,10 @@ fn a_catalog_that_cannot_be_read_is_one_line() {
             whole.replace("\"parts\":1", "\"parts\":65"),
             "sizes 1-2000: a product with a weight has 1 to 64 parts",
         ),
-        (whole.replace("NVIDIA H200", "NVIDIA B200"), "the catalog is of 'NVIDIA B200'"),
+        (
+            whole.replace("NVIDIA H200", "NVIDIA B200"),
+            "the catalog is of NVIDIA B200 with 132 multiprocessors",
+        ),
     ] {
         fs::write(session.path("damaged.json"), text).unwrap();
         let said = session.failure(&record("out", &["--catalog", "damaged.json"]));
