@@ -52,8 +52,9 @@ impl Dispatch<'_> {
                 return Err(self.refused(self.attention_in_words(), why));
             }
         }
-        self.angles_known(graph, shape)?;
+        // What no kernel computes is said before what was only not measured.
         self.experts_accepted(graph)?;
+        self.angles_known(graph, shape)?;
         let PassShape { phase, positions, keys, .. } = shape;
         if phase == Phase::Prefill && positions != keys {
             let what = format!("prefill attention of {positions} positions over {keys} keys");
