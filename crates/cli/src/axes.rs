@@ -69,7 +69,7 @@ impl clap::FromArgMatches for AxisFlags {
 
 /// Reads a value of an axis.
 #[derive(Clone)]
-struct AxisParser(Axis);
+pub(crate) struct AxisParser(pub(crate) Axis);
 
 impl TypedValueParser for AxisParser {
     type Value = Value;

@@ -28,6 +28,7 @@ pub(crate) enum Unit {
     Tokens,
     Files,
     Shapes,
+    Runs,
 }
 
 impl Bar {
@@ -37,6 +38,7 @@ impl Bar {
             Unit::Tokens => "{msg} {wide_bar} {pos}/{len} tokens {per_sec} {eta}",
             Unit::Files => "{msg} {wide_bar} {pos}/{len} files {eta}",
             Unit::Shapes => "{msg} {wide_bar} {pos}/{len} shapes {eta}",
+            Unit::Runs => "{msg} {wide_bar} {pos}/{len} runs {eta}",
             Unit::Bytes => "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {

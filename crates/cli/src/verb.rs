@@ -5,6 +5,7 @@ mod catalog;
 mod compare;
 mod completions;
 mod convert;
+mod coverage;
 mod demo;
 mod doctor;
 mod inspect;
@@ -32,6 +33,7 @@ pub(crate) enum Verb {
     Analyze(analyze::Args),
     Convert(convert::Args),
     Demo(demo::Args),
+    Coverage(coverage::Args),
     Catalog(catalog::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
@@ -58,6 +60,7 @@ pub(crate) fn run(
         Verb::Analyze(args) => analyze::run(&args, settings, terminal),
         Verb::Convert(args) => convert::run(&args, terminal),
         Verb::Demo(args) => demo::run(&args, settings, terminal),
+        Verb::Coverage(args) => coverage::run(&args, settings, terminal),
         Verb::Catalog(args) => catalog::run(&args, settings, terminal),
         Verb::Doctor(args) => doctor::run(&args, terminal),
         Verb::Completions(args) => completions::run(&args, command(), terminal),

@@ -11,62 +11,18 @@ use cudarc::cublas::sys::{
     cublasComputeType_t, cublasGemmAlgo_t, cublasHandle_t, cublasOperation_t, cudaDataType,
 };
 use cudarc::cublaslt::result as lt_result;
-use cudarc::cublaslt::sys::{
-    self as lt, cublasLtEpilogue_t, cublasLtHandle_t, cublasLtMatmulAlgoConfigAttributes_t,
-    cublasLtMatmulDescAttributes_t as Attribute, cublasLtMatmulPreferenceAttributes_t as Preference,
-};
+use cudarc::cublaslt::sys::{self as lt, cublasLtHandle_t};
 use cudarc::driver::sys::CUdevice_attribute;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use mantissa_numerics::Dtype;
 
-/// Workspace that PyTorch gives cuBLAS on Hopper.
-const WORKSPACE: usize = 32 << 20;
+mod heuristic;
 
-/// Workspace that PyTorch lets cuBLASLt have: what does not fit is not split.
-const WORKSPACE_LT: usize = 1 << 20;
+pub use heuristic::{Heuristic, Place};
 
-/// Why there is no GPU, or what it refused.
-///
-/// ```
-/// use mantissa_cuda::{CudaError, Device};
-///
-/// // A machine without a GPU is told what it lacks.
-/// if let Err(error @ CudaError::Missing(_)) = Device::open() {
-///     assert!(error.to_string().contains("run on a machine with an NVIDIA driver"), "{error}");
-/// }
-/// ```
-#[derive(Debug, thiserror::Error)]
-pub enum CudaError {
-    /// A library is missing.
-    #[error(
-        "{0} was not found; run on a machine with an NVIDIA driver and CUDA 13, and put the folder of the library into LD_LIBRARY_PATH"
-    )]
-    Missing(&'static str),
-    /// The driver refused.
-    #[error("CUDA: {0}")]
-    Driver(#[from] cudarc::driver::DriverError),
-    /// cuBLAS refused.
-    #[error("cuBLAS: {0:?}")]
-    Blas(cudarc::cublas::result::CublasError),
-    /// cuBLASLt refused.
-    #[error("cuBLASLt: {0:?}")]
-    BlasLt(cudarc::cublaslt::result::CublasError),
-    /// A matrix is too large for the library's sizes.
-    #[error("a matrix of {0} elements is too large for cuBLAS")]
-    Size(usize),
-}
+use heuristic::{Plan, WORKSPACE, WORKSPACE_LT, long};
 
-impl From<cudarc::cublas::result::CublasError> for CudaError {
-    fn from(error: cudarc::cublas::result::CublasError) -> Self {
-        Self::Blas(error)
-    }
-}
-
-impl From<cudarc::cublaslt::result::CublasError> for CudaError {
-    fn from(error: cudarc::cublaslt::result::CublasError) -> Self {
-        Self::BlasLt(error)
-    }
-}
+use crate::error::CudaError;
 
 /// A GPU with handles of cuBLAS and cuBLASLt.
 ///
@@ -118,10 +74,6 @@ fn int(x: usize) -> Result<c_int, CudaError> {
     c_int::try_from(x).map_err(|_| CudaError::Size(x))
 }
 
-fn long(x: usize) -> Result<i64, CudaError> {
-    i64::try_from(x).map_err(|_| CudaError::Size(x))
-}
-
 const BF16: cudaDataType = cudaDataType::CUDA_R_16BF;
 const ONE: f32 = 1.0;
 const ZERO: f32 = 0.0;
@@ -157,6 +109,14 @@ impl Device {
             cudarc::cublas::sys::cublasSetWorkspace_v2(blas, at as *mut c_void, WORKSPACE).result()?;
         }
         Ok(Self { context, stream, blas, blas_lt, workspace })
+    }
+
+    /// Where its heuristic can be asked, from any thread.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        // Nothing is read or written there: that a bias has an address decides.
+        let bias = self.workspace.device_ptr(&self.stream).0;
+        Place { context: Arc::clone(&self.context), bias }
     }
 
     /// The GPU's name.
@@ -375,18 +335,7 @@ impl Device {
         let workspace = if bias.is_some() { WORKSPACE_LT } else { WORKSPACE };
         let plan = Plan::new(shape, bias, workspace)?;
         let found = plan.heuristic(self.blas_lt)?;
-        let (mut parts, mut written) = (0_u32, 0_usize);
-        // SAFETY: it writes four bytes.
-        unsafe {
-            lt::cublasLtMatmulAlgoConfigGetAttribute(
-                &raw const found.algo,
-                cublasLtMatmulAlgoConfigAttributes_t::CUBLASLT_ALGO_CONFIG_SPLITK_NUM,
-                ptr::from_mut(&mut parts).cast(),
-                4,
-                &raw mut written,
-            )
-            .result()?;
-        }
+        let parts = heuristic::parts(&found)?;
         let Some((x, w, _, y)) = run else { return Ok(parts) };
         let [m, n, k] = shape;
         assert!(x.len() >= m * k && w.len() >= n * k && y.len() >= m * n, "shapes differ");
@@ -415,91 +364,6 @@ impl Device {
             )?;
         }
         Ok(parts)
-    }
-}
-
-/// Descriptors of one product of cuBLASLt.
-struct Plan {
-    descriptor: lt::cublasLtMatmulDesc_t,
-    w: lt::cublasLtMatrixLayout_t,
-    x: lt::cublasLtMatrixLayout_t,
-    y: lt::cublasLtMatrixLayout_t,
-    preference: lt::cublasLtMatmulPreference_t,
-}
-
-impl Plan {
-    fn new([m, n, k]: [usize; 3], bias: Option<u64>, workspace: usize) -> Result<Self, CudaError> {
-        let bf16 = lt::cudaDataType::CUDA_R_16BF;
-        let plan = Self {
-            descriptor: lt_result::create_matmul_desc(
-                lt::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                lt::cudaDataType::CUDA_R_32F,
-            )?,
-            w: lt_result::create_matrix_layout(bf16, k as u64, n as u64, long(k)?)?,
-            x: lt_result::create_matrix_layout(bf16, k as u64, m as u64, long(k)?)?,
-            y: lt_result::create_matrix_layout(bf16, n as u64, m as u64, long(n)?)?,
-            preference: lt_result::create_matmul_pref()?,
-        };
-        plan.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &cublasOperation_t::CUBLAS_OP_T)?;
-        plan.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &cublasOperation_t::CUBLAS_OP_N)?;
-        if let Some(at) = bias {
-            plan.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?;
-            plan.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at)?;
-        }
-        plan.prefer(Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace)?;
-        for attribute in [
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-            Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-        ] {
-            plan.prefer(attribute, &256_u32)?;
-        }
-        Ok(plan)
-    }
-
-    fn set<T: Copy>(&self, attribute: Attribute, value: &T) -> Result<(), CudaError> {
-        // SAFETY: the descriptor is alive, and the value has its own size.
-        unsafe {
-            let value = ptr::from_ref(value).cast();
-            Ok(lt_result::set_matmul_desc_attribute(self.descriptor, attribute, value, size_of::<T>())?)
-        }
-    }
-
-    fn prefer<T: Copy>(&self, attribute: Preference, value: &T) -> Result<(), CudaError> {
-        // SAFETY: as above.
-        unsafe {
-            let value = ptr::from_ref(value).cast();
-            Ok(lt_result::set_matmul_pref_attribute(self.preference, attribute, value, size_of::<T>())?)
-        }
-    }
-
-    fn heuristic(&self, handle: cublasLtHandle_t) -> Result<lt::cublasLtMatmulHeuristicResult_t, CudaError> {
-        // SAFETY: all descriptors are alive.
-        unsafe {
-            Ok(lt_result::get_matmul_algo_heuristic(
-                handle,
-                self.descriptor,
-                self.w,
-                self.x,
-                self.y,
-                self.y,
-                self.preference,
-            )?)
-        }
-    }
-}
-
-impl Drop for Plan {
-    fn drop(&mut self) {
-        // SAFETY: each was created in `new` and is not used again; nothing can be done about errors.
-        unsafe {
-            _ = lt_result::destroy_matmul_pref(self.preference);
-            for layout in [self.w, self.x, self.y] {
-                _ = lt_result::destroy_matrix_layout(layout);
-            }
-            _ = lt_result::destroy_matmul_desc(self.descriptor);
-        }
     }
 }
 

@@ -6,5 +6,7 @@
 
 pub mod catalog;
 pub mod device;
+mod error;
 
-pub use device::{CudaError, Device};
+pub use device::{Device, Heuristic, Place};
+pub use error::CudaError;

@@ -2,37 +2,42 @@
 //! never guessed.
 //!
 //! A catalog is a JSON file, `catalogs/<gpu>-<library>.json`, written by `mantissa catalog build` on a machine that has
-//! the GPU: every entry was compared there with the library's own product, bit for bit. Those in the repository are
-//! part of the program; [`crate::Catalogs`] holds them and those of files, by hardware and library version.
+//! the GPU. A recipe is there for each size that was compared with the library's own product, bit for bit. Beside it
+//! stand the parts that the library's heuristic names for a weight by any number of rows ([`Asked`]): asked, and not
+//! compared at that size. Catalogs in the repository are part of the program; [`crate::Catalogs`] holds them and those
+//! of files, by hardware and library version.
 //! Left out: what asks for a recipe (`dispatch`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::products::split_k;
 use mantissa_numerics::recipe::{BatchedSum, PlainSum, TensorCoreSum};
+use mantissa_numerics::tensor_core::Architecture;
 
+mod asked;
 mod error;
 mod file;
+mod format;
 mod origin;
 mod shape;
 mod sizes;
 mod steps;
 
+pub use asked::{ALIGNED, Asked, Steps};
 pub use error::CatalogError;
+pub use format::FORMAT;
 pub use origin::{Origin, Stack};
 pub use shape::{Batched, Linear, Product, products};
 pub use sizes::parse_sizes;
 pub(crate) use steps::{block, uncut};
 
-/// What stands first in a catalog's `format`.
-pub const FORMAT: &str = "mantissa-catalog/1";
-
 /// Recipes by shape.
 ///
 /// ```
-/// use mantissa_engine::catalog::{Batched, Catalog, Linear, Origin, Product};
-/// use mantissa_numerics::Phase;
+/// use mantissa_engine::catalog::{Asked, Batched, Catalog, Linear, Origin, Product, Steps};
+/// use mantissa_numerics::{Dtype, Phase};
 /// use mantissa_numerics::recipe::TensorCoreSum;
 /// use mantissa_numerics::tensor_core::{Architecture, Operand};
 ///
@@ -43,10 +48,14 @@ pub const FORMAT: &str = "mantissa-catalog/1";
 ///     driver: "13.0".to_owned(),
 ///     date: "2026-11-28".to_owned(),
 /// });
-/// let (shape, block) = (Linear { n: 128, k: 64, bias: false }, Architecture::Hopper.block(Operand::Bf16));
+/// let shape = Linear { n: 128, k: 64, bias: false, dtype: Dtype::Bf16 };
+/// let block = Architecture::Hopper.block(Operand::Bf16);
 /// let recipe = TensorCoreSum::uncut(block.expect("a step of bf16"));
 /// catalog.add_linear(shape, 512, recipe);
 /// assert_eq!(catalog.linear(shape, 512), Some(recipe));
+/// let steps = Steps::new("1-1024", &[(1, 2), (65, 1)])?;
+/// catalog.add_asked(shape, Asked::new(steps, Steps::new("8-1024/8", &[(8, 1)])?)?);
+/// assert_eq!(catalog.asked(shape, 9).map(|sum| sum.parts.get()), Some(2));
 /// let scores = Batched { product: Product::Scores, phase: Phase::Decode, heads: 9, dim: 64 };
 /// assert_eq!(catalog.eager(scores, 100), None);
 /// assert_eq!(Catalog::parse(&catalog.write())?, catalog);
@@ -57,6 +66,8 @@ pub struct Catalog {
     /// Where it comes from.
     pub origin: Origin,
     linear: HashMap<Linear, Sizes<TensorCoreSum>>,
+    /// What the library's heuristic names for products with weights.
+    asked: HashMap<Linear, Asked>,
     /// Products of bf16, in eager attention.
     eager: HashMap<Batched, Sizes<BatchedSum>>,
     /// Products of binary32, in PyTorch's math backend.
@@ -70,12 +81,25 @@ impl Catalog {
     /// An empty one.
     #[must_use]
     pub fn new(origin: Origin) -> Self {
-        Self { origin, linear: HashMap::new(), eager: HashMap::new(), math: HashMap::new() }
+        let (linear, asked) = (HashMap::new(), HashMap::new());
+        Self { origin, linear, asked, eager: HashMap::new(), math: HashMap::new() }
     }
 
     /// Notes that products of `rows` rows with such a weight go by `recipe`.
     pub fn add_linear(&mut self, shape: Linear, rows: usize, recipe: TensorCoreSum) {
         self.linear.entry(shape).or_default().insert(rows, recipe);
+    }
+
+    /// Notes what the heuristic names for products with such a weight, in place of what was noted before.
+    pub fn add_asked(&mut self, shape: Linear, asked: Asked) {
+        self.asked.insert(shape, asked);
+    }
+
+    /// Forgets what the heuristic names for a weight if a product that was compared had another sum; its rows.
+    pub fn drop_misnamed(&mut self, shape: Linear) -> Option<usize> {
+        let (_, rows) = self.misnamed_of(self, shape)?;
+        self.asked.remove(&shape);
+        Some(rows)
     }
 
     /// Notes that such products of bf16 over `keys` keys go by `recipe`.
@@ -88,10 +112,22 @@ impl Catalog {
         self.math.entry(shape).or_default().insert(keys, recipe);
     }
 
-    /// The recipe for `rows` rows.
+    /// The recipe for `rows` rows, compared with the product.
     #[must_use]
     pub fn linear(&self, shape: Linear, rows: usize) -> Option<TensorCoreSum> {
         self.linear.get(&shape)?.get(&rows).copied()
+    }
+
+    /// The recipe for `rows` rows by the parts that the library's heuristic names; compared with nothing.
+    #[must_use]
+    pub fn asked(&self, shape: Linear, rows: usize) -> Option<TensorCoreSum> {
+        let parts = self.asked.get(&shape)?.parts(rows)?;
+        Some(TensorCoreSum { block: steps::block_on(Architecture::Hopper, shape.dtype)?, parts })
+    }
+
+    /// Weights for whose products the heuristic was asked, with what it names, in order.
+    pub fn all_asked(&self) -> impl Iterator<Item = (Linear, &Asked)> {
+        self.asked.iter().map(|(shape, asked)| (*shape, asked)).collect::<BTreeMap<_, _>>().into_iter()
     }
 
     /// The recipe of bf16 for `keys` keys.
@@ -106,45 +142,72 @@ impl Catalog {
         self.math.get(&shape)?.get(&keys).copied()
     }
 
-    /// Number of shapes with a recipe.
+    /// Number of shapes with a recipe that was compared.
     #[must_use]
     pub fn len(&self) -> usize {
         let [linear, eager, math] = [sizes_of(&self.linear), sizes_of(&self.eager), sizes_of(&self.math)];
         linear + eager + math
     }
 
-    /// Whether there are none.
+    /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.asked.is_empty()
     }
 
     /// Adds what `other` knows; where both know a shape, `other` is right.
     pub fn merge(&mut self, other: &Self) {
         extend(&mut self.linear, &other.linear);
+        self.asked.extend(other.asked.iter().map(|(shape, asked)| (*shape, asked.clone())));
         extend(&mut self.eager, &other.eager);
         extend(&mut self.math, &other.math);
     }
 
+    /// The first shape for which the heuristic names a sum that the product itself did not have.
+    pub(crate) fn misnamed(&self, compared: &Self) -> Option<(Linear, usize)> {
+        compared.linear.keys().filter_map(|shape| self.misnamed_of(compared, *shape)).min()
+    }
+
+    /// The least rows with a weight for which the heuristic names a sum that the product itself did not have.
+    fn misnamed_of(&self, compared: &Self, shape: Linear) -> Option<(Linear, usize)> {
+        let asked = self.asked.get(&shape)?;
+        let sizes = compared.linear.get(&shape)?;
+        let block = steps::block_on(Architecture::Hopper, shape.dtype)?;
+        let other = |rows: usize, found: TensorCoreSum| {
+            let named = asked.parts(rows).map(|parts| TensorCoreSum { block, parts });
+            named.is_some_and(|named| !same_sum(named, found, shape.k)).then_some((shape, rows))
+        };
+        sizes.iter().filter_map(|(rows, found)| other(*rows, *found)).min()
+    }
+
     /// The first shape for which both have a recipe and not the same.
     pub(crate) fn contradiction(&self, other: &Self) -> Option<String> {
-        let linear = first_other(&self.linear, &other.linear).map(|(shape, rows)| {
-            let bias = if shape.bias { " and a bias" } else { "" };
-            format!("a product of {rows} × {} with {} × {}{bias}", shape.k, shape.n, shape.k)
-        });
+        let product =
+            |(shape, rows): (Linear, usize)| format!("a product of {rows} × {} with {shape}", shape.k);
+        let other_asked = || {
+            let both =
+                other.asked.iter().filter_map(|(shape, asked)| Some((*shape, asked, self.asked.get(shape)?)));
+            both.filter_map(|(shape, ours, theirs)| Some((shape, ours.contradiction(theirs)?))).min()
+        };
+        let linear = first_other(&self.linear, &other.linear)
+            .or_else(|| self.misnamed(other))
+            .or_else(|| other.misnamed(self))
+            .or_else(other_asked)
+            .map(product);
         let batched = |(shape, keys): (Batched, usize), dtype: Dtype| {
             let Batched { product, phase, heads, dim } = shape;
-            let product = match product {
-                Product::Scores => "scores",
-                Product::Values => "values",
-            };
-            let phase = phase.name();
+            let (product, phase) = (product.name(), phase.name());
             format!("{phase} attention ({product}, {dtype}) of {heads} heads of {dim} over {keys} keys")
         };
         linear
             .or_else(|| first_other(&self.eager, &other.eager).map(|found| batched(found, Dtype::Bf16)))
             .or_else(|| first_other(&self.math, &other.math).map(|found| batched(found, Dtype::F32)))
     }
+}
+
+/// Whether two sums over `k` are one: the same steps along the same parts.
+fn same_sum(a: TensorCoreSum, b: TensorCoreSum, k: usize) -> bool {
+    a.block == b.block && (a.parts == b.parts || split_k(k, a.parts) == split_k(k, b.parts))
 }
 
 /// The smallest shape and size for which both have a recipe and not the same.

@@ -13,27 +13,31 @@ use crate::catalog::{Batched, Catalog, CatalogError, Linear, Origin, Stack};
 
 mod used;
 
-pub use used::{CatalogId, CatalogUse, Entry};
+pub use used::{CatalogId, CatalogUse, Entry, Source};
 
 /// The catalogs of one GPU with one version of its libraries, in the order they are asked.
 #[derive(Debug)]
 pub struct TargetCatalogs(Vec<(CatalogId, Arc<Catalog>)>);
 
 impl TargetCatalogs {
-    /// The recipe of a product of `rows` rows with a weight.
+    /// The recipe of a product of `rows` rows with a weight: one that was compared, or else one by the parts that the
+    /// library's heuristic names.
     ///
     /// ```
     /// use mantissa_engine::Hardware;
     /// use mantissa_engine::Catalogs;
     /// use mantissa_engine::catalog::Linear;
+    /// use mantissa_numerics::Dtype;
     ///
     /// let catalogs = Catalogs::default();
     /// let known = catalogs.of(Hardware::H200).expect("a built-in catalog");
-    /// assert!(known.linear(Linear { n: 7, k: 7, bias: false }, 1).is_none());
+    /// let shape = Linear { n: 7, k: 7, bias: false, dtype: Dtype::Bf16 };
+    /// assert!(known.linear(shape, 1).is_none());
     /// ```
     #[must_use]
     pub fn linear(&self, shape: Linear, rows: usize) -> Option<Entry<'_, TensorCoreSum>> {
-        self.find(|catalog| catalog.linear(shape, rows))
+        self.find(false, |catalog| catalog.linear(shape, rows))
+            .or_else(|| self.find(true, |catalog| catalog.asked(shape, rows)))
     }
 
     /// The recipe of one of eager attention's products, of bf16, over `keys` keys.
@@ -50,7 +54,7 @@ impl TargetCatalogs {
     /// ```
     #[must_use]
     pub fn eager(&self, shape: Batched, keys: usize) -> Option<Entry<'_, BatchedSum>> {
-        self.find(|catalog| catalog.eager(shape, keys))
+        self.find(false, |catalog| catalog.eager(shape, keys))
     }
 
     /// The recipe of one of the products of PyTorch's math backend, of binary32, over `keys` keys.
@@ -67,7 +71,7 @@ impl TargetCatalogs {
     /// ```
     #[must_use]
     pub fn math(&self, shape: Batched, keys: usize) -> Option<Entry<'_, PlainSum>> {
-        self.find(|catalog| catalog.math(shape, keys))
+        self.find(false, |catalog| catalog.math(shape, keys))
     }
 
     /// Where the first of them comes from.
@@ -98,8 +102,10 @@ impl TargetCatalogs {
         self.0.iter().map(|(id, _)| id)
     }
 
-    fn find<R>(&self, find: impl Fn(&Catalog) -> Option<R>) -> Option<Entry<'_, R>> {
-        self.0.iter().find_map(|(id, catalog)| Some(Entry { recipe: find(catalog)?, catalog: id }))
+    fn find<R>(&self, asked: bool, find: impl Fn(&Catalog) -> Option<R>) -> Option<Entry<'_, R>> {
+        self.0.iter().find_map(|(catalog, known)| {
+            Some(Entry { recipe: find(known)?, source: Source { catalog, asked } })
+        })
     }
 }
 

@@ -275,11 +275,9 @@ impl<'a> Engine<'a> {
             .collect();
         let keys = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
         if self.dispatch().is_gpu() && rows.iter().any(|row| row.position + 1 != keys) {
-            return Err(EngineError::Uncovered {
-                hardware: self.setup.hardware.name(),
-                what: "a batch of sequences of other lengths".to_owned(),
-                why: "padding and masks were not compared",
-            });
+            let what = "a batch of sequences of other lengths".to_owned();
+            let why = "padding and masks were not compared";
+            return Err(EngineError::kernel(self.setup.hardware, what, why));
         }
         let plans = [Plan::new(self.dispatch(), &self.graph, PassShape::decode(batch_size, keys))?];
         let of_rows: Vec<usize> = (0..rows.len()).collect();

@@ -1,6 +1,9 @@
 //! What can go wrong between a checkpoint and its logits.
 
 use mantissa_model::ModelError;
+use mantissa_numerics::setup::Hardware;
+
+use crate::missing::Missing;
 
 /// An error of the engine.
 ///
@@ -65,16 +68,34 @@ pub enum EngineError {
         sequences: usize,
     },
     /// No verified recipe says what the hardware would compute.
-    #[error("{hardware}: {what} is not covered ({why}); docs/coverage.md lists what is")]
+    #[error("{hardware}: {what} is not covered ({why}); {remedy}")]
     Uncovered {
         /// The hardware.
         hardware: &'static str,
         /// The operation and its shape.
         what: String,
-        /// What is missing.
+        /// Why there is none.
         why: &'static str,
+        /// What would have to be measured.
+        missing: Box<Missing>,
+        /// How, or where to look.
+        remedy: String,
     },
     /// An empty prompt.
     #[error("the prompt is empty; feed at least one token")]
     EmptyPrompt,
+}
+
+impl EngineError {
+    /// A kernel that was not compared.
+    pub(crate) fn kernel(hardware: Hardware, what: String, why: &'static str) -> Self {
+        let remedy = "docs/coverage.md lists what is".to_owned();
+        Self::Uncovered {
+            hardware: hardware.name(),
+            what,
+            why,
+            missing: Box::new(Missing::Kernel(why)),
+            remedy,
+        }
+    }
 }

@@ -250,11 +250,9 @@ impl<'a> Loader<'a, '_> {
             }
         };
         if matches!(format, Format::Block(_)) && keep && self.setup.hardware != Hardware::Cpu {
-            return Err(EngineError::Uncovered {
-                hardware: self.setup.hardware.name(),
-                what: "a product with quantized weights as stored".to_owned(),
-                why: "Hugging Face decodes them first: use --quantization none",
-            });
+            let what = "a product with quantized weights as stored".to_owned();
+            let why = "Hugging Face decodes them first: use --quantization none";
+            return Err(EngineError::kernel(self.setup.hardware, what, why));
         }
         let row_bytes = weight.row_bytes();
         let Weight { rows, cols, data, .. } = weight;

@@ -31,7 +31,7 @@ pub struct UsedCatalog {
     pub hardware: String,
     /// The version of cuBLAS that it was measured with.
     pub cublas: String,
-    /// What its recipes rest on.
+    /// What those of its recipes rest on that were used, the weakest.
     pub basis: CatalogBasis,
     /// blake3 of its text.
     pub digest: Digest,
@@ -45,6 +45,9 @@ pub struct UsedCatalog {
 pub enum CatalogBasis {
     /// It is part of Mantissa: each recipe was compared with the hardware.
     Verified,
+    /// It is part of Mantissa, and of some products the parts of the sum are those that the library's own heuristic
+    /// names for their size: products of other sizes were compared with such sums, these were not.
+    Asked,
     /// A file of the user's own: nobody else compared it.
     Measured,
 }
@@ -54,6 +57,7 @@ impl fmt::Display for UsedCatalog {
         let Self { hardware, cublas, basis, digest } = self;
         let basis = match basis {
             CatalogBasis::Verified => "part of Mantissa",
+            CatalogBasis::Asked => "part of Mantissa, with splits of sums that cuBLAS's heuristic names",
             CatalogBasis::Measured => "measured by its user",
         };
         write!(f, "catalog of {hardware} with cuBLAS {cublas}, blake3 {digest}, {basis}")

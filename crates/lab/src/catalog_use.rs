@@ -43,7 +43,7 @@ pub(crate) fn of_runs(
 }
 
 /// The passes of a run: a prompt of `length` tokens, then `steps` decode steps.
-fn passes(setup: &Setup, [length, steps]: [usize; 2]) -> impl Iterator<Item = PassShape> {
+pub(crate) fn passes(setup: &Setup, [length, steps]: [usize; 2]) -> impl Iterator<Item = PassShape> {
     let batch_size = setup.batch_size;
     let decode = (1..=steps).map(move |step| PassShape::decode(batch_size, length + step));
     std::iter::once(PassShape::prefill(batch_size, length)).chain(decode)
@@ -62,11 +62,15 @@ pub(crate) fn in_words(catalogs: &[UsedCatalog]) -> String {
     }
 }
 
-fn stated(id: &CatalogId) -> Result<UsedCatalog, LabError> {
+fn stated((id, basis): (&CatalogId, &Basis)) -> Result<UsedCatalog, LabError> {
     Ok(UsedCatalog {
         hardware: id.hardware.name().to_owned(),
         cublas: id.stack.cublas.clone(),
-        basis: if id.basis == Basis::Verified { CatalogBasis::Verified } else { CatalogBasis::Measured },
+        basis: match basis {
+            Basis::Own | Basis::Verified => CatalogBasis::Verified,
+            Basis::Asked => CatalogBasis::Asked,
+            Basis::Measured | Basis::Literature => CatalogBasis::Measured,
+        },
         digest: id.digest.parse().map_err(|reason| LabError::Digest { reason })?,
     })
 }

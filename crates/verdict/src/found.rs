@@ -12,7 +12,7 @@ mod repeats;
 mod replays;
 
 pub(crate) use bits::{BitsOfPair, FirstRow, Noise, Rows};
-pub(crate) use claim::{Claim, NotChecked, OneClass, OwnCatalogs, Replayed, Sampled, SufficientEvidence};
+pub(crate) use claim::{Claim, NotChecked, OneClass, Replayed, RestingOn, Sampled, SufficientEvidence};
 pub(crate) use classes::{SameBy, Scope, Unplaced};
 pub(crate) use distances::{DistancesOfPair, SameSetup};
 pub(crate) use finding::{

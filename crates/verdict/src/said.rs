@@ -14,7 +14,7 @@ mod replays;
 pub(crate) mod words;
 
 pub(crate) use bits::{bits_beside_noise, bits_of_pair};
-pub(crate) use claim::{claim, enough, not_checked, one_class, own_catalogs};
+pub(crate) use claim::{claim, enough, not_checked, one_class, resting_on};
 pub(crate) use classes::{same_by, scope, unplaced};
 pub(crate) use distances::{distances_of_pair, same_setup};
 pub(crate) use finding::finding;

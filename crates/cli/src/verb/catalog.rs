@@ -39,9 +39,11 @@ enum Action {
     Show(ShowArgs),
 }
 
-/// On a machine with an NVIDIA GPU: compare every product of a model with its recipes, bit for bit
+/// On a machine with an NVIDIA GPU: find the recipes of a model's products, and compare them bit for bit
 ///
-/// A file that is there already is completed. A shape that no recipe explains is left out and reported.
+/// Of each weight, cuBLASLt's heuristic is asked for any number of rows, and products are compared at both sides of every
+/// step of its answer, at random numbers, and at those that batch sizes and prompts give. Attention's products are all
+/// compared. A file that is there already is completed. A shape that no recipe explains is left out and reported.
 #[derive(Debug, clap::Args)]
 struct BuildArgs {
     /// Model folder or its config.json; several may be given
@@ -56,9 +58,15 @@ struct BuildArgs {
     /// Cached positions, for decode steps; `none` for none
     #[arg(long, value_name = "SIZES", default_value = "2-2080")]
     keys: String,
-    /// Attention implementations whose products are measured: eager (bf16), sdpa_math (binary32)
+    /// Attention implementations whose products are measured: eager (bf16), sdpa_math (binary32), or none
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager")]
     attention: Vec<Kind>,
+    /// Ranks of tensor parallelism by which weights are also cut
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(2..=64))]
+    tensor_parallel: Vec<u16>,
+    /// Also weights as vLLM joins them: queries, keys and values; gate and up
+    #[arg(long)]
+    fused: bool,
     /// Catalog to write or complete
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -70,6 +78,7 @@ struct BuildArgs {
 enum Kind {
     Eager,
     SdpaMath,
+    None,
 }
 
 /// Say what a catalog covers
@@ -141,11 +150,14 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
             anyhow!("{}: cannot read it ({error}); give a model's folder or its config.json", path.display())
         })?;
         let config = ModelConfig::from_json(&path.display().to_string(), &bytes)?;
+        let ranks: Vec<usize> = args.tensor_parallel.iter().copied().map(usize::from).collect();
+        shapes.add_weights(&config, &ranks, args.fused);
         shapes.add_linear(&config, &batches, &prompts, &keys);
         for kind in &args.attention {
             let dtype = match kind {
                 Kind::Eager => Dtype::Bf16,
                 Kind::SdpaMath => Dtype::F32,
+                Kind::None => continue,
             };
             shapes.add_attention(&config, dtype, &batches, &prompts, &keys);
         }
@@ -154,7 +166,7 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
     let device = Device::open()?;
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let date = date.split('T').next().unwrap_or_default();
-    let bar = Bar::new(settings, "measuring", Some(shapes.len() as u64), Unit::Shapes);
+    let bar = Bar::new(settings, "asking", Some(shapes.weights().count() as u64), Unit::Shapes);
     let save = |built: &Built| -> anyhow::Result<Catalog> {
         let mut all = built.catalog.clone();
         if let Some(known) = &known {
@@ -177,9 +189,11 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
         Ok(all)
     };
     let mut failed = None;
-    let built = build(&device, &shapes, known.as_ref(), date, |built, done| {
-        bar.at("measuring", done as u64, None);
-        if failed.is_none() {
+    let built = build(&device, &shapes, known.as_ref(), date, |built, at| {
+        let [done, all] = if at.compared[1] == 0 { at.asked } else { at.compared };
+        bar.at(if at.compared[1] == 0 { "asking" } else { "comparing" }, done as u64, Some(all as u64));
+        // Answers come by the thousand a second; what was compared takes longer.
+        if failed.is_none() && (at.compared[1] > 0 || done == all) {
             failed = save(built).err();
         }
     })?;
@@ -188,7 +202,8 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
     }
     let catalog = save(&built)?;
     bar.clear();
-    terminal.print(&Summary::new(&catalog, &built.unexplained, Some(built.heuristic)))?;
+    let found = Found { heuristic_agrees: built.heuristic, surprises: built.surprises };
+    terminal.print(&Summary::new(&catalog, &built.unexplained, Some(found)))?;
     Ok(if built.unexplained.is_empty() { Exit::Consistent } else { Exit::NotEnoughEvidence })
 }
 
@@ -196,14 +211,26 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
 struct Summary<'a> {
     origin: &'a mantissa_engine::catalog::Origin,
     shapes: usize,
+    /// Weights for which the heuristic was asked.
+    asked: usize,
     unexplained: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    heuristic_agrees: Option<[usize; 2]>,
+    #[serde(flatten)]
+    found: Option<Found>,
+}
+
+/// What a measurement says of the heuristic.
+#[derive(Debug, Serialize)]
+struct Found {
+    /// New products without a bias whose parts it named, and all.
+    heuristic_agrees: [usize; 2],
+    /// Random numbers of rows that its steps did not give until then.
+    surprises: usize,
 }
 
 impl<'a> Summary<'a> {
-    fn new(catalog: &'a Catalog, unexplained: &'a [String], heuristic_agrees: Option<[usize; 2]>) -> Self {
-        Self { origin: &catalog.origin, shapes: catalog.len(), unexplained, heuristic_agrees }
+    fn new(catalog: &'a Catalog, unexplained: &'a [String], found: Option<Found>) -> Self {
+        let asked = catalog.all_asked().count();
+        Self { origin: &catalog.origin, shapes: catalog.len(), asked, unexplained, found }
     }
 }
 
@@ -215,9 +242,13 @@ impl Report for Summary<'_> {
             o.gpu, o.multiprocessors, o.cublas, o.date
         ))?;
         page.line(&format!("{} shapes with a recipe that gave every bit compared", self.shapes))?;
-        if let Some([agree, all]) = self.heuristic_agrees {
+        if self.asked > 0 {
+            page.line(&format!("{} weights for which cuBLASLt's heuristic was asked by rows", self.asked))?;
+        }
+        if let Some(Found { heuristic_agrees: [agree, all], surprises }) = self.found {
             page.line(&format!(
-                "cuBLASLt's heuristic named the split of {agree} of {all} new products without a bias"
+                "cuBLASLt's heuristic named the split of {agree} of {all} new products without a bias; {surprises} random \
+                 sizes were not on the steps found before"
             ))?;
         }
         if !self.unexplained.is_empty() {

@@ -356,6 +356,13 @@ impl Report for Summary {
                 "hardware",
                 format!("{name}, by recipes compared with it (docs/coverage.md says how far)"),
             )?,
+            Basis::Asked => page.field(
+                "hardware",
+                format!(
+                    "{name}, by recipes compared with it; of some products the split of the sum is what cuBLAS's \
+                     heuristic names for their size, which was compared at other sizes (docs/coverage.md)"
+                ),
+            )?,
             Basis::Measured => page.field(
                 "hardware",
                 format!(

@@ -6,6 +6,7 @@
 
 mod analysis;
 mod catalogs;
+mod coverage;
 mod evidence;
 mod gpu;
 mod machine;

@@ -11,7 +11,8 @@ use super::built::Built;
 use super::candidates::Candidate;
 use super::explain::{CandidateSet, Outputs, Pending, explained};
 use super::hard::{COLUMNS, ONE, Random, hard, shared};
-use crate::device::{CudaError, Device, Matrix};
+use crate::device::{Device, Matrix};
+use crate::error::CudaError;
 
 pub(super) fn measure_linear(
     device: &Device,
@@ -20,7 +21,7 @@ pub(super) fn measure_linear(
     instructions: Instructions,
     built: &mut Built,
 ) -> Result<(), CudaError> {
-    let Linear { n, k, bias } = shape;
+    let Linear { n, k, bias, .. } = shape;
     let bf16 = Dtype::Bf16;
     let most = rows.iter().copied().max().unwrap_or(1);
     let mut random = Random(n as u64 * 1_000_003 + k as u64);

@@ -13,4 +13,6 @@ pub struct Built {
     pub unexplained: Vec<String>,
     /// Of the linear products without a bias: how often cuBLASLt's heuristic names as many parts as were found.
     pub heuristic: [usize; 2],
+    /// Random numbers of rows for which the heuristic named other parts than those asked before and after them.
+    pub surprises: usize,
 }

@@ -24,19 +24,86 @@ use mantissa_numerics::site::Phase;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shapes {
+    /// Weights for which the heuristic is asked.
+    pub(super) weights: BTreeSet<Linear>,
     pub(super) linear: BTreeSet<(Linear, usize)>,
     /// Of bf16 or of binary32.
     pub(super) batched: BTreeSet<((Dtype, Batched), usize)>,
 }
 
 impl Shapes {
+    /// Adds the weights of a model, whole and cut for tensor parallelism by each of `ranks`; if `fused`, also those
+    /// that vLLM joins (queries, keys and values; gate and up).
+    ///
+    /// A weight is cut as Megatron and transformers cut it: `o_proj` and `down_proj` along the sum, the others along
+    /// the outputs. A router is not cut, and what the ranks do not divide is left out.
+    ///
+    /// ```
+    /// use mantissa_cuda::catalog::Shapes;
+    /// use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+    ///
+    /// let request = SynthRequest { preset: Some(Preset::Qwen2_5_7B), ..SynthRequest::default() };
+    /// let spec = SynthSpec::new(&request)?;
+    /// let weights = |ranks: &[usize], fused| {
+    ///     let mut shapes = Shapes::default();
+    ///     shapes.add_weights(spec.config(), ranks, fused);
+    ///     shapes.weights().map(|weight| [weight.n, weight.k]).collect::<Vec<_>>()
+    /// };
+    /// // k and v, q and o (with a bias and without), down, gate and up, lm_head.
+    /// let whole = [[512, 3584], [3584, 3584], [3584, 3584], [3584, 18_944], [18_944, 3584], [152_064, 3584]];
+    /// assert_eq!(weights(&[], false), whole);
+    /// assert!(weights(&[2], false).contains(&[3584, 9472]));
+    /// assert!([[4608, 3584], [37_888, 3584]].iter().all(|joined| weights(&[], true).contains(joined)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn add_weights(&mut self, config: &ModelConfig, ranks: &[usize], fused: bool) {
+        let graph = config.graph();
+        for rank in std::iter::once(1).chain(ranks.iter().copied().filter(|ranks| *ranks > 1)) {
+            let mut joined: [Option<Linear>; 2] = [None; 2];
+            let mut pieces = [0; 2];
+            for node in graph.nodes() {
+                let Operation::Linear(linear) = &node.operation else { continue };
+                let along_sum = matches!(node.name, "o_proj" | "down_proj");
+                let (n, k) = match node.name {
+                    "router" => (linear.n, linear.k),
+                    _ if along_sum => (linear.n, linear.k / rank),
+                    _ => (linear.n / rank, linear.k),
+                };
+                let cut = if along_sum { linear.k } else { linear.n };
+                if node.name != "router" && !cut.is_multiple_of(rank) {
+                    continue;
+                }
+                let weight = Linear { n, k, bias: linear.bias.is_some(), dtype: Dtype::Bf16 };
+                self.weights.insert(weight);
+                let group = match node.name {
+                    "q_proj" | "k_proj" | "v_proj" => 0,
+                    "gate_proj" | "up_proj" => 1,
+                    _ => continue,
+                };
+                pieces[group] += 1;
+                let before = joined[group].filter(|_| pieces[group] > 1).map_or(0, |joined| joined.n);
+                joined[group] = Some(Linear { n: before + n, ..weight });
+                let whole = if group == 0 { 3 } else { 2 };
+                if pieces[group] == whole {
+                    self.weights.extend(joined[group].filter(|_| fused));
+                    (joined[group], pieces[group]) = (None, 0);
+                }
+            }
+        }
+    }
+
+    /// Weights for which the heuristic is asked.
+    pub fn weights(&self) -> impl Iterator<Item = Linear> {
+        self.weights.iter().copied()
+    }
+
     /// Adds all products of a model with its weights: prefills of `prompts` tokens and, if there are `keys`, decode
     /// steps, at each batch size.
     pub fn add_linear(&mut self, config: &ModelConfig, batches: &[usize], prompts: &[usize], keys: &[usize]) {
         let prefill_rows = batches.iter().flat_map(|batch| prompts.iter().map(move |prompt| batch * prompt));
         let decode_rows = batches.iter().copied().filter(|_| !keys.is_empty());
         let rows: BTreeSet<usize> = prefill_rows.chain(decode_rows).collect();
-        for product in mantissa_engine::catalog::products(&config.graph()) {
+        for product in mantissa_engine::catalog::products(&config.graph(), Dtype::Bf16) {
             self.linear.extend(rows.iter().map(|rows| (product, *rows)));
         }
     }
@@ -70,7 +137,7 @@ impl Shapes {
         }
     }
 
-    /// How many.
+    /// How many are compared, beside those that steps of the heuristic ask for.
     #[must_use]
     pub fn len(&self) -> usize {
         self.linear.len() + self.batched.len()
@@ -79,6 +146,6 @@ impl Shapes {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.weights.is_empty()
     }
 }

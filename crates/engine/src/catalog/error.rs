@@ -2,7 +2,7 @@
 
 use mantissa_numerics::Dtype;
 
-use super::FORMAT;
+use super::format::FORMAT;
 use super::origin::Stack;
 
 /// A catalog that cannot be used.
@@ -14,11 +14,22 @@ pub enum CatalogError {
     #[error("not a catalog ({0}); build it again with `mantissa catalog build`")]
     Json(#[from] serde_json::Error),
     /// Another format.
-    #[error("format is '{0}', this version reads '{FORMAT}'; build the catalog again")]
+    #[error("format is '{0}', this version reads '{FORMAT}' and the one before; build the catalog again")]
     Format(String),
     /// A list of sizes that is none.
     #[error("'{0}' is no list of sizes; write first-last/step, separated by commas")]
     Sizes(String),
+    /// Steps over sizes that are none.
+    #[error("steps over {sizes}: {why}; build the catalog again")]
+    Steps {
+        /// The sizes that were asked.
+        sizes: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A file whose heuristic names another sum than the product had.
+    #[error("for {0} the heuristic names another sum than the product had; build the catalog again")]
+    Misnamed(String),
     /// Products that no GPU's attention has here.
     #[error("products of {0} are not known, only bf16 and f32; build the catalog again")]
     Dtype(Dtype),

@@ -1,6 +1,7 @@
 //! The file of a catalog: read, with every recipe checked that no kernel computes, and written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::wire::Summation;
@@ -9,12 +10,14 @@ use mantissa_numerics::site::Phase;
 use mantissa_numerics::tensor_core::{Architecture, BlockRecipe};
 use serde::{Deserialize, Serialize};
 
+use super::asked::{Asked, MOST_PARTS, Steps};
 use super::error::CatalogError;
+use super::format::{FORMAT, FORMAT_1};
 use super::origin::Origin;
 use super::shape::{Batched, Linear, Product};
 use super::sizes::{parse_sizes, write_sizes};
-use super::steps::block_of;
-use super::{Catalog, FORMAT, Sizes};
+use super::steps::block_on;
+use super::{Catalog, Sizes};
 
 /// The file. Sizes are lists of progressions, `first-last/step`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,6 +26,8 @@ struct File {
     format: String,
     origin: Origin,
     linear: Vec<LinearEntry>,
+    #[serde(default)]
+    asked: Vec<AskedEntry>,
     batched: Vec<BatchedEntry>,
 }
 
@@ -32,7 +37,40 @@ struct LinearEntry {
     n: usize,
     k: usize,
     bias: bool,
+    #[serde(default = "bf16")]
+    dtype: Dtype,
     classes: Vec<Class>,
+}
+
+/// What the heuristic names for products with a weight: of rows that 8 divides, and of others.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedEntry {
+    n: usize,
+    k: usize,
+    bias: bool,
+    #[serde(default = "bf16", skip_serializing_if = "is_bf16")]
+    dtype: Dtype,
+    unaligned: StepsEntry,
+    aligned: StepsEntry,
+}
+
+/// Sizes that were asked, and the first of each step with its parts.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepsEntry {
+    asked: String,
+    parts: Vec<(usize, u16)>,
+}
+
+impl StepsEntry {
+    fn read(&self) -> Result<Steps, CatalogError> {
+        Steps::new(&self.asked, &self.parts)
+    }
+
+    fn of(steps: &Steps) -> Self {
+        Self { asked: steps.asked(), parts: steps.written() }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,6 +89,11 @@ fn bf16() -> Dtype {
     Dtype::Bf16
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_bf16(dtype: &Dtype) -> bool {
+    *dtype == Dtype::Bf16
+}
+
 /// Sizes (rows of a linear product, keys of a batched one) that go by one recipe.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,13 +106,24 @@ impl Catalog {
     /// Reads a file's text.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
         let file: File = serde_json::from_str(text)?;
-        if file.format != FORMAT {
+        if file.format != FORMAT && (file.format != FORMAT_1 || !file.asked.is_empty()) {
             return Err(CatalogError::Format(file.format));
         }
         let mut catalog = Self::new(file.origin);
         for entry in file.linear {
-            let to = catalog.linear.entry(Linear { n: entry.n, k: entry.k, bias: entry.bias }).or_default();
-            read_classes(to, &entry.classes, linear_sum)?;
+            let LinearEntry { n, k, bias, dtype, classes } = entry;
+            let to = catalog.linear.entry(Linear { n, k, bias, dtype }).or_default();
+            read_classes(to, &classes, |sum| linear_sum(sum, dtype))?;
+        }
+        for AskedEntry { n, k, bias, dtype, unaligned, aligned } in file.asked {
+            let shape = Linear { n, k, bias, dtype };
+            if catalog.asked.insert(shape, Asked::new(unaligned.read()?, aligned.read()?)?).is_some() {
+                let why = "another entry has the same weight";
+                return Err(CatalogError::Steps { sizes: unaligned.asked, why });
+            }
+        }
+        if let Some((shape, rows)) = catalog.misnamed(&catalog) {
+            return Err(CatalogError::Misnamed(format!("{rows} rows with {shape}")));
         }
         for BatchedEntry { product, dtype, phase, heads, dim, classes } in file.batched {
             let shape = Batched { product, phase, heads, dim };
@@ -88,7 +142,8 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// The file's text: a line per class, in an order that does not change.
+    /// The file's text: a line per entry, in an order that does not change; in the format before, which earlier
+    /// versions read too, where all is of bf16 and nothing was only asked.
     #[must_use]
     pub fn write(&self) -> String {
         let linear: BTreeMap<_, _> = self.linear.iter().collect();
@@ -100,11 +155,21 @@ impl Catalog {
         let linear: Vec<String> = linear
             .into_iter()
             .map(|(shape, sizes)| {
-                entry(serde_json::json!({
+                let mut written = serde_json::json!({
                     "n": shape.n, "k": shape.k, "bias": shape.bias, "classes": write_classes(sizes)
-                }))
+                });
+                if shape.dtype != Dtype::Bf16 {
+                    written["dtype"] = serde_json::json!(shape.dtype);
+                }
+                entry(written)
             })
             .collect();
+        let asked = self.all_asked().map(|(shape, asked)| {
+            let Linear { n, k, bias, dtype } = shape;
+            let [unaligned, aligned] = [false, true].map(|aligned| StepsEntry::of(asked.steps(aligned)));
+            entry(serde_json::json!(AskedEntry { n, k, bias, dtype, unaligned, aligned }))
+        });
+        let asked: Vec<String> = asked.collect();
         let batched: Vec<String> = eager
             .chain(math)
             .map(|(dtype, shape, classes)| {
@@ -118,13 +183,17 @@ impl Catalog {
                 entry(written)
             })
             .collect();
+        let before = asked.is_empty() && self.linear.keys().all(|shape| shape.dtype == Dtype::Bf16);
+        let format = if before { FORMAT_1 } else { FORMAT };
         let origin = serde_json::json!(self.origin);
-        format!(
-            "{{\n  \"format\": \"{FORMAT}\",\n  \"origin\": {origin},\n  \"linear\": [\n{}\n  ],\n  \
-             \"batched\": [\n{}\n  ]\n}}\n",
-            linear.join(",\n"),
-            batched.join(",\n")
-        )
+        let mut text = format!("{{\n  \"format\": \"{format}\",\n  \"origin\": {origin}");
+        for (name, entries) in [("linear", linear), ("asked", asked), ("batched", batched)] {
+            if name != "asked" || !before {
+                _ = write!(text, ",\n  \"{name}\": [\n{}\n  ]", entries.join(",\n"));
+            }
+        }
+        text.push_str("\n}\n");
+        text
     }
 }
 
@@ -132,18 +201,17 @@ fn why(error: RecipeError) -> &'static str {
     error.0
 }
 
-/// Whether `block` is a step of the GPU's on bf16, or half of one.
-fn is_step(block: BlockRecipe) -> Result<(), &'static str> {
-    let ours = block_of(Architecture::Hopper);
-    let known = block == ours || block == BlockRecipe { width: 8, ..ours };
-    if known { Ok(()) } else { Err("no step of Hopper's tensor cores on bf16") }
+/// Whether `block` is a step of the GPU's on factors of `dtype`, or half of one.
+fn is_step(block: BlockRecipe, dtype: Dtype) -> Result<(), &'static str> {
+    let ours = block_on(Architecture::Hopper, dtype);
+    let known = ours.is_some_and(|ours| block == ours || block == BlockRecipe { width: 8, ..ours });
+    if known { Ok(()) } else { Err("no step of Hopper's tensor cores on such factors") }
 }
 
 /// The sum of a product with a weight. *Errors:* what no kernel computes.
-fn linear_sum(sum: Summation) -> Result<TensorCoreSum, &'static str> {
-    const MOST_PARTS: u16 = 64;
+fn linear_sum(sum: Summation, dtype: Dtype) -> Result<TensorCoreSum, &'static str> {
     let sum = TensorCoreSum::try_from(sum).map_err(why)?;
-    is_step(sum.block)?;
+    is_step(sum.block, dtype)?;
     if sum.parts.get() > MOST_PARTS {
         return Err("a product with a weight has 1 to 64 parts");
     }
@@ -154,7 +222,7 @@ fn linear_sum(sum: Summation) -> Result<TensorCoreSum, &'static str> {
 fn batched_sum(sum: Summation, product: Product, dim: usize) -> Result<BatchedSum, &'static str> {
     let sum = BatchedSum::try_from(sum).map_err(why)?;
     if let BatchedSum::TensorCore { block, tile } = sum {
-        is_step(block)?;
+        is_step(block, Dtype::Bf16)?;
         match tile.map(|tile| usize::from(tile.get())) {
             Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
             Some(tile) if product == Product::Scores && !dim.is_multiple_of(tile) => {
@@ -197,6 +265,8 @@ fn write_classes<T: Copy + PartialEq + Into<Summation>>(sizes: &Sizes<T>) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use mantissa_numerics::nvidia::products::split_k;
+
     use super::*;
 
     #[test]
@@ -209,8 +279,38 @@ mod tests {
             assert_eq!(Catalog::parse(&catalog.write()).expect("what was written"), catalog);
             assert_eq!(catalog.write(), text, "the file is as the program writes it");
         }
-        let other = text.replace("mantissa-catalog/1", "mantissa-catalog/9");
+        let other = text.replacen("mantissa-catalog/1", "mantissa-catalog/9", 1);
         assert!(matches!(Catalog::parse(&other), Err(CatalogError::Format(_))));
+    }
+
+    /// The heuristic of an H100 beside what its products had, of 9,000 and more.
+    #[test]
+    fn the_heuristic_names_what_every_compared_product_had() {
+        let catalog =
+            Catalog::parse(include_str!("../../../../catalogs/h100-cublas13.1.json")).expect("built in");
+        let mut agree = 0;
+        for (shape, sizes) in &catalog.linear {
+            for (rows, found) in sizes {
+                let Some(named) = catalog.asked(*shape, *rows) else { continue };
+                assert_eq!(named.block, found.block);
+                assert_eq!(split_k(shape.k, named.parts), split_k(shape.k, found.parts), "{rows} of {shape}");
+                agree += 1;
+            }
+        }
+        assert!(agree > 9000, "{agree}");
+        // One that disagrees is refused.
+        let mut wrong = catalog.clone();
+        let shape = Linear { n: 3584, k: 18944, bias: false, dtype: Dtype::Bf16 };
+        let steps = Steps::new("1-16", &[(1, 2)]).expect("steps");
+        wrong.add_asked(
+            shape,
+            Asked::new(steps.clone(), Steps::new("8", &[(8, 2)]).expect("steps")).expect("steps"),
+        );
+        let refused = Catalog::parse(&wrong.write()).expect_err("seven parts").to_string();
+        assert!(
+            refused.starts_with("for 1 rows with 3584 × 18944 the heuristic names another sum"),
+            "{refused}"
+        );
     }
 
     #[test]

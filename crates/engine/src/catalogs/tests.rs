@@ -9,7 +9,7 @@ use mantissa_numerics::setup::Attention;
 use super::*;
 use crate::dispatch::Dispatch;
 
-const SHAPE: Linear = Linear { n: 24, k: 40, bias: false };
+const SHAPE: Linear = Linear { n: 24, k: 40, bias: false, dtype: Dtype::Bf16 };
 
 /// A file about one product that no built-in catalog has, cut into `parts`.
 fn file(cublas: &str, parts: u16) -> String {
@@ -38,8 +38,8 @@ fn library_versions_stand_side_by_side() {
     assert_eq!(parts(both.of_stack(Hardware::H200, &new)), Some(5));
     assert_eq!(parts(Catalogs::built_in().of_stack(Hardware::H200, &new)), None, "a value was changed");
     // Verified recipes are of their own version alone.
-    let verified = Linear { n: 128, k: 2048, bias: false };
-    let basis = |stack| both.of_stack(Hardware::H200, stack)?.linear(verified, 1).map(|e| e.basis());
+    let verified = Linear { n: 128, k: 2048, bias: false, dtype: Dtype::Bf16 };
+    let basis = |stack| both.of_stack(Hardware::H200, stack)?.linear(verified, 1).map(|e| e.source.basis());
     assert_eq!((basis(&old), basis(&new)), (None, Some(Basis::Verified)));
     // Which is meant has to be said.
     let refused = both.clone().settled().expect_err("of two versions").to_string();
@@ -69,24 +69,24 @@ fn no_file_replaces_what_is_known() {
     let with = Catalogs::default().with(&file("13.1.0", 5)).expect("a new shape");
     let known = with.of(Hardware::H200).expect("what was given");
     let own = known.linear(SHAPE, 3).expect("the new shape");
-    assert_eq!((own.basis(), known.ids().count()), (Basis::Measured, 2));
-    assert_eq!(own.catalog.digest, blake3::hash(file("13.1.0", 5).as_bytes()).to_hex().to_string());
+    assert_eq!((own.source.basis(), known.ids().count()), (Basis::Measured, 2));
+    assert_eq!(own.source.catalog.digest, blake3::hash(file("13.1.0", 5).as_bytes()).to_hex().to_string());
     // The same again adds nothing; something else about the same shape is refused.
     assert_eq!(with.with(&file("13.1.0", 5)).expect("given before"), with);
     let refused = with.with(&file("13.1.0", 4)).expect_err("a contradiction").to_string();
     assert!(refused.starts_with("a product of 3 × 40 with 24 × 40 has another recipe"), "{refused}");
-    assert!(refused.contains(&own.catalog.digest), "{refused}");
+    assert!(refused.contains(&own.source.catalog.digest), "{refused}");
 
     // Of a built-in catalog: what agrees stays verified, and what does not is refused.
     let text = include_str!("../../../../catalogs/h200-cublas13.1.json");
     assert_eq!(Catalogs::default().with(text).expect("built in"), Catalogs::default());
-    let verified = Linear { n: 128, k: 2048, bias: false };
+    let verified = Linear { n: 128, k: 2048, bias: false, dtype: Dtype::Bf16 };
     let entry = h200().linear(verified, 1).expect("verified").recipe;
     let mut copy = Catalog::new(h200().origin().clone());
     copy.add_linear(verified, 1, entry);
     let agrees = Catalogs::default().with(&copy.write()).expect("the same recipe");
     let found = agrees.of(Hardware::H200).and_then(|known| known.linear(verified, 1));
-    assert_eq!(found.map(|entry| entry.basis()), Some(Basis::Verified));
+    assert_eq!(found.map(|entry| entry.source.basis()), Some(Basis::Verified));
     let parts = entry.parts.checked_add(1).expect("few parts");
     copy.add_linear(verified, 1, TensorCoreSum { parts, ..entry });
     assert!(matches!(Catalogs::default().with(&copy.write()), Err(CatalogError::Contradiction { .. })));
@@ -101,8 +101,8 @@ fn a_prediction_knows_the_weakest_basis_of_what_it_used() {
     let mut found = CatalogUse::new(Hardware::H200);
     let with = Catalogs::default().with(&file("13.1.0", 5)).expect("a new shape");
     let known = with.of(Hardware::H200).expect("what was given");
-    let of = |shape, rows| [known.linear(shape, rows).expect("an entry").catalog];
-    found.add(of(Linear { n: 128, k: 2048, bias: false }, 1));
+    let of = |shape, rows| [known.linear(shape, rows).expect("an entry").source];
+    found.add(of(Linear { n: 128, k: 2048, bias: false, dtype: Dtype::Bf16 }, 1));
     assert_eq!((found.basis, found.catalogs.len()), (Basis::Verified, 1));
     found.add(of(SHAPE, 3));
     found.add(of(SHAPE, 3));

@@ -1,6 +1,6 @@
 //! A recipe with the catalog it is from, and what a prediction rests on.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use mantissa_numerics::setup::{Basis, Hardware};
@@ -17,7 +17,8 @@ pub struct CatalogId {
     pub hardware: Hardware,
     /// The libraries that pick them.
     pub stack: Stack,
-    /// What its recipes rest on: [`Basis::Verified`] if it is part of the program, [`Basis::Measured`] if it is a file.
+    /// What those of its recipes rest on that were compared: [`Basis::Verified`] if it is part of the program,
+    /// [`Basis::Measured`] if it is a file.
     pub basis: Basis,
     /// blake3 of its text.
     pub digest: String,
@@ -33,30 +34,49 @@ impl fmt::Display for CatalogId {
 }
 
 /// A recipe, and what it rests on.
+///
+/// Example: [`Source::basis`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Entry<'c, R> {
     /// The recipe.
     pub recipe: R,
-    /// The catalog that has it.
-    pub catalog: &'c CatalogId,
+    /// Where it is from.
+    pub source: Source<'c>,
 }
 
-impl<R> Entry<'_, R> {
+/// Where a recipe is from.
+///
+/// Example: [`Source::basis`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source<'c> {
+    /// The catalog that has it.
+    pub catalog: &'c CatalogId,
+    /// Whether the library's heuristic was asked for it, and nothing compared at that size.
+    pub asked: bool,
+}
+
+impl Source<'_> {
     /// What the recipe rests on.
     ///
     /// ```
     /// use mantissa_engine::Catalogs;
     /// use mantissa_engine::catalog::Linear;
     /// use mantissa_engine::{Basis, Hardware};
+    /// use mantissa_numerics::Dtype;
     ///
     /// let catalogs = Catalogs::default();
     /// let known = catalogs.of(Hardware::H200).expect("a built-in catalog");
-    /// let entry = known.linear(Linear { n: 128, k: 2048, bias: false }, 1).expect("a measured shape");
-    /// assert_eq!(entry.basis(), Basis::Verified);
+    /// let shape = Linear { n: 128, k: 2048, bias: false, dtype: Dtype::Bf16 };
+    /// assert_eq!(known.linear(shape, 1).expect("a measured shape").source.basis(), Basis::Verified);
+    ///
+    /// // On an H100 the heuristic was asked for more than products were compared.
+    /// let known = catalogs.of(Hardware::H100).expect("a built-in catalog");
+    /// let shape = Linear { n: 4096, k: 14336, ..shape };
+    /// assert_eq!(known.linear(shape, 200).expect("a shape asked for").source.basis(), Basis::Asked);
     /// ```
     #[must_use]
     pub fn basis(&self) -> Basis {
-        self.catalog.basis
+        if self.asked { self.catalog.basis.max(Basis::Asked) } else { self.catalog.basis }
     }
 }
 
@@ -65,8 +85,8 @@ impl<R> Entry<'_, R> {
 pub struct CatalogUse {
     /// The weakest basis of what was used.
     pub basis: Basis,
-    /// The catalogs whose recipes were used.
-    pub catalogs: BTreeSet<CatalogId>,
+    /// The catalogs whose recipes were used, each with the weakest basis of these.
+    pub catalogs: BTreeMap<CatalogId, Basis>,
 }
 
 impl CatalogUse {
@@ -80,15 +100,17 @@ impl CatalogUse {
     /// ```
     #[must_use]
     pub const fn new(hardware: Hardware) -> Self {
-        Self { basis: hardware.basis(), catalogs: BTreeSet::new() }
+        Self { basis: hardware.basis(), catalogs: BTreeMap::new() }
     }
 
     /// Adds catalogs whose recipes are used.
-    pub(crate) fn add<'c>(&mut self, catalogs: impl IntoIterator<Item = &'c CatalogId>) {
-        for catalog in catalogs {
-            self.basis = self.basis.max(catalog.basis);
-            if !self.catalogs.contains(catalog) {
-                self.catalogs.insert(catalog.clone());
+    pub(crate) fn add<'c>(&mut self, sources: impl IntoIterator<Item = Source<'c>>) {
+        for source in sources {
+            let basis = source.basis();
+            self.basis = self.basis.max(basis);
+            match self.catalogs.get_mut(source.catalog) {
+                Some(known) => *known = basis.max(*known),
+                None => _ = self.catalogs.insert(source.catalog.clone(), basis),
             }
         }
     }
@@ -105,6 +127,9 @@ impl CatalogUse {
     /// ```
     pub fn join(&mut self, other: Self) {
         self.basis = self.basis.max(other.basis);
-        self.catalogs.extend(other.catalogs);
+        for (catalog, basis) in other.catalogs {
+            let known = self.catalogs.entry(catalog).or_insert(basis);
+            *known = basis.max(*known);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The recipe of a node of the graph in a pass, or why no verified one is known.
 
+use std::collections::BTreeSet;
+
 use mantissa_model::graph::{
     Activation, Attention, Graph, Node, Operation, Pairing, RoutingWeights, Weighting, WideRouting,
 };
@@ -13,9 +15,10 @@ use mantissa_numerics::site::Phase;
 
 use super::planned::Planned;
 use super::rules::Dispatch;
-use crate::catalog::Product;
+use crate::catalog::{Batched, Linear, Product};
 use crate::catalogs::CatalogUse;
 use crate::error::EngineError;
+use crate::missing::Missing;
 use crate::rope;
 use crate::shape::PassShape;
 
@@ -63,6 +66,23 @@ impl Dispatch<'_> {
         Ok(())
     }
 
+    /// What keeps each kernel of a pass from being predicted, each thing once; none where the pass is covered.
+    ///
+    /// Of a product of attention the first of the two is named: one measurement has both.
+    ///
+    /// Example: [`Missing`].
+    #[must_use]
+    pub fn refusals(self, graph: &Graph, shape: PassShape) -> BTreeSet<Missing> {
+        let mut used = CatalogUse::new(self.hardware);
+        let nodes = graph.nodes().filter_map(|node| self.recipe(node, shape, &mut used).err());
+        let errors = self.accepts(graph, shape).err().into_iter().chain(nodes);
+        let missing = errors.filter_map(|error| match error {
+            EngineError::Uncovered { missing, .. } => Some(*missing),
+            _ => None,
+        });
+        missing.collect()
+    }
+
     /// What a node runs; `None` where it computes nothing. The catalogs that have its recipe are added to `used`.
     ///
     /// *Errors:* a shape that no verified recipe covers.
@@ -99,9 +119,11 @@ impl Dispatch<'_> {
                     return Err(self.refused("a product left in binary32".to_owned(), "it was not compared"));
                 }
                 let Some((recipe, from)) = self.product(m, n, k, bias || linear.wide) else {
-                    let bias = if bias { " and a bias" } else { "" };
-                    let what = format!("a product of {m} × {k} with {n} × {k}{bias}");
-                    return Err(self.refused(what, "its split-K was not measured"));
+                    let words = if bias { " and a bias" } else { "" };
+                    let what = format!("a product of {m} × {k} with {n} × {k}{words}");
+                    let missing =
+                        Missing::Linear(Linear { n, k, bias: linear.bias.is_some(), dtype: self.dtype });
+                    return Err(self.lacks(what, "its split-K was not measured", missing, shape));
                 };
                 used.add(from);
                 planned(n, k, KernelRecipe::Matmul(recipe))
@@ -237,14 +259,13 @@ impl Dispatch<'_> {
     }
 
     fn not_measured(self, product: Product, attention: &Attention, shape: PassShape) -> EngineError {
-        let (phase, name, keys) = (shape.phase.name(), self.attention.name(), shape.keys);
+        let (phase, name, keys) = (shape.phase, self.attention.name(), shape.keys);
         let (heads, dim) = (shape.batch_size * attention.heads, attention.key_dim);
-        let product = match product {
-            Product::Scores => "scores",
-            Product::Values => "values",
-        };
-        let what = format!("{phase} {name} attention ({product}) of {heads} heads of {dim} over {keys} keys");
-        self.refused(what, "its order of sums was not measured")
+        let (named, of_phase) = (product.name(), phase.name());
+        let what =
+            format!("{of_phase} {name} attention ({named}) of {heads} heads of {dim} over {keys} keys");
+        let missing = Missing::Batched(self.attention, Batched { product, phase, heads, dim });
+        self.lacks(what, "its order of sums was not measured", missing, shape)
     }
 
     fn experts_accepted(self, graph: &Graph) -> Result<(), EngineError> {
@@ -287,7 +308,21 @@ impl Dispatch<'_> {
     }
 
     fn refused(self, what: String, why: &'static str) -> EngineError {
-        EngineError::Uncovered { hardware: self.hardware.name(), what, why }
+        EngineError::kernel(self.hardware, what, why)
+    }
+
+    /// What a catalog could have and has not, for a pass.
+    fn lacks(self, what: String, why: &'static str, missing: Missing, pass: PassShape) -> EngineError {
+        match missing.command(pass) {
+            None => EngineError::kernel(self.hardware, what, why),
+            Some(command) => EngineError::Uncovered {
+                hardware: self.hardware.name(),
+                what,
+                why,
+                missing: Box::new(missing),
+                remedy: format!("on that GPU `{command}` measures it"),
+            },
+        }
     }
 }
 

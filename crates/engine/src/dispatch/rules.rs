@@ -13,7 +13,7 @@ use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
 
 use crate::catalog::{self, Batched, Linear, Product};
-use crate::catalogs::{CatalogId, Catalogs, Entry, TargetCatalogs};
+use crate::catalogs::{Catalogs, Entry, Source, TargetCatalogs};
 
 /// Lanes of sums over a row: attention, router, norms.
 const ROW_LANES: Lanes = Lanes::L16;
@@ -80,10 +80,10 @@ impl<'c> Dispatch<'c> {
         n: usize,
         k: usize,
         biased: bool,
-    ) -> Option<(MatmulRecipe, Option<&'c CatalogId>)> {
+    ) -> Option<(MatmulRecipe, Option<Source<'c>>)> {
         let output = if biased { Dtype::F32 } else { self.dtype };
         if self.is_gpu() {
-            let shape = Linear { n, k, bias: biased };
+            let shape = Linear { n, k, bias: biased, dtype: self.dtype };
             let uncut = catalog::uncut(self.hardware.architecture());
             let (sum, from) = self.look_up(uncut, |known| known.linear(shape, m))?;
             return Some((MatmulRecipe { summation: LinearSum::TensorCore(sum), output }, from));
@@ -191,9 +191,9 @@ impl<'c> Dispatch<'c> {
         self,
         literature: T,
         find: impl FnOnce(&'c TargetCatalogs) -> Option<Entry<'c, T>>,
-    ) -> Option<(T, Option<&'c CatalogId>)> {
+    ) -> Option<(T, Option<Source<'c>>)> {
         let Some(known) = self.catalog() else { return Some((literature, None)) };
-        find(known).map(|entry| (entry.recipe, Some(entry.catalog)))
+        find(known).map(|entry| (entry.recipe, Some(entry.source)))
     }
 
     /// Both batched products of attention over `heads` heads of all sequences together, scores first.
@@ -217,7 +217,7 @@ impl<'c> Dispatch<'c> {
 }
 
 /// The catalogs that the two products of attention are from.
-pub(super) type Sources<'c> = [Option<&'c CatalogId>; 2];
+pub(super) type Sources<'c> = [Option<Source<'c>>; 2];
 
 /// Why a look-up for [`Dispatch::matmul`] or [`Dispatch::attention`] finds something.
 pub(super) const UNCHECKED: &str = "`check` refuses shapes that were not measured";

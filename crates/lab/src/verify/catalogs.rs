@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_engine::Catalogs;
-use mantissa_evidence::{Configuration, UsedCatalog};
+use mantissa_evidence::{CatalogBasis, Configuration, UsedCatalog};
 use mantissa_numerics::setup::SomeAxes;
 
 use super::request::{Model, Request};
@@ -52,14 +52,21 @@ pub(super) fn used(plan: &ReplayPlan) -> Result<BTreeMap<String, Vec<UsedCatalog
     candidates.map(|(candidate, found)| Ok((candidate.to_string(), catalog_use::used(found)?))).collect()
 }
 
-/// A note about each catalog that the evidence states and that is not here.
+/// A note about each catalog that the evidence states and that is not here. One that was part of Mantissa is of another
+/// version of it.
 pub(super) fn not_given(configurations: &[Configuration], catalogs: &Catalogs) -> Vec<String> {
     let here: BTreeSet<String> = catalogs.ids().map(|id| id.digest.clone()).collect();
     let stated =
         configurations.iter().filter_map(|c| c.mantissa.as_ref()).flat_map(|extras| &extras.catalogs);
     let missing: BTreeSet<&UsedCatalog> =
         stated.filter(|catalog| !here.contains(&catalog.digest.to_string())).collect();
-    let note =
-        |catalog| format!("The evidence used a {catalog}, which was not given; --catalog FILE gives it.");
+    let note = |catalog: &UsedCatalog| match catalog.basis {
+        CatalogBasis::Measured => {
+            format!("The evidence used a {catalog}, which was not given; --catalog FILE gives it.")
+        }
+        CatalogBasis::Verified | CatalogBasis::Asked => format!(
+            "The evidence used a {catalog}, of another version; the catalogs of this version were used instead."
+        ),
+    };
     missing.into_iter().map(note).collect()
 }

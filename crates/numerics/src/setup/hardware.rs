@@ -46,6 +46,9 @@ pub enum Basis {
     Own,
     /// Compared with the hardware, bit for bit; what was not is refused.
     Verified,
+    /// Of a product with a weight, the parts of its sum are those that the library's own heuristic names for its number
+    /// of rows; the sum by such parts was compared at other numbers of rows, the product of this one was not.
+    Asked,
     /// A catalog that its user measured, beside what is verified: nobody else compared it.
     Measured,
     /// Published parameters of the tensor cores; sums uncut, functions as on Hopper. Compared with no hardware: not

@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
+use mantissa_evidence::{CatalogBasis, UsedCatalog};
 
 use super::claim::{ClaimAnswer, ClaimVerdict};
 use super::result::Audit;
-use crate::found::OwnCatalogs;
+use crate::found::RestingOn;
 use crate::said;
 
 impl Audit {
     /// This audit with the catalogs that replays used: `used` has those of each candidate, by its name. A verdict that
-    /// rests on a catalog which its user measured says so.
+    /// rests on a catalog which its user measured, or on what a heuristic names, says so.
     ///
     /// ```
     /// use std::collections::BTreeMap;
     ///
-    /// use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
+    /// use mantissa_evidence::{CatalogBasis, UsedCatalog};
     /// # use mantissa_verdict::analysis::{Outcome, Tier};
     /// # use mantissa_verdict::audit::{AUDIT_VERSION, Audit, ClaimAnswer, ClaimVerdict, Cost, RestsOn};
     /// # let claim = ClaimVerdict {
@@ -48,25 +48,25 @@ impl Audit {
         let all: BTreeSet<&UsedCatalog> = used.values().flatten().collect();
         self.catalogs = all.into_iter().cloned().collect();
         for claim in &mut self.claims {
-            if let Some(found) = own(claim, used) {
-                claim.sentence.push_str(&said::own_catalogs(&found));
-            }
+            claim.sentence.push_str(&said::resting_on(&beside_verified(claim, used)));
         }
         self
     }
 }
 
-/// The catalogs of its user that a verdict rests on; `None` where it rests on none.
-fn own(claim: &ClaimVerdict, used: &BTreeMap<String, Vec<UsedCatalog>>) -> Option<OwnCatalogs> {
+/// The catalogs that a verdict rests on beside verified recipes.
+fn beside_verified(claim: &ClaimVerdict, used: &BTreeMap<String, Vec<UsedCatalog>>) -> RestingOn {
+    let mut found = RestingOn::default();
     if claim.answer == ClaimAnswer::NotEnoughEvidence {
-        return None;
+        return found;
     }
     let names = claim.claim.iter().chain(claim.fits.iter().flatten());
-    let digests: BTreeSet<Digest> = names
-        .filter_map(|name| used.get(name))
-        .flatten()
-        .filter(|catalog| catalog.basis == CatalogBasis::Measured)
-        .map(|catalog| catalog.digest)
-        .collect();
-    (!digests.is_empty()).then_some(OwnCatalogs { digests })
+    for catalog in names.filter_map(|name| used.get(name)).flatten() {
+        match catalog.basis {
+            CatalogBasis::Verified => {}
+            CatalogBasis::Asked => _ = found.asked.insert(catalog.digest),
+            CatalogBasis::Measured => _ = found.measured.insert(catalog.digest),
+        }
+    }
+    found
 }

@@ -65,10 +65,13 @@ pub(crate) enum OneClass<'f> {
     NotDrawn,
 }
 
-/// Catalogs that a verdict rests on and that its user measured.
-#[derive(Debug)]
-pub(crate) struct OwnCatalogs {
-    pub(crate) digests: BTreeSet<Digest>,
+/// Catalogs that a verdict rests on beside verified recipes.
+#[derive(Debug, Default)]
+pub(crate) struct RestingOn {
+    /// Those that its user measured.
+    pub(crate) measured: BTreeSet<Digest>,
+    /// Those that name splits of sums by the library's heuristic.
+    pub(crate) asked: BTreeSet<Digest>,
 }
 
 /// What was not checked.

@@ -1,8 +1,12 @@
 //! Sentences about claims.
 
+use std::collections::BTreeSet;
+
+use mantissa_evidence::Digest;
+
 use crate::audit::claim::ClaimAnswer;
 use crate::audit::difference::Difference;
-use crate::found::{Claim, NotChecked, OneClass, OwnCatalogs, Replayed, Sampled, SufficientEvidence};
+use crate::found::{Claim, NotChecked, OneClass, Replayed, RestingOn, Sampled, SufficientEvidence};
 
 /// The verdict on a claim.
 pub(crate) fn claim(answer: ClaimAnswer, found: &Claim<'_>) -> String {
@@ -127,13 +131,25 @@ pub(crate) fn not_checked(found: &[NotChecked<'_>]) -> Vec<String> {
 }
 
 /// What a verdict adds where its recipes are from catalogs of its user.
-pub(crate) fn own_catalogs(found: &OwnCatalogs) -> String {
-    let digests: Vec<String> = found.digests.iter().map(ToString::to_string).collect();
-    let noun = if digests.len() == 1 { "a catalog" } else { "catalogs" };
-    format!(
-        "; this rests on {noun} measured by its user (blake3 {}), not on verified recipes alone",
-        digests.join(", ")
-    )
+pub(crate) fn resting_on(found: &RestingOn) -> String {
+    let listed = |digests: &BTreeSet<Digest>| {
+        let noun = if digests.len() == 1 { "a catalog" } else { "catalogs" };
+        (noun, digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+    };
+    let measured = (!found.measured.is_empty()).then(|| {
+        let (noun, digests) = listed(&found.measured);
+        format!(
+            "; this rests on {noun} measured by its user (blake3 {digests}), not on verified recipes alone"
+        )
+    });
+    let asked = (!found.asked.is_empty()).then(|| {
+        let (noun, digests) = listed(&found.asked);
+        format!(
+            "; of some products the split of the sum is what cuBLAS's heuristic names for their size ({noun}, blake3 \
+             {digests}), which was compared at other sizes"
+        )
+    });
+    measured.into_iter().chain(asked).collect()
 }
 
 fn set(class: &[String]) -> String {
