@@ -4,7 +4,7 @@
 
 HEURISTIC has, per weight `N×K`, the first algorithm that the heuristic names for products of bf16 without a bias, as
 runs `[first M, [parts, …]]`: for every M to 512, by 8 to 4,096, by 64 to 16,384. Rows that 8 divides have steps of
-their own (they are aligned to 16 bytes), and no others were asked above 512; so the two kinds are kept apart.
+their own, and no others were asked above 512; so the two kinds are kept apart.
 """
 
 import bisect
@@ -14,6 +14,8 @@ import sys
 heuristic, catalog = sys.argv[1:]
 asked = json.load(open(heuristic))
 known = json.load(open(catalog))
+if "asked" in known:
+    sys.exit(f"{catalog} has such entries already; take the file from before")
 gpu, version = known["origin"]["gpu"], known["origin"]["cublas"]
 major, minor, patch = (int(part) for part in version.split("."))
 if (asked["gpu"], asked["version"]) != (gpu, major * 10000 + minor * 100 + patch):

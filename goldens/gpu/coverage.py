@@ -66,6 +66,34 @@ def recipe(r):
     return text
 
 
+DRAWN = """\
+## Of setups drawn at random
+
+1,000 runs drawn from 41 published models (`goldens/gpu/models.py`), batches of 1 to 64, prompts of 1 to 16,384 tokens
+(evenly on a logarithmic scale) with 512 decode steps, and the attentions eager, sdpa_flash and sdpa_math, in bf16:
+
+    python3 goldens/gpu/models.py models
+    mantissa coverage $(for m in models/*/config.json; do echo --model $m; done) --batch-sizes 1-64 \\
+        --prompts 1-16384 --decode 512 --runs 1000 --seed 1
+
+| 2026-11-28 | H200 | H100 |
+|---|---:|---:|
+| verified | 31 | 17 |
+| asked | 0 | 4 |
+| refused | 969 | 979 |
+| … products with weights nobody asked for | 932 | 945 |
+| … eager attention's products | 261 | 274 |
+| … sdpa_math's products | 259 | 264 |
+| … norms of another kind than Llama's | 289 | 289 |
+| … GELU and clamped units | 206 | 206 |
+| … more than 1,934 or 2,000 keys of sdpa | 142 | 142 |
+| … experts of other sizes, other routers | 71 | 71 |
+| … windows that keys fall out of | 57 | 57 |
+| … heads of other widths than 64 and 128 with sdpa_flash | 49 | 49 |
+
+A run may lack several things. So nearly everything waits for one kind of measurement, which needs a GPU and minutes."""
+
+
 def step_list(parts):
     """`1: 4, 73: 2`; of more than six the first five."""
     listed = [f"{first}: {count}" for first, count in parts]
@@ -77,8 +105,8 @@ Which parts a sum is cut into is cuBLASLt's choice, a step function of the numbe
 these weights (bf16, no bias, 32 MiB of workspace) by every number of rows to 512, every eighth to 4,096 and every
 sixty-fourth to 16,384. A prediction at such a size rests on *asked*: sums by so many parts were compared, a product of
 this size was not. Sizes between two that were asked and agree count as asked; between two that differ nothing is known.
-Rows that 8 divides have steps of their own, because others are not aligned to 16 bytes: for 13 of the 40 weights some
-row `8i` has other parts than both its neighbours. Above 512 only rows that 8 divides were asked.
+Rows that 8 divides have steps of their own: for 13 of the 40 weights some row `8i` has other parts than both its
+neighbours. Above 512 only rows that 8 divides were asked.
 Of 21,011 products that were compared on this GPU, 9,967 have a size that was asked, or one between: all had the parts the
 heuristic names. A single step function would have named other parts for one compared product (3584 × 18944, 531 rows).
 `cargo test -p mantissa-engine --lib the_heuristic_names` holds this."""
@@ -94,6 +122,8 @@ def page():
     say("*Asked* means that the library's own heuristic names the split of a sum for that number of rows; products of other")
     say("sizes were compared. A shape that neither covers is an error, never a guess, and the error names the command that")
     say("would measure it. `mantissa coverage --model M` says what share of setups is covered, and what would add most.")
+    say()
+    say(DRAWN)
     say()
     say("## Kernels")
     say()
@@ -247,11 +277,13 @@ cuBLAS.
   Where files of several versions are given for one GPU, `--cublas VERSION` names the one that is meant.
 - What PyTorch itself computes (norms, softmaxes, flash attention) was compared with cuBLAS 13.1.0 beside it. With
   another version these kernels are taken to be the same, which nobody compared.
-- A prediction rests on the weakest of what it used: `verified` (built in), `asked` (built in, the split of a sum as the
+- A prediction rests on the weakest of what it used: `verified` (built in), `asked` (likewise, the split of a sum as the
   heuristic names it), `measured` (a file of its user) or `literature`.
+- What a product was compared with goes before what a heuristic names, whichever file has it. A weight of which a product
+  contradicts the heuristic loses what the heuristic named, and the build reports it.
 - `mantissa catalog build` asks the heuristic for every weight of the models given: every number of rows to 1,024, two of
   eight to 8,192, three of 256 to 1,048,576, then by halves between two that differ, and 64 of each kind at random. Then
-  it compares products at both sides of every step and at four random sizes of each kind. `--tensor-parallel 2,4,8` adds
+  it compares products at both sides of every step and at four random sizes of each kind, on a logarithmic scale. `--tensor-parallel 2,4,8` adds
   weights cut for so many ranks, `--fused` those that vLLM joins. This has not run on a GPU yet; the search is tested
   against functions with known steps.
 - The catalogs that were used stand with their blake3 in the manifest, in `plan.json` and in `verification.json`. A

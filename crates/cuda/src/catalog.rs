@@ -56,7 +56,7 @@ fn grouped<S: Copy + PartialEq>(
 /// Rows at random of each kind for which a product with a weight is compared, beside both sides of each step.
 const RANDOM_ROWS: usize = 4;
 
-/// The most elements of a matrix of a product that is compared: 4 GiB.
+/// The most elements of a matrix of a product that is compared because of a step or at random: 4 GiB.
 const LARGEST_MATRIX: usize = 1 << 31;
 
 /// How far a measurement is: done, and all.
@@ -105,7 +105,11 @@ pub fn build(
     let instructions = available.unwrap_or(Instructions::Portable);
     let mut built =
         Built { catalog: Catalog::new(origin), unexplained: Vec::new(), heuristic: [0, 0], surprises: 0 };
-    let before: BTreeMap<Linear, &Asked> = known.iter().flat_map(|known| known.all_asked()).collect();
+    // What was asked less densely is asked again.
+    let density = Density::default();
+    let dense = |asked: &Asked| asked.reach() + 256 >= density.blocks;
+    let before = known.iter().flat_map(|known| known.all_asked()).filter(|(_, asked)| dense(asked));
+    let before: BTreeMap<Linear, &Asked> = before.collect();
     let (here, weights): (Vec<Linear>, Vec<Linear>) =
         shapes.weights.iter().copied().partition(|weight| before.contains_key(weight));
     let mut compared = shapes.linear.clone();
@@ -117,10 +121,15 @@ pub fn build(
         compare(*weight, before[weight]);
     }
     let mut asked = here.len();
-    ask_all(&device.place(), &weights, Density::default(), |weight, found| {
-        compare(weight, &found.asked);
-        built.surprises += found.surprises;
-        built.catalog.add_asked(weight, found.asked);
+    ask_all(&device.place(), &weights, density, |weight, found| {
+        match found {
+            Ok(found) => {
+                compare(weight, &found.asked);
+                built.surprises += found.surprises;
+                built.catalog.add_asked(weight, found.asked);
+            }
+            Err(error) => built.unexplained.push(format!("products with {weight}: {error}")),
+        }
         asked += 1;
         progress(&built, Progress { asked: [asked, shapes.weights.len()], compared: [0, 0] });
     })?;
@@ -132,11 +141,6 @@ pub fn build(
     let at = |done| Progress { asked: [asked, asked], compared: [done, all] };
     for (shape, rows) in linear {
         measure_linear(device, shape, &rows, instructions, &mut built)?;
-        if let Some(rows) = built.catalog.drop_misnamed(shape) {
-            built.unexplained.push(format!(
-                "products with {shape}: cuBLASLt's heuristic names another sum than {rows} rows had"
-            ));
-        }
         done += rows.len();
         progress(&built, at(done));
     }

@@ -28,7 +28,9 @@ pub enum CudaError {
     #[error("cuBLASLt: {0:?}")]
     BlasLt(cudarc::cublaslt::result::CublasError),
     /// A heuristic that names more parts than a sum can have.
-    #[error("cuBLASLt's heuristic cuts a sum into {0} parts, which no recipe has; leave this weight out")]
+    #[error(
+        "cuBLASLt's heuristic cuts a sum into {0} parts, which no recipe has; such a weight stays uncovered"
+    )]
     Parts(u32),
     /// A matrix is too large for the library's sizes.
     #[error("a matrix of {0} elements is too large for cuBLAS")]

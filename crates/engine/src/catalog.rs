@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
+use std::num::NonZeroU16;
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::split_k;
@@ -25,7 +26,7 @@ mod shape;
 mod sizes;
 mod steps;
 
-pub use asked::{ALIGNED, Asked, Steps};
+pub use asked::{ALIGNED, Asked, MOST_PARTS, Steps};
 pub use error::CatalogError;
 pub use format::FORMAT;
 pub use origin::{Origin, Stack};
@@ -95,11 +96,16 @@ impl Catalog {
         self.asked.insert(shape, asked);
     }
 
-    /// Forgets what the heuristic names for a weight if a product that was compared had another sum; its rows.
-    pub fn drop_misnamed(&mut self, shape: Linear) -> Option<usize> {
-        let (_, rows) = self.misnamed_of(self, shape)?;
-        self.asked.remove(&shape);
-        Some(rows)
+    /// Forgets what the heuristic names for weights of which a product that was compared had another sum; which they
+    /// are, each with the least rows of such a product.
+    pub fn forget_misnamed(&mut self) -> Vec<(Linear, usize)> {
+        let mut misnamed: Vec<(Linear, usize)> =
+            self.linear.keys().filter_map(|shape| Some((*shape, self.misnamed(*shape)?))).collect();
+        misnamed.sort_unstable();
+        for (shape, _) in &misnamed {
+            self.asked.remove(shape);
+        }
+        misnamed
     }
 
     /// Notes that such products of bf16 over `keys` keys go by `recipe`.
@@ -155,45 +161,42 @@ impl Catalog {
         self.len() == 0 && self.asked.is_empty()
     }
 
-    /// Adds what `other` knows; where both know a shape, `other` is right.
+    /// Adds what `other` knows. Where both compared a shape, `other` is right; where both asked for a weight, the one
+    /// that asked for more rows.
     pub fn merge(&mut self, other: &Self) {
         extend(&mut self.linear, &other.linear);
-        self.asked.extend(other.asked.iter().map(|(shape, asked)| (*shape, asked.clone())));
+        for (shape, asked) in &other.asked {
+            if self.asked.get(shape).is_none_or(|known| known.reach() < asked.reach()) {
+                self.asked.insert(*shape, asked.clone());
+            }
+        }
         extend(&mut self.eager, &other.eager);
         extend(&mut self.math, &other.math);
     }
 
-    /// The first shape for which the heuristic names a sum that the product itself did not have.
-    pub(crate) fn misnamed(&self, compared: &Self) -> Option<(Linear, usize)> {
-        compared.linear.keys().filter_map(|shape| self.misnamed_of(compared, *shape)).min()
-    }
-
     /// The least rows with a weight for which the heuristic names a sum that the product itself did not have.
-    fn misnamed_of(&self, compared: &Self, shape: Linear) -> Option<(Linear, usize)> {
-        let asked = self.asked.get(&shape)?;
-        let sizes = compared.linear.get(&shape)?;
+    fn misnamed(&self, shape: Linear) -> Option<usize> {
+        let (asked, sizes) = (self.asked.get(&shape)?, self.linear.get(&shape)?);
         let block = steps::block_on(Architecture::Hopper, shape.dtype)?;
         let other = |rows: usize, found: TensorCoreSum| {
-            let named = asked.parts(rows).map(|parts| TensorCoreSum { block, parts });
-            named.is_some_and(|named| !same_sum(named, found, shape.k)).then_some((shape, rows))
+            let named = asked.parts(rows)?;
+            let same = block == found.block && same_parts(shape.k, named, found.parts);
+            (!same).then_some(rows)
         };
         sizes.iter().filter_map(|(rows, found)| other(*rows, *found)).min()
     }
 
-    /// The first shape for which both have a recipe and not the same.
+    /// The first shape for which both compared products, or both asked a heuristic, and not with the same result. What
+    /// was compared goes before what another was only told.
     pub(crate) fn contradiction(&self, other: &Self) -> Option<String> {
         let product =
             |(shape, rows): (Linear, usize)| format!("a product of {rows} × {} with {shape}", shape.k);
-        let other_asked = || {
-            let both =
-                other.asked.iter().filter_map(|(shape, asked)| Some((*shape, asked, self.asked.get(shape)?)));
-            both.filter_map(|(shape, ours, theirs)| Some((shape, ours.contradiction(theirs)?))).min()
-        };
-        let linear = first_other(&self.linear, &other.linear)
-            .or_else(|| self.misnamed(other))
-            .or_else(|| other.misnamed(self))
-            .or_else(other_asked)
-            .map(product);
+        let both_asked =
+            other.asked.iter().filter_map(|(shape, asked)| Some((*shape, self.asked.get(shape)?, asked)));
+        let other_asked = both_asked.filter_map(|(shape, ours, theirs)| {
+            Some((shape, ours.contradiction(theirs, |a, b| same_parts(shape.k, a, b))?))
+        });
+        let linear = first_other(&self.linear, &other.linear).or_else(|| other_asked.min()).map(product);
         let batched = |(shape, keys): (Batched, usize), dtype: Dtype| {
             let Batched { product, phase, heads, dim } = shape;
             let (product, phase) = (product.name(), phase.name());
@@ -205,9 +208,9 @@ impl Catalog {
     }
 }
 
-/// Whether two sums over `k` are one: the same steps along the same parts.
-fn same_sum(a: TensorCoreSum, b: TensorCoreSum, k: usize) -> bool {
-    a.block == b.block && (a.parts == b.parts || split_k(k, a.parts) == split_k(k, b.parts))
+/// Whether a sum over `k` is the same in so many parts.
+fn same_parts(k: usize, a: NonZeroU16, b: NonZeroU16) -> bool {
+    a == b || split_k(k, a) == split_k(k, b)
 }
 
 /// The smallest shape and size for which both have a recipe and not the same.

@@ -275,9 +275,9 @@ impl<'a> Engine<'a> {
             .collect();
         let keys = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
         if self.dispatch().is_gpu() && rows.iter().any(|row| row.position + 1 != keys) {
-            let what = "a batch of sequences of other lengths".to_owned();
+            let what = "a batch of sequences of other lengths";
             let why = "padding and masks were not compared";
-            return Err(EngineError::kernel(self.setup.hardware, what, why));
+            return Err(EngineError::kernel(self.setup.hardware, what.to_owned(), why, what));
         }
         let plans = [Plan::new(self.dispatch(), &self.graph, PassShape::decode(batch_size, keys))?];
         let of_rows: Vec<usize> = (0..rows.len()).collect();

@@ -87,14 +87,14 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// A kernel that was not compared.
-    pub(crate) fn kernel(hardware: Hardware, what: String, why: &'static str) -> Self {
+    /// A kernel that was not compared, and what to call it without its sizes.
+    pub(crate) fn kernel(hardware: Hardware, what: String, why: &'static str, kind: &'static str) -> Self {
         let remedy = "docs/coverage.md lists what is".to_owned();
         Self::Uncovered {
             hardware: hardware.name(),
             what,
             why,
-            missing: Box::new(Missing::Kernel(why)),
+            missing: Box::new(Missing::Kernel(kind)),
             remedy,
         }
     }

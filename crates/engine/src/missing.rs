@@ -6,6 +6,9 @@ use mantissa_numerics::site::Phase;
 use crate::catalog::{Batched, Linear};
 use crate::shape::PassShape;
 
+/// The command that measures, with a model and a file to be named.
+const BUILD: &str = "mantissa catalog build --model MODEL --out FILE";
+
 /// What is missing where no recipe covers a kernel.
 ///
 /// ```
@@ -29,7 +32,7 @@ pub enum Missing {
     Linear(Linear),
     /// What the library picks for such products of this attention.
     Batched(Attention, Batched),
-    /// A kernel that was not compared; the reason. No catalog lifts it.
+    /// A kernel that was not compared, in words: what it is, or why only others were. No catalog lifts it.
     Kernel(&'static str),
 }
 
@@ -37,21 +40,39 @@ impl Missing {
     /// The command that measures it for a pass, on the GPU that is meant; `None` where none does.
     #[must_use]
     pub fn command(&self, pass: PassShape) -> Option<String> {
-        let build = "mantissa catalog build --model MODEL --out FILE";
         match self {
-            Self::Linear(_) => Some(format!("{build} --attention none")),
+            Self::Linear(_) => Some(Self::command_for_weights()),
             Self::Batched(attention, _) => {
                 let PassShape { phase, batch_size, keys, .. } = pass;
+                let keys = keys.to_string();
                 let (prompts, keys) = match phase {
-                    Phase::Prefill => (keys.to_string(), "none".to_owned()),
-                    Phase::Decode => ("none".to_owned(), keys.to_string()),
+                    Phase::Prefill => (Some(&keys), None),
+                    Phase::Decode => (None, Some(&keys)),
                 };
-                let attention = attention.name();
-                Some(format!(
-                    "{build} --attention {attention} --batch-sizes {batch_size} --prompts {prompts} --keys {keys}"
-                ))
+                Some(Self::command_for_attention(*attention, batch_size, prompts, keys))
             }
             Self::Kernel(_) => None,
         }
+    }
+
+    /// The command that asks for every weight of a model.
+    #[must_use]
+    pub fn command_for_weights() -> String {
+        format!("{BUILD} --attention none")
+    }
+
+    /// The command that measures products of attention, with prompts and keys as lists of sizes.
+    #[must_use]
+    pub fn command_for_attention(
+        attention: Attention,
+        batch_size: usize,
+        prompts: Option<&String>,
+        keys: Option<&String>,
+    ) -> String {
+        let [prompts, keys] = [prompts, keys].map(|sizes| sizes.map_or("none", String::as_str));
+        let attention = attention.name();
+        format!(
+            "{BUILD} --attention {attention} --batch-sizes {batch_size} --prompts {prompts} --keys {keys}"
+        )
     }
 }

@@ -250,9 +250,9 @@ impl<'a> Loader<'a, '_> {
             }
         };
         if matches!(format, Format::Block(_)) && keep && self.setup.hardware != Hardware::Cpu {
-            let what = "a product with quantized weights as stored".to_owned();
+            let what = "a product with quantized weights as stored";
             let why = "Hugging Face decodes them first: use --quantization none";
-            return Err(EngineError::kernel(self.setup.hardware, what, why));
+            return Err(EngineError::kernel(self.setup.hardware, what.to_owned(), why, what));
         }
         let row_bytes = weight.row_bytes();
         let Weight { rows, cols, data, .. } = weight;

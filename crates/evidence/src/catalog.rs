@@ -18,6 +18,7 @@ use crate::Digest;
 ///     hardware: "h200".to_owned(),
 ///     cublas: "13.1.0".to_owned(),
 ///     basis: CatalogBasis::Measured,
+///     asked: false,
 ///     digest: Digest::of_bytes(b"the text of the file"),
 /// };
 /// let said = used.to_string();
@@ -31,8 +32,12 @@ pub struct UsedCatalog {
     pub hardware: String,
     /// The version of cuBLAS that it was measured with.
     pub cublas: String,
-    /// What those of its recipes rest on that were used, the weakest.
+    /// What its recipes rest on.
     pub basis: CatalogBasis,
+    /// Whether of some products the parts of the sum were those that the library's heuristic names: compared at other
+    /// sizes, not at theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked: bool,
     /// blake3 of its text.
     pub digest: Digest,
 }
@@ -45,21 +50,18 @@ pub struct UsedCatalog {
 pub enum CatalogBasis {
     /// It is part of Mantissa: each recipe was compared with the hardware.
     Verified,
-    /// It is part of Mantissa, and of some products the parts of the sum are those that the library's own heuristic
-    /// names for their size: products of other sizes were compared with such sums, these were not.
-    Asked,
     /// A file of the user's own: nobody else compared it.
     Measured,
 }
 
 impl fmt::Display for UsedCatalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hardware, cublas, basis, digest } = self;
+        let Self { hardware, cublas, basis, asked, digest } = self;
         let basis = match basis {
             CatalogBasis::Verified => "part of Mantissa",
-            CatalogBasis::Asked => "part of Mantissa, with splits of sums that cuBLAS's heuristic names",
             CatalogBasis::Measured => "measured by its user",
         };
-        write!(f, "catalog of {hardware} with cuBLAS {cublas}, blake3 {digest}, {basis}")
+        write!(f, "catalog of {hardware} with cuBLAS {cublas}, blake3 {digest}, {basis}")?;
+        if *asked { f.write_str(", with splits of sums that cuBLAS's heuristic names") } else { Ok(()) }
     }
 }

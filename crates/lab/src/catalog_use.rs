@@ -62,15 +62,12 @@ pub(crate) fn in_words(catalogs: &[UsedCatalog]) -> String {
     }
 }
 
-fn stated((id, basis): (&CatalogId, &Basis)) -> Result<UsedCatalog, LabError> {
+fn stated((id, asked): (&CatalogId, &bool)) -> Result<UsedCatalog, LabError> {
     Ok(UsedCatalog {
         hardware: id.hardware.name().to_owned(),
         cublas: id.stack.cublas.clone(),
-        basis: match basis {
-            Basis::Own | Basis::Verified => CatalogBasis::Verified,
-            Basis::Asked => CatalogBasis::Asked,
-            Basis::Measured | Basis::Literature => CatalogBasis::Measured,
-        },
+        basis: if id.basis == Basis::Verified { CatalogBasis::Verified } else { CatalogBasis::Measured },
+        asked: *asked,
         digest: id.digest.parse().map_err(|reason| LabError::Digest { reason })?,
     })
 }

@@ -10,7 +10,7 @@ use mantissa_engine::catalogs::CatalogUse;
 use mantissa_engine::{Catalogs, Missing};
 use mantissa_model::graph::Graph;
 use mantissa_numerics::Setup;
-use mantissa_numerics::setup::Basis;
+use mantissa_numerics::setup::{Attention, Basis};
 use mantissa_numerics::site::Phase;
 use serde::Serialize;
 
@@ -69,7 +69,7 @@ enum Lack {
     /// What the library picks for products with a model's weights.
     Weights,
     /// What it picks for products of one attention over so many heads, of so many elements each.
-    Attention(&'static str, usize, usize),
+    Attention(Attention, usize, usize),
     /// Nothing that a catalog has.
     Kernel(&'static str),
 }
@@ -112,17 +112,17 @@ impl Tally {
         let dispatch = dispatch(&run.setup, catalogs);
         let mut found = CatalogUse::new(run.setup.hardware);
         let mut lacks: BTreeMap<Lack, Lacking> = BTreeMap::new();
+        let mut covered = true;
         for shape in passes(&run.setup, [run.prompt, run.steps]) {
             if let Ok(used) = dispatch.catalog_use(graph, shape) {
                 found.join(used);
                 continue;
             }
+            covered = false;
             for missing in dispatch.refusals(graph, shape) {
                 let lack = match missing {
                     Missing::Linear(_) => Lack::Weights,
-                    Missing::Batched(attention, shape) => {
-                        Lack::Attention(attention.name(), shape.heads, shape.dim)
-                    }
+                    Missing::Batched(attention, shape) => Lack::Attention(attention, shape.heads, shape.dim),
                     Missing::Kernel(why) => Lack::Kernel(why),
                 };
                 let lacking = lacks.entry(lack).or_default();
@@ -136,7 +136,7 @@ impl Tally {
                 *keys = spanning(*keys, Some([shape.keys; 2]));
             }
         }
-        if lacks.is_empty() {
+        if covered {
             *self.covered.entry(found.basis).or_default() += 1;
             return true;
         }
@@ -193,7 +193,6 @@ fn spanning(a: Option<[usize; 2]>, b: Option<[usize; 2]>) -> Option<[usize; 2]> 
 
 impl Lack {
     fn cause(self, model: usize, of: &Lacking) -> Cause {
-        let build = "mantissa catalog build --model MODEL --out FILE";
         let span = |[least, most]: [usize; 2]| {
             if least == most { least.to_string() } else { format!("{least}-{most}") }
         };
@@ -201,7 +200,7 @@ impl Lack {
             Self::Weights => {
                 let weights: Vec<String> = of.weights.iter().map(ToString::to_string).collect();
                 let what = format!("products with {}", weights.join(", "));
-                (what, Some(format!("{build} --attention none")))
+                (what, Some(Missing::command_for_weights()))
             }
             Self::Attention(attention, heads, dim) => {
                 let [prompts, keys] = [of.prompts, of.keys].map(|keys| keys.map(span));
@@ -209,12 +208,10 @@ impl Lack {
                     .into_iter()
                     .filter_map(|(phase, keys)| Some(format!("{phase} over {}", keys.as_ref()?)));
                 let at = at.collect::<Vec<_>>().join(", ");
-                let what = format!("{attention} attention of {heads} heads of {dim}: {at} keys");
-                let [prompts, keys] = [prompts, keys].map(|keys| keys.unwrap_or_else(|| "none".to_owned()));
-                let command = format!(
-                    "{build} --attention {attention} --batch-sizes {} --prompts {prompts} --keys {keys}",
-                    of.batch_size
-                );
+                let name = attention.name();
+                let what = format!("{name} attention of {heads} heads of {dim}: {at} keys");
+                let [prompts, keys] = [prompts.as_ref(), keys.as_ref()];
+                let command = Missing::command_for_attention(attention, of.batch_size, prompts, keys);
                 (what, Some(command))
             }
             Self::Kernel(why) => (why.to_owned(), None),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::anyhow;
 use clap::Subcommand;
@@ -10,13 +10,13 @@ use mantissa_cuda::Device;
 use mantissa_cuda::catalog::{Built, Shapes, build};
 use mantissa_engine::Catalogs;
 use mantissa_engine::catalog::{Catalog, Stack, parse_sizes};
-use mantissa_model::ModelConfig;
+use mantissa_model::{Checkpoint, ModelConfig, pull};
 use mantissa_numerics::Dtype;
 use serde::Serialize;
 
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
-use crate::settings::Settings;
+use crate::settings::{Settings, home};
 use crate::terminal::{Page, Report, Terminal};
 
 const EXAMPLES: &str = "\
@@ -24,6 +24,9 @@ Examples:
   mantissa catalog build --model SmolLM2-135M --out catalogs/h200-cublas13.1.json
   mantissa catalog build --model Qwen2.5-7B --batch-sizes 1-4 --prompts 512 --keys 513-600 --out h200.json
   mantissa catalog show h200.json";
+
+/// How long what was measured is kept in memory alone.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Measure which recipes a GPU's libraries pick, and keep them in a file
 #[derive(Debug, clap::Args)]
@@ -41,14 +44,15 @@ enum Action {
 
 /// On a machine with an NVIDIA GPU: find the recipes of a model's products, and compare them bit for bit
 ///
-/// Of each weight, cuBLASLt's heuristic is asked for any number of rows, and products are compared at both sides of every
-/// step of its answer, at random numbers, and at those that batch sizes and prompts give. Attention's products are all
-/// compared. A file that is there already is completed. A shape that no recipe explains is left out and reported.
+/// Of each weight, cuBLASLt's heuristic is asked for any number of rows, and products are compared at both sides of
+/// every step of its answer, at random numbers, and at those that batch sizes and prompts give. Attention's products
+/// are all compared. A file that is there already is completed. A shape that no recipe explains is left out and
+/// reported.
 #[derive(Debug, clap::Args)]
 struct BuildArgs {
-    /// Model folder or its config.json; several may be given
-    #[arg(long, value_name = "PATH", required = true)]
-    model: Vec<PathBuf>,
+    /// A model's folder, its config.json, a GGUF file or a pulled model's name; several may be given
+    #[arg(long, value_name = "SPEC", required = true)]
+    model: Vec<String>,
     /// Sequences per batch
     #[arg(long, value_name = "SIZES", default_value = "1,2,4,5,8,9,16,17")]
     batch_sizes: String,
@@ -136,6 +140,23 @@ impl CatalogArgs {
     }
 }
 
+/// The configuration of a model, of which no weights are needed: a folder, its config.json, a GGUF file, a name.
+pub(crate) fn config_of(spec: &str) -> anyhow::Result<ModelConfig> {
+    let path = Path::new(spec);
+    let file = if path.is_dir() { path.join("config.json") } else { PathBuf::from(path) };
+    if file.is_file() && file.extension().is_some_and(|extension| extension == "json") {
+        let bytes = std::fs::read(&file).map_err(|error| {
+            anyhow!("{}: cannot read it ({error}); check its permissions", file.display())
+        })?;
+        return Ok(ModelConfig::from_json(&file.display().to_string(), &bytes)?);
+    }
+    let found = pull::resolve(spec, &home()?)?;
+    if found.is_dir() && found.join("config.json").is_file() {
+        return config_of(&found.display().to_string());
+    }
+    Ok(Checkpoint::open(&found)?.config().clone())
+}
+
 fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let sizes = |flag: &str, text: &str| match text {
         "none" => Ok(Vec::new()),
@@ -145,11 +166,7 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
     let (prompts, keys) = (sizes("prompts", &args.prompts)?, sizes("keys", &args.keys)?);
     let mut shapes = Shapes::default();
     for model in &args.model {
-        let path = if model.is_dir() { model.join("config.json") } else { model.clone() };
-        let bytes = std::fs::read(&path).map_err(|error| {
-            anyhow!("{}: cannot read it ({error}); give a model's folder or its config.json", path.display())
-        })?;
-        let config = ModelConfig::from_json(&path.display().to_string(), &bytes)?;
+        let config = config_of(model)?;
         let ranks: Vec<usize> = args.tensor_parallel.iter().copied().map(usize::from).collect();
         shapes.add_weights(&config, &ranks, args.fused);
         shapes.add_linear(&config, &batches, &prompts, &keys);
@@ -167,7 +184,7 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let date = date.split('T').next().unwrap_or_default();
     let bar = Bar::new(settings, "asking", Some(shapes.weights().count() as u64), Unit::Shapes);
-    let save = |built: &Built| -> anyhow::Result<Catalog> {
+    let save = |built: &Built| -> anyhow::Result<(Catalog, Vec<String>)> {
         let mut all = built.catalog.clone();
         if let Some(known) = &known {
             anyhow::ensure!(
@@ -182,29 +199,35 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
             );
             all.merge(known);
         }
+        // A product of one run may contradict what another was told.
+        let misnamed = all.forget_misnamed().into_iter().map(|(weight, rows)| {
+            format!("products with {weight}: cuBLASLt's heuristic names another sum than {rows} rows had")
+        });
+        let misnamed: Vec<String> = misnamed.collect();
         let part = args.out.with_extension("part");
         std::fs::write(&part, all.write()).and_then(|()| std::fs::rename(&part, &args.out)).map_err(|error| {
             anyhow!("{}: cannot write it ({error}); check the folder, its permissions and the room on the disk", args.out.display())
         })?;
-        Ok(all)
+        Ok((all, misnamed))
     };
-    let mut failed = None;
+    let (mut failed, mut saved) = (None, Instant::now());
     let built = build(&device, &shapes, known.as_ref(), date, |built, at| {
         let [done, all] = if at.compared[1] == 0 { at.asked } else { at.compared };
         bar.at(if at.compared[1] == 0 { "asking" } else { "comparing" }, done as u64, Some(all as u64));
-        // Answers come by the thousand a second; what was compared takes longer.
-        if failed.is_none() && (at.compared[1] > 0 || done == all) {
+        if failed.is_none() && (saved.elapsed() > PATIENCE || done == all) {
             failed = save(built).err();
+            saved = Instant::now();
         }
     })?;
     if let Some(error) = failed {
         return Err(error);
     }
-    let catalog = save(&built)?;
+    let (catalog, misnamed) = save(&built)?;
     bar.clear();
+    let unexplained = [built.unexplained, misnamed].concat();
     let found = Found { heuristic_agrees: built.heuristic, surprises: built.surprises };
-    terminal.print(&Summary::new(&catalog, &built.unexplained, Some(found)))?;
-    Ok(if built.unexplained.is_empty() { Exit::Consistent } else { Exit::NotEnoughEvidence })
+    terminal.print(&Summary::new(&catalog, &unexplained, Some(found)))?;
+    Ok(if unexplained.is_empty() { Exit::Consistent } else { Exit::NotEnoughEvidence })
 }
 
 #[derive(Debug, Serialize)]

@@ -1,24 +1,22 @@
 //! `mantissa coverage`: what can be predicted of a model, before anything runs.
 
 use std::io;
-use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail};
+use anyhow::anyhow;
 use mantissa_engine::Catalogs;
 use mantissa_engine::catalog::parse_sizes;
 use mantissa_lab::coverage::{Cause, PlannedRun, Space, Tally};
 use mantissa_lab::setup::grid;
 use mantissa_model::graph::Graph;
-use mantissa_model::{Checkpoint, ModelConfig, pull};
 use mantissa_numerics::Setup;
 use mantissa_numerics::setup::{Axis, Basis, Value};
 use serde::Serialize;
 
-use super::catalog::CatalogArgs;
+use super::catalog::{CatalogArgs, config_of};
 use crate::axes::AxisParser;
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
-use crate::settings::{Settings, home};
+use crate::settings::Settings;
 use crate::terminal::{Column, Page, Report, Terminal};
 
 const EXAMPLES: &str = "\
@@ -56,7 +54,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZES", default_value = "32-2048")]
     prompts: String,
     /// Decode steps of each run
-    #[arg(long, value_name = "N", default_value_t = 30)]
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     decode: u32,
     /// Runs that are looked at, at most
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -75,7 +73,8 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let batches: Vec<Value> =
         batches.collect::<Result<_, _>>().map_err(|error| anyhow!("--batch-sizes: {error}"))?;
     let catalogs = args.catalogs.read()?;
-    let graphs: Vec<Graph> = args.model.iter().map(|spec| graph(spec)).collect::<anyhow::Result<_>>()?;
+    let graphs: Vec<Graph> =
+        args.model.iter().map(|spec| Ok(config_of(spec)?.graph())).collect::<anyhow::Result<_>>()?;
     let hardware = args.hardware.iter().map(|hardware| {
         let varied = [vec![*hardware], args.dtype.clone(), args.attention.clone(), batches.clone()];
         let setups = grid(Setup::default(), &varied);
@@ -109,23 +108,6 @@ fn runs(args: &Args, setups: &[Setup], prompts: &[usize]) -> Vec<PlannedRun> {
         PlannedRun { prompt: listed.get(at).copied().unwrap_or(longest), ..run }
     };
     space.draw(args.seed).take(most).map(next).collect()
-}
-
-/// The pass of a model, of which the configuration is enough.
-fn graph(spec: &str) -> anyhow::Result<Graph> {
-    let path = Path::new(spec);
-    let file = if path.is_dir() { path.join("config.json") } else { PathBuf::from(path) };
-    if file.is_file() && file.extension().is_some_and(|extension| extension == "json") {
-        let bytes = std::fs::read(&file).map_err(|error| {
-            anyhow!("{}: cannot read it ({error}); check its permissions", file.display())
-        })?;
-        return Ok(ModelConfig::from_json(&file.display().to_string(), &bytes)?.graph());
-    }
-    let found = pull::resolve(spec, &home()?)?;
-    if found == path && path.is_dir() {
-        bail!("{spec}: has no config.json; give a model's folder, its config.json or a GGUF file");
-    }
-    Ok(Checkpoint::open(&found)?.config().graph())
 }
 
 #[derive(Debug, Serialize)]
@@ -176,7 +158,8 @@ impl OnHardware {
         let causes = tally.causes().map(|mut cause| {
             let model = args.model[cause.model].clone();
             if let Some(command) = &mut cause.command {
-                *command = command.replace("MODEL", &model).replace("FILE", &format!("{hardware}.json"));
+                *command =
+                    command.replace("FILE", &format!("{hardware}.json")).replace("MODEL", &quoted(&model));
             }
             OfModel { model, cause }
         });
@@ -197,6 +180,16 @@ impl OnHardware {
         #[expect(clippy::cast_precision_loss, reason = "a percentage of at most a million runs")]
         let percent = 100.0 * runs as f64 / self.runs.max(1) as f64;
         format!("{runs} of {} ({percent:.1}%)", self.runs)
+    }
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -233,14 +226,15 @@ impl Report for Answer {
             if on.causes.len() > LISTED {
                 page.line(&format!("and {} more; --format json lists all", on.causes.len() - LISTED))?;
             }
-            // The first that a catalog lifts: what refuses most runs alone, or else most runs.
+            // The first that a catalog lifts: without it most runs would be covered, or else most runs lack it.
             if let Some((cause, command)) =
                 on.causes.iter().find_map(|of| Some((&of.cause, of.cause.command.as_ref()?)))
             {
-                page.field(
-                    "adds most",
-                    format!("{command} ({} run(s) lack it, {} nothing else)", cause.runs, cause.alone),
-                )?;
+                let gain = match cause.alone {
+                    0 => format!("{} run(s) lack it, each with something else", cause.runs),
+                    alone => format!("{alone} run(s) lack nothing else"),
+                };
+                page.field("adds most", format!("{command} ({gain})"))?;
             }
         }
         Ok(())

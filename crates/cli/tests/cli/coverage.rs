@@ -94,16 +94,17 @@ fn a_record_and_a_verdict_say_that_they_rest_on_a_heuristic() {
     let made = session.output(&arguments);
     let said = String::from_utf8_lossy(&made.stdout).into_owned();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    assert!(said.contains("is what cuBLAS's heuristic names for their size"), "{said}");
+    assert!(said.contains("is taken from cuBLAS's heuristic"), "{said}");
     let manifest: Value =
         serde_json::from_slice(&fs::read(session.path("record/manifest.json")).unwrap()).unwrap();
     let tokens = manifest["runs"][0]["mantissa"]["prompt_token_ids"].as_array().unwrap().len();
     assert_eq!(tokens, 201);
-    assert_eq!(manifest["configurations"][0]["mantissa"]["catalogs"][0]["basis"], "asked");
+    let stated = &manifest["configurations"][0]["mantissa"]["catalogs"][0];
+    assert_eq!((&stated["basis"], &stated["asked"]), (&"verified".into(), &true.into()));
     let verified = session.output(&["verify", "record", "--model", "model", "--output", "verdict.json"]);
     assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stderr));
     let verdict: Value = serde_json::from_slice(&fs::read(session.path("verdict.json")).unwrap()).unwrap();
     let sentence = verdict["claims"][0]["sentence"].as_str().unwrap();
-    assert!(sentence.contains("which was compared at other sizes"), "{sentence}");
-    assert_eq!(verdict["catalogs"][0]["basis"], "asked");
+    assert!(sentence.contains("such sums were compared at other sizes, not at theirs"), "{sentence}");
+    assert_eq!(verdict["catalogs"][0]["asked"], true);
 }

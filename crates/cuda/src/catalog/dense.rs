@@ -139,14 +139,15 @@ pub fn ask<E>(
     Ok(Answers { asked, questions, surprises })
 }
 
-/// Asks the heuristic of a GPU for all `weights`, on all processors; `each` gets them as they come.
+/// Asks the heuristic of a GPU for all `weights`, on all processors; `each` gets them as they come, with the answer that
+/// the library refused to give where it did.
 ///
-/// *Errors:* the first of the device.
+/// *Errors:* the first of the driver.
 pub(super) fn ask_all(
     place: &Place,
     weights: &[Linear],
     density: Density,
-    mut each: impl FnMut(Linear, Answers),
+    mut each: impl FnMut(Linear, Result<Answers, CudaError>),
 ) -> Result<(), CudaError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(weights.len().max(1));
     let next = AtomicUsize::new(0);
@@ -160,7 +161,10 @@ pub(super) fn ask_all(
                     while let Some(weight) = weights.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let Linear { n, k, bias, .. } = *weight;
                         let seed = n as u64 * 1_000_003 + k as u64;
-                        let found = ask(density, seed, |m| heuristic.parts([m, n, k], bias))?;
+                        let found = ask(density, seed, |m| heuristic.parts([m, n, k], bias));
+                        if let Err(CudaError::Driver(error)) = found {
+                            return Err(error.into());
+                        }
                         // Nobody listens only after an error.
                         _ = sender.send(Ok((*weight, found)));
                     }
@@ -181,8 +185,8 @@ pub(super) fn ask_all(
     })
 }
 
-/// Rows for which a product is compared: both sides of every step, and `random` others; none whose matrices have more
-/// than `most` elements.
+/// Rows for which a product is compared: both sides of every step, and `random` others of each kind, evenly on a
+/// logarithmic scale; none whose matrices have more than `most` elements.
 pub(super) fn compared(weight: Linear, asked: &Asked, random: usize, most: usize) -> BTreeSet<usize> {
     let Linear { n, k, .. } = weight;
     let longest = most / n.max(k).max(1);
@@ -194,10 +198,14 @@ pub(super) fn compared(weight: Linear, asked: &Asked, random: usize, most: usize
             let place = kind.place(first);
             rows.extend([first, kind.rows(place.saturating_sub(1))]);
         }
-        let last = steps.last().unwrap_or(1).min(longest);
-        rows.extend((0..random).map(|_| kind.rows(draw.below(kind.place(last + 1)))));
+        // Evenly on a logarithmic scale: few rows are usual, many are possible.
+        let octaves = steps.last().unwrap_or(1).min(longest).max(1).ilog2() as usize + 1;
+        rows.extend((0..random).map(|_| {
+            let first = 1 << draw.below(octaves);
+            kind.rows(kind.place(first + draw.below(first)))
+        }));
     }
-    rows.retain(|rows| *rows <= longest);
+    rows.retain(|rows| *rows <= longest && asked.parts(*rows).is_some());
     rows
 }
 

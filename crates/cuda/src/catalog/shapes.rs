@@ -32,11 +32,12 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// Adds the weights of a model, whole and cut for tensor parallelism by each of `ranks`; if `fused`, also those
-    /// that vLLM joins (queries, keys and values; gate and up).
+    /// Adds the weights of a model, whole and as a rank of tensor parallelism has them for each number of `ranks`; if
+    /// `fused`, also those that vLLM joins (queries, keys and values; gate and up).
     ///
-    /// A weight is cut as Megatron and transformers cut it: `o_proj` and `down_proj` along the sum, the others along
-    /// the outputs. A router is not cut, and what the ranks do not divide is left out.
+    /// Queries, keys and values are cut by heads (fewer KV heads than ranks are repeated), gate, up and `lm_head` along
+    /// their outputs, `o_proj` and `down_proj` along the sum, with a bias and without: one rank adds it. What the ranks
+    /// do not divide, and weights of other names, are left out.
     ///
     /// ```
     /// use mantissa_cuda::catalog::Shapes;
@@ -52,41 +53,62 @@ impl Shapes {
     /// // k and v, q and o (with a bias and without), down, gate and up, lm_head.
     /// let whole = [[512, 3584], [3584, 3584], [3584, 3584], [3584, 18_944], [18_944, 3584], [152_064, 3584]];
     /// assert_eq!(weights(&[], false), whole);
-    /// assert!(weights(&[2], false).contains(&[3584, 9472]));
+    /// // 28 heads and 4 KV heads by two; eight ranks do not divide 28 heads.
+    /// assert!([[1792, 3584], [256, 3584], [3584, 9472]].iter().all(|cut| weights(&[2], false).contains(cut)));
+    /// assert!(!weights(&[8], false).contains(&[448, 3584]));
     /// assert!([[4608, 3584], [37_888, 3584]].iter().all(|joined| weights(&[], true).contains(joined)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn add_weights(&mut self, config: &ModelConfig, ranks: &[usize], fused: bool) {
         let graph = config.graph();
-        for rank in std::iter::once(1).chain(ranks.iter().copied().filter(|ranks| *ranks > 1)) {
-            let mut joined: [Option<Linear>; 2] = [None; 2];
-            let mut pieces = [0; 2];
-            for node in graph.nodes() {
-                let Operation::Linear(linear) = &node.operation else { continue };
-                let along_sum = matches!(node.name, "o_proj" | "down_proj");
-                let (n, k) = match node.name {
-                    "router" => (linear.n, linear.k),
-                    _ if along_sum => (linear.n, linear.k / rank),
-                    _ => (linear.n / rank, linear.k),
-                };
-                let cut = if along_sum { linear.k } else { linear.n };
-                if node.name != "router" && !cut.is_multiple_of(rank) {
-                    continue;
-                }
+        let attention = graph.nodes().find_map(|node| match &node.operation {
+            Operation::Attention(attention) => Some((attention.heads, attention.kv_heads)),
+            _ => None,
+        });
+        let (heads, kv_heads) = attention.unwrap_or((1, 1));
+        let linears = || {
+            graph.nodes().filter_map(|node| match &node.operation {
+                Operation::Linear(linear) => Some((node.name, linear)),
+                _ => None,
+            })
+        };
+        for ranks in std::iter::once(1).chain(ranks.iter().copied().filter(|ranks| *ranks > 1)) {
+            let cut = |size: usize| size.is_multiple_of(ranks).then(|| size / ranks);
+            // Outputs of a rank that has `of` heads, or repeats one.
+            let by_heads = |n: usize, of: usize| match cut(of) {
+                Some(held) => Some(n / of * held),
+                None if of == kv_heads && ranks.is_multiple_of(of) => Some(n / of),
+                None => None,
+            };
+            let of_rank = |name: &str, n: usize, k: usize| match name {
+                _ if ranks == 1 => Some((n, k)),
+                "q_proj" => Some((by_heads(n, heads)?, k)),
+                "k_proj" | "v_proj" => Some((by_heads(n, kv_heads)?, k)),
+                "gate_proj" | "up_proj" | "gate_up_proj" | "lm_head" => Some((cut(n)?, k)),
+                "o_proj" if cut(heads).is_some() => Some((n, cut(k)?)),
+                "down_proj" => Some((n, cut(k)?)),
+                _ => None,
+            };
+            for (name, linear) in linears() {
+                let Some((n, k)) = of_rank(name, linear.n, linear.k) else { continue };
                 let weight = Linear { n, k, bias: linear.bias.is_some(), dtype: Dtype::Bf16 };
                 self.weights.insert(weight);
-                let group = match node.name {
-                    "q_proj" | "k_proj" | "v_proj" => 0,
-                    "gate_proj" | "up_proj" => 1,
-                    _ => continue,
-                };
-                pieces[group] += 1;
-                let before = joined[group].filter(|_| pieces[group] > 1).map_or(0, |joined| joined.n);
-                joined[group] = Some(Linear { n: before + n, ..weight });
-                let whole = if group == 0 { 3 } else { 2 };
-                if pieces[group] == whole {
-                    self.weights.extend(joined[group].filter(|_| fused));
-                    (joined[group], pieces[group]) = (None, 0);
+                if k < linear.k {
+                    self.weights.insert(Linear { bias: false, ..weight });
+                }
+            }
+            for group in [&["q_proj", "k_proj", "v_proj"][..], &["gate_proj", "up_proj"]] {
+                let named =
+                    |wanted: &&str| linears().find(|(name, _)| name == wanted).map(|(_, linear)| linear);
+                let pieces = group.iter().map(|name| {
+                    let linear = named(name)?;
+                    Some((of_rank(name, linear.n, linear.k)?.0, linear))
+                });
+                let pieces: Option<Vec<_>> = pieces.collect();
+                if let Some([(_, first), ..]) = pieces.as_deref().filter(|_| fused) {
+                    let n = pieces.iter().flatten().map(|(n, _)| n).sum();
+                    let bias = first.bias.is_some();
+                    self.weights.insert(Linear { n, k: first.k, bias, dtype: Dtype::Bf16 });
                 }
             }
         }

@@ -11,6 +11,7 @@ use cudarc::cublaslt::sys::{
     cublasLtMatmulDescAttributes_t as Attribute, cublasLtMatmulPreferenceAttributes_t as Preference,
 };
 use cudarc::driver::CudaContext;
+use mantissa_engine::catalog::MOST_PARTS;
 
 use crate::error::CudaError;
 
@@ -42,7 +43,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Heuristic {
     handle: cublasLtHandle_t,
-    bias: u64,
+    place: Place,
 }
 
 impl Heuristic {
@@ -51,7 +52,7 @@ impl Heuristic {
     /// *Errors:* of the library.
     pub fn new(place: &Place) -> Result<Self, CudaError> {
         place.context.bind_to_thread()?;
-        Ok(Self { handle: lt_result::create_handle()?, bias: place.bias })
+        Ok(Self { handle: lt_result::create_handle()?, place: place.clone() })
     }
 
     /// The parts that `K` is split into for `y = x · wᵀ (+ bias)` of bf16, `x` being `m × k` and `w` `n × k`, with the
@@ -60,9 +61,10 @@ impl Heuristic {
     /// *Errors:* a product for which the library has no kernel; more parts than a recipe has.
     pub fn parts(&self, shape: [usize; 3], bias: bool) -> Result<NonZeroU16, CudaError> {
         let workspace = if bias { WORKSPACE_LT } else { WORKSPACE };
-        let found = Plan::new(shape, bias.then_some(self.bias), workspace)?.heuristic(self.handle)?;
+        let found = Plan::new(shape, bias.then_some(self.place.bias), workspace)?.heuristic(self.handle)?;
         let parts = parts(&found)?.max(1);
-        u16::try_from(parts).ok().and_then(NonZeroU16::new).ok_or(CudaError::Parts(parts))
+        let known = u16::try_from(parts).ok().filter(|parts| *parts <= MOST_PARTS).and_then(NonZeroU16::new);
+        known.ok_or(CudaError::Parts(parts))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a library's heuristic names for a product, asked for many numbers of rows and kept as steps.
 //!
-//! The parts of `K` are a step function of the number of rows. Rows that 8 divides are aligned to 16 bytes and have
-//! steps of their own: on an H100 13 of 40 weights have rows `8i` whose parts are those of neither neighbour. Nothing
-//! here was compared with a product.
+//! The parts of `K` are a step function of the number of rows. Rows that 8 divides have steps of their own: on an
+//! H100 13 of 40 weights have rows `8i` whose parts are those of neither neighbour. Nothing here was compared with a
+//! product.
 
 use std::num::NonZeroU16;
 
@@ -13,7 +13,7 @@ use super::sizes::Progressions;
 pub const ALIGNED: usize = 8;
 
 /// The most parts that a recipe has.
-pub(super) const MOST_PARTS: u16 = 64;
+pub const MOST_PARTS: u16 = 64;
 
 /// Parts of `K` that a library's heuristic names for a product with one weight, by rows.
 ///
@@ -134,11 +134,15 @@ impl Steps {
 impl Asked {
     /// What was named for rows that 8 divides, and for others.
     ///
-    /// *Errors:* among the aligned sizes one that 8 does not divide.
+    /// *Errors:* among the aligned sizes one that 8 does not divide; a step of the others that begins at one.
     pub fn new(unaligned: Steps, aligned: Steps) -> Result<Self, CatalogError> {
         if !aligned.asked.are_multiples_of(ALIGNED) {
             let why = "8 does not divide them all";
             return Err(CatalogError::Steps { sizes: aligned.asked(), why });
+        }
+        if unaligned.steps().any(|(from, _)| from.is_multiple_of(ALIGNED)) {
+            let why = "8 divides the first of a step that is not for such sizes";
+            return Err(CatalogError::Steps { sizes: unaligned.asked(), why });
         }
         Ok(Self { unaligned, aligned })
     }
@@ -147,6 +151,13 @@ impl Asked {
     #[must_use]
     pub fn parts(&self, rows: usize) -> Option<NonZeroU16> {
         self.of(rows).parts(rows)
+    }
+
+    /// The most rows up to which it was asked for both kinds.
+    #[must_use]
+    pub fn reach(&self) -> usize {
+        let last = |steps: &Steps| steps.last().unwrap_or_default();
+        last(&self.unaligned).min(last(&self.aligned))
     }
 
     /// The steps of rows of one kind: those that 8 divides, or the others.
@@ -160,7 +171,11 @@ impl Asked {
     }
 
     /// A size for which both know the parts and not the same: the first of a step, or the last before one.
-    pub(super) fn contradiction(&self, other: &Self) -> Option<usize> {
+    pub(super) fn contradiction(
+        &self,
+        other: &Self,
+        same: impl Fn(NonZeroU16, NonZeroU16) -> bool,
+    ) -> Option<usize> {
         let both = |aligned| {
             let (ours, theirs) = (self.steps(aligned), other.steps(aligned));
             let ends = |steps: &Steps| steps.asked.first().into_iter().chain(steps.asked.last());
@@ -178,7 +193,7 @@ impl Asked {
             sizes
                 .into_iter()
                 .filter(
-                    |size| matches!((ours.parts(*size), theirs.parts(*size)), (Some(a), Some(b)) if a != b),
+                    |size| matches!((ours.parts(*size), theirs.parts(*size)), (Some(a), Some(b)) if !same(a, b)),
                 )
                 .min()
         };

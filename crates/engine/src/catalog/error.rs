@@ -30,6 +30,9 @@ pub enum CatalogError {
     /// A file whose heuristic names another sum than the product had.
     #[error("for {0} the heuristic names another sum than the product had; build the catalog again")]
     Misnamed(String),
+    /// A weight of which there are no products.
+    #[error("no weight has {0}; build the catalog again")]
+    Weight(String),
     /// Products that no GPU's attention has here.
     #[error("products of {0} are not known, only bf16 and f32; build the catalog again")]
     Dtype(Dtype),

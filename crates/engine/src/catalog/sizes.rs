@@ -55,19 +55,23 @@ impl Progression {
 
     /// The smallest of its sizes that is at least `size`.
     fn at_least(self, size: usize) -> Option<usize> {
-        let next = self.first + size.saturating_sub(self.first).div_ceil(self.step) * self.step;
-        (next <= self.last).then_some(next)
+        if size > self.last {
+            return None;
+        }
+        Some(self.first + size.saturating_sub(self.first).div_ceil(self.step) * self.step)
     }
 }
 
 impl Progressions {
     /// Reads a list such as `1-1024,1032-8192/8`.
     ///
-    /// *Errors:* as [`parse_sizes`], but the list may be of any length.
+    /// *Errors:* as [`parse_sizes`], but the sizes may be of any number, in so many progressions.
     pub(super) fn parse(text: &str) -> Result<Self, CatalogError> {
-        let parts = text.split(',').map(|part| progression(part, LARGEST));
+        const MOST_PROGRESSIONS: usize = 2048;
+        let parts = text.split(',').take(MOST_PROGRESSIONS + 1).map(|part| progression(part, LARGEST));
         let parts: Option<Vec<Progression>> = parts.collect();
-        parts.map(Self).ok_or_else(|| CatalogError::Sizes(text.to_owned()))
+        let few = parts.filter(|parts| parts.len() <= MOST_PROGRESSIONS);
+        few.map(Self).ok_or_else(|| CatalogError::Sizes(text.chars().take(40).collect()))
     }
 
     /// The progressions of a set.

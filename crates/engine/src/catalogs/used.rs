@@ -85,8 +85,8 @@ impl Source<'_> {
 pub struct CatalogUse {
     /// The weakest basis of what was used.
     pub basis: Basis,
-    /// The catalogs whose recipes were used, each with the weakest basis of these.
-    pub catalogs: BTreeMap<CatalogId, Basis>,
+    /// The catalogs whose recipes were used, each with whether some of these were only asked for.
+    pub catalogs: BTreeMap<CatalogId, bool>,
 }
 
 impl CatalogUse {
@@ -106,11 +106,10 @@ impl CatalogUse {
     /// Adds catalogs whose recipes are used.
     pub(crate) fn add<'c>(&mut self, sources: impl IntoIterator<Item = Source<'c>>) {
         for source in sources {
-            let basis = source.basis();
-            self.basis = self.basis.max(basis);
+            self.basis = self.basis.max(source.basis());
             match self.catalogs.get_mut(source.catalog) {
-                Some(known) => *known = basis.max(*known),
-                None => _ = self.catalogs.insert(source.catalog.clone(), basis),
+                Some(asked) => *asked |= source.asked,
+                None => _ = self.catalogs.insert(source.catalog.clone(), source.asked),
             }
         }
     }
@@ -127,9 +126,8 @@ impl CatalogUse {
     /// ```
     pub fn join(&mut self, other: Self) {
         self.basis = self.basis.max(other.basis);
-        for (catalog, basis) in other.catalogs {
-            let known = self.catalogs.entry(catalog).or_insert(basis);
-            *known = basis.max(*known);
+        for (catalog, asked) in other.catalogs {
+            *self.catalogs.entry(catalog).or_default() |= asked;
         }
     }
 }

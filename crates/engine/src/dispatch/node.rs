@@ -80,7 +80,16 @@ impl Dispatch<'_> {
             EngineError::Uncovered { missing, .. } => Some(*missing),
             _ => None,
         });
-        missing.collect()
+        // What no catalog can have is not missing in one: formats and attentions that are refused as such.
+        missing
+            .filter(|missing| match missing {
+                Missing::Linear(shape) => shape.dtype == Dtype::Bf16,
+                Missing::Batched(attention, _) => {
+                    matches!(attention, Implementation::Eager | Implementation::SdpaMath)
+                }
+                Missing::Kernel(_) => true,
+            })
+            .collect()
     }
 
     /// What a node runs; `None` where it computes nothing. The catalogs that have its recipe are added to `used`.
@@ -99,7 +108,9 @@ impl Dispatch<'_> {
             Operation::Norm(norm) => {
                 let rows = m * norm.groups;
                 if self.is_gpu() && norm.weighting != Weighting::AfterCast {
-                    return Err(self.refused("this kind of norm".to_owned(), "only Llama's was compared"));
+                    return Err(
+                        self.not_compared("a norm of another kind than Llama's", "only that was compared")
+                    );
                 }
                 if self.is_gpu() && TorchSum::of(rows, norm.length).is_none() {
                     let what = format!("a mean over {rows} rows of {}", norm.length);
@@ -116,7 +127,7 @@ impl Dispatch<'_> {
             Operation::Linear(linear) => {
                 let (n, k, bias) = (linear.n, linear.k, linear.bias.is_some());
                 if self.is_gpu() && linear.wide {
-                    return Err(self.refused("a product left in binary32".to_owned(), "it was not compared"));
+                    return Err(self.not_compared("a product left in binary32", "it was not compared"));
                 }
                 let Some((recipe, from)) = self.product(m, n, k, bias || linear.wide) else {
                     let words = if bias { " and a bias" } else { "" };
@@ -133,12 +144,10 @@ impl Dispatch<'_> {
             }
             Operation::Rotary(rotary) => {
                 if self.is_gpu() && rotary.pairing != Pairing::Halves {
-                    return Err(self.refused("a rotation of neighbours".to_owned(), "it was not compared"));
+                    return Err(self.not_compared("a rotation of neighbours", "it was not compared"));
                 }
                 if self.is_gpu() && rotary.rotated < rotary.width {
-                    return Err(
-                        self.refused("a rotation of parts of heads".to_owned(), "it was not compared")
-                    );
+                    return Err(self.not_compared("a rotation of parts of heads", "it was not compared"));
                 }
                 planned(node.width, 2, KernelRecipe::Rotary(self.rotary(pairs_of(rotary.pairing))))
             }
@@ -161,7 +170,7 @@ impl Dispatch<'_> {
             Operation::Add => planned(node.width, 2, KernelRecipe::Residual(self.residual())),
             Operation::Gate(activation) => {
                 if self.is_gpu() && *activation != Activation::Silu {
-                    return Err(self.refused("this kind of activation".to_owned(), "only SiLU was compared"));
+                    return Err(self.not_compared("an activation other than SiLU", "only that was compared"));
                 }
                 let recipe = match activation {
                     Activation::Silu => KernelRecipe::SwiGlu(self.swiglu()),
@@ -182,16 +191,17 @@ impl Dispatch<'_> {
                     TopThenSoftmax => (RouterChoice::Logits, false),
                 };
                 if self.is_gpu() && !compared {
-                    return Err(
-                        self.refused("this kind of router".to_owned(), "only Qwen3-MoE's was compared")
-                    );
+                    return Err(self.not_compared(
+                        "a router of another kind than Qwen3-MoE's",
+                        "only that was compared",
+                    ));
                 }
                 let recipe = self.router(choice, routing.weights.are_wide());
                 planned(routing.top, routing.experts, KernelRecipe::Router(recipe))
             }
             Operation::ExpertLinear(linear) => {
                 if self.is_gpu() && linear.biased {
-                    return Err(self.refused("experts with biases".to_owned(), "they were not compared"));
+                    return Err(self.not_compared("experts with biases", "they were not compared"));
                 }
                 let recipe = self.expert(m, linear.n, linear.k, linear.biased);
                 planned(linear.n, linear.k, KernelRecipe::Matmul(recipe))
@@ -200,11 +210,11 @@ impl Dispatch<'_> {
                 planned(node.width, *top, KernelRecipe::ExpertSum(self.expert_sum()))
             }
             Operation::Cap { .. } if self.is_gpu() => {
-                Err(self.refused("a bound of the logits".to_owned(), "it was not compared"))
+                Err(self.not_compared("a bound of the logits", "it was not compared"))
             }
             Operation::Cap { .. } => planned(node.width, 1, KernelRecipe::Cap(self.cap())),
             Operation::Embedding { scale: Some(_), .. } if self.is_gpu() => {
-                Err(self.refused("a scaled embedding".to_owned(), "it was not compared"))
+                Err(self.not_compared("a scaled embedding", "it was not compared"))
             }
             Operation::Input
             | Operation::Embedding { .. }
@@ -212,7 +222,7 @@ impl Dispatch<'_> {
             | Operation::Append { .. }
             | Operation::Gather => Ok(None),
             Operation::Expand(_) if self.is_gpu() => {
-                Err(self.refused("a compressed cache".to_owned(), "it was not compared"))
+                Err(self.not_compared("a compressed cache", "it was not compared"))
             }
             // A product of every cached position of the pass, whatever the phase.
             Operation::Expand(expand) => {
@@ -228,12 +238,10 @@ impl Dispatch<'_> {
             return Ok(());
         }
         if attention.key_dim != attention.value_dim {
-            return Err(
-                self.refused("values of another width than keys".to_owned(), "they were not compared")
-            );
+            return Err(self.not_compared("values of another width than keys", "they were not compared"));
         }
         if attention.sinks.is_some() {
-            return Err(self.refused("attention with sinks".to_owned(), "it was not compared"));
+            return Err(self.not_compared("attention with sinks", "it was not compared"));
         }
         let (dim, keys) = (attention.key_dim, shape.keys);
         if let Some(window) = attention.window.filter(|window| *window < keys) {
@@ -241,7 +249,7 @@ impl Dispatch<'_> {
             return Err(self.refused(what, "only windows that no key falls out of are verified"));
         }
         if attention.cap.is_some() {
-            return Err(self.refused("a bound of attention's scores".to_owned(), "it was not compared"));
+            return Err(self.not_compared("a bound of attention's scores", "it was not compared"));
         }
         #[expect(clippy::cast_precision_loss, reason = "a head's width")]
         let usual = (dim as f64).powf(-0.5);
@@ -308,19 +316,24 @@ impl Dispatch<'_> {
     }
 
     fn refused(self, what: String, why: &'static str) -> EngineError {
-        EngineError::kernel(self.hardware, what, why)
+        EngineError::kernel(self.hardware, what, why, why)
+    }
+
+    /// [`Self::refused`] of a kernel that has no sizes.
+    fn not_compared(self, what: &'static str, why: &'static str) -> EngineError {
+        EngineError::kernel(self.hardware, what.to_owned(), why, what)
     }
 
     /// What a catalog could have and has not, for a pass.
     fn lacks(self, what: String, why: &'static str, missing: Missing, pass: PassShape) -> EngineError {
         match missing.command(pass) {
-            None => EngineError::kernel(self.hardware, what, why),
+            None => self.refused(what, why),
             Some(command) => EngineError::Uncovered {
                 hardware: self.hardware.name(),
                 what,
                 why,
                 missing: Box::new(missing),
-                remedy: format!("on that GPU `{command}` measures it"),
+                remedy: format!("on that GPU `{command}` finds out"),
             },
         }
     }

@@ -64,7 +64,7 @@ pub(super) fn not_given(configurations: &[Configuration], catalogs: &Catalogs) -
         CatalogBasis::Measured => {
             format!("The evidence used a {catalog}, which was not given; --catalog FILE gives it.")
         }
-        CatalogBasis::Verified | CatalogBasis::Asked => format!(
+        CatalogBasis::Verified => format!(
             "The evidence used a {catalog}, of another version; the catalogs of this version were used instead."
         ),
     };

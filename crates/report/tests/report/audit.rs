@@ -113,6 +113,7 @@ fn audit() -> Audit {
                 hardware: "h200".to_owned(),
                 cublas: "13.1.0".to_owned(),
                 basis,
+                asked: basis == CatalogBasis::Verified,
                 digest: Digest::of_bytes(text.as_bytes()),
             })
             .to_vec(),

@@ -1,6 +1,6 @@
 //! What a verdict rests on where replays took recipes from catalogs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mantissa_evidence::{CatalogBasis, UsedCatalog};
 
@@ -36,6 +36,7 @@ impl Audit {
     ///     hardware: "h200".to_owned(),
     ///     cublas: "13.1.0".to_owned(),
     ///     basis: CatalogBasis::Measured,
+    ///     asked: false,
     ///     digest: Digest::of_bytes(b"a file"),
     /// };
     /// let used = BTreeMap::from([("h200_bs1_eager_bf16".to_owned(), vec![own.clone()])]);
@@ -45,8 +46,12 @@ impl Audit {
     /// ```
     #[must_use]
     pub fn resting_on(mut self, used: &BTreeMap<String, Vec<UsedCatalog>>) -> Self {
-        let all: BTreeSet<&UsedCatalog> = used.values().flatten().collect();
-        self.catalogs = all.into_iter().cloned().collect();
+        // One that a candidate was only asked of, another not, is one catalog.
+        let mut all: BTreeMap<UsedCatalog, bool> = BTreeMap::new();
+        for catalog in used.values().flatten() {
+            *all.entry(UsedCatalog { asked: false, ..catalog.clone() }).or_default() |= catalog.asked;
+        }
+        self.catalogs = all.into_iter().map(|(catalog, asked)| UsedCatalog { asked, ..catalog }).collect();
         for claim in &mut self.claims {
             claim.sentence.push_str(&said::resting_on(&beside_verified(claim, used)));
         }
@@ -62,10 +67,11 @@ fn beside_verified(claim: &ClaimVerdict, used: &BTreeMap<String, Vec<UsedCatalog
     }
     let names = claim.claim.iter().chain(claim.fits.iter().flatten());
     for catalog in names.filter_map(|name| used.get(name)).flatten() {
-        match catalog.basis {
-            CatalogBasis::Verified => {}
-            CatalogBasis::Asked => _ = found.asked.insert(catalog.digest),
-            CatalogBasis::Measured => _ = found.measured.insert(catalog.digest),
+        if catalog.basis == CatalogBasis::Measured {
+            found.measured.insert(catalog.digest);
+        }
+        if catalog.asked {
+            found.asked.insert(catalog.digest);
         }
     }
     found
