@@ -66,6 +66,12 @@ def recipe(r):
     return text
 
 
+TERMS = """\
+*Asked* means that the library's own heuristic names the split of a sum for that number of rows; products of other sizes
+were compared. A shape that neither covers is an error, never a guess, and the error names the command that would
+measure it. `mantissa coverage --model M` says what share of setups is covered, and what would add most."""
+
+
 DRAWN = """\
 ## Of setups drawn at random
 
@@ -107,8 +113,9 @@ sixty-fourth to 16,384. A prediction at such a size rests on *asked*: sums by so
 this size was not. Sizes between two that were asked and agree count as asked; between two that differ nothing is known.
 Rows that 8 divides have steps of their own: for 13 of the 40 weights some row `8i` has other parts than both its
 neighbours. Above 512 only rows that 8 divides were asked.
-Of 21,011 products that were compared on this GPU, 9,967 have a size that was asked, or one between: all had the parts the
-heuristic names. A single step function would have named other parts for one compared product (3584 × 18944, 531 rows).
+Of 21,011 products that were compared on this GPU, 9,967 have a size that was asked, or one between: all had the parts
+the heuristic names. A single step function would have named other parts for one compared product (3584 × 18944, 531
+rows).
 `cargo test -p mantissa-engine --lib the_heuristic_names` holds this."""
 
 
@@ -119,9 +126,7 @@ def page():
     say("transformers in bf16 (transformers 5.17.0, PyTorch 2.11.0, CUDA 13.0, cuBLAS 13.1.0), nothing patched.")
     say("*Verified* means compared with the GPU, bit for bit.")
     say("The tables of models and shapes are made from the measurements; the words about kernels are written by hand.")
-    say("*Asked* means that the library's own heuristic names the split of a sum for that number of rows; products of other")
-    say("sizes were compared. A shape that neither covers is an error, never a guess, and the error names the command that")
-    say("would measure it. `mantissa coverage --model M` says what share of setups is covered, and what would add most.")
+    say(TERMS)
     say()
     say(DRAWN)
     say()
@@ -204,11 +209,11 @@ def page():
             say()
             say(ASKED)
             say()
-            say("| weight, outputs × sum | rows that 8 does not divide | parts from row on | rows that 8 divides | parts from row on |")
-            say("|---|---|---|---|---|")
+            say("| weight, outputs × sum | rows that 8 does not divide: parts from row on | rows that 8 divides |")
+            say("|---|---|---|")
             for e in catalog["asked"]:
-                of = lambda kind: f"{e[kind]['asked'].replace('-', '–').replace(',', ', ').replace('/', ' by ')} | {step_list(e[kind]['parts'])}"
-                say(f"| {e['n']} × {e['k']}{' with bias' if e['bias'] else ''} | {of('unaligned')} | {of('aligned')} |")
+                steps = " | ".join(step_list(e[kind]["parts"]) for kind in ("unaligned", "aligned"))
+                say(f"| {e['n']} × {e['k']}{' with bias' if e['bias'] else ''} | {steps} |")
         say()
         say("| attention, product | heads (of all sequences) × width | keys | recipes |")
         say("|---|---|---|---:|")
@@ -256,8 +261,8 @@ NOT_COVERED = [
     "A second prefill over cached positions; batches of sequences of different lengths (padding).",
     "Softmax over more than 9,216 keys; `sdpa_flash` over more than 2,000 and `sdpa_math` over more than 1,934.",
     "Experts of sizes other than Qwen3-30B-A3B's.",
-    "Attention's products over other numbers of heads and keys than those listed. What is known of the rule behind the\n"
-    "  choice is in `goldens/gpu/attention_choice.md`: leads, and which measurements would decide.",
+    "Attention's products over other numbers of heads and keys than those listed. What is known of the rule behind\n"
+    "  the choice is in `goldens/gpu/attention_choice.md`: leads, and which measurements would decide.",
     "Log-probabilities in evidence are the engine's own function of the predicted logits, not `torch.log_softmax`.",
     "Other versions of PyTorch, CUDA and cuBLAS: dispatch changes with them, so each needs its own catalog\n"
     "  ([below](#catalogs-of-your-own)).",
@@ -279,13 +284,13 @@ cuBLAS.
   another version these kernels are taken to be the same, which nobody compared.
 - A prediction rests on the weakest of what it used: `verified` (built in), `asked` (likewise, the split of a sum as the
   heuristic names it), `measured` (a file of its user) or `literature`.
-- What a product was compared with goes before what a heuristic names, whichever file has it. A weight of which a product
-  contradicts the heuristic loses what the heuristic named, and the build reports it.
-- `mantissa catalog build` asks the heuristic for every weight of the models given: every number of rows to 1,024, two of
-  eight to 8,192, three of 256 to 1,048,576, then by halves between two that differ, and 64 of each kind at random. Then
-  it compares products at both sides of every step and at four random sizes of each kind, on a logarithmic scale. `--tensor-parallel 2,4,8` adds
-  weights cut for so many ranks, `--fused` those that vLLM joins. This has not run on a GPU yet; the search is tested
-  against functions with known steps.
+- What a product was compared with goes before what a heuristic names, whichever file has it. A weight of which a
+  product contradicts the heuristic loses what the heuristic named, and the build reports it.
+- `mantissa catalog build` asks the heuristic for every weight of the models given: every number of rows to 1,024, two
+  of eight to 8,192, three of 256 to 1,048,576, then by halves between two that differ, and 64 of each kind at random.
+  Then it compares products at both sides of every step and at four random sizes of each kind, on a logarithmic scale.
+  `--tensor-parallel 2,4,8` adds weights cut for so many ranks, `--fused` those that vLLM joins. This has not run on a
+  GPU yet; the search is tested against functions with known steps.
 - The catalogs that were used stand with their blake3 in the manifest, in `plan.json` and in `verification.json`. A
   record that is resumed with another catalog is another record, and refused. A verdict that rests on a user's file says
   so. Evidence by recipes of one cuBLAS version is not replayed by those of another; `--claim hardware=h200` asks for

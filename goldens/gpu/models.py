@@ -1,16 +1,22 @@
-"""Writes the config.json of every model whose shapes the built-in catalogs are to have, with the widths they were published with.
+"""Writes the config.json of every model whose shapes the built-in catalogs are to have, with its published widths.
 
     python3 models.py FOLDER
 
-`mantissa catalog build` and `mantissa coverage` need no more than these. Distillations of DeepSeek-R1 have the shapes of
-Qwen2.5 and Llama 3.
+`mantissa catalog build` and `mantissa coverage` need no more than these. Distillations of DeepSeek-R1 have the shapes
+of Qwen2.5 and Llama 3.
 """
 
 import json
 import os
 import sys
 
-LLAMA3 = {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "high_freq_factor": 4.0,
+    "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192,
+}
 
 
 def base(kind, hidden, inner, layers, heads, kv_heads, dim, vocabulary, base, context, tied, **more):
@@ -59,16 +65,19 @@ def mistral(*widths):
 
 
 def mixtral(*widths):
-    return base(("MixtralForCausalLM", "mixtral"), *widths, num_local_experts=8, num_experts_per_tok=2, sliding_window=None)
+    more = {"num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": None}
+    return base(("MixtralForCausalLM", "mixtral"), *widths, **more)
 
 
 def gemma2(scale, *widths):
-    more = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "query_pre_attn_scalar": scale, "sliding_window": 4096}
+    more = {"query_pre_attn_scalar": scale, "sliding_window": 4096}
+    more |= {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
     return base(("Gemma2ForCausalLM", "gemma2"), *widths, hidden_activation="gelu_pytorch_tanh", **more)
 
 
 def gemma3(scale, window, *widths):
-    more = {"query_pre_attn_scalar": scale, "sliding_window": window, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6}
+    more = {"query_pre_attn_scalar": scale, "sliding_window": window, "sliding_window_pattern": 6}
+    more |= {"rope_local_base_freq": 10000.0}
     return base(("Gemma3ForCausalLM", "gemma3_text"), *widths, hidden_activation="gelu_pytorch_tanh", **more)
 
 
@@ -81,14 +90,16 @@ def olmo2(*widths):
 
 
 def gpt_oss(layers, experts):
-    more = {"num_local_experts": experts, "num_experts_per_tok": 4, "sliding_window": 128, "attention_bias": True, "swiglu_limit": 7.0}
-    yarn = {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096, "rope_type": "yarn", "truncate": False}
+    more = {"num_local_experts": experts, "num_experts_per_tok": 4, "sliding_window": 128}
+    more |= {"attention_bias": True, "swiglu_limit": 7.0}
+    yarn = {"rope_type": "yarn", "beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "truncate": False}
+    yarn |= {"original_max_position_embeddings": 4096}
     layer_types = ["sliding_attention", "full_attention"] * (layers // 2)
     widths = (2880, 2880, layers, 64, 8, 64, 201088, 150000.0, 131072, False)
     return base(("GptOssForCausalLM", "gpt_oss"), *widths, rope_scaling=yarn, layer_types=layer_types, **more)
 
 
-# hidden, inner, layers, heads, KV heads, width of a head, vocabulary, base of RoPE, context, whether lm_head is the embedding.
+# hidden, inner, layers, heads, KV heads, width of a head, vocabulary, base of RoPE, context, lm_head is the embedding.
 MODELS = {
     "smollm2-135m": llama(576, 1536, 30, 9, 3, 64, 49152, 100000.0, 8192, True),
     "smollm2-360m": llama(960, 2560, 32, 15, 5, 64, 49152, 100000.0, 8192, True),

@@ -270,8 +270,8 @@ impl Report for Summary<'_> {
         }
         if let Some(Found { heuristic_agrees: [agree, all], surprises }) = self.found {
             page.line(&format!(
-                "cuBLASLt's heuristic named the split of {agree} of {all} new products without a bias; {surprises} random \
-                 sizes were not on the steps found before"
+                "cuBLASLt's heuristic named the split of {agree} of {all} new products without a bias; \
+                 {surprises} random sizes were not on the steps found before"
             ))?;
         }
         if !self.unexplained.is_empty() {

@@ -1,5 +1,5 @@
-//! Asks a heuristic for every step of a weight: at many numbers of rows, then by halves between two that differ, then at
-//! random.
+//! Asks a heuristic for every step of a weight: at many numbers of rows, then by halves between two that differ, then
+//! at random.
 //!
 //! [`ask`] knows no device: what is asked is a function, so tests ask heuristics that were measured before.
 
@@ -23,8 +23,8 @@ pub struct Density {
     pub every: usize,
     /// From there two of every eight to this one: one that 8 divides, one that it does not.
     pub eights: usize,
-    /// From there three of every 256 to this one: one that 256 divides, one that 8 divides and 16 does not, and one that
-    /// 8 does not divide.
+    /// From there three of every 256 to this one: one that 256 divides, one that 8 divides and 16 does not, and one
+    /// that 8 does not divide.
     pub blocks: usize,
     /// Numbers at random of each kind, beside these; the answer of one that no step explains is kept, its steps are
     /// looked for, and as many are drawn again.
@@ -139,8 +139,8 @@ pub fn ask<E>(
     Ok(Answers { asked, questions, surprises })
 }
 
-/// Asks the heuristic of a GPU for all `weights`, on all processors; `each` gets them as they come, with the answer that
-/// the library refused to give where it did.
+/// Asks the heuristic of a GPU for all `weights`, on all processors. `each` gets them as they come, an error where the
+/// library gave no answer.
 ///
 /// *Errors:* the first of the driver.
 pub(super) fn ask_all(
