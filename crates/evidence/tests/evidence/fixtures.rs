@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use mantissa_evidence::{Digest, container, json, read};
+use mantissa_evidence::{Digest, Experiment, container, json, read};
 
 use crate::sample;
 
@@ -58,4 +58,26 @@ fn catalogs_are_read_and_written_as_they_were() {
     assert_eq!(Digest::of_bytes(&text), Digest::of_file(&file).unwrap());
     let extras = |text: &[u8]| String::from_utf8_lossy(text).matches("\"catalogs\"").count();
     assert_eq!((extras(&text), extras(&json::to_vec(&sample::fixture(), &folder).unwrap())), (1, 0));
+}
+
+/// What was only asked of a heuristic is stated, and a file without a word of it says that nothing was.
+#[test]
+fn a_catalog_says_where_it_was_only_asked() {
+    let mut experiment = sample::predicted();
+    let of_first = |experiment: &Experiment| {
+        experiment.configurations[0].mantissa.as_ref().map(|extras| extras.catalogs[0].asked)
+    };
+    assert_eq!(of_first(&experiment), Some(false));
+    if let Some(extras) = &mut experiment.configurations[0].mantissa {
+        extras.catalogs[0].asked = true;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("experiment.json");
+    json::write(&file, &experiment).unwrap();
+    container::write(&directory.path().join("container"), &experiment).unwrap();
+    for path in [file.clone(), directory.path().join("container")] {
+        assert_eq!(of_first(&read(&path).unwrap()), Some(true), "{}", path.display());
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text.matches("\"asked\"").count(), 1, "absent where nothing was only asked");
 }

@@ -231,7 +231,7 @@ pub(crate) fn predicted() -> Experiment {
             hardware: "h200".to_owned(),
             cublas: "13.1.0".to_owned(),
             basis,
-            asked: text == "built in",
+            asked: false,
             digest: Digest::of_bytes(text.as_bytes()),
         };
         extras.catalogs =

@@ -16,7 +16,7 @@ impl Audit {
     /// ```
     /// use std::collections::BTreeMap;
     ///
-    /// use mantissa_evidence::{CatalogBasis, UsedCatalog};
+    /// use mantissa_evidence::{CatalogBasis, Digest, UsedCatalog};
     /// # use mantissa_verdict::analysis::{Outcome, Tier};
     /// # use mantissa_verdict::audit::{AUDIT_VERSION, Audit, ClaimAnswer, ClaimVerdict, Cost, RestsOn};
     /// # let claim = ClaimVerdict {
