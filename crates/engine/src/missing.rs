@@ -55,10 +55,10 @@ impl Missing {
         }
     }
 
-    /// The command that asks for every weight of a model.
+    /// The command that asks for every weight of a model, and compares no more than that takes.
     #[must_use]
     pub fn command_for_weights() -> String {
-        format!("{BUILD} --attention none")
+        format!("{BUILD} --attention none --prompts none --keys none")
     }
 
     /// The command that measures products of attention, with prompts and keys as lists of sizes.
