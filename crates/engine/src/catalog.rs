@@ -58,7 +58,7 @@ pub(crate) use steps::{block, uncut};
 /// catalog.add_asked(shape, Asked::new(steps, Steps::new("8-1024/8", &[(8, 1)])?)?);
 /// assert_eq!(catalog.asked(shape, 9).map(|sum| sum.parts.get()), Some(2));
 /// let scores = Batched { product: Product::Scores, phase: Phase::Decode, heads: 9, dim: 64 };
-/// assert_eq!(catalog.eager(scores, 100), None);
+/// assert_eq!(catalog.eager(Dtype::Bf16, scores, 100), None);
 /// assert_eq!(Catalog::parse(&catalog.write())?, catalog);
 /// # Ok::<(), mantissa_engine::catalog::CatalogError>(())
 /// ```
@@ -69,8 +69,8 @@ pub struct Catalog {
     linear: HashMap<Linear, Sizes<TensorCoreSum>>,
     /// What the library's heuristic names for products with weights.
     asked: HashMap<Linear, Asked>,
-    /// Products of bf16, in eager attention.
-    eager: HashMap<Batched, Sizes<BatchedSum>>,
+    /// Products of 16 bits, in eager attention.
+    eager: HashMap<(Dtype, Batched), Sizes<BatchedSum>>,
     /// Products of binary32, in PyTorch's math backend.
     math: HashMap<Batched, Sizes<PlainSum>>,
 }
@@ -108,9 +108,9 @@ impl Catalog {
         misnamed
     }
 
-    /// Notes that such products of bf16 over `keys` keys go by `recipe`.
-    pub fn add_eager(&mut self, shape: Batched, keys: usize, recipe: BatchedSum) {
-        self.eager.entry(shape).or_default().insert(keys, recipe);
+    /// Notes that such products of bf16 or f16 over `keys` keys go by `recipe`.
+    pub fn add_eager(&mut self, dtype: Dtype, shape: Batched, keys: usize, recipe: BatchedSum) {
+        self.eager.entry((dtype, shape)).or_default().insert(keys, recipe);
     }
 
     /// Notes that such products of binary32 over `keys` keys go by `recipe`.
@@ -136,10 +136,10 @@ impl Catalog {
         self.asked.iter().map(|(shape, asked)| (*shape, asked)).collect::<BTreeMap<_, _>>().into_iter()
     }
 
-    /// The recipe of bf16 for `keys` keys.
+    /// The recipe of bf16 or f16 for `keys` keys.
     #[must_use]
-    pub fn eager(&self, shape: Batched, keys: usize) -> Option<BatchedSum> {
-        self.eager.get(&shape)?.get(&keys).copied()
+    pub fn eager(&self, dtype: Dtype, shape: Batched, keys: usize) -> Option<BatchedSum> {
+        self.eager.get(&(dtype, shape))?.get(&keys).copied()
     }
 
     /// The recipe of binary32 for `keys` keys.
@@ -197,14 +197,17 @@ impl Catalog {
             Some((shape, ours.contradiction(theirs, |a, b| same_parts(shape.k, a, b))?))
         });
         let linear = first_other(&self.linear, &other.linear).or_else(|| other_asked.min()).map(product);
-        let batched = |(shape, keys): (Batched, usize), dtype: Dtype| {
+        let batched = |(dtype, shape): (Dtype, Batched), keys: usize| {
             let Batched { product, phase, heads, dim } = shape;
             let (product, phase) = (product.name(), phase.name());
             format!("{phase} attention ({product}, {dtype}) of {heads} heads of {dim} over {keys} keys")
         };
         linear
-            .or_else(|| first_other(&self.eager, &other.eager).map(|found| batched(found, Dtype::Bf16)))
-            .or_else(|| first_other(&self.math, &other.math).map(|found| batched(found, Dtype::F32)))
+            .or_else(|| first_other(&self.eager, &other.eager).map(|(found, keys)| batched(found, keys)))
+            .or_else(|| {
+                let (shape, keys) = first_other(&self.math, &other.math)?;
+                Some(batched((Dtype::F32, shape), keys))
+            })
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
+use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{BatchedSum, PlainSum, TensorCoreSum};
 use mantissa_numerics::setup::{Basis, Hardware};
 
@@ -40,21 +41,21 @@ impl TargetCatalogs {
             .or_else(|| self.find(true, |catalog| catalog.asked(shape, rows)))
     }
 
-    /// The recipe of one of eager attention's products, of bf16, over `keys` keys.
+    /// The recipe of one of eager attention's products, of bf16 or f16, over `keys` keys.
     ///
     /// ```
     /// use mantissa_engine::catalog::{Batched, Product};
     /// use mantissa_engine::{Catalogs, Hardware};
-    /// use mantissa_numerics::Phase;
+    /// use mantissa_numerics::{Dtype, Phase};
     ///
     /// let catalogs = Catalogs::default();
     /// let known = catalogs.of(Hardware::H200).expect("a built-in catalog");
     /// let shape = Batched { product: Product::Scores, phase: Phase::Decode, heads: 9, dim: 64 };
-    /// assert!(known.eager(shape, 100).is_some());
+    /// assert!(known.eager(Dtype::Bf16, shape, 100).is_some());
     /// ```
     #[must_use]
-    pub fn eager(&self, shape: Batched, keys: usize) -> Option<Entry<'_, BatchedSum>> {
-        self.find(false, |catalog| catalog.eager(shape, keys))
+    pub fn eager(&self, dtype: Dtype, shape: Batched, keys: usize) -> Option<Entry<'_, BatchedSum>> {
+        self.find(false, |catalog| catalog.eager(dtype, shape, keys))
     }
 
     /// The recipe of one of the products of PyTorch's math backend, of binary32, over `keys` keys.

@@ -107,7 +107,7 @@ impl Dtype {
         match self {
             Self::F32 => f32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]),
             Self::Bf16 => bf16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32(),
-            Self::F16 => f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32(),
+            Self::F16 => widened_f16(u16::from_le_bytes([bytes[at], bytes[at + 1]])),
         }
     }
 }
@@ -126,6 +126,18 @@ fn round_to_f16(x: f32) -> f32 {
     // A NaN becomes quiet and keeps its leading bits.
     let nan = magnitude & 0xFFFF_E000 | 0x40_0000;
     f32::from_bits(bits & 0x8000_0000 | if magnitude > 0x7F80_0000 { nan } else { finite })
+}
+
+/// A binary16 in binary32; a NaN becomes quiet.
+#[inline]
+fn widened_f16(bits: u16) -> f32 {
+    let magnitude = u32::from(bits & 0x7FFF);
+    // At its place in binary32, times the difference of biases.
+    let finite = f32::from_bits(magnitude << 13) * f32::from_bits((127 + 112) << 23);
+    let quiet = u32::from(magnitude > 0x7C00) << 22;
+    let special = 0x7F80_0000 | (magnitude & 0x3FF) << 13 | quiet;
+    let magnitude = if magnitude < 0x7C00 { finite.to_bits() } else { special };
+    f32::from_bits(u32::from(bits & 0x8000) << 16 | magnitude)
 }
 
 impl std::fmt::Display for Dtype {
@@ -169,6 +181,14 @@ mod tests {
             let mut each = [x];
             Dtype::F16.round_each(&mut each);
             assert_eq!(each[0].to_bits(), expected, "{x:e}");
+        }
+    }
+
+    #[test]
+    fn every_f16_is_decoded_as_half_does() {
+        for bits in 0..=0xFFFF_u16 {
+            let found = Dtype::F16.decode(&bits.to_le_bytes(), 0).to_bits();
+            assert_eq!(found, f16::from_bits(bits).to_f32().to_bits(), "{bits:04x}");
         }
     }
 

@@ -1,7 +1,5 @@
 //! Why a catalog cannot be used.
 
-use mantissa_numerics::Dtype;
-
 use super::format::FORMAT;
 use super::origin::Stack;
 
@@ -33,9 +31,6 @@ pub enum CatalogError {
     /// A weight of which there are no products.
     #[error("no weight has {0}; build the catalog again")]
     Weight(String),
-    /// Products that no GPU's attention has here.
-    #[error("products of {0} are not known, only bf16 and f32; build the catalog again")]
-    Dtype(Dtype),
     /// A recipe that no kernel of the engine computes.
     #[error("sizes {sizes}: {why}; build the catalog again")]
     Recipe {

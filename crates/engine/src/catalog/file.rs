@@ -127,16 +127,12 @@ impl Catalog {
         }
         for BatchedEntry { product, dtype, phase, heads, dim, classes } in file.batched {
             let shape = Batched { product, phase, heads, dim };
-            match dtype {
-                Dtype::Bf16 => {
-                    let to = catalog.eager.entry(shape).or_default();
-                    read_classes(to, &classes, |sum| batched_sum(sum, product, dim))?;
-                }
-                Dtype::F32 => {
-                    let to = catalog.math.entry(shape).or_default();
-                    read_classes(to, &classes, |sum| PlainSum::try_from(sum).map_err(why))?;
-                }
-                Dtype::F16 => return Err(CatalogError::Dtype(dtype)),
+            if dtype == Dtype::F32 {
+                let to = catalog.math.entry(shape).or_default();
+                read_classes(to, &classes, |sum| PlainSum::try_from(sum).map_err(why))?;
+            } else {
+                let to = catalog.eager.entry((dtype, shape)).or_default();
+                read_classes(to, &classes, |sum| batched_sum(sum, dtype, product, dim))?;
             }
         }
         Ok(catalog)
@@ -149,7 +145,7 @@ impl Catalog {
         let linear: BTreeMap<_, _> = self.linear.iter().collect();
         let eager: BTreeMap<_, _> = self.eager.iter().collect();
         let math: BTreeMap<_, _> = self.math.iter().collect();
-        let eager = eager.into_iter().map(|(shape, sizes)| (Dtype::Bf16, shape, write_classes(sizes)));
+        let eager = eager.into_iter().map(|((dtype, shape), sizes)| (*dtype, shape, write_classes(sizes)));
         let math = math.into_iter().map(|(shape, sizes)| (Dtype::F32, shape, write_classes(sizes)));
         let entry = |value: serde_json::Value| format!("    {value}");
         let linear: Vec<String> = linear
@@ -183,7 +179,10 @@ impl Catalog {
                 entry(written)
             })
             .collect();
-        let before = asked.is_empty() && self.linear.keys().all(|shape| shape.dtype == Dtype::Bf16);
+        let known_before = |dtype| dtype == Dtype::Bf16;
+        let before = asked.is_empty()
+            && self.linear.keys().all(|shape| known_before(shape.dtype))
+            && self.eager.keys().all(|(dtype, _)| known_before(*dtype));
         let format = if before { FORMAT_1 } else { FORMAT };
         let origin = serde_json::json!(self.origin);
         let mut text = format!("{{\n  \"format\": \"{format}\",\n  \"origin\": {origin}");
@@ -228,11 +227,16 @@ fn linear_sum(sum: Summation, dtype: Dtype) -> Result<TensorCoreSum, &'static st
     Ok(sum)
 }
 
-/// The sum of a batched product of bf16. *Errors:* what no kernel computes.
-fn batched_sum(sum: Summation, product: Product, dim: usize) -> Result<BatchedSum, &'static str> {
+/// The sum of a batched product of 16 bits. *Errors:* what no kernel computes.
+fn batched_sum(
+    sum: Summation,
+    dtype: Dtype,
+    product: Product,
+    dim: usize,
+) -> Result<BatchedSum, &'static str> {
     let sum = BatchedSum::try_from(sum).map_err(why)?;
     if let BatchedSum::TensorCore { block, tile } = sum {
-        is_step(block, Dtype::Bf16)?;
+        is_step(block, dtype)?;
         match tile.map(|tile| usize::from(tile.get())) {
             Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
             Some(tile) if product == Product::Scores && !dim.is_multiple_of(tile) => {
@@ -416,8 +420,15 @@ mod tests {
             let refused = Catalog::parse(&file("", &entry)).expect_err(what).to_string();
             assert!(refused.contains(what), "{refused}");
         }
-        let half = plain(&threads(16, 4)).replace("f32", "f16");
-        assert!(matches!(Catalog::parse(&file("", &half)), Err(CatalogError::Dtype(Dtype::F16))));
+        let half = |recipe: &str| plain(recipe).replace("\"f32\"", "\"f16\"");
+        let step_of_half = cut(1, "").replace("bf16", "f16");
+        for (recipe, known) in [(threads(16, 4), true), (step_of_half, true), (cut(1, ""), false)] {
+            let read = Catalog::parse(&file("", &half(&recipe)));
+            assert_eq!(read.is_ok(), known, "{recipe}");
+            let Ok(catalog) = read else { continue };
+            assert_eq!(Catalog::parse(&catalog.write()).expect("what was written"), catalog);
+            assert!(catalog.write().contains(FORMAT), "earlier versions know no f16");
+        }
         let twice = format!("{},{}", scores(&threads(16, 4)), scores(&threads(8, 4)));
         assert!(Catalog::parse(&file("", &twice)).is_err());
     }

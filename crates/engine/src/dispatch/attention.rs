@@ -62,13 +62,14 @@ impl<'c> Dispatch<'c> {
             Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
         }
         if self.is_gpu() {
-            let uncut =
-                BatchedSum::TensorCore { block: catalog::block(self.hardware.architecture()), tile: None };
-            let find = |known: &'c TargetCatalogs, shape| known.eager(shape, keys);
+            let block = catalog::block(self.hardware.architecture(), self.dtype);
+            let uncut = BatchedSum::TensorCore { block, tile: None };
+            let find = |known: &'c TargetCatalogs, shape| known.eager(self.dtype, shape, keys);
             let heads = heads_of(phase, heads, keys);
             let ([scores, values], from) = self.batched(phase, heads, head_dim, uncut, find)?;
             let softmax = if keys <= LONGEST_WARP_SOFTMAX { TorchSoftmax::Warp } else { TorchSoftmax::Block };
-            return Ok((AttentionRecipe::TorchEager(TorchEager { scores, softmax, values }), from));
+            let eager = TorchEager { scores, softmax, values, storage: self.dtype };
+            return Ok((AttentionRecipe::TorchEager(eager), from));
         }
         let scores = match phase {
             Phase::Prefill => OwnScores::FmaChain,

@@ -95,8 +95,8 @@ mod tests {
     fn a_kernel_of_a_gpu_refuses_values_of_another_width() {
         let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
         let sum = mantissa_numerics::recipe::BatchedSum::TensorCore { block, tile: None };
-        let recipe =
-            AttentionRecipe::TorchEager(TorchEager { scores: sum, softmax: TorchSoftmax::Warp, values: sum });
+        let (softmax, storage) = (TorchSoftmax::Warp, mantissa_numerics::Dtype::Bf16);
+        let recipe = AttentionRecipe::TorchEager(TorchEager { scores: sum, softmax, values: sum, storage });
         let heads = Heads { query: 1, kv: 1, dim: 40, value: 20, scale: 1.0, window: None, cap: None };
         let pool = Pool::new(1).unwrap();
         decode(Isa::Scalar, &pool, recipe, heads, &[], &[], &[], &mut []);

@@ -385,7 +385,8 @@ fn row_of<const FRACTION_BITS: u32>(row: &mut Row, recipe: BlockRecipe, x: &[f32
         let (first, here) = (at * PAIRS, pairs * signs.len());
         match elements {
             Elements::Integers(elements) => {
-                exponents[first..][..here].copy_from_slice(&exponents_of::<FRACTION_BITS>(&chunk, &mut seen)[..here]);
+                exponents[first..][..here]
+                    .copy_from_slice(&exponents_of::<FRACTION_BITS>(&chunk, &mut seen)[..here]);
                 let [evens, odds] = integers::<FRACTION_BITS>(&chunk, shift);
                 let elements = &mut elements[2 * first..][..2 * here];
                 for (i, two) in elements.as_chunks_mut().0.iter_mut().enumerate() {

@@ -125,7 +125,8 @@ fn compare(
                     std::array::from_fn(|lane| u32::try_from(number * LANES + lane).unwrap());
                 let start: [f32; LANES] =
                     if accumulate { b.map(|b| accumulator(operand, a, b)) } else { [0.0; LANES] };
-                let expected: [u32; LANES] = std::array::from_fn(|lane| expected(operand, a, b[lane], start[lane]));
+                let expected: [u32; LANES] =
+                    std::array::from_fn(|lane| expected(operand, a, b[lane], start[lane]));
                 let mut compare = |lane: usize, found: f32, by: &dyn std::fmt::Debug| {
                     if found.to_bits() != expected[lane] {
                         count.differ += 1;

@@ -246,12 +246,13 @@ fn patterns_survive_being_taken_apart() {
 #[test]
 fn rows_together_are_rows_one_by_one() {
     let mut draws = Draws(13);
-    for (operand, count) in [Operand::Bf16, Operand::F16].into_iter().flat_map(|o| (0..10).map(move |n| (o, n))) {
+    for (operand, count) in
+        [Operand::Bf16, Operand::F16].into_iter().flat_map(|o| (0..10).map(move |n| (o, n)))
+    {
         let recipe = Architecture::Hopper.block(operand).unwrap();
         let kind = |row: usize| if row == 3 { 6 } else { u32::from(row == 1) };
-        let x: Vec<Vec<u32>> = (0..count)
-            .map(|row| (0..96).map(|_| draws.operand(operand, kind(row))).collect())
-            .collect();
+        let x: Vec<Vec<u32>> =
+            (0..count).map(|row| (0..96).map(|_| draws.operand(operand, kind(row))).collect()).collect();
         let w: Vec<Vec<u32>> =
             (0..LANES).map(|_| (0..96).map(|_| draws.operand(operand, 1)).collect()).collect();
         for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
