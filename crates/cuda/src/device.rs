@@ -17,8 +17,10 @@ use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut
 use mantissa_numerics::Dtype;
 
 mod heuristic;
+mod launch;
 
 pub use heuristic::{Heuristic, Place};
+pub use launch::{Launch, Launches};
 
 use heuristic::{Plan, WORKSPACE, WORKSPACE_LT, long};
 

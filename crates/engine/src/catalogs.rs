@@ -10,7 +10,7 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{BatchedSum, PlainSum, TensorCoreSum};
 use mantissa_numerics::setup::{Basis, Hardware};
 
-use crate::catalog::{Batched, Catalog, CatalogError, Linear, Origin, Stack};
+use crate::catalog::{Batched, Catalog, CatalogError, Linear, Origin, Product, Stack};
 
 mod used;
 
@@ -56,6 +56,7 @@ impl TargetCatalogs {
     #[must_use]
     pub fn eager(&self, dtype: Dtype, shape: Batched, keys: usize) -> Option<Entry<'_, BatchedSum>> {
         self.find(false, |catalog| catalog.eager(dtype, shape, keys))
+            .or_else(|| self.find(true, |catalog| catalog.launched(dtype, shape, keys)?.batched(dtype, length(shape, keys))))
     }
 
     /// The recipe of one of the products of PyTorch's math backend, of binary32, over `keys` keys.
@@ -73,6 +74,7 @@ impl TargetCatalogs {
     #[must_use]
     pub fn math(&self, shape: Batched, keys: usize) -> Option<Entry<'_, PlainSum>> {
         self.find(false, |catalog| catalog.math(shape, keys))
+            .or_else(|| self.find(true, |catalog| catalog.launched(Dtype::F32, shape, keys)?.plain(length(shape, keys))))
     }
 
     /// Where the first of them comes from.
@@ -107,6 +109,14 @@ impl TargetCatalogs {
         self.0.iter().find_map(|(catalog, known)| {
             Some(Entry { recipe: find(known)?, source: Source { catalog, asked } })
         })
+    }
+}
+
+/// Length of the sums of a product over `keys` keys.
+const fn length(shape: Batched, keys: usize) -> usize {
+    match shape.product {
+        Product::Scores => shape.dim,
+        Product::Values => keys,
     }
 }
 

@@ -12,7 +12,7 @@ pub enum CatalogError {
     #[error("not a catalog ({0}); build it again with `mantissa catalog build`")]
     Json(#[from] serde_json::Error),
     /// Another format.
-    #[error("format is '{0}', this version reads '{FORMAT}' and the one before; build the catalog again")]
+    #[error("format is '{0}', this version reads '{FORMAT}' and those before; build the catalog again")]
     Format(String),
     /// A list of sizes that is none.
     #[error("'{0}' is no list of sizes; write first-last/step, separated by commas")]

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::asked::{Asked, MOST_PARTS, Steps};
 use super::error::CatalogError;
-use super::format::{FORMAT, FORMAT_1};
+use super::format::{FORMAT, FORMAT_1, FORMAT_2};
+use super::launched::{self, KernelSum, Launched};
 use super::origin::Origin;
 use super::shape::{Batched, Linear, Product};
 use super::sizes::{parse_sizes, write_sizes};
@@ -29,6 +30,11 @@ struct File {
     #[serde(default)]
     asked: Vec<AskedEntry>,
     batched: Vec<BatchedEntry>,
+    #[serde(default)]
+    launched: Vec<LaunchedEntry>,
+    /// The GPU that was asked what it launches, where that is another.
+    #[serde(default)]
+    launched_on: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,6 +91,27 @@ struct BatchedEntry {
     classes: Vec<Class>,
 }
 
+/// What the library launches for one of attention's products.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LaunchedEntry {
+    product: Product,
+    #[serde(default = "bf16", skip_serializing_if = "is_bf16")]
+    dtype: Dtype,
+    phase: Phase,
+    dim: usize,
+    kernels: Vec<KernelSum>,
+    choices: Vec<ChoiceEntry>,
+}
+
+/// Numbers of heads for which the same is launched, each with the largest size that was asked; the runs.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChoiceEntry {
+    heads: Vec<(usize, usize)>,
+    runs: String,
+}
+
 fn bf16() -> Dtype {
     Dtype::Bf16
 }
@@ -106,7 +133,12 @@ impl Catalog {
     /// Reads a file's text.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
         let file: File = serde_json::from_str(text)?;
-        if file.format != FORMAT && (file.format != FORMAT_1 || !file.asked.is_empty()) {
+        let least = match &file {
+            File { launched, .. } if !launched.is_empty() => 3,
+            File { asked, .. } if !asked.is_empty() => 2,
+            _ => 1,
+        };
+        if [FORMAT_1, FORMAT_2, FORMAT].iter().skip(least - 1).all(|known| *known != file.format) {
             return Err(CatalogError::Format(file.format));
         }
         let mut catalog = Self::new(file.origin);
@@ -135,6 +167,22 @@ impl Catalog {
                 read_classes(to, &classes, |sum| batched_sum(sum, dtype, product, dim))?;
             }
         }
+        for entry in file.launched {
+            launched::checked(&entry.kernels, entry.dtype)?;
+            for ChoiceEntry { heads, runs } in entry.choices {
+                let largest: Vec<usize> = heads.iter().map(|(_, largest)| *largest).collect();
+                let read = Launched::read(&runs, &entry.kernels, &largest)?;
+                for ((heads, _), launched) in heads.into_iter().zip(read) {
+                    let LaunchedEntry { product, phase, dim, dtype, .. } = entry;
+                    let shape = Batched { product, phase, heads, dim };
+                    if catalog.launched.insert((dtype, shape), launched).is_some() {
+                        let why = "another entry has the same heads";
+                        return Err(CatalogError::Steps { sizes: runs.chars().take(40).collect(), why });
+                    }
+                }
+            }
+        }
+        catalog.launched_on = file.launched_on;
         Ok(catalog)
     }
 
@@ -179,11 +227,18 @@ impl Catalog {
                 entry(written)
             })
             .collect();
+        let launched = self.launched_entries();
+        let launched: Vec<String> = launched.iter().map(|written| entry(serde_json::json!(written))).collect();
         let known_before = |dtype| dtype == Dtype::Bf16;
         let before = asked.is_empty()
+            && launched.is_empty()
             && self.linear.keys().all(|shape| known_before(shape.dtype))
             && self.eager.keys().all(|(dtype, _)| known_before(*dtype));
-        let format = if before { FORMAT_1 } else { FORMAT };
+        let format = match (before, launched.is_empty()) {
+            (true, _) => FORMAT_1,
+            (false, true) => FORMAT_2,
+            (false, false) => FORMAT,
+        };
         let origin = serde_json::json!(self.origin);
         let mut text = format!("{{\n  \"format\": \"{format}\",\n  \"origin\": {origin}");
         for (name, entries) in [("linear", linear), ("asked", asked), ("batched", batched)] {
@@ -191,8 +246,41 @@ impl Catalog {
                 _ = write!(text, ",\n  \"{name}\": [\n{}\n  ]", entries.join(",\n"));
             }
         }
+        if !launched.is_empty() {
+            _ = write!(text, ",\n  \"launched\": [\n{}\n  ]", launched.join(",\n"));
+        }
+        if let Some(gpu) = &self.launched_on {
+            _ = write!(text, ",\n  \"launched_on\": {}", serde_json::json!(gpu));
+        }
         text.push_str("\n}\n");
         text
+    }
+
+    /// What is launched, by product, with equal runs together.
+    fn launched_entries(&self) -> Vec<LaunchedEntry> {
+        type Choices<'a> = Vec<(Vec<(usize, usize)>, &'a Launched)>;
+        let mut groups: BTreeMap<(Dtype, Phase, Product, usize), Choices> = BTreeMap::new();
+        for (dtype, shape, launched) in self.all_launched() {
+            let Batched { product, phase, heads, dim } = shape;
+            let choices = groups.entry((dtype, phase, product, dim)).or_default();
+            let of = (heads, launched.largest());
+            match choices.iter_mut().find(|(_, known)| known.has_runs_of(launched)) {
+                Some((heads, _)) => heads.push(of),
+                None => choices.push((vec![of], launched)),
+            }
+        }
+        let entries = groups.into_iter().map(|((dtype, phase, product, dim), choices)| {
+            let kernels: BTreeSet<KernelSum> =
+                choices.iter().flat_map(|(_, launched)| launched.kernels()).collect();
+            let kernels: Vec<KernelSum> = kernels.into_iter().collect();
+            let choices = choices.into_iter().map(|(heads, launched)| {
+                let runs = launched.written(&kernels);
+                ChoiceEntry { heads, runs }
+            });
+            let choices = choices.collect();
+            LaunchedEntry { product, dtype, phase, dim, kernels, choices }
+        });
+        entries.collect()
     }
 }
 
