@@ -2,7 +2,7 @@
 //!
 //! One operand is all ones; the other holds pairs of large numbers that cancel, at random places, and small ones. What
 //! is left of the small ones depends on the order of sums down to the last step, so a wrong recipe shows in most outputs
-//! although they are rounded to bf16. A recipe is taken if it gives all the outputs compared, at both ends of rows and
+//! although they are rounded to 16 bits. A recipe is taken if it gives all the outputs compared, at both ends of rows and
 //! columns: 32 different sums of a product with a weight, 64 of a batched one where it has as many. Where two of the
 //! usual recipes of a batched product, or two of the rare ones if no usual one does, give all of them and are not the
 //! same computation, it is run again with other numbers until one is left. A shape that none gives, or more than one
@@ -80,9 +80,10 @@ pub struct Progress {
 /// use mantissa_cuda::Device;
 /// use mantissa_cuda::catalog::{Shapes, build};
 /// use mantissa_model::{Arch, synth::SynthSpec};
+/// use mantissa_numerics::Dtype;
 ///
 /// let mut shapes = Shapes::default();
-/// shapes.add_linear(SynthSpec::tiny(Arch::LLAMA, 0).config(), &[1, 4], &[512], &[513]);
+/// shapes.add_linear(SynthSpec::tiny(Arch::LLAMA, 0).config(), Dtype::Bf16, &[1, 4], &[512], &[513]);
 /// let built = build(&Device::open()?, &shapes, None, "2026-11-28", |_, at| println!("{at:?}"))?;
 /// assert!(built.catalog.len() + built.unexplained.len() >= shapes.len());
 /// # Ok::<(), mantissa_cuda::CudaError>(())
@@ -154,5 +155,9 @@ pub fn build(
 
 /// Whether a catalog has a batched product.
 fn covers(known: &Catalog, (dtype, shape): (Dtype, Batched), keys: usize) -> bool {
-    if dtype == Dtype::F32 { known.math(shape, keys).is_some() } else { known.eager(shape, keys).is_some() }
+    if dtype == Dtype::F32 {
+        known.math(shape, keys).is_some()
+    } else {
+        known.eager(dtype, shape, keys).is_some()
+    }
 }

@@ -88,13 +88,24 @@ impl Dtype {
         }
     }
 
+    /// The bit pattern of `x`, already rounded by [`Dtype::round`].
+    ///
+    /// ```
+    /// use mantissa_numerics::Dtype;
+    /// assert_eq!(Dtype::ALL.map(|dtype| dtype.pattern(1.0)), [0x3F80_0000, 0x3F80, 0x3C00]);
+    /// ```
+    #[must_use]
+    pub fn pattern(self, x: f32) -> u32 {
+        match self {
+            Self::F32 => x.to_bits(),
+            Self::Bf16 => bf16::from_f32(x).to_bits().into(),
+            Self::F16 => f16::from_f32(x).to_bits().into(),
+        }
+    }
+
     /// Appends the bit pattern of `x`, already rounded by [`Dtype::round`], to `out`, little-endian.
     pub fn encode(self, x: f32, out: &mut Vec<u8>) {
-        match self {
-            Self::F32 => out.extend_from_slice(&x.to_bits().to_le_bytes()),
-            Self::Bf16 => out.extend_from_slice(&bf16::from_f32(x).to_bits().to_le_bytes()),
-            Self::F16 => out.extend_from_slice(&f16::from_f32(x).to_bits().to_le_bytes()),
-        }
+        out.extend_from_slice(&self.pattern(x).to_le_bytes()[..self.size()]);
     }
 
     /// Reads value `index` of a little-endian array of this format.

@@ -23,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   mantissa catalog build --model SmolLM2-135M --out catalogs/h200-cublas13.1.json
   mantissa catalog build --model Qwen2.5-7B --batch-sizes 1-4 --prompts 512 --keys 513-600 --out h200.json
+  mantissa catalog build --model Qwen2.5-7B --dtype bf16,f16 --attention none --out h200.json
   mantissa catalog show h200.json";
 
 /// How long what was measured is kept in memory alone.
@@ -62,7 +63,10 @@ struct BuildArgs {
     /// Cached positions, for decode steps; `none` for none
     #[arg(long, value_name = "SIZES", default_value = "2-2080")]
     keys: String,
-    /// Attention implementations whose products are measured: eager (bf16), sdpa_math (binary32), or none
+    /// Formats of weights and of eager attention: bf16, f16
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "bf16")]
+    dtype: Vec<Half>,
+    /// Attention implementations whose products are measured: eager, sdpa_math (binary32), or none
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager")]
     attention: Vec<Kind>,
     /// Ranks of tensor parallelism by which weights are also cut
@@ -83,6 +87,22 @@ enum Kind {
     Eager,
     SdpaMath,
     None,
+}
+
+/// A format that tensor cores multiply and transformers runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Half {
+    Bf16,
+    F16,
+}
+
+impl Half {
+    const fn dtype(self) -> Dtype {
+        match self {
+            Self::Bf16 => Dtype::Bf16,
+            Self::F16 => Dtype::F16,
+        }
+    }
 }
 
 /// Say what a catalog covers
@@ -168,15 +188,17 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
     for model in &args.model {
         let config = config_of(model)?;
         let ranks: Vec<usize> = args.tensor_parallel.iter().copied().map(usize::from).collect();
-        shapes.add_weights(&config, &ranks, args.fused);
-        shapes.add_linear(&config, &batches, &prompts, &keys);
-        for kind in &args.attention {
-            let dtype = match kind {
-                Kind::Eager => Dtype::Bf16,
-                Kind::SdpaMath => Dtype::F32,
-                Kind::None => continue,
-            };
-            shapes.add_attention(&config, dtype, &batches, &prompts, &keys);
+        for dtype in args.dtype.iter().map(|half| half.dtype()) {
+            shapes.add_weights(&config, dtype, &ranks, args.fused);
+            shapes.add_linear(&config, dtype, &batches, &prompts, &keys);
+            for kind in &args.attention {
+                let dtype = match kind {
+                    Kind::Eager => dtype,
+                    Kind::SdpaMath => Dtype::F32,
+                    Kind::None => continue,
+                };
+                shapes.add_attention(&config, dtype, &batches, &prompts, &keys);
+            }
         }
     }
     let known = if args.out.exists() { Some(read(&args.out)?) } else { None };
