@@ -13,7 +13,9 @@ use mantissa_numerics::Dtype;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, out, shard, shards, seconds, pairs, specs @ ..] = &arguments[..] else { return Err("arguments".into()) };
+    let [_, out, shard, shards, seconds, pairs, specs @ ..] = &arguments[..] else {
+        return Err("arguments".into());
+    };
     let (shard, shards): (usize, usize) = (shard.parse()?, shards.parse()?);
     let limit: f64 = seconds.parse()?;
     let start = Instant::now();
@@ -85,7 +87,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     .map(|launch| {
                         let known = [*dim, *heads, *size, queries].map(|x| x as u32);
                         let small = |(at, word): (usize, &u32)| {
-                            let odd = launch.name.contains("gemvx") && (2..=128).contains(word) && !known.contains(word);
+                            let odd = launch.name.contains("gemvx")
+                                && (2..=128).contains(word)
+                                && !known.contains(word);
                             odd.then(|| format!(" p{at}={word}"))
                         };
                         let words: String = launch.argument.iter().enumerate().filter_map(small).collect();

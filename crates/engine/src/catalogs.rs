@@ -55,8 +55,11 @@ impl TargetCatalogs {
     /// ```
     #[must_use]
     pub fn eager(&self, dtype: Dtype, shape: Batched, keys: usize) -> Option<Entry<'_, BatchedSum>> {
-        self.find(false, |catalog| catalog.eager(dtype, shape, keys))
-            .or_else(|| self.find(true, |catalog| catalog.launched(dtype, shape, keys)?.batched(dtype, length(shape, keys))))
+        self.find(false, |catalog| catalog.eager(dtype, shape, keys)).or_else(|| {
+            self.find(true, |catalog| {
+                catalog.launched(dtype, shape, keys)?.batched(dtype, length(shape, keys))
+            })
+        })
     }
 
     /// The recipe of one of the products of PyTorch's math backend, of binary32, over `keys` keys.
@@ -73,8 +76,9 @@ impl TargetCatalogs {
     /// ```
     #[must_use]
     pub fn math(&self, shape: Batched, keys: usize) -> Option<Entry<'_, PlainSum>> {
-        self.find(false, |catalog| catalog.math(shape, keys))
-            .or_else(|| self.find(true, |catalog| catalog.launched(Dtype::F32, shape, keys)?.plain(length(shape, keys))))
+        self.find(false, |catalog| catalog.math(shape, keys)).or_else(|| {
+            self.find(true, |catalog| catalog.launched(Dtype::F32, shape, keys)?.plain(length(shape, keys)))
+        })
     }
 
     /// Where the first of them comes from.

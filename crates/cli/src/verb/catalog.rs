@@ -46,9 +46,10 @@ enum Action {
 /// On a machine with an NVIDIA GPU: find the recipes of a model's products, and compare them bit for bit
 ///
 /// Of each weight, cuBLASLt's heuristic is asked for any number of rows, and products are compared at both sides of
-/// every step of its answer, at random numbers, and at those that batch sizes and prompts give. Attention's products
-/// are all compared. A file that is there already is completed. A shape that no recipe explains is left out and
-/// reported.
+/// every step of its answer, at random numbers, and at those that batch sizes and prompts give. Of attention's products,
+/// cuBLAS is asked what it launches for every number of keys, and products are compared at the first size of every
+/// kernel, at random sizes, and at those given. A file that is there already is completed. A shape that no recipe
+/// explains is left out and reported.
 #[derive(Debug, clap::Args)]
 struct BuildArgs {
     /// A model's folder, its config.json, a GGUF file or a pulled model's name; several may be given
@@ -57,17 +58,17 @@ struct BuildArgs {
     /// Sequences per batch
     #[arg(long, value_name = "SIZES", default_value = "1,2,4,5,8,9,16,17")]
     batch_sizes: String,
-    /// Lengths of prompts, for prefill: `first-last/step`, separated by commas
-    #[arg(long, value_name = "SIZES", default_value = "8-2048/8")]
+    /// Lengths of prompts whose products are compared too: `first-last/step`, separated by commas
+    #[arg(long, value_name = "SIZES", default_value = "none")]
     prompts: String,
-    /// Cached positions, for decode steps; `none` for none
-    #[arg(long, value_name = "SIZES", default_value = "2-2080")]
+    /// Cached positions of decode steps whose products are compared too
+    #[arg(long, value_name = "SIZES", default_value = "none")]
     keys: String,
     /// Formats of weights and of eager attention: bf16, f16
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "bf16")]
     dtype: Vec<Half>,
     /// Attention implementations whose products are measured: eager, sdpa_math (binary32), or none
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager,sdpa_math")]
     attention: Vec<Kind>,
     /// Ranks of tensor parallelism by which weights are also cut
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(2..=64))]
@@ -205,7 +206,12 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
     let device = Device::open()?;
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let date = date.split('T').next().unwrap_or_default();
-    let bar = Bar::new(settings, "asking", Some(shapes.weights().count() as u64), Unit::Shapes);
+    let bar = Bar::new(
+        settings,
+        "asking",
+        Some((shapes.weights().count() + shapes.attention()) as u64),
+        Unit::Shapes,
+    );
     let save = |built: &Built| -> anyhow::Result<(Catalog, Vec<String>)> {
         let mut all = built.catalog.clone();
         if let Some(known) = &known {
@@ -247,7 +253,11 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
     let (catalog, misnamed) = save(&built)?;
     bar.clear();
     let unexplained = [built.unexplained, misnamed].concat();
-    let found = Found { heuristic_agrees: built.heuristic, surprises: built.surprises };
+    let found = Found {
+        heuristic_agrees: built.heuristic,
+        surprises: built.surprises,
+        launched_agrees: built.launched,
+    };
     terminal.print(&Summary::new(&catalog, &unexplained, Some(found)))?;
     Ok(if unexplained.is_empty() { Exit::Consistent } else { Exit::NotEnoughEvidence })
 }
@@ -258,6 +268,10 @@ struct Summary<'a> {
     shapes: usize,
     /// Weights for which the heuristic was asked.
     asked: usize,
+    /// Products of attention for which the library was asked what it launches.
+    launched: usize,
+    /// The GPU that was asked, where that is another.
+    launched_on: Option<&'a str>,
     unexplained: &'a [String],
     #[serde(flatten)]
     found: Option<Found>,
@@ -270,12 +284,23 @@ struct Found {
     heuristic_agrees: [usize; 2],
     /// Random numbers of rows that its steps did not give until then.
     surprises: usize,
+    /// New products of attention that had the sums of the kernel launched, and all that were compared with these.
+    launched_agrees: [usize; 2],
 }
 
 impl<'a> Summary<'a> {
     fn new(catalog: &'a Catalog, unexplained: &'a [String], found: Option<Found>) -> Self {
         let asked = catalog.all_asked().count();
-        Self { origin: &catalog.origin, shapes: catalog.len(), asked, unexplained, found }
+        let launched = catalog.all_launched().count();
+        Self {
+            origin: &catalog.origin,
+            shapes: catalog.len(),
+            asked,
+            launched,
+            launched_on: catalog.launched_on(),
+            unexplained,
+            found,
+        }
     }
 }
 
@@ -290,10 +315,21 @@ impl Report for Summary<'_> {
         if self.asked > 0 {
             page.line(&format!("{} weights for which cuBLASLt's heuristic was asked by rows", self.asked))?;
         }
-        if let Some(Found { heuristic_agrees: [agree, all], surprises }) = self.found {
+        if self.launched > 0 {
+            let on = self.launched_on.map_or_else(String::new, |gpu| format!(" of {gpu}"));
+            page.line(&format!(
+                "{} products of attention for which cuBLAS{on} was asked what it launches",
+                self.launched
+            ))?;
+        }
+        if let Some(Found { heuristic_agrees: [agree, all], surprises, launched_agrees }) = self.found {
             page.line(&format!(
                 "cuBLASLt's heuristic named the split of {agree} of {all} new products without a bias; \
                  {surprises} random sizes were not on the steps found before"
+            ))?;
+            let [agree, all] = launched_agrees;
+            page.line(&format!(
+                "{agree} of {all} new products of attention had the sums of the kernel launched"
             ))?;
         }
         if !self.unexplained.is_empty() {

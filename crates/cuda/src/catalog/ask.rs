@@ -181,7 +181,7 @@ fn outputs_of_scores(
 }
 
 /// Fills the first and the last head's values with columns that are hard to sum, all different.
-fn hard_values(
+pub(super) fn hard_values(
     device: &Device,
     b: &mut Matrix,
     dtype: Dtype,
@@ -201,7 +201,7 @@ fn hard_values(
 }
 
 /// All columns of the first query of the first head, the first of its last query and of the last head.
-fn outputs_of_values(
+pub(super) fn outputs_of_values(
     device: &Device,
     c: &Matrix,
     [heads, m, dim]: [usize; 3],
@@ -221,7 +221,7 @@ fn outputs_of_values(
 }
 
 /// First and last columns of a row of `width`, without overlap.
-fn ends(width: usize) -> Vec<std::ops::Range<usize>> {
+pub(super) fn ends(width: usize) -> Vec<std::ops::Range<usize>> {
     let first = COLUMNS.min(width);
     let last = width.saturating_sub(COLUMNS).max(first);
     [0..first, last..width].into_iter().filter(|range| !range.is_empty()).collect()

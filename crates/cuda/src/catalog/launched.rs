@@ -72,7 +72,10 @@ pub fn kernel_of(launches: &[Launch]) -> Option<KernelSum> {
     if name.starts_with("nvjet_sm90_") || name.starts_with("sm90_xmma_gemm_") {
         return Some(KernelSum::Steps { width: 16, tile: 0 });
     }
-    if name.contains("_ffma_") || name.contains("simt_sgemm") || name.contains("magma_sgemmEx") || name.contains("gemmk1")
+    if name.contains("_ffma_")
+        || name.contains("simt_sgemm")
+        || name.contains("magma_sgemmEx")
+        || name.contains("gemmk1")
     {
         return Some(KernelSum::Chain);
     }
@@ -92,7 +95,9 @@ pub fn kernel_of(launches: &[Launch]) -> Option<KernelSum> {
         let apart = *launch.argument.get(APART)?;
         return match apart {
             1 => Some(KernelSum::Runs { threads }),
-            _ if apart == u32::from(threads) => Some(KernelSum::Threads { threads, vector: 1, in_order: false }),
+            _ if apart == u32::from(threads) => {
+                Some(KernelSum::Threads { threads, vector: 1, in_order: false })
+            }
             _ => None,
         };
     }
@@ -134,9 +139,15 @@ fn ask(launches: &Launches, dtype: Dtype, shape: Batched) -> Result<Answer, Cuda
     let (mut kernels, mut unknown) = (Vec::new(), BTreeMap::new());
     let largest = largest(shape);
     for keys in 1..=largest {
-        let found = launches.of_batched(dtype, shape.heads, sizes_of(shape, keys), shape.product == Product::Scores)?;
+        let found = launches.of_batched(
+            dtype,
+            shape.heads,
+            sizes_of(shape, keys),
+            shape.product == Product::Scores,
+        )?;
         kernels.push(kernel_of(&found).unwrap_or_else(|| {
-            let names = found.iter().filter(|launch| !launch.name.is_empty()).map(|launch| launch.name.as_str());
+            let names =
+                found.iter().filter(|launch| !launch.name.is_empty()).map(|launch| launch.name.as_str());
             unknown.entry(names.collect::<Vec<_>>().join(" + ")).or_insert(keys);
             KernelSum::Unknown
         }));
@@ -185,7 +196,12 @@ pub(super) fn ask_all(
 
 /// Sizes for which a product is compared: the first of every kernel, and `random` others evenly on a logarithmic
 /// scale; none whose operands have more than `most` elements.
-pub(super) fn compared((dtype, shape): (Dtype, Batched), launched: &Launched, random: usize, most: usize) -> Vec<usize> {
+pub(super) fn compared(
+    (dtype, shape): (Dtype, Batched),
+    launched: &Launched,
+    random: usize,
+    most: usize,
+) -> Vec<usize> {
     let longest = (1..=launched.largest()).rev().find(|keys| {
         let [m, n, k] = sizes_of(shape, *keys);
         [m * n, m * k, n * k].into_iter().all(|elements| elements.saturating_mul(shape.heads) <= most)
@@ -214,7 +230,9 @@ pub(super) fn agrees(
     instructions: Instructions,
 ) -> Result<bool, CudaError> {
     let seed = (shape.heads * 31 + shape.dim) as u64 * 1_000_003 + keys as u64;
-    if dtype == Dtype::F32 { plain_agrees(device, shape, keys, kernel, seed) } else {
+    if dtype == Dtype::F32 {
+        plain_agrees(device, shape, keys, kernel, seed)
+    } else {
         let length = sizes_of(shape, keys)[2];
         let Some(recipe) = kernel.batched(dtype, length) else { return Ok(false) };
         let outputs = sixteen(device, dtype, shape, keys, seed)?;

@@ -27,7 +27,8 @@ pub struct Shapes {
     /// Weights for which the heuristic is asked.
     pub(super) weights: BTreeSet<Linear>,
     pub(super) linear: BTreeSet<(Linear, usize)>,
-    /// Of bf16, f16 or binary32.
+    /// Attention's products for which the library is asked what it launches, of bf16, f16 or binary32.
+    pub(super) attention: BTreeSet<(Dtype, Batched)>,
     pub(super) batched: BTreeSet<((Dtype, Batched), usize)>,
 }
 
@@ -161,10 +162,17 @@ impl Shapes {
             for product in [Product::Scores, Product::Values] {
                 for (phase, keys) in [(Phase::Prefill, prompts), (Phase::Decode, keys)] {
                     let shape = Batched { product, phase, heads, dim };
+                    self.attention.insert((dtype, shape));
                     self.batched.extend(keys.iter().map(|keys| ((dtype, shape), *keys)));
                 }
             }
         }
+    }
+
+    /// Attention's products for which the library is asked what it launches.
+    #[must_use]
+    pub fn attention(&self) -> usize {
+        self.attention.len()
     }
 
     /// How many are compared, beside those that steps of the heuristic ask for.
@@ -176,6 +184,6 @@ impl Shapes {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.weights.is_empty()
+        self.len() == 0 && self.weights.is_empty() && self.attention.is_empty()
     }
 }

@@ -5,8 +5,8 @@ use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use cudarc::cublas::sys::{cublasHandle_t, cublasOperation_t, cudaDataType};
 use cudarc::cublas::sys::{cublasComputeType_t, cublasGemmAlgo_t};
+use cudarc::cublas::sys::{cublasHandle_t, cublasOperation_t, cudaDataType};
 use cudarc::driver::sys::{self, CUgraph, CUgraphNode, CUgraphNodeType, CUstreamCaptureMode};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 use mantissa_numerics::Dtype;

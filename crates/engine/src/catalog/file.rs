@@ -228,7 +228,8 @@ impl Catalog {
             })
             .collect();
         let launched = self.launched_entries();
-        let launched: Vec<String> = launched.iter().map(|written| entry(serde_json::json!(written))).collect();
+        let launched: Vec<String> =
+            launched.iter().map(|written| entry(serde_json::json!(written))).collect();
         let known_before = |dtype| dtype == Dtype::Bf16;
         let before = asked.is_empty()
             && launched.is_empty()

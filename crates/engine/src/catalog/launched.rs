@@ -133,11 +133,8 @@ impl KernelSum {
         if self == Self::Unknown {
             return Ok(());
         }
-        let known = if dtype == Dtype::F32 {
-            self.plain(1).is_some()
-        } else {
-            self.batched(dtype, 1).is_some()
-        };
+        let known =
+            if dtype == Dtype::F32 { self.plain(1).is_some() } else { self.batched(dtype, 1).is_some() };
         if known { Ok(()) } else { Err("no kernel sums such products so") }
     }
 }
@@ -257,7 +254,11 @@ impl Launched {
     /// Reads runs as they are written, for sizes to each of `largest`.
     ///
     /// *Errors:* a text that says something else.
-    pub(super) fn read(text: &str, kernels: &[KernelSum], largest: &[usize]) -> Result<Vec<Self>, CatalogError> {
+    pub(super) fn read(
+        text: &str,
+        kernels: &[KernelSum],
+        largest: &[usize],
+    ) -> Result<Vec<Self>, CatalogError> {
         let wrong = |why| CatalogError::Steps { sizes: text.chars().take(40).collect(), why };
         let mut runs: [Run; RESTS] = Default::default();
         let mut texts = text.split(';');
