@@ -70,6 +70,9 @@ struct BuildArgs {
     /// Attention implementations whose products are measured: eager, sdpa_math (binary32), or none
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager,sdpa_math")]
     attention: Vec<Kind>,
+    /// Leave weights out: attention's products alone
+    #[arg(long, conflicts_with_all = ["tensor_parallel", "fused"])]
+    no_weights: bool,
     /// Ranks of tensor parallelism by which weights are also cut
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(2..=64))]
     tensor_parallel: Vec<u16>,
@@ -190,8 +193,10 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
         let config = config_of(model)?;
         let ranks: Vec<usize> = args.tensor_parallel.iter().copied().map(usize::from).collect();
         for dtype in args.dtype.iter().map(|half| half.dtype()) {
-            shapes.add_weights(&config, dtype, &ranks, args.fused);
-            shapes.add_linear(&config, dtype, &batches, &prompts, &keys);
+            if !args.no_weights {
+                shapes.add_weights(&config, dtype, &ranks, args.fused);
+                shapes.add_linear(&config, dtype, &batches, &prompts, &keys);
+            }
             for kind in &args.attention {
                 let dtype = match kind {
                     Kind::Eager => dtype,
