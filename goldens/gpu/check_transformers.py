@@ -4,7 +4,7 @@
 
 MANTISSA is the program, SCRATCH a folder to work in, a CASE is as cases.py says. For each, `mantissa record --hardware h200` (or what the
 environment variable HARDWARE says, with the catalog that CATALOG names) predicts every site of every layer on this machine's CPU,
-three cases at a time, and transformers (bf16, from_pretrained, nothing patched but to look; the backend of sdpa forced by
+three cases at a time, and transformers (of the case's dtype, from_pretrained, nothing patched but to look; the backend of sdpa forced by
 torch.nn.attention) runs the same tokens on the GPU: the prompt in one pass of batch_size rows, then each decode step with the recorded token forced. Row 0 is the recorded prompt; the rows
 beside it are the same prompt turned by 1, 2, … tokens, and decode other tokens. If anything differs the case is run again with equal
 rows, so that what neighbours change can be told from what they do not. Compared are the recorded positions (the last POSITIONS of the
@@ -30,6 +30,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cases import folder_of, parts_of, predict, prepare
 
 BACKENDS = {"sdpa_flash": SDPBackend.FLASH_ATTENTION, "sdpa_math": SDPBackend.MATH}
+DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
 # Last positions of the prompt that are compared.
 POSITIONS = int(os.environ.get("POSITIONS", "3"))
 
@@ -141,7 +142,7 @@ def main():
     pool = concurrent.futures.ThreadPoolExecutor(3)
     waiting = [pool.submit(predicted, program, scratch, case) for case, *_ in cases]
     loaded, model = None, None
-    for (case, preset, _, steps, batch, attention), prediction in zip(cases, waiting):
+    for (case, preset, _, steps, batch, attention, dtype), prediction in zip(cases, waiting):
         try:
             digest, prompt, output, ours, seconds = prediction.result()
         except RuntimeError as error:
@@ -149,7 +150,7 @@ def main():
             found["cases"].append({"case": case, "refused": str(error)})
             write(report, found)
             continue
-        wanted = (preset, "sdpa" if attention in BACKENDS else "eager")
+        wanted = (preset, "sdpa" if attention in BACKENDS else "eager", DTYPES[dtype])
         if loaded != wanted:
             model = None
             gc.collect()
@@ -158,7 +159,7 @@ def main():
             place = {"pretrained_model_name_or_path": folder}
             if folder.endswith(".gguf"):
                 place = {"pretrained_model_name_or_path": os.path.dirname(folder), "gguf_file": os.path.basename(folder)}
-            model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16, attn_implementation=wanted[1]).cuda().eval()
+            model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=wanted[2], attn_implementation=wanted[1]).cuda().eval()
             loaded = wanted
         start = time.time()
         entry = {"case": case, "prompt_tokens": len(prompt), "signals_digest": digest, "neighbours": "turned" if batch > 1 else "none"}

@@ -123,7 +123,7 @@ def page():
     out = ["# Coverage", "", "<!-- written by goldens/gpu/coverage.py; do not edit -->", ""]
     say = lambda text="": out.append(text)
     say("What `--hardware` predicts, what that rests on, and what it refuses. Everything below is stock Hugging Face")
-    say("transformers in bf16 (transformers 5.17.0, PyTorch 2.11.0, CUDA 13.0, cuBLAS 13.1.0), nothing patched.")
+    say("transformers in bf16, and in f16 where it says so (transformers 5.17.0, PyTorch 2.11.0, CUDA 13.0, cuBLAS 13.1.0), nothing patched.")
     say("*Verified* means compared with the GPU, bit for bit.")
     say("The tables of models and shapes are made from the measurements; the words about kernels are written by hand.")
     say(TERMS)
@@ -234,6 +234,11 @@ def page():
 KERNELS = [
     ("tensor-core step, bf16 (`mma.sync` k8 and k16, wgmma)", "verified", "verified in whole models", "literature", "16,384 seeded cases per instruction with special values: `crates/numerics/tests/tensor_core.rs`; all 2^32 products: `just exhaustive-products`"),
     ("tensor-core step, f16, tf32, fp8 by wgmma", "verified", "taken from the H200, not compared", "literature", "the same; fp8 by `mma.sync` is not modelled"),
+    ("products of f16 with weights, with and without bias, split-K among them", "verified by themselves: 184,320 outputs of 14 weights, subnormal and infinite ones among them; no catalog is built in", "by the same recipes, not compared", "literature: uncut", "`goldens/gpu/f16.py`, `f16_check.py`: parts of a sum stay in binary32, whether PyTorch allows reduced precision or not; where K is cut is another choice than for bf16"),
+    ("`sdpa_flash` and `sdpa_math` of f16", "verified by themselves (4 shapes); whole models were not compared", "by the same kernels, not compared", "refused", "`goldens/gpu/sdpa_f16`"),
+    ("eager attention of f16", "by the recipes of bf16; needs a catalog of f16, and was not compared", "likewise", "literature", "in 23 of 77 shapes cuBLAS took another kernel than for bf16; refused where norms of queries and keys do not rule out scores beyond 65,000, which a mask of f16 may not hide"),
+    ("experts of f16", "refused", "refused", "refused", "`torch._grouped_mm` is a product for each expert then (`goldens/gpu/f16.py`), whose sums depend on how many rows it gets"),
+    ("SiLU of f16, casts from binary32 to f16", "verified, all 65,536 inputs but NaNs", "not compared", "literature", "`goldens/gpu/f16.py`"),
     ("cuBLAS product without bias (nvjet, split-K)", "verified", "verified", "literature: uncut", "catalogs; `just check-gemm`"),
     ("cuBLASLt product with bias (1 MiB workspace)", "verified", "verified", "literature: uncut", "catalogs; Qwen2.5 below"),
     ("attention's batched products, prefill (nvjet, CUTLASS with the remainder first, s1688)", "verified", "verified", "literature", "catalogs"),
@@ -256,7 +261,7 @@ NOT_COVERED = [
     "  128-key tiles ascending, 1 of 700,736 outputs differs, which a reciprocal one unit lower (`rcp.approx`) would\n"
     "  explain. Its decode of 515 keys and more ends in `cudnn::fusion::lean_reduction_kernel`, which does not repeat\n"
     "  itself (7 of 8 calls equal in one of five cases), so no recipe can promise its bits.",
-    "`flash_attention_2` (the package) on GPUs, formats other than bf16, quantized weights as stored.",
+    "`flash_attention_2` (the package) on GPUs, binary32, experts of f16, quantized weights as stored.",
     "LongRoPE and dynamic RoPE beyond the context a model was trained for, where frequencies depend on the length.",
     "A second prefill over cached positions; batches of sequences of different lengths (padding).",
     "Softmax over more than 9,216 keys; `sdpa_flash` over more than 2,000 and `sdpa_math` over more than 1,934.",

@@ -25,13 +25,66 @@ mod tests {
     use mantissa_numerics::setup::{Attention, Hardware};
     use mantissa_numerics::site::Phase;
 
+    use mantissa_numerics::recipe::TensorCoreSum;
+
     use super::*;
+    use crate::catalog::Catalog;
+    use crate::catalogs::Catalogs;
     use crate::shape::PassShape;
 
     fn config(preset: Preset, experts: Option<usize>) -> ModelConfig {
         let request =
             SynthRequest { preset: Some(preset), moe_intermediate_size: experts, ..SynthRequest::default() };
         SynthSpec::new(&request).expect("a preset").config().clone()
+    }
+
+    fn why_refused(
+        dispatch: Dispatch<'_>,
+        config: &ModelConfig,
+        phase: Phase,
+        batch_size: usize,
+        keys: usize,
+    ) -> Option<String> {
+        let positions = if phase == Phase::Prefill { keys } else { 1 };
+        let shape = PassShape { phase, batch_size, positions, keys };
+        dispatch.check(&config.graph(), shape).err().map(|error| error.to_string())
+    }
+
+    /// What a GPU does with f16 stands in catalogs of f16 alone; experts of f16 go another way.
+    #[test]
+    fn f16_takes_nothing_from_bf16() {
+        use Attention::{Eager, SdpaFlash};
+        let small = config(Preset::SmolLm2_135M, None);
+        let products = crate::catalog::products(&small.graph(), Dtype::F16);
+        let mut catalog =
+            Catalog::new(Catalogs::built_in().of(Hardware::H200).expect("built in").origin().clone());
+        for product in products {
+            let block = crate::catalog::block(Hardware::H200.architecture(), Dtype::F16);
+            catalog.add_linear(product, 9, TensorCoreSum::uncut(block));
+        }
+        let with = Catalogs::default().with(&catalog.write()).expect("a catalog");
+        let of = |catalogs, attention| Dispatch {
+            catalogs,
+            ..Dispatch::new(Hardware::H200, Dtype::F16, attention)
+        };
+        let decode = |dispatch, config: &ModelConfig| why_refused(dispatch, config, Phase::Decode, 9, 512);
+        let said = decode(of(Catalogs::built_in(), SdpaFlash), &small).expect("no catalog");
+        assert!(
+            said.contains(" of f16 is not covered")
+                && said.contains("build --model MODEL --out FILE --dtype f16"),
+            "{said}"
+        );
+        assert_eq!(decode(of(&with, SdpaFlash), &small), None);
+        let said = decode(of(&with, Eager), &small).expect("no products of attention");
+        assert!(
+            said.contains("eager attention (scores of f16)")
+                && said.contains(" --dtype f16 --attention eager"),
+            "{said}"
+        );
+        let said = decode(of(&with, Eager), &config(Preset::Qwen3_30BA3B, None)).expect("experts");
+        assert!(said.contains("8 of 128 experts") && said.contains("a product for each expert"), "{said}");
+        let said = decode(Dispatch { dtype: Dtype::F32, ..of(&with, Eager) }, &small).expect("32 bits");
+        assert!(said.contains("f32 with eager attention is not covered"), "{said}");
     }
 
     #[test]
@@ -41,10 +94,7 @@ mod tests {
         use Phase::{Decode, Prefill};
         let refused = |hardware, attention, preset, phase, batch, keys, experts| {
             let dispatch = Dispatch::new(hardware, Dtype::Bf16, attention);
-            let positions = if phase == Prefill { keys } else { 1 };
-            let shape = PassShape { phase, batch_size: batch, positions, keys };
-            let found = dispatch.check(&config(preset, experts).graph(), shape);
-            found.err().map(|error| error.to_string())
+            why_refused(dispatch, &config(preset, experts), phase, batch, keys)
         };
         let (small, wide, moe) = (Preset::SmolLm2_135M, Preset::Qwen2_5_7B, Preset::Qwen3_30BA3B);
         for hardware in [H200, H100] {

@@ -30,6 +30,10 @@ use crate::weights::Weights;
 /// Positions of a prefill that go through the blocks together.
 const CHUNK: usize = 512;
 
+/// The largest product of a query and a key in eager attention of f16, by their norms: less than its largest number, so
+/// that nothing is infinite and a mask of −65,504 leaves no weight.
+const LARGEST_PRODUCT: f32 = 65_000.0;
+
 /// A model, ready to run in one setup.
 ///
 /// ```
@@ -206,6 +210,11 @@ impl<'a> Engine<'a> {
             let pass = Pass { rows: &rows, caches: &vec![0; count], steps: &steps, plans: &plans };
             let x = runner.blocks(&pass, caches, ids_of_chunk, taps);
             caches[0].advance(count);
+            if !caches[0].has_products_within(LARGEST_PRODUCT) {
+                let what = "eager attention of f16 with scores that may reach the format's largest number";
+                let why = "what PyTorch adds to hide a key may not hide it then";
+                return Err(EngineError::kernel(self.setup.hardware, what.to_owned(), why, what));
+            }
             let from = first_kept.saturating_sub(start).min(count);
             if from < count {
                 let steps = [Step { plan: 0, rows: 0..count - from }];

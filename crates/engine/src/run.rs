@@ -24,6 +24,7 @@ use crate::tap::{Tap, View};
 use crate::weights::{NodeWeights, Weights};
 
 mod expanded;
+mod masked;
 mod routing;
 
 use expanded::Expanded;
@@ -213,6 +214,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     Some(Value::Expanded(ref expanded)) => expanded.layers().zip(positions(pass)).collect(),
                     _ => unreachable!("keys and values are cached or expanded"),
                 };
+                let mut norms = Vec::new();
                 for run in self.runs(at, index, pass) {
                     let KernelRecipe::Attention(recipe) = run.recipe else { unreachable!("attention") };
                     let queries = Queries {
@@ -225,9 +227,16 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                             _ => &[],
                         },
                     };
+                    if masked::is_bounded(recipe, pass.phase()) {
+                        norms = masked::square_norms(attention, &queries);
+                    }
                     let out = &mut out[part(&run.rows, node.width)];
                     let ran = self.backend.attention(recipe, attention, &queries, out);
                     self.note(node, &run, pass, ran);
+                }
+                // A prefill is of one sequence.
+                if let [cache, ..] = caches {
+                    cache.note_norms(layer, &norms);
                 }
                 Value::Rows(out)
             }

@@ -136,10 +136,9 @@ impl Dispatch<'_> {
                     return Err(self.not_compared("a product left in binary32", "it was not compared"));
                 }
                 let Some((recipe, from)) = self.product(m, n, k, bias || linear.wide) else {
-                    let words = if bias { " and a bias" } else { "" };
-                    let what = format!("a product of {m} × {k} with {n} × {k}{words}");
-                    let missing =
-                        Missing::Linear(Linear { n, k, bias: linear.bias.is_some(), dtype: self.dtype });
+                    let weight = Linear { n, k, bias, dtype: self.dtype };
+                    let what = format!("a product of {m} × {k} with {weight}");
+                    let missing = Missing::Linear(weight);
                     return Err(self.lacks(what, "its split-K was not measured", missing, shape));
                 };
                 used.add(from);
@@ -276,6 +275,9 @@ impl Dispatch<'_> {
         let (phase, name, keys) = (shape.phase, self.attention.name(), shape.keys);
         let (heads, dim) = (shape.batch_size * attention.heads, attention.key_dim);
         let (named, of_phase) = (product.name(), phase.name());
+        // The math backend multiplies binary32.
+        let of_f16 = self.dtype == Dtype::F16 && self.attention == Implementation::Eager;
+        let named = if of_f16 { format!("{named} of f16") } else { named.to_owned() };
         let what =
             format!("{of_phase} {name} attention ({named}) of {heads} heads of {dim} over {keys} keys");
         let missing = Missing::Batched(self.attention, self.dtype, Batched { product, phase, heads, dim });

@@ -201,11 +201,21 @@ pub(super) mod golden {
     use crate::pool::Pool;
     use crate::simd::Isa;
 
-    /// Sequences, query heads, KV heads, width, queries, keys.
-    pub(in super::super) const CASES: [&str; 5] =
-        ["1_9_3_64_130_130", "1_9_3_64_300_300", "1_9_3_64_1_41", "2_28_4_128_1_200", "8_9_3_64_1_65"];
+    /// Formats; sequences, query heads, KV heads, width, queries, keys.
+    pub(in super::super) const CASES: [(Dtype, &str); 9] = [
+        (Dtype::Bf16, "1_9_3_64_130_130"),
+        (Dtype::Bf16, "1_9_3_64_300_300"),
+        (Dtype::Bf16, "1_9_3_64_1_41"),
+        (Dtype::Bf16, "2_28_4_128_1_200"),
+        (Dtype::Bf16, "8_9_3_64_1_65"),
+        (Dtype::F16, "1_9_3_64_200_200"),
+        (Dtype::F16, "1_9_3_64_300_300"),
+        (Dtype::F16, "1_9_3_64_1_41"),
+        (Dtype::F16, "2_28_4_128_1_200"),
+    ];
 
     pub(in super::super) struct Golden {
+        pub dtype: Dtype,
         pub case: &'static str,
         /// Query heads of all sequences times queries.
         pub rows: usize,
@@ -222,11 +232,12 @@ pub(super) mod golden {
     }
 
     impl Golden {
-        pub(in super::super) fn read(case: &'static str) -> Self {
+        pub(in super::super) fn read((dtype, case): (Dtype, &'static str)) -> Self {
             let [batch, heads, kv, dim, queries, count]: [usize; 6] =
                 case.split('_').map(|n| n.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
+            let folder = if dtype == Dtype::F16 { "sdpa_f16" } else { "sdpa" };
             let path =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/gpu/sdpa/{case}.bin"));
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/gpu/{folder}/{case}.bin"));
             let bytes = std::fs::read(&path).unwrap();
             let word = |b: &[u8; 4]| usize::try_from(u32::from_le_bytes(*b)).unwrap();
             let (number, rest) = bytes.split_first_chunk::<4>().unwrap();
@@ -241,13 +252,14 @@ pub(super) mod golden {
                 bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b).into()).collect()
             };
             Self {
+                dtype,
                 case,
                 rows: batch * heads * queries,
                 group: heads / kv,
                 dim,
                 queries,
                 count,
-                q: patterns(q).into_iter().map(|bits| f32::from_bits(bits << 16)).collect(),
+                q: (0..number * dim).map(|at| dtype.decode(q, at)).collect(),
                 limits: seen.as_chunks().0.iter().map(word).collect(),
                 flash: patterns(flash),
                 math: patterns(math),
@@ -275,14 +287,10 @@ pub(super) mod golden {
                 cap: None,
             };
             let slot = Slot { heads: 1, width: self.dim };
-            let mut cache = KvCache::of_slots(&[vec![slot; 2]], Dtype::Bf16, self.count);
+            let mut cache = KvCache::of_slots(&[vec![slot; 2]], self.dtype, self.count);
             for (which, bytes) in self.cached.iter().enumerate() {
-                let values: Vec<f32> = bytes[..2 * self.count * self.dim]
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))
-                    .collect();
+                let values: Vec<f32> =
+                    (0..self.count * self.dim).map(|at| self.dtype.decode(bytes, at)).collect();
                 cache.write(isa, 0, which, 0, &values);
             }
             // All heads share the keys, so a row may stand in any of them: the next one of its position.
@@ -326,7 +334,7 @@ pub(super) mod golden {
                 );
             }
             let found = places.iter().flat_map(|place| &out[*place..][..self.dim]);
-            found.map(|x| x.to_bits() >> 16).collect()
+            found.map(|x| self.dtype.pattern(*x)).collect()
         }
 
         pub(in super::super) fn keys(&self) -> Matrix<'_> {
@@ -339,7 +347,7 @@ pub(super) mod golden {
 
         fn matrix(&self, which: usize) -> Matrix<'_> {
             Matrix {
-                format: Format::Plain(Dtype::Bf16),
+                format: Format::Plain(self.dtype),
                 rows: self.count,
                 cols: self.dim,
                 row_bytes: 2 * self.dim,
@@ -367,13 +375,14 @@ mod tests {
             let rows: Vec<Query<'_>> =
                 golden.q.chunks_exact(golden.dim).zip(golden.limits.iter().copied()).collect();
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
-            let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::SdpaFlash);
+            let dispatch = Dispatch::new(Hardware::H200, golden.dtype, Attention::SdpaFlash);
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
             let AttentionRecipe::TorchFlash(torch) = recipe else { panic!("{}: {recipe:?}", golden.case) };
             for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
                 let found = attend(instructions, torch, cached, golden.count, &rows);
-                let off = found.iter().zip(&golden.flash).filter(|(x, bits)| x.to_bits() >> 16 != **bits);
-                assert_eq!(off.count(), 0, "{} by {instructions:?}", golden.case);
+                let off =
+                    found.iter().zip(&golden.flash).filter(|(x, bits)| golden.dtype.pattern(**x) != **bits);
+                assert_eq!(off.count(), 0, "{} {} by {instructions:?}", golden.dtype, golden.case);
             }
             let found = golden.by_entries(Isa::detect(), &Pool::new(2).unwrap(), recipe);
             assert!(found == golden.flash, "{}: rows or heads are mixed up", golden.case);
