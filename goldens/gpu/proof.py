@@ -2,8 +2,8 @@
 
     python3 proof.py MANTISSA SCRATCH OUT.json --seed N [--count 160] [--gpus 1] [--seconds LIMIT] [--dtype bf16,f16] [--families LIST]
 
-A setup is a model of models.py (its true widths and vocabulary; one block, or two where blocks alternate and time allows) × batch 1 to 64 ×
-prompt 4 to 16,384 tokens × eager, sdpa_flash, sdpa_math × bf16, f16 × 2 to 4 decode steps, one in ten 30. Strata are family × attention ×
+A setup is a model of models.py (its true widths and vocabulary; one block; where blocks alternate between a window and none one of each, or
+either of them where two take too long) × batch 1 to 64 × prompt 4 to 16,384 tokens × eager, sdpa_flash, sdpa_math × bf16, f16 × 2 to 4 decode steps, one in ten 30. Strata are family × attention ×
 length (four ranges); they are gone through in an order that the seed shuffles, and each gives a setup that
 
 - fits: by an estimate, 78 GB hold weights, activations, scores and the logits of all positions, which stock transformers computes;
@@ -50,6 +50,7 @@ AROUND = 3
 GPU_BYTES = 78e9
 # Families whose blocks alternate between a window and none.
 ALTERNATE = ["gemma2", "gemma3_text", "gpt_oss"]
+BLOCKS = {"full": ["full_attention"], "sliding": ["sliding_attention"], "both": ["sliding_attention", "full_attention"]}
 # Emulated multiplications of a core in a second, a low estimate.
 PER_SECOND = 1.0e9
 # Draws before a stratum is given up.
@@ -60,11 +61,11 @@ def family(name):
     return MODELS[name]["model_type"]
 
 
-def cut(name, layers):
-    """The configuration with so many blocks: one has no window where they alternate, two have one each."""
-    config = {**MODELS[name], "num_hidden_layers": layers}
+def cut(name, blocks):
+    """The configuration with these blocks."""
+    config = {**MODELS[name], "num_hidden_layers": len(BLOCKS[blocks])}
     if family(name) in ALTERNATE:
-        config["layer_types"] = ["sliding_attention", "full_attention"][-layers:]
+        config["layer_types"] = BLOCKS[blocks]
         config.pop("sliding_window_pattern", None)
     return config
 
@@ -73,8 +74,8 @@ class Cost:
     """Sizes of a setup. `active` is what a row multiplies with, `held` what memory holds."""
 
     def __init__(self, case):
-        config = cut(case["model"], case["layers"])
-        self.layers = case["layers"]
+        config = cut(case["model"], case["blocks"])
+        self.layers = config["num_hidden_layers"]
         hidden, self.heads, kv = config["hidden_size"], config["num_attention_heads"], config["num_key_value_heads"]
         self.dim, self.vocabulary, self.hidden = config["head_dim"], config["vocab_size"], hidden
         self.kv = 2 * hidden * kv * self.dim
@@ -104,7 +105,7 @@ class Cost:
 
 def covered(program, scratch, case, hardware):
     """Why the setup is not covered; None if it is."""
-    path = os.path.join(scratch, "configs", f"{case['model']}-{case['layers']}.json")
+    path = os.path.join(scratch, "configs", f"{case['model']}-{case['blocks']}.json")
     command = [program, "coverage", "--model", path, "--hardware", hardware, "--attention", case["attention"], "--dtype", case["dtype"]]
     command += ["--batch-sizes", str(case["batch"]), "--prompts", str(case["prompt"]), "--decode", str(case["steps"]), "--format", "json"]
     command += ["--runs", "1"]
@@ -130,13 +131,13 @@ def draw(args):
         names = [name for name in MODELS if family(name) == f]
         for _ in range(TRIES):
             prompt = min(most, int(least * ((most + 1) / least) ** lot.random()))
-            case = {"model": lot.choice(names), "layers": 2 if f in ALTERNATE else 1, "dtype": lot.choice(args.dtype), "attention": attention}
+            case = {"model": lot.choice(names), "blocks": "both" if f in ALTERNATE else "full", "dtype": lot.choice(args.dtype), "attention": attention}
             case |= {"prompt": prompt, "batch": lot.randint(1, 64), "steps": 30 if lot.random() < 0.1 else lot.randint(2, 4)}
             if case["prompt"] + case["steps"] > MODELS[case["model"]]["max_position_embeddings"]:
                 found["longer than the model's context"] += 1
                 continue
             if f in ALTERNATE and Cost(case).core_seconds(case) > args.most:
-                case["layers"] = 1
+                case["blocks"] = lot.choice(["full", "sliding"])
             if Cost(case).core_seconds(case) > args.most:
                 found["takes longer than --most"] += 1
                 continue
@@ -178,12 +179,12 @@ def stratum_of(case):
 
 
 def folder_of(scratch, case):
-    return os.path.join(scratch, f"{case['model']}-{case['layers']}")
+    return os.path.join(scratch, f"{case['model']}-{case['blocks']}")
 
 
 def synthesize(args, case):
     folder = folder_of(args.scratch, case)
-    config = os.path.join(args.scratch, "configs", f"{case['model']}-{case['layers']}.json")
+    config = os.path.join(args.scratch, "configs", f"{case['model']}-{case['blocks']}.json")
     command = [args.program, "synth", "--quiet", "--config", config, "--out", folder]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "RAYON_NUM_THREADS": "16"})
 
@@ -196,7 +197,7 @@ def predict(args, case, threads):
     command += ["--document", os.path.join(args.scratch, "document.txt"), "--document-tokens", str(case["prompt"] - AROUND)]
     command += ["--no-chat-template", "--instruction", "", "--decode", str(case["steps"]), "--batch-size", str(case["batch"])]
     command += ["--attention", case["attention"], "--dtype", case["dtype"], "--reps", "1", "--threads", str(threads), "--fresh"]
-    command += ["--layers", ",".join(str(i + 1) for i in range(case["layers"]))]
+    command += ["--layers", ",".join(str(i + 1) for i in range(len(BLOCKS[case["blocks"]])))]
     command += ["--positions", ",".join(str(-i) for i in range(reach, 0, -1)), "--sites", ",".join(POINTS), "--out", out]
     start = time.time()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -379,7 +380,7 @@ class Proof:
         with self.lock:
             if versions not in self.report["versions"]:
                 self.report["versions"].append(versions)
-        like = lambda item: (item[0]["model"], item[0]["layers"], item[0]["dtype"])
+        like = lambda item: (item[0]["model"], item[0]["blocks"], item[0]["dtype"])
         while True:
             with self.lock:
                 if not self.ready:
@@ -466,9 +467,9 @@ def main():
     args = parsed()
     os.makedirs(os.path.join(args.scratch, "configs"), exist_ok=True)
     for name in MODELS:
-        for layers in (1, 2):
-            with open(os.path.join(args.scratch, "configs", f"{name}-{layers}.json"), "w") as file:
-                json.dump(cut(name, layers), file)
+        for blocks in BLOCKS if family(name) in ALTERNATE else ["full"]:
+            with open(os.path.join(args.scratch, "configs", f"{name}-{blocks}.json"), "w") as file:
+                json.dump(cut(name, blocks), file)
     with open(os.path.join(args.scratch, "document.txt"), "w") as file:
         file.write("\n".join(f"{(i * 7919) % 10007} measured roundings of word {i} differ from {(i * 31) % 997}." for i in range(20000)))
     asked = {key: getattr(args, key) for key in ("seed", "count", "most", "dtype", "families", "hardware")}
@@ -483,11 +484,11 @@ def main():
         report = {"asked": asked, "drawn": drawn, "setups": cases, "versions": [], "cases": []}
     cases = report["setups"]
     # Cases of a model stand together, models in an order by lot.
-    order = sorted({(case["model"], case["layers"]) for case in cases})
+    order = sorted({(case["model"], case["blocks"]) for case in cases})
     random.Random(args.seed).shuffle(order)
-    cases = sorted(cases, key=lambda case: (order.index((case["model"], case["layers"])), case["dtype"]))
+    cases = sorted(cases, key=lambda case: (order.index((case["model"], case["blocks"])), case["dtype"]))
     total = sum(case["core_seconds"] for case in cases)
-    gigabytes = sum(Cost(dict(model=name, layers=layers)).held for name, layers in order) / 1e9
+    gigabytes = sum(Cost({"model": name, "blocks": blocks}).held for name, blocks in order) / 1e9
     print(f"{len(cases)} setups of {len(order)} models drawn in {time.time() - start:.0f} s: about {total:.0f} core seconds, {gigabytes:.0f} GB of weights", flush=True)
     for line in report["drawn"]["strata_without_setups"]:
         print("  no setup of", line)

@@ -24,9 +24,12 @@ use crate::tap::{Tap, View};
 use crate::weights::{NodeWeights, Weights};
 
 mod expanded;
+mod last_block;
+mod lifetimes;
 mod routing;
 
 use expanded::Expanded;
+use lifetimes::Lifetimes as _;
 use routing::Routing;
 
 /// A model ready to be interpreted.
@@ -132,63 +135,6 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             section.forget(node, &mut values);
         }
         left(values)
-    }
-
-    /// A block of which no later one reads anything: what does not lead to its cache is computed for the rows `read`
-    /// alone. Returns these rows.
-    #[expect(clippy::too_many_arguments, reason = "as a section, and the rows that are read")]
-    fn last_block(
-        &self,
-        section: &Section,
-        place: Place,
-        pass: &Pass<'_>,
-        read: &Selection,
-        caches: &mut [KvCache],
-        x: Buffer<'r>,
-        taps: &mut dyn Tap,
-    ) -> Buffer<'r> {
-        let at = self.at(section, place);
-        let few = read.pass(pass);
-        let cached = section.leads_to_cache();
-        let mut input = Some(Input::Rows(x));
-        // What nodes left of every row, and of those that are read.
-        let mut whole: Vec<Option<Value<'r>>> = Vec::with_capacity(section.nodes.len());
-        let mut some: Vec<Option<Value<'r>>> = Vec::with_capacity(section.nodes.len());
-        let mut node = 0;
-        while node < section.nodes.len() {
-            let together = section.products_from(node);
-            let alike = together.clone().take_while(|other| cached[*other] == cached[node]).count();
-            let together = node..node + alike;
-            node = together.end;
-            if cached[together.start] {
-                self.nodes(at, together.clone(), pass, caches, &mut whole, &mut input, taps);
-                for node in together {
-                    some.push(match &whole[node] {
-                        Some(Value::Cached(slot)) => Some(Value::Cached(*slot)),
-                        Some(Value::Rows(rows)) if section.is_read_by(node, |reader| !cached[reader]) => {
-                            Some(Value::Rows(self.selected(rows, read, pass.rows.len())))
-                        }
-                        _ => None,
-                    });
-                }
-            } else {
-                whole.extend(together.clone().map(|_| None));
-                self.nodes(at, together, &few, caches, &mut some, &mut input, taps);
-            }
-            section.forget(node, &mut whole);
-            section.forget(node, &mut some);
-        }
-        left(some)
-    }
-
-    /// The rows of `x`, a value of `of` rows, that are selected.
-    fn selected(&self, x: &[f32], read: &Selection, of: usize) -> Buffer<'r> {
-        let width = x.len() / of;
-        let mut out = self.pool.buffer(read.places.len() * width);
-        for (place, out) in read.places.iter().zip(out.chunks_exact_mut(width)) {
-            out.copy_from_slice(&x[place * width..][..width]);
-        }
-        out
     }
 
     /// Runs one node, or products of one input together, and shows what they leave.
@@ -617,74 +563,6 @@ fn left(mut values: Vec<Option<Value<'_>>>) -> Buffer<'_> {
     match values.pop().flatten() {
         Some(Value::Rows(rows)) => rows,
         _ => unreachable!("a section leaves rows"),
-    }
-}
-
-/// What the interpreter asks a section.
-trait Lifetimes<'p> {
-    fn products_from(&self, node: usize) -> Range<usize>;
-    fn leads_to_cache(&self) -> Vec<bool>;
-    fn is_read_by(&self, node: usize, reader: impl Fn(usize) -> bool) -> bool;
-    fn forget(&self, next: usize, values: &mut [Option<Value<'p>>]);
-    fn take(&self, values: &mut [Option<Value<'p>>], node: usize, input: usize, pool: &'p Pool)
-    -> Buffer<'p>;
-}
-
-impl<'p> Lifetimes<'p> for Section {
-    /// `node`, with the products of the same input that follow it if it is one.
-    fn products_from(&self, node: usize) -> Range<usize> {
-        let input = &self.nodes[node].inputs;
-        let same = |next: &&Node| matches!(next.operation, Operation::Linear(_)) && next.inputs == *input;
-        node..node + self.nodes[node..].iter().take_while(same).count().max(1)
-    }
-
-    /// Of each node, whether its value goes into the block's cache, or into another that does: later positions read
-    /// these, so they are needed of every row.
-    fn leads_to_cache(&self) -> Vec<bool> {
-        let mut leads: Vec<bool> =
-            self.nodes.iter().map(|node| matches!(node.operation, Operation::Append { .. })).collect();
-        for node in (0..self.nodes.len()).rev().filter(|node| *node > 0) {
-            if leads[node] {
-                self.nodes[node].inputs.iter().for_each(|input| leads[*input] = true);
-            }
-        }
-        leads
-    }
-
-    /// Whether a node that `reader` accepts has `node` as an input.
-    fn is_read_by(&self, node: usize, reader: impl Fn(usize) -> bool) -> bool {
-        (node + 1..self.nodes.len()).any(|later| reader(later) && self.nodes[later].inputs.contains(&node))
-    }
-
-    /// Drops values that no node from `next` on reads; the last node's is the section's.
-    fn forget(&self, next: usize, values: &mut [Option<Value<'p>>]) {
-        if next == self.nodes.len() {
-            return;
-        }
-        for (place, value) in values.iter_mut().enumerate() {
-            if value.is_some() && !self.nodes[next..].iter().any(|node| node.inputs.contains(&place)) {
-                *value = None;
-            }
-        }
-    }
-
-    /// An input's rows to be overwritten: its own where no later node and no tap reads them, else a copy.
-    fn take(
-        &self,
-        values: &mut [Option<Value<'p>>],
-        node: usize,
-        input: usize,
-        pool: &'p Pool,
-    ) -> Buffer<'p> {
-        let place = self.nodes[node].inputs[input];
-        let read = self.nodes[node + 1..].iter().any(|later| later.inputs.contains(&place));
-        if !read && let Some(Value::Rows(rows)) = values[place].take() {
-            return rows;
-        }
-        let rows = rows_of(values, place);
-        let mut copy = pool.buffer(rows.len());
-        copy.copy_from_slice(rows);
-        copy
     }
 }
 
