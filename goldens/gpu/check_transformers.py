@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cases import folder_of, parts_of, predict, prepare
+from look import Look
 
 BACKENDS = {"sdpa_flash": SDPBackend.FLASH_ATTENTION, "sdpa_math": SDPBackend.MATH}
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
@@ -38,54 +39,6 @@ POSITIONS = int(os.environ.get("POSITIONS", "3"))
 def predicted(program, scratch, case):
     seconds, run, file = predict(program, scratch, case, POSITIONS)
     return run["mantissa"]["signals_digest"], run["mantissa"]["prompt_token_ids"], run["mantissa"]["output_token_ids"], load_file(file), seconds
-
-
-class Look:
-    """Keeps what passes each point of row 0."""
-
-    def __init__(self, model):
-        self.seen, self.layer = {}, 0
-        inner, hooks = model.model, []
-        undo = hooks.append
-        keep = lambda name: lambda module, inputs, output: self.put(name, output[0] if isinstance(output, tuple) else output)
-        undo(inner.embed_tokens.register_forward_hook(keep("embed_out")))
-        undo(inner.norm.register_forward_hook(keep("final_norm")))
-        undo(model.lm_head.register_forward_hook(keep("logits")))
-        for i, layer in enumerate(inner.layers):
-            at = f"layer_{i + 1}."
-            undo(layer.register_forward_pre_hook(self.enter(i + 1), with_kwargs=True))
-            undo(layer.self_attn.v_proj.register_forward_hook(keep(at + "v")))
-            undo(layer.self_attn.o_proj.register_forward_hook(keep(at + "attn_out")))
-            undo(layer.post_attention_layernorm.register_forward_pre_hook(lambda m, inputs, at=at: self.put(at + "x_after_attn", inputs[0])))
-            undo(layer.post_attention_layernorm.register_forward_hook(keep(at + "ffn_norm")))
-            undo(layer.mlp.register_forward_hook(keep(at + "mlp_out")))
-            undo(layer.register_forward_hook(keep(at + "x_out")))
-        module = sys.modules[type(model).__module__]
-        rotate = module.apply_rotary_pos_emb
-
-        def looked(*arguments, **more):
-            q, k = rotate(*arguments, **more)
-            for name, x in (("q", q), ("k", k)):
-                self.put(f"layer_{self.layer}.{name}", x.transpose(1, 2).flatten(2))
-            return q, k
-
-        module.apply_rotary_pos_emb = looked
-        self.restore = lambda: setattr(module, "apply_rotary_pos_emb", rotate)
-        self.hooks = hooks
-
-    def undo(self):
-        self.restore()
-        for hook in self.hooks:
-            hook.remove()
-
-    def enter(self, number):
-        def hook(module, inputs, more):
-            self.layer = number
-            self.put(f"layer_{number}.x_in", inputs[0] if inputs else more["hidden_states"])
-        return hook
-
-    def put(self, name, x):
-        self.seen[name] = x[0, -POSITIONS:].detach().clone()
 
 
 def count(table, phase, name, ours, theirs):
@@ -106,25 +59,24 @@ def count(table, phase, name, ours, theirs):
 
 def stock(model, prompt, output, ours, steps, batch, attention, turned):
     """Runs the GPU; counts by phase and point."""
-    look, table = Look(model), {}
+    table = {}
     forced = sdpa_kernel([BACKENDS[attention]]) if attention in BACKENDS else contextlib.nullcontext()
     by = lambda row: row % len(prompt) if turned else 0
     vocabulary = model.config.vocab_size
-    try:
-        with torch.no_grad(), forced:
-            ids = torch.tensor([prompt[by(row):] + prompt[: by(row)] for row in range(batch)], device="cuda")
-            out = model(ids, use_cache=True)
-            phase_sites = [name.split("/")[1] for name in ours if name.startswith("prefill/") and "logprobs" not in name]
+    with torch.no_grad(), forced, Look(model, POSITIONS) as look:
+        ids = torch.tensor([prompt[by(row):] + prompt[: by(row)] for row in range(batch)], device="cuda")
+        out = model(ids, use_cache=True)
+        look.logits(out)
+        phase_sites = [name.split("/")[1] for name in ours if name.startswith("prefill/") and "logprobs" not in name]
+        for name in phase_sites:
+            count(table, "prefill", name, ours["prefill/" + name][0], look.seen[name])
+        for step in range(steps):
+            token = torch.tensor([[(output[step] + 97 * by(row)) % vocabulary] for row in range(batch)], device="cuda")
+            out = model(token, past_key_values=out.past_key_values, use_cache=True)
+            look.logits(out)
             for name in phase_sites:
-                count(table, "prefill", name, ours["prefill/" + name][0], look.seen[name])
-            for step in range(steps):
-                token = torch.tensor([[(output[step] + 97 * by(row)) % vocabulary] for row in range(batch)], device="cuda")
-                out = model(token, past_key_values=out.past_key_values, use_cache=True)
-                for name in phase_sites:
-                    if "decode/" + name in ours:
-                        count(table, "decode", name, ours["decode/" + name][step][-1:], look.seen[name][-1:])
-    finally:
-        look.undo()
+                if "decode/" + name in ours:
+                    count(table, "decode", name, ours["decode/" + name][step][-1:], look.seen[name][-1:])
     return table
 
 

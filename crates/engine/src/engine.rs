@@ -102,7 +102,7 @@ pub struct Forced<'f> {
 pub struct ForcedSteps {
     /// Logits of each step, sequence after sequence. *Shape:* `steps × vocab_size`.
     pub logits: Vec<f32>,
-    /// Kernels that each step ran, in the order each first ran; sequence after sequence.
+    /// Kernels that each step ran, in the order of its nodes; sequence after sequence.
     pub observed: Vec<Vec<ObservedKernel>>,
 }
 
@@ -168,14 +168,15 @@ impl<'a> Engine<'a> {
         KvCache::new(&self.graph, self.setup.dtype, capacity)
     }
 
-    /// Every kernel that has run since the last call, in the order each first ran.
+    /// Every kernel that has run since the last call; those of a pass in the order of its nodes.
     pub fn take_observed(&self) -> Vec<ObservedKernel> {
         std::mem::take(&mut *self.observed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Feeds `ids` to one sequence of a batch in one pass and returns the logits of the last `keep` positions.
     ///
-    /// `final_norm` and `logits` are computed, and so tapped, for those positions only.
+    /// `final_norm` and `logits` are computed, and so tapped, for those positions only; what follows the cache in the
+    /// last block for them and for rows that `taps` wants ([`Tap::wants_row`]).
     ///
     /// *Shape:* returns `min(keep, ids.len()) × vocab_size`. *Rounding:* every site to the storage dtype, by the
     /// recipes that [`Dispatch`] names for a pass of `batch_size · ids.len()` rows. *Errors:* a token outside the
@@ -208,20 +209,13 @@ impl<'a> Engine<'a> {
                 (0..count).map(|i| RowId { sequence, position: caches[0].len() + i }).collect();
             let steps = [Step { plan: 0, rows: 0..count }];
             let pass = Pass { rows: &rows, caches: &vec![0; count], steps: &steps, plans: &plans };
-            let x = runner.blocks(&pass, caches, ids_of_chunk, taps);
+            let from = first_kept.saturating_sub(start).min(count);
+            logits.extend_from_slice(&runner.logits(&pass, caches, ids_of_chunk, from, taps));
             caches[0].advance(count);
             if !caches[0].has_products_within(LARGEST_PRODUCT) {
                 let what = "eager attention of f16 with scores that may reach the format's largest number";
                 let why = "what PyTorch adds to hide a key may not hide it then";
                 return Err(EngineError::kernel(self.setup.hardware, what.to_owned(), why, what));
-            }
-            let from = first_kept.saturating_sub(start).min(count);
-            if from < count {
-                let steps = [Step { plan: 0, rows: 0..count - from }];
-                let kept = Pass { rows: &rows[from..], steps: &steps, ..pass };
-                let mut last = self.backend.pool.buffer(x.len() - from * self.config.hidden_size);
-                last.copy_from_slice(&x[from * self.config.hidden_size..]);
-                logits.extend_from_slice(&runner.head(&kept, last, taps));
             }
         }
         self.observe(ran);
@@ -360,8 +354,7 @@ impl<'a> Engine<'a> {
         taps: &mut dyn Tap,
     ) -> Vec<f32> {
         let runner = self.runner(ran);
-        let x = runner.blocks(pass, caches, ids, taps);
-        runner.head(pass, x, taps).to_vec()
+        runner.logits(pass, caches, ids, 0, taps).to_vec()
     }
 
     /// The `k` most probable tokens of one row of logits, most probable first, ties to the lower id; a NaN is never

@@ -36,7 +36,7 @@ pub(crate) fn prefill(
         AttentionRecipe::TorchEager(torch) => eager::prefill(isa, pool, torch, heads, cached, seen, q, out),
         AttentionRecipe::TorchFlash(torch) => flash::prefill(isa, pool, torch, heads, cached, seen, q, out),
         AttentionRecipe::TorchMath(torch) => {
-            sdpa_math::prefill(isa, pool, torch, heads, cached, first, q, out);
+            sdpa_math::prefill(isa, pool, torch, heads, cached, seen, q, out);
         }
     }
 }

@@ -16,8 +16,7 @@ use super::source::{Panels, Source, widened};
 use crate::pool::{Buffer, Pool};
 use crate::simd::Isa;
 
-/// Query positions of a task: no fewer than the lanes of a softmax, so that a task's keys have the lanes that all keys
-/// have.
+/// Query positions of a task.
 const QUERIES: usize = 48;
 
 /// `head_dim^-¼`: the root in binary64 of the scale, rounded.
@@ -26,15 +25,18 @@ fn root_of_scale(dim: usize) -> f32 {
     (1.0 / (dim as f64).sqrt()).sqrt() as f32
 }
 
-/// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys.
+/// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys, which are the first of the kernel's
+/// `total`.
 ///
 /// *Shape:* returns rows of the cache's padded width, of which the first `head_dim` count.
+#[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
 fn attend<'p>(
     isa: Isa,
     pool: &'p Pool,
     recipe: TorchMath,
     dim: usize,
     [keys, values]: [Matrix<'_>; 2],
+    total: usize,
     queries: &mut [f32],
     limits: &[usize],
 ) -> Buffer<'p> {
@@ -77,7 +79,7 @@ fn attend<'p>(
         }
     }
     for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
-        softmax_warp(&mut scores[..keys.rows], *limit, keys.rows);
+        softmax_warp(&mut scores[..keys.rows], *limit, total);
         scores[keys.rows..].fill(0.0);
     }
     let width = source.values_stride();
@@ -116,7 +118,7 @@ pub(super) fn prefill(
     recipe: TorchMath,
     heads: Heads,
     cached: CachedLayer<'_>,
-    first: usize,
+    [first, total]: [usize; 2],
     q: &[f32],
     out: &mut [f32],
 ) {
@@ -136,7 +138,7 @@ pub(super) fn prefill(
             places.iter().flat_map(|place| &q[at(*place)..][..heads.dim]).copied().collect();
         let limits: Vec<usize> = places.iter().map(|(row, _)| first + row + 1).collect();
         let cached = cached.head(kv, first + until);
-        let found = attend(isa, pool, recipe, heads.dim, cached, &mut queries, &limits);
+        let found = attend(isa, pool, recipe, heads.dim, cached, total, &mut queries, &limits);
         for (place, values) in places.iter().zip(found.chunks_exact(cached[0].cols)) {
             // SAFETY: this task alone writes these heads of these rows.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(*place)), heads.dim) };
@@ -155,8 +157,9 @@ pub(super) fn decode(
     out: &mut [f32],
 ) {
     by_group(pool, heads, caches, q, out, |_, queries, cached| {
-        let limits = vec![cached[0].rows; heads.group()];
-        attend(isa, pool, recipe, heads.dim, cached, &mut queries.to_vec(), &limits)
+        let count = cached[0].rows;
+        let limits = vec![count; heads.group()];
+        attend(isa, pool, recipe, heads.dim, cached, count, &mut queries.to_vec(), &limits)
     });
 }
 
@@ -189,8 +192,8 @@ mod tests {
             );
             for isa in [Isa::Scalar, Isa::detect()] {
                 let cached = [golden.keys(), golden.values()];
-                let found =
-                    attend(isa, &pool, torch, golden.dim, cached, &mut golden.q.clone(), &golden.limits);
+                let (q, limits) = (&mut golden.q.clone(), &golden.limits);
+                let found = attend(isa, &pool, torch, golden.dim, cached, golden.count, q, limits);
                 let off =
                     found.iter().zip(&golden.math).filter(|(x, bits)| golden.dtype.pattern(**x) != **bits);
                 assert_eq!(off.count(), 0, "{} {} by {isa:?}", golden.dtype, golden.case);

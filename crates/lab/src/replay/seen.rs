@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use mantissa_engine::{Engine, Tap, TokenLogprob, View};
+use mantissa_engine::{Engine, RowId, Tap, TokenLogprob, View};
 use mantissa_numerics::{Phase, Site};
 
 /// The largest logit of a row.
@@ -80,6 +80,10 @@ impl Tap for Seen {
         self.sites.binary_search(&site).is_ok()
     }
 
+    fn wants_row(&self, row: RowId) -> bool {
+        row.position >= self.first
+    }
+
     fn tap(&mut self, view: View<'_>) {
         for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
             if let Some(kept) = self.at(row.position) {
@@ -95,6 +99,10 @@ pub(super) struct TapGroup<'s>(pub &'s mut [Seen]);
 impl Tap for TapGroup<'_> {
     fn wants(&self, site: Site) -> bool {
         self.0.iter().any(|seen| seen.wants(site))
+    }
+
+    fn wants_row(&self, row: RowId) -> bool {
+        self.0.get(row.sequence).is_some_and(|seen| seen.wants_row(row))
     }
 
     fn tap(&mut self, view: View<'_>) {
