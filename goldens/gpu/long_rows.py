@@ -8,6 +8,8 @@ place, modulo 2^64 (`digests`).
 
 - `softmax_<type>_<length>`: the first 64 of each of 8 rows that lie one after the other; bf16 and f16 as eager attention calls it
   (`softmax(x, -1, dtype=torch.float32)`), f32 as the math backend does.
+- `across_<length>_<steps>`: log_softmax over the middle of three dimensions, as transformers' compute_transition_scores calls it; rows are
+  the steps of the first of two sequences.
 - `log_softmax_<type>_<length>_<rows>`, `logsumexp_<length>_<rows>`, `expsum_<length>_<rows>` (the sum inside logsumexp).
 - `<name>_at<n>`: the same where the only row begins `n` elements behind an aligned address.
 - `sum_<length>_<rows>`, `mean_<length>_<rows>`: of squares of bf16 values, as a norm takes them.
@@ -126,6 +128,10 @@ def log_softmaxes() -> None:
         x = hashed((at + length,), seed_of(4, length, at), 16.0, "f32")[at:].view(1, length)
         keep(f"log_softmax_f32_{length}_at{at}", torch.log_softmax(x, dim=-1), 64)
         keep(f"logsumexp_{length}_at{at}", torch.logsumexp(x, dim=-1, keepdim=True), 1)
+    for length in [63, 64, 1000, 32000, 50257, 128256, 151936]:
+        for steps in (1, 2, 3, 7, 16, 17, 30, 31, 32, 33, 64, 65, 100, 256):
+            x = hashed((2, length, steps), seed_of(8, length, steps), 16.0, "f32")
+            keep(f"across_{length}_{steps}", torch.log_softmax(x, dim=1)[0].T, 16)
 
 
 def sums() -> None:
