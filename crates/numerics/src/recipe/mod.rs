@@ -76,6 +76,9 @@ pub enum KernelRecipe {
     /// `x − max − ln(sum)` over the vocabulary in binary64, rounded to binary32; `sum` adds `exp(x − max)`, computed in
     /// binary32, in blocks of 1,024 by sixteen lanes in binary32 and over blocks in binary64.
     LogSoftmax,
+    /// `torch.log_softmax` on a GPU, of a row of logits in binary32 that begins at an aligned address:
+    /// [`TorchSoftmax::log_softmax`].
+    TorchLogSoftmax(TorchSoftmax),
 }
 
 #[cfg(feature = "schema")]
