@@ -72,12 +72,14 @@ impl Backend for Cpu {
                     return KernelRecipe::Attention(recipe);
                 };
                 let seen = [*first, queries.keys];
+                let sequence = queries.sequences[0];
                 attention::prefill(
                     self.isa,
                     &self.pool,
                     recipe,
                     heads,
                     *cached,
+                    sequence,
                     seen,
                     queries.sinks,
                     queries.q,
@@ -87,7 +89,8 @@ impl Backend for Cpu {
             Phase::Decode => {
                 let views: Vec<(CachedLayer<'_>, usize)> =
                     queries.rows.iter().map(|(cached, position)| (*cached, position + 1)).collect();
-                attention::decode(self.isa, &self.pool, recipe, heads, &views, queries.sinks, queries.q, out);
+                let Queries { sequences, sinks, q, .. } = queries;
+                attention::decode(self.isa, &self.pool, recipe, heads, &views, sequences, sinks, q, out);
             }
         }
         KernelRecipe::Attention(recipe)

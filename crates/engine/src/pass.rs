@@ -18,6 +18,8 @@ pub(crate) struct Pass<'p> {
     pub rows: &'p [RowId],
     /// The cache of each row.
     pub caches: &'p [usize],
+    /// Which sequence of its step's batch each row is of.
+    pub sequences: &'p [usize],
     /// Consecutive rows by step.
     pub steps: &'p [Step],
     /// Plans that steps name.

@@ -6,10 +6,10 @@ use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, 
 use crate::Dtype;
 use crate::recipe::{
     self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe,
-    GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores,
-    OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe,
-    RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum,
-    TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe, NormWeight,
+    OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs,
+    RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum,
+    ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const LANES_16: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
@@ -407,8 +407,10 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                 };
                 Self::Router { renormalize, chosen_first, reduction, output, functions }
             }
-            Kernel::LogSoftmax => Self::LogSoftmax,
-            Kernel::TorchLogSoftmax(kernel) => Self::TorchLogSoftmax { reduction: kernel.into() },
+            Kernel::LogSoftmax(LogSoftmaxRecipe::Own) => Self::LogSoftmax,
+            Kernel::LogSoftmax(LogSoftmaxRecipe::Torch(kernel)) => {
+                Self::TorchLogSoftmax { reduction: kernel.into() }
+            }
         }
     }
 }
@@ -466,8 +468,10 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 };
                 Self::Router(RouterRecipe { softmax, choice, output })
             }
-            KernelRecipe::LogSoftmax => Self::LogSoftmax,
-            KernelRecipe::TorchLogSoftmax { reduction } => Self::TorchLogSoftmax(reduction.try_into()?),
+            KernelRecipe::LogSoftmax => Self::LogSoftmax(LogSoftmaxRecipe::Own),
+            KernelRecipe::TorchLogSoftmax { reduction } => {
+                Self::LogSoftmax(LogSoftmaxRecipe::Torch(reduction.try_into()?))
+            }
         })
     }
 }
