@@ -31,8 +31,8 @@ impl<'c> Dispatch<'c> {
             {
                 Some("these kernels of PyTorch were compared with an H200 and an H100 alone")
             }
-            Attention::SdpaFlash if !matches!(dim, 64 | 128) => {
-                Some("only heads of 64 and 128 were measured")
+            Attention::SdpaFlash if !matches!(dim, 64 | 96 | 128 | 256) => {
+                Some("only heads of 64, 96, 128 and 256 were compared")
             }
             Attention::SdpaFlash if keys > LONGEST_FLASH => Some("at most 32,768 keys were compared"),
             Attention::SdpaFlash | Attention::SdpaMath => None,
