@@ -78,6 +78,7 @@ impl Backend for Cpu {
                         recipe,
                         heads,
                         cached,
+                        queries.sequences[row],
                         [first, queries.keys],
                         queries.sinks,
                         &queries.q[part(&rows, heads.query * heads.dim)],
@@ -89,7 +90,8 @@ impl Backend for Cpu {
             Phase::Decode => {
                 let views: Vec<(CachedLayer<'_>, usize)> =
                     queries.rows.iter().map(|(cached, position)| (*cached, position + 1)).collect();
-                attention::decode(self.isa, &self.pool, recipe, heads, &views, queries.sinks, queries.q, out);
+                let Queries { sequences, sinks, q, .. } = queries;
+                attention::decode(self.isa, &self.pool, recipe, heads, &views, sequences, sinks, q, out);
             }
         }
         KernelRecipe::Attention(recipe)

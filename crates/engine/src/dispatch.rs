@@ -114,8 +114,8 @@ mod tests {
         for (hardware, attention, preset, phase, batch, keys, experts, why) in [
             (H200, SdpaMath, small, Prefill, 3, 512, None, "order of sums was not measured"),
             (H200, SdpaMath, moe, Decode, 17, 540, None, "order of sums was not measured"),
-            (H200, SdpaMath, small, Decode, 1, 1935, None, "at most 1,934 keys"),
-            (H200, SdpaFlash, small, Decode, 1, 2001, None, "at most 2,000 keys"),
+            (H200, SdpaMath, small, Decode, 1, 40_001, None, "at most 40,000 keys"),
+            (H200, SdpaFlash, small, Decode, 1, 32_769, None, "at most 32,768 keys"),
             (A100, SdpaMath, small, Decode, 1, 100, None, "an H200 and an H100 alone"),
             (H100, Eager, moe, Decode, 1, 100, Some(1024), "8 of 128 experts of 1024 over 2048"),
             (H200, Eager, small, Decode, 3, 100, None, "order of sums was not measured"),

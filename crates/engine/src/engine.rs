@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use mantissa_model::graph::{Graph, Operation, Pairing};
 use mantissa_model::{Checkpoint, ModelConfig};
-use mantissa_numerics::recipe::{KernelRecipe, ObservedKernel};
+use mantissa_numerics::recipe::{KernelRecipe, LogSoftmaxRecipe, ObservedKernel};
 use mantissa_numerics::site::Phase;
 
 use crate::cache::KvCache;
@@ -208,7 +208,13 @@ impl<'a> Engine<'a> {
             let rows: Vec<RowId> =
                 (0..count).map(|i| RowId { sequence, position: caches[0].len() + i }).collect();
             let steps = [Step { plan: 0, rows: 0..count }];
-            let pass = Pass { rows: &rows, caches: &vec![0; count], steps: &steps, plans: &plans };
+            let pass = Pass {
+                rows: &rows,
+                caches: &vec![0; count],
+                sequences: &vec![sequence; count],
+                steps: &steps,
+                plans: &plans,
+            };
             let from = first_kept.saturating_sub(start).min(count);
             logits.extend_from_slice(&runner.logits(&pass, caches, ids_of_chunk, from, taps));
             caches[0].advance(count);
@@ -239,7 +245,7 @@ impl<'a> Engine<'a> {
         self.step(caches, ids, ids.len(), taps)
     }
 
-    /// Feeds one token to one sequence of a batch of `batch_size` sequences of equal length and returns its logits:
+    /// Feeds one token to the first sequence of a batch of `batch_size` sequences of equal length and returns its logits:
     /// those that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot reach
     /// this one; how many they are does, by dispatch.
     ///
@@ -285,7 +291,7 @@ impl<'a> Engine<'a> {
         let plans = [Plan::new(self.dispatch(), &self.graph, PassShape::decode(batch_size, keys))?];
         let of_rows: Vec<usize> = (0..rows.len()).collect();
         let steps = [Step { plan: 0, rows: 0..rows.len() }];
-        let pass = Pass { rows: &rows, caches: &of_rows, steps: &steps, plans: &plans };
+        let pass = Pass { rows: &rows, caches: &of_rows, sequences: &of_rows, steps: &steps, plans: &plans };
         let ran = Mutex::new(Ran::default());
         let logits = self.lockstep(&ran, &pass, caches, ids, taps);
         for cache in caches.iter_mut() {
@@ -295,8 +301,8 @@ impl<'a> Engine<'a> {
         Ok(logits)
     }
 
-    /// Feeds tokens that are known in advance, all steps of all sequences together: each row by the recipes of its own
-    /// step, attending to its own prefix. What comes out is what [`Engine::decode_row`] gives step by step, and weights
+    /// Feeds tokens that are known in advance, all steps of all sequences together, each the first of a batch of its own:
+    /// each row by the recipes of its own step, attending to its own prefix. What comes out is what [`Engine::decode_row`] gives step by step, and weights
     /// are read once.
     ///
     /// Taps see the sequences as numbered in `caches`.
@@ -333,7 +339,8 @@ impl<'a> Engine<'a> {
                 ids.push(*token);
             }
         }
-        let pass = Pass { rows: &rows, caches: &of_rows, steps: &steps, plans: &plans };
+        let first = vec![0; rows.len()];
+        let pass = Pass { rows: &rows, caches: &of_rows, sequences: &first, steps: &steps, plans: &plans };
         let ran = Mutex::new(Ran::default());
         let logits = self.lockstep(&ran, &pass, caches, &ids, taps);
         for (cache, forced) in caches.iter_mut().zip(forced) {
@@ -360,18 +367,29 @@ impl<'a> Engine<'a> {
     /// The `k` most probable tokens of one row of logits, most probable first, ties to the lower id; a NaN is never
     /// among them.
     ///
-    /// *Shape:* `logits` is `vocab_size`. *Rounding:* [`KernelRecipe::LogSoftmax`].
+    /// *Shape:* `logits` is `vocab_size`. *Rounding:* by the recipe that [`Dispatch::log_softmax`] names.
     pub fn top_logprobs(&self, phase: Phase, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
+        self.top_logprobs_by(self.dispatch().log_softmax(logits.len()), phase, logits, k)
+    }
+
+    /// [`Engine::top_logprobs`] by another recipe: one that evidence names.
+    pub fn top_logprobs_by(
+        &self,
+        recipe: LogSoftmaxRecipe,
+        phase: Phase,
+        logits: &[f32],
+        k: usize,
+    ) -> Vec<TokenLogprob> {
         let kernel = ObservedKernel {
             phase,
             op: "log_softmax".to_owned(),
             m: 1,
             n: k as u64,
             k: logits.len() as u64,
-            recipe: KernelRecipe::LogSoftmax,
+            recipe: KernelRecipe::LogSoftmax(recipe),
         };
         self.note(kernel);
-        top_logprobs(self.setup.isa, logits, k)
+        top_logprobs(self.setup.isa, recipe, logits, k)
     }
 
     pub(crate) fn dispatch(&self) -> Dispatch<'_> {

@@ -19,6 +19,8 @@ pub(crate) struct Pass<'p> {
     pub rows: &'p [RowId],
     /// The cache of each row.
     pub caches: &'p [usize],
+    /// Which sequence of its step's batch each row is of.
+    pub sequences: &'p [usize],
     /// Consecutive rows by step.
     pub steps: &'p [Step],
     /// Plans that steps name.
@@ -40,6 +42,7 @@ pub(crate) struct Selection {
     pub places: Vec<usize>,
     rows: Vec<RowId>,
     caches: Vec<usize>,
+    sequences: Vec<usize>,
     steps: Vec<Step>,
 }
 
@@ -57,12 +60,19 @@ impl Selection {
         }
         let rows = places.iter().map(|place| pass.rows[*place]).collect();
         let caches = places.iter().map(|place| pass.caches[*place]).collect();
-        Self { places, rows, caches, steps }
+        let sequences = places.iter().map(|place| pass.sequences[*place]).collect();
+        Self { places, rows, caches, sequences, steps }
     }
 
     /// Them as a pass, by the same plans.
     pub(crate) fn pass<'s>(&'s self, whole: &Pass<'s>) -> Pass<'s> {
-        Pass { rows: &self.rows, caches: &self.caches, steps: &self.steps, plans: whole.plans }
+        Pass {
+            rows: &self.rows,
+            caches: &self.caches,
+            sequences: &self.sequences,
+            steps: &self.steps,
+            plans: whole.plans,
+        }
     }
 }
 

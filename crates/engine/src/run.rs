@@ -267,6 +267,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     let queries = Queries {
                         phase: pass.phase(),
                         rows: &places[run.rows.clone()],
+                        sequences: &pass.sequences[run.rows.clone()],
                         keys: pass.plans[run.plans[0]].shape.keys,
                         q: &q[part(&run.rows, wide)],
                         sinks: match &at.weights[index] {

@@ -5,6 +5,7 @@
 
 pub mod flash;
 pub mod functions;
-mod logarithm;
+pub mod logarithm;
 pub mod products;
 pub mod reduce;
+pub mod softmax;

@@ -18,9 +18,6 @@ const SDPA_TILE: NonZeroU32 = NonZeroU32::new(512).unwrap();
 /// FlashAttention-2's own choice: the larger the head, the smaller the tile.
 const FLASH_TILES: [NonZeroU32; 2] = [NonZeroU32::new(128).unwrap(), NonZeroU32::new(64).unwrap()];
 
-/// Keys up to which PyTorch 2.11 computes a softmax within a warp.
-const LONGEST_WARP_SOFTMAX: usize = 2048;
-
 impl<'c> Dispatch<'c> {
     /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over
     /// `keys` positions.
@@ -67,7 +64,7 @@ impl<'c> Dispatch<'c> {
             let find = |known: &'c TargetCatalogs, shape| known.eager(self.dtype, shape, keys);
             let heads = heads_of(phase, heads, keys);
             let ([scores, values], from) = self.batched(phase, heads, head_dim, uncut, find)?;
-            let softmax = if keys <= LONGEST_WARP_SOFTMAX { TorchSoftmax::Warp } else { TorchSoftmax::Block };
+            let softmax = TorchSoftmax::of(keys, self.dtype);
             let eager = TorchEager { scores, softmax, values, storage: self.dtype };
             return Ok((AttentionRecipe::TorchEager(eager), from));
         }

@@ -22,8 +22,8 @@ use crate::missing::Missing;
 use crate::rope;
 use crate::shape::PassShape;
 
-/// Keys up to which a block of 1,024 threads keeps a row in its registers.
-const LONGEST_SOFTMAX: usize = 9 * 1024;
+/// The longest rows of which a softmax was compared.
+const LONGEST_SOFTMAX: usize = 40_000;
 
 /// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over
 /// experts were compared.
@@ -118,7 +118,9 @@ impl Dispatch<'_> {
                         self.not_compared("a norm of another kind than Llama's", "only that was compared")
                     );
                 }
-                if self.is_gpu() && TorchSum::of(rows, norm.length).is_none() {
+                // Otherwise the order changes from row to row.
+                let aligned = norm.length.is_multiple_of(4);
+                if self.is_gpu() && !(aligned && TorchSum::of(rows, norm.length).is_some()) {
                     let what = format!("a mean over {rows} rows of {}", norm.length);
                     return Err(self.refused(what, "its order of sums is not known"));
                 }
@@ -266,7 +268,9 @@ impl Dispatch<'_> {
             return Ok(());
         }
         if keys > LONGEST_SOFTMAX {
-            return Err(self.refused(format!("a softmax over {keys} keys"), "another kernel computes it"));
+            return Err(
+                self.refused(format!("a softmax over {keys} keys"), "at most 40,000 keys were compared")
+            );
         }
         Ok(())
     }

@@ -6,8 +6,7 @@
 use std::num::NonZeroU16;
 
 use mantissa_numerics::nvidia::products::{by_threads_across, remainder_first};
-use mantissa_numerics::nvidia::reduce::{softmax_block, softmax_warp};
-use mantissa_numerics::recipe::{BatchedSum, TorchEager, TorchSoftmax};
+use mantissa_numerics::recipe::{BatchedSum, TorchEager};
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
@@ -66,7 +65,7 @@ impl Walk {
 }
 
 /// Attention of one KV head for some query rows in ascending order of what they see: row `r` the first `limits[r]` of
-/// `count` keys, which are the first of the kernel's `total`.
+/// `count` keys, which are the first of the kernel's `total`. `before[r]` elements lie before its row of scores.
 ///
 /// *Shape:* returns `rows × head_dim`. *Rounding:* as Hugging Face's `eager`: scores, scaled scores, probabilities and
 /// outputs are rounded; masked keys have probability 0, which adds nothing.
@@ -81,6 +80,7 @@ fn attend(
     total: usize,
     queries: &[&[f32]],
     limits: &[usize],
+    before: &[usize],
 ) -> Vec<f32> {
     let (instructions, storage) = (instructions(isa), recipe.storage);
     let mut scores = vec![0.0_f32; queries.len() * count];
@@ -129,14 +129,11 @@ fn attend(
             }
         }
     }
-    for (scores, limit) in scores.chunks_exact_mut(count).zip(limits) {
+    for ((scores, limit), before) in scores.chunks_exact_mut(count).zip(limits).zip(before) {
         for score in &mut scores[..*limit] {
             *score = storage.round(storage.round(*score) * heads.scale);
         }
-        match recipe.softmax {
-            TorchSoftmax::Warp => softmax_warp(scores, *limit, total),
-            TorchSoftmax::Block => softmax_block(TorchSoftmax::BLOCK_THREADS, scores, *limit),
-        }
+        recipe.softmax.softmax(scores, *limit, total, *before);
         storage.round_each(scores);
     }
     let mut out = vec![0.0_f32; queries.len() * heads.dim];
@@ -190,12 +187,15 @@ pub(super) fn prefill(
     recipe: TorchEager,
     heads: Heads,
     cached: CachedLayer<'_>,
+    sequence: usize,
     [first, total]: [usize; 2],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_block(pool, heads, ROWS, cached, first, q, out, |queries, limits, [keys, values]| {
-        attend(isa, recipe, heads, keys, values, keys.rows, total, queries, limits)
+    by_block(pool, heads, ROWS, cached, first, q, out, |places, queries, limits, [keys, values]| {
+        let before = |(row, head)| heads.before(sequence, head, [first + row, total], total);
+        let before: Vec<usize> = places.iter().copied().map(before).collect();
+        attend(isa, recipe, heads, keys, values, keys.rows, total, queries, limits, &before)
     });
 }
 
@@ -206,12 +206,17 @@ pub(super) fn decode(
     recipe: TorchEager,
     heads: Heads,
     caches: &[(CachedLayer<'_>, usize)],
+    sequences: &[usize],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |_, queries, [keys, values]| {
+    by_group(pool, heads, caches, q, out, |[row, kv], queries, [keys, values]| {
         let count = keys.rows;
         let queries: Vec<&[f32]> = queries.chunks_exact(heads.dim).collect();
-        attend(isa, recipe, heads, keys, values, count, count, &queries, &vec![count; queries.len()])
+        let limits = vec![count; queries.len()];
+        let before: Vec<usize> = (kv * heads.group()..(kv + 1) * heads.group())
+            .map(|head| heads.before(sequences[row], head, [0, 1], count))
+            .collect();
+        attend(isa, recipe, heads, keys, values, count, count, &queries, &limits, &before)
     });
 }

@@ -162,7 +162,7 @@ pub(super) fn prefill(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_block(pool, heads, ROWS, cached, first, q, out, |queries, limits, cached| {
+    by_block(pool, heads, ROWS, cached, first, q, out, |_, queries, limits, cached| {
         let queries: Vec<Query<'_>> = queries.iter().copied().zip(limits.iter().copied()).collect();
         attend(instructions(isa), recipe, Cached::new(heads, cached), total, &queries)
     });
@@ -316,6 +316,7 @@ pub(super) mod golden {
                     recipe,
                     heads,
                     &[(cache.layer(0, [0, 1]), self.count)],
+                    &[0],
                     &[],
                     &q,
                     &mut out,
@@ -327,6 +328,7 @@ pub(super) mod golden {
                     recipe,
                     heads,
                     cache.layer(0, [0, 1]),
+                    0,
                     [0, self.count],
                     &[],
                     &q,
@@ -363,6 +365,7 @@ mod tests {
     use mantissa_numerics::setup::{Attention, Hardware};
     use mantissa_numerics::site::Phase;
 
+    use super::super::matrix::Format;
     use super::golden::{CASES, Golden};
     use super::*;
     use crate::dispatch::Dispatch;
@@ -387,5 +390,86 @@ mod tests {
             let found = golden.by_entries(Isa::detect(), &Pool::new(2).unwrap(), recipe);
             assert!(found == golden.flash, "{}: rows or heads are mixed up", golden.case);
         }
+    }
+
+    /// Digests of rows over up to 32,768 keys, as `goldens/gpu/long_rows.py` writes them; `LONG_ROWS` names a file with
+    /// all of them.
+    #[test]
+    fn long_rows_are_those_of_an_h200() {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/gpu/long_rows.json");
+        let file = std::env::var_os("LONG_ROWS").map_or(here, std::path::PathBuf::from);
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let mut compared = 0;
+        for (name, digests) in json["digests"].as_object().unwrap() {
+            let Some(case) = name.strip_prefix("flash_bf16_") else { continue };
+            let shape: [usize; 6] =
+                case.split('_').map(|n| n.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
+            let digests = digests.as_array().unwrap();
+            for (digest, last) in [(digests.first(), false), (digests.last(), true)] {
+                assert_eq!(long_row(shape, last), digest.unwrap().as_str().unwrap(), "{case} last {last}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 20, "{compared}");
+    }
+
+    /// The digest of the last row of a case, or of the first: of the last head and sequence and, in prefill, of the
+    /// last position.
+    fn long_row([heads, kv, dim, queries, keys, batch]: [usize; 6], last: bool) -> String {
+        const LARGEST: usize = 32_768;
+        let decode = queries == 1;
+        let stored = if decode { LARGEST } else { keys };
+        let at = |of: usize| if last { of - 1 } else { 0 };
+        let (sequence, head, kv_head) = (at(batch), at(heads), at(kv));
+        let position = if decode { 0 } else { at(queries) };
+        let seed = [if decode { 6 } else { 7 }, heads, kv, dim]
+            .into_iter()
+            .fold(7, |seed, word| (seed * 1_000_003 + word as u64) & 0xFFFF_FFFF);
+        let q = hashed(((sequence * heads + head) * queries + position) * dim, dim, seed, 4.0);
+        let [k, v] = [1, 2].map(|which| {
+            let made = hashed((sequence * kv + kv_head) * stored * dim, keys * dim, seed + which, 2.0);
+            // A panel may read rows past the last.
+            let bits = made.iter().flat_map(|x| u16::try_from(x.to_bits() >> 16).unwrap().to_le_bytes());
+            bits.chain([0; 1 << 14]).collect::<Vec<u8>>()
+        });
+        let [k, v] = [&k, &v].map(|data| Matrix {
+            format: Format::Plain(Dtype::Bf16),
+            rows: keys,
+            cols: dim,
+            row_bytes: 2 * dim,
+            data,
+        });
+        let cached = Cached { keys: k, values: v, dim };
+        let phase = if decode { Phase::Decode } else { Phase::Prefill };
+        let rows = batch * heads * queries;
+        let flash = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::SdpaFlash);
+        let recipe = flash.attention(phase, rows, heads / kv, dim, keys);
+        let AttentionRecipe::TorchFlash(torch) = recipe else { panic!("{recipe:?}") };
+        let limit = if decode { keys } else { position + 1 };
+        let instructions = Instructions::ALL.into_iter().rfind(|one| one.is_available()).unwrap();
+        let found = attend(instructions, torch, cached, keys, &[(&q, limit)]);
+        let sum = found.iter().zip(0..).fold(0_u64, |sum, (x, place)| {
+            let weight = mixed(place, 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            sum.wrapping_add(u64::from(x.to_bits() >> 16).wrapping_mul(weight))
+        });
+        format!("{sum:016x}")
+    }
+
+    fn mixed(place: u64, seed: u64) -> u64 {
+        const MASK: u64 = 0xFFFF_FFFF;
+        let mut h = (place + (seed.wrapping_mul(0x9E37_79B1) & MASK)) & MASK;
+        h = ((h ^ h >> 16) * 0x7FEB_352D) & MASK;
+        h = ((h ^ h >> 15) * 0x846C_A68B) & MASK;
+        h ^ h >> 16
+    }
+
+    fn hashed(first: usize, count: usize, seed: u64, spread: f32) -> Vec<f32> {
+        let value = |place| {
+            let h = mixed(place, seed);
+            #[expect(clippy::cast_precision_loss, reason = "17 bits")]
+            let halves = ((h & 0xFFFF) + (h >> 16)) as f32 - 65_535.0;
+            Dtype::Bf16.round(halves * (spread / 65_536.0))
+        };
+        (first as u64..).take(count).map(value).collect()
     }
 }

@@ -1,12 +1,11 @@
 //! Attention as PyTorch's math backend computes it: binary32 throughout, queries and keys scaled before their product,
-//! and a warp's softmax. The products are those of a cuBLAS without tensor cores: `fma` chains, which are
+//! and PyTorch's softmax. The products are those of a cuBLAS without tensor cores: `fma` chains, which are
 //! [`super::source`]'s, or the sums of a matrix-vector kernel's threads.
 //!
 //! Left out: which product a shape gets (`dispatch`, from the catalog).
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::{ACROSS, by_threads_across};
-use mantissa_numerics::nvidia::reduce::softmax_warp;
 use mantissa_numerics::recipe::{PlainSum, TorchMath};
 
 use super::heads::{Heads, by_group};
@@ -25,8 +24,8 @@ fn root_of_scale(dim: usize) -> f32 {
     (1.0 / (dim as f64).sqrt()).sqrt() as f32
 }
 
-/// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys, which are the first of the kernel's
-/// `total`.
+/// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys, of `total` in the kernel's rows of
+/// scores, and `before[r]` elements lie before its row.
 ///
 /// *Shape:* returns rows of the cache's padded width, of which the first `head_dim` count.
 #[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
@@ -39,6 +38,7 @@ fn attend<'p>(
     total: usize,
     queries: &mut [f32],
     limits: &[usize],
+    before: &[usize],
 ) -> Buffer<'p> {
     let root = root_of_scale(dim);
     let columns = keys.cols;
@@ -78,8 +78,8 @@ fn attend<'p>(
             }
         }
     }
-    for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
-        softmax_warp(&mut scores[..keys.rows], *limit, total);
+    for ((scores, limit), before) in scores.chunks_exact_mut(stride).zip(limits).zip(before) {
+        recipe.softmax.softmax(&mut scores[..keys.rows], *limit, total, *before);
         scores[keys.rows..].fill(0.0);
     }
     let width = source.values_stride();
@@ -118,6 +118,7 @@ pub(super) fn prefill(
     recipe: TorchMath,
     heads: Heads,
     cached: CachedLayer<'_>,
+    sequence: usize,
     [first, total]: [usize; 2],
     q: &[f32],
     out: &mut [f32],
@@ -137,8 +138,11 @@ pub(super) fn prefill(
         let mut queries: Vec<f32> =
             places.iter().flat_map(|place| &q[at(*place)..][..heads.dim]).copied().collect();
         let limits: Vec<usize> = places.iter().map(|(row, _)| first + row + 1).collect();
+        let before =
+            |(row, head): &(usize, usize)| heads.before(sequence, *head, [first + row, total], total);
+        let before: Vec<usize> = places.iter().map(before).collect();
         let cached = cached.head(kv, first + until);
-        let found = attend(isa, pool, recipe, heads.dim, cached, total, &mut queries, &limits);
+        let found = attend(isa, pool, recipe, heads.dim, cached, total, &mut queries, &limits, &before);
         for (place, values) in places.iter().zip(found.chunks_exact(cached[0].cols)) {
             // SAFETY: this task alone writes these heads of these rows.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(*place)), heads.dim) };
@@ -153,13 +157,17 @@ pub(super) fn decode(
     recipe: TorchMath,
     heads: Heads,
     caches: &[(CachedLayer<'_>, usize)],
+    sequences: &[usize],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |_, queries, cached| {
+    by_group(pool, heads, caches, q, out, |[row, kv], queries, cached| {
         let count = cached[0].rows;
         let limits = vec![count; heads.group()];
-        attend(isa, pool, recipe, heads.dim, cached, count, &mut queries.to_vec(), &limits)
+        let before: Vec<usize> = (kv * heads.group()..(kv + 1) * heads.group())
+            .map(|head| heads.before(sequences[row], head, [0, 1], count))
+            .collect();
+        attend(isa, pool, recipe, heads.dim, cached, count, &mut queries.to_vec(), &limits, &before)
     });
 }
 
@@ -192,8 +200,9 @@ mod tests {
             );
             for isa in [Isa::Scalar, Isa::detect()] {
                 let cached = [golden.keys(), golden.values()];
-                let (q, limits) = (&mut golden.q.clone(), &golden.limits);
-                let found = attend(isa, &pool, torch, golden.dim, cached, golden.count, q, limits);
+                let (mut q, before) = (golden.q.clone(), vec![0; golden.limits.len()]);
+                let (count, limits) = (golden.count, &golden.limits);
+                let found = attend(isa, &pool, torch, golden.dim, cached, count, &mut q, limits, &before);
                 let off =
                     found.iter().zip(&golden.math).filter(|(x, bits)| golden.dtype.pattern(**x) != **bits);
                 assert_eq!(off.count(), 0, "{} {} by {isa:?}", golden.dtype, golden.case);

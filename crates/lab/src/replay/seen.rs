@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use mantissa_engine::{Engine, RowId, Tap, TokenLogprob, View};
+use mantissa_numerics::recipe::LogSoftmaxRecipe;
 use mantissa_numerics::{Phase, Site};
 
 /// The largest logit of a row.
@@ -28,7 +29,8 @@ impl Chosen {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row {
     pub sites: BTreeMap<Site, Rc<[f32]>>,
-    pub top: Rc<[TokenLogprob]>,
+    /// Candidates by each recipe that evidence states.
+    pub top: Vec<(LogSoftmaxRecipe, Rc<[TokenLogprob]>)>,
 }
 
 /// The last positions that a walk has computed, at the sites that evidence holds.
@@ -36,6 +38,8 @@ pub(super) struct Row {
 pub(super) struct Seen {
     pub sites: Vec<Site>,
     pub top_k: usize,
+    /// Recipes of log-probabilities that evidence states, each once.
+    pub logprobs: Vec<LogSoftmaxRecipe>,
     /// Position of the first row kept.
     pub first: usize,
     pub rows: Vec<Row>,
@@ -58,7 +62,10 @@ impl Seen {
 
     pub(super) fn candidates(&mut self, engine: &Engine<'_>, phase: Phase, position: usize, logits: &[f32]) {
         if self.top_k > 0 {
-            let top = engine.top_logprobs(phase, logits, self.top_k).into();
+            let by = |recipe: &LogSoftmaxRecipe| {
+                (*recipe, engine.top_logprobs_by(*recipe, phase, logits, self.top_k).into())
+            };
+            let top = self.logprobs.iter().map(by).collect();
             if let Some(row) = self.at(position) {
                 row.top = top;
             }
