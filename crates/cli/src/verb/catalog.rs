@@ -275,8 +275,6 @@ struct Summary<'a> {
     asked: usize,
     /// Products of attention for which the library was asked what it launches.
     launched: usize,
-    /// The GPU that was asked, where that is another.
-    launched_on: Option<&'a str>,
     unexplained: &'a [String],
     #[serde(flatten)]
     found: Option<Found>,
@@ -297,15 +295,7 @@ impl<'a> Summary<'a> {
     fn new(catalog: &'a Catalog, unexplained: &'a [String], found: Option<Found>) -> Self {
         let asked = catalog.all_asked().count();
         let launched = catalog.all_launched().count();
-        Self {
-            origin: &catalog.origin,
-            shapes: catalog.len(),
-            asked,
-            launched,
-            launched_on: catalog.launched_on(),
-            unexplained,
-            found,
-        }
+        Self { origin: &catalog.origin, shapes: catalog.len(), asked, launched, unexplained, found }
     }
 }
 
@@ -321,9 +311,8 @@ impl Report for Summary<'_> {
             page.line(&format!("{} weights for which cuBLASLt's heuristic was asked by rows", self.asked))?;
         }
         if self.launched > 0 {
-            let on = self.launched_on.map_or_else(String::new, |gpu| format!(" of {gpu}"));
             page.line(&format!(
-                "{} products of attention for which cuBLAS{on} was asked what it launches",
+                "{} products of attention for which cuBLAS was asked what it launches",
                 self.launched
             ))?;
         }

@@ -32,9 +32,6 @@ struct File {
     batched: Vec<BatchedEntry>,
     #[serde(default)]
     launched: Vec<LaunchedEntry>,
-    /// The GPU that was asked what it launches, where that is another.
-    #[serde(default)]
-    launched_on: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -182,7 +179,6 @@ impl Catalog {
                 }
             }
         }
-        catalog.launched_on = file.launched_on;
         Ok(catalog)
     }
 
@@ -249,9 +245,6 @@ impl Catalog {
         }
         if !launched.is_empty() {
             _ = write!(text, ",\n  \"launched\": [\n{}\n  ]", launched.join(",\n"));
-        }
-        if let Some(gpu) = &self.launched_on {
-            _ = write!(text, ",\n  \"launched_on\": {}", serde_json::json!(gpu));
         }
         text.push_str("\n}\n");
         text
