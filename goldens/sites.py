@@ -19,11 +19,9 @@ import transformers
 from safetensors.torch import load_file
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "gpu"))
-from look import Look
+from look import POINTS, Look, points_of
 
 FAMILIES = ["llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "gemma2", "gemma3_text", "phi3", "olmo2", "gpt_oss"]
-POINTS = ["embed_out", "x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "router_logits", "router_topk"]
-POINTS += ["mlp_out", "x_out", "final_norm", "logits"]
 # Of the largest value of a site.
 BOUND = 1e-5
 POSITIONS, STEPS, TOKENS = 3, 3, 40
@@ -40,7 +38,7 @@ def recorded(program, scratch, family):
     command = [program, "record", "--quiet", "--hardware", "cpu", "--model", model, "--document", document, "--out", out]
     command += ["--document-tokens", str(TOKENS), "--no-chat-template", "--instruction", "", "--decode", str(STEPS)]
     command += ["--dtype", "f32", "--attention", "eager", "--reps", "1", "--positions", ",".join(str(-i) for i in range(POSITIONS, 0, -1))]
-    command += ["--layers", ",".join(str(i + 1) for i in range(layers)), "--sites", ",".join(POINTS)]
+    command += ["--layers", ",".join(str(i + 1) for i in range(layers)), "--sites", ",".join(points_of(family))]
     subprocess.run(command, **quiet)
     run = json.load(open(os.path.join(out, "manifest.json")))["runs"][0]
     tokens = run["mantissa"]

@@ -38,12 +38,11 @@ import subprocess
 import threading
 import time
 
+from look import points_of
 from models import MODELS
 
 ATTENTIONS = ["eager", "sdpa_flash", "sdpa_math"]
 LENGTHS = [(4, 63), (64, 511), (512, 4095), (4096, 16384)]
-POINTS = ["embed_out", "x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "router_logits", "router_topk"]
-POINTS += ["mlp_out", "x_out", "final_norm", "logits"]
 POSITIONS = 3
 # `record --no-chat-template --instruction ""` leaves so many tokens beside the document's.
 AROUND = 3
@@ -198,7 +197,7 @@ def predict(args, case, threads):
     command += ["--no-chat-template", "--instruction", "", "--decode", str(case["steps"]), "--batch-size", str(case["batch"])]
     command += ["--attention", case["attention"], "--dtype", case["dtype"], "--reps", "1", "--threads", str(threads), "--fresh"]
     command += ["--layers", ",".join(str(i + 1) for i in range(len(BLOCKS[case["blocks"]])))]
-    command += ["--positions", ",".join(str(-i) for i in range(reach, 0, -1)), "--sites", ",".join(POINTS), "--out", out]
+    command += ["--positions", ",".join(str(-i) for i in range(reach, 0, -1)), "--sites", ",".join(points_of(family(case["model"]))), "--out", out]
     start = time.time()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
