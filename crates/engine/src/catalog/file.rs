@@ -321,9 +321,11 @@ fn batched_sum(
         is_step(block, dtype)?;
         match tile.map(|tile| usize::from(tile.get())) {
             Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
-            Some(tile) if product == Product::Scores && !dim.is_multiple_of(tile) => {
-                return Err("heads are whole tiles");
+            // A remainder of whole steps comes first all the same: the walk has no tile.
+            Some(tile) if product == Product::Scores && (dim % tile).is_multiple_of(usize::from(block.width)) => {
+                return Ok(BatchedSum::TensorCore { block, tile: None });
             }
+            Some(_) if product == Product::Scores => return Err("heads are whole steps"),
             _ => {}
         }
     }
