@@ -322,7 +322,9 @@ fn batched_sum(
         match tile.map(|tile| usize::from(tile.get())) {
             Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
             // A remainder of whole steps comes first all the same: the walk has no tile.
-            Some(tile) if product == Product::Scores && (dim % tile).is_multiple_of(usize::from(block.width)) => {
+            Some(tile)
+                if product == Product::Scores && (dim % tile).is_multiple_of(usize::from(block.width)) =>
+            {
                 return Ok(BatchedSum::TensorCore { block, tile: None });
             }
             Some(_) if product == Product::Scores => return Err("heads are whole steps"),
