@@ -8,3 +8,4 @@ pub mod functions;
 mod logarithm;
 pub mod products;
 pub mod reduce;
+pub mod topk;
