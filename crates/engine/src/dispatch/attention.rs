@@ -22,6 +22,11 @@ const FLASH_TILES: [NonZeroU32; 2] = [NonZeroU32::new(128).unwrap(), NonZeroU32:
 const LONGEST_WARP_SOFTMAX: usize = 2048;
 
 impl<'c> Dispatch<'c> {
+    /// The kernel that computes a softmax over rows of a length.
+    pub(super) fn eager_softmax(length: usize) -> TorchSoftmax {
+        if length <= LONGEST_WARP_SOFTMAX { TorchSoftmax::Warp } else { TorchSoftmax::Block }
+    }
+
     /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over
     /// `keys` positions.
     #[must_use]
@@ -67,8 +72,9 @@ impl<'c> Dispatch<'c> {
             let find = |known: &'c TargetCatalogs, shape| known.eager(shape, keys);
             let heads = heads_of(phase, heads, keys);
             let ([scores, values], from) = self.batched(phase, heads, head_dim, uncut, find)?;
-            let softmax = if keys <= LONGEST_WARP_SOFTMAX { TorchSoftmax::Warp } else { TorchSoftmax::Block };
-            return Ok((AttentionRecipe::TorchEager(TorchEager { scores, softmax, values }), from));
+            let (bound, softmax) = (ScoreBound::None, Self::eager_softmax(keys));
+            let eager = TorchEager { scores, bound, sinks: false, softmax, values };
+            return Ok((AttentionRecipe::TorchEager(eager), from));
         }
         let scores = match phase {
             Phase::Prefill => OwnScores::FmaChain,

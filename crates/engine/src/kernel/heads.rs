@@ -17,16 +17,22 @@ pub(crate) struct Heads {
     pub value: usize,
     /// Factor of the scores.
     pub scale: f32,
-    /// Keys that a query sees, its own among them; `None` for all up to its own. The engine's own attention alone has
-    /// one that leaves keys out.
+    /// Its root, by way of binary64.
+    pub root_of_scale: f32,
+    /// Keys that a query sees, its own among them; `None` for all up to its own.
     pub window: Option<usize>,
-    /// Bound of the scores; the engine's own attention alone has one.
+    /// Bound of the scores, for attentions that bound them.
     pub cap: Option<f32>,
 }
 
 impl Heads {
     pub(crate) fn group(self) -> usize {
         self.query / self.kv
+    }
+
+    /// The first key that a query sees of those up to its own, which are `limit`.
+    pub(super) fn first_seen(self, limit: usize) -> usize {
+        self.window.map_or(0, |window| limit.saturating_sub(window))
     }
 
     /// The heads of a node of the graph; its factors are rounded to binary32.
@@ -38,26 +44,32 @@ impl Heads {
             dim: node.key_dim,
             value: node.value_dim,
             scale: node.scale as f32,
+            root_of_scale: node.scale.sqrt() as f32,
             window: node.window,
             cap: node.cap.map(|cap| cap as f32),
         }
     }
 }
 
-/// `dim^-0.5` in binary64, rounded to binary32.
+/// `group` query heads of `dim` to one key head, scaled by `dim^-0.5`.
 #[cfg(test)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "Hugging Face's own rounding"
-)]
-pub(crate) fn usual_scale(dim: usize) -> f32 {
-    (dim as f64).powf(-0.5) as f32
+#[expect(clippy::cast_precision_loss, reason = "Python's own conversion of a small integer")]
+pub(crate) fn usual_heads(group: usize, dim: usize) -> Heads {
+    Heads::of(&Attention {
+        heads: group,
+        kv_heads: 1,
+        key_dim: dim,
+        value_dim: dim,
+        scale: (dim as f64).powf(-0.5),
+        window: None,
+        cap: None,
+        sinks: None,
+    })
 }
 
 /// A task for each KV head and each block of positions, of about `rows` query rows, of a prefill whose first row stands
-/// at `first`. `attend` gets the queries of the head's group, by position, how many keys each sees, and keys and values
-/// up to the block's last position: a panel of keys serves them all.
+/// at `first`. `attend` gets the KV head, the queries of its group, by position, how many keys each sees, and keys and
+/// values up to the block's last position: a panel of keys serves them all.
 ///
 /// *Shape:* `attend` returns `queries × head_dim`.
 #[expect(clippy::too_many_arguments, reason = "how, where, and two matrices")]
@@ -69,7 +81,7 @@ pub(super) fn by_block(
     first: usize,
     q: &[f32],
     out: &mut [f32],
-    attend: impl Fn(&[&[f32]], &[usize], [Matrix<'_>; 2]) -> Vec<f32> + Sync,
+    attend: impl Fn(usize, &[&[f32]], &[usize], [Matrix<'_>; 2]) -> Vec<f32> + Sync,
 ) {
     let (width, group) = (heads.query * heads.dim, heads.group());
     let block = (rows / group).max(1);
@@ -84,7 +96,7 @@ pub(super) fn by_block(
         let at = |(row, head): (usize, usize)| row * width + head * heads.dim;
         let queries: Vec<&[f32]> = places.clone().map(|place| &q[at(place)..][..heads.dim]).collect();
         let limits: Vec<usize> = places.clone().map(|(row, _)| first + row + 1).collect();
-        let found = attend(&queries, &limits, cached.head(kv, first + positions.end));
+        let found = attend(kv, &queries, &limits, cached.head(kv, first + positions.end));
         for (place, values) in places.zip(found.chunks_exact(heads.dim)) {
             // SAFETY: these heads of these rows are this task's.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(place)), heads.dim) };

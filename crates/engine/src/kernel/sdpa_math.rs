@@ -20,25 +20,19 @@ use crate::simd::Isa;
 /// have.
 const QUERIES: usize = 48;
 
-/// `head_dim^-¼`: the root in binary64 of the scale, rounded.
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "said above")]
-fn root_of_scale(dim: usize) -> f32 {
-    (1.0 / (dim as f64).sqrt()).sqrt() as f32
-}
-
-/// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys.
+/// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys, but for those outside its window.
 ///
 /// *Shape:* returns rows of the cache's padded width, of which the first `head_dim` count.
 fn attend<'p>(
     isa: Isa,
     pool: &'p Pool,
     recipe: TorchMath,
-    dim: usize,
+    heads: Heads,
     [keys, values]: [Matrix<'_>; 2],
     queries: &mut [f32],
     limits: &[usize],
 ) -> Buffer<'p> {
-    let root = root_of_scale(dim);
+    let (root, dim) = (heads.root_of_scale, heads.dim);
     let columns = keys.cols;
     // A panel may read rows past the last.
     let mut scaled = vec![0.0; (keys.rows + PANEL) * keys.cols];
@@ -77,6 +71,7 @@ fn attend<'p>(
         }
     }
     for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
+        scores[..heads.first_seen(*limit)].fill(f32::NEG_INFINITY);
         softmax_warp(&mut scores[..keys.rows], *limit, keys.rows);
         scores[keys.rows..].fill(0.0);
     }
@@ -136,7 +131,7 @@ pub(super) fn prefill(
             places.iter().flat_map(|place| &q[at(*place)..][..heads.dim]).copied().collect();
         let limits: Vec<usize> = places.iter().map(|(row, _)| first + row + 1).collect();
         let cached = cached.head(kv, first + until);
-        let found = attend(isa, pool, recipe, heads.dim, cached, &mut queries, &limits);
+        let found = attend(isa, pool, recipe, heads, cached, &mut queries, &limits);
         for (place, values) in places.iter().zip(found.chunks_exact(cached[0].cols)) {
             // SAFETY: this task alone writes these heads of these rows.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(*place)), heads.dim) };
@@ -156,7 +151,7 @@ pub(super) fn decode(
 ) {
     by_group(pool, heads, caches, q, out, |_, queries, cached| {
         let limits = vec![cached[0].rows; heads.group()];
-        attend(isa, pool, recipe, heads.dim, cached, &mut queries.to_vec(), &limits)
+        attend(isa, pool, recipe, heads, cached, &mut queries.to_vec(), &limits)
     });
 }
 
@@ -167,6 +162,7 @@ mod tests {
     use mantissa_numerics::site::Phase;
 
     use super::super::flash::golden::{CASES, Golden};
+    use super::super::heads::usual_heads;
     use super::*;
     use crate::dispatch::Dispatch;
 
@@ -189,8 +185,8 @@ mod tests {
             );
             for isa in [Isa::Scalar, Isa::detect()] {
                 let cached = [golden.keys(), golden.values()];
-                let found =
-                    attend(isa, &pool, torch, golden.dim, cached, &mut golden.q.clone(), &golden.limits);
+                let heads = usual_heads(golden.group, golden.dim);
+                let found = attend(isa, &pool, torch, heads, cached, &mut golden.q.clone(), &golden.limits);
                 let off = found.iter().zip(&golden.math).filter(|(x, bits)| x.to_bits() >> 16 != **bits);
                 assert_eq!(off.count(), 0, "{} by {isa:?}", golden.case);
                 compared += 1;

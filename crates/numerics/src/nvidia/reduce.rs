@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::functions::exp_each;
+use super::functions::{exp, exp_each};
 
 /// The order of a sum over rows that lie one after the other in memory, by `reduce_kernel` with loads of four.
 ///
@@ -81,16 +81,44 @@ impl TorchSum {
 /// ```
 pub fn softmax_warp(x: &mut [f32], seen: usize, total: usize) {
     assert!(seen <= x.len() && x.len() <= total, "the beginning of a row");
+    softmax(x, seen, None, |exponentials, _| by_warp(exponentials, total, None));
+}
+
+/// [`softmax_warp`] of a row of `total` values and one more, `last`, whose own share is not returned.
+///
+/// # Panics
+/// As [`softmax_warp`].
+///
+/// ```
+/// # use mantissa_numerics::nvidia::reduce::softmax_warp_beside;
+/// let mut x = [1.0, 7.0];
+/// softmax_warp_beside(1.0, &mut x, 1, 2);
+/// assert_eq!(x, [0.5, 0.0]);
+/// ```
+pub fn softmax_warp_beside(last: f32, x: &mut [f32], seen: usize, total: usize) {
+    assert!(seen <= x.len() && x.len() <= total, "the beginning of a row");
+    softmax(x, seen, Some(last), |exponentials, last| by_warp(exponentials, total + 1, last.map(|x| (total, x))));
+}
+
+/// The sum of a row of `total` values by a warp; those behind `x` are zeros, but for one that may stand at a place.
+fn by_warp(x: &[f32], total: usize, other: Option<(usize, f32)>) -> f32 {
     let lanes = total.next_power_of_two().min(32);
     let mut sums = [0.0_f32; 32];
-    softmax(x, seen, |exponentials| {
-        for row in exponentials.chunks(lanes) {
-            for (sum, x) in sums.iter_mut().zip(row) {
-                *sum += *x;
-            }
+    add_in_turn(&mut sums[..lanes], x, other);
+    halved(&mut sums[..lanes])
+}
+
+/// Adds to each sum every so manieth value, ascending; last of all the other one, where its place says.
+fn add_in_turn(sums: &mut [f32], x: &[f32], other: Option<(usize, f32)>) {
+    for row in x.chunks(sums.len()) {
+        for (sum, x) in sums.iter_mut().zip(row) {
+            *sum += *x;
         }
-        halved(&mut sums[..lanes])
-    });
+    }
+    if let Some((place, other)) = other {
+        let place = place % sums.len();
+        sums[place] += other;
+    }
 }
 
 /// Softmax of a row, in place, as `cunn_SoftMaxForwardReg` computes it on binary32 with blocks of `threads`. Values
@@ -111,28 +139,42 @@ pub fn softmax_warp(x: &mut [f32], seen: usize, total: usize) {
 /// assert_eq!(x, [0.5, 0.5, 0.0]);
 /// ```
 pub fn softmax_block(threads: u16, x: &mut [f32], seen: usize) {
-    let threads = usize::from(threads);
-    softmax(x, seen, |exponentials| {
-        let mut sums = vec![0.0_f32; threads];
-        for row in exponentials.chunks(threads) {
-            for (sum, x) in sums.iter_mut().zip(row) {
-                *sum += *x;
-            }
-        }
-        let mut warps = [0.0_f32; 32];
-        for (warp, sums) in warps.iter_mut().zip(sums.chunks_exact_mut(32)) {
-            *warp = halved(sums);
-        }
-        halved(&mut warps)
-    });
+    softmax(x, seen, None, |exponentials, _| by_block(threads, exponentials, None));
 }
 
-/// Softmax of the first `seen` values; the others become what a masked one does: 0, or NaN where the sum is.
-fn softmax(x: &mut [f32], seen: usize, sum: impl FnOnce(&[f32]) -> f32) {
+/// [`softmax_block`] of a row of `total` values and one more, `last`, whose own share is not returned.
+///
+/// # Panics
+/// When more are seen than there are.
+///
+/// ```
+/// # use mantissa_numerics::nvidia::reduce::softmax_block_beside;
+/// let mut x = [1.0, 7.0];
+/// softmax_block_beside(1024, 1.0, &mut x, 1, 2);
+/// assert_eq!(x, [0.5, 0.0]);
+/// ```
+pub fn softmax_block_beside(threads: u16, last: f32, x: &mut [f32], seen: usize, total: usize) {
+    softmax(x, seen, Some(last), |exponentials, last| by_block(threads, exponentials, last.map(|x| (total, x))));
+}
+
+/// The sum of a row by a block of threads; see [`by_warp`].
+fn by_block(threads: u16, x: &[f32], other: Option<(usize, f32)>) -> f32 {
+    let mut sums = vec![0.0_f32; usize::from(threads)];
+    add_in_turn(&mut sums, x, other);
+    let mut warps = [0.0_f32; 32];
+    for (warp, sums) in warps.iter_mut().zip(sums.chunks_exact_mut(32)) {
+        *warp = halved(sums);
+    }
+    halved(&mut warps)
+}
+
+/// Softmax of the first `seen` values, and of one more that `sum` gets the exponential of; the others become what a
+/// masked one does: 0, or NaN where the sum is.
+fn softmax(x: &mut [f32], seen: usize, more: Option<f32>, sum: impl FnOnce(&[f32], Option<f32>) -> f32) {
     let (x, masked) = x.split_at_mut(seen);
-    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let largest = x.iter().copied().chain(more).fold(f32::NEG_INFINITY, f32::max);
     exp_each(x, largest);
-    let sum = sum(x);
+    let sum = sum(x, more.map(|more| exp(more - largest)));
     for x in x {
         *x /= sum;
     }
@@ -171,4 +213,31 @@ pub fn sum_of_few(x: &[f32]) -> f32 {
         sums[k % lanes] += x;
     }
     halved(&mut sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row that is written out, the last value among the others.
+    #[test]
+    fn one_more_value_stands_behind_the_row() {
+        let value = |i: usize| f32::from(u16::try_from(i * 7919 % 613).unwrap()) / 64.0;
+        for (seen, total) in [(1, 1), (3, 7), (31, 31), (32, 32), (40, 100), (2000, 2000), (1500, 2047)] {
+            let beside = 4.25;
+            let mut whole: Vec<f32> = (0..seen).map(value).collect();
+            whole.resize(total, f32::NEG_INFINITY);
+            whole.push(beside);
+            let mut blocks = whole.clone();
+            softmax_warp(&mut whole, total + 1, total + 1);
+            softmax_block(1024, &mut blocks, total + 1);
+            let row = || (0..seen + (total - seen) / 2).map(value).collect::<Vec<_>>();
+            let (mut warp, mut block) = (row(), row());
+            softmax_warp_beside(beside, &mut warp, seen, total);
+            softmax_block_beside(1024, beside, &mut block, seen, total);
+            assert_eq!(warp, whole[..warp.len()], "{seen} of {total}");
+            assert_eq!(block, blocks[..block.len()], "{seen} of {total}");
+            assert!(whole[total] > 0.0, "the last has its share");
+        }
+    }
 }
