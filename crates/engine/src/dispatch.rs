@@ -83,10 +83,11 @@ mod tests {
         let tiny = SynthSpec::tiny(arch, 0).config().clone();
         let config = ModelConfig { hidden_size: 256, head_dim: 128, ..tiny };
         let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, attention);
-        let kernels = dispatch.refusals(&config.graph(), shape).into_iter().filter_map(|missing| match missing {
-            Missing::Kernel(what) => Some(what),
-            Missing::Linear(_) | Missing::Batched(..) => None,
-        });
+        let kernels =
+            dispatch.refusals(&config.graph(), shape).into_iter().filter_map(|missing| match missing {
+                Missing::Kernel(what) => Some(what),
+                Missing::Linear(_) | Missing::Batched(..) => None,
+            });
         kernels.collect()
     }
 

@@ -5,9 +5,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe, Lanes,
-    LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, ResidualRecipe, RotaryFunctions, RotaryPairs,
-    RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe,
+    BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe,
+    Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, ResidualRecipe, RotaryFunctions,
+    RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe,
 };
 use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;

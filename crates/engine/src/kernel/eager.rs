@@ -303,10 +303,15 @@ mod tests {
     }
 
     /// A cache of at most 64 positions whose values are ones on a diagonal, so that outputs are probabilities.
-    fn probabilities(recipe: AttentionRecipe, heads: Heads, count: usize, sinks: &[f32], q: &[f32]) -> Vec<f32> {
+    fn probabilities(
+        recipe: AttentionRecipe,
+        heads: Heads,
+        count: usize,
+        sinks: &[f32],
+        q: &[f32],
+    ) -> Vec<f32> {
         let keys: Vec<f32> = (0..count * DIM).map(whole).collect();
-        let values: Vec<f32> =
-            (0..count * DIM).map(|i| f32::from(u8::from(i / DIM == i % DIM))).collect();
+        let values: Vec<f32> = (0..count * DIM).map(|i| f32::from(u8::from(i / DIM == i % DIM))).collect();
         let cache = cache(&keys, &values);
         let mut out = vec![0.0; q.len()];
         let (pool, caches) = (Pool::new(1).unwrap(), [(cache.layer(0, [0, 1]), count)]);
@@ -322,7 +327,9 @@ mod tests {
         let sinks = [0.75, 2.5];
         let r = |x| STORAGE.round(x);
         let mut different = 0;
-        for (bound, with_sinks) in [(ScoreBound::None, true), (ScoreBound::Tanh, false), (ScoreBound::Tanh, true)] {
+        for (bound, with_sinks) in
+            [(ScoreBound::None, true), (ScoreBound::Tanh, false), (ScoreBound::Tanh, true)]
+        {
             for count in [1, 5, 31, 32, 40] {
                 let recipe = recipe(bound, with_sinks, TorchSoftmax::Warp);
                 let sinks = if with_sinks { &sinks[..] } else { &[] };

@@ -382,21 +382,32 @@ mod tests {
     #[test]
     fn widths_are_padded_with_zeros() {
         const COUNT: usize = 150;
-        let value = |i: usize| Dtype::Bf16.round(f32::from(u8::try_from(i * 7919 % 251).unwrap()) / 64.0 - 2.0);
+        let value =
+            |i: usize| Dtype::Bf16.round(f32::from(u8::try_from(i * 7919 % 251).unwrap()) / 64.0 - 2.0);
         let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
         let recipe = TorchFlash { block, key_tile: 64.try_into().unwrap(), splits: 1.try_into().unwrap() };
         let pool = Pool::new(1).unwrap();
         let attended = |width: usize, dim: usize| {
             let heads = Heads { dim, value: dim, ..usual_heads(1, width) };
             let padded = |seed: usize| -> Vec<f32> {
-                let element = |i: usize| if i % dim < width { value(seed + i / dim * width + i % dim) } else { 0.0 };
+                let element =
+                    |i: usize| if i % dim < width { value(seed + i / dim * width + i % dim) } else { 0.0 };
                 (0..COUNT * dim).map(element).collect()
             };
             let mut cache = KvCache::of_slots(&[vec![Slot { heads: 1, width: dim }; 2]], Dtype::Bf16, COUNT);
             cache.write(Isa::Scalar, 0, 0, 0, &padded(11));
             cache.write(Isa::Scalar, 0, 1, 0, &padded(5));
             let mut out = vec![0.0; COUNT * dim];
-            prefill(Isa::detect(), &pool, recipe, heads, cache.layer(0, [0, 1]), [0, COUNT], &padded(3), &mut out);
+            prefill(
+                Isa::detect(),
+                &pool,
+                recipe,
+                heads,
+                cache.layer(0, [0, 1]),
+                [0, COUNT],
+                &padded(3),
+                &mut out,
+            );
             out.chunks_exact(dim).flat_map(|row| row[..width].to_vec()).collect::<Vec<f32>>()
         };
         for width in [80, 96] {

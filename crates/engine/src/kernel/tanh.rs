@@ -91,7 +91,12 @@ mod tests {
         let pool = Pool::new(2).unwrap();
         for length in [0, 1, 255, 256, 257, 5000] {
             let mut gate = vec![1.0; length];
-            geglu(&pool, GeGluRecipe { functions: Elementary::Own, output: Dtype::Bf16 }, &mut gate, &vec![2.0; length]);
+            geglu(
+                &pool,
+                GeGluRecipe { functions: Elementary::Own, output: Dtype::Bf16 },
+                &mut gate,
+                &vec![2.0; length],
+            );
             let one = Dtype::Bf16.round(Dtype::Bf16.round(gelu(1.0)) * 2.0);
             assert!(gate.iter().all(|x| x.to_bits() == one.to_bits()), "{length}");
         }

@@ -70,7 +70,15 @@ pub(super) fn clamped_swiglu(
     share(pool, length.div_ceil(LANES), LANES * 16, |from, until| {
         for i in from * LANES..length.min(until * LANES) {
             // A NaN stays one: these comparisons are false.
-            let bounded = |x: f32, least: f32| if x > limit { limit } else if x < least { least } else { x };
+            let bounded = |x: f32, least: f32| {
+                if x > limit {
+                    limit
+                } else if x < least {
+                    least
+                } else {
+                    x
+                }
+            };
             let (gate, up) = (bounded(pairs[2 * i], f32::NEG_INFINITY), bounded(pairs[2 * i + 1], -limit));
             let unit = round(gate * round(functions::sigmoid(round(gate * alpha))));
             // SAFETY: element `i` of `out` is this task's.

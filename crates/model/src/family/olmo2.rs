@@ -102,7 +102,8 @@ fn attention(section: &mut Section, config: &ModelConfig) -> usize {
     let q = section.norm("q_norm", q, norm("model.layers.{layer}.self_attn.q_norm.weight", wide));
     let k = section.norm("k_norm", k, norm("model.layers.{layer}.self_attn.k_norm.weight", narrow));
     // Tables stay in binary32 here, and so does what they are multiplied with.
-    let turned = parts::AttentionParts { pairing: Pairing::WideHalves, ..parts::AttentionParts::plain(config) };
+    let turned =
+        parts::AttentionParts { pairing: Pairing::WideHalves, ..parts::AttentionParts::plain(config) };
     let attended = parts::attended(section, config, turned, [q, k, v]);
     let bias = config.o_bias.then_some("model.layers.{layer}.self_attn.o_proj.bias");
     let weight = "model.layers.{layer}.self_attn.o_proj.weight";

@@ -97,7 +97,9 @@ pub fn softmax_warp(x: &mut [f32], seen: usize, total: usize) {
 /// ```
 pub fn softmax_warp_beside(last: f32, x: &mut [f32], seen: usize, total: usize) {
     assert!(seen <= x.len() && x.len() <= total, "the beginning of a row");
-    softmax(x, seen, Some(last), |exponentials, last| by_warp(exponentials, total + 1, last.map(|x| (total, x))));
+    softmax(x, seen, Some(last), |exponentials, last| {
+        by_warp(exponentials, total + 1, last.map(|x| (total, x)))
+    });
 }
 
 /// The sum of a row of `total` values by a warp; those behind `x` are zeros, but for one that may stand at a place.
@@ -154,7 +156,9 @@ pub fn softmax_block(threads: u16, x: &mut [f32], seen: usize) {
 /// assert_eq!(x, [0.5, 0.0]);
 /// ```
 pub fn softmax_block_beside(threads: u16, last: f32, x: &mut [f32], seen: usize, total: usize) {
-    softmax(x, seen, Some(last), |exponentials, last| by_block(threads, exponentials, last.map(|x| (total, x))));
+    softmax(x, seen, Some(last), |exponentials, last| {
+        by_block(threads, exponentials, last.map(|x| (total, x)))
+    });
 }
 
 /// The sum of a row by a block of threads; see [`by_warp`].

@@ -6,10 +6,10 @@ use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, 
 use crate::Dtype;
 use crate::recipe::{
     self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary,
-    ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores,
-    OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe,
-    RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum,
-    TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight,
+    OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs,
+    RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum,
+    ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const WARP: ReductionRecipe = ReductionRecipe::Warp { warp: TorchSoftmax::WARP_LANES };
