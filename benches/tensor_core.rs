@@ -71,7 +71,7 @@ fn product(instructions: Instructions, recipe: BlockRecipe, x: &[f32], w: &[u8],
             .chunks_exact(k)
             .map(|x| {
                 let mut row = Row::default();
-                row.fill_bf16(instructions, recipe, x);
+                row.fill_rounded(instructions, recipe, x);
                 row
             })
             .collect();
@@ -119,7 +119,7 @@ fn main() {
                 .take(64)
                 .map(|x| {
                     let mut row = Row::default();
-                    row.fill_bf16(instructions, recipe, x);
+                    row.fill_rounded(instructions, recipe, x);
                     row
                 })
                 .collect();

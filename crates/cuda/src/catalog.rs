@@ -2,7 +2,7 @@
 //!
 //! One operand is all ones; the other holds pairs of large numbers that cancel, at random places, and small ones. What
 //! is left of the small ones depends on the order of sums down to the last step, so a wrong recipe shows in most outputs
-//! although they are rounded to bf16. A recipe is taken if it gives all the outputs compared, at both ends of rows and
+//! although they are rounded to 16 bits. A recipe is taken if it gives all the outputs compared, at both ends of rows and
 //! columns: 32 different sums of a product with a weight, 64 of a batched one where it has as many. Where two of the
 //! usual recipes of a batched product, or two of the rare ones if no usual one does, give all of them and are not the
 //! same computation, it is run again with other numbers until one is left. A shape that none gives, or more than one
@@ -11,12 +11,15 @@
 //! Of a weight, `dense` asks cuBLASLt's heuristic for the parts of the sum at many numbers of rows, which is not a
 //! comparison and is kept apart.
 //!
+//! Of one of attention's products, `launched` asks cuBLAS which kernel it would launch, for every size: the call is
+//! captured and does not run. Products of some sizes are compared with what the kernel's name says of its sums.
+//!
 //! `shapes` says what is measured, `ask` runs it on the device, `explain` looks for the recipes of what came out among
 //! `candidates`, on numbers that are `hard` to sum.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mantissa_engine::catalog::{Asked, Batched, Catalog, Linear, Origin};
+use mantissa_engine::catalog::{Asked, Batched, Catalog, KernelSum, Linear, Origin, Product};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::tensor_core::dot::Instructions;
 
@@ -29,10 +32,12 @@ mod candidates;
 mod dense;
 mod explain;
 mod hard;
+mod launched;
 mod shapes;
 
 pub use built::Built;
 pub use dense::{Answers, Density, ask};
+pub use launched::kernel_of;
 pub use shapes::Shapes;
 
 use ask::{measure_batched, measure_linear};
@@ -56,6 +61,12 @@ fn grouped<S: Copy + PartialEq>(
 /// Rows at random of each kind for which a product with a weight is compared, beside both sides of each step.
 const RANDOM_ROWS: usize = 4;
 
+/// Sizes at random for which one of attention's products is compared, beside the first of each kernel.
+const RANDOM_SIZES: usize = 2;
+
+/// The most elements of an operand of such a product.
+const LARGEST_OPERAND: usize = 1 << 26;
+
 /// The most elements of a matrix of a product that is compared because of a step or at random: 4 GiB.
 const LARGEST_MATRIX: usize = 1 << 31;
 
@@ -64,7 +75,7 @@ const LARGEST_MATRIX: usize = 1 << 31;
 /// Example: [`build`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Weights for which the heuristic was asked.
+    /// Weights and products of attention for which the library was asked.
     pub asked: [usize; 2],
     /// Shapes whose products were compared; no number of them is known before all is asked.
     pub compared: [usize; 2],
@@ -80,9 +91,10 @@ pub struct Progress {
 /// use mantissa_cuda::Device;
 /// use mantissa_cuda::catalog::{Shapes, build};
 /// use mantissa_model::{Arch, synth::SynthSpec};
+/// use mantissa_numerics::Dtype;
 ///
 /// let mut shapes = Shapes::default();
-/// shapes.add_linear(SynthSpec::tiny(Arch::LLAMA, 0).config(), &[1, 4], &[512], &[513]);
+/// shapes.add_linear(SynthSpec::tiny(Arch::LLAMA, 0).config(), Dtype::Bf16, &[1, 4], &[512], &[513]);
 /// let built = build(&Device::open()?, &shapes, None, "2026-11-28", |_, at| println!("{at:?}"))?;
 /// assert!(built.catalog.len() + built.unexplained.len() >= shapes.len());
 /// # Ok::<(), mantissa_cuda::CudaError>(())
@@ -103,8 +115,13 @@ pub fn build(
     };
     let available = Instructions::ALL.into_iter().rev().find(|i| i.is_available());
     let instructions = available.unwrap_or(Instructions::Portable);
-    let mut built =
-        Built { catalog: Catalog::new(origin), unexplained: Vec::new(), heuristic: [0, 0], surprises: 0 };
+    let mut built = Built {
+        catalog: Catalog::new(origin),
+        unexplained: Vec::new(),
+        heuristic: [0, 0],
+        surprises: 0,
+        launched: [0, 0],
+    };
     // What was asked less densely is asked again.
     let density = Density::default();
     let dense = |asked: &Asked| asked.reach() + 256 >= density.blocks;
@@ -121,6 +138,7 @@ pub fn build(
         compare(*weight, before[weight]);
     }
     let mut asked = here.len();
+    let all_asked = shapes.weights.len() + shapes.attention.len();
     ask_all(&device.place(), &weights, density, |weight, found| {
         match found {
             Ok(found) => {
@@ -131,12 +149,38 @@ pub fn build(
             Err(error) => built.unexplained.push(format!("products with {weight}: {error}")),
         }
         asked += 1;
-        progress(&built, Progress { asked: [asked, shapes.weights.len()], compared: [0, 0] });
+        progress(&built, Progress { asked: [asked, all_asked], compared: [0, 0] });
     })?;
+    let (here, attention): (Vec<_>, Vec<_>) = shapes.attention.iter().copied().partition(|(dtype, shape)| {
+        known.is_some_and(|known| known.launched(*dtype, *shape, launched::largest(*shape)).is_some())
+    });
+    asked += here.len();
+    let mut unknown = BTreeMap::new();
+    launched::ask_all(&device.place(), &attention, |(dtype, shape), answer| {
+        for (name, keys) in answer.unknown {
+            unknown.entry(name).or_insert_with(|| at_size((dtype, shape), keys));
+        }
+        built.catalog.add_launched(dtype, shape, answer.launched);
+        asked += 1;
+        progress(&built, Progress { asked: [asked, all_asked], compared: [0, 0] });
+    })?;
+    let words = unknown.into_iter().map(|(name, first)| format!("{first}: the sums of {name} are not known"));
+    built.unexplained.extend(words);
+    let mut batched = shapes.batched.clone();
+    let all: Vec<_> = built
+        .catalog
+        .all_launched()
+        .map(|(dtype, shape, launched)| {
+            let sizes = launched::compared((dtype, shape), launched, RANDOM_SIZES, LARGEST_OPERAND);
+            sizes.into_iter().map(move |keys| ((dtype, shape), keys)).collect::<Vec<_>>()
+        })
+        .collect();
+    batched.extend(all.into_iter().flatten());
     let linear = grouped(&compared, |shape, rows| known.is_some_and(|k| k.linear(shape, rows).is_some()));
-    let batched = grouped(&shapes.batched, |shape, keys| known.is_some_and(|k| covers(k, shape, keys)));
-    let left = linear.iter().map(|(_, s)| s.len()).chain(batched.iter().map(|(_, s)| s.len())).sum::<usize>();
-    let all = compared.len() + shapes.batched.len();
+    let attention = grouped(&batched, |shape, keys| known.is_some_and(|k| covers(k, shape, keys)));
+    let left =
+        linear.iter().map(|(_, s)| s.len()).chain(attention.iter().map(|(_, s)| s.len())).sum::<usize>();
+    let all = compared.len() + batched.len();
     let mut done = all - left;
     let at = |done| Progress { asked: [asked, asked], compared: [done, all] };
     for (shape, rows) in linear {
@@ -144,15 +188,70 @@ pub fn build(
         done += rows.len();
         progress(&built, at(done));
     }
-    for (shape, keys) in batched {
-        measure_batched(device, shape, &keys, instructions, &mut built)?;
+    for ((dtype, shape), keys) in attention {
+        compare_attention(device, (dtype, shape), &keys, known, instructions, &mut built)?;
         done += keys.len();
         progress(&built, at(done));
     }
     Ok(built)
 }
 
+/// Compares products of attention with the sums of the kernels that the library launches. Where no kernel is known, a
+/// recipe is looked for; where one has other sums, what was said for these heads is forgotten.
+fn compare_attention(
+    device: &Device,
+    (dtype, shape): (Dtype, Batched),
+    keys: &[usize],
+    known: Option<&Catalog>,
+    instructions: Instructions,
+    built: &mut Built,
+) -> Result<(), CudaError> {
+    let mut left = Vec::new();
+    for keys in keys.iter().copied() {
+        let before = known.and_then(|known| known.launched(dtype, shape, keys));
+        let kernel = built.catalog.launched(dtype, shape, keys).or(before);
+        let length = if shape.product == Product::Scores { shape.dim } else { keys };
+        let Some(kernel) = kernel.filter(|kernel| *kernel != KernelSum::Unknown) else {
+            left.push(keys);
+            continue;
+        };
+        built.launched[1] += 1;
+        if !launched::agrees(device, dtype, shape, keys, kernel, instructions)? {
+            let at = at_size((dtype, shape), keys);
+            built.unexplained.push(format!("{at}: the sums are not those of {kernel:?}, which was launched"));
+            built.catalog.forget_launched(dtype, shape);
+            left.push(keys);
+            continue;
+        }
+        built.launched[0] += 1;
+        match dtype {
+            Dtype::F32 => {
+                if let Some(recipe) = kernel.plain(length) {
+                    built.catalog.add_math(shape, keys, recipe);
+                }
+            }
+            Dtype::Bf16 | Dtype::F16 => {
+                if let Some(recipe) = kernel.batched(dtype, length) {
+                    built.catalog.add_eager(dtype, shape, keys, recipe);
+                }
+            }
+        }
+    }
+    if left.is_empty() { Ok(()) } else { measure_batched(device, (dtype, shape), &left, instructions, built) }
+}
+
+/// A product of attention over so many keys, in words.
+fn at_size((dtype, shape): (Dtype, Batched), keys: usize) -> String {
+    let Batched { product, phase, heads, dim } = shape;
+    let (phase, product) = (phase.name(), product.name());
+    format!("{phase} attention ({product} of {dtype}) of {heads} heads of {dim} over {keys} keys")
+}
+
 /// Whether a catalog has a batched product.
 fn covers(known: &Catalog, (dtype, shape): (Dtype, Batched), keys: usize) -> bool {
-    if dtype == Dtype::F32 { known.math(shape, keys).is_some() } else { known.eager(shape, keys).is_some() }
+    if dtype == Dtype::F32 {
+        known.math(shape, keys).is_some()
+    } else {
+        known.eager(dtype, shape, keys).is_some()
+    }
 }

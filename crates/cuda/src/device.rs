@@ -1,7 +1,9 @@
-//! The device and its products, all of bf16 with sums in binary32.
+//! The device and its products, of bf16, f16 or binary32, with sums in binary32.
 //!
 //! Sizes are those of row-major matrices; cuBLAS is column-major and is given the transposed product.
-//! *Source of the calls:* PyTorch 2.11, aten/src/ATen/cuda/CUDABlas.cpp and native/cuda/Blas.cpp, restated.
+//! *Source of the calls:* PyTorch 2.11, aten/src/ATen/cuda/CUDABlas.cpp and native/cuda/Blas.cpp, restated. For bf16 and
+//! f16 they are the same but for the format: both leave cuBLAS's mode of mathematics as it is by default, which allows
+//! parts of a sum to be reduced in the output's format.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -17,8 +19,10 @@ use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut
 use mantissa_numerics::Dtype;
 
 mod heuristic;
+mod launch;
 
 pub use heuristic::{Heuristic, Place};
+pub use launch::{Launch, Launches};
 
 use heuristic::{Plan, WORKSPACE, WORKSPACE_LT, long};
 
@@ -46,7 +50,7 @@ pub struct Device {
     workspace: CudaSlice<u8>,
 }
 
-/// A matrix of bf16 or binary32 on the device. Elements come and go as bits of binary32.
+/// A matrix on the device. Elements come and go as bits of binary32.
 ///
 /// Example: [`Device`].
 #[derive(Debug)]
@@ -63,10 +67,19 @@ impl Matrix {
 }
 
 fn packed(dtype: Dtype, bits: &[u32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(bits.len() * dtype.size());
+    for bits in bits {
+        dtype.encode(f32::from_bits(*bits), &mut bytes);
+    }
+    bytes
+}
+
+/// The library's name of a format.
+const fn data_type(dtype: Dtype) -> cudaDataType {
     match dtype {
-        Dtype::F32 => bits.iter().flat_map(|bits| bits.to_le_bytes()).collect(),
-        Dtype::Bf16 => bits.iter().flat_map(|bits| bits.to_le_bytes().into_iter().skip(2)).collect(),
-        Dtype::F16 => unreachable!("products of f16 are not measured"),
+        Dtype::F32 => cudaDataType::CUDA_R_32F,
+        Dtype::Bf16 => cudaDataType::CUDA_R_16BF,
+        Dtype::F16 => cudaDataType::CUDA_R_16F,
     }
 }
 
@@ -74,7 +87,6 @@ fn int(x: usize) -> Result<c_int, CudaError> {
     c_int::try_from(x).map_err(|_| CudaError::Size(x))
 }
 
-const BF16: cudaDataType = cudaDataType::CUDA_R_16BF;
 const ONE: f32 = 1.0;
 const ZERO: f32 = 0.0;
 
@@ -146,10 +158,7 @@ impl Device {
         Ok(format!("{}.{}", version / 1000, version % 1000 / 10))
     }
 
-    /// Copies values to the device.
-    ///
-    /// # Panics
-    /// When `dtype` is neither bf16 nor binary32; so below.
+    /// Copies values to the device. *Shape:* values of the format.
     pub fn upload(&self, dtype: Dtype, bits: &[u32]) -> Result<Matrix, CudaError> {
         Ok(Matrix { data: self.stream.clone_htod(&packed(dtype, bits))?, dtype })
     }
@@ -184,10 +193,7 @@ impl Device {
     pub fn download(&self, matrix: &Matrix, from: usize, count: usize) -> Result<Vec<u32>, CudaError> {
         let size = matrix.dtype.size();
         let bytes = self.stream.clone_dtoh(&matrix.data.slice(from * size..(from + count) * size))?;
-        Ok(match matrix.dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect(),
-            _ => bytes.as_chunks().0.iter().map(|b| u32::from(u16::from_le_bytes(*b)) << 16).collect(),
-        })
+        Ok((0..count).map(|at| matrix.dtype.decode(&bytes, at).to_bits()).collect())
     }
 
     /// `y = x · wᵀ`, as `torch.nn.functional.linear` without a bias: `cublasGemmEx`.
@@ -204,6 +210,9 @@ impl Device {
         y: &mut Matrix,
     ) -> Result<(), CudaError> {
         assert!(x.len() >= m * k && w.len() >= n * k && y.len() >= m * n, "linear: shapes differ");
+        let dtype = x.dtype;
+        assert!(w.dtype == dtype && y.dtype == dtype, "linear: formats differ");
+        let format = data_type(dtype);
         let [(x, _a), (w, _b)] = [x.data.device_ptr(&self.stream), w.data.device_ptr(&self.stream)];
         let (y, _c) = y.data.device_ptr_mut(&self.stream);
         // SAFETY: the pointers are of this device and cover the shapes, as asserted.
@@ -217,14 +226,14 @@ impl Device {
                 int(k)?,
                 scalar(&ONE),
                 w as *const c_void,
-                BF16,
+                format,
                 int(k)?,
                 x as *const c_void,
-                BF16,
+                format,
                 int(k)?,
                 scalar(&ZERO),
                 y as *mut c_void,
-                BF16,
+                format,
                 int(n)?,
                 cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
@@ -234,7 +243,7 @@ impl Device {
     }
 
     /// A product per matrix of a batch, as `torch.matmul` of three-dimensional tensors: `cublasGemmStridedBatchedEx` of
-    /// bf16, `cublasSgemmStridedBatched` of binary32.
+    /// bf16 and f16, `cublasSgemmStridedBatched` of binary32.
     ///
     /// *Shape:* `a` is `batch × m × k`; `b` is `batch × n × k` if `transposed` (queries by keys), else `batch × k × n`;
     /// `c` is `batch × m × n`.
@@ -254,6 +263,7 @@ impl Device {
         assert!(sizes.into_iter().all(|held| held >= batch), "batched: shapes differ");
         let dtype = a.dtype;
         assert!(b.dtype == dtype && c.dtype == dtype, "batched: formats differ");
+        let format = data_type(dtype);
         let [(a, _a), (b, _b)] = [a.data.device_ptr(&self.stream), b.data.device_ptr(&self.stream)];
         let (c, _c) = c.data.device_ptr_mut(&self.stream);
         let operation =
@@ -301,16 +311,16 @@ impl Device {
                 depth,
                 scalar(&ONE),
                 b as *const c_void,
-                BF16,
+                format,
                 leading,
                 of_b,
                 a as *const c_void,
-                BF16,
+                format,
                 depth,
                 of_a,
                 scalar(&ZERO),
                 c as *mut c_void,
-                BF16,
+                format,
                 rows,
                 of_c,
                 int(batch)?,
@@ -321,24 +331,26 @@ impl Device {
         Ok(())
     }
 
-    /// What cuBLASLt's heuristic names for `y = x · wᵀ (+ bias)`: parts that `K` is split into, and, if matrices (`x`,
+    /// What cuBLASLt's heuristic names for `y = x · wᵀ (+ bias)` in a format: parts that `K` is split into, and, if matrices (`x`,
     /// `w`, bias, `y`) are given, the product itself, as PyTorch's `addmm` with a bias runs it.
     ///
     /// # Panics
     /// When a matrix is smaller.
     pub fn heuristic(
         &self,
+        dtype: Dtype,
         shape: [usize; 3],
         run: Option<(&Matrix, &Matrix, &Matrix, &mut Matrix)>,
     ) -> Result<u32, CudaError> {
         let bias = run.as_ref().map(|(_, _, bias, _)| bias.data.device_ptr(&self.stream).0);
         let workspace = if bias.is_some() { WORKSPACE_LT } else { WORKSPACE };
-        let plan = Plan::new(shape, bias, workspace)?;
+        let plan = Plan::new(dtype, shape, bias, workspace)?;
         let found = plan.heuristic(self.blas_lt)?;
         let parts = heuristic::parts(&found)?;
         let Some((x, w, _, y)) = run else { return Ok(parts) };
         let [m, n, k] = shape;
         assert!(x.len() >= m * k && w.len() >= n * k && y.len() >= m * n, "shapes differ");
+        assert!([x.dtype, w.dtype, y.dtype] == [dtype; 3], "formats differ");
         let [(x, _a), (w, _b)] = [x.data.device_ptr(&self.stream), w.data.device_ptr(&self.stream)];
         let (y, _c) = y.data.device_ptr_mut(&self.stream);
         let (at, _d) = self.workspace.device_ptr(&self.stream);

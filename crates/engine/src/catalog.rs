@@ -21,6 +21,7 @@ mod asked;
 mod error;
 mod file;
 mod format;
+mod launched;
 mod origin;
 mod shape;
 mod sizes;
@@ -29,6 +30,7 @@ mod steps;
 pub use asked::{ALIGNED, Asked, MOST_PARTS, Steps};
 pub use error::CatalogError;
 pub use format::FORMAT;
+pub use launched::{KernelSum, LONGEST_LAUNCHED, Launched, RESTS};
 pub use origin::{Origin, Stack};
 pub use shape::{Batched, Linear, Product, products};
 pub use sizes::parse_sizes;
@@ -58,7 +60,7 @@ pub(crate) use steps::{block, uncut};
 /// catalog.add_asked(shape, Asked::new(steps, Steps::new("8-1024/8", &[(8, 1)])?)?);
 /// assert_eq!(catalog.asked(shape, 9).map(|sum| sum.parts.get()), Some(2));
 /// let scores = Batched { product: Product::Scores, phase: Phase::Decode, heads: 9, dim: 64 };
-/// assert_eq!(catalog.eager(scores, 100), None);
+/// assert_eq!(catalog.eager(Dtype::Bf16, scores, 100), None);
 /// assert_eq!(Catalog::parse(&catalog.write())?, catalog);
 /// # Ok::<(), mantissa_engine::catalog::CatalogError>(())
 /// ```
@@ -69,10 +71,14 @@ pub struct Catalog {
     linear: HashMap<Linear, Sizes<TensorCoreSum>>,
     /// What the library's heuristic names for products with weights.
     asked: HashMap<Linear, Asked>,
-    /// Products of bf16, in eager attention.
-    eager: HashMap<Batched, Sizes<BatchedSum>>,
+    /// Products of 16 bits, in eager attention.
+    eager: HashMap<(Dtype, Batched), Sizes<BatchedSum>>,
     /// Products of binary32, in PyTorch's math backend.
     math: HashMap<Batched, Sizes<PlainSum>>,
+    /// What the library launches for attention's products, by format of the factors.
+    launched: HashMap<(Dtype, Batched), Launched>,
+    /// The GPU that was asked what it launches, where that is another.
+    launched_on: Option<String>,
 }
 
 /// Recipes by size: rows of a linear product, keys of a batched one.
@@ -82,8 +88,15 @@ impl Catalog {
     /// An empty one.
     #[must_use]
     pub fn new(origin: Origin) -> Self {
-        let (linear, asked) = (HashMap::new(), HashMap::new());
-        Self { origin, linear, asked, eager: HashMap::new(), math: HashMap::new() }
+        Self {
+            origin,
+            linear: HashMap::new(),
+            asked: HashMap::new(),
+            eager: HashMap::new(),
+            math: HashMap::new(),
+            launched: HashMap::new(),
+            launched_on: None,
+        }
     }
 
     /// Notes that products of `rows` rows with such a weight go by `recipe`.
@@ -108,9 +121,9 @@ impl Catalog {
         misnamed
     }
 
-    /// Notes that such products of bf16 over `keys` keys go by `recipe`.
-    pub fn add_eager(&mut self, shape: Batched, keys: usize, recipe: BatchedSum) {
-        self.eager.entry(shape).or_default().insert(keys, recipe);
+    /// Notes that such products of bf16 or f16 over `keys` keys go by `recipe`.
+    pub fn add_eager(&mut self, dtype: Dtype, shape: Batched, keys: usize, recipe: BatchedSum) {
+        self.eager.entry((dtype, shape)).or_default().insert(keys, recipe);
     }
 
     /// Notes that such products of binary32 over `keys` keys go by `recipe`.
@@ -136,16 +149,49 @@ impl Catalog {
         self.asked.iter().map(|(shape, asked)| (*shape, asked)).collect::<BTreeMap<_, _>>().into_iter()
     }
 
-    /// The recipe of bf16 for `keys` keys.
+    /// The recipe of bf16 or f16 for `keys` keys.
     #[must_use]
-    pub fn eager(&self, shape: Batched, keys: usize) -> Option<BatchedSum> {
-        self.eager.get(&shape)?.get(&keys).copied()
+    pub fn eager(&self, dtype: Dtype, shape: Batched, keys: usize) -> Option<BatchedSum> {
+        self.eager.get(&(dtype, shape))?.get(&keys).copied()
     }
 
     /// The recipe of binary32 for `keys` keys.
     #[must_use]
     pub fn math(&self, shape: Batched, keys: usize) -> Option<PlainSum> {
         self.math.get(&shape)?.get(&keys).copied()
+    }
+
+    /// Notes what the library launches for such products of `dtype`, in place of what was noted before.
+    pub fn add_launched(&mut self, dtype: Dtype, shape: Batched, launched: Launched) {
+        self.launched.insert((dtype, shape), launched);
+    }
+
+    /// Forgets what the library launches for such products: a product had another sum.
+    pub fn forget_launched(&mut self, dtype: Dtype, shape: Batched) {
+        self.launched.remove(&(dtype, shape));
+    }
+
+    /// The kernel that the library launches for such products of `dtype` over `keys` keys, as it said.
+    #[must_use]
+    pub fn launched(&self, dtype: Dtype, shape: Batched, keys: usize) -> Option<KernelSum> {
+        self.launched.get(&(dtype, shape))?.kernel(keys)
+    }
+
+    /// Products of attention for which the library was asked what it launches, in order.
+    pub fn all_launched(&self) -> impl Iterator<Item = (Dtype, Batched, &Launched)> {
+        let all: BTreeMap<_, _> = self.launched.iter().collect();
+        all.into_iter().map(|((dtype, shape), launched)| (*dtype, *shape, launched))
+    }
+
+    /// Says that another GPU was asked what it launches.
+    pub fn set_launched_on(&mut self, gpu: String) {
+        self.launched_on = Some(gpu);
+    }
+
+    /// The GPU that was asked what it launches, where that is another than the catalog's.
+    #[must_use]
+    pub fn launched_on(&self) -> Option<&str> {
+        self.launched_on.as_deref()
     }
 
     /// Number of shapes with a recipe that was compared.
@@ -158,7 +204,7 @@ impl Catalog {
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.asked.is_empty()
+        self.len() == 0 && self.asked.is_empty() && self.launched.is_empty()
     }
 
     /// Adds what `other` knows. Where both compared a shape, `other` is right; where both asked for a weight, the one
@@ -172,6 +218,12 @@ impl Catalog {
         }
         extend(&mut self.eager, &other.eager);
         extend(&mut self.math, &other.math);
+        for (shape, launched) in &other.launched {
+            if self.launched.get(shape).is_none_or(|known| known.largest() < launched.largest()) {
+                self.launched.insert(*shape, launched.clone());
+            }
+        }
+        self.launched_on = self.launched_on.take().or_else(|| other.launched_on.clone());
     }
 
     /// The least rows with a weight for which the heuristic names a sum that the product itself did not have.
@@ -197,14 +249,23 @@ impl Catalog {
             Some((shape, ours.contradiction(theirs, |a, b| same_parts(shape.k, a, b))?))
         });
         let linear = first_other(&self.linear, &other.linear).or_else(|| other_asked.min()).map(product);
-        let batched = |(shape, keys): (Batched, usize), dtype: Dtype| {
+        let batched = |(dtype, shape): (Dtype, Batched), keys: usize| {
             let Batched { product, phase, heads, dim } = shape;
             let (product, phase) = (product.name(), phase.name());
             format!("{phase} attention ({product}, {dtype}) of {heads} heads of {dim} over {keys} keys")
         };
         linear
-            .or_else(|| first_other(&self.eager, &other.eager).map(|found| batched(found, Dtype::Bf16)))
-            .or_else(|| first_other(&self.math, &other.math).map(|found| batched(found, Dtype::F32)))
+            .or_else(|| first_other(&self.eager, &other.eager).map(|(found, keys)| batched(found, keys)))
+            .or_else(|| {
+                let (shape, keys) = first_other(&self.math, &other.math)?;
+                Some(batched((Dtype::F32, shape), keys))
+            })
+            .or_else(|| {
+                let both = other.launched.iter().filter_map(|(shape, theirs)| {
+                    Some((*shape, self.launched.get(shape)?.contradiction(theirs)?))
+                });
+                both.min().map(|(shape, keys)| batched(shape, keys))
+            })
     }
 }
 

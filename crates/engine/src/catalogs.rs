@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
+use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{BatchedSum, PlainSum, TensorCoreSum};
 use mantissa_numerics::setup::{Basis, Hardware};
 
-use crate::catalog::{Batched, Catalog, CatalogError, Linear, Origin, Stack};
+use crate::catalog::{Batched, Catalog, CatalogError, Linear, Origin, Product, Stack};
 
 mod used;
 
@@ -40,21 +41,25 @@ impl TargetCatalogs {
             .or_else(|| self.find(true, |catalog| catalog.asked(shape, rows)))
     }
 
-    /// The recipe of one of eager attention's products, of bf16, over `keys` keys.
+    /// The recipe of one of eager attention's products, of bf16 or f16, over `keys` keys.
     ///
     /// ```
     /// use mantissa_engine::catalog::{Batched, Product};
     /// use mantissa_engine::{Catalogs, Hardware};
-    /// use mantissa_numerics::Phase;
+    /// use mantissa_numerics::{Dtype, Phase};
     ///
     /// let catalogs = Catalogs::default();
     /// let known = catalogs.of(Hardware::H200).expect("a built-in catalog");
     /// let shape = Batched { product: Product::Scores, phase: Phase::Decode, heads: 9, dim: 64 };
-    /// assert!(known.eager(shape, 100).is_some());
+    /// assert!(known.eager(Dtype::Bf16, shape, 100).is_some());
     /// ```
     #[must_use]
-    pub fn eager(&self, shape: Batched, keys: usize) -> Option<Entry<'_, BatchedSum>> {
-        self.find(false, |catalog| catalog.eager(shape, keys))
+    pub fn eager(&self, dtype: Dtype, shape: Batched, keys: usize) -> Option<Entry<'_, BatchedSum>> {
+        self.find(false, |catalog| catalog.eager(dtype, shape, keys)).or_else(|| {
+            self.find(true, |catalog| {
+                catalog.launched(dtype, shape, keys)?.batched(dtype, length(shape, keys))
+            })
+        })
     }
 
     /// The recipe of one of the products of PyTorch's math backend, of binary32, over `keys` keys.
@@ -71,7 +76,9 @@ impl TargetCatalogs {
     /// ```
     #[must_use]
     pub fn math(&self, shape: Batched, keys: usize) -> Option<Entry<'_, PlainSum>> {
-        self.find(false, |catalog| catalog.math(shape, keys))
+        self.find(false, |catalog| catalog.math(shape, keys)).or_else(|| {
+            self.find(true, |catalog| catalog.launched(Dtype::F32, shape, keys)?.plain(length(shape, keys)))
+        })
     }
 
     /// Where the first of them comes from.
@@ -106,6 +113,14 @@ impl TargetCatalogs {
         self.0.iter().find_map(|(catalog, known)| {
             Some(Entry { recipe: find(known)?, source: Source { catalog, asked } })
         })
+    }
+}
+
+/// Length of the sums of a product over `keys` keys.
+const fn length(shape: Batched, keys: usize) -> usize {
+    match shape.product {
+        Product::Scores => shape.dim,
+        Product::Values => keys,
     }
 }
 

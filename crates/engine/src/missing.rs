@@ -1,5 +1,6 @@
 //! What keeps a kernel of a pass from being predicted, and the measurement that would change that.
 
+use mantissa_numerics::Dtype;
 use mantissa_numerics::setup::Attention;
 use mantissa_numerics::site::Phase;
 
@@ -30,8 +31,8 @@ const BUILD: &str = "mantissa catalog build --model MODEL --out FILE";
 pub enum Missing {
     /// What the library picks for products with this weight.
     Linear(Linear),
-    /// What the library picks for such products of this attention.
-    Batched(Attention, Batched),
+    /// What the library picks for such products of this attention, where activations are stored so.
+    Batched(Attention, Dtype, Batched),
     /// A kernel that was not compared, in words: what it is, or why only others were. No catalog lifts it.
     Kernel(&'static str),
 }
@@ -41,38 +42,47 @@ impl Missing {
     #[must_use]
     pub fn command(&self, pass: PassShape) -> Option<String> {
         match self {
-            Self::Linear(_) => Some(Self::command_for_weights()),
-            Self::Batched(attention, _) => {
+            Self::Linear(weight) => Some(Self::command_for_weights(weight.dtype)),
+            Self::Batched(attention, dtype, _) => {
                 let PassShape { phase, batch_size, keys, .. } = pass;
                 let keys = keys.to_string();
                 let (prompts, keys) = match phase {
                     Phase::Prefill => (Some(&keys), None),
                     Phase::Decode => (None, Some(&keys)),
                 };
-                Some(Self::command_for_attention(*attention, batch_size, prompts, keys))
+                Some(Self::command_for_attention(*attention, *dtype, batch_size, prompts, keys))
             }
             Self::Kernel(_) => None,
         }
     }
 
-    /// The command that asks for every weight of a model, and compares no more than that takes.
+    /// The command that asks for every weight of a model in a format, and compares no more than that takes.
     #[must_use]
-    pub fn command_for_weights() -> String {
-        format!("{BUILD} --attention none --prompts none --keys none")
+    pub fn command_for_weights(dtype: Dtype) -> String {
+        format!("{BUILD}{} --attention none --prompts none --keys none", flag(dtype))
     }
 
     /// The command that measures products of attention, with prompts and keys as lists of sizes.
     #[must_use]
     pub fn command_for_attention(
         attention: Attention,
+        dtype: Dtype,
         batch_size: usize,
         prompts: Option<&String>,
         keys: Option<&String>,
     ) -> String {
         let [prompts, keys] = [prompts, keys].map(|sizes| sizes.map_or("none", String::as_str));
-        let attention = attention.name();
+        // The math backend multiplies binary32, whatever is stored.
+        let dtype = if attention == Attention::SdpaMath { Dtype::Bf16 } else { dtype };
         format!(
-            "{BUILD} --attention {attention} --batch-sizes {batch_size} --prompts {prompts} --keys {keys}"
+            "{BUILD}{} --attention {} --batch-sizes {batch_size} --prompts {prompts} --keys {keys}",
+            flag(dtype),
+            attention.name()
         )
     }
+}
+
+/// The flag for a format, which bf16 does not need.
+fn flag(dtype: Dtype) -> String {
+    if dtype == Dtype::Bf16 { String::new() } else { format!(" --dtype {dtype}") }
 }

@@ -1,7 +1,7 @@
 //! Products with weights as passes compute them, without a model.
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::MatmulRecipe;
+use mantissa_numerics::recipe::{LinearSum, MatmulRecipe};
 
 use crate::error::EngineError;
 use crate::kernel::matmul::matmul;
@@ -48,16 +48,20 @@ impl Products {
 
     /// `out[i, j] = round(Σ_k x[i, k] · weight[j, k])`.
     ///
-    /// *Shape:* `x` is `m × k`, `weight` `n × k` in bf16 (little-endian), `out` `m × n`, row-major. *Rounding:* as
-    /// `recipe` says; for steps of a tensor core `x` is already rounded to bf16.
+    /// *Shape:* `x` is `m × k`, `weight` `n × k` in bf16, or what the steps of a tensor core multiply (little-endian),
+    /// `out` `m × n`, row-major. *Rounding:* as `recipe` says; for steps of a tensor core `x` is already rounded.
     ///
     /// # Panics
     /// When no `k` and `n` give these lengths.
     pub fn run(&self, recipe: MatmulRecipe, m: usize, x: &[f32], weight: &[u8], out: &mut [f32]) {
         let (k, n) = (x.len() / m.max(1), out.len() / m.max(1));
         assert!(m * k == x.len() && m * n == out.len() && 2 * n * k == weight.len(), "lengths of no product");
-        let weight =
-            Matrix { format: Format::Plain(Dtype::Bf16), rows: n, cols: k, row_bytes: 2 * k, data: weight };
+        let factors = match recipe.summation {
+            LinearSum::TensorCore(sum) => sum.block.operand.dtype(),
+            _ => None,
+        };
+        let format = Format::Plain(factors.unwrap_or(Dtype::Bf16));
+        let weight = Matrix { format, rows: n, cols: k, row_bytes: 2 * k, data: weight };
         matmul(self.isa, &self.pool, recipe, x, &mut [(weight, out)]);
     }
 }

@@ -5,13 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mantissa_engine::catalog::Linear;
+use mantissa_engine::catalog::{Batched, Linear};
 use mantissa_engine::catalogs::CatalogUse;
 use mantissa_engine::{Catalogs, Missing};
 use mantissa_model::graph::Graph;
-use mantissa_numerics::Setup;
 use mantissa_numerics::setup::{Attention, Basis};
 use mantissa_numerics::site::Phase;
+use mantissa_numerics::{Dtype, Setup};
 use serde::Serialize;
 
 use crate::catalog_use::{dispatch, passes};
@@ -66,10 +66,10 @@ pub struct Tally {
 /// What one measurement would give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Lack {
-    /// What the library picks for products with a model's weights.
-    Weights,
+    /// What the library picks for products with a model's weights in a format.
+    Weights(Dtype),
     /// What it picks for products of one attention over so many heads, of so many elements each.
-    Attention(Attention, usize, usize),
+    Attention(Attention, Dtype, usize, usize),
     /// Nothing that a catalog has.
     Kernel(&'static str),
 }
@@ -121,8 +121,10 @@ impl Tally {
             covered = false;
             for missing in dispatch.refusals(graph, shape) {
                 let lack = match missing {
-                    Missing::Linear(_) => Lack::Weights,
-                    Missing::Batched(attention, shape) => Lack::Attention(attention, shape.heads, shape.dim),
+                    Missing::Linear(weight) => Lack::Weights(weight.dtype),
+                    Missing::Batched(attention, dtype, Batched { heads, dim, .. }) => {
+                        Lack::Attention(attention, dtype, heads, dim)
+                    }
                     Missing::Kernel(why) => Lack::Kernel(why),
                 };
                 let lacking = lacks.entry(lack).or_default();
@@ -197,21 +199,22 @@ impl Lack {
             if least == most { least.to_string() } else { format!("{least}-{most}") }
         };
         let (what, command) = match self {
-            Self::Weights => {
+            Self::Weights(dtype) => {
                 let weights: Vec<String> = of.weights.iter().map(ToString::to_string).collect();
                 let what = format!("products with {}", weights.join(", "));
-                (what, Some(Missing::command_for_weights()))
+                (what, Some(Missing::command_for_weights(dtype)))
             }
-            Self::Attention(attention, heads, dim) => {
+            Self::Attention(attention, dtype, heads, dim) => {
                 let [prompts, keys] = [of.prompts, of.keys].map(|keys| keys.map(span));
                 let at = [("prefill", &prompts), ("decode", &keys)]
                     .into_iter()
                     .filter_map(|(phase, keys)| Some(format!("{phase} over {}", keys.as_ref()?)));
                 let at = at.collect::<Vec<_>>().join(", ");
+                let of_f16 = if dtype == Dtype::F16 { "f16 " } else { "" };
                 let name = attention.name();
-                let what = format!("{name} attention of {heads} heads of {dim}: {at} keys");
+                let what = format!("{of_f16}{name} attention of {heads} heads of {dim}: {at} keys");
                 let [prompts, keys] = [prompts.as_ref(), keys.as_ref()];
-                let command = Missing::command_for_attention(attention, of.batch_size, prompts, keys);
+                let command = Missing::command_for_attention(attention, dtype, of.batch_size, prompts, keys);
                 (what, Some(command))
             }
             Self::Kernel(why) => (why.to_owned(), None),

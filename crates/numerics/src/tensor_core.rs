@@ -10,6 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Dtype;
+
 pub mod dot;
 
 /// A format of tensor-core operands.
@@ -63,6 +65,21 @@ impl Operand {
             Self::Bf16 | Self::Tf32 => 8,
             Self::F16 | Self::E5m2 => 5,
             Self::E4m3 => 4,
+        }
+    }
+
+    /// The storage format that has these patterns.
+    ///
+    /// ```
+    /// use mantissa_numerics::{Dtype, tensor_core::Operand};
+    /// assert_eq!([Operand::F16, Operand::E4m3].map(Operand::dtype), [Some(Dtype::F16), None]);
+    /// ```
+    #[must_use]
+    pub const fn dtype(self) -> Option<Dtype> {
+        match self {
+            Self::Bf16 => Some(Dtype::Bf16),
+            Self::F16 => Some(Dtype::F16),
+            Self::Tf32 | Self::E4m3 | Self::E5m2 => None,
         }
     }
 

@@ -23,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   mantissa catalog build --model SmolLM2-135M --out catalogs/h200-cublas13.1.json
   mantissa catalog build --model Qwen2.5-7B --batch-sizes 1-4 --prompts 512 --keys 513-600 --out h200.json
+  mantissa catalog build --model Qwen2.5-7B --dtype bf16,f16 --attention none --out h200.json
   mantissa catalog show h200.json";
 
 /// How long what was measured is kept in memory alone.
@@ -45,9 +46,10 @@ enum Action {
 /// On a machine with an NVIDIA GPU: find the recipes of a model's products, and compare them bit for bit
 ///
 /// Of each weight, cuBLASLt's heuristic is asked for any number of rows, and products are compared at both sides of
-/// every step of its answer, at random numbers, and at those that batch sizes and prompts give. Attention's products
-/// are all compared. A file that is there already is completed. A shape that no recipe explains is left out and
-/// reported.
+/// every step of its answer, at random numbers, and at those that batch sizes and prompts give. Of attention's products,
+/// cuBLAS is asked what it launches for every number of keys, and products are compared at the first size of every
+/// kernel, at random sizes, and at those given. A file that is there already is completed. A shape that no recipe
+/// explains is left out and reported.
 #[derive(Debug, clap::Args)]
 struct BuildArgs {
     /// A model's folder, its config.json, a GGUF file or a pulled model's name; several may be given
@@ -56,14 +58,17 @@ struct BuildArgs {
     /// Sequences per batch
     #[arg(long, value_name = "SIZES", default_value = "1,2,4,5,8,9,16,17")]
     batch_sizes: String,
-    /// Lengths of prompts, for prefill: `first-last/step`, separated by commas
-    #[arg(long, value_name = "SIZES", default_value = "8-2048/8")]
+    /// Lengths of prompts whose products are compared too: `first-last/step`, separated by commas
+    #[arg(long, value_name = "SIZES", default_value = "none")]
     prompts: String,
-    /// Cached positions, for decode steps; `none` for none
-    #[arg(long, value_name = "SIZES", default_value = "2-2080")]
+    /// Cached positions of decode steps whose products are compared too
+    #[arg(long, value_name = "SIZES", default_value = "none")]
     keys: String,
-    /// Attention implementations whose products are measured: eager (bf16), sdpa_math (binary32), or none
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager")]
+    /// Formats of weights and of eager attention: bf16, f16
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "bf16")]
+    dtype: Vec<Half>,
+    /// Attention implementations whose products are measured: eager, sdpa_math (binary32), or none
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager,sdpa_math")]
     attention: Vec<Kind>,
     /// Ranks of tensor parallelism by which weights are also cut
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(2..=64))]
@@ -83,6 +88,22 @@ enum Kind {
     Eager,
     SdpaMath,
     None,
+}
+
+/// A format that tensor cores multiply and transformers runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Half {
+    Bf16,
+    F16,
+}
+
+impl Half {
+    const fn dtype(self) -> Dtype {
+        match self {
+            Self::Bf16 => Dtype::Bf16,
+            Self::F16 => Dtype::F16,
+        }
+    }
 }
 
 /// Say what a catalog covers
@@ -168,22 +189,29 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
     for model in &args.model {
         let config = config_of(model)?;
         let ranks: Vec<usize> = args.tensor_parallel.iter().copied().map(usize::from).collect();
-        shapes.add_weights(&config, &ranks, args.fused);
-        shapes.add_linear(&config, &batches, &prompts, &keys);
-        for kind in &args.attention {
-            let dtype = match kind {
-                Kind::Eager => Dtype::Bf16,
-                Kind::SdpaMath => Dtype::F32,
-                Kind::None => continue,
-            };
-            shapes.add_attention(&config, dtype, &batches, &prompts, &keys);
+        for dtype in args.dtype.iter().map(|half| half.dtype()) {
+            shapes.add_weights(&config, dtype, &ranks, args.fused);
+            shapes.add_linear(&config, dtype, &batches, &prompts, &keys);
+            for kind in &args.attention {
+                let dtype = match kind {
+                    Kind::Eager => dtype,
+                    Kind::SdpaMath => Dtype::F32,
+                    Kind::None => continue,
+                };
+                shapes.add_attention(&config, dtype, &batches, &prompts, &keys);
+            }
         }
     }
     let known = if args.out.exists() { Some(read(&args.out)?) } else { None };
     let device = Device::open()?;
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let date = date.split('T').next().unwrap_or_default();
-    let bar = Bar::new(settings, "asking", Some(shapes.weights().count() as u64), Unit::Shapes);
+    let bar = Bar::new(
+        settings,
+        "asking",
+        Some((shapes.weights().count() + shapes.attention()) as u64),
+        Unit::Shapes,
+    );
     let save = |built: &Built| -> anyhow::Result<(Catalog, Vec<String>)> {
         let mut all = built.catalog.clone();
         if let Some(known) = &known {
@@ -225,7 +253,11 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
     let (catalog, misnamed) = save(&built)?;
     bar.clear();
     let unexplained = [built.unexplained, misnamed].concat();
-    let found = Found { heuristic_agrees: built.heuristic, surprises: built.surprises };
+    let found = Found {
+        heuristic_agrees: built.heuristic,
+        surprises: built.surprises,
+        launched_agrees: built.launched,
+    };
     terminal.print(&Summary::new(&catalog, &unexplained, Some(found)))?;
     Ok(if unexplained.is_empty() { Exit::Consistent } else { Exit::NotEnoughEvidence })
 }
@@ -236,6 +268,10 @@ struct Summary<'a> {
     shapes: usize,
     /// Weights for which the heuristic was asked.
     asked: usize,
+    /// Products of attention for which the library was asked what it launches.
+    launched: usize,
+    /// The GPU that was asked, where that is another.
+    launched_on: Option<&'a str>,
     unexplained: &'a [String],
     #[serde(flatten)]
     found: Option<Found>,
@@ -248,12 +284,23 @@ struct Found {
     heuristic_agrees: [usize; 2],
     /// Random numbers of rows that its steps did not give until then.
     surprises: usize,
+    /// New products of attention that had the sums of the kernel launched, and all that were compared with these.
+    launched_agrees: [usize; 2],
 }
 
 impl<'a> Summary<'a> {
     fn new(catalog: &'a Catalog, unexplained: &'a [String], found: Option<Found>) -> Self {
         let asked = catalog.all_asked().count();
-        Self { origin: &catalog.origin, shapes: catalog.len(), asked, unexplained, found }
+        let launched = catalog.all_launched().count();
+        Self {
+            origin: &catalog.origin,
+            shapes: catalog.len(),
+            asked,
+            launched,
+            launched_on: catalog.launched_on(),
+            unexplained,
+            found,
+        }
     }
 }
 
@@ -268,10 +315,21 @@ impl Report for Summary<'_> {
         if self.asked > 0 {
             page.line(&format!("{} weights for which cuBLASLt's heuristic was asked by rows", self.asked))?;
         }
-        if let Some(Found { heuristic_agrees: [agree, all], surprises }) = self.found {
+        if self.launched > 0 {
+            let on = self.launched_on.map_or_else(String::new, |gpu| format!(" of {gpu}"));
+            page.line(&format!(
+                "{} products of attention for which cuBLAS{on} was asked what it launches",
+                self.launched
+            ))?;
+        }
+        if let Some(Found { heuristic_agrees: [agree, all], surprises, launched_agrees }) = self.found {
             page.line(&format!(
                 "cuBLASLt's heuristic named the split of {agree} of {all} new products without a bias; \
                  {surprises} random sizes were not on the steps found before"
+            ))?;
+            let [agree, all] = launched_agrees;
+            page.line(&format!(
+                "{agree} of {all} new products of attention had the sums of the kernel launched"
             ))?;
         }
         if !self.unexplained.is_empty() {

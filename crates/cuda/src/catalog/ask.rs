@@ -21,28 +21,27 @@ pub(super) fn measure_linear(
     instructions: Instructions,
     built: &mut Built,
 ) -> Result<(), CudaError> {
-    let Linear { n, k, bias, .. } = shape;
-    let bf16 = Dtype::Bf16;
+    let Linear { n, k, bias, dtype } = shape;
     let most = rows.iter().copied().max().unwrap_or(1);
     let mut random = Random(n as u64 * 1_000_003 + k as u64);
-    let x = device.filled(bf16, most * k, ONE)?;
-    let mut w = device.filled(bf16, n * k, 0)?;
-    let mut y = device.filled(bf16, most * n, 0)?;
+    let x = device.filled(dtype, most * k, ONE)?;
+    let mut w = device.filled(dtype, n * k, 0)?;
+    let mut y = device.filled(dtype, most * n, 0)?;
     let mut hard_rows = Vec::new();
     for columns in ends(n) {
-        let rows = shared(columns.clone().map(|_| hard(&mut random, bf16, k)));
+        let rows = shared(columns.clone().map(|_| hard(&mut random, dtype, k)));
         device.overwrite(&mut w, columns.start * k, &rows.concat())?;
         hard_rows.push((columns, rows));
     }
-    let biases = if bias { hard(&mut random, bf16, n) } else { Vec::new() };
-    let bias_there = if bias { Some(device.upload(bf16, &biases)?) } else { None };
+    let biases = if bias { hard(&mut random, dtype, n) } else { Vec::new() };
+    let bias_there = if bias { Some(device.upload(dtype, &biases)?) } else { None };
     let mut pending = Vec::new();
     for m in rows.iter().copied() {
         let parts = if let Some(bias) = &bias_there {
-            device.heuristic([m, n, k], Some((&x, &w, bias, &mut y)))?
+            device.heuristic(dtype, [m, n, k], Some((&x, &w, bias, &mut y)))?
         } else {
             device.linear([m, n, k], &x, &w, &mut y)?;
-            device.heuristic([m, n, k], None).unwrap_or(1)
+            device.heuristic(dtype, [m, n, k], None).unwrap_or(1)
         };
         let mut outputs = Vec::new();
         for row in [0, m - 1] {
@@ -56,17 +55,16 @@ pub(super) fn measure_linear(
         }
         pending.push((
             parts,
-            Pending { size: m, dtype: bf16, length: k, tried: CandidateSet::Linear { parts }, outputs },
+            Pending { size: m, dtype, length: k, tried: CandidateSet::Linear { parts }, outputs },
         ));
     }
     let (parts, pending): (Vec<u32>, Vec<Pending>) = pending.into_iter().unzip();
     for ((pending, parts), recipes) in pending.iter().zip(parts).zip(explained(&pending, instructions)) {
         let m = pending.size;
         let Some(Candidate::Linear(recipe)) = recipes.first().copied() else {
-            built.unexplained.push(format!(
-                "a product of {m} × {k} with {n} × {k}{}: cuBLASLt names {parts} parts",
-                if bias { " and a bias" } else { "" }
-            ));
+            built
+                .unexplained
+                .push(format!("a product of {m} × {k} with {shape}: cuBLASLt names {parts} parts"));
             continue;
         };
         if !bias {
@@ -139,7 +137,7 @@ pub(super) fn measure_batched(
             open = Vec::new();
             for (pending, recipes) in pending.iter().zip(explained(&pending, instructions)) {
                 match recipes[..] {
-                    [Candidate::Bf16(recipe)] => built.catalog.add_eager(shape, pending.size, recipe),
+                    [Candidate::Half(recipe)] => built.catalog.add_eager(dtype, shape, pending.size, recipe),
                     [Candidate::F32(recipe)] => built.catalog.add_math(shape, pending.size, recipe),
                     [_, _, ..] if run < RUNS => open.push((pending.size, CandidateSet::These(recipes))),
                     _ => built.unexplained.push(format!(
@@ -183,7 +181,7 @@ fn outputs_of_scores(
 }
 
 /// Fills the first and the last head's values with columns that are hard to sum, all different.
-fn hard_values(
+pub(super) fn hard_values(
     device: &Device,
     b: &mut Matrix,
     dtype: Dtype,
@@ -203,7 +201,7 @@ fn hard_values(
 }
 
 /// All columns of the first query of the first head, the first of its last query and of the last head.
-fn outputs_of_values(
+pub(super) fn outputs_of_values(
     device: &Device,
     c: &Matrix,
     [heads, m, dim]: [usize; 3],
@@ -223,7 +221,7 @@ fn outputs_of_values(
 }
 
 /// First and last columns of a row of `width`, without overlap.
-fn ends(width: usize) -> Vec<std::ops::Range<usize>> {
+pub(super) fn ends(width: usize) -> Vec<std::ops::Range<usize>> {
     let first = COLUMNS.min(width);
     let last = width.saturating_sub(COLUMNS).max(first);
     [0..first, last..width].into_iter().filter(|range| !range.is_empty()).collect()

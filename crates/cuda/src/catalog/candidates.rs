@@ -18,8 +18,8 @@ const THREADS: [u16; 7] = [1, 2, 4, 8, 16, 32, 64];
 pub(super) enum Candidate {
     /// Of a product with a weight.
     Linear(TensorCoreSum),
-    /// Of a batched product of bf16.
-    Bf16(BatchedSum),
+    /// Of a batched product of bf16 or f16.
+    Half(BatchedSum),
     /// Of a batched product of binary32.
     F32(PlainSum),
 }
@@ -30,15 +30,21 @@ impl Candidate {
         if dtype == Dtype::F32 {
             Self::F32(PlainSum::Threads(sum))
         } else {
-            Self::Bf16(BatchedSum::Threads(sum))
+            Self::Half(BatchedSum::Threads(sum))
         }
     }
 }
 
+/// A step on factors of a format; `None` where a tensor core does not multiply it.
+fn step_on(dtype: Dtype) -> Option<BlockRecipe> {
+    let operand = Operand::ALL.into_iter().find(|operand| operand.dtype() == Some(dtype))?;
+    Architecture::Hopper.block(operand)
+}
+
 /// Recipes that a product with a weight may have: cut as the heuristic says, not cut, cut anyhow.
-pub(super) fn candidates_of_linear(parts: u32) -> Vec<Candidate> {
+pub(super) fn candidates_of_linear(dtype: Dtype, parts: u32) -> Vec<Candidate> {
     let hint = u16::try_from(parts).unwrap_or(1);
-    let step = Architecture::Hopper.block(Operand::Bf16);
+    let step = step_on(dtype);
     let cut = |parts| {
         let parts = NonZeroU16::new(parts).unwrap_or(NonZeroU16::MIN);
         step.map(|block| Candidate::Linear(TensorCoreSum { block, parts }))
@@ -48,11 +54,11 @@ pub(super) fn candidates_of_linear(parts: u32) -> Vec<Candidate> {
 
 /// Recipes that a batched product may have, the most usual first.
 pub(super) fn candidates_of_batched(dtype: Dtype, length: usize) -> Vec<Candidate> {
-    let step = Architecture::Hopper.block(Operand::Bf16).filter(|_| dtype == Dtype::Bf16);
+    let step = step_on(dtype);
     let chain = (dtype == Dtype::F32).then_some(Candidate::F32(PlainSum::FmaChain));
     let narrow = step.map(|step| BlockRecipe { width: 8, ..step });
     let tiles = [0, 32, 64, 128].map(NonZeroU16::new);
-    let walk = |block| tiles.map(|tile| Candidate::Bf16(BatchedSum::TensorCore { block, tile }));
+    let walk = |block| tiles.map(|tile| Candidate::Half(BatchedSum::TensorCore { block, tile }));
     let threads = THREADS.into_iter().flat_map(|threads| {
         let whole = u16::try_from(length.div_ceil(usize::from(threads))).unwrap_or(1);
         [1, 2, 4, 8, 16, whole].into_iter().flat_map(move |vector| by_threads(dtype, threads, vector))
@@ -81,10 +87,10 @@ pub(super) fn sums(recipe: Candidate, rows: &[&[u32]], instructions: Instruction
     let one = NonZeroU16::MIN;
     match recipe {
         Candidate::Linear(TensorCoreSum { block, parts }) => by_steps(block, parts, None, rows, instructions),
-        Candidate::Bf16(BatchedSum::TensorCore { block, tile }) => {
+        Candidate::Half(BatchedSum::TensorCore { block, tile }) => {
             by_steps(block, one, tile, rows, instructions)
         }
-        Candidate::Bf16(BatchedSum::Threads(sum)) | Candidate::F32(PlainSum::Threads(sum)) => {
+        Candidate::Half(BatchedSum::Threads(sum)) | Candidate::F32(PlainSum::Threads(sum)) => {
             let sum = |row: &&[u32]| products::by_threads(sum, length, |k| (f32::from_bits(row[k]), 1.0));
             rows.iter().map(sum).collect()
         }
@@ -105,13 +111,14 @@ fn by_steps(
     let length = rows.first().map_or(0, |row| row.len());
     let (early, late) = remainder_first(block, tile, length);
     let padded = late + length - early;
+    let pattern = |bits: u32| block.operand.dtype().map_or(0, |dtype| dtype.pattern(f32::from_bits(bits)));
     let element = |lane: usize, at: usize| match at {
-        _ if at < early => rows[lane][at] >> 16,
+        _ if at < early => pattern(rows[lane][at]),
         _ if at < late => 0,
-        _ => rows[lane][at - late + early] >> 16,
+        _ => pattern(rows[lane][at - late + early]),
     };
     let (mut row, mut panel) = (Row::default(), Panel::default());
-    row.fill(instructions, block, std::iter::repeat_n(ONE >> 16, padded));
+    row.fill_rounded(instructions, block, &vec![f32::from_bits(ONE); padded]);
     panel.fill(instructions, block, rows.len(), padded, element);
     let mut total = [0.0; LANES];
     for cut in split_k(padded, parts) {

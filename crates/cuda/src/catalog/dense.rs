@@ -159,9 +159,9 @@ pub(super) fn ask_all(
                 let answers = || -> Result<(), CudaError> {
                     let heuristic = Heuristic::new(place)?;
                     while let Some(weight) = weights.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let Linear { n, k, bias, .. } = *weight;
+                        let Linear { n, k, bias, dtype } = *weight;
                         let seed = n as u64 * 1_000_003 + k as u64;
-                        let found = ask(density, seed, |m| heuristic.parts([m, n, k], bias));
+                        let found = ask(density, seed, |m| heuristic.parts(dtype, [m, n, k], bias));
                         if let Err(CudaError::Driver(error)) = found {
                             return Err(error.into());
                         }

@@ -44,7 +44,8 @@ impl Pending {
         let fitting: Vec<Candidate> = match &self.tried {
             // The parts that the heuristic names come first, and others that give the same are the same.
             CandidateSet::Linear { parts } => {
-                candidates_of_linear(*parts).into_iter().find(fit).into_iter().collect()
+                let candidates = candidates_of_linear(self.dtype, *parts);
+                candidates.into_iter().find(fit).into_iter().collect()
             }
             CandidateSet::Batched => {
                 let usual: Vec<_> =
@@ -138,49 +139,92 @@ mod tests {
     use super::super::hard::shared;
     use super::*;
 
+    const HALVES: [Dtype; 2] = [Dtype::Bf16, Dtype::F16];
+
     #[test]
     fn hard_rows_tell_recipes_apart() {
         let mut random = Random(1);
-        for length in [64, 130, 576, 2080] {
-            let rows: Vec<Vec<u32>> = (0..COLUMNS).map(|_| hard(&mut random, Dtype::Bf16, length)).collect();
+        let lengths = [64, 130, 576, 2080];
+        for (dtype, length) in HALVES.into_iter().flat_map(|dtype| lengths.map(|length| (dtype, length))) {
+            let rows: Vec<Vec<u32>> = (0..COLUMNS).map(|_| hard(&mut random, dtype, length)).collect();
             let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-            let all = candidates_of_batched(Dtype::Bf16, length);
+            let all = candidates_of_batched(dtype, length);
             let outputs_of: Vec<Vec<u32>> = all
                 .iter()
                 .map(|recipe| {
                     let sums = sums(*recipe, &rows, Instructions::Portable);
-                    sums.into_iter().map(|sum| Dtype::Bf16.round(sum).to_bits()).collect()
+                    sums.into_iter().map(|sum| dtype.round(sum).to_bits()).collect()
                 })
                 .collect();
             let chain = |width| {
                 all.iter().position(|recipe| match recipe {
-                    Candidate::Bf16(BatchedSum::TensorCore { block, tile: None }) => block.width == width,
+                    Candidate::Half(BatchedSum::TensorCore { block, tile: None }) => block.width == width,
                     _ => false,
                 })
             };
             let (wide, narrow) = (chain(16).expect("wide"), chain(8).expect("narrow"));
-            assert_ne!(outputs_of[wide], outputs_of[narrow], "{length}");
+            assert_ne!(outputs_of[wide], outputs_of[narrow], "{dtype} {length}");
             let threads = all.iter().position(|recipe| match recipe {
-                Candidate::Bf16(BatchedSum::Threads(sum)) => (sum.threads(), sum.vector().get()) == (4, 16),
+                Candidate::Half(BatchedSum::Threads(sum)) => (sum.threads(), sum.vector().get()) == (4, 16),
                 _ => false,
             });
-            assert_ne!(outputs_of[wide], outputs_of[threads.expect("threads")], "{length}");
+            assert_ne!(outputs_of[wide], outputs_of[threads.expect("threads")], "{dtype} {length}");
             let outputs = Outputs {
                 rows: rows.iter().map(|row| Arc::from(*row)).collect(),
                 bias: Vec::new(),
                 found: outputs_of[narrow].clone(),
             };
             let tried = CandidateSet::These(all.clone());
-            let pending = Pending { size: length, dtype: Dtype::Bf16, length, tried, outputs: vec![outputs] };
+            let pending = Pending { size: length, dtype, length, tried, outputs: vec![outputs] };
             let same: Vec<Candidate> = all
                 .iter()
                 .zip(&outputs_of)
                 .filter(|(_, o)| **o == outputs_of[narrow])
                 .map(|(r, _)| *r)
                 .collect();
-            let same = different(&same, Dtype::Bf16, length, Instructions::Portable);
-            assert_eq!(pending.explain(Instructions::Portable), same, "{length}");
-            assert_eq!(same, [all[narrow]], "{length}");
+            let same = different(&same, dtype, length, Instructions::Portable);
+            assert_eq!(pending.explain(Instructions::Portable), same, "{dtype} {length}");
+            assert_eq!(same, [all[narrow]], "{dtype} {length}");
+        }
+    }
+
+    /// How a product with a weight is cut, from outputs rounded to 16 bits; and that parts are not rounded themselves.
+    #[test]
+    fn hard_rows_tell_cuts_apart() {
+        let mut random = Random(2);
+        for dtype in HALVES {
+            let length = 3584;
+            let rows = shared((0..COLUMNS).map(|_| hard(&mut random, dtype, length)));
+            let slices: Vec<&[u32]> = rows.iter().map(AsRef::as_ref).collect();
+            for parts in [1, 2, 3, 7] {
+                let recipe = candidates_of_linear(dtype, parts)[0];
+                let found = sums(recipe, &slices, Instructions::Portable);
+                let found: Vec<u32> = found.into_iter().map(|sum| dtype.round(sum).to_bits()).collect();
+                // Whatever the heuristic names.
+                let explained = |found: &[u32]| {
+                    let outputs = Outputs { rows: rows.clone(), bias: Vec::new(), found: found.to_vec() };
+                    let tried = CandidateSet::Linear { parts: 5 };
+                    let pending = Pending { size: 1, dtype, length, tried, outputs: vec![outputs] };
+                    pending.explain(Instructions::Portable)
+                };
+                assert_eq!(explained(&found), [recipe], "{dtype}, {parts} parts");
+                let Candidate::Linear(sum) = recipe else { unreachable!("a product with a weight") };
+                let cuts = mantissa_numerics::nvidia::products::split_k(length, sum.parts);
+                let rounded = |row: &Arc<[u32]>| {
+                    let part = |cut: &std::ops::Range<usize>| {
+                        dtype.round(
+                            sums(
+                                candidates_of_linear(dtype, 1)[0],
+                                &[&row[cut.clone()]],
+                                Instructions::Portable,
+                            )[0],
+                        )
+                    };
+                    dtype.round(cuts.iter().map(part).sum()).to_bits()
+                };
+                let rounded: Vec<u32> = rows.iter().map(rounded).collect();
+                assert_eq!(rounded == found, parts == 1, "{dtype}, {parts} parts");
+            }
         }
     }
 
@@ -220,7 +264,7 @@ mod tests {
         let step = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
         let tile = |tile: Option<u16>| {
             let tile = tile.and_then(NonZeroU16::new);
-            Candidate::Bf16(BatchedSum::TensorCore { block: step, tile })
+            Candidate::Half(BatchedSum::TensorCore { block: step, tile })
         };
         let of =
             |recipes: &[Candidate], length| different(recipes, Dtype::Bf16, length, Instructions::Portable);
@@ -228,7 +272,7 @@ mod tests {
         assert_eq!(of(&[tile(None), tile(Some(32)), tile(Some(128))], 512), [tile(None)]);
         let by = |threads, vector| {
             let sum = ThreadSum::new(threads, vector, false).expect("a sum");
-            Candidate::Bf16(BatchedSum::Threads(sum))
+            Candidate::Half(BatchedSum::Threads(sum))
         };
         assert_eq!(of(&[by(4, 16), by(8, 16), by(8, 8)], 40), [by(4, 16), by(8, 8)]);
     }

@@ -27,12 +27,13 @@ pub struct Shapes {
     /// Weights for which the heuristic is asked.
     pub(super) weights: BTreeSet<Linear>,
     pub(super) linear: BTreeSet<(Linear, usize)>,
-    /// Of bf16 or of binary32.
+    /// Attention's products for which the library is asked what it launches, of bf16, f16 or binary32.
+    pub(super) attention: BTreeSet<(Dtype, Batched)>,
     pub(super) batched: BTreeSet<((Dtype, Batched), usize)>,
 }
 
 impl Shapes {
-    /// Adds the weights of a model, whole and as a rank of tensor parallelism has them for each number of `ranks`; if
+    /// Adds the weights of a model in a format, whole and as a rank of tensor parallelism has them for each number of `ranks`; if
     /// `fused`, also those that vLLM joins (queries, keys and values; gate and up).
     ///
     /// Queries, keys and values are cut by heads (fewer KV heads than ranks are repeated), gate, up and `lm_head` along
@@ -42,12 +43,13 @@ impl Shapes {
     /// ```
     /// use mantissa_cuda::catalog::Shapes;
     /// use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+    /// use mantissa_numerics::Dtype;
     ///
     /// let request = SynthRequest { preset: Some(Preset::Qwen2_5_7B), ..SynthRequest::default() };
     /// let spec = SynthSpec::new(&request)?;
     /// let weights = |ranks: &[usize], fused| {
     ///     let mut shapes = Shapes::default();
-    ///     shapes.add_weights(spec.config(), ranks, fused);
+    ///     shapes.add_weights(spec.config(), Dtype::Bf16, ranks, fused);
     ///     shapes.weights().map(|weight| [weight.n, weight.k]).collect::<Vec<_>>()
     /// };
     /// // k and v, q and o (with a bias and without), down, gate and up, lm_head.
@@ -59,7 +61,7 @@ impl Shapes {
     /// assert!([[4608, 3584], [37_888, 3584]].iter().all(|joined| weights(&[], true).contains(joined)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn add_weights(&mut self, config: &ModelConfig, ranks: &[usize], fused: bool) {
+    pub fn add_weights(&mut self, config: &ModelConfig, dtype: Dtype, ranks: &[usize], fused: bool) {
         let graph = config.graph();
         let attention = graph.nodes().find_map(|node| match &node.operation {
             Operation::Attention(attention) => Some((attention.heads, attention.kv_heads)),
@@ -91,7 +93,7 @@ impl Shapes {
             };
             for (name, linear) in linears() {
                 let Some((n, k)) = of_rank(name, linear.n, linear.k) else { continue };
-                let weight = Linear { n, k, bias: linear.bias.is_some(), dtype: Dtype::Bf16 };
+                let weight = Linear { n, k, bias: linear.bias.is_some(), dtype };
                 self.weights.insert(weight);
                 if k < linear.k {
                     self.weights.insert(Linear { bias: false, ..weight });
@@ -108,7 +110,7 @@ impl Shapes {
                 if let Some([(_, first), ..]) = pieces.as_deref().filter(|_| fused) {
                     let n = pieces.iter().flatten().map(|(n, _)| n).sum();
                     let bias = first.bias.is_some();
-                    self.weights.insert(Linear { n, k: first.k, bias, dtype: Dtype::Bf16 });
+                    self.weights.insert(Linear { n, k: first.k, bias, dtype });
                 }
             }
         }
@@ -119,19 +121,26 @@ impl Shapes {
         self.weights.iter().copied()
     }
 
-    /// Adds all products of a model with its weights: prefills of `prompts` tokens and, if there are `keys`, decode
+    /// Adds all products of a model with its weights in a format: prefills of `prompts` tokens and, if there are `keys`, decode
     /// steps, at each batch size.
-    pub fn add_linear(&mut self, config: &ModelConfig, batches: &[usize], prompts: &[usize], keys: &[usize]) {
+    pub fn add_linear(
+        &mut self,
+        config: &ModelConfig,
+        dtype: Dtype,
+        batches: &[usize],
+        prompts: &[usize],
+        keys: &[usize],
+    ) {
         let prefill_rows = batches.iter().flat_map(|batch| prompts.iter().map(move |prompt| batch * prompt));
         let decode_rows = batches.iter().copied().filter(|_| !keys.is_empty());
         let rows: BTreeSet<usize> = prefill_rows.chain(decode_rows).collect();
-        for product in mantissa_engine::catalog::products(&config.graph(), Dtype::Bf16) {
+        for product in mantissa_engine::catalog::products(&config.graph(), dtype) {
             self.linear.extend(rows.iter().map(|rows| (product, *rows)));
         }
     }
 
     /// Adds attention's products of a model: prefills of `prompts` tokens and decode steps over `keys` keys, at each
-    /// batch size, of bf16 as in eager attention or of binary32 as in the math backend.
+    /// batch size, of bf16 or f16 as in eager attention or of binary32 as in the math backend.
     pub fn add_attention(
         &mut self,
         config: &ModelConfig,
@@ -153,10 +162,17 @@ impl Shapes {
             for product in [Product::Scores, Product::Values] {
                 for (phase, keys) in [(Phase::Prefill, prompts), (Phase::Decode, keys)] {
                     let shape = Batched { product, phase, heads, dim };
+                    self.attention.insert((dtype, shape));
                     self.batched.extend(keys.iter().map(|keys| ((dtype, shape), *keys)));
                 }
             }
         }
+    }
+
+    /// Attention's products for which the library is asked what it launches.
+    #[must_use]
+    pub fn attention(&self) -> usize {
+        self.attention.len()
     }
 
     /// How many are compared, beside those that steps of the heuristic ask for.
@@ -168,6 +184,6 @@ impl Shapes {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.weights.is_empty()
+        self.len() == 0 && self.weights.is_empty() && self.attention.is_empty()
     }
 }

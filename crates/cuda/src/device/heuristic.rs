@@ -12,6 +12,7 @@ use cudarc::cublaslt::sys::{
 };
 use cudarc::driver::CudaContext;
 use mantissa_engine::catalog::MOST_PARTS;
+use mantissa_numerics::Dtype;
 
 use crate::error::CudaError;
 
@@ -34,9 +35,11 @@ pub struct Place {
 ///
 /// ```no_run
 /// use mantissa_cuda::{Device, Heuristic};
+/// use mantissa_numerics::Dtype;
 ///
 /// let place = Device::open()?.place();
-/// let asked = std::thread::spawn(move || Heuristic::new(&place)?.parts([9, 3584, 18944], false));
+/// let shape = [9, 3584, 18_944];
+/// let asked = std::thread::spawn(move || Heuristic::new(&place)?.parts(Dtype::F16, shape, false));
 /// println!("{} parts", asked.join().expect("a thread")?);
 /// # Ok::<(), mantissa_cuda::CudaError>(())
 /// ```
@@ -55,13 +58,14 @@ impl Heuristic {
         Ok(Self { handle: lt_result::create_handle()?, place: place.clone() })
     }
 
-    /// The parts that `K` is split into for `y = x · wᵀ (+ bias)` of bf16, `x` being `m × k` and `w` `n × k`, with the
+    /// The parts that `K` is split into for `y = x · wᵀ (+ bias)` in a format, `x` being `m × k` and `w` `n × k`, with the
     /// workspace that PyTorch gives each.
     ///
     /// *Errors:* a product for which the library has no kernel; more parts than a recipe has.
-    pub fn parts(&self, shape: [usize; 3], bias: bool) -> Result<NonZeroU16, CudaError> {
+    pub fn parts(&self, dtype: Dtype, shape: [usize; 3], bias: bool) -> Result<NonZeroU16, CudaError> {
         let workspace = if bias { WORKSPACE_LT } else { WORKSPACE };
-        let found = Plan::new(shape, bias.then_some(self.place.bias), workspace)?.heuristic(self.handle)?;
+        let found =
+            Plan::new(dtype, shape, bias.then_some(self.place.bias), workspace)?.heuristic(self.handle)?;
         let parts = parts(&found)?.max(1);
         let known = u16::try_from(parts).ok().filter(|parts| *parts <= MOST_PARTS).and_then(NonZeroU16::new);
         known.ok_or(CudaError::Parts(parts))
@@ -106,16 +110,25 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new([m, n, k]: [usize; 3], bias: Option<u64>, workspace: usize) -> Result<Self, CudaError> {
-        let bf16 = lt::cudaDataType::CUDA_R_16BF;
+    pub(super) fn new(
+        dtype: Dtype,
+        [m, n, k]: [usize; 3],
+        bias: Option<u64>,
+        workspace: usize,
+    ) -> Result<Self, CudaError> {
+        let format = match dtype {
+            Dtype::F32 => lt::cudaDataType::CUDA_R_32F,
+            Dtype::Bf16 => lt::cudaDataType::CUDA_R_16BF,
+            Dtype::F16 => lt::cudaDataType::CUDA_R_16F,
+        };
         let plan = Self {
             descriptor: lt_result::create_matmul_desc(
                 lt::cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 lt::cudaDataType::CUDA_R_32F,
             )?,
-            w: lt_result::create_matrix_layout(bf16, k as u64, n as u64, long(k)?)?,
-            x: lt_result::create_matrix_layout(bf16, k as u64, m as u64, long(k)?)?,
-            y: lt_result::create_matrix_layout(bf16, n as u64, m as u64, long(n)?)?,
+            w: lt_result::create_matrix_layout(format, k as u64, n as u64, long(k)?)?,
+            x: lt_result::create_matrix_layout(format, k as u64, m as u64, long(k)?)?,
+            y: lt_result::create_matrix_layout(format, n as u64, m as u64, long(n)?)?,
             preference: lt_result::create_matmul_pref()?,
         };
         plan.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &cublasOperation_t::CUBLAS_OP_T)?;

@@ -1,7 +1,5 @@
 //! Why a catalog cannot be used.
 
-use mantissa_numerics::Dtype;
-
 use super::format::FORMAT;
 use super::origin::Stack;
 
@@ -14,7 +12,7 @@ pub enum CatalogError {
     #[error("not a catalog ({0}); build it again with `mantissa catalog build`")]
     Json(#[from] serde_json::Error),
     /// Another format.
-    #[error("format is '{0}', this version reads '{FORMAT}' and the one before; build the catalog again")]
+    #[error("format is '{0}', this version reads '{FORMAT}' and those before; build the catalog again")]
     Format(String),
     /// A list of sizes that is none.
     #[error("'{0}' is no list of sizes; write first-last/step, separated by commas")]
@@ -33,9 +31,6 @@ pub enum CatalogError {
     /// A weight of which there are no products.
     #[error("no weight has {0}; build the catalog again")]
     Weight(String),
-    /// Products that no GPU's attention has here.
-    #[error("products of {0} are not known, only bf16 and f32; build the catalog again")]
-    Dtype(Dtype),
     /// A recipe that no kernel of the engine computes.
     #[error("sizes {sizes}: {why}; build the catalog again")]
     Recipe {

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::asked::{Asked, MOST_PARTS, Steps};
 use super::error::CatalogError;
-use super::format::{FORMAT, FORMAT_1};
+use super::format::{FORMAT, FORMAT_1, FORMAT_2};
+use super::launched::{self, KernelSum, Launched};
 use super::origin::Origin;
 use super::shape::{Batched, Linear, Product};
 use super::sizes::{parse_sizes, write_sizes};
@@ -29,6 +30,11 @@ struct File {
     #[serde(default)]
     asked: Vec<AskedEntry>,
     batched: Vec<BatchedEntry>,
+    #[serde(default)]
+    launched: Vec<LaunchedEntry>,
+    /// The GPU that was asked what it launches, where that is another.
+    #[serde(default)]
+    launched_on: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,6 +91,27 @@ struct BatchedEntry {
     classes: Vec<Class>,
 }
 
+/// What the library launches for one of attention's products.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LaunchedEntry {
+    product: Product,
+    #[serde(default = "bf16", skip_serializing_if = "is_bf16")]
+    dtype: Dtype,
+    phase: Phase,
+    dim: usize,
+    kernels: Vec<KernelSum>,
+    choices: Vec<ChoiceEntry>,
+}
+
+/// Numbers of heads for which the same is launched, each with the largest size that was asked; the runs.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChoiceEntry {
+    heads: Vec<(usize, usize)>,
+    runs: String,
+}
+
 fn bf16() -> Dtype {
     Dtype::Bf16
 }
@@ -106,7 +133,12 @@ impl Catalog {
     /// Reads a file's text.
     pub fn parse(text: &str) -> Result<Self, CatalogError> {
         let file: File = serde_json::from_str(text)?;
-        if file.format != FORMAT && (file.format != FORMAT_1 || !file.asked.is_empty()) {
+        let least = match &file {
+            File { launched, .. } if !launched.is_empty() => 3,
+            File { asked, .. } if !asked.is_empty() => 2,
+            _ => 1,
+        };
+        if [FORMAT_1, FORMAT_2, FORMAT].iter().skip(least - 1).all(|known| *known != file.format) {
             return Err(CatalogError::Format(file.format));
         }
         let mut catalog = Self::new(file.origin);
@@ -127,18 +159,30 @@ impl Catalog {
         }
         for BatchedEntry { product, dtype, phase, heads, dim, classes } in file.batched {
             let shape = Batched { product, phase, heads, dim };
-            match dtype {
-                Dtype::Bf16 => {
-                    let to = catalog.eager.entry(shape).or_default();
-                    read_classes(to, &classes, |sum| batched_sum(sum, product, dim))?;
-                }
-                Dtype::F32 => {
-                    let to = catalog.math.entry(shape).or_default();
-                    read_classes(to, &classes, |sum| PlainSum::try_from(sum).map_err(why))?;
-                }
-                Dtype::F16 => return Err(CatalogError::Dtype(dtype)),
+            if dtype == Dtype::F32 {
+                let to = catalog.math.entry(shape).or_default();
+                read_classes(to, &classes, |sum| PlainSum::try_from(sum).map_err(why))?;
+            } else {
+                let to = catalog.eager.entry((dtype, shape)).or_default();
+                read_classes(to, &classes, |sum| batched_sum(sum, dtype, product, dim))?;
             }
         }
+        for entry in file.launched {
+            launched::checked(&entry.kernels, entry.dtype)?;
+            for ChoiceEntry { heads, runs } in entry.choices {
+                let largest: Vec<usize> = heads.iter().map(|(_, largest)| *largest).collect();
+                let read = Launched::read(&runs, &entry.kernels, &largest)?;
+                for ((heads, _), launched) in heads.into_iter().zip(read) {
+                    let LaunchedEntry { product, phase, dim, dtype, .. } = entry;
+                    let shape = Batched { product, phase, heads, dim };
+                    if catalog.launched.insert((dtype, shape), launched).is_some() {
+                        let why = "another entry has the same heads";
+                        return Err(CatalogError::Steps { sizes: runs.chars().take(40).collect(), why });
+                    }
+                }
+            }
+        }
+        catalog.launched_on = file.launched_on;
         Ok(catalog)
     }
 
@@ -149,7 +193,7 @@ impl Catalog {
         let linear: BTreeMap<_, _> = self.linear.iter().collect();
         let eager: BTreeMap<_, _> = self.eager.iter().collect();
         let math: BTreeMap<_, _> = self.math.iter().collect();
-        let eager = eager.into_iter().map(|(shape, sizes)| (Dtype::Bf16, shape, write_classes(sizes)));
+        let eager = eager.into_iter().map(|((dtype, shape), sizes)| (*dtype, shape, write_classes(sizes)));
         let math = math.into_iter().map(|(shape, sizes)| (Dtype::F32, shape, write_classes(sizes)));
         let entry = |value: serde_json::Value| format!("    {value}");
         let linear: Vec<String> = linear
@@ -183,8 +227,19 @@ impl Catalog {
                 entry(written)
             })
             .collect();
-        let before = asked.is_empty() && self.linear.keys().all(|shape| shape.dtype == Dtype::Bf16);
-        let format = if before { FORMAT_1 } else { FORMAT };
+        let launched = self.launched_entries();
+        let launched: Vec<String> =
+            launched.iter().map(|written| entry(serde_json::json!(written))).collect();
+        let known_before = |dtype| dtype == Dtype::Bf16;
+        let before = asked.is_empty()
+            && launched.is_empty()
+            && self.linear.keys().all(|shape| known_before(shape.dtype))
+            && self.eager.keys().all(|(dtype, _)| known_before(*dtype));
+        let format = match (before, launched.is_empty()) {
+            (true, _) => FORMAT_1,
+            (false, true) => FORMAT_2,
+            (false, false) => FORMAT,
+        };
         let origin = serde_json::json!(self.origin);
         let mut text = format!("{{\n  \"format\": \"{format}\",\n  \"origin\": {origin}");
         for (name, entries) in [("linear", linear), ("asked", asked), ("batched", batched)] {
@@ -192,8 +247,41 @@ impl Catalog {
                 _ = write!(text, ",\n  \"{name}\": [\n{}\n  ]", entries.join(",\n"));
             }
         }
+        if !launched.is_empty() {
+            _ = write!(text, ",\n  \"launched\": [\n{}\n  ]", launched.join(",\n"));
+        }
+        if let Some(gpu) = &self.launched_on {
+            _ = write!(text, ",\n  \"launched_on\": {}", serde_json::json!(gpu));
+        }
         text.push_str("\n}\n");
         text
+    }
+
+    /// What is launched, by product, with equal runs together.
+    fn launched_entries(&self) -> Vec<LaunchedEntry> {
+        type Choices<'a> = Vec<(Vec<(usize, usize)>, &'a Launched)>;
+        let mut groups: BTreeMap<(Dtype, Phase, Product, usize), Choices> = BTreeMap::new();
+        for (dtype, shape, launched) in self.all_launched() {
+            let Batched { product, phase, heads, dim } = shape;
+            let choices = groups.entry((dtype, phase, product, dim)).or_default();
+            let of = (heads, launched.largest());
+            match choices.iter_mut().find(|(_, known)| known.has_runs_of(launched)) {
+                Some((heads, _)) => heads.push(of),
+                None => choices.push((vec![of], launched)),
+            }
+        }
+        let entries = groups.into_iter().map(|((dtype, phase, product, dim), choices)| {
+            let kernels: BTreeSet<KernelSum> =
+                choices.iter().flat_map(|(_, launched)| launched.kernels()).collect();
+            let kernels: Vec<KernelSum> = kernels.into_iter().collect();
+            let choices = choices.into_iter().map(|(heads, launched)| {
+                let runs = launched.written(&kernels);
+                ChoiceEntry { heads, runs }
+            });
+            let choices = choices.collect();
+            LaunchedEntry { product, dtype, phase, dim, kernels, choices }
+        });
+        entries.collect()
     }
 }
 
@@ -228,11 +316,16 @@ fn linear_sum(sum: Summation, dtype: Dtype) -> Result<TensorCoreSum, &'static st
     Ok(sum)
 }
 
-/// The sum of a batched product of bf16. *Errors:* what no kernel computes.
-fn batched_sum(sum: Summation, product: Product, dim: usize) -> Result<BatchedSum, &'static str> {
+/// The sum of a batched product of 16 bits. *Errors:* what no kernel computes.
+fn batched_sum(
+    sum: Summation,
+    dtype: Dtype,
+    product: Product,
+    dim: usize,
+) -> Result<BatchedSum, &'static str> {
     let sum = BatchedSum::try_from(sum).map_err(why)?;
     if let BatchedSum::TensorCore { block, tile } = sum {
-        is_step(block, Dtype::Bf16)?;
+        is_step(block, dtype)?;
         match tile.map(|tile| usize::from(tile.get())) {
             Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
             Some(tile) if product == Product::Scores && !dim.is_multiple_of(tile) => {
@@ -416,8 +509,15 @@ mod tests {
             let refused = Catalog::parse(&file("", &entry)).expect_err(what).to_string();
             assert!(refused.contains(what), "{refused}");
         }
-        let half = plain(&threads(16, 4)).replace("f32", "f16");
-        assert!(matches!(Catalog::parse(&file("", &half)), Err(CatalogError::Dtype(Dtype::F16))));
+        let half = |recipe: &str| plain(recipe).replace("\"f32\"", "\"f16\"");
+        let step_of_half = cut(1, "").replace("bf16", "f16");
+        for (recipe, known) in [(threads(16, 4), true), (step_of_half, true), (cut(1, ""), false)] {
+            let read = Catalog::parse(&file("", &half(&recipe)));
+            assert_eq!(read.is_ok(), known, "{recipe}");
+            let Ok(catalog) = read else { continue };
+            assert_eq!(Catalog::parse(&catalog.write()).expect("what was written"), catalog);
+            assert!(catalog.write().contains(FORMAT), "earlier versions know no f16");
+        }
         let twice = format!("{},{}", scores(&threads(16, 4)), scores(&threads(8, 4)));
         assert!(Catalog::parse(&file("", &twice)).is_err());
     }

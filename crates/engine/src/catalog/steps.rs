@@ -4,13 +4,13 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::TensorCoreSum;
 use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
 
-/// A step of a GPU's tensor cores on bf16; Hopper's, where there is none.
-pub(crate) fn block(architecture: Option<Architecture>) -> BlockRecipe {
-    block_of(architecture.unwrap_or(Architecture::Hopper))
-}
-
-pub(super) fn block_of(architecture: Architecture) -> BlockRecipe {
-    let Some(block) = architecture.block(Operand::Bf16) else { unreachable!("they all multiply bf16") };
+/// A step of a GPU's tensor cores on factors of `dtype`, or of bf16 where they have none: binary32, which dispatch does
+/// not accept. Hopper's, where there is no such GPU.
+pub(crate) fn block(architecture: Option<Architecture>, dtype: Dtype) -> BlockRecipe {
+    let architecture = architecture.unwrap_or(Architecture::Hopper);
+    let Some(block) = block_on(architecture, dtype).or_else(|| architecture.block(Operand::Bf16)) else {
+        unreachable!("they all multiply bf16")
+    };
     block
 }
 
@@ -24,6 +24,6 @@ pub(super) fn block_on(architecture: Architecture, dtype: Dtype) -> Option<Block
 }
 
 /// A walk along `K` that is not cut.
-pub(crate) fn uncut(architecture: Option<Architecture>) -> TensorCoreSum {
-    TensorCoreSum::uncut(block(architecture))
+pub(crate) fn uncut(architecture: Option<Architecture>, dtype: Dtype) -> TensorCoreSum {
+    TensorCoreSum::uncut(block(architecture, dtype))
 }

@@ -16,7 +16,7 @@ fn file(cublas: &str, parts: u16) -> String {
     let origin = Origin { cublas: cublas.to_owned(), ..h200().origin().clone() };
     let mut catalog = Catalog::new(origin);
     let parts = NonZeroU16::new(parts).expect("a number of parts");
-    let uncut = crate::catalog::uncut(Hardware::H200.architecture());
+    let uncut = crate::catalog::uncut(Hardware::H200.architecture(), Dtype::Bf16);
     catalog.add_linear(SHAPE, 3, TensorCoreSum { parts, ..uncut });
     catalog.write()
 }

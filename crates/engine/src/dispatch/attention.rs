@@ -67,13 +67,13 @@ impl<'c> Dispatch<'c> {
             Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
         }
         if self.is_gpu() {
-            let uncut =
-                BatchedSum::TensorCore { block: catalog::block(self.hardware.architecture()), tile: None };
-            let find = |known: &'c TargetCatalogs, shape| known.eager(shape, keys);
+            let block = catalog::block(self.hardware.architecture(), self.dtype);
+            let uncut = BatchedSum::TensorCore { block, tile: None };
+            let find = |known: &'c TargetCatalogs, shape| known.eager(self.dtype, shape, keys);
             let heads = heads_of(phase, heads, keys);
             let ([scores, values], from) = self.batched(phase, heads, head_dim, uncut, find)?;
             let (bound, softmax) = (ScoreBound::None, Self::eager_softmax(keys));
-            let eager = TorchEager { scores, bound, sinks: false, softmax, values };
+            let eager = TorchEager { scores, bound, sinks: false, softmax, values, storage: self.dtype };
             return Ok((AttentionRecipe::TorchEager(eager), from));
         }
         let scores = match phase {

@@ -25,6 +25,11 @@ use crate::shape::PassShape;
 /// Keys up to which a block of 1,024 threads keeps a row in its registers.
 const LONGEST_SOFTMAX: usize = 9 * 1024;
 
+/// Why experts of f16 are not covered: `torch._grouped_mm` has a kernel for bf16 alone (PyTorch 2.11,
+/// aten/src/ATen/native/cuda/GroupedBlas.cpp and native/GroupedMMUtils.h).
+const EXPERTS_OF_F16: &str =
+    "PyTorch runs them as a product for each expert, whose sums depend on how many rows it gets";
+
 impl Dispatch<'_> {
     /// Whether verified recipes may cover such a pass at all; what single kernels lack, [`Self::recipe`] says.
     ///
@@ -40,8 +45,8 @@ impl Dispatch<'_> {
                 }
             };
         }
-        if self.dtype != Dtype::Bf16 {
-            return Err(self.refused(self.attention_in_words(), "only bf16 is verified"));
+        if self.dtype == Dtype::F32 {
+            return Err(self.refused(self.attention_in_words(), "of 32 bits nothing was compared"));
         }
         for node in graph.nodes() {
             if let Operation::Attention(attention) = &node.operation
@@ -83,9 +88,10 @@ impl Dispatch<'_> {
         // What no catalog can have is not missing in one: formats and attentions that are refused as such.
         missing
             .filter(|missing| match missing {
-                Missing::Linear(shape) => shape.dtype == Dtype::Bf16,
-                Missing::Batched(attention, _) => {
+                Missing::Linear(shape) => shape.dtype != Dtype::F32,
+                Missing::Batched(attention, dtype, _) => {
                     matches!(attention, Implementation::Eager | Implementation::SdpaMath)
+                        && *dtype != Dtype::F32
                 }
                 Missing::Kernel(_) => true,
             })
@@ -253,7 +259,7 @@ impl Dispatch<'_> {
         let (named, of_phase) = (product.name(), phase.name());
         let what =
             format!("{of_phase} {name} attention ({named}) of {heads} heads of {dim} over {keys} keys");
-        let missing = Missing::Batched(self.attention, Batched { product, phase, heads, dim });
+        let missing = Missing::Batched(self.attention, self.dtype, Batched { product, phase, heads, dim });
         self.lacks(what, "its order of sums was not measured", missing, shape)
     }
 
@@ -267,6 +273,9 @@ impl Dispatch<'_> {
                     let Some((top, experts)) = chosen.take() else { continue };
                     let (hidden, width) = (linear.k, linear.n);
                     let what = format!("{top} of {experts} experts of {width} over {hidden}");
+                    if self.dtype == Dtype::F16 {
+                        return Err(self.refused(what, EXPERTS_OF_F16));
+                    }
                     if !(hidden.is_multiple_of(8) && width.is_multiple_of(8)) {
                         return Err(self.refused(what, "only sums over a multiple of 8 were measured"));
                     }

@@ -84,7 +84,7 @@ impl<'c> Dispatch<'c> {
         let output = if biased { Dtype::F32 } else { self.dtype };
         if self.is_gpu() {
             let shape = Linear { n, k, bias: biased, dtype: self.dtype };
-            let uncut = catalog::uncut(self.hardware.architecture());
+            let uncut = catalog::uncut(self.hardware.architecture(), self.dtype);
             let (sum, from) = self.look_up(uncut, |known| known.linear(shape, m))?;
             return Some((MatmulRecipe { summation: LinearSum::TensorCore(sum), output }, from));
         }
@@ -103,7 +103,7 @@ impl<'c> Dispatch<'c> {
     pub fn expert(self, m: usize, n: usize, k: usize, biased: bool) -> MatmulRecipe {
         if self.is_gpu() {
             return MatmulRecipe {
-                summation: LinearSum::TensorCore(catalog::uncut(self.hardware.architecture())),
+                summation: LinearSum::TensorCore(catalog::uncut(self.hardware.architecture(), self.dtype)),
                 output: self.dtype,
             };
         }

@@ -52,7 +52,7 @@ impl<'c> Dispatch<'c> {
         }
     }
 
-    /// PyTorch's math backend on bf16; arguments as [`Dispatch::attention`].
+    /// PyTorch's math backend; arguments as [`Dispatch::attention`].
     ///
     /// *Errors:* the product that was not measured.
     pub(super) fn math(
@@ -65,7 +65,7 @@ impl<'c> Dispatch<'c> {
         let heads = heads_of(phase, heads, keys);
         let find = |known: &'c TargetCatalogs, shape| known.math(shape, keys);
         let ([scores, values], from) = self.batched(phase, heads, head_dim, PlainSum::FmaChain, find)?;
-        Ok((TorchMath { scores, values }, from))
+        Ok((TorchMath { scores, values, storage: self.dtype }, from))
     }
 
     /// PyTorch's flash backend without a mask: `heads` query heads times rows of the pass, `group` to a KV head. With
@@ -86,7 +86,7 @@ impl<'c> Dispatch<'c> {
         let splits = flash::splits(blocks, keys.div_ceil(flash::split_tile(head_dim)), MULTIPROCESSORS);
         let tile = if splits > 1 { flash::split_tile(head_dim) } else { flash::tile(head_dim) };
         TorchFlash {
-            block: catalog::block(self.hardware.architecture()),
+            block: catalog::block(self.hardware.architecture(), self.dtype),
             key_tile: u32::try_from(tile).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX),
             // At most 128.
             splits: u16::try_from(splits).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MAX),

@@ -113,7 +113,8 @@ mod tests {
         let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
         let sum = mantissa_numerics::recipe::BatchedSum::TensorCore { block, tile: None };
         let (bound, softmax) = (ScoreBound::None, TorchSoftmax::Warp);
-        let torch = TorchEager { scores: sum, bound, sinks: false, softmax, values: sum };
+        let storage = mantissa_numerics::Dtype::Bf16;
+        let torch = TorchEager { scores: sum, bound, sinks: false, softmax, values: sum, storage };
         let recipe = AttentionRecipe::TorchEager(torch);
         let heads = Heads { value: 20, ..usual_heads(1, 40) };
         let pool = Pool::new(1).unwrap();

@@ -1,11 +1,10 @@
 //! Hugging Face's `eager` attention on a GPU: [`TorchEager`].
 //!
 //! Products run as panels of sixteen emulated dot products, or by threads; everything else is row by row and scalar,
-//! because the products take the time. Storage is bf16.
+//! because the products take the time. Storage is bf16 or f16.
 
 use std::num::NonZeroU16;
 
-use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::{by_threads_across, remainder_first};
 use mantissa_numerics::nvidia::reduce::{
     softmax_block, softmax_block_beside, softmax_warp, softmax_warp_beside,
@@ -17,15 +16,12 @@ use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 use super::heads::{Heads, by_block, by_group};
 use super::matrix::{CachedLayer, Matrix};
 use super::tanh;
-use super::tensor_core::{bits, bytes, element, instructions};
+use super::tensor_core::{bytes, element, instructions};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
 /// Query rows of a task.
 const ROWS: usize = 64;
-
-/// Format of everything that is stored.
-const STORAGE: Dtype = Dtype::Bf16;
 
 /// Where the elements of a sum go so that steps do not cross the borders of tiles.
 #[derive(Clone, Copy)]
@@ -63,16 +59,13 @@ impl Walk {
     fn row(self, instructions: Instructions, block: BlockRecipe, x: &[f32]) -> Row {
         let mut row = Row::default();
         if self.is_straight() {
-            row.fill_bf16(instructions, block, &x[..self.length]);
+            row.fill_rounded(instructions, block, &x[..self.length]);
             return row;
         }
-        row.fill(instructions, block, (0..self.length).map(|at| self.element(at).map_or(0, |k| bits(x[k]))));
+        let x: Vec<f32> = (0..self.length).map(|at| self.element(at).map_or(0.0, |k| x[k])).collect();
+        row.fill_rounded(instructions, block, &x);
         row
     }
-}
-
-const fn widened(bf16: [u8; 2]) -> f32 {
-    f32::from_bits((u16::from_le_bytes(bf16) as u32) << 16)
 }
 
 /// Attention of one KV head for some query rows in ascending order of what they see: row `r` the first `limits[r]` of
@@ -94,7 +87,7 @@ fn attend(
     limits: &[usize],
     sinks: &[f32],
 ) -> Vec<f32> {
-    let instructions = instructions(isa);
+    let (instructions, storage) = (instructions(isa), recipe.storage);
     let mut scores = vec![0.0_f32; queries.len() * count];
     match recipe.scores {
         BatchedSum::TensorCore { block, tile } => {
@@ -128,9 +121,9 @@ fn attend(
             for first in (0..count).step_by(LANES) {
                 let lanes = LANES.min(count - first);
                 for lane in 0..lanes {
-                    let key = bytes(keys, first + lane, 0..heads.dim).as_chunks().0;
-                    for (across, bits) in across.iter_mut().zip(key) {
-                        across[lane] = widened(*bits);
+                    let key = bytes(keys, first + lane, 0..heads.dim);
+                    for (k, across) in across.iter_mut().enumerate() {
+                        across[lane] = storage.decode(key, k);
                     }
                 }
                 let from = limits.partition_point(|limit| *limit <= first);
@@ -171,9 +164,9 @@ fn attend(
                 let lanes = LANES.min(heads.dim - first);
                 let value = |k: usize| {
                     let mut value = [0.0; LANES];
-                    let bytes = bytes(values, k, first..first + lanes).as_chunks().0;
-                    for (value, bits) in value.iter_mut().zip(bytes) {
-                        *value = widened(*bits);
+                    let bytes = bytes(values, k, first..first + lanes);
+                    for (lane, value) in value.iter_mut().enumerate().take(lanes) {
+                        *value = storage.decode(bytes, lane);
                     }
                     value
                 };
@@ -184,7 +177,7 @@ fn attend(
             }
         }
     }
-    STORAGE.round_each(&mut out);
+    storage.round_each(&mut out);
     out
 }
 
@@ -198,12 +191,12 @@ fn weigh(
     total: usize,
     sink: Option<f32>,
 ) {
-    let first = heads.first_seen(limit);
+    let (first, storage) = (heads.first_seen(limit), recipe.storage);
     for score in &mut scores[first..limit] {
-        *score = STORAGE.round(STORAGE.round(*score) * heads.scale);
+        *score = storage.round(storage.round(*score) * heads.scale);
     }
     if let (ScoreBound::Tanh, Some(cap)) = (recipe.bound, heads.cap) {
-        tanh::bound(Elementary::Cuda, STORAGE, cap, &mut scores[first..limit]);
+        tanh::bound(Elementary::Cuda, storage, cap, &mut scores[first..limit]);
     }
     scores[..first].fill(f32::NEG_INFINITY);
     let threads = TorchSoftmax::BLOCK_THREADS;
@@ -213,16 +206,16 @@ fn weigh(
         (Some(sink), softmax) => {
             let largest = scores[first..limit].iter().copied().fold(sink, f32::max);
             for score in &mut scores[first..limit] {
-                *score = STORAGE.round(*score - largest);
+                *score = storage.round(*score - largest);
             }
-            let sink = STORAGE.round(sink - largest);
+            let sink = storage.round(sink - largest);
             match softmax {
                 TorchSoftmax::Warp => softmax_warp_beside(sink, scores, limit, total),
                 TorchSoftmax::Block => softmax_block_beside(threads, sink, scores, limit, total),
             }
         }
     }
-    STORAGE.round_each(scores);
+    storage.round_each(scores);
 }
 
 /// The sinks of a KV head's queries.
@@ -272,6 +265,7 @@ pub(super) fn decode(
 #[cfg(test)]
 mod tests {
     use mantissa_model::graph::Slot;
+    use mantissa_numerics::Dtype;
     use mantissa_numerics::nvidia::functions::tanh;
     use mantissa_numerics::recipe::AttentionRecipe;
     use mantissa_numerics::tensor_core::{Architecture, Operand};
@@ -282,11 +276,19 @@ mod tests {
     use crate::cache::KvCache;
 
     const DIM: usize = 64;
+    const STORAGE: Dtype = Dtype::Bf16;
 
     fn recipe(bound: ScoreBound, sinks: bool, softmax: TorchSoftmax) -> AttentionRecipe {
         let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
         let sum = BatchedSum::TensorCore { block, tile: None };
-        AttentionRecipe::TorchEager(TorchEager { scores: sum, bound, sinks, softmax, values: sum })
+        AttentionRecipe::TorchEager(TorchEager {
+            scores: sum,
+            bound,
+            sinks,
+            softmax,
+            values: sum,
+            storage: STORAGE,
+        })
     }
 
     /// Whole numbers from −3 to 3.

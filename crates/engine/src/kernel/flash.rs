@@ -1,7 +1,7 @@
 //! Attention by [`TorchFlash`]: FlashAttention-2's kernels, with a tensor core's dot products.
 //!
 //! Rows share panels of keys and values and nothing else, so how rows are divided among tasks cannot change a bit.
-//! Storage is bf16. Left out: what is done with scores ([`mantissa_numerics::nvidia::flash`]), and into how many parts
+//! Storage is bf16 or f16, whatever the steps multiply. Left out: what is done with scores ([`mantissa_numerics::nvidia::flash`]), and into how many parts
 //! keys are cut (`dispatch`).
 
 use std::ops::Range;
@@ -57,7 +57,7 @@ fn attend(
     total: usize,
     queries: &[Query<'_>],
 ) -> Vec<f32> {
-    let TorchFlash { block, key_tile, splits } = recipe;
+    let (TorchFlash { block, key_tile, splits }, storage) = (recipe, recipe.storage());
     let tile = usize::try_from(key_tile.get()).unwrap_or(usize::MAX);
     let splits = usize::from(splits.get());
     let rows: Vec<Row> = queries.iter().map(|(q, _)| row(instructions, block, q)).collect();
@@ -66,7 +66,7 @@ fn attend(
     let parts: Vec<Part> = (0..splits)
         .map(|part| {
             let range = part * length..(part + 1) * length;
-            part_of(instructions, block, cached, tile, range, &rows, &limits)
+            part_of(instructions, (block, storage), cached, tile, range, &rows, &limits)
         })
         .collect();
     let mut out = vec![0.0; rows.len() * cached.dim];
@@ -74,7 +74,7 @@ fn attend(
         let element = |part: &Part, k: usize| part.sums[k / LANES][r][k % LANES];
         if let [part] = &*parts {
             for (k, out) in out.iter_mut().enumerate() {
-                *out = Dtype::Bf16.round(element(part, k));
+                *out = storage.round(element(part, k));
             }
             continue;
         }
@@ -82,8 +82,8 @@ fn attend(
         let (weights, _) = combined(cached.dim, &logs);
         for (k, out) in out.iter_mut().enumerate() {
             let weighed = parts.iter().zip(&weights);
-            *out = Dtype::Bf16
-                .round(weighed.fold(0.0, |sum, (part, weight)| weight.mul_add(element(part, k), sum)));
+            *out =
+                storage.round(weighed.fold(0.0, |sum, (part, weight)| weight.mul_add(element(part, k), sum)));
         }
     }
     out
@@ -92,7 +92,7 @@ fn attend(
 /// One part of the keys, tile by tile from its last.
 fn part_of(
     instructions: Instructions,
-    block: BlockRecipe,
+    (block, storage): (BlockRecipe, Dtype),
     cached: Cached<'_>,
     tile: usize,
     part: Range<usize>,
@@ -126,7 +126,7 @@ fn part_of(
             for sums in &mut sums {
                 sums[first + r] = sums[first + r].map(|sum| sum * factor);
             }
-            Dtype::Bf16.round_each(scores);
+            storage.round_each(scores);
             weights.push(row(instructions, block, scores));
         }
         for (piece, sums) in sums.iter_mut().enumerate() {

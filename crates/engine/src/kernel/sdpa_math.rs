@@ -98,7 +98,7 @@ fn attend<'p>(
         }
     }
     for x in out.iter_mut() {
-        *x = Dtype::Bf16.round(*x);
+        *x = recipe.storage.round(*x);
     }
     out
 }

@@ -1,4 +1,4 @@
-//! Products by [`TensorCoreSum`]: panels of sixteen emulated dot products. Operands are bf16.
+//! Products by [`TensorCoreSum`]: panels of sixteen emulated dot products. Operands are bf16 or f16.
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::split_k;
@@ -33,18 +33,13 @@ pub(super) const fn instructions(isa: Isa) -> Instructions {
     }
 }
 
-/// The pattern of a value that is already rounded to bf16.
-pub(super) const fn bits(x: f32) -> u32 {
-    x.to_bits() >> 16
-}
-
-/// The pattern of an element of a bf16 matrix.
+/// The pattern of an element of a matrix of 16 bits.
 pub(super) fn element(matrix: Matrix<'_>, row: usize, column: usize) -> u32 {
     let at = row * matrix.row_bytes + 2 * column;
     u32::from(u16::from_le_bytes([matrix.data[at], matrix.data[at + 1]]))
 }
 
-/// The bytes of some columns of a row of a bf16 matrix.
+/// The bytes of some columns of a row of a matrix of 16 bits.
 pub(super) fn bytes(matrix: Matrix<'_>, row: usize, columns: std::ops::Range<usize>) -> &[u8] {
     &matrix.data[row * matrix.row_bytes..][2 * columns.start..2 * columns.end]
 }
@@ -64,8 +59,9 @@ pub(super) fn products(
     let panels: usize = weights.iter().map(|(w, _)| w.rows.div_ceil(LANES)).sum();
     let together = if m < MANY_ROWS { 1 } else { (panels / (4 * pool.threads())).clamp(1, PANELS) };
     let mut tasks = Vec::new();
+    let factors = block.operand.dtype().map(Format::Plain);
     for (index, (w, _)) in weights.iter().enumerate() {
-        assert_eq!(w.format, Format::Plain(Dtype::Bf16), "a tensor core multiplies bf16 here");
+        assert_eq!(Some(w.format), factors, "a tensor core multiplies formats of 16 bits here");
         let each = together * LANES;
         tasks.extend((0..w.rows).step_by(each).map(|first| (index, first..w.rows.min(first + each))));
     }
@@ -103,14 +99,14 @@ fn fill(instructions: Instructions, pool: &Pool, block: BlockRecipe, x: &[f32], 
         for number in first..last {
             // SAFETY: this row is this task's.
             let row = unsafe { &mut *rows.get().add(number) };
-            row.fill_bf16(instructions, block, &x[number * k..(number + 1) * k]);
+            row.fill_rounded(instructions, block, &x[number * k..(number + 1) * k]);
         }
     });
 }
 
 pub(super) fn row(instructions: Instructions, block: BlockRecipe, x: &[f32]) -> Row {
     let mut row = Row::default();
-    row.fill_bf16(instructions, block, x);
+    row.fill_rounded(instructions, block, x);
     row
 }
 

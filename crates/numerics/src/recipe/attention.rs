@@ -9,8 +9,10 @@ use crate::tensor_core::BlockRecipe;
 /// Attention of one query head over the keys of its KV head.
 ///
 /// ```
+/// use mantissa_numerics::Dtype;
 /// use mantissa_numerics::recipe::{AttentionRecipe, PlainSum, TorchMath, wire};
-/// let math = TorchMath { scores: PlainSum::FmaChain, values: PlainSum::FmaChain };
+/// let (chain, storage) = (PlainSum::FmaChain, Dtype::Bf16);
+/// let math = TorchMath { scores: chain, values: chain, storage };
 /// let recipe = AttentionRecipe::TorchMath(math);
 /// let flat = wire::AttentionRecipe::from(recipe);
 /// assert_eq!(AttentionRecipe::try_from(flat), Ok(recipe));
@@ -119,16 +121,16 @@ pub enum OwnSoftmax {
 /// Hugging Face's `eager` on a GPU: two batched products of cuBLAS and PyTorch's softmax between them, with CUDA's
 /// exponentials. A key outside a sliding window has a score of −∞; in decode it is not there at all.
 ///
-/// *Rounding:* scores, scaled scores, probabilities and output to bf16, the storage format. *Source:* PyTorch 2.11 and
-/// cuBLAS 13.1, compared with an H200 and an H100, but for bounds, sinks and windows.
+/// *Rounding:* scores, scaled scores, probabilities and output to the storage format. *Source:* PyTorch 2.11 and cuBLAS
+/// 13.1; of bf16 compared with an H200 and an H100, but for bounds, sinks and windows.
 ///
 /// ```
 /// use mantissa_numerics::Dtype;
 /// use mantissa_numerics::recipe::wire::{self, ReductionRecipe, SoftmaxRecipe};
 /// use mantissa_numerics::recipe::{AttentionRecipe, BatchedSum, ScoreBound, ThreadSum, TorchEager, TorchSoftmax};
 /// let sum = BatchedSum::Threads(ThreadSum::new(16, 4, false).unwrap());
-/// let softmax = TorchSoftmax::Warp;
-/// let eager = TorchEager { scores: sum, bound: ScoreBound::None, sinks: false, softmax, values: sum };
+/// let (softmax, storage) = (TorchSoftmax::Warp, Dtype::Bf16);
+/// let eager = TorchEager { scores: sum, bound: ScoreBound::None, sinks: false, softmax, values: sum, storage };
 /// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchEager(eager));
 /// // Everything between the kernels is stored in bf16, probabilities after the division.
 /// assert_eq!((flat.score_rounding, flat.probability_rounding), (Dtype::Bf16, Dtype::Bf16));
@@ -148,6 +150,8 @@ pub struct TorchEager {
     pub softmax: TorchSoftmax,
     /// Sum of probabilities times values over the keys.
     pub values: BatchedSum,
+    /// Storage format of activations and cache: bf16 or f16.
+    pub storage: Dtype,
 }
 
 /// Which of PyTorch's softmax kernels ran.
@@ -172,8 +176,8 @@ impl TorchSoftmax {
 /// maximum; each tile's product with the values goes on from the sum so far, rescaled; the product with `1 / sum` at
 /// the end.
 ///
-/// *Rounding:* scores stay in binary32; a tile's probabilities and the output to bf16, the storage format. *Source:*
-/// PyTorch 2.11, compared with an H200 and an H100.
+/// *Rounding:* scores stay in binary32; a tile's probabilities and the output to the storage format, which is that of
+/// the steps' factors. *Source:* PyTorch 2.11; of bf16 compared with an H200 and an H100.
 ///
 /// ```
 /// use mantissa_numerics::Dtype;
@@ -184,6 +188,7 @@ impl TorchSoftmax {
 /// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchFlash(flash));
 /// // Scores go through the softmax in binary32; the second product has probabilities in bf16.
 /// assert_eq!((flat.score_rounding, flat.probability_rounding), (Dtype::F32, Dtype::Bf16));
+/// assert_eq!(flash.storage(), Dtype::Bf16);
 /// assert_eq!(flat.softmax, wire::SoftmaxRecipe::Flash { splits: 3 });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -197,17 +202,29 @@ pub struct TorchFlash {
     pub splits: NonZeroU16,
 }
 
-/// PyTorch's math backend on bf16: everything in binary32, queries and keys each multiplied with the root of the scale
+impl TorchFlash {
+    /// Storage format of activations and cache.
+    ///
+    /// Example: [`TorchFlash`].
+    #[must_use]
+    pub fn storage(self) -> Dtype {
+        self.block.operand.dtype().unwrap_or(Dtype::Bf16)
+    }
+}
+
+/// PyTorch's math backend on 16 bits: everything in binary32, queries and keys each multiplied with the root of the scale
 /// (`head_dim^-¼`) before their product, which is not scaled; a warp's softmax with CUDA's exponentials. A key outside a
 /// sliding window has a score of −∞; in decode it is not there at all.
 ///
-/// *Rounding:* binary32; the output to bf16, the storage format. *Source:* PyTorch 2.11 and cuBLAS 13.1, compared with
+/// *Rounding:* binary32; the output to the storage format. *Source:* PyTorch 2.11
+/// (aten/src/ATen/native/transformers/attention.cpp widens bf16 and f16 alike) and cuBLAS 13.1; of bf16 compared with
 /// an H200.
 ///
 /// ```
 /// use mantissa_numerics::Dtype;
 /// use mantissa_numerics::recipe::{AttentionRecipe, PlainSum, TorchMath, wire};
-/// let math = TorchMath { scores: PlainSum::FmaChain, values: PlainSum::FmaChain };
+/// let (chain, storage) = (PlainSum::FmaChain, Dtype::Bf16);
+/// let math = TorchMath { scores: chain, values: chain, storage };
 /// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchMath(math));
 /// // Nothing is rounded to bf16 before the output, and the scale is applied to queries and keys.
 /// assert_eq!((flat.score_rounding, flat.probability_rounding), (Dtype::F32, Dtype::F32));
@@ -219,4 +236,6 @@ pub struct TorchMath {
     pub scores: PlainSum,
     /// Sum of probabilities times values over the keys.
     pub values: PlainSum,
+    /// Storage format of activations and cache: bf16 or f16.
+    pub storage: Dtype,
 }

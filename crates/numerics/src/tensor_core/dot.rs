@@ -33,17 +33,20 @@ mod portable;
 pub use operands::{Instructions, LANES, Panel, Row};
 
 use fill::{Columns, OneByOne, Rows, Source};
-use operands::{Elements, Parts, padded};
+use operands::{Elements, Parts, low_half, padded};
+
+use half::f16;
 
 use super::{BlockRecipe, Operand};
 
 impl Row {
-    /// [`Row::fill`] from values that are already rounded to bf16: the upper halves of their patterns.
+    /// [`Row::fill`] from values that are already rounded to the operand's format. Of bf16 the upper halves of their
+    /// patterns count.
     ///
     /// # Panics
-    /// When the recipe is not a fast one of bf16.
-    pub fn fill_bf16(&mut self, instructions: Instructions, recipe: BlockRecipe, x: &[f32]) {
-        assert_eq!(recipe.operand, Operand::Bf16, "values rounded to bf16");
+    /// When the recipe is not a fast one of bf16 or f16.
+    pub fn fill_rounded(&mut self, instructions: Instructions, recipe: BlockRecipe, x: &[f32]) {
+        assert!(matches!(recipe.operand, Operand::Bf16 | Operand::F16), "values rounded to 16 bits");
         assert!(instructions.is_available(), "this machine has no {instructions:?}");
         self.resize(instructions, recipe, padded(recipe, x.len()));
         let seen = match instructions {
@@ -57,7 +60,7 @@ impl Row {
         };
         self.range = seen.range(recipe.operand);
         if self.range.special {
-            self.patterns.extend(x.iter().map(|x| x.to_bits() >> 16));
+            self.patterns.extend(x.iter().map(|x| fill::pattern_of_rounded(recipe.operand, *x)));
             self.patterns.resize(self.len(), 0);
         }
     }
@@ -72,12 +75,12 @@ impl Row {
         recipe: BlockRecipe,
         bits: impl ExactSizeIterator<Item = u32>,
     ) {
-        if recipe.operand == Operand::Bf16 {
-            let x: Vec<f32> = bits.map(|bits| f32::from_bits(bits << 16)).collect();
-            self.fill_bf16(instructions, recipe, &x);
-        } else {
-            self.fill_one_by_one(instructions, recipe, bits);
-        }
+        let x: Vec<f32> = match recipe.operand {
+            Operand::Bf16 => bits.map(|bits| f32::from_bits(bits << 16)).collect(),
+            Operand::F16 => bits.map(|bits| f16::from_bits(low_half(bits)).to_f32()).collect(),
+            _ => return self.fill_one_by_one(instructions, recipe, bits),
+        };
+        self.fill_rounded(instructions, recipe, &x);
     }
 }
 
@@ -200,7 +203,7 @@ impl BlockRecipe {
     /// use mantissa_numerics::tensor_core::{Architecture, Operand};
     /// let (recipe, best) = (Architecture::Hopper.block(Operand::Bf16).unwrap(), Instructions::best());
     /// let (mut row, mut panel, mut sums) = (Row::default(), Panel::default(), [0.0; LANES]);
-    /// row.fill_bf16(best, recipe, &[1.0, 2.0]);
+    /// row.fill_rounded(best, recipe, &[1.0, 2.0]);
     /// // Row `lane` of the panel is (lane, 1), as patterns of bf16.
     /// panel.fill(best, recipe, LANES, 2, |lane, k| [lane as f32, 1.0][k].to_bits() >> 16);
     /// recipe.dots(best, &row, &panel, 0..2, &mut sums);

@@ -223,7 +223,7 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
                 ..flat_torch(
                     eager.scores.into(),
                     eager.values.into(),
-                    Dtype::Bf16,
+                    [eager.storage; 2],
                     SoftmaxRecipe::Exact {
                         reduction: match eager.softmax {
                             TorchSoftmax::Warp => WARP,
@@ -239,7 +239,7 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
                 Self {
                     score_rounding: Dtype::F32,
                     key_tile: Some(flash.key_tile.get()),
-                    ..flat_torch(product, product, Dtype::Bf16, softmax)
+                    ..flat_torch(product, product, [flash.storage(); 2], softmax)
                 }
             }
             AttentionRecipe::TorchMath(math) => Self {
@@ -247,7 +247,7 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
                 ..flat_torch(
                     math.scores.into(),
                     math.values.into(),
-                    Dtype::F32,
+                    [Dtype::F32, math.storage],
                     SoftmaxRecipe::Exact { reduction: WARP, normalize_first: true },
                 )
             },
@@ -255,11 +255,11 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
     }
 }
 
-/// An attention of PyTorch's on bf16, that rounds scores and probabilities to `rounding`.
+/// An attention of PyTorch's that rounds scores and probabilities to `rounding`, and its output to the storage format.
 fn flat_torch(
     scores: Summation,
     values: Summation,
-    rounding: Dtype,
+    [rounding, output]: [Dtype; 2],
     softmax: SoftmaxRecipe,
 ) -> super::AttentionRecipe {
     super::AttentionRecipe {
@@ -273,7 +273,7 @@ fn flat_torch(
         key_tile: None,
         values: Some(values),
         functions: Functions::Nvidia,
-        output: Dtype::Bf16,
+        output,
     }
 }
 
@@ -338,15 +338,20 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                 Self::TorchFlash(TorchFlash { block: sum.block, key_tile: tile()?, splits })
             }
             (Some(values), SoftmaxRecipe::Exact { .. }) if flat.scaled_operands => {
-                Self::TorchMath(TorchMath { scores: flat.scores.try_into()?, values: values.try_into()? })
+                let (scores, values) = (flat.scores.try_into()?, values.try_into()?);
+                Self::TorchMath(TorchMath { scores, values, storage: half(flat.output)? })
             }
-            (Some(values), SoftmaxRecipe::Exact { reduction, .. }) => Self::TorchEager(TorchEager {
-                scores: flat.scores.try_into()?,
-                bound: bound_of(flat.capped),
-                sinks: flat.sinks,
-                softmax: if reduction == BLOCK { TorchSoftmax::Block } else { TorchSoftmax::Warp },
-                values: values.try_into()?,
-            }),
+            (Some(values), SoftmaxRecipe::Exact { reduction, .. }) => {
+                let (scores, values) = (flat.scores.try_into()?, values.try_into()?);
+                let storage = half(flat.output)?;
+                ensure(
+                    [scores, values].into_iter().all(|sum| multiplies(sum, storage)),
+                    "a tensor core multiplies what is stored",
+                )?;
+                let softmax = if reduction == BLOCK { TorchSoftmax::Block } else { TorchSoftmax::Warp };
+                let (bound, sinks) = (bound_of(flat.capped), flat.sinks);
+                Self::TorchEager(TorchEager { scores, bound, sinks, softmax, values, storage })
+            }
             (Some(_), SoftmaxRecipe::Online { .. }) => {
                 return Err(RecipeError("an online softmax sums values by its tiles"));
             }
@@ -357,6 +362,20 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
             "the fields of this attention belong to different kernels",
         )?;
         Ok(recipe)
+    }
+}
+
+/// A storage format of PyTorch's attentions. *Errors:* binary32, which goes other ways.
+fn half(storage: Dtype) -> Result<Dtype, RecipeError> {
+    ensure(storage != Dtype::F32, "PyTorch's attention of binary32 is not emulated")?;
+    Ok(storage)
+}
+
+/// Whether a sum is of products of factors in this format.
+fn multiplies(sum: BatchedSum, storage: Dtype) -> bool {
+    match sum {
+        BatchedSum::TensorCore { block, .. } => block.operand.dtype() == Some(storage),
+        BatchedSum::Threads(_) => true,
     }
 }
 

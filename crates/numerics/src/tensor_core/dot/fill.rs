@@ -12,6 +12,10 @@
 use super::operands::{Elements, LANES, NOTHING, Panel, Range, Row, TILT, ZERO, relative, shifts, sign_bits};
 use crate::tensor_core::{BlockRecipe, Operand};
 
+/// Fraction bits of the formats.
+const BF16: u32 = Operand::Bf16.fraction_bits();
+const F16: u32 = Operand::F16.fraction_bits();
+
 /// Pairs of a chunk.
 const PAIRS: usize = 16;
 
@@ -239,13 +243,44 @@ pub(super) fn no_doubles(_: &[u32; LANES], _: u32, _: &mut [[f64; LANES]; 2]) {
     unreachable!("elements in the form of these instructions");
 }
 
-/// A row's double, of a pattern of bf16 in the upper half.
+/// A row's double, of a pattern in the upper half.
 #[inline(always)]
-fn tilted(bits: u32) -> f64 {
+fn tilted<const FRACTION_BITS: u32>(bits: u32) -> f64 {
     let sign = u64::from(bits >> 31) << 63;
     let magnitude = bits & 0x7FFF_0000;
-    let magnitude = if magnitude == 0 { NOTHING } else { f64::from(f32::from_bits(magnitude)) };
+    let value = if FRACTION_BITS == BF16 {
+        f32::from_bits(magnitude)
+    } else {
+        // The magnitude at its place in binary32, times the difference of biases.
+        f32::from_bits(magnitude >> 3) * f32::from_bits((127 + 112) << 23)
+    };
+    let magnitude = if magnitude == 0 { NOTHING } else { f64::from(value) };
     f64::from_bits(magnitude.to_bits() | sign) * TILT
+}
+
+/// The pattern of a value that is already rounded. What a bf16 has in the lower half does not matter.
+#[inline(always)]
+pub(super) fn packed<const FRACTION_BITS: u32>(x: f32) -> u32 {
+    let bits = x.to_bits();
+    if FRACTION_BITS == BF16 {
+        return bits >> 16;
+    }
+    let magnitude = bits & 0x7FFF_FFFF;
+    // A sum with ½ has subnormals, multiples of 2^-24, in its last bits.
+    let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits() & 0x3FF;
+    let normal = (magnitude >> 13).wrapping_sub(112 << 10);
+    let special = 0x7C00 | magnitude >> 13 & 0x3FF;
+    let finite = if magnitude < 0x3880_0000 { subnormal } else { normal };
+    let packed = if magnitude >= 0x7F80_0000 { special } else { finite };
+    bits >> 16 & 0x8000 | packed
+}
+
+/// [`packed`] of a format.
+pub(super) fn pattern_of_rounded(operand: Operand, x: f32) -> u32 {
+    match operand {
+        Operand::F16 => packed::<F16>(x),
+        _ => packed::<BF16>(x),
+    }
 }
 
 /// Fills a panel that has its size.
@@ -258,11 +293,11 @@ pub(super) fn panel(
     doubles: impl Fn(&[u32; LANES], u32, &mut [[f64; LANES]; 2]),
 ) -> Magnitudes<u32> {
     match (recipe.operand, recipe.width) {
-        (Operand::Bf16, 16) => panel_of::<7, 8>(panel, recipe, from, transpose, doubles),
-        (Operand::Bf16, 8) => panel_of::<7, 4>(panel, recipe, from, transpose, doubles),
-        (Operand::F16, 16) => panel_of::<10, 8>(panel, recipe, from, transpose, doubles),
-        (Operand::F16, 8) => panel_of::<10, 4>(panel, recipe, from, transpose, doubles),
-        (Operand::F16, 4) => panel_of::<10, 2>(panel, recipe, from, transpose, doubles),
+        (Operand::Bf16, 16) => panel_of::<BF16, 8>(panel, recipe, from, transpose, doubles),
+        (Operand::Bf16, 8) => panel_of::<BF16, 4>(panel, recipe, from, transpose, doubles),
+        (Operand::F16, 16) => panel_of::<F16, 8>(panel, recipe, from, transpose, doubles),
+        (Operand::F16, 8) => panel_of::<F16, 4>(panel, recipe, from, transpose, doubles),
+        (Operand::F16, 4) => panel_of::<F16, 2>(panel, recipe, from, transpose, doubles),
         _ => unreachable!("no GPU multiplies like {recipe:?}"),
     }
 }
@@ -321,6 +356,15 @@ fn panel_of<const FRACTION_BITS: u32, const OF_BLOCK: usize>(
 /// Fills a row that has its size.
 #[inline(always)]
 pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> Magnitudes<u32> {
+    match recipe.operand {
+        Operand::Bf16 => row_of::<BF16>(row, recipe, x),
+        Operand::F16 => row_of::<F16>(row, recipe, x),
+        _ => unreachable!("no format of 16 bits: {recipe:?}"),
+    }
+}
+
+#[inline(always)]
+fn row_of<const FRACTION_BITS: u32>(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> Magnitudes<u32> {
     let (shift, _) = shifts(recipe);
     let pairs = usize::from(recipe.width) / 2;
     let mut seen = Magnitudes::NONE;
@@ -330,18 +374,20 @@ pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> Magnitudes<u
         let rest = &x[(at * 2 * PAIRS).min(x.len())..];
         if let Some(values) = rest.first_chunk::<{ 2 * PAIRS }>() {
             for (i, chunk) in chunk.iter_mut().enumerate() {
-                *chunk = values[2 * i].to_bits() >> 16 | values[2 * i + 1].to_bits() & 0xFFFF_0000;
+                let [even, odd] = [values[2 * i], values[2 * i + 1]];
+                *chunk = packed::<FRACTION_BITS>(even) | packed::<FRACTION_BITS>(odd) << 16;
             }
         } else {
             for (k, value) in rest.iter().enumerate() {
-                chunk[k / 2] |= value.to_bits() >> 16 << (k % 2 * 16);
+                chunk[k / 2] |= packed::<FRACTION_BITS>(*value) << (k % 2 * 16);
             }
         }
         let (first, here) = (at * PAIRS, pairs * signs.len());
         match elements {
             Elements::Integers(elements) => {
-                exponents[first..][..here].copy_from_slice(&exponents_of::<7>(&chunk, &mut seen)[..here]);
-                let [evens, odds] = integers::<7>(&chunk, shift);
+                exponents[first..][..here]
+                    .copy_from_slice(&exponents_of::<FRACTION_BITS>(&chunk, &mut seen)[..here]);
+                let [evens, odds] = integers::<FRACTION_BITS>(&chunk, shift);
                 let elements = &mut elements[2 * first..][..2 * here];
                 for (i, two) in elements.as_chunks_mut().0.iter_mut().enumerate() {
                     *two = [evens[i], odds[i]];
@@ -351,11 +397,11 @@ pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> Magnitudes<u
                 // Pairs of pairs: the sixteen lanes of `biased_of` are these eight, twice.
                 let evens = std::array::from_fn(|i| chunk[2 * i % LANES]);
                 let odds = std::array::from_fn(|i| chunk[(2 * i + 1) % LANES]);
-                let fours = biased_of::<7>([&evens, &odds], &mut seen);
+                let fours = biased_of::<FRACTION_BITS>([&evens, &odds], &mut seen);
                 exponents[first / 2..][..here / 2].copy_from_slice(&fours[..here / 2]);
                 let elements = &mut elements[2 * first..][..2 * here];
                 for (two, both) in elements.as_chunks_mut().0.iter_mut().zip(chunk) {
-                    *two = [tilted(both << 16), tilted(both)];
+                    *two = [tilted::<FRACTION_BITS>(both << 16), tilted::<FRACTION_BITS>(both)];
                 }
             }
         }
@@ -367,7 +413,7 @@ pub(super) fn row(row: &mut Row, recipe: BlockRecipe, x: &[f32]) -> Magnitudes<u
     }
     let seen = seen.all();
     if let Elements::Doubles(_) = elements {
-        make_relative::<7>(exponents, seen.largest);
+        make_relative::<FRACTION_BITS>(exponents, seen.largest);
     }
     seen
 }

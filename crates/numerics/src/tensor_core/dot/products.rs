@@ -1,4 +1,5 @@
-//! Every product of two bf16 through one of Hopper's steps, on every instruction set: alone, and beside an accumulator.
+//! Every product of two bf16, and of two f16, through one of Hopper's steps, on every instruction set: alone, and beside
+//! an accumulator.
 //!
 //! All 2^32 pairs with AVX2 and AVX-512, every eighth with plain Rust. What a step must leave is computed by
 //! [`expected`], which is written independently of the reference, in binary64, and is several times as fast. That the
@@ -6,8 +7,13 @@
 //! place among the sixteen of a step, the lane and the accumulator follow from the pair, so not every combination of
 //! those is tried.
 
+use half::bf16;
+
 use super::*;
 use crate::tensor_core::Architecture;
+
+/// The formats whose products are tried.
+const OPERANDS: [Operand; 2] = [Operand::Bf16, Operand::F16];
 
 /// Panels that hold every pattern once.
 const PANELS: usize = 0x1_0000 / LANES;
@@ -21,8 +27,18 @@ struct Count {
     differ: u64,
 }
 
-fn value(bits: u32) -> f64 {
-    f64::from(f32::from_bits(bits << 16))
+fn value(operand: Operand, bits: u32) -> f64 {
+    match operand {
+        Operand::F16 => f16::from_bits(low_half(bits)).to_f64(),
+        _ => bf16::from_bits(low_half(bits)).to_f64(),
+    }
+}
+
+/// The exponent of a factor; of a subnormal, that of the least normal one.
+fn exponent(operand: Operand, bits: u32) -> i32 {
+    let of_format = operand.exponent_bits();
+    let biased = bits >> operand.fraction_bits() & ((1 << of_format) - 1);
+    biased.max(1).cast_signed() - ((1 << (of_format - 1)) - 1)
 }
 
 fn power(exponent: i32) -> f64 {
@@ -30,17 +46,16 @@ fn power(exponent: i32) -> f64 {
 }
 
 /// `accumulator + a · b` by one step, from its definition. *Shape:* the accumulator is normal or zero.
-fn expected(a: u32, b: u32, accumulator: f32) -> u32 {
-    let product = value(a) * value(b);
+fn expected(operand: Operand, a: u32, b: u32, accumulator: f32) -> u32 {
+    let product = value(operand, a) * value(operand, b);
     if product.is_nan() {
         return 0x7FFF_FFFF;
     }
     if product.is_infinite() {
         return if product < 0.0 { 0xFF80_0000 } else { 0x7F80_0000 };
     }
-    let exponent = |bits: u32, fraction_bits: u32| (bits >> fraction_bits & 255).max(1).cast_signed() - 127;
-    let of_product = exponent(a, 7) + exponent(b, 7);
-    let of_accumulator = exponent(accumulator.to_bits(), 23);
+    let of_product = exponent(operand, a) + exponent(operand, b);
+    let of_accumulator = (accumulator.to_bits() >> 23 & 255).max(1).cast_signed() - 127;
     let largest = match (product == 0.0, accumulator == 0.0) {
         (true, true) => return 0,
         (true, false) => of_accumulator,
@@ -68,16 +83,21 @@ fn mixed(x: u32) -> u32 {
 }
 
 /// An accumulator whose exponent is near the product's.
-fn accumulator(a: u32, b: u32) -> f32 {
+fn accumulator(operand: Operand, a: u32, b: u32) -> f32 {
     let random = mixed(a << 16 | b);
-    let product = (a >> 7 & 255).max(1).cast_signed() + (b >> 7 & 255).max(1).cast_signed() - 127;
+    let product = exponent(operand, a) + exponent(operand, b) + 127;
     let near = product + (random & 63).cast_signed() - 31;
     f32::from_bits(random & 0x807F_FFFF | near.clamp(1, 246).unsigned_abs() << 23)
 }
 
 /// Pairs of each of `first` with each panel of sixteen of the others, every `stride`th.
-fn compare(first: &(impl Iterator<Item = u32> + Clone), stride: usize, accumulate: bool) -> Count {
-    let recipe = Architecture::Hopper.block(Operand::Bf16).unwrap();
+fn compare(
+    operand: Operand,
+    first: &(impl Iterator<Item = u32> + Clone),
+    stride: usize,
+    accumulate: bool,
+) -> Count {
+    let recipe = Architecture::Hopper.block(operand).unwrap();
     let sets: Vec<Instructions> = Instructions::ALL.into_iter().filter(|one| one.is_available()).collect();
     let mut count = Count::default();
     let (mut pairs, mut fast, mut by_reference) = (0, 0, 0);
@@ -104,8 +124,9 @@ fn compare(first: &(impl Iterator<Item = u32> + Clone), stride: usize, accumulat
                 let b: [u32; LANES] =
                     std::array::from_fn(|lane| u32::try_from(number * LANES + lane).unwrap());
                 let start: [f32; LANES] =
-                    if accumulate { b.map(|b| accumulator(a, b)) } else { [0.0; LANES] };
-                let expected: [u32; LANES] = std::array::from_fn(|lane| expected(a, b[lane], start[lane]));
+                    if accumulate { b.map(|b| accumulator(operand, a, b)) } else { [0.0; LANES] };
+                let expected: [u32; LANES] =
+                    std::array::from_fn(|lane| expected(operand, a, b[lane], start[lane]));
                 let mut compare = |lane: usize, found: f32, by: &dyn std::fmt::Debug| {
                     if found.to_bits() != expected[lane] {
                         count.differ += 1;
@@ -157,18 +178,18 @@ fn compare(first: &(impl Iterator<Item = u32> + Clone), stride: usize, accumulat
 }
 
 fn both(threads: usize, step: usize, stride: usize) {
-    for accumulate in [false, true] {
+    for (operand, accumulate) in OPERANDS.into_iter().flat_map(|o| [(o, false), (o, true)]) {
         let start = std::time::Instant::now();
         let counts: Vec<Count> = std::thread::scope(|scope| {
             let share = |thread: usize| (0..=0xFFFF_u32).skip(thread * step).step_by(step * threads);
             let workers: Vec<_> = (0..threads)
-                .map(|thread| scope.spawn(move || compare(&share(thread), stride, accumulate)))
+                .map(|thread| scope.spawn(move || compare(operand, &share(thread), stride, accumulate)))
                 .collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).collect()
         });
         let sum = |of: fn(&Count) -> u64| counts.iter().map(of).sum::<u64>();
         println!(
-            "{}: {} pairs, {} results of fast paths, {} of the reference, {} differ, {:.0} s",
+            "{operand:?} {}: {} pairs, {} results of fast paths, {} of the reference, {} differ, {:.0} s",
             if accumulate { "beside an accumulator" } else { "alone" },
             sum(|count| count.pairs),
             sum(|count| count.fast),
@@ -192,12 +213,14 @@ fn sampled_products_are_exact() {
 
 #[test]
 fn the_expectation_is_the_reference() {
-    let recipe = Architecture::Hopper.block(Operand::Bf16).unwrap();
-    for number in 0..300_000_u32 {
-        let (a, b) = (mixed(number) & 0xFFFF, mixed(!number) & 0xFFFF);
-        for start in [0.0, accumulator(a, b)] {
-            let found = recipe.step(&[a], &[b], start).to_bits();
-            assert_eq!(found, expected(a, b, start), "{a:04x} · {b:04x} + {start}");
+    for operand in OPERANDS {
+        let recipe = Architecture::Hopper.block(operand).unwrap();
+        for number in 0..300_000_u32 {
+            let (a, b) = (mixed(number) & 0xFFFF, mixed(!number) & 0xFFFF);
+            for start in [0.0, accumulator(operand, a, b)] {
+                let found = recipe.step(&[a], &[b], start).to_bits();
+                assert_eq!(found, expected(operand, a, b, start), "{a:04x} · {b:04x} + {start}");
+            }
         }
     }
 }

@@ -137,6 +137,21 @@ fn a_dot_product_in_parts_is_the_whole() {
     }
 }
 
+/// A binary16 in binary32, payloads of NaNs too.
+fn value_of_f16(bits: u32) -> f32 {
+    if bits >> 10 & 31 == 31 {
+        return f32::from_bits((bits & 0x8000) << 16 | 0x7F80_0000 | (bits & 0x3FF) << 13);
+    }
+    half::f16::from_bits(u16::try_from(bits).unwrap()).to_f32()
+}
+
+#[test]
+fn every_f16_is_packed_as_it_was() {
+    for bits in 0..=0xFFFF_u32 {
+        assert_eq!(fill::pattern_of_rounded(Operand::F16, value_of_f16(bits)), bits, "{bits:04x}");
+    }
+}
+
 /// Filling from memory leaves what filling element by element leaves, on any patterns and lengths.
 #[test]
 fn every_way_of_filling_is_the_reference() {
@@ -178,18 +193,19 @@ fn every_way_of_filling_is_the_reference() {
                 panel.fill(instructions, recipe, rows, length, |row, k| values[row][k]);
                 same(&panel, "elements");
             }
-            if recipe.operand != Operand::Bf16 {
-                continue;
-            }
-            // What a rounded value has in its lower half does not matter.
-            let x: Vec<f32> =
-                values[0].iter().map(|bits| f32::from_bits(bits << 16 | draws.next() >> 31)).collect();
+            let x: Vec<f32> = match recipe.operand {
+                // What a rounded value has in its lower half does not matter.
+                Operand::Bf16 => {
+                    values[0].iter().map(|bits| f32::from_bits(bits << 16 | draws.next() >> 31)).collect()
+                }
+                _ => values[0].iter().map(|bits| value_of_f16(*bits)).collect(),
+            };
             for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
                 let mut expected = Row::default();
                 expected.fill_one_by_one(instructions, recipe, values[0].iter().copied());
                 let mut row = Row::default();
                 row.fill(instructions, recipe, (0..200).map(|_| 0xFFFF));
-                row.fill_bf16(instructions, recipe, &x);
+                row.fill_rounded(instructions, recipe, &x);
                 assert_eq!(row.range.special, expected.range.special);
                 if row.range.special {
                     assert_eq!(row.patterns, expected.patterns);
@@ -229,15 +245,16 @@ fn patterns_survive_being_taken_apart() {
 /// Many rows at once, a part of `K` at a time, from a panel of that part.
 #[test]
 fn rows_together_are_rows_one_by_one() {
-    let recipe = Architecture::Hopper.block(Operand::Bf16).unwrap();
     let mut draws = Draws(13);
-    for count in 0..10 {
+    for (operand, count) in
+        [Operand::Bf16, Operand::F16].into_iter().flat_map(|o| (0..10).map(move |n| (o, n)))
+    {
+        let recipe = Architecture::Hopper.block(operand).unwrap();
         let kind = |row: usize| if row == 3 { 6 } else { u32::from(row == 1) };
-        let x: Vec<Vec<u32>> = (0..count)
-            .map(|row| (0..96).map(|_| draws.operand(Operand::Bf16, kind(row))).collect())
-            .collect();
+        let x: Vec<Vec<u32>> =
+            (0..count).map(|row| (0..96).map(|_| draws.operand(operand, kind(row))).collect()).collect();
         let w: Vec<Vec<u32>> =
-            (0..LANES).map(|_| (0..96).map(|_| draws.operand(Operand::Bf16, 1)).collect()).collect();
+            (0..LANES).map(|_| (0..96).map(|_| draws.operand(operand, 1)).collect()).collect();
         for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
             let rows: Vec<Row> = x
                 .iter()

@@ -1,0 +1,328 @@
+//! Asks cuBLAS what it launches for attention's products, and compares what a kernel's name says of its sums.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use mantissa_engine::catalog::{Batched, KernelSum, Launched, Product};
+use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::products::by_threads;
+use mantissa_numerics::recipe::PlainSum;
+use mantissa_numerics::site::Phase;
+use mantissa_numerics::tensor_core::dot::Instructions;
+
+use super::ask::{ends, hard_values, outputs_of_values};
+use super::candidates::Candidate;
+use super::explain::Outputs;
+use super::hard::{COLUMNS, ONE, Random, hard, shared};
+use crate::device::{Device, Launch, Launches, Place};
+use crate::error::CudaError;
+
+/// The most elements of the scores of a prefill that is asked for: 40 GB of 16 bits.
+const MOST_SCORES: usize = 20_000_000_000;
+
+/// The longest prompt that is asked for, and how many more keys a decode step may have.
+const LONGEST_PROMPT: usize = 32_768;
+const DECODED: usize = 1024;
+
+/// The largest size for which a product is asked about: what fits into a GPU's memory, to 32,768 keys.
+pub(super) fn largest(shape: Batched) -> usize {
+    let prompt = (MOST_SCORES / shape.heads.max(1)).isqrt().clamp(1, LONGEST_PROMPT);
+    match shape.phase {
+        Phase::Prefill => prompt,
+        Phase::Decode => prompt + DECODED,
+    }
+}
+
+/// `m × n × k` of a product over so many keys.
+fn sizes_of(shape: Batched, keys: usize) -> [usize; 3] {
+    let queries = if shape.phase == Phase::Prefill { keys } else { 1 };
+    match shape.product {
+        Product::Scores => [queries, keys, shape.dim],
+        Product::Values => [queries, shape.dim, keys],
+    }
+}
+
+/// How the kernels of a call sum, by the name of the one that multiplies; `None` where the name is not known, or there
+/// are several.
+///
+/// *Source:* names and words of cuBLAS 13.1's launches, beside the recipes of 108,448 products that were compared on an
+/// H200 (`goldens/gpu/attention_choice.md`).
+///
+/// ```
+/// use mantissa_cuda::Launch;
+/// use mantissa_cuda::catalog::kernel_of;
+/// use mantissa_engine::catalog::KernelSum;
+///
+/// let launch = |name: &str| Launch { name: name.to_owned(), grid: [1; 3], block: [128, 1, 1], argument: Vec::new() };
+/// let walk = launch("cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16_32x32_64x2_nn_align2");
+/// assert_eq!(kernel_of(&[walk]), Some(KernelSum::Steps { width: 16, tile: 64 }));
+/// assert_eq!(kernel_of(&[launch("a_kernel_of_another_library")]), None);
+/// ```
+#[must_use]
+pub fn kernel_of(launches: &[Launch]) -> Option<KernelSum> {
+    let mut kernels = launches.iter().filter(|launch| !launch.name.is_empty());
+    let (launch, None) = (kernels.next()?, kernels.next()) else { return None };
+    let name = launch.name.as_str();
+    // The numbers of a template, as names of C++ have them.
+    let number = |at: usize| name.split("Li").nth(at + 1).and_then(leading_number);
+    if name.contains("splitK") {
+        return None;
+    }
+    if name.starts_with("nvjet_sm90_") || name.starts_with("sm90_xmma_gemm_") {
+        return Some(KernelSum::Steps { width: 16, tile: 0 });
+    }
+    if name.contains("_ffma_")
+        || name.contains("simt_sgemm")
+        || name.contains("magma_sgemmEx")
+        || name.contains("gemmk1")
+    {
+        return Some(KernelSum::Chain);
+    }
+    if name.contains("s1688gemm") {
+        return Some(KernelSum::Steps { width: 8, tile: 32 });
+    }
+    if name.contains("s16816gemm") || name.contains("s161616gemm") {
+        // 64x128_32x4: a tile of outputs, then elements of the sum and stages.
+        let pairs = name.split('_').filter_map(|part| leading_number(part).filter(|_| part.contains('x')));
+        return Some(KernelSum::Steps { width: 16, tile: pairs.last()? });
+    }
+    let [across, down, _] = launch.block;
+    if name.contains("gemvx") {
+        // Whether rows lie along the sum, and how far apart a thread's elements are.
+        let transposed = name.split("Lb").nth(3)?.starts_with('1');
+        let threads = u16::try_from(if transposed { across } else { down }).ok()?;
+        let apart = *launch.argument.get(APART)?;
+        return match apart {
+            1 => Some(KernelSum::Runs { threads }),
+            _ if apart == u32::from(threads) => {
+                Some(KernelSum::Threads { threads, vector: 1, in_order: false })
+            }
+            _ => None,
+        };
+    }
+    if name.contains("gemvNSP") {
+        return Some(KernelSum::Threads { threads: number(1)?, vector: number(2)?, in_order: false });
+    }
+    if name.contains("gemv2N") {
+        return Some(KernelSum::Slices { slices: number(1)? });
+    }
+    if name.contains("gemv2T") || name.contains("gemmSN_TN") {
+        return Some(KernelSum::Threads { threads: number(1)?, vector: 1, in_order: true });
+    }
+    if name.contains("gemmSN_NN") {
+        return Some(KernelSum::Threads { threads: number(1)?, vector: number(3)?, in_order: false });
+    }
+    None
+}
+
+/// The word of `gemvx`'s argument that is 1 where each thread takes neighbours, and their number of threads where
+/// neighbours go to different ones.
+const APART: usize = 36;
+
+fn leading_number(text: &str) -> Option<u16> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    text[..digits].parse().ok()
+}
+
+/// What was answered for one of attention's products.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) launched: Launched,
+    /// Names of kernels whose sums are not known, each with the first size that has it.
+    pub(super) unknown: BTreeMap<String, usize>,
+    pub(super) questions: usize,
+}
+
+/// Asks for every size of one product.
+fn ask(launches: &Launches, dtype: Dtype, shape: Batched) -> Result<Answer, CudaError> {
+    let (mut kernels, mut unknown) = (Vec::new(), BTreeMap::new());
+    let largest = largest(shape);
+    for keys in 1..=largest {
+        let found = launches.of_batched(
+            dtype,
+            shape.heads,
+            sizes_of(shape, keys),
+            shape.product == Product::Scores,
+        )?;
+        kernels.push(kernel_of(&found).unwrap_or_else(|| {
+            let names =
+                found.iter().filter(|launch| !launch.name.is_empty()).map(|launch| launch.name.as_str());
+            unknown.entry(names.collect::<Vec<_>>().join(" + ")).or_insert(keys);
+            KernelSum::Unknown
+        }));
+    }
+    Ok(Answer { launched: Launched::of(kernels), unknown, questions: largest })
+}
+
+/// Asks for all `shapes` on all processors; `each` gets them as they come.
+///
+/// *Errors:* the first.
+pub(super) fn ask_all(
+    place: &Place,
+    shapes: &[(Dtype, Batched)],
+    mut each: impl FnMut((Dtype, Batched), Answer),
+) -> Result<(), CudaError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(shapes.len().max(1));
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                let answers = || -> Result<(), CudaError> {
+                    let launches = Launches::new(place)?;
+                    while let Some((dtype, shape)) = shapes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let answer = ask(&launches, *dtype, *shape)?;
+                        // Nobody listens only after an error.
+                        _ = sender.send(Ok(((*dtype, *shape), answer)));
+                    }
+                    Ok(())
+                };
+                if let Err(error) = answers() {
+                    next.store(shapes.len(), Ordering::Relaxed);
+                    _ = sender.send(Err(error));
+                }
+            });
+        }
+        drop(sender);
+        for answer in receiver {
+            let (shape, answer) = answer?;
+            each(shape, answer);
+        }
+        Ok(())
+    })
+}
+
+/// Sizes for which a product is compared: the first of every kernel, and `random` others evenly on a logarithmic
+/// scale; none whose operands have more than `most` elements.
+pub(super) fn compared(
+    (dtype, shape): (Dtype, Batched),
+    launched: &Launched,
+    random: usize,
+    most: usize,
+) -> Vec<usize> {
+    let longest = (1..=launched.largest()).rev().find(|keys| {
+        let [m, n, k] = sizes_of(shape, *keys);
+        [m * n, m * k, n * k].into_iter().all(|elements| elements.saturating_mul(shape.heads) <= most)
+    });
+    let longest = longest.unwrap_or(0);
+    let mut draw = Random(shape.heads as u64 ^ (shape.dim as u64) << 32 ^ (dtype as u64) << 48);
+    let octaves = longest.max(1).ilog2() as usize + 1;
+    let drawn = (0..random).map(|_| {
+        let first = 1 << draw.below(octaves);
+        first + draw.below(first)
+    });
+    let mut sizes: Vec<usize> = launched.firsts().chain(drawn).filter(|size| *size <= longest).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+/// Whether a product over `keys` keys has the sums that `kernel` says, at both ends of the first and the last query of
+/// the first and the last head.
+pub(super) fn agrees(
+    device: &Device,
+    dtype: Dtype,
+    shape: Batched,
+    keys: usize,
+    kernel: KernelSum,
+    instructions: Instructions,
+) -> Result<bool, CudaError> {
+    let seed = (shape.heads * 31 + shape.dim) as u64 * 1_000_003 + keys as u64;
+    if dtype == Dtype::F32 {
+        plain_agrees(device, shape, keys, kernel, seed)
+    } else {
+        let length = sizes_of(shape, keys)[2];
+        let Some(recipe) = kernel.batched(dtype, length) else { return Ok(false) };
+        let outputs = sixteen(device, dtype, shape, keys, seed)?;
+        Ok(outputs.iter().all(|outputs| outputs.agree(dtype, Candidate::Half(recipe), COLUMNS, instructions)))
+    }
+}
+
+/// Outputs of a product of ones and of numbers of 16 bits that are hard to sum.
+fn sixteen(
+    device: &Device,
+    dtype: Dtype,
+    shape: Batched,
+    keys: usize,
+    seed: u64,
+) -> Result<Vec<Outputs>, CudaError> {
+    let ([m, n, k], heads) = (sizes_of(shape, keys), shape.heads);
+    let mut random = Random(seed);
+    let a = device.filled(dtype, heads * m * k, ONE)?;
+    let mut b = device.filled(dtype, heads * n * k, 0)?;
+    let mut c = device.filled(dtype, heads * m * n, 0)?;
+    if shape.product == Product::Values {
+        let columns = hard_values(device, &mut b, dtype, [heads, keys, shape.dim], &mut random)?;
+        device.batched(heads, [m, n, k], false, &a, &b, &mut c)?;
+        return outputs_of_values(device, &c, [heads, m, shape.dim], &columns);
+    }
+    let rows = shared((0..251).map(|_| hard(&mut random, dtype, k)));
+    let head: Vec<u32> = rows.iter().cycle().take(keys).flat_map(|row| row.iter().copied()).collect();
+    for at in [0, heads - 1] {
+        device.overwrite(&mut b, at * n * k, &head)?;
+    }
+    device.batched(heads, [m, n, k], true, &a, &b, &mut c)?;
+    let mut outputs = Vec::new();
+    for head in [0, heads - 1] {
+        for query in [0, m - 1] {
+            for columns in ends(keys) {
+                let at = (head * m + query) * keys + columns.start;
+                let found = device.download(&c, at, columns.len())?;
+                let rows = columns.map(|key| rows[key % rows.len()].clone()).collect();
+                outputs.push(Outputs { rows, bias: Vec::new(), found });
+            }
+        }
+    }
+    Ok(outputs)
+}
+
+/// The same for binary32, where both factors are random: a product beside one is exact and says nothing of `fma`.
+fn plain_agrees(
+    device: &Device,
+    shape: Batched,
+    keys: usize,
+    kernel: KernelSum,
+    seed: u64,
+) -> Result<bool, CudaError> {
+    let ([m, n, k], heads) = (sizes_of(shape, keys), shape.heads);
+    let Some(recipe) = kernel.plain(k) else { return Ok(false) };
+    let transposed = shape.product == Product::Scores;
+    let mut random = Random(seed);
+    let mut number = || {
+        let bits = random.below(1 << 32) as u32;
+        // Signs, fractions, and exponents of 2^-7 to 1.
+        bits & 0x807F_FFFF | (120 + (bits >> 23 & 7)) << 23
+    };
+    let query: [Vec<u32>; 2] = std::array::from_fn(|_| (0..k).map(|_| number()).collect());
+    let others: Vec<u32> = (0..n * k).map(|_| number()).collect();
+    let mut a = device.filled(Dtype::F32, heads * m * k, ONE)?;
+    let mut b = device.filled(Dtype::F32, heads * n * k, ONE)?;
+    let mut c = device.filled(Dtype::F32, heads * m * n, 0)?;
+    for head in [0, heads - 1] {
+        device.overwrite(&mut a, head * m * k, &query[0])?;
+        device.overwrite(&mut a, (head * m + m - 1) * k, &query[1])?;
+        device.overwrite(&mut b, head * n * k, &others)?;
+    }
+    device.batched(heads, [m, n, k], transposed, &a, &b, &mut c)?;
+    for head in [0, heads - 1] {
+        for (row, query) in [(0, &query[if m == 1 { 1 } else { 0 }]), (m - 1, &query[1])] {
+            for columns in ends(n) {
+                let found = device.download(&c, (head * m + row) * n + columns.start, columns.len())?;
+                for (column, found) in columns.zip(found) {
+                    let other = |i: usize| others[if transposed { column * k + i } else { i * n + column }];
+                    let pair = |i: usize| (f32::from_bits(query[i]), f32::from_bits(other(i)));
+                    let sum = match recipe {
+                        PlainSum::FmaChain => (0..k).map(pair).fold(0.0_f32, |sum, (x, y)| x.mul_add(y, sum)),
+                        PlainSum::Threads(sum) => by_threads(sum, k, pair),
+                    };
+                    if sum.to_bits() != found {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+    }
+    Ok(true)
+}
