@@ -69,17 +69,8 @@ pub(super) fn clamped_swiglu(
     let round = |x| output.round(x);
     share(pool, length.div_ceil(LANES), LANES * 16, |from, until| {
         for i in from * LANES..length.min(until * LANES) {
-            // A NaN stays one: these comparisons are false.
-            let bounded = |x: f32, least: f32| {
-                if x > limit {
-                    limit
-                } else if x < least {
-                    least
-                } else {
-                    x
-                }
-            };
-            let (gate, up) = (bounded(pairs[2 * i], f32::NEG_INFINITY), bounded(pairs[2 * i + 1], -limit));
+            let gate = pairs[2 * i].clamp(f32::NEG_INFINITY, limit);
+            let up = pairs[2 * i + 1].clamp(-limit, limit);
             let unit = round(gate * round(functions::sigmoid(round(gate * alpha))));
             // SAFETY: element `i` of `out` is this task's.
             unsafe { *to.get().add(i) = round(round(up + 1.0) * unit) };
