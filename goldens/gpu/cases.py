@@ -2,8 +2,8 @@
 
     python3 cases.py MANTISSA SCRATCH        makes all synthetic models
 
-A case is `model:document_tokens:decode_steps:batch_size[:attention]`, where model is one of MODELS (made by `mantissa synth`, seed 0) or
-a GGUF file, and attention eager (the default), sdpa_flash or sdpa_math. An `r` after document_tokens leaves out the chat template
+A case is `model:document_tokens:decode_steps:batch_size[:attention[:dtype]]`, where model is one of MODELS (made by `mantissa synth`, seed
+0) or a GGUF file, attention eager (the default), sdpa_flash or sdpa_math, and dtype bf16 (the default) or f16. An `r` after document_tokens leaves out the chat template
 and the instruction, which leaves 3 tokens more than the document's (1 for the GGUF).
 """
 
@@ -42,22 +42,23 @@ def prepare(program, scratch, presets):
 
 
 def parts_of(case):
-    """Model, document tokens (with the `r`), decode steps, batch size, attention."""
-    preset, document, steps, batch, attention = (case.split(":") + ["eager"])[:5]
-    return preset, document, int(steps), int(batch), attention
+    """Model, document tokens (with the `r`), decode steps, batch size, attention, dtype."""
+    given = case.split(":")
+    preset, document, steps, batch, attention, dtype = given + ["eager", "bf16"][len(given) - 4 :]
+    return preset, document, int(steps), int(batch), attention, dtype
 
 
 def predict(program, scratch, case, positions=3, threads=None):
     """Seconds, the manifest's run, the path of its tensors. RuntimeError with the program's words if it is refused."""
-    preset, document, steps, batch, attention = parts_of(case)
+    preset, document, steps, batch, attention, dtype = parts_of(case)
     model = folder_of(scratch, preset)
     raw = document.endswith("r")
     text = os.path.join(scratch, "licences.txt" if preset.endswith(".gguf") else "document.txt")
-    out = os.path.join(scratch, f"{os.path.basename(preset)}-{document}-{steps}-{batch}-{attention}")
+    out = os.path.join(scratch, f"{os.path.basename(preset)}-{document}-{steps}-{batch}-{attention}-{dtype}")
     layers = 30 if preset.endswith(".gguf") else json.load(open(os.path.join(model, "config.json")))["num_hidden_layers"]
     command = [
         program, "record", "--quiet", "--hardware", os.environ.get("HARDWARE", "h200"), "--model", model, "--document", text, "--document-tokens", document.rstrip("r"), "--decode", str(steps),
-        "--batch-size", str(batch), "--attention", attention, "--reps", "1", "--layers", ",".join(str(i + 1) for i in range(layers)), "--positions", ",".join(str(-i) for i in range(positions, 0, -1)),
+        "--batch-size", str(batch), "--attention", attention, "--dtype", dtype, "--reps", "1", "--layers", ",".join(str(i + 1) for i in range(layers)), "--positions", ",".join(str(-i) for i in range(positions, 0, -1)),
         "--sites", ",".join(["embed_out", "final_norm", "logits"] + SITES), "--out", out,
     ]
     if preset.endswith(".gguf"):

@@ -4,7 +4,7 @@
 
 MANTISSA is the program, SCRATCH a folder to work in, a CASE is as cases.py says. For each, `mantissa record --hardware h200` (or what the
 environment variable HARDWARE says, with the catalog that CATALOG names) predicts every site of every layer on this machine's CPU,
-three cases at a time, and transformers (bf16, from_pretrained, nothing patched but to look; the backend of sdpa forced by
+three cases at a time, and transformers (of the case's dtype, from_pretrained, nothing patched but to look; the backend of sdpa forced by
 torch.nn.attention) runs the same tokens on the GPU: the prompt in one pass of batch_size rows, then each decode step with the recorded token forced. Row 0 is the recorded prompt; the rows
 beside it are the same prompt turned by 1, 2, … tokens, and decode other tokens. If anything differs the case is run again with equal
 rows, so that what neighbours change can be told from what they do not. Compared are the recorded positions (the last POSITIONS of the
@@ -28,8 +28,10 @@ from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cases import folder_of, parts_of, predict, prepare
+from look import Look
 
 BACKENDS = {"sdpa_flash": SDPBackend.FLASH_ATTENTION, "sdpa_math": SDPBackend.MATH}
+DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16}
 # Last positions of the prompt that are compared.
 POSITIONS = int(os.environ.get("POSITIONS", "3"))
 
@@ -37,54 +39,6 @@ POSITIONS = int(os.environ.get("POSITIONS", "3"))
 def predicted(program, scratch, case):
     seconds, run, file = predict(program, scratch, case, POSITIONS)
     return run["mantissa"]["signals_digest"], run["mantissa"]["prompt_token_ids"], run["mantissa"]["output_token_ids"], load_file(file), seconds
-
-
-class Look:
-    """Keeps what passes each point of row 0."""
-
-    def __init__(self, model):
-        self.seen, self.layer = {}, 0
-        inner, hooks = model.model, []
-        undo = hooks.append
-        keep = lambda name: lambda module, inputs, output: self.put(name, output[0] if isinstance(output, tuple) else output)
-        undo(inner.embed_tokens.register_forward_hook(keep("embed_out")))
-        undo(inner.norm.register_forward_hook(keep("final_norm")))
-        undo(model.lm_head.register_forward_hook(keep("logits")))
-        for i, layer in enumerate(inner.layers):
-            at = f"layer_{i + 1}."
-            undo(layer.register_forward_pre_hook(self.enter(i + 1), with_kwargs=True))
-            undo(layer.self_attn.v_proj.register_forward_hook(keep(at + "v")))
-            undo(layer.self_attn.o_proj.register_forward_hook(keep(at + "attn_out")))
-            undo(layer.post_attention_layernorm.register_forward_pre_hook(lambda m, inputs, at=at: self.put(at + "x_after_attn", inputs[0])))
-            undo(layer.post_attention_layernorm.register_forward_hook(keep(at + "ffn_norm")))
-            undo(layer.mlp.register_forward_hook(keep(at + "mlp_out")))
-            undo(layer.register_forward_hook(keep(at + "x_out")))
-        module = sys.modules[type(model).__module__]
-        rotate = module.apply_rotary_pos_emb
-
-        def looked(*arguments, **more):
-            q, k = rotate(*arguments, **more)
-            for name, x in (("q", q), ("k", k)):
-                self.put(f"layer_{self.layer}.{name}", x.transpose(1, 2).flatten(2))
-            return q, k
-
-        module.apply_rotary_pos_emb = looked
-        self.restore = lambda: setattr(module, "apply_rotary_pos_emb", rotate)
-        self.hooks = hooks
-
-    def undo(self):
-        self.restore()
-        for hook in self.hooks:
-            hook.remove()
-
-    def enter(self, number):
-        def hook(module, inputs, more):
-            self.layer = number
-            self.put(f"layer_{number}.x_in", inputs[0] if inputs else more["hidden_states"])
-        return hook
-
-    def put(self, name, x):
-        self.seen[name] = x[0, -POSITIONS:].detach().clone()
 
 
 def count(table, phase, name, ours, theirs):
@@ -105,25 +59,24 @@ def count(table, phase, name, ours, theirs):
 
 def stock(model, prompt, output, ours, steps, batch, attention, turned):
     """Runs the GPU; counts by phase and point."""
-    look, table = Look(model), {}
+    table = {}
     forced = sdpa_kernel([BACKENDS[attention]]) if attention in BACKENDS else contextlib.nullcontext()
     by = lambda row: row % len(prompt) if turned else 0
     vocabulary = model.config.vocab_size
-    try:
-        with torch.no_grad(), forced:
-            ids = torch.tensor([prompt[by(row):] + prompt[: by(row)] for row in range(batch)], device="cuda")
-            out = model(ids, use_cache=True)
-            phase_sites = [name.split("/")[1] for name in ours if name.startswith("prefill/") and "logprobs" not in name]
+    with torch.no_grad(), forced, Look(model, POSITIONS) as look:
+        ids = torch.tensor([prompt[by(row):] + prompt[: by(row)] for row in range(batch)], device="cuda")
+        out = model(ids, use_cache=True)
+        look.logits(out)
+        phase_sites = [name.split("/")[1] for name in ours if name.startswith("prefill/") and "logprobs" not in name]
+        for name in phase_sites:
+            count(table, "prefill", name, ours["prefill/" + name][0], look.seen[name])
+        for step in range(steps):
+            token = torch.tensor([[(output[step] + 97 * by(row)) % vocabulary] for row in range(batch)], device="cuda")
+            out = model(token, past_key_values=out.past_key_values, use_cache=True)
+            look.logits(out)
             for name in phase_sites:
-                count(table, "prefill", name, ours["prefill/" + name][0], look.seen[name])
-            for step in range(steps):
-                token = torch.tensor([[(output[step] + 97 * by(row)) % vocabulary] for row in range(batch)], device="cuda")
-                out = model(token, past_key_values=out.past_key_values, use_cache=True)
-                for name in phase_sites:
-                    if "decode/" + name in ours:
-                        count(table, "decode", name, ours["decode/" + name][step][-1:], look.seen[name][-1:])
-    finally:
-        look.undo()
+                if "decode/" + name in ours:
+                    count(table, "decode", name, ours["decode/" + name][step][-1:], look.seen[name][-1:])
     return table
 
 
@@ -141,7 +94,7 @@ def main():
     pool = concurrent.futures.ThreadPoolExecutor(3)
     waiting = [pool.submit(predicted, program, scratch, case) for case, *_ in cases]
     loaded, model = None, None
-    for (case, preset, _, steps, batch, attention), prediction in zip(cases, waiting):
+    for (case, preset, _, steps, batch, attention, dtype), prediction in zip(cases, waiting):
         try:
             digest, prompt, output, ours, seconds = prediction.result()
         except RuntimeError as error:
@@ -149,7 +102,7 @@ def main():
             found["cases"].append({"case": case, "refused": str(error)})
             write(report, found)
             continue
-        wanted = (preset, "sdpa" if attention in BACKENDS else "eager")
+        wanted = (preset, "sdpa" if attention in BACKENDS else "eager", DTYPES[dtype])
         if loaded != wanted:
             model = None
             gc.collect()
@@ -158,7 +111,7 @@ def main():
             place = {"pretrained_model_name_or_path": folder}
             if folder.endswith(".gguf"):
                 place = {"pretrained_model_name_or_path": os.path.dirname(folder), "gguf_file": os.path.basename(folder)}
-            model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=torch.bfloat16, attn_implementation=wanted[1]).cuda().eval()
+            model = transformers.AutoModelForCausalLM.from_pretrained(**place, dtype=wanted[2], attn_implementation=wanted[1]).cuda().eval()
             loaded = wanted
         start = time.time()
         entry = {"case": case, "prompt_tokens": len(prompt), "signals_digest": digest, "neighbours": "turned" if batch > 1 else "none"}

@@ -123,7 +123,7 @@ def page():
     out = ["# Coverage", "", "<!-- written by goldens/gpu/coverage.py; do not edit -->", ""]
     say = lambda text="": out.append(text)
     say("What `--hardware` predicts, what that rests on, and what it refuses. Everything below is stock Hugging Face")
-    say("transformers in bf16 (transformers 5.17.0, PyTorch 2.11.0, CUDA 13.0, cuBLAS 13.1.0), nothing patched.")
+    say("transformers in bf16, and in f16 where it says so (transformers 5.17.0, PyTorch 2.11.0, CUDA 13.0, cuBLAS 13.1.0), nothing patched.")
     say("*Verified* means compared with the GPU, bit for bit.")
     say("The tables of models and shapes are made from the measurements; the words about kernels are written by hand.")
     say(TERMS)
@@ -236,6 +236,11 @@ SOURCE = "from the source, not compared yet"
 KERNELS = [
     ("tensor-core step, bf16 (`mma.sync` k8 and k16, wgmma)", "verified", "verified in whole models", "literature", "16,384 seeded cases per instruction with special values: `crates/numerics/tests/tensor_core.rs`; all 2^32 products: `just exhaustive-products`"),
     ("tensor-core step, f16, tf32, fp8 by wgmma", "verified", "taken from the H200, not compared", "literature", "the same; fp8 by `mma.sync` is not modelled"),
+    ("products of f16 with weights, with and without bias, split-K among them", "verified by themselves: 184,320 outputs of 14 weights, subnormal and infinite ones among them; no catalog is built in", "by the same recipes, not compared", "literature: uncut", "`goldens/gpu/f16.py`, `f16_check.py`: parts of a sum stay in binary32, whether PyTorch allows reduced precision or not; where K is cut is another choice than for bf16"),
+    ("`sdpa_flash` and `sdpa_math` of f16", "verified by themselves (4 shapes); whole models were not compared", "by the same kernels, not compared", "refused", "`goldens/gpu/sdpa_f16`"),
+    ("eager attention of f16", "by the recipes of bf16; needs a catalog of f16, and was not compared", "likewise", "literature", "in 23 of 77 shapes cuBLAS took another kernel than for bf16; refused where norms of queries and keys do not rule out scores beyond 65,000, which a mask of f16 may not hide"),
+    ("experts of f16", "refused", "refused", "refused", "`torch._grouped_mm` is a product for each expert then (`goldens/gpu/f16.py`), whose sums depend on how many rows it gets"),
+    ("SiLU of f16, casts from binary32 to f16", "verified, all 65,536 inputs but NaNs", "not compared", "literature", "`goldens/gpu/f16.py`"),
     ("cuBLAS product without bias (nvjet, split-K)", "verified", "verified", "literature: uncut", "catalogs; `just check-gemm`"),
     ("cuBLASLt product with bias (1 MiB workspace)", "verified", "verified", "literature: uncut", "catalogs; Qwen2.5 below"),
     ("attention's batched products, prefill (nvjet, CUTLASS with the remainder first, s1688)", "verified", "verified", "literature", "catalogs"),
@@ -244,15 +249,16 @@ KERNELS = [
     ("… of other sizes and numbers; biases of experts (gpt-oss)", SOURCE, SOURCE, "literature", "the same kernel; weights and biases as `integrations/moe.py` of transformers has them"),
     ("router: softmax in binary32, top-k, renormalization; sum over experts", "verified", "verified", "literature", "Qwen3-MoE below"),
     ("… of Mixtral (weights in binary32) and gpt-oss (softmax over the chosen); the order of equal logits", SOURCE, SOURCE, "literature", "`goldens/gpu/topk.py` would show the order of equals"),
-    ("mean of squares (`reduce_kernel`), RMSNorm", "verified", "verified", "literature", "whole models"),
+    ("mean of squares (`reduce_kernel`), RMSNorm", "verified in whole models; alone 0 of 408,064 sums and means over 64 to 18,432 values differ, 1 to 4,096 rows", "in whole models", "literature", "`goldens/gpu/long_rows.py`"),
     ("… with 1 + w (Gemma) or weighed before the cast (OLMo 2, gpt-oss)", SOURCE, SOURCE, "literature", "the same mean"),
     ("softmax within a warp (to 2,048 keys)", "verified", "verified", "literature", "whole models"),
-    ("softmax by a block (from 2,049 keys)", "verified over 2,049 to 2,078 keys; to 9,216 by the same kernel", "likewise", "literature", "decode after 2,048 tokens, below"),
+    ("softmax by a block (from 2,049 keys)", "verified to 40,000 keys: 0 of 1,443 rows differ, of bf16, f16 and binary32, at every border of a kernel and alignment of a row; the kernels launched are those named", "over 2,049 to 2,078 keys; the rest by the same kernels", "literature", "`goldens/gpu/long_rows.py`; decode after 2,048 tokens, below"),
+    ("`torch.log_softmax`, over the last dimension and across steps; `torch.logsumexp`", "verified: 0 of 5,777 rows of 10 to 262,208 logits and of 1,891 sums differ; `logf` of every positive binary32", "the same kernels, not compared", "literature", "`goldens/gpu/long_rows.py`"),
     ("eager: bounds of scores (Gemma 2), windows that keys fall out of, other scales", SOURCE, SOURCE, "literature", "tanh below; in decode a layer with a window has as many keys as the window"),
+    ("`sdpa_flash`: FlashAttention-2 inside PyTorch, heads of 64, 96, 128 and 256, to 32,768 keys", "FLASHWORDS, whole models to 1,934", "verified in whole models, to 542 keys and one case to 1,934; the rest by the same kernel", "refused", "whole models below; on the H200 0 of 705,116 outputs differ in 7 prefills and 11 decodes (1 to 8 splits) by themselves, a slice of which is in `goldens/gpu/sdpa`"),
     ("`sdpa_flash`: heads of other widths to 256 but 129–160 and 193–224, other scales", SOURCE, SOURCE, "refused", "tiles of FlashAttention's own sources"),
+    ("`sdpa_math`: products of binary32 (`fma` chains; gemvx, gemvNSP, gemv2T)", "verified, whole models to 1,934 keys", "verified, whole models to 542 keys", "refused", "whole models below; catalogs; raw sums of decode in `goldens/gpu/sdpa_math`"),
     ("`sdpa_math`: windows that keys fall out of, other scales", SOURCE, SOURCE, "refused", ""),
-    ("`sdpa_flash`: FlashAttention-2 inside PyTorch, heads of 64 and 128, to 2,000 keys", "verified to 2,000 keys, whole models to 1,934", "verified in whole models, to 542 keys and one case to 1,934; the rest by the same kernel", "refused", "whole models below; on the H200 0 of 705,116 outputs differ in 7 prefills and 11 decodes (1 to 8 splits) by themselves, a slice of which is in `goldens/gpu/sdpa`"),
-    ("`sdpa_math`: products of binary32 (`fma` chains; gemvx, gemvNSP, gemv2T), to 1,934 keys", "verified, whole models to 1,934 keys", "verified, whole models to 542 keys", "refused", "whole models below; catalogs; raw sums of decode in `goldens/gpu/sdpa_math`"),
     ("`expf`, `rsqrtf`, `cosf`, `sinf`", "verified, all 2^32 inputs", "inside whole models only", "literature", "`goldens/gpu/all_inputs.cu`: 0 of 4 × 4,096 blocks differed except the one of sin(−0), which was fixed afterwards"),
     ("`tanhf`, sigmoid, SiLU, GELU (tanh form), `cap · tanh(x / cap)` and gpt-oss's gate, rounded to bf16 or f16", "verified, all 65,536 inputs of each", "taken from the H200", "literature", "`goldens/gpu/all_functions.json`"),
     ("SiLU, residuals, casts, RoPE", "verified", "verified", "literature", "whole models"),
@@ -266,10 +272,10 @@ NOT_COVERED = [
     "  128-key tiles ascending, 1 of 700,736 outputs differs, which a reciprocal one unit lower (`rcp.approx`) would\n"
     "  explain. Its decode of 515 keys and more ends in `cudnn::fusion::lean_reduction_kernel`, which does not repeat\n"
     "  itself (7 of 8 calls equal in one of five cases), so no recipe can promise its bits.",
-    "`flash_attention_2` (the package) on GPUs, formats other than bf16, quantized weights as stored.",
+    "`flash_attention_2` (the package) on GPUs, binary32, experts of f16, quantized weights as stored.",
     "LongRoPE and dynamic RoPE beyond the context a model was trained for, where frequencies depend on the length.",
     "A second prefill over cached positions; batches of sequences of different lengths (padding).",
-    "Softmax over more than 9,216 keys; `sdpa_flash` over more than 2,000 and `sdpa_math` over more than 1,934.",
+    "Softmax over more than 40,000 keys; `sdpa_flash` over more than 32,768.",
     "gpt-oss: probabilities beside sinks stand `keys + 1` apart, and which kernel cuBLAS picks for that was not measured.",
     "DeepSeek: compressed caches, values of another width than keys, router logits in binary32.",
     "`sdpa_flash` once a sliding window is full: transformers passes a mask then, and PyTorch's flash backend takes none.\n"
@@ -278,7 +284,6 @@ NOT_COVERED = [
     "  runs (`torch._grouped_mm`).",
     "Attention's products over other numbers of heads and keys than those listed. What is known of the rule behind\n"
     "  the choice is in `goldens/gpu/attention_choice.md`: leads, and which measurements would decide.",
-    "Log-probabilities in evidence are the engine's own function of the predicted logits, not `torch.log_softmax`.",
     "Other versions of PyTorch, CUDA and cuBLAS: dispatch changes with them, so each needs its own catalog\n"
     "  ([below](#catalogs-of-your-own)).",
 ]

@@ -23,6 +23,8 @@ pub(crate) struct Queries<'q> {
     pub phase: Phase,
     /// What each row sees, and its position; of a prefill, of one sequence and ascending.
     pub rows: &'q [(CachedLayer<'q>, usize)],
+    /// Which sequence of the batch each row is of.
+    pub sequences: &'q [usize],
     /// Keys of the whole pass.
     pub keys: usize,
     pub q: &'q [f32],

@@ -1,5 +1,7 @@
 //! The cache of one sequence: what each block keeps of every position, in the storage dtype.
 
+use std::collections::BTreeMap;
+
 use mantissa_model::WeightDtype;
 use mantissa_model::graph::{Graph, Slot};
 use mantissa_numerics::Dtype;
@@ -20,6 +22,8 @@ pub struct KvCache {
     capacity: usize,
     layers: Vec<Vec<Stored>>,
     len: usize,
+    /// By block and KV head, the largest square norms of queries and of keys, where they were noted.
+    norms: BTreeMap<(usize, usize), [f32; 2]>,
 }
 
 /// One slot of one block.
@@ -53,7 +57,7 @@ impl KvCache {
             words: vec![0; bytes_of(*slot, capacity, dtype).div_ceil(8)],
         };
         let layers = layers.iter().map(|slots| slots.iter().map(stored).collect()).collect();
-        Self { dtype, capacity, layers, len: 0 }
+        Self { dtype, capacity, layers, len: 0, norms: BTreeMap::new() }
     }
 
     /// Bytes of a cache of `capacity` positions when full.
@@ -86,6 +90,19 @@ impl KvCache {
     pub fn bytes(&self) -> usize {
         let slots = self.layers.iter().flatten();
         slots.map(|stored| bytes_of(stored.slot, self.capacity, self.dtype)).sum()
+    }
+
+    /// Notes square norms of queries and keys of each KV head of block `layer`.
+    pub(crate) fn note_norms(&mut self, layer: usize, norms: &[[f32; 2]]) {
+        for (head, [q, k]) in norms.iter().enumerate() {
+            let known = self.norms.entry((layer, head)).or_default();
+            *known = [known[0].max(*q), known[1].max(*k)];
+        }
+    }
+
+    /// Whether no product of a query and a key that were noted can be larger.
+    pub(crate) fn has_products_within(&self, bound: f32) -> bool {
+        self.norms.values().all(|[q, k]| q.sqrt() * k.sqrt() <= bound)
     }
 
     pub(crate) fn advance(&mut self, positions: usize) {

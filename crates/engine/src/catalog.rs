@@ -77,8 +77,6 @@ pub struct Catalog {
     math: HashMap<Batched, Sizes<PlainSum>>,
     /// What the library launches for attention's products, by format of the factors.
     launched: HashMap<(Dtype, Batched), Launched>,
-    /// The GPU that was asked what it launches, where that is another.
-    launched_on: Option<String>,
 }
 
 /// Recipes by size: rows of a linear product, keys of a batched one.
@@ -95,7 +93,6 @@ impl Catalog {
             eager: HashMap::new(),
             math: HashMap::new(),
             launched: HashMap::new(),
-            launched_on: None,
         }
     }
 
@@ -183,15 +180,31 @@ impl Catalog {
         all.into_iter().map(|((dtype, shape), launched)| (*dtype, *shape, launched))
     }
 
-    /// Says that another GPU was asked what it launches.
-    pub fn set_launched_on(&mut self, gpu: String) {
-        self.launched_on = Some(gpu);
+    /// Products with weights that were compared: the weight, the rows and the recipe.
+    pub fn all_linear(&self) -> impl Iterator<Item = (Linear, usize, TensorCoreSum)> {
+        let of = |(shape, sizes): (&Linear, &Sizes<TensorCoreSum>)| {
+            let shape = *shape;
+            sizes.iter().map(|(rows, recipe)| (shape, *rows, *recipe)).collect::<Vec<_>>()
+        };
+        self.linear.iter().flat_map(of)
     }
 
-    /// The GPU that was asked what it launches, where that is another than the catalog's.
-    #[must_use]
-    pub fn launched_on(&self) -> Option<&str> {
-        self.launched_on.as_deref()
+    /// Eager attention's products that were compared: format, shape, keys and the recipe.
+    pub fn all_eager(&self) -> impl Iterator<Item = (Dtype, Batched, usize, BatchedSum)> {
+        let of = |((dtype, shape), sizes): (&(Dtype, Batched), &Sizes<BatchedSum>)| {
+            let (dtype, shape) = (*dtype, *shape);
+            sizes.iter().map(|(keys, recipe)| (dtype, shape, *keys, *recipe)).collect::<Vec<_>>()
+        };
+        self.eager.iter().flat_map(of)
+    }
+
+    /// The math backend's products that were compared: shape, keys and the recipe.
+    pub fn all_math(&self) -> impl Iterator<Item = (Batched, usize, PlainSum)> {
+        let of = |(shape, sizes): (&Batched, &Sizes<PlainSum>)| {
+            let shape = *shape;
+            sizes.iter().map(|(keys, recipe)| (shape, *keys, *recipe)).collect::<Vec<_>>()
+        };
+        self.math.iter().flat_map(of)
     }
 
     /// Number of shapes with a recipe that was compared.
@@ -223,7 +236,6 @@ impl Catalog {
                 self.launched.insert(*shape, launched.clone());
             }
         }
-        self.launched_on = self.launched_on.take().or_else(|| other.launched_on.clone());
     }
 
     /// The least rows with a weight for which the heuristic names a sum that the product itself did not have.

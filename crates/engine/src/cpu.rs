@@ -7,7 +7,7 @@ use mantissa_numerics::recipe::{
 };
 use mantissa_numerics::site::Phase;
 
-use crate::backend::{Backend, Chosen, Queries};
+use crate::backend::{Backend, Chosen, Queries, part};
 use crate::kernel::attention;
 use crate::kernel::heads::Heads;
 use crate::kernel::matmul::matmul;
@@ -68,26 +68,30 @@ impl Backend for Cpu {
         let heads = Heads::of(node);
         match queries.phase {
             Phase::Prefill => {
-                let Some((cached, first)) = queries.rows.first() else {
-                    return KernelRecipe::Attention(recipe);
-                };
-                let seen = [*first, queries.keys];
-                attention::prefill(
-                    self.isa,
-                    &self.pool,
-                    recipe,
-                    heads,
-                    *cached,
-                    seen,
-                    queries.sinks,
-                    queries.q,
-                    out,
-                );
+                let mut row = 0;
+                for stretch in queries.rows.chunk_by(|(_, a), (_, b)| a + 1 == *b) {
+                    let (cached, first) = stretch[0];
+                    let rows = row..row + stretch.len();
+                    attention::prefill(
+                        self.isa,
+                        &self.pool,
+                        recipe,
+                        heads,
+                        cached,
+                        queries.sequences[row],
+                        [first, queries.keys],
+                        queries.sinks,
+                        &queries.q[part(&rows, heads.query * heads.dim)],
+                        &mut out[part(&rows, heads.query * heads.value)],
+                    );
+                    row = rows.end;
+                }
             }
             Phase::Decode => {
                 let views: Vec<(CachedLayer<'_>, usize)> =
                     queries.rows.iter().map(|(cached, position)| (*cached, position + 1)).collect();
-                attention::decode(self.isa, &self.pool, recipe, heads, &views, queries.sinks, queries.q, out);
+                let Queries { sequences, sinks, q, .. } = queries;
+                attention::decode(self.isa, &self.pool, recipe, heads, &views, sequences, sinks, q, out);
             }
         }
         KernelRecipe::Attention(recipe)

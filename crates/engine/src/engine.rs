@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use mantissa_model::graph::{Graph, Operation, Pairing};
 use mantissa_model::{Checkpoint, ModelConfig};
-use mantissa_numerics::recipe::{KernelRecipe, ObservedKernel};
+use mantissa_numerics::recipe::{KernelRecipe, LogSoftmaxRecipe, ObservedKernel};
 use mantissa_numerics::site::Phase;
 
 use crate::cache::KvCache;
@@ -29,6 +29,10 @@ use crate::weights::Weights;
 
 /// Positions of a prefill that go through the blocks together.
 const CHUNK: usize = 512;
+
+/// The largest product of a query and a key in eager attention of f16, by their norms: less than its largest number, so
+/// that nothing is infinite and a mask of −65,504 leaves no weight.
+const LARGEST_PRODUCT: f32 = 65_000.0;
 
 /// A model, ready to run in one setup.
 ///
@@ -98,7 +102,7 @@ pub struct Forced<'f> {
 pub struct ForcedSteps {
     /// Logits of each step, sequence after sequence. *Shape:* `steps × vocab_size`.
     pub logits: Vec<f32>,
-    /// Kernels that each step ran, in the order each first ran; sequence after sequence.
+    /// Kernels that each step ran, in the order of its nodes; sequence after sequence.
     pub observed: Vec<Vec<ObservedKernel>>,
 }
 
@@ -164,14 +168,15 @@ impl<'a> Engine<'a> {
         KvCache::new(&self.graph, self.setup.dtype, capacity)
     }
 
-    /// Every kernel that has run since the last call, in the order each first ran.
+    /// Every kernel that has run since the last call; those of a pass in the order of its nodes.
     pub fn take_observed(&self) -> Vec<ObservedKernel> {
         std::mem::take(&mut *self.observed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Feeds `ids` to one sequence of a batch in one pass and returns the logits of the last `keep` positions.
     ///
-    /// `final_norm` and `logits` are computed, and so tapped, for those positions only.
+    /// `final_norm` and `logits` are computed, and so tapped, for those positions only; what follows the cache in the
+    /// last block for them and for rows that `taps` wants ([`Tap::wants_row`]).
     ///
     /// *Shape:* returns `min(keep, ids.len()) × vocab_size`. *Rounding:* every site to the storage dtype, by the
     /// recipes that [`Dispatch`] names for a pass of `batch_size · ids.len()` rows. *Errors:* a token outside the
@@ -203,16 +208,20 @@ impl<'a> Engine<'a> {
             let rows: Vec<RowId> =
                 (0..count).map(|i| RowId { sequence, position: caches[0].len() + i }).collect();
             let steps = [Step { plan: 0, rows: 0..count }];
-            let pass = Pass { rows: &rows, caches: &vec![0; count], steps: &steps, plans: &plans };
-            let x = runner.blocks(&pass, caches, ids_of_chunk, taps);
-            caches[0].advance(count);
+            let pass = Pass {
+                rows: &rows,
+                caches: &vec![0; count],
+                sequences: &vec![sequence; count],
+                steps: &steps,
+                plans: &plans,
+            };
             let from = first_kept.saturating_sub(start).min(count);
-            if from < count {
-                let steps = [Step { plan: 0, rows: 0..count - from }];
-                let kept = Pass { rows: &rows[from..], steps: &steps, ..pass };
-                let mut last = self.backend.pool.buffer(x.len() - from * self.config.hidden_size);
-                last.copy_from_slice(&x[from * self.config.hidden_size..]);
-                logits.extend_from_slice(&runner.head(&kept, last, taps));
+            logits.extend_from_slice(&runner.logits(&pass, caches, ids_of_chunk, from, taps));
+            caches[0].advance(count);
+            if !caches[0].has_products_within(LARGEST_PRODUCT) {
+                let what = "eager attention of f16 with scores that may reach the format's largest number";
+                let why = "what PyTorch adds to hide a key may not hide it then";
+                return Err(EngineError::kernel(self.setup.hardware, what.to_owned(), why, what));
             }
         }
         self.observe(ran);
@@ -236,7 +245,7 @@ impl<'a> Engine<'a> {
         self.step(caches, ids, ids.len(), taps)
     }
 
-    /// Feeds one token to one sequence of a batch of `batch_size` sequences of equal length and returns its logits:
+    /// Feeds one token to the first sequence of a batch of `batch_size` sequences of equal length and returns its logits:
     /// those that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot reach
     /// this one; how many they are does, by dispatch.
     ///
@@ -282,7 +291,7 @@ impl<'a> Engine<'a> {
         let plans = [Plan::new(self.dispatch(), &self.graph, PassShape::decode(batch_size, keys))?];
         let of_rows: Vec<usize> = (0..rows.len()).collect();
         let steps = [Step { plan: 0, rows: 0..rows.len() }];
-        let pass = Pass { rows: &rows, caches: &of_rows, steps: &steps, plans: &plans };
+        let pass = Pass { rows: &rows, caches: &of_rows, sequences: &of_rows, steps: &steps, plans: &plans };
         let ran = Mutex::new(Ran::default());
         let logits = self.lockstep(&ran, &pass, caches, ids, taps);
         for cache in caches.iter_mut() {
@@ -292,8 +301,8 @@ impl<'a> Engine<'a> {
         Ok(logits)
     }
 
-    /// Feeds tokens that are known in advance, all steps of all sequences together: each row by the recipes of its own
-    /// step, attending to its own prefix. What comes out is what [`Engine::decode_row`] gives step by step, and weights
+    /// Feeds tokens that are known in advance, all steps of all sequences together, each the first of a batch of its own:
+    /// each row by the recipes of its own step, attending to its own prefix. What comes out is what [`Engine::decode_row`] gives step by step, and weights
     /// are read once.
     ///
     /// Taps see the sequences as numbered in `caches`.
@@ -330,7 +339,8 @@ impl<'a> Engine<'a> {
                 ids.push(*token);
             }
         }
-        let pass = Pass { rows: &rows, caches: &of_rows, steps: &steps, plans: &plans };
+        let first = vec![0; rows.len()];
+        let pass = Pass { rows: &rows, caches: &of_rows, sequences: &first, steps: &steps, plans: &plans };
         let ran = Mutex::new(Ran::default());
         let logits = self.lockstep(&ran, &pass, caches, &ids, taps);
         for (cache, forced) in caches.iter_mut().zip(forced) {
@@ -351,25 +361,35 @@ impl<'a> Engine<'a> {
         taps: &mut dyn Tap,
     ) -> Vec<f32> {
         let runner = self.runner(ran);
-        let x = runner.blocks(pass, caches, ids, taps);
-        runner.head(pass, x, taps).to_vec()
+        runner.logits(pass, caches, ids, 0, taps).to_vec()
     }
 
     /// The `k` most probable tokens of one row of logits, most probable first, ties to the lower id; a NaN is never
     /// among them.
     ///
-    /// *Shape:* `logits` is `vocab_size`. *Rounding:* [`KernelRecipe::LogSoftmax`].
+    /// *Shape:* `logits` is `vocab_size`. *Rounding:* by the recipe that [`Dispatch::log_softmax`] names.
     pub fn top_logprobs(&self, phase: Phase, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
+        self.top_logprobs_by(self.dispatch().log_softmax(logits.len()), phase, logits, k)
+    }
+
+    /// [`Engine::top_logprobs`] by another recipe: one that evidence names.
+    pub fn top_logprobs_by(
+        &self,
+        recipe: LogSoftmaxRecipe,
+        phase: Phase,
+        logits: &[f32],
+        k: usize,
+    ) -> Vec<TokenLogprob> {
         let kernel = ObservedKernel {
             phase,
             op: "log_softmax".to_owned(),
             m: 1,
             n: k as u64,
             k: logits.len() as u64,
-            recipe: KernelRecipe::LogSoftmax,
+            recipe: KernelRecipe::LogSoftmax(recipe),
         };
         self.note(kernel);
-        top_logprobs(self.setup.isa, logits, k)
+        top_logprobs(self.setup.isa, recipe, logits, k)
     }
 
     pub(crate) fn dispatch(&self) -> Dispatch<'_> {

@@ -1,5 +1,7 @@
 //! From logits to tokens and log probabilities.
 
+use mantissa_numerics::recipe::LogSoftmaxRecipe;
+
 use crate::kernel::rows::sum_exp;
 use crate::simd::Isa;
 
@@ -34,12 +36,14 @@ pub fn greedy(logits: &[f32]) -> u32 {
 
 /// The `k` most probable tokens, most probable first, ties to the lower id.
 ///
-/// *Rounding:* `KernelRecipe::LogSoftmax`: exponentials of `logit − max` in binary32, summed in blocks of 1,024 by
-/// sixteen lanes in binary32 and over blocks in binary64; `logit − max − ln(sum)` in binary64, rounded to binary32.
+/// *Rounding:* as the recipe says.
 #[must_use]
-pub(crate) fn top_logprobs(isa: Isa, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
-    let max = logits.iter().fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
-    let log_sum = libm::log(sum_exp(isa, logits, max));
+pub(crate) fn top_logprobs(
+    isa: Isa,
+    recipe: LogSoftmaxRecipe,
+    logits: &[f32],
+    k: usize,
+) -> Vec<TokenLogprob> {
     let mut top: Vec<usize> = Vec::with_capacity(k + 1);
     for (i, logit) in logits.iter().enumerate().filter(|(_, logit)| !logit.is_nan()) {
         if top.len() == k && top.last().is_none_or(|last| logits[*last] >= *logit) {
@@ -49,15 +53,27 @@ pub(crate) fn top_logprobs(isa: Isa, logits: &[f32], k: usize) -> Vec<TokenLogpr
         top.insert(at, i);
         top.truncate(k);
     }
-    #[expect(clippy::cast_possible_truncation, reason = "the one rounding to binary32")]
-    let logprob = |i: usize| (f64::from(logits[i]) - f64::from(max) - log_sum) as f32;
-    top.into_iter()
-        .map(|i| TokenLogprob { token: u32::try_from(i).unwrap_or(u32::MAX), logprob: logprob(i) })
-        .collect()
+    let token = |i: usize, logprob| TokenLogprob { token: u32::try_from(i).unwrap_or(u32::MAX), logprob };
+    match recipe {
+        LogSoftmaxRecipe::Own => {
+            let max = logits.iter().fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
+            let log_sum = libm::log(sum_exp(isa, logits, max));
+            #[expect(clippy::cast_possible_truncation, reason = "the one rounding to binary32")]
+            let logprob = |i: usize| (f64::from(logits[i]) - f64::from(max) - log_sum) as f32;
+            top.into_iter().map(|i| token(i, logprob(i))).collect()
+        }
+        LogSoftmaxRecipe::Torch(kernel) => {
+            let (max, log_sum) = kernel.log_sum(logits, 0);
+            top.into_iter().map(|i| token(i, logits[i] - max - log_sum)).collect()
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use mantissa_numerics::Dtype;
+    use mantissa_numerics::recipe::TorchSoftmax;
+
     use super::*;
 
     #[test]
@@ -66,6 +82,7 @@ mod tests {
         assert_eq!(greedy(&logits), 1);
         let logits: Vec<f32> = (0..3000_u16).map(|i| f32::from(i % 977) / 100.0).collect();
         for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
+            let top_logprobs = |isa, logits, k| top_logprobs(isa, LogSoftmaxRecipe::Own, logits, k);
             let all = top_logprobs(isa, &logits, logits.len());
             let sum: f64 = all.iter().map(|t| f64::from(t.logprob).exp()).sum();
             assert!((sum - 1.0).abs() < 1e-5, "{sum}");
@@ -73,5 +90,20 @@ mod tests {
             assert_eq!(top_logprobs(isa, &logits, 10), all[..10], "{isa:?}");
             assert_eq!(all, top_logprobs(Isa::Scalar, &logits, logits.len()));
         }
+    }
+
+    #[test]
+    fn those_of_torch_are_a_row_of_its_log_softmax() {
+        let logits: Vec<f32> = (0..3000_u16).map(|i| f32::from(i.wrapping_mul(7919) % 977) / 100.0).collect();
+        let kernel = TorchSoftmax::of(logits.len(), Dtype::F32);
+        let row = kernel.log_softmax(&logits, 0);
+        let [torch, own] = [LogSoftmaxRecipe::Torch(kernel), LogSoftmaxRecipe::Own]
+            .map(|recipe| top_logprobs(Isa::detect(), recipe, &logits, 50));
+        assert!(torch.iter().all(|top| top.logprob.to_bits() == row[top.token as usize].to_bits()));
+        assert_eq!(
+            torch.iter().map(|top| top.token).collect::<Vec<_>>(),
+            own.iter().map(|top| top.token).collect::<Vec<_>>()
+        );
+        assert_ne!(torch, own, "another order of sums and another logarithm");
     }
 }

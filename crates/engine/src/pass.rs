@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use mantissa_model::graph::Node;
 use mantissa_numerics::recipe::{KernelRecipe, ObservedKernel};
-use mantissa_numerics::site::Phase;
+use mantissa_numerics::site::{Phase, Site};
 
 use crate::dispatch::Planned;
 use crate::plan::Plan;
@@ -18,6 +19,8 @@ pub(crate) struct Pass<'p> {
     pub rows: &'p [RowId],
     /// The cache of each row.
     pub caches: &'p [usize],
+    /// Which sequence of its step's batch each row is of.
+    pub sequences: &'p [usize],
     /// Consecutive rows by step.
     pub steps: &'p [Step],
     /// Plans that steps name.
@@ -31,6 +34,46 @@ pub(crate) struct Step {
     pub plan: usize,
     /// Its rows.
     pub rows: Range<usize>,
+}
+
+/// Some rows of a pass, in its order.
+pub(crate) struct Selection {
+    /// Places of the rows in the pass.
+    pub places: Vec<usize>,
+    rows: Vec<RowId>,
+    caches: Vec<usize>,
+    sequences: Vec<usize>,
+    steps: Vec<Step>,
+}
+
+impl Selection {
+    /// The rows of `pass` at the places that `keep` names.
+    pub(crate) fn of(pass: &Pass<'_>, keep: impl Fn(usize) -> bool) -> Self {
+        let mut steps = Vec::new();
+        let mut places = Vec::new();
+        for step in pass.steps {
+            let first = places.len();
+            places.extend(step.rows.clone().filter(|place| keep(*place)));
+            if places.len() > first {
+                steps.push(Step { plan: step.plan, rows: first..places.len() });
+            }
+        }
+        let rows = places.iter().map(|place| pass.rows[*place]).collect();
+        let caches = places.iter().map(|place| pass.caches[*place]).collect();
+        let sequences = places.iter().map(|place| pass.sequences[*place]).collect();
+        Self { places, rows, caches, sequences, steps }
+    }
+
+    /// Them as a pass, by the same plans.
+    pub(crate) fn pass<'s>(&'s self, whole: &Pass<'s>) -> Pass<'s> {
+        Pass {
+            rows: &self.rows,
+            caches: &self.caches,
+            sequences: &self.sequences,
+            steps: &self.steps,
+            plans: whole.plans,
+        }
+    }
 }
 
 /// Which section of the graph is at work.
@@ -51,6 +94,24 @@ impl Place {
         match self {
             Self::Block { layer, .. } => layer,
             Self::Stem | Self::Head => 0,
+        }
+    }
+
+    /// Where taps see what a node of this section leaves.
+    pub(crate) fn site(self, node: &Node) -> Option<Site> {
+        let point = node.site?;
+        Some(match self {
+            Self::Block { layer, .. } => Site::at(u32::try_from(layer + 1).unwrap_or(u32::MAX), point),
+            Self::Stem | Self::Head => Site::outside(point),
+        })
+    }
+
+    /// Where the section stands in the order of a pass.
+    pub(crate) fn order(self) -> usize {
+        match self {
+            Self::Stem => 0,
+            Self::Block { layer, .. } => layer + 1,
+            Self::Head => usize::MAX,
         }
     }
 
@@ -119,10 +180,17 @@ impl<'p> Pass<'p> {
     }
 }
 
-/// Kernels that ran, plan by plan, in the order each first ran: what the backend reports, whatever was planned.
+/// Kernels that ran, plan by plan: what the backend reports, whatever was planned.
 #[derive(Debug, Default)]
 pub(crate) struct Ran {
-    plans: Vec<(usize, Vec<Kernel>)>,
+    plans: Vec<(usize, Vec<Noted>)>,
+}
+
+/// A kernel, and the first section and node of a pass that ran it. Parts of a pass may run in another order.
+#[derive(Debug)]
+struct Noted {
+    first: [usize; 2],
+    kernel: Kernel,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -140,6 +208,7 @@ impl Ran {
     pub(crate) fn note(
         &mut self,
         plan: (usize, &Plan),
+        place: [usize; 2],
         op: &'static str,
         [n, k]: [usize; 2],
         recipe: KernelRecipe,
@@ -151,22 +220,24 @@ impl Ran {
             self.plans.len() - 1
         });
         let kernels = &mut self.plans[known].1;
-        if !kernels.contains(&kernel) {
-            kernels.push(kernel);
+        match kernels.iter_mut().find(|noted| noted.kernel == kernel) {
+            Some(noted) => noted.first = noted.first.min(place),
+            None => kernels.push(Noted { first: place, kernel }),
         }
     }
 
-    /// What ran for the steps of a plan.
+    /// What ran for the steps of a plan, in the order of a pass.
     pub(crate) fn of(&self, plan: usize) -> Vec<ObservedKernel> {
         let found = self.plans.iter().find(|(known, _)| *known == plan);
-        found.map_or_else(Vec::new, |(_, kernels)| kernels.iter().map(|kernel| kernel.observed()).collect())
+        let mut noted: Vec<&Noted> = found.map_or_else(Vec::new, |(_, kernels)| kernels.iter().collect());
+        noted.sort_by_key(|noted| noted.first);
+        noted.into_iter().map(|noted| noted.kernel.observed()).collect()
     }
 
     /// What ran for any step, each kernel once.
     pub(crate) fn all(&self) -> Vec<ObservedKernel> {
         let mut all: Vec<ObservedKernel> = Vec::new();
-        for kernel in self.plans.iter().flat_map(|(_, kernels)| kernels) {
-            let kernel = kernel.observed();
+        for kernel in self.plans.iter().flat_map(|(plan, _)| self.of(*plan)) {
             if !all.contains(&kernel) {
                 all.push(kernel);
             }

@@ -10,13 +10,13 @@ use std::sync::{Mutex, PoisonError};
 use mantissa_model::graph::{Activation, Expand, Graph, Node, Operation, Section};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{EmbeddingRecipe, KernelRecipe};
-use mantissa_numerics::site::{Point, Site};
+use mantissa_numerics::site::Point;
 
 use crate::backend::{Backend, Queries, part};
 use crate::cache::KvCache;
 use crate::kernel::matrix::{CachedLayer, Matrix};
 use crate::overrides::Overrides;
-use crate::pass::{Pass, Place, Ran, Run};
+use crate::pass::{Pass, Place, Ran, Run, Selection};
 use crate::pool::{Buffer, Pool};
 use crate::rope::RopeTable;
 use crate::simd::Isa;
@@ -24,9 +24,13 @@ use crate::tap::{Tap, View};
 use crate::weights::{NodeWeights, Weights};
 
 mod expanded;
+mod last_block;
+mod lifetimes;
+mod masked;
 mod routing;
 
 use expanded::Expanded;
+use lifetimes::Lifetimes as _;
 use routing::Routing;
 
 /// A model ready to be interpreted.
@@ -55,25 +59,61 @@ enum Value<'p> {
 }
 
 impl<'r, B: Backend> Runner<'r, '_, B> {
-    /// Embedding and all blocks. Returns the residual stream, a row for each of the pass.
-    pub(crate) fn blocks(
+    /// Rows through the whole model. Returns the logits of those from place `first` on.
+    ///
+    /// The last block computes keys and values of every row, and the rest of the rows that are read: those whose
+    /// logits are wanted and those that `taps` reads.
+    ///
+    /// *Shape:* returns `(rows − first) × vocabulary`.
+    pub(crate) fn logits(
         &self,
         pass: &Pass<'_>,
         caches: &mut [KvCache],
         ids: &[u32],
+        first: usize,
         taps: &mut dyn Tap,
     ) -> Buffer<'r> {
         let mut x = self.section(&self.graph.stem, Place::Stem, pass, caches, Input::Tokens(ids), taps);
-        for (layer, kind) in self.graph.blocks.iter().enumerate() {
+        let blocks = || self.graph.blocks.iter().enumerate();
+        for (layer, kind) in blocks().take(blocks().len().saturating_sub(1)) {
             let place = Place::Block { layer, kind: *kind };
             x = self.section(&self.graph.kinds[*kind], place, pass, caches, Input::Rows(x), taps);
         }
-        x
+        let mut places: Vec<usize> = (0..pass.rows.len()).collect();
+        if let Some((layer, kind)) = blocks().next_back() {
+            let (section, place) = (&self.graph.kinds[*kind], Place::Block { layer, kind: *kind });
+            let tapped =
+                section.nodes.iter().any(|node| place.site(node).is_some_and(|site| taps.wants(site)));
+            let read = |row: usize| row >= first || tapped && taps.wants_row(pass.rows[row]);
+            let read = Selection::of(pass, read);
+            if read.places.len() < places.len() {
+                x = self.last_block(section, place, pass, &read, caches, x, taps);
+                places = read.places;
+            } else {
+                x = self.section(section, place, pass, caches, Input::Rows(x), taps);
+            }
+        }
+        let kept = Selection::of(pass, |row| row >= first);
+        if kept.places.is_empty() {
+            return self.pool.buffer(0);
+        }
+        let before = places.len() - kept.places.len();
+        if before > 0 {
+            let width = self.graph.head.nodes[0].width;
+            let mut last = self.pool.buffer(kept.places.len() * width);
+            last.copy_from_slice(&x[before * width..]);
+            x = last;
+        }
+        self.section(&self.graph.head, Place::Head, &kept.pass(pass), &mut [], Input::Rows(x), taps)
     }
 
-    /// Logits of rows of the residual stream.
-    pub(crate) fn head(&self, pass: &Pass<'_>, x: Buffer<'r>, taps: &mut dyn Tap) -> Buffer<'r> {
-        self.section(&self.graph.head, Place::Head, pass, &mut [], Input::Rows(x), taps)
+    fn at<'s>(&'s self, section: &'s Section, place: Place) -> At<'s, 's> {
+        let weights = match place {
+            Place::Stem => &self.weights.stem,
+            Place::Block { layer, .. } => &self.weights.blocks[layer],
+            Place::Head => &self.weights.head,
+        };
+        At { section, place, weights }
     }
 
     fn section(
@@ -85,32 +125,40 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         input: Input<'_, 'r>,
         taps: &mut dyn Tap,
     ) -> Buffer<'r> {
-        let weights = match place {
-            Place::Stem => &self.weights.stem,
-            Place::Block { layer, .. } => &self.weights.blocks[layer],
-            Place::Head => &self.weights.head,
-        };
-        let at = At { section, place, weights };
+        let at = self.at(section, place);
         let mut input = Some(input);
         let mut values: Vec<Option<Value<'r>>> = Vec::with_capacity(section.nodes.len());
         let mut node = 0;
         while node < section.nodes.len() {
             let together = section.products_from(node);
-            if together.len() > 1 {
-                values.extend(self.products(at, together.clone(), pass, &values));
-            } else {
-                let value = self.node(at, node, pass, caches, &mut values, &mut input);
-                values.push(Some(value));
-            }
-            for done in node..values.len() {
-                self.tap(at, done, pass, &values, taps);
-            }
-            node = values.len();
+            node = together.end;
+            self.nodes(at, together, pass, caches, &mut values, &mut input, taps);
             section.forget(node, &mut values);
         }
-        match values.pop().flatten() {
-            Some(Value::Rows(rows)) => rows,
-            _ => unreachable!("a section leaves rows"),
+        left(values)
+    }
+
+    /// Runs one node, or products of one input together, and shows what they leave.
+    #[expect(clippy::too_many_arguments, reason = "as node")]
+    fn nodes(
+        &self,
+        at: At<'_, '_>,
+        together: Range<usize>,
+        pass: &Pass<'_>,
+        caches: &mut [KvCache],
+        values: &mut Vec<Option<Value<'r>>>,
+        input: &mut Option<Input<'_, 'r>>,
+        taps: &mut dyn Tap,
+    ) {
+        if together.len() > 1 {
+            let found = self.products(at, together.clone(), pass, values);
+            values.extend(found);
+        } else {
+            let value = self.node(at, together.start, pass, caches, values, input);
+            values.push(Some(value));
+        }
+        for done in together {
+            self.tap(at, done, pass, values, taps);
         }
     }
 
@@ -201,7 +249,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             }
             Operation::Attention(attention) => {
                 let q = rows_of(values, node.inputs[0]);
-                let wide = q.len() / rows;
+                let wide = q.len() / rows.max(1);
                 let mut out = self.pool.buffer(rows * node.width);
                 let layer = at.place.layer();
                 let places: Vec<(CachedLayer<'_>, usize)> = match values[node.inputs[1]] {
@@ -213,11 +261,13 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     Some(Value::Expanded(ref expanded)) => expanded.layers().zip(positions(pass)).collect(),
                     _ => unreachable!("keys and values are cached or expanded"),
                 };
+                let mut norms = Vec::new();
                 for run in self.runs(at, index, pass) {
                     let KernelRecipe::Attention(recipe) = run.recipe else { unreachable!("attention") };
                     let queries = Queries {
                         phase: pass.phase(),
                         rows: &places[run.rows.clone()],
+                        sequences: &pass.sequences[run.rows.clone()],
                         keys: pass.plans[run.plans[0]].shape.keys,
                         q: &q[part(&run.rows, wide)],
                         sinks: match &at.weights[index] {
@@ -225,9 +275,16 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                             _ => &[],
                         },
                     };
+                    if masked::is_bounded(recipe, pass.phase()) {
+                        norms = masked::square_norms(attention, &queries);
+                    }
                     let out = &mut out[part(&run.rows, node.width)];
                     let ran = self.backend.attention(recipe, attention, &queries, out);
                     self.note(node, &run, pass, ran);
+                }
+                // A prefill is of one sequence.
+                if let [cache, ..] = caches {
+                    cache.note_norms(layer, &norms);
                 }
                 Value::Rows(out)
             }
@@ -437,7 +494,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         runs.map(|Run { rows, plans, planned }| {
             let recipe =
                 self.overrides.of(at.place, at.section.nodes[index].name, pass.phase(), planned.recipe);
-            Planned { rows, plans, n: planned.n, k: planned.k, recipe }
+            let place = [at.place.order(), index];
+            Planned { place, rows, plans, n: planned.n, k: planned.k, recipe }
         })
         .collect()
     }
@@ -445,7 +503,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
     fn note(&self, node: &Node, run: &Planned, pass: &Pass<'_>, ran: KernelRecipe) {
         let mut noted = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
         for plan in &run.plans {
-            noted.note((*plan, &pass.plans[*plan]), node.name, [run.n, run.k], ran);
+            noted.note((*plan, &pass.plans[*plan]), run.place, node.name, [run.n, run.k], ran);
         }
     }
 
@@ -459,21 +517,16 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
     ) {
         let storage = self.embedding.output;
         let node = &at.section.nodes[index];
-        let Some(point) = node.site else { return };
-        let site = match at.place {
-            Place::Block { layer, .. } => Site::at(u32::try_from(layer + 1).unwrap_or(u32::MAX), point),
-            Place::Stem | Place::Head => Site::outside(point),
-        };
-        if !taps.wants(site) {
+        let Some(site) = at.place.site(node).filter(|site| !pass.rows.is_empty() && taps.wants(*site)) else {
             return;
-        }
+        };
         let table;
         let data = match &values[index] {
             Some(Value::Rows(rows)) => rows,
             // What is cached is what was appended.
             Some(Value::Cached(_)) => rows_of(values, node.inputs[0]),
             Some(Value::Routing(routing)) => {
-                debug_assert_eq!(point, Point::RouterTopk, "routing is seen at one point");
+                debug_assert_eq!(site.point, Point::RouterTopk, "routing is seen at one point");
                 table = routing.table();
                 &table[..]
             }
@@ -486,6 +539,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
 
 /// A run of rows with the recipe that is used.
 struct Planned {
+    /// Section and node.
+    place: [usize; 2],
     rows: Range<usize>,
     plans: Vec<usize>,
     n: usize,
@@ -513,51 +568,11 @@ struct At<'s, 'a> {
     weights: &'s [NodeWeights<'a>],
 }
 
-/// What the interpreter asks a section.
-trait Lifetimes<'p> {
-    fn products_from(&self, node: usize) -> Range<usize>;
-    fn forget(&self, next: usize, values: &mut [Option<Value<'p>>]);
-    fn take(&self, values: &mut [Option<Value<'p>>], node: usize, input: usize, pool: &'p Pool)
-    -> Buffer<'p>;
-}
-
-impl<'p> Lifetimes<'p> for Section {
-    /// Consecutive products of one input from `node` on.
-    fn products_from(&self, node: usize) -> Range<usize> {
-        let input = &self.nodes[node].inputs;
-        let same = |next: &&Node| matches!(next.operation, Operation::Linear(_)) && next.inputs == *input;
-        node..node + self.nodes[node..].iter().take_while(same).count()
-    }
-
-    /// Drops values that no node from `next` on reads; the last node's is the section's.
-    fn forget(&self, next: usize, values: &mut [Option<Value<'p>>]) {
-        if next == self.nodes.len() {
-            return;
-        }
-        for (place, value) in values.iter_mut().enumerate() {
-            if value.is_some() && !self.nodes[next..].iter().any(|node| node.inputs.contains(&place)) {
-                *value = None;
-            }
-        }
-    }
-
-    /// An input's rows to be overwritten: its own where no later node and no tap reads them, else a copy.
-    fn take(
-        &self,
-        values: &mut [Option<Value<'p>>],
-        node: usize,
-        input: usize,
-        pool: &'p Pool,
-    ) -> Buffer<'p> {
-        let place = self.nodes[node].inputs[input];
-        let read = self.nodes[node + 1..].iter().any(|later| later.inputs.contains(&place));
-        if !read && let Some(Value::Rows(rows)) = values[place].take() {
-            return rows;
-        }
-        let rows = rows_of(values, place);
-        let mut copy = pool.buffer(rows.len());
-        copy.copy_from_slice(rows);
-        copy
+/// What the last node of a section left.
+fn left(mut values: Vec<Option<Value<'_>>>) -> Buffer<'_> {
+    match values.pop().flatten() {
+        Some(Value::Rows(rows)) => rows,
+        _ => unreachable!("a section leaves rows"),
     }
 }
 

@@ -23,7 +23,7 @@ pub struct View<'a> {
     pub site: Site,
     /// Kind of pass.
     pub phase: Phase,
-    /// What each row is.
+    /// What each row is: those of the pass, in its order, or some of them.
     pub rows: &'a [RowId],
     /// Elements of a row.
     pub width: usize,
@@ -79,6 +79,11 @@ pub struct View<'a> {
 pub trait Tap {
     /// Whether [`Tap::tap`] should be called for this site; asked once per site and pass.
     fn wants(&self, site: Site) -> bool;
+    /// Whether [`Tap::tap`] reads this row of the sites it wants. The last block leaves out rows that nobody reads, so
+    /// that a long prompt of which little is looked at costs little; a [`View`] may still have them.
+    fn wants_row(&self, _row: RowId) -> bool {
+        true
+    }
     /// Reads a site.
     fn tap(&mut self, view: View<'_>);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_engine::{Tap, TokenLogprob, View};
+use mantissa_engine::{RowId, Tap, TokenLogprob, View};
 use mantissa_evidence::{Logprobs, PhaseSignals, SignalTensor};
 use mantissa_numerics::{Dtype, Site};
 
@@ -69,6 +69,10 @@ impl Capture {
 impl Tap for Capture {
     fn wants(&self, site: Site) -> bool {
         self.sites.binary_search(&site).is_ok()
+    }
+
+    fn wants_row(&self, row: RowId) -> bool {
+        row.sequence == 0 && row.position >= self.first
     }
 
     fn tap(&mut self, view: View<'_>) {

@@ -5,7 +5,8 @@
 
 pub mod flash;
 pub mod functions;
-mod logarithm;
+pub mod logarithm;
 pub mod products;
 pub mod reduce;
+pub mod softmax;
 pub mod topk;

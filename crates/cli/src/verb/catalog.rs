@@ -70,6 +70,9 @@ struct BuildArgs {
     /// Attention implementations whose products are measured: eager, sdpa_math (binary32), or none
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager,sdpa_math")]
     attention: Vec<Kind>,
+    /// Leave weights out: attention's products alone
+    #[arg(long, conflicts_with_all = ["tensor_parallel", "fused"])]
+    no_weights: bool,
     /// Ranks of tensor parallelism by which weights are also cut
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(2..=64))]
     tensor_parallel: Vec<u16>,
@@ -190,8 +193,10 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
         let config = config_of(model)?;
         let ranks: Vec<usize> = args.tensor_parallel.iter().copied().map(usize::from).collect();
         for dtype in args.dtype.iter().map(|half| half.dtype()) {
-            shapes.add_weights(&config, dtype, &ranks, args.fused);
-            shapes.add_linear(&config, dtype, &batches, &prompts, &keys);
+            if !args.no_weights {
+                shapes.add_weights(&config, dtype, &ranks, args.fused);
+                shapes.add_linear(&config, dtype, &batches, &prompts, &keys);
+            }
             for kind in &args.attention {
                 let dtype = match kind {
                     Kind::Eager => dtype,
@@ -270,8 +275,6 @@ struct Summary<'a> {
     asked: usize,
     /// Products of attention for which the library was asked what it launches.
     launched: usize,
-    /// The GPU that was asked, where that is another.
-    launched_on: Option<&'a str>,
     unexplained: &'a [String],
     #[serde(flatten)]
     found: Option<Found>,
@@ -292,15 +295,7 @@ impl<'a> Summary<'a> {
     fn new(catalog: &'a Catalog, unexplained: &'a [String], found: Option<Found>) -> Self {
         let asked = catalog.all_asked().count();
         let launched = catalog.all_launched().count();
-        Self {
-            origin: &catalog.origin,
-            shapes: catalog.len(),
-            asked,
-            launched,
-            launched_on: catalog.launched_on(),
-            unexplained,
-            found,
-        }
+        Self { origin: &catalog.origin, shapes: catalog.len(), asked, launched, unexplained, found }
     }
 }
 
@@ -316,9 +311,8 @@ impl Report for Summary<'_> {
             page.line(&format!("{} weights for which cuBLASLt's heuristic was asked by rows", self.asked))?;
         }
         if self.launched > 0 {
-            let on = self.launched_on.map_or_else(String::new, |gpu| format!(" of {gpu}"));
             page.line(&format!(
-                "{} products of attention for which cuBLAS{on} was asked what it launches",
+                "{} products of attention for which cuBLAS was asked what it launches",
                 self.launched
             ))?;
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use mantissa_model::Arch;
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
@@ -19,6 +20,7 @@ Examples:
   mantissa synth --arch qwen3_moe --seed 7 --out tiny-moe
   mantissa synth --arch llama --seed 1 --num-hidden-layers 12 --hidden-size 256 --out small
   mantissa synth --preset qwen2.5-7b --seed 1 --out qwen7b          # 15 GB, true shapes
+  mantissa synth --config config.json --num-hidden-layers 1 --out one-block
 
 The same flags give the same bytes on any machine. Run again, it completes and checks what is there.";
 
@@ -32,6 +34,9 @@ pub(crate) struct Args {
     /// Dimensions to start from [default: tiny]
     #[arg(long, value_name = "NAME", value_parser = preset())]
     preset: Option<Preset>,
+    /// A config.json to take family and dimensions from
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["arch", "preset"])]
+    config: Option<PathBuf>,
     /// Any number
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -99,11 +104,20 @@ fn preset() -> impl clap::builder::TypedValueParser<Value = Preset> {
 }
 
 impl Args {
-    fn request(&self) -> SynthRequest {
+    fn request(&self) -> anyhow::Result<SynthRequest> {
         let dimensions = &self.dimensions;
-        SynthRequest {
+        let config = match &self.config {
+            None => None,
+            Some(file) => {
+                let name = file.display().to_string();
+                let bytes = std::fs::read(file).with_context(|| format!("{name}: cannot be read"))?;
+                Some(synth::config_of(&name, &bytes, dimensions.num_hidden_layers)?)
+            }
+        };
+        Ok(SynthRequest {
             arch: self.arch,
             preset: self.preset,
+            config,
             seed: self.seed,
             dtype: self.dtype,
             hidden_size: dimensions.hidden_size,
@@ -119,7 +133,7 @@ impl Args {
             moe_intermediate_size: dimensions.moe_intermediate_size,
             tie_word_embeddings: dimensions.tie_word_embeddings,
             max_shard_bytes: self.max_shard_bytes,
-        }
+        })
     }
 }
 
@@ -149,7 +163,7 @@ impl Report for Made {
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    let spec = SynthSpec::new(&args.request())?;
+    let spec = SynthSpec::new(&args.request()?)?;
     let total = spec.total_bytes();
     let bar = Bar::new(settings, "weights", Some(total), Unit::Bytes);
     let written = synth::write(&spec, &args.out, &|amount| bar.add(amount))?;

@@ -200,6 +200,60 @@ fn evidence_of_one_library_version_is_not_replayed_by_another() {
     assert_eq!((code, &audit["claims"][0]["answer"]), (Some(1), &"fits_none".into()), "{audit}");
 }
 
+/// A prediction in f16 rests on products of f16, of weights and of eager attention; verify finds it again.
+#[test]
+fn a_record_of_f16_needs_a_catalog_of_f16() {
+    let session = session();
+    let bf16 = fs::read_to_string(session.path("one.json")).unwrap();
+    let threads = r#"[{"sizes":"1-2000","recipe":{"order":"threads","threads":16,"vector":4}}]"#;
+    let steps = r#"[{"sizes":"1-2000","recipe":{"order":"tensor_core","block":{"operand":"f16","width":16,"fraction_bits":25,"result_bits":23},"parts":1,"tile":32}}]"#;
+    let batched = [
+        ("scores", "prefill", steps),
+        ("values", "prefill", steps),
+        ("scores", "decode", threads),
+        ("values", "decode", threads),
+    ];
+    let batched = batched.map(|(product, phase, classes)| {
+        format!(r#"{{"product":"{product}","dtype":"f16","phase":"{phase}","heads":6,"dim":64,"classes":{classes}}}"#)
+    });
+    let f16 = bf16.replace("catalog/1", "catalog/2").replace(r#""operand":"bf16""#, r#""operand":"f16""#);
+    let f16 = f16.replace(r#""bias":false"#, r#""bias":false,"dtype":"f16""#);
+    fs::write(
+        session.path("f16.json"),
+        f16.replace(r#""batched":[]"#, &format!(r#""batched":[{}]"#, batched.join(","))),
+    )
+    .unwrap();
+    let arguments = |out, catalog, attention| {
+        let mut arguments = record(out, &["--dtype", "f16", "--catalog", catalog]);
+        let at = arguments.iter().position(|argument| *argument == "sdpa_flash").unwrap();
+        arguments[at] = attention;
+        arguments
+    };
+    let refused = session.failure(&arguments("refused", "one.json", "sdpa_flash"));
+    assert!(refused.contains(" of f16 is not covered (its split-K was not measured)"), "{refused}");
+    assert!(refused.contains("`mantissa catalog build --model MODEL --out FILE --dtype f16 "), "{refused}");
+    let mut digests = Vec::new();
+    for attention in ["sdpa_flash", "eager"] {
+        let made = session.output(&arguments(attention, "f16.json", attention));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let manifest = json(&session, &format!("{attention}/manifest.json"));
+        let stated = &manifest["configurations"][0];
+        assert_eq!(
+            (&stated["dtype"], &stated["id"]),
+            (&"f16".into(), &format!("h200_bs1_{attention}_f16").into())
+        );
+        let kernels = serde_json::to_string(&manifest).unwrap();
+        assert!(kernels.contains(r#""operand":"f16""#) && !kernels.contains("bf16"), "{kernels}");
+        digests.push(manifest["runs"][0]["mantissa"]["signals_digest"].clone());
+        let output = format!("{attention}.json");
+        let verify = ["verify", attention, "--model", "model", "--catalog", "f16.json", "--output", &output];
+        let verified = session.output(&verify);
+        assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stderr));
+        assert_eq!(json(&session, &output)["outcome"], "consistent");
+    }
+    assert_ne!(digests[0], digests[1]);
+}
+
 /// A prediction may rest on entries of several catalogs: each says what it rests on.
 #[test]
 fn entries_of_a_user_stand_beside_verified_ones() {

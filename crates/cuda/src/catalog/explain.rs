@@ -117,7 +117,13 @@ pub(super) fn explained(pending: &[Pending], instructions: Instructions) -> Vec<
 
 impl Outputs {
     /// Whether a recipe gives the first `count` outputs.
-    fn agree(&self, dtype: Dtype, recipe: Candidate, count: usize, instructions: Instructions) -> bool {
+    pub(super) fn agree(
+        &self,
+        dtype: Dtype,
+        recipe: Candidate,
+        count: usize,
+        instructions: Instructions,
+    ) -> bool {
         let count = count.min(self.rows.len());
         let rows: Vec<&[u32]> = self.rows[..count].iter().map(AsRef::as_ref).collect();
         let sums = sums(recipe, &rows, instructions);

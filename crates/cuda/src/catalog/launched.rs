@@ -1,8 +1,6 @@
 //! Asks cuBLAS what it launches for attention's products, and compares what a kernel's name says of its sums.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 
 use mantissa_engine::catalog::{Batched, KernelSum, Launched, Product};
 use mantissa_numerics::Dtype;
@@ -102,16 +100,17 @@ pub fn kernel_of(launches: &[Launch]) -> Option<KernelSum> {
         };
     }
     if name.contains("gemvNSP") {
+        // Another number of threads was launched in blocks that it does not divide, and summed otherwise.
+        if number(1)? != 32 {
+            return None;
+        }
         return Some(KernelSum::Threads { threads: number(1)?, vector: number(2)?, in_order: false });
     }
-    if name.contains("gemv2N") {
+    if name.contains("gemv2N") || name.contains("gemmSN_NN") {
         return Some(KernelSum::Slices { slices: number(1)? });
     }
     if name.contains("gemv2T") || name.contains("gemmSN_TN") {
         return Some(KernelSum::Threads { threads: number(1)?, vector: 1, in_order: true });
-    }
-    if name.contains("gemmSN_NN") {
-        return Some(KernelSum::Threads { threads: number(1)?, vector: number(3)?, in_order: false });
     }
     None
 }
@@ -155,7 +154,7 @@ fn ask(launches: &Launches, dtype: Dtype, shape: Batched) -> Result<Answer, Cuda
     Ok(Answer { launched: Launched::of(kernels), unknown, questions: largest })
 }
 
-/// Asks for all `shapes` on all processors; `each` gets them as they come.
+/// Asks for all `shapes`; `each` gets them as they come. In one thread: what another does on the device ends a capture.
 ///
 /// *Errors:* the first.
 pub(super) fn ask_all(
@@ -163,35 +162,11 @@ pub(super) fn ask_all(
     shapes: &[(Dtype, Batched)],
     mut each: impl FnMut((Dtype, Batched), Answer),
 ) -> Result<(), CudaError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(shapes.len().max(1));
-    let next = AtomicUsize::new(0);
-    let (sender, receiver) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
-                let answers = || -> Result<(), CudaError> {
-                    let launches = Launches::new(place)?;
-                    while let Some((dtype, shape)) = shapes.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let answer = ask(&launches, *dtype, *shape)?;
-                        // Nobody listens only after an error.
-                        _ = sender.send(Ok(((*dtype, *shape), answer)));
-                    }
-                    Ok(())
-                };
-                if let Err(error) = answers() {
-                    next.store(shapes.len(), Ordering::Relaxed);
-                    _ = sender.send(Err(error));
-                }
-            });
-        }
-        drop(sender);
-        for answer in receiver {
-            let (shape, answer) = answer?;
-            each(shape, answer);
-        }
-        Ok(())
-    })
+    let launches = Launches::new(place)?;
+    for (dtype, shape) in shapes {
+        each((*dtype, *shape), ask(&launches, *dtype, *shape)?);
+    }
+    Ok(())
 }
 
 /// Sizes for which a product is compared: the first of every kernel, and `random` others evenly on a logarithmic

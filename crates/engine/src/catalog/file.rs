@@ -32,9 +32,6 @@ struct File {
     batched: Vec<BatchedEntry>,
     #[serde(default)]
     launched: Vec<LaunchedEntry>,
-    /// The GPU that was asked what it launches, where that is another.
-    #[serde(default)]
-    launched_on: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -182,7 +179,6 @@ impl Catalog {
                 }
             }
         }
-        catalog.launched_on = file.launched_on;
         Ok(catalog)
     }
 
@@ -249,9 +245,6 @@ impl Catalog {
         }
         if !launched.is_empty() {
             _ = write!(text, ",\n  \"launched\": [\n{}\n  ]", launched.join(",\n"));
-        }
-        if let Some(gpu) = &self.launched_on {
-            _ = write!(text, ",\n  \"launched_on\": {}", serde_json::json!(gpu));
         }
         text.push_str("\n}\n");
         text
@@ -328,9 +321,13 @@ fn batched_sum(
         is_step(block, dtype)?;
         match tile.map(|tile| usize::from(tile.get())) {
             Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
-            Some(tile) if product == Product::Scores && !dim.is_multiple_of(tile) => {
-                return Err("heads are whole tiles");
+            // A remainder of whole steps comes first all the same: the walk has no tile.
+            Some(tile)
+                if product == Product::Scores && (dim % tile).is_multiple_of(usize::from(block.width)) =>
+            {
+                return Ok(BatchedSum::TensorCore { block, tile: None });
             }
+            Some(_) if product == Product::Scores => return Err("heads are whole steps"),
             _ => {}
         }
     }

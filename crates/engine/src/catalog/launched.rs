@@ -91,7 +91,8 @@ impl KernelSum {
         let Self::Steps { width, tile } = self else { return self.threads(length).map(BatchedSum::Threads) };
         let step = block_on(Architecture::Hopper, dtype)?;
         let block = BlockRecipe { width, ..step };
-        let whole = tile == 0 || length.is_multiple_of(usize::from(tile));
+        // A remainder of whole steps comes first all the same.
+        let whole = tile == 0 || (length % usize::from(tile)).is_multiple_of(usize::from(width.max(1)));
         Some(BatchedSum::TensorCore { block, tile: NonZeroU16::new(tile).filter(|_| !whole) })
     }
 

@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 
 use super::error::CatalogError;
 
-/// Largest size, and most sizes of one list.
+/// Most sizes of one list.
 const MOST: usize = 1_000_000;
+
+/// Largest of them: heuristics are asked for so many rows.
+const LARGEST_LISTED: usize = 1 << 20;
 
 /// Largest size of [`Progressions`].
 const LARGEST: usize = 1 << 32;
@@ -25,7 +28,7 @@ pub fn parse_sizes(text: &str) -> Result<Vec<usize>, CatalogError> {
     let wrong = || CatalogError::Sizes(text.to_owned());
     let mut sizes = Vec::new();
     for part in text.split(',') {
-        let Progression { first, last, step } = progression(part, MOST).ok_or_else(wrong)?;
+        let Progression { first, last, step } = progression(part, LARGEST_LISTED).ok_or_else(wrong)?;
         sizes.extend((first..=last).step_by(step));
         if sizes.len() > MOST {
             return Err(wrong());

@@ -18,15 +18,7 @@ const SDPA_TILE: NonZeroU32 = NonZeroU32::new(512).unwrap();
 /// FlashAttention-2's own choice: the larger the head, the smaller the tile.
 const FLASH_TILES: [NonZeroU32; 2] = [NonZeroU32::new(128).unwrap(), NonZeroU32::new(64).unwrap()];
 
-/// Keys up to which PyTorch 2.11 computes a softmax within a warp.
-const LONGEST_WARP_SOFTMAX: usize = 2048;
-
 impl<'c> Dispatch<'c> {
-    /// The kernel that computes a softmax over rows of a length.
-    pub(super) fn eager_softmax(length: usize) -> TorchSoftmax {
-        if length <= LONGEST_WARP_SOFTMAX { TorchSoftmax::Warp } else { TorchSoftmax::Block }
-    }
-
     /// Attention over heads of `head_dim`: `heads` query heads times rows of the pass, `group` to a KV head, over
     /// `keys` positions.
     #[must_use]
@@ -72,7 +64,7 @@ impl<'c> Dispatch<'c> {
             let find = |known: &'c TargetCatalogs, shape| known.eager(self.dtype, shape, keys);
             let heads = heads_of(phase, heads, keys);
             let ([scores, values], from) = self.batched(phase, heads, head_dim, uncut, find)?;
-            let (bound, softmax) = (ScoreBound::None, Self::eager_softmax(keys));
+            let (bound, softmax) = (ScoreBound::None, TorchSoftmax::of(keys, self.dtype));
             let eager = TorchEager { scores, bound, sinks: false, softmax, values, storage: self.dtype };
             return Ok((AttentionRecipe::TorchEager(eager), from));
         }

@@ -9,6 +9,7 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
     AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, RotaryPairs, RouterChoice, ScoreBound,
+    TorchSoftmax,
 };
 use mantissa_numerics::setup::Attention as Implementation;
 use mantissa_numerics::site::Phase;
@@ -22,8 +23,8 @@ use crate::missing::Missing;
 use crate::rope;
 use crate::shape::PassShape;
 
-/// Keys up to which a block of 1,024 threads keeps a row in its registers.
-const LONGEST_SOFTMAX: usize = 9 * 1024;
+/// The longest rows of which a softmax was compared.
+const LONGEST_SOFTMAX: usize = 40_000;
 
 /// Why experts of f16 are not covered: `torch._grouped_mm` has a kernel for bf16 alone (PyTorch 2.11,
 /// aten/src/ATen/native/cuda/GroupedBlas.cpp and native/GroupedMMUtils.h).
@@ -113,7 +114,9 @@ impl Dispatch<'_> {
         match &node.operation {
             Operation::Norm(norm) => {
                 let rows = m * norm.groups;
-                if self.is_gpu() && TorchSum::of(rows, norm.length).is_none() {
+                // Otherwise the order changes from row to row.
+                let aligned = norm.length.is_multiple_of(4);
+                if self.is_gpu() && !(aligned && TorchSum::of(rows, norm.length).is_some()) {
                     let what = format!("a mean over {rows} rows of {}", norm.length);
                     return Err(self.refused(what, "its order of sums is not known"));
                 }
@@ -131,10 +134,9 @@ impl Dispatch<'_> {
                     return Err(self.not_compared("a product left in binary32", "it was not compared"));
                 }
                 let Some((recipe, from)) = self.product(m, n, k, bias || linear.wide) else {
-                    let words = if bias { " and a bias" } else { "" };
-                    let what = format!("a product of {m} × {k} with {n} × {k}{words}");
-                    let missing =
-                        Missing::Linear(Linear { n, k, bias: linear.bias.is_some(), dtype: self.dtype });
+                    let weight = Linear { n, k, bias, dtype: self.dtype };
+                    let what = format!("a product of {m} × {k} with {weight}");
+                    let missing = Missing::Linear(weight);
                     return Err(self.lacks(what, "its split-K was not measured", missing, shape));
                 };
                 used.add(from);
@@ -165,7 +167,11 @@ impl Dispatch<'_> {
                     }
                     AttentionRecipe::TorchEager(eager) => {
                         (eager.bound, eager.sinks) = (bound, attention.sinks.is_some());
-                        eager.softmax = Self::eager_softmax(keys + usize::from(eager.sinks));
+                        if eager.sinks {
+                            // transformers asks for the format that scores have: nothing is converted. The kernels of
+                            // rows to 9,216 are those of binary32.
+                            eager.softmax = TorchSoftmax::of(keys + 1, Dtype::F32);
+                        }
                     }
                     // transformers' `sdpa` passes a bound on to nothing.
                     AttentionRecipe::TorchFlash(_) | AttentionRecipe::TorchMath(_) => {}
@@ -248,7 +254,9 @@ impl Dispatch<'_> {
             return Ok(());
         }
         if keys > LONGEST_SOFTMAX {
-            return Err(self.refused(format!("a softmax over {keys} keys"), "another kernel computes it"));
+            return Err(
+                self.refused(format!("a softmax over {keys} keys"), "at most 40,000 keys were compared")
+            );
         }
         Ok(())
     }
@@ -257,6 +265,9 @@ impl Dispatch<'_> {
         let (phase, name, keys) = (shape.phase, self.attention.name(), shape.keys);
         let (heads, dim) = (shape.batch_size * attention.heads, attention.key_dim);
         let (named, of_phase) = (product.name(), phase.name());
+        // The math backend multiplies binary32.
+        let of_f16 = self.dtype == Dtype::F16 && self.attention == Implementation::Eager;
+        let named = if of_f16 { format!("{named} of f16") } else { named.to_owned() };
         let what =
             format!("{of_phase} {name} attention ({named}) of {heads} heads of {dim} over {keys} keys");
         let missing = Missing::Batched(self.attention, self.dtype, Batched { product, phase, heads, dim });

@@ -6,8 +6,9 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
     BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe,
-    Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight, ResidualRecipe, RotaryFunctions,
-    RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe,
+    Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe, NormWeight, ResidualRecipe,
+    RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu,
+    SwiGluRecipe, TorchSoftmax,
 };
 use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
@@ -189,6 +190,25 @@ impl<'c> Dispatch<'c> {
         let softmax =
             if self.is_gpu() { RouterSoftmax::Warp } else { RouterSoftmax::Lanes { lanes: ROW_LANES } };
         RouterRecipe { softmax, choice, output: if wide { Dtype::F32 } else { self.dtype } }
+    }
+
+    /// Log-probabilities of a row of `vocabulary` logits: on a GPU `torch.log_softmax` of them in binary32.
+    ///
+    /// ```
+    /// use mantissa_engine::{Attention, Dispatch, Hardware};
+    /// use mantissa_numerics::Dtype;
+    /// use mantissa_numerics::recipe::{LogSoftmaxRecipe, TorchSoftmax};
+    ///
+    /// let of = |hardware| Dispatch::new(hardware, Dtype::Bf16, Attention::Eager).log_softmax(151_936);
+    /// assert_eq!(of(Hardware::Cpu), LogSoftmaxRecipe::Own);
+    /// assert_eq!(of(Hardware::H200), LogSoftmaxRecipe::Torch(TorchSoftmax::Shifted(4)));
+    /// ```
+    #[must_use]
+    pub fn log_softmax(self, vocabulary: usize) -> LogSoftmaxRecipe {
+        if self.is_gpu() {
+            return LogSoftmaxRecipe::Torch(TorchSoftmax::of(vocabulary, Dtype::F32));
+        }
+        LogSoftmaxRecipe::Own
     }
 
     /// What the catalogs say and which one; of literature, where there are none, `literature`. `None` where they do not

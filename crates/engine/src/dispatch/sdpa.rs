@@ -2,8 +2,9 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
+use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::flash;
-use mantissa_numerics::recipe::{PlainSum, TorchFlash, TorchMath};
+use mantissa_numerics::recipe::{PlainSum, TorchFlash, TorchMath, TorchSoftmax};
 use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
 
@@ -15,10 +16,7 @@ use crate::catalogs::TargetCatalogs;
 const SPLIT_QUERIES: usize = 64;
 
 /// The most keys that were compared.
-const LONGEST_FLASH: usize = 2000;
-
-/// The same of the math backend.
-const LONGEST_MATH: usize = 1934;
+const LONGEST_FLASH: usize = 32_768;
 
 /// Multiprocessors of the hardware that was measured.
 const MULTIPROCESSORS: usize = 132;
@@ -39,8 +37,7 @@ impl<'c> Dispatch<'c> {
             Attention::SdpaFlash if !flash::is_known(dim) => {
                 Some("the tiles of the flash backend's kernel for heads of this width are not known")
             }
-            Attention::SdpaFlash if keys > LONGEST_FLASH => Some("at most 2,000 keys were compared"),
-            Attention::SdpaMath if keys > LONGEST_MATH => Some("at most 1,934 keys were compared"),
+            Attention::SdpaFlash if keys > LONGEST_FLASH => Some("at most 32,768 keys were compared"),
             Attention::SdpaFlash | Attention::SdpaMath => None,
             Attention::Sdpa => Some(
                 "left alone, PyTorch takes cuDNN's kernels here, which are not emulated; with a backend forced it is \
@@ -65,7 +62,8 @@ impl<'c> Dispatch<'c> {
         let heads = heads_of(phase, heads, keys);
         let find = |known: &'c TargetCatalogs, shape| known.math(shape, keys);
         let ([scores, values], from) = self.batched(phase, heads, head_dim, PlainSum::FmaChain, find)?;
-        Ok((TorchMath { scores, values, storage: self.dtype }, from))
+        let softmax = TorchSoftmax::of(keys, Dtype::F32);
+        Ok((TorchMath { scores, softmax, values, storage: self.dtype }, from))
     }
 
     /// PyTorch's flash backend without a mask: `heads` query heads times rows of the pass, `group` to a KV head. With
@@ -96,8 +94,6 @@ impl<'c> Dispatch<'c> {
 
 #[cfg(test)]
 mod tests {
-    use mantissa_numerics::Dtype;
-
     use super::*;
 
     #[test]
@@ -107,11 +103,12 @@ mod tests {
             Dispatch::new(hardware, Dtype::Bf16, attention).sdpa_refused(64, keys, false)
         };
         assert_eq!(refused(Hardware::H200, SdpaFlash, 700), None);
-        assert_eq!(refused(Hardware::H200, SdpaMath, 300), None);
+        assert_eq!(refused(Hardware::H200, SdpaFlash, 32_768), None);
+        assert_eq!(refused(Hardware::H200, SdpaMath, 40_000), None, "its products may be in no catalog");
         for (hardware, attention, keys, why) in [
             (Hardware::H200, Sdpa, 300, "cuDNN"),
             (Hardware::A100, SdpaFlash, 300, "an H200 and an H100 alone"),
-            (Hardware::H200, SdpaFlash, 2001, "2,000 keys"),
+            (Hardware::H200, SdpaFlash, 32_769, "32,768 keys"),
         ] {
             let found = refused(hardware, attention, keys);
             assert!(found.is_some_and(|found| found.contains(why)), "{why}: {found:?}");

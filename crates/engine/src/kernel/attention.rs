@@ -9,7 +9,7 @@ use crate::pool::Pool;
 use crate::simd::Isa;
 
 /// Causal attention of `q`'s rows, which stand at positions `first..` of `cached` (already written), of a pass after
-/// which `keys` are cached.
+/// which `keys` are cached. They are of sequence `sequence` of the batch.
 ///
 /// *Shape:* `q` is `rows × query heads · head_dim`, `out` as wide as the heads' values; `sinks` is as long as there are
 /// query heads, or empty.
@@ -20,6 +20,7 @@ pub(crate) fn prefill(
     recipe: AttentionRecipe,
     heads: Heads,
     cached: CachedLayer<'_>,
+    sequence: usize,
     [first, keys]: [usize; 2],
     sinks: &[f32],
     q: &[f32],
@@ -34,17 +35,18 @@ pub(crate) fn prefill(
             own_attention::prefill(isa, pool, own, heads, cached, first, sinks, q, out);
         }
         AttentionRecipe::TorchEager(torch) => {
-            eager::prefill(isa, pool, torch, heads, cached, seen, sinks, q, out);
+            eager::prefill(isa, pool, torch, heads, cached, sequence, seen, sinks, q, out);
         }
         AttentionRecipe::TorchFlash(torch) => flash::prefill(isa, pool, torch, heads, cached, seen, q, out),
         AttentionRecipe::TorchMath(torch) => {
-            sdpa_math::prefill(isa, pool, torch, heads, cached, first, q, out);
+            sdpa_math::prefill(isa, pool, torch, heads, cached, sequence, seen, q, out);
         }
     }
 }
 
-/// Attention of one query row per sequence over the whole of its cache (the row's own position included). PyTorch's
-/// kernels get no keys but those of the window, as transformers' caches keep them.
+/// Attention of one query row per sequence over the whole of its cache (the row's own position included). `sequences`
+/// are the rows' places in the batch. PyTorch's kernels get no keys but those of the window, as transformers' caches
+/// keep them.
 ///
 /// *Shape:* `q` is `caches.len() × query heads · head_dim`, `out` as wide as the heads' values; `sinks` as in
 /// [`prefill`].
@@ -55,6 +57,7 @@ pub(crate) fn decode(
     recipe: AttentionRecipe,
     heads: Heads,
     caches: &[(CachedLayer<'_>, usize)],
+    sequences: &[usize],
     sinks: &[f32],
     q: &[f32],
     out: &mut [f32],
@@ -74,9 +77,13 @@ pub(crate) fn decode(
     };
     match recipe {
         AttentionRecipe::Own(own) => own_attention::decode(isa, pool, own, heads, caches, sinks, q, out),
-        AttentionRecipe::TorchEager(torch) => eager::decode(isa, pool, torch, heads, caches, sinks, q, out),
+        AttentionRecipe::TorchEager(torch) => {
+            eager::decode(isa, pool, torch, heads, caches, sequences, sinks, q, out);
+        }
         AttentionRecipe::TorchFlash(torch) => flash::decode(isa, pool, torch, heads, caches, q, out),
-        AttentionRecipe::TorchMath(torch) => sdpa_math::decode(isa, pool, torch, heads, caches, q, out),
+        AttentionRecipe::TorchMath(torch) => {
+            sdpa_math::decode(isa, pool, torch, heads, caches, sequences, q, out);
+        }
     }
 }
 
@@ -118,6 +125,6 @@ mod tests {
         let recipe = AttentionRecipe::TorchEager(torch);
         let heads = Heads { value: 20, ..usual_heads(1, 40) };
         let pool = Pool::new(1).unwrap();
-        decode(Isa::Scalar, &pool, recipe, heads, &[], &[], &[], &mut []);
+        decode(Isa::Scalar, &pool, recipe, heads, &[], &[], &[], &[], &mut []);
     }
 }

@@ -6,10 +6,7 @@
 use std::num::NonZeroU16;
 
 use mantissa_numerics::nvidia::products::{by_threads_across, remainder_first};
-use mantissa_numerics::nvidia::reduce::{
-    softmax_block, softmax_block_beside, softmax_warp, softmax_warp_beside,
-};
-use mantissa_numerics::recipe::{BatchedSum, Elementary, ScoreBound, TorchEager, TorchSoftmax};
+use mantissa_numerics::recipe::{BatchedSum, Elementary, ScoreBound, TorchEager};
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
@@ -70,7 +67,7 @@ impl Walk {
 
 /// Attention of one KV head for some query rows in ascending order of what they see: row `r` the first `limits[r]` of
 /// `count` keys, which are the first of the kernel's `total`, but for those outside its window. Row `r` has the sink
-/// `sinks[r mod group]` where there are any.
+/// `sinks[r mod group]` where there are any, and `before[r]` elements lie before its row of scores.
 ///
 /// *Shape:* returns `rows × head_dim`. *Rounding:* as Hugging Face's `eager`: scores, scaled scores, probabilities and
 /// outputs are rounded; masked keys have probability 0, which adds nothing.
@@ -86,6 +83,7 @@ fn attend(
     queries: &[&[f32]],
     limits: &[usize],
     sinks: &[f32],
+    before: &[usize],
 ) -> Vec<f32> {
     let (instructions, storage) = (instructions(isa), recipe.storage);
     let mut scores = vec![0.0_f32; queries.len() * count];
@@ -134,9 +132,9 @@ fn attend(
             }
         }
     }
-    for (r, (scores, limit)) in scores.chunks_exact_mut(count).zip(limits).enumerate() {
+    for (r, ((scores, limit), before)) in scores.chunks_exact_mut(count).zip(limits).zip(before).enumerate() {
         let sink = (!sinks.is_empty()).then(|| sinks[r % sinks.len()]);
-        weigh(recipe, heads, scores, *limit, total, sink);
+        weigh(recipe, heads, scores, *limit, [total, *before], sink);
     }
     let mut out = vec![0.0_f32; queries.len() * heads.dim];
     match recipe.values {
@@ -182,13 +180,13 @@ fn attend(
 }
 
 /// From a row of products to its probabilities: the first `limit` of the kernel's `total` are seen, but for those
-/// outside the window.
+/// outside the window. `before` elements lie before the row.
 fn weigh(
     recipe: TorchEager,
     heads: Heads,
     scores: &mut [f32],
     limit: usize,
-    total: usize,
+    [total, before]: [usize; 2],
     sink: Option<f32>,
 ) {
     let (first, storage) = (heads.first_seen(limit), recipe.storage);
@@ -199,23 +197,21 @@ fn weigh(
         tanh::bound(Elementary::Cuda, storage, cap, &mut scores[first..limit]);
     }
     scores[..first].fill(f32::NEG_INFINITY);
-    let threads = TorchSoftmax::BLOCK_THREADS;
-    match (sink, recipe.softmax) {
-        (None, TorchSoftmax::Warp) => softmax_warp(scores, limit, total),
-        (None, TorchSoftmax::Block) => softmax_block(threads, scores, limit),
-        (Some(sink), softmax) => {
-            let largest = scores[first..limit].iter().copied().fold(sink, f32::max);
-            for score in &mut scores[first..limit] {
-                *score = storage.round(*score - largest);
-            }
-            let sink = storage.round(sink - largest);
-            match softmax {
-                TorchSoftmax::Warp => softmax_warp_beside(sink, scores, limit, total),
-                TorchSoftmax::Block => softmax_block_beside(threads, sink, scores, limit, total),
-            }
+    if let Some(sink) = sink {
+        let largest = scores[first..limit].iter().copied().fold(sink, f32::max);
+        for score in &mut scores[first..limit] {
+            *score = storage.round(*score - largest);
         }
+        recipe.softmax.softmax_beside(storage.round(sink - largest), scores, limit, total, before);
+    } else {
+        recipe.softmax.softmax(scores, limit, total, before);
     }
     storage.round_each(scores);
+}
+
+/// Elements of a row that the softmax sees: one for each of so many keys, and a sink.
+fn row_of_scores(recipe: TorchEager, keys: usize) -> usize {
+    keys + usize::from(recipe.sinks)
 }
 
 /// The sinks of a KV head's queries.
@@ -231,14 +227,18 @@ pub(super) fn prefill(
     recipe: TorchEager,
     heads: Heads,
     cached: CachedLayer<'_>,
+    sequence: usize,
     [first, total]: [usize; 2],
     sinks: &[f32],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_block(pool, heads, ROWS, cached, first, q, out, |kv, queries, limits, [keys, values]| {
-        let sinks = of_group(heads, sinks, kv);
-        attend(isa, recipe, heads, keys, values, keys.rows, total, queries, limits, sinks)
+    let stride = row_of_scores(recipe, total);
+    by_block(pool, heads, ROWS, cached, first, q, out, |places, queries, limits, [keys, values]| {
+        let before = |(row, head)| heads.before(sequence, head, [first + row, total], stride);
+        let before: Vec<usize> = places.iter().copied().map(before).collect();
+        let sinks = of_group(heads, sinks, places[0].1 / heads.group());
+        attend(isa, recipe, heads, keys, values, keys.rows, total, queries, limits, sinks, &before)
     });
 }
 
@@ -250,15 +250,20 @@ pub(super) fn decode(
     recipe: TorchEager,
     heads: Heads,
     caches: &[(CachedLayer<'_>, usize)],
+    sequences: &[usize],
     sinks: &[f32],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |kv, queries, [keys, values]| {
+    by_group(pool, heads, caches, q, out, |[row, kv], queries, [keys, values]| {
         let count = keys.rows;
         let queries: Vec<&[f32]> = queries.chunks_exact(heads.dim).collect();
-        let (limits, sinks) = (vec![count; queries.len()], of_group(heads, sinks, kv));
-        attend(isa, recipe, heads, keys, values, count, count, &queries, &limits, sinks)
+        let (limits, stride) = (vec![count; queries.len()], row_of_scores(recipe, count));
+        let before: Vec<usize> = (kv * heads.group()..(kv + 1) * heads.group())
+            .map(|head| heads.before(sequences[row], head, [0, 1], stride))
+            .collect();
+        let sinks = of_group(heads, sinks, kv);
+        attend(isa, recipe, heads, keys, values, count, count, &queries, &limits, sinks, &before)
     });
 }
 
@@ -267,7 +272,7 @@ mod tests {
     use mantissa_model::graph::Slot;
     use mantissa_numerics::Dtype;
     use mantissa_numerics::nvidia::functions::tanh;
-    use mantissa_numerics::recipe::AttentionRecipe;
+    use mantissa_numerics::recipe::{AttentionRecipe, TorchSoftmax};
     use mantissa_numerics::tensor_core::{Architecture, Operand};
 
     use super::super::attention;
@@ -317,7 +322,7 @@ mod tests {
         let cache = cache(&keys, &values);
         let mut out = vec![0.0; q.len()];
         let (pool, caches) = (Pool::new(1).unwrap(), [(cache.layer(0, [0, 1]), count)]);
-        attention::decode(Isa::detect(), &pool, recipe, heads, &caches, sinks, q, &mut out);
+        attention::decode(Isa::detect(), &pool, recipe, heads, &caches, &[0], sinks, q, &mut out);
         out
     }
 
@@ -350,7 +355,7 @@ mod tests {
                         row.iter_mut().for_each(|x| *x = r(*x - largest));
                     }
                     let length = row.len();
-                    softmax_warp(&mut row, length, length);
+                    TorchSoftmax::Warp.softmax(&mut row, length, length, 0);
                     let want: Vec<f32> = row[..count].iter().map(|p| r(*p)).collect();
                     assert_eq!(found[head * DIM..head * DIM + count], want, "{bound:?} {with_sinks} {count}");
                     different += usize::from(want.first() != want.last());
@@ -376,11 +381,12 @@ mod tests {
         for softmax in [TorchSoftmax::Warp, TorchSoftmax::Block] {
             let recipe = recipe(ScoreBound::None, false, softmax);
             let mut all = vec![0.0; q.len()];
-            attention::prefill(isa, &pool, recipe, heads, layer, [0, count], &[], &q, &mut all);
+            attention::prefill(isa, &pool, recipe, heads, layer, 0, [0, count], &[], &q, &mut all);
             let last = q.len() - 2 * DIM;
             let decoded = |heads| {
                 let mut one = vec![0.0; 2 * DIM];
-                attention::decode(isa, &pool, recipe, heads, &[(layer, count)], &[], &q[last..], &mut one);
+                let (caches, q) = ([(layer, count)], &q[last..]);
+                attention::decode(isa, &pool, recipe, heads, &caches, &[0], &[], q, &mut one);
                 one
             };
             assert_eq!(all[last..], decoded(heads), "{softmax:?}");

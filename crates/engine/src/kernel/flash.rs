@@ -202,11 +202,21 @@ pub(super) mod golden {
     use crate::pool::Pool;
     use crate::simd::Isa;
 
-    /// Sequences, query heads, KV heads, width, queries, keys.
-    pub(in super::super) const CASES: [&str; 5] =
-        ["1_9_3_64_130_130", "1_9_3_64_300_300", "1_9_3_64_1_41", "2_28_4_128_1_200", "8_9_3_64_1_65"];
+    /// Formats; sequences, query heads, KV heads, width, queries, keys.
+    pub(in super::super) const CASES: [(Dtype, &str); 9] = [
+        (Dtype::Bf16, "1_9_3_64_130_130"),
+        (Dtype::Bf16, "1_9_3_64_300_300"),
+        (Dtype::Bf16, "1_9_3_64_1_41"),
+        (Dtype::Bf16, "2_28_4_128_1_200"),
+        (Dtype::Bf16, "8_9_3_64_1_65"),
+        (Dtype::F16, "1_9_3_64_200_200"),
+        (Dtype::F16, "1_9_3_64_300_300"),
+        (Dtype::F16, "1_9_3_64_1_41"),
+        (Dtype::F16, "2_28_4_128_1_200"),
+    ];
 
     pub(in super::super) struct Golden {
+        pub dtype: Dtype,
         pub case: &'static str,
         /// Query heads of all sequences times queries.
         pub rows: usize,
@@ -223,11 +233,12 @@ pub(super) mod golden {
     }
 
     impl Golden {
-        pub(in super::super) fn read(case: &'static str) -> Self {
+        pub(in super::super) fn read((dtype, case): (Dtype, &'static str)) -> Self {
             let [batch, heads, kv, dim, queries, count]: [usize; 6] =
                 case.split('_').map(|n| n.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
+            let folder = if dtype == Dtype::F16 { "sdpa_f16" } else { "sdpa" };
             let path =
-                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/gpu/sdpa/{case}.bin"));
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../goldens/gpu/{folder}/{case}.bin"));
             let bytes = std::fs::read(&path).unwrap();
             let word = |b: &[u8; 4]| usize::try_from(u32::from_le_bytes(*b)).unwrap();
             let (number, rest) = bytes.split_first_chunk::<4>().unwrap();
@@ -242,13 +253,14 @@ pub(super) mod golden {
                 bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b).into()).collect()
             };
             Self {
+                dtype,
                 case,
                 rows: batch * heads * queries,
                 group: heads / kv,
                 dim,
                 queries,
                 count,
-                q: patterns(q).into_iter().map(|bits| f32::from_bits(bits << 16)).collect(),
+                q: (0..number * dim).map(|at| dtype.decode(q, at)).collect(),
                 limits: seen.as_chunks().0.iter().map(word).collect(),
                 flash: patterns(flash),
                 math: patterns(math),
@@ -267,14 +279,10 @@ pub(super) mod golden {
         ) -> Vec<u32> {
             let heads = usual_heads(self.group, self.dim);
             let slot = Slot { heads: 1, width: self.dim };
-            let mut cache = KvCache::of_slots(&[vec![slot; 2]], Dtype::Bf16, self.count);
+            let mut cache = KvCache::of_slots(&[vec![slot; 2]], self.dtype, self.count);
             for (which, bytes) in self.cached.iter().enumerate() {
-                let values: Vec<f32> = bytes[..2 * self.count * self.dim]
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|b| f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16))
-                    .collect();
+                let values: Vec<f32> =
+                    (0..self.count * self.dim).map(|at| self.dtype.decode(bytes, at)).collect();
                 cache.write(isa, 0, which, 0, &values);
             }
             // All heads share the keys, so a row may stand in any of them: the next one of its position.
@@ -300,6 +308,7 @@ pub(super) mod golden {
                     recipe,
                     heads,
                     &[(cache.layer(0, [0, 1]), self.count)],
+                    &[0],
                     &[],
                     &q,
                     &mut out,
@@ -311,6 +320,7 @@ pub(super) mod golden {
                     recipe,
                     heads,
                     cache.layer(0, [0, 1]),
+                    0,
                     [0, self.count],
                     &[],
                     &q,
@@ -318,7 +328,7 @@ pub(super) mod golden {
                 );
             }
             let found = places.iter().flat_map(|place| &out[*place..][..self.dim]);
-            found.map(|x| x.to_bits() >> 16).collect()
+            found.map(|x| self.dtype.pattern(*x)).collect()
         }
 
         pub(in super::super) fn keys(&self) -> Matrix<'_> {
@@ -331,7 +341,7 @@ pub(super) mod golden {
 
         fn matrix(&self, which: usize) -> Matrix<'_> {
             Matrix {
-                format: Format::Plain(Dtype::Bf16),
+                format: Format::Plain(self.dtype),
                 rows: self.count,
                 cols: self.dim,
                 row_bytes: 2 * self.dim,
@@ -350,6 +360,7 @@ mod tests {
     use mantissa_numerics::tensor_core::{Architecture, Operand};
 
     use super::super::heads::usual_heads;
+    use super::super::matrix::Format;
     use super::golden::{CASES, Golden};
     use super::*;
     use crate::cache::KvCache;
@@ -364,13 +375,14 @@ mod tests {
             let rows: Vec<Query<'_>> =
                 golden.q.chunks_exact(golden.dim).zip(golden.limits.iter().copied()).collect();
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
-            let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::SdpaFlash);
+            let dispatch = Dispatch::new(Hardware::H200, golden.dtype, Attention::SdpaFlash);
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
             let AttentionRecipe::TorchFlash(torch) = recipe else { panic!("{}: {recipe:?}", golden.case) };
             for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
                 let found = attend(instructions, torch, cached, golden.count, &rows);
-                let off = found.iter().zip(&golden.flash).filter(|(x, bits)| x.to_bits() >> 16 != **bits);
-                assert_eq!(off.count(), 0, "{} by {instructions:?}", golden.case);
+                let off =
+                    found.iter().zip(&golden.flash).filter(|(x, bits)| golden.dtype.pattern(**x) != **bits);
+                assert_eq!(off.count(), 0, "{} {} by {instructions:?}", golden.dtype, golden.case);
             }
             let found = golden.by_entries(Isa::detect(), &Pool::new(2).unwrap(), recipe);
             assert!(found == golden.flash, "{}: rows or heads are mixed up", golden.case);
@@ -415,5 +427,86 @@ mod tests {
             assert_eq!(found, attended(width, 128), "{width}");
             assert!(found.iter().any(|x| *x != found[0]), "{width}");
         }
+    }
+
+    /// Digests of rows over up to 32,768 keys, as `goldens/gpu/long_rows.py` writes them; `LONG_ROWS` names a file with
+    /// all of them.
+    #[test]
+    fn long_rows_are_those_of_an_h200() {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/gpu/long_rows.json");
+        let file = std::env::var_os("LONG_ROWS").map_or(here, std::path::PathBuf::from);
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let mut compared = 0;
+        for (name, digests) in json["digests"].as_object().unwrap() {
+            let Some(case) = name.strip_prefix("flash_bf16_") else { continue };
+            let shape: [usize; 6] =
+                case.split('_').map(|n| n.parse().unwrap()).collect::<Vec<_>>().try_into().unwrap();
+            let digests = digests.as_array().unwrap();
+            for (digest, last) in [(digests.first(), false), (digests.last(), true)] {
+                assert_eq!(long_row(shape, last), digest.unwrap().as_str().unwrap(), "{case} last {last}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 20, "{compared}");
+    }
+
+    /// The digest of the last row of a case, or of the first: of the last head and sequence and, in prefill, of the
+    /// last position.
+    fn long_row([heads, kv, dim, queries, keys, batch]: [usize; 6], last: bool) -> String {
+        const LARGEST: usize = 32_768;
+        let decode = queries == 1;
+        let stored = if decode { LARGEST } else { keys };
+        let at = |of: usize| if last { of - 1 } else { 0 };
+        let (sequence, head, kv_head) = (at(batch), at(heads), at(kv));
+        let position = if decode { 0 } else { at(queries) };
+        let seed = [if decode { 6 } else { 7 }, heads, kv, dim]
+            .into_iter()
+            .fold(7, |seed, word| (seed * 1_000_003 + word as u64) & 0xFFFF_FFFF);
+        let q = hashed(((sequence * heads + head) * queries + position) * dim, dim, seed, 4.0);
+        let [k, v] = [1, 2].map(|which| {
+            let made = hashed((sequence * kv + kv_head) * stored * dim, keys * dim, seed + which, 2.0);
+            // A panel may read rows past the last.
+            let bits = made.iter().flat_map(|x| u16::try_from(x.to_bits() >> 16).unwrap().to_le_bytes());
+            bits.chain([0; 1 << 14]).collect::<Vec<u8>>()
+        });
+        let [k, v] = [&k, &v].map(|data| Matrix {
+            format: Format::Plain(Dtype::Bf16),
+            rows: keys,
+            cols: dim,
+            row_bytes: 2 * dim,
+            data,
+        });
+        let cached = Cached::new(usual_heads(heads / kv, dim), [k, v]);
+        let phase = if decode { Phase::Decode } else { Phase::Prefill };
+        let rows = batch * heads * queries;
+        let flash = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::SdpaFlash);
+        let recipe = flash.attention(phase, rows, heads / kv, dim, keys);
+        let AttentionRecipe::TorchFlash(torch) = recipe else { panic!("{recipe:?}") };
+        let limit = if decode { keys } else { position + 1 };
+        let instructions = Instructions::ALL.into_iter().rfind(|one| one.is_available()).unwrap();
+        let found = attend(instructions, torch, cached, keys, &[(&q, limit)]);
+        let sum = found.iter().zip(0..).fold(0_u64, |sum, (x, place)| {
+            let weight = mixed(place, 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            sum.wrapping_add(u64::from(x.to_bits() >> 16).wrapping_mul(weight))
+        });
+        format!("{sum:016x}")
+    }
+
+    fn mixed(place: u64, seed: u64) -> u64 {
+        const MASK: u64 = 0xFFFF_FFFF;
+        let mut h = (place + (seed.wrapping_mul(0x9E37_79B1) & MASK)) & MASK;
+        h = ((h ^ h >> 16) * 0x7FEB_352D) & MASK;
+        h = ((h ^ h >> 15) * 0x846C_A68B) & MASK;
+        h ^ h >> 16
+    }
+
+    fn hashed(first: usize, count: usize, seed: u64, spread: f32) -> Vec<f32> {
+        let value = |place| {
+            let h = mixed(place, seed);
+            #[expect(clippy::cast_precision_loss, reason = "17 bits")]
+            let halves = ((h & 0xFFFF) + (h >> 16)) as f32 - 65_535.0;
+            Dtype::Bf16.round(halves * (spread / 65_536.0))
+        };
+        (first as u64..).take(count).map(value).collect()
     }
 }

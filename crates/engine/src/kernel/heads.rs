@@ -35,6 +35,18 @@ impl Heads {
         self.window.map_or(0, |window| limit.saturating_sub(window))
     }
 
+    /// Elements between the beginning of a kernel's scores, `[sequences, heads, positions, keys]`, and the row of a
+    /// position.
+    pub(super) fn before(
+        self,
+        sequence: usize,
+        head: usize,
+        [position, positions]: [usize; 2],
+        keys: usize,
+    ) -> usize {
+        ((sequence * self.query + head) * positions + position) * keys
+    }
+
     /// The heads of a node of the graph; its factors are rounded to binary32.
     #[expect(clippy::cast_possible_truncation, reason = "PyTorch's rounding of a number beside a tensor")]
     pub(crate) fn of(node: &Attention) -> Self {
@@ -68,8 +80,8 @@ pub(crate) fn usual_heads(group: usize, dim: usize) -> Heads {
 }
 
 /// A task for each KV head and each block of positions, of about `rows` query rows, of a prefill whose first row stands
-/// at `first`. `attend` gets the KV head, the queries of its group, by position, how many keys each sees, and keys and
-/// values up to the block's last position: a panel of keys serves them all.
+/// at `first`. `attend` gets the queries of the head's group, by position, with row and head of each and how many keys
+/// it sees, and keys and values up to the block's last position: a panel of keys serves them all.
 ///
 /// *Shape:* `attend` returns `queries × head_dim`.
 #[expect(clippy::too_many_arguments, reason = "how, where, and two matrices")]
@@ -81,7 +93,7 @@ pub(super) fn by_block(
     first: usize,
     q: &[f32],
     out: &mut [f32],
-    attend: impl Fn(usize, &[&[f32]], &[usize], [Matrix<'_>; 2]) -> Vec<f32> + Sync,
+    attend: impl Fn(&[(usize, usize)], &[&[f32]], &[usize], [Matrix<'_>; 2]) -> Vec<f32> + Sync,
 ) {
     let (width, group) = (heads.query * heads.dim, heads.group());
     let block = (rows / group).max(1);
@@ -92,20 +104,21 @@ pub(super) fn by_block(
         // Later blocks have more keys: take them first.
         let (number, kv) = (blocks - 1 - task / heads.kv, task % heads.kv);
         let positions = number * block..rows.min((number + 1) * block);
-        let places = positions.clone().flat_map(|row| (0..group).map(move |head| (row, kv * group + head)));
+        let places: Vec<(usize, usize)> =
+            positions.clone().flat_map(|row| (0..group).map(move |head| (row, kv * group + head))).collect();
         let at = |(row, head): (usize, usize)| row * width + head * heads.dim;
-        let queries: Vec<&[f32]> = places.clone().map(|place| &q[at(place)..][..heads.dim]).collect();
-        let limits: Vec<usize> = places.clone().map(|(row, _)| first + row + 1).collect();
-        let found = attend(kv, &queries, &limits, cached.head(kv, first + positions.end));
-        for (place, values) in places.zip(found.chunks_exact(heads.dim)) {
+        let queries: Vec<&[f32]> = places.iter().map(|place| &q[at(*place)..][..heads.dim]).collect();
+        let limits: Vec<usize> = places.iter().map(|(row, _)| first + row + 1).collect();
+        let found = attend(&places, &queries, &limits, cached.head(kv, first + positions.end));
+        for (place, values) in places.into_iter().zip(found.chunks_exact(heads.dim)) {
             // SAFETY: these heads of these rows are this task's.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(place)), heads.dim) };
         }
     });
 }
 
-/// A task for each sequence and KV head of a decode step. `attend` gets the KV head, the queries of its group, and its
-/// keys and values.
+/// A task for each sequence and KV head of a decode step. `attend` gets the place in `caches` and the KV head, the
+/// queries of its group, and its keys and values.
 ///
 /// *Shape:* queries are `group × head_dim`; `attend` returns a row for each, of which the first values, as many as a
 /// head's value has, count.
@@ -115,14 +128,14 @@ pub(super) fn by_group<R: std::ops::Deref<Target = [f32]>>(
     caches: &[(CachedLayer<'_>, usize)],
     q: &[f32],
     out: &mut [f32],
-    attend: impl Fn(usize, &[f32], [Matrix<'_>; 2]) -> R + Sync,
+    attend: impl Fn([usize; 2], &[f32], [Matrix<'_>; 2]) -> R + Sync,
 ) {
     let part = heads.group() * heads.dim;
     let to = Shared(out.as_mut_ptr());
     pool.run(caches.len() * heads.kv, |task| {
         let (row, kv) = (task / heads.kv, task % heads.kv);
         let (cached, count) = caches[row];
-        let found = attend(kv, &q[task * part..(task + 1) * part], cached.head(kv, count));
+        let found = attend([row, kv], &q[task * part..(task + 1) * part], cached.head(kv, count));
         assert!(found.len() >= heads.group() * heads.value, "a row for each query");
         for (head, values) in found.chunks_exact(found.len() / heads.group()).enumerate() {
             let to = to.get().wrapping_add((task * heads.group() + head) * heads.value);

@@ -2,7 +2,8 @@
 
 use mantissa_model::graph::{Routing, RoutingWeights};
 use mantissa_numerics::Dtype;
-use mantissa_numerics::nvidia::reduce::{softmax_warp, sum_of_few};
+use mantissa_numerics::nvidia::reduce::sum_of_few;
+use mantissa_numerics::nvidia::softmax::TorchSoftmax;
 use mantissa_numerics::nvidia::topk;
 use mantissa_numerics::recipe::{CastRecipe, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 
@@ -18,7 +19,7 @@ pub(crate) fn route(isa: Isa, recipe: RouterRecipe, routing: &Routing, logits: &
         RouterSoftmax::Lanes { lanes } => rows::softmax(isa, lanes, x),
         RouterSoftmax::Warp => {
             let count = x.len();
-            softmax_warp(x, count, count);
+            TorchSoftmax::Warp.softmax(x, count, count, 0);
         }
     };
     let (mut scores, mut factor) = (logits.to_vec(), None);

@@ -71,7 +71,7 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |kv, queries, cached| {
+    by_group(pool, heads, caches, q, out, |[_, kv], queries, cached| {
         let first = kv * heads.group();
         let sees = |head| Sees { keys: cached[0].rows, sink: sinks.get(head).copied() };
         let sees: Vec<Sees> = (first..first + heads.group()).map(sees).collect();

@@ -1,12 +1,11 @@
 //! Attention as PyTorch's math backend computes it: binary32 throughout, queries and keys scaled before their product,
-//! and a warp's softmax. The products are those of a cuBLAS without tensor cores: `fma` chains, which are
+//! and PyTorch's softmax. The products are those of a cuBLAS without tensor cores: `fma` chains, which are
 //! [`super::source`]'s, or the sums of a matrix-vector kernel's threads.
 //!
 //! Left out: which product a shape gets (`dispatch`, from the catalog).
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::{ACROSS, by_threads_across};
-use mantissa_numerics::nvidia::reduce::softmax_warp;
 use mantissa_numerics::recipe::{PlainSum, TorchMath};
 
 use super::heads::{Heads, by_group};
@@ -16,21 +15,24 @@ use super::source::{Panels, Source, widened};
 use crate::pool::{Buffer, Pool};
 use crate::simd::Isa;
 
-/// Query positions of a task: no fewer than the lanes of a softmax, so that a task's keys have the lanes that all keys
-/// have.
+/// Query positions of a task.
 const QUERIES: usize = 48;
 
-/// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys, but for those outside its window.
+/// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys, of `total` in the kernel's rows of
+/// scores, but for those outside its window, and `before[r]` elements lie before its row.
 ///
 /// *Shape:* returns rows of the cache's padded width, of which the first `head_dim` count.
+#[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
 fn attend<'p>(
     isa: Isa,
     pool: &'p Pool,
     recipe: TorchMath,
     heads: Heads,
     [keys, values]: [Matrix<'_>; 2],
+    total: usize,
     queries: &mut [f32],
     limits: &[usize],
+    before: &[usize],
 ) -> Buffer<'p> {
     let (root, dim) = (heads.root_of_scale, heads.dim);
     let columns = keys.cols;
@@ -70,9 +72,9 @@ fn attend<'p>(
             }
         }
     }
-    for (scores, limit) in scores.chunks_exact_mut(stride).zip(limits) {
+    for ((scores, limit), before) in scores.chunks_exact_mut(stride).zip(limits).zip(before) {
         scores[..heads.first_seen(*limit)].fill(f32::NEG_INFINITY);
-        softmax_warp(&mut scores[..keys.rows], *limit, keys.rows);
+        recipe.softmax.softmax(&mut scores[..keys.rows], *limit, total, *before);
         scores[keys.rows..].fill(0.0);
     }
     let width = source.values_stride();
@@ -111,7 +113,8 @@ pub(super) fn prefill(
     recipe: TorchMath,
     heads: Heads,
     cached: CachedLayer<'_>,
-    first: usize,
+    sequence: usize,
+    [first, total]: [usize; 2],
     q: &[f32],
     out: &mut [f32],
 ) {
@@ -130,8 +133,11 @@ pub(super) fn prefill(
         let mut queries: Vec<f32> =
             places.iter().flat_map(|place| &q[at(*place)..][..heads.dim]).copied().collect();
         let limits: Vec<usize> = places.iter().map(|(row, _)| first + row + 1).collect();
+        let before =
+            |(row, head): &(usize, usize)| heads.before(sequence, *head, [first + row, total], total);
+        let before: Vec<usize> = places.iter().map(before).collect();
         let cached = cached.head(kv, first + until);
-        let found = attend(isa, pool, recipe, heads, cached, &mut queries, &limits);
+        let found = attend(isa, pool, recipe, heads, cached, total, &mut queries, &limits, &before);
         for (place, values) in places.iter().zip(found.chunks_exact(cached[0].cols)) {
             // SAFETY: this task alone writes these heads of these rows.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(*place)), heads.dim) };
@@ -146,12 +152,17 @@ pub(super) fn decode(
     recipe: TorchMath,
     heads: Heads,
     caches: &[(CachedLayer<'_>, usize)],
+    sequences: &[usize],
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |_, queries, cached| {
-        let limits = vec![cached[0].rows; heads.group()];
-        attend(isa, pool, recipe, heads, cached, &mut queries.to_vec(), &limits)
+    by_group(pool, heads, caches, q, out, |[row, kv], queries, cached| {
+        let count = cached[0].rows;
+        let limits = vec![count; heads.group()];
+        let before: Vec<usize> = (kv * heads.group()..(kv + 1) * heads.group())
+            .map(|head| heads.before(sequences[row], head, [0, 1], count))
+            .collect();
+        attend(isa, pool, recipe, heads, cached, count, &mut queries.to_vec(), &limits, &before)
     });
 }
 
@@ -172,7 +183,7 @@ mod tests {
         let pool = Pool::new(1).unwrap();
         let mut compared = 0;
         for golden in CASES.map(Golden::read) {
-            let dispatch = Dispatch::new(Hardware::H200, mantissa_numerics::Dtype::Bf16, Attention::SdpaMath);
+            let dispatch = Dispatch::new(Hardware::H200, golden.dtype, Attention::SdpaMath);
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
             let recipe = dispatch.attention(phase, golden.rows, golden.group, golden.dim, golden.count);
             let AttentionRecipe::TorchMath(torch) = recipe else { panic!("{}: {recipe:?}", golden.case) };
@@ -186,15 +197,18 @@ mod tests {
             for isa in [Isa::Scalar, Isa::detect()] {
                 let cached = [golden.keys(), golden.values()];
                 let heads = usual_heads(golden.group, golden.dim);
-                let found = attend(isa, &pool, torch, heads, cached, &mut golden.q.clone(), &golden.limits);
-                let off = found.iter().zip(&golden.math).filter(|(x, bits)| x.to_bits() >> 16 != **bits);
-                assert_eq!(off.count(), 0, "{} by {isa:?}", golden.case);
+                let (mut q, before) = (golden.q.clone(), vec![0; golden.limits.len()]);
+                let (count, limits) = (golden.count, &golden.limits);
+                let found = attend(isa, &pool, torch, heads, cached, count, &mut q, limits, &before);
+                let off =
+                    found.iter().zip(&golden.math).filter(|(x, bits)| golden.dtype.pattern(**x) != **bits);
+                assert_eq!(off.count(), 0, "{} {} by {isa:?}", golden.dtype, golden.case);
                 compared += 1;
             }
             let found = golden.by_entries(Isa::detect(), &pool, recipe);
             assert!(found == golden.math, "{}: rows or heads are mixed up", golden.case);
         }
-        assert_eq!(compared, 10);
+        assert_eq!(compared, 18);
     }
 
     /// Sums of binary32 that PyTorch's matmul left in decode on an H200, which outputs in bf16 would hide; one operand

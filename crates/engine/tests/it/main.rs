@@ -3,6 +3,7 @@
 mod against_llama_cpp;
 mod against_transformers;
 mod invariance;
+mod last_block;
 mod models;
 mod plan;
 mod recipes;

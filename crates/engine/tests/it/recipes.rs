@@ -41,6 +41,10 @@ fn recipes_of_earlier_records_are_written_as_they_were() {
         r#"{"kernel":"router","renormalize":true,"reduction":{"warp":32},"output":"bf16","functions":"nvidia"}"#
             .to_owned(),
         r#"{"kernel":"log_softmax"}"#.to_owned(),
+        r#"{"kernel":"torch_log_softmax","reduction":{"vector":4,"threads":1024,"shifted":true}}"#.to_owned(),
+        r#"{"kernel":"torch_log_softmax","reduction":{"across":32}}"#.to_owned(),
+        r#"{"kernel":"rms_norm","reduction":{"torch":{"threads":32,"shared":16},"rows":9},"output":"bf16","functions":"nvidia"}"#
+            .to_owned(),
         attention(&format!(
             r#""scores":{cut},"score_rounding":"bf16","softmax":{{"softmax":"exact","reduction":{{"warp":32}},"normalize_first":true}},"probability_rounding":"bf16","key_tile":null,"values":{threads},"functions":"nvidia""#
         )),
@@ -66,6 +70,10 @@ fn recipes_of_earlier_records_are_written_as_they_were() {
 fn what_no_kernel_computes_is_not_read() {
     for json in [
         r#"{"kernel":"matmul","summation":{"order":"lane_chains","lanes":24},"output":"bf16"}"#,
+        r#"{"kernel":"torch_log_softmax","reduction":{"lanes":16}}"#,
+        r#"{"kernel":"torch_log_softmax","reduction":{"vector":3,"threads":1024,"shifted":true}}"#,
+        r#"{"kernel":"torch_log_softmax","reduction":{"across":48}}"#,
+        r#"{"kernel":"rms_norm","reduction":{"torch":{"threads":0},"rows":9},"output":"bf16","functions":"nvidia"}"#,
         r#"{"kernel":"matmul","summation":{"order":"threads","threads":16,"vector":4},"output":"bf16"}"#,
         r#"{"kernel":"rms_norm","reduction":{"lanes":16},"output":"bf16","functions":"nvidia"}"#,
         r#"{"kernel":"rms_norm","reduction":{"warp":32},"output":"bf16"}"#,

@@ -3,6 +3,7 @@
 use mantissa_evidence::{Configuration, ConfigurationExtras, Decoding, Digest};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::Setup;
+use mantissa_numerics::recipe::{KernelRecipe, LogSoftmaxRecipe};
 use mantissa_numerics::setup::SomeAxes;
 
 use crate::declared;
@@ -21,8 +22,8 @@ pub struct Claim {
     pub weights: Option<Digest>,
     /// How tokens were chosen, where stated.
     pub decoding: Option<Decoding>,
-    /// Whether the evidence's log-probabilities go by a recipe of ours.
-    pub own_logprobs: bool,
+    /// The recipe of the evidence's log-probabilities, where it states one.
+    pub logprobs: Option<LogSoftmaxRecipe>,
     /// Who recorded it.
     pub engine: Option<String>,
 }
@@ -33,15 +34,23 @@ impl Claim {
     pub fn of(configuration: &Configuration, claimed: &SomeAxes, checkpoint: &Checkpoint) -> Self {
         let extras = configuration.mantissa.as_ref();
         let setup = extras.map(|extras| &extras.setup);
-        let ours =
-            |extras: &ConfigurationExtras| extras.recipes.iter().any(|kernel| kernel.op == "log_softmax");
         Self {
             config_id: configuration.config_id.clone(),
             candidate: declared::setup(configuration, claimed, checkpoint),
             weights: setup.and_then(|setup| setup.model.weights_digest),
             decoding: setup.map(|setup| setup.decoding),
-            own_logprobs: extras.is_some_and(ours),
+            logprobs: extras.and_then(logprobs),
             engine: setup.map(|setup| setup.engine.clone()),
         }
     }
+}
+
+/// The one recipe of log-probabilities that a configuration states; `None` where it states several.
+fn logprobs(extras: &ConfigurationExtras) -> Option<LogSoftmaxRecipe> {
+    let mut stated = extras.recipes.iter().filter_map(|kernel| match kernel.recipe {
+        KernelRecipe::LogSoftmax(recipe) => Some(recipe),
+        _ => None,
+    });
+    let first = stated.next()?;
+    stated.all(|recipe| recipe == first).then_some(first)
 }

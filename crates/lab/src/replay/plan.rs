@@ -8,6 +8,7 @@ use mantissa_engine::{Catalogs, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
 use mantissa_model::graph::Graph;
 use mantissa_model::{Checkpoint, ModelConfig};
+use mantissa_numerics::recipe::LogSoftmaxRecipe;
 use mantissa_numerics::setup::QuantizedWeights;
 use mantissa_numerics::{Dtype, Phase, Setup};
 use serde::{Deserialize, Serialize};
@@ -69,8 +70,8 @@ pub struct RunPlan {
     pub forced: Vec<u32>,
     /// The output tokens that the replay's logits are set against; empty unless greedy decoding is claimed.
     pub chosen: Vec<u32>,
-    /// Whether log-probabilities may be compared by bits.
-    pub own_logprobs: bool,
+    /// The recipe by which log-probabilities are compared by bits; `None` where the evidence states none.
+    pub logprobs: Option<LogSoftmaxRecipe>,
     /// Candidates that are replayed, as classes.
     pub classes: Vec<Class>,
     /// Candidates that cannot be, and why.
@@ -206,7 +207,7 @@ impl RunPlan {
             prompt: run.prompt_token_ids.clone(),
             chosen: if greedy { run.output_token_ids.clone() } else { Vec::new() },
             forced,
-            own_logprobs: claim.own_logprobs,
+            logprobs: claim.logprobs,
             classes: Vec::new(),
             unchecked: Vec::new(),
             refused: None,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use mantissa_engine::{Engine, Tap, TokenLogprob, View};
+use mantissa_engine::{Engine, RowId, Tap, TokenLogprob, View};
+use mantissa_numerics::recipe::LogSoftmaxRecipe;
 use mantissa_numerics::{Phase, Site};
 
 /// The largest logit of a row.
@@ -28,7 +29,8 @@ impl Chosen {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Row {
     pub sites: BTreeMap<Site, Rc<[f32]>>,
-    pub top: Rc<[TokenLogprob]>,
+    /// Candidates by each recipe that evidence states.
+    pub top: Vec<(LogSoftmaxRecipe, Rc<[TokenLogprob]>)>,
 }
 
 /// The last positions that a walk has computed, at the sites that evidence holds.
@@ -36,6 +38,8 @@ pub(super) struct Row {
 pub(super) struct Seen {
     pub sites: Vec<Site>,
     pub top_k: usize,
+    /// Recipes of log-probabilities that evidence states, each once.
+    pub logprobs: Vec<LogSoftmaxRecipe>,
     /// Position of the first row kept.
     pub first: usize,
     pub rows: Vec<Row>,
@@ -58,7 +62,10 @@ impl Seen {
 
     pub(super) fn candidates(&mut self, engine: &Engine<'_>, phase: Phase, position: usize, logits: &[f32]) {
         if self.top_k > 0 {
-            let top = engine.top_logprobs(phase, logits, self.top_k).into();
+            let by = |recipe: &LogSoftmaxRecipe| {
+                (*recipe, engine.top_logprobs_by(*recipe, phase, logits, self.top_k).into())
+            };
+            let top = self.logprobs.iter().map(by).collect();
             if let Some(row) = self.at(position) {
                 row.top = top;
             }
@@ -80,6 +87,10 @@ impl Tap for Seen {
         self.sites.binary_search(&site).is_ok()
     }
 
+    fn wants_row(&self, row: RowId) -> bool {
+        row.position >= self.first
+    }
+
     fn tap(&mut self, view: View<'_>) {
         for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
             if let Some(kept) = self.at(row.position) {
@@ -95,6 +106,10 @@ pub(super) struct TapGroup<'s>(pub &'s mut [Seen]);
 impl Tap for TapGroup<'_> {
     fn wants(&self, site: Site) -> bool {
         self.0.iter().any(|seen| seen.wants(site))
+    }
+
+    fn wants_row(&self, row: RowId) -> bool {
+        self.0.get(row.sequence).is_some_and(|seen| seen.wants_row(row))
     }
 
     fn tap(&mut self, view: View<'_>) {

@@ -13,7 +13,7 @@ use mantissa_engine::{Engine, Forced, KvCache};
 use mantissa_evidence::Record;
 use mantissa_evidence::record::RowKey;
 use mantissa_model::Checkpoint;
-use mantissa_numerics::recipe::ObservedKernel;
+use mantissa_numerics::recipe::{LogSoftmaxRecipe, ObservedKernel};
 use mantissa_numerics::{Dtype, Phase, Setup, Site};
 
 use super::plan::{Replay, ReplayPlan, RunPlan, Work};
@@ -275,6 +275,7 @@ impl Walk<'_> {
         let mut seen = Seen {
             sites: self.sites(&jobs),
             top_k: self.top_k(&jobs),
+            logprobs: self.logprobs(&jobs),
             first: prompt.saturating_sub(reach),
             rows: Vec::new(),
         };
@@ -446,7 +447,7 @@ impl Walk<'_> {
             return Ok(());
         }
         let dtype = self.candidate(job).dtype;
-        let own_logprobs = self.planned(job).own_logprobs;
+        let logprobs = self.planned(job).logprobs;
         let facts = job.facts.phase_mut(phase);
         let (mut scratch, mut evidence, mut replay) = (Vec::new(), Vec::new(), Vec::new());
         for (&site, tensor) in &layout.tensors {
@@ -486,20 +487,22 @@ impl Walk<'_> {
         }
         let Some(k) = layout.top_k else { return Ok(()) };
         for &position in &layout.positions {
-            if !own_logprobs {
+            let Some(recipe) = logprobs else {
                 facts.incomparable(
                     1,
                     "logprobs: the program that recorded them has a log-softmax of its own, of which no recipe is verified",
                 );
                 continue;
-            }
+            };
             let found = record.candidates(job.run, RowKey { phase, step, position })?;
-            match (found, seen.row(end, position)) {
-                (Some(found), Some(row)) => {
+            let row = seen.row(end, position);
+            let top = row.and_then(|row| row.top.iter().find(|(by, _)| *by == recipe));
+            match (found, top) {
+                (Some(found), Some((_, top))) => {
                     let evidence: Vec<(u32, f32)> =
                         found.token_ids.into_iter().zip(found.log_probs).collect();
                     let replay: Vec<(u32, f32)> =
-                        row.top.iter().take(k).map(|top| (top.token, top.logprob)).collect();
+                        top.iter().take(k).map(|top| (top.token, top.logprob)).collect();
                     facts.candidates((step, position), &evidence, &replay);
                 }
                 _ => facts.missing(1, "logprobs: the evidence holds no candidates of such a row"),
@@ -547,8 +550,19 @@ impl Walk<'_> {
         sites
     }
 
+    /// Recipes of log-probabilities that the evidence of jobs states, each once.
+    fn logprobs(&self, jobs: &[Job]) -> Vec<LogSoftmaxRecipe> {
+        let mut stated = Vec::new();
+        for recipe in jobs.iter().filter_map(|job| self.planned(job).logprobs) {
+            if !stated.contains(&recipe) {
+                stated.push(recipe);
+            }
+        }
+        stated
+    }
+
     fn top_k(&self, jobs: &[Job]) -> usize {
-        let wanted = jobs.iter().filter(|job| self.planned(job).own_logprobs);
+        let wanted = jobs.iter().filter(|job| self.planned(job).logprobs.is_some());
         let layouts = wanted.flat_map(|job| {
             [Phase::Prefill, Phase::Decode].into_iter().filter_map(|phase| self.record.layout(job.run, phase))
         });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use mantissa_engine::Dispatch;
 use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, Record};
 use mantissa_model::synth::{self, SynthSpec};
 use mantissa_model::{Arch, Checkpoint};
@@ -158,12 +159,13 @@ fn verified(
         runs: vec![run],
     };
     let record = Record::from_experiment(experiment, Path::new("self-test"));
+    let dispatch = Dispatch::new(claim.hardware, claim.dtype, claim.attention);
     let claims = [Claim {
         config_id: String::new(),
         candidate: Ok(claim),
         weights: None,
         decoding: Some(Decoding::Greedy),
-        own_logprobs: true,
+        logprobs: Some(dispatch.log_softmax(checkpoint.config().vocab_size)),
         engine: None,
     }];
     let wanted = [std::iter::once(claim).chain(others.iter().copied()).collect::<Vec<_>>()];

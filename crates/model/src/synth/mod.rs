@@ -21,7 +21,7 @@ mod write;
 
 pub use error::SynthError;
 pub use presets::Preset;
-pub use spec::{SynthRequest, SynthSpec, parse_arch};
+pub use spec::{SynthRequest, SynthSpec, config_of, parse_arch};
 pub use tensors::SynthTensor;
 pub use values::Values;
 pub use write::{Written, write};

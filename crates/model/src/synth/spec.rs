@@ -4,12 +4,14 @@
 //! Left out: the presets themselves (`presets`), weights (`tensors`) and files (`files`, `write`).
 
 use mantissa_numerics::Dtype;
+use serde_json::Value;
 
 use super::error::SynthError;
 use super::presets::{Preset, dimensions};
 use super::tokenizer;
 use crate::arch::Arch;
 use crate::config::ModelConfig;
+use crate::error::ModelError;
 
 /// Most tensors of one model: their names are held in memory.
 const MOST_TENSORS: u64 = 500_000;
@@ -55,6 +57,8 @@ pub struct SynthRequest {
     pub arch: Option<Arch>,
     /// Dimensions to start from ([`Preset::Tiny`] if absent).
     pub preset: Option<Preset>,
+    /// A configuration to start from instead, as [`config_of`] reads one.
+    pub config: Option<ModelConfig>,
     /// Any number; the same one gives the same bytes.
     pub seed: u64,
     /// Storage dtype of every tensor (bf16 if absent).
@@ -87,6 +91,72 @@ pub struct SynthRequest {
     pub max_shard_bytes: Option<u64>,
 }
 
+/// The configuration that `bytes`, a `config.json` called `file` in errors, states, with `layers` blocks if that is
+/// given: the first of those of which it says something each.
+///
+/// ```
+/// use mantissa_model::synth::{SynthRequest, SynthSpec, config_of};
+///
+/// let published = br#"{"architectures": ["LlamaForCausalLM"], "hidden_size": 576, "intermediate_size": 1536,
+///     "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
+///     "max_position_embeddings": 8192, "tie_word_embeddings": true}"#;
+/// let config = config_of("config.json", published, Some(2))?;
+/// let spec = SynthSpec::new(&SynthRequest { config: Some(config), ..SynthRequest::default() })?;
+/// assert_eq!((spec.config().hidden_size, spec.config().num_hidden_layers), (576, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn config_of(file: &str, bytes: &[u8], layers: Option<usize>) -> Result<ModelConfig, ModelError> {
+    let (Some(layers), Ok(Value::Object(mut map))) = (layers, serde_json::from_slice(bytes)) else {
+        return ModelConfig::from_json(file, bytes);
+    };
+    map.insert("num_hidden_layers".to_owned(), layers.into());
+    if let Some(Value::Array(types)) = map.get_mut("layer_types") {
+        types.truncate(layers);
+    }
+    let cut = serde_json::to_vec(&map).unwrap_or_default();
+    ModelConfig::from_json(file, &cut)
+}
+
+/// Dimensions before anything is overridden.
+fn start(request: &SynthRequest) -> Result<ModelConfig, SynthError> {
+    if let Some(config) = &request.config {
+        let remedy = "leave it out: the configuration says it";
+        if let Some(preset) = request.preset {
+            return Err(SynthError::setting("preset", preset.name(), "there is a configuration too", remedy));
+        }
+        if let Some(arch) = request.arch {
+            return Err(SynthError::setting("arch", arch.name(), "there is a configuration too", remedy));
+        }
+        let ids = tokenizer::special_ids();
+        let (bos_token_id, eos_token_ids) = (Some(ids.end_of_text), vec![ids.turn_end]);
+        return Ok(ModelConfig { bos_token_id, eos_token_ids, ..config.clone() });
+    }
+    let preset = request.preset.unwrap_or(Preset::Tiny);
+    let arch = match (preset.arch(), request.arch) {
+        (Some(own), Some(asked)) if own != asked => {
+            let fault = format!("preset {} is {}", preset.name(), own.name());
+            return Err(SynthError::setting(
+                "arch",
+                asked.name(),
+                fault,
+                "leave --arch out or use preset tiny",
+            ));
+        }
+        (Some(own), _) => own,
+        (None, Some(asked)) => asked,
+        (None, None) => {
+            let names = names();
+            return Err(SynthError::setting(
+                "arch",
+                "missing",
+                "preset tiny has no family",
+                format!("use one of {names}"),
+            ));
+        }
+    };
+    Ok(dimensions(preset, arch))
+}
+
 /// Everything a synthetic checkpoint follows from, checked.
 ///
 /// Example: [`super::write()`].
@@ -101,31 +171,9 @@ pub struct SynthSpec {
 impl SynthSpec {
     /// Fills in a request from its preset and checks that the numbers fit together.
     pub fn new(request: &SynthRequest) -> Result<Self, SynthError> {
-        let preset = request.preset.unwrap_or(Preset::Tiny);
-        let arch = match (preset.arch(), request.arch) {
-            (Some(own), Some(asked)) if own != asked => {
-                let fault = format!("preset {} is {}", preset.name(), own.name());
-                return Err(SynthError::setting(
-                    "arch",
-                    asked.name(),
-                    fault,
-                    "leave --arch out or use preset tiny",
-                ));
-            }
-            (Some(own), _) => own,
-            (None, Some(asked)) => asked,
-            (None, None) => {
-                let names = names();
-                return Err(SynthError::setting(
-                    "arch",
-                    "missing",
-                    "preset tiny has no family",
-                    format!("use one of {names}"),
-                ));
-            }
-        };
         let dtype = request.dtype.unwrap_or(Dtype::Bf16);
-        let mut config = dimensions(preset, arch);
+        let mut config = start(request)?;
+        let arch = config.arch;
         config.torch_dtype = Some(dtype);
         let keeps_width = config.head_dim * config.num_attention_heads == config.hidden_size;
         for (place, asked) in [

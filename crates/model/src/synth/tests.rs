@@ -165,6 +165,29 @@ fn the_config_reads_back() {
 }
 
 #[test]
+fn a_configuration_from_a_file_is_taken_whole_or_cut() {
+    for arch in Arch::all() {
+        let spec = SynthSpec::tiny(arch, 3);
+        let file = files::small_files(&spec, &[]).pop().expect("config.json");
+        let config = config_of(file.name, &file.bytes, None).expect("read");
+        let request = SynthRequest { config: Some(config), seed: 3, ..SynthRequest::default() };
+        assert_eq!(SynthSpec::new(&request).expect("valid"), spec);
+        let cut = config_of(file.name, &file.bytes, Some(2)).expect("read");
+        assert_eq!(cut.graph().blocks, spec.config().graph().blocks[..2], "{}", arch.name());
+        assert!(refused(&SynthRequest { arch: Some(arch), ..request.clone() }).contains("arch"));
+        assert!(refused(&SynthRequest { preset: Some(Preset::Tiny), ..request }).contains("preset"));
+    }
+    // What says something of each block is cut with them.
+    let published = br#"{"architectures": ["GptOssForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 600, "head_dim": 16,
+        "max_position_embeddings": 256, "num_local_experts": 8, "num_experts_per_tok": 2,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]}"#;
+    let cut = config_of("config.json", published, Some(1)).expect("read");
+    assert_eq!(cut.extra["layer_types"], serde_json::json!(["sliding_attention"]));
+    SynthSpec::new(&SynthRequest { config: Some(cut), ..SynthRequest::default() }).expect("valid");
+}
+
+#[test]
 fn an_interrupted_run_is_completed_and_a_finished_one_is_checked() {
     let request =
         SynthRequest { arch: Some(Arch::LLAMA), max_shard_bytes: Some(500_000), ..SynthRequest::default() };

@@ -92,16 +92,18 @@ impl Online {
     }
 
     /// What the product with the values is multiplied with, and the natural logarithm of the sum of exponentials: 1 and
-    /// −∞ for a row without keys. *Shape:* fewer than 2^14 keys went by: the hardware's logarithm is known no further.
+    /// −∞ for a row without keys. *Shape:* the logarithm is a NaN where 2^16 keys or more went by: the hardware's is
+    /// known no further. The kernel puts parts together by it and has no other use of it.
     #[must_use]
     pub fn finish(self, scale: Scale) -> (f32, f32) {
         let Some((largest, [a, b, c, d])) = self.state else { return (1.0, f32::NEG_INFINITY) };
         let sum = (a + c) + (b + d);
-        match log_fast(sum) {
-            Some(log) => (1.0 / sum, largest.mul_add(scale.natural, log)),
-            // A NaN; nothing else is below 1 or above the keys.
-            None => (1.0, f32::NEG_INFINITY),
+        if sum.is_nan() {
+            return (1.0, f32::NEG_INFINITY);
         }
+        // Only parts need the logarithm, and no part has so many keys that there is none.
+        let log = log_fast(sum).map_or(f32::NAN, |log| largest.mul_add(scale.natural, log));
+        (1.0 / sum, log)
     }
 }
 
@@ -123,7 +125,8 @@ impl Online {
 #[must_use]
 pub fn combined(dim: usize, logs: &[f32]) -> (Vec<f32>, f32) {
     let splits = logs.len().next_power_of_two().max(2);
-    // Rows that a block takes; it has the threads for so many parts of each.
+    // Rows that a block takes, by the width that the kernel is compiled for; it has the threads for so many parts of
+    // each.
     let rows = match padded(dim) {
         128 | 256 => 4,
         64 | 192 => 8,
@@ -143,7 +146,8 @@ pub fn combined(dim: usize, logs: &[f32]) -> (Vec<f32>, f32) {
         }
         half /= 2;
     }
-    let all = log(sums[0]).map_or(f32::INFINITY, |log| log + largest);
+    let sum = sums[0];
+    let all = if sum == 0.0 || sum.is_nan() { f32::INFINITY } else { log(sum) + largest };
     (logs.iter().map(|log| exp(log - all)).collect(), all)
 }
 
@@ -206,7 +210,7 @@ const fn padded(dim: usize) -> usize {
     }
 }
 
-/// Keys of a tile where keys are not cut. Heads of 64 and 128 were measured; the others are from the source.
+/// Keys of a tile where keys are not cut. Heads of 64, 96, 128 and 256 were measured; the others are from the source.
 ///
 /// Example: [`splits`].
 #[must_use]

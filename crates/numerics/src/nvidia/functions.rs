@@ -45,7 +45,7 @@ static EX2: LazyLock<Ex2> = LazyLock::new(|| Ex2 {
 static RSQRT: LazyLock<Table> = LazyLock::new(|| Table::unpack(include_bytes!("../../tables/rsqrt.deflate")));
 
 /// The NaN that the hardware makes.
-const NOT_A_NUMBER: f32 = f32::from_bits(0x7FFF_FFFF);
+pub(super) const NOT_A_NUMBER: f32 = f32::from_bits(0x7FFF_FFFF);
 
 #[expect(clippy::cast_possible_truncation, reason = "rounding to binary32 is meant")]
 fn rounded(value: f64) -> f32 {

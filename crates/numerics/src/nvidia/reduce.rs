@@ -2,14 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::functions::{exp, exp_each};
+use super::functions::exp_each;
+use super::logarithm::log;
 
-/// The order of a sum over rows that lie one after the other in memory, by `reduce_kernel` with loads of four.
+/// The order of a sum over rows that lie one after the other in memory, by `reduce_kernel`.
 ///
-/// Thread `t` adds elements `4(t + i · threads)..+4` to four sums, ascending; the four are added in order; threads are
-/// halved, the upper half added to the lower (first through shared memory, then by shuffles, largest step first).
+/// The threads of all blocks that share a row are counted by blocks, rows of threads, threads. Rows of 128 or more are
+/// loaded by fours: thread `t` adds elements `4(t + i · all)..+4` to four sums, ascending. Where a row does not begin
+/// at an aligned address, single elements come first, up to one; elements behind the last load come last; thread `k` of
+/// the first row of threads adds the one at place `k` of them to its first sum. Shorter rows are loaded one by one:
+/// element `t + i · all` goes to sum `i mod 4`.
 ///
-/// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/Reduce.cuh, restated; verified on an H200.
+/// The four sums are added in order. Threads are halved, the upper half added to the lower (first through shared
+/// memory, then by shuffles, largest step first), then rows of threads. The sums of blocks are added as if by one more
+/// block, rows of threads first.
+///
+/// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/Reduce.cuh, restated.
 ///
 /// ```
 /// use mantissa_numerics::nvidia::reduce::TorchSum;
@@ -19,174 +27,173 @@ use super::functions::{exp, exp_each};
 /// (x[0], x[4], x[12]) = (16_777_216.0, 1.0, 1.0); // of threads 0, 1 and 3
 /// // Threads 1 and 3 are added to each other before they meet 2^24, beside which a single 1 is lost.
 /// assert_eq!((torch.sum(x.into_iter()), x.iter().sum()), (16_777_218.0, 16_777_216.0));
-/// assert_eq!(TorchSum::of(1, 130), None, "an order that is not known");
+/// // Sixteen rows of threads take as many rows of 4,096; rows of 8,192 they share.
+/// assert_eq!([4096, 8192].map(|length| TorchSum::of(16, length).unwrap().shared), [1, 16]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TorchSum {
     /// Threads of a row, a power of two.
     pub threads: u16,
+    /// Rows of so many threads that share a row, a power of two.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub shared: u16,
+    /// Blocks of threads that share a row.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub blocks: u16,
 }
 
+const fn one() -> u16 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_one(x: &u16) -> bool {
+    *x == 1
+}
+
+/// Elements of a load.
+const LOAD: usize = 4;
+
+/// Shortest row that is loaded by [`LOAD`].
+const SHORTEST_LOADED: usize = 128;
+
 impl TorchSum {
-    /// What PyTorch launches for `rows` rows of `length` binary32 values; `None` for shapes whose order is not known
-    /// here: lengths that are no multiple of 4 or below 128, and those that are split over blocks of threads.
+    /// What PyTorch launches for `rows` rows of `length` binary32 values on a Hopper GPU of 132 multiprocessors; `None`
+    /// for nothing to add, and for more threads than there are words for.
     #[must_use]
     pub fn of(rows: usize, length: usize) -> Option<Self> {
         const MOST: usize = 512;
-        if !length.is_multiple_of(4) || length < 128 || rows == 0 {
+        const MULTIPROCESSORS: usize = 132;
+        const RESIDENT: usize = 2048;
+        if rows == 0 || length == 0 {
             return None;
         }
         let power = |n: usize| if n < MOST { 1 << n.ilog2() } else { MOST };
-        let (across, down) = (power(length / 4), power(rows));
+        let loads = if length < SHORTEST_LOADED { length } else { length / LOAD };
+        let (across, down) = (power(loads), power(rows));
         let height = down.min(MOST / across.min(32));
         let threads = across.min(MOST / height);
-        // Beyond this, a row is shared by rows of threads or by blocks.
-        let each = (length / 4).div_ceil(threads);
-        if each >= 16 * height.max(1) || each >= 256 {
-            return None;
+        let of = |shared: usize, blocks: usize| {
+            let [threads, shared, blocks] = [threads, shared, blocks].map(u16::try_from);
+            Some(Self { threads: threads.ok()?, shared: shared.ok()?, blocks: blocks.ok()? })
+        };
+        if length.div_ceil(threads) < (16 * height).min(256) {
+            return of(1, 1);
         }
-        Some(Self { threads: u16::try_from(threads).ok()? })
+        let each = length.div_ceil(threads * height);
+        let slots = MULTIPROCESSORS * (RESIDENT / (threads * height));
+        if each < 256 || rows > slots {
+            return of(height, 1);
+        }
+        of(height, slots.div_ceil(rows).clamp(each.div_ceil(256), each.div_ceil(16)))
     }
 
-    /// The sum of `x`. *Shape:* a multiple of 4. *Rounding:* binary32 at every addition.
+    /// Whether a kernel may have such threads.
+    pub(crate) const fn is_launched(self) -> bool {
+        let Self { threads, shared, blocks } = self;
+        threads.is_power_of_two() && shared.is_power_of_two() && threads <= 512 / shared && blocks > 0
+    }
+
+    /// The sum of a row that begins at an aligned address. *Rounding:* binary32 at every addition.
+    ///
+    /// Example: [`Self`].
     #[must_use]
     pub fn sum(self, x: impl ExactSizeIterator<Item = f32>) -> f32 {
-        let threads = usize::from(self.threads);
-        let mut parts = vec![[0.0_f32; 4]; threads];
-        for (k, x) in x.enumerate() {
-            parts[(k / 4) & (threads - 1)][k % 4] += x;
+        self.sum_at(x, 0)
+    }
+
+    /// [`Self::sum`] of a row with `before` elements between an aligned address and it.
+    ///
+    /// ```
+    /// use mantissa_numerics::nvidia::reduce::TorchSum;
+    /// let torch = TorchSum::of(2, 129).unwrap();
+    /// let mut x = [0.0; 129];
+    /// (x[0], x[1], x[3]) = (16_777_216.0, 1.0, 1.0);
+    /// // In loads of four they are in three sums of thread 0. Of the second row, the first three elements are single.
+    /// let sum = |row| torch.sum_at(x.into_iter(), 129 * row);
+    /// assert_eq!((sum(0), sum(1)), (16_777_216.0, 16_777_218.0));
+    /// ```
+    #[must_use]
+    pub fn sum_at(self, x: impl ExactSizeIterator<Item = f32>, before: usize) -> f32 {
+        let Self { threads, shared, blocks } = self;
+        let [threads, shared, blocks] = [threads, shared, blocks].map(usize::from);
+        let all = threads * shared * blocks;
+        let length = x.len();
+        let mut parts = vec![[0.0_f32; LOAD]; all];
+        if length < SHORTEST_LOADED {
+            for (k, x) in x.enumerate() {
+                parts[k % all][(k / all) % LOAD] += x;
+            }
+        } else {
+            let shift = before % LOAD;
+            let head = if shift > 0 { LOAD - shift } else { 0 };
+            let tail = length - (length - head) % LOAD;
+            let (mut thread, mut place) = (0, 0);
+            for (k, x) in x.enumerate() {
+                if k < head {
+                    parts[k + shift][0] += x;
+                } else if k >= tail {
+                    parts[k - tail][0] += x;
+                } else {
+                    parts[thread][place] += x;
+                    place += 1;
+                    if place == LOAD {
+                        (thread, place) = (if thread + 1 == all { 0 } else { thread + 1 }, 0);
+                    }
+                }
+            }
         }
         let mut sums: Vec<f32> = parts.iter().map(|[a, b, c, d]| ((a + b) + c) + d).collect();
+        let of_blocks: Vec<f32> = sums
+            .chunks_exact_mut(threads * shared)
+            .map(|block| {
+                let mut rows: Vec<f32> = block.chunks_exact_mut(threads).map(halved).collect();
+                halved(&mut rows)
+            })
+            .collect();
+        if let [sum] = *of_blocks {
+            return sum;
+        }
+        let mut last = vec![0.0; threads * shared];
+        for round in of_blocks.chunks(last.len()) {
+            for (sum, x) in last.iter_mut().zip(round) {
+                *sum += x;
+            }
+        }
+        let columns =
+            |thread: usize| last.iter().skip(thread).step_by(threads).copied().collect::<Vec<f32>>();
+        let mut sums: Vec<f32> = (0..threads).map(|thread| halved(&mut columns(thread))).collect();
         halved(&mut sums)
     }
 }
 
-/// Softmax of the beginning of a row of `total` values, at most 2,048, in place, as `softmax_warp_forward` computes
-/// it on binary32. Values of `x` from `seen` on, and those of the row behind `x`, are masked: they count as −∞.
+/// The logarithm of the sum of exponentials of a row, as `torch.logsumexp` computes it on binary32.
 ///
-/// Lane `k mod lanes` adds its exponentials, ascending; lanes are added by a butterfly, largest step first; every value
-/// is divided.
+/// *Shape:* the row is one of `rows` that lie one after the other, with `before` elements between an aligned address
+/// and it. *Rounding:* `ln(sum of exp(x − max)) + max`, a kernel each; a largest value that is infinite counts as 0 in
+/// the last step.
 ///
-/// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/PersistentSoftmax.cuh, restated; verified on an H200.
-///
-/// # Panics
-/// When more are seen than `x` has, or `x` has more than `total`.
+/// *Source:* PyTorch 2.11, aten/src/ATen/native/ReduceOps.cpp (`logsumexp_out_impl`).
 ///
 /// ```
-/// # use mantissa_numerics::nvidia::reduce::softmax_warp;
-/// let mut x = [1.0, 1.0, 7.0];
-/// softmax_warp(&mut x, 2, 3);
-/// assert_eq!(x, [0.5, 0.5, 0.0]);
+/// use mantissa_numerics::nvidia::reduce::log_sum_exp;
+/// assert_eq!(log_sum_exp(&[2.0, 2.0], 1, 0), Some(2.693_147_2));
+/// assert_eq!(log_sum_exp(&[f32::INFINITY, 2.0], 1, 0).map(f32::is_nan), Some(true));
 /// ```
-pub fn softmax_warp(x: &mut [f32], seen: usize, total: usize) {
-    assert!(seen <= x.len() && x.len() <= total, "the beginning of a row");
-    softmax(x, seen, None, |exponentials, _| by_warp(exponentials, total, None));
-}
-
-/// [`softmax_warp`] of a row of `total` values and one more, `last`, whose own share is not returned.
-///
-/// # Panics
-/// As [`softmax_warp`].
-///
-/// ```
-/// # use mantissa_numerics::nvidia::reduce::softmax_warp_beside;
-/// let mut x = [1.0, 7.0];
-/// softmax_warp_beside(1.0, &mut x, 1, 2);
-/// assert_eq!(x, [0.5, 0.0]);
-/// ```
-pub fn softmax_warp_beside(last: f32, x: &mut [f32], seen: usize, total: usize) {
-    assert!(seen <= x.len() && x.len() <= total, "the beginning of a row");
-    softmax(x, seen, Some(last), |exponentials, last| {
-        by_warp(exponentials, total + 1, last.map(|x| (total, x)))
-    });
-}
-
-/// The sum of a row of `total` values by a warp; those behind `x` are zeros, but for one that may stand at a place.
-fn by_warp(x: &[f32], total: usize, other: Option<(usize, f32)>) -> f32 {
-    let lanes = total.next_power_of_two().min(32);
-    let mut sums = [0.0_f32; 32];
-    add_in_turn(&mut sums[..lanes], x, other);
-    halved(&mut sums[..lanes])
-}
-
-/// Adds to each sum every so manieth value, ascending; last of all the other one, where its place says.
-fn add_in_turn(sums: &mut [f32], x: &[f32], other: Option<(usize, f32)>) {
-    for row in x.chunks(sums.len()) {
-        for (sum, x) in sums.iter_mut().zip(row) {
-            *sum += *x;
-        }
-    }
-    if let Some((place, other)) = other {
-        let place = place % sums.len();
-        sums[place] += other;
-    }
-}
-
-/// Softmax of a row, in place, as `cunn_SoftMaxForwardReg` computes it on binary32 with blocks of `threads`. Values
-/// from `seen` on are masked: they count as −∞.
-///
-/// Thread `k mod threads` adds its exponentials, ascending; threads of a warp of 32 are halved, the upper half added
-/// to the lower, then warps likewise; every value is divided.
-///
-/// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/SoftMax.cu and block_reduce.cuh, restated; verified on an H200.
-///
-/// # Panics
-/// When more are seen than there are.
-///
-/// ```
-/// # use mantissa_numerics::nvidia::reduce::softmax_block;
-/// let mut x = [1.0, 1.0, 7.0];
-/// softmax_block(1024, &mut x, 2);
-/// assert_eq!(x, [0.5, 0.5, 0.0]);
-/// ```
-pub fn softmax_block(threads: u16, x: &mut [f32], seen: usize) {
-    softmax(x, seen, None, |exponentials, _| by_block(threads, exponentials, None));
-}
-
-/// [`softmax_block`] of a row of `total` values and one more, `last`, whose own share is not returned.
-///
-/// # Panics
-/// When more are seen than there are.
-///
-/// ```
-/// # use mantissa_numerics::nvidia::reduce::softmax_block_beside;
-/// let mut x = [1.0, 7.0];
-/// softmax_block_beside(1024, 1.0, &mut x, 1, 2);
-/// assert_eq!(x, [0.5, 0.0]);
-/// ```
-pub fn softmax_block_beside(threads: u16, last: f32, x: &mut [f32], seen: usize, total: usize) {
-    softmax(x, seen, Some(last), |exponentials, last| {
-        by_block(threads, exponentials, last.map(|x| (total, x)))
-    });
-}
-
-/// The sum of a row by a block of threads; see [`by_warp`].
-fn by_block(threads: u16, x: &[f32], other: Option<(usize, f32)>) -> f32 {
-    let mut sums = vec![0.0_f32; usize::from(threads)];
-    add_in_turn(&mut sums, x, other);
-    let mut warps = [0.0_f32; 32];
-    for (warp, sums) in warps.iter_mut().zip(sums.chunks_exact_mut(32)) {
-        *warp = halved(sums);
-    }
-    halved(&mut warps)
-}
-
-/// Softmax of the first `seen` values, and of one more that `sum` gets the exponential of; the others become what a
-/// masked one does: 0, or NaN where the sum is.
-fn softmax(x: &mut [f32], seen: usize, more: Option<f32>, sum: impl FnOnce(&[f32], Option<f32>) -> f32) {
-    let (x, masked) = x.split_at_mut(seen);
-    let largest = x.iter().copied().chain(more).fold(f32::NEG_INFINITY, f32::max);
-    exp_each(x, largest);
-    let sum = sum(x, more.map(|more| exp(more - largest)));
-    for x in x {
-        *x /= sum;
-    }
-    masked.fill(0.0 / sum);
+#[must_use]
+pub fn log_sum_exp(x: &[f32], rows: usize, before: usize) -> Option<f32> {
+    let largest =
+        x.iter().copied().fold(f32::NEG_INFINITY, |max, x| if x > max || x.is_nan() { x } else { max });
+    let mut exponentials = x.to_vec();
+    exp_each(&mut exponentials, largest);
+    // The differences lie in memory of their own, row after row.
+    let sum = TorchSum::of(rows, x.len())?.sum_at(exponentials.into_iter(), before);
+    Some(log(sum) + if largest.is_infinite() { 0.0 } else { largest })
 }
 
 /// The sum of a power of two of values, the upper half added to the lower until one is left.
-fn halved(sums: &mut [f32]) -> f32 {
+pub(super) fn halved(sums: &mut [f32]) -> f32 {
     let mut half = sums.len() / 2;
     while half > 0 {
         let (low, high) = sums.split_at_mut(half);
@@ -217,31 +224,4 @@ pub fn sum_of_few(x: &[f32]) -> f32 {
         sums[k % lanes] += x;
     }
     halved(&mut sums)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A row that is written out, the last value among the others.
-    #[test]
-    fn one_more_value_stands_behind_the_row() {
-        let value = |i: usize| f32::from(u16::try_from(i * 7919 % 613).unwrap()) / 64.0;
-        for (seen, total) in [(1, 1), (3, 7), (31, 31), (32, 32), (40, 100), (2000, 2000), (1500, 2047)] {
-            let beside = 4.25;
-            let mut whole: Vec<f32> = (0..seen).map(value).collect();
-            whole.resize(total, f32::NEG_INFINITY);
-            whole.push(beside);
-            let mut blocks = whole.clone();
-            softmax_warp(&mut whole, total + 1, total + 1);
-            softmax_block(1024, &mut blocks, total + 1);
-            let row = || (0..seen + (total - seen) / 2).map(value).collect::<Vec<_>>();
-            let (mut warp, mut block) = (row(), row());
-            softmax_warp_beside(beside, &mut warp, seen, total);
-            softmax_block_beside(1024, beside, &mut block, seen, total);
-            assert_eq!(warp, whole[..warp.len()], "{seen} of {total}");
-            assert_eq!(block, blocks[..block.len()], "{seen} of {total}");
-            assert!(whole[total] > 0.0, "the last has its share");
-        }
-    }
 }

@@ -4,15 +4,16 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use super::matmul::{BatchedSum, PlainSum};
 use crate::Dtype;
+pub use crate::nvidia::softmax::TorchSoftmax;
 use crate::tensor_core::BlockRecipe;
 
 /// Attention of one query head over the keys of its KV head.
 ///
 /// ```
 /// use mantissa_numerics::Dtype;
-/// use mantissa_numerics::recipe::{AttentionRecipe, PlainSum, TorchMath, wire};
-/// let (chain, storage) = (PlainSum::FmaChain, Dtype::Bf16);
-/// let math = TorchMath { scores: chain, values: chain, storage };
+/// use mantissa_numerics::recipe::{AttentionRecipe, PlainSum, TorchMath, TorchSoftmax, wire};
+/// let (sum, storage) = (PlainSum::FmaChain, Dtype::Bf16);
+/// let math = TorchMath { scores: sum, softmax: TorchSoftmax::Warp, values: sum, storage };
 /// let recipe = AttentionRecipe::TorchMath(math);
 /// let flat = wire::AttentionRecipe::from(recipe);
 /// assert_eq!(AttentionRecipe::try_from(flat), Ok(recipe));
@@ -154,24 +155,6 @@ pub struct TorchEager {
     pub storage: Dtype,
 }
 
-/// Which of PyTorch's softmax kernels ran.
-///
-/// Example: [`TorchEager`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TorchSoftmax {
-    /// A warp of 32 lanes: [`crate::nvidia::reduce::softmax_warp`].
-    Warp,
-    /// A block of 1,024 threads: [`crate::nvidia::reduce::softmax_block`].
-    Block,
-}
-
-impl TorchSoftmax {
-    /// Lanes of [`Self::Warp`].
-    pub const WARP_LANES: u16 = 32;
-    /// Threads of [`Self::Block`].
-    pub const BLOCK_THREADS: u16 = 1024;
-}
-
 /// FlashAttention-2 on a GPU, [`crate::nvidia::flash`]: tiles of keys **from the last to the first** with a running
 /// maximum; each tile's product with the values goes on from the sum so far, rescaled; the product with `1 / sum` at
 /// the end.
@@ -213,7 +196,7 @@ impl TorchFlash {
 }
 
 /// PyTorch's math backend on 16 bits: everything in binary32, queries and keys each multiplied with the root of the scale
-/// (`head_dim^-¼`) before their product, which is not scaled; a warp's softmax with CUDA's exponentials. A key outside a
+/// (`head_dim^-¼`) before their product, which is not scaled; PyTorch's softmax with CUDA's exponentials. A key outside a
 /// sliding window has a score of −∞; in decode it is not there at all.
 ///
 /// *Rounding:* binary32; the output to the storage format. *Source:* PyTorch 2.11
@@ -222,9 +205,9 @@ impl TorchFlash {
 ///
 /// ```
 /// use mantissa_numerics::Dtype;
-/// use mantissa_numerics::recipe::{AttentionRecipe, PlainSum, TorchMath, wire};
-/// let (chain, storage) = (PlainSum::FmaChain, Dtype::Bf16);
-/// let math = TorchMath { scores: chain, values: chain, storage };
+/// use mantissa_numerics::recipe::{AttentionRecipe, PlainSum, TorchMath, TorchSoftmax, wire};
+/// let (sum, storage) = (PlainSum::FmaChain, Dtype::Bf16);
+/// let math = TorchMath { scores: sum, softmax: TorchSoftmax::Warp, values: sum, storage };
 /// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchMath(math));
 /// // Nothing is rounded to bf16 before the output, and the scale is applied to queries and keys.
 /// assert_eq!((flat.score_rounding, flat.probability_rounding), (Dtype::F32, Dtype::F32));
@@ -234,6 +217,8 @@ impl TorchFlash {
 pub struct TorchMath {
     /// Sum of `q · k` over the head.
     pub scores: PlainSum,
+    /// The softmax.
+    pub softmax: TorchSoftmax,
     /// Sum of probabilities times values over the keys.
     pub values: PlainSum,
     /// Storage format of activations and cache: bf16 or f16.

@@ -73,9 +73,28 @@ pub enum KernelRecipe {
     ExpertSum(ExpertSumRecipe),
     /// The choice of experts.
     Router(RouterRecipe),
-    /// `x − max − ln(sum)` over the vocabulary in binary64, rounded to binary32; `sum` adds `exp(x − max)`, computed in
+    /// Log-probabilities of the vocabulary.
+    LogSoftmax(LogSoftmaxRecipe),
+}
+
+/// Whose logarithms of probabilities, of a row of logits in binary32.
+///
+/// ```
+/// use mantissa_numerics::recipe::{KernelRecipe, LogSoftmaxRecipe, TorchSoftmax};
+/// let written = |recipe| serde_json::to_string(&KernelRecipe::LogSoftmax(recipe));
+/// assert_eq!(written(LogSoftmaxRecipe::Own)?, r#"{"kernel":"log_softmax"}"#);
+/// let torch = written(LogSoftmaxRecipe::Torch(TorchSoftmax::Shifted(4)))?;
+/// let reduction = r#"{"vector":4,"threads":1024,"shifted":true}"#;
+/// assert_eq!(torch, format!(r#"{{"kernel":"torch_log_softmax","reduction":{reduction}}}"#));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LogSoftmaxRecipe {
+    /// The engine's own: `x − max − ln(sum)` in binary64, rounded to binary32; `sum` adds `exp(x − max)`, computed in
     /// binary32, in blocks of 1,024 by sixteen lanes in binary32 and over blocks in binary64.
-    LogSoftmax,
+    Own,
+    /// `torch.log_softmax` on a GPU, of a row that begins at an aligned address: [`TorchSoftmax::log_softmax`].
+    Torch(TorchSoftmax),
 }
 
 #[cfg(feature = "schema")]

@@ -32,13 +32,13 @@ pub struct RouterRecipe {
 /// What experts are chosen by, and what becomes their weights.
 ///
 /// ```
-/// use mantissa_numerics::nvidia::reduce::{softmax_warp, sum_of_few};
+/// use mantissa_numerics::nvidia::{reduce::sum_of_few, softmax::TorchSoftmax};
 /// // Two of four experts that are equally likely.
 /// let (mut all, mut chosen) = ([0.0; 4], [0.0; 2]);
-/// softmax_warp(&mut all, 4, 4);
+/// TorchSoftmax::Warp.softmax(&mut all, 4, 4, 0);
 /// assert_eq!(all[..2], [0.25; 2]); // `Probabilities` as they are
 /// assert_eq!(all[0] / sum_of_few(&all[..2]), 0.5); // … divided by their sum
-/// softmax_warp(&mut chosen, 2, 2);
+/// TorchSoftmax::Warp.softmax(&mut chosen, 2, 2, 0);
 /// assert_eq!(chosen, [0.5; 2]); // `Logits`
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,9 +63,9 @@ pub enum RouterSoftmax {
         /// Lanes of the denominator.
         lanes: Lanes,
     },
-    /// PyTorch's, by a warp of 32 lanes ([`crate::nvidia::reduce::softmax_warp`]); experts are chosen and put in order as
-    /// its `topk` does ([`crate::nvidia::topk::largest`]); chosen weights are added up by the halving tree over as many
-    /// lanes as there are ([`crate::nvidia::reduce::sum_of_few`]).
+    /// PyTorch's, by a warp of 32 lanes ([`crate::nvidia::softmax::TorchSoftmax::Warp`]); experts are chosen and put in
+    /// order as its `topk` does ([`crate::nvidia::topk::largest`]); chosen weights are added up by the halving tree over
+    /// as many lanes as there are ([`crate::nvidia::reduce::sum_of_few`]).
     Warp,
 }
 

@@ -127,15 +127,31 @@ pub enum ReductionRecipe {
         /// Rows of the kernel.
         rows: u32,
     },
-    /// PyTorch's softmax within a warp: [`crate::nvidia::reduce::softmax_warp`].
+    /// PyTorch's softmax within a warp: [`TorchSoftmax::Warp`](crate::nvidia::softmax::TorchSoftmax::Warp).
     Warp {
         /// Lanes of the warp that take part.
         warp: u16,
     },
-    /// PyTorch's softmax by a block of threads: [`crate::nvidia::reduce::softmax_block`].
+    /// PyTorch's softmax by a block of threads: [`TorchSoftmax::Block`](crate::nvidia::softmax::TorchSoftmax::Block).
     Block {
         /// Threads of the block.
         block: u16,
+    },
+    /// The same, in loads of more than one element:
+    /// [`TorchSoftmax::Vectors`](crate::nvidia::softmax::TorchSoftmax::Vectors).
+    Vectors {
+        /// Elements of a load.
+        vector: u8,
+        /// Threads of the block.
+        threads: u16,
+        /// Rows begin anywhere: [`TorchSoftmax::Shifted`](crate::nvidia::softmax::TorchSoftmax::Shifted).
+        shifted: bool,
+    },
+    /// PyTorch's softmax over a dimension that is not the last:
+    /// [`TorchSoftmax::Across`](crate::nvidia::softmax::TorchSoftmax::Across).
+    Across {
+        /// Threads of a row.
+        across: u16,
     },
 }
 
@@ -364,4 +380,9 @@ pub enum KernelRecipe {
     /// `x − max − ln(sum)` over the vocabulary in binary64, rounded to binary32; `sum` adds `exp(x − max)`, computed in
     /// binary32, in blocks of 1,024 by sixteen lanes in binary32 and over blocks in binary64.
     LogSoftmax,
+    /// `torch.log_softmax` of logits in binary32 on a GPU: `(x − max) − ln(sum)`, with CUDA's functions.
+    TorchLogSoftmax {
+        /// Order of the sum.
+        reduction: ReductionRecipe,
+    },
 }

@@ -6,14 +6,12 @@ use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, 
 use crate::Dtype;
 use crate::recipe::{
     self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary,
-    ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, MatmulRecipe, NormMean, NormRecipe, NormWeight,
-    OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs,
-    RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum,
-    ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe,
+    NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions,
+    RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe,
+    TensorCoreSum, ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
-const WARP: ReductionRecipe = ReductionRecipe::Warp { warp: TorchSoftmax::WARP_LANES };
-const BLOCK: ReductionRecipe = ReductionRecipe::Block { block: TorchSoftmax::BLOCK_THREADS };
 const LANES_16: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
 
 const NO_LANES: RecipeError = RecipeError("lanes are 16, 32 or 64");
@@ -173,6 +171,42 @@ impl TryFrom<super::MatmulRecipe> for MatmulRecipe {
     }
 }
 
+impl From<TorchSoftmax> for ReductionRecipe {
+    fn from(kernel: TorchSoftmax) -> Self {
+        let threads = TorchSoftmax::BLOCK_THREADS;
+        match kernel {
+            TorchSoftmax::Warp => Self::Warp { warp: TorchSoftmax::WARP_LANES },
+            TorchSoftmax::Block => Self::Block { block: threads },
+            TorchSoftmax::Vectors(vector) => Self::Vectors { vector, threads, shifted: false },
+            TorchSoftmax::Shifted(vector) => Self::Vectors { vector, threads, shifted: true },
+            TorchSoftmax::Across(across) => Self::Across { across },
+        }
+    }
+}
+
+impl TryFrom<ReductionRecipe> for TorchSoftmax {
+    type Error = RecipeError;
+
+    fn try_from(flat: ReductionRecipe) -> Result<Self, RecipeError> {
+        const THREADS: u16 = TorchSoftmax::BLOCK_THREADS;
+        Ok(match flat {
+            ReductionRecipe::Warp { warp: Self::WARP_LANES } => Self::Warp,
+            ReductionRecipe::Block { block: THREADS } => Self::Block,
+            ReductionRecipe::Vectors { vector: vector @ (4 | 8), threads: THREADS, shifted } => {
+                if shifted {
+                    Self::Shifted(vector)
+                } else {
+                    Self::Vectors(vector)
+                }
+            }
+            ReductionRecipe::Across { across } if across.is_power_of_two() && across <= THREADS => {
+                Self::Across(across)
+            }
+            _ => return Err(RecipeError("no softmax of PyTorch's adds up in this order")),
+        })
+    }
+}
+
 impl From<NormRecipe> for super::NormRecipe {
     fn from(recipe: NormRecipe) -> Self {
         let weighting = match recipe.weight {
@@ -200,6 +234,7 @@ impl TryFrom<super::NormRecipe> for NormRecipe {
             }
             (ReductionRecipe::Torch { torch, rows }, Functions::Nvidia) => {
                 let rows = NonZeroU32::new(rows).ok_or(RecipeError("a mean has at least one row"))?;
+                ensure(torch.is_launched(), "threads are a power of two, and a block has at most 512")?;
                 NormMean::Torch { sum: torch, rows }
             }
             _ => return Err(RecipeError("a norm is the engine's own or PyTorch's, in sum and functions")),
@@ -224,13 +259,7 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
                     eager.scores.into(),
                     eager.values.into(),
                     [eager.storage; 2],
-                    SoftmaxRecipe::Exact {
-                        reduction: match eager.softmax {
-                            TorchSoftmax::Warp => WARP,
-                            TorchSoftmax::Block => BLOCK,
-                        },
-                        normalize_first: true,
-                    },
+                    SoftmaxRecipe::Exact { reduction: eager.softmax.into(), normalize_first: true },
                 )
             },
             AttentionRecipe::TorchFlash(flash) => {
@@ -248,7 +277,7 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
                     math.scores.into(),
                     math.values.into(),
                     [Dtype::F32, math.storage],
-                    SoftmaxRecipe::Exact { reduction: WARP, normalize_first: true },
+                    SoftmaxRecipe::Exact { reduction: math.softmax.into(), normalize_first: true },
                 )
             },
         }
@@ -337,9 +366,10 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                 let splits = NonZeroU16::new(splits).ok_or(NO_PARTS)?;
                 Self::TorchFlash(TorchFlash { block: sum.block, key_tile: tile()?, splits })
             }
-            (Some(values), SoftmaxRecipe::Exact { .. }) if flat.scaled_operands => {
+            (Some(values), SoftmaxRecipe::Exact { reduction, .. }) if flat.scaled_operands => {
                 let (scores, values) = (flat.scores.try_into()?, values.try_into()?);
-                Self::TorchMath(TorchMath { scores, values, storage: half(flat.output)? })
+                let (softmax, storage) = (reduction.try_into()?, half(flat.output)?);
+                Self::TorchMath(TorchMath { scores, softmax, values, storage })
             }
             (Some(values), SoftmaxRecipe::Exact { reduction, .. }) => {
                 let (scores, values) = (flat.scores.try_into()?, values.try_into()?);
@@ -348,8 +378,7 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                     [scores, values].into_iter().all(|sum| multiplies(sum, storage)),
                     "a tensor core multiplies what is stored",
                 )?;
-                let softmax = if reduction == BLOCK { TorchSoftmax::Block } else { TorchSoftmax::Warp };
-                let (bound, sinks) = (bound_of(flat.capped), flat.sinks);
+                let (softmax, bound, sinks) = (reduction.try_into()?, bound_of(flat.capped), flat.sinks);
                 Self::TorchEager(TorchEager { scores, bound, sinks, softmax, values, storage })
             }
             (Some(_), SoftmaxRecipe::Online { .. }) => {
@@ -422,7 +451,7 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                     RouterSoftmax::Lanes { lanes } => {
                         (ReductionRecipe::Lanes { lanes: lanes.count() }, Functions::Engine)
                     }
-                    RouterSoftmax::Warp => (WARP, Functions::Nvidia),
+                    RouterSoftmax::Warp => (TorchSoftmax::Warp.into(), Functions::Nvidia),
                 };
                 let (renormalize, chosen_first) = match choice {
                     RouterChoice::Probabilities { renormalize } => (renormalize, false),
@@ -430,7 +459,10 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                 };
                 Self::Router { renormalize, chosen_first, reduction, output, functions }
             }
-            Kernel::LogSoftmax => Self::LogSoftmax,
+            Kernel::LogSoftmax(LogSoftmaxRecipe::Own) => Self::LogSoftmax,
+            Kernel::LogSoftmax(LogSoftmaxRecipe::Torch(kernel)) => {
+                Self::TorchLogSoftmax { reduction: kernel.into() }
+            }
         }
     }
 }
@@ -483,7 +515,11 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                     (ReductionRecipe::Lanes { lanes }, Functions::Engine) => {
                         RouterSoftmax::Lanes { lanes: lanes_of(lanes)? }
                     }
-                    (WARP, Functions::Nvidia) => RouterSoftmax::Warp,
+                    (reduction, Functions::Nvidia)
+                        if TorchSoftmax::try_from(reduction) == Ok(TorchSoftmax::Warp) =>
+                    {
+                        RouterSoftmax::Warp
+                    }
                     _ => return Err(RecipeError("a router is the engine's own or PyTorch's by a warp")),
                 };
                 let choice = match (renormalize, chosen_first) {
@@ -495,7 +531,10 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 };
                 Self::Router(RouterRecipe { softmax, choice, output })
             }
-            KernelRecipe::LogSoftmax => Self::LogSoftmax,
+            KernelRecipe::LogSoftmax => Self::LogSoftmax(LogSoftmaxRecipe::Own),
+            KernelRecipe::TorchLogSoftmax { reduction } => {
+                Self::LogSoftmax(LogSoftmaxRecipe::Torch(reduction.try_into()?))
+            }
         })
     }
 }
