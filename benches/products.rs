@@ -92,7 +92,7 @@ fn verify(checkpoint: &Checkpoint, record: &Record, setup: Setup, machine: Machi
         candidate: Ok(setup),
         weights: None,
         decoding: Some(Decoding::TeacherForced),
-        own_logprobs: true,
+        logprobs: Some(mantissa_numerics::recipe::LogSoftmaxRecipe::Own),
         engine: None,
     };
     let catalogs = Catalogs::built_in();

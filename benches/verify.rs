@@ -114,7 +114,7 @@ fn verify(
             candidate: Ok(*candidate),
             weights: None,
             decoding: Some(Decoding::TeacherForced),
-            own_logprobs: true,
+            logprobs: Some(mantissa_numerics::recipe::LogSoftmaxRecipe::Own),
             engine: None,
         })
         .collect();

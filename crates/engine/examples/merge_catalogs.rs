@@ -1,6 +1,7 @@
 //! Merges catalogs of one GPU and version: `merge_catalogs OUT LAUNCHED IN …`.
 //!
-//! What was compared and what the heuristic names goes to OUT, what the library launches to LAUNCHED. A compared recipe
+//! What the first file compared of attention, all that was compared of weights and what the heuristic names goes to OUT,
+//! what the library launches to LAUNCHED. A compared recipe
 //! of attention that is another computation than the kernel launched has is left out where the two give the same sums
 //! of ones, and printed.
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 
 use mantissa_engine::catalog::{Batched, Catalog, Product};
 use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::products::remainder_first;
 use mantissa_numerics::recipe::{BatchedSum, PlainSum, ThreadSum};
 
 /// Which elements each thread adds, in order; none of a thread that has none.
@@ -42,7 +44,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let read = |path: &String| -> Result<Catalog, Box<dyn std::error::Error>> {
         Ok(Catalog::parse(&std::fs::read_to_string(path)?)?)
     };
-    let mut all = read(first)?;
+    let before = read(first)?;
+    let mut all = before.clone();
     for other in others {
         all.merge(&read(other)?);
     }
@@ -69,12 +72,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 true
             }
             (Some(BatchedSum::Threads(a)), BatchedSum::Threads(b)) => same(a, b, length),
-            (Some(a), b) => a == b || length < 2,
+            (
+                Some(BatchedSum::TensorCore { block: a, tile: x }),
+                BatchedSum::TensorCore { block: b, tile: y },
+            ) => {
+                // Where all comes first, nothing is cut.
+                let first = |block, tile| match remainder_first(block, tile, length) {
+                    (early, _) if early == length => (0, 0),
+                    cut => cut,
+                };
+                a == b && first(a, x) == first(b, y)
+            }
+
+            _ => length < 2,
         };
         agree += usize::from(kernel.is_some() && equal);
-        if equal {
+        let kept = before.eager(dtype, shape, keys).is_some();
+        if equal && kept {
             compared.add_eager(dtype, shape, keys, recipe);
-        } else {
+        }
+        if !equal {
             left_out += 1;
             other
                 .entry(format!(
@@ -103,9 +120,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         };
         agree += usize::from(kernel.is_some() && equal);
-        if equal {
+        let kept = before.math(shape, keys).is_some();
+        if equal && kept {
             compared.add_math(shape, keys, recipe);
-        } else {
+        }
+        if !equal {
             left_out += 1;
             other
                 .entry(format!(
