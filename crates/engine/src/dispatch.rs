@@ -55,28 +55,39 @@ mod tests {
     #[test]
     fn f16_takes_nothing_from_bf16() {
         use Attention::{Eager, SdpaFlash};
-        let small = config(Preset::SmolLm2_135M, None);
-        let products = crate::catalog::products(&small.graph(), Dtype::F16);
-        let mut catalog =
-            Catalog::new(Catalogs::built_in().of(Hardware::H200).expect("built in").origin().clone());
-        for product in products {
-            let block = crate::catalog::block(Hardware::H200.architecture(), Dtype::F16);
-            catalog.add_linear(product, 9, TensorCoreSum::uncut(block));
-        }
-        let with = Catalogs::default().with(&catalog.write()).expect("a catalog");
+        // Numbers of heads and widths that no catalog of the program has.
+        let odd = ModelConfig {
+            hidden_size: 584,
+            num_attention_heads: 1009,
+            num_key_value_heads: 1009,
+            intermediate_size: 1544,
+            vocab_size: 1000,
+            ..config(Preset::SmolLm2_135M, None)
+        };
+        let with = |dtype| {
+            let mut catalog =
+                Catalog::new(Catalogs::built_in().of(Hardware::H200).expect("built in").origin().clone());
+            for product in crate::catalog::products(&odd.graph(), dtype) {
+                let block = crate::catalog::block(Hardware::H200.architecture(), dtype);
+                catalog.add_linear(product, 9, TensorCoreSum::uncut(block));
+            }
+            Catalogs::default().with(&catalog.write()).expect("a catalog")
+        };
+        let (with, of_bf16) = (with(Dtype::F16), with(Dtype::Bf16));
         let of = |catalogs, attention| Dispatch {
             catalogs,
             ..Dispatch::new(Hardware::H200, Dtype::F16, attention)
         };
         let decode = |dispatch, config: &ModelConfig| why_refused(dispatch, config, Phase::Decode, 9, 512);
-        let said = decode(of(Catalogs::built_in(), SdpaFlash), &small).expect("no catalog");
+        assert_eq!(decode(Dispatch { dtype: Dtype::Bf16, ..of(&of_bf16, SdpaFlash) }, &odd), None);
+        let said = decode(of(&of_bf16, SdpaFlash), &odd).expect("no catalog of f16");
         assert!(
             said.contains(" of f16 is not covered")
                 && said.contains("build --model MODEL --out FILE --dtype f16"),
             "{said}"
         );
-        assert_eq!(decode(of(&with, SdpaFlash), &small), None);
-        let said = decode(of(&with, Eager), &small).expect("no products of attention");
+        assert_eq!(decode(of(&with, SdpaFlash), &odd), None);
+        let said = decode(of(&with, Eager), &odd).expect("no products of attention");
         assert!(
             said.contains("eager attention (scores of f16)")
                 && said.contains(" --dtype f16 --attention eager"),
@@ -84,7 +95,7 @@ mod tests {
         );
         let said = decode(of(&with, Eager), &config(Preset::Qwen3_30BA3B, None)).expect("experts");
         assert!(said.contains("8 of 128 experts") && said.contains("a product for each expert"), "{said}");
-        let said = decode(Dispatch { dtype: Dtype::F32, ..of(&with, Eager) }, &small).expect("32 bits");
+        let said = decode(Dispatch { dtype: Dtype::F32, ..of(&with, Eager) }, &odd).expect("32 bits");
         assert!(said.contains("f32 with eager attention is not covered"), "{said}");
     }
 
@@ -113,14 +124,14 @@ mod tests {
             }
         }
         for (hardware, attention, preset, phase, batch, keys, experts, why) in [
-            (H200, SdpaMath, small, Prefill, 3, 512, None, "order of sums was not measured"),
-            (H200, SdpaMath, moe, Decode, 17, 540, None, "order of sums was not measured"),
+            (H200, SdpaMath, small, Decode, 1009, 512, None, "order of sums was not measured"),
+            (H200, SdpaMath, moe, Decode, 1009, 540, None, "order of sums was not measured"),
             (H200, SdpaMath, small, Decode, 1, 40_001, None, "at most 40,000 keys"),
             (H200, SdpaFlash, small, Decode, 1, 32_769, None, "at most 32,768 keys"),
             (A100, SdpaMath, small, Decode, 1, 100, None, "an H200 and an H100 alone"),
             (H100, Eager, moe, Decode, 1, 100, Some(1020), "8 of 128 experts of 1020 over 2048"),
-            (H200, Eager, small, Decode, 3, 100, None, "order of sums was not measured"),
-            (H200, Eager, small, Prefill, 1, 643, None, "split-K was not measured"),
+            (H200, Eager, small, Decode, 1009, 100, None, "order of sums was not measured"),
+            (H100, Eager, small, Prefill, 1, 643, None, "split-K was not measured"),
         ] {
             let found = refused(hardware, attention, preset, phase, batch, keys, experts);
             assert!(found.as_ref().is_some_and(|found| found.contains(why)), "{why}: {found:?}");
