@@ -231,6 +231,8 @@ def page():
     return "\n".join(out) + "\n"
 
 
+SOURCE = "from the source, not compared yet"
+
 KERNELS = [
     ("tensor-core step, bf16 (`mma.sync` k8 and k16, wgmma)", "verified", "verified in whole models", "literature", "16,384 seeded cases per instruction with special values: `crates/numerics/tests/tensor_core.rs`; all 2^32 products: `just exhaustive-products`"),
     ("tensor-core step, f16, tf32, fp8 by wgmma", "verified", "taken from the H200, not compared", "literature", "the same; fp8 by `mma.sync` is not modelled"),
@@ -244,15 +246,23 @@ KERNELS = [
     ("attention's batched products, prefill (nvjet, CUTLASS with the remainder first, s1688)", "verified", "verified", "literature", "catalogs"),
     ("attention's batched products, decode (gemvx, gemv2T, gemvNSP, wmma)", "verified", "verified", "literature", "catalogs"),
     ("grouped product of experts (`torch._grouped_mm`), 8 of 128 of 768 over 2,048", "verified", "verified", "literature", "Qwen3-MoE below; which other rows an expert gets changes nothing"),
+    ("… of other sizes and numbers; biases of experts (gpt-oss)", SOURCE, SOURCE, "literature", "the same kernel; weights and biases as `integrations/moe.py` of transformers has them"),
     ("router: softmax in binary32, top-k, renormalization; sum over experts", "verified", "verified", "literature", "Qwen3-MoE below"),
+    ("… of Mixtral (weights in binary32) and gpt-oss (softmax over the chosen); the order of equal logits", SOURCE, SOURCE, "literature", "`goldens/gpu/topk.py` would show the order of equals"),
     ("mean of squares (`reduce_kernel`), RMSNorm", "verified in whole models; alone 0 of 408,064 sums and means over 64 to 18,432 values differ, 1 to 4,096 rows", "in whole models", "literature", "`goldens/gpu/long_rows.py`"),
+    ("… with 1 + w (Gemma) or weighed before the cast (OLMo 2, gpt-oss)", SOURCE, SOURCE, "literature", "the same mean"),
     ("softmax within a warp (to 2,048 keys)", "verified", "verified", "literature", "whole models"),
     ("softmax by a block (from 2,049 keys)", "verified to 40,000 keys: 0 of 1,443 rows differ, of bf16, f16 and binary32, at every border of a kernel and alignment of a row; the kernels launched are those named", "over 2,049 to 2,078 keys; the rest by the same kernels", "literature", "`goldens/gpu/long_rows.py`; decode after 2,048 tokens, below"),
     ("`torch.log_softmax`, over the last dimension and across steps; `torch.logsumexp`", "verified: 0 of 5,777 rows of 10 to 262,208 logits and of 1,891 sums differ; `logf` of every positive binary32", "the same kernels, not compared", "literature", "`goldens/gpu/long_rows.py`"),
+    ("eager: bounds of scores (Gemma 2), windows that keys fall out of, other scales", SOURCE, SOURCE, "literature", "tanh below; in decode a layer with a window has as many keys as the window"),
     ("`sdpa_flash`: FlashAttention-2 inside PyTorch, heads of 64, 96, 128 and 256, to 32,768 keys", "verified to 32,768 keys: of 285 cases of decode and prefill no bit of the first and last row differs; whole models to 1,934", "verified in whole models, to 542 keys and one case to 1,934; the rest by the same kernel", "refused", "whole models below; on the H200 0 of 705,116 outputs differ in 7 prefills and 11 decodes (1 to 8 splits) by themselves, a slice of which is in `goldens/gpu/sdpa`"),
+    ("`sdpa_flash`: heads of other widths to 256 but 129–160 and 193–224, other scales", SOURCE, SOURCE, "refused", "tiles of FlashAttention's own sources"),
     ("`sdpa_math`: products of binary32 (`fma` chains; gemvx, gemvNSP, gemv2T)", "verified, whole models to 1,934 keys", "verified, whole models to 542 keys", "refused", "whole models below; catalogs; raw sums of decode in `goldens/gpu/sdpa_math`"),
+    ("`sdpa_math`: windows that keys fall out of, other scales", SOURCE, SOURCE, "refused", ""),
     ("`expf`, `rsqrtf`, `cosf`, `sinf`", "verified, all 2^32 inputs", "inside whole models only", "literature", "`goldens/gpu/all_inputs.cu`: 0 of 4 × 4,096 blocks differed except the one of sin(−0), which was fixed afterwards"),
+    ("`tanhf`, sigmoid, SiLU, GELU (tanh form), `cap · tanh(x / cap)` and gpt-oss's gate, rounded to bf16 or f16", "verified, all 65,536 inputs of each", "taken from the H200", "literature", "`goldens/gpu/all_functions.json`"),
     ("SiLU, residuals, casts, RoPE", "verified", "verified", "literature", "whole models"),
+    ("RoPE over a part of each head (Phi-4), in binary32 (OLMo 2); scaled embeddings (Gemma)", SOURCE, SOURCE, "literature", ""),
     ("inverse frequencies (PyTorch's `pow` on the CPU)", "verified for bases 1e4, 1e5, 5e5, 1e6 and heads of 64, 128, and for Llama 3's scaling", "same", "same", "`goldens/gpu/decode_attention.py`, `goldens/torch_rope.py`, whole models"),
 ]
 
@@ -266,7 +276,12 @@ NOT_COVERED = [
     "LongRoPE and dynamic RoPE beyond the context a model was trained for, where frequencies depend on the length.",
     "A second prefill over cached positions; batches of sequences of different lengths (padding).",
     "Softmax over more than 40,000 keys; `sdpa_flash` over more than 32,768.",
-    "Experts of sizes other than Qwen3-30B-A3B's.",
+    "gpt-oss: probabilities beside sinks stand `keys + 1` apart, and which kernel cuBLAS picks for that was not measured.",
+    "DeepSeek: compressed caches, values of another width than keys, router logits in binary32.",
+    "`sdpa_flash` once a sliding window is full: transformers passes a mask then, and PyTorch's flash backend takes none.\n"
+    "  `sdpa` of a model with sinks, which transformers does not have.",
+    "Experts in `generate`: since transformers 5 it switches to batched products for decode; predicted is what `model(…)`\n"
+    "  runs (`torch._grouped_mm`).",
     "Attention's products over other numbers of heads and keys than those listed. What is known of the rule behind\n"
     "  the choice is in `goldens/gpu/attention_choice.md`: leads, and which measurements would decide.",
     "Other versions of PyTorch, CUDA and cuBLAS: dispatch changes with them, so each needs its own catalog\n"

@@ -3,8 +3,8 @@
 //! *Rounding:* as Hugging Face computes them: inverse frequencies ([`mantissa_numerics::rotary`]) and angles are
 //! binary32 values, each operation rounded once; the cosine and the sine are computed in binary64 (by the `libm` crate,
 //! so that no machine's own library can change a bit) and rounded to binary32, multiplied by the attention factor in
-//! binary32, then rounded to the storage dtype, but where neighbours are turned as complex numbers. On a GPU cosine and
-//! sine are those of CUDA's library.
+//! binary32, then rounded to the storage dtype, but where pairs are turned in binary32. On a GPU cosine and sine are
+//! those of CUDA's library.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -32,7 +32,7 @@ impl RopeTable {
         let RotaryRecipe { functions: whose, pairs, output } = recipe;
         let output = match pairs {
             RotaryPairs::Halves => output,
-            RotaryPairs::Neighbours => Dtype::F32,
+            RotaryPairs::WideHalves | RotaryPairs::Neighbours => Dtype::F32,
         };
         let Frequencies { inverse, attention_factor } = frequencies(table, whose);
         let half = inverse.len();

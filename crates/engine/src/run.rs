@@ -384,7 +384,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 }
                 Value::Rows(x)
             }
-            Operation::ExpertSum { top } => {
+            Operation::ExpertSum { top, .. } => {
                 let (parts, routing) = (rows_of(values, node.inputs[0]), routing_of(values, node.inputs[1]));
                 let mut out = self.pool.buffer(rows * node.width);
                 for run in self.runs(at, index, pass) {

@@ -167,6 +167,8 @@ pub enum Operation {
     ExpertSum {
         /// Experts per token.
         top: usize,
+        /// Whether routing weights are binary32 where the storage format is narrower.
+        wide: bool,
     },
 }
 
@@ -258,6 +260,8 @@ pub struct Rotary {
 pub enum Pairing {
     /// Element `i` and `i + rotated / 2`; products and sum rounded each to the storage format.
     Halves,
+    /// The same in binary32, rounded once (OLMo 2).
+    WideHalves,
     /// Elements `2 i` and `2 i + 1` as one complex number in binary32, rounded once.
     Neighbours,
 }

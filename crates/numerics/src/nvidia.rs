@@ -9,3 +9,4 @@ pub mod logarithm;
 pub mod products;
 pub mod reduce;
 pub mod softmax;
+pub mod topk;

@@ -379,7 +379,8 @@ mod tests {
             assert_eq!(Catalog::parse(&catalog.write()).expect("what was written"), catalog);
             assert_eq!(catalog.write(), text, "the file is as the program writes it");
         }
-        let other = text.replacen("mantissa-catalog/1", "mantissa-catalog/9", 1);
+        let other = text.replacen("\"format\": \"mantissa-catalog/", "\"format\": \"mantissa-catalog/9", 1);
+        assert_ne!(other, text);
         assert!(matches!(Catalog::parse(&other), Err(CatalogError::Format(_))));
     }
 
@@ -490,7 +491,13 @@ mod tests {
             let refused = Catalog::parse(&file(&linear(recipe), ""));
             assert!(matches!(refused, Err(CatalogError::Recipe { .. })), "{recipe}");
         }
-        let tiles = [0, 24, 48].map(|tile| cut(1, &format!(r#","tile":{tile}"#)));
+        // What is left of heads of 64 is whole steps, of heads of 72 it is not.
+        let of_48 = cut(1, r#","tile":48"#);
+        let whole = Catalog::parse(&file("", &scores(&of_48))).expect("no tile");
+        assert_eq!(whole, Catalog::parse(&file("", &scores(&cut(1, "")))).expect("no tile"));
+        let of_72 = scores(&of_48).replace("\"dim\":64", "\"dim\":72");
+        assert!(matches!(Catalog::parse(&file("", &of_72)), Err(CatalogError::Recipe { .. })));
+        let tiles = [0, 24].map(|tile| cut(1, &format!(r#","tile":{tile}"#)));
         let others = [cut(2, ""), threads(0, 4), threads(3, 4), threads(128, 4), threads(16, 0)];
         for recipe in tiles.iter().chain(&others) {
             let refused = Catalog::parse(&file("", &scores(recipe)));
@@ -513,7 +520,7 @@ mod tests {
             assert_eq!(read.is_ok(), known, "{recipe}");
             let Ok(catalog) = read else { continue };
             assert_eq!(Catalog::parse(&catalog.write()).expect("what was written"), catalog);
-            assert!(catalog.write().contains(FORMAT), "earlier versions know no f16");
+            assert!(catalog.write().contains(FORMAT_2), "earlier versions know no f16");
         }
         let twice = format!("{},{}", scores(&threads(16, 4)), scores(&threads(8, 4)));
         assert!(Catalog::parse(&file("", &twice)).is_err());

@@ -64,8 +64,8 @@ impl<'c> Dispatch<'c> {
             let find = |known: &'c TargetCatalogs, shape| known.eager(self.dtype, shape, keys);
             let heads = heads_of(phase, heads, keys);
             let ([scores, values], from) = self.batched(phase, heads, head_dim, uncut, find)?;
-            let softmax = TorchSoftmax::of(keys, self.dtype);
-            let eager = TorchEager { scores, softmax, values, storage: self.dtype };
+            let (bound, softmax) = (ScoreBound::None, TorchSoftmax::of(keys, self.dtype));
+            let eager = TorchEager { scores, bound, sinks: false, softmax, values, storage: self.dtype };
             return Ok((AttentionRecipe::TorchEager(eager), from));
         }
         let scores = match phase {

@@ -9,6 +9,7 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
     AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, RotaryPairs, RouterChoice, ScoreBound,
+    TorchSoftmax,
 };
 use mantissa_numerics::setup::Attention as Implementation;
 use mantissa_numerics::site::Phase;
@@ -24,10 +25,6 @@ use crate::shape::PassShape;
 
 /// The longest rows of which a softmax was compared.
 const LONGEST_SOFTMAX: usize = 40_000;
-
-/// Hidden width, inner width of an expert, experts and experts per token for which the grouped product and the sum over
-/// experts were compared.
-const EXPERTS_MEASURED: [[usize; 4]; 1] = [[2048, 768, 128, 8]];
 
 /// Why experts of f16 are not covered: `torch._grouped_mm` has a kernel for bf16 alone (PyTorch 2.11,
 /// aten/src/ATen/native/cuda/GroupedBlas.cpp and native/GroupedMMUtils.h).
@@ -55,7 +52,11 @@ impl Dispatch<'_> {
         for node in graph.nodes() {
             if let Operation::Attention(attention) = &node.operation
                 && self.attention != Implementation::Eager
-                && let Some(why) = self.sdpa_refused(attention.key_dim, shape.keys)
+                && let Some(why) = self.sdpa_refused(
+                    attention.key_dim,
+                    keys_of(attention, shape),
+                    attention.window.is_some_and(|window| window <= shape.keys),
+                )
             {
                 return Err(self.refused(self.attention_in_words(), why));
             }
@@ -113,11 +114,6 @@ impl Dispatch<'_> {
         match &node.operation {
             Operation::Norm(norm) => {
                 let rows = m * norm.groups;
-                if self.is_gpu() && norm.weighting != Weighting::AfterCast {
-                    return Err(
-                        self.not_compared("a norm of another kind than Llama's", "only that was compared")
-                    );
-                }
                 // Otherwise the order changes from row to row.
                 let aligned = norm.length.is_multiple_of(4);
                 if self.is_gpu() && !(aligned && TorchSum::of(rows, norm.length).is_some()) {
@@ -150,11 +146,8 @@ impl Dispatch<'_> {
                 planned(node.width, 2, KernelRecipe::Bias(self.bias()))
             }
             Operation::Rotary(rotary) => {
-                if self.is_gpu() && rotary.pairing != Pairing::Halves {
+                if self.is_gpu() && rotary.pairing == Pairing::Neighbours {
                     return Err(self.not_compared("a rotation of neighbours", "it was not compared"));
-                }
-                if self.is_gpu() && rotary.rotated < rotary.width {
-                    return Err(self.not_compared("a rotation of parts of heads", "it was not compared"));
                 }
                 planned(node.width, 2, KernelRecipe::Rotary(self.rotary(pairs_of(rotary.pairing))))
             }
@@ -162,23 +155,31 @@ impl Dispatch<'_> {
                 self.attention_accepted(attention, shape)?;
                 let (heads, group) = (m * attention.heads, attention.heads / attention.kv_heads);
                 let dim = attention.key_dim;
+                let keys = if self.is_gpu() { keys_of(attention, shape) } else { shape.keys };
                 let (mut recipe, from) = self
-                    .attention_from(shape.phase, heads, group, dim, shape.keys)
-                    .map_err(|product| self.not_measured(product, attention, shape))?;
+                    .attention_from(shape.phase, heads, group, dim, keys)
+                    .map_err(|product| self.not_measured(product, attention, PassShape { keys, ..shape }))?;
                 used.add(from.into_iter().flatten());
-                if let AttentionRecipe::Own(own) = &mut recipe {
-                    own.sinks = attention.sinks.is_some();
-                    if attention.cap.is_some() {
-                        own.bound = ScoreBound::Tanh;
+                let bound = if attention.cap.is_some() { ScoreBound::Tanh } else { ScoreBound::None };
+                match &mut recipe {
+                    AttentionRecipe::Own(own) => {
+                        (own.bound, own.sinks) = (bound, attention.sinks.is_some());
                     }
+                    AttentionRecipe::TorchEager(eager) => {
+                        (eager.bound, eager.sinks) = (bound, attention.sinks.is_some());
+                        if eager.sinks {
+                            // transformers asks for the format that scores have: nothing is converted. The kernels of
+                            // rows to 9,216 are those of binary32.
+                            eager.softmax = TorchSoftmax::of(keys + 1, Dtype::F32);
+                        }
+                    }
+                    // transformers' `sdpa` passes a bound on to nothing.
+                    AttentionRecipe::TorchFlash(_) | AttentionRecipe::TorchMath(_) => {}
                 }
                 planned(node.width, dim, KernelRecipe::Attention(recipe))
             }
             Operation::Add => planned(node.width, 2, KernelRecipe::Residual(self.residual())),
             Operation::Gate(activation) => {
-                if self.is_gpu() && *activation != Activation::Silu {
-                    return Err(self.not_compared("an activation other than SiLU", "only that was compared"));
-                }
                 let recipe = match activation {
                     Activation::Silu => KernelRecipe::SwiGlu(self.swiglu()),
                     Activation::GeluTanh => KernelRecipe::GeGlu(self.geglu()),
@@ -188,41 +189,31 @@ impl Dispatch<'_> {
             }
             Operation::Route(routing) => {
                 use RoutingWeights::{SoftmaxThenTop, TopThenSoftmax};
-                let (choice, compared) = match routing.weights {
+                let (choice, known) = match routing.weights {
                     SoftmaxThenTop { renormalize, scale, wide, groups } => {
                         let plain = scale.to_bits() == 1.0_f64.to_bits() && groups.is_none();
-                        // Qwen3-MoE's: weights are divided by their sum and rounded.
-                        let compared = plain && renormalize && wide == WideRouting::Nothing;
-                        (RouterChoice::Probabilities { renormalize }, compared)
+                        let known = plain && wide != WideRouting::LogitsAndWeights;
+                        (RouterChoice::Probabilities { renormalize }, known)
                     }
-                    TopThenSoftmax => (RouterChoice::Logits, false),
+                    TopThenSoftmax => (RouterChoice::Logits, true),
                 };
-                if self.is_gpu() && !compared {
+                if self.is_gpu() && !known {
                     return Err(self.not_compared(
-                        "a router of another kind than Qwen3-MoE's",
-                        "only that was compared",
+                        "a router with groups, a factor or logits in binary32",
+                        "only those of Qwen3-MoE, Mixtral and gpt-oss are known",
                     ));
                 }
                 let recipe = self.router(choice, routing.weights.are_wide());
                 planned(routing.top, routing.experts, KernelRecipe::Router(recipe))
             }
             Operation::ExpertLinear(linear) => {
-                if self.is_gpu() && linear.biased {
-                    return Err(self.not_compared("experts with biases", "they were not compared"));
-                }
                 let recipe = self.expert(m, linear.n, linear.k, linear.biased);
                 planned(linear.n, linear.k, KernelRecipe::Matmul(recipe))
             }
-            Operation::ExpertSum { top } => {
-                planned(node.width, *top, KernelRecipe::ExpertSum(self.expert_sum()))
-            }
-            Operation::Cap { .. } if self.is_gpu() => {
-                Err(self.not_compared("a bound of the logits", "it was not compared"))
+            Operation::ExpertSum { top, wide } => {
+                planned(node.width, *top, KernelRecipe::ExpertSum(self.expert_sum(*wide)))
             }
             Operation::Cap { .. } => planned(node.width, 1, KernelRecipe::Cap(self.cap())),
-            Operation::Embedding { scale: Some(_), .. } if self.is_gpu() => {
-                Err(self.not_compared("a scaled embedding", "it was not compared"))
-            }
             Operation::Input
             | Operation::Embedding { .. }
             | Operation::Slice(_)
@@ -248,22 +239,17 @@ impl Dispatch<'_> {
             return Err(self.not_compared("values of another width than keys", "they were not compared"));
         }
         if attention.sinks.is_some() {
-            return Err(self.not_compared("attention with sinks", "it was not compared"));
+            let why = match self.attention {
+                // Rows of probabilities stand `keys + 1` apart, which decides what cuBLAS picks.
+                Implementation::Eager => "the product of probabilities beside sinks was not measured",
+                _ => "transformers has no sdpa for a model with sinks",
+            };
+            return Err(self.not_compared("attention with sinks", why));
         }
-        let (dim, keys) = (attention.key_dim, shape.keys);
-        if let Some(window) = attention.window.filter(|window| *window < keys) {
-            let what = format!("a sliding window of {window} over {keys} keys");
-            return Err(self.refused(what, "only windows that no key falls out of are verified"));
+        if attention.window == Some(1) {
+            return Err(self.not_compared("a window of one key", "transformers keeps all keys for it"));
         }
-        if attention.cap.is_some() {
-            return Err(self.not_compared("a bound of attention's scores", "it was not compared"));
-        }
-        #[expect(clippy::cast_precision_loss, reason = "a head's width")]
-        let usual = (dim as f64).powf(-0.5);
-        if attention.scale.to_bits() != usual.to_bits() {
-            let what = format!("attention scaled by {} over heads of {dim}", attention.scale);
-            return Err(self.refused(what, "only the inverse root of the head's width was compared"));
-        }
+        let keys = keys_of(attention, shape);
         if self.attention == Implementation::SdpaFlash {
             return Ok(());
         }
@@ -300,10 +286,6 @@ impl Dispatch<'_> {
                     let what = format!("{top} of {experts} experts of {width} over {hidden}");
                     if self.dtype == Dtype::F16 {
                         return Err(self.refused(what, EXPERTS_OF_F16));
-                    }
-                    let measured = EXPERTS_MEASURED.contains(&[hidden, width, experts, top]);
-                    if self.catalog().is_some() && !measured {
-                        return Err(self.refused(what, "only the experts of Qwen3-30B-A3B were compared"));
                     }
                     if !(hidden.is_multiple_of(8) && width.is_multiple_of(8)) {
                         return Err(self.refused(what, "only sums over a multiple of 8 were measured"));
@@ -354,10 +336,19 @@ impl Dispatch<'_> {
     }
 }
 
+/// Keys that PyTorch's kernels get: in decode those of the window, as transformers' caches keep no others.
+fn keys_of(attention: &Attention, shape: PassShape) -> usize {
+    match (shape.phase, attention.window) {
+        (Phase::Decode, Some(window)) => shape.keys.min(window),
+        _ => shape.keys,
+    }
+}
+
 /// What a rotation of the graph is as a recipe.
 pub(crate) fn pairs_of(pairing: Pairing) -> RotaryPairs {
     match pairing {
         Pairing::Halves => RotaryPairs::Halves,
+        Pairing::WideHalves => RotaryPairs::WideHalves,
         Pairing::Neighbours => RotaryPairs::Neighbours,
     }
 }

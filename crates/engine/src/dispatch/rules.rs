@@ -5,8 +5,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    BiasRecipe, CapRecipe, ClampedSwiGluRecipe, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe, Lanes,
-    LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe, NormWeight, ResidualRecipe,
+    BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe,
+    Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe, NormWeight, ResidualRecipe,
     RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu,
     SwiGluRecipe, TorchSoftmax,
 };
@@ -111,11 +111,17 @@ impl<'c> Dispatch<'c> {
         self.matmul(m, n, k, biased)
     }
 
-    /// The sum over a token's experts.
+    /// The sum over a token's experts, by weights that are rounded or `wide`. The engine rounds products all the same.
     #[must_use]
-    pub fn expert_sum(self) -> ExpertSumRecipe {
+    pub fn expert_sum(self, wide: bool) -> ExpertSumRecipe {
         let [own, torch] = EXPERT_SUMS;
-        ExpertSumRecipe { sums: if self.is_gpu() { torch } else { own }, output: self.dtype }
+        let sums = if self.is_gpu() { torch } else { own };
+        ExpertSumRecipe { sums, wide: wide && self.is_gpu(), output: self.dtype }
+    }
+
+    /// Whose exponentials and hyperbolic tangents.
+    fn elementary(self) -> Elementary {
+        if self.is_gpu() { Elementary::Cuda } else { Elementary::Own }
     }
 
     /// RMSNorm over `rows` rows of `length`.
@@ -142,22 +148,22 @@ impl<'c> Dispatch<'c> {
         SwiGluRecipe { silu: if self.is_gpu() { Silu::Cuda } else { Silu::Own }, output: self.dtype }
     }
 
-    /// The gated activation by GELU; on a GPU it was not compared and is refused.
+    /// The gated activation by GELU.
     #[must_use]
     pub fn geglu(self) -> GeGluRecipe {
-        GeGluRecipe { output: self.dtype }
+        GeGluRecipe { functions: self.elementary(), output: self.dtype }
     }
 
-    /// The clamped gated activation of neighbours; refused on a GPU too.
+    /// The clamped gated activation of neighbours.
     #[must_use]
     pub fn clamped_swiglu(self) -> ClampedSwiGluRecipe {
-        ClampedSwiGluRecipe { output: self.dtype }
+        ClampedSwiGluRecipe { functions: self.elementary(), output: self.dtype }
     }
 
-    /// The bound of the logits; refused on a GPU too.
+    /// The bound of the logits.
     #[must_use]
     pub fn cap(self) -> CapRecipe {
-        CapRecipe { output: self.dtype }
+        CapRecipe { functions: self.elementary(), output: self.dtype }
     }
 
     /// Residual addition.

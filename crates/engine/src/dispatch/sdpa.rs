@@ -22,17 +22,20 @@ const LONGEST_FLASH: usize = 32_768;
 const MULTIPROCESSORS: usize = 132;
 
 impl<'c> Dispatch<'c> {
-    /// Why no verified recipe covers this attention over `keys` keys; `None` where one may. What the catalog has to say
-    /// comes later.
-    pub(super) fn sdpa_refused(self, dim: usize, keys: usize) -> Option<&'static str> {
+    /// Why no recipe covers this attention over `keys` keys, with or without a mask that transformers hands over; `None`
+    /// where one may. What the catalog has to say comes later.
+    pub(super) fn sdpa_refused(self, dim: usize, keys: usize, masked: bool) -> Option<&'static str> {
         match self.attention {
             Attention::SdpaFlash | Attention::SdpaMath
                 if !matches!(self.hardware, Hardware::H200 | Hardware::H100) =>
             {
                 Some("these kernels of PyTorch were compared with an H200 and an H100 alone")
             }
-            Attention::SdpaFlash if !matches!(dim, 64 | 96 | 128 | 256) => {
-                Some("only heads of 64, 96, 128 and 256 were compared")
+            Attention::SdpaFlash if masked => {
+                Some("transformers masks a sliding window that is full, and the flash backend takes no mask")
+            }
+            Attention::SdpaFlash if !flash::is_known(dim) => {
+                Some("the tiles of the flash backend's kernel for heads of this width are not known")
             }
             Attention::SdpaFlash if keys > LONGEST_FLASH => Some("at most 32,768 keys were compared"),
             Attention::SdpaFlash | Attention::SdpaMath => None,
@@ -97,7 +100,7 @@ mod tests {
     fn what_was_not_measured_is_refused() {
         use Attention::{Sdpa, SdpaFlash, SdpaMath};
         let refused = |hardware, attention, keys| {
-            Dispatch::new(hardware, Dtype::Bf16, attention).sdpa_refused(64, keys)
+            Dispatch::new(hardware, Dtype::Bf16, attention).sdpa_refused(64, keys, false)
         };
         assert_eq!(refused(Hardware::H200, SdpaFlash, 700), None);
         assert_eq!(refused(Hardware::H200, SdpaFlash, 32_768), None);
@@ -110,5 +113,11 @@ mod tests {
             let found = refused(hardware, attention, keys);
             assert!(found.is_some_and(|found| found.contains(why)), "{why}: {found:?}");
         }
+        let flash = Dispatch::new(Hardware::H200, Dtype::Bf16, SdpaFlash);
+        assert_eq!(flash.sdpa_refused(256, 700, false), None);
+        assert!(flash.sdpa_refused(160, 700, false).is_some_and(|why| why.contains("width")));
+        assert!(flash.sdpa_refused(64, 700, true).is_some_and(|why| why.contains("mask")));
+        let math = Dispatch::new(Hardware::H200, Dtype::Bf16, SdpaMath);
+        assert_eq!(math.sdpa_refused(160, 700, true), None);
     }
 }

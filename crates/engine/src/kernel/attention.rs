@@ -28,14 +28,14 @@ pub(crate) fn prefill(
 ) {
     let rows = q.len() / (heads.query * heads.dim);
     assert!(fits(heads, rows, q, out), "attention: shapes differ");
-    assert_computed(recipe, heads, keys, sinks);
+    assert_computed(recipe, heads, Some(keys), sinks);
     let seen = [first, keys];
     match recipe {
         AttentionRecipe::Own(own) => {
             own_attention::prefill(isa, pool, own, heads, cached, first, sinks, q, out);
         }
         AttentionRecipe::TorchEager(torch) => {
-            eager::prefill(isa, pool, torch, heads, cached, sequence, seen, q, out);
+            eager::prefill(isa, pool, torch, heads, cached, sequence, seen, sinks, q, out);
         }
         AttentionRecipe::TorchFlash(torch) => flash::prefill(isa, pool, torch, heads, cached, seen, q, out),
         AttentionRecipe::TorchMath(torch) => {
@@ -45,7 +45,8 @@ pub(crate) fn prefill(
 }
 
 /// Attention of one query row per sequence over the whole of its cache (the row's own position included). `sequences`
-/// are the rows' places in the batch.
+/// are the rows' places in the batch. PyTorch's kernels get no keys but those of the window, as transformers' caches
+/// keep them.
 ///
 /// *Shape:* `q` is `caches.len() × query heads · head_dim`, `out` as wide as the heads' values; `sinks` as in
 /// [`prefill`].
@@ -62,11 +63,22 @@ pub(crate) fn decode(
     out: &mut [f32],
 ) {
     assert!(fits(heads, caches.len(), q, out), "attention: shapes differ");
-    assert_computed(recipe, heads, caches.iter().map(|(_, keys)| *keys).max().unwrap_or(0), sinks);
+    assert_computed(recipe, heads, None, sinks);
+    let kept: Vec<(CachedLayer<'_>, usize)>;
+    let caches = if matches!(recipe, AttentionRecipe::Own(_)) {
+        caches
+    } else {
+        let kept_of = |(cached, keys)| {
+            let first = heads.first_seen(keys);
+            (CachedLayer::skip(cached, first), keys - first)
+        };
+        kept = caches.iter().copied().map(kept_of).collect();
+        &kept
+    };
     match recipe {
         AttentionRecipe::Own(own) => own_attention::decode(isa, pool, own, heads, caches, sinks, q, out),
         AttentionRecipe::TorchEager(torch) => {
-            eager::decode(isa, pool, torch, heads, caches, sequences, q, out)
+            eager::decode(isa, pool, torch, heads, caches, sequences, sinks, q, out);
         }
         AttentionRecipe::TorchFlash(torch) => flash::decode(isa, pool, torch, heads, caches, q, out),
         AttentionRecipe::TorchMath(torch) => {
@@ -79,24 +91,27 @@ fn fits(heads: Heads, rows: usize, q: &[f32], out: &[f32]) -> bool {
     q.len() == rows * heads.query * heads.dim && out.len() == rows * heads.query * heads.value
 }
 
-/// The engine's own attention alone has values of another width, windows that leave keys out, bounds and sinks.
-/// Dispatch refuses the others for such a model; an override may still ask for one.
-fn assert_computed(recipe: AttentionRecipe, heads: Heads, keys: usize, sinks: &[f32]) {
-    let is_plain = heads.value == heads.dim
-        && heads.window.is_none_or(|window| window >= keys)
-        && heads.cap.is_none()
-        && sinks.is_empty();
-    assert!(
-        is_plain || matches!(recipe, AttentionRecipe::Own(_)),
-        "attention that {recipe:?} does not compute"
-    );
+/// The engine's own attention alone has values of another width; flash attention has no window in prefill (of `keys`);
+/// sinks are eager's and the engine's. Dispatch refuses the others for such a model; an override may still ask for one.
+fn assert_computed(recipe: AttentionRecipe, heads: Heads, keys: Option<usize>, sinks: &[f32]) {
+    let is_computed = match recipe {
+        AttentionRecipe::Own(_) => true,
+        AttentionRecipe::TorchEager(torch) => heads.value == heads.dim && torch.sinks != sinks.is_empty(),
+        AttentionRecipe::TorchFlash(_) => {
+            let whole = heads.window.is_none_or(|window| keys.is_none_or(|keys| window >= keys));
+            heads.value == heads.dim && sinks.is_empty() && whole
+        }
+        AttentionRecipe::TorchMath(_) => heads.value == heads.dim && sinks.is_empty(),
+    };
+    assert!(is_computed, "attention that {recipe:?} does not compute");
 }
 
 #[cfg(test)]
 mod tests {
-    use mantissa_numerics::recipe::{TorchEager, TorchSoftmax};
+    use mantissa_numerics::recipe::{ScoreBound, TorchEager, TorchSoftmax};
     use mantissa_numerics::tensor_core::{Architecture, Operand};
 
+    use super::super::heads::usual_heads;
     use super::*;
 
     #[test]
@@ -104,9 +119,11 @@ mod tests {
     fn a_kernel_of_a_gpu_refuses_values_of_another_width() {
         let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
         let sum = mantissa_numerics::recipe::BatchedSum::TensorCore { block, tile: None };
-        let (softmax, storage) = (TorchSoftmax::Warp, mantissa_numerics::Dtype::Bf16);
-        let recipe = AttentionRecipe::TorchEager(TorchEager { scores: sum, softmax, values: sum, storage });
-        let heads = Heads { query: 1, kv: 1, dim: 40, value: 20, scale: 1.0, window: None, cap: None };
+        let (bound, softmax) = (ScoreBound::None, TorchSoftmax::Warp);
+        let storage = mantissa_numerics::Dtype::Bf16;
+        let torch = TorchEager { scores: sum, bound, sinks: false, softmax, values: sum, storage };
+        let recipe = AttentionRecipe::TorchEager(torch);
+        let heads = Heads { value: 20, ..usual_heads(1, 40) };
         let pool = Pool::new(1).unwrap();
         decode(Isa::Scalar, &pool, recipe, heads, &[], &[], &[], &[], &mut []);
     }

@@ -6,12 +6,13 @@
 use std::num::NonZeroU16;
 
 use mantissa_numerics::nvidia::products::{by_threads_across, remainder_first};
-use mantissa_numerics::recipe::{BatchedSum, TorchEager};
+use mantissa_numerics::recipe::{BatchedSum, Elementary, ScoreBound, TorchEager};
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
 use super::heads::{Heads, by_block, by_group};
 use super::matrix::{CachedLayer, Matrix};
+use super::tanh;
 use super::tensor_core::{bytes, element, instructions};
 use crate::pool::Pool;
 use crate::simd::Isa;
@@ -65,7 +66,8 @@ impl Walk {
 }
 
 /// Attention of one KV head for some query rows in ascending order of what they see: row `r` the first `limits[r]` of
-/// `count` keys, which are the first of the kernel's `total`. `before[r]` elements lie before its row of scores.
+/// `count` keys, which are the first of the kernel's `total`, but for those outside its window. Row `r` has the sink
+/// `sinks[r mod group]` where there are any, and `before[r]` elements lie before its row of scores.
 ///
 /// *Shape:* returns `rows × head_dim`. *Rounding:* as Hugging Face's `eager`: scores, scaled scores, probabilities and
 /// outputs are rounded; masked keys have probability 0, which adds nothing.
@@ -80,6 +82,7 @@ fn attend(
     total: usize,
     queries: &[&[f32]],
     limits: &[usize],
+    sinks: &[f32],
     before: &[usize],
 ) -> Vec<f32> {
     let (instructions, storage) = (instructions(isa), recipe.storage);
@@ -129,12 +132,9 @@ fn attend(
             }
         }
     }
-    for ((scores, limit), before) in scores.chunks_exact_mut(count).zip(limits).zip(before) {
-        for score in &mut scores[..*limit] {
-            *score = storage.round(storage.round(*score) * heads.scale);
-        }
-        recipe.softmax.softmax(scores, *limit, total, *before);
-        storage.round_each(scores);
+    for (r, ((scores, limit), before)) in scores.chunks_exact_mut(count).zip(limits).zip(before).enumerate() {
+        let sink = (!sinks.is_empty()).then(|| sinks[r % sinks.len()]);
+        weigh(recipe, heads, scores, *limit, [total, *before], sink);
     }
     let mut out = vec![0.0_f32; queries.len() * heads.dim];
     match recipe.values {
@@ -179,6 +179,46 @@ fn attend(
     out
 }
 
+/// From a row of products to its probabilities: the first `limit` of the kernel's `total` are seen, but for those
+/// outside the window. `before` elements lie before the row.
+fn weigh(
+    recipe: TorchEager,
+    heads: Heads,
+    scores: &mut [f32],
+    limit: usize,
+    [total, before]: [usize; 2],
+    sink: Option<f32>,
+) {
+    let (first, storage) = (heads.first_seen(limit), recipe.storage);
+    for score in &mut scores[first..limit] {
+        *score = storage.round(storage.round(*score) * heads.scale);
+    }
+    if let (ScoreBound::Tanh, Some(cap)) = (recipe.bound, heads.cap) {
+        tanh::bound(Elementary::Cuda, storage, cap, &mut scores[first..limit]);
+    }
+    scores[..first].fill(f32::NEG_INFINITY);
+    if let Some(sink) = sink {
+        let largest = scores[first..limit].iter().copied().fold(sink, f32::max);
+        for score in &mut scores[first..limit] {
+            *score = storage.round(*score - largest);
+        }
+        recipe.softmax.softmax_beside(storage.round(sink - largest), scores, limit, total, before);
+    } else {
+        recipe.softmax.softmax(scores, limit, total, before);
+    }
+    storage.round_each(scores);
+}
+
+/// Elements of a row that the softmax sees: one for each of so many keys, and a sink.
+fn row_of_scores(recipe: TorchEager, keys: usize) -> usize {
+    keys + usize::from(recipe.sinks)
+}
+
+/// The sinks of a KV head's queries.
+fn of_group(heads: Heads, sinks: &[f32], kv: usize) -> &[f32] {
+    if sinks.is_empty() { sinks } else { &sinks[kv * heads.group()..(kv + 1) * heads.group()] }
+}
+
 /// Causal attention of `q`'s rows, as [`super::attention::prefill`].
 #[expect(clippy::too_many_arguments, reason = "where, how, and four tensors")]
 pub(super) fn prefill(
@@ -189,17 +229,21 @@ pub(super) fn prefill(
     cached: CachedLayer<'_>,
     sequence: usize,
     [first, total]: [usize; 2],
+    sinks: &[f32],
     q: &[f32],
     out: &mut [f32],
 ) {
+    let stride = row_of_scores(recipe, total);
     by_block(pool, heads, ROWS, cached, first, q, out, |places, queries, limits, [keys, values]| {
-        let before = |(row, head)| heads.before(sequence, head, [first + row, total], total);
+        let before = |(row, head)| heads.before(sequence, head, [first + row, total], stride);
         let before: Vec<usize> = places.iter().copied().map(before).collect();
-        attend(isa, recipe, heads, keys, values, keys.rows, total, queries, limits, &before)
+        let sinks = of_group(heads, sinks, places[0].1 / heads.group());
+        attend(isa, recipe, heads, keys, values, keys.rows, total, queries, limits, sinks, &before)
     });
 }
 
 /// Attention of one query row per sequence, as [`super::attention::decode`].
+#[expect(clippy::too_many_arguments, reason = "as prefill")]
 pub(super) fn decode(
     isa: Isa,
     pool: &Pool,
@@ -207,16 +251,146 @@ pub(super) fn decode(
     heads: Heads,
     caches: &[(CachedLayer<'_>, usize)],
     sequences: &[usize],
+    sinks: &[f32],
     q: &[f32],
     out: &mut [f32],
 ) {
     by_group(pool, heads, caches, q, out, |[row, kv], queries, [keys, values]| {
         let count = keys.rows;
         let queries: Vec<&[f32]> = queries.chunks_exact(heads.dim).collect();
-        let limits = vec![count; queries.len()];
+        let (limits, stride) = (vec![count; queries.len()], row_of_scores(recipe, count));
         let before: Vec<usize> = (kv * heads.group()..(kv + 1) * heads.group())
-            .map(|head| heads.before(sequences[row], head, [0, 1], count))
+            .map(|head| heads.before(sequences[row], head, [0, 1], stride))
             .collect();
-        attend(isa, recipe, heads, keys, values, count, count, &queries, &limits, &before)
+        let sinks = of_group(heads, sinks, kv);
+        attend(isa, recipe, heads, keys, values, count, count, &queries, &limits, sinks, &before)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use mantissa_model::graph::Slot;
+    use mantissa_numerics::Dtype;
+    use mantissa_numerics::nvidia::functions::tanh;
+    use mantissa_numerics::recipe::{AttentionRecipe, TorchSoftmax};
+    use mantissa_numerics::tensor_core::{Architecture, Operand};
+
+    use super::super::attention;
+    use super::super::heads::usual_heads;
+    use super::*;
+    use crate::cache::KvCache;
+
+    const DIM: usize = 64;
+    const STORAGE: Dtype = Dtype::Bf16;
+
+    fn recipe(bound: ScoreBound, sinks: bool, softmax: TorchSoftmax) -> AttentionRecipe {
+        let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+        let sum = BatchedSum::TensorCore { block, tile: None };
+        AttentionRecipe::TorchEager(TorchEager {
+            scores: sum,
+            bound,
+            sinks,
+            softmax,
+            values: sum,
+            storage: STORAGE,
+        })
+    }
+
+    /// Whole numbers from −3 to 3.
+    fn whole(i: usize) -> f32 {
+        f32::from(u8::try_from(i * 7919 % 7).unwrap()) - 3.0
+    }
+
+    fn cache(keys: &[f32], values: &[f32]) -> KvCache {
+        let slot = Slot { heads: 1, width: DIM };
+        let mut cache = KvCache::of_slots(&[vec![slot; 2]], STORAGE, keys.len() / DIM);
+        cache.write(Isa::Scalar, 0, 0, 0, keys);
+        cache.write(Isa::Scalar, 0, 1, 0, values);
+        cache
+    }
+
+    /// A cache of at most 64 positions whose values are ones on a diagonal, so that outputs are probabilities.
+    fn probabilities(
+        recipe: AttentionRecipe,
+        heads: Heads,
+        count: usize,
+        sinks: &[f32],
+        q: &[f32],
+    ) -> Vec<f32> {
+        let keys: Vec<f32> = (0..count * DIM).map(whole).collect();
+        let values: Vec<f32> = (0..count * DIM).map(|i| f32::from(u8::from(i / DIM == i % DIM))).collect();
+        let cache = cache(&keys, &values);
+        let mut out = vec![0.0; q.len()];
+        let (pool, caches) = (Pool::new(1).unwrap(), [(cache.layer(0, [0, 1]), count)]);
+        attention::decode(Isa::detect(), &pool, recipe, heads, &caches, &[0], sinks, q, &mut out);
+        out
+    }
+
+    /// gpt-oss's and Gemma 2's attention operation by operation, on sums that are exact.
+    #[test]
+    fn bounds_and_sinks_are_their_operations() {
+        let heads = Heads { cap: Some(3.0), ..usual_heads(2, DIM) };
+        let q: Vec<f32> = (5..5 + 2 * DIM).map(whole).collect();
+        let sinks = [0.75, 2.5];
+        let r = |x| STORAGE.round(x);
+        let mut different = 0;
+        for (bound, with_sinks) in
+            [(ScoreBound::None, true), (ScoreBound::Tanh, false), (ScoreBound::Tanh, true)]
+        {
+            for count in [1, 5, 31, 32, 40] {
+                let recipe = recipe(bound, with_sinks, TorchSoftmax::Warp);
+                let sinks = if with_sinks { &sinks[..] } else { &[] };
+                let found = probabilities(recipe, heads, count, sinks, &q);
+                for head in 0..2 {
+                    let score = |key: usize| -> f32 {
+                        let sum: f32 = (0..DIM).map(|i| q[head * DIM + i] * whole(key * DIM + i)).sum();
+                        let scaled = r(r(sum) * 0.125);
+                        let bounded = r(3.0 * r(tanh(r(scaled * (1.0 / 3.0)))));
+                        if bound == ScoreBound::Tanh { bounded } else { scaled }
+                    };
+                    let mut row: Vec<f32> = (0..count).map(score).collect();
+                    row.extend(sinks.get(head));
+                    if with_sinks {
+                        let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                        row.iter_mut().for_each(|x| *x = r(*x - largest));
+                    }
+                    let length = row.len();
+                    TorchSoftmax::Warp.softmax(&mut row, length, length, 0);
+                    let want: Vec<f32> = row[..count].iter().map(|p| r(*p)).collect();
+                    assert_eq!(found[head * DIM..head * DIM + count], want, "{bound:?} {with_sinks} {count}");
+                    different += usize::from(want.first() != want.last());
+                }
+            }
+        }
+        assert!(different > 20, "{different}");
+    }
+
+    /// Keys outside a window add nothing: the last row of a prefill is a decode over the window alone where that begins
+    /// at a border of steps and of a warp.
+    #[test]
+    fn keys_outside_a_window_add_nothing() {
+        let count = 96;
+        let heads = Heads { window: Some(32), ..usual_heads(2, DIM) };
+        let keys: Vec<f32> = (0..count * DIM).map(|i| whole(i) / 5.0).collect();
+        let values: Vec<f32> = (3..3 + count * DIM).map(|i| whole(i * i) / 3.0).collect();
+        let cache = cache(&keys, &values);
+        let layer = cache.layer(0, [0, 1]);
+        let q: Vec<f32> = (0..count * 2 * DIM).map(|i| STORAGE.round(whole(i + 1) / 7.0)).collect();
+        let pool = Pool::new(2).unwrap();
+        let isa = Isa::detect();
+        for softmax in [TorchSoftmax::Warp, TorchSoftmax::Block] {
+            let recipe = recipe(ScoreBound::None, false, softmax);
+            let mut all = vec![0.0; q.len()];
+            attention::prefill(isa, &pool, recipe, heads, layer, 0, [0, count], &[], &q, &mut all);
+            let last = q.len() - 2 * DIM;
+            let decoded = |heads| {
+                let mut one = vec![0.0; 2 * DIM];
+                let (caches, q) = ([(layer, count)], &q[last..]);
+                attention::decode(isa, &pool, recipe, heads, &caches, &[0], &[], q, &mut one);
+                one
+            };
+            assert_eq!(all[last..], decoded(heads), "{softmax:?}");
+            assert_ne!(all[last..], decoded(usual_heads(2, DIM)), "{softmax:?}: a window is seen");
+        }
+    }
 }

@@ -30,11 +30,12 @@ struct Cached<'a> {
     keys: Matrix<'a>,
     values: Matrix<'a>,
     dim: usize,
+    scale: f32,
 }
 
 impl<'a> Cached<'a> {
     fn new(heads: Heads, [keys, values]: [Matrix<'a>; 2]) -> Self {
-        Self { keys, values, dim: heads.dim }
+        Self { keys, values, dim: heads.dim, scale: heads.scale }
     }
 }
 
@@ -98,7 +99,7 @@ fn part_of(
     rows: &[Row],
     limits: &[usize],
 ) -> Part {
-    let scale = Scale::of(cached.dim);
+    let scale = Scale::new(cached.scale);
     let mut states = vec![Online::default(); rows.len()];
     let mut sums = vec![vec![[0.0; LANES]; rows.len()]; cached.dim.div_ceil(LANES)];
     let seen = limits.last().copied().unwrap_or(0).min(part.end);
@@ -195,7 +196,7 @@ pub(super) mod golden {
     use mantissa_model::graph::Slot;
 
     use super::super::attention;
-    use super::super::heads::Heads;
+    use super::super::heads::usual_heads;
     use super::super::matrix::{Format, Matrix};
     use crate::cache::KvCache;
     use crate::pool::Pool;
@@ -276,16 +277,7 @@ pub(super) mod golden {
             pool: &Pool,
             recipe: AttentionRecipe,
         ) -> Vec<u32> {
-            let scale = crate::kernel::heads::usual_scale(self.dim);
-            let heads = Heads {
-                query: self.group,
-                kv: 1,
-                dim: self.dim,
-                value: self.dim,
-                scale,
-                window: None,
-                cap: None,
-            };
+            let heads = usual_heads(self.group, self.dim);
             let slot = Slot { heads: 1, width: self.dim };
             let mut cache = KvCache::of_slots(&[vec![slot; 2]], self.dtype, self.count);
             for (which, bytes) in self.cached.iter().enumerate() {
@@ -361,20 +353,25 @@ pub(super) mod golden {
 
 #[cfg(test)]
 mod tests {
+    use mantissa_model::graph::Slot;
     use mantissa_numerics::recipe::AttentionRecipe;
     use mantissa_numerics::setup::{Attention, Hardware};
     use mantissa_numerics::site::Phase;
+    use mantissa_numerics::tensor_core::{Architecture, Operand};
 
+    use super::super::heads::usual_heads;
     use super::super::matrix::Format;
     use super::golden::{CASES, Golden};
     use super::*;
+    use crate::cache::KvCache;
     use crate::dispatch::Dispatch;
 
     /// Outputs of PyTorch's flash backend on an H200.
     #[test]
     fn outputs_are_those_of_an_h200() {
         for golden in CASES.map(Golden::read) {
-            let cached = Cached { keys: golden.keys(), values: golden.values(), dim: golden.dim };
+            let heads = usual_heads(golden.group, golden.dim);
+            let cached = Cached::new(heads, [golden.keys(), golden.values()]);
             let rows: Vec<Query<'_>> =
                 golden.q.chunks_exact(golden.dim).zip(golden.limits.iter().copied()).collect();
             let phase = if golden.queries == 1 { Phase::Decode } else { Phase::Prefill };
@@ -389,6 +386,46 @@ mod tests {
             }
             let found = golden.by_entries(Isa::detect(), &Pool::new(2).unwrap(), recipe);
             assert!(found == golden.flash, "{}: rows or heads are mixed up", golden.case);
+        }
+    }
+
+    /// Zeros that pad a head add nothing: heads of 80 and 96 are those of 128 that end in zeros, but for where rows of
+    /// parts are put together.
+    #[test]
+    fn widths_are_padded_with_zeros() {
+        const COUNT: usize = 150;
+        let value =
+            |i: usize| Dtype::Bf16.round(f32::from(u8::try_from(i * 7919 % 251).unwrap()) / 64.0 - 2.0);
+        let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+        let recipe = TorchFlash { block, key_tile: 64.try_into().unwrap(), splits: 1.try_into().unwrap() };
+        let pool = Pool::new(1).unwrap();
+        let attended = |width: usize, dim: usize| {
+            let heads = Heads { dim, value: dim, ..usual_heads(1, width) };
+            let padded = |seed: usize| -> Vec<f32> {
+                let element =
+                    |i: usize| if i % dim < width { value(seed + i / dim * width + i % dim) } else { 0.0 };
+                (0..COUNT * dim).map(element).collect()
+            };
+            let mut cache = KvCache::of_slots(&[vec![Slot { heads: 1, width: dim }; 2]], Dtype::Bf16, COUNT);
+            cache.write(Isa::Scalar, 0, 0, 0, &padded(11));
+            cache.write(Isa::Scalar, 0, 1, 0, &padded(5));
+            let mut out = vec![0.0; COUNT * dim];
+            prefill(
+                Isa::detect(),
+                &pool,
+                recipe,
+                heads,
+                cache.layer(0, [0, 1]),
+                [0, COUNT],
+                &padded(3),
+                &mut out,
+            );
+            out.chunks_exact(dim).flat_map(|row| row[..width].to_vec()).collect::<Vec<f32>>()
+        };
+        for width in [80, 96] {
+            let found = attended(width, width);
+            assert_eq!(found, attended(width, 128), "{width}");
+            assert!(found.iter().any(|x| *x != found[0]), "{width}");
         }
     }
 
@@ -439,7 +476,7 @@ mod tests {
             row_bytes: 2 * dim,
             data,
         });
-        let cached = Cached { keys: k, values: v, dim };
+        let cached = Cached::new(usual_heads(heads / kv, dim), [k, v]);
         let phase = if decode { Phase::Decode } else { Phase::Prefill };
         let rows = batch * heads * queries;
         let flash = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::SdpaFlash);

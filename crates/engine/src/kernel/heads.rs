@@ -17,16 +17,22 @@ pub(crate) struct Heads {
     pub value: usize,
     /// Factor of the scores.
     pub scale: f32,
-    /// Keys that a query sees, its own among them; `None` for all up to its own. The engine's own attention alone has
-    /// one that leaves keys out.
+    /// Its root, by way of binary64.
+    pub root_of_scale: f32,
+    /// Keys that a query sees, its own among them; `None` for all up to its own.
     pub window: Option<usize>,
-    /// Bound of the scores; the engine's own attention alone has one.
+    /// Bound of the scores, for attentions that bound them.
     pub cap: Option<f32>,
 }
 
 impl Heads {
     pub(crate) fn group(self) -> usize {
         self.query / self.kv
+    }
+
+    /// The first key that a query sees of those up to its own, which are `limit`.
+    pub(super) fn first_seen(self, limit: usize) -> usize {
+        self.window.map_or(0, |window| limit.saturating_sub(window))
     }
 
     /// Elements between the beginning of a kernel's scores, `[sequences, heads, positions, keys]`, and the row of a
@@ -50,21 +56,27 @@ impl Heads {
             dim: node.key_dim,
             value: node.value_dim,
             scale: node.scale as f32,
+            root_of_scale: node.scale.sqrt() as f32,
             window: node.window,
             cap: node.cap.map(|cap| cap as f32),
         }
     }
 }
 
-/// `dim^-0.5` in binary64, rounded to binary32.
+/// `group` query heads of `dim` to one key head, scaled by `dim^-0.5`.
 #[cfg(test)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "Hugging Face's own rounding"
-)]
-pub(crate) fn usual_scale(dim: usize) -> f32 {
-    (dim as f64).powf(-0.5) as f32
+#[expect(clippy::cast_precision_loss, reason = "Python's own conversion of a small integer")]
+pub(crate) fn usual_heads(group: usize, dim: usize) -> Heads {
+    Heads::of(&Attention {
+        heads: group,
+        kv_heads: 1,
+        key_dim: dim,
+        value_dim: dim,
+        scale: (dim as f64).powf(-0.5),
+        window: None,
+        cap: None,
+        sinks: None,
+    })
 }
 
 /// A task for each KV head and each block of positions, of about `rows` query rows, of a prefill whose first row stands

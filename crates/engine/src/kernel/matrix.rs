@@ -41,6 +41,11 @@ pub(crate) struct CachedSlot<'a> {
 pub(crate) struct CachedLayer<'a>(pub [CachedSlot<'a>; 2]);
 
 impl<'a> CachedLayer<'a> {
+    /// The same without the first `rows` positions.
+    pub(crate) fn skip(self, rows: usize) -> Self {
+        Self(self.0.map(|slot| CachedSlot { data: &slot.data[rows * slot.row_bytes..], ..slot }))
+    }
+
     /// The first `rows` positions of one KV head's keys and values.
     pub(crate) fn head(self, head: usize, rows: usize) -> [Matrix<'a>; 2] {
         self.0.map(|slot| slot.head(head, rows))

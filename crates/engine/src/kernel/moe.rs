@@ -1,8 +1,10 @@
 //! Mixture of experts: who computes a token, and the sum of what they computed. Left out: the experts' products.
 
 use mantissa_model::graph::{Routing, RoutingWeights};
+use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::sum_of_few;
 use mantissa_numerics::nvidia::softmax::TorchSoftmax;
+use mantissa_numerics::nvidia::topk;
 use mantissa_numerics::recipe::{CastRecipe, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 
 use super::rows;
@@ -32,7 +34,10 @@ pub(crate) fn route(isa: Isa, recipe: RouterRecipe, routing: &Routing, logits: &
         let scale = scale as f32;
         factor = Some(scale);
     }
-    let order = largest(&scores, routing.top);
+    let order = match recipe.softmax {
+        RouterSoftmax::Lanes { .. } => largest(&scores, routing.top),
+        RouterSoftmax::Warp => topk::largest(&scores, routing.top),
+    };
     let mut weights: Vec<f32> = order.iter().map(|expert| scores[*expert]).collect();
     match recipe.choice {
         RouterChoice::Probabilities { renormalize: false } => {}
@@ -93,6 +98,7 @@ pub(crate) fn expert_sum(
         "expert_sum: shapes differ"
     );
     let sums = usize::from(recipe.sums.get());
+    let products = if recipe.wide { Dtype::F32 } else { recipe.output };
     out.fill(0.0);
     let mut rest = vec![0.0; (sums - 1) * hidden];
     for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
@@ -101,7 +107,7 @@ pub(crate) fn expert_sum(
             let (slot, sum) = (row * top + i, i % sums);
             let to = if sum == 0 { &mut *out } else { &mut rest[(sum - 1) * hidden..][..hidden] };
             let part = &parts[place[slot] * hidden..][..hidden];
-            rows::add_scaled(isa, recipe.output, to, part, chosen[slot].1);
+            rows::add_scaled(isa, products, to, part, chosen[slot].1);
         }
         for part in rest.chunks_exact(hidden) {
             out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
@@ -113,7 +119,6 @@ pub(crate) fn expert_sum(
 #[cfg(test)]
 mod tests {
     use mantissa_model::graph::WideRouting;
-    use mantissa_numerics::Dtype;
     use mantissa_numerics::recipe::Lanes;
 
     use super::*;

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{OwnAttention, OwnScores, OwnSoftmax, ScoreBound};
+use mantissa_numerics::recipe::{Elementary, OwnAttention, OwnScores, OwnSoftmax, ScoreBound};
 
 use super::heads::{Heads, by_group};
 use super::matrix::{CachedLayer, Matrix, PANEL};
@@ -135,7 +135,7 @@ fn weighed<'p>(
         unsafe { scale_scores(isa, rounding, heads.scale, &mut scores[..*keys]) };
         let from = heads.window.map_or(0, |window| keys.saturating_sub(window));
         if let (ScoreBound::Tanh, Some(cap)) = (recipe.bound, heads.cap) {
-            tanh::bound(rounding, cap, &mut scores[from..*keys]);
+            tanh::bound(Elementary::Own, rounding, cap, &mut scores[from..*keys]);
         }
         scores[..from].fill(f32::NEG_INFINITY);
         scores[*keys..].fill(f32::NEG_INFINITY);

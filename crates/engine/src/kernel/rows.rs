@@ -2,8 +2,8 @@
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{
-    BiasRecipe, CastRecipe, ClampedSwiGluRecipe, Lanes, NormMean, NormRecipe, NormWeight, ResidualRecipe,
-    RotaryPairs, RotaryRecipe, Silu, SwiGluRecipe,
+    BiasRecipe, CastRecipe, ClampedSwiGluRecipe, Elementary, Lanes, NormMean, NormRecipe, NormWeight,
+    ResidualRecipe, RotaryPairs, RotaryRecipe, Silu, SwiGluRecipe,
 };
 
 use super::share::{Shared, share};
@@ -28,8 +28,7 @@ pub(crate) fn rms_norm(
     let NormRecipe { mean, weight: weighting, output } = recipe;
     let lanes = match mean {
         NormMean::Torch { sum, rows } => {
-            assert_eq!(weighting, NormWeight::AfterCast, "dispatch refuses others on a GPU");
-            return torch_rows::rms_norm(pool, output, sum, rows.get(), x, weight, eps, out);
+            return torch_rows::rms_norm(pool, (weighting, output), sum, rows.get(), x, weight, eps, out);
         }
         NormMean::Lanes { lanes } => lanes,
     };
@@ -112,6 +111,9 @@ pub(crate) fn clamped_swiglu(
     out: &mut [f32],
 ) {
     assert_eq!(pairs.len(), 2 * out.len(), "clamped_swiglu: shapes differ");
+    if recipe.functions == Elementary::Cuda {
+        return torch_rows::clamped_swiglu(pool, recipe.output, bounds, pairs, out);
+    }
     let (length, to) = (out.len(), Shared(out.as_mut_ptr()));
     share(pool, length.div_ceil(LANES), LANES * 4, |from, until| {
         let (from, until) = (from * LANES, (until * LANES).min(length));
@@ -152,8 +154,14 @@ pub(crate) fn rotary(
             // SAFETY: row `row` is this task's; `isa` is available and the table fits into a head.
             unsafe {
                 let x = to.get().add(row * width);
+                let rounded = |inner| (inner, recipe.output);
                 match recipe.pairs {
-                    RotaryPairs::Halves => rotary_row(isa, recipe.output, x, [width, head, start], table),
+                    RotaryPairs::Halves => {
+                        rotary_row(isa, rounded(recipe.output), x, [width, head, start], table);
+                    }
+                    RotaryPairs::WideHalves => {
+                        rotary_row(isa, rounded(Dtype::F32), x, [width, head, start], table);
+                    }
                     RotaryPairs::Neighbours => {
                         let x = std::slice::from_raw_parts_mut(x, width);
                         turn_neighbours(recipe.output, x, [head, start], table);
@@ -165,7 +173,9 @@ pub(crate) fn rotary(
 }
 
 kernel! {
-    fn rotary_row<'a>(output: Dtype, x: *mut f32, shape: [usize; 3], table: &'a [f32]) = generic::rotary_row
+    fn rotary_row<'a>(
+        rounding: (Dtype, Dtype), x: *mut f32, shape: [usize; 3], table: &'a [f32]
+    ) = generic::rotary_row
 }
 
 /// Neighbours of each head of `x` as complex numbers, turned. Nothing is fused, so that any code for it has the same
@@ -393,9 +403,10 @@ mod generic {
         }
     }
 
+    /// Formats are of the products and of the sum.
     #[inline(always)]
     pub(super) unsafe fn rotary_row<S: Simd>(
-        output: Dtype,
+        (inner, output): (Dtype, Dtype),
         x: *mut f32,
         [width, length, start]: [usize; 3],
         table: &[f32],
@@ -414,10 +425,10 @@ mod generic {
                     let b = load_part::<S>(second, count, 0.0);
                     let c = load_part::<S>(cos.as_ptr().add(at), count, 0.0);
                     let s = load_part::<S>(sin.as_ptr().add(at), count, 0.0);
-                    let rotated = round::<S>(output, S::mul(S::sub(S::splat(-0.0), b), s));
-                    let y = S::add(round::<S>(output, S::mul(a, c)), rotated);
+                    let rotated = round::<S>(inner, S::mul(S::sub(S::splat(-0.0), b), s));
+                    let y = S::add(round::<S>(inner, S::mul(a, c)), rotated);
                     store_part::<S>(first, count, round::<S>(output, y));
-                    let y = S::add(round::<S>(output, S::mul(b, c)), round::<S>(output, S::mul(a, s)));
+                    let y = S::add(round::<S>(inner, S::mul(b, c)), round::<S>(inner, S::mul(a, s)));
                     store_part::<S>(second, count, round::<S>(output, y));
                     at += LANES;
                 }

@@ -18,14 +18,8 @@ use crate::simd::Isa;
 /// Query positions of a task.
 const QUERIES: usize = 48;
 
-/// `head_dim^-¼`: the root in binary64 of the scale, rounded.
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "said above")]
-fn root_of_scale(dim: usize) -> f32 {
-    (1.0 / (dim as f64).sqrt()).sqrt() as f32
-}
-
 /// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys, of `total` in the kernel's rows of
-/// scores, and `before[r]` elements lie before its row.
+/// scores, but for those outside its window, and `before[r]` elements lie before its row.
 ///
 /// *Shape:* returns rows of the cache's padded width, of which the first `head_dim` count.
 #[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
@@ -33,14 +27,14 @@ fn attend<'p>(
     isa: Isa,
     pool: &'p Pool,
     recipe: TorchMath,
-    dim: usize,
+    heads: Heads,
     [keys, values]: [Matrix<'_>; 2],
     total: usize,
     queries: &mut [f32],
     limits: &[usize],
     before: &[usize],
 ) -> Buffer<'p> {
-    let root = root_of_scale(dim);
+    let (root, dim) = (heads.root_of_scale, heads.dim);
     let columns = keys.cols;
     // A panel may read rows past the last.
     let mut scaled = vec![0.0; (keys.rows + PANEL) * keys.cols];
@@ -79,6 +73,7 @@ fn attend<'p>(
         }
     }
     for ((scores, limit), before) in scores.chunks_exact_mut(stride).zip(limits).zip(before) {
+        scores[..heads.first_seen(*limit)].fill(f32::NEG_INFINITY);
         recipe.softmax.softmax(&mut scores[..keys.rows], *limit, total, *before);
         scores[keys.rows..].fill(0.0);
     }
@@ -142,7 +137,7 @@ pub(super) fn prefill(
             |(row, head): &(usize, usize)| heads.before(sequence, *head, [first + row, total], total);
         let before: Vec<usize> = places.iter().map(before).collect();
         let cached = cached.head(kv, first + until);
-        let found = attend(isa, pool, recipe, heads.dim, cached, total, &mut queries, &limits, &before);
+        let found = attend(isa, pool, recipe, heads, cached, total, &mut queries, &limits, &before);
         for (place, values) in places.iter().zip(found.chunks_exact(cached[0].cols)) {
             // SAFETY: this task alone writes these heads of these rows.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(*place)), heads.dim) };
@@ -167,7 +162,7 @@ pub(super) fn decode(
         let before: Vec<usize> = (kv * heads.group()..(kv + 1) * heads.group())
             .map(|head| heads.before(sequences[row], head, [0, 1], count))
             .collect();
-        attend(isa, pool, recipe, heads.dim, cached, count, &mut queries.to_vec(), &limits, &before)
+        attend(isa, pool, recipe, heads, cached, count, &mut queries.to_vec(), &limits, &before)
     });
 }
 
@@ -178,6 +173,7 @@ mod tests {
     use mantissa_numerics::site::Phase;
 
     use super::super::flash::golden::{CASES, Golden};
+    use super::super::heads::usual_heads;
     use super::*;
     use crate::dispatch::Dispatch;
 
@@ -200,9 +196,10 @@ mod tests {
             );
             for isa in [Isa::Scalar, Isa::detect()] {
                 let cached = [golden.keys(), golden.values()];
+                let heads = usual_heads(golden.group, golden.dim);
                 let (mut q, before) = (golden.q.clone(), vec![0; golden.limits.len()]);
                 let (count, limits) = (golden.count, &golden.limits);
-                let found = attend(isa, &pool, torch, golden.dim, cached, count, &mut q, limits, &before);
+                let found = attend(isa, &pool, torch, heads, cached, count, &mut q, limits, &before);
                 let off =
                     found.iter().zip(&golden.math).filter(|(x, bits)| golden.dtype.pattern(**x) != **bits);
                 assert_eq!(off.count(), 0, "{} {} by {isa:?}", golden.dtype, golden.case);

@@ -2,7 +2,8 @@
 //! instruction set gives the same bits.
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{CapRecipe, GeGluRecipe};
+use mantissa_numerics::nvidia::functions;
+use mantissa_numerics::recipe::{CapRecipe, Elementary, GeGluRecipe};
 
 use super::share::{Shared, share};
 use crate::pool::Pool;
@@ -27,24 +28,33 @@ fn gelu(x: f32) -> f32 {
 /// `gate = round(round(gelu(gate)) · up)`.
 pub(crate) fn geglu(pool: &Pool, recipe: GeGluRecipe, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len(), "geglu: shapes differ");
-    let output = recipe.output;
+    let GeGluRecipe { functions, output } = recipe;
+    let gelu = match functions {
+        Elementary::Own => gelu,
+        Elementary::Cuda => functions::gelu_tanh,
+    };
     each(pool, gate, |i, x| output.round(output.round(gelu(x)) * up[i]));
 }
 
 /// `x = cap · tanh(x / cap)`: see [`CapRecipe`].
 pub(crate) fn cap(pool: &Pool, recipe: CapRecipe, cap: f32, x: &mut [f32]) {
-    each(pool, x, |_, x| bounded(recipe.output, cap, x));
+    let CapRecipe { functions, output } = recipe;
+    each(pool, x, |_, x| bounded(functions, output, cap, x));
 }
 
 /// The same of scores, within one task.
-pub(super) fn bound(rounding: Dtype, cap: f32, scores: &mut [f32]) {
+pub(super) fn bound(functions: Elementary, rounding: Dtype, cap: f32, scores: &mut [f32]) {
     for score in scores {
-        *score = bounded(rounding, cap, *score);
+        *score = bounded(functions, rounding, cap, *score);
     }
 }
 
-fn bounded(output: Dtype, cap: f32, x: f32) -> f32 {
-    output.round(output.round(tanh(output.round(x / cap))) * cap)
+fn bounded(functions: Elementary, output: Dtype, cap: f32, x: f32) -> f32 {
+    let tanh = match functions {
+        Elementary::Own => tanh(output.round(x / cap)),
+        Elementary::Cuda => functions::tanh(output.round(x * (1.0 / cap))),
+    };
+    output.round(output.round(tanh) * cap)
 }
 
 fn each(pool: &Pool, x: &mut [f32], compute: impl Fn(usize, f32) -> f32 + Sync) {
@@ -71,9 +81,9 @@ mod tests {
         {
             assert!((gelu(x) - y).abs() < 1e-6, "{x}: {}", gelu(x));
         }
-        assert_eq!(bounded(Dtype::F32, 30.0, 1e9).to_bits(), 30.0_f32.to_bits());
-        assert_eq!(bounded(Dtype::F32, 30.0, -0.0).to_bits(), (-0.0_f32).to_bits());
-        assert!((bounded(Dtype::F32, 2.0, 2.0) - 1.523_188_3).abs() < 1e-6);
+        assert_eq!(bounded(Elementary::Own, Dtype::F32, 30.0, 1e9).to_bits(), 30.0_f32.to_bits());
+        assert_eq!(bounded(Elementary::Own, Dtype::F32, 30.0, -0.0).to_bits(), (-0.0_f32).to_bits());
+        assert!((bounded(Elementary::Own, Dtype::F32, 2.0, 2.0) - 1.523_188_3).abs() < 1e-6);
     }
 
     #[test]
@@ -81,7 +91,12 @@ mod tests {
         let pool = Pool::new(2).unwrap();
         for length in [0, 1, 255, 256, 257, 5000] {
             let mut gate = vec![1.0; length];
-            geglu(&pool, GeGluRecipe { output: Dtype::Bf16 }, &mut gate, &vec![2.0; length]);
+            geglu(
+                &pool,
+                GeGluRecipe { functions: Elementary::Own, output: Dtype::Bf16 },
+                &mut gate,
+                &vec![2.0; length],
+            );
             let one = Dtype::Bf16.round(Dtype::Bf16.round(gelu(1.0)) * 2.0);
             assert!(gate.iter().all(|x| x.to_bits() == one.to_bits()), "{length}");
         }

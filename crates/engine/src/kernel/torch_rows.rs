@@ -3,16 +3,17 @@
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::functions;
 use mantissa_numerics::nvidia::reduce::TorchSum;
+use mantissa_numerics::recipe::NormWeight;
 use mantissa_numerics::tensor_core::dot::LANES;
 
 use super::share::{Shared, share};
 use crate::pool::Pool;
 
-/// RMSNorm with PyTorch's mean: `round(w · round(x · rsqrt(sum · (rows / (rows · length)) + eps)))`.
+/// RMSNorm with PyTorch's mean: `y = x · rsqrt(sum · (rows / (rows · length)) + eps)`, weighed as [`NormWeight`] says.
 #[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
 pub(super) fn rms_norm(
     pool: &Pool,
-    output: Dtype,
+    (weighting, output): (NormWeight, Dtype),
     torch: TorchSum,
     rows: u32,
     x: &[f32],
@@ -29,8 +30,14 @@ pub(super) fn rms_norm(
             let x = &x[i * width..(i + 1) * width];
             let scale = functions::rsqrt(torch.sum(x.iter().map(|x| x * x)) * factor + eps);
             for (j, (x, w)) in x.iter().zip(weight).enumerate() {
+                let y = x * scale;
+                let weighed = match weighting {
+                    NormWeight::AfterCast => w * output.round(y),
+                    NormWeight::BeforeCast => w * y,
+                    NormWeight::OnePlus => y * (1.0 + w),
+                };
                 // SAFETY: row `i` of `out` is this task's.
-                unsafe { *to.get().add(i * width + j) = output.round(w * output.round(x * scale)) };
+                unsafe { *to.get().add(i * width + j) = output.round(weighed) };
             }
         }
     });
@@ -46,6 +53,27 @@ pub(super) fn swiglu(pool: &Pool, output: Dtype, gate: &mut [f32], up: &[f32]) {
         functions::silu_each(gate);
         for (gate, up) in gate.iter_mut().zip(&up[from..until]) {
             *gate = output.round(output.round(*gate) * up);
+        }
+    });
+}
+
+/// gpt-oss's unit of neighbours in `pairs`: see [`mantissa_numerics::recipe::ClampedSwiGluRecipe`].
+pub(super) fn clamped_swiglu(
+    pool: &Pool,
+    output: Dtype,
+    [alpha, limit]: [f32; 2],
+    pairs: &[f32],
+    out: &mut [f32],
+) {
+    let (length, to) = (out.len(), Shared(out.as_mut_ptr()));
+    let round = |x| output.round(x);
+    share(pool, length.div_ceil(LANES), LANES * 16, |from, until| {
+        for i in from * LANES..length.min(until * LANES) {
+            let gate = pairs[2 * i].clamp(f32::NEG_INFINITY, limit);
+            let up = pairs[2 * i + 1].clamp(-limit, limit);
+            let unit = round(gate * round(functions::sigmoid(round(gate * alpha))));
+            // SAFETY: element `i` of `out` is this task's.
+            unsafe { *to.get().add(i) = round(round(up + 1.0) * unit) };
         }
     });
 }

@@ -43,7 +43,7 @@ pub(super) fn square_norms(node: &Attention, queries: &Queries<'_>) -> Vec<[f32;
 #[cfg(test)]
 mod tests {
     use mantissa_model::graph::Slot;
-    use mantissa_numerics::recipe::{BatchedSum, ThreadSum, TorchEager, TorchSoftmax};
+    use mantissa_numerics::recipe::{BatchedSum, ScoreBound, ThreadSum, TorchEager, TorchSoftmax};
 
     use super::*;
     use crate::cache::KvCache;
@@ -53,6 +53,8 @@ mod tests {
         let sum = BatchedSum::Threads(ThreadSum::new(16, 4, false).unwrap());
         AttentionRecipe::TorchEager(TorchEager {
             scores: sum,
+            bound: ScoreBound::None,
+            sinks: false,
             softmax: TorchSoftmax::Warp,
             values: sum,
             storage,
@@ -87,7 +89,8 @@ mod tests {
         let note = |cache: &mut KvCache, position: usize, q: &[f32]| {
             let layer = cache.clone();
             let rows = [(layer.layer(0, [0, 1]), position)];
-            let queries = Queries { phase: Phase::Prefill, rows: &rows, keys: 2, q, sinks: &[] };
+            let queries =
+                Queries { phase: Phase::Prefill, rows: &rows, sequences: &[0], keys: 2, q, sinks: &[] };
             let norms = square_norms(&node, &queries);
             cache.note_norms(0, &norms);
             norms

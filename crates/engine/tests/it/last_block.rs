@@ -8,7 +8,8 @@ use mantissa_engine::{
 };
 use mantissa_model::Arch;
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BatchedSum, KernelRecipe, PlainSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    AttentionRecipe, BatchedSum, KernelRecipe, PlainSum, ScoreBound, TorchEager, TorchFlash, TorchMath,
+    TorchSoftmax,
 };
 use mantissa_numerics::tensor_core::{Architecture, Operand};
 use mantissa_numerics::{Dtype, LayerIdx, Point, Site};
@@ -137,15 +138,23 @@ fn a_prompt_of_several_chunks_keeps_its_bits() {
 fn attention_of_gpus_keeps_its_bits() {
     let checkpoint = models::tiny(Arch::LLAMA);
     let block = Architecture::Hopper.block(Operand::Bf16).expect("tensor cores");
-    let sum = BatchedSum::TensorCore { block, tile: None };
+    let (sum, chain) = (BatchedSum::TensorCore { block, tile: None }, PlainSum::FmaChain);
+    let (softmax, storage) = (TorchSoftmax::Warp, Dtype::Bf16);
     let recipes = [
-        AttentionRecipe::TorchEager(TorchEager { scores: sum, softmax: TorchSoftmax::Warp, values: sum }),
+        AttentionRecipe::TorchEager(TorchEager {
+            scores: sum,
+            bound: ScoreBound::None,
+            sinks: false,
+            softmax,
+            values: sum,
+            storage,
+        }),
         AttentionRecipe::TorchFlash(TorchFlash {
             block,
             key_tile: 128.try_into().expect("a size"),
             splits: 1.try_into().expect("a count"),
         }),
-        AttentionRecipe::TorchMath(TorchMath { scores: PlainSum::FmaChain, values: PlainSum::FmaChain }),
+        AttentionRecipe::TorchMath(TorchMath { scores: chain, softmax, values: chain, storage }),
     ];
     for recipe in recipes {
         let replaced = Override {

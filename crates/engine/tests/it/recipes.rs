@@ -3,7 +3,7 @@
 use mantissa_engine::{Attention, Dispatch, Hardware};
 use mantissa_numerics::recipe::{
     AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, OwnAttention, RotaryPairs, RouterChoice,
-    ScoreBound, wire,
+    ScoreBound, TorchEager, wire,
 };
 use mantissa_numerics::{Dtype, Phase};
 
@@ -79,6 +79,7 @@ fn what_no_kernel_computes_is_not_read() {
         r#"{"kernel":"rms_norm","reduction":{"warp":32},"output":"bf16"}"#,
         r#"{"kernel":"router","renormalize":true,"reduction":{"warp":16},"output":"bf16","functions":"nvidia"}"#,
         r#"{"kernel":"expert_sum","output":"bf16","sums":0}"#,
+        r#"{"kernel":"rotary","output":"bf16","neighbours":true,"wide":true}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"exact","reduction":{"lanes":16},"normalize_first":true},"probability_rounding":"bf16","key_tile":null,"output":"bf16"}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"flash","splits":1},"probability_rounding":"bf16","key_tile":64,"output":"bf16"}"#,
     ] {
@@ -107,8 +108,9 @@ fn what_dispatch_names_survives_a_record() {
                 continue;
             }
             let dispatch = Dispatch::new(hardware, dtype, attention);
-            hold(KernelRecipe::Rotary(dispatch.rotary(RotaryPairs::Halves)));
-            hold(KernelRecipe::Rotary(dispatch.rotary(RotaryPairs::Neighbours)));
+            for pairs in [RotaryPairs::Halves, RotaryPairs::WideHalves, RotaryPairs::Neighbours] {
+                hold(KernelRecipe::Rotary(dispatch.rotary(pairs)));
+            }
             hold(KernelRecipe::SwiGlu(dispatch.swiglu()));
             hold(KernelRecipe::GeGlu(dispatch.geglu()));
             hold(KernelRecipe::ClampedSwiGlu(dispatch.clamped_swiglu()));
@@ -118,7 +120,8 @@ fn what_dispatch_names_survives_a_record() {
             }
             hold(KernelRecipe::Residual(dispatch.residual()));
             hold(KernelRecipe::Bias(dispatch.bias()));
-            hold(KernelRecipe::ExpertSum(dispatch.expert_sum()));
+            hold(KernelRecipe::ExpertSum(dispatch.expert_sum(false)));
+            hold(KernelRecipe::ExpertSum(dispatch.expert_sum(true)));
             for renormalize in [false, true] {
                 hold(KernelRecipe::Router(
                     dispatch.router(RouterChoice::Probabilities { renormalize }, false),
@@ -145,6 +148,12 @@ fn what_dispatch_names_survives_a_record() {
                     let bound = OwnAttention { bound: ScoreBound::Tanh, ..own };
                     hold(KernelRecipe::Attention(AttentionRecipe::Own(bound)));
                     hold(KernelRecipe::Attention(AttentionRecipe::Own(OwnAttention { sinks: true, ..own })));
+                }
+                if let AttentionRecipe::TorchEager(eager) = recipe {
+                    let bound = TorchEager { bound: ScoreBound::Tanh, ..eager };
+                    hold(KernelRecipe::Attention(AttentionRecipe::TorchEager(bound)));
+                    let sinks = TorchEager { sinks: true, ..eager };
+                    hold(KernelRecipe::Attention(AttentionRecipe::TorchEager(sinks)));
                 }
                 hold(KernelRecipe::Attention(recipe));
             }

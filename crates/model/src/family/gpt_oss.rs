@@ -186,7 +186,7 @@ fn experts(section: &mut Section, config: &ModelConfig, moe: &MoeConfig, input: 
         k: inner,
     };
     let down = product(section, down, gated);
-    section.add("expert_sum", Operation::ExpertSum { top }, &[down, route], hidden)
+    section.add("expert_sum", Operation::ExpertSum { top, wide: false }, &[down, route], hidden)
 }
 
 fn config_json(config: &ModelConfig) -> Map<String, Value> {

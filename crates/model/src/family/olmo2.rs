@@ -9,7 +9,7 @@ use crate::arch::Arch;
 use crate::config::ModelConfig;
 use crate::config_keys::Keys;
 use crate::error::ModelError;
-use crate::graph::{Activation, Graph, Linear, Norm, Section, Weighting};
+use crate::graph::{Activation, Graph, Linear, Norm, Pairing, Section, Weighting};
 
 impl Arch {
     /// OLMo 2.
@@ -101,7 +101,10 @@ fn attention(section: &mut Section, config: &ModelConfig) -> usize {
     };
     let q = section.norm("q_norm", q, norm("model.layers.{layer}.self_attn.q_norm.weight", wide));
     let k = section.norm("k_norm", k, norm("model.layers.{layer}.self_attn.k_norm.weight", narrow));
-    let attended = parts::attended(section, config, parts::AttentionParts::plain(config), [q, k, v]);
+    // Tables stay in binary32 here, and so does what they are multiplied with.
+    let turned =
+        parts::AttentionParts { pairing: Pairing::WideHalves, ..parts::AttentionParts::plain(config) };
+    let attended = parts::attended(section, config, turned, [q, k, v]);
     let bias = config.o_bias.then_some("model.layers.{layer}.self_attn.o_proj.bias");
     let weight = "model.layers.{layer}.self_attn.o_proj.weight";
     section.linear("o_proj", attended, Linear { weight, n: hidden, k: wide, bias, wide: false })

@@ -49,6 +49,8 @@ pub(crate) struct AttentionParts {
     pub head_norm: Option<Weighting>,
     /// Place in the graph's rotary tables.
     pub table: usize,
+    /// How pairs are turned.
+    pub pairing: Pairing,
     /// Factor of the scores.
     pub scale: f64,
     /// Positions that a query sees.
@@ -64,7 +66,8 @@ impl AttentionParts {
     pub(crate) fn plain(config: &ModelConfig) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "Python's own conversion of a small integer")]
         let scale = (config.head_dim as f64).powf(-0.5);
-        Self { head_norm: None, table: 0, scale, window: None, cap: None, sinks: None }
+        let pairing = Pairing::Halves;
+        Self { head_norm: None, table: 0, pairing, scale, window: None, cap: None, sinks: None }
     }
 }
 
@@ -150,7 +153,7 @@ pub(crate) fn attended(
             from: 0,
             rotated: config.rotary_dim(),
             table: parts.table,
-            pairing: Pairing::Halves,
+            pairing: parts.pairing,
         })
     };
     let q = section.add("rotary_q", rotary(heads), &[q], heads * dim);
@@ -233,7 +236,8 @@ pub(crate) fn experts(
     let up = product(section, "expert_up", up, rows, inner, hidden);
     let gated = section.add("expert_swiglu", Operation::Gate(Activation::Silu), &[gate, up], inner);
     let down = product(section, "expert_down", down, gated, hidden, inner);
-    section.add("expert_sum", Operation::ExpertSum { top }, &[down, route], hidden)
+    let wide = routing.weights.are_wide();
+    section.add("expert_sum", Operation::ExpertSum { top, wide }, &[down, route], hidden)
 }
 
 /// Adds `change` to the residual stream at `stream`.

@@ -17,7 +17,7 @@ const LANES: usize = 4;
 /// Threads of the kernel that puts parts together.
 const COMBINE_THREADS: usize = 128;
 
-/// `head_dim^-½`, and that times log₂ e.
+/// The factor of scores, and that times log₂ e.
 ///
 /// Example: [`Online`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,12 +27,10 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Of heads of `dim`. *Rounding:* the root's reciprocal in binary64, rounded; its product with log₂ e in binary64,
-    /// rounded.
+    /// Of a factor. *Rounding:* its product with log₂ e in binary64, rounded.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "said above")]
-    pub fn of(dim: usize) -> Self {
-        let natural = (1.0 / (dim as f64).sqrt()) as f32;
+    #[expect(clippy::cast_possible_truncation, reason = "said above")]
+    pub fn new(natural: f32) -> Self {
         Self { natural, binary: (f64::from(natural) * std::f64::consts::LOG2_E) as f32 }
     }
 }
@@ -51,7 +49,7 @@ fn exp2(x: f32) -> f32 {
 ///
 /// ```
 /// use mantissa_numerics::nvidia::flash::{Online, Scale};
-/// let (mut row, scale) = (Online::default(), Scale::of(64));
+/// let (mut row, scale) = (Online::default(), Scale::new(0.125));
 /// // Scores of the last tile, which comes first: the largest gets the weight 1.
 /// let (mut last, mut first) = ([0.0; 8], [64.0; 8]);
 /// assert_eq!((row.tile(scale, &mut last), last), (1.0, [1.0; 8]));
@@ -129,10 +127,10 @@ pub fn combined(dim: usize, logs: &[f32]) -> (Vec<f32>, f32) {
     let splits = logs.len().next_power_of_two().max(2);
     // Rows that a block takes, by the width that the kernel is compiled for; it has the threads for so many parts of
     // each.
-    let rows = match dim {
-        ..=32 | 65..=96 => 16,
-        33..=64 | 129..=192 => 8,
-        _ => 4,
+    let rows = match padded(dim) {
+        128 | 256 => 4,
+        64 | 192 => 8,
+        _ => 16,
     };
     let lanes = splits.min(COMBINE_THREADS / rows);
     let largest = logs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -184,7 +182,35 @@ pub fn splits(blocks: usize, tiles: usize, multiprocessors: usize) -> usize {
     candidates().find(|splits| f64::from(busy(*splits)) >= 0.85 * f64::from(best)).unwrap_or(1)
 }
 
-/// Keys of a tile where keys are not cut.
+/// The widest head of these kernels.
+pub const WIDEST: usize = 256;
+
+/// Whether the tiles of the kernel for heads of `dim` are known. PyTorch pads widths that 8 does not divide first; those of
+/// its kernels for 160 and 224 are not written down here.
+///
+/// ```
+/// use mantissa_numerics::nvidia::flash::is_known;
+/// assert_eq!([64, 80, 96, 192, 256].map(is_known), [true; 5]);
+/// assert_eq!([0, 100, 160, 224, 264].map(is_known), [false; 5]);
+/// ```
+#[must_use]
+pub const fn is_known(dim: usize) -> bool {
+    dim.is_multiple_of(8) && matches!(dim, 1..=128 | 161..=192 | 225..=WIDEST)
+}
+
+/// The width that a kernel was compiled for, which heads of `dim` are padded to with zeros.
+const fn padded(dim: usize) -> usize {
+    match dim {
+        0..=32 => 32,
+        33..=64 => 64,
+        65..=96 => 96,
+        97..=128 => 128,
+        129..=192 => 192,
+        _ => WIDEST,
+    }
+}
+
+/// Keys of a tile where keys are not cut. Heads of 64, 96, 128 and 256 were measured; the others are from the source.
 ///
 /// Example: [`splits`].
 #[must_use]
@@ -192,13 +218,13 @@ pub const fn tile(dim: usize) -> usize {
     if dim <= 64 { 128 } else { 64 }
 }
 
-/// Keys of a tile where keys are cut, and of the tiles that the choice counts.
+/// Keys of a tile where keys are cut, and of the tiles that the choice counts; measured as [`tile`].
 ///
 /// Example: [`splits`].
 #[must_use]
 pub const fn split_tile(dim: usize) -> usize {
     match dim {
-        ..=64 => 256,
+        0..=64 => 256,
         65..=128 => 128,
         _ => 64,
     }
@@ -222,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_row_without_keys_weighs_nothing() {
-        let scale = Scale::of(64);
+        let scale = Scale::new(0.125);
         assert_eq!(Online::default().finish(scale), (1.0, f32::NEG_INFINITY));
         let (weights, all) = combined(64, &[f32::NEG_INFINITY, 2.5]);
         assert_eq!((weights, all), (vec![0.0, 1.0], 2.5));
@@ -234,8 +260,8 @@ mod tests {
         let mut row = Online::default();
         let mut scores = [f32::NEG_INFINITY; 128];
         scores[0] = 7.25;
-        assert_eq!(row.tile(Scale::of(64), &mut scores).to_bits(), 1.0_f32.to_bits());
+        assert_eq!(row.tile(Scale::new(0.125), &mut scores).to_bits(), 1.0_f32.to_bits());
         assert_eq!((scores[0], scores[1]), (1.0, 0.0));
-        assert_eq!(row.finish(Scale::of(64)), (1.0, 7.25 / 8.0));
+        assert_eq!(row.finish(Scale::new(0.125)), (1.0, 7.25 / 8.0));
     }
 }

@@ -5,7 +5,10 @@
 //! `goldens/gpu/functions.py`. A quadratic in 64 segments comes within 0.05 units in the last place of the chip's and
 //! no nearer, because its multipliers drop columns, so the tables are not smaller.
 //!
-//! Source of the rest: PTX of `expf`, `cosf` and `sinf` in CUDA 13 (libdevice), restated.
+//! Source of the rest: PTX of `expf`, `tanhf`, `cosf` and `sinf` in CUDA 13 (libdevice), restated.
+//!
+//! `tanhf` divides by `rcp.approx`, whose table was not measured: here that is the nearest reciprocal. What becomes of it
+//! in bf16 was compared for every input ([`tanh`], [`gelu_tanh`]).
 
 #![expect(clippy::inline_always, reason = "inlined where an instruction set is enabled")]
 
@@ -179,6 +182,67 @@ fn exp_parts(x: f32) -> (f32, f32) {
     let whole = shifted - 12_583_039.0;
     let rest = x.mul_add(LOG2_E, -whole);
     (f32::from_bits(shifted.to_bits() << 23), x.mul_add(LOG2_E_REST, rest))
+}
+
+/// tanh x, as CUDA's `tanhf`, but for the rounding of its reciprocal (see the head of this file).
+///
+/// *Rounding:* below 0.6 a polynomial in fused steps; from there on `1 − 2 / (1 + 2^(2 |x| log₂ e))`, and 1 from 9.01.
+///
+/// ```
+/// use mantissa_numerics::nvidia::functions::tanh;
+/// assert_eq!((tanh(0.0), tanh(10.0), tanh(-10.0)), (0.0, 1.0, -1.0));
+/// assert!(tanh(-0.0).is_sign_negative());
+/// assert!((f64::from(tanh(0.5)) - 0.5_f64.tanh()).abs() < 1e-7);
+/// ```
+#[must_use]
+pub fn tanh(x: f32) -> f32 {
+    const TWICE_LOG2_E: f32 = f32::from_bits(0x4038_AA3B);
+    /// From here on the result is 1.
+    const LARGEST: f32 = f32::from_bits(0x4110_2CB4);
+    const COEFFICIENTS: [u32; 5] = [0x3C80_F082, 0xBD56_3CAE, 0x3E08_5941, 0xBEAA_A9ED, 0];
+    let magnitude = x.abs();
+    if magnitude < f32::from_bits(0x3F19_999A) {
+        let [first, rest @ ..] = COEFFICIENTS.map(f32::from_bits);
+        let square = x * x;
+        return rest.iter().fold(first, |sum, c| sum.mul_add(square, *c)).mul_add(x, x);
+    }
+    if x.is_nan() {
+        return NOT_A_NUMBER;
+    }
+    let power = ex2(magnitude * TWICE_LOG2_E) + 1.0;
+    let value = if magnitude >= LARGEST { 1.0 } else { (1.0 / power).mul_add(-2.0, 1.0) };
+    value.copysign(x)
+}
+
+/// `1 / (1 + e^(−x))`, as PyTorch's `sigmoid` computes it before it rounds to the storage format.
+///
+/// ```
+/// use mantissa_numerics::nvidia::functions::sigmoid;
+/// assert_eq!([sigmoid(0.0), sigmoid(100.0), sigmoid(-100.0)], [0.5, 1.0, 0.0]);
+/// ```
+#[must_use]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The tanh form of GELU, as PyTorch's CUDA kernel computes it before it rounds to the storage format.
+///
+/// *Rounding:* `inner = c · fma(0.044715, (x · x) · x, x)` with `c = √(2 / π)`; `(0.5 · x) · (1 + tanh(inner))`.
+///
+/// *Source:* PyTorch 2.11, aten/src/ATen/native/cuda/ActivationGeluKernel.cu, as nvcc fuses it; rounded to bf16 or f16,
+/// the same for every input whether that is fused or not.
+///
+/// ```
+/// use mantissa_numerics::nvidia::functions::gelu_tanh;
+/// assert_eq!([gelu_tanh(0.0), gelu_tanh(10.0), gelu_tanh(-10.0)], [0.0, 10.0, 0.0]);
+/// assert!((gelu_tanh(1.0) - 0.841_192).abs() < 1e-6);
+/// ```
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "PyTorch's rounding of its constants")]
+pub fn gelu_tanh(x: f32) -> f32 {
+    const ROOT: f32 = (std::f64::consts::SQRT_2 * std::f64::consts::FRAC_2_SQRT_PI * 0.5) as f32;
+    let inner = ROOT * (x * x * x).mul_add(0.044_715, x);
+    0.5 * x * (1.0 + tanh(inner))
 }
 
 /// Largest magnitude that [`cos`] and [`sin`] reduce by multiplication.

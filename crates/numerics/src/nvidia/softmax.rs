@@ -3,7 +3,7 @@
 //! Which kernel runs, and which thread adds which element, goes by the row's length, by what the kernel reads and, in
 //! one of the kernels, by where in memory a row begins. Left out: the exponentials ([`super::functions`]).
 
-use super::functions::exp_each;
+use super::functions::{exp, exp_each};
 use super::logarithm::log;
 use super::reduce::halved;
 use crate::Dtype;
@@ -128,9 +128,33 @@ impl TorchSoftmax {
     /// ```
     pub fn softmax(self, x: &mut [f32], seen: usize, total: usize, before: usize) {
         assert!(seen <= x.len() && x.len() <= total, "the beginning of a row");
+        self.divide(x, seen, None, total, before);
+    }
+
+    /// [`Self::softmax`] of a row of `total` values and one more, `last`, whose own share is not returned. The kernel's
+    /// rows have `total + 1` values: for row `r`, `before` is `r · (total + 1)`.
+    ///
+    /// # Panics
+    /// As [`Self::softmax`].
+    ///
+    /// ```
+    /// use mantissa_numerics::nvidia::softmax::TorchSoftmax;
+    /// let mut x = [1.0, 7.0];
+    /// TorchSoftmax::Warp.softmax_beside(1.0, &mut x, 1, 2, 0);
+    /// assert_eq!(x, [0.5, 0.0]);
+    /// ```
+    pub fn softmax_beside(self, last: f32, x: &mut [f32], seen: usize, total: usize, before: usize) {
+        assert!(seen <= x.len() && x.len() <= total, "the beginning of a row");
+        self.divide(x, seen, Some(last), total + 1, before);
+    }
+
+    /// Exponentials of the first `seen` of a row of `total` values, divided by their sum and that of the row's last,
+    /// where it is given.
+    fn divide(self, x: &mut [f32], seen: usize, last: Option<f32>, total: usize, before: usize) {
         let (x, masked) = x.split_at_mut(seen);
-        exp_each(x, largest(x));
-        let sum = self.sum(x, total, before);
+        let largest = last.map_or(largest(x), |last| largest(x).max(last));
+        exp_each(x, largest);
+        let sum = self.sum(x, last.map(|last| exp(last - largest)), total, before);
         for x in x {
             *x /= sum;
         }
@@ -164,23 +188,28 @@ impl TorchSoftmax {
         let largest = largest(x);
         let mut exponentials = x.to_vec();
         exp_each(&mut exponentials, largest);
-        (largest, log(self.sum(&exponentials, x.len(), before)))
+        (largest, log(self.sum(&exponentials, None, x.len(), before)))
     }
 
-    /// The sum of the exponentials of a row of `total` values, of which those behind `x` are 0.
-    fn sum(self, x: &[f32], total: usize, before: usize) -> f32 {
-        match self {
-            Self::Warp => lanes_of(total.next_power_of_two().min(usize::from(Self::WARP_LANES)), x),
-            Self::Across(threads) => lanes_of(usize::from(threads), x),
-            Self::Block => {
-                let mut sums = vec![0.0; THREADS];
+    /// The sum of the exponentials of a row of `total` values. Those behind `x` are 0, but for the row's last where it
+    /// is given.
+    fn sum(self, x: &[f32], last: Option<f32>, total: usize, before: usize) -> f32 {
+        let lanes = match self {
+            Self::Warp => total.next_power_of_two().min(usize::from(Self::WARP_LANES)),
+            Self::Across(threads) => usize::from(threads),
+            Self::Block | Self::Vectors(_) | Self::Shifted(_) => THREADS,
+        };
+        let mut sums = vec![0.0; lanes];
+        // Every lane takes its elements in ascending order: the row's last comes last.
+        let of_last = |from: usize, vector: usize| (total.saturating_sub(from + 1) / vector) % lanes;
+        let last_lane = match self {
+            Self::Warp | Self::Across(_) | Self::Block => {
                 add(&mut sums, x, 1);
-                block(&mut sums)
+                of_last(0, 1)
             }
             Self::Vectors(vector) => {
-                let mut sums = vec![0.0; THREADS];
                 add(&mut sums, x, usize::from(vector));
-                block(&mut sums)
+                of_last(0, usize::from(vector))
             }
             Self::Shifted(vector) => {
                 let vector = usize::from(vector);
@@ -188,14 +217,22 @@ impl TorchSoftmax {
                 let head = if shift > 0 { THREADS - shift } else { 0 };
                 let rest = total.saturating_sub(head);
                 let rounds = head + rest - rest % (vector * THREADS);
-                let mut sums = vec![0.0; THREADS];
                 let (first, x) = x.split_at(x.len().min(head));
                 add(&mut sums[shift..], first, 1);
                 let (loads, tail) = x.split_at(x.len().min(rounds - head));
                 add(&mut sums, loads, vector);
                 add(&mut sums, tail, 1);
-                block(&mut sums)
+                match total {
+                    _ if total <= head => shift + of_last(0, 1),
+                    _ if total <= rounds => of_last(head, vector),
+                    _ => of_last(rounds, 1),
+                }
             }
+        };
+        sums[last_lane] += last.unwrap_or(0.0);
+        match self {
+            Self::Warp | Self::Across(_) => halved(&mut sums),
+            Self::Block | Self::Vectors(_) | Self::Shifted(_) => block(&mut sums),
         }
     }
 }
@@ -214,15 +251,7 @@ fn add(sums: &mut [f32], x: &[f32], vector: usize) {
     }
 }
 
-/// The sum of a power of two of lanes, lane `k mod lanes` taking `k`: the upper half is added to the lower until one is
-/// left.
-fn lanes_of(lanes: usize, x: &[f32]) -> f32 {
-    let mut sums = vec![0.0; lanes];
-    add(&mut sums, x, 1);
-    halved(&mut sums)
-}
-
-/// The sum of a block of threads: warps of 32 as [`lanes_of`], then their sums likewise.
+/// The sum of a block of threads: warps of 32, then their sums, as [`halved`].
 fn block(sums: &mut [f32]) -> f32 {
     let mut warps = [0.0_f32; THREADS / 32];
     for (warp, sums) in warps.iter_mut().zip(sums.chunks_exact_mut(32)) {
@@ -289,7 +318,7 @@ mod tests {
             for vector in [4, 8] {
                 for before in 0..16 {
                     let kernel = TorchSoftmax::Shifted(vector);
-                    let found = kernel.sum(&x, length, before);
+                    let found = kernel.sum(&x, None, length, before);
                     assert_eq!(
                         found.to_bits(),
                         by_the_source(kernel, &x, before).to_bits(),
@@ -298,8 +327,13 @@ mod tests {
                 }
                 if length % usize::from(vector) == 0 {
                     let kernel = TorchSoftmax::Vectors(vector);
-                    assert_eq!(kernel.sum(&x, length, 0).to_bits(), by_the_source(kernel, &x, 0).to_bits());
-                    shown += usize::from(kernel.sum(&x, length, 0) != TorchSoftmax::Block.sum(&x, length, 0));
+                    assert_eq!(
+                        kernel.sum(&x, None, length, 0).to_bits(),
+                        by_the_source(kernel, &x, 0).to_bits()
+                    );
+                    shown += usize::from(
+                        kernel.sum(&x, None, length, 0) != TorchSoftmax::Block.sum(&x, None, length, 0),
+                    );
                 }
             }
         }
@@ -319,6 +353,30 @@ mod tests {
                 kernel.softmax(found, seen, length, 5);
                 assert!(found == &masked[..seen] && masked[seen..].iter().all(|x| *x == 0.0), "{seen}");
                 kernel.softmax(&mut [found, rest].concat(), seen, length, 5);
+            }
+        }
+    }
+
+    /// A row that is written out, the last value among the others.
+    #[test]
+    fn one_more_value_stands_behind_the_row() {
+        use TorchSoftmax::{Across, Block, Shifted, Vectors, Warp};
+        let value = |i: usize| f32::from(u16::try_from(i * 7919 % 613).unwrap()) / 64.0;
+        for total in [1, 7, 31, 32, 100, 1022, 1023, 2047, 4095, 5118, 8191, 9215, 12_287, 16_384] {
+            for seen in [1, total / 2 + 1, total] {
+                for kernel in [Warp, Across(16), Block, Vectors(4), Vectors(8), Shifted(4), Shifted(8)] {
+                    for before in [0, 3, total + 1] {
+                        let beside = 4.25;
+                        let mut whole: Vec<f32> = (0..seen).map(value).collect();
+                        whole.resize(total, f32::NEG_INFINITY);
+                        whole.push(beside);
+                        kernel.softmax(&mut whole, total + 1, total + 1, before);
+                        let mut found: Vec<f32> = (0..seen + (total - seen) / 2).map(value).collect();
+                        kernel.softmax_beside(beside, &mut found, seen, total, before);
+                        assert!(found == whole[..found.len()], "{kernel:?} {seen} of {total}, {before}");
+                        assert!(whole[total] > 0.0, "the last has its share");
+                    }
+                }
             }
         }
     }

@@ -36,11 +36,11 @@ pub enum Silu {
 
 /// gpt-oss's gated unit of neighbours `(gate, up)`, each operation in binary32 and rounded to `output`: `gate` clamped
 /// from above and `up` from both sides to the model's limit; `gate · sigmoid(alpha · gate)`, times `up + 1`. The
-/// sigmoid is `1 / (1 + exp(−x))` with the engine's own exponential, rounded once.
+/// sigmoid is `1 / (1 + exp(−x))`, rounded once.
 ///
 /// ```
-/// use mantissa_numerics::{Dtype, recipe::ClampedSwiGluRecipe};
-/// let recipe = ClampedSwiGluRecipe { output: Dtype::Bf16 };
+/// use mantissa_numerics::{Dtype, recipe::{ClampedSwiGluRecipe, Elementary}};
+/// let recipe = ClampedSwiGluRecipe { functions: Elementary::Own, output: Dtype::Bf16 };
 /// let r = |x| recipe.output.round(x);
 /// let unit = |gate: f32, up: f32| {
 ///     let (gate, up) = (gate.min(7.0), up.clamp(-7.0, 7.0));
@@ -51,17 +51,20 @@ pub enum Silu {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClampedSwiGluRecipe {
+    /// Whose exponential; CUDA's is [`crate::nvidia::functions::sigmoid`]'s.
+    pub functions: Elementary,
     /// Format of every rounding.
     pub output: Dtype,
 }
 
-/// `round(round(gelu(gate)) · up)` with the tanh form of GELU, the engine's own: in binary32, each operation rounded,
+/// `round(round(gelu(gate)) · up)` with the tanh form of GELU. The engine's own: in binary32, each operation rounded,
 /// `inner = c · (x + 0.044715 · ((x · x) · x))` with `c = sqrt(2 / π)`; `gelu(x) = (0.5 · x) · (1 + tanh(inner))`, the
-/// tanh computed in binary64 (by the `libm` crate) and rounded to binary32.
+/// tanh computed in binary64 (by the `libm` crate) and rounded to binary32. CUDA's is
+/// [`crate::nvidia::functions::gelu_tanh`].
 ///
 /// ```
-/// use mantissa_numerics::{Dtype, recipe::GeGluRecipe};
-/// let recipe = GeGluRecipe { output: Dtype::Bf16 };
+/// use mantissa_numerics::{Dtype, recipe::{Elementary, GeGluRecipe}};
+/// let recipe = GeGluRecipe { functions: Elementary::Own, output: Dtype::Bf16 };
 /// let (round, c) = (|x| recipe.output.round(x), (2.0 / std::f32::consts::PI).sqrt());
 /// let unit = |x: f32, up: f32| {
 ///     let inner = c * (x + 0.044715 * ((x * x) * x));
@@ -73,6 +76,19 @@ pub struct ClampedSwiGluRecipe {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GeGluRecipe {
+    /// Whose GELU.
+    pub functions: Elementary,
     /// Format of both roundings.
     pub output: Dtype,
+}
+
+/// Whose exponentials and hyperbolic tangents.
+///
+/// Example: [`GeGluRecipe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Elementary {
+    /// The engine's own, as each recipe says.
+    Own,
+    /// CUDA's, in the order of PyTorch's kernels: [`crate::nvidia::functions`].
+    Cuda,
 }

@@ -90,8 +90,8 @@ pub enum OwnScores {
 pub enum ScoreBound {
     /// Nothing.
     None,
-    /// `cap · tanh(score / cap)`: each of the three results rounded as scores are; tanh as in
-    /// [`CapRecipe`](super::CapRecipe).
+    /// `cap · tanh(score / cap)`: each of the three results rounded as scores are; quotient and tanh as in
+    /// [`CapRecipe`](super::CapRecipe), the engine's own or PyTorch's.
     Tanh,
 }
 
@@ -120,18 +120,18 @@ pub enum OwnSoftmax {
 }
 
 /// Hugging Face's `eager` on a GPU: two batched products of cuBLAS and PyTorch's softmax between them, with CUDA's
-/// exponentials.
+/// exponentials. A key outside a sliding window has a score of −∞; in decode it is not there at all.
 ///
 /// *Rounding:* scores, scaled scores, probabilities and output to the storage format. *Source:* PyTorch 2.11 and cuBLAS
-/// 13.1; of bf16 compared with an H200 and an H100.
+/// 13.1; of bf16 compared with an H200 and an H100, but for bounds, sinks and windows.
 ///
 /// ```
 /// use mantissa_numerics::Dtype;
 /// use mantissa_numerics::recipe::wire::{self, ReductionRecipe, SoftmaxRecipe};
-/// use mantissa_numerics::recipe::{AttentionRecipe, BatchedSum, ThreadSum, TorchEager, TorchSoftmax};
+/// use mantissa_numerics::recipe::{AttentionRecipe, BatchedSum, ScoreBound, ThreadSum, TorchEager, TorchSoftmax};
 /// let sum = BatchedSum::Threads(ThreadSum::new(16, 4, false).unwrap());
-/// let eager =
-///     TorchEager { scores: sum, softmax: TorchSoftmax::Warp, values: sum, storage: Dtype::Bf16 };
+/// let (softmax, storage) = (TorchSoftmax::Warp, Dtype::Bf16);
+/// let eager = TorchEager { scores: sum, bound: ScoreBound::None, sinks: false, softmax, values: sum, storage };
 /// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchEager(eager));
 /// // Everything between the kernels is stored in bf16, probabilities after the division.
 /// assert_eq!((flat.score_rounding, flat.probability_rounding), (Dtype::Bf16, Dtype::Bf16));
@@ -142,6 +142,11 @@ pub enum OwnSoftmax {
 pub struct TorchEager {
     /// Sum of `q · k` over the head.
     pub scores: BatchedSum,
+    /// What bounds scaled scores.
+    pub bound: ScoreBound,
+    /// Whether a logit of the query's head is the last of the row that the softmax sees; it has no value. Then scores
+    /// and logit less the largest of them are rounded to the storage format first.
+    pub sinks: bool,
     /// The softmax.
     pub softmax: TorchSoftmax,
     /// Sum of probabilities times values over the keys.
@@ -190,8 +195,9 @@ impl TorchFlash {
     }
 }
 
-/// PyTorch's math backend on 16 bits: everything in binary32, queries and keys each multiplied with `head_dim^-¼` before
-/// their product, which is not scaled; PyTorch's softmax with CUDA's exponentials.
+/// PyTorch's math backend on 16 bits: everything in binary32, queries and keys each multiplied with the root of the scale
+/// (`head_dim^-¼`) before their product, which is not scaled; PyTorch's softmax with CUDA's exponentials. A key outside a
+/// sliding window has a score of −∞; in decode it is not there at all.
 ///
 /// *Rounding:* binary32; the output to the storage format. *Source:* PyTorch 2.11
 /// (aten/src/ATen/native/transformers/attention.cpp widens bf16 and f16 alike) and cuBLAS 13.1; of bf16 compared with

@@ -1,5 +1,6 @@
 //! Kernels that treat each element by itself.
 
+use super::activation::Elementary;
 use crate::Dtype;
 
 /// `round(sum + bias)` after a product that was left in binary32.
@@ -64,11 +65,12 @@ pub struct CastRecipe {
 }
 
 /// `cap · tanh(x / cap)`: the quotient, the tanh and the product rounded each to binary32 and then to `output`. The
-/// tanh is computed in binary64 (by the `libm` crate) and rounded.
+/// engine's own tanh is computed in binary64 (by the `libm` crate) and rounded. PyTorch on a GPU multiplies by the
+/// rounded `1 / cap` instead of dividing, and its tanh is [`crate::nvidia::functions::tanh`].
 ///
 /// ```
-/// use mantissa_numerics::{Dtype, recipe::CapRecipe};
-/// let recipe = CapRecipe { output: Dtype::Bf16 };
+/// use mantissa_numerics::{Dtype, recipe::{CapRecipe, Elementary}};
+/// let recipe = CapRecipe { functions: Elementary::Own, output: Dtype::Bf16 };
 /// let round = |x| recipe.output.round(x);
 /// let tanh = |x: f32| f64::from(x).tanh() as f32;
 /// let capped = |x: f32| round(30.0 * round(tanh(round(x / 30.0))));
@@ -78,6 +80,8 @@ pub struct CastRecipe {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CapRecipe {
+    /// Whose tanh, and how the quotient is computed.
+    pub functions: Elementary,
     /// Format of the three roundings.
     pub output: Dtype,
 }

@@ -23,7 +23,7 @@ mod norm;
 mod rotary;
 pub mod wire;
 
-pub use activation::{ClampedSwiGluRecipe, GeGluRecipe, Silu, SwiGluRecipe};
+pub use activation::{ClampedSwiGluRecipe, Elementary, GeGluRecipe, Silu, SwiGluRecipe};
 pub use attention::{
     AttentionRecipe, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, TorchEager, TorchFlash, TorchMath,
     TorchSoftmax,

@@ -6,7 +6,8 @@ use std::num::NonZeroU16;
 use super::matmul::Lanes;
 use crate::Dtype;
 
-/// The choice of experts from router logits, and their weights; ties go to the lower expert.
+/// The choice of experts from router logits, and their weights. Of equals the lower expert is chosen, and comes first
+/// but where [`RouterSoftmax`] says otherwise.
 ///
 /// ```
 /// use mantissa_numerics::recipe::{KernelRecipe, RouterChoice, RouterSoftmax};
@@ -62,12 +63,14 @@ pub enum RouterSoftmax {
         /// Lanes of the denominator.
         lanes: Lanes,
     },
-    /// PyTorch's, by a warp of 32 lanes ([`crate::nvidia::softmax::TorchSoftmax::Warp`]); chosen weights are added up by the
-    /// halving tree over as many lanes as there are ([`crate::nvidia::reduce::sum_of_few`]).
+    /// PyTorch's, by a warp of 32 lanes ([`crate::nvidia::softmax::TorchSoftmax::Warp`]); experts are chosen and put in
+    /// order as its `topk` does ([`crate::nvidia::topk::largest`]); chosen weights are added up by the halving tree over
+    /// as many lanes as there are ([`crate::nvidia::reduce::sum_of_few`]).
     Warp,
 }
 
-/// Expert outputs times routing weights, each rounded to `output`, summed in top-k order in binary32, rounded once.
+/// Expert outputs times routing weights, each rounded to `output` unless they stay `wide`, summed in top-k order in
+/// binary32, rounded once.
 ///
 /// ```
 /// use mantissa_numerics::{Dtype, recipe::ExpertSumRecipe};
@@ -79,7 +82,7 @@ pub enum RouterSoftmax {
 ///     recipe.output.round(sums.into_iter().sum())
 /// };
 /// // One running sum loses the first 1 beside 2^24; of two sums, one has nothing but ones.
-/// let sums = |sums: u16| ExpertSumRecipe { sums: sums.try_into().unwrap(), output: Dtype::Bf16 };
+/// let sums = |sums: u16| ExpertSumRecipe { sums: sums.try_into().unwrap(), wide: false, output: Dtype::Bf16 };
 /// let products = [16_777_216.0, 1.0, -16_777_216.0, 1.0];
 /// assert_eq!((add(sums(1), products), add(sums(2), products)), (1.0, 2.0));
 /// ```
@@ -87,6 +90,8 @@ pub enum RouterSoftmax {
 pub struct ExpertSumRecipe {
     /// Running sums: sum `i mod sums` takes product `i`, ascending; the sums are then added in order.
     pub sums: NonZeroU16,
+    /// Whether products stay in binary32: PyTorch's of weights that are binary32.
+    pub wide: bool,
     /// Format of products and sum.
     pub output: Dtype,
 }

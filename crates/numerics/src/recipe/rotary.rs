@@ -13,7 +13,7 @@ use crate::Dtype;
 /// // The first element of (3, 1), turned by 1: 0.779436….
 /// let turned = |recipe: RotaryRecipe| match recipe.pairs {
 ///     RotaryPairs::Halves => r(r(3.0 * r(cos)) - r(1.0 * r(sin))),
-///     RotaryPairs::Neighbours => r(3.0 * cos - 1.0 * sin),
+///     RotaryPairs::WideHalves | RotaryPairs::Neighbours => r(3.0 * cos - 1.0 * sin),
 /// };
 /// assert_eq!(turned(RotaryRecipe { functions, pairs: RotaryPairs::Halves, output }), 0.77734375);
 /// assert_eq!(turned(RotaryRecipe { functions, pairs: RotaryPairs::Neighbours, output }), 0.78125);
@@ -36,6 +36,9 @@ pub enum RotaryPairs {
     /// Those half a head apart: tables, each product and the sum rounded to `output`, as Hugging Face's
     /// `apply_rotary_pos_emb`.
     Halves,
+    /// Those half a head apart: tables, products and sums in binary32, each rounded to it, the result once to `output`,
+    /// as in Hugging Face's OLMo 2.
+    WideHalves,
     /// Neighbours, as one complex number: tables, products and sums in binary32, each rounded to it, the result once to
     /// `output`, as in Hugging Face's DeepSeek.
     Neighbours,

@@ -239,8 +239,8 @@ pub struct AttentionRecipe {
     pub scores: Summation,
     /// Format scores are rounded to before and after the multiplication by the scale (eager: the storage dtype).
     pub score_rounding: Dtype,
-    /// Queries and keys are each multiplied with `head_dim^-¼`, rounded to binary32, before their product, which is not
-    /// scaled.
+    /// Queries and keys are each multiplied with the root of the scale, rounded to binary32, before their product, which
+    /// is not scaled.
     #[serde(default, skip_serializing_if = "is_false")]
     pub scaled_operands: bool,
     /// Scaled scores become `cap · tanh(score / cap)`, the three results rounded to `score_rounding`.
@@ -304,6 +304,9 @@ pub enum KernelRecipe {
         /// Neighbours are turned as one complex number, tables and products in binary32, results rounded once.
         #[serde(default, skip_serializing_if = "is_false")]
         neighbours: bool,
+        /// Tables, products and sums in binary32, results rounded once.
+        #[serde(default, skip_serializing_if = "is_false")]
+        wide: bool,
         /// Whose cosines and sines, if not correctly rounded ones.
         #[serde(default, skip_serializing_if = "Functions::are_own")]
         functions: Functions,
@@ -320,17 +323,26 @@ pub enum KernelRecipe {
     GeGlu {
         /// Format of both roundings.
         output: Dtype,
+        /// Whose GELU, if not that.
+        #[serde(default, skip_serializing_if = "Functions::are_own")]
+        functions: Functions,
     },
     /// `(up + 1) · (gate · sigmoid(alpha · gate))` of neighbours `(gate, up)`, gate clamped from above and up from both
     /// sides to the model's limit; each operation in binary32, then rounded.
     ClampedSwiGlu {
         /// Format of every rounding.
         output: Dtype,
+        /// Whose exponentials.
+        #[serde(default, skip_serializing_if = "Functions::are_own")]
+        functions: Functions,
     },
     /// `cap · tanh(x / cap)`: quotient, tanh (by way of binary64) and product rounded each.
     Cap {
         /// Format of the three roundings.
         output: Dtype,
+        /// Whose tanh; NVIDIA's is of a product with `1 / cap` instead of a quotient.
+        #[serde(default, skip_serializing_if = "Functions::are_own")]
+        functions: Functions,
     },
     /// Residual addition, rounded once.
     Residual {
@@ -344,8 +356,12 @@ pub enum KernelRecipe {
         /// Running sums: sum `i mod sums` takes product `i`, ascending; the sums are then added in order.
         #[serde(default = "one", skip_serializing_if = "is_one")]
         sums: u16,
+        /// Products stay in binary32.
+        #[serde(default, skip_serializing_if = "is_false")]
+        wide: bool,
     },
-    /// Softmax over router logits in binary32, top-k by value (ties to the lower expert).
+    /// Softmax over router logits in binary32, top-k by value (of equals the lower expert is chosen; its place among
+    /// those chosen is PyTorch's on a GPU).
     Router {
         /// Whether the chosen weights are divided by their sum, added up in binary32 in top-k order; on a GPU by the
         /// halving tree over as many lanes as there are.

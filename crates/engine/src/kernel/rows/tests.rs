@@ -10,9 +10,10 @@ fn the_clamped_unit_is_its_operations_on_every_instruction_set() {
         for output in Dtype::ALL {
             let pairs: Vec<f32> = pairs.iter().map(|x| output.round(*x)).collect();
             let mut first = None;
+            let recipe = ClampedSwiGluRecipe { functions: Elementary::Own, output };
             for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
                 let mut out = vec![f32::NAN; usize::from(length)];
-                clamped_swiglu(isa, &pool, ClampedSwiGluRecipe { output }, [1.702, 7.0], &pairs, &mut out);
+                clamped_swiglu(isa, &pool, recipe, [1.702, 7.0], &pairs, &mut out);
                 for (pair, found) in pairs.as_chunks::<2>().0.iter().zip(&out) {
                     let (gate, up) = (pair[0].min(7.0), pair[1].clamp(-7.0, 7.0));
                     let argument = f64::from(output.round(gate * 1.702));
@@ -32,7 +33,6 @@ fn the_clamped_unit_is_its_operations_on_every_instruction_set() {
                 let bits: Vec<u32> = out.iter().map(|x| x.to_bits()).collect();
                 assert!(*first.get_or_insert_with(|| bits.clone()) == bits, "{isa:?} {output} {length}");
                 for pair in [[f32::NAN, 1.0], [1.0, f32::NAN]] {
-                    let recipe = ClampedSwiGluRecipe { output };
                     clamped_swiglu(isa, &pool, recipe, [1.702, 7.0], &pair, &mut out[..1]);
                     assert!(out[0].is_nan(), "{pair:?}");
                 }

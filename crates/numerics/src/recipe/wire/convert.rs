@@ -5,11 +5,11 @@ use std::num::{NonZeroU16, NonZeroU32};
 use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting};
 use crate::Dtype;
 use crate::recipe::{
-    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, ExpertSumRecipe,
-    GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe, NormWeight,
-    OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs,
-    RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum,
-    ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary,
+    ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe,
+    NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions,
+    RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe,
+    TensorCoreSum, ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const LANES_16: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
@@ -137,6 +137,24 @@ impl TryFrom<Summation> for PlainSum {
     }
 }
 
+impl From<Elementary> for Functions {
+    fn from(functions: Elementary) -> Self {
+        match functions {
+            Elementary::Own => Self::Engine,
+            Elementary::Cuda => Self::Nvidia,
+        }
+    }
+}
+
+impl From<Functions> for Elementary {
+    fn from(functions: Functions) -> Self {
+        match functions {
+            Functions::Engine => Self::Own,
+            Functions::Nvidia => Self::Cuda,
+        }
+    }
+}
+
 // ---- kernels ------------------------------------------------------------------------------------------------------
 
 impl From<MatmulRecipe> for super::MatmulRecipe {
@@ -234,12 +252,16 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
     fn from(recipe: AttentionRecipe) -> Self {
         match recipe {
             AttentionRecipe::Own(own) => flat_own(own),
-            AttentionRecipe::TorchEager(eager) => flat_torch(
-                eager.scores.into(),
-                eager.values.into(),
-                [eager.storage; 2],
-                SoftmaxRecipe::Exact { reduction: eager.softmax.into(), normalize_first: true },
-            ),
+            AttentionRecipe::TorchEager(eager) => Self {
+                capped: eager.bound == ScoreBound::Tanh,
+                sinks: eager.sinks,
+                ..flat_torch(
+                    eager.scores.into(),
+                    eager.values.into(),
+                    [eager.storage; 2],
+                    SoftmaxRecipe::Exact { reduction: eager.softmax.into(), normalize_first: true },
+                )
+            },
             AttentionRecipe::TorchFlash(flash) => {
                 let product = TensorCoreSum::uncut(flash.block).into();
                 let softmax = SoftmaxRecipe::Flash { splits: flash.splits.get() };
@@ -311,6 +333,10 @@ fn flat_own(OwnAttention { scores, bound, sinks, softmax, storage }: OwnAttentio
     }
 }
 
+const fn bound_of(capped: bool) -> ScoreBound {
+    if capped { ScoreBound::Tanh } else { ScoreBound::None }
+}
+
 impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
     type Error = RecipeError;
 
@@ -323,7 +349,7 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                     Summation::LaneChains { lanes: 16 } => OwnScores::Lanes16,
                     _ => return Err(RecipeError("the engine sums scores as a chain or by 16 lanes")),
                 },
-                bound: if flat.capped { ScoreBound::Tanh } else { ScoreBound::None },
+                bound: bound_of(flat.capped),
                 sinks: flat.sinks,
                 softmax: match softmax {
                     SoftmaxRecipe::Exact { normalize_first: true, .. } => OwnSoftmax::Eager,
@@ -352,8 +378,8 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                     [scores, values].into_iter().all(|sum| multiplies(sum, storage)),
                     "a tensor core multiplies what is stored",
                 )?;
-                let softmax = reduction.try_into()?;
-                Self::TorchEager(TorchEager { scores, softmax, values, storage })
+                let (softmax, bound, sinks) = (reduction.try_into()?, bound_of(flat.capped), flat.sinks);
+                Self::TorchEager(TorchEager { scores, bound, sinks, softmax, values, storage })
             }
             (Some(_), SoftmaxRecipe::Online { .. }) => {
                 return Err(RecipeError("an online softmax sums values by its tiles"));
@@ -395,7 +421,12 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                     RotaryFunctions::Own => Functions::Engine,
                     RotaryFunctions::Cuda => Functions::Nvidia,
                 };
-                Self::Rotary { output, neighbours: pairs == RotaryPairs::Neighbours, functions }
+                Self::Rotary {
+                    output,
+                    neighbours: pairs == RotaryPairs::Neighbours,
+                    wide: pairs == RotaryPairs::WideHalves,
+                    functions,
+                }
             }
             Kernel::SwiGlu(SwiGluRecipe { silu, output }) => {
                 let functions = match silu {
@@ -404,12 +435,16 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                 };
                 Self::SwiGlu { output, functions }
             }
-            Kernel::GeGlu(GeGluRecipe { output }) => Self::GeGlu { output },
-            Kernel::ClampedSwiGlu(ClampedSwiGluRecipe { output }) => Self::ClampedSwiGlu { output },
-            Kernel::Cap(CapRecipe { output }) => Self::Cap { output },
+            Kernel::GeGlu(GeGluRecipe { functions, output }) => {
+                Self::GeGlu { output, functions: functions.into() }
+            }
+            Kernel::ClampedSwiGlu(ClampedSwiGluRecipe { functions, output }) => {
+                Self::ClampedSwiGlu { output, functions: functions.into() }
+            }
+            Kernel::Cap(CapRecipe { functions, output }) => Self::Cap { output, functions: functions.into() },
             Kernel::Residual(ResidualRecipe { output }) => Self::Residual { output },
-            Kernel::ExpertSum(ExpertSumRecipe { sums, output }) => {
-                Self::ExpertSum { output, sums: sums.get() }
+            Kernel::ExpertSum(ExpertSumRecipe { sums, wide, output }) => {
+                Self::ExpertSum { output, sums: sums.get(), wide }
             }
             Kernel::Router(RouterRecipe { softmax, choice, output }) => {
                 let (reduction, functions) = match softmax {
@@ -441,12 +476,17 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
             KernelRecipe::Bias { output } => Self::Bias(BiasRecipe { output }),
             KernelRecipe::RmsNorm(norm) => Self::RmsNorm(norm.try_into()?),
             KernelRecipe::Attention(attention) => Self::Attention(attention.try_into()?),
-            KernelRecipe::Rotary { output, neighbours, functions } => {
+            KernelRecipe::Rotary { output, neighbours, wide, functions } => {
                 let functions = match functions {
                     Functions::Engine => RotaryFunctions::Own,
                     Functions::Nvidia => RotaryFunctions::Cuda,
                 };
-                let pairs = if neighbours { RotaryPairs::Neighbours } else { RotaryPairs::Halves };
+                let pairs = match (neighbours, wide) {
+                    (false, false) => RotaryPairs::Halves,
+                    (false, true) => RotaryPairs::WideHalves,
+                    (true, false) => RotaryPairs::Neighbours,
+                    (true, true) => return Err(RecipeError("neighbours are turned in binary32 anyway")),
+                };
                 Self::Rotary(RotaryRecipe { functions, pairs, output })
             }
             KernelRecipe::SwiGlu { output, functions } => {
@@ -456,13 +496,19 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 };
                 Self::SwiGlu(SwiGluRecipe { silu, output })
             }
-            KernelRecipe::GeGlu { output } => Self::GeGlu(GeGluRecipe { output }),
-            KernelRecipe::ClampedSwiGlu { output } => Self::ClampedSwiGlu(ClampedSwiGluRecipe { output }),
-            KernelRecipe::Cap { output } => Self::Cap(CapRecipe { output }),
+            KernelRecipe::GeGlu { output, functions } => {
+                Self::GeGlu(GeGluRecipe { functions: functions.into(), output })
+            }
+            KernelRecipe::ClampedSwiGlu { output, functions } => {
+                Self::ClampedSwiGlu(ClampedSwiGluRecipe { functions: functions.into(), output })
+            }
+            KernelRecipe::Cap { output, functions } => {
+                Self::Cap(CapRecipe { functions: functions.into(), output })
+            }
             KernelRecipe::Residual { output } => Self::Residual(ResidualRecipe { output }),
-            KernelRecipe::ExpertSum { output, sums } => {
+            KernelRecipe::ExpertSum { output, sums, wide } => {
                 let sums = NonZeroU16::new(sums).ok_or(RecipeError("experts have at least one sum"))?;
-                Self::ExpertSum(ExpertSumRecipe { sums, output })
+                Self::ExpertSum(ExpertSumRecipe { sums, wide, output })
             }
             KernelRecipe::Router { renormalize, chosen_first, reduction, output, functions } => {
                 let softmax = match (reduction, functions) {
