@@ -1,6 +1,6 @@
 """The random proof: setups that Mantissa counts as covered, drawn by a seed, compared bit by bit with stock transformers on this GPU.
 
-    python3 proof.py MANTISSA SCRATCH OUT.json --seed N [--count 160] [--gpus 1] [--seconds LIMIT] [--dtype bf16,f16] [--families LIST]
+    python3 proof.py MANTISSA SCRATCH OUT.json --seed N [--count 160] [--gpus 1] [--seconds LIMIT] [--dtype bf16,f16] [--families LIST] [--also SETUP ...]
 
 A setup is a model of models.py (its true widths and vocabulary; one block; where blocks alternate between a window and none one of each, or
 either of them where two take too long) × batch 1 to 64 × prompt 4 to 16,384 tokens × eager, sdpa_flash, sdpa_math × bf16, f16 × 2 to 4 decode steps, one in ten 30. Strata are family × attention ×
@@ -165,6 +165,14 @@ def draw(args):
             if len(cases) >= args.count or not live:
                 break
     cases = cases[: args.count]
+    for text in args.also:
+        model, attention, dtype, prompt, batch, steps = text.split(":")
+        case = {"model": model, "blocks": "both" if family(model) in ALTERNATE else "full", "dtype": dtype, "attention": attention}
+        case |= {"prompt": int(prompt), "batch": int(batch), "steps": int(steps)}
+        lack = covered(args.program, args.scratch, case, args.hardware)
+        if lack is not None:
+            raise SystemExit(f"--also {text}: {lack}")
+        cases.append(case)
     for number, case in enumerate(cases):
         case["number"] = number
         case["length"] = next(f"{a}-{b}" for a, b in LENGTHS if case["prompt"] <= b)
@@ -454,6 +462,7 @@ def parsed():
     parser.add_argument("--most", type=float, default=400.0, help="core seconds of a prediction, by the estimate")
     parser.add_argument("--dtype", type=lambda text: text.split(","), default=["bf16", "f16"])
     parser.add_argument("--families", type=lambda text: text.split(","), default=sorted({family(name) for name in MODELS}))
+    parser.add_argument("--also", nargs="*", default=[], metavar="MODEL:ATTENTION:DTYPE:PROMPT:BATCH:STEPS", help="setups beside those that are drawn")
     parser.add_argument("--keep", action="store_true", help="keep the checkpoints")
     parser.add_argument("--draw-only", action="store_true", help="say what would run")
     args = parser.parse_args()
@@ -471,7 +480,7 @@ def main():
                 json.dump(cut(name, blocks), file)
     with open(os.path.join(args.scratch, "document.txt"), "w") as file:
         file.write("\n".join(f"{(i * 7919) % 10007} measured roundings of word {i} differ from {(i * 31) % 997}." for i in range(20000)))
-    asked = {key: getattr(args, key) for key in ("seed", "count", "most", "dtype", "families", "hardware")}
+    asked = {key: getattr(args, key) for key in ("seed", "count", "most", "dtype", "families", "hardware", "also")}
     report = None
     if os.path.exists(args.out):
         report = json.load(open(args.out))
