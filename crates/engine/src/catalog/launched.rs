@@ -126,10 +126,10 @@ impl KernelSum {
 
     /// Whether it is a kernel's of products of `dtype`. *Errors:* why not.
     fn checked(self, dtype: Dtype) -> Result<(), &'static str> {
-        if let Self::Steps { width, tile } = self {
-            if !matches!(width, 8 | 16) || tile % 16 != 0 {
-                return Err("steps are of 8 or 16 elements, tiles of a multiple of 16");
-            }
+        if let Self::Steps { width, tile } = self
+            && (!matches!(width, 8 | 16) || tile % 16 != 0)
+        {
+            return Err("steps are of 8 or 16 elements, tiles of a multiple of 16");
         }
         if self == Self::Unknown {
             return Ok(());

@@ -168,9 +168,8 @@ impl Dispatch<'_> {
                     AttentionRecipe::TorchEager(eager) => {
                         (eager.bound, eager.sinks) = (bound, attention.sinks.is_some());
                         if eager.sinks {
-                            // transformers asks for the format that scores have: nothing is converted. The kernels of
-                            // rows to 9,216 are those of binary32.
-                            eager.softmax = TorchSoftmax::of(keys + 1, Dtype::F32);
+                            // transformers asks for the format that scores have.
+                            eager.softmax = TorchSoftmax::unconverted(keys + 1);
                         }
                     }
                     // transformers' `sdpa` passes a bound on to nothing.

@@ -352,7 +352,9 @@ mod tests {
                     row.extend(sinks.get(head));
                     if with_sinks {
                         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                        row.iter_mut().for_each(|x| *x = r(*x - largest));
+                        for x in &mut row {
+                            *x = r(*x - largest);
+                        }
                     }
                     let length = row.len();
                     TorchSoftmax::Warp.softmax(&mut row, length, length, 0);

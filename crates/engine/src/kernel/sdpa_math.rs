@@ -146,6 +146,7 @@ pub(super) fn prefill(
 }
 
 /// Attention of one query row per sequence, as [`super::attention::decode`].
+#[expect(clippy::too_many_arguments, reason = "as prefill")]
 pub(super) fn decode(
     isa: Isa,
     pool: &Pool,

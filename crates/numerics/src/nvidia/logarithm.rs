@@ -172,7 +172,7 @@ mod tests {
             [(13, 0x87AB_8F02_51B7_7392_u64), (14, 0xA7EF_309C_BE94_6CC7), (15, 0xB0CD_9804_E704_FBDF)]
         {
             let digest = (0..1 << 23).fold(0_u64, |sum, place| {
-                let y = log_fast(f32::from_bits((127 + octave << 23) + place)).unwrap().to_bits();
+                let y = log_fast(f32::from_bits(((127 + octave) << 23) + place)).unwrap().to_bits();
                 let weight = mixed(place).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
                 sum.wrapping_add(u64::from(y).wrapping_mul(weight))
             });
@@ -201,7 +201,7 @@ mod tests {
             let exact = f64::from(x).ln();
             assert!((f64::from(log(x)) - exact).abs() <= 2e-7 * exact.abs(), "{x}: {} for {exact}", log(x));
         }
-        assert_eq!([log(-0.0), log(0.0)], [f32::NEG_INFINITY; 2]);
+        assert_eq!([-0.0, 0.0].map(|x| log(x).to_bits()), [f32::NEG_INFINITY.to_bits(); 2]);
         for x in [-1.0, -1e-40, f32::NEG_INFINITY, f32::NAN] {
             assert_eq!(log(x).to_bits(), 0x7FFF_FFFF);
         }
