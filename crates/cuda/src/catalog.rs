@@ -65,7 +65,7 @@ const RANDOM_ROWS: usize = 4;
 const RANDOM_SIZES: usize = 2;
 
 /// The most elements of an operand of such a product.
-const LARGEST_OPERAND: usize = 1 << 26;
+const LARGEST_OPERAND: usize = 1 << 30;
 
 /// The most elements of a matrix of a product that is compared because of a step or at random: 4 GiB.
 const LARGEST_MATRIX: usize = 1 << 31;
@@ -151,7 +151,9 @@ pub fn build(
         asked += 1;
         progress(&built, Progress { asked: [asked, all_asked], compared: [0, 0] });
     })?;
-    let (here, attention): (Vec<_>, Vec<_>) = shapes.attention.iter().copied().partition(|(dtype, shape)| {
+    // For a batch of one product PyTorch calls another function.
+    let several = shapes.attention.iter().copied().filter(|(_, shape)| shape.heads > 1);
+    let (here, attention): (Vec<_>, Vec<_>) = several.partition(|(dtype, shape)| {
         known.is_some_and(|known| known.launched(*dtype, *shape, launched::largest(*shape)).is_some())
     });
     asked += here.len();
@@ -167,15 +169,12 @@ pub fn build(
     let words = unknown.into_iter().map(|(name, first)| format!("{first}: the sums of {name} are not known"));
     built.unexplained.extend(words);
     let mut batched = shapes.batched.clone();
-    let all: Vec<_> = built
-        .catalog
-        .all_launched()
-        .map(|(dtype, shape, launched)| {
-            let sizes = launched::compared((dtype, shape), launched, RANDOM_SIZES, LARGEST_OPERAND);
-            sizes.into_iter().map(move |keys| ((dtype, shape), keys)).collect::<Vec<_>>()
-        })
-        .collect();
-    batched.extend(all.into_iter().flatten());
+    for (dtype, shape) in shapes.attention.iter().copied() {
+        let before = known.and_then(|known| known.launches(dtype, shape));
+        let Some(launched) = built.catalog.launches(dtype, shape).or(before) else { continue };
+        let sizes = launched::compared((dtype, shape), launched, RANDOM_SIZES, LARGEST_OPERAND);
+        batched.extend(sizes.into_iter().map(|keys| ((dtype, shape), keys)));
+    }
     let linear = grouped(&compared, |shape, rows| known.is_some_and(|k| k.linear(shape, rows).is_some()));
     let attention = grouped(&batched, |shape, keys| known.is_some_and(|k| covers(k, shape, keys)));
     let left =

@@ -171,7 +171,13 @@ impl Catalog {
     /// The kernel that the library launches for such products of `dtype` over `keys` keys, as it said.
     #[must_use]
     pub fn launched(&self, dtype: Dtype, shape: Batched, keys: usize) -> Option<KernelSum> {
-        self.launched.get(&(dtype, shape))?.kernel(keys)
+        self.launches(dtype, shape)?.kernel(keys)
+    }
+
+    /// What the library launches for such products of `dtype`, as it said.
+    #[must_use]
+    pub fn launches(&self, dtype: Dtype, shape: Batched) -> Option<&Launched> {
+        self.launched.get(&(dtype, shape))
     }
 
     /// Products of attention for which the library was asked what it launches, in order.

@@ -82,8 +82,9 @@ pub fn kernel_of(launches: &[Launch]) -> Option<KernelSum> {
     }
     if name.contains("s16816gemm") || name.contains("s161616gemm") {
         // 64x128_32x4: a tile of outputs, then elements of the sum and stages.
-        let pairs = name.split('_').filter_map(|part| leading_number(part).filter(|_| part.contains('x')));
-        return Some(KernelSum::Steps { width: 16, tile: pairs.last()? });
+        let mut pairs =
+            name.rsplit('_').filter_map(|part| leading_number(part).filter(|_| part.contains('x')));
+        return Some(KernelSum::Steps { width: 16, tile: pairs.next()? });
     }
     let [across, down, _] = launch.block;
     if name.contains("gemvx") {
@@ -266,7 +267,7 @@ fn plain_agrees(
     let transposed = shape.product == Product::Scores;
     let mut random = Random(seed);
     let mut number = || {
-        let bits = random.below(1 << 32) as u32;
+        let bits = u32::try_from(random.below(1 << 32)).unwrap_or(u32::MAX);
         // Signs, fractions, and exponents of 2^-7 to 1.
         bits & 0x807F_FFFF | (120 + (bits >> 23 & 7)) << 23
     };
@@ -282,7 +283,7 @@ fn plain_agrees(
     }
     device.batched(heads, [m, n, k], transposed, &a, &b, &mut c)?;
     for head in [0, heads - 1] {
-        for (row, query) in [(0, &query[if m == 1 { 1 } else { 0 }]), (m - 1, &query[1])] {
+        for (row, query) in [(0, &query[usize::from(m == 1)]), (m - 1, &query[1])] {
             for columns in ends(n) {
                 let found = device.download(&c, (head * m + row) * n + columns.start, columns.len())?;
                 for (column, found) in columns.zip(found) {

@@ -248,6 +248,14 @@ impl Dispatch<'_> {
         if attention.window == Some(1) {
             return Err(self.not_compared("a window of one key", "transformers keeps all keys for it"));
         }
+        if self.attention == Implementation::Eager && attention.kv_heads == 1 && attention.heads > 1 {
+            // One head is repeated by a view; what is copied for the product of several sequences is the keys as they
+            // are transposed, so that cuBLAS is asked another product.
+            return Err(self.not_compared(
+                "eager attention over one KV head",
+                "PyTorch lays its keys out otherwise, and those products were not measured",
+            ));
+        }
         let keys = keys_of(attention, shape);
         if self.attention == Implementation::SdpaFlash {
             return Ok(());
