@@ -40,7 +40,8 @@ class Cost:
         experts = config.get("num_experts", config.get("num_local_experts", 1))
         self.top = config.get("num_experts_per_tok", 1)
         self.active = attention + 3 * hidden * self.inner * self.top + hidden * (experts if experts > 1 else 0)
-        self.held = 2 * (self.layers * (attention + 3 * hidden * self.inner * experts) + self.vocabulary * hidden * (1 if config["tie_word_embeddings"] else 2))
+        ends = self.vocabulary * hidden * (1 if config["tie_word_embeddings"] else 2)
+        self.held = 2 * (self.layers * (attention + 3 * hidden * self.inner * experts) + ends)
 
     def core_seconds(self, case):
         """Of the prediction: all rows up to the last block's keys and values, then the rows that are read."""
@@ -53,7 +54,9 @@ class Cost:
         batch, rows = case["batch"], case["batch"] * case["prompt"]
         soft = 4 if family(case["model"]) == "gemma2" else 1
         logits = 2 * rows * self.vocabulary * soft
-        scores = batch * self.heads * case["prompt"] ** 2 * {"eager": 10, "sdpa_flash": 0, "sdpa_math": 14}[case["attention"]]
+        each = {"eager": 10, "sdpa_flash": 0, "sdpa_math": 14}[case["attention"]]
+        scores = batch * self.heads * case["prompt"] ** 2 * each
         mask = 4 * batch * case["prompt"] ** 2
-        streams = 2 * rows * (8 * self.hidden + 6 * self.heads * self.dim) + 2 * rows * self.top * (4 * self.inner + 4 * self.hidden)
+        streams = 2 * rows * (8 * self.hidden + 6 * self.heads * self.dim)
+        streams += 2 * rows * self.top * (4 * self.inner + 4 * self.hidden)
         return self.held + max(logits, scores + mask, streams) + streams / 2

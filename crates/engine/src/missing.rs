@@ -59,7 +59,7 @@ impl Missing {
     /// The command that asks for every weight of a model in a format, and compares no more than that takes.
     #[must_use]
     pub fn command_for_weights(dtype: Dtype) -> String {
-        format!("{BUILD}{} --attention none --prompts none --keys none", flag(dtype))
+        format!("{BUILD}{} --attention none", flag(dtype))
     }
 
     /// The command that measures products of attention, with prompts and keys as lists of sizes.
@@ -75,7 +75,7 @@ impl Missing {
         // The math backend multiplies binary32, whatever is stored.
         let dtype = if attention == Attention::SdpaMath { Dtype::Bf16 } else { dtype };
         format!(
-            "{BUILD}{} --attention {} --batch-sizes {batch_size} --prompts {prompts} --keys {keys}",
+            "{BUILD}{} --no-weights --attention {} --batch-sizes {batch_size} --prompts {prompts} --keys {keys}",
             flag(dtype),
             attention.name()
         )

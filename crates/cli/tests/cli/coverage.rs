@@ -41,7 +41,7 @@ fn a_configuration_is_enough_to_say_what_is_covered() {
     assert!(cause["what"].as_str().unwrap().starts_with("products with 1024 × 4096, 4096 × 4096"), "{cause}");
     assert_eq!(
         cause["command"],
-        "mantissa catalog build --model llama.json --out h100.json --attention none --prompts none --keys none"
+        "mantissa catalog build --model llama.json --out h100.json --attention none"
     );
     // cuDNN's attention is no catalog's.
     let left_alone = coverage(&session, &format!("{one} --attention sdpa --prompts 512"));

@@ -302,3 +302,93 @@ fn plain_agrees(
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names as cuBLAS 13.1 has them on an H200, shortened in the middle.
+    #[test]
+    fn a_name_says_how_a_kernel_sums() {
+        use KernelSum::{Chain, Runs, Slices, Steps, Threads};
+        let by = |threads, vector, in_order| Some(Threads { threads, vector, in_order });
+        let gemvx =
+            |rest: &str| format!("_ZN8internal5gemvx6kernelIii13__nv_bfloat16S2_S2_f{rest}ELi7ELb0E18cublas");
+        let mut apart = vec![0; 40];
+        let mut near = apart.clone();
+        (apart[APART], near[APART]) = (8, 1);
+        let cases: [(&str, [u32; 3], &[u32], Option<KernelSum>); 15] = [
+            (
+                "nvjet_sm90_tst_104x128_64x7_1x1_h_bz_TNN",
+                [384, 1, 1],
+                &[],
+                Some(Steps { width: 16, tile: 0 }),
+            ),
+            ("nvjet_sm90_tst_104x128_64x7_1x1_h_bz_splitK_TNN", [384, 1, 1], &[], None),
+            (
+                "cutlass_75_tensorop_bf16_s1688gemm_bf16_64x64_nn_align1",
+                [128, 1, 1],
+                &[],
+                Some(Steps { width: 8, tile: 32 }),
+            ),
+            (
+                "cutlass_80_tensorop_f16_s16816gemm_f16_256x64_32x4_nn_align2",
+                [128, 1, 1],
+                &[],
+                Some(Steps { width: 16, tile: 32 }),
+            ),
+            (
+                "cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16_32x32_128x2_nn_align2",
+                [128, 1, 1],
+                &[],
+                Some(Steps { width: 16, tile: 128 }),
+            ),
+            (
+                "sm80_xmma_gemm_f32f32_f32f32_f32_nn_n_tilesize64x64x8_stage3_ffma_aligna4",
+                [128, 1, 1],
+                &[],
+                Some(Chain),
+            ),
+            ("_Z20magma_sgemmEx_kernelIfffLb1ELb0ELi6ELi4E", [8, 16, 1], &[], Some(Chain)),
+            (
+                "_Z13gemv2N_kernelIiiffffLi128ELi4ELi4ELi4ELi1ELb0E",
+                [128, 1, 1],
+                &[],
+                Some(Slices { slices: 4 }),
+            ),
+            ("_Z14gemvNSP_kernelIffffLi1ELi32ELi4ELi1024ELb0E", [8, 32, 1], &[], by(32, 4, false)),
+            ("_Z14gemvNSP_kernelIffffLi1ELi16ELi4ELi1024ELb0E", [32, 24, 1], &[], None),
+            ("_Z17gemv2T_kernel_valIiiffffLi128ELi16ELi2ELi2ELb0ELb0E", [128, 1, 1], &[], by(16, 1, true)),
+            (
+                "_Z16gemmSN_NN_kernelIfLi128ELi2ELi4ELi8ELi4ELi4ELb0E",
+                [128, 1, 1],
+                &[],
+                Some(Slices { slices: 2 }),
+            ),
+            (&gemvx("Lb0ELb1ELb0ELb0"), [64, 8, 1], &near, Some(Runs { threads: 8 })),
+            (&gemvx("Lb0ELb1ELb0ELb0"), [64, 8, 1], &apart, by(8, 1, false)),
+            (&gemvx("Lb0ELb1ELb1ELb0"), [4, 16, 1], &apart, None),
+        ];
+        for (name, block, argument, sums) in cases {
+            let launch = Launch { name: name.to_owned(), grid: [1; 3], block, argument: argument.to_vec() };
+            let fill = Launch { name: String::new(), grid: [0; 3], block: [0; 3], argument: Vec::new() };
+            assert_eq!(kernel_of(&[fill, launch.clone()]), sums, "{name}");
+            assert_eq!(kernel_of(&[launch.clone(), launch]), None, "two kernels");
+        }
+        assert_eq!(kernel_of(&[]), None);
+    }
+
+    #[test]
+    fn sizes_are_asked_as_far_as_memory_reaches() {
+        let shape = |phase, heads| Batched { product: Product::Scores, phase, heads, dim: 64 };
+        assert_eq!(largest(shape(Phase::Prefill, 9)), LONGEST_PROMPT);
+        assert_eq!(largest(shape(Phase::Decode, 9)), LONGEST_PROMPT + DECODED);
+        assert_eq!(largest(shape(Phase::Prefill, 2000)), 3162);
+        let launched = Launched::of(
+            (1..=3000).map(|size| if size < 77 { KernelSum::Chain } else { KernelSum::Unknown }),
+        );
+        let sizes = compared((Dtype::F32, shape(Phase::Prefill, 16)), &launched, 3, 1 << 20);
+        assert!(sizes.contains(&1) && sizes.contains(&77) && sizes.len() <= 5, "{sizes:?}");
+        assert!(sizes.iter().all(|size| 16 * size * size <= 1 << 20), "{sizes:?}");
+    }
+}

@@ -415,6 +415,69 @@ mod tests {
         );
     }
 
+    /// What cuBLAS launches, asked on an H200, beside the products of attention that were compared on both GPUs.
+    #[test]
+    fn every_compared_product_of_attention_had_the_sums_of_the_kernel_launched() {
+        use mantissa_numerics::nvidia::products::{by_threads, remainder_first};
+        use mantissa_numerics::recipe::ThreadSum;
+        let text = include_str!("../../../../catalogs/hopper-attention-cublas13.1.json");
+        let launched = Catalog::parse(text).expect("built in");
+        assert_eq!(launched.write(), text, "the file is as the program writes it");
+        // Numbers of which every order leaves another sum.
+        let x: Vec<f32> = (0..40_000_u32)
+            .map(|i| f32::from_bits(0x3F80_0000 | i.wrapping_mul(2_654_435_769) >> 9))
+            .collect();
+        let one = ThreadSum::new(1, 1, false).expect("a sum");
+        let same = |a: ThreadSum, b: ThreadSum, length: usize| {
+            a == b
+                || by_threads(a, length, |k| (x[k], x[k + 77])).to_bits()
+                    == by_threads(b, length, |k| (x[k], x[k + 77])).to_bits()
+        };
+        for (file, agree) in [
+            (include_str!("../../../../catalogs/h200-cublas13.1.json"), 128_006),
+            (include_str!("../../../../catalogs/h100-cublas13.1.json"), 42_318),
+        ] {
+            let catalog = Catalog::parse(file).expect("built in");
+            let mut found = 0;
+            let length =
+                |shape: Batched, keys: usize| if shape.product == Product::Scores { shape.dim } else { keys };
+            for (dtype, shape, keys, compared) in catalog.all_eager() {
+                let length = length(shape, keys);
+                let Some(kernel) = launched.launched(dtype, shape, keys) else { continue };
+                let equal = match (kernel.batched(dtype, length), compared) {
+                    (Some(BatchedSum::Threads(a)), BatchedSum::Threads(b)) => same(a, b, length),
+                    (
+                        Some(BatchedSum::TensorCore { block: a, tile: x }),
+                        BatchedSum::TensorCore { block: b, tile: y },
+                    ) => {
+                        // Where all comes first, nothing is cut.
+                        let early = |block, tile| match remainder_first(block, tile, length) {
+                            (early, _) if early == length => (0, 0),
+                            cut => cut,
+                        };
+                        a == b && early(a, x) == early(b, y)
+                    }
+                    // A single product has no order.
+                    _ => length == 1,
+                };
+                assert!(equal, "{dtype} {shape:?} over {keys}: {kernel:?}, compared {compared:?}");
+                found += 1;
+            }
+            for (shape, keys, compared) in catalog.all_math() {
+                let length = length(shape, keys);
+                let Some(kernel) = launched.launched(Dtype::F32, shape, keys) else { continue };
+                let of = |sum| match sum {
+                    PlainSum::FmaChain => one,
+                    PlainSum::Threads(sum) => sum,
+                };
+                let equal = kernel.plain(length).is_some_and(|kernel| same(of(kernel), of(compared), length));
+                assert!(equal, "{shape:?} over {keys}: {kernel:?}, compared {compared:?}");
+                found += 1;
+            }
+            assert_eq!(found, agree);
+        }
+    }
+
     /// A build that is completed or resumed: the file has what was asked, the product that contradicts it is new.
     #[test]
     fn what_a_product_contradicts_is_forgotten_and_the_file_can_be_read() {

@@ -315,3 +315,86 @@ pub(super) fn checked(kernels: &[KernelSum], dtype: Dtype) -> Result<(), Catalog
     }
     kernels.iter().try_for_each(|kernel| kernel.checked(dtype).map_err(wrong))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KERNELS: [KernelSum; 4] = [
+        KernelSum::Steps { width: 16, tile: 64 },
+        KernelSum::Chain,
+        KernelSum::Runs { threads: 8 },
+        KernelSum::Slices { slices: 4 },
+    ];
+
+    #[test]
+    fn runs_are_read_as_they_are_written() {
+        let kernel = |size: usize| KERNELS[size * size / 50 % 4];
+        let launched = Launched::of((1..=700).map(kernel));
+        let text = launched.written(&KERNELS);
+        let read = Launched::read(&text, &KERNELS, &[700, 300]).expect("what was written");
+        assert_eq!(read[0], launched);
+        for size in 1..=300 {
+            assert_eq!(read[1].kernel(size), Some(kernel(size)), "{size}");
+        }
+        assert_eq!([0, 301].map(|size| read[1].kernel(size)), [None; 2]);
+        assert_eq!(launched.contradiction(&read[1]), None);
+        let other = Launched::of((1..=400).map(|size| if size == 123 { KERNELS[1] } else { kernel(size) }));
+        assert_eq!(launched.contradiction(&other), Some(123).filter(|size| kernel(*size) != KERNELS[1]));
+        let firsts: Vec<usize> = launched.firsts().collect();
+        for kernel_of in KERNELS {
+            let first = (1..=700).find(|size| kernel(*size) == kernel_of).expect("all are there");
+            assert!(firsts.contains(&first), "{first}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_runs_is_refused() {
+        let read = |text: &str, largest: usize| Launched::read(text, &KERNELS, &[largest]);
+        let whole = "a8;a1;a2;a3;a4;a5;a6;b7";
+        assert!(read(whole, 100).is_ok());
+        for wrong in [
+            "a8;a1;a2;a3;a4;a5;a6",
+            "a8;a1;a2;a3;a4;a5;a6;b7;a8",
+            "a8;a9;a2;a3;a4;a5;a6;b7",
+            "a8;a1;a2;a3;a4;a5;a6;b7a15a14",
+            "a8;a1a10;a2;a3;a4;a5;a6;b7",
+            "a8;e1;a2;a3;a4;a5;a6;b7",
+            "a8;1;a2;a3;a4;a5;a6;b7",
+            "a8;a;a2;a3;a4;a5;a6;b7",
+            "a8;;a2;a3;a4;a5;a6;b7",
+            "a8;a1a99999999999;a2;a3;a4;a5;a6;b7",
+        ] {
+            assert!(read(wrong, 100).is_err(), "{wrong}");
+        }
+        for largest in [0, LONGEST_LAUNCHED + 1] {
+            assert!(read(whole, largest).is_err(), "{largest}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_sums_only_what_it_can() {
+        let threads = |threads, vector| KernelSum::Threads { threads, vector, in_order: false };
+        for (kernel, dtype, known) in [
+            (KernelSum::Steps { width: 16, tile: 32 }, Dtype::F16, true),
+            (KernelSum::Steps { width: 16, tile: 32 }, Dtype::F32, false),
+            (KernelSum::Steps { width: 12, tile: 0 }, Dtype::Bf16, false),
+            (KernelSum::Steps { width: 16, tile: 24 }, Dtype::Bf16, false),
+            (threads(3, 1), Dtype::F32, false),
+            (threads(4, 0), Dtype::Bf16, false),
+            (threads(4, 16), Dtype::Bf16, true),
+            (KernelSum::Runs { threads: 0 }, Dtype::F32, false),
+            (KernelSum::Unknown, Dtype::F32, true),
+        ] {
+            assert_eq!(checked(&[kernel], dtype).is_ok(), known, "{kernel:?} {dtype}");
+        }
+        assert!(checked(&[KernelSum::Chain; 53], Dtype::F32).is_err());
+        assert_eq!(KernelSum::Unknown.plain(9), None);
+        // 34 elements by tiles of 32: two come first. By 17 whole steps nothing does.
+        let tile = |length| match (KernelSum::Steps { width: 16, tile: 32 }).batched(Dtype::Bf16, length) {
+            Some(BatchedSum::TensorCore { tile, .. }) => tile.map(NonZeroU16::get),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([34, 272, 64].map(tile), [Some(32), None, None]);
+    }
+}
