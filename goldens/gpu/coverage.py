@@ -1,16 +1,23 @@
-"""Writes docs/coverage.md from what was measured: catalogs and reports of check_transformers.py.
+"""Writes docs/coverage.md, and docs/coverage/models.md, shapes-h200.md and shapes-h100.md, from what was measured.
 
     python3 goldens/gpu/coverage.py [--check]
 
-With --check it fails if the page is not what it would write.
+Numbers come from the built-in catalogs, the reports of check_transformers.py and proof.py, and docs/coverage/draw.json,
+which draw.py wrote. Words are written by hand; so are kernels.md and catalogs.md in docs/coverage.
+With --check it fails if a page is not what it would write.
 """
 
+import collections
 import json
 import os
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PAGE = os.path.join(ROOT, "docs", "coverage.md")
+WRITTEN = "<!-- written by goldens/gpu/coverage.py; do not edit -->"
+CATALOGS = {"H200": "catalogs/h200-cublas13.1.json", "H100": "catalogs/h100-cublas13.1.json"}
+LAUNCHED = "catalogs/hopper-attention-cublas13.1.json"
+REPORTS = {"H200": "goldens/gpu/h200_transformers.json", "H100": "goldens/gpu/h100_transformers.json"}
+PROOF = "goldens/gpu/h200_proof.json"
 MODELS = {
     "smollm2-135m": "SmolLM2-135M shape, 30 layers",
     "SmolLM2-135M-Instruct.Q4_1.gguf": "SmolLM2-135M-Instruct, real weights (Q4_1 decoded to bf16)",
@@ -43,61 +50,16 @@ def spans(numbers):
     rest, parts = sorted(set(numbers)), []
     while rest:
         held = set(rest)
-        best = max(((step, next(n for n in range(1, 9999) if rest[0] + n * step not in held)) for step in (1, 8)), key=lambda found: found[1])
+        runs = [(step, next(n for n in range(1, 9999) if rest[0] + n * step not in held)) for step in (1, 8)]
+        best = max(runs, key=lambda found: found[1])
         step, count = best if best[1] > 2 else (1, 1)
         last = rest[0] + (count - 1) * step
-        parts.append((f"{rest[0]}" if count == 1 else f"{rest[0]}–{last}") + (" by 8" if count > 1 and step == 8 else ""))
+        by = " by 8" if count > 1 and step == 8 else ""
+        parts.append(f"{rest[0]}" if count == 1 else f"{rest[0]}–{last}{by}")
         rest = sorted(held - set(range(rest[0], last + 1, step)))
         if len(parts) == 5 and rest:
             return ", ".join(parts) + f", and {len(rest)} more"
     return ", ".join(parts)
-
-
-def recipe(r):
-    if r["order"] == "fma_chain":
-        return "a chain"
-    if r["order"] == "threads":
-        return f"{r['threads']} threads of {r['vector']}" + (", added in order" if r.get("in_order") else "")
-    text = f"steps of {r['block']['width']}"
-    if r["parts"] > 1:
-        text += f", K in {r['parts']} parts"
-    if r.get("tile"):
-        text += f", tiles of {r['tile']} with the remainder first"
-    return text
-
-
-TERMS = """\
-*Asked* means that the library's own heuristic names the split of a sum for that number of rows; products of other sizes
-were compared. A shape that neither covers is an error, never a guess, and the error names the command that would
-measure it. `mantissa coverage --model M` says what share of setups is covered, and what would add most."""
-
-
-DRAWN = """\
-## Of setups drawn at random
-
-1,000 runs drawn from 41 published models (`goldens/gpu/models.py`), batches of 1 to 64, prompts of 1 to 16,384 tokens
-(evenly on a logarithmic scale) with 512 decode steps, and the attentions eager, sdpa_flash and sdpa_math, in bf16:
-
-    python3 goldens/gpu/models.py models
-    mantissa coverage $(for m in models/*/config.json; do echo --model $m; done) --batch-sizes 1-64 \\
-        --prompts 1-16384 --decode 512 --runs 1000 --seed 1
-
-| 2026-11-28 | H200 | H100 |
-|---|---:|---:|
-| verified | 31 | 17 |
-| asked | 0 | 4 |
-| refused | 969 | 979 |
-| … products with weights nobody asked for | 932 | 945 |
-| … eager attention's products | 261 | 274 |
-| … sdpa_math's products | 259 | 264 |
-| … norms of another kind than Llama's | 289 | 289 |
-| … GELU and clamped units | 206 | 206 |
-| … more than 1,934 or 2,000 keys of sdpa | 142 | 142 |
-| … experts of other sizes, other routers | 71 | 71 |
-| … windows that keys fall out of | 57 | 57 |
-| … heads of other widths than 64 and 128 with sdpa_flash | 49 | 49 |
-
-A run may lack several things. So nearly everything waits for one kind of measurement, which needs a GPU and minutes."""
 
 
 def step_list(parts):
@@ -106,7 +68,100 @@ def step_list(parts):
     return ", ".join(listed if len(listed) <= 6 else [*listed[:5], f"and {len(listed) - 5} more"])
 
 
-ASKED = """\
+# Models of which the H100's catalog has every weight.
+FULL_H100 = "SmolLM2-135M, Llama-3.2-1B and 3.1-8B, Qwen3-0.6B and 30B-A3B, Qwen2.5-7B"
+FORMATS = {"bf16": "bf16", "f16": "f16", "f32": "binary32"}
+
+
+PAGE = """\
+# Coverage
+
+{written}
+
+`--hardware h200|h100` says which bits stock Hugging Face transformers leaves on that GPU: transformers 5.17.0, PyTorch
+2.11.0, CUDA 13.0, cuBLAS 13.1.0, nothing patched. A setup that is not covered is refused, never guessed, and the
+refusal names what is missing. `mantissa coverage --model M` says beforehand which setups of a model are covered.
+
+A prediction rests on one of two things. *Verified*: every product has a recipe that was compared with the GPU at that
+size, bit for bit. *Asked*: the library itself names the kernel or the split of a sum for that size; products of other
+sizes were compared with what it names.
+
+{said}
+
+Of the 13 setups that were not equal in the runs before the last of the [random proof](coverage/models.md), 12 had
+experts of equal weights in another order, which was emulated before the last. One is eager attention over one KV head,
+which is refused since. Single kernels were compared alone as well: [kernels](coverage/kernels.md).
+[Models](coverage/models.md) has all setups of whole models; [catalogs](coverage/catalogs.md) says how to add shapes of
+your own.
+
+## What is refused
+
+- `sdpa` without a forced backend, which takes cuDNN on these GPUs; `sdpa_flash` once a sliding window is full.
+- Eager attention over one KV head (Gemma 3 1B). gpt-oss (attention with sinks). DeepSeek. Experts of f16.
+- `sdpa_math` in decode with 8, 16 or 24 heads of 256 over fewer than 386 keys, where cuBLAS takes a kernel whose order
+  of sums is not known.
+- Padding, chunked prefill, and a second prefill over cached positions; LongRoPE and dynamic RoPE past their context.
+- Weights that nobody asked for: on the H100 most of them, since no H100 was available.
+- `flash_attention_2` (the package), binary32, quantized weights as stored; softmax over more than 40,000 keys.
+- Other versions of PyTorch, CUDA and cuBLAS: each needs its own catalog. `mantissa catalog build` makes one.
+
+## Of setups drawn at random
+
+41 models × 3 attentions × bf16 and f16 × batches of 1 to 64 × prompts of 1 to 16,384 tokens (evenly on a logarithmic
+scale), with 512 decode steps. Only setups count that fit 78 GB with one layer, by an estimate, and that stock
+transformers runs: it has no `sdpa` for gpt-oss, and the flash backend takes no mask, which a full window needs. A setup
+may lack several things. Phi-3.5 mini goes without its LongRoPE. `sdpa` left alone was not drawn: it is always refused.
+
+    python3 goldens/gpu/draw.py target/debug/mantissa docs/coverage/draw.json --count 1000 --seed 1
+
+{draw}
+
+Drawn without the bound of memory, 866 of 1,000 are exact in bf16 on the H200 and 794 in f16; on the H100 55 and none.
+On the H200, 65 of the refused have scores of more than 40 GB:
+
+    python3 goldens/gpu/models.py models
+    mantissa coverage $(for m in models/*/config.json; do echo --model $m; done) --batch-sizes 1-64 \\
+        --prompts 1-16384 --decode 512 --runs 1000 --seed 1 --dtype bf16
+"""
+
+
+MODELS_TEXT = """\
+Compared are the logits and the sites of every layer at the last three positions of the prompt and at every decode step
+(tokens forced), of row 0; the other rows of the batch hold other tokens. Back to [coverage](../coverage.md)."""
+
+
+PROOF_TEXT = """\
+`goldens/gpu/proof.py` on an NVIDIA H200, 2026-11-28; every setup is in `goldens/gpu/h200_proof.json`. The seed is the
+time of the run. A setup has true widths and one block (one or both of the two kinds where a model has two), batches of
+1 to 64, prompts of 4 to 16,384 tokens and 2 to 30 decode steps. Only setups that count as covered were drawn.
+
+- Run A (Llama, Mistral, Qwen2, Qwen3, Qwen3-MoE): the 12 that differ are all of Qwen3-MoE, in `router_topk` alone:
+  experts with equal weights stood in another order. That order is emulated since (720 of 720 measured orders,
+  `goldens/gpu/topk.py`); the digests of these 12 are from before.
+- Run B (Gemma 2 and 3, Mixtral, OLMo 2, Phi-3, Qwen3-MoE).
+- Run C (all of these, and 14 setups with prompts of 8,192 and 10,067 tokens, 30 decode steps, batches of 1 and 4, of
+  Qwen2.5-7B and Qwen3-30B-A3B): the one that differs is Gemma 3 1B with eager attention in decode. With one KV head
+  transformers' copy of the keys lies transposed, so cuBLAS is asked another product. That is refused since. Eager
+  attention of 10,067 tokens in a batch of 4 does not fit the GPU.
+- Run D, after that, on a machine with four H200: 158 setups of all these families, and the 14.
+
+OLMo 2 has no setups over 4,096 tokens, which is its context."""
+
+
+ASKED_H200 = """\
+Which parts a sum is cut into is cuBLASLt's choice, a step function of the number of rows. Its heuristic was asked for
+596 weights in bf16 and in f16 (41 models, whole, cut for 2, 4 and 8 ranks, and joined as vLLM joins them), and every
+step was found by halves ([how](catalogs.md)). At both sides of steps and at random sizes 10,767 products of bf16 and
+11,889 of f16 were compared: all have the parts that the heuristic names, and no random size was off the steps."""
+
+
+ATTENTION_TEXT = """\
+`catalogs/hopper-attention-cublas13.1.json` names the kernel of each product of attention, for both GPUs; cuBLAS of an
+H200 was asked ([how](../../goldens/gpu/attention_choice.md)). A product that was compared at its own size goes before
+it."""
+
+
+ASKED_H100 = """\
 Which parts a sum is cut into is cuBLASLt's choice, a step function of the number of rows. Its heuristic was asked for
 these weights (bf16, no bias, 32 MiB of workspace) by every number of rows to 512, every eighth to 4,096 and every
 sixty-fourth to 16,384. A prediction at such a size rests on *asked*: sums by so many parts were compared, a product of
@@ -119,211 +174,214 @@ rows).
 `cargo test -p mantissa-engine --lib the_heuristic_names` holds this."""
 
 
-def page():
-    out = ["# Coverage", "", "<!-- written by goldens/gpu/coverage.py; do not edit -->", ""]
+def table(say, columns, rows, right=()):
+    """A Markdown table; `right` are the columns of numbers."""
+    say()
+    say("| " + " | ".join(columns) + " |")
+    say("|" + "|".join("---:" if i in right else "---" for i in range(len(columns))) + "|")
+    for row in rows:
+        say("| " + " | ".join(str(cell) for cell in row) + " |")
+
+
+def compared(catalog, kind):
+    """How many products of a catalog were compared."""
+    return sum(len(list(sizes(c["sizes"]))) for e in catalog[kind] for c in e["classes"])
+
+
+def pairs(launched):
+    """Heads × width of the attention that cuBLAS was asked about."""
+    every = (entry for entry in launched["launched"])
+    return {(heads, entry["dim"]) for entry in every for choice in entry["choices"] for heads, _ in choice["heads"]}
+
+
+def totals(cases):
+    """Cases, those that are equal to the bit, and values."""
+    return len(cases), sum(case["differ"] == 0 for case in cases), sum(case["values"] for case in cases)
+
+
+def percent(part, whole):
+    return f"{100 * part / whole:.1f}%"
+
+
+def coverage():
+    said = []
+    table(lambda text="": said.append(text), ["", "H200", "H100 SXM"], said_of_gpus())
+    return PAGE.format(written=WRITTEN, said="\n".join(said[1:]), draw=draw_table())
+
+
+def said_of_gpus():
+    """Rows of what is covered."""
+    catalogs = [load(path) for path in CATALOGS.values()]
+    weight = lambda e: (e["n"], e["k"], e["bias"])
+    h200, h100 = ({weight(e) for e in catalog["asked"]} for catalog in catalogs)
+    single = len({weight(e) for e in catalogs[1]["linear"]} - h100)
+    fixed = [totals(load(path)["cases"]) for path in REPORTS.values()]
+    *before, last = load(PROOF)["runs"]
+    count, same, values = totals(last["cases"])
+    drawn, equal, _ = (sum(each) for each in zip(*(totals(run["cases"]) for run in before)))
+    proof = f"{same} of {count} setups equal in every bit ({values:,} values); in three runs before, {equal} of {drawn}"
+    families = "Llama, Qwen2, Qwen3, Qwen3-MoE"
+    every = f"{families}, Mistral, Mixtral, Gemma 2 and 3, OLMo 2, Phi-3 (also Phi-4)"
+    cut = "of 41 models, whole, cut for 2, 4 and 8 ranks, joined as vLLM joins them, by any number of rows to 1,048,576"
+    few = f"to 16,384 rows, {single} at single sizes: all weights of {FULL_H100}, some of others"
+    heads = f"1 to 64 for the heads of 41 models ({len(pairs(load(LAUNCHED)))} pairs of heads and width)"
+    link = lambda text, gpu: f"[{text}](coverage/shapes-{gpu}.md)"
+    return [
+        ["families", every, f"the same by the same kernels; compared: {families}"],
+        ["formats", "bf16; f16 but experts", "bf16"],
+        ["weights", f"{link(len(h200), 'h200')} {cut}", f"{link(len(h100), 'h100')} {few}"],
+        ["attention", "`eager`, `sdpa_flash`, `sdpa_math`", "the same; kernels were asked for on the H200"],
+        ["lengths", "prompts to 32,768 tokens, as far as 40 GB hold the scores", "the same"],
+        ["batches", heads, "the same"],
+        ["random proof", proof, "none"],
+        ["fixed cases", *(f"{same} of {count} equal ({of:,} values)" for count, same, of in fixed)],
+    ]
+
+
+def draw_table():
+    report, out = load("docs/coverage/draw.json"), []
+    by = [report["hardware"][name] for name in ("h200", "h100")]
+    count = report["setups"]
+    exact = [sum(one["bases"].get(basis, 0) for basis in ("verified", "asked")) for one in by]
+    rows = [["**exact**", *(f"**{n}** ({percent(n, count)})" for n in exact)]]
+    rows += [["… " + basis, *(one["bases"].get(basis, 0) for one in by)] for basis in ("verified", "asked")]
+    rows += [["**refused**", *(f"**{one['bases'].get('refused', 0)}**" for one in by)]]
+    lack = lambda why: [one["causes"].get(why, {"setups": 0})["setups"] for one in by]
+    counts = {why: lack(why) for one in by for why in one["causes"]}
+    causes = sorted(counts, key=lambda why: [-count for count in counts[why]])
+    rows += [["… " + why, *counts[why]] for why in causes]
+    table(lambda text="": out.append(text), [f"{count:,} setups", "H200", "H100"], rows, right=(1, 2))
+    return "\n".join(out[1:])
+
+
+def models():
+    out = ["# Whole models against the GPU", "", WRITTEN, "", MODELS_TEXT]
     say = lambda text="": out.append(text)
-    say("What `--hardware` predicts, what that rests on, and what it refuses. Everything below is stock Hugging Face")
-    say("transformers in bf16, and in f16 where it says so (transformers 5.17.0, PyTorch 2.11.0, CUDA 13.0, cuBLAS 13.1.0), nothing patched.")
-    say("*Verified* means compared with the GPU, bit for bit.")
-    say("The tables of models and shapes are made from the measurements; the words about kernels are written by hand.")
-    say(TERMS)
-    say()
-    say(DRAWN)
-    say()
-    say("## Kernels")
-    say()
-    say("| kernel | H200 | H100 SXM | A100, L40S | evidence |")
-    say("|---|---|---|---|---|")
-    for row in KERNELS:
-        say("| " + " | ".join(row) + " |")
-    say()
-    say("A100 and L40S: tensor-core parameters from arXiv 2511.10909 and 2512.07004, sums not split along K, everything")
-    say("else as on Hopper. Which kernels the libraries pick there is unknown, so these predictions are *from literature*")
-    say("and say so; they are no evidence.")
-    for title, path in (("H200", "goldens/gpu/h200_transformers.json"), ("H100", "goldens/gpu/h100_transformers.json")):
-        if not os.path.exists(os.path.join(ROOT, path)):
-            continue
-        report = load(path)
-        say()
-        say(f"## Whole models against the {title}")
-        say()
-        say(f"`{path}`, {report['versions']['gpu']}, by `goldens/gpu/check_transformers.py`.")
-        say("Compared are the logits and every site of every layer except the router's own, whose choice shows in `mlp_out`,")
-        say("at the last three positions of the prompt and at every decode step (tokens forced).")
-        say("The other rows of the batch hold other tokens.")
-        say("A line is one model, attention and length of prompt, at each batch size named.")
-        say()
-        say("| model | attention | prompt | decode steps | batch sizes | values | differ |")
-        say("|---|---|---:|---:|---|---:|---:|")
-        lines, total = {}, [0, 0]
-        for case in report["cases"]:
-            if "refused" in case:
-                continue
-            model, _, steps, batch, attention = (case["case"].split(":") + ["eager"])[:5]
-            line = lines.setdefault((list(ATTENTION).index(attention), list(MODELS).index(model), case["prompt_tokens"], int(steps)), [set(), 0, 0])
-            line[0].add(int(batch))
-            line[1] += case["values"]
-            line[2] += case["differ"]
-            total = [total[0] + case["values"], total[1] + case["differ"]]
-        for (attention, model, prompt, steps), (batches, values, differ) in sorted(lines.items()):
-            sizes_of = ", ".join(str(batch) for batch in sorted(batches))
-            say(f"| {list(MODELS.values())[model]} | {list(ATTENTION.values())[attention]} | {prompt:,} | {steps} | {sizes_of} | {values:,} | {differ:,} |")
-        say()
-        say(f"In all {len(report['cases'])} cases, {total[0]:,} values, {total[1]:,} differ.")
-        for case in report["cases"]:
-            if "refused" in case:
-                say()
-                say(f"**Refused:** `{case['case']}`: {case['refused']}")
-            elif case["differ"]:
-                where = "; ".join(f"{name} {row['differ']:,} of {row['values']:,} from layer {row['first_layer']}" for name, row in case["table"].items() if row["differ"])
-                say()
-                say(f"**Not 0:** `{case['case']}`: {where}. {case.get('explanation', 'No explanation yet.')}")
-    for title, path in (("H200", "catalogs/h200-cublas13.1.json"), ("H100", "catalogs/h100-cublas13.1.json")):
-        catalog = load(path)
-        shapes = sum(len(list(sizes(c["sizes"]))) for kind in ("linear", "batched") for e in catalog[kind] for c in e["classes"])
-        say()
-        say(f"## Shapes measured on the {title}")
-        say()
-        origin = catalog["origin"]
-        say(f"`{path}`: {shapes:,} shapes, each with a recipe that gave every output compared")
-        say(f"({origin['gpu']}, cuBLAS {origin['cublas']}, {origin['date']}).")
-        say("All were measured anew on that day, except where the text below says otherwise. 32 sums of each product with a")
-        say("weight were compared, and 64 of each product of attention that has as many. More were compared until one of the")
-        say("usual recipes was left, or one of the rare recipes where no usual one gave all the sums.")
-        if title == "H200":
-            say("PyTorch's own matmul left the sums of these recipes in 3,982 shapes of binary32, 694,944 values")
-            say("(`goldens/gpu/sdpa_math.py`).")
-            say("Seven rows of 512 × 3584 without a bias come from cuBLAS outputs kept apart; `just check-gemm` compares them.")
-        say("Others are added by `mantissa catalog build` on such a machine and used with `record --catalog FILE`")
-        say("([below](#catalogs-of-your-own)).")
-        say()
-        say("| product with a weight, outputs × sum | rows | classes |")
-        say("|---|---|---|")
-        for e in catalog["linear"]:
-            rows = [s for c in e["classes"] for s in sizes(c["sizes"])]
-            kinds = "; ".join(sorted({recipe(c["recipe"]) for c in e["classes"]}))
-            say(f"| {e['n']} × {e['k']}{' with bias' if e['bias'] else ''} | {spans(rows)} | {kinds} |")
-        if catalog.get("asked"):
-            say()
-            say(f"### Asked on the {title}")
-            say()
-            say(ASKED)
-            say()
-            say("| weight, outputs × sum | rows that 8 does not divide: parts from row on | rows that 8 divides |")
-            say("|---|---|---|")
-            for e in catalog["asked"]:
-                steps = " | ".join(step_list(e[kind]["parts"]) for kind in ("unaligned", "aligned"))
-                say(f"| {e['n']} × {e['k']}{' with bias' if e['bias'] else ''} | {steps} |")
-        say()
-        say("| attention, product | heads (of all sequences) × width | keys | recipes |")
-        say("|---|---|---|---:|")
-        for e in catalog["batched"]:
-            keys = [s for c in e["classes"] for s in sizes(c["sizes"])]
-            plain = ", binary32" if e.get("dtype") == "f32" else ""
-            say(f"| {e['phase']} {e['product']}{plain} | {e['heads']} × {e['dim']} | {spans(keys)} | {len(e['classes'])} |")
-    say()
-    say("## Not covered")
-    say()
-    for line in NOT_COVERED:
-        say("- " + line)
-    say()
-    say(OWN_CATALOGS)
+    random_proof(say)
+    for gpu, path in REPORTS.items():
+        fixed_cases(say, gpu, path)
     return "\n".join(out) + "\n"
 
 
-SOURCE = "from the source, not compared yet"
+def random_proof(say):
+    runs = load(PROOF)["runs"]
+    say()
+    say("## The random proof")
+    say()
+    say(PROOF_TEXT)
+    rows = []
+    for name, run in zip("ABC", runs):
+        count, equal, values = totals(run["cases"])
+        differ = sum(case["differ"] for case in run["cases"])
+        rows.append([name, run["seed"], f"{equal} of {count}", f"{values:,}", f"{differ:,}"])
+    table(say, ["run", "seed", "setups equal", "values", "differ"], rows, right=(1, 2, 3, 4))
+    cells = collections.defaultdict(list)
+    for case in (case for run in runs for case in run["cases"]):
+        cells[case["model"], case["attention"]].append(case)
+    names = sorted({model for model, _ in cells})
+    row = lambda model: [equal_of(cells[model, attention]) for attention in ATTENTION]
+    say()
+    say("Setups equal to the bit, of those drawn:")
+    table(say, ["model", *ATTENTION], [[model, *row(model)] for model in names], right=(1, 2, 3))
 
-KERNELS = [
-    ("tensor-core step, bf16 (`mma.sync` k8 and k16, wgmma)", "verified", "verified in whole models", "literature", "16,384 seeded cases per instruction with special values: `crates/numerics/tests/tensor_core.rs`; all 2^32 products: `just exhaustive-products`"),
-    ("tensor-core step, f16, tf32, fp8 by wgmma", "verified", "taken from the H200, not compared", "literature", "the same; fp8 by `mma.sync` is not modelled"),
-    ("products of f16 with weights, with and without bias, split-K among them", "verified by themselves: 184,320 outputs of 14 weights, subnormal and infinite ones among them; no catalog is built in", "by the same recipes, not compared", "literature: uncut", "`goldens/gpu/f16.py`, `f16_check.py`: parts of a sum stay in binary32, whether PyTorch allows reduced precision or not; where K is cut is another choice than for bf16"),
-    ("`sdpa_flash` and `sdpa_math` of f16", "verified by themselves (4 shapes); whole models were not compared", "by the same kernels, not compared", "refused", "`goldens/gpu/sdpa_f16`"),
-    ("eager attention of f16", "by the recipes of bf16; needs a catalog of f16, and was not compared", "likewise", "literature", "in 23 of 77 shapes cuBLAS took another kernel than for bf16; refused where norms of queries and keys do not rule out scores beyond 65,000, which a mask of f16 may not hide"),
-    ("experts of f16", "refused", "refused", "refused", "`torch._grouped_mm` is a product for each expert then (`goldens/gpu/f16.py`), whose sums depend on how many rows it gets"),
-    ("SiLU of f16, casts from binary32 to f16", "verified, all 65,536 inputs but NaNs", "not compared", "literature", "`goldens/gpu/f16.py`"),
-    ("cuBLAS product without bias (nvjet, split-K)", "verified", "verified", "literature: uncut", "catalogs; `just check-gemm`"),
-    ("cuBLASLt product with bias (1 MiB workspace)", "verified", "verified", "literature: uncut", "catalogs; Qwen2.5 below"),
-    ("attention's batched products, prefill (nvjet, CUTLASS with the remainder first, s1688)", "verified", "verified", "literature", "catalogs"),
-    ("attention's batched products, decode (gemvx, gemv2T, gemvNSP, wmma)", "verified", "verified", "literature", "catalogs"),
-    ("grouped product of experts (`torch._grouped_mm`), 8 of 128 of 768 over 2,048", "verified", "verified", "literature", "Qwen3-MoE below; which other rows an expert gets changes nothing"),
-    ("… of other sizes and numbers; biases of experts (gpt-oss)", SOURCE, SOURCE, "literature", "the same kernel; weights and biases as `integrations/moe.py` of transformers has them"),
-    ("router: softmax in binary32, top-k, renormalization; sum over experts", "verified", "verified", "literature", "Qwen3-MoE below"),
-    ("… of Mixtral (weights in binary32) and gpt-oss (softmax over the chosen); the order of equal logits", SOURCE, SOURCE, "literature", "`goldens/gpu/topk.py` would show the order of equals"),
-    ("mean of squares (`reduce_kernel`), RMSNorm", "verified in whole models; alone 0 of 408,064 sums and means over 64 to 18,432 values differ, 1 to 4,096 rows", "in whole models", "literature", "`goldens/gpu/long_rows.py`"),
-    ("… with 1 + w (Gemma) or weighed before the cast (OLMo 2, gpt-oss)", SOURCE, SOURCE, "literature", "the same mean"),
-    ("softmax within a warp (to 2,048 keys)", "verified", "verified", "literature", "whole models"),
-    ("softmax by a block (from 2,049 keys)", "verified to 40,000 keys: 0 of 1,443 rows differ, of bf16, f16 and binary32, at every border of a kernel and alignment of a row; the kernels launched are those named", "over 2,049 to 2,078 keys; the rest by the same kernels", "literature", "`goldens/gpu/long_rows.py`; decode after 2,048 tokens, below"),
-    ("`torch.log_softmax`, over the last dimension and across steps; `torch.logsumexp`", "verified: 0 of 5,777 rows of 10 to 262,208 logits and of 1,891 sums differ; `logf` of every positive binary32", "the same kernels, not compared", "literature", "`goldens/gpu/long_rows.py`"),
-    ("eager: bounds of scores (Gemma 2), windows that keys fall out of, other scales", SOURCE, SOURCE, "literature", "tanh below; in decode a layer with a window has as many keys as the window"),
-    ("`sdpa_flash`: FlashAttention-2 inside PyTorch, heads of 64, 96, 128 and 256, to 32,768 keys", "verified to 32,768 keys: of 285 cases of decode and prefill no bit of the first and last row differs; whole models to 1,934", "verified in whole models, to 542 keys and one case to 1,934; the rest by the same kernel", "refused", "whole models below; on the H200 0 of 705,116 outputs differ in 7 prefills and 11 decodes (1 to 8 splits) by themselves, a slice of which is in `goldens/gpu/sdpa`"),
-    ("`sdpa_flash`: heads of other widths to 256 but 129–160 and 193–224, other scales", SOURCE, SOURCE, "refused", "tiles of FlashAttention's own sources"),
-    ("`sdpa_math`: products of binary32 (`fma` chains; gemvx, gemvNSP, gemv2T)", "verified, whole models to 1,934 keys", "verified, whole models to 542 keys", "refused", "whole models below; catalogs; raw sums of decode in `goldens/gpu/sdpa_math`"),
-    ("`sdpa_math`: windows that keys fall out of, other scales", SOURCE, SOURCE, "refused", ""),
-    ("`expf`, `rsqrtf`, `cosf`, `sinf`", "verified, all 2^32 inputs", "inside whole models only", "literature", "`goldens/gpu/all_inputs.cu`: 0 of 4 × 4,096 blocks differed except the one of sin(−0), which was fixed afterwards"),
-    ("`tanhf`, sigmoid, SiLU, GELU (tanh form), `cap · tanh(x / cap)` and gpt-oss's gate, rounded to bf16 or f16", "verified, all 65,536 inputs of each", "taken from the H200", "literature", "`goldens/gpu/all_functions.json`"),
-    ("SiLU, residuals, casts, RoPE", "verified", "verified", "literature", "whole models"),
-    ("RoPE over a part of each head (Phi-4), in binary32 (OLMo 2); scaled embeddings (Gemma)", SOURCE, SOURCE, "literature", ""),
-    ("inverse frequencies (PyTorch's `pow` on the CPU)", "verified for bases 1e4, 1e5, 5e5, 1e6 and heads of 64, 128, and for Llama 3's scaling", "same", "same", "`goldens/gpu/decode_attention.py`, `goldens/torch_rope.py`, whole models"),
-]
 
-NOT_COVERED = [
-    "`--attention sdpa` without a forced backend: on an H200 PyTorch takes cuDNN.\n"
-    "  Its prefill (`sm90_flash_fprop_wgmma`) repeats itself (8 of 8 calls equal in 7 cases) and is almost understood:\n"
-    "  128-key tiles ascending, 1 of 700,736 outputs differs, which a reciprocal one unit lower (`rcp.approx`) would\n"
-    "  explain. Its decode of 515 keys and more ends in `cudnn::fusion::lean_reduction_kernel`, which does not repeat\n"
-    "  itself (7 of 8 calls equal in one of five cases), so no recipe can promise its bits.",
-    "`flash_attention_2` (the package) on GPUs, binary32, experts of f16, quantized weights as stored.",
-    "LongRoPE and dynamic RoPE beyond the context a model was trained for, where frequencies depend on the length.",
-    "A second prefill over cached positions; batches of sequences of different lengths (padding).",
-    "Softmax over more than 40,000 keys; `sdpa_flash` over more than 32,768.",
-    "gpt-oss: probabilities beside sinks stand `keys + 1` apart, and which kernel cuBLAS picks for that was not measured.",
-    "DeepSeek: compressed caches, values of another width than keys, router logits in binary32.",
-    "`sdpa_flash` once a sliding window is full: transformers passes a mask then, and PyTorch's flash backend takes none.\n"
-    "  `sdpa` of a model with sinks, which transformers does not have.",
-    "Experts in `generate`: since transformers 5 it switches to batched products for decode; predicted is what `model(…)`\n"
-    "  runs (`torch._grouped_mm`).",
-    "Attention's products over other numbers of heads and keys than those listed. What is known of the rule behind\n"
-    "  the choice is in `goldens/gpu/attention_choice.md`: leads, and which measurements would decide.",
-    "Other versions of PyTorch, CUDA and cuBLAS: dispatch changes with them, so each needs its own catalog\n"
-    "  ([below](#catalogs-of-your-own)).",
-]
+def equal_of(cases):
+    count, equal, _ = totals(cases)
+    return f"{equal} of {count}" if cases else ""
 
-OWN_CATALOGS = """\
-## Catalogs of your own
 
-`--catalog FILE` may be given to `record` and `verify`, more than once. A catalog belongs to a GPU and a version of
-cuBLAS.
+def fixed_cases(say, gpu, path):
+    report = load(path)
+    say()
+    say(f"## Fixed cases, {gpu}")
+    say()
+    say(f"`{path}`, {report['versions']['gpu']}, by `goldens/gpu/check_transformers.py`.")
+    say("The sites of routers are left out; what they choose shows in `mlp_out`. A line is one model, attention and length")
+    say("of prompt, at each batch size named.")
+    lines = {}
+    for case in report["cases"]:
+        model, _, steps, batch, attention = (case["case"].split(":") + ["eager"])[:5]
+        key = (list(ATTENTION).index(attention), list(MODELS).index(model), case["prompt_tokens"], int(steps))
+        line = lines.setdefault(key, [set(), 0, 0])
+        line[0].add(int(batch))
+        line[1] += case["values"]
+        line[2] += case["differ"]
+    rows = []
+    for (attention, model, prompt, steps), (batches, values, differ) in sorted(lines.items()):
+        names = [list(MODELS.values())[model], list(ATTENTION.values())[attention]]
+        counts = [", ".join(str(batch) for batch in sorted(batches)), f"{values:,}", f"{differ:,}"]
+        rows.append([*names, f"{prompt:,}", steps, *counts])
+    columns = ["model", "attention", "prompt", "decode steps", "batch sizes", "values", "differ"]
+    table(say, columns, rows, right=(2, 3, 5, 6))
+    count, _, values = totals(report["cases"])
+    say()
+    say(f"In all {count} cases, {values:,} values, {sum(case['differ'] for case in report['cases']):,} differ.")
 
-- A file adds shapes. It replaces nothing: where it has another recipe than a catalog of the same GPU and cuBLAS, it is
-  refused, and the message names the shape and the digest of the other catalog. A built-in recipe stays verified, also
-  where a file has the same one.
-- Catalogs of several cuBLAS versions stand side by side. The files say which version is meant: a file of cuBLAS 12.8.4
-  for the H200 means predictions of an H200 with 12.8.4, and then no recipe of the built-in catalog (13.1.0) is used.
-  Where files of several versions are given for one GPU, `--cublas VERSION` names the one that is meant.
-- What PyTorch itself computes (norms, softmaxes, flash attention) was compared with cuBLAS 13.1.0 beside it. With
-  another version these kernels are taken to be the same, which nobody compared.
-- A prediction rests on the weakest of what it used: `verified` (built in), `asked` (likewise, the split of a sum as the
-  heuristic names it), `measured` (a file of its user) or `literature`.
-- What a product was compared with goes before what a heuristic names, whichever file has it. A weight of which a
-  product contradicts the heuristic loses what the heuristic named, and the build reports it.
-- `mantissa catalog build` asks the heuristic for every weight of the models given: every number of rows to 1,024, two
-  of eight to 8,192, three of 256 to 1,048,576, then by halves between two that differ, and 64 of each kind at random.
-  Then it compares products at both sides of every step and at four random sizes of each kind, on a logarithmic scale.
-  `--tensor-parallel 2,4,8` adds weights cut for so many ranks, `--fused` those that vLLM joins. This has not run on a
-  GPU yet; the search is tested against functions with known steps.
-- The catalogs that were used stand with their blake3 in the manifest, in `plan.json` and in `verification.json`. A
-  record that is resumed with another catalog is another record, and refused. A verdict that rests on a user's file says
-  so. Evidence by recipes of one cuBLAS version is not replayed by those of another; `--claim hardware=h200` asks for
-  that."""
+
+def shapes(gpu):
+    path = CATALOGS[gpu]
+    catalog = load(path)
+    origin = catalog["origin"]
+    out = [f"# Shapes of the {gpu}", "", WRITTEN, ""]
+    say = lambda text="": out.append(text)
+    linear, batched = (compared(catalog, kind) for kind in ("linear", "batched"))
+    say(f"`{path}` ({origin['gpu']}, cuBLAS {origin['cublas']}) has {linear:,} products with weights and")
+    say(f"{batched:,} of attention that were compared, each with a recipe that gave every output.")
+    say("A catalog of your own adds others ([catalogs](catalogs.md)). Back to [coverage](../coverage.md).")
+    say()
+    say("## Weights")
+    say()
+    say({"H200": ASKED_H200, "H100": ASKED_H100}[gpu])
+    key = lambda e: (e["n"], e["k"], e["bias"], e.get("dtype", "bf16"))
+    linear, asked = ({key(e): e for e in catalog[kind]} for kind in ("linear", "asked"))
+    rows = []
+    for shape in sorted(linear.keys() | asked.keys()):
+        n, k, bias, dtype = shape
+        count = sum(len(list(sizes(c["sizes"]))) for c in linear[shape]["classes"]) if shape in linear else 0
+        steps = [step_list(asked[shape][kind]["parts"]) if shape in asked else "" for kind in ("unaligned", "aligned")]
+        rows.append([f"{n} × {k}" + (" with bias" if bias else ""), dtype, f"{count:,}", *steps])
+    columns = ["weight, outputs × sum", "format", "compared"]
+    columns += ["rows that 8 does not divide: parts from row on", "rows that 8 divides"]
+    table(say, columns, rows, right=(2,))
+    say()
+    say("## Attention")
+    say()
+    say(ATTENTION_TEXT)
+    rows = []
+    for e in catalog["batched"]:
+        keys = [size for c in e["classes"] for size in sizes(c["sizes"])]
+        name = f"{e['phase']} {e['product']}" + (", binary32" if e.get("dtype") == "f32" else "")
+        rows.append([name, f"{e['heads']} × {e['dim']}", spans(keys), len(e["classes"])])
+    table(say, ["product compared", "heads (of all sequences) × width", "keys", "recipes"], rows, right=(3,))
+    say()
+    say("Which kernel is launched was asked for these:")
+    rows = []
+    for e in load(LAUNCHED)["launched"]:
+        found = [heads for choice in e["choices"] for heads in choice["heads"]]
+        heads, keys = [h for h, _ in found], max(keys for _, keys in found)
+        name = f"{e['phase']} {e['product']}, {FORMATS[e.get('dtype', 'bf16')]}"
+        rows.append([name, e["dim"], len(found), f"{min(heads)}–{max(heads)}", f"{keys:,}", len(e["kernels"])])
+    columns = ["product asked for", "width", "numbers of heads", "from–to", "keys, at most", "orders of sums"]
+    table(say, columns, rows, right=(1, 2, 3, 4, 5))
+    return "\n".join(out) + "\n"
+
+
+WRITES = {
+    "docs/coverage.md": coverage,
+    "docs/coverage/models.md": models,
+    "docs/coverage/shapes-h200.md": lambda: shapes("H200"),
+    "docs/coverage/shapes-h100.md": lambda: shapes("H100"),
+}
 
 
 def main():
-    text = page()
-    if "--check" in sys.argv[1:]:
-        if open(PAGE).read() != text:
-            sys.exit("docs/coverage.md is not current: run python3 goldens/gpu/coverage.py")
-    else:
-        open(PAGE, "w").write(text)
+    for name, write in WRITES.items():
+        path, text = os.path.join(ROOT, name), write()
+        if "--check" not in sys.argv[1:]:
+            with open(path, "w") as file:
+                file.write(text)
+        elif not os.path.exists(path) or open(path).read() != text:
+            sys.exit(f"{name} is not current: run python3 goldens/gpu/coverage.py")
 
 
 main()

@@ -34,8 +34,8 @@ pub struct UsedCatalog {
     pub cublas: String,
     /// What its recipes rest on.
     pub basis: CatalogBasis,
-    /// Whether of some products the parts of the sum were those that the library's heuristic names: compared at other
-    /// sizes, not at theirs.
+    /// Whether of some products the order of the sum is what the library itself names (the split of its heuristic, the
+    /// kernel that it would launch): compared at other sizes, not at theirs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asked: bool,
     /// blake3 of its text.
@@ -62,6 +62,6 @@ impl fmt::Display for UsedCatalog {
             CatalogBasis::Measured => "measured by its user",
         };
         write!(f, "catalog of {hardware} with cuBLAS {cublas}, blake3 {digest}, {basis}")?;
-        if *asked { f.write_str(", with splits of sums that cuBLAS's heuristic names") } else { Ok(()) }
+        if *asked { f.write_str(", with orders of sums that cuBLAS itself names") } else { Ok(()) }
     }
 }

@@ -203,7 +203,7 @@ impl Report for Answer {
             for (label, runs) in [
                 ("own recipes", on.own.unwrap_or_default()),
                 ("verified", on.verified),
-                ("heuristic", on.asked),
+                ("asked", on.asked),
                 ("your catalogs", on.measured),
                 ("literature", on.literature),
             ] {

@@ -359,8 +359,8 @@ impl Report for Summary {
             Basis::Asked => page.field(
                 "hardware",
                 format!(
-                    "{name}, by recipes compared with it; of some products the split of the sum is taken from cuBLAS's \
-                     heuristic: such sums were compared at other sizes, not at theirs (docs/coverage.md)"
+                    "{name}, by recipes compared with it; of some products the order of the sum is what cuBLAS itself \
+                     names: such sums were compared at other sizes, not at theirs (docs/coverage.md)"
                 ),
             )?,
             Basis::Measured => page.field(

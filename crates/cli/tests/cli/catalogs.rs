@@ -258,15 +258,16 @@ fn a_record_of_f16_needs_a_catalog_of_f16() {
 #[test]
 fn entries_of_a_user_stand_beside_verified_ones() {
     let session = Session::new();
-    let synth = "synth --arch llama --preset smollm2-135m --num-hidden-layers 1 --out model";
+    let synth = "synth --arch llama --preset smollm2-135m --num-hidden-layers 1 --vocab-size 50000 --out model";
     let made = session.output(&synth.split_whitespace().collect::<Vec<_>>());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     document(&session);
-    // The built-in catalog has these products, but not of 667 rows: the document and 23 tokens around it.
+    // The built-in catalog has no head of 50,000 tokens; of the other weights the heuristic was asked for the 667 rows
+    // of the document and 23 tokens around it.
     let block = r#"{"operand":"bf16","width":16,"fraction_bits":25,"result_bits":23}"#;
     let recipe = format!(r#"{{"order":"tensor_core","block":{block},"parts":1}}"#);
-    let class = format!(r#"{{"sizes":"667","recipe":{recipe}}}"#);
-    let shapes = [[576, 576], [192, 576], [1536, 576], [576, 1536], [49152, 576]];
+    let class = format!(r#"{{"sizes":"1,667","recipe":{recipe}}}"#);
+    let shapes = [[50_000, 576]];
     let new = shapes.map(|[n, k]| format!(r#"{{"n":{n},"k":{k},"bias":false,"classes":[{class}]}}"#));
     write_catalog(&session, "more.json", "13.1.0", &new.join(","));
     let command = "record --model model --document document.txt --document-tokens 644 --decode 1 --reps 1 \
@@ -285,7 +286,8 @@ fn entries_of_a_user_stand_beside_verified_ones() {
         entry["digest"] = digest.into();
         entry
     };
-    let expected = [entry("verified", &built_in), entry("measured", &digest(&session, "more.json"))];
+    let mut expected = [entry("verified", &built_in), entry("measured", &digest(&session, "more.json"))];
+    expected[0]["asked"] = true.into();
     let manifest = json(&session, "record/manifest.json");
     assert_eq!(manifest["configurations"][0]["mantissa"]["catalogs"], serde_json::json!(expected));
     let verify = ["verify", "record", "--model", "model", "--catalog", "more.json", "--output", "audit.json"];

@@ -145,8 +145,8 @@ pub(crate) fn resting_on(found: &RestingOn) -> String {
     let asked = (!found.asked.is_empty()).then(|| {
         let (noun, digests) = listed(&found.asked);
         format!(
-            "; of some products the split of the sum is taken from cuBLAS's heuristic ({noun}, blake3 {digests}): such \
-             sums were compared at other sizes, not at theirs"
+            "; of some products the order of the sum is what cuBLAS itself names ({noun}, blake3 {digests}): such sums \
+             were compared at other sizes, not at theirs"
         )
     });
     measured.into_iter().chain(asked).collect()
