@@ -3,7 +3,8 @@
     [JOBS=N] python3 repeat.py MANTISSA SCRATCH REPORT.json [PATTERN] [GGUF]
 
 REPORT is goldens/gpu/h200_transformers.json or h100_transformers.json: each case holds the digest of the record that was compared there.
-PATTERN picks the cases that contain it, such as `smollm2-135m:29r` or `sdpa_math`; all of them take hours on two cores. Cases of
+Log-probabilities are torch.log_softmax's since, so that only cases with a digest of both (`signals_digest_before`, by redigest.py) are
+predicted again; how many are not is said. PATTERN picks the cases that contain it, such as `smollm2-135m:29r` or `sdpa_math`; all of them take hours on two cores. Cases of
 the real model need GGUF. N cases at a time (1) share the processors. A case that was done before in SCRATCH is not done again, so a run
 that was killed goes on. Ends with 1 if any digest differs.
 """
@@ -22,6 +23,9 @@ pattern = next((text for text in more if text != gguf), "")
 found = json.load(open(report))
 os.environ["HARDWARE"] = "h100" if "H100" in found["versions"]["gpu"] else "h200"
 cases = [case for case in found["cases"] if "refused" not in case and pattern in case["case"] and (parts_of(case["case"])[0] in MODELS or gguf)]
+stale = [case for case in cases if "signals_digest_before" not in case]
+cases = [case for case in cases if "signals_digest_before" in case]
+print(f"{len(stale)} cases have digests from before log-probabilities changed: redigest.py gives them new ones", flush=True)
 os.makedirs(scratch, exist_ok=True)
 prepare(program, scratch, {parts_of(case["case"])[0] for case in cases if parts_of(case["case"])[0] in MODELS})
 jobs = int(os.environ.get("JOBS", "1"))

@@ -103,7 +103,7 @@ impl TargetCatalogs {
     /// use mantissa_engine::Catalogs;
     ///
     /// let catalogs = Catalogs::default();
-    /// assert_eq!(catalogs.of(Hardware::H100).expect("a built-in catalog").ids().count(), 1);
+    /// assert_eq!(catalogs.of(Hardware::H100).expect("a built-in catalog").ids().count(), 2);
     /// ```
     pub fn ids(&self) -> impl Iterator<Item = &CatalogId> {
         self.0.iter().map(|(id, _)| id)
@@ -327,7 +327,7 @@ impl Catalogs {
     /// ```
     /// use mantissa_engine::Catalogs;
     ///
-    /// assert_eq!(Catalogs::default().ids().count(), 2);
+    /// assert_eq!(Catalogs::default().ids().count(), 4);
     /// ```
     pub fn ids(&self) -> impl Iterator<Item = &CatalogId> {
         self.0.targets.values().flatten().flat_map(|(_, known)| known.ids())

@@ -13,7 +13,7 @@ use crate::missing::Missing;
 /// use mantissa_numerics::Dtype;
 ///
 /// let graph = SynthSpec::tiny(Arch::LLAMA, 0).config().graph();
-/// let dispatch = Dispatch::new(Hardware::H200, Dtype::F16, Attention::Eager);
+/// let dispatch = Dispatch::new(Hardware::H200, Dtype::F32, Attention::Eager);
 /// let refused = dispatch.check(&graph, PassShape::prefill(1, 8)).expect_err("never measured");
 /// assert!(matches!(refused, EngineError::Uncovered { .. }));
 /// assert!(refused.to_string().ends_with("; docs/coverage.md lists what is"), "{refused}");

@@ -42,18 +42,18 @@ pub struct PlannedRun {
 /// let request = SynthRequest { preset: Some(Preset::SmolLm2_135M), ..SynthRequest::default() };
 /// let graph = SynthSpec::new(&request)?.config().graph();
 /// let mut tally = Tally::default();
-/// for batch_size in [1, 3] {
+/// for batch_size in [1, 1009] {
 ///     let setup = Setup { hardware: Hardware::H200, batch_size, ..Setup::default() };
 ///     tally.add(&graph, Catalogs::built_in(), PlannedRun { model: 0, setup, prompt: 512, steps: 2 });
 /// }
-/// // Three sequences have 27 heads, whose products were not measured.
+/// // So many sequences have 9,081 heads; nobody asked for their products.
 /// assert_eq!((tally.runs(), tally.refused()), (2, 1));
 /// let most = tally.causes().next().expect("a cause");
 /// assert_eq!((most.runs, most.alone), (1, 1));
-/// let what = "eager attention of 27 heads of 64: prefill over 512, decode over 513-514 keys";
+/// let what = "eager attention of 9081 heads of 64: prefill over 512, decode over 513-514 keys";
 /// assert_eq!(most.what, what);
 /// let command = most.command.expect("a measurement");
-/// assert!(command.ends_with("--attention eager --batch-sizes 3 --prompts 512 --keys 513-514"), "{command}");
+/// assert!(command.ends_with("--attention eager --batch-sizes 1009 --prompts 512 --keys 513-514"), "{command}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default)]

@@ -239,7 +239,7 @@ fn a_record_of_f16_needs_a_catalog_of_f16() {
         let manifest = json(&session, &format!("{attention}/manifest.json"));
         let stated = &manifest["configurations"][0];
         assert_eq!(
-            (&stated["dtype"], &stated["id"]),
+            (&stated["mantissa"]["setup"]["dtype"], &stated["config_id"]),
             (&"f16".into(), &format!("h200_bs1_{attention}_f16").into())
         );
         let kernels = serde_json::to_string(&manifest).unwrap();
@@ -258,7 +258,8 @@ fn a_record_of_f16_needs_a_catalog_of_f16() {
 #[test]
 fn entries_of_a_user_stand_beside_verified_ones() {
     let session = Session::new();
-    let synth = "synth --arch llama --preset smollm2-135m --num-hidden-layers 1 --vocab-size 50000 --out model";
+    let synth =
+        "synth --arch llama --preset smollm2-135m --num-hidden-layers 1 --vocab-size 50000 --out model";
     let made = session.output(&synth.split_whitespace().collect::<Vec<_>>());
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     document(&session);

@@ -61,7 +61,7 @@ fn a_configuration_is_enough_to_say_what_is_covered() {
 fn coverage_for_people_names_the_command_that_adds_most() {
     let session = Session::new();
     fs::write(session.path("llama.json"), LLAMA).unwrap();
-    let words = "coverage --model llama.json --hardware h200 --attention eager --batch-sizes 3 --prompts 40 \
+    let words = "coverage --model llama.json --hardware h200 --attention eager --batch-sizes 1009 --prompts 40 \
                  --decode 3";
     let made = session.output(&words.split_whitespace().collect::<Vec<_>>());
     insta::assert_snapshot!(String::from_utf8_lossy(&made.stdout));

@@ -111,7 +111,7 @@ impl TorchSum {
     /// let mut x = [0.0; 129];
     /// (x[0], x[1], x[3]) = (16_777_216.0, 1.0, 1.0);
     /// // In loads of four they are in three sums of thread 0. Of the second row, the first three elements are single.
-    /// let sum = |row| torch.sum_at(x.into_iter(), 129 * row);
+    /// let sum = |row: usize| torch.sum_at(x.into_iter(), 129 * row);
     /// assert_eq!((sum(0), sum(1)), (16_777_216.0, 16_777_218.0));
     /// ```
     #[must_use]
