@@ -21,7 +21,19 @@ from safetensors.torch import load_file
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "gpu"))
 from look import POINTS, Look, points_of
 
-FAMILIES = ["llama", "qwen2", "qwen3", "qwen3_moe", "mistral", "mixtral", "gemma2", "gemma3_text", "phi3", "olmo2", "gpt_oss"]
+FAMILIES = [
+    "llama",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "mistral",
+    "mixtral",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+    "olmo2",
+    "gpt_oss",
+]
 # Of the largest value of a site.
 BOUND = 1e-5
 POSITIONS, STEPS, TOKENS = 3, 3, 40
@@ -30,19 +42,47 @@ POSITIONS, STEPS, TOKENS = 3, 3, 40
 def recorded(program, scratch, family):
     model, out = os.path.join(scratch, family), os.path.join(scratch, family + "-record")
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    subprocess.run([program, "synth", "--quiet", "--arch", family, "--dtype", "f32", "--seed", "1", "--out", model], **quiet)
+    subprocess.run(
+        [program, "synth", "--quiet", "--arch", family, "--dtype", "f32", "--seed", "1", "--out", model], **quiet
+    )
     layers = json.load(open(os.path.join(model, "config.json")))["num_hidden_layers"]
     document = os.path.join(scratch, "document.txt")
     with open(document, "w") as file:
         file.write("\n".join(f"{(i * 7919) % 10007} roundings differ from {(i * 31) % 997}." for i in range(200)))
-    command = [program, "record", "--quiet", "--hardware", "cpu", "--model", model, "--document", document, "--out", out]
+    command = [
+        program,
+        "record",
+        "--quiet",
+        "--hardware",
+        "cpu",
+        "--model",
+        model,
+        "--document",
+        document,
+        "--out",
+        out,
+    ]
     command += ["--document-tokens", str(TOKENS), "--no-chat-template", "--instruction", "", "--decode", str(STEPS)]
-    command += ["--dtype", "f32", "--attention", "eager", "--reps", "1", "--positions", ",".join(str(-i) for i in range(POSITIONS, 0, -1))]
+    command += [
+        "--dtype",
+        "f32",
+        "--attention",
+        "eager",
+        "--reps",
+        "1",
+        "--positions",
+        ",".join(str(-i) for i in range(POSITIONS, 0, -1)),
+    ]
     command += ["--layers", ",".join(str(i + 1) for i in range(layers)), "--sites", ",".join(points_of(family))]
     subprocess.run(command, **quiet)
     run = json.load(open(os.path.join(out, "manifest.json")))["runs"][0]
     tokens = run["mantissa"]
-    return model, tokens["prompt_token_ids"], tokens["output_token_ids"], load_file(os.path.join(out, run["file"]["name"]))
+    return (
+        model,
+        tokens["prompt_token_ids"],
+        tokens["output_token_ids"],
+        load_file(os.path.join(out, run["file"]["name"])),
+    )
 
 
 def compare(found, site, ours, theirs):
@@ -64,8 +104,12 @@ def main():
     worst = 0.0
     for family in FAMILIES:
         folder, prompt, output, ours = recorded(program, scratch, family)
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-        sites = [name.removeprefix("prefill/") for name in ours if name.startswith("prefill/") and "logprobs" not in name]
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+        sites = [
+            name.removeprefix("prefill/") for name in ours if name.startswith("prefill/") and "logprobs" not in name
+        ]
         found = {}
         with torch.no_grad(), Look(model, POSITIONS) as look:
             result = model(torch.tensor([prompt]), use_cache=True)

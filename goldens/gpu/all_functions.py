@@ -30,7 +30,10 @@ def measured():
     found = {}
     for name, dtype in zip(FORMATS, (torch.bfloat16, torch.float16)):
         x = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(dtype).cuda()
-        outputs = {key: function(torch, x).cpu().view(torch.int16).numpy().view(np.uint16) for key, function in FUNCTIONS.items()}
+        outputs = {
+            key: function(torch, x).cpu().view(torch.int16).numpy().view(np.uint16)
+            for key, function in FUNCTIONS.items()
+        }
         found[name] = outputs
     versions = {"torch": torch.__version__, "gpu": torch.cuda.get_device_name()}
     return found, versions

@@ -27,7 +27,17 @@ KINDS = {
     "large": ((2, 5), (4, 8)),
     "tiny": ((-15, -13), (-15, -13)),
 }
-SPLIT = [(512, 3584), (1024, 3072), (1024, 4096), (2048, 4096), (2048, 8192), (3584, 3584), (3584, 18944), (4096, 4096), (4096, 14336)]
+SPLIT = [
+    (512, 3584),
+    (1024, 3072),
+    (1024, 4096),
+    (2048, 4096),
+    (2048, 8192),
+    (3584, 3584),
+    (3584, 18944),
+    (4096, 4096),
+    (4096, 14336),
+]
 WHOLE = [(576, 576), (1536, 576), (2048, 2048)]
 BIASED = [(512, 3584), (3584, 3584)]
 ROWS = [1, 2, 4, 5, 8, 9, 16, 17, 32, 48, 64, 100, 128, 256, 512]
@@ -145,13 +155,21 @@ def main(out):
             k, v = (t.expand(1, heads, keys, dim).contiguous() for t in (k, v))
             for queries in (1, keys) if heads * keys * keys < 64 << 20 else (1,):
                 for dtype in (f16, torch.bfloat16):
-                    found, kernels[f"b.{heads}_{queries}_{dim}_{keys}.{str(dtype)[6:]}"] = batched(k.to(dtype), v.to(dtype), queries)
+                    found, kernels[f"b.{heads}_{queries}_{dim}_{keys}.{str(dtype)[6:]}"] = batched(
+                        k.to(dtype), v.to(dtype), queries
+                    )
                     if dtype == f16:
                         for product, y in found.items():
                             arrays[f"b.{product}.{heads}_{queries}_{dim}_{keys}"] = raw(y[0, 0, 0])
 
     cases = [(1, 9, 3, 64, n, n, scale) for n, scale in ((130, 1.5), (300, 1.5), (200, 4.0))]
-    cases += [(1, 9, 3, 64, 1, 41, 1.5), (2, 28, 4, 128, 1, 200, 1.5), (8, 9, 3, 64, 1, 65, 1.5), (1, 9, 3, 64, 1, 1100, 1.5), (2, 28, 4, 128, 130, 130, 1.5)]
+    cases += [
+        (1, 9, 3, 64, 1, 41, 1.5),
+        (2, 28, 4, 128, 1, 200, 1.5),
+        (8, 9, 3, 64, 1, 65, 1.5),
+        (1, 9, 3, 64, 1, 1100, 1.5),
+        (2, 28, 4, 128, 130, 130, 1.5),
+    ]
     for batch, heads, kv, dim, queries, keys, scale in cases:
         g = torch.Generator(device=cuda).manual_seed(heads * 1000003 + keys * 131 + dim + queries)
         make = lambda h, n: (torch.randn(batch, n, h, dim, device=cuda, generator=g) * scale).to(f16).transpose(1, 2)
@@ -160,7 +178,9 @@ def main(out):
         for label, t in (("q", q), ("k", k), ("v", v)):
             arrays[f"{name}_{label}"] = raw(t[:1, : heads // kv] if label == "q" else t[:1, :1])
         for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH):
-            call = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=queries > 1, enable_gqa=True)
+            call = lambda: torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, is_causal=queries > 1, enable_gqa=True
+            )
             with sdpa_kernel([backend]):
                 found, kernels[f"{name}.{backend.name}"] = launched(call)
             arrays[f"{name}_{backend.name}"] = raw(found[:1, : heads // kv])
@@ -178,7 +198,9 @@ def main(out):
     # Experts: whether torch's grouped product of f16 is a loop over products of one expert each.
     tokens, width, inner, experts = 37, 256, 512, 6
     x = there(numpy.stack([operand("plain", 0, 5, row, width) for row in range(tokens)]))
-    w = there(numpy.stack([operand("plain", 1, 5, row, width) for row in range(experts * inner)])).view(experts, inner, width)
+    w = there(numpy.stack([operand("plain", 1, 5, row, width) for row in range(experts * inner)])).view(
+        experts, inner, width
+    )
     ends = [9, 9, 10, 26, 30, 37]
     offsets = torch.tensor(ends, dtype=torch.int32, device=cuda)
     try:

@@ -42,7 +42,9 @@ def chain(x, w):
         of_total = numpy.where(total == 0, -4000, numpy.maximum(numpy.frexp(wide)[1] - 1, -126))
         largest = numpy.maximum(exponent.max(2), of_total)
         largest = numpy.where(largest < -2000, 0, largest)
-        scaled = numpy.trunc(numpy.ldexp(products, (25 - largest)[:, :, None])).sum(2) + numpy.trunc(numpy.ldexp(wide, 25 - largest))
+        scaled = numpy.trunc(numpy.ldexp(products, (25 - largest)[:, :, None])).sum(2) + numpy.trunc(
+            numpy.ldexp(wide, 25 - largest)
+        )
         total = cut_to_f32(numpy.ldexp(scaled, largest - 25))
     return total
 
@@ -80,7 +82,10 @@ for n, k, bias in tried[share::shares]:
     modes = ("linear", "exact") if bias else ("linear", "exact", "f32")
     float_of = lambda bits: bits.view(numpy.float16).astype(numpy.float64)
     operands = {
-        kind: (float_of(numpy.stack([operand(kind, 0, seed, m - 1, k) for m in ROWS])), float_of(numpy.stack([operand(kind, 1, seed, c, k) for c in few])))
+        kind: (
+            float_of(numpy.stack([operand(kind, 0, seed, m - 1, k) for m in ROWS])),
+            float_of(numpy.stack([operand(kind, 1, seed, c, k) for c in few])),
+        )
         for kind in kinds
     }
     added = float_of(operand("plain", 1, seed, n, n)).astype(numpy.float32)[few] if bias else numpy.float32(0)

@@ -33,12 +33,118 @@ DEVICE = os.environ.get("LONG_ROWS_DEVICE", "cuda")
 SMALL = DEVICE == "cpu"
 MASK = 0xFFFFFFFF
 TYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
-VOCABULARIES = [10, 1000, 1025, 2048, 2049, 9217, 12252, 12256, 12260, 32000, 32064, 32768, 49152, 50257, 100352, 128256, 131072, 151936]
+VOCABULARIES = [
+    10,
+    1000,
+    1025,
+    2048,
+    2049,
+    9217,
+    12252,
+    12256,
+    12260,
+    32000,
+    32064,
+    32768,
+    49152,
+    50257,
+    100352,
+    128256,
+    131072,
+    151936,
+]
 VOCABULARIES += [152064, 201088, 256000, 262144, 262208]
-LENGTHS = [1, 2, 31, 33, 100, 1000, 1023, 1024, 1025, 1032, 2047, 2048, 2049, 2050, 2056, 4095, 4096, 4097, 4098, 8191, 8192, 8193]
-LENGTHS += [9215, 9216, 9217, 9218, 9219, 9220, 9224, 10067, 10068, 10072, 10097, 12248, 12251, 12252, 12255, 12256, 12257, 12258, 12260]
-LENGTHS += [12287, 12288, 12289, 16383, 16384, 16385, 16386, 16896, 20000, 24495, 24496, 24504, 24512, 24520, 32767, 32768, 32769, 40000]
-WIDTHS = [64, 96, 120, 127, 128, 129, 130, 192, 256, 512, 576, 896, 1024, 1152, 1536, 2048, 2304, 2560, 2880, 3072, 3584, 3840, 4096, 5120]
+LENGTHS = [
+    1,
+    2,
+    31,
+    33,
+    100,
+    1000,
+    1023,
+    1024,
+    1025,
+    1032,
+    2047,
+    2048,
+    2049,
+    2050,
+    2056,
+    4095,
+    4096,
+    4097,
+    4098,
+    8191,
+    8192,
+    8193,
+]
+LENGTHS += [
+    9215,
+    9216,
+    9217,
+    9218,
+    9219,
+    9220,
+    9224,
+    10067,
+    10068,
+    10072,
+    10097,
+    12248,
+    12251,
+    12252,
+    12255,
+    12256,
+    12257,
+    12258,
+    12260,
+]
+LENGTHS += [
+    12287,
+    12288,
+    12289,
+    16383,
+    16384,
+    16385,
+    16386,
+    16896,
+    20000,
+    24495,
+    24496,
+    24504,
+    24512,
+    24520,
+    32767,
+    32768,
+    32769,
+    40000,
+]
+WIDTHS = [
+    64,
+    96,
+    120,
+    127,
+    128,
+    129,
+    130,
+    192,
+    256,
+    512,
+    576,
+    896,
+    1024,
+    1152,
+    1536,
+    2048,
+    2304,
+    2560,
+    2880,
+    3072,
+    3584,
+    3840,
+    4096,
+    5120,
+]
 WIDTHS += [5376, 6144, 7168, 8192, 9216, 12288, 16384, 18432]
 SUM_ROWS = [1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100, 128, 300, 512, 1000, 4096]
 HEADS = [(9, 3, 64), (28, 4, 128), (32, 8, 128), (64, 8, 64), (64, 8, 128), (32, 32, 96), (8, 4, 256)]
@@ -108,7 +214,17 @@ def softmaxes() -> None:
         for kind in TYPES:
             x = hashed((8, length), seed_of(1, length), 8.0, kind)
             keep(f"softmax_{kind}_{length}", torch.nn.functional.softmax(x, dim=-1, dtype=torch.float32), 64)
-    for length, at in [(2050, 1), (9217, 1), (9220, 1), (9220, 2), (9220, 4), (12000, 3), (12000, 4), (12288, 1), (12288, 2)]:
+    for length, at in [
+        (2050, 1),
+        (9217, 1),
+        (9220, 1),
+        (9220, 2),
+        (9220, 4),
+        (12000, 3),
+        (12000, 4),
+        (12288, 1),
+        (12288, 2),
+    ]:
         for kind in TYPES:
             x = hashed((at + length,), seed_of(2, length, at), 8.0, kind)[at:].view(1, length)
             keep(f"softmax_{kind}_{length}_at{at}", torch.nn.functional.softmax(x, dim=-1, dtype=torch.float32), 64)
@@ -155,7 +271,9 @@ def flashes() -> None:
                 for batch in (1, 2, 8):
                     one = lambda t: t[:batch, :, :keys].contiguous()
                     with sdpa_kernel([SDPBackend.MATH if SMALL else SDPBackend.FLASH_ATTENTION]):
-                        found = torch.nn.functional.scaled_dot_product_attention(q[:batch], one(k), one(v), enable_gqa=True)
+                        found = torch.nn.functional.scaled_dot_product_attention(
+                            q[:batch], one(k), one(v), enable_gqa=True
+                        )
                     name = f"flash_{kind}_{heads}_{kv}_{width}_1_{keys}_{batch}"
                     digests_of[name] = [f"{d:016x}" for d in digests(found).reshape(-1)]
                     some = found[[0, batch - 1]][:, [0, heads - 1], 0]
@@ -165,7 +283,10 @@ def flashes() -> None:
         for kind in ("bf16", "f16"):
             for queries in PREFILLS:
                 seed = seed_of(7, heads, kv, width)
-                made = [hashed((1, h, queries, width), seed + i, s, kind) for i, (h, s) in enumerate(((heads, 4.0), (kv, 2.0), (kv, 2.0)))]
+                made = [
+                    hashed((1, h, queries, width), seed + i, s, kind)
+                    for i, (h, s) in enumerate(((heads, 4.0), (kv, 2.0), (kv, 2.0)))
+                ]
                 with sdpa_kernel([SDPBackend.MATH if SMALL else SDPBackend.FLASH_ATTENTION]):
                     found = torch.nn.functional.scaled_dot_product_attention(*made, is_causal=True, enable_gqa=True)
                 name = f"flash_{kind}_{heads}_{kv}_{width}_{queries}_{queries}_1"
@@ -211,7 +332,10 @@ def launched(names, calls, pattern: str) -> None:
         events = json.load(open(file.name))["traceEvents"]
     events = [e for e in events if e.get("cat") == "kernel" and re.search(pattern, e["name"])]
     events.sort(key=lambda e: e["ts"])
-    kernels[names[0].split("_")[0]] = {"cases": names, "kernels": [[short(e["name"]), e["args"]["grid"], e["args"]["block"]] for e in events]}
+    kernels[names[0].split("_")[0]] = {
+        "cases": names,
+        "kernels": [[short(e["name"]), e["args"]["grid"], e["args"]["block"]] for e in events],
+    }
 
 
 def short(name: str) -> str:

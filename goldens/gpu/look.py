@@ -8,7 +8,6 @@ import sys
 
 import torch
 
-
 POINTS = ["embed_out", "x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "router_logits", "router_topk"]
 POINTS += ["mlp_out", "x_out", "final_norm", "logits"]
 
@@ -16,7 +15,9 @@ POINTS += ["mlp_out", "x_out", "final_norm", "logits"]
 def points_of(family):
     """The points that a family has: `record` refuses others. OLMo 2 does not norm what its MLP reads."""
     routes = family in ("qwen3_moe", "mixtral", "gpt_oss")
-    return [point for point in POINTS if (routes or "router" not in point) and (family != "olmo2" or point != "ffn_norm")]
+    return [
+        point for point in POINTS if (routes or "router" not in point) and (family != "olmo2" or point != "ffn_norm")
+    ]
 
 
 class Look:

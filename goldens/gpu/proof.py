@@ -52,8 +52,28 @@ TRIES = 60
 def covered(program, scratch, case, hardware):
     """Why the setup is not covered; None if it is."""
     path = os.path.join(scratch, "configs", f"{case['model']}-{case['blocks']}.json")
-    command = [program, "coverage", "--model", path, "--hardware", hardware, "--attention", case["attention"], "--dtype", case["dtype"]]
-    command += ["--batch-sizes", str(case["batch"]), "--prompts", str(case["prompt"]), "--decode", str(case["steps"]), "--format", "json"]
+    command = [
+        program,
+        "coverage",
+        "--model",
+        path,
+        "--hardware",
+        hardware,
+        "--attention",
+        case["attention"],
+        "--dtype",
+        case["dtype"],
+    ]
+    command += [
+        "--batch-sizes",
+        str(case["batch"]),
+        "--prompts",
+        str(case["prompt"]),
+        "--decode",
+        str(case["steps"]),
+        "--format",
+        "json",
+    ]
     command += ["--runs", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -77,8 +97,17 @@ def draw(args):
         names = [name for name in MODELS if family(name) == f]
         for _ in range(TRIES):
             prompt = min(most, int(least * ((most + 1) / least) ** lot.random()))
-            case = {"model": lot.choice(names), "blocks": "both" if f in ALTERNATE else "full", "dtype": lot.choice(args.dtype), "attention": attention}
-            case |= {"prompt": prompt, "batch": lot.randint(1, 64), "steps": 30 if lot.random() < 0.1 else lot.randint(2, 4)}
+            case = {
+                "model": lot.choice(names),
+                "blocks": "both" if f in ALTERNATE else "full",
+                "dtype": lot.choice(args.dtype),
+                "attention": attention,
+            }
+            case |= {
+                "prompt": prompt,
+                "batch": lot.randint(1, 64),
+                "steps": 30 if lot.random() < 0.1 else lot.randint(2, 4),
+            }
             if case["prompt"] + case["steps"] > MODELS[case["model"]]["max_position_embeddings"]:
                 found["longer than the model's context"] += 1
                 continue
@@ -114,7 +143,12 @@ def draw(args):
     cases = cases[: args.count]
     for text in args.also:
         model, attention, dtype, prompt, batch, steps = text.split(":")
-        case = {"model": model, "blocks": "both" if family(model) in ALTERNATE else "full", "dtype": dtype, "attention": attention}
+        case = {
+            "model": model,
+            "blocks": "both" if family(model) in ALTERNATE else "full",
+            "dtype": dtype,
+            "attention": attention,
+        }
         case |= {"prompt": int(prompt), "batch": int(batch), "steps": int(steps)}
         lack = covered(args.program, args.scratch, case, args.hardware)
         if lack is not None:
@@ -124,7 +158,11 @@ def draw(args):
         case["number"] = number
         case["length"] = next(f"{a}-{b}" for a, b in LENGTHS if case["prompt"] <= b)
         case["core_seconds"] = round(Cost(case).core_seconds(case), 1)
-    never = sorted(f"{f} {a} {length[0]}-{length[1]}" for f, a, length in empty if not any(stratum_of(c) == (f, a, length) for c in cases))
+    never = sorted(
+        f"{f} {a} {length[0]}-{length[1]}"
+        for f, a, length in empty
+        if not any(stratum_of(c) == (f, a, length) for c in cases)
+    )
     return cases, {"strata": len(strata), "strata_without_setups": never, "not_taken": dict(why.most_common())}
 
 
@@ -148,11 +186,41 @@ def predict(args, case, threads):
     out = os.path.join(args.scratch, f"case-{case['number']}")
     reach = min(POSITIONS, case["prompt"])
     command = [args.program, "record", "--quiet", "--hardware", args.hardware, "--model", folder_of(args.scratch, case)]
-    command += ["--document", os.path.join(args.scratch, "document.txt"), "--document-tokens", str(case["prompt"] - AROUND)]
-    command += ["--no-chat-template", "--instruction", "", "--decode", str(case["steps"]), "--batch-size", str(case["batch"])]
-    command += ["--attention", case["attention"], "--dtype", case["dtype"], "--reps", "1", "--threads", str(threads), "--fresh"]
+    command += [
+        "--document",
+        os.path.join(args.scratch, "document.txt"),
+        "--document-tokens",
+        str(case["prompt"] - AROUND),
+    ]
+    command += [
+        "--no-chat-template",
+        "--instruction",
+        "",
+        "--decode",
+        str(case["steps"]),
+        "--batch-size",
+        str(case["batch"]),
+    ]
+    command += [
+        "--attention",
+        case["attention"],
+        "--dtype",
+        case["dtype"],
+        "--reps",
+        "1",
+        "--threads",
+        str(threads),
+        "--fresh",
+    ]
     command += ["--layers", ",".join(str(i + 1) for i in range(len(BLOCKS[case["blocks"]])))]
-    command += ["--positions", ",".join(str(-i) for i in range(reach, 0, -1)), "--sites", ",".join(points_of(family(case["model"]))), "--out", out]
+    command += [
+        "--positions",
+        ",".join(str(-i) for i in range(reach, 0, -1)),
+        "--sites",
+        ",".join(points_of(family(case["model"]))),
+        "--out",
+        out,
+    ]
     start = time.time()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
@@ -216,7 +284,10 @@ def gpu(number, pipe):
     from safetensors.torch import load_file
 
     versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "transformers": transformers.__version__}
-    pipe.send(versions | {"gpu": torch.cuda.get_device_name(), "processors": torch.cuda.get_device_properties(0).multi_processor_count})
+    pipe.send(
+        versions
+        | {"gpu": torch.cuda.get_device_name(), "processors": torch.cuda.get_device_properties(0).multi_processor_count}
+    )
     loaded, model = None, None
     while (job := pipe.recv()) is not None:
         case, folder, out = job
@@ -229,7 +300,13 @@ def gpu(number, pipe):
                 gc.collect()
                 torch.cuda.empty_cache()
                 dtype = {"bf16": torch.bfloat16, "f16": torch.float16}[case["dtype"]]
-                model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=implementation).cuda().eval()
+                model = (
+                    transformers.AutoModelForCausalLM.from_pretrained(
+                        folder, dtype=dtype, attn_implementation=implementation
+                    )
+                    .cuda()
+                    .eval()
+                )
                 loaded = wanted
             elif model.config._attn_implementation != implementation:
                 model.set_attn_implementation(implementation)
@@ -240,7 +317,11 @@ def gpu(number, pipe):
             start = time.time()
             torch.cuda.reset_peak_memory_stats()
             table = stock(model, case, tokens["prompt_token_ids"], tokens["output_token_ids"], ours)
-            answer = {"signals_digest": tokens["signals_digest"], "prompt_tokens": len(tokens["prompt_token_ids"]), "table": table}
+            answer = {
+                "signals_digest": tokens["signals_digest"],
+                "prompt_tokens": len(tokens["prompt_token_ids"]),
+                "table": table,
+            }
             answer |= {key: sum(row[key] for row in table.values()) for key in ("values", "differ")}
             answer |= {"seconds_load": round(load, 1), "seconds_gpu": round(time.time() - start, 1)}
             answer["gpu_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 1)
@@ -283,7 +364,12 @@ class Proof:
             shutil.rmtree(os.path.join(self.args.scratch, f"case-{case['number']}"), ignore_errors=True)
             if not self.left[folder] and not self.args.keep:
                 shutil.rmtree(folder, ignore_errors=True)
-            result = answer.get("refused") or answer.get("failed") or answer.get("did_not_fit") or f"{answer['differ']} of {answer['values']} differ"
+            result = (
+                answer.get("refused")
+                or answer.get("failed")
+                or answer.get("did_not_fit")
+                or f"{answer['differ']} of {answer['values']} differ"
+            )
             name = f"{case['model']} {case['attention']} {case['dtype']} batch {case['batch']} prompt {case['prompt']} + {case['steps']}"
             times = ", ".join(f"{key[8:]} {answer[key]} s" for key in answer if key.startswith("seconds_"))
             print(f"[{time.time() - self.start:5.0f} s, {self.answered} done] {name}: {result} ({times})", flush=True)
@@ -343,7 +429,9 @@ class Proof:
                     self.lock.wait(1)
                     continue
                 # The model it holds, else one that no GPU holds, else any.
-                rank = lambda item: 0 if like(item) == self.held.get(number) else 2 if like(item) in self.held.values() else 1
+                rank = lambda item: (
+                    0 if like(item) == self.held.get(number) else 2 if like(item) in self.held.values() else 1
+                )
                 item = min(self.ready, key=rank)
                 self.ready.remove(item)
                 self.held[number] = like(item)
@@ -392,8 +480,14 @@ def summary(report):
             equal = sum(case.get("differ") == 0 for case in of)
             print(f"  {name:14} {equal:4} of {len(of):4} cases equal, {differ} of {values} values differ")
     for case in bad:
-        print("FAILED", {k: v for k, v in case.items() if k != "table"}, [f"{k}: {row['differ']}, {row['first']}" for k, row in case.get("table", {}).items() if row["differ"]])
-    print(f"{len(good)} cases equal to the bit, {len(bad)} failed, {len(unfit)} did not fit, {len(report.get('not_reached', []))} not reached in time")
+        print(
+            "FAILED",
+            {k: v for k, v in case.items() if k != "table"},
+            [f"{k}: {row['differ']}, {row['first']}" for k, row in case.get("table", {}).items() if row["differ"]],
+        )
+    print(
+        f"{len(good)} cases equal to the bit, {len(bad)} failed, {len(unfit)} did not fit, {len(report.get('not_reached', []))} not reached in time"
+    )
     return 1 if bad or not good else 0
 
 
@@ -408,8 +502,16 @@ def parsed():
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--most", type=float, default=400.0, help="core seconds of a prediction, by the estimate")
     parser.add_argument("--dtype", type=lambda text: text.split(","), default=["bf16", "f16"])
-    parser.add_argument("--families", type=lambda text: text.split(","), default=sorted({family(name) for name in MODELS}))
-    parser.add_argument("--also", nargs="*", default=[], metavar="MODEL:ATTENTION:DTYPE:PROMPT:BATCH:STEPS", help="setups beside those that are drawn")
+    parser.add_argument(
+        "--families", type=lambda text: text.split(","), default=sorted({family(name) for name in MODELS})
+    )
+    parser.add_argument(
+        "--also",
+        nargs="*",
+        default=[],
+        metavar="MODEL:ATTENTION:DTYPE:PROMPT:BATCH:STEPS",
+        help="setups beside those that are drawn",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the checkpoints")
     parser.add_argument("--draw-only", action="store_true", help="say what would run")
     args = parser.parse_args()
@@ -426,7 +528,12 @@ def main():
             with open(os.path.join(args.scratch, "configs", f"{name}-{blocks}.json"), "w") as file:
                 json.dump(cut(name, blocks), file)
     with open(os.path.join(args.scratch, "document.txt"), "w") as file:
-        file.write("\n".join(f"{(i * 7919) % 10007} measured roundings of word {i} differ from {(i * 31) % 997}." for i in range(20000)))
+        file.write(
+            "\n".join(
+                f"{(i * 7919) % 10007} measured roundings of word {i} differ from {(i * 31) % 997}."
+                for i in range(20000)
+            )
+        )
     asked = {key: getattr(args, key) for key in ("seed", "count", "most", "dtype", "families", "hardware", "also")}
     report = None
     if os.path.exists(args.out):
@@ -444,7 +551,10 @@ def main():
     cases = sorted(cases, key=lambda case: (order.index((case["model"], case["blocks"])), case["dtype"]))
     total = sum(case["core_seconds"] for case in cases)
     gigabytes = sum(Cost({"model": name, "blocks": blocks}).held for name, blocks in order) / 1e9
-    print(f"{len(cases)} setups of {len(order)} models drawn in {time.time() - start:.0f} s: about {total:.0f} core seconds, {gigabytes:.0f} GB of weights", flush=True)
+    print(
+        f"{len(cases)} setups of {len(order)} models drawn in {time.time() - start:.0f} s: about {total:.0f} core seconds, {gigabytes:.0f} GB of weights",
+        flush=True,
+    )
     for line in report["drawn"]["strata_without_setups"]:
         print("  no setup of", line)
     for line, count in list(report["drawn"]["not_taken"].items())[:12]:

@@ -23,7 +23,11 @@ def main():
             assert torch.equal(places, wide) and torch.equal(places, alone)
             patterns = rows.cpu().view(torch.int16).int() & 0xFFFF
             cases += [[row, found] for row, found in zip(patterns.tolist(), places.cpu().tolist())]
-    print(json.dumps({"torch": torch.__version__, "gpu": torch.cuda.get_device_name(), "cases": cases}, separators=(",", ":")))
+    print(
+        json.dumps(
+            {"torch": torch.__version__, "gpu": torch.cuda.get_device_name(), "cases": cases}, separators=(",", ":")
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 //! Finds the recipe of every product that a model's passes run, by comparison with the product itself.
 //!
 //! One operand is all ones; the other holds pairs of large numbers that cancel, at random places, and small ones. What
-//! is left of the small ones depends on the order of sums down to the last step, so a wrong recipe shows in most outputs
-//! although they are rounded to 16 bits. A recipe is taken if it gives all the outputs compared, at both ends of rows and
-//! columns: 32 different sums of a product with a weight, 64 of a batched one where it has as many. Where two of the
-//! usual recipes of a batched product, or two of the rare ones if no usual one does, give all of them and are not the
-//! same computation, it is run again with other numbers until one is left. A shape that none gives, or more than one
-//! after all, is left out and reported.
+//! is left of the small ones depends on the order of sums down to the last step, so a wrong recipe shows in most
+//! outputs although they are rounded to 16 bits. A recipe is taken if it gives all the outputs compared, at both ends
+//! of rows and columns: 32 different sums of a product with a weight, 64 of a batched one where it has as many. Where
+//! two of the usual recipes of a batched product, or two of the rare ones if no usual one does, give all of them and
+//! are not the same computation, it is run again with other numbers until one is left. A shape that none gives, or more
+//! than one after all, is left out and reported.
 //!
 //! Of a weight, `dense` asks cuBLASLt's heuristic for the parts of the sum at many numbers of rows, which is not a
 //! comparison and is kept apart.

@@ -1,9 +1,9 @@
 //! The device and its products, of bf16, f16 or binary32, with sums in binary32.
 //!
-//! Sizes are those of row-major matrices; cuBLAS is column-major and is given the transposed product.
-//! *Source of the calls:* PyTorch 2.11, aten/src/ATen/cuda/CUDABlas.cpp and native/cuda/Blas.cpp, restated. For bf16 and
-//! f16 they are the same but for the format: both leave cuBLAS's mode of mathematics as it is by default, which allows
-//! parts of a sum to be reduced in the output's format.
+//! Sizes are those of row-major matrices; cuBLAS is column-major and is given the transposed product. *Source of the
+//! calls:* PyTorch 2.11, aten/src/ATen/cuda/CUDABlas.cpp and native/cuda/Blas.cpp, restated. For bf16 and f16 they are
+//! the same but for the format: both leave cuBLAS's mode of mathematics as it is by default, which allows parts of a
+//! sum to be reduced in the output's format.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -331,8 +331,8 @@ impl Device {
         Ok(())
     }
 
-    /// What cuBLASLt's heuristic names for `y = x · wᵀ (+ bias)` in a format: parts that `K` is split into, and, if matrices (`x`,
-    /// `w`, bias, `y`) are given, the product itself, as PyTorch's `addmm` with a bias runs it.
+    /// What cuBLASLt's heuristic names for `y = x · wᵀ (+ bias)` in a format: parts that `K` is split into, and, if
+    /// matrices (`x`, `w`, bias, `y`) are given, the product itself, as PyTorch's `addmm` with a bias runs it.
     ///
     /// # Panics
     /// When a matrix is smaller.

@@ -1,9 +1,8 @@
 //! Merges catalogs of one GPU and version: `merge_catalogs OUT LAUNCHED IN …`.
 //!
-//! What the first file compared of attention, all that was compared of weights and what the heuristic names goes to OUT,
-//! what the library launches to LAUNCHED. A compared recipe
-//! of attention that is another computation than the kernel launched has is left out where the two give the same sums
-//! of ones, and printed.
+//! What the first file compared of attention, all that was compared of weights and what the heuristic names goes to
+//! OUT, what the library launches to LAUNCHED. A compared recipe of attention that is another computation than the
+//! kernel launched has is left out where the two give the same sums of ones, and printed.
 
 #![expect(clippy::print_stdout, clippy::too_many_lines, reason = "a tool that prints what it left out")]
 

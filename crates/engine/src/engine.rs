@@ -245,9 +245,9 @@ impl<'a> Engine<'a> {
         self.step(caches, ids, ids.len(), taps)
     }
 
-    /// Feeds one token to the first sequence of a batch of `batch_size` sequences of equal length and returns its logits:
-    /// those that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot reach
-    /// this one; how many they are does, by dispatch.
+    /// Feeds one token to the first sequence of a batch of `batch_size` sequences of equal length and returns its
+    /// logits: those that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot
+    /// reach this one; how many they are does, by dispatch.
     ///
     /// *Shape:* returns `vocab_size`. *Rounding:* every site to the storage dtype, by the recipes that
     /// [`Dispatch`] names for a pass of `batch_size` rows.
@@ -301,9 +301,9 @@ impl<'a> Engine<'a> {
         Ok(logits)
     }
 
-    /// Feeds tokens that are known in advance, all steps of all sequences together, each the first of a batch of its own:
-    /// each row by the recipes of its own step, attending to its own prefix. What comes out is what [`Engine::decode_row`] gives step by step, and weights
-    /// are read once.
+    /// Feeds tokens that are known in advance, all steps of all sequences together, each the first of a batch of its
+    /// own: each row by the recipes of its own step, attending to its own prefix. What comes out is what
+    /// [`Engine::decode_row`] gives step by step, and weights are read once.
     ///
     /// Taps see the sequences as numbered in `caches`.
     ///

@@ -1,6 +1,7 @@
 //! Long rows as PyTorch adds them on a GPU: digests of what `goldens/gpu/long_rows.py` computed on an H200.
 //!
-//! Inputs are made again by the script's integer hash. `LONG_ROWS=FILE cargo test -p mantissa-numerics --test long_rows` compares everything that the script wrote; without it, the part of it that is in `goldens/gpu`.
+//! Inputs are made again by the script's integer hash. `LONG_ROWS=FILE cargo test -p mantissa-numerics --test
+//! long_rows` compares everything that the script wrote; without it, the part of it that is in `goldens/gpu`.
 
 #![expect(
     clippy::unwrap_used,

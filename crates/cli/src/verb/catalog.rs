@@ -46,9 +46,9 @@ enum Action {
 /// On a machine with an NVIDIA GPU: find the recipes of a model's products, and compare them bit for bit
 ///
 /// Of each weight, cuBLASLt's heuristic is asked for any number of rows, and products are compared at both sides of
-/// every step of its answer, at random numbers, and at those that batch sizes and prompts give. Of attention's products,
-/// cuBLAS is asked what it launches for every number of keys, and products are compared at the first size of every
-/// kernel, at random sizes, and at those given. A file that is there already is completed. A shape that no recipe
+/// every step of its answer, at random numbers, and at those that batch sizes and prompts give. Of attention's
+/// products, cuBLAS is asked what it launches for every number of keys, and products are compared at the first size of
+/// every kernel, at random sizes, and at those given. A file that is there already is completed. A shape that no recipe
 /// explains is left out and reported.
 #[derive(Debug, clap::Args)]
 struct BuildArgs {

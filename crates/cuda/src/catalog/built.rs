@@ -15,7 +15,7 @@ pub struct Built {
     pub heuristic: [usize; 2],
     /// Random numbers of rows for which the heuristic named other parts than those asked before and after them.
     pub surprises: usize,
-    /// Of attention's products: how many had the sums of the kernel that the library launches, and how many were compared
-    /// with these.
+    /// Of attention's products: how many had the sums of the kernel that the library launches, and how many were
+    /// compared with these.
     pub launched: [usize; 2],
 }

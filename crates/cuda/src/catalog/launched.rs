@@ -310,6 +310,7 @@ mod tests {
     /// Names as cuBLAS 13.1 has them on an H200, shortened in the middle.
     #[test]
     fn a_name_says_how_a_kernel_sums() {
+        type Case<'c> = (&'c str, [u32; 3], &'c [u32], Option<KernelSum>);
         use KernelSum::{Chain, Runs, Slices, Steps, Threads};
         let by = |threads, vector, in_order| Some(Threads { threads, vector, in_order });
         let gemvx =
@@ -317,7 +318,7 @@ mod tests {
         let mut apart = vec![0; 40];
         let mut near = apart.clone();
         (apart[APART], near[APART]) = (8, 1);
-        let cases: [(&str, [u32; 3], &[u32], Option<KernelSum>); 15] = [
+        let cases: [Case<'_>; 15] = [
             (
                 "nvjet_sm90_tst_104x128_64x7_1x1_h_bz_TNN",
                 [384, 1, 1],

@@ -33,8 +33,8 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// Adds the weights of a model in a format, whole and as a rank of tensor parallelism has them for each number of `ranks`; if
-    /// `fused`, also those that vLLM joins (queries, keys and values; gate and up).
+    /// Adds the weights of a model in a format, whole and as a rank of tensor parallelism has them for each number of
+    /// `ranks`; if `fused`, also those that vLLM joins (queries, keys and values; gate and up).
     ///
     /// Queries, keys and values are cut by heads (fewer KV heads than ranks are repeated), gate, up and `lm_head` along
     /// their outputs, `o_proj` and `down_proj` along the sum, with a bias and without: one rank adds it. What the ranks
@@ -121,8 +121,8 @@ impl Shapes {
         self.weights.iter().copied()
     }
 
-    /// Adds all products of a model with its weights in a format: prefills of `prompts` tokens and, if there are `keys`, decode
-    /// steps, at each batch size.
+    /// Adds all products of a model with its weights in a format: prefills of `prompts` tokens and, if there are
+    /// `keys`, decode steps, at each batch size.
     pub fn add_linear(
         &mut self,
         config: &ModelConfig,

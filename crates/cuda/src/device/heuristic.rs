@@ -58,8 +58,8 @@ impl Heuristic {
         Ok(Self { handle: lt_result::create_handle()?, place: place.clone() })
     }
 
-    /// The parts that `K` is split into for `y = x · wᵀ (+ bias)` in a format, `x` being `m × k` and `w` `n × k`, with the
-    /// workspace that PyTorch gives each.
+    /// The parts that `K` is split into for `y = x · wᵀ (+ bias)` in a format, `x` being `m × k` and `w` `n × k`, with
+    /// the workspace that PyTorch gives each.
     ///
     /// *Errors:* a product for which the library has no kernel; more parts than a recipe has.
     pub fn parts(&self, dtype: Dtype, shape: [usize; 3], bias: bool) -> Result<NonZeroU16, CudaError> {

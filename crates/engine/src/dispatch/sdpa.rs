@@ -22,8 +22,8 @@ const LONGEST_FLASH: usize = 32_768;
 const MULTIPROCESSORS: usize = 132;
 
 impl<'c> Dispatch<'c> {
-    /// Why no recipe covers this attention over `keys` keys, with or without a mask that transformers hands over; `None`
-    /// where one may. What the catalog has to say comes later.
+    /// Why no recipe covers this attention over `keys` keys, with or without a mask that transformers hands over;
+    /// `None` where one may. What the catalog has to say comes later.
     pub(super) fn sdpa_refused(self, dim: usize, keys: usize, masked: bool) -> Option<&'static str> {
         match self.attention {
             Attention::SdpaFlash | Attention::SdpaMath

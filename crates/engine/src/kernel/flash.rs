@@ -1,8 +1,8 @@
 //! Attention by [`TorchFlash`]: FlashAttention-2's kernels, with a tensor core's dot products.
 //!
 //! Rows share panels of keys and values and nothing else, so how rows are divided among tasks cannot change a bit.
-//! Storage is bf16 or f16, whatever the steps multiply. Left out: what is done with scores ([`mantissa_numerics::nvidia::flash`]), and into how many parts
-//! keys are cut (`dispatch`).
+//! Storage is bf16 or f16, whatever the steps multiply. Left out: what is done with scores
+//! ([`mantissa_numerics::nvidia::flash`]), and into how many parts keys are cut (`dispatch`).
 
 use std::ops::Range;
 

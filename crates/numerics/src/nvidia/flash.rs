@@ -185,8 +185,8 @@ pub fn splits(blocks: usize, tiles: usize, multiprocessors: usize) -> usize {
 /// The widest head of these kernels.
 pub const WIDEST: usize = 256;
 
-/// Whether the tiles of the kernel for heads of `dim` are known. PyTorch pads widths that 8 does not divide first; those of
-/// its kernels for 160 and 224 are not written down here.
+/// Whether the tiles of the kernel for heads of `dim` are known. PyTorch pads widths that 8 does not divide first;
+/// those of its kernels for 160 and 224 are not written down here.
 ///
 /// ```
 /// use mantissa_numerics::nvidia::flash::is_known;

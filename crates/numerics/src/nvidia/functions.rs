@@ -7,8 +7,8 @@
 //!
 //! Source of the rest: PTX of `expf`, `tanhf`, `cosf` and `sinf` in CUDA 13 (libdevice), restated.
 //!
-//! `tanhf` divides by `rcp.approx`, whose table was not measured: here that is the nearest reciprocal. What becomes of it
-//! in bf16 was compared for every input ([`tanh`], [`gelu_tanh`]).
+//! `tanhf` divides by `rcp.approx`, whose table was not measured: here that is the nearest reciprocal. What becomes of
+//! it in bf16 was compared for every input ([`tanh`], [`gelu_tanh`]).
 
 #![expect(clippy::inline_always, reason = "inlined where an instruction set is enabled")]
 

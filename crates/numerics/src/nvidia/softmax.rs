@@ -69,10 +69,10 @@ impl TorchSoftmax {
     /// bytes.
     ///
     /// ```
-    /// use mantissa_numerics::Dtype;
-    /// use mantissa_numerics::nvidia::softmax::TorchSoftmax;
+    /// use mantissa_numerics::Dtype; use mantissa_numerics::nvidia::softmax::TorchSoftmax;
     /// assert_eq!(TorchSoftmax::at(9220, Dtype::F32, false), TorchSoftmax::Shifted(4));
-    /// assert_eq!(TorchSoftmax::at(9220, Dtype::Bf16, false), TorchSoftmax::Vectors(4), "converted into one of its own");
+    /// assert_eq!(TorchSoftmax::at(9220, Dtype::Bf16, false), TorchSoftmax::Vectors(4), "converted into one of its
+    /// own");
     /// ```
     #[must_use]
     pub const fn at(length: usize, input: Dtype, aligned: bool) -> Self {

@@ -5,8 +5,8 @@ const NETWORK: usize = 32;
 
 /// The places of the `count` largest values, the largest first. Of equals that are not all chosen, the first are.
 ///
-/// *Order of equals:* what is larger than the smallest that is chosen stands in order of place, then those that equal it;
-/// a bitonic network of 32 sorts them, which is not stable; more than 32 are sorted by a stable sort.
+/// *Order of equals:* what is larger than the smallest that is chosen stands in order of place, then those that equal
+/// it; a bitonic network of 32 sorts them, which is not stable; more than 32 are sorted by a stable sort.
 ///
 /// *Source:* PyTorch, aten/src/ATen/native/cuda/TensorTopK.cu (`sbtopk`), Sort.cu and SortUtils.cuh, restated.
 ///

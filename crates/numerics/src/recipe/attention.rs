@@ -195,9 +195,9 @@ impl TorchFlash {
     }
 }
 
-/// PyTorch's math backend on 16 bits: everything in binary32, queries and keys each multiplied with the root of the scale
-/// (`head_dim^-¼`) before their product, which is not scaled; PyTorch's softmax with CUDA's exponentials. A key outside a
-/// sliding window has a score of −∞; in decode it is not there at all.
+/// PyTorch's math backend on 16 bits: everything in binary32, queries and keys each multiplied with the root of the
+/// scale (`head_dim^-¼`) before their product, which is not scaled; PyTorch's softmax with CUDA's exponentials. A key
+/// outside a sliding window has a score of −∞; in decode it is not there at all.
 ///
 /// *Rounding:* binary32; the output to the storage format. *Source:* PyTorch 2.11
 /// (aten/src/ATen/native/transformers/attention.cpp widens bf16 and f16 alike) and cuBLAS 13.1; of bf16 compared with

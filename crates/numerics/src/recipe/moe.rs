@@ -64,8 +64,8 @@ pub enum RouterSoftmax {
         lanes: Lanes,
     },
     /// PyTorch's, by a warp of 32 lanes ([`crate::nvidia::softmax::TorchSoftmax::Warp`]); experts are chosen and put in
-    /// order as its `topk` does ([`crate::nvidia::topk::largest`]); chosen weights are added up by the halving tree over
-    /// as many lanes as there are ([`crate::nvidia::reduce::sum_of_few`]).
+    /// order as its `topk` does ([`crate::nvidia::topk::largest`]); chosen weights are added up by the halving tree
+    /// over as many lanes as there are ([`crate::nvidia::reduce::sum_of_few`]).
     Warp,
 }
 

@@ -239,8 +239,8 @@ pub struct AttentionRecipe {
     pub scores: Summation,
     /// Format scores are rounded to before and after the multiplication by the scale (eager: the storage dtype).
     pub score_rounding: Dtype,
-    /// Queries and keys are each multiplied with the root of the scale, rounded to binary32, before their product, which
-    /// is not scaled.
+    /// Queries and keys are each multiplied with the root of the scale, rounded to binary32, before their product,
+    /// which is not scaled.
     #[serde(default, skip_serializing_if = "is_false")]
     pub scaled_operands: bool,
     /// Scaled scores become `cap · tanh(score / cap)`, the three results rounded to `score_rounding`.

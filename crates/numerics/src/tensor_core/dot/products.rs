@@ -1,5 +1,5 @@
-//! Every product of two bf16, and of two f16, through one of Hopper's steps, on every instruction set: alone, and beside
-//! an accumulator.
+//! Every product of two bf16, and of two f16, through one of Hopper's steps, on every instruction set: alone, and
+//! beside an accumulator.
 //!
 //! All 2^32 pairs with AVX2 and AVX-512, every eighth with plain Rust. What a step must leave is computed by
 //! [`expected`], which is written independently of the reference, in binary64, and is several times as fast. That the
