@@ -2,12 +2,11 @@
 
     python3 goldens/sites.py MANTISSA SCRATCH
 
-Makes the tiny model of each family in binary32, records it (`--hardware cpu`), runs the same tokens through stock transformers with the
-hooks of gpu/look.py, which comparisons on GPUs use, and prints the largest difference of each point relative to its largest value.
-Orders of sums differ, so values agree to about 1e-6; a site that is somewhere else differs by far more. Ends with 1 if any is further off
-than BOUND, if a site that one side has is missing on the other, or if the experts of a token differ. About a minute; needs torch and
-transformers.
-"""
+Makes the tiny model of each family in binary32, records it (`--hardware cpu`), runs the same tokens through stock
+transformers with the hooks of gpu/look.py, which comparisons on GPUs use, and prints the largest difference of each
+point relative to its largest value. Orders of sums differ, so values agree to about 1e-6; a site that is somewhere
+else differs by far more. Ends with 1 if any is further off than BOUND, if a site that one side has is missing on
+the other, or if the experts of a token differ. About a minute; needs torch and transformers."""
 
 import json
 import os

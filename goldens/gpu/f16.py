@@ -2,15 +2,16 @@
 
     python f16.py DIRECTORY
 
-Writes f16.npz (raw bits) and f16.json (kernels by name, in order of their launch). Needs PyTorch alone; under a minute, a few MB.
+Writes f16.npz (raw bits) and f16.json (kernels by name, in order of their launch). Needs PyTorch alone; under a
+minute, a few MB.
 
-Operands of products come from `bits`, a function of seed, row and place, so that f16_check.py makes them again without a file. Of a
-product with a weight (`w.<N>_<K>_<kind>[_bias].<mode>`) the file has, for each M of ROWS, rows 0 and M - 1, and of those the first and
-last sixteen columns. Modes: `linear` as transformers calls it; `exact`, the same with allow_fp16_reduced_precision_reduction = False; `f32`, the
-same product left in binary32. Whether parts of a sum are kept in f16 is told by `linear` and by the name of the kernel that adds them.
-Of attention's batched products (`b.<scores|values>.<heads>_<queries>_<dim>_<keys>`) it has the first query of the first head.
-Attention (`s.<case>_<name>`) is as sdpa.py has it, of f16; activations (`f.<name>`) are over all 65,536 patterns.
-"""
+Operands of products come from `bits`, a function of seed, row and place, so that f16_check.py makes them again
+without a file. Of a product with a weight (`w.<N>_<K>_<kind>[_bias].<mode>`) the file has, for each M of ROWS, rows
+0 and M - 1, and of those the first and last sixteen columns. Modes: `linear` as transformers calls it; `exact`, the
+same with allow_fp16_reduced_precision_reduction = False; `f32`, the same product left in binary32. Whether parts of
+a sum are kept in f16 is told by `linear` and by the name of the kernel that adds them. Of attention's batched
+products (`b.<scores|values>.<heads>_<queries>_<dim>_<keys>`) it has the first query of the first head. Attention
+(`s.<case>_<name>`) is as sdpa.py has it, of f16; activations (`f.<name>`) are over all 65,536 patterns."""
 
 import json
 import os

@@ -2,10 +2,10 @@
 
     python f16_check.py DIRECTORY [PART/PARTS]
 
-DIRECTORY has f16.npz. For every product with a weight and number of rows: into how many parts K is cut so that all outputs compared
-have the bits found, with parts kept in binary32 and added in ascending order; and, where that explains nothing, with parts rounded to
-binary16. A step is emulated here in numpy, from its definition, and not by the engine. PART/PARTS takes a share of the shapes.
-"""
+DIRECTORY has f16.npz. For every product with a weight and number of rows: into how many parts K is cut so that all
+outputs compared have the bits found, with parts kept in binary32 and added in ascending order; and, where that
+explains nothing, with parts rounded to binary16. A step is emulated here in numpy, from its definition, and not by
+the engine. PART/PARTS takes a share of the shapes."""
 
 import os
 import sys

@@ -1,20 +1,22 @@
-"""Softmax, log_softmax, logsumexp, sums and flash attention of PyTorch over long rows: what they compute, and which kernels they launch.
+"""Softmax, log_softmax, logsumexp, sums and flash attention of PyTorch over long rows: what they compute, and which
+kernels they launch.
 
     python long_rows.py DIRECTORY
 
-Writes long_rows.npz (results as raw bits) and long_rows.json (kernels with their grids, digests, versions). Inputs are made by an integer
-hash (`hashed`), so a CPU makes them again. A digest of a row is the sum of its bit patterns, each times a 64-bit odd number made of its
-place, modulo 2^64 (`digests`).
+Writes long_rows.npz (results as raw bits) and long_rows.json (kernels with their grids, digests, versions). Inputs
+are made by an integer hash (`hashed`), so a CPU makes them again. A digest of a row is the sum of its bit patterns,
+each times a 64-bit odd number made of its place, modulo 2^64 (`digests`).
 
-- `softmax_<type>_<length>`: the first 64 of each of 8 rows that lie one after the other; bf16 and f16 as eager attention calls it
-  (`softmax(x, -1, dtype=torch.float32)`), f32 as the math backend does.
-- `across_<length>_<steps>`: log_softmax over the middle of three dimensions, as transformers' compute_transition_scores calls it; rows are
-  the steps of the first of two sequences.
-- `log_softmax_<type>_<length>_<rows>`, `logsumexp_<length>_<rows>`, `expsum_<length>_<rows>` (the sum inside logsumexp).
+- `softmax_<type>_<length>`: the first 64 of each of 8 rows that lie one after the other; bf16 and f16 as eager
+  attention calls it (`softmax(x, -1, dtype=torch.float32)`), f32 as the math backend does.
+- `across_<length>_<steps>`: log_softmax over the middle of three dimensions, as transformers'
+  compute_transition_scores calls it; rows are the steps of the first of two sequences.
+- `log_softmax_<type>_<length>_<rows>`, `logsumexp_<length>_<rows>`, `expsum_<length>_<rows>` (the sum inside
+  logsumexp).
 - `<name>_at<n>`: the same where the only row begins `n` elements behind an aligned address.
 - `sum_<length>_<rows>`, `mean_<length>_<rows>`: of squares of bf16 values, as a norm takes them.
-- `flash_<type>_<heads>_<kvheads>_<width>_<queries>_<keys>_<batch>`: outputs of some heads and queries, named in long_rows.json.
-"""
+- `flash_<type>_<heads>_<kvheads>_<width>_<queries>_<keys>_<batch>`: outputs of some heads and queries, named in
+  long_rows.json."""
 
 import json
 import os

@@ -2,9 +2,9 @@
 
     python long_rows_slice.py JSON TO
 
-Of softmax at every border of a kernel and of vocabularies all rows; of sums over rows a few shapes of every order; of flash attention the
-first and the last row; kernels with their grids and blocks of all softmaxes and of those sums.
-"""
+Of softmax at every border of a kernel and of vocabularies all rows; of sums over rows a few shapes of every order;
+of flash attention the first and the last row; kernels with their grids and blocks of all softmaxes and of those
+sums."""
 
 import json
 import sys

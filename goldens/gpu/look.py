@@ -1,8 +1,7 @@
 """What passes each site of a stock transformers model, as Mantissa names sites (crates/numerics/src/site.rs).
 
-Nothing is changed: hooks of modules, and functions that are wrapped to look at what they return. Families that Mantissa computes but
-DeepSeek, whose cache holds no keys.
-"""
+Nothing is changed: hooks of modules, and functions that are wrapped to look at what they return. Families that
+Mantissa computes but DeepSeek, whose cache holds no keys."""
 
 import sys
 

@@ -1,27 +1,32 @@
-"""The random proof: setups that Mantissa counts as covered, drawn by a seed, compared bit by bit with stock transformers on this GPU.
+"""The random proof: setups that Mantissa counts as covered, drawn by a seed, compared bit by bit with stock
+transformers on this GPU.
 
-    python3 proof.py MANTISSA SCRATCH OUT.json --seed N [--count 160] [--gpus 1] [--seconds LIMIT] [--dtype bf16,f16] [--families LIST] [--also SETUP ...]
+    python3 proof.py MANTISSA SCRATCH OUT.json --seed N [--count 160] [--gpus 1] [--seconds LIMIT] [--dtype bf16,f16] \
+        [--families LIST] [--also SETUP ...]
 
-A setup is a model of models.py (its true widths and vocabulary; one block; where blocks alternate between a window and none one of each, or
-either of them where two take too long) × batch 1 to 64 × prompt 4 to 16,384 tokens × eager, sdpa_flash, sdpa_math × bf16, f16 × 2 to 4 decode steps, one in ten 30. Strata are family × attention ×
+A setup is a model of models.py (its true widths and vocabulary; one block; where blocks alternate between a window
+and none one of each, or either of them where two take too long) × batch 1 to 64 × prompt 4 to 16,384 tokens ×
+eager, sdpa_flash, sdpa_math × bf16, f16 × 2 to 4 decode steps, one in ten 30. Strata are family × attention ×
 length (four ranges); they are gone through in an order that the seed shuffles, and each gives a setup that
 
-- fits: by an estimate, 78 GB hold weights, activations, scores and the logits of all positions, which stock transformers computes;
-- costs at most `--most` core seconds on the CPU, by an estimate of the multiplications of the rows that a prediction computes;
+- fits: by an estimate, 78 GB hold weights, activations, scores and the logits of all positions, which stock
+  transformers computes;
+- costs at most `--most` core seconds on the CPU, by an estimate of the multiplications of the rows that a prediction
+  computes;
 - is covered: `mantissa coverage` refuses none of its passes and takes nothing from literature.
 
-Within a stratum model, dtype and prompt (on a logarithmic scale) are drawn first and the batch evenly after them; a setup that fails one
-of the three is drawn again, and the report counts why. Strata without any setup are listed.
+Within a stratum model, dtype and prompt (on a logarithmic scale) are drawn first and the batch evenly after them; a
+setup that fails one of the three is drawn again, and the report counts why. Strata without any setup are listed.
 
-`mantissa record` predicts each setup on this machine's CPU (HARDWARE, h200 unless told), several at a time on CORES cores. At the same time
-one process per GPU runs stock transformers on the synthetic checkpoint: from_pretrained, nothing patched but to look (look.py); the prompt in
-one pass, then forced tokens. Row 0 is the recorded prompt; other rows are the same turned, and decode other tokens. Compared, as raw bits:
-every site of every block, embedding, last norm and logits, at the last three positions of the prompt and at every decode step.
+`mantissa record` predicts each setup on this machine's CPU (HARDWARE, h200 unless told), several at a time on CORES
+cores. At the same time one process per GPU runs stock transformers on the synthetic checkpoint: from_pretrained,
+nothing patched but to look (look.py); the prompt in one pass, then forced tokens. Row 0 is the recorded prompt;
+other rows are the same turned, and decode other tokens. Compared, as raw bits: every site of every block,
+embedding, last norm and logits, at the last three positions of the prompt and at every decode step.
 
-The report is written after every case; run again with the same arguments it goes on. After LIMIT seconds no case is begun. Ends with 1
-if a bit differs, or if a setup that counted as covered was refused or failed. SCRATCH takes a checkpoint per model (1 to 10 GB, removed
-when its cases are done); a folder in memory (/dev/shm) is quickest.
-"""
+The report is written after every case; run again with the same arguments it goes on. After LIMIT seconds no case is
+begun. Ends with 1 if a bit differs, or if a setup that counted as covered was refused or failed. SCRATCH takes a
+checkpoint per model (1 to 10 GB, removed when its cases are done); a folder in memory (/dev/shm) is quickest."""
 
 import argparse
 import collections

@@ -2,10 +2,10 @@
 
     python3 redigest.py BEFORE MANTISSA SCRATCH REPORT.json CASE ...
 
-REPORT is h200_transformers.json or h100_transformers.json. Each CASE is predicted with BEFORE, a program whose digest is the one in the
-report (of a commit before log-probabilities became torch.log_softmax's), and with MANTISSA. If BEFORE gives that digest and no tensor but log-probabilities
-differs, the case gets the new digest and keeps the old one as `signals_digest_before`. Ends with 1 otherwise.
-"""
+REPORT is h200_transformers.json or h100_transformers.json. Each CASE is predicted with BEFORE, a program whose
+digest is the one in the report (of a commit before log-probabilities became torch.log_softmax's), and with
+MANTISSA. If BEFORE gives that digest and no tensor but log-probabilities differs, the case gets the new digest and
+keeps the old one as `signals_digest_before`. Ends with 1 otherwise."""
 
 import json
 import os

@@ -2,12 +2,12 @@
 
     [JOBS=N] python3 repeat.py MANTISSA SCRATCH REPORT.json [PATTERN] [GGUF]
 
-REPORT is goldens/gpu/h200_transformers.json or h100_transformers.json: each case holds the digest of the record that was compared there.
-Log-probabilities are torch.log_softmax's since, so that only cases with a digest of both (`signals_digest_before`, by redigest.py) are
-predicted again; how many are not is said. PATTERN picks the cases that contain it, such as `smollm2-135m:29r` or `sdpa_math`; all of them take hours on two cores. Cases of
-the real model need GGUF. N cases at a time (1) share the processors. A case that was done before in SCRATCH is not done again, so a run
-that was killed goes on. Ends with 1 if any digest differs.
-"""
+REPORT is goldens/gpu/h200_transformers.json or h100_transformers.json: each case holds the digest of the record
+that was compared there. Log-probabilities are torch.log_softmax's since, so that only cases with a digest of both
+(`signals_digest_before`, by redigest.py) are predicted again; how many are not is said. PATTERN picks the cases
+that contain it, such as `smollm2-135m:29r` or `sdpa_math`; all of them take hours on two cores. Cases of the real
+model need GGUF. N cases at a time (1) share the processors. A case that was done before in SCRATCH is not done
+again, so a run that was killed goes on. Ends with 1 if any digest differs."""
 
 import concurrent.futures
 import json

@@ -1,10 +1,11 @@
-"""Cuts sdpa.npz (sdpa.py) or f16.npz (f16.py) down to what a test compares: goldens/gpu/sdpa/<case>.bin, sdpa_f16/<case>.bin.
+"""Cuts sdpa.npz (sdpa.py) or f16.npz (f16.py) down to what a test compares: goldens/gpu/sdpa/<case>.bin,
+sdpa_f16/<case>.bin.
 
     python sdpa_slice.py NPZ DIRECTORY
 
-A case is `sequences_heads_kvheads_width_queries_keys`. A file has the number of rows and how many keys each sees (32 bits, ascending), then
-patterns of 16 bits: the rows' queries, all keys and values, the rows' outputs of flash attention and of the math backend. Little-endian.
-"""
+A case is `sequences_heads_kvheads_width_queries_keys`. A file has the number of rows and how many keys each sees
+(32 bits, ascending), then patterns of 16 bits: the rows' queries, all keys and values, the rows' outputs of flash
+attention and of the math backend. Little-endian."""
 
 import sys
 

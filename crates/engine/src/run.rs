@@ -5,58 +5,36 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
-use mantissa_model::graph::{Activation, Expand, Graph, Node, Operation, Section};
+use mantissa_model::graph::{Activation, Expand, Node, Operation, Section};
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{EmbeddingRecipe, KernelRecipe};
+use mantissa_numerics::recipe::KernelRecipe;
 use mantissa_numerics::site::Point;
 
 use crate::backend::{Backend, Queries, part};
 use crate::cache::KvCache;
 use crate::kernel::matrix::{CachedLayer, Matrix};
-use crate::overrides::Overrides;
-use crate::pass::{Pass, Place, Ran, Run, Selection};
-use crate::pool::{Buffer, Pool};
-use crate::rope::RopeTable;
-use crate::simd::Isa;
+use crate::pass::{Pass, Place, Run, Selection};
+use crate::pool::Buffer;
 use crate::tap::{Tap, View};
-use crate::weights::{NodeWeights, Weights};
+use crate::weights::NodeWeights;
 
 mod expanded;
 mod last_block;
 mod lifetimes;
 mod masked;
 mod routing;
+mod runner;
+mod values;
 
 use expanded::Expanded;
+use last_block::last_block;
 use lifetimes::Lifetimes as _;
 use routing::Routing;
+use values::{Input, Value, left, rows_of, slot_of};
 
-/// A model ready to be interpreted.
-pub(crate) struct Runner<'r, 'a, B> {
-    pub graph: &'r Graph,
-    pub weights: &'r Weights<'a>,
-    pub tables: &'r [RopeTable],
-    pub backend: &'r B,
-    pub pool: &'r Pool,
-    pub isa: Isa,
-    pub embedding: EmbeddingRecipe,
-    pub overrides: &'r Overrides,
-    pub ran: &'r Mutex<Ran>,
-}
-
-/// What a node left.
-enum Value<'p> {
-    /// Rows of the pass.
-    Rows(Buffer<'p>),
-    /// A slot of the block's cache.
-    Cached(usize),
-    /// Keys and values that were compressed in the block's cache.
-    Expanded(Expanded),
-    /// Experts of each row.
-    Routing(Routing),
-}
+pub(crate) use runner::Runner;
 
 impl<'r, B: Backend> Runner<'r, '_, B> {
     /// Rows through the whole model. Returns the logits of those from place `first` on.
@@ -87,7 +65,10 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             let read = |row: usize| row >= first || tapped && taps.wants_row(pass.rows[row]);
             let read = Selection::of(pass, read);
             if read.places.len() < places.len() {
-                x = self.last_block(section, place, pass, &read, caches, x, taps);
+                let (at, mut input) = (self.at(section, place), Some(Input::Rows(x)));
+                x = last_block(section, pass, &read, self.pool, |nodes, pass, values| {
+                    self.nodes(at, nodes, pass, caches, values, &mut input, taps);
+                });
                 places = read.places;
             } else {
                 x = self.section(section, place, pass, caches, Input::Rows(x), taps);
@@ -554,40 +535,12 @@ impl Planned {
     }
 }
 
-/// What goes into a section.
-enum Input<'i, 'p> {
-    Tokens(&'i [u32]),
-    Rows(Buffer<'p>),
-}
-
 /// A section with its weights.
 #[derive(Clone, Copy)]
 struct At<'s, 'a> {
     section: &'s Section,
     place: Place,
     weights: &'s [NodeWeights<'a>],
-}
-
-/// What the last node of a section left.
-fn left(mut values: Vec<Option<Value<'_>>>) -> Buffer<'_> {
-    match values.pop().flatten() {
-        Some(Value::Rows(rows)) => rows,
-        _ => unreachable!("a section leaves rows"),
-    }
-}
-
-fn rows_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v [f32] {
-    match &values[place] {
-        Some(Value::Rows(rows)) => rows,
-        _ => unreachable!("rows are kept until the last node that reads them"),
-    }
-}
-
-fn slot_of(values: &[Option<Value<'_>>], place: usize) -> usize {
-    match values[place] {
-        Some(Value::Cached(slot)) => slot,
-        _ => unreachable!("a slot is named until the last node that reads it"),
-    }
 }
 
 /// The position of each row.

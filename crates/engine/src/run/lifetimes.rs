@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mantissa_model::graph::{Node, Operation, Section};
 
-use super::{Value, rows_of};
+use super::values::{Value, rows_of};
 use crate::pool::{Buffer, Pool};
 
 /// What the interpreter asks a section.
