@@ -18,13 +18,15 @@ use cudarc::driver::sys::CUdevice_attribute;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use mantissa_numerics::Dtype;
 
+mod batched;
 mod heuristic;
 mod launch;
 
 pub use heuristic::{Heuristic, Place};
 pub use launch::{Launch, Launches};
 
-use heuristic::{Plan, WORKSPACE, WORKSPACE_LT, long};
+use batched::BatchedCall;
+use heuristic::{Plan, WORKSPACE, WORKSPACE_LT};
 
 use crate::error::CudaError;
 
@@ -263,72 +265,10 @@ impl Device {
         assert!(sizes.into_iter().all(|held| held >= batch), "batched: shapes differ");
         let dtype = a.dtype;
         assert!(b.dtype == dtype && c.dtype == dtype, "batched: formats differ");
-        let format = data_type(dtype);
         let [(a, _a), (b, _b)] = [a.data.device_ptr(&self.stream), b.data.device_ptr(&self.stream)];
         let (c, _c) = c.data.device_ptr_mut(&self.stream);
-        let operation =
-            if transposed { cublasOperation_t::CUBLAS_OP_T } else { cublasOperation_t::CUBLAS_OP_N };
-        let leading = int(if transposed { k } else { n })?;
-        let compute = cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let algorithm = cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP;
-        let plain = cublasOperation_t::CUBLAS_OP_N;
-        let [rows, columns, depth] = [int(n)?, int(m)?, int(k)?];
-        let [of_a, of_b, of_c] = [long(m * k)?, long(n * k)?, long(m * n)?];
-        if dtype == Dtype::F32 {
-            // SAFETY: the pointers are of this device and cover the shapes, as asserted.
-            unsafe {
-                cudarc::cublas::result::sgemm_strided_batched(
-                    self.blas,
-                    operation,
-                    plain,
-                    rows,
-                    columns,
-                    depth,
-                    ptr::from_ref(&ONE),
-                    b as *const f32,
-                    leading,
-                    of_b,
-                    a as *const f32,
-                    depth,
-                    of_a,
-                    ptr::from_ref(&ZERO),
-                    c as *mut f32,
-                    rows,
-                    of_c,
-                    int(batch)?,
-                )?;
-            }
-            return Ok(());
-        }
         // SAFETY: the pointers are of this device and cover the shapes, as asserted.
-        unsafe {
-            cudarc::cublas::result::gemm_strided_batched_ex(
-                self.blas,
-                operation,
-                plain,
-                rows,
-                columns,
-                depth,
-                scalar(&ONE),
-                b as *const c_void,
-                format,
-                leading,
-                of_b,
-                a as *const c_void,
-                format,
-                depth,
-                of_a,
-                scalar(&ZERO),
-                c as *mut c_void,
-                format,
-                rows,
-                of_c,
-                int(batch)?,
-                compute,
-                algorithm,
-            )?;
-        }
-        Ok(())
+        unsafe { BatchedCall { dtype, batch, shape: [m, n, k], transposed }.make(self.blas, [a, b, c]) }
     }
 
     /// What cuBLASLt's heuristic names for `y = x · wᵀ (+ bias)` in a format: parts that `K` is split into, and, if

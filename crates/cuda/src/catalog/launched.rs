@@ -44,7 +44,7 @@ fn sizes_of(shape: Batched, keys: usize) -> [usize; 3] {
 /// How the kernels of a call sum, by the name of the one that multiplies; `None` where the name is not known, or there
 /// are several.
 ///
-/// *Source:* names and words of cuBLAS 13.1's launches, beside the recipes of 108,448 products that were compared on an
+/// *Source:* names and words of cuBLAS 13.1's launches, beside the recipes of 128,120 products that were compared on an
 /// H200 (`goldens/gpu/attention_choice.md`).
 ///
 /// ```

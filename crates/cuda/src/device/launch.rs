@@ -5,14 +5,13 @@ use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use cudarc::cublas::sys::{cublasComputeType_t, cublasGemmAlgo_t};
-use cudarc::cublas::sys::{cublasHandle_t, cublasOperation_t, cudaDataType};
+use cudarc::cublas::sys::cublasHandle_t;
 use cudarc::driver::sys::{self, CUgraph, CUgraphNode, CUgraphNodeType, CUstreamCaptureMode};
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtrMut};
 use mantissa_numerics::Dtype;
 
-use super::heuristic::{Place, WORKSPACE, long};
-use super::{ONE, ZERO, int, scalar};
+use super::batched::BatchedCall;
+use super::heuristic::{Place, WORKSPACE};
 use crate::error::CudaError;
 
 /// A kernel that would run.
@@ -26,7 +25,7 @@ pub struct Launch {
     pub grid: [u32; 3],
     /// Threads of a block along each axis.
     pub block: [u32; 3],
-    /// The first argument, in words; of kernels whose names begin as asked for.
+    /// The first argument of a matrix-vector kernel (`gemvx`), in words: they decide its order. Empty of others.
     pub argument: Vec<u32>,
 }
 
@@ -47,7 +46,8 @@ pub struct Launch {
 pub struct Launches {
     stream: Arc<CudaStream>,
     blas: cublasHandle_t,
-    workspace: CudaSlice<u8>,
+    /// Held as long as the handle uses it.
+    _workspace: CudaSlice<u8>,
     /// An address as torch's are aligned; nothing is read or written there.
     at: u64,
 }
@@ -68,7 +68,7 @@ impl Launches {
             cudarc::cublas::sys::cublasSetStream_v2(blas, stream.cu_stream().cast()).result()?;
             cudarc::cublas::sys::cublasSetWorkspace_v2(blas, at as *mut c_void, WORKSPACE).result()?;
         }
-        Ok(Self { stream, blas, workspace, at })
+        Ok(Self { stream, blas, _workspace: workspace, at })
     }
 
     /// Kernels of a product per matrix of a batch, asked for as `Device::batched` asks.
@@ -78,80 +78,16 @@ impl Launches {
         &self,
         dtype: Dtype,
         batch: usize,
-        [m, n, k]: [usize; 3],
+        shape: [usize; 3],
         transposed: bool,
     ) -> Result<Vec<Launch>, CudaError> {
-        let plain = cublasOperation_t::CUBLAS_OP_N;
-        let operation = if transposed { cublasOperation_t::CUBLAS_OP_T } else { plain };
-        let leading = int(if transposed { k } else { n })?;
-        let [rows, columns, depth, batch] = [int(n)?, int(m)?, int(k)?, int(batch)?];
-        let [of_a, of_b, of_c] = [long(m * k)?, long(n * k)?, long(m * n)?];
-        let format = match dtype {
-            Dtype::Bf16 => cudaDataType::CUDA_R_16BF,
-            Dtype::F16 => cudaDataType::CUDA_R_16F,
-            Dtype::F32 => cudaDataType::CUDA_R_32F,
-        };
-        let at = self.at;
-        self.captured(|| {
-            // SAFETY: captured work does not run, so that the addresses are not used.
-            unsafe {
-                if dtype == Dtype::F32 {
-                    cudarc::cublas::result::sgemm_strided_batched(
-                        self.blas,
-                        operation,
-                        plain,
-                        rows,
-                        columns,
-                        depth,
-                        ptr::from_ref(&ONE),
-                        at as *const f32,
-                        leading,
-                        of_b,
-                        at as *const f32,
-                        depth,
-                        of_a,
-                        ptr::from_ref(&ZERO),
-                        at as *mut f32,
-                        rows,
-                        of_c,
-                        batch,
-                    )
-                } else {
-                    cudarc::cublas::result::gemm_strided_batched_ex(
-                        self.blas,
-                        operation,
-                        plain,
-                        rows,
-                        columns,
-                        depth,
-                        scalar(&ONE),
-                        at as *const c_void,
-                        format,
-                        leading,
-                        of_b,
-                        at as *const c_void,
-                        format,
-                        depth,
-                        of_a,
-                        scalar(&ZERO),
-                        at as *mut c_void,
-                        format,
-                        rows,
-                        of_c,
-                        batch,
-                        cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                        cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
-                    )
-                }
-            }
-        })
+        let call = BatchedCall { dtype, batch, shape, transposed };
+        // SAFETY: captured work does not run, so that the addresses are not used.
+        self.captured(|| unsafe { call.make(self.blas, [self.at; 3]) })
     }
 
     /// What `call` would launch on the stream.
-    fn captured(
-        &self,
-        call: impl FnOnce() -> Result<(), cudarc::cublas::result::CublasError>,
-    ) -> Result<Vec<Launch>, CudaError> {
+    fn captured(&self, call: impl FnOnce() -> Result<(), CudaError>) -> Result<Vec<Launch>, CudaError> {
         let stream = self.stream.cu_stream();
         // Relaxed: the library may load a kernel while it is asked.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
@@ -173,7 +109,6 @@ impl Drop for Launches {
     fn drop(&mut self) {
         // SAFETY: the handle was created in `new`; nothing can be done about errors.
         unsafe { _ = cudarc::cublas::result::destroy_handle(self.blas) };
-        _ = &self.workspace;
     }
 }
 
@@ -224,7 +159,7 @@ fn launch(node: CUgraphNode) -> Result<Launch, CudaError> {
         }
         let name = CStr::from_ptr(name).to_string_lossy().into_owned();
         // A copy of the arguments belongs to the graph.
-        let argument = if found.kernelParams.is_null() || !name.contains("gemv") && !name.contains("gemm") {
+        let argument = if found.kernelParams.is_null() || !name.contains("gemvx") {
             Vec::new()
         } else {
             let first = (*found.kernelParams).cast::<u32>();
