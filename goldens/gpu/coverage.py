@@ -98,6 +98,7 @@ your own.
 
 - `sdpa` without a forced backend, which takes cuDNN on these GPUs; `sdpa_flash` once a sliding window is full.
 - Eager attention over one KV head (Gemma 3 1B). gpt-oss (attention with sinks). DeepSeek. Experts of f16.
+- `sdpa_flash` with heads other than 64, 96, 128 and 256; RoPE over a part of each head.
 - `sdpa_math` in decode with 8, 16 or 24 heads of 256 over fewer than 386 keys, where cuBLAS takes a kernel whose order
   of sums is not known.
 - Padding, chunked prefill, and a second prefill over cached positions; LongRoPE and dynamic RoPE past their context.

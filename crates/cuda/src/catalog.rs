@@ -121,6 +121,7 @@ pub fn build(
         heuristic: [0, 0],
         surprises: 0,
         launched: [0, 0],
+        misnamed: BTreeSet::new(),
     };
     // What was asked less densely is asked again.
     let density = Density::default();
@@ -219,6 +220,7 @@ fn compare_attention(
             let at = at_size((dtype, shape), keys);
             built.unexplained.push(format!("{at}: the sums are not those of {kernel:?}, which was launched"));
             built.catalog.forget_launched(dtype, shape);
+            built.misnamed.insert((dtype, shape));
             left.push(keys);
             continue;
         }

@@ -233,6 +233,9 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
             all.merge(known);
         }
         // A product of one run may contradict what another was told.
+        for (dtype, shape) in &built.misnamed {
+            all.forget_launched(*dtype, *shape);
+        }
         let misnamed = all.forget_misnamed().into_iter().map(|(weight, rows)| {
             format!("products with {weight}: cuBLASLt's heuristic names another sum than {rows} rows had")
         });

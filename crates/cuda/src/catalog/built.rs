@@ -1,6 +1,9 @@
 //! What came of a measurement.
 
-use mantissa_engine::catalog::Catalog;
+use std::collections::BTreeSet;
+
+use mantissa_engine::catalog::{Batched, Catalog};
+use mantissa_numerics::Dtype;
 
 /// What came of a measurement.
 ///
@@ -15,6 +18,8 @@ pub struct Built {
     pub heuristic: [usize; 2],
     /// Random numbers of rows for which the heuristic named other parts than those asked before and after them.
     pub surprises: usize,
+    /// Products of attention for which what the library launches is forgotten: one had other sums.
+    pub misnamed: BTreeSet<(Dtype, Batched)>,
     /// Of attention's products: how many had the sums of the kernel that the library launches, and how many were
     /// compared with these.
     pub launched: [usize; 2],

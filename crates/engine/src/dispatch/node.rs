@@ -149,6 +149,9 @@ impl Dispatch<'_> {
                 if self.is_gpu() && rotary.pairing == Pairing::Neighbours {
                     return Err(self.not_compared("a rotation of neighbours", "it was not compared"));
                 }
+                if self.is_gpu() && rotary.rotated < rotary.width {
+                    return Err(self.not_compared("a rotation of parts of heads", "it was not compared"));
+                }
                 planned(node.width, 2, KernelRecipe::Rotary(self.rotary(pairs_of(rotary.pairing))))
             }
             Operation::Attention(attention) => {

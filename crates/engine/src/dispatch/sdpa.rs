@@ -34,8 +34,8 @@ impl<'c> Dispatch<'c> {
             Attention::SdpaFlash if masked => {
                 Some("transformers masks a sliding window that is full, and the flash backend takes no mask")
             }
-            Attention::SdpaFlash if !flash::is_known(dim) => {
-                Some("the tiles of the flash backend's kernel for heads of this width are not known")
+            Attention::SdpaFlash if !matches!(dim, 64 | 96 | 128 | 256) => {
+                Some("only heads of 64, 96, 128 and 256 were compared")
             }
             Attention::SdpaFlash if keys > LONGEST_FLASH => Some("at most 32,768 keys were compared"),
             Attention::SdpaFlash | Attention::SdpaMath => None,
@@ -115,7 +115,12 @@ mod tests {
         }
         let flash = Dispatch::new(Hardware::H200, Dtype::Bf16, SdpaFlash);
         assert_eq!(flash.sdpa_refused(256, 700, false), None);
-        assert!(flash.sdpa_refused(160, 700, false).is_some_and(|why| why.contains("width")));
+        for dim in [32, 80, 160, 192] {
+            assert!(
+                flash.sdpa_refused(dim, 700, false).is_some_and(|why| why.contains("only heads of")),
+                "{dim}"
+            );
+        }
         assert!(flash.sdpa_refused(64, 700, true).is_some_and(|why| why.contains("mask")));
         let math = Dispatch::new(Hardware::H200, Dtype::Bf16, SdpaMath);
         assert_eq!(math.sdpa_refused(160, 700, true), None);

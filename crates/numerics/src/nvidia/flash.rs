@@ -185,19 +185,6 @@ pub fn splits(blocks: usize, tiles: usize, multiprocessors: usize) -> usize {
 /// The widest head of these kernels.
 pub const WIDEST: usize = 256;
 
-/// Whether the tiles of the kernel for heads of `dim` are known. PyTorch pads widths that 8 does not divide first;
-/// those of its kernels for 160 and 224 are not written down here.
-///
-/// ```
-/// use mantissa_numerics::nvidia::flash::is_known;
-/// assert_eq!([64, 80, 96, 192, 256].map(is_known), [true; 5]);
-/// assert_eq!([0, 100, 160, 224, 264].map(is_known), [false; 5]);
-/// ```
-#[must_use]
-pub const fn is_known(dim: usize) -> bool {
-    dim.is_multiple_of(8) && matches!(dim, 1..=128 | 161..=192 | 225..=WIDEST)
-}
-
 /// The width that a kernel was compiled for, which heads of `dim` are padded to with zeros.
 const fn padded(dim: usize) -> usize {
     match dim {
