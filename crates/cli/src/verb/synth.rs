@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use mantissa_model::Arch;
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
@@ -110,7 +109,9 @@ impl Args {
             None => None,
             Some(file) => {
                 let name = file.display().to_string();
-                let bytes = std::fs::read(file).with_context(|| format!("{name}: cannot be read"))?;
+                let bytes = std::fs::read(file).map_err(|error| {
+                    anyhow::anyhow!("{name}: cannot read it ({error}); check the path and its permissions")
+                })?;
                 Some(synth::config_of(&name, &bytes, dimensions.num_hidden_layers)?)
             }
         };
