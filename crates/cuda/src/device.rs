@@ -5,19 +5,18 @@
 //! the same but for the format: both leave cuBLAS's mode of mathematics as it is by default, which allows parts of a
 //! sum to be reduced in the output's format.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 
-use cudarc::cublas::sys::{
-    cublasComputeType_t, cublasGemmAlgo_t, cublasHandle_t, cublasOperation_t, cudaDataType,
-};
+use cudarc::cublas::sys::{cublasComputeType_t, cublasGemmAlgo_t, cublasHandle_t, cublasOperation_t};
 use cudarc::cublaslt::result as lt_result;
 use cudarc::cublaslt::sys::{self as lt, cublasLtHandle_t};
 use cudarc::driver::sys::CUdevice_attribute;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use mantissa_numerics::Dtype;
 
+mod arguments;
 mod batched;
 mod heuristic;
 mod launch;
@@ -25,6 +24,7 @@ mod launch;
 pub use heuristic::{Heuristic, Place};
 pub use launch::{Launch, Launches};
 
+use arguments::{ONE, ZERO, data_type, int, scalar};
 use batched::BatchedCall;
 use heuristic::{Plan, WORKSPACE, WORKSPACE_LT};
 
@@ -74,26 +74,6 @@ fn packed(dtype: Dtype, bits: &[u32]) -> Vec<u8> {
         dtype.encode(f32::from_bits(*bits), &mut bytes);
     }
     bytes
-}
-
-/// The library's name of a format.
-const fn data_type(dtype: Dtype) -> cudaDataType {
-    match dtype {
-        Dtype::F32 => cudaDataType::CUDA_R_32F,
-        Dtype::Bf16 => cudaDataType::CUDA_R_16BF,
-        Dtype::F16 => cudaDataType::CUDA_R_16F,
-    }
-}
-
-fn int(x: usize) -> Result<c_int, CudaError> {
-    c_int::try_from(x).map_err(|_| CudaError::Size(x))
-}
-
-const ONE: f32 = 1.0;
-const ZERO: f32 = 0.0;
-
-const fn scalar(x: &'static f32) -> *const c_void {
-    ptr::from_ref(x).cast()
 }
 
 impl Device {

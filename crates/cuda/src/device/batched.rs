@@ -6,8 +6,7 @@ use std::ptr;
 use cudarc::cublas::sys::{cublasComputeType_t, cublasGemmAlgo_t, cublasHandle_t, cublasOperation_t};
 use mantissa_numerics::Dtype;
 
-use super::heuristic::long;
-use super::{ONE, ZERO, data_type, int, scalar};
+use super::arguments::{ONE, ZERO, data_type, int, long, scalar};
 use crate::error::CudaError;
 
 /// A product per matrix of a batch, as `torch.matmul` of three-dimensional tensors asks for it:

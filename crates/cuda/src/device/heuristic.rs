@@ -14,6 +14,7 @@ use cudarc::driver::CudaContext;
 use mantissa_engine::catalog::MOST_PARTS;
 use mantissa_numerics::Dtype;
 
+use super::arguments::long;
 use crate::error::CudaError;
 
 /// Workspace that PyTorch gives cuBLAS on Hopper.
@@ -94,10 +95,6 @@ pub(super) fn parts(found: &lt::cublasLtMatmulHeuristicResult_t) -> Result<u32, 
         .result()?;
     }
     Ok(parts)
-}
-
-pub(super) fn long(x: usize) -> Result<i64, CudaError> {
-    i64::try_from(x).map_err(|_| CudaError::Size(x))
 }
 
 /// Descriptors of one product of cuBLASLt.
