@@ -10,7 +10,7 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{BatchedSum, PlainSum, TensorCoreSum};
 use mantissa_numerics::setup::{Basis, Hardware};
 
-use crate::catalog::{Batched, Catalog, CatalogError, Linear, Origin, Product, Stack};
+use crate::catalog::{Batched, Catalog, CatalogError, Linear, Origin, Stack};
 
 mod used;
 
@@ -118,10 +118,7 @@ impl TargetCatalogs {
 
 /// Length of the sums of a product over `keys` keys.
 const fn length(shape: Batched, keys: usize) -> usize {
-    match shape.product {
-        Product::Scores => shape.dim,
-        Product::Values => keys,
-    }
+    if shape.product.is_scores() { shape.dim } else { keys }
 }
 
 /// A set of catalogs by hardware and library version. Cheap to clone.

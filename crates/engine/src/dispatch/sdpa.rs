@@ -60,8 +60,10 @@ impl<'c> Dispatch<'c> {
         keys: usize,
     ) -> Result<(TorchMath, Sources<'c>), Product> {
         let heads = heads_of(phase, heads, keys);
+        let products = [Product::Scores, Product::Values];
         let find = |known: &'c TargetCatalogs, shape| known.math(shape, keys);
-        let ([scores, values], from) = self.batched(phase, heads, head_dim, PlainSum::FmaChain, find)?;
+        let ([scores, values], from) =
+            self.batched(products, phase, heads, head_dim, PlainSum::FmaChain, find)?;
         let softmax = TorchSoftmax::of(keys, Dtype::F32);
         Ok((TorchMath { scores, softmax, values, storage: self.dtype }, from))
     }
