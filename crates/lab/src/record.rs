@@ -448,7 +448,7 @@ fn variable_value(varied: &[Axis], cell: &Setup) -> serde_json::Value {
     }
 }
 
-fn source(prompt: &Prompt) -> Result<PromptSource, LabError> {
+pub(crate) fn source(prompt: &Prompt) -> Result<PromptSource, LabError> {
     let s = &prompt.source;
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Ok(PromptSource {
