@@ -317,7 +317,7 @@ pub enum LabError {
     },
 
     /// A plan's folder holds a configuration of the same name that was told something else.
-    #[error("{}: a configuration of this name was begun with another plan; choose another --out, or --fresh discards it", path.display())]
+    #[error("{}: a configuration of this name was begun with another plan; --fresh discards it", path.display())]
     OtherPlan {
         /// What it was told.
         path: std::path::PathBuf,

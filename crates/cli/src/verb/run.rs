@@ -36,6 +36,7 @@ Exit codes: 0 all configurations repeat themselves to the bit, 1 one does not, 2
 /// Carry out a plan of experiments: a reference, and what is varied of it
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Args {
     /// The plan
     #[arg(value_name = "PLAN.toml")]

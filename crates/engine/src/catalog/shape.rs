@@ -40,8 +40,8 @@ pub enum Product {
     Scores,
     /// Probabilities by values; the sum runs over the keys.
     Values,
-    /// Queries by the keys of one KV head, of several sequences: what is copied for its query heads are the keys as they
-    /// are transposed.
+    /// Queries by the keys of one KV head, of several sequences: what is copied for its query heads are the keys as
+    /// they are transposed.
     ScoresOfOneHead,
     /// Queries by the keys of one KV head of one sequence, which all query heads share.
     ScoresOfSharedKeys,

@@ -10,10 +10,10 @@ use mantissa_evidence::{Experiment as Evidence, Outcome as Agreement, container,
 use serde::Serialize;
 
 use super::cells::Cell;
-use super::file::{Format, Plan};
+use super::file::Plan;
 use super::join::join;
 use super::process::{CellSpec, Program};
-use super::values::Backend;
+use super::values::{Backend, Format};
 use crate::error::LabError;
 use crate::prompt::PromptSet;
 

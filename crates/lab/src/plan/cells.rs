@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use super::file::Format;
-use super::values::{Backend, CellAxis, CellSetup, CellValue};
+use super::values::{Backend, CellAxis, CellSetup, CellValue, Format};
 
 /// One configuration, run in a process of its own.
 ///

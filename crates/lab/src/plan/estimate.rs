@@ -3,8 +3,8 @@
 use mantissa_model::ModelConfig;
 
 use super::cells::Cell;
-use super::file::{Format, Plan};
-use super::values::{Backend, CellAxis};
+use super::file::Plan;
+use super::values::{Backend, CellAxis, Format};
 
 /// Multiplications of a core of this program in a second (docs/performance.md).
 const OWN_RATE: f64 = 1e10;

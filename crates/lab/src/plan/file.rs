@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::cells::{Cell, Experiment, Variation, expand};
 use super::error::{PlanError, Source};
-use super::values::{Backend, CellAxis, CellSetup, CellValue};
+use super::values::{Backend, CellAxis, CellSetup, CellValue, Format};
 use crate::prompt::{INSTRUCTION, PromptSpec};
 use crate::setup::Layer;
 
@@ -39,7 +39,7 @@ use crate::setup::Layer;
 ///
 /// let wrong = Plan::parse(&text.replace("[2, 4]", "[2, 0]"), "two.toml".as_ref()).unwrap_err();
 /// assert_eq!(wrong.to_string(),
-///     "two.toml:11:22: batch_size cannot be 0; use a whole number from 1 to 1024");
+///     "two.toml:11:23: batch_size cannot be 0; use a whole number from 1 to 1024");
 /// # Ok::<(), mantissa_lab::plan::PlanError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -68,17 +68,6 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     /// What is put together from them.
     pub experiments: Vec<Experiment>,
-}
-
-/// How outputs are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// The uniform experiment JSON.
-    #[default]
-    Json,
-    /// A container of safetensors.
-    Container,
 }
 
 /// An interpreter and libraries of its own.
@@ -144,6 +133,8 @@ impl Default for Signals {
 }
 
 /// A block as a plan names it.
+///
+/// Example: [`Plan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum LayerName {
@@ -339,45 +330,15 @@ impl Plan {
         let reference = setting.over(CellSetup::new(backend), &axes)?;
         let mut variations = Vec::new();
         for experiment in &experiment {
-            let mut varied: Vec<(CellAxis, Vec<CellValue>)> = Vec::new();
-            for (axis, values) in &experiment.vary {
-                let known = setting.axis(axis)?;
-                if values.get_ref().is_empty() {
-                    return Err(source.at(
-                        values.span(),
-                        format!("{known} has no values"),
-                        "list one or more",
-                    ));
-                }
-                let read = values.get_ref().iter().map(|value| setting.value(known, value));
-                varied.push((known, read.collect::<Result<_, _>>()?));
-            }
-            let set = setting.over(reference.clone(), &experiment.set)?;
-            let name = experiment.name.get_ref();
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if name.is_empty() || !name.chars().all(plain) || name == "reference" {
+            let variation = setting.variation(experiment, &reference)?;
+            if variations.iter().any(|known: &Variation| known.name == variation.name) {
                 return Err(source.at(
                     experiment.name.span(),
-                    format!("'{name}' cannot name an experiment"),
-                    "use letters, digits, _ and -, and not 'reference'",
-                ));
-            }
-            if varied.is_empty() && set == reference {
-                return Err(source.at(
-                    experiment.name.span(),
-                    format!("experiment '{name}' differs from the reference in nothing"),
-                    "say what it varies: vary.batch_size = [2, 4]",
-                ));
-            }
-            if variations.iter().any(|known: &Variation| known.name == *name) {
-                return Err(source.at(
-                    experiment.name.span(),
-                    format!("there are two '{name}'"),
+                    format!("there are two '{}'", variation.name),
                     "rename one",
                 ));
             }
-            let output = experiment.output.clone();
-            variations.push(Variation { name: name.clone(), output, varied, set });
+            variations.push(variation);
         }
         let model_of = |setup: &CellSetup| {
             let weights = setup.word(CellAxis::Quantization);
@@ -529,5 +490,45 @@ impl Setting<'_> {
             let axis = self.axis(name)?;
             Ok(setup.with(axis, self.value(axis, value)?))
         })
+    }
+
+    /// What an experiment asks for.
+    fn variation(
+        &self,
+        experiment: &WrittenExperiment,
+        reference: &CellSetup,
+    ) -> Result<Variation, PlanError> {
+        let mut varied: Vec<(CellAxis, Vec<CellValue>)> = Vec::new();
+        for (axis, values) in &experiment.vary {
+            let known = self.axis(axis)?;
+            if values.get_ref().is_empty() {
+                return Err(self.source.at(
+                    values.span(),
+                    format!("{known} has no values"),
+                    "list one or more",
+                ));
+            }
+            let read = values.get_ref().iter().map(|value| self.value(known, value));
+            varied.push((known, read.collect::<Result<_, _>>()?));
+        }
+        let set = self.over(reference.clone(), &experiment.set)?;
+        let name = experiment.name.get_ref();
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(plain) || name == "reference" {
+            return Err(self.source.at(
+                experiment.name.span(),
+                format!("'{name}' cannot name an experiment"),
+                "use letters, digits, _ and -, and not 'reference'",
+            ));
+        }
+        if varied.is_empty() && set == *reference {
+            return Err(self.source.at(
+                experiment.name.span(),
+                format!("experiment '{name}' differs from the reference in nothing"),
+                "say what it varies: vary.batch_size = [2, 4]",
+            ));
+        }
+        let output = experiment.output.clone();
+        Ok(Variation { name: name.clone(), output, varied, set })
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::cells::Cell;
-use super::file::{Plan, Signals};
+use super::file::{LayerName, Plan, Signals};
 use super::values::{Backend, CellAxis, CellSetup, CellValue};
 use crate::error::LabError;
 use crate::prompt::{Prompt, PromptSet};
@@ -73,8 +73,9 @@ pub struct Launch {
 /// ```
 /// use mantissa_lab::plan::{Plan, Program};
 ///
-/// let text = "name = 'p'\n[base]\nbackend = 'transformers'\nmodel = 'm'\ntp_size = 4\n[prompt]\ndocuments = ['d.txt']\n";
-/// let plan = Plan::parse(text, "p.toml".as_ref())?;
+/// let base = "[base]\nbackend = 'transformers'\nmodel = 'm'\ntp_size = 4\n";
+/// let text = format!("name = 'p'\n{base}[prompt]\ndocuments = ['d.txt']\n");
+/// let plan = Plan::parse(&text, "p.toml".as_ref())?;
 /// let program = Program { path: "mantissa".into(), threads: None };
 /// let launch = program.launch(&plan, &plan.cells[0], "cell.json".as_ref(), "out".as_ref());
 /// let arguments: Vec<&str> = launch.arguments.iter().filter_map(|word| word.to_str()).collect();
@@ -173,7 +174,7 @@ impl Program {
         add("positions", list(&plan.signals.positions).into());
         add("top-k", plan.signals.top_k.to_string().into());
         if let Some(layers) = &plan.signals.layers {
-            add("layers", layers.iter().map(|layer| layer.written()).collect::<Vec<_>>().join(",").into());
+            add("layers", layers.iter().map(LayerName::written).collect::<Vec<_>>().join(",").into());
         }
         if !plan.signals.sites.is_empty() {
             let names: Vec<&str> = plan.signals.sites.iter().map(|point| point.name()).collect();

@@ -55,8 +55,8 @@ fn every_configuration_runs_once_and_stands_in_every_output_that_asks_for_it() {
             "batch_size_2",
             "batch_size_4",
             "batch_size_2-attention_eager",
-            "batch_size_2-attention_sdpa_math",
             "batch_size_4-attention_eager",
+            "batch_size_2-attention_sdpa_math",
             "batch_size_4-attention_sdpa_math",
             "quantization_awq-stack_other",
             "dtype_f16-compile_true",
@@ -84,60 +84,80 @@ fn every_configuration_runs_once_and_stands_in_every_output_that_asks_for_it() {
 
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
+    // What is written, what instead, where the fault is (empty for the whole file), what is said.
     let wrong = [
         (
             "batch_size = [1, 2, 4]",
             "batch_sizes = [1, 2, 4]",
-            "24:6: there is no axis 'batch_sizes'; use batch_size",
+            "batch_sizes",
+            "there is no axis 'batch_sizes'; use batch_size",
         ),
         (
             "[1, 2, 4]",
             "[1, \"two\", 4]",
-            "24:23: batch_size cannot be two; use a whole number from 1 to 1024",
+            "\"two\"",
+            "batch_size cannot be two; use a whole number from 1 to 1024",
         ),
-        ("[1, 2, 4]", "[]", "24:19: batch_size has no values; list one or more"),
+        ("[1, 2, 4]", "[]", "[]\n", "batch_size has no values; list one or more"),
         (
             "\"sdpa_math\"]",
             "\"sdpa_maths\"]",
-            "29:28: attention cannot be sdpa_maths; use one of eager, sdpa",
+            "\"sdpa_maths\"",
+            "attention cannot be sdpa_maths; use one of eager, sdpa",
         ),
         (
             "[\"awq\"]",
             "[\"gptq\"]",
-            "33:22: quantization cannot be gptq; use one of none, awq, or name it in [models]",
+            "\"gptq\"",
+            "cannot be gptq; use one of none, awq, or name it in [models]",
         ),
         (
             "[\"other\"]",
             "[\"cu118\"]",
-            "34:15: stack cannot be cu118; use one of default, other, or name it in [stack]",
+            "\"cu118\"",
+            "cannot be cu118; use one of default, other, or name it in [stack]",
         ),
-        ("vary.compile = [true]", "vary.compile = [1]", "39:17: compile cannot be 1; use true or false"),
+        ("vary.compile = [true]", "vary.compile = [1]", "1]\n", "compile cannot be 1; use true or false"),
         (
             "vary.compile = [true]",
             "vary.ep_size = [2]",
-            "backend transformers cannot set ep_size; it sets batch_size",
+            "ep_size",
+            "transformers cannot set ep_size; it sets batch_size",
         ),
         (
             "\"transformers\"",
             "\"transfomers\"",
-            "6:11: there is no backend 'transfomers'; use one of mantissa",
+            "\"transfomers\"",
+            "no backend 'transfomers'; use one of mantissa",
         ),
-        ("model = \"base\"", "", "5:1: [base] has no model; name a folder"),
-        ("name = \"grid\"", "name = \"batch_size\"", "27:8: there are two 'batch_size'; rename one"),
-        ("name = \"grid\"", "name = \"a b\"", "27:8: 'a b' cannot name an experiment"),
-        ("tokens = 40", "tokens = 0", "12:10: a prompt of 0 tokens is none"),
-        ("tokens = 40", "token = 40", "unknown field `token`"),
-        ("repetitions = 2", "repetitions = 0", "3:15: repetitions cannot be 0"),
-        ("[\"a.txt\", \"b.txt\"]", "[]", "there are no documents"),
-        ("name = \"several\"", "", "missing field `name`"),
-        ("[models]", "[models", "docs/run.md has the form of a plan"),
+        ("model = \"base\"", "", "[base]", "[base] has no model; name a folder"),
+        (
+            "name = \"grid\"",
+            "name = \"batch_size\"",
+            "\"batch_size\"\nvary.batch_size = [2",
+            "there are two 'batch_size'; rename one",
+        ),
+        ("name = \"grid\"", "name = \"a b\"", "\"a b\"", "'a b' cannot name an experiment"),
+        ("tokens = 40", "tokens = 0", "0\n\n[models]", "a prompt of 0 tokens is none"),
+        ("tokens = 40", "token = 40", "token = ", "unknown field `token`"),
+        ("repetitions = 2", "repetitions = 0", "0\n\n[base]", "repetitions cannot be 0"),
+        ("[\"a.txt\", \"b.txt\"]", "[]", "[]", "there are no documents"),
+        ("name = \"several\"", "", "", "missing field `name`"),
+        ("[models]", "[models", "", "docs/run.md has the form of a plan"),
     ];
-    for (right, other, said) in wrong {
+    for (right, other, place, said) in wrong {
         assert!(PLAN.contains(right), "{right}");
-        let error = parse(&PLAN.replacen(right, other, 1)).expect_err(other);
-        let text = error.to_string();
-        assert!(text.starts_with("plans/p.toml") && text.contains(said), "{other}: {text}");
-        assert!(!text.contains('\n') && text.contains("; "), "{text}");
+        let text = PLAN.replacen(right, other, 1);
+        let error = parse(&text).expect_err(other);
+        let found = error.to_string();
+        assert!(found.starts_with("plans/p.toml") && found.contains(said), "{other}: {found}");
+        assert!(!found.contains('\n') && found.contains("; "), "{found}");
+        if !place.is_empty() {
+            let before = &text[..text.find(place).expect(place)];
+            let line = before.matches('\n').count() + 1;
+            let column = before.rsplit('\n').next().map_or(0, str::len) + 1;
+            assert_eq!(error.place(), Some([line, column]), "{other}: {found}");
+        }
     }
     let nothing = format!("{PLAN}\n[[experiment]]\nname = \"same\"\n");
     assert!(parse(&nothing).unwrap_err().to_string().contains("differs from the reference in nothing"));
@@ -167,4 +187,15 @@ fn own_cells_are_flags_of_record() {
         assert!(words.contains(&word), "{word}: {words:?}");
     }
     assert!(!words.iter().any(|word| word.starts_with("--quantization=awq")), "{words:?}");
+}
+
+/// The plans that are shipped, and what they run.
+#[test]
+fn shipped_plans_are_plans() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plans");
+    let cells =
+        |name: &str| Plan::read(&folder.join(name)).unwrap_or_else(|error| panic!("{error}")).cells.len();
+    assert_eq!(["laptop.toml", "single-gpu.toml", "founding.toml"].map(cells), [6, 8, 13]);
+    let shipped = std::fs::read_dir(&folder).expect("plans");
+    assert_eq!(shipped.count(), 3, "every plan is tested");
 }

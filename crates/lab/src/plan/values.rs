@@ -10,6 +10,8 @@ use mantissa_numerics::setup::{Attention, AxisValue as _, Hardware, Padding};
 use serde::{Deserialize, Serialize};
 
 /// What computes a configuration.
+///
+/// Example: [`CellSetup`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
@@ -86,7 +88,22 @@ impl fmt::Display for Backend {
     }
 }
 
+/// How outputs are written.
+///
+/// Example: [`super::Plan`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// The uniform experiment JSON.
+    #[default]
+    Json,
+    /// A container of safetensors.
+    Container,
+}
+
 /// What a plan can vary.
+///
+/// Example: [`CellSetup`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CellAxis {
@@ -214,6 +231,8 @@ impl fmt::Display for CellAxis {
 }
 
 /// A value of an axis.
+///
+/// Example: [`CellSetup`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum CellValue {
