@@ -21,7 +21,7 @@ def __getattr__(name):
 
         return Capture
     if name == "record":
-        from .record import record
+        from .recording import record
 
         return record
     if name in ("VllmCapture", "record_vllm"):

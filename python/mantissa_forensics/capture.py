@@ -134,7 +134,7 @@ class Capture:
             ids = ids[None]
         cache = given.get("past_key_values")
         batch, length = ids.shape
-        self.watch.begin(batch, cache, ids.device)
+        self.watch.begin(batch, ids.device)
         conversation, past = self._conversation(cache, batch, length)
         if conversation is None:
             rows = list(range(batch)) if self.sequences is None else list(self.sequences)
@@ -193,6 +193,8 @@ class Capture:
         logits = output.logits if hasattr(output, "logits") else output[0]
         if conversation.cache is None:
             conversation.cache = getattr(output, "past_key_values", None)
+        # Of a first pass without one, the model makes it.
+        self.watch.caches.add("none" if conversation.cache is None else type(conversation.cache).__name__)
         self._logits(now, logits.detach())
         self._drain.take(now.pieces)
         conversation.total += now.length

@@ -140,6 +140,7 @@ class Experiment:
         return {
             "config_id": name,
             "hardware": self.hardware,
+            "provider": None,
             "variable_value": axes["batch_size"],
             "cuda_version": self.versions.get("cuda"),
             "torch_version": self.versions["torch"],

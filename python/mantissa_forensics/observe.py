@@ -275,7 +275,8 @@ def compiled_parts(model):
 
 def graphs():
     """Graphs that were compiled in this process: 0 where `torch.compile` had no effect."""
-    if "torch._dynamo.utils" not in sys.modules:
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is None or dynamo.config.disable or "torch._dynamo.utils" not in sys.modules:
         return 0
     return sys.modules["torch._dynamo.utils"].counters["stats"]["unique_graphs"]
 
@@ -307,7 +308,7 @@ class Watch:
 
     def _wrap(self, table, into):
         """Notes the function that a table gives. The table is one object of the process: other models note nothing."""
-        get = table.get_interface
+        get, before = table.get_interface, table.__dict__.get("get_interface")
 
         def noted(name, default):
             function = get(name, default)
@@ -315,16 +316,20 @@ class Watch:
                 into.add(_known(name, function, default))
             return function
 
+        def undo():
+            del table.get_interface
+            if before is not None:
+                table.get_interface = before
+
         table.get_interface = noted
-        self._undo.append(lambda: table.__dict__.pop("get_interface", None))
+        self._undo.append(undo)
 
     inside = False
 
-    def begin(self, batch, cache, device):
+    def begin(self, batch, device):
         """A pass of `batch` sequences begins."""
         self.inside = True
         self.batch_sizes.add(batch)
-        self.caches.add("none" if cache is None else type(cache).__name__)
         flags = torch.backends.cuda
         on = (flags.flash_sdp_enabled(), flags.mem_efficient_sdp_enabled(), flags.math_sdp_enabled(), flags.cudnn_sdp_enabled())
         self.backends.add(on)

@@ -22,6 +22,8 @@ sys.path.insert(0, os.path.join(ROOT, "python"))
 import torch
 import transformers
 
+# Tiny models gain nothing from more.
+torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore")

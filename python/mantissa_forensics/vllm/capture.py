@@ -238,10 +238,12 @@ class VllmCapture:
         return {
             "config_id": config_id,
             "hardware": word,
+            "provider": None,
             "variable_value": steps if others > 1 else axes["batch_size"],
             "cuda_version": versions.get("cuda"),
             "torch_version": versions["torch"],
             "transformers_version": versions.get("transformers"),
+            "flash_attn_version": versions.get("flash_attn"),
             "python_version": versions["python"],
             "fixed_params": {"attention_impl": axes["attention"], **fixed},
             "mantissa": {
