@@ -62,11 +62,11 @@ class Knobs(unittest.TestCase):
         self.fails("compile", False, expect=True)
         # torch.compile was called, and is switched off.
         compiled = torch.compile(self.model, backend="eager")
-        with torch._dynamo.config.patch(disable=True):
-            self.fails("compile", False, model=compiled, expect=True, sites=["logits"])
         with Capture(compiled, expect={"compile": True}, sites=["logits"]) as capture:
             support.decode(compiled, self.prompts, steps=1)
         capture.save(support.new("compiled"))
+        with torch._dynamo.config.patch(disable=True):
+            self.fails("compile", False, model=compiled, expect=True, sites=["logits"])
 
     def test_axis_quantization(self):
         # A configuration that nobody acted on.

@@ -134,6 +134,7 @@ class VllmCapture:
         """Runs to store and configurations: one for each make-up of steps."""
         groups = {}
         for number, batch in enumerate(self.batches):
+            batch.same_on_all_ranks(self.notes)
             groups.setdefault(batch.makeup(), []).append((number, batch))
         by_prompts = {}
         for makeup, members in groups.items():
@@ -163,7 +164,6 @@ class VllmCapture:
     def _runs(self, config_id, members, rank):
         runs, references, counts = [], {}, {}
         for _, batch in members:
-            batch.same_on_all_ranks(self.notes)
             names = batch.names()
             rows = range(len(names)) if self.sequences is None else self.sequences
             for row in rows:

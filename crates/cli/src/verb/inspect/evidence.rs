@@ -301,7 +301,8 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
         page.field("value", &configuration.variable_value)?;
         return page.field("fixed", flat(&serde_json::to_value(fixed).unwrap_or_default()));
     };
-    let ConfigurationExtras { setup, environment, recipes, catalogs, observed, reproducibility, runtime } = extras;
+    let ConfigurationExtras { setup, environment, recipes, catalogs, observed, reproducibility, runtime } =
+        extras;
     let mut declared = serde_json::to_value(setup).unwrap_or_default();
     if let Value::Object(fields) = &mut declared {
         fields.remove("model");
