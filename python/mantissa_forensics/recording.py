@@ -52,7 +52,8 @@ def record(
     """Records into the folder `out`, taking up what an earlier call with the same arguments left there.
 
     - `prompts`: lists of token ids, or `prompts.cut(…)`; each is a reference, run beside others in the batch.
-    - `batch_size`: a number, or several: a configuration each. `forced`: ids to decode instead of greedy ones.
+    - `batch_size`: a number, or several: a configuration each. `forced`: ids to decode instead of greedy
+      ones, of row 0, or a list for each row.
     - `attention`: set on the model first (`eager`, `sdpa`, `flash_attention_2`); `cache`: `dynamic` or `static`.
     - `expect`: what must have taken effect, beside batch size, attention and cache, which always must.
     - `profile`: kernels by name, from one extra pass. `beside`: a load on another stream (`streams.Beside`).
@@ -63,7 +64,9 @@ def record(
         prompts = of_lists(prompts, neighbours)
     sizes = [batch_size] if isinstance(batch_size, int) else list(batch_size)
     if forced is not None:
-        decode = len(forced) if decode is None else min(decode, len(forced))
+        # Of row 0 alone, or of each row.
+        forced = [list(row) for row in forced] if forced and not isinstance(forced[0], int) else [list(forced)]
+        decode = min(decode, *(len(row) for row in forced)) if len(forced) > 1 else min(decode, len(forced[0]))
     session = _Session(model, prompts, decode, forced, cache, beside)
     if attention is not None:
         model.set_attn_implementation(attention)
@@ -80,7 +83,7 @@ def record(
         "prompts": [[p.ids for p in prompts.batch(i, max(sizes))] for i in range(len(prompts.references))],
         "batch_size": sizes,
         "decode": decode,
-        "forced": forced and [int(token) for token in forced],
+        "forced": forced and [[int(token) for token in row] for row in forced],
         "repetitions": repetitions,
         "sites": Capture(model, **looks).sites,
         "positions": list(positions),
@@ -164,8 +167,8 @@ class _Session:
         out = self.model(input_ids=ids, attention_mask=mask, **given)
         for step in range(steps):
             token = out.logits[:, -1].argmax(-1, keepdim=True)
-            if self.forced is not None:
-                token[0, 0] = int(self.forced[step])
+            for row, tokens in enumerate(self.forced or ()):
+                token[row, 0] = int(tokens[step])
             token = token.to(device)
             if mask is not None:
                 mask = torch.cat([mask, mask.new_ones(len(batch), 1)], dim=1)
