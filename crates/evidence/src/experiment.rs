@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::UsedCatalog;
 use crate::digest::Digest;
+use crate::observed::Observed;
 use crate::reproducibility::Reproducibility;
 use crate::run::Run;
 
@@ -232,6 +233,9 @@ pub struct ConfigurationExtras {
     /// The catalogs that a prediction of a GPU took recipes from; absent where it took none, and in older files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub catalogs: Vec<UsedCatalog>,
+    /// What a capture found on the program that ran; absent from records of Mantissa's own engine, and in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
     /// Whether the repetitions agreed to the bit.
     pub reproducibility: Reproducibility,
     /// How long repetitions took. A clock: kept apart in a container.

@@ -14,6 +14,7 @@ pub mod experiment;
 pub mod files;
 pub mod json;
 pub mod lenient;
+pub mod observed;
 pub mod record;
 pub mod reproducibility;
 pub mod run;
@@ -34,6 +35,7 @@ pub use experiment::{
     ExtractionConfig, FixedParams, ModelIdentity, Provenance, Runtime, Setup,
 };
 pub use files::write_whole;
+pub use observed::{KernelCount, Observed, ObservedDevice, ObservedStep, StepRequest};
 pub use record::Record;
 pub use reproducibility::{FirstDifference, Outcome, RepetitionDigest, Reproducibility, first_difference};
 pub use run::{Logprobs, Neighbour, PhaseSignals, PromptSource, Run, SignalTensor};

@@ -158,6 +158,10 @@ pub(crate) fn setup(
             "only stock Hugging Face inference is covered",
         );
     }
+    if let Some((axis, value)) = whole.and_then(unknown_axis) {
+        let remedy = "only evidence without it is covered; an upgrade of mantissa may know it";
+        return refuse(format!("there are no recipes for {axis} '{value}'"), remedy);
+    }
     for axis in Axis::ALL.into_iter().filter(|axis| !required.contains(axis)) {
         if let Some(value) = value(configuration, claimed, axis)? {
             setup.set(value);
@@ -166,6 +170,11 @@ pub(crate) fn setup(
     uncovered(&setup)?;
     setup.quantization = weights(&configuration.fixed_params.quantization, claimed, checkpoint)?;
     Ok(setup)
+}
+
+/// An axis that a file states and that is none of ours: what it changed nobody here can compute.
+fn unknown_axis(declared: &Declared) -> Option<(&String, &String)> {
+    declared.axes.iter().find(|(name, _)| Axis::named(name).is_err())
 }
 
 /// What happens to the weights of `checkpoint`, where a file says that they are quantized as `declared`.
@@ -224,6 +233,7 @@ mod tests {
                 environment: crate::environment(Isa::Scalar),
                 recipes: Vec::new(),
                 catalogs: Vec::new(),
+                observed: None,
                 reproducibility: Reproducibility {
                     repetitions: 0,
                     outcome: Outcome::NotChecked,
@@ -252,6 +262,15 @@ mod tests {
                 assert_eq!(setup(&stated, &claimed, &checkpoint), Ok(Setup::default()));
             }
         }
+    }
+
+    #[test]
+    fn an_axis_that_nobody_knows_is_refused_by_name() {
+        let checkpoint = checkpoint();
+        let mut padded = configuration(&Setup::default(), &checkpoint);
+        padded.mantissa.as_mut().unwrap().setup.axes.insert("padding".to_owned(), "left".to_owned());
+        let refused = setup(&padded, &SomeAxes::default(), &checkpoint).unwrap_err();
+        assert!(refused.to_string().starts_with("there are no recipes for padding 'left'; "), "{refused}");
     }
 
     #[test]

@@ -417,6 +417,7 @@ impl Recorder<'_> {
                 environment: environment(self.machine.isa),
                 recipes: Vec::new(),
                 catalogs,
+                observed: None,
                 reproducibility: Reproducibility {
                     repetitions: 0,
                     outcome: Outcome::NotChecked,

@@ -167,6 +167,7 @@ pub(crate) fn experiment(runs: Vec<Run>) -> Experiment {
             recipe,
         }],
         catalogs: Vec::new(),
+        observed: None,
         reproducibility: Reproducibility::check(&runs),
         runtime: Runtime::of(&[0.1, 0.2, 0.4], Some(2)),
     };

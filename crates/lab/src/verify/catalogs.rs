@@ -29,6 +29,16 @@ pub(super) fn claims(
         {
             let meant = &meant.origin().cublas;
             let stated = configuration.mantissa.iter().flat_map(|extras| &extras.catalogs);
+            let loaded = observed_cublas(configuration).filter(|loaded| !same_minor(loaded, meant));
+            if let Some(loaded) = loaded {
+                claim.candidate = Err(Unreadable {
+                    what: format!(
+                        "the evidence was made with cuBLAS {loaded}, and recipes of {meant} are meant here"
+                    ),
+                    remedy: "give a catalog of that version with --catalog FILE".to_owned(),
+                });
+                return claim;
+            }
             let mut other =
                 stated.filter(|used| used.hardware == setup.hardware.name() && used.cublas != *meant);
             if let Some(used) = other.next() {
@@ -44,6 +54,18 @@ pub(super) fn claims(
         claim
     };
     configurations.iter().map(claim).collect()
+}
+
+/// The version of cuBLAS that a capture found loaded.
+fn observed_cublas(configuration: &Configuration) -> Option<&str> {
+    let observed = configuration.mantissa.as_ref()?.observed.as_ref()?;
+    observed.versions.get("cublas").map(String::as_str)
+}
+
+/// Whether two versions have the same major and minor number: within them the library's choices were the same.
+fn same_minor(a: &str, b: &str) -> bool {
+    let head = |version: &str| version.split('.').take(2).map(str::to_owned).collect::<Vec<_>>();
+    head(a) == head(b)
 }
 
 /// The catalogs that each candidate's recipes are from, by its name.

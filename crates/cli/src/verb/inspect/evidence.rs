@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mantissa_evidence::{
-    Configuration, ConfigurationExtras, Digest, Experiment, ExperimentMetadata, FirstDifference, Outcome,
-    PhaseSignals, PromptSource, Run, SignalTensor,
+    Configuration, ConfigurationExtras, Digest, Experiment, ExperimentMetadata, FirstDifference, Observed,
+    Outcome, PhaseSignals, PromptSource, Run, SignalTensor,
 };
 use mantissa_model::{Tokenizer, pull};
 use mantissa_numerics::recipe::ObservedKernel;
@@ -301,7 +301,8 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
         page.field("value", &configuration.variable_value)?;
         return page.field("fixed", flat(&serde_json::to_value(fixed).unwrap_or_default()));
     };
-    let ConfigurationExtras { setup, environment, recipes, catalogs, reproducibility, runtime } = extras;
+    let ConfigurationExtras { setup, environment, recipes, catalogs, observed, reproducibility, runtime } =
+        extras;
     let mut declared = serde_json::to_value(setup).unwrap_or_default();
     if let Value::Object(fields) = &mut declared {
         fields.remove("model");
@@ -327,6 +328,9 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
     for used in catalogs {
         page.field("recipes", used)?;
     }
+    if let Some(observed) = observed {
+        observed_text(observed, page)?;
+    }
     let columns = [
         Column::Left("phase"),
         Column::Left("operation"),
@@ -337,6 +341,29 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
     ];
     let rows: Vec<Vec<String>> = recipes.iter().map(recipe_row).collect();
     page.table(&columns, &rows)
+}
+
+/// What a capture found, beside what is declared.
+fn observed_text(observed: &Observed, page: &mut Page<'_>) -> io::Result<()> {
+    let words = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    page.field("observed", words(&observed.axes))?;
+    page.field("versions", words(&observed.versions))?;
+    for device in &observed.devices {
+        let clusters = device.clusters.as_ref().map_or_else(String::new, |counts| {
+            let counts: Vec<String> = counts.iter().map(ToString::to_string).collect();
+            format!(", active clusters {}", counts.join(" "))
+        });
+        page.field("device", format!("{}: {}{clusters}", device.device, device.name))?;
+    }
+    for kernel in &observed.kernels {
+        page.field("kernel", format!("{} ({} launched)", kernel.name, kernel.launches))?;
+    }
+    if !observed.steps.is_empty() {
+        page.field("steps", format!("{} made up by the engine", observed.steps.len()))?;
+    }
+    observed.notes.iter().try_for_each(|note| page.field("note", note))
 }
 
 fn recipe_row(observed: &ObservedKernel) -> Vec<String> {

@@ -52,6 +52,7 @@ fn extras(reproducibility: Statement) -> ConfigurationExtras {
         environment,
         recipes: vec![],
         catalogs: vec![],
+        observed: None,
         reproducibility,
         runtime: None,
     }

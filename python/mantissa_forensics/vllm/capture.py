@@ -1,0 +1,447 @@
+"""Capture of vLLM's offline `LLM`: the engine's side. `worker` is the side of the ranks.
+
+    llm = LLM(model, worker_extension_cls=WORKER, enforce_eager=True)
+    with VllmCapture(llm) as c:
+        llm.generate(prompts, sampling)
+    c.save("evidence")
+
+vLLM makes up its steps itself, and with worker processes time decides how. So the make-up of every step is part of the
+setup: repetitions whose steps differ are configurations of their own, and only those of equal steps are compared as
+repetitions. A record says which it was: other steps, or kernels that do not repeat.
+"""
+
+import os
+import statistics
+import time
+from datetime import datetime, timezone
+
+import numpy as np
+
+from .. import blake3, container, observe, repetitions, weights
+from ..container import Logprobs, Neighbour, Phase, Run, Tensor
+from ..errors import CaptureError
+from ..evidence import TOOL, hardware_word, size_in_words, to_store
+from ..sites import chosen
+from .worker import SHARDED
+
+WORKER = "mantissa_forensics.vllm.worker.WorkerExtension"
+GRAPHED = ("final_norm", "logits")
+
+
+class VllmCapture:
+    """Keeps what each `generate` inside the `with` leaves; several calls with the same prompts are repetitions.
+
+    `layers`, `sites`, `positions`, `top_k`, `sequences`, `expect` as those of `Capture`. `ranks`: `"gathered"` (heads of
+    all tensor-parallel ranks side by side) or `"each"` (a container for each rank). Without `enforce_eager` modules
+    cannot be seen: the newest position's `final_norm`, `logits` and log-probabilities are kept.
+    """
+
+    def __init__(
+        self, llm, *, layers=None, sites=None, positions=None, top_k=10, sequences=None, expect=None, ranks="gathered"
+    ):
+        if ranks not in ("gathered", "each"):
+            raise CaptureError(f"there is no '{ranks}' of ranks", "use gathered or each")
+        self.llm, self.top_k, self.sequences, self.ranks = llm, top_k, sequences, ranks
+        self.expect = dict(expect or {})
+        self._asked = (layers, sites)
+        self.positions = sorted(positions) if positions is not None else None
+        self.batches, self.notes = [], []
+        self._generate, self.facts = None, None
+
+    def __enter__(self):
+        self._generate = self.llm.generate
+        self.llm.generate = self._looked
+        return self
+
+    def __exit__(self, *_):
+        del self.llm.generate
+
+    def _begin(self):
+        """Asks the ranks to look."""
+        layers, points = self._asked
+        probe = {"sites": [], "reach": 1, "top_k": 0, "eager": False}
+        if self.facts is None:
+            self.facts = self._rpc("mantissa_begin", probe)
+            self._rpc("mantissa_collect")
+            first = self.facts[0]
+            self.eager = first["eager"]
+            has = lambda layer, point: point != "router_topk" and (point != "router_logits" or first["moe"])
+            if not self.eager:
+                points = GRAPHED[:1] if points is None else points
+                inside = [p for p in (points if points != "all" else ["x_out"]) if p not in GRAPHED]
+                if inside:
+                    fault = f"with CUDA graphs {inside[0]} cannot be seen"
+                    raise CaptureError(fault, "give enforce_eager=True, or sites of final_norm and logits alone")
+                if self.positions not in (None, [-1]):
+                    fault = "with CUDA graphs the newest position alone is seen"
+                    raise CaptureError(fault, "give positions=[-1], or enforce_eager=True")
+            self.sites = chosen(layers, points, first["layers"], has)
+            # Log-probabilities are there for the newest position of a prompt alone.
+            if self.positions is None:
+                self.positions = [-1] if self.top_k or "logits" in self.sites or not self.eager else [-3, -2, -1]
+            if self.positions != [-1] and (self.top_k or "logits" in self.sites):
+                fault = "vLLM computes logits of a prompt's newest position alone"
+                raise CaptureError(fault, "give positions=[-1], or top_k=0 and no logits")
+        reach = -self.positions[0]
+        self._rpc("mantissa_begin", {"sites": self.sites, "reach": reach, "top_k": self.top_k, "eager": self.eager})
+
+    def _rpc(self, method, *arguments):
+        try:
+            return self.llm.collective_rpc(method, args=arguments)
+        except AttributeError as error:
+            fault = f"the workers have no {method} ({error})"
+            raise CaptureError(fault, f"make the LLM with worker_extension_cls='{WORKER}'") from None
+
+    def _looked(self, *arguments, **more):
+        self._begin()
+        stamp, began = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"), time.monotonic()
+        outputs = self._generate(*arguments, **more)
+        seconds = time.monotonic() - began
+        ranks = self._rpc("mantissa_collect")
+        self.batches.append(_Batch(ranks, outputs, stamp, seconds))
+        return outputs
+
+    # ---- evidence ----------------------------------------------------------------------------------------------------
+
+    def save(self, path, *, name=None, checkpoint=None, tokenizer=None, keep_text=True, hardware=None):
+        """Writes a container at `path`, or with `ranks="each"` one at `path/rankN` for each rank."""
+        if not self.batches:
+            raise CaptureError("nothing was generated", "call llm.generate inside the `with`")
+        facts = self.facts[0]
+        identity = self._identity(checkpoint or facts["model"])
+        if self.ranks == "each":
+            for rank in range(len(self.facts)):
+                self._write(os.path.join(path, f"rank{rank}"), rank, name, identity, tokenizer, keep_text, hardware)
+        else:
+            self._write(path, None, name, identity, tokenizer, keep_text, hardware)
+        return os.path.abspath(path)
+
+    def _identity(self, source):
+        if os.path.exists(source):
+            note = "vLLM fuses weights while loading: the files are named, memory was not compared with them"
+            return weights.Weights(weights.checkpoint_digest(source), "checkpoint", note)
+        return weights.Weights(None, "unknown", "the files of the checkpoint are not here")
+
+    def _write(self, path, rank, name, identity, tokenizer, keep_text, hardware):
+        runs, configurations = self.assemble(rank, name, identity, hardware)
+        if keep_text and tokenizer is not None:
+            for run in runs:
+                run.prompt_text = tokenizer.decode(run.prompt)
+                run.output_texts = [tokenizer.decode([token]) for token in run.output]
+        container.write(path, self._metadata(runs, configurations, name, identity), configurations, runs)
+
+    def assemble(self, rank, name, identity, hardware):
+        """Runs to store and configurations: one for each make-up of steps."""
+        groups = {}
+        for number, batch in enumerate(self.batches):
+            batch.same_on_all_ranks(self.notes)
+            groups.setdefault(batch.makeup(), []).append((number, batch))
+        by_prompts = {}
+        for makeup, members in groups.items():
+            by_prompts.setdefault(members[0][1].prompts(), []).append(makeup)
+        stored, configurations = [], []
+        for makeup, members in groups.items():
+            others = len(by_prompts[members[0][1].prompts()])
+            axes = self._axes(members[0][1])
+            observe.check(self.expect, axes)
+            configuration = self._configuration(axes, makeup, members, others, name, identity, hardware)
+            runs = self._runs(configuration["config_id"], members, rank)
+            extras = configuration["mantissa"]
+            extras["reproducibility"] = repetitions.reproducibility(runs)
+            if extras["reproducibility"]["outcome"]["state"] == "divergent":
+                extras["observed"]["notes"].append("repetitions of equal steps differ: a kernel does not repeat")
+            seconds = [batch.seconds for _, batch in members]
+            extras["runtime"] = {
+                "mean_seconds": statistics.fmean(seconds),
+                "variance": statistics.variance(seconds) if len(seconds) > 1 else None,
+                "per_repetition_seconds": seconds,
+                "threads": None,
+            }
+            configurations.append(configuration)
+            stored += to_store(runs, extras["reproducibility"])
+        return stored, configurations
+
+    def _runs(self, config_id, members, rank):
+        runs, references, counts = [], {}, {}
+        for _, batch in members:
+            names = batch.names()
+            rows = range(len(names)) if self.sequences is None else self.sequences
+            for row in rows:
+                run = batch.run(row, self.positions, rank, self.facts[0])
+                key = (row, tuple(run.prompt), tuple(tuple(n.prompt) for n in run.neighbours))
+                run.config_id, run.reference = config_id, references.setdefault(key, len(references))
+                run.rep = counts.get(run.reference, 0)
+                counts[run.reference] = run.rep + 1
+                runs.append(run)
+        return runs
+
+    def _axes(self, batch):
+        facts = self.facts[0]
+        quantization = {"auto_awq": "awq", "awq_marlin": "awq", "auto_gptq": "gptq", "gptq_marlin": "gptq"}
+        return {
+            "dtype": observe.WORDS.get(facts["dtype"], facts["dtype"]),
+            "attention": "+".join(facts["attention"]) or "unknown",
+            "compile": facts["compile"],
+            "quantization": quantization.get(facts["quantization"], facts["quantization"]),
+            "batch_size": len(batch.names()),
+            "concurrent_streams": False,
+            "tp_size": facts["tp_size"],
+            "ep_size": facts["ep_size"],
+            "device": facts["device"],
+            "cache": "paged" if facts["cache_dtype"] == "auto" else f"paged-{facts['cache_dtype']}",
+            "padding": "none",
+        }
+
+    def _configuration(self, axes, makeup, members, others, name, identity, hardware):
+        facts, (_, batch) = self.facts[0], members[0]
+        devices = [device for rank in self.facts for device in rank["devices"]]
+        word = hardware or hardware_word(devices)
+        steps = blake3.digest(repr(makeup).encode())[:16]
+        further = {"steps": steps, "cudagraph": facts["cudagraph"], "batch_invariant": str(facts["batch_invariant"]).lower()}
+        further = {axis: value for axis, value in further.items() if value not in ("none", "false")}
+        if axes["cache"] != "paged":
+            further["cache"] = axes["cache"]
+        if facts["tp_size"] > 1:
+            further["all_reduce"] = facts["all_reduce"]
+        config_id = "_".join(["vllm", word, f"bs{axes['batch_size']}", axes["attention"], axes["dtype"]])
+        config_id += "" if axes["quantization"] == "none" else f"_{axes['quantization']}"
+        config_id += "_compiled" if axes["compile"] else ""
+        config_id += f"_tp{axes['tp_size']}" if axes["tp_size"] > 1 else ""
+        config_id += f"_ep{axes['ep_size']}" if axes["ep_size"] > 1 else ""
+        config_id += f"_steps-{steps}" if len({b.makeup() for b in self.batches}) > 1 else ""
+        notes = [f"weights: {identity.note}", *self.notes]
+        if others > 1:
+            fault = f"the same prompts ran in steps of {others} make-ups, which leave other bits with every kernel repeating"
+            notes.append(f"{fault}: a configuration each")
+        fixed = {axis: axes[axis] for axis in ("compile", "quantization", "tp_size", "ep_size", "concurrent_streams")}
+        versions = facts["versions"]
+        observed = {"axes": {axis: str(v).lower() if isinstance(v, bool) else str(v) for axis, v in axes.items()}}
+        observed["axes"] |= {
+            "all_reduce": facts["all_reduce"],
+            "batch_invariant": str(facts["batch_invariant"]).lower(),
+            "cudagraph": facts["cudagraph"],
+            "enforce_eager": str(facts["eager"]).lower(),
+            "pp_size": str(facts["pp_size"]),
+            "prefix_caching": str(facts["prefix_caching"]).lower(),
+            "worker_processes": str(facts["separate_workers"]).lower(),
+            "weights": identity.of,
+        }
+        step_list = [step for number, b in enumerate(batch for _, batch in members) for step in b.steps(number)]
+        observed |= {
+            "versions": versions,
+            "devices": devices,
+            "layers": facts["linear"],
+            "kernels": [],
+            "steps": step_list,
+            "notes": notes,
+        }
+        return {
+            "config_id": config_id,
+            "hardware": word,
+            "provider": None,
+            "variable_value": steps if others > 1 else axes["batch_size"],
+            "cuda_version": versions.get("cuda"),
+            "torch_version": versions["torch"],
+            "transformers_version": versions.get("transformers"),
+            "flash_attn_version": versions.get("flash_attn"),
+            "python_version": versions["python"],
+            "fixed_params": {"attention_impl": axes["attention"], **fixed},
+            "mantissa": {
+                "setup": {
+                    "model": {"id": name or os.path.basename(facts["model"]), "weights_digest": identity.digest},
+                    "hardware": word,
+                    "engine": "vllm",
+                    "engine_version": versions.get("vllm", ""),
+                    "dtype": axes["dtype"],
+                    "batch_size": axes["batch_size"],
+                    "attention": axes["attention"],
+                    **fixed,
+                    "cuda_version": versions.get("cuda"),
+                    "axes": further,
+                    "decoding": "greedy" if all(b.greedy() for _, b in members) else "teacher_forced",
+                },
+                "environment": observe.machine(),
+                "recipes": [],
+                "observed": observed,
+                "reproducibility": None,
+            },
+        }
+
+    def _metadata(self, runs, configurations, name, identity):
+        facts = self.facts[0]
+        varied = len({c["mantissa"]["setup"]["axes"]["steps"] for c in configurations}) > 1
+        variable = "steps" if varied else "none"
+        return {
+            "experiment_type": "reference" if variable == "none" else variable,
+            "variable_tested": variable,
+            "model": name or os.path.basename(facts["model"]),
+            "model_size": size_in_words(facts["parameters"] * facts["tp_size"]),
+            "architecture": "MoE" if facts["moe"] else "dense",
+            "sequence_length": max(len(run.prompt) for run in runs),
+            "decode_steps": max((run.phases["decode"].steps for run in runs if run.phases.get("decode")), default=0),
+            "extraction_config": {
+                "layers": sorted({int(s[6:].split(".")[0]) for s in self.sites if s.startswith("layer_")}),
+                "positions": self.positions,
+                "hidden_dim": facts["hidden_size"],
+                "key_dim": facts["heads"][1] * facts["heads"][2],
+                "top_k_logprobs": self.top_k,
+            },
+            "date_created": min(batch.stamp for batch in self.batches),
+            "mantissa": {
+                "format_version": container.FORMAT_VERSION,
+                "tool": TOOL,
+                "num_layers": facts["layers"],
+                "vocab_size": facts["vocab_size"],
+                "weights_digest": identity.digest,
+                "config_digest": None,
+            },
+        }
+
+
+class _Batch:
+    """What one call of `generate` left on every rank."""
+
+    def __init__(self, ranks, outputs, stamp, seconds):
+        self.ranks = sorted(ranks, key=lambda rank: rank["rank"])
+        self.outputs, self.stamp, self.seconds = outputs, stamp, seconds
+        if len(self.names()) != len(outputs):
+            fault = f"{len(outputs)} outputs of {len(self.names())} requests"
+            raise CaptureError(fault, "give each prompt one output (n=1), and let no prompt be preempted")
+
+    def names(self):
+        """Requests in the order of their prompts: vLLM numbers them."""
+        return sorted(self.ranks[0]["requests"], key=_number)
+
+    def prompts(self):
+        return tuple(tuple(self.ranks[0]["requests"][name]["prompt"]) for name in self.names())
+
+    def makeup(self):
+        """Steps, with requests by place: what has to be equal for repetitions to repeat."""
+        place = {name: i for i, name in enumerate(self.names())}
+        return tuple(tuple((place[n], c, t) for n, c, t in step) for step in self.ranks[0]["steps"]), self.prompts()
+
+    def steps(self, repetition):
+        out = []
+        for number, step in enumerate(self.makeup()[0]):
+            requests = [{"request": str(i), "computed": c, "tokens": t} for i, c, t in step]
+            out.append({"repetition": repetition, "step": number, "requests": requests})
+        return out
+
+    def greedy(self):
+        """Whether every token chosen is that with the largest log-probability, where those were kept."""
+        for row, name in enumerate(self.names()):
+            kept = self.ranks[0]["requests"][name]
+            best = kept["rows"].get("logprobs.token_ids")
+            if best is None:
+                continue
+            first, _, bits = best
+            tokens = list(self.outputs[row].outputs[0].token_ids)
+            for step, token in enumerate(tokens):
+                at = len(kept["prompt"]) - 1 + step - first
+                if 0 <= at < len(bits) and int(bits[at][0]) != token:
+                    return False
+        return True
+
+    def same_on_all_ranks(self, notes):
+        """Notes where ranks hold other bits of what all of them compute."""
+        for rank in self.ranks[1:]:
+            for name in self.names():
+                mine, theirs = self.ranks[0]["requests"][name]["rows"], rank["requests"][name]["rows"]
+                for site in theirs:
+                    if site.split(".")[-1] not in SHARDED and site in mine:
+                        if not np.array_equal(mine[site][2], theirs[site][2]):
+                            note = f"rank {rank['rank']} holds other bits of {site} than rank 0"
+                            if note not in notes:
+                                notes.append(note)
+
+    def run(self, row, positions, rank, facts):
+        """The run of the `row`-th prompt: of one rank, or with the heads of all side by side."""
+        names = self.names()
+        kept = self.ranks[0]["requests"][names[row]]
+        prompt, output = list(kept["prompt"]), [int(t) for t in self.outputs[row].outputs[0].token_ids]
+        if kept["cached"] and kept["cached"] > len(prompt) + positions[0]:
+            fault = f"{kept['cached']} tokens of a prompt were in the prefix cache, and their rows were not computed"
+            raise CaptureError(fault, "give enable_prefix_caching=False")
+        sites = self._sites(names[row], rank, facts)
+        last = max((first + len(bits) for first, _, bits in sites.values()), default=len(prompt))
+        steps = last - len(prompt)
+        fed = kept["fed"]
+        for position, token in fed.items():
+            stated = (prompt + output)[position] if position < len(prompt) + len(output) else token
+            if stated != token:
+                fault = f"the model was given token {token} at position {position}, the request has {stated}"
+                raise CaptureError(fault, "use vLLM 0.24")
+        phases = {"prefill": _phase(sites, [len(prompt)], positions, facts["vocab_size"])}
+        if steps > 0:
+            ends = [len(prompt) + step + 1 for step in range(steps)]
+            phases["decode"] = _phase(sites, ends, positions, facts["vocab_size"])
+        neighbours = []
+        for other, name in enumerate(names):
+            if other != row:
+                tokens = [int(t) for t in self.outputs[other].outputs[0].token_ids]
+                neighbours.append(Neighbour(list(self.ranks[0]["requests"][name]["prompt"]), tokens))
+        return Run("", 0, 0, prompt, output, phases, neighbours, timestamp=self.stamp, seconds=self.seconds)
+
+    def _sites(self, name, rank, facts):
+        if rank is not None:
+            return self.ranks[rank]["requests"][name]["rows"]
+        sites = dict(self.ranks[0]["requests"][name]["rows"])
+        for site in [s for s in sites if s.split(".")[-1] in SHARDED]:
+            first, form, _ = sites[site]
+            parts = [r["requests"][name]["rows"][site][2] for r in self.ranks]
+            query_heads, kv_heads, width = facts["heads"]
+            heads = query_heads if site.endswith(".q") else kv_heads
+            # Where there are more ranks than KV heads, each head is on several of them.
+            copies = max(1, len(parts) * parts[0].shape[1] // (heads * width))
+            sites[site] = first, form, np.concatenate(parts[::copies], axis=1)
+        return sites
+
+
+def _phase(sites, ends, positions, vocabulary):
+    def window(site):
+        first, _, bits = sites[site]
+        return np.stack([np.stack([bits[end + p - first] for p in positions]) for end in ends])
+
+    tensors = {s: Tensor(sites[s][1], window(s)) for s in sites if not s.startswith("logprobs")}
+    logprobs = None
+    if "logprobs.token_ids" in sites:
+        logprobs = Logprobs(window("logprobs.token_ids"), window("logprobs.log_probs"), vocabulary)
+    return Phase(len(ends), list(positions), tensors, logprobs)
+
+
+def _number(name):
+    """vLLM's request ids begin with a number that counts up: `7`, `7-9f2c…`."""
+    head = str(name).split("-")[0]
+    return (0, int(head), str(name)) if head.isdigit() else (1, 0, str(name))
+
+
+def record_vllm(llm, prompts, out, *, decode=30, repetitions=3, sampling=None, **more):
+    """Records `prompts` (lists of ids) handed over together, `repetitions` times, greedily, `decode` steps.
+
+    Returns `{"directory", "reproducible", "cause"}`: where repetitions differ, the cause is `steps` (they were made up
+    differently, and nothing is known of the kernels) or `kernels` (of equal steps some do not repeat).
+    """
+    saving = {k: more.pop(k) for k in ("name", "checkpoint", "tokenizer", "keep_text", "hardware") if k in more}
+    if container.is_complete(out):
+        _, configurations, _ = container.read(out)
+        return {"directory": out, **verdict(configurations)}
+    if sampling is None:
+        from vllm import SamplingParams
+
+        # The last token chosen is never fed: one more than steps.
+        sampling = SamplingParams(temperature=0.0, max_tokens=decode + 1, ignore_eos=True)
+    with VllmCapture(llm, **more) as capture:
+        for _ in range(repetitions):
+            llm.generate([{"prompt_token_ids": [int(t) for t in ids]} for ids in prompts], sampling)
+    capture.save(out, **saving)
+    first = os.path.join(out, "rank0") if capture.ranks == "each" else out
+    _, configurations, _ = container.read(first)
+    return {"directory": out, **verdict(configurations)}
+
+
+def verdict(configurations):
+    """Whether repetitions agreed, and what made them part."""
+    states = [c["mantissa"]["reproducibility"]["outcome"]["state"] for c in configurations]
+    if "divergent" in states:
+        return {"reproducible": False, "cause": "kernels"}
+    return {"reproducible": len(configurations) == 1, "cause": "steps" if len(configurations) > 1 else None}

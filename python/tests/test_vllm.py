@@ -1,0 +1,216 @@
+"""vLLM's capture against a worker of the same interface (`fake_vllm`): rows, ranks, graphs, make-up of steps."""
+
+import json
+import os
+import types
+import unittest
+import unittest.mock
+
+import numpy as np
+import torch
+
+from . import fake_vllm, support
+from mantissa_forensics import CaptureError, KnobError, VllmCapture, record_vllm
+from mantissa_forensics.container import read
+from mantissa_forensics.vllm.worker import WorkerExtension
+
+PROMPTS = [[(7 * i + s) % 40 for i in range(n)] for s, n in ((1, 9), (2, 6), (3, 11))]
+SAMPLING = types.SimpleNamespace(max_tokens=5)
+ALL = ["x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "mlp_out", "x_out", "embed_out", "final_norm"]
+
+
+def tokens(prompts=PROMPTS):
+    return [{"prompt_token_ids": ids} for ids in prompts]
+
+
+def llm(**more):
+    return fake_vllm.LLM(WorkerExtension, **more)
+
+
+def as_bits(x):
+    return x.contiguous().view(torch.int16).numpy().view(np.uint16)
+
+
+class Rows(unittest.TestCase):
+    def test_every_site_of_every_request_is_what_passed_it(self):
+        """Steps mix prompts and decoding, and vLLM puts rows in an order of its own."""
+        engine = llm(plan=lambda call: fake_vllm.one_first)
+        with VllmCapture(engine, layers="all", sites=ALL, top_k=0) as capture:
+            outputs = engine.generate(tokens(), SAMPLING)
+        truth = engine.workers[0].model_runner.state.truth
+        runs = [capture.batches[0].run(row, [-3, -2, -1], None, capture.facts[0]) for row in range(3)]
+        names = sorted({key[0] for key in truth}, key=lambda name: int(name.split("-")[0]))
+        compared = 0
+        for row, run in enumerate(runs):
+            self.assertEqual((run.prompt, run.output), (PROMPTS[row], outputs[row].outputs[0].token_ids))
+            for phase, ends in (("prefill", [len(run.prompt)]), ("decode", [len(run.prompt) + s + 1 for s in range(4)])):
+                for site, tensor in run.phases[phase].tensors.items():
+                    if site == "embed_out":
+                        continue
+                    for step, end in enumerate(ends):
+                        for place, position in enumerate((-3, -2, -1)):
+                            wanted = as_bits(truth[names[row], site, end + position])
+                            self.assertTrue(np.array_equal(tensor.bits[step, place], wanted), f"{phase} {site} {step}")
+                            compared += wanted.size
+        self.assertGreater(compared, 10_000)
+
+    def test_nothing_changes_and_nothing_stays(self):
+        plain, seen = llm(), llm()
+        wanted = plain.generate(tokens(), SAMPLING)
+        with VllmCapture(seen, sites=["x_out", "logits"]):
+            found = seen.generate(tokens(), SAMPLING)
+        for a, b in zip(wanted, found):
+            self.assertEqual(a.outputs[0].token_ids, b.outputs[0].token_ids)
+        a, b = (engine.workers[0].model_runner.state.truth for engine in (plain, seen))
+        self.assertTrue(all(torch.equal(a[key], b[key]) for key in a))
+        for module in seen.workers[0].get_model().modules():
+            self.assertFalse(module._forward_hooks or module._forward_pre_hooks)
+        self.assertNotIn("execute_model", seen.workers[0].model_runner.__dict__)
+        self.assertNotIn("compute_logits", seen.workers[0].get_model().__dict__)
+
+    def test_log_probabilities_are_those_of_the_logits(self):
+        engine = llm()
+        with VllmCapture(engine, sites=["logits"], top_k=4) as capture:
+            engine.generate(tokens(), SAMPLING)
+        run = capture.batches[0].run(1, [-1], None, capture.facts[0])
+        for phase in ("prefill", "decode"):
+            logits = torch.from_numpy(run.phases[phase].tensors["logits"].bits.view(np.int16).copy()).view(torch.bfloat16)
+            found = torch.log_softmax(logits.float(), -1).topk(4)
+            self.assertTrue(np.array_equal(run.phases[phase].logprobs.token_ids, found.indices.numpy()))
+            self.assertTrue(np.array_equal(run.phases[phase].logprobs.log_probs.view(np.float32), found.values.numpy()))
+
+    def test_with_cuda_graphs_the_last_norm_and_logits_remain(self):
+        engine = llm(eager=False)
+        with VllmCapture(engine) as capture:
+            engine.generate(tokens(), SAMPLING)
+        run = capture.batches[0].run(2, [-1], None, capture.facts[0])
+        self.assertEqual(list(run.phases["decode"].tensors), ["final_norm"])
+        truth, name = engine.workers[0].model_runner.state.truth, "2-0000009a"
+        for step in range(4):
+            wanted = as_bits(truth[name, "final_norm", len(PROMPTS[2]) + step])
+            self.assertTrue(np.array_equal(run.phases["decode"].tensors["final_norm"].bits[step, 0], wanted))
+        with self.assertRaisesRegex(CaptureError, "with CUDA graphs x_out cannot be seen"):
+            with VllmCapture(engine, sites=["x_out"]):
+                engine.generate(tokens(), SAMPLING)
+
+    def test_heads_of_all_ranks_side_by_side_or_each_alone(self):
+        for ranks in (2, 4):
+            if ranks == 4:
+                # More ranks than KV heads: vLLM has each on several.
+                original = torch.Tensor.chunk
+                chunk = lambda x, n, dim=-1: original(x, n, dim) if x.shape[-1] == 16 else [
+                    original(x, 2, dim)[i // 2] for i in range(4)
+                ]
+            engine = llm(ranks=ranks)
+            patch = unittest.mock.patch.object(torch.Tensor, "chunk", chunk) if ranks == 4 else unittest.mock.MagicMock()
+            with patch, VllmCapture(engine, layers=[1], sites=["q", "k", "v", "x_out"]) as capture:
+                engine.generate(tokens(), SAMPLING)
+            truth, name = engine.workers[0].model_runner.state.truth, "0-00000000"
+            run = capture.batches[0].run(0, [-1], None, capture.facts[0])
+            for point in ("q", "k", "v"):
+                wanted = as_bits(truth[name, f"layer_1.{point}", len(PROMPTS[0]) - 1])
+                self.assertTrue(np.array_equal(run.phases["prefill"].tensors[f"layer_1.{point}"].bits[0, 0], wanted))
+        one = capture.batches[0].run(0, [-1], 1, capture.facts[0])
+        self.assertEqual(one.phases["prefill"].tensors["layer_1.q"].bits.shape[2], 4)
+
+    def test_what_is_not_known_is_refused(self):
+        engine = llm()
+        refused = lambda words, **more: self.assertRaisesRegex(CaptureError, words)
+        with refused("no block chosen has the point 'router_topk'"), VllmCapture(engine, sites=["router_topk"]):
+            engine.generate(tokens(), SAMPLING)
+        with refused("logits of a prompt's newest position alone"), VllmCapture(engine, positions=[-2, -1]):
+            engine.generate(tokens(), SAMPLING)
+        bare = fake_vllm.LLM(type("Nothing", (), {}))
+        with refused("make the LLM with worker_extension_cls"), VllmCapture(bare):
+            bare.generate(tokens(), SAMPLING)
+        shuffled = llm()
+        # A runner whose rows are in another order than it says.
+        runner = shuffled.workers[0].model_runner
+        swap = lambda m, args, kwargs: (args, {**kwargs, "positions": kwargs["positions"].flip(0)})
+        runner.model.register_forward_pre_hook(swap, with_kwargs=True)
+        with refused("a row is not of the position that the scheduler named"), VllmCapture(shuffled):
+            shuffled.generate(tokens(), SAMPLING)
+
+    def test_prefix_cache(self):
+        engine = llm()
+        with VllmCapture(engine) as capture:
+            engine.generate(tokens(), SAMPLING)
+        kept = capture.batches[0].ranks[0]["requests"]["0-00000000"]
+        kept["cached"] = 9
+        with self.assertRaisesRegex(CaptureError, "in the prefix cache"):
+            capture.batches[0].run(0, [-1], None, capture.facts[0])
+
+
+class Evidence(unittest.TestCase):
+    def record(self, engine, **more):
+        out = support.new("vllm")
+        more = {"sampling": SAMPLING, "repetitions": 3, "sequences": [0], **more}
+        return out, record_vllm(engine, PROMPTS, out, **more)
+
+    def test_the_program_reads_it(self):
+        out, result = self.record(llm(folder=support.folder("llama")))
+        self.assertEqual((result["reproducible"], result["cause"]), (True, None))
+        text = support.run("inspect", out)
+        for words in ("attention=FLASH_ATTN", "steps", "made up by the engine", "3, identical to the bit"):
+            self.assertIn(words, text)
+        support.run("compare", out, out)
+        [configuration] = read(out)[1]
+        observed = configuration["mantissa"]["observed"]
+        self.assertEqual(observed["layers"]["model.layers.*.self_attn.qkv_proj"], "UnquantizedLinearMethod")
+        first = observed["steps"][0]["requests"]
+        self.assertEqual([(r["request"], r["tokens"]) for r in first], [("0", 9), ("1", 6), ("2", 11)])
+        shown = support.run("verify", out, "--model", support.folder("llama"), code=3)
+        self.assertIn("no recipes for", shown)
+        stated = support.run_json("inspect", support.folder("llama"), "--digest")["digest"]["digest"]
+        self.assertEqual(configuration["mantissa"]["setup"]["model"]["weights_digest"], stated)
+
+    def test_steps_made_up_differently_are_told_from_kernels_that_do_not_repeat(self):
+        by_call = lambda call: fake_vllm.one_first if call == 1 else fake_vllm.together
+        out, result = self.record(llm(plan=by_call))
+        self.assertEqual((result["reproducible"], result["cause"]), (False, "steps"))
+        _, configurations, _ = read(out)
+        self.assertEqual([c["mantissa"]["reproducibility"]["repetitions"] for c in configurations], [2, 1])
+        self.assertEqual(configurations[0]["mantissa"]["reproducibility"]["outcome"]["state"], "identical")
+        self.assertIn("steps of 2 make-ups", json.dumps(configurations[0]["mantissa"]["observed"]["notes"]))
+        support.run("inspect", out)
+
+        engine = llm()
+        calls = []
+
+        def breaks(call):
+            calls.append(call)
+            engine.workers[0].model_runner.broken = 0.25 if call == 1 else 0.0
+            return fake_vllm.together
+
+        engine.plan = breaks
+        out, result = self.record(engine, sites=["x_out", "logits"])
+        self.assertEqual((result["reproducible"], result["cause"]), (False, "kernels"))
+        [configuration] = read(out)[1]
+        outcome = configuration["mantissa"]["reproducibility"]["outcome"]
+        self.assertEqual((outcome["state"], outcome["repetitions"]), ("divergent", [0, 1]))
+        self.assertEqual(outcome["first"]["site"], "logits")
+        support.run("inspect", out)
+
+    def test_a_container_for_each_rank(self):
+        out, _ = self.record(llm(ranks=2), ranks="each")
+        for rank in ("rank0", "rank1"):
+            support.run("inspect", os.path.join(out, rank))
+
+    def test_a_rank_with_other_bits_is_noted(self):
+        engine = llm(ranks=2)
+        engine.workers[1].model_runner.model.model.layers[1].mlp.down.weight.data[0, 0] += 1
+        out, _ = self.record(engine)
+        notes = json.dumps(read(out)[1][0]["mantissa"]["observed"]["notes"])
+        self.assertIn("rank 1 holds other bits of layer_2.x_out than rank 0", notes)
+
+    def test_knobs(self):
+        wrong = {"dtype": "float16", "attention": "TRITON_ATTN", "compile": True, "quantization": "awq", "batch_size": 2}
+        wrong |= {"tp_size": 2, "ep_size": 2, "device": "cuda", "cache": "static", "concurrent_streams": True}
+        for axis, value in wrong.items():
+            with self.subTest(axis=axis), self.assertRaises(KnobError) as caught:
+                self.record(llm(), expect={axis: value})
+            self.assertEqual(caught.exception.axis, axis)
+
+
+if __name__ == "__main__":
+    unittest.main()
