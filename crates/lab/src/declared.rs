@@ -172,6 +172,24 @@ pub(crate) fn setup(
     Ok(setup)
 }
 
+/// What `configuration` states of some axes, whatever has recipes; other axes are at their defaults.
+///
+/// *Errors:* one of them that it does not state.
+pub(crate) fn stated(
+    configuration: &Configuration,
+    claimed: &SomeAxes,
+    axes: &[Axis],
+) -> Result<Setup, Unreadable> {
+    let read = |setup: Setup, axis: &Axis| {
+        let found = value(configuration, claimed, *axis)?.ok_or_else(|| Unreadable {
+            what: format!("the file does not state the {} of this setup", axis.name()),
+            remedy: format!("claim one with --claim {}=…", axis.name()),
+        })?;
+        Ok(setup.with(found))
+    };
+    axes.iter().try_fold(Setup::default(), read)
+}
+
 /// An axis that a file states and that is none of ours: what it changed nobody here can compute.
 fn unknown_axis(declared: &Declared) -> Option<(&String, &String)> {
     declared.axes.iter().find(|(name, _)| Axis::named(name).is_err())

@@ -5,13 +5,13 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::ValueEnum;
 use mantissa_evidence::write_whole;
 use mantissa_lab::replay::Replay;
-use mantissa_lab::verify::{self, Assignment, Event, Method, Request, Varied};
+use mantissa_lab::verify::{self, Assignment, Elsewhere, Event, Method, Request, Varied};
 use mantissa_numerics::setup::Axis;
 use mantissa_published::open;
 use mantissa_report::{self as report, Style};
@@ -69,6 +69,16 @@ pub(crate) struct Args {
     /// `decode` as it was generated, or `prefill`: one pass over prompt and output
     #[arg(long, value_name = "HOW", default_value = "decode")]
     replay: ReplayMode,
+    /// Replay by another program on this machine, through the package mantissa-forensics: what no recipe here covers
+    #[arg(long, value_name = "PROGRAM", value_parser = ["transformers"],
+        conflicts_with_all = ["spot_check", "self_test", "coverage", "state"])]
+    replay_with: Option<String>,
+    /// The Python that has the package, torch and transformers
+    #[arg(long, value_name = "PATH", default_value = "python3", requires = "replay_with")]
+    python: String,
+    /// Where the other program's replay is kept [default: EVIDENCE.replay]
+    #[arg(long, value_name = "DIR", requires = "replay_with")]
+    replay_folder: Option<PathBuf>,
     /// Replay contradicted classes to their end too, for distances and matrices
     #[arg(long)]
     full: bool,
@@ -129,6 +139,11 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     // Distances that others measured are set beside no model.
     let wants_model = opened.as_ref().is_none_or(verify::holds_signals);
     let model = args.model.as_ref().filter(|_| wants_model).map(|name| Model::open(name)).transpose()?;
+    let folder = args.replay_folder.clone().unwrap_or_else(|| {
+        let mut name = args.evidence.clone().unwrap_or_default().into_os_string();
+        name.push(".replay");
+        name.into()
+    });
     let request = Request {
         evidence: opened.as_ref(),
         model: model.as_ref().map(|model| verify::Model {
@@ -138,7 +153,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         }),
         claim: &args.claim,
         vary: &args.vary,
-        method: args.method(model.is_some() && opened.is_some())?,
+        method: args.method(model.is_some() && opened.is_some(), &folder)?,
         self_test: args.self_test,
         catalogs,
         machine,
@@ -168,7 +183,13 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
 }
 
 impl Args {
-    fn method(&self, replays: bool) -> anyhow::Result<Method<'_>> {
+    fn method<'m>(&'m self, replays: bool, folder: &'m Path) -> anyhow::Result<Method<'m>> {
+        if self.replay_with.is_some() {
+            if !replays {
+                bail!("--replay-with: needs evidence and --model");
+            }
+            return Ok(Method::Elsewhere(Elsewhere { python: &self.python, folder }));
+        }
         let Some(draws) = self.spot_check else {
             let state = self.state.as_deref();
             return Ok(Method::Replay { replay: self.replay.into(), full: self.full, state });

@@ -39,6 +39,23 @@ pub(super) fn claims(
                 });
                 return claim;
             }
+            let die = request.catalogs.of(setup.hardware).map(|known| &known.origin().active_clusters);
+            if let (Some(found), Some(known)) = (observed_clusters(configuration), die)
+                && !known.is_empty()
+                && found != *known
+            {
+                let counts =
+                    |counts: &[u32]| counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                claim.candidate = Err(Unreadable {
+                    what: format!(
+                        "the evidence was made on a die of clusters {}, and recipes of one of {} are meant here",
+                        counts(&found),
+                        counts(known)
+                    ),
+                    remedy: "give a catalog of that die with --catalog FILE".to_owned(),
+                });
+                return claim;
+            }
             let mut other =
                 stated.filter(|used| used.hardware == setup.hardware.name() && used.cublas != *meant);
             if let Some(used) = other.next() {
@@ -60,6 +77,13 @@ pub(super) fn claims(
 fn observed_cublas(configuration: &Configuration) -> Option<&str> {
     let observed = configuration.mantissa.as_ref()?.observed.as_ref()?;
     observed.versions.get("cublas").map(String::as_str)
+}
+
+/// The cluster counts of the first device that a capture found, where all are known.
+fn observed_clusters(configuration: &Configuration) -> Option<Vec<u32>> {
+    let observed = configuration.mantissa.as_ref()?.observed.as_ref()?;
+    let counts = observed.devices.first()?.clusters.as_ref()?;
+    counts.iter().map(|count| u32::try_from(*count).ok()).collect()
 }
 
 /// Whether two versions have the same major and minor number: within them the library's choices were the same.

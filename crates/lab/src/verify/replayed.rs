@@ -65,7 +65,7 @@ pub(super) fn audit(
 ) -> Result<Audit, LabError> {
     let (replay, full, state) = match request.method {
         Method::Replay { replay, full, state } => (replay, full, state),
-        Method::SpotCheck { .. } => (Replay::Decode, false, None),
+        Method::SpotCheck { .. } | Method::Elsewhere(_) => (Replay::Decode, false, None),
     };
     let configurations = &record.shell().configurations;
     let (claims, wanted) = wanted(request, model, record)?;
