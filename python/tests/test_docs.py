@@ -32,8 +32,7 @@ class Docs(unittest.TestCase):
         folder = support.new("docs")
         os.makedirs(os.path.join(folder, "bin"))
         os.symlink(support.program(), os.path.join(folder, "bin", "mantissa"))
-        os.symlink(sys.executable, os.path.join(folder, "bin", "python"))
-        path = os.pathsep.join([os.path.join(folder, "bin"), os.environ["PATH"]])
+        path = os.pathsep.join([os.path.join(folder, "bin"), os.path.dirname(sys.executable), os.environ["PATH"]])
         environment = {**os.environ, "PATH": path, "PYTHONPATH": os.path.join(support.ROOT, "python"), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
             [sys.executable, "-c", DRIVER], input=json.dumps(blocks), cwd=folder, env=environment, capture_output=True, text=True
