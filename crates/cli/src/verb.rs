@@ -11,6 +11,7 @@ mod doctor;
 mod inspect;
 mod pull;
 mod record;
+mod run;
 mod synth;
 mod verify;
 
@@ -27,6 +28,7 @@ pub(crate) enum Verb {
     Pull(pull::Args),
     Synth(synth::Args),
     Record(Box<record::Args>),
+    Run(run::Args),
     Inspect(inspect::Args),
     Verify(Box<verify::Args>),
     Compare(compare::Args),
@@ -54,6 +56,7 @@ pub(crate) fn run(
         Verb::Pull(args) => pull::run(&args, settings, terminal),
         Verb::Synth(args) => synth::run(&args, settings, terminal),
         Verb::Record(args) => record::run(&args, settings, terminal),
+        Verb::Run(args) => run::run(&args, settings, terminal),
         Verb::Inspect(args) => inspect::run(&args, settings, terminal),
         Verb::Verify(args) => verify::run(&args, settings, terminal),
         Verb::Compare(args) => compare::run(&args, terminal),

@@ -19,7 +19,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mantissa_engine::catalog::{Asked, Batched, Catalog, KernelSum, Linear, Origin, Product};
+use mantissa_engine::catalog::{Asked, Batched, Catalog, KernelSum, Linear, Origin};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::tensor_core::dot::Instructions;
 
@@ -109,6 +109,7 @@ pub fn build(
     let origin = Origin {
         gpu: device.name()?,
         multiprocessors: device.multiprocessors()?,
+        active_clusters: device.active_clusters()?,
         cublas: device.cublas()?,
         driver: device.driver()?,
         date: date.to_owned(),
@@ -210,7 +211,7 @@ fn compare_attention(
     for keys in keys.iter().copied() {
         let before = known.and_then(|known| known.launched(dtype, shape, keys));
         let kernel = built.catalog.launched(dtype, shape, keys).or(before);
-        let length = if shape.product == Product::Scores { shape.dim } else { keys };
+        let length = if shape.product.is_scores() { shape.dim } else { keys };
         let Some(kernel) = kernel.filter(|kernel| *kernel != KernelSum::Unknown) else {
             left.push(keys);
             continue;

@@ -18,11 +18,14 @@ use mantissa_numerics::Dtype;
 
 mod arguments;
 mod batched;
+mod die;
 mod heuristic;
 mod launch;
+mod layout;
 
 pub use heuristic::{Heuristic, Place};
 pub use launch::{Launch, Launches};
+pub use layout::Layout;
 
 use arguments::{ONE, ZERO, data_type, int, scalar};
 use batched::BatchedCall;
@@ -122,6 +125,12 @@ impl Device {
     pub fn multiprocessors(&self) -> Result<u32, CudaError> {
         let count = self.context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         Ok(count.unsigned_abs())
+    }
+
+    /// How many clusters of 1, 2, … 16 blocks are active at once, each block on a multiprocessor of its own; empty
+    /// before Hopper. Dies of one name may differ.
+    pub fn active_clusters(&self) -> Result<Vec<u32>, CudaError> {
+        Ok(die::active_clusters(&self.context)?)
     }
 
     /// Version of cuBLAS, `major.minor.patch`.
@@ -227,8 +236,8 @@ impl Device {
     /// A product per matrix of a batch, as `torch.matmul` of three-dimensional tensors: `cublasGemmStridedBatchedEx` of
     /// bf16 and f16, `cublasSgemmStridedBatched` of binary32.
     ///
-    /// *Shape:* `a` is `batch × m × k`; `b` is `batch × n × k` if `transposed` (queries by keys), else `batch × k × n`;
-    /// `c` is `batch × m × n`.
+    /// *Shape:* `a` is `batch × m × (k + between)`; `b` is `batch × n × k` if it is transposed (queries by keys), else
+    /// `batch × k × n`, once for all if it is shared; `c` is `batch × m × n`.
     ///
     /// # Panics
     /// When a matrix is smaller.
@@ -236,19 +245,20 @@ impl Device {
         &self,
         batch: usize,
         [m, n, k]: [usize; 3],
-        transposed: bool,
+        layout: Layout,
         a: &Matrix,
         b: &Matrix,
         c: &mut Matrix,
     ) -> Result<(), CudaError> {
-        let sizes = [a.len() / (m * k), b.len() / (n * k), c.len() / (m * n)];
-        assert!(sizes.into_iter().all(|held| held >= batch), "batched: shapes differ");
+        let held = [a.len() / (m * (k + layout.between)), b.len() / (n * k), c.len() / (m * n)];
+        let wanted = [batch, if layout.shared { 1 } else { batch }, batch];
+        assert!(held.into_iter().zip(wanted).all(|(held, wanted)| held >= wanted), "batched: shapes differ");
         let dtype = a.dtype;
         assert!(b.dtype == dtype && c.dtype == dtype, "batched: formats differ");
         let [(a, _a), (b, _b)] = [a.data.device_ptr(&self.stream), b.data.device_ptr(&self.stream)];
         let (c, _c) = c.data.device_ptr_mut(&self.stream);
         // SAFETY: the pointers are of this device and cover the shapes, as asserted.
-        unsafe { BatchedCall { dtype, batch, shape: [m, n, k], transposed }.make(self.blas, [a, b, c]) }
+        unsafe { BatchedCall { dtype, batch, shape: [m, n, k], layout }.make(self.blas, [a, b, c]) }
     }
 
     /// What cuBLASLt's heuristic names for `y = x · wᵀ (+ bias)` in a format: parts that `K` is split into, and, if

@@ -8,5 +8,5 @@ pub mod catalog;
 pub mod device;
 mod error;
 
-pub use device::{Device, Heuristic, Launch, Launches, Place};
+pub use device::{Device, Heuristic, Launch, Launches, Layout, Place};
 pub use error::CudaError;

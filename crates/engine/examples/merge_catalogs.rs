@@ -62,8 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut other: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     let (mut agree, mut alone, mut left_out) = (0, 0, 0);
-    let length =
-        |shape: Batched, keys: usize| if shape.product == Product::Scores { shape.dim } else { keys };
+    let length = |shape: Batched, keys: usize| if shape.product.is_scores() { shape.dim } else { keys };
     for (dtype, shape, keys, recipe) in all.all_eager() {
         let length = length(shape, keys);
         let kernel = all.launched(dtype, shape, keys).and_then(|kernel| kernel.batched(dtype, length));

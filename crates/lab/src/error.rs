@@ -316,6 +316,17 @@ pub enum LabError {
         path: std::path::PathBuf,
     },
 
+    /// A plan's folder holds a configuration of the same name that was told something else.
+    #[error("{}: a configuration of this name was begun with another plan; --fresh discards it", path.display())]
+    OtherPlan {
+        /// What it was told.
+        path: std::path::PathBuf,
+    },
+
+    /// A plan says what cannot be done.
+    #[error(transparent)]
+    Plan(#[from] crate::plan::PlanError),
+
     /// A prompt shorter than the positions to keep.
     #[error(
         "the prompt has {tokens} tokens, but position -{reach} is to be kept; ask for more document tokens"

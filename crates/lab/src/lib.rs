@@ -7,6 +7,7 @@ mod declared;
 pub mod document;
 mod environment;
 pub mod error;
+pub mod plan;
 pub mod prompt;
 pub mod record;
 pub mod replay;

@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::catalog::CatalogArgs;
 use super::inspect::outcome_text;
 use crate::axes::AxisFlags;
+use crate::coverage::Answer;
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home};
@@ -133,6 +134,9 @@ struct ExecutionArgs {
     /// Begin anew, discarding what a killed run left
     #[arg(long)]
     fresh: bool,
+    /// Run nothing: say what share of the runs recipes cover, and which measurement would add most
+    #[arg(long)]
+    coverage: bool,
 }
 
 /// A storage format, by the names of `Dtype`.
@@ -454,9 +458,6 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let reader = PdfReader::this_program()?;
     let documents = args.document.iter().map(|path| Document::open(path, &reader));
     let documents = documents.collect::<Result<Vec<_>, _>>()?;
-    if args.execution.fresh {
-        discard_unfinished(out)?;
-    }
     let recorder = Recorder {
         checkpoint: &model.checkpoint,
         tokenizer: &model.tokenizer,
@@ -465,6 +466,14 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         catalogs: &catalogs,
         machine,
     };
+    if args.execution.coverage {
+        let (models, graphs) = ([args.model.clone()], [model.checkpoint.config().graph()]);
+        terminal.print(&Answer::of(&models, &graphs, &catalogs, &recorder.planned()?, settings))?;
+        return Ok(Exit::Consistent);
+    }
+    if args.execution.fresh {
+        discard_unfinished(out)?;
+    }
     let recorded = record(&recorder, out, settings)?;
     if let Some(json) = json {
         write_json(json, &recorded.experiment)?;

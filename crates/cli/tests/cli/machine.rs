@@ -14,7 +14,7 @@ fn doctor_answers_every_question() {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&json), ["mantissa", "system", "cpu", "memory", "disks", "models", "python", "gpu"]);
     assert_eq!(keys(&json["cpu"]), ["model", "cores", "features", "engine_isa"]);
-    assert_eq!(keys(&json["gpu"]), ["libraries", "searched", "devices"]);
+    assert_eq!(keys(&json["gpu"]), ["libraries", "searched", "devices", "die"]);
     assert!(json["cpu"]["cores"].as_u64().unwrap() >= 1);
     assert!(["scalar", "avx2", "avx512"].contains(&json["cpu"]["engine_isa"].as_str().unwrap()));
     // The home does not exist yet: its disk is that of the folder it would be made in.

@@ -12,6 +12,7 @@ mod gpu;
 mod machine;
 mod models;
 mod record;
+mod run;
 mod session;
 mod usage;
 mod verify;

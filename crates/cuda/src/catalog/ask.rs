@@ -11,7 +11,8 @@ use super::built::Built;
 use super::candidates::Candidate;
 use super::explain::{CandidateSet, Outputs, Pending, explained};
 use super::hard::{COLUMNS, ONE, Random, hard, shared};
-use crate::device::{Device, Matrix};
+use super::shapes::sizes_of;
+use crate::device::{Device, Layout, Matrix};
 use crate::error::CudaError;
 
 pub(super) fn measure_linear(
@@ -101,7 +102,8 @@ pub(super) fn measure_batched(
     }
     let most = keys.iter().copied().max().unwrap_or(1);
     let queries = |keys: usize| if phase == Phase::Prefill { keys } else { 1 };
-    let scores = product == Product::Scores;
+    let (scores, layout) = (product.is_scores(), Layout::of(product));
+    let plain = matches!(product, Product::Scores | Product::Values);
     // What is ones, what is hard to sum, what comes out.
     let [one, out] = if scores { [dim, most] } else { [most, dim] };
     let a = device.filled(dtype, heads * queries(most) * one, ONE)?;
@@ -123,12 +125,14 @@ pub(super) fn measure_batched(
             let mut pending = Vec::new();
             for (keys, tried) in open {
                 let m = queries(keys);
-                let outputs = if scores {
-                    device.batched(heads, [m, keys, dim], true, &a, &b, &mut c)?;
+                let outputs = if !plain {
+                    sixteen(device, dtype, shape, keys, random.0 ^ run as u64)?
+                } else if scores {
+                    device.batched(heads, [m, keys, dim], layout, &a, &b, &mut c)?;
                     outputs_of_scores(device, &c, [heads, m, keys], &hard_keys)?
                 } else {
                     let columns = hard_values(device, &mut b, dtype, [heads, keys, dim], &mut random)?;
-                    device.batched(heads, [m, dim, keys], false, &a, &b, &mut c)?;
+                    device.batched(heads, [m, dim, keys], layout, &a, &b, &mut c)?;
                     outputs_of_values(device, &c, [heads, m, dim], &columns)?
                 };
                 let length = if scores { dim } else { keys };
@@ -157,6 +161,50 @@ pub(super) fn measure_batched(
     Ok(())
 }
 
+/// Outputs of a product of ones and of numbers of 16 bits that are hard to sum.
+pub(super) fn sixteen(
+    device: &Device,
+    dtype: Dtype,
+    shape: Batched,
+    keys: usize,
+    seed: u64,
+) -> Result<Vec<Outputs>, CudaError> {
+    let ([m, n, k], heads, layout) = (sizes_of(shape, keys), shape.heads, Layout::of(shape.product));
+    let held = if layout.shared { 1 } else { heads };
+    let mut random = Random(seed);
+    let a = device.filled(dtype, heads * m * (k + layout.between), ONE)?;
+    let mut b = device.filled(dtype, held * n * k, 0)?;
+    let mut c = device.filled(dtype, heads * m * n, 0)?;
+    if !shape.product.is_scores() {
+        let columns = hard_values(device, &mut b, dtype, [held, keys, shape.dim], &mut random)?;
+        device.batched(heads, [m, n, k], layout, &a, &b, &mut c)?;
+        return outputs_of_values(device, &c, [heads, m, shape.dim], &columns);
+    }
+    let rows = shared((0..251).map(|_| hard(&mut random, dtype, k)));
+    let of_key = |key: usize| &rows[key % rows.len()];
+    let head: Vec<u32> = if layout.transposed {
+        (0..keys).flat_map(|key| of_key(key).iter().copied()).collect()
+    } else {
+        (0..k).flat_map(|at| (0..keys).map(move |key| (at, key))).map(|(at, key)| of_key(key)[at]).collect()
+    };
+    for at in [0, held - 1] {
+        device.overwrite(&mut b, at * n * k, &head)?;
+    }
+    device.batched(heads, [m, n, k], layout, &a, &b, &mut c)?;
+    let mut outputs = Vec::new();
+    for head in [0, heads - 1] {
+        for query in [0, m - 1] {
+            for columns in ends(keys) {
+                let at = (head * m + query) * keys + columns.start;
+                let found = device.download(&c, at, columns.len())?;
+                let rows = columns.map(|key| rows[key % rows.len()].clone()).collect();
+                outputs.push(Outputs { rows, bias: Vec::new(), found });
+            }
+        }
+    }
+    Ok(outputs)
+}
+
 /// First and last query of the first heads, as many as make a good number of outputs, and of the last.
 fn outputs_of_scores(
     device: &Device,
@@ -181,7 +229,7 @@ fn outputs_of_scores(
 }
 
 /// Fills the first and the last head's values with columns that are hard to sum, all different.
-pub(super) fn hard_values(
+fn hard_values(
     device: &Device,
     b: &mut Matrix,
     dtype: Dtype,
@@ -201,7 +249,7 @@ pub(super) fn hard_values(
 }
 
 /// All columns of the first query of the first head, the first of its last query and of the last head.
-pub(super) fn outputs_of_values(
+fn outputs_of_values(
     device: &Device,
     c: &Matrix,
     [heads, m, dim]: [usize; 3],

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_engine::catalog::{Batched, KernelSum, Launched, Product};
+use mantissa_engine::catalog::{Batched, KernelSum, Launched};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::by_threads;
 use mantissa_numerics::recipe::PlainSum;
 use mantissa_numerics::site::Phase;
 use mantissa_numerics::tensor_core::dot::Instructions;
 
-use super::ask::{ends, hard_values, outputs_of_values};
+use super::ask::{ends, sixteen};
 use super::candidates::Candidate;
-use super::explain::Outputs;
-use super::hard::{COLUMNS, ONE, Random, hard, shared};
-use crate::device::{Device, Launch, Launches, Place};
+use super::hard::{COLUMNS, ONE, Random};
+use super::shapes::sizes_of;
+use crate::device::{Device, Launch, Launches, Layout, Place};
 use crate::error::CudaError;
 
 /// The most elements of the scores of a prefill that is asked for: 40 GB of 16 bits.
@@ -29,15 +29,6 @@ pub(super) fn largest(shape: Batched) -> usize {
     match shape.phase {
         Phase::Prefill => prompt,
         Phase::Decode => prompt + DECODED,
-    }
-}
-
-/// `m × n × k` of a product over so many keys.
-fn sizes_of(shape: Batched, keys: usize) -> [usize; 3] {
-    let queries = if shape.phase == Phase::Prefill { keys } else { 1 };
-    match shape.product {
-        Product::Scores => [queries, keys, shape.dim],
-        Product::Values => [queries, shape.dim, keys],
     }
 }
 
@@ -139,12 +130,8 @@ fn ask(launches: &Launches, dtype: Dtype, shape: Batched) -> Result<Answer, Cuda
     let (mut kernels, mut unknown) = (Vec::new(), BTreeMap::new());
     let largest = largest(shape);
     for keys in 1..=largest {
-        let found = launches.of_batched(
-            dtype,
-            shape.heads,
-            sizes_of(shape, keys),
-            shape.product == Product::Scores,
-        )?;
+        let layout = Layout::of(shape.product);
+        let found = launches.of_batched(dtype, shape.heads, sizes_of(shape, keys), layout)?;
         kernels.push(kernel_of(&found).unwrap_or_else(|| {
             let names =
                 found.iter().filter(|launch| !launch.name.is_empty()).map(|launch| launch.name.as_str());
@@ -216,44 +203,6 @@ pub(super) fn agrees(
     }
 }
 
-/// Outputs of a product of ones and of numbers of 16 bits that are hard to sum.
-fn sixteen(
-    device: &Device,
-    dtype: Dtype,
-    shape: Batched,
-    keys: usize,
-    seed: u64,
-) -> Result<Vec<Outputs>, CudaError> {
-    let ([m, n, k], heads) = (sizes_of(shape, keys), shape.heads);
-    let mut random = Random(seed);
-    let a = device.filled(dtype, heads * m * k, ONE)?;
-    let mut b = device.filled(dtype, heads * n * k, 0)?;
-    let mut c = device.filled(dtype, heads * m * n, 0)?;
-    if shape.product == Product::Values {
-        let columns = hard_values(device, &mut b, dtype, [heads, keys, shape.dim], &mut random)?;
-        device.batched(heads, [m, n, k], false, &a, &b, &mut c)?;
-        return outputs_of_values(device, &c, [heads, m, shape.dim], &columns);
-    }
-    let rows = shared((0..251).map(|_| hard(&mut random, dtype, k)));
-    let head: Vec<u32> = rows.iter().cycle().take(keys).flat_map(|row| row.iter().copied()).collect();
-    for at in [0, heads - 1] {
-        device.overwrite(&mut b, at * n * k, &head)?;
-    }
-    device.batched(heads, [m, n, k], true, &a, &b, &mut c)?;
-    let mut outputs = Vec::new();
-    for head in [0, heads - 1] {
-        for query in [0, m - 1] {
-            for columns in ends(keys) {
-                let at = (head * m + query) * keys + columns.start;
-                let found = device.download(&c, at, columns.len())?;
-                let rows = columns.map(|key| rows[key % rows.len()].clone()).collect();
-                outputs.push(Outputs { rows, bias: Vec::new(), found });
-            }
-        }
-    }
-    Ok(outputs)
-}
-
 /// The same for binary32, where both factors are random: a product beside one is exact and says nothing of `fma`.
 fn plain_agrees(
     device: &Device,
@@ -264,7 +213,7 @@ fn plain_agrees(
 ) -> Result<bool, CudaError> {
     let ([m, n, k], heads) = (sizes_of(shape, keys), shape.heads);
     let Some(recipe) = kernel.plain(k) else { return Ok(false) };
-    let transposed = shape.product == Product::Scores;
+    let layout = Layout::of(shape.product);
     let mut random = Random(seed);
     let mut number = || {
         let bits = u32::try_from(random.below(1 << 32)).unwrap_or(u32::MAX);
@@ -281,13 +230,14 @@ fn plain_agrees(
         device.overwrite(&mut a, (head * m + m - 1) * k, &query[1])?;
         device.overwrite(&mut b, head * n * k, &others)?;
     }
-    device.batched(heads, [m, n, k], transposed, &a, &b, &mut c)?;
+    device.batched(heads, [m, n, k], layout, &a, &b, &mut c)?;
     for head in [0, heads - 1] {
         for (row, query) in [(0, &query[usize::from(m == 1)]), (m - 1, &query[1])] {
             for columns in ends(n) {
                 let found = device.download(&c, (head * m + row) * n + columns.start, columns.len())?;
                 for (column, found) in columns.zip(found) {
-                    let other = |i: usize| others[if transposed { column * k + i } else { i * n + column }];
+                    let other =
+                        |i: usize| others[if layout.transposed { column * k + i } else { i * n + column }];
                     let pair = |i: usize| (f32::from_bits(query[i]), f32::from_bits(other(i)));
                     let sum = match recipe {
                         PlainSum::FmaChain => (0..k).map(pair).fold(0.0_f32, |sum, (x, y)| x.mul_add(y, sum)),
@@ -305,6 +255,8 @@ fn plain_agrees(
 
 #[cfg(test)]
 mod tests {
+    use mantissa_engine::catalog::Product;
+
     use super::*;
 
     /// Names as cuBLAS 13.1 has them on an H200, shortened in the middle.

@@ -151,15 +151,20 @@ impl Shapes {
     ) {
         let graph = config.graph();
         let attentions = graph.nodes().filter_map(|node| match &node.operation {
-            Operation::Attention(attention) => Some((attention.heads, attention.key_dim)),
+            Operation::Attention(attention) => Some(attention),
             _ => None,
         });
-        let attentions: BTreeSet<(usize, usize)> = attentions.collect();
-        for (batch, (heads, dim)) in
-            batches.iter().flat_map(|batch| attentions.iter().map(move |a| (batch, *a)))
+        // Blocks that differ in their window alone ask for the same.
+        for (attention, batch) in
+            attentions.flat_map(|attention| batches.iter().map(move |b| (attention, *b)))
         {
-            let heads = batch * heads;
-            for product in [Product::Scores, Product::Values] {
+            let (heads, dim) = (batch * attention.heads, attention.key_dim);
+            let products = if dtype == Dtype::F32 {
+                [Product::Scores, Product::Values]
+            } else {
+                Product::of_eager(attention, batch)
+            };
+            for product in products {
                 for (phase, keys) in [(Phase::Prefill, prompts), (Phase::Decode, keys)] {
                     let shape = Batched { product, phase, heads, dim };
                     self.attention.insert((dtype, shape));
@@ -186,4 +191,10 @@ impl Shapes {
     pub fn is_empty(&self) -> bool {
         self.len() == 0 && self.weights.is_empty() && self.attention.is_empty()
     }
+}
+
+/// `m × n × k` of a product over so many keys.
+pub(super) fn sizes_of(shape: Batched, keys: usize) -> [usize; 3] {
+    let queries = if shape.phase == Phase::Prefill { keys } else { 1 };
+    if shape.product.is_scores() { [queries, keys, shape.dim] } else { [queries, shape.dim, keys] }
 }

@@ -7,6 +7,7 @@ use cudarc::cublas::sys::{cublasComputeType_t, cublasGemmAlgo_t, cublasHandle_t,
 use mantissa_numerics::Dtype;
 
 use super::arguments::{ONE, ZERO, data_type, int, long, scalar};
+use super::layout::Layout;
 use crate::error::CudaError;
 
 /// A product per matrix of a batch, as `torch.matmul` of three-dimensional tensors asks for it:
@@ -17,8 +18,7 @@ pub(super) struct BatchedCall {
     pub(super) batch: usize,
     /// `m`, `n` and `k`.
     pub(super) shape: [usize; 3],
-    /// Whether the second factor is `n × k` instead of `k × n`.
-    pub(super) transposed: bool,
+    pub(super) layout: Layout,
 }
 
 impl BatchedCall {
@@ -30,12 +30,15 @@ impl BatchedCall {
     /// The handle is alive, and the addresses are of its device and cover the shapes, or the work is captured and never
     /// runs.
     pub(super) unsafe fn make(self, blas: cublasHandle_t, [a, b, c]: [u64; 3]) -> Result<(), CudaError> {
-        let Self { dtype, batch, shape: [m, n, k], transposed } = self;
+        let Self { dtype, batch, shape: [m, n, k], layout } = self;
+        let Layout { transposed, shared, between } = layout;
         let plain = cublasOperation_t::CUBLAS_OP_N;
         let operation = if transposed { cublasOperation_t::CUBLAS_OP_T } else { plain };
         let leading = int(if transposed { k } else { n })?;
         let [rows, columns, depth, batch] = [int(n)?, int(m)?, int(k)?, int(batch)?];
-        let [of_a, of_b, of_c] = [long(m * k)?, long(n * k)?, long(m * n)?];
+        let apart = int(k + between)?;
+        let [of_a, of_b, of_c] =
+            [long(m * (k + between))?, long(if shared { 0 } else { n * k })?, long(m * n)?];
         if dtype == Dtype::F32 {
             // SAFETY: as the caller promises.
             unsafe {
@@ -51,7 +54,7 @@ impl BatchedCall {
                     leading,
                     of_b,
                     a as *const f32,
-                    depth,
+                    apart,
                     of_a,
                     ptr::from_ref(&ZERO),
                     c as *mut f32,
@@ -79,7 +82,7 @@ impl BatchedCall {
                 of_b,
                 a as *const c_void,
                 format,
-                depth,
+                apart,
                 of_a,
                 scalar(&ZERO),
                 c as *mut c_void,

@@ -12,6 +12,7 @@ use mantissa_numerics::Dtype;
 
 use super::batched::BatchedCall;
 use super::heuristic::{Place, WORKSPACE};
+use super::layout::Layout;
 use crate::error::CudaError;
 
 /// A kernel that would run.
@@ -32,12 +33,13 @@ pub struct Launch {
 /// cuBLAS in one thread, to be asked what it would launch.
 ///
 /// ```no_run
-/// use mantissa_cuda::{Device, Launches};
+/// use mantissa_cuda::{Device, Launches, Layout};
+/// use mantissa_engine::catalog::Product;
 /// use mantissa_numerics::Dtype;
 ///
 /// let launches = Launches::new(&Device::open()?.place())?;
 /// // Queries by keys of 9 heads of 64 in a decode step over 513 keys.
-/// for launch in launches.of_batched(Dtype::Bf16, 9, [1, 513, 64], true)? {
+/// for launch in launches.of_batched(Dtype::Bf16, 9, [1, 513, 64], Layout::of(Product::Scores))? {
 ///     println!("{} of {:?} blocks", launch.name, launch.grid);
 /// }
 /// # Ok::<(), mantissa_cuda::CudaError>(())
@@ -79,9 +81,9 @@ impl Launches {
         dtype: Dtype,
         batch: usize,
         shape: [usize; 3],
-        transposed: bool,
+        layout: Layout,
     ) -> Result<Vec<Launch>, CudaError> {
-        let call = BatchedCall { dtype, batch, shape, transposed };
+        let call = BatchedCall { dtype, batch, shape, layout };
         // SAFETY: captured work does not run, so that the addresses are not used.
         self.captured(|| unsafe { call.make(self.blas, [self.at; 3]) })
     }

@@ -322,12 +322,10 @@ fn batched_sum(
         match tile.map(|tile| usize::from(tile.get())) {
             Some(tile) if tile % 16 != 0 => return Err("a tile is a multiple of 16"),
             // A remainder of whole steps comes first all the same: the walk has no tile.
-            Some(tile)
-                if product == Product::Scores && (dim % tile).is_multiple_of(usize::from(block.width)) =>
-            {
+            Some(tile) if product.is_scores() && (dim % tile).is_multiple_of(usize::from(block.width)) => {
                 return Ok(BatchedSum::TensorCore { block, tile: None });
             }
-            Some(_) if product == Product::Scores => return Err("heads are whole steps"),
+            Some(_) if product.is_scores() => return Err("heads are whole steps"),
             _ => {}
         }
     }
@@ -440,7 +438,7 @@ mod tests {
             let catalog = Catalog::parse(file).expect("built in");
             let mut found = 0;
             let length =
-                |shape: Batched, keys: usize| if shape.product == Product::Scores { shape.dim } else { keys };
+                |shape: Batched, keys: usize| if shape.product.is_scores() { shape.dim } else { keys };
             for (dtype, shape, keys, compared) in catalog.all_eager() {
                 let length = length(shape, keys);
                 let Some(kernel) = launched.launched(dtype, shape, keys) else { continue };

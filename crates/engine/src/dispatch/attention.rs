@@ -30,17 +30,19 @@ impl<'c> Dispatch<'c> {
         head_dim: usize,
         keys: usize,
     ) -> AttentionRecipe {
-        match self.attention_from(phase, heads, group, head_dim, keys) {
+        let products = [Product::Scores, Product::Values];
+        match self.attention_from(products, phase, heads, group, head_dim, keys) {
             Ok((recipe, _)) => recipe,
             Err(_) => unreachable!("{UNCHECKED}"),
         }
     }
 
-    /// [`Self::attention`] with the catalogs that have its products.
+    /// [`Self::attention`] with the catalogs that have its products, which are `products` if it is eager.
     ///
     /// *Errors:* the product that was not measured.
     pub(super) fn attention_from(
         self,
+        products: [Product; 2],
         phase: Phase,
         heads: usize,
         group: usize,
@@ -63,7 +65,7 @@ impl<'c> Dispatch<'c> {
             let uncut = BatchedSum::TensorCore { block, tile: None };
             let find = |known: &'c TargetCatalogs, shape| known.eager(self.dtype, shape, keys);
             let heads = heads_of(phase, heads, keys);
-            let ([scores, values], from) = self.batched(phase, heads, head_dim, uncut, find)?;
+            let ([scores, values], from) = self.batched(products, phase, heads, head_dim, uncut, find)?;
             let (bound, softmax) = (ScoreBound::None, TorchSoftmax::of(keys, self.dtype));
             let eager = TorchEager { scores, bound, sinks: false, softmax, values, storage: self.dtype };
             return Ok((AttentionRecipe::TorchEager(eager), from));

@@ -36,6 +36,9 @@ impl Dispatch<'_> {
     ///
     /// *Errors:* the first that they do not.
     pub(crate) fn accepts(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
+        if !self.is_gpu() && shape.padded {
+            return Err(self.not_compared("padding", "its own arithmetic gives each sequence its own length"));
+        }
         if !self.is_gpu() {
             return match self.attention {
                 Implementation::SdpaFlash | Implementation::SdpaMath => {
@@ -55,7 +58,7 @@ impl Dispatch<'_> {
                 && let Some(why) = self.sdpa_refused(
                     attention.key_dim,
                     keys_of(attention, shape),
-                    attention.window.is_some_and(|window| window <= shape.keys),
+                    shape.padded || attention.window.is_some_and(|window| window <= shape.keys),
                 )
             {
                 return Err(self.refused(self.attention_in_words(), why));
@@ -64,6 +67,10 @@ impl Dispatch<'_> {
         // What no kernel computes is said before what was only not measured.
         self.experts_accepted(graph)?;
         self.angles_known(graph, shape)?;
+        if shape.padded && self.dtype == Dtype::F16 && self.attention == Implementation::Eager {
+            let why = "a mask of −65,504 hides a key only if its score is small, and what the padding holds is unknown";
+            return Err(self.refused("padding in eager attention of f16".to_owned(), why));
+        }
         let PassShape { phase, positions, keys, .. } = shape;
         if phase == Phase::Prefill && positions != keys {
             let what = format!("prefill attention of {positions} positions over {keys} keys");
@@ -158,9 +165,10 @@ impl Dispatch<'_> {
                 self.attention_accepted(attention, shape)?;
                 let (heads, group) = (m * attention.heads, attention.heads / attention.kv_heads);
                 let dim = attention.key_dim;
+                let products = Product::of_eager(attention, shape.batch_size);
                 let keys = if self.is_gpu() { keys_of(attention, shape) } else { shape.keys };
                 let (mut recipe, from) = self
-                    .attention_from(shape.phase, heads, group, dim, keys)
+                    .attention_from(products, shape.phase, heads, group, dim, keys)
                     .map_err(|product| self.not_measured(product, attention, PassShape { keys, ..shape }))?;
                 used.add(from.into_iter().flatten());
                 let bound = if attention.cap.is_some() { ScoreBound::Tanh } else { ScoreBound::None };
@@ -240,24 +248,15 @@ impl Dispatch<'_> {
         if attention.key_dim != attention.value_dim {
             return Err(self.not_compared("values of another width than keys", "they were not compared"));
         }
-        if attention.sinks.is_some() {
-            let why = match self.attention {
-                // Rows of probabilities stand `keys + 1` apart, which decides what cuBLAS picks.
-                Implementation::Eager => "the product of probabilities beside sinks was not measured",
-                _ => "transformers has no sdpa for a model with sinks",
-            };
+        if attention.sinks.is_some() && self.attention != Implementation::Eager {
+            let why = "transformers has no sdpa for a model with sinks";
             return Err(self.not_compared("attention with sinks", why));
+        }
+        if attention.sinks.is_some() && attention.kv_heads == 1 && attention.heads > 1 {
+            return Err(self.not_compared("sinks beside one KV head", "they were not compared"));
         }
         if attention.window == Some(1) {
             return Err(self.not_compared("a window of one key", "transformers keeps all keys for it"));
-        }
-        if self.attention == Implementation::Eager && attention.kv_heads == 1 && attention.heads > 1 {
-            // One head is repeated by a view; what is copied for the product of several sequences is the keys as they
-            // are transposed, so that cuBLAS is asked another product.
-            return Err(self.not_compared(
-                "eager attention over one KV head",
-                "PyTorch lays its keys out otherwise, and those products were not measured",
-            ));
         }
         let keys = keys_of(attention, shape);
         if self.attention == Implementation::SdpaFlash {

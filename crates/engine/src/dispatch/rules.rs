@@ -227,6 +227,7 @@ impl<'c> Dispatch<'c> {
     /// *Errors:* the product that was not measured.
     pub(super) fn batched<T: Copy>(
         self,
+        [scores, values]: [Product; 2],
         phase: Phase,
         heads: usize,
         dim: usize,
@@ -237,7 +238,7 @@ impl<'c> Dispatch<'c> {
             let shape = Batched { product, phase, heads, dim };
             self.look_up(literature, |known| find(known, shape)).ok_or(product)
         };
-        let ((scores, of_scores), (values, of_values)) = (of(Product::Scores)?, of(Product::Values)?);
+        let ((scores, of_scores), (values, of_values)) = (of(scores)?, of(values)?);
         Ok(([scores, values], [of_scores, of_values]))
     }
 }

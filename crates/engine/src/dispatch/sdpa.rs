@@ -31,9 +31,9 @@ impl<'c> Dispatch<'c> {
             {
                 Some("these kernels of PyTorch were compared with an H200 and an H100 alone")
             }
-            Attention::SdpaFlash if masked => {
-                Some("transformers masks a sliding window that is full, and the flash backend takes no mask")
-            }
+            Attention::SdpaFlash if masked => Some(
+                "transformers masks padding and a sliding window that is full, and the flash backend takes no mask",
+            ),
             Attention::SdpaFlash if !matches!(dim, 64 | 96 | 128 | 256) => {
                 Some("only heads of 64, 96, 128 and 256 were compared")
             }
@@ -60,8 +60,10 @@ impl<'c> Dispatch<'c> {
         keys: usize,
     ) -> Result<(TorchMath, Sources<'c>), Product> {
         let heads = heads_of(phase, heads, keys);
+        let products = [Product::Scores, Product::Values];
         let find = |known: &'c TargetCatalogs, shape| known.math(shape, keys);
-        let ([scores, values], from) = self.batched(phase, heads, head_dim, PlainSum::FmaChain, find)?;
+        let ([scores, values], from) =
+            self.batched(products, phase, heads, head_dim, PlainSum::FmaChain, find)?;
         let softmax = TorchSoftmax::of(keys, Dtype::F32);
         Ok((TorchMath { scores, softmax, values, storage: self.dtype }, from))
     }
