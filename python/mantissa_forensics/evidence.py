@@ -311,7 +311,7 @@ def hardware_word(found):
         slug = device["name"].lower().replace(" ", "-")
         known = {"nvidia-h200": "h200", "nvidia-h100-80gb-hbm3": "h100"}.get(slug)
         counts = device["clusters"]
-        if known and counts not in (None, DIE):
+        if known and counts and counts[0] == device["multiprocessors"] and counts != DIE:
             # Another die chooses other kernels.
             known = f"{slug}-clusters-{'-'.join(map(str, counts))}"
         words.add(known or slug)
