@@ -17,6 +17,7 @@ mod batch_generation;
 mod batch_matrix_log;
 mod batch_verification;
 mod definitions;
+pub mod import;
 mod json;
 mod layout;
 mod layouts;

@@ -9,6 +9,7 @@ mod catalogs;
 mod coverage;
 mod evidence;
 mod gpu;
+mod import;
 mod machine;
 mod models;
 mod record;

@@ -1,8 +1,9 @@
 //! Candidates replayed by another program on this machine: what no recipe here covers.
 //!
 //! The program (`python -m mantissa_forensics.replay`) feeds the evidence's own tokens in each candidate setup and
-//! leaves a container; its rows are set beside the evidence's. Equal bits say that a setup fits, whatever ran. Other bits say
-//! something only where the machine and its libraries are those of the evidence: else no candidate is contradicted.
+//! leaves a container; its rows are set beside the evidence's. Equal bits say that a setup fits, whatever ran. Other
+//! bits say something only where the machine and its libraries are those of the evidence: else no candidate is
+//! contradicted.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -321,7 +322,7 @@ fn notes(here: &Machine, foreign: bool) -> Vec<String> {
     let mut notes = vec![format!("Replayed by transformers on this machine: {}.", here.in_words())];
     if foreign {
         notes.push(
-            "The evidence was made with another device or other libraries: other bits contradict no setup, equal ones fit."
+            "The evidence is of another device or other libraries: other bits contradict no setup, equal ones fit."
                 .to_owned(),
         );
     }
