@@ -41,8 +41,9 @@ def check(asked, found):
     for axis in AXES:
         if axis in asked and asked[axis] is not None:
             want, ran = WORDS.get(str(asked[axis]), asked[axis]), found[axis]
-            # A device without a number means any of its kind.
-            same = str(ran).split(":")[0] == str(want) if axis == "device" and ":" not in str(want) else str(want) == str(ran)
+            # A device without a number means any of its kind, padding without one any of that side.
+            whole = str(ran) if axis not in ("device", "padding") or ":" in str(want) else str(ran).split(":")[0]
+            same = str(want) == whole
             if not same:
                 raise KnobError(axis, asked[axis], ran)
 

@@ -52,6 +52,9 @@ def _parts(causal):
     for name, tensor in causal.state_dict().items():
         parts = name.split(".")
         mine = any(p.startswith("lora_") or p in ("modules_to_save", "ia3_l", "prompt_encoder") for p in parts)
+        if hasattr(tensor, "full_tensor"):
+            # Of tensor-parallel ranks, which all come here: the whole, on the host.
+            tensor = tensor.full_tensor().cpu()
         (adapter if mine else base)[name.replace(".base_layer", "").replace(".original_module", "")] = tensor
     return base, adapter
 
@@ -143,7 +146,8 @@ def differs(causal, tensors, source):
         return f"{changed} of its configuration is not what config.json says"
     tied = bool(getattr(causal.config, "tie_word_embeddings", False))
     head, embedding = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
-    if tied and head is not None and head.data_ptr() != embedding.data_ptr() and not _same(head, embedding):
+    own = tied and head is not None and head.data_ptr() != embedding.data_ptr()
+    if own and not _same(head, embedding.cpu()):
         return "lm_head.weight is not the embedding, to which it is tied"
     try:
         memory = _as_stored(causal, tensors)

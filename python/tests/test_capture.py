@@ -73,7 +73,11 @@ class Generate(unittest.TestCase):
         with Capture(self.model, layers="all", sites="all") as capture:
             self.model.generate(input_ids=prompts, attention_mask=mask, max_new_tokens=5, **GREEDY)
         padded = runs_of(capture)[1]
-        self.assertEqual((padded.prompt, capture.conversations[0].padding()), (short, "left"))
+        conversation = capture.conversations[0]
+        self.assertEqual((padded.prompt, conversation.padding(0), conversation.padding(1)), (short, "none", "left:5"))
+        _, configurations = Experiment(capture).assemble(capture.batches())
+        axes = [c["mantissa"]["setup"].get("axes") for c in configurations]
+        self.assertEqual(axes, [None, {"padding": "left:5"}])
         with Capture(self.model, layers="all", sites="all") as alone:
             self.model.generate(input_ids=torch.tensor([short]), max_new_tokens=5, **GREEDY)
         [run] = runs_of(alone)
@@ -90,7 +94,7 @@ class Generate(unittest.TestCase):
         with Capture(self.model, sites=["x_out"], top_k=4) as capture, torch.no_grad():
             out = self.model(input_ids=prompts, attention_mask=mask, output_hidden_states=True)
         run = runs_of(capture)[1]
-        self.assertEqual(run.prompt, short)
+        self.assertEqual((run.prompt, capture.conversations[0].padding(1)), (short, "right:5"))
         wanted = out.hidden_states[2][1, 6:9].numpy().view(np.uint32)
         self.assertTrue(np.array_equal(bits(run, "prefill", "layer_2.x_out")[0], wanted))
         best = out.logits[1, 6:9].argmax(-1).tolist()

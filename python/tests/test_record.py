@@ -82,10 +82,11 @@ class Program(unittest.TestCase):
         self.assertIn("there are no recipes for hardware 'torch-cpu'", shown)
 
     def test_verify_names_an_axis_that_it_has_no_recipes_for(self):
-        out = support.new("padded")
-        record(self.model, [support.ids(12), support.ids(9, 1)], out, batch_size=2, decode=2, repetitions=1, hardware="h200")
+        out = support.new("static")
+        more = {"decode": 2, "repetitions": 1, "hardware": "h200", "cache": "static"}
+        record(self.model, [support.ids(12)], out, **more)
         shown = support.run("verify", out, "--model", support.folder("llama", "bf16"), code=3)
-        self.assertIn("there are no recipes for padding 'left'", shown)
+        self.assertIn("there are no recipes for cache 'static'", shown)
 
     def test_text_is_kept_only_if_wanted(self):
         tokenizer = tokenizer_of("llama")

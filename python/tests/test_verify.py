@@ -64,7 +64,6 @@ class Verify(unittest.TestCase):
 
         cases = [
             (other(["observed", "versions", "cublas"], "12.4.5"), "made with cuBLAS 12.4.5, and recipes of 13.1.0"),
-            (other(["setup", "axes", "padding"], "left"), "there are no recipes for padding 'left'"),
             (other(["setup", "axes", "cache"], "static"), "there are no recipes for cache 'static'"),
             (other(["setup", "axes", "adapter"], "x over y"), "there are no recipes for adapter 'x over y'"),
         ]
