@@ -296,9 +296,30 @@ class LLM:
                 output[name].append(token)
             step += 1
         return [
-            types.SimpleNamespace(outputs=[types.SimpleNamespace(token_ids=output[name])], request_id=name)
+            types.SimpleNamespace(
+                outputs=[types.SimpleNamespace(token_ids=output[name])],
+                request_id=name,
+                prompt_logprobs=self._prompt_logprobs(name, waiting[name], getattr(sampling, "prompt_logprobs", None)),
+            )
             for name in names
         ]
+
+    @torch.no_grad()
+    def _prompt_logprobs(self, name, prompt, count):
+        """As vLLM gives them: by token, with rank, the prompt's own token too; none for the first."""
+        if not count:
+            return None
+        runner, found = self.workers[0].model_runner, [None]
+        for position, token in enumerate(prompt[1:]):
+            hidden = runner.state.truth[name, "final_norm", position]
+            values = torch.log_softmax((hidden @ runner.model.head.T).float(), -1)
+            order = values.argsort(descending=True, stable=True).tolist()
+            entries = {}
+            for chosen in [token, *order[:count]]:
+                rank, value = order.index(chosen) + 1, float(values[chosen])
+                entries[chosen] = types.SimpleNamespace(rank=rank, logprob=value)
+            found.append(entries)
+        return found
 
 
 def together(_):

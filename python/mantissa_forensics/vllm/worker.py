@@ -10,6 +10,9 @@ what the scheduler said. With CUDA graphs modules are not called in a replayed s
 the last norm's output at the newest position of each request and whose result is the logits.
 """
 
+import json
+import os
+
 import numpy as np
 import torch
 
@@ -28,7 +31,8 @@ class WorkerExtension:
     """Methods that vLLM's workers get."""
 
     def mantissa_begin(self, spec):
-        """Starts to look. `spec`: sites, reach, top_k. Returns what can be told before a pass."""
+        """Starts to look. `spec`: sites, reach, top_k; JSON from a server. Returns what can be told before a pass."""
+        spec = json.loads(spec) if isinstance(spec, str) else spec
         if getattr(self, "_mantissa", None) is not None:
             self._mantissa.close()
         self._mantissa = Look(self, spec)
@@ -38,6 +42,34 @@ class WorkerExtension:
         """Ends it. Returns `{"rank", "steps", "requests"}` of this rank, arrays as numpy."""
         look, self._mantissa = self._mantissa, None
         return look.collect()
+
+
+    def mantissa_dump(self, folder):
+        """As `mantissa_collect`, into files in `folder`: what a server answers has to be small. Returns where."""
+        found = self.mantissa_collect()
+        arrays, index = {}, {"rank": found["rank"], "steps": found["steps"], "requests": {}}
+        for number, (name, kept) in enumerate(found["requests"].items()):
+            sites = {}
+            for site, (first, form, bits) in kept["rows"].items():
+                arrays[f"{number}/{site}"] = bits
+                sites[site] = [first, form]
+            fed = sorted(kept["fed"].items())
+            index["requests"][name] = {"prompt": kept["prompt"], "fed": fed, "cached": kept["cached"], "rows": sites}
+        path = os.path.join(folder, f"rank{found['rank']}.npz")
+        with open(path, "wb") as file:
+            np.savez(file, index=np.frombuffer(json.dumps(index).encode(), np.uint8), **arrays)
+        return {"rank": found["rank"], "path": path}
+
+
+def load_dump(path):
+    """What `mantissa_collect` returned, from a file of `mantissa_dump`."""
+    with np.load(path) as file:
+        index = json.loads(file["index"].tobytes())
+        for number, kept in enumerate(index["requests"].values()):
+            kept["fed"] = {int(position): token for position, token in kept["fed"]}
+            kept["rows"] = {s: (first, form, file[f"{number}/{s}"]) for s, (first, form) in kept["rows"].items()}
+    index["steps"] = [[tuple(part) for part in step] for step in index["steps"]]
+    return index
 
 
 class Look:
@@ -389,8 +421,6 @@ def all_reduce(parallel):
 
 def batch_invariant():
     """Whether vLLM's batch-invariant mode is on, as vLLM itself answers; by its variable if it has no answer."""
-    import os
-
     try:
         from vllm.model_executor.layers.batch_invariant import vllm_is_batch_invariant
 
