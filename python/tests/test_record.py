@@ -3,6 +3,7 @@
 import filecmp
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,8 +145,13 @@ class SideBySide(unittest.TestCase):
                 model = support.load(family, "f32")
                 record(model, prompts, theirs, decode=4, repetitions=2, tokenizer=tokenizer, forced=own.output)
                 compared = support.run("compare", ours, theirs, code=1)
-                self.assertRegex(compared, r"class 1 +cpu_bs1_eager_f32\n +class 2 +torch-cpu_bs1_eager_f32\n")
-                self.assertRegex(compared, r"outputs +the same 4 tokens in all 2 runs")
+                self.assertRegex(compared, r"ours:cpu_bs1_eager_f32 rep 0 +\| +theirs:torch-cpu_bs1_eager_f32 rep 1")
+                self.assertRegex(compared, r"tokens +the same\n")
+                self.assertIn("0 missing, 0 incomparable", compared)
+                # Every site is near: another site's values would not be.
+                cosines = re.findall(r"^  (?:prefill|decode) +(?!logprobs)\S+ .* (\S+)$", compared, re.M)
+                self.assertEqual(set(cosines), {"1.000000"}, compared)
+                self.assertGreaterEqual(len(cosines), 14)
                 [run] = read(theirs)[2]
                 self.assertEqual(set(run.phases["decode"].tensors), set(own.phases["decode"].tensors))
                 self.assertEqual(run.prompt_text, own.prompt_text)
