@@ -105,15 +105,16 @@ class Capture:
         self._pass = None
         self.watch.end()
         stack.close()
+        self._let_go()
         self._drain.finish()
         self.graphs = observe.graphs()
         if kind is None and not self.conversations:
             raise CaptureError("no pass of the model was seen", "call model(…) or model.generate(…) inside the `with`")
 
-    def close_conversation(self):
-        """The next pass begins anew even where it could go on."""
+    def _let_go(self):
+        """Caches and logits are the caller's memory: only a conversation that may go on holds them."""
         for conversation in self.conversations:
-            conversation.cache = None
+            conversation.cache = conversation.next = None
 
     # ---- passes ------------------------------------------------------------------------------------------------------
 
@@ -142,6 +143,7 @@ class Capture:
                 raise CaptureError(f"there are no sequences {rows} in a batch of {batch}", f"rows are 0 to {batch - 1}")
             conversation = _Conversation(rows, batch)
             conversation.start(given, length, self.reach)
+            self._let_go()
             self.conversations.append(conversation)
         elif conversation.ragged:
             fault = "a pass goes on after a prompt that was padded on the right"
@@ -497,8 +499,8 @@ class _Conversation:
 
     def _positions(self, pieces, index, row):
         """Format, and bits of a row by its position in the sequence."""
-        found = {}
-        for column, name, bits in pieces:
+        found, name = {}, pieces[0][1]
+        for column, _, bits in pieces:
             base = self.left[row] + self.real[row] - bits.shape[1] if self.ragged else column
             for i in range(bits.shape[1]):
                 found[base - self.left[row] + i] = bits[index, i]

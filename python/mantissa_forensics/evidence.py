@@ -20,8 +20,8 @@ DIE = [132, 66, 39, 30, 22, 17, 15, 15, 9, 7, 7, 7, 7, 7, 7, 7]
 def save(capture, path, *, name=None, checkpoint=None, tokenizer=None, keep_text=True, hardware=None):
     """Writes what `capture` kept as a container at `path`, a folder that is made.
 
-    - `name`: what the model is called; default its folder's name. `checkpoint`: where its files are, if the model does not
-      say.
+    - `name`: what the model is called; default its folder's name. `checkpoint`: where its files are, if the model does
+      not say.
     - `tokenizer`: for the text of prompts and outputs; `keep_text=False` leaves all text out and keeps the ids.
     - `hardware`: what the hardware is called; default what was found.
 
@@ -241,7 +241,7 @@ class Experiment:
         return conversation.is_greedy(index, len(run.output))
 
     def _recipes(self, conversation):
-        """The log-softmax of log-probabilities, where it is one that Mantissa knows: PyTorch's on a GPU, in binary32."""
+        """The log-softmax of log-probabilities, where Mantissa knows it: PyTorch's on a GPU, in binary32."""
         size = conversation.vocabulary
         if not self.cuda or not self.capture.top_k:
             return []
@@ -304,7 +304,7 @@ SHARED_WORDS = 12256
 
 
 def hardware_word(found):
-    """`h200`, `h100` where the devices are those that Mantissa has recipes for; otherwise what the device calls itself."""
+    """`h200`, `h100` where Mantissa has recipes for the devices; otherwise what a device calls itself."""
     words = set()
     for device in found:
         if device["device"] == "cpu":
@@ -348,7 +348,9 @@ def world_size():
 
 def size_in_words(parameters):
     """`135M`, `7.6B`: as Mantissa writes it."""
-    unit, name = (1_000, "K") if parameters < 1_000_000 else (1_000_000, "M") if parameters < 1_000_000_000 else (10**9, "B")
+    unit, name = (
+        (1_000, "K") if parameters < 1_000_000 else (1_000_000, "M") if parameters < 1_000_000_000 else (10**9, "B")
+    )
     tenths = (parameters * 10 + unit // 2) // unit
     if tenths < 100 and tenths % 10:
         return f"{tenths // 10}.{tenths % 10}{name}"

@@ -1,8 +1,8 @@
 """`record`: prompts through a transformers model into evidence, as `mantissa record` does it with its own engine.
 
-Each repetition is a prompt of a whole batch in one pass, then decode steps of the whole batch; row 0 is kept. A finished
-repetition is put on disk whole, under `.unfinished`. A record that was killed goes on after the last of them and ends
-with the same bytes, clocks apart.
+Each repetition is a prompt of a whole batch in one pass, then decode steps of the whole batch; row 0 is kept. A
+finished repetition is put on disk whole, under `.unfinished`. A record that was killed goes on after the last of them
+and ends with the same bytes, clocks apart.
 """
 
 import fcntl
@@ -218,7 +218,7 @@ def _save(place, capture, prompts, reference, rep, seconds, identity, name, hard
 def _merge(done):
     """Configurations, runs to store and metadata of all repetitions."""
     groups = {}
-    for metadata, [configuration], [run] in done:
+    for _, [configuration], [run] in done:
         groups.setdefault(configuration["config_id"], []).append((configuration, run))
     configurations, stored = [], []
     for members in groups.values():
@@ -274,7 +274,9 @@ class _Folder:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.lock.close()
-            raise CaptureError(f"another process records into {self.out}", "wait for it, or give another folder") from None
+            raise CaptureError(
+                f"another process records into {self.out}", "wait for it, or give another folder"
+            ) from None
         for leftover in os.listdir(self.out):
             if leftover.startswith(".mantissa-"):
                 os.remove(os.path.join(self.out, leftover))

@@ -3,9 +3,9 @@
 Mantissa identifies weights by the files of a checkpoint (`mantissa inspect FOLDER --digest`). A model in memory has no
 files, so what it was loaded from is looked up, and every tensor in memory is compared with the file's, bit for bit,
 under the file's names (transformers 5 renames tensors and fuses those of experts; its own table turns them back). Where
-all agree, the digest of the files is the digest of the weights. Where one does not, or there are no files, the digest is
-of the tensors themselves (`tensors_digest`), which no checkpoint on disk has: such evidence cannot be mistaken for the
-checkpoint's. An adapter adds a digest of its own; the weights' digest is then that of both.
+all agree, the digest of the files is the digest of the weights. Where one does not, or there are no files, the digest
+is of the tensors themselves (`tensors_digest`), which no checkpoint on disk has: such evidence cannot be mistaken for
+the checkpoint's. An adapter adds a digest of its own; the weights' digest is then that of both.
 """
 
 import dataclasses
@@ -76,7 +76,8 @@ def _of_base(causal, tensors, source):
 
 
 def tensors_digest(tensors):
-    """BLAKE3 over tensors sorted by name: name and format, both after their length, number of dimensions, dimensions, data.
+    """BLAKE3 over tensors sorted by name: name and format, both after their length, number of dimensions, dimensions,
+    data.
 
     Lengths and dimensions are 64-bit words, data as it lies in memory; all little-endian.
     """
@@ -96,7 +97,7 @@ def tensors_digest(tensors):
 
 
 def files(source):
-    """The files that decide the numbers of a checkpoint, as Mantissa picks them: `config.json` and weights, or a GGUF."""
+    """The files that decide a checkpoint's numbers, as Mantissa picks them: `config.json` and weights, or a GGUF."""
     if os.path.isfile(source):
         return [source]
     names = os.listdir(source)

@@ -1,9 +1,9 @@
 """A worker, a model runner and an `LLM` with the interface of vLLM 0.24 that a capture uses, on a CPU without vLLM.
 
-The model has vLLM's modules: rows of all requests one after the other, blocks that return `(hidden, residual)`, a norm that
-adds in place, linear layers that return tuples, an attention module that is given what is to be cached. Every rank holds
-all weights and hands its attention the heads that are its own. `truth` notes what passes each site, as vLLM's own code
-would compute it. Steps are made up as `plan` says.
+The model has vLLM's modules: rows of all requests one after the other, blocks that return `(hidden, residual)`, a norm
+that adds in place, linear layers that return tuples, an attention module that is given what is to be cached. Every rank
+holds all weights and hands its attention the heads that are its own. `truth` notes what passes each site, as vLLM's own
+code would compute it. Steps are made up as `plan` says.
 """
 
 import types
@@ -253,7 +253,7 @@ class Worker:
 
 
 class LLM:
-    """`LLM`: hands prompts to ranks in steps. `plan` is called with the call's number; see `together` and `one_first`."""
+    """`LLM`: hands prompts to ranks in steps. `plan` gets the call's number; see `together` and `one_first`."""
 
     def __init__(self, extension, ranks=1, eager=True, folder="", plan=None):
         # As vLLM adds an extension: to the bases, and only if no name is taken.

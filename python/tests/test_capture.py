@@ -43,6 +43,23 @@ class Generate(unittest.TestCase):
             self.assertEqual(best, out[row, 13:].tolist())
         self.assertTrue(all(capture.conversations[0].is_greedy(i, 5) for i in range(2)))
 
+    def test_caches_are_not_kept_alive(self):
+        import gc
+        import weakref
+
+        with Capture(self.model) as capture:
+            caches = []
+            for _ in range(3):
+                with torch.no_grad():
+                    out = self.model(input_ids=torch.tensor([support.ids(12)]), use_cache=True)
+                caches.append(weakref.ref(out.past_key_values))
+            del out
+            gc.collect()
+            self.assertEqual([cache() is None for cache in caches], [True, True, False], "the last one may go on")
+        gc.collect()
+        self.assertIsNone(caches[2]())
+        self.assertEqual(len(runs_of(capture)), 3)
+
     def test_sampled_tokens_are_not_called_greedy(self):
         torch.manual_seed(0)
         with Capture(self.model) as capture:
@@ -249,7 +266,9 @@ class Adapters(unittest.TestCase):
         base = support.load("llama")
         plain = Experiment(self._captured(base))
         torch.manual_seed(0)
-        model = get_peft_model(base, LoraConfig(target_modules=["q_proj", "o_proj"], r=2, init_lora_weights=False)).eval()
+        model = get_peft_model(
+            base, LoraConfig(target_modules=["q_proj", "o_proj"], r=2, init_lora_weights=False)
+        ).eval()
         capture = self._captured(model)
         [configuration] = (experiment := Experiment(capture)).assemble(capture.batches())[1]
         self.assertEqual(experiment.weights.base, plain.weights.digest)

@@ -1,4 +1,4 @@
-"""`record`: as `mantissa record`, and the program reads what it leaves; kill -9 and resumption; the published schemas."""
+"""`record`: as `mantissa record`; the program reads what it leaves; kill -9 and resumption; published schemas."""
 
 import filecmp
 import json
@@ -32,7 +32,9 @@ class Program(unittest.TestCase):
         cls.model = support.load("llama", "bf16")
         cls.out = support.new("capture")
         prompts = [support.ids(12), support.ids(12, 1), support.ids(12, 2), support.ids(9, 3)]
-        cls.result = record(cls.model, prompts, cls.out, batch_size=[1, 2], decode=3, repetitions=2, layers="all", sites="all")
+        cls.result = record(
+            cls.model, prompts, cls.out, batch_size=[1, 2], decode=3, repetitions=2, layers="all", sites="all"
+        )
 
     def test_inspect(self):
         shown = support.run_json("inspect", self.out)
@@ -53,7 +55,9 @@ class Program(unittest.TestCase):
         support.run("convert", there, back)
         for name in os.listdir(self.out):
             if name.startswith("run-"):
-                self.assertEqual(read_tensors(os.path.join(self.out, name)), read_tensors(os.path.join(back, name)), name)
+                self.assertEqual(
+                    read_tensors(os.path.join(self.out, name)), read_tensors(os.path.join(back, name)), name
+                )
         a, b = (manifest(path) for path in (self.out, back))
         for run in a["runs"] + b["runs"]:
             run.pop("file")
@@ -126,7 +130,7 @@ def read_tensors(path):
 
 
 class SideBySide(unittest.TestCase):
-    """transformers in binary32 on a CPU beside Mantissa's own engine, for every family: the same prompts, near numbers."""
+    """transformers in binary32 on a CPU beside Mantissa's own engine, every family: the same prompts, near numbers."""
 
     def test_a_capture_and_a_record_of_the_same_model(self):
         path = document()
@@ -160,7 +164,20 @@ class SideBySide(unittest.TestCase):
         path, ours = document(), support.new("ours")
         support.run(
             *("--quiet", "record", "--model", support.folder("llama", "f32"), "--document", path, "--out", ours),
-            *("--document-tokens", 16, "--decode", 1, "--reps", 1, "--batch-size", 3, "--references", 2, "--dtype", "f32"),
+            *(
+                "--document-tokens",
+                16,
+                "--decode",
+                1,
+                "--reps",
+                1,
+                "--batch-size",
+                3,
+                "--references",
+                2,
+                "--dtype",
+                "f32",
+            ),
         )
         prompts = cut(tokenizer_of("llama"), [path], tokens=16, references=2, neighbours=2)
         for reference, run in enumerate(read(ours)[2]):

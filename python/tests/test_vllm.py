@@ -45,7 +45,10 @@ class Rows(unittest.TestCase):
         compared = 0
         for row, run in enumerate(runs):
             self.assertEqual((run.prompt, run.output), (PROMPTS[row], outputs[row].outputs[0].token_ids))
-            for phase, ends in (("prefill", [len(run.prompt)]), ("decode", [len(run.prompt) + s + 1 for s in range(4)])):
+            for phase, ends in (
+                ("prefill", [len(run.prompt)]),
+                ("decode", [len(run.prompt) + s + 1 for s in range(4)]),
+            ):
                 for site, tensor in run.phases[phase].tensors.items():
                     if site == "embed_out":
                         continue
@@ -76,7 +79,9 @@ class Rows(unittest.TestCase):
             engine.generate(tokens(), SAMPLING)
         run = capture.batches[0].run(1, [-1], None, capture.facts[0])
         for phase in ("prefill", "decode"):
-            logits = torch.from_numpy(run.phases[phase].tensors["logits"].bits.view(np.int16).copy()).view(torch.bfloat16)
+            logits = torch.from_numpy(run.phases[phase].tensors["logits"].bits.view(np.int16).copy()).view(
+                torch.bfloat16
+            )
             found = torch.log_softmax(logits.float(), -1).topk(4)
             self.assertTrue(np.array_equal(run.phases[phase].logprobs.token_ids, found.indices.numpy()))
             self.assertTrue(np.array_equal(run.phases[phase].logprobs.log_probs.view(np.float32), found.values.numpy()))
@@ -119,11 +124,13 @@ class Rows(unittest.TestCase):
             if ranks == 4:
                 # More ranks than KV heads: vLLM has each on several.
                 original = torch.Tensor.chunk
-                chunk = lambda x, n, dim=-1: original(x, n, dim) if x.shape[-1] == 16 else [
-                    original(x, 2, dim)[i // 2] for i in range(4)
-                ]
+                chunk = lambda x, n, dim=-1: (
+                    original(x, n, dim) if x.shape[-1] == 16 else [original(x, 2, dim)[i // 2] for i in range(4)]
+                )
             engine = llm(ranks=ranks)
-            patch = unittest.mock.patch.object(torch.Tensor, "chunk", chunk) if ranks == 4 else unittest.mock.MagicMock()
+            patch = (
+                unittest.mock.patch.object(torch.Tensor, "chunk", chunk) if ranks == 4 else unittest.mock.MagicMock()
+            )
             with patch, VllmCapture(engine, layers=[1], sites=["q", "k", "v", "x_out"]) as capture:
                 engine.generate(tokens(), SAMPLING)
             truth, name = engine.workers[0].model_runner.state.truth, "0-00000000"
@@ -275,7 +282,13 @@ class Evidence(unittest.TestCase):
         self.assertIn("rank 1 holds other bits of layer_2.x_out than rank 0", notes)
 
     def test_knobs(self):
-        wrong = {"dtype": "float16", "attention": "TRITON_ATTN", "compile": True, "quantization": "awq", "batch_size": 2}
+        wrong = {
+            "dtype": "float16",
+            "attention": "TRITON_ATTN",
+            "compile": True,
+            "quantization": "awq",
+            "batch_size": 2,
+        }
         wrong |= {"tp_size": 2, "ep_size": 2, "device": "cuda", "cache": "static", "concurrent_streams": True}
         for axis, value in wrong.items():
             with self.subTest(axis=axis), self.assertRaises(KnobError) as caught:

@@ -35,8 +35,8 @@ GRAPHED = ("final_norm", "logits")
 class VllmCapture:
     """Keeps what each `generate` inside the `with` leaves; several calls with the same prompts are repetitions.
 
-    `layers`, `sites`, `positions`, `top_k`, `sequences`, `expect` as those of `Capture`. `ranks`: `"gathered"` (heads of
-    all tensor-parallel ranks side by side) or `"each"` (a container for each rank). Without `enforce_eager` modules
+    `layers`, `sites`, `positions`, `top_k`, `sequences`, `expect` as those of `Capture`. `ranks`: `"gathered"` (heads
+    of all tensor-parallel ranks side by side) or `"each"` (a container for each rank). Without `enforce_eager` modules
     cannot be seen: the newest position's `final_norm`, `logits` and log-probabilities are kept.
     """
 
@@ -85,7 +85,7 @@ class VllmCapture:
                 self.positions = [-1] if newest or not self.eager else [-3, -2, -1]
             if self.positions != [-1] and newest:
                 fault = "vLLM computes logits of a prompt's newest position alone"
-                remedy = "give positions=[-1], or SamplingParams(prompt_logprobs=top_k) and no logits, or top_k=0 and no logits"
+                remedy = "give positions=[-1], or no logits and SamplingParams(prompt_logprobs=top_k) or top_k=0"
                 raise CaptureError(fault, remedy)
         reach = -self.positions[0]
         self._rpc("mantissa_begin", {"sites": self.sites, "reach": reach, "top_k": self.top_k, "eager": self.eager})
@@ -199,11 +199,15 @@ class VllmCapture:
         }
 
     def _configuration(self, axes, makeup, members, others, name, identity, hardware):
-        facts, (_, batch) = self.facts[0], members[0]
+        facts = self.facts[0]
         devices = [device for rank in self.facts for device in rank["devices"]]
         word = hardware or hardware_word(devices)
         steps = blake3.digest(repr(makeup).encode())[:16]
-        further = {"steps": steps, "cudagraph": facts["cudagraph"], "batch_invariant": str(facts["batch_invariant"]).lower()}
+        further = {
+            "steps": steps,
+            "cudagraph": facts["cudagraph"],
+            "batch_invariant": str(facts["batch_invariant"]).lower(),
+        }
         further = {axis: value for axis, value in further.items() if value not in ("none", "false")}
         if axes["cache"] != "paged":
             further["cache"] = axes["cache"]
@@ -217,7 +221,7 @@ class VllmCapture:
         config_id += f"_steps-{steps}" if len({b.makeup() for b in self.batches}) > 1 else ""
         notes = [f"weights: {identity.note}", *self.notes]
         if others > 1:
-            fault = f"the same prompts ran in steps of {others} make-ups, which leave other bits with every kernel repeating"
+            fault = f"the same prompts ran in steps of {others} make-ups, which may leave other bits"
             notes.append(f"{fault}: a configuration each")
         fixed = {axis: axes[axis] for axis in ("compile", "quantization", "tp_size", "ep_size", "concurrent_streams")}
         versions = facts["versions"]
@@ -315,7 +319,7 @@ class _Batch:
             raise CaptureError(fault, "give each prompt one output (n=1), and let no prompt be preempted")
 
     def names(self):
-        """Requests in the order of their prompts: an `LLM` numbers them, a server's are in the order that they began."""
+        """Requests in the order of their prompts: an `LLM` numbers them, a server's are as they began."""
         names = list(self.ranks[0]["requests"])
         return sorted(names, key=_number) if all(name.split("-")[0].isdigit() for name in names) else names
 
@@ -396,8 +400,8 @@ class _Batch:
     def _prompt_logprobs(sites, given, begin):
         """Candidates at a prompt's positions from `begin` on: vLLM's own before the last, whose logits were seen.
 
-        vLLM lists them with the token that they led to: entry p + 1 is the distribution that follows position p. They are
-        binary32 numbers, in order of rank; the prompt's own token may stand behind them.
+        vLLM lists them with the token that they led to: entry p + 1 is the distribution that follows position p. They
+        are binary32 numbers, in order of rank; the prompt's own token may stand behind them.
         """
         first, _, ids = sites["logprobs.token_ids"]
         k, rows = ids.shape[1], []
@@ -452,8 +456,8 @@ class VllmServerCapture(VllmCapture):
         with c: …send requests…
         c.save("evidence")
 
-    `folder` has to be one that the server's ranks and this process see. Each `with` is a batch; several with the same prompts
-    are repetitions. The server's own switch for development opens `/collective_rpc`: do not leave it on.
+    `folder` has to be one that the server's ranks and this process see. Each `with` is a batch; several with the same
+    prompts are repetitions. The server's own switch for development opens `/collective_rpc`: do not leave it on.
     """
 
     def __init__(self, url, folder, **more):
@@ -496,7 +500,9 @@ class VllmServerCapture(VllmCapture):
                 return json.load(answer)["results"]
         except (urllib.error.URLError, ValueError, KeyError) as error:
             fault = f"{self.url} does not answer {method} ({error})"
-            raise CaptureError(fault, f"start it with VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls {WORKER}") from None
+            raise CaptureError(
+                fault, f"start it with VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls {WORKER}"
+            ) from None
 
 
 def record_vllm(llm, prompts, out, *, decode=30, repetitions=3, sampling=None, **more):

@@ -43,7 +43,6 @@ class WorkerExtension:
         look, self._mantissa = self._mantissa, None
         return look.collect()
 
-
     def mantissa_dump(self, folder):
         """As `mantissa_collect`, into files in `folder`: what a server answers has to be small. Returns where."""
         found = self.mantissa_collect()
@@ -174,6 +173,7 @@ class Look:
         if "x_in" in points:
             self._before(block, at + "x_in", lambda x: _sum(*_hidden(*x)))
         if {"q", "k", "v"} & points:
+
             def attended(_, arguments, more):
                 named = dict(zip(("query", "key", "value"), arguments), **more)
                 for point, name in (("q", "query"), ("k", "key"), ("v", "value")):
@@ -184,6 +184,7 @@ class Look:
         if "attn_out" in points:
             self._after(block.self_attn.o_proj, at + "attn_out")
         if {"x_after_attn", "ffn_norm"} & points:
+
             def normed(_, inputs, output):
                 for point, x in zip(("ffn_norm", "x_after_attn"), output):
                     if point in points:
@@ -384,7 +385,9 @@ def facts(worker):
                 or model_config.hf_config.hidden_size // model_config.hf_config.num_attention_heads
             ),
         ],
-        "moe": bool(getattr(model_config.hf_config, "num_experts", 0) or getattr(model_config.hf_config, "num_local_experts", 0)),
+        "moe": bool(
+            getattr(model_config.hf_config, "num_experts", 0) or getattr(model_config.hf_config, "num_local_experts", 0)
+        ),
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": str(getattr(worker, "device", "cpu")),
         "separate_workers": _separate_workers(),
