@@ -257,6 +257,25 @@ class Refusals(unittest.TestCase):
         self.assertTrue(configuration["fixed_params"]["compile"])
 
 
+class Placed(unittest.TestCase):
+    def test_device_map(self):
+        """With accelerate's hooks on every module, and with blocks that are brought from the disk when they run."""
+        try:
+            import accelerate  # noqa: F401
+        except ImportError:
+            self.skipTest("accelerate is not installed")
+        plain = support.load("qwen3")
+        everywhere = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+        everywhere |= {f"model.layers.{n}": "cpu" if n % 2 else "disk" for n in range(len(plain.model.layers))}
+        runs = []
+        for more in ({}, {"device_map": {"": "cpu"}}, {"device_map": everywhere, "offload_folder": support.new("disk")}):
+            model = support.load("qwen3", **more)
+            with Capture(model, layers="all", sites="all", positions=[-1]) as capture:
+                support.decode(model, [support.ids(12)], steps=2)
+            runs += runs_of(capture)
+        self.assertEqual(len({run.signals_digest() for run in runs}), 1)
+
+
 class Adapters(unittest.TestCase):
     def test_base_and_adapter_are_stated(self):
         try:

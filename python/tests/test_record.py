@@ -104,6 +104,17 @@ class Program(unittest.TestCase):
             self.assertEqual(len(run.output_texts), 2 if keep else 0)
             self.assertEqual(run.prompt, support.ids(12))
 
+    def test_kernels_by_name_from_one_more_pass(self):
+        out = support.new("profiled")
+        record(self.model, [support.ids(12)], out, decode=2, repetitions=2, profile=True)
+        _, [configuration], [run] = read(out)
+        kernels = {k["name"]: k["launches"] for k in configuration["mantissa"]["observed"]["kernels"]}
+        # On a CPU its operators; the pass is no repetition.
+        self.assertGreaterEqual(kernels["aten::embedding"], 2)
+        self.assertIn("aten::mm", kernels)
+        self.assertEqual((run.rep, configuration["mantissa"]["reproducibility"]["repetitions"]), (1, 2))
+        self.assertIn("kernel", support.run("inspect", out))
+
     def test_forced_tokens(self):
         out, forced = support.new("forced"), [9, 8, 7]
         record(self.model, [support.ids(12)], out, forced=forced, decode=3, repetitions=2)
