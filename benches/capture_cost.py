@@ -3,10 +3,10 @@
     python3 benches/capture_cost.py [--batches 1,8] [--layers 28] [--steps 64] [--rounds 5] [--prompt 512] [--json FILE]
 
 A model of Qwen2.5-7B's widths with random weights in bf16, eager attention, stock transformers, greedy steps of a whole
-batch over a dynamic cache. A round decodes the same steps without a capture and with one at its default sites, in an order
-that turns from round to round; the prompt's pass is not timed. Printed are the best times of a step and their ratio; the
-goal is a ratio below 1.10 at both batch sizes. Needs torch, transformers and the package (`pip install ./python`, or
-PYTHONPATH=python). `--width 64 --layers 4` tries the script on a CPU and measures nothing of use.
+batch over a dynamic cache. A round decodes the same steps without a capture and with one at its default sites, in an
+order that turns from round to round; the prompt's pass is not timed. Printed are the best times of a step and their
+ratio; the goal is a ratio below 1.10 at both batch sizes. Needs torch, transformers and the package (`pip install
+./python`, or PYTHONPATH=python). `--width 64 --layers 4` tries the script on a CPU and measures nothing of use.
 """
 
 import argparse
@@ -72,7 +72,12 @@ def main():
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model_of(arguments, device)
     found = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "torch": torch.__version__}
-    found |= {"transformers": transformers.__version__, "layers": arguments.layers, "width": arguments.width, "batches": {}}
+    found |= {
+        "transformers": transformers.__version__,
+        "layers": arguments.layers,
+        "width": arguments.width,
+        "batches": {},
+    }
     for batch in map(int, arguments.batches.split(",")):
         steps_of(model, batch, arguments, False)
         times, waits = {False: [], True: []}, 0
@@ -83,7 +88,13 @@ def main():
                 waits += waited
         plain, seen = min(times[False]), min(times[True])
         ratios = sorted(b / a for a, b in zip(times[False], times[True]))
-        entry = {"plain_ms": plain * 1e3, "captured_ms": seen * 1e3, "ratio": seen / plain, "ratios": ratios, "waits": waits}
+        entry = {
+            "plain_ms": plain * 1e3,
+            "captured_ms": seen * 1e3,
+            "ratio": seen / plain,
+            "ratios": ratios,
+            "waits": waits,
+        }
         found["batches"][batch] = entry
         print(
             f"batch {batch}: {plain * 1e3:.3f} ms a step, {seen * 1e3:.3f} ms with a capture, ratio {seen / plain:.4f} "

@@ -3,10 +3,10 @@
     PYTHONPATH=python python3 goldens/gpu/capture_package.py MANTISSA SCRATCH OUT [--gguf SMOLLM2.gguf] [--quick]
 
 MANTISSA makes synthetic models of true widths and states their digests; nothing else of it is used here. OUT gets a
-container for each case (a few MB), and `cases.json` with what the captures say about the machine. SCRATCH takes the models
-(0.3 to 4 GB). 1. is the three lines around anybody's `generate`, 2. `record` at several batch sizes, 3. a case that must be
-contradicted when another setup is claimed. With --gguf also SmolLM2 as its GGUF is decoded by transformers. Needs torch,
-transformers, numpy and safetensors. A few minutes.
+container for each case (a few MB), and `cases.json` with what the captures say about the machine. SCRATCH takes the
+models (0.3 to 4 GB). 1. is the three lines around anybody's `generate`, 2. `record` at several batch sizes, 3. a case
+that must be contradicted when another setup is claimed. With --gguf also SmolLM2 as its GGUF is decoded by
+transformers. Needs torch, transformers, numpy and safetensors. A few minutes.
 
 On the CPU, for each case: `mantissa verify OUT/CASE --model MODEL --vary batch_size=1,2,4,8`, which must end with 0 and
 name the class of the batch size that ran; MODEL is made there by the same `synth` command, byte for byte.
@@ -103,7 +103,12 @@ def main():
         case(f"{name}-generate", name, synth, lambda path: three_lines(model, prompts[:4], path))
         sizes = {"batch_size": [1, 2, 4, 8], "decode": 16, "repetitions": 3, "profile": True}
         everything = {"sites": ["x_out", "k", "v", "attn_out", "mlp_out", "final_norm"], "expect": {"device": "cuda"}}
-        case(f"{name}-record", name, synth, lambda path: record(model, prompts[:1], path, neighbours=prompts[1:], **sizes, **everything))
+        case(
+            f"{name}-record",
+            name,
+            synth,
+            lambda path: record(model, prompts[:1], path, neighbours=prompts[1:], **sizes, **everything),
+        )
         model = None
         gc.collect()
         torch.cuda.empty_cache()
@@ -112,7 +117,12 @@ def main():
         model = load(folder, "sdpa")
         flash = {"batch_size": 4, "decode": 16, "repetitions": 3, "expect": {"attention": "sdpa_flash"}}
         with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
-            case(f"{name}-flash", name, synth, lambda path: record(model, prompts[:1], path, neighbours=prompts[1:], **flash))
+            case(
+                f"{name}-flash",
+                name,
+                synth,
+                lambda path: record(model, prompts[:1], path, neighbours=prompts[1:], **flash),
+            )
         model = None
         gc.collect()
         torch.cuda.empty_cache()
@@ -121,14 +131,22 @@ def main():
         model = load(folder, "eager", gguf_file=file)
         prompts = [ids(312, row, model.config.vocab_size) for row in range(4)]
         more = {"checkpoint": os.path.abspath(arguments.gguf), "batch_size": 4, "decode": 16, "repetitions": 3}
-        case("smollm2-gguf", arguments.gguf, None, lambda path: record(model, prompts[:1], path, neighbours=prompts[1:], **more))
+        case(
+            "smollm2-gguf",
+            arguments.gguf,
+            None,
+            lambda path: record(model, prompts[:1], path, neighbours=prompts[1:], **more),
+        )
     print("\nOn a CPU, each must end with 0 and name the batch size that ran:")
     for name, model_name, synth in dict.fromkeys((c["case"], c["model"], tuple(c["synth"] or ())) for c in cases):
         if synth:
             print(f"  mantissa synth {' '.join(synth)} --out {model_name}")
         print(f"  mantissa verify {os.path.join(arguments.out, name)} --model {model_name} --vary batch_size=1,2,4,8")
     print("And with 1, since another setup is claimed:")
-    print(f"  mantissa verify {os.path.join(arguments.out, cases[0]['case'])} --model {cases[0]['model']} --claim attention=sdpa_math")
+    print(
+        f"  mantissa verify {os.path.join(arguments.out, cases[0]['case'])} --model {cases[0]['model']} "
+        "--claim attention=sdpa_math"
+    )
 
 
 if __name__ == "__main__":

@@ -99,6 +99,10 @@ def _transformers(spec, out, progress):
     expect["attention"] = attention
     if setup["quantization"] != "none":
         expect["quantization"] = setup["quantization"]
+    signals = signals_of(spec)
+    if setup["compile"]:
+        # Inside compiled code nothing can be seen.
+        signals |= {"sites": ["logits"], "layers": None}
     first = int(os.environ.get("RANK", "0")) == 0
     with forced:
         return record(
@@ -113,7 +117,7 @@ def _transformers(spec, out, progress):
             checkpoint=spec["model"] if os.path.exists(spec["model"]) else None,
             tokenizer=_tokenizer(spec["model"]),
             progress=progress,
-            **signals_of(spec),
+            **signals,
         )
 
 

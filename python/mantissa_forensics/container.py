@@ -108,9 +108,7 @@ class Run:
     @property
     def file_name(self):
         plain = re.compile(rb"[A-Za-z0-9._-]")
-        name = "".join(
-            chr(b) if plain.match(bytes([b])) else f"%{b:02x}" for b in self.config_id.encode()
-        )
+        name = "".join(chr(b) if plain.match(bytes([b])) else f"%{b:02x}" for b in self.config_id.encode())
         return f"run-{name}-ref{self.reference}-rep{self.rep}.safetensors"
 
     def items(self):
@@ -228,7 +226,9 @@ def read(directory):
                 first = layout.get("first_step", 0)
                 phases[phase] = Phase(layout["steps"], layout["positions"], tensors, logprobs, first)
         clock = timing.get("runs", {}).get(entry["file"]["name"], {})
-        neighbours = [Neighbour(n["prompt_token_ids"], n["output_token_ids"], n.get("source")) for n in extras["neighbours"]]
+        neighbours = [
+            Neighbour(n["prompt_token_ids"], n["output_token_ids"], n.get("source")) for n in extras["neighbours"]
+        ]
         runs.append(
             Run(
                 config_id=entry["config_id"],

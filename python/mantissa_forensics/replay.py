@@ -2,8 +2,8 @@
 
 The plan is JSON: `{"format": "mantissa-replay-plan", "version": 1, "model": PATH, "runs": […], "candidates": […],
 "sites": […], "positions": […], "top_k": K, "repetitions": N}`. A run is `{"reference", "prompt", "output",
-"neighbours": [{"prompt", "output"}]}`, as evidence states it; a candidate is some of `batch_size`, `attention`, `dtype`,
-`cache`. Prompts go through in one pass of the whole batch, and every row is fed the tokens that it consumed.
+"neighbours": [{"prompt", "output"}]}`, as evidence states it; a candidate is some of `batch_size`, `attention`,
+`dtype`, `cache`. Prompts go through in one pass of the whole batch, and every row is fed the tokens that it consumed.
 
 OUT is a container with a configuration for each candidate. `plan_of` makes a plan from evidence. Left out: whether what
 was replayed is what the evidence holds (`mantissa compare`, `mantissa verify`).

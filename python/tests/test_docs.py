@@ -1,4 +1,4 @@
-"""docs/capture.md, as a new user would try it: its blocks run in order, in an empty folder. Those of vLLM are left out."""
+"""docs/capture.md as a new user would try it: its blocks run in order, in an empty folder, but for those of vLLM."""
 
 import json
 import os
@@ -33,9 +33,19 @@ class Docs(unittest.TestCase):
         os.makedirs(os.path.join(folder, "bin"))
         os.symlink(support.program(), os.path.join(folder, "bin", "mantissa"))
         path = os.pathsep.join([os.path.join(folder, "bin"), os.path.dirname(sys.executable), os.environ["PATH"]])
-        environment = {**os.environ, "PATH": path, "PYTHONPATH": os.path.join(support.ROOT, "python"), "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "PATH": path,
+            "PYTHONPATH": os.path.join(support.ROOT, "python"),
+            "OMP_NUM_THREADS": "1",
+        }
         done = subprocess.run(
-            [sys.executable, "-c", DRIVER], input=json.dumps(blocks), cwd=folder, env=environment, capture_output=True, text=True
+            [sys.executable, "-c", DRIVER],
+            input=json.dumps(blocks),
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
         )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertEqual(done.stdout.count("block "), len(blocks))

@@ -1,5 +1,5 @@
-"""The wheel: what is in it, and a fresh virtual environment with nothing else. Not among the tests that discovery finds: it
-builds the program with optimizations, and needs PyPI.
+"""The wheel: what is in it, and a fresh virtual environment with nothing else. Not among the tests that discovery
+finds: it builds the program with optimizations, and needs PyPI.
 
     python3 python/tests/wheel.py [--profile dev] [--maturin PROGRAM] [--wheel FILE]
 """
@@ -72,7 +72,9 @@ def fresh(wheel):
         assert version.startswith("mantissa "), version
         clean = {"PATH": os.path.join(folder, "bin"), "HOME": folder}
         subprocess.run([python, "-c", ALONE], check=True, cwd=folder, env=clean)
-        help_text = subprocess.run([python, "-m", "mantissa_forensics.replay"], capture_output=True, text=True, cwd=folder)
+        help_text = subprocess.run(
+            [python, "-m", "mantissa_forensics.replay"], capture_output=True, text=True, cwd=folder
+        )
         assert "PLAN.json OUT" in help_text.stderr, help_text.stderr
         print(f"installed: {version.strip()}")
 
