@@ -31,7 +31,7 @@ pub use digest::Digest;
 pub use error::{EvidenceError, Result};
 pub use experiment::{
     Configuration, ConfigurationExtras, Decoding, Environment, Experiment, ExperimentMetadata,
-    ExtractionConfig, FixedParams, ModelIdentity, Provenance, Runtime, Setup,
+    ExtractionConfig, FixedParams, ModelIdentity, NotFinite, Provenance, Runtime, Setup,
 };
 pub use files::write_whole;
 pub use record::Record;

@@ -229,6 +229,7 @@ mod tests {
                     outcome: Outcome::NotChecked,
                     digests: Vec::new(),
                 },
+                not_finite: Vec::new(),
                 runtime: None,
             }),
         }

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use mantissa_evidence::error::{EvidenceError, Result};
+use mantissa_evidence::error::{self, EvidenceError, Result};
 use mantissa_evidence::{Container, Digest, Experiment, Record, container, files, json};
 
-use crate::layouts;
 use crate::published::{self, Published};
 use crate::recognize::{self, Kind};
 use crate::sheet::{Sheet, Signal};
 use crate::uniform;
+use crate::{layouts, named};
 
 /// Published files are read whole, so their length is bounded; the largest known has 3 MB.
 const LARGEST_PUBLISHED: u64 = 1 << 28;
@@ -17,9 +17,9 @@ const LARGEST_PUBLISHED: u64 = 1 << 28;
 /// Evidence and where it came from.
 ///
 /// ```
-/// let path = mantissa_testkit::published("activations_L40S.json");
+/// let path = mantissa_testkit::synthetic("activations.json");
 /// let opened = mantissa_published::open(&path)?;
-/// assert_eq!(opened.name, "activations_L40S.json");
+/// assert_eq!(opened.name, "activations.json");
 /// assert_eq!(opened.digest.to_string().len(), 64);
 /// assert!(opened.warnings[0].contains("does not name the site"));
 /// # Ok::<(), mantissa_evidence::EvidenceError>(())
@@ -43,7 +43,7 @@ pub struct Opened {
 /// ```
 /// use mantissa_published::Content;
 ///
-/// let path = mantissa_testkit::published("quantization_format_generation.log");
+/// let path = mantissa_testkit::synthetic("quantization.log");
 /// let content = mantissa_published::open(&path)?.content;
 /// assert!(matches!(content, Content::Published(_)));
 /// # Ok::<(), mantissa_evidence::EvidenceError>(())
@@ -61,7 +61,7 @@ impl Content {
     /// Name of the layout: `experiment_json`, `container`, `activations`, …
     ///
     /// ```
-    /// let path = mantissa_testkit::published("activations_L40S.json");
+    /// let path = mantissa_testkit::synthetic("activations.json");
     /// assert_eq!(mantissa_published::open(&path)?.content.layout(), "activations");
     /// # Ok::<(), mantissa_evidence::EvidenceError>(())
     /// ```
@@ -82,7 +82,7 @@ impl Content {
     /// vectors, unless `asked` names others.
     ///
     /// ```
-    /// let path = mantissa_testkit::published("batch_verification_A100_on_A100.json");
+    /// let path = mantissa_testkit::synthetic("batch_verification.json");
     /// let sheet = mantissa_published::open(&path)?.content.sheet(&[], None)?;
     /// assert_eq!((sheet.variable.as_str(), sheet.figures.len()), ("batch_size", 42));
     /// # Ok::<(), mantissa_evidence::EvidenceError>(())
@@ -157,6 +157,14 @@ pub fn open(path: &Path) -> Result<Opened> {
                 remedy: "save it as UTF-8 without a byte order mark, or copy it again".to_owned(),
             });
         }
+        if let Some(named) = named::name(&bytes) {
+            return Err(EvidenceError::Invalid {
+                path: path.to_owned(),
+                place: "layout".to_owned(),
+                problem: error::one_line(&format!("it is {}", named.what)),
+                remedy: named.instead.to_owned(),
+            });
+        }
         let known = format!(
             "give a container directory or its manifest.json, an experiment JSON (top-level keys {}), {}",
             uniform::KEYS.join(", "),
@@ -175,7 +183,7 @@ pub fn open(path: &Path) -> Result<Opened> {
 /// Digests of a container's files and the digests stored with each run are checked.
 ///
 /// ```
-/// let experiment = mantissa_published::read(&mantissa_testkit::published("activations_L40S.json"))?;
+/// let experiment = mantissa_published::read(&mantissa_testkit::synthetic("activations.json"))?;
 /// assert_eq!(experiment.metadata.variable_tested, "batch_size");
 /// # Ok::<(), mantissa_evidence::EvidenceError>(())
 /// ```

@@ -26,10 +26,10 @@ const NOTE: &str = "published definition, not a verdict";
 /// ```
 /// use mantissa_verdict::analysis::{Agreement, Mode};
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("attention.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::as_published(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `as_published` makes of `attention_cross_hardware_verification.log`.
+/// // `analysis` is what `as_published` makes of `attention.log`.
 /// assert_eq!(analysis.mode, Mode::AsPublished);
 /// let mut figures = analysis.published.iter();
 /// let figure = figures.find(|figure| figure.name == "SNR of key vectors, prefill").expect("a figure");

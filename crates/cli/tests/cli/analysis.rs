@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mantissa_testkit::published;
+use mantissa_testkit::synthetic;
 
 use crate::session::{Session, repository};
 
@@ -10,7 +10,7 @@ use crate::session::{Session, repository};
 fn with(names: &[&str]) -> Session {
     let session = Session::new();
     for name in names {
-        fs::copy(published(name), session.path(name)).unwrap();
+        fs::copy(synthetic(name), session.path(name)).unwrap();
     }
     session
 }
@@ -21,8 +21,8 @@ fn json(session: &Session, arguments: &[&str]) -> (Option<i32>, serde_json::Valu
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
 }
 
-const ATTENTION: &str = "attention_verification_H100_on_A100.json";
-const BATCH: &str = "batch_verification_A100_on_A100.json";
+const ATTENTION: &str = "attention_verification.json";
+const BATCH: &str = "batch_verification.json";
 
 #[test]
 fn analyze_judges_each_pair_and_as_published_reproduces_the_tables() {
@@ -37,7 +37,7 @@ fn analyze_judges_each_pair_and_as_published_reproduces_the_tables() {
 
 #[test]
 fn files_given_together_are_one_analysis_and_all_of_a_directory_several() {
-    let activations = ["activations_H100-NVL.json", "activations_H200.json"];
+    let activations = ["activations_H100-NVL.json", "activations.json"];
     let session = with(&[&activations[..], &[BATCH]].concat());
     let (code, together) =
         json(&session, &[&["analyze", "--variable", "hardware"], &activations[..]].concat());
@@ -54,7 +54,7 @@ fn files_given_together_are_one_analysis_and_all_of_a_directory_several() {
     assert_eq!(outcomes, ["consistent", "divergent"]);
 
     // A damaged file does not hide the others, and does not pass either.
-    fs::write(session.path("cut.json"), &fs::read(published(BATCH)).unwrap()[..5000]).unwrap();
+    fs::write(session.path("cut.json"), &fs::read(synthetic(BATCH)).unwrap()[..5000]).unwrap();
     let output = session.output(&["--format", "json", "--quiet", "analyze", "--all", "."]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -91,10 +91,10 @@ fn results_and_pages_are_written_whole_and_kept() {
 
 #[test]
 fn compare_shows_sites_of_two_runs_and_classes_of_many() {
-    let session = with(&["activations_H100-NVL.json", "activations_L40S.json", BATCH]);
+    let session = with(&["activations_H100-NVL.json", "activations.json", BATCH]);
     let record = repository().join("fixtures/evidence/v1/container");
     insta::assert_snapshot!("compare_fixture", session.run(&["compare", record.to_str().unwrap()]));
-    let two = session.output(&["compare", "activations_H100-NVL.json", "activations_L40S.json"]);
+    let two = session.output(&["compare", "activations_H100-NVL.json", "activations.json"]);
     assert_eq!(two.status.code(), Some(1));
     let text = String::from_utf8(two.stdout).unwrap();
     assert!(
@@ -117,7 +117,7 @@ fn compare_shows_sites_of_two_runs_and_classes_of_many() {
 
 #[test]
 fn compare_says_where_outputs_part_and_counts_runs_throughout() {
-    let name = "quant_generation_A100.json";
+    let name = "quant_generation.json";
     let session = with(&[name]);
     let text = session.output(&["--quiet", "compare", name]);
     assert_eq!(text.status.code(), Some(1));
@@ -145,7 +145,7 @@ fn compare_says_where_outputs_part_and_counts_runs_throughout() {
 
 #[test]
 fn machines_that_agree_are_consistent_though_they_state_no_outputs() {
-    let names = ["activations_H100-NVL.json", "activations_H200.json"];
+    let names = ["activations_H100-NVL.json", "activations.json"];
     let session = with(&names);
     let output = session.output(&["--quiet", "compare", names[0], names[1]]);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -175,7 +175,7 @@ fn a_setup_beside_itself_is_consistent() {
 
 #[test]
 fn a_published_file_with_signals_becomes_an_experiment() {
-    let name = "activations_L40S.json";
+    let name = "activations.json";
     let session = with(&[name]);
     for (from, to) in [(name, "experiment.json"), ("experiment.json", "record")] {
         assert_eq!(session.output(&["convert", from, to]).status.code(), Some(0));

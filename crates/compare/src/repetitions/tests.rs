@@ -131,6 +131,7 @@ fn storing(runs: Vec<Run>, repetitions: u32, outcome: Outcome, digests: &[(u32, 
             recipes: Vec::new(),
             catalogs: Vec::new(),
             reproducibility: Reproducibility { repetitions, outcome, digests: digests.collect() },
+            not_finite: Vec::new(),
             runtime: None,
         }),
     };

@@ -168,6 +168,7 @@ pub(crate) fn experiment(runs: Vec<Run>) -> Experiment {
         }],
         catalogs: Vec::new(),
         reproducibility: Reproducibility::check(&runs),
+        not_finite: Vec::new(),
         runtime: Runtime::of(&[0.1, 0.2, 0.4], Some(2)),
     };
     let configuration = Configuration {

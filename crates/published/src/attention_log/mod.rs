@@ -3,8 +3,6 @@
 
 mod definitions;
 mod reader;
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
 
@@ -22,7 +20,7 @@ const TITLE: &str = "ATTENTION IMPLEMENTATION CROSS-HARDWARE EXPERIMENT";
 pub(crate) const LAYOUT: Layout = Layout {
     name: "attention_log",
     holds: "log of evidence replayed on another GPU under each attention implementation",
-    signature: FileSignature::Title(TITLE),
+    signature: FileSignature::Titles(&[TITLE]),
     read,
 };
 

@@ -14,10 +14,10 @@ use super::source::Citation;
 /// ```
 /// use mantissa_verdict::analysis::TokenBasis;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("prefill_decode_batch_matrix.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("batch_matrix.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `prefill_decode_batch_matrix.log`.
+/// // `analysis` is what `judge` makes of `batch_matrix.log`.
 /// let [same, _, parted] = &analysis.tokens[..] else { panic!("three prompts") };
 /// assert_eq!((same.groups.len(), same.part_at), (1, None));
 /// // Batch size decides which text comes out after 17 tokens, as their ids show.
@@ -62,10 +62,10 @@ pub enum TokenBasis {
 /// use mantissa_numerics::Phase;
 /// use mantissa_verdict::analysis::State;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("quantization_format_generation.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quantization.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `quantization_format_generation.log`.
+/// // `analysis` is what `judge` makes of `quantization.log`.
 /// let gptq = |phase| {
 ///     let mut found = analysis.reproducibility.iter();
 ///     found.find(|one| one.setup == "gptq" && one.phase == Some(phase)).expect("a check of repetitions")
@@ -101,10 +101,10 @@ pub struct Reproducibility {
 /// ```
 /// use mantissa_numerics::Phase;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("batch_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
+/// // `analysis` is what `judge` makes of `batch_generation.json`.
 /// let prefill = analysis.classes.iter().find(|set| set.phase == Phase::Prefill).expect("classes");
 /// // From batch size 3 on, prefill leaves the same bits: no test tells 3 from 17.
 /// let sizes: Vec<usize> = prefill.classes.iter().map(Vec::len).collect();

@@ -14,10 +14,10 @@ use super::source::Citation;
 /// ```
 /// use mantissa_verdict::analysis::Comparison;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("attention.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `attention_cross_hardware_verification.log`.
+/// // `analysis` is what `judge` makes of `attention.log`.
 /// let first = |comparison| {
 ///     let mut sdpa = analysis.pairs.iter().filter(|pair| pair.a.starts_with("sdpa"));
 ///     sdpa.find(|pair| pair.comparison == comparison).expect("a pair").distance
@@ -44,10 +44,10 @@ pub enum Comparison {
 /// ```
 /// use mantissa_verdict::analysis::{Answer, Tier};
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("quant_verification_A100_on_H100.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quant_verification.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `quant_verification_A100_on_H100.json`.
+/// // `analysis` is what `judge` makes of `quant_verification.json`.
 /// let mut pairs = analysis.pairs.iter();
 /// let pair = pairs.find(|pair| pair.a == "awq" && pair.b == "gptq_marlin").expect("a pair");
 /// // 105 times the distance of honest replays, and yet not told apart: 4 prompts give no p below 1/2⁴.
@@ -103,10 +103,10 @@ pub struct PairVerdict {
 /// ```
 /// use mantissa_numerics::Phase;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("batch_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
+/// // `analysis` is what `judge` makes of `batch_generation.json`.
 /// let rows = |a, b| {
 ///     let mut prefill = analysis.pairs.iter().filter(|pair| pair.phase == Phase::Prefill);
 ///     prefill.find(|pair| pair.a == a && pair.b == b).and_then(|pair| pair.rows).expect("a pair")

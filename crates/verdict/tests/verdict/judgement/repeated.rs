@@ -53,6 +53,7 @@ fn extras(reproducibility: Statement) -> ConfigurationExtras {
         recipes: vec![],
         catalogs: vec![],
         reproducibility,
+        not_finite: Vec::new(),
         runtime: None,
     }
 }
