@@ -5,6 +5,7 @@
 
 mod args;
 mod axes;
+mod evidence;
 mod failure;
 mod output;
 mod progress;

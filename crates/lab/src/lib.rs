@@ -14,6 +14,7 @@ mod session;
 pub mod setup;
 mod uncovered;
 pub mod verify;
+mod words;
 
 pub use environment::environment;
 pub use error::LabError;

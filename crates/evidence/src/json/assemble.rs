@@ -63,15 +63,17 @@ pub(crate) struct Placed<K> {
     pub(crate) extras: Option<RunExtras>,
 }
 
-pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
+/// A run, and what is not as its digests say.
+pub(super) fn run(wire: ReadRun) -> Flawed<(Run, Vec<Flaw>)> {
     let Placed { mut run, phases, extras } = place::<Tensors>(wire, &())?;
     let [prefill, decode] = phases.map(|phase| phase.map(|(layout, tensors)| tensors.signals(&layout)));
     (run.prefill, run.decode) = (prefill, decode);
+    let mut damage = Vec::new();
     if let Some(extras) = extras {
-        check_digests(&run, &extras)?;
+        damage = damage_of(&run, &extras);
         fill(&mut run, extras);
     }
-    Ok(run)
+    Ok((run, damage))
 }
 
 /// Puts every row of a run in its place.
@@ -148,16 +150,22 @@ pub(crate) fn fill(run: &mut Run, extras: RunExtras) {
     run.prompt_source = extras.prompt_source;
 }
 
-/// Checks what a run's `mantissa` object states about its ids and about the signals of `run`.
-pub(crate) fn check_digests(run: &Run, extras: &RunExtras) -> Flawed<()> {
-    check_id_digests(extras)?;
-    check_digest("signals_digest", extras.signals_digest, run.signals_digest())
+/// What of a run is not as its `mantissa` object states: ids, and the signals of `run`.
+pub(crate) fn damage_of(run: &Run, extras: &RunExtras) -> Vec<Flaw> {
+    let mut damage = damage_of_ids(extras);
+    damage.extend(check_digest("signals_digest", extras.signals_digest, run.signals_digest()).err());
+    damage
 }
 
-/// Checks what a run's `mantissa` object states about its ids.
-pub(crate) fn check_id_digests(extras: &RunExtras) -> Flawed<()> {
-    check_digest("prompt_ids_digest", extras.prompt_ids_digest, Digest::of_ids(&extras.prompt_token_ids))?;
-    check_digest("output_ids_digest", extras.output_ids_digest, Digest::of_ids(&extras.output_token_ids))
+/// What of a run's ids is not as its `mantissa` object states.
+pub(crate) fn damage_of_ids(extras: &RunExtras) -> Vec<Flaw> {
+    let prompt = Digest::of_ids(&extras.prompt_token_ids);
+    let output = Digest::of_ids(&extras.output_token_ids);
+    let checks = [
+        check_digest("prompt_ids_digest", extras.prompt_ids_digest, prompt),
+        check_digest("output_ids_digest", extras.output_ids_digest, output),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
 }
 
 /// Checks one of the digests under `mantissa`.
@@ -166,7 +174,7 @@ pub(crate) fn check_digest(name: &str, stated: Digest, found: Digest) -> Flawed<
         return Ok(());
     }
     let problem = format!("states {stated}, the data has {found}");
-    Err(Flaw::new(format!("mantissa.{name}"), problem, RECORD_AGAIN))
+    Err(Flaw::altered(format!("mantissa.{name}"), problem, RECORD_AGAIN))
 }
 
 fn signals<V, I>(step: WireStep<V, I>) -> WireSignals<V, I> {

@@ -12,6 +12,7 @@ use super::skeleton::{Broken, Named, Part, Scanner, Span, Stop};
 use super::source::Source;
 use super::text::{self, Unreadable};
 use crate::FORMAT_VERSION;
+use crate::damage::Damage;
 use crate::digest::Digest;
 use crate::error::{EvidenceError, Flaw, Result};
 use crate::experiment::{Configuration, Experiment, ExperimentMetadata};
@@ -133,18 +134,18 @@ impl Sink for Index {
 }
 
 /// Passes over a file.
-pub(super) fn open(path: &Path) -> Result<Opened> {
+pub(super) fn open(path: &Path, damage: &mut Damage) -> Result<Opened> {
     let file = files::open(path)?;
     let bytes = file.metadata().map_err(|source| files::unreadable(path, source))?.len();
-    pass(Source::File { file, bytes }, path)
+    pass(Source::File { file, bytes }, path, damage)
 }
 
 /// Passes over bytes in memory.
-pub(super) fn from_bytes(bytes: Vec<u8>, origin: &Path) -> Result<Opened> {
-    pass(Source::Memory(bytes), origin)
+pub(super) fn from_bytes(bytes: Vec<u8>, origin: &Path, damage: &mut Damage) -> Result<Opened> {
+    pass(Source::Memory(bytes), origin, damage)
 }
 
-fn pass(source: Source, origin: &Path) -> Result<Opened> {
+fn pass(source: Source, origin: &Path, damage: &mut Damage) -> Result<Opened> {
     let (mut metadata, mut configurations) = (None, Vec::new());
     let (mut runs, mut layouts, mut phases, mut stated) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut scanner = Scanner::new(&source);
@@ -157,7 +158,8 @@ fn pass(source: Source, origin: &Path) -> Result<Opened> {
                 let in_file = |flaw: Flaw| flaw.under(&place).in_file(origin);
                 let wire = scanner.parse::<ReadRun<Named, Named>>()?;
                 let placed = json::place::<Index>(wire, scanner.rows()).map_err(in_file)?;
-                let (run, digest, parts) = settle(placed).map_err(in_file)?;
+                let (run, digest, parts, altered) = settle(placed).map_err(in_file)?;
+                damage.notes(altered.into_iter().map(|flaw| flaw.under(&place)), origin)?;
                 let [prefill, decode] = parts.map(Option::unzip);
                 layouts.push([prefill.0, decode.0]);
                 phases.push([prefill.1, decode.1]);
@@ -201,12 +203,16 @@ fn parse_metadata(scanner: &Scanner<'_>, origin: &Path) -> std::result::Result<E
 
 type Phases = [Option<(PhaseLayout, Index)>; 2];
 
-/// Checks what a run states about its ids and layouts, and keeps the digest that it states for its signals.
-fn settle(placed: Placed<Index>) -> std::result::Result<(Run, Option<Digest>, Phases), Flaw> {
+type Settled = (Run, Option<Digest>, Phases, Vec<Flaw>);
+
+/// Checks what a run states about its layouts, and keeps the digest that it states for its signals and what of its ids
+/// is not as stated.
+fn settle(placed: Placed<Index>) -> std::result::Result<Settled, Flaw> {
     let Placed { mut run, phases, extras } = placed;
     let digest = extras.as_ref().map(|extras| extras.signals_digest);
+    let mut altered = Vec::new();
     if let Some(extras) = extras {
-        json::check_id_digests(&extras)?;
+        altered = json::damage_of_ids(&extras);
         json::fill(&mut run, extras);
     }
     for phase in [mantissa_numerics::Phase::Prefill, mantissa_numerics::Phase::Decode] {
@@ -214,7 +220,7 @@ fn settle(placed: Placed<Index>) -> std::result::Result<(Run, Option<Digest>, Ph
             validate::layout(phase, layout, run.output_token_ids.len())?;
         }
     }
-    Ok((run, digest, phases))
+    Ok((run, digest, phases, altered))
 }
 
 fn explain(stop: Stop, source: &Source, origin: &Path) -> EvidenceError {

@@ -31,7 +31,7 @@ pub(super) fn audit(
     let claimed = grid::claimed(request.claim)?;
     let quantized = model.checkpoint.quantization().is_some();
     let configurations = &record.shell().configurations;
-    let claims = catalogs::claims(configurations, &claimed, model, request);
+    let claims = catalogs::claims(record.shell(), &claimed, model, request);
     let wanted = claims.iter().map(|claim| match &claim.candidate {
         Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
         Err(_) => Ok(Vec::new()),
