@@ -24,6 +24,7 @@ use mantissa_model::Checkpoint;
 use mantissa_model::graph::Graph;
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
 use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe};
+use mantissa_numerics::setup::Padding;
 use mantissa_numerics::{Dtype, Point, Setup, Site};
 
 /// As the engine's: rows of a chunk of a prompt.
@@ -61,7 +62,8 @@ fn main() {
     let context = length + steps;
     let engine = Engine::load(&checkpoint, all.engine(&setup, context, Catalogs::built_in())).unwrap();
     let prompts = vec![prompt; batch];
-    let wanted = Wanted { prompts: &prompts, forced: &forced, sites: &sites, positions: &[-1], top_k: 10 };
+    let (padding, positions) = (Padding::None, &[-1][..]);
+    let wanted = Wanted { prompts: &prompts, padding, forced: &forced, sites: &sites, positions, top_k: 10 };
     let run = Run { config_id: "one".to_owned(), ..produce(&engine, wanted).unwrap() };
     drop(engine);
     let record = record(run);

@@ -17,6 +17,7 @@ use mantissa_lab::Machine;
 use mantissa_lab::replay::{Claim, Replay, ReplayPlan, Walk, Wanted, produce};
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
 use mantissa_model::{Arch, Checkpoint};
+use mantissa_numerics::setup::Padding;
 use mantissa_numerics::{Point, Setup, Site};
 
 const BATCHES: [usize; 8] = [1, 2, 4, 5, 8, 9, 16, 17];
@@ -55,8 +56,14 @@ fn main() {
                 ids
             })
             .collect();
-        let wanted =
-            Wanted { prompts: &prompts, forced: &forced, sites: &sites, positions: &[-3, -2, -1], top_k: 10 };
+        let wanted = Wanted {
+            prompts: &prompts,
+            padding: Padding::None,
+            forced: &forced,
+            sites: &sites,
+            positions: &[-3, -2, -1],
+            top_k: 10,
+        };
         let run = produce(&engine, wanted).unwrap();
         Run { config_id: batch.to_string(), ..run }
     };

@@ -94,6 +94,14 @@ which is refused since. Single kernels were compared alone as well: [kernels](co
 [Models](coverage/models.md) has all setups of whole models; [catalogs](coverage/catalogs.md) says how to add shapes of
 your own.
 
+**Padding.** `--padding left:N|right:N` predicts a sequence that was padded by N positions to the length of its batch:
+with `eager` in bf16 and with `sdpa_math`. Its kernels are those compared here, over longer rows with a mask; whole
+padded passes wait for a comparison on a GPU.
+
+**Dies.** cuBLAS reads how many clusters of each size a GPU can run at once. Built-in catalogs are of dies that count
+132 66 39 30 22 17 15 15 9 7 7 7 7 7 7 7; `mantissa catalog gpu` and `mantissa doctor` say what yours counts. A catalog
+of another die is refused.
+
 ## What is refused
 
 - `sdpa` without a forced backend, which takes cuDNN on these GPUs; `sdpa_flash` once a sliding window is full.
@@ -101,7 +109,8 @@ your own.
 - `sdpa_flash` with heads other than 64, 96, 128 and 256; RoPE over a part of each head.
 - `sdpa_math` in decode with 8, 16 or 24 heads of 256 over fewer than 386 keys, where cuBLAS takes a kernel whose order
   of sums is not known.
-- Padding, chunked prefill, and a second prefill over cached positions; LongRoPE and dynamic RoPE past their context.
+- Padding with `sdpa_flash`, which takes no mask, and in eager attention of f16. Chunked prefill, and a second prefill
+  over cached positions; LongRoPE and dynamic RoPE past their context.
 - Weights that nobody asked for: on the H100 most of them, since no H100 was available.
 - `flash_attention_2` (the package), binary32, quantized weights as stored; softmax over more than 40,000 keys.
 - Other versions of PyTorch, CUDA and cuBLAS: each needs its own catalog. `mantissa catalog build` makes one.

@@ -28,6 +28,8 @@ class Look:
     def __init__(self, model, positions):
         self.model, self.positions = model, positions
         self.seen, self.layer, self.length, self.hooks = {}, 0, 0, []
+        # Where row 0 ends, if it is not as long as its batch.
+        self.end = None
 
     def __enter__(self):
         inner = self.model.model
@@ -105,7 +107,7 @@ class Look:
         return hook
 
     def put(self, site, x):
-        self.seen[site] = x[0, -self.positions :].detach().clone()
+        self.seen[site] = x[0, : self.end][-self.positions :].detach().clone()
 
     def logits(self, output):
         """Keeps what the model returned; Gemma 2 bounds its logits after `lm_head`."""

@@ -9,6 +9,8 @@ and none one of each, or either of them where two take too long) × batch 1 to 6
 eager, sdpa_flash, sdpa_math × bf16, f16 × 2 to 4 decode steps, one in ten 30. Strata are family × attention ×
 length (four ranges); they are gone through in an order that the seed shuffles, and each gives a setup that
 
+- is padded in `--padded` of cases of eager (bf16) and sdpa_math: row 0 by 1 to 64 positions on the left or the right,
+  hidden by an attention mask, with position ids as `generate` makes them; the rows beside it fill the batch;
 - fits: by an estimate, 78 GB hold weights, activations, scores and the logits of all positions, which stock
   transformers computes;
 - costs at most `--most` core seconds on the CPU, by an estimate of the multiplications of the rows that a prediction
@@ -79,7 +81,7 @@ def covered(program, scratch, case, hardware):
         "--format",
         "json",
     ]
-    command += ["--runs", "1"]
+    command += ["--runs", "1", "--padding", case.get("padding", "none")]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return "coverage: " + done.stderr.strip()
@@ -113,6 +115,9 @@ def draw(args):
                 "batch": lot.randint(1, 64),
                 "steps": 30 if lot.random() < 0.1 else lot.randint(2, 4),
             }
+            if attention == "sdpa_math" or (attention == "eager" and case["dtype"] == "bf16"):
+                if lot.random() < args.padded:
+                    case["padding"] = f"{lot.choice(['left', 'right'])}:{lot.randint(1, 64)}"
             if case["prompt"] + case["steps"] > MODELS[case["model"]]["max_position_embeddings"]:
                 found["longer than the model's context"] += 1
                 continue
@@ -205,6 +210,8 @@ def predict(args, case, threads):
         str(case["steps"]),
         "--batch-size",
         str(case["batch"]),
+        "--padding",
+        case.get("padding", "none"),
     ]
     command += [
         "--attention",
@@ -263,9 +270,23 @@ def stock(model, case, prompt, output, ours):
     sites = [name.removeprefix("prefill/") for name in ours if name.startswith("prefill/") and "logprobs" not in name]
     table, reach = {}, min(POSITIONS, len(prompt))
     turn = [row % len(prompt) for row in range(case["batch"])]
+    rows = [prompt[by:] + prompt[:by] for by in turn]
+    side, _, hidden = case.get("padding", "none:0").partition(":")
+    hidden = int(hidden)
+    more, mask = {}, None
+    if hidden:
+        # Row 0 is padded with token 0; the others go on with their beginning.
+        rows = [(row * 66)[: len(row) + hidden] for row in rows]
+        blank = [0] * hidden
+        rows[0] = blank + prompt if side == "left" else prompt + blank
+        mask = torch.ones(len(rows), len(rows[0]), dtype=torch.long, device="cuda")
+        mask[0, slice(0, hidden) if side == "left" else slice(len(prompt), None)] = 0
+        more = {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)}
     with torch.no_grad(), forced, Look(model, reach) as look:
-        result = model(torch.tensor([prompt[by:] + prompt[:by] for by in turn], device="cuda"), use_cache=True)
+        look.end = len(prompt) if side == "right" else None
+        result = model(torch.tensor(rows, device="cuda"), use_cache=True, **more)
         look.logits(result)
+        look.end = None
         if missing := set(sites) ^ set(look.seen):
             raise ValueError(f"one side alone has {sorted(missing)}")
         for site in sites:
@@ -274,7 +295,10 @@ def stock(model, case, prompt, output, ours):
         for step in range(case["steps"]):
             del result
             token = [[(output[step] + 97 * by) % model.config.vocab_size] for by in turn]
-            result = model(torch.tensor(token, device="cuda"), past_key_values=cache, use_cache=True)
+            if hidden:
+                mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=-1)
+                more = {"attention_mask": mask, "position_ids": mask.sum(-1, keepdim=True) - 1}
+            result = model(torch.tensor(token, device="cuda"), past_key_values=cache, use_cache=True, **more)
             look.logits(result)
             for site in sites:
                 compare(table, "decode", site, ours["decode/" + site][step][-1:], look.seen[site][-1:])
@@ -506,6 +530,7 @@ def parsed():
     parser.add_argument("--gpus", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--most", type=float, default=400.0, help="core seconds of a prediction, by the estimate")
+    parser.add_argument("--padded", type=float, default=0.15, help="share of cases with padding, where a mask is known")
     parser.add_argument("--dtype", type=lambda text: text.split(","), default=["bf16", "f16"])
     parser.add_argument(
         "--families", type=lambda text: text.split(","), default=sorted({family(name) for name in MODELS})
@@ -539,7 +564,8 @@ def main():
                 for i in range(20000)
             )
         )
-    asked = {key: getattr(args, key) for key in ("seed", "count", "most", "dtype", "families", "hardware", "also")}
+    keys = ("seed", "count", "most", "padded", "dtype", "families", "hardware", "also")
+    asked = {key: getattr(args, key) for key in keys}
     report = None
     if os.path.exists(args.out):
         report = json.load(open(args.out))

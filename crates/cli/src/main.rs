@@ -5,6 +5,7 @@
 
 mod args;
 mod axes;
+mod coverage;
 mod evidence;
 mod failure;
 mod output;

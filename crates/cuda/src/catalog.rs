@@ -109,6 +109,7 @@ pub fn build(
     let origin = Origin {
         gpu: device.name()?,
         multiprocessors: device.multiprocessors()?,
+        active_clusters: device.active_clusters()?,
         cublas: device.cublas()?,
         driver: device.driver()?,
         date: date.to_owned(),

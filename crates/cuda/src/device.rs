@@ -18,6 +18,7 @@ use mantissa_numerics::Dtype;
 
 mod arguments;
 mod batched;
+mod die;
 mod heuristic;
 mod launch;
 
@@ -122,6 +123,12 @@ impl Device {
     pub fn multiprocessors(&self) -> Result<u32, CudaError> {
         let count = self.context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         Ok(count.unsigned_abs())
+    }
+
+    /// How many clusters of 1, 2, … 16 blocks are active at once, each block on a multiprocessor of its own; empty
+    /// before Hopper. Dies of one name may differ.
+    pub fn active_clusters(&self) -> Result<Vec<u32>, CudaError> {
+        Ok(die::active_clusters(&self.context)?)
     }
 
     /// Version of cuBLAS, `major.minor.patch`.

@@ -21,7 +21,7 @@ pub(crate) struct Chosen {
 /// Queries of one run of rows, and where the keys and values they see are.
 pub(crate) struct Queries<'q> {
     pub phase: Phase,
-    /// What each row sees, and its position; of a prefill, of one sequence and ascending.
+    /// What each row sees, and its place there; of a prefill, of one sequence and ascending.
     pub rows: &'q [(CachedLayer<'q>, usize)],
     /// Which sequence of the batch each row is of.
     pub sequences: &'q [usize],

@@ -1,6 +1,7 @@
 //! The cache of one sequence: what each block keeps of every position, in the storage dtype.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use mantissa_model::WeightDtype;
 use mantissa_model::graph::{Graph, Slot};
@@ -12,6 +13,8 @@ use crate::simd::Isa;
 
 /// What one sequence has left in every block: keys and values of heads, or whatever else the model's graph caches.
 ///
+/// Padding takes room in it, as in the caches of other programs, and holds zeros.
+///
 /// *Shape:* per block and slot `heads × capacity × width`, rows padded with zeros to a multiple of 32 elements.
 /// *Units:* memory grows as positions are written, up to [`KvCache::bytes`].
 ///
@@ -22,6 +25,8 @@ pub struct KvCache {
     capacity: usize,
     layers: Vec<Vec<Stored>>,
     len: usize,
+    /// Places that hold padding.
+    hidden: Range<usize>,
     /// By block and KV head, the largest square norms of queries and of keys, where they were noted.
     norms: BTreeMap<(usize, usize), [f32; 2]>,
 }
@@ -57,7 +62,23 @@ impl KvCache {
             words: vec![0; bytes_of(*slot, capacity, dtype).div_ceil(8)],
         };
         let layers = layers.iter().map(|slots| slots.iter().map(stored).collect()).collect();
-        Self { dtype, capacity, layers, len: 0, norms: BTreeMap::new() }
+        Self { dtype, capacity, layers, len: 0, hidden: 0..0, norms: BTreeMap::new() }
+    }
+
+    /// The same, empty cache with padding at these places.
+    pub(crate) fn hiding(self, hidden: Range<usize>) -> Self {
+        debug_assert!(self.len == 0, "padding is known before the first token");
+        Self { hidden, ..self }
+    }
+
+    /// Where the token at `position` of the sequence is cached.
+    pub(crate) fn place(&self, position: usize) -> usize {
+        if position < self.hidden.start { position } else { position + self.hidden.len() }
+    }
+
+    /// Places of padding.
+    pub(crate) fn padding(&self) -> usize {
+        self.hidden.len()
     }
 
     /// Bytes of a cache of `capacity` positions when full.
@@ -67,7 +88,7 @@ impl KvCache {
         slots.map(|slot| bytes_of(*slot, capacity, dtype)).fold(0, usize::saturating_add)
     }
 
-    /// Positions held.
+    /// Tokens held; padding is none.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -79,7 +100,7 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Positions there is room for.
+    /// Positions there is room for, padding among them.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
@@ -109,7 +130,7 @@ impl KvCache {
         self.len += positions;
     }
 
-    /// Writes rows of a slot of block `layer` from position `at` on.
+    /// Writes rows of a slot of block `layer` from place `at` on.
     pub(crate) fn write(&mut self, isa: Isa, layer: usize, slot: usize, at: usize, rows: &[f32]) {
         let (dtype, capacity) = (self.dtype, self.capacity);
         let Stored { slot, words } = &mut self.layers[layer][slot];
@@ -131,7 +152,7 @@ impl KvCache {
         }
     }
 
-    /// The first `count` positions of a slot that has one row for each, in binary32.
+    /// The first `count` places of a slot that has one row for each, in binary32.
     ///
     /// *Shape:* `count × width`.
     pub(crate) fn rows(&self, layer: usize, slot: usize, count: usize) -> Vec<f32> {
@@ -148,7 +169,7 @@ impl KvCache {
 
     /// Slots of a block that hold keys and values, as kernels see them.
     pub(crate) fn layer(&self, layer: usize, slots: [usize; 2]) -> CachedLayer<'_> {
-        CachedLayer(slots.map(|slot| {
+        let slots = slots.map(|slot| {
             let Stored { slot, words } = &self.layers[layer][slot];
             let cols = stride(slot.width);
             let row_bytes = cols * self.dtype.size();
@@ -159,6 +180,7 @@ impl KvCache {
                 head_bytes: self.capacity * row_bytes,
                 data: bytemuck::cast_slice(words),
             }
-        }))
+        });
+        CachedLayer { slots, hidden: [self.hidden.start, self.hidden.end] }
     }
 }

@@ -47,6 +47,7 @@ pub(crate) use steps::{block, uncut};
 /// let mut catalog = Catalog::new(Origin {
 ///     gpu: "NVIDIA H200".to_owned(),
 ///     multiprocessors: 132,
+///     active_clusters: vec![132, 66, 39, 30, 22, 17, 15, 15, 9, 7, 7, 7, 7, 7, 7, 7],
 ///     cublas: "13.1.0".to_owned(),
 ///     driver: "13.0".to_owned(),
 ///     date: "2026-11-28".to_owned(),

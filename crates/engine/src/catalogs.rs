@@ -216,12 +216,10 @@ impl Catalogs {
     pub fn with(&self, text: &str) -> Result<Self, CatalogError> {
         let catalog = Catalog::parse(text)?;
         let Some(hardware) = self.hardware_of(&catalog.origin) else {
-            let words =
-                |origin: &Origin| format!("{} with {} multiprocessors", origin.gpu, origin.multiprocessors);
-            let known = self.0.targets.values().flat_map(BTreeMap::values).map(|known| words(known.origin()));
-            let known: BTreeSet<String> = known.collect();
+            let known = self.0.targets.values().flat_map(BTreeMap::values);
+            let known: BTreeSet<String> = known.map(|known| known.origin().die()).collect();
             return Err(CatalogError::Gpu {
-                gpu: words(&catalog.origin),
+                gpu: catalog.origin.die(),
                 known: known.into_iter().collect::<Vec<_>>().join(", "),
             });
         };
@@ -333,10 +331,19 @@ impl Catalogs {
         self.0.targets.values().flatten().flat_map(|(_, known)| known.ids())
     }
 
-    /// The hardware that has a built-in catalog of this GPU: heuristics take account of its multiprocessors.
-    fn hardware_of(&self, origin: &Origin) -> Option<Hardware> {
-        let same =
-            |known: &Origin| known.gpu == origin.gpu && known.multiprocessors == origin.multiprocessors;
+    /// The hardware that has a built-in catalog of this GPU: heuristics take account of its multiprocessors and
+    /// clusters.
+    ///
+    /// ```
+    /// use mantissa_engine::{Catalogs, Hardware};
+    ///
+    /// let catalogs = Catalogs::default();
+    /// let origin = catalogs.of(Hardware::H100).expect("a built-in catalog").origin();
+    /// assert_eq!(catalogs.hardware_of(origin), Some(Hardware::H100));
+    /// ```
+    #[must_use]
+    pub fn hardware_of(&self, origin: &Origin) -> Option<Hardware> {
+        let same = |known: &Origin| known.is_die_of(origin);
         let of =
             |stacks: &BTreeMap<Stack, Arc<TargetCatalogs>>| stacks.values().any(|known| same(known.origin()));
         self.0.targets.iter().find(|(_, stacks)| of(stacks)).map(|(hardware, _)| *hardware)

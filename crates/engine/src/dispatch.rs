@@ -47,7 +47,7 @@ mod tests {
         keys: usize,
     ) -> Option<String> {
         let positions = if phase == Phase::Prefill { keys } else { 1 };
-        let shape = PassShape { phase, batch_size, positions, keys };
+        let shape = PassShape { phase, batch_size, positions, keys, padded: false };
         dispatch.check(&config.graph(), shape).err().map(|error| error.to_string())
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn kernels_of_families_are_known_but_these() {
         use Attention::{Eager, SdpaFlash, SdpaMath};
         // Windows of tiny models are from 12 to 30.
-        let decode = PassShape { phase: Phase::Decode, batch_size: 2, positions: 1, keys: 40 };
+        let decode = PassShape::decode(2, 40);
         for shape in [PassShape::prefill(2, 40), decode] {
             for arch in [
                 Arch::LLAMA,
@@ -196,7 +196,7 @@ mod tests {
     fn a_full_window_is_all_that_decode_sees() {
         let graph = SynthSpec::tiny(Arch::MISTRAL, 0).config().graph();
         let dispatch = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::Eager);
-        let decode = |keys| PassShape { phase: Phase::Decode, batch_size: 1, positions: 1, keys };
+        let decode = |keys| PassShape::decode(1, keys);
         let check = |keys| dispatch.check(&graph, decode(keys)).expect_err("not measured").to_string();
         let of_attention = |keys: usize| {
             let attention = graph.nodes().find(|node| node.name == "attention").expect("attention");

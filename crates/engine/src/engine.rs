@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use mantissa_model::graph::{Graph, Operation, Pairing};
 use mantissa_model::{Checkpoint, ModelConfig};
 use mantissa_numerics::recipe::{KernelRecipe, LogSoftmaxRecipe, ObservedKernel};
+use mantissa_numerics::setup::Padding;
 use mantissa_numerics::site::Phase;
 
 use crate::cache::KvCache;
@@ -168,6 +169,38 @@ impl<'a> Engine<'a> {
         KvCache::new(&self.graph, self.setup.dtype, capacity)
     }
 
+    /// An empty cache for one sequence of up to `tokens` tokens, which begins with a prompt of `prompt` and is padded
+    /// so that its batch has one length.
+    ///
+    /// Padding is hidden from every token, and takes places: what a token is summed with stands elsewhere, in longer
+    /// rows.
+    ///
+    /// ```
+    /// # use mantissa_engine::{Catalogs, Engine, EngineSetup, Isa, NoTap, QuantizedWeights};
+    /// # use mantissa_model::synth::{SynthSpec, write};
+    /// # use mantissa_model::{Arch, Checkpoint};
+    /// use mantissa_engine::{Attention, Hardware};
+    /// use mantissa_numerics::{Dtype, setup::Padding};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+    /// # let checkpoint = Checkpoint::open(folder.path())?;
+    /// # let (hardware, attention) = (Hardware::Cpu, Attention::Eager);
+    /// # let (dtype, quantized, threads) = (Dtype::Bf16, QuantizedWeights::Keep, 1);
+    /// # let (context, isa, catalogs) = (64, Isa::detect(), Catalogs::default());
+    /// # let setup = EngineSetup { hardware, dtype, attention, quantized, catalogs, context, threads, isa };
+    /// let engine = Engine::load(&checkpoint, setup)?;
+    /// let mut cache = engine.padded_cache(64, Padding::Left(5), 3);
+    /// // The engine's own arithmetic gives each sequence its own length.
+    /// let refused = engine.prefill(&mut cache, &[1, 2, 3], 1, 0, 1, &mut NoTap).unwrap_err();
+    /// assert!(refused.to_string().contains("padding"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn padded_cache(&self, tokens: usize, padding: Padding, prompt: usize) -> KvCache {
+        self.new_cache(tokens.saturating_add(padding.positions())).hiding(padding.hidden(prompt))
+    }
+
     /// Every kernel that has run since the last call; those of a pass in the order of its nodes.
     pub fn take_observed(&self) -> Vec<ObservedKernel> {
         std::mem::take(&mut *self.observed.lock().unwrap_or_else(PoisonError::into_inner))
@@ -195,8 +228,14 @@ impl<'a> Engine<'a> {
         }
         self.check_room(cache, ids.len())?;
         self.check_tokens(ids, cache.len())?;
-        let keys = cache.len() + ids.len();
-        let shape = PassShape { phase: Phase::Prefill, batch_size, positions: ids.len(), keys };
+        let fed = if cache.is_empty() { cache.padding() } else { 0 };
+        let shape = PassShape {
+            phase: Phase::Prefill,
+            batch_size,
+            positions: fed + ids.len(),
+            keys: cache.len() + cache.padding() + ids.len(),
+            padded: cache.padding() > 0,
+        };
         let plans = [Plan::new(self.dispatch(), &self.graph, shape)?];
         let ran = Mutex::new(Ran::default());
         let runner = self.runner(&ran);
@@ -245,7 +284,8 @@ impl<'a> Engine<'a> {
         self.step(caches, ids, ids.len(), taps)
     }
 
-    /// Feeds one token to the first sequence of a batch of `batch_size` sequences of equal length and returns its
+    /// Feeds one token to the first sequence of a batch of `batch_size` sequences of one length (of a padded one, with
+    /// its padding) and returns its
     /// logits: those that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot
     /// reach this one; how many they are does, by dispatch.
     ///
@@ -282,13 +322,16 @@ impl<'a> Engine<'a> {
             .enumerate()
             .map(|(sequence, cache)| RowId { sequence, position: cache.len() })
             .collect();
-        let keys = rows.iter().map(|row| row.position + 1).max().unwrap_or(0);
-        if self.dispatch().is_gpu() && rows.iter().any(|row| row.position + 1 != keys) {
-            let what = "a batch of sequences of other lengths";
-            let why = "padding and masks were not compared";
+        let cached = caches.iter().map(|cache| cache.place(cache.len()) + 1);
+        let keys = cached.clone().max().unwrap_or(0);
+        if self.dispatch().is_gpu() && cached.into_iter().any(|own| own != keys) {
+            let what = "a batch of caches of other lengths";
+            let why = "a GPU computes a batch of one length; padding makes sequences equally long";
             return Err(EngineError::kernel(self.setup.hardware, what.to_owned(), why, what));
         }
-        let plans = [Plan::new(self.dispatch(), &self.graph, PassShape::decode(batch_size, keys))?];
+        let padded = caches.iter().any(|cache| cache.padding() > 0);
+        let shape = PassShape { padded, ..PassShape::decode(batch_size, keys) };
+        let plans = [Plan::new(self.dispatch(), &self.graph, shape)?];
         let of_rows: Vec<usize> = (0..rows.len()).collect();
         let steps = [Step { plan: 0, rows: 0..rows.len() }];
         let pass = Pass { rows: &rows, caches: &of_rows, sequences: &of_rows, steps: &steps, plans: &plans };
@@ -326,7 +369,9 @@ impl<'a> Engine<'a> {
             self.check_tokens(forced.tokens, cache.len())?;
             for (step, token) in forced.tokens.iter().enumerate() {
                 let position = cache.len() + step;
-                let shape = PassShape::decode(forced.batch_size, position + 1);
+                let padded = cache.padding() > 0;
+                let shape =
+                    PassShape { padded, ..PassShape::decode(forced.batch_size, cache.place(position) + 1) };
                 let plan = if let Some(known) = plans.iter().position(|plan| plan.shape == shape) {
                     known
                 } else {
@@ -423,7 +468,7 @@ impl<'a> Engine<'a> {
     }
 
     fn check_room(&self, cache: &KvCache, tokens: usize) -> Result<(), EngineError> {
-        let context = cache.capacity().min(self.setup.context);
+        let context = cache.capacity().saturating_sub(cache.padding()).min(self.setup.context);
         if cache.len() + tokens > context {
             return Err(EngineError::Context { position: context, context });
         }

@@ -224,7 +224,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let x = rows_of(values, node.inputs[0]);
                 for (i, values) in x.chunks_exact(node.width).enumerate() {
                     let cache = &mut caches[pass.caches[i]];
-                    cache.write(self.isa, at.place.layer(), *slot, pass.rows[i].position, values);
+                    let place = cache.place(pass.rows[i].position);
+                    cache.write(self.isa, at.place.layer(), *slot, place, values);
                 }
                 Value::Cached(*slot)
             }
@@ -233,13 +234,15 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let wide = q.len() / rows.max(1);
                 let mut out = self.pool.buffer(rows * node.width);
                 let layer = at.place.layer();
+                let standing = pass.caches.iter().zip(pass.rows);
+                let standing = standing.map(|(cache, row)| caches[*cache].place(row.position));
                 let places: Vec<(CachedLayer<'_>, usize)> = match values[node.inputs[1]] {
                     Some(Value::Cached(k)) => {
                         let slots = [k, slot_of(values, node.inputs[2])];
                         let seen = |cache: &usize| caches[*cache].layer(layer, slots);
-                        pass.caches.iter().map(seen).zip(positions(pass)).collect()
+                        pass.caches.iter().map(seen).zip(standing).collect()
                     }
-                    Some(Value::Expanded(ref expanded)) => expanded.layers().zip(positions(pass)).collect(),
+                    Some(Value::Expanded(ref expanded)) => expanded.layers().zip(standing).collect(),
                     _ => unreachable!("keys and values are cached or expanded"),
                 };
                 let mut norms = Vec::new();
@@ -541,11 +544,6 @@ struct At<'s, 'a> {
     section: &'s Section,
     place: Place,
     weights: &'s [NodeWeights<'a>],
-}
-
-/// The position of each row.
-fn positions<'p>(pass: &'p Pass<'_>) -> impl Iterator<Item = usize> + 'p {
-    pass.rows.iter().map(|row| row.position)
 }
 
 fn routing_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v Routing {

@@ -9,10 +9,12 @@ pub struct PassShape {
     pub phase: Phase,
     /// Sequences of the batch.
     pub batch_size: usize,
-    /// Positions of each that the pass feeds: 1 in decode.
+    /// Positions of each that the pass feeds, padding among them: 1 in decode.
     pub positions: usize,
-    /// Positions cached after it.
+    /// Positions cached after it, padding among them.
     pub keys: usize,
+    /// Whether a mask hides padding of a sequence.
+    pub padded: bool,
 }
 
 impl PassShape {
@@ -24,13 +26,32 @@ impl PassShape {
     /// ```
     #[must_use]
     pub const fn prefill(batch_size: usize, positions: usize) -> Self {
-        Self { phase: Phase::Prefill, batch_size, positions, keys: positions }
+        Self { phase: Phase::Prefill, batch_size, positions, keys: positions, padded: false }
     }
 
     /// The step that feeds the last of `keys` positions.
     #[must_use]
     pub const fn decode(batch_size: usize, keys: usize) -> Self {
-        Self { phase: Phase::Decode, batch_size, positions: 1, keys }
+        Self { phase: Phase::Decode, batch_size, positions: 1, keys, padded: false }
+    }
+
+    /// The same pass over a batch of which a sequence is padded: `positions` more positions in all.
+    ///
+    /// ```
+    /// use mantissa_engine::plan::PassShape;
+    ///
+    /// let padded = PassShape::prefill(4, 500).beside(12);
+    /// assert_eq!((padded.rows(), padded.keys, padded.padded), (2048, 512, true));
+    /// assert_eq!(PassShape::decode(4, 501).beside(12).rows(), 4);
+    /// ```
+    #[must_use]
+    pub const fn beside(self, positions: usize) -> Self {
+        let fed = match self.phase {
+            Phase::Prefill => self.positions + positions,
+            Phase::Decode => self.positions,
+        };
+        let padded = self.padded || positions > 0;
+        Self { positions: fed, keys: self.keys + positions, padded, ..self }
     }
 
     /// Rows of the pass.

@@ -34,6 +34,8 @@ pub struct SpotRow {
     pub position: usize,
     /// The token fed there.
     pub token: u32,
+    /// Positions of padding beside its sequence.
+    pub padding: usize,
 }
 
 /// The sites of the same row that a site is recomputed from; `None` where it cannot be.
@@ -187,7 +189,7 @@ impl Engine<'_> {
     /// let mut rows = Rows(Vec::new());
     /// let engine = Engine::load(&checkpoint, setup)?;
     /// engine.prefill(&mut engine.new_cache(1), &[5], 1, 0, 1, &mut rows)?;
-    /// let row = SpotRow { phase: Phase::Prefill, batch_size: 1, positions: 1, position: 0, token: 5 };
+    /// let row = SpotRow { phase: Phase::Prefill, batch_size: 1, positions: 1, position: 0, token: 5, padding: 0 };
     /// let norm = engine.spot(row, Site::outside(Point::FinalNorm), 3, &[&rows.0[0]])?;
     /// assert_eq!(norm, Some(rows.0[1][3]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -208,7 +210,7 @@ impl Engine<'_> {
             Phase::Decode => row.position + 1,
         };
         let SpotRow { phase, batch_size, positions, .. } = row;
-        let shape = PassShape { phase, batch_size, positions, keys };
+        let shape = PassShape { phase, batch_size, positions, keys, padded: false }.beside(row.padding);
         let plan = Plan::new(self.dispatch(), self.graph(), shape)?;
         Ok(self.recompute(&plan, row, site, column, inputs))
     }

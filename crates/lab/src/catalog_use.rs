@@ -44,9 +44,10 @@ pub(crate) fn of_runs(
 
 /// The passes of a run: a prompt of `length` tokens, then `steps` decode steps.
 pub(crate) fn passes(setup: &Setup, [length, steps]: [usize; 2]) -> impl Iterator<Item = PassShape> {
-    let batch_size = setup.batch_size;
+    let (batch_size, padding) = (setup.batch_size, setup.padding.positions());
     let decode = (1..=steps).map(move |step| PassShape::decode(batch_size, length + step));
-    std::iter::once(PassShape::prefill(batch_size, length)).chain(decode)
+    let passes = std::iter::once(PassShape::prefill(batch_size, length)).chain(decode);
+    passes.map(move |pass| pass.beside(padding))
 }
 
 /// The catalogs of `found` as evidence states them.

@@ -8,32 +8,34 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use mantissa_engine::{Basis, Catalogs, Engine, KvCache};
+use mantissa_engine::{Basis, Engine, KvCache};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
     FORMAT_VERSION, ModelIdentity, Neighbour, NotFinite, Outcome, PromptSource, Provenance, Reproducibility,
     Run, Runtime, UsedCatalog, container,
 };
-use mantissa_model::{Checkpoint, Tokenizer};
+use mantissa_model::Checkpoint;
 use mantissa_numerics::recipe::ObservedKernel;
 use mantissa_numerics::setup::Axis;
 use mantissa_numerics::{Point, Setup};
 
 mod folder;
+mod recorder;
 
 pub use folder::lock;
+pub use recorder::Recorder;
 
 use folder::{RecordPlan, UNFINISHED, claim_folder};
+use recorder::computed;
 
 use crate::capture::{Capture, Place, Watch};
-use crate::catalog_use::{self, Coverage};
+use crate::catalog_use;
 use crate::declared;
-use crate::document::Document;
 use crate::environment::environment;
 use crate::error::LabError;
-use crate::prompt::{Prompt, PromptSet, PromptSpec};
+use crate::prompt::{Prompt, PromptSet};
 use crate::session::{Kept, Session};
-use crate::setup::{Machine, RecordSpec};
+use crate::setup::of_engine;
 
 /// What happens during a record, for a progress display.
 ///
@@ -97,61 +99,6 @@ impl Recorded {
     }
 }
 
-/// A model and what it is to be fed.
-///
-/// ```
-/// use mantissa_engine::{Catalogs, Isa};
-/// use mantissa_lab::document::Document;
-/// use mantissa_lab::prompt::PromptSpec;
-/// use mantissa_lab::{Event, Machine, RecordSpec, Recorder, SignalSpec};
-/// use mantissa_numerics::Setup;
-/// # use mantissa_model::synth::{SynthSpec, write};
-/// # use mantissa_model::{Arch, Checkpoint, Tokenizer};
-/// # let folder = tempfile::tempdir()?;
-/// # let model = folder.path().join("model");
-/// # write(&SynthSpec::tiny(Arch::LLAMA, 7), &model, &|_| {})?;
-/// # let (checkpoint, tokenizer) = (Checkpoint::open(&model)?, Tokenizer::open(&model)?);
-/// let spec = RecordSpec {
-///     model: "tiny".to_owned(),
-///     prompt: PromptSpec { document_tokens: 16, ..PromptSpec::default() },
-///     cells: vec![Setup::default()],
-///     decode_steps: 2,
-///     repetitions: 2,
-///     forced: None,
-///     signals: SignalSpec::default(),
-/// };
-/// let documents = Document::built_in();
-/// let recorder = Recorder {
-///     checkpoint: &checkpoint,
-///     tokenizer: &tokenizer,
-///     documents: &documents,
-///     spec: &spec,
-///     catalogs: Catalogs::built_in(),
-///     machine: Machine { threads: 1, isa: Isa::detect() },
-/// };
-/// let out = folder.path().join("record");
-/// let fresh = |event: Event<'_>| assert!(!matches!(event, Event::Repetition { resumed: true, .. }));
-/// let recorded = recorder.record(&out, &fresh)?;
-/// assert!(recorded.reproducible());
-/// assert_eq!(recorded.experiment.runs.len(), 1, "they agreed to the bit, so one is stored");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Recorder<'r> {
-    /// The model.
-    pub checkpoint: &'r Checkpoint,
-    /// Its tokenizer.
-    pub tokenizer: &'r Tokenizer,
-    /// Documents to cut prompts from.
-    pub documents: &'r [Document],
-    /// What to record.
-    pub spec: &'r RecordSpec,
-    /// What is known of libraries' choices.
-    pub catalogs: &'r Catalogs,
-    /// Where to run.
-    pub machine: Machine,
-}
-
 impl Recorder<'_> {
     /// Records into the folder `out`, taking up what an earlier attempt at the same record left there.
     ///
@@ -160,9 +107,7 @@ impl Recorder<'_> {
     pub fn record(&self, out: &Path, progress: &dyn Fn(Event<'_>)) -> Result<Recorded, LabError> {
         let spec = self.spec;
         spec.check(self.checkpoint)?;
-        let largest = spec.cells.iter().map(computed).max().unwrap_or(1);
-        let prompt_spec = PromptSpec { neighbours: largest - 1, ..spec.prompt.clone() };
-        let prompts = PromptSet::cut(self.documents, &prompt_spec, self.tokenizer)?;
+        let prompts = self.prompts()?;
         self.check_size(&prompts)?;
         let mut coverage = self.coverage(&prompts);
         // A record that is there says first whether it is this one; what is refused leaves no folder, and no weights
@@ -255,8 +200,7 @@ impl Recorder<'_> {
                         resumed += 1;
                         self.load_repetition(&place)?
                     } else {
-                        // The batch size is asked for with each pass.
-                        let wanted = Setup { batch_size: 1, ..*cell };
+                        let wanted = of_engine(*cell);
                         if engine.as_ref().is_none_or(|(loaded, _)| *loaded != wanted) {
                             // Never two at once: converted weights are as large as the model.
                             drop(engine.take());
@@ -319,20 +263,6 @@ impl Recorder<'_> {
         Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context, self.catalogs))?)
     }
 
-    /// What the runs of each cell rest on.
-    fn coverage(&self, prompts: &PromptSet) -> Vec<Coverage> {
-        let graph = self.checkpoint.config().graph();
-        let of = |cell| catalog_use::of_runs(cell, self.catalogs, &graph, self.runs(prompts));
-        self.spec.cells.iter().map(of).collect()
-    }
-
-    /// Tokens of the prompt and decode steps of every kind of run.
-    fn runs(&self, prompts: &PromptSet) -> impl Iterator<Item = [usize; 2]> + use<> {
-        let lengths: BTreeSet<usize> = prompts.references.iter().map(|prompt| prompt.ids.len()).collect();
-        let steps = self.spec.decode_steps;
-        lengths.into_iter().map(move |length| [length, steps])
-    }
-
     /// One repetition: prefill of every sequence of the batch, then decode steps; sequence 0 is measured. Of a
     /// prediction `batch` holds that sequence only; kernels are chosen for the batch of `cell`.
     fn run(
@@ -351,8 +281,9 @@ impl Recorder<'_> {
         let first = length.saturating_sub(reach);
         let mut capture = Capture::new(spec.signals.sites(config.num_hidden_layers)?, first);
         let prompts: Vec<&[u32]> = batch.iter().map(|prompt| prompt.ids.as_slice()).collect();
+        let Setup { batch_size, padding, .. } = *cell;
         let session =
-            Session { prompts: &prompts, batch_size: cell.batch_size, steps, forced: spec.forced.as_deref() };
+            Session { prompts: &prompts, batch_size, padding, steps, forced: spec.forced.as_deref() };
         let kept = Kept { capture: &mut capture, reach, top_k: spec.signals.top_k };
         let mut outputs =
             session.run(engine, Some(kept), &|done, total| progress(Event::Tokens { done, total }))?;
@@ -538,14 +469,6 @@ impl Recorder<'_> {
             }),
         }
     }
-}
-
-/// Sequences of a batch that are computed: all of them, or, where hardware is predicted, the measured one alone.
-///
-/// Rows mix only in attention over their own sequence, and an expert's product does not depend on which rows it gets:
-/// the whole-model comparisons ran other rows beside (docs/coverage.md).
-fn computed(setup: &Setup) -> usize {
-    if setup.hardware.basis() == Basis::Own { setup.batch_size } else { 1 }
 }
 
 const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));

@@ -5,6 +5,7 @@
 
 use mantissa_engine::{Engine, EngineError, KvCache, NoTap, Tap, TokenLogprob, greedy};
 use mantissa_numerics::Phase;
+use mantissa_numerics::setup::Padding;
 
 use crate::error::LabError;
 
@@ -15,8 +16,8 @@ pub(crate) trait Inference {
 
     /// Logits of a row.
     fn vocabulary(&self) -> usize;
-    /// Room for a sequence of `capacity` tokens.
-    fn cache(&self, capacity: usize) -> Self::Cache;
+    /// Room for a sequence of `tokens` tokens that begins with a prompt of `prompt`, beside its padding.
+    fn cache(&self, tokens: usize, padding: Padding, prompt: usize) -> Self::Cache;
     /// Feeds a prompt; returns logits of its last `keep` positions.
     fn prefill(
         &self,
@@ -46,8 +47,8 @@ impl Inference for Engine<'_> {
         self.config().vocab_size
     }
 
-    fn cache(&self, capacity: usize) -> KvCache {
-        self.new_cache(capacity)
+    fn cache(&self, tokens: usize, padding: Padding, prompt: usize) -> KvCache {
+        self.padded_cache(tokens, padding, prompt)
     }
 
     fn prefill(
@@ -87,6 +88,8 @@ pub(crate) struct Session<'s> {
     pub prompts: &'s [&'s [u32]],
     /// Sequences of the batch, of which the others are there for dispatch alone.
     pub batch_size: usize,
+    /// Padding of each sequence that is computed.
+    pub padding: Padding,
     /// Decode steps.
     pub steps: usize,
     /// Tokens fed to the measured sequence instead of its own greedy ones.
@@ -133,7 +136,7 @@ impl Session<'_> {
         let mut next = Vec::with_capacity(self.prompts.len());
         let mut caches = Vec::with_capacity(self.prompts.len());
         for (sequence, ids) in self.prompts.iter().enumerate() {
-            let mut cache = inference.cache(ids.len() + self.steps);
+            let mut cache = inference.cache(ids.len() + self.steps, self.padding, ids.len());
             let mut ignore = NoTap;
             let (keep, taps): (usize, &mut dyn Tap) = match &mut kept {
                 Some(kept) if sequence == 0 => (reach, kept.capture),
@@ -191,7 +194,7 @@ mod tests {
             8
         }
 
-        fn cache(&self, _capacity: usize) -> u32 {
+        fn cache(&self, _tokens: usize, _padding: Padding, _prompt: usize) -> u32 {
             0
         }
 
@@ -231,7 +234,8 @@ mod tests {
     #[test]
     fn greedy_tokens_follow_and_forced_ones_replace_those_of_the_measured_sequence() {
         let prompts: [&[u32]; 2] = [&[1, 2], &[5, 0]];
-        let session = Session { prompts: &prompts, batch_size: 2, steps: 3, forced: None };
+        let padding = Padding::None;
+        let session = Session { prompts: &prompts, batch_size: 2, padding, steps: 3, forced: None };
         let told = std::cell::RefCell::new(Vec::new());
         let outputs = session.run(&Sum, None, &|done, total| told.borrow_mut().push((done, total)));
         assert_eq!(outputs.expect("tokens"), [[3, 6, 4], [5, 2, 4]]);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use mantissa_engine::{Catalogs, EngineSetup, Isa};
 use mantissa_model::Checkpoint;
-use mantissa_numerics::setup::{Axis, Value};
+use mantissa_numerics::setup::{Axis, Padding, Value};
 use mantissa_numerics::{LayerIdx, Point, Setup, Site};
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +227,11 @@ pub struct Machine {
     pub threads: usize,
     /// Instruction set.
     pub isa: Isa,
+}
+
+/// What of a setup an engine is loaded for: batch size and padding belong to each pass.
+pub(crate) const fn of_engine(setup: Setup) -> Setup {
+    Setup { batch_size: 1, padding: Padding::None, ..setup }
 }
 
 impl Machine {

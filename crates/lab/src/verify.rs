@@ -19,6 +19,7 @@ use mantissa_published::{Content, Opened};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Source;
 
+use crate::coverage::PlannedRun;
 use crate::error::LabError;
 
 pub use grid::{Assignment, Varied};
@@ -103,6 +104,25 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
             Ok(audit)
         }
     }
+}
+
+/// What a replay would run, to be counted by [`crate::coverage::Tally`]: the claim and every candidate, for each run of
+/// the evidence that has ids. Nothing is run.
+///
+/// *Errors:* a claim or candidates that are none.
+///
+/// Example: [`crate::coverage::Tally`].
+pub fn planned(request: &Request<'_>) -> Result<Vec<PlannedRun>, LabError> {
+    let (Some(opened), Some(model)) = (request.evidence, request.model) else { return Ok(Vec::new()) };
+    let made;
+    let record = match &opened.content {
+        Content::Record(record) => Some(record),
+        Content::Published(published) => {
+            made = published.experiment().map(|found| Record::from_experiment(found.clone(), &opened.path));
+            made.as_ref()
+        }
+    };
+    record.map_or(Ok(Vec::new()), |record| replayed::planned(request, model, record))
 }
 
 /// Whether `opened` holds signals, so that a model can be set beside it.

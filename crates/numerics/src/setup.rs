@@ -17,6 +17,7 @@
 
 mod attention;
 mod hardware;
+mod padding;
 mod value;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::Dtype;
 
 pub use attention::Attention;
 pub use hardware::{Basis, Hardware};
+pub use padding::Padding;
 pub use value::{AxisValue, MOST, WrongValue};
 
 use value::words;
@@ -197,7 +199,13 @@ macro_rules! axes {
                 match self { $( Self::$variant => $flag, )+ }
             }
 
-            /// Its values as they are written; `None` where they are whole numbers from 1 to [`MOST`].
+            /// How its values are written that no list can name.
+            #[must_use]
+            pub const fn form(self) -> &'static str {
+                match self { $( Self::$variant => <$type as AxisValue>::FORM, )+ }
+            }
+
+            /// Its values as they are written; `None` where they are too many, and [`Self::form`] says how.
             #[must_use]
             pub fn words(self) -> Option<Vec<&'static str>> {
                 match self { $( Self::$variant => <$type>::words(), )+ }
@@ -285,6 +293,10 @@ axes! {
     dtype: Dtype(Dtype) = Dtype::Bf16,
         Flag::one("DTYPE", "Storage format of activations, cache and unquantized weights"),
         AxisValue::written;
+    /// Positions beside the measured sequence's own, so that its batch has one length.
+    padding: Padding(Padding) = Padding::None,
+        Flag::list("Padding of the measured sequence, comma-separated: `none`, `left:N` or `right:N` positions"),
+        |padding| padding.to_string().replace(':', "");
     /// Treatment of quantized weights.
     quantization: Quantization(QuantizedWeights) = QuantizedWeights::Keep,
         Flag::one("WHICH", "`auto` multiplies by quantized weights as stored; `none` decodes them to the storage \

@@ -86,7 +86,7 @@ impl Content {
     /// ```
     /// let path = mantissa_testkit::synthetic("batch_verification.json");
     /// let sheet = mantissa_published::open(&path)?.content.sheet(&[], None)?;
-    /// assert_eq!((sheet.variable.as_str(), sheet.figures.len()), ("batch_size", 42));
+    /// assert_eq!((sheet.variable.as_str(), sheet.figures.len()), ("batch_size", 38));
     /// # Ok::<(), mantissa_evidence::EvidenceError>(())
     /// ```
     pub fn sheet(&self, beside: &[&Self], asked: Option<&[Signal]>) -> Result<Sheet> {

@@ -82,8 +82,8 @@ pub struct Figure {
 /// use mantissa_published::{Agreement, parse};
 ///
 /// # let path = mantissa_testkit::synthetic("attention_verification.json");
-/// // The last digit of one stored quotient is changed.
-/// let text = std::fs::read_to_string(path)?.replace("10.9421302102936", "10.9421302102937");
+/// // One stored quotient is changed.
+/// let text = std::fs::read_to_string(path)?.replace("\"key_snr\": 11.0", "\"key_snr\": 12.0");
 /// let file = parse(text.as_bytes(), "changed.json".as_ref())?.expect("a known layout");
 /// let figures = file.sheet(&[]).figures;
 /// let wrong = figures.iter().find(|figure| figure.agreement == Agreement::DoesNotFollow);

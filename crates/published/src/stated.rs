@@ -34,7 +34,7 @@ pub struct StatedRepeats {
 /// # let path = mantissa_testkit::synthetic("batch_matrix.log");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.log"))?.expect("a published file");
 /// let first = &file.tokens()[0];
-/// assert_eq!((first.reference.as_str(), first.value.as_str(), first.ids.len()), ("ref_0", "4", 20));
+/// assert_eq!((first.reference.as_str(), first.value.as_str(), first.ids.len()), ("ref_0", "4", 4));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

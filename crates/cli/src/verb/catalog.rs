@@ -1,5 +1,7 @@
 //! `mantissa catalog`: which recipes a GPU's libraries pick, measured.
 
+mod die;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,6 +16,8 @@ use mantissa_model::{Checkpoint, ModelConfig, pull};
 use mantissa_numerics::Dtype;
 use serde::Serialize;
 
+use die::Die;
+
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home};
@@ -24,7 +28,8 @@ Examples:
   mantissa catalog build --model SmolLM2-135M --out catalogs/h200-cublas13.1.json
   mantissa catalog build --model Qwen2.5-7B --batch-sizes 1-4 --prompts 512 --keys 513-600 --out h200.json
   mantissa catalog build --model Qwen2.5-7B --dtype bf16,f16 --attention none --out h200.json
-  mantissa catalog show h200.json";
+  mantissa catalog show h200.json
+  mantissa catalog gpu";
 
 /// How long what was measured is kept in memory alone.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -41,6 +46,8 @@ pub(crate) struct Args {
 enum Action {
     Build(BuildArgs),
     Show(ShowArgs),
+    /// On a machine with an NVIDIA GPU: what it is to cuBLAS, and whether a built-in catalog is of such a one
+    Gpu,
 }
 
 /// On a machine with an NVIDIA GPU: find the recipes of a model's products, and compare them bit for bit
@@ -118,6 +125,11 @@ struct ShowArgs {
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     match &args.action {
+        Action::Gpu => {
+            let device = Device::open()?;
+            terminal.print(&Die::of(&device)?)?;
+            Ok(Exit::Consistent)
+        }
         Action::Build(args) => run_build(args, settings, terminal),
         Action::Show(args) => {
             let catalog = read(&args.file)?;
@@ -305,10 +317,7 @@ impl<'a> Summary<'a> {
 impl Report for Summary<'_> {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         let o = self.origin;
-        page.line(&format!(
-            "{} ({} multiprocessors), cuBLAS {}, {}",
-            o.gpu, o.multiprocessors, o.cublas, o.date
-        ))?;
+        page.line(&format!("{}, cuBLAS {}, {}", o.die(), o.cublas, o.date))?;
         page.line(&format!("{} shapes with a recipe that gave every bit compared", self.shapes))?;
         if self.asked > 0 {
             page.line(&format!("{} weights for which cuBLASLt's heuristic was asked by rows", self.asked))?;

@@ -82,6 +82,7 @@ impl Report for Checkup {
                 .iter()
                 .try_for_each(|device| page.field("GPU", format!("{device} (this engine runs on the CPU)"))),
             None => page.field("GPU", "none reported: nvidia-smi does not run here"),
-        }
+        }?;
+        self.gpu.die.iter().try_for_each(|die| page.field("die", die))
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mantissa_engine::Isa;
-use mantissa_evidence::{Experiment, Outcome, UsedCatalog, container};
+use mantissa_evidence::{Experiment, NotFinite, Outcome, UsedCatalog, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
 use mantissa_lab::{Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::catalog::CatalogArgs;
 use super::inspect::outcome_text;
 use crate::axes::AxisFlags;
+use crate::coverage::Answer;
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home};
@@ -133,6 +134,9 @@ struct ExecutionArgs {
     /// Begin anew, discarding what a killed run left
     #[arg(long)]
     fresh: bool,
+    /// Run nothing: say what share of the runs recipes cover, and which measurement would add most
+    #[arg(long)]
+    coverage: bool,
 }
 
 /// A storage format, by the names of `Dtype`.
@@ -339,6 +343,9 @@ pub(super) struct Row {
     outcome: Outcome,
     mean_seconds: Option<f64>,
     output: Option<String>,
+    /// Where values first stopped being finite.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_finite: Vec<NotFinite>,
 }
 
 impl Report for Summary {
@@ -400,7 +407,11 @@ pub(super) fn rows_text(rows: &[Row], page: &mut Page<'_>) -> io::Result<()> {
         let outcome = outcome_text(row.repetitions, &row.outcome);
         vec![row.config_id.clone(), outcome, seconds, format!("\"{output}\"")]
     };
-    page.table(&columns, &rows.iter().map(row).collect::<Vec<_>>())
+    page.table(&columns, &rows.iter().map(row).collect::<Vec<_>>())?;
+    for (row, first) in rows.iter().flat_map(|row| row.not_finite.iter().map(move |first| (row, first))) {
+        page.field("not finite", format!("{}, {first}", row.config_id))?;
+    }
+    Ok(())
 }
 
 /// One row for each configuration.
@@ -414,6 +425,7 @@ pub(super) fn rows(experiment: &Experiment) -> Vec<Row> {
             outcome: extras.reproducibility.outcome.clone(),
             mean_seconds: extras.runtime.as_ref().map(|runtime| runtime.mean_seconds),
             output: run.map(|run| run.output_token_texts.concat()),
+            not_finite: extras.not_finite.clone(),
         })
     });
     rows.collect()
@@ -454,9 +466,6 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let reader = PdfReader::this_program()?;
     let documents = args.document.iter().map(|path| Document::open(path, &reader));
     let documents = documents.collect::<Result<Vec<_>, _>>()?;
-    if args.execution.fresh {
-        discard_unfinished(out)?;
-    }
     let recorder = Recorder {
         checkpoint: &model.checkpoint,
         tokenizer: &model.tokenizer,
@@ -465,6 +474,14 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         catalogs: &catalogs,
         machine,
     };
+    if args.execution.coverage {
+        let (models, graphs) = ([args.model.clone()], [model.checkpoint.config().graph()]);
+        terminal.print(&Answer::of(&models, &graphs, &catalogs, &recorder.planned()?, settings))?;
+        return Ok(Exit::Consistent);
+    }
+    if args.execution.fresh {
+        discard_unfinished(out)?;
+    }
     let recorded = record(&recorder, out, settings)?;
     if let Some(json) = json {
         write_json(json, &recorded.experiment)?;

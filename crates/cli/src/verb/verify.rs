@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use super::catalog::CatalogArgs;
 use super::record::{Model, machine};
+use crate::coverage::Answer;
 use crate::evidence::{Damage, tokenize_prompts};
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
@@ -44,7 +45,7 @@ altered or damaged.";
 fn examples() -> String {
     let axes = Axis::ALL.map(|axis| match axis.words() {
         Some(words) => format!("  {}: {}", axis.name(), words.join(", ")),
-        None => format!("  {}: a whole number", axis.name()),
+        None => format!("  {}: {}", axis.name(), axis.form()),
     });
     format!("{EXAMPLES}\n\nAXIS is one of\n{}", axes.join("\n"))
 }
@@ -52,6 +53,7 @@ fn examples() -> String {
 /// Replay what evidence claims: which setups fit it, which it contradicts, and where first
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples())]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Args {
     /// Evidence: a record, an experiment JSON (gzipped too), or a published file; several are one experiment
     #[arg(value_name = "EVIDENCE", required_unless_present = "self_test")]
@@ -80,6 +82,9 @@ pub(crate) struct Args {
     /// Plant known deviations and show that each is caught; without evidence, in a model made for it
     #[arg(long)]
     self_test: bool,
+    /// Replay nothing: say what share of the replays recipes cover, and which measurement would add most
+    #[arg(long, conflicts_with_all = ["spot_check", "self_test", "output"])]
+    coverage: bool,
     /// Keep finished replays in this file, and go on from what it holds
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -150,6 +155,23 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         catalogs,
         machine,
     };
+    if args.coverage {
+        let Some(model) = &model else {
+            bail!(
+                "--coverage: says what a replay could cover; give the model with --model, and evidence with signals"
+            );
+        };
+        let graphs = [model.checkpoint.config().graph()];
+        let planned = verify::planned(&request)?;
+        terminal.print(&Answer::of(
+            std::slice::from_ref(&model.name),
+            &graphs,
+            &request.catalogs,
+            &planned,
+            settings,
+        ))?;
+        return Ok(Exit::Consistent);
+    }
     let shown = Display::new(settings, terminal);
     let audit = verify::verify(&request, &|event| shown.tell(event))?;
     drop(shown);

@@ -118,3 +118,55 @@ fn what_is_not_covered_is_refused() {
         refused("record --hardware h200 --model other --document document.txt --document-tokens 20 --out e");
     assert!(said.contains("h200: a product of") && said.contains("its split-K was not measured"), "{said}");
 }
+
+/// A sequence padded to the length of its batch leaves other bits than one that fills it, by where the padding stands;
+/// evidence of it says so by itself, and names what fits. `--coverage` says beforehand what a replay covers.
+#[test]
+fn padding_is_recorded_replayed_and_told_apart() {
+    let session = Session::new();
+    fs::write(session.path("document.txt"), document()).unwrap();
+    let run = |words: &str| {
+        let made = session.output(&words.split(' ').collect::<Vec<_>>());
+        (made.status.code(), String::from_utf8_lossy(&[made.stdout, made.stderr].concat()).into_owned())
+    };
+    let made = run("synth --out model --preset smollm2-135m --num-hidden-layers 2 --seed 3");
+    assert_eq!(made.0, Some(0), "{}", made.1);
+    let document = "--document document.txt --document-tokens 150 --no-chat-template";
+    let kept = "--layers 1,2 --sites attn_out,x_out,k";
+    let record = format!("record --model model {document} {kept} --decode 4 --reps 1");
+    let of_h200 = format!("{record} --hardware h200 --batch-size 4 --padding left:24 --out padded");
+    let before = run(&format!("{of_h200} --coverage"));
+    assert_eq!((before.0, before.1.contains("1 of 1 (100.0%)")), (Some(0), true), "{}", before.1);
+    assert!(!session.path("padded").exists(), "--coverage runs nothing");
+    assert_eq!(run(&of_h200).0, Some(0));
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(session.path("padded/manifest.json")).unwrap()).unwrap();
+    assert_eq!(manifest["configurations"][0]["mantissa"]["setup"]["axes"]["padding"], "left:24");
+    let varied = "--vary padding=none,left:8,right:24 --format json";
+    let (code, audit) = run(&format!("verify padded --model model {varied} --quiet"));
+    assert_eq!(code, Some(0), "{audit}");
+    let audit: serde_json::Value = serde_json::from_str(&audit).unwrap();
+    let claim = &audit["claims"][0];
+    assert_eq!(claim["answer"], "consistent");
+    let replays = claim["replays"].as_array().unwrap();
+    let fits = |replay: &&serde_json::Value| replay["state"] == "equal";
+    assert_eq!((replays.len(), replays.iter().filter(fits).count()), (4, 1), "{audit:#}");
+    let told = run(
+        "verify padded --model model --vary padding=none,left:8 --vary attention=eager,sdpa_flash --coverage",
+    );
+    assert!(
+        told.0 == Some(0) && told.1.contains("refused") && told.1.contains("flash backend takes no mask"),
+        "{}",
+        told.1
+    );
+    // The engine's own arithmetic has no padding, and the flash backend no mask.
+    for (more, why) in [
+        ("--padding left:24", "gives each sequence its own length"),
+        ("--hardware h200 --attention sdpa_flash --padding right:3", "takes no mask"),
+        ("--hardware h200 --dtype f16 --padding left:24", "what the padding holds is unknown"),
+    ] {
+        let words = format!("{record} {more} --out other");
+        let refused = session.failure(&words.split(' ').collect::<Vec<_>>());
+        assert!(refused.contains(why), "{refused}");
+    }
+}

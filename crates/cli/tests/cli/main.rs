@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod altered;
 mod analysis;
 mod catalogs;
 mod coverage;
@@ -11,6 +12,8 @@ mod evidence;
 mod gpu;
 mod machine;
 mod models;
+mod not_numbers;
+mod plain;
 mod record;
 mod session;
 mod usage;

@@ -91,9 +91,22 @@ fn no_file_replaces_what_is_known() {
     copy.add_linear(verified, 1, TensorCoreSum { parts, ..entry });
     assert!(matches!(Catalogs::default().with(&copy.write()), Err(CatalogError::Contradiction { .. })));
 
-    let mut elsewhere = copy;
+    let mut elsewhere = copy.clone();
     elsewhere.origin.multiprocessors = 114;
     assert!(matches!(Catalogs::default().with(&elsewhere.write()), Err(CatalogError::Gpu { .. })));
+
+    // Another die of that name is not this one; a catalog that does not say is taken for it, as it was before.
+    copy.add_linear(verified, 1, entry);
+    let mut unsaid = copy.clone();
+    unsaid.origin.active_clusters = Vec::new();
+    assert!(Catalogs::default().with(&unsaid.write()).is_ok());
+    let mut die = copy;
+    die.origin.active_clusters[2] -= 1;
+    let refused = Catalogs::default().with(&die.write()).expect_err("another die").to_string();
+    assert!(
+        refused.contains("clusters 132 66 38 30") && refused.contains("clusters 132 66 39 30"),
+        "{refused}"
+    );
 }
 
 #[test]

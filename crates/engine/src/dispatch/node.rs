@@ -36,6 +36,9 @@ impl Dispatch<'_> {
     ///
     /// *Errors:* the first that they do not.
     pub(crate) fn accepts(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
+        if !self.is_gpu() && shape.padded {
+            return Err(self.not_compared("padding", "its own arithmetic gives each sequence its own length"));
+        }
         if !self.is_gpu() {
             return match self.attention {
                 Implementation::SdpaFlash | Implementation::SdpaMath => {
@@ -55,7 +58,7 @@ impl Dispatch<'_> {
                 && let Some(why) = self.sdpa_refused(
                     attention.key_dim,
                     keys_of(attention, shape),
-                    attention.window.is_some_and(|window| window <= shape.keys),
+                    shape.padded || attention.window.is_some_and(|window| window <= shape.keys),
                 )
             {
                 return Err(self.refused(self.attention_in_words(), why));
@@ -64,6 +67,10 @@ impl Dispatch<'_> {
         // What no kernel computes is said before what was only not measured.
         self.experts_accepted(graph)?;
         self.angles_known(graph, shape)?;
+        if shape.padded && self.dtype == Dtype::F16 && self.attention == Implementation::Eager {
+            let why = "a mask of −65,504 hides a key only if its score is small, and what the padding holds is unknown";
+            return Err(self.refused("padding in eager attention of f16".to_owned(), why));
+        }
         let PassShape { phase, positions, keys, .. } = shape;
         if phase == Phase::Prefill && positions != keys {
             let what = format!("prefill attention of {positions} positions over {keys} keys");

@@ -31,9 +31,9 @@ impl<'c> Dispatch<'c> {
             {
                 Some("these kernels of PyTorch were compared with an H200 and an H100 alone")
             }
-            Attention::SdpaFlash if masked => {
-                Some("transformers masks a sliding window that is full, and the flash backend takes no mask")
-            }
+            Attention::SdpaFlash if masked => Some(
+                "transformers masks padding and a sliding window that is full, and the flash backend takes no mask",
+            ),
             Attention::SdpaFlash if !matches!(dim, 64 | 96 | 128 | 256) => {
                 Some("only heads of 64, 96, 128 and 256 were compared")
             }

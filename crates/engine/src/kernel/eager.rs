@@ -66,8 +66,8 @@ impl Walk {
 }
 
 /// Attention of one KV head for some query rows in ascending order of what they see: row `r` the first `limits[r]` of
-/// `count` keys, which are the first of the kernel's `total`, but for those outside its window. Row `r` has the sink
-/// `sinks[r mod group]` where there are any, and `before[r]` elements lie before its row of scores.
+/// `count` keys, which are the first of the kernel's `total`, but for those outside its window and for padding. Row
+/// `r` has the sink `sinks[r mod group]` where there are any, and `before[r]` elements lie before its row of scores.
 ///
 /// *Shape:* returns `rows × head_dim`. *Rounding:* as Hugging Face's `eager`: scores, scaled scores, probabilities and
 /// outputs are rounded; masked keys have probability 0, which adds nothing.
@@ -76,8 +76,8 @@ fn attend(
     isa: Isa,
     recipe: TorchEager,
     heads: Heads,
-    keys: Matrix<'_>,
-    values: Matrix<'_>,
+    cached: CachedLayer<'_>,
+    [keys, values]: [Matrix<'_>; 2],
     count: usize,
     total: usize,
     queries: &[&[f32]],
@@ -134,7 +134,7 @@ fn attend(
     }
     for (r, ((scores, limit), before)) in scores.chunks_exact_mut(count).zip(limits).zip(before).enumerate() {
         let sink = (!sinks.is_empty()).then(|| sinks[r % sinks.len()]);
-        weigh(recipe, heads, scores, *limit, [total, *before], sink);
+        weigh(recipe, heads, cached, scores, *limit, [total, *before], sink);
     }
     let mut out = vec![0.0_f32; queries.len() * heads.dim];
     match recipe.values {
@@ -180,10 +180,11 @@ fn attend(
 }
 
 /// From a row of products to its probabilities: the first `limit` of the kernel's `total` are seen, but for those
-/// outside the window. `before` elements lie before the row.
+/// outside the window and padding. `before` elements lie before the row.
 fn weigh(
     recipe: TorchEager,
     heads: Heads,
+    cached: CachedLayer<'_>,
     scores: &mut [f32],
     limit: usize,
     [total, before]: [usize; 2],
@@ -197,6 +198,7 @@ fn weigh(
         tanh::bound(Elementary::Cuda, storage, cap, &mut scores[first..limit]);
     }
     scores[..first].fill(f32::NEG_INFINITY);
+    cached.hide(scores, limit);
     if let Some(sink) = sink {
         let largest = scores[first..limit].iter().copied().fold(sink, f32::max);
         for score in &mut scores[first..limit] {
@@ -234,11 +236,12 @@ pub(super) fn prefill(
     out: &mut [f32],
 ) {
     let stride = row_of_scores(recipe, total);
-    by_block(pool, heads, ROWS, cached, first, q, out, |places, queries, limits, [keys, values]| {
+    by_block(pool, heads, ROWS, cached, first, q, out, |places, queries, limits, of_head| {
         let before = |(row, head)| heads.before(sequence, head, [first + row, total], stride);
         let before: Vec<usize> = places.iter().copied().map(before).collect();
         let sinks = of_group(heads, sinks, places[0].1 / heads.group());
-        attend(isa, recipe, heads, keys, values, keys.rows, total, queries, limits, sinks, &before)
+        let count = of_head[0].rows;
+        attend(isa, recipe, heads, cached, of_head, count, total, queries, limits, sinks, &before)
     });
 }
 
@@ -255,15 +258,16 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |[row, kv], queries, [keys, values]| {
-        let count = keys.rows;
+    by_group(pool, heads, caches, q, out, |[row, kv], queries, of_head| {
+        let count = of_head[0].rows;
         let queries: Vec<&[f32]> = queries.chunks_exact(heads.dim).collect();
         let (limits, stride) = (vec![count; queries.len()], row_of_scores(recipe, count));
         let before: Vec<usize> = (kv * heads.group()..(kv + 1) * heads.group())
             .map(|head| heads.before(sequences[row], head, [0, 1], stride))
             .collect();
         let sinks = of_group(heads, sinks, kv);
-        attend(isa, recipe, heads, keys, values, count, count, &queries, &limits, sinks, &before)
+        let cached = caches[row].0;
+        attend(isa, recipe, heads, cached, of_head, count, count, &queries, &limits, sinks, &before)
     });
 }
 
@@ -365,6 +369,75 @@ mod tests {
             }
         }
         assert!(different > 20, "{different}");
+    }
+
+    /// Padding before the tokens hides what a window hides from the last of them, bit for bit, in prefill and decode;
+    /// padding that the caller forgot would show.
+    #[test]
+    fn padding_hides_keys_as_a_window_does() {
+        let (count, padding) = (75, 30);
+        let whole_heads = usual_heads(2, DIM);
+        let windowed = Heads { window: Some(count - padding), ..whole_heads };
+        let keys: Vec<f32> = (0..count * DIM).map(|i| whole(i) / 5.0).collect();
+        let values: Vec<f32> = (3..3 + count * DIM).map(|i| whole(i * i) / 3.0).collect();
+        let q: Vec<f32> = (0..2 * DIM).map(|i| STORAGE.round(whole(i + 1) / 7.0)).collect();
+        let pool = Pool::new(2).unwrap();
+        let isa = Isa::detect();
+        let all = cache(&keys, &values);
+        let padded = all.clone().hiding(0..padding);
+        for softmax in [TorchSoftmax::Warp, TorchSoftmax::Block] {
+            let recipe = recipe(ScoreBound::None, false, softmax);
+            let prefill = |cache: &KvCache, heads| {
+                let mut out = vec![0.0; q.len()];
+                let (layer, seen) = (cache.layer(0, [0, 1]), [count - 1, count]);
+                attention::prefill(isa, &pool, recipe, heads, layer, 0, seen, &[], &q, &mut out);
+                out
+            };
+            let decode = |cache: &KvCache| {
+                let mut out = vec![0.0; q.len()];
+                let caches = [(cache.layer(0, [0, 1]), count)];
+                attention::decode(isa, &pool, recipe, whole_heads, &caches, &[0], &[], &q, &mut out);
+                out
+            };
+            let wanted = prefill(&all, windowed);
+            assert_eq!(prefill(&padded, whole_heads), wanted, "{softmax:?}");
+            assert_eq!(decode(&padded), wanted, "{softmax:?}");
+            assert_ne!(prefill(&all, whole_heads), wanted, "{softmax:?}");
+        }
+    }
+
+    /// Padding between prompt and output is in the middle of a row: its keys have no weight, whatever they hold.
+    #[test]
+    fn padding_after_a_prompt_has_no_weight() {
+        let (count, hidden) = (40, 11..29);
+        let keys: Vec<f32> = (0..count * DIM).map(whole).collect();
+        let values: Vec<f32> = (0..count * DIM).map(|i| f32::from(u8::from(i / DIM == i % DIM))).collect();
+        let cache = cache(&keys, &values).hiding(hidden.clone());
+        let q: Vec<f32> = (5..5 + DIM).map(whole).collect();
+        let recipe = recipe(ScoreBound::None, false, TorchSoftmax::Warp);
+        let (pool, caches) = (Pool::new(1).unwrap(), [(cache.layer(0, [0, 1]), count)]);
+        let mut out = vec![0.0; DIM];
+        attention::decode(
+            Isa::detect(),
+            &pool,
+            recipe,
+            usual_heads(1, DIM),
+            &caches,
+            &[0],
+            &[],
+            &q,
+            &mut out,
+        );
+        let score = |key: usize| -> f32 {
+            let sum: f32 = (0..DIM).map(|i| q[i] * whole(key * DIM + i)).sum();
+            STORAGE.round(STORAGE.round(sum) * 0.125)
+        };
+        let hide = |key| if hidden.contains(&key) { f32::NEG_INFINITY } else { score(key) };
+        let mut row: Vec<f32> = (0..count).map(hide).collect();
+        TorchSoftmax::Warp.softmax(&mut row, count, count, 0);
+        let want: Vec<f32> = row.iter().map(|p| STORAGE.round(*p)).collect();
+        assert_eq!(out[..count], want);
+        assert!(out[hidden].iter().all(|p| *p == 0.0) && out.iter().filter(|p| **p > 0.0).count() > 3);
     }
 
     /// Keys outside a window add nothing: the last row of a prefill is a decode over the window alone where that begins

@@ -38,17 +38,28 @@ pub(crate) struct CachedSlot<'a> {
 
 /// Keys and values of every KV head of one layer of a sequence.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct CachedLayer<'a>(pub [CachedSlot<'a>; 2]);
+pub(crate) struct CachedLayer<'a> {
+    pub slots: [CachedSlot<'a>; 2],
+    /// The first place of padding, and the first after it.
+    pub hidden: [usize; 2],
+}
 
 impl<'a> CachedLayer<'a> {
-    /// The same without the first `rows` positions.
+    /// The same without the first `rows` places.
     pub(crate) fn skip(self, rows: usize) -> Self {
-        Self(self.0.map(|slot| CachedSlot { data: &slot.data[rows * slot.row_bytes..], ..slot }))
+        let skipped = |slot: CachedSlot<'a>| CachedSlot { data: &slot.data[rows * slot.row_bytes..], ..slot };
+        Self { slots: self.slots.map(skipped), hidden: self.hidden.map(|place| place.saturating_sub(rows)) }
     }
 
-    /// The first `rows` positions of one KV head's keys and values.
+    /// The first `rows` places of one KV head's keys and values.
     pub(crate) fn head(self, head: usize, rows: usize) -> [Matrix<'a>; 2] {
-        self.0.map(|slot| slot.head(head, rows))
+        self.slots.map(|slot| slot.head(head, rows))
+    }
+
+    /// Takes from the first `limit` scores those that a mask hides.
+    pub(crate) fn hide(self, scores: &mut [f32], limit: usize) {
+        let [from, until] = self.hidden.map(|place| place.min(limit));
+        scores[from..until].fill(f32::NEG_INFINITY);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::simd::Isa;
 const QUERIES: usize = 48;
 
 /// Attention of queries of one KV head; query `r` sees the first `limits[r]` keys, of `total` in the kernel's rows of
-/// scores, but for those outside its window, and `before[r]` elements lie before its row.
+/// scores, but for those outside its window and for padding, and `before[r]` elements lie before its row.
 ///
 /// *Shape:* returns rows of the cache's padded width, of which the first `head_dim` count.
 #[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
@@ -28,6 +28,7 @@ fn attend<'p>(
     pool: &'p Pool,
     recipe: TorchMath,
     heads: Heads,
+    cached: CachedLayer<'_>,
     [keys, values]: [Matrix<'_>; 2],
     total: usize,
     queries: &mut [f32],
@@ -74,6 +75,7 @@ fn attend<'p>(
     }
     for ((scores, limit), before) in scores.chunks_exact_mut(stride).zip(limits).zip(before) {
         scores[..heads.first_seen(*limit)].fill(f32::NEG_INFINITY);
+        cached.hide(scores, *limit);
         recipe.softmax.softmax(&mut scores[..keys.rows], *limit, total, *before);
         scores[keys.rows..].fill(0.0);
     }
@@ -136,9 +138,9 @@ pub(super) fn prefill(
         let before =
             |(row, head): &(usize, usize)| heads.before(sequence, *head, [first + row, total], total);
         let before: Vec<usize> = places.iter().map(before).collect();
-        let cached = cached.head(kv, first + until);
-        let found = attend(isa, pool, recipe, heads, cached, total, &mut queries, &limits, &before);
-        for (place, values) in places.iter().zip(found.chunks_exact(cached[0].cols)) {
+        let of_head = cached.head(kv, first + until);
+        let found = attend(isa, pool, recipe, heads, cached, of_head, total, &mut queries, &limits, &before);
+        for (place, values) in places.iter().zip(found.chunks_exact(of_head[0].cols)) {
             // SAFETY: this task alone writes these heads of these rows.
             unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), to.get().add(at(*place)), heads.dim) };
         }
@@ -157,18 +159,30 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |[row, kv], queries, cached| {
-        let count = cached[0].rows;
+    by_group(pool, heads, caches, q, out, |[row, kv], queries, of_head| {
+        let count = of_head[0].rows;
         let limits = vec![count; heads.group()];
         let before: Vec<usize> = (kv * heads.group()..(kv + 1) * heads.group())
             .map(|head| heads.before(sequences[row], head, [0, 1], count))
             .collect();
-        attend(isa, pool, recipe, heads, cached, count, &mut queries.to_vec(), &limits, &before)
+        attend(
+            isa,
+            pool,
+            recipe,
+            heads,
+            caches[row].0,
+            of_head,
+            count,
+            &mut queries.to_vec(),
+            &limits,
+            &before,
+        )
     });
 }
 
 #[cfg(test)]
 mod tests {
+    use mantissa_model::graph::Slot;
     use mantissa_numerics::recipe::{AttentionRecipe, ThreadSum};
     use mantissa_numerics::setup::{Attention, Hardware};
     use mantissa_numerics::site::Phase;
@@ -176,12 +190,15 @@ mod tests {
     use super::super::flash::golden::{CASES, Golden};
     use super::super::heads::usual_heads;
     use super::*;
+    use crate::cache::KvCache;
     use crate::dispatch::Dispatch;
 
     /// Outputs of PyTorch's math backend on an H200.
     #[test]
     fn outputs_are_those_of_an_h200() {
         let pool = Pool::new(1).unwrap();
+        // Nothing is hidden in a cache without padding.
+        let empty = KvCache::of_slots(&[vec![Slot { heads: 1, width: 1 }; 2]], Dtype::Bf16, 0);
         let mut compared = 0;
         for golden in CASES.map(Golden::read) {
             let dispatch = Dispatch::new(Hardware::H200, golden.dtype, Attention::SdpaMath);
@@ -196,11 +213,12 @@ mod tests {
                 golden.case
             );
             for isa in [Isa::Scalar, Isa::detect()] {
-                let cached = [golden.keys(), golden.values()];
+                let of_head = [golden.keys(), golden.values()];
+                let cached = empty.layer(0, [0, 1]);
                 let heads = usual_heads(golden.group, golden.dim);
                 let (mut q, before) = (golden.q.clone(), vec![0; golden.limits.len()]);
                 let (count, limits) = (golden.count, &golden.limits);
-                let found = attend(isa, &pool, torch, heads, cached, count, &mut q, limits, &before);
+                let found = attend(isa, &pool, torch, heads, cached, of_head, count, &mut q, limits, &before);
                 let off =
                     found.iter().zip(&golden.math).filter(|(x, bits)| golden.dtype.pattern(**x) != **bits);
                 assert_eq!(off.count(), 0, "{} {} by {isa:?}", golden.dtype, golden.case);

@@ -48,7 +48,7 @@ fn a_plan_lists_what_runs_in_the_order_it_runs() {
             let engine = Engine::load(&checkpoint, setup.clone()).expect("engine");
             let dispatch = Dispatch::new(setup.hardware, setup.dtype, setup.attention);
             let planned = |phase, positions, keys| {
-                let shape = PassShape { phase, batch_size: 3, positions, keys };
+                let shape = PassShape { phase, batch_size: 3, positions, keys, padded: false };
                 kernels(dispatch, &checkpoint.config().graph(), shape).expect("the CPU covers everything")
             };
             let mut cache = engine.new_cache(21);
@@ -95,7 +95,7 @@ fn computations_drop_the_rows_and_keep_what_they_decide() {
     let checkpoint = models::tiny(mantissa_model::Arch::LLAMA);
     let dispatch = Dispatch::new(Hardware::Cpu, Dtype::Bf16, Attention::Eager);
     let of = |batch_size| -> Vec<Computation> {
-        let shape = PassShape { phase: Phase::Decode, batch_size, positions: 1, keys: 8 };
+        let shape = PassShape::decode(batch_size, 8);
         let kernels =
             kernels(dispatch, &checkpoint.config().graph(), shape).expect("the CPU covers everything");
         kernels.iter().map(Computation::of).collect()
@@ -150,7 +150,7 @@ fn single_values_have_the_bits_of_their_pass() {
                 [(&prefill, Phase::Prefill, 20, 13, ids[13]), (&decode, Phase::Decode, 1, 20, 77)]
             {
                 let index = if phase == Phase::Prefill { position } else { 0 };
-                let row = SpotRow { phase, batch_size: batch, positions, position, token };
+                let row = SpotRow { phase, batch_size: batch, positions, position, token, padding: 0 };
                 let mut reached = 0;
                 for (&site, values) in &seen.0 {
                     let Some(inputs) = spot_inputs(engine.graph(), site) else { continue };

@@ -349,12 +349,12 @@ impl Sink for Tensors {
 
     fn row(&mut self, site: Site, row: Values, bits: &Bits, layout: TensorLayout, (): &()) -> Flawed<()> {
         let TensorLayout { dtype, dim } = layout;
-        encode(&row, bits, dtype, dim, self.data.entry(site).or_default())
+        encode(&row, bits, (dtype, None), dim, self.data.entry(site).or_default())
     }
 
     fn candidates(&mut self, top: TopK, bits: &Bits, k: usize, (): &()) -> Flawed<()> {
         let mut bytes = Vec::new();
-        encode(&top.log_probs, bits, Dtype::F32, k, &mut bytes)?;
+        encode(&top.log_probs, bits, (Dtype::F32, missing(bits)), k, &mut bytes)?;
         check_ids(top.token_ids.len(), k)?;
         self.token_ids.extend_from_slice(&top.token_ids);
         self.log_probs.extend(bytes.chunks_exact(4).map(|word| Dtype::F32.decode(word, 0)));
@@ -401,8 +401,19 @@ fn take(non_finite: &mut NonFinite, name: &impl ToString, position: PosKey) -> B
     non_finite.0.get_mut(&name.to_string()).and_then(|rows| rows.0.remove(&position)).unwrap_or_default()
 }
 
-/// Appends a row in its storage format; each `null` takes its listed bits.
-fn encode(row: &Values, bits: &Bits, dtype: Dtype, dim: usize, out: &mut Vec<u8>) -> Flawed<()> {
+/// What a `null` among log-probabilities means where no bits are listed: the recorder had none.
+pub(crate) fn missing(bits: &Bits) -> Option<f32> {
+    bits.indices.is_empty().then_some(f32::NEG_INFINITY)
+}
+
+/// Appends a row in its storage format; each `null` takes its listed bits, or `missing` where none are.
+fn encode(
+    row: &Values,
+    bits: &Bits,
+    (dtype, missing): (Dtype, Option<f32>),
+    dim: usize,
+    out: &mut Vec<u8>,
+) -> Flawed<()> {
     let flaw = |problem: String| Err(Flaw::new("values", problem, RECORD_AGAIN));
     check_width(row.0.len(), dim)?;
     let bits = patterns(bits, dtype)?;
@@ -413,6 +424,10 @@ fn encode(row: &Values, bits: &Bits, dtype: Dtype, dim: usize, out: &mut Vec<u8>
                 return flaw(not_a_number_of(dtype, i, value));
             }
             dtype.encode(value, out);
+            continue;
+        }
+        if let Some(missing) = missing {
+            dtype.encode(missing, out);
             continue;
         }
         let Some((_, pattern)) = listed.next().filter(|(index, _)| *index == i) else {

@@ -252,7 +252,7 @@ impl Rows {
         };
         let slot = index.of_site(step, site, position);
         let size = tensor.dim * tensor.dtype.size();
-        self.values(index, slot, tensor.dtype, size, origin, scratch)?;
+        self.values(index, slot, (tensor.dtype, false), size, origin, scratch)?;
         Ok(true)
     }
 
@@ -280,17 +280,18 @@ impl Rows {
             return Err(refuse(Unreadable { at: 0, problem }));
         }
         scratch.clear();
-        self.values(index, slot + 1, Dtype::F32, k * 4, origin, &mut scratch)?;
+        self.values(index, slot + 1, (Dtype::F32, true), k * 4, origin, &mut scratch)?;
         let log_probs = scratch.chunks_exact(4).map(|word| Dtype::F32.decode(word, 0)).collect();
         Ok(Some(Candidates { token_ids, log_probs }))
     }
 
-    /// Puts the `size` bytes of a row into `scratch`.
+    /// Puts the `size` bytes of a row into `scratch`. Among log-probabilities, a `null` of which no bits are listed is a
+    /// value that the recorder did not have: −∞.
     fn values(
         &self,
         index: &Index,
         slot: usize,
-        dtype: Dtype,
+        (dtype, log_probs): (Dtype, bool),
         size: usize,
         origin: &Path,
         scratch: &mut Vec<u8>,
@@ -303,7 +304,8 @@ impl Rows {
         self.source.append(place.offset, place.bytes as usize, scratch).map_err(unreadable)?;
         let (values, row) = scratch.split_at_mut(size);
         let patterns = index.patterns.get(&slot).map_or(&[][..], Vec::as_slice);
-        text::values(row, dtype, patterns, values)
+        let missing = (log_probs && patterns.is_empty()).then_some(f32::NEG_INFINITY);
+        text::values(row, dtype, (patterns, missing), values)
             .map_err(|unreadable| self.refuse(place, unreadable, origin))?;
         scratch.truncate(size);
         Ok(())

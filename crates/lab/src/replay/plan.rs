@@ -9,12 +9,13 @@ use mantissa_evidence::{Decoding, Record};
 use mantissa_model::graph::Graph;
 use mantissa_model::{Checkpoint, ModelConfig};
 use mantissa_numerics::recipe::LogSoftmaxRecipe;
-use mantissa_numerics::setup::QuantizedWeights;
+use mantissa_numerics::setup::{Padding, QuantizedWeights};
 use mantissa_numerics::{Dtype, Phase, Setup};
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
 use crate::catalog_use::dispatch;
+use crate::setup::of_engine;
 use crate::uncovered::uncovered;
 
 /// How evidence is recomputed.
@@ -66,6 +67,8 @@ pub struct ReplayPlan {
 pub struct RunPlan {
     /// The prompt.
     pub prompt: Vec<u32>,
+    /// Tokens of the longest prompt beside it in its batch, where those are known.
+    pub longest: usize,
     /// The output tokens that are forced: those that recorded steps consumed.
     pub forced: Vec<u32>,
     /// The output tokens that the replay's logits are set against; empty unless greedy decoding is claimed.
@@ -91,10 +94,12 @@ pub struct Class {
     pub path: Vec<usize>,
     /// Positions of the first pass: the prompt, and in a replay by prefill the output as far as it is covered.
     pub positions: usize,
+    /// Padding of all members.
+    pub padding: Padding,
 }
 
 /// Engine, prompt and steps of a class.
-type Path<'p> = (Setup, &'p [u32], Vec<[usize; 2]>);
+type Path<'p> = (Setup, &'p [u32], Vec<Step>);
 
 /// How much there is to compute, in forward passes and in tokens fed.
 ///
@@ -158,7 +163,7 @@ impl ReplayPlan {
         for run in &self.runs {
             for class in &run.classes {
                 // The batch size is in the kinds of passes already.
-                let engine = Setup { batch_size: 1, ..self.candidates[class.members[0]] };
+                let engine = of_engine(self.candidates[class.members[0]]);
                 paths.push((engine, &run.prompt, run.steps(class)));
             }
         }
@@ -170,7 +175,7 @@ impl ReplayPlan {
                 let same = (e, p) == (engine, prompt);
                 if same { s.iter().zip(steps).take_while(|(a, b)| a == b).count() } else { 0 }
             });
-            for (pass, [_, fed]) in steps.iter().enumerate().skip(shared) {
+            for (pass, Step { fed, .. }) in steps.iter().enumerate().skip(shared) {
                 work.passes += 1;
                 work.tokens += if pass == 0 { *fed as u64 } else { 1 };
             }
@@ -195,6 +200,16 @@ impl ReplayPlan {
     }
 }
 
+/// A pass of a class: equal steps after equal ones leave the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Step {
+    /// The kind of pass, a place in [`ReplayPlan::computations`].
+    pub kind: usize,
+    /// Positions that the first pass feeds; later the token.
+    pub fed: usize,
+    pub padding: Padding,
+}
+
 impl RunPlan {
     fn of(record: &Record, index: usize, claim: &Claim, config: &ModelConfig) -> Self {
         let run = &record.shell().runs[index];
@@ -205,6 +220,7 @@ impl RunPlan {
         let forced = run.output_token_ids[..steps].to_vec();
         let mut planned = Self {
             prompt: run.prompt_token_ids.clone(),
+            longest: run.neighbours.iter().map(|beside| beside.prompt_token_ids.len()).max().unwrap_or(0),
             chosen: if greedy { run.output_token_ids.clone() } else { Vec::new() },
             forced,
             logprobs: claim.logprobs,
@@ -247,30 +263,40 @@ impl RunPlan {
                 config.max_position_embeddings
             ));
         }
-        let length = self.prompt.len();
-        let uneven = run
-            .neighbours
-            .iter()
-            .any(|n| !n.prompt_token_ids.is_empty() && n.prompt_token_ids.len() != length);
-        uneven.then(|| {
-            "its batch holds prompts of other lengths, and how they were padded is not stated; evidence of a batch of equal lengths would be enough".to_owned()
+        None
+    }
+
+    /// Why a candidate's padding cannot be that of the run's batch.
+    fn too_little_padding(&self, candidate: &Setup) -> Option<String> {
+        let (own, longest) = (self.prompt.len(), self.longest);
+        let needed = longest.saturating_sub(own);
+        (candidate.padding.positions() < needed).then(|| {
+            format!(
+                "its batch holds a prompt of {longest} tokens beside this one of {own}, which was padded; --claim padding=left:{needed} (or right) says how"
+            )
         })
     }
 
     fn classify(&mut self, replay: Replay, candidates: &[Setup], wanted: &[Setup], shapes: &mut Shapes<'_>) {
-        let mut classes: BTreeMap<(Dtype, QuantizedWeights, usize, Vec<usize>), usize> = BTreeMap::new();
+        let mut classes: BTreeMap<(Dtype, QuantizedWeights, Padding, usize, Vec<usize>), usize> =
+            BTreeMap::new();
         for candidate in wanted {
             let Some(place) = candidates.iter().position(|known| known == candidate) else { continue };
             if let Err(refused) = uncovered(candidate) {
                 self.unchecked.push((place, refused.to_string()));
                 continue;
             }
+            if let Some(refused) = self.too_little_padding(candidate) {
+                self.unchecked.push((place, refused));
+                continue;
+            }
             match self.path(replay, candidate, shapes) {
                 Err(error) => self.unchecked.push((place, error.to_string())),
                 Ok((positions, path)) => {
-                    let key = (candidate.dtype, candidate.quantization, positions, path.clone());
+                    let Setup { dtype, quantization, padding, .. } = *candidate;
+                    let key = (dtype, quantization, padding, positions, path.clone());
                     let class = *classes.entry(key).or_insert_with(|| {
-                        self.classes.push(Class { members: Vec::new(), path, positions });
+                        self.classes.push(Class { members: Vec::new(), path, positions, padding });
                         self.classes.len() - 1
                     });
                     self.classes[class].members.push(place);
@@ -292,21 +318,20 @@ impl RunPlan {
             let (positions, kind) = shapes.longest(candidate, length, length + self.forced.len())?;
             return Ok((positions, vec![kind]));
         }
-        let prefill = PassShape { phase: Phase::Prefill, batch_size, positions: length, keys: length };
-        let mut path = vec![shapes.kind(candidate, prefill)?];
-        for step in 0..self.forced.len() {
-            let keys = length + step + 1;
-            let shape = PassShape { phase: Phase::Decode, batch_size, positions: 1, keys };
+        let padding = candidate.padding.positions();
+        let mut path = vec![shapes.kind(candidate, PassShape::prefill(batch_size, length).beside(padding))?];
+        for step in 1..=self.forced.len() {
+            let shape = PassShape::decode(batch_size, length + step).beside(padding);
             path.push(shapes.kind(candidate, shape)?);
         }
         Ok((length, path))
     }
 
-    /// What each pass of a class computes and feeds: kinds of passes, each with the number of positions (the first) or
-    /// the token.
-    pub(super) fn steps(&self, class: &Class) -> Vec<[usize; 2]> {
+    /// What each pass of a class computes and feeds.
+    pub(super) fn steps(&self, class: &Class) -> Vec<Step> {
         let fed = |i: usize| i.checked_sub(1).map_or(class.positions, |i| self.forced[i] as usize);
-        class.path.iter().enumerate().map(|(i, kind)| [*kind, fed(i)]).collect()
+        let step = |(i, kind): (usize, &usize)| Step { kind: *kind, fed: fed(i), padding: class.padding };
+        class.path.iter().enumerate().map(step).collect()
     }
 }
 
@@ -361,12 +386,8 @@ impl<'c> Shapes<'c> {
         least: usize,
         most: usize,
     ) -> Result<(usize, usize), EngineError> {
-        let shape = |positions| PassShape {
-            phase: Phase::Prefill,
-            batch_size: candidate.batch_size,
-            positions,
-            keys: positions,
-        };
+        let padding = candidate.padding.positions();
+        let shape = |positions| PassShape::prefill(candidate.batch_size, positions).beside(padding);
         let alone = self.kind(candidate, shape(least))?;
         if candidate.hardware == Hardware::Cpu {
             for positions in (least.max(most.saturating_sub(8))..=most).rev() {

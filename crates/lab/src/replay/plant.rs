@@ -157,8 +157,9 @@ impl Deviations<'_> {
     /// What the claim chooses greedily.
     fn tokens(&self) -> Result<Vec<u32>, LabError> {
         let engine = self.engine(self.checkpoint, self.claim)?;
-        let batch_size = self.claim.batch_size;
-        let session = Session { prompts: &[self.prompt], batch_size, steps: self.steps, forced: None };
+        let Setup { batch_size, padding, .. } = self.claim;
+        let prompts = &[self.prompt];
+        let session = Session { prompts, batch_size, padding, steps: self.steps, forced: None };
         Ok(session.run(&engine, None, &|_, _| {})?.swap_remove(0))
     }
 
@@ -179,7 +180,14 @@ impl Deviations<'_> {
                 ids
             })
             .collect();
-        let wanted = Wanted { prompts: &prompts, forced: tokens, sites: &sites, positions: &[-1], top_k: 5 };
+        let wanted = Wanted {
+            prompts: &prompts,
+            padding: setup.padding,
+            forced: tokens,
+            sites: &sites,
+            positions: &[-1],
+            top_k: 5,
+        };
         produce(&engine, wanted)
     }
 

@@ -4,6 +4,7 @@
 use mantissa_engine::Engine;
 use mantissa_evidence::Run;
 use mantissa_numerics::Site;
+use mantissa_numerics::setup::Padding;
 
 use crate::capture::Capture;
 use crate::error::LabError;
@@ -16,6 +17,8 @@ use crate::session::{Kept, Session};
 pub struct Wanted<'w> {
     /// Prompts of all rows of the batch; row 0 is the reference.
     pub prompts: &'w [Vec<u32>],
+    /// Padding of each row.
+    pub padding: Padding,
     /// Tokens forced on row 0; the others go on greedily.
     pub forced: &'w [u32],
     /// Sites to keep, ascending.
@@ -32,6 +35,7 @@ pub struct Wanted<'w> {
 /// use mantissa_engine::{Catalogs, Engine, Isa};
 /// use mantissa_lab::Machine;
 /// use mantissa_lab::replay::{Wanted, produce};
+/// use mantissa_numerics::setup::Padding;
 /// use mantissa_numerics::{Phase, Point, Setup, Site};
 ///
 /// # use mantissa_model::synth::{SynthSpec, write};
@@ -44,6 +48,7 @@ pub struct Wanted<'w> {
 /// let setup = machine.engine(&Setup::default(), 64, Catalogs::built_in());
 /// let wanted = Wanted {
 ///     prompts: &[vec![1, 2, 3, 4]],
+///     padding: Padding::None,
 ///     forced: &[5, 6],
 ///     sites: &[Site::at(1, Point::K)],
 ///     positions: &[-1],
@@ -63,8 +68,8 @@ pub fn produce(engine: &Engine<'_>, wanted: Wanted<'_>) -> Result<Run, LabError>
     let first = length.saturating_sub(reach);
     let mut capture = Capture::new(wanted.sites.to_vec(), first);
     let prompts: Vec<&[u32]> = wanted.prompts.iter().map(Vec::as_slice).collect();
-    let session =
-        Session { prompts: &prompts, batch_size: prompts.len(), steps, forced: Some(wanted.forced) };
+    let (batch_size, padding, forced) = (prompts.len(), wanted.padding, Some(wanted.forced));
+    let session = Session { prompts: &prompts, batch_size, padding, steps, forced };
     session.run(engine, Some(Kept { capture: &mut capture, reach, top_k: wanted.top_k }), &|_, _| {})?;
     let ends: Vec<usize> = (1..=steps).map(|step| length + step).collect();
     Ok(Run {

@@ -304,7 +304,9 @@ impl SpotCheck<'_> {
             inputs.push(self.row(block, site, key)?);
         }
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-        let row = SpotRow { phase, batch_size: self.claim.batch_size, positions, position, token };
+        let Setup { batch_size, padding, .. } = self.claim;
+        let padding = padding.positions();
+        let row = SpotRow { phase, batch_size, positions, position, token, padding };
         let replay = engine.spot(row, block.site, draw.column, &inputs)?;
         let evidence = self.row(block, block.site, key)?.get(draw.column).copied();
         let (Some(replay), Some(evidence)) = (replay, evidence) else {

@@ -16,10 +16,10 @@ use mantissa_model::Checkpoint;
 use mantissa_numerics::recipe::{LogSoftmaxRecipe, ObservedKernel};
 use mantissa_numerics::{Dtype, Phase, Setup, Site};
 
-use super::plan::{Replay, ReplayPlan, RunPlan, Work};
+use super::plan::{Replay, ReplayPlan, RunPlan, Step, Work};
 use super::seen::{Chosen, Seen, TapGroup};
 use crate::error::LabError;
-use crate::setup::Machine;
+use crate::setup::{Machine, of_engine};
 
 /// A class of a run whose facts are complete.
 ///
@@ -121,7 +121,7 @@ pub struct Walk<'w> {
 struct Job {
     run: usize,
     class: usize,
-    steps: Vec<[usize; 2]>,
+    steps: Vec<Step>,
     facts: ReplayFacts,
 }
 
@@ -201,7 +201,7 @@ impl Walk<'_> {
                 if known(run, class) {
                     continue;
                 }
-                let engine = Setup { batch_size: 1, ..self.plan.candidates[members.members[0]] };
+                let engine = of_engine(self.plan.candidates[members.members[0]]);
                 let facts =
                     ReplayFacts { passes_in_all: members.path.len() as u64, ..ReplayFacts::default() };
                 engines.entry(engine).or_default().push(Job {
@@ -279,7 +279,7 @@ impl Walk<'_> {
             first: prompt.saturating_sub(reach),
             rows: Vec::new(),
         };
-        let mut cache = engine.new_cache(context);
+        let mut cache = engine.padded_cache(context, self.candidate(first).padding, prompt);
         let kept = ids.len() - seen.first;
         engine.take_observed();
         let logits = engine.prefill(&mut cache, &ids, batch_size, 0, kept, &mut seen)?;
@@ -358,7 +358,7 @@ impl Walk<'_> {
 
     /// Holds what ran against what was planned.
     fn check_plan(&self, ran: &[ObservedKernel], job: &Job, pass: usize) -> Result<(), LabError> {
-        let planned = &self.plan.computations[job.steps[pass][0]];
+        let planned = &self.plan.computations[job.steps[pass].kind];
         let ran: Vec<Computation> = ran.iter().map(Computation::of).collect();
         if ran == *planned {
             return Ok(());
@@ -572,14 +572,13 @@ impl Walk<'_> {
 
 /// Tokens that jobs which have shared all passes before `from` still have to feed.
 fn tokens(jobs: &[Job], from: usize) -> u64 {
-    let mut steps: Vec<&[[usize; 2]]> =
-        jobs.iter().map(|job| &job.steps[from.min(job.steps.len())..]).collect();
+    let mut steps: Vec<&[Step]> = jobs.iter().map(|job| &job.steps[from.min(job.steps.len())..]).collect();
     steps.sort_unstable();
     let mut tokens = 0;
     for (i, path) in steps.iter().enumerate() {
         let shared =
             i.checked_sub(1).map_or(0, |b| steps[b].iter().zip(*path).take_while(|(a, b)| a == b).count());
-        for (pass, [_, fed]) in path.iter().enumerate().skip(shared) {
+        for (pass, Step { fed, .. }) in path.iter().enumerate().skip(shared) {
             tokens += if from + pass == 0 { *fed as u64 } else { 1 };
         }
     }

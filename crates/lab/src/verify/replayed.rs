@@ -13,8 +13,47 @@ use super::grid;
 use super::request::{Event, Method, Model, Request};
 use super::state::State;
 use super::weights::same_weights;
+use crate::coverage::PlannedRun;
 use crate::error::LabError;
-use crate::replay::{Finished, Replay, ReplayPlan, Walk};
+use crate::replay::{Claim, Finished, Replay, ReplayPlan, Walk};
+
+/// What is claimed of each configuration, and the setups that its runs are replayed in.
+fn wanted(
+    request: &Request<'_>,
+    model: Model<'_>,
+    record: &Record,
+) -> Result<(Vec<Claim>, Vec<Vec<Setup>>), LabError> {
+    let claimed = grid::claimed(request.claim)?;
+    let quantized = model.checkpoint.quantization().is_some();
+    let claims = catalogs::claims(record.shell(), &claimed, model, request);
+    let wanted = claims.iter().map(|claim| match &claim.candidate {
+        Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
+        Err(_) => Ok(Vec::new()),
+    });
+    let wanted = wanted.collect::<Result<_, _>>()?;
+    Ok((claims, wanted))
+}
+
+/// What a replay would run.
+pub(super) fn planned(
+    request: &Request<'_>,
+    model: Model<'_>,
+    record: &Record,
+) -> Result<Vec<PlannedRun>, LabError> {
+    let (claims, wanted) = wanted(request, model, record)?;
+    let mut planned = Vec::new();
+    for run in &record.shell().runs {
+        let claim = claims.iter().position(|claim| claim.config_id == run.config_id);
+        let (prompt, steps) = (run.prompt_token_ids.len(), run.output_token_ids.len());
+        for setup in claim.filter(|_| prompt > 0).into_iter().flat_map(|claim| &wanted[claim]) {
+            let run = PlannedRun { model: 0, setup: *setup, prompt, steps };
+            if !planned.contains(&run) {
+                planned.push(run);
+            }
+        }
+    }
+    Ok(planned)
+}
 
 /// Replays and judges.
 pub(super) fn audit(
@@ -28,15 +67,8 @@ pub(super) fn audit(
         Method::Replay { replay, full, state } => (replay, full, state),
         Method::SpotCheck { .. } => (Replay::Decode, false, None),
     };
-    let claimed = grid::claimed(request.claim)?;
-    let quantized = model.checkpoint.quantization().is_some();
     let configurations = &record.shell().configurations;
-    let claims = catalogs::claims(record.shell(), &claimed, model, request);
-    let wanted = claims.iter().map(|claim| match &claim.candidate {
-        Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
-        Err(_) => Ok(Vec::new()),
-    });
-    let wanted: Vec<Vec<Setup>> = wanted.collect::<Result<_, _>>()?;
+    let (claims, wanted) = wanted(request, model, record)?;
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, replay, &request.catalogs);
     // Statistics need whole replays.

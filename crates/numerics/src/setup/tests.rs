@@ -5,7 +5,10 @@ fn every_word_of_every_axis_is_read_back_and_reaches_the_setup_and_its_name() {
     let mut names = std::collections::BTreeSet::new();
     for axis in Axis::ALL {
         assert_eq!(Axis::named(axis.name()), Ok(axis));
-        let words = axis.words().unwrap_or_else(|| vec!["1", "2", "1048576"]);
+        let words = axis.words().unwrap_or_else(|| match axis {
+            Axis::Padding => vec!["none", "left:1", "left:1048576", "right:1"],
+            _ => vec!["1", "2", "1048576"],
+        });
         for word in words {
             let value = axis.parse(word).unwrap();
             assert_eq!((value.axis(), value.to_string().as_str()), (axis, word));
@@ -18,7 +21,9 @@ fn every_word_of_every_axis_is_read_back_and_reaches_the_setup_and_its_name() {
             let json = serde_json::to_string(&setup).unwrap();
             assert_eq!(serde_json::from_str::<Setup>(&json).unwrap(), setup, "{json}");
         }
-        assert!(axis.parse("").is_err() && axis.parse("-1").is_err() && axis.parse("1048577").is_err());
+        for wrong in ["", "-1", "1048577", "left", "left:", "left:0", "left:1048577", "top:1"] {
+            assert!(axis.parse(wrong).is_err(), "{axis:?} {wrong}");
+        }
     }
 }
 

@@ -25,13 +25,15 @@ pub enum WrongValue {
         /// The right ones.
         words: Vec<&'static str>,
     },
-    /// No number, or too small or too large a one.
-    #[error("'{value}' is no {}; use a whole number from 1 to {MOST}", axis.replace('_', " "))]
-    Number {
+    /// Not of the form that an axis takes: no number, or too small or too large a one.
+    #[error("'{value}' is no {}; use {form}", axis.replace('_', " "))]
+    Form {
         /// The axis.
         axis: &'static str,
         /// As it was given.
         value: String,
+        /// The right form.
+        form: &'static str,
     },
     /// A name that files of earlier versions have, and that is asked for by another today.
     #[error("{axis} '{value}' is asked for by its new name; use {now}")]
@@ -69,7 +71,7 @@ pub(super) fn read<T: AxisValue>(axis: &'static str, text: &str) -> Result<T, Wr
         (Some(read), ..) => Ok(read),
         (None, Some(now), _) => Err(WrongValue::Renamed { axis, value: value(), now }),
         (None, None, Some(words)) => Err(WrongValue::Word { axis, value: value(), words }),
-        (None, None, None) => Err(WrongValue::Number { axis, value: value() }),
+        (None, None, None) => Err(WrongValue::Form { axis, value: value(), form: T::FORM }),
     }
 }
 
@@ -81,7 +83,10 @@ pub(super) fn read<T: AxisValue>(axis: &'static str, text: &str) -> Result<T, Wr
 /// assert_eq!((bool::read("true"), u32::read("0")), (Some(true), None));
 /// ```
 pub trait AxisValue: Copy + Eq {
-    /// Every value as it is written; `None` where they are whole numbers from 1 to [`MOST`].
+    /// How values are written that no list can name.
+    const FORM: &'static str = "a whole number from 1 to 1048576";
+
+    /// Every value as it is written; `None` where they are too many, and [`Self::FORM`] says how.
     fn words() -> Option<Vec<&'static str>>;
 
     /// The value that `text` writes.

@@ -36,6 +36,8 @@ pub(super) struct Gpu {
     pub(super) searched: &'static str,
     /// Name, driver and memory of each, as nvidia-smi says; absent when it does not run.
     pub(super) devices: Option<Vec<String>>,
+    /// The first one as heuristics see it, with its cluster counts; absent where CUDA's libraries do not say.
+    pub(super) die: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -56,11 +58,16 @@ impl Gpu {
             Library { name, purpose, path }
         });
         let query = ["--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"];
-        let devices = ask("nvidia-smi", &query).map(|said| said.lines().map(str::to_owned).collect());
+        let devices: Option<Vec<String>> =
+            ask("nvidia-smi", &query).map(|said| said.lines().map(str::to_owned).collect());
+        // In a program of its own: a broken driver may hang.
+        let itself = devices.as_ref().and_then(|_| std::env::current_exe().ok());
+        let die = itself.and_then(|program| ask(&program.to_string_lossy(), &["catalog", "gpu"]));
         Self {
             libraries: libraries.into(),
             searched: "LD_LIBRARY_PATH, the loader's cache, the system's and CUDA's usual folders",
             devices,
+            die: die.map(|said| said.trim_end().replace('\n', "; ")),
         }
     }
 }
