@@ -2,7 +2,8 @@
 
 use mantissa_numerics::Phase;
 
-use super::reader::{Group, MatrixLog};
+use super::reader::MatrixLog;
+use super::section::Group;
 use super::summary::Stated;
 use crate::log::ledger::Ledger;
 use crate::log::printed::Printed;
@@ -59,7 +60,18 @@ fn of_group(ledger: &mut Ledger, log: &MatrixLog, group: Group) {
             }
         }
     }
-    summaries(ledger, log, group, &about, &printed, &average.printed.rows);
+    // A statement that names no signal may be about the keys beside.
+    let sibling = Group { signal: Signal::KeyVectors, ..group };
+    let beside = log.of(sibling).1.filter(|_| sibling != group);
+    let beside = beside.map(|keys| ranges(&keys.printed.cells));
+    summaries(
+        ledger,
+        log,
+        group,
+        &about,
+        [&printed, beside.as_ref().unwrap_or(&printed)],
+        &average.printed.rows,
+    );
 }
 
 fn summaries(
@@ -67,7 +79,7 @@ fn summaries(
     log: &MatrixLog,
     group: Group,
     about: &str,
-    cells: &[Vec<Range>],
+    [cells, beside]: [&Vec<Vec<Range>>; 2],
     names: &[String],
 ) {
     let stated: Vec<&Stated> =
@@ -97,6 +109,12 @@ fn summaries(
         .collect();
     let noise = Range::mean(&diagonal);
     let (signal, signal_kept) = (Range::mean(&off_finite), Range::mean(&kept));
+    let beside_off = finite(&split(beside).1);
+    // Of the two signals, the one that the figure follows from.
+    let either = |printed: &Printed, own: Option<Range>, other: Option<Range>| match other {
+        Some(other) if !own.is_some_and(|own| own.meets(printed)) && other.meets(printed) => Some(other),
+        _ => own,
+    };
     let over = |signal: Option<Range>| signal.zip(noise).and_then(|(signal, noise)| signal.over(noise));
     let inputs = "the printed averages";
     let quotient = |ledger: &mut Ledger, name: String, printed: &Printed, signal: Option<Range>| {
@@ -114,7 +132,8 @@ fn summaries(
                 ledger.figure(format!("diagonal of {about}"), printed, noise, inputs)
             }
             Stated::OffDiagonal(printed) => {
-                ledger.figure(format!("off-diagonal mean of {about}"), printed, signal, inputs);
+                let follows = either(printed, signal, Range::mean(&beside_off));
+                ledger.figure(format!("off-diagonal mean of {about}"), printed, follows, inputs);
             }
             Stated::Kept(printed) => {
                 ledger.figure(
@@ -152,7 +171,8 @@ fn summaries(
     }
     if let Some(first) = classes.first() {
         let printed: Vec<&Vec<String>> = classes.iter().map(|class| &class.value).collect();
-        let follows = zero_classes(cells, names);
+        let (own, keys) = (zero_classes(cells, names), zero_classes(beside, names));
+        let follows = if printed.iter().copied().eq(&keys) { keys } else { own };
         ledger.word(
             format!("kernel equivalence classes of {about}"),
             format!("{printed:?}"),

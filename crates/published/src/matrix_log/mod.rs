@@ -5,6 +5,7 @@
 
 mod definitions;
 mod reader;
+mod section;
 mod summary;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ use mantissa_evidence::error::Result;
 use mantissa_evidence::verification::{CellKey, Machine, Relation, Verification};
 use mantissa_numerics::Phase;
 
+use super::section::{Group, Section};
 use super::summary::{Summaries, Summary};
 use crate::json::entries::NOT_STATED;
 use crate::log::lines::{Lines, fields};
@@ -35,17 +36,6 @@ pub(crate) struct MatrixLog {
     pub(crate) outputs: Vec<StatedTokens>,
 }
 
-/// Which matrices belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Group {
-    /// The phase.
-    pub(crate) phase: Phase,
-    /// Claimed × verified, or within one machine.
-    pub(crate) across: bool,
-    /// The signal.
-    pub(crate) signal: Signal,
-}
-
 /// A matrix and what it is of.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LogMatrix {
@@ -55,71 +45,6 @@ pub(crate) struct LogMatrix {
     pub(crate) reference: Option<String>,
     /// Its figures.
     pub(crate) printed: PrintedMatrix,
-}
-
-/// Where in the log the reader is.
-#[derive(Debug, Clone)]
-pub(crate) struct Section {
-    phase: Phase,
-    across: bool,
-    signal: Signal,
-    reference: Option<String>,
-}
-
-impl Section {
-    pub(crate) fn group(&self, signal: Option<Signal>) -> Group {
-        Group { phase: self.phase, across: self.across, signal: signal.unwrap_or(self.signal) }
-    }
-
-    /// Takes in a title, a name of a reference or of a signal.
-    fn enter(&mut self, text: &str, title: bool) {
-        if title {
-            let phases = [text.contains("PREFILL"), text.contains("DECODE")];
-            match phases {
-                [true, false] => self.phase = Phase::Prefill,
-                [false, true] => self.phase = Phase::Decode,
-                _ => {}
-            }
-            let effects =
-                text.contains("EFFECTS") || text.contains("COMPARISON") || text.contains("DETECTABILITY");
-            if text.starts_with("WITHIN-HARDWARE") {
-                self.across = false;
-            } else if text.starts_with("CROSS-HARDWARE") && effects {
-                self.across = true;
-            }
-            if effects || text.starts_with("AGGREGATE") {
-                self.reference = None;
-                self.signal = Signal::Logprobs;
-            }
-        }
-        if let Some(reference) = reference(text) {
-            self.reference = Some(reference);
-            self.signal = Signal::Logprobs;
-        }
-        if text.ends_with(':') {
-            if text.starts_with("Key Vectors") {
-                self.signal = Signal::KeyVectors;
-            } else if text.starts_with("Logprobs") {
-                self.signal = Signal::Logprobs;
-            }
-        }
-    }
-}
-
-/// The reference that a line names: `ref_0:`, `REF_0`, `--- ref_0 ---`, `REFERENCE: ref_0`.
-fn reference(text: &str) -> Option<String> {
-    let bare = text.trim_matches(|c: char| c == '-' || c == ' ' || c == ':');
-    let bare = bare.rsplit(' ').next()?.to_lowercase();
-    let prefix = ["", "reference:", "token consistency for"];
-    let before = text.to_lowercase();
-    let before = before
-        .trim_matches(|c: char| c == '-' || c == ' ' || c == ':')
-        .strip_suffix(&bare)?
-        .trim()
-        .to_owned();
-    let number = bare.strip_prefix("ref_")?;
-    let named = prefix.contains(&before.as_str()) && !number.is_empty();
-    (named && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(bare)
 }
 
 /// What stands behind the last matrix of a log that was not cut.
@@ -382,19 +307,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headings_and_references_are_told_by_their_words() {
+    fn headings_are_told_by_their_words() {
         let labels = |text: &str| heading(text).map(|labels| labels.join(","));
         assert_eq!(labels("bs=  1 bs= 16"), Some("1,16".to_owned()));
         assert_eq!(labels("v_TP=  1 v_TP=  2"), Some("1,2".to_owned()));
         assert_eq!(labels("bs=1: Prompt: 200 tokens"), None);
         assert_eq!(labels("gpu_name: reference=a, verifier=b"), None);
-        for text in
-            ["ref_2:", "REF_2", "--- ref_2 ---", "REFERENCE: ref_2", "--- Token consistency for ref_2 ---"]
-        {
-            assert_eq!(reference(text).as_deref(), Some("ref_2"), "{text}");
-        }
-        for text in ["ref_0: 3 positions captured", "ref_", "no ref_1"] {
-            assert_eq!(reference(text), None, "{text}");
-        }
     }
 }

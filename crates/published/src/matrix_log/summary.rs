@@ -2,7 +2,7 @@
 
 use mantissa_evidence::error::Result;
 
-use super::reader::{Group, Section};
+use super::section::{Group, Section};
 use crate::log::lines::{Lines, fields};
 use crate::log::printed::{Placed, Printed};
 use crate::sheet::Signal;

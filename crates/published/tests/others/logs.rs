@@ -149,11 +149,3 @@ pub(super) fn junk_is_refused_with_bounded_memory() {
     assert!(parse_any(b"", Path::new("x.log")).unwrap().is_none());
     assert!(parse_any(&junk[200..], Path::new("x.log")).unwrap().is_none());
 }
-
-/// Found by fuzzing: a heading with a control character, of which the expected text of the next line is made.
-pub(super) fn a_control_character_in_a_heading_is_escaped_wherever_it_is_quoted() {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/published/control_character_in_a_log.log");
-    let message = refusal(parse(&std::fs::read(path).unwrap()), "a control character");
-    assert!(message.contains("flash_atte\\u{14}ntion_2"), "{message}");
-}

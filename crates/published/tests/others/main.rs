@@ -23,7 +23,6 @@ mantissa_testkit::others! {
         an_unknown_file_gets_one_error_that_lists_what_is_known,
         all_published_experiments_keep_the_laws_of_a_record,
         a_file_of_ten_gigabytes_is_refused_at_once,
-        warnings_are_one_line_whatever_the_file_calls_things,
     ],
     log_figures: [
         the_batch_matrix_follows_from_its_cells,
@@ -38,7 +37,6 @@ mantissa_testkit::others! {
         each_alteration_is_named_with_its_line,
         white_space_means_nothing,
         junk_is_refused_with_bounded_memory,
-        a_control_character_in_a_heading_is_escaped_wherever_it_is_quoted,
     ],
     truth: [
         every_file_of_the_folders_is_in_the_table,

@@ -464,6 +464,34 @@ fn tensor_parallel_sizes_are_setups_and_their_verification_is_across_and_within(
     assert_eq!(within.generator.gpu, "NVIDIA H100 80GB HBM3");
 }
 
+/// The same title stands over the log that generates.
+#[test]
+fn a_log_of_generation_that_prints_no_distance_is_named() {
+    let text = std::fs::read_to_string(synthetic("attention.log")).unwrap();
+    let text = text.replace("VERIFICATION MODE", "GENERATION MODE");
+    let error = parse(text.as_bytes(), Path::new("x.log")).unwrap_err().to_string();
+    assert!(error.contains("layout: it is the log of a generation under several attention"), "{error}");
+}
+
+/// A log of keys and log-probabilities whose last lines do not say which of them they are about.
+#[test]
+fn an_unnamed_average_may_be_of_either_signal() {
+    let text = std::fs::read_to_string(synthetic("batch_verification.log")).unwrap();
+    // The mean off the diagonal of the keys of prefill, which the log prints a few lines above.
+    let keys = text.lines().find_map(|line| line.trim().strip_prefix("Key vectors - Mean: ")).unwrap();
+    let mean = keys.split(',').next().unwrap();
+    let with = |line: &str| {
+        text.replacen("Excluded equivalent pairs", &format!("{line}\nExcluded equivalent pairs"), 1)
+    };
+    let wrong = |text: &str| {
+        let file = parse(text.as_bytes(), Path::new("x.log")).unwrap().unwrap();
+        let figures = file.sheet(&[]).figures;
+        figures.iter().filter(|one| one.agreement == Agreement::DoesNotFollow).count()
+    };
+    assert_eq!(wrong(&with(&format!("Mean: {mean}"))), 0);
+    assert_eq!(wrong(&with("Mean: 9.99e+01")), 1);
+}
+
 #[test]
 fn files_that_are_no_evidence_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -483,4 +511,25 @@ fn files_that_are_no_evidence_are_named() {
         let error = open(&path).unwrap_err().to_string();
         assert!(error.contains("layout: it is ") && error.contains(words), "{error}");
     }
+}
+
+/// Found by fuzzing: a heading with a control character, of which the expected text of the next line is made.
+#[test]
+fn a_control_character_in_a_heading_is_escaped_wherever_it_is_quoted() {
+    let text = std::fs::read_to_string(synthetic("attention.log")).unwrap();
+    let odd = "--- Verifying with: flash_atte\u{14}ntion_2 ---";
+    let text = text.replace("--- Verifying with: flash_attention_2 ---", odd);
+    let message = parse(text.as_bytes(), Path::new("x.log")).unwrap_err().to_string();
+    assert!(message.contains("flash_atte\\u{14}ntion_2"), "{message}");
+    assert!(!message.contains(char::is_control), "{message:?}");
+}
+
+/// Found by fuzzing: a name with a control character, quoted by a warning.
+#[test]
+fn warnings_are_one_line_whatever_the_file_calls_things() {
+    let mut tree = tree("activations.json");
+    tree["experiment"] = json!("7B\u{7f}FP16");
+    let file = parsed(&tree).unwrap().unwrap();
+    assert!(file.warnings().iter().any(|warning| warning.contains("7B\\u{7f}FP16")), "{:?}", file.warnings());
+    assert!(!file.warnings().iter().any(|warning| warning.contains(char::is_control)));
 }
