@@ -109,7 +109,7 @@ const BY_KEYS: &[(&[&str], &str, &str)] = &[
 
 /// What bytes are, if it is known.
 pub(crate) fn name(bytes: &[u8]) -> Option<Named> {
-    binary(bytes).or_else(|| by_keys(&recognize::outline(bytes))).or_else(|| lines(bytes))
+    binary(bytes).or_else(|| lines(bytes)).or_else(|| by_keys(&recognize::outline(bytes)))
 }
 
 fn binary(bytes: &[u8]) -> Option<Named> {
@@ -185,7 +185,9 @@ fn lines(bytes: &[u8]) -> Option<Named> {
             "give the two traces",
         );
     }
-    if !first.starts_with('{') || !first.ends_with('}') || end == bytes.len() {
+    // One object on one line is no file of lines.
+    let more = bytes[end..].iter().any(|byte| !byte.is_ascii_whitespace());
+    if !first.starts_with('{') || !first.ends_with('}') || !more {
         return None;
     }
     let keys = recognize::outline(first.as_bytes());

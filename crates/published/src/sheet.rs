@@ -83,7 +83,7 @@ pub struct Figure {
 ///
 /// # let path = mantissa_testkit::synthetic("attention_verification.json");
 /// // One stored quotient is changed.
-/// let text = std::fs::read_to_string(path)?.replace("\"key_snr\": 11.0", "\"key_snr\": 12.0");
+/// let text = std::fs::read_to_string(path)?.replace("\"key_snr\": 9.9", "\"key_snr\": 8.9");
 /// let file = parse(text.as_bytes(), "changed.json".as_ref())?.expect("a known layout");
 /// let figures = file.sheet(&[]).figures;
 /// let wrong = figures.iter().find(|figure| figure.agreement == Agreement::DoesNotFollow);

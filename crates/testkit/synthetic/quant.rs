@@ -200,7 +200,7 @@ pub(crate) const IMPLEMENTATIONS: [&str; 3] = ["eager", "sdpa", "flash_attention
 pub(crate) fn attention_matrix(decode: bool, keys: bool) -> Square {
     let far = if keys { 12.0 } else { 4.0 };
     let scale = if decode { 0.5 } else { 1.0 };
-    let cells = [[0.75, far, far + 0.5], [far + 0.25, 0.5, 0.5], [far - 0.25, 0.75, 1.0]];
+    let cells = [[0.75, far, far + 0.5], [far + 0.25, 0.75, 0.5], [far - 0.25, 0.75, 1.0]];
     cells.iter().map(|row| row.iter().map(|cell| cell * scale).collect()).collect()
 }
 

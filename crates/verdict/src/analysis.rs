@@ -135,7 +135,7 @@ pub enum Outcome {
 /// let noisy = findings.find(|one| one.kind == FindingKind::NonDeterministic).expect("noise");
 /// assert!(noisy.sentence.starts_with("gptq is non-deterministic in decode"));
 /// // There the log prints the distances between three runs.
-/// assert_eq!(noisy.citations[0].place, "lines 89, 90, 91");
+/// assert_eq!(noisy.citations[0].place, "lines 63, 64, 65");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

@@ -80,7 +80,8 @@ fn kind(path: &Path) -> anyhow::Result<Kind> {
         bail!("{shown}: cannot read: {e}; check its permissions");
     }
     let has_extension = |name: &str| path.extension().is_some_and(|extension| extension == name);
-    let is_model = magic == b"GGUF" || has_extension("gguf") || has_extension("safetensors");
+    // One file of tensors is no model: what it is, its reader says.
+    let is_model = magic == b"GGUF" || has_extension("gguf");
     Ok(if is_model { Kind::Model(path.to_owned()) } else { Kind::Evidence(path.to_owned()) })
 }
 

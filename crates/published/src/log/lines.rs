@@ -124,11 +124,11 @@ impl<'a> Lines<'a> {
         Err(self.wrong(number, format!("'{}' stands where a line of '{mark}' is expected", one_line(text))))
     }
 
-    /// Whether a title between two rules follows.
+    /// Whether a title between two rules follows, or a rule after which the log was cut.
     pub(crate) fn titled(&self, title: &str, mark: char) -> bool {
         let rule = |text: &str| text.chars().all(|c| c == mark) && text.len() >= RULE;
         let mut next = self.numbered[self.next..].iter().map(|&(_, text)| text);
-        next.next().is_some_and(rule) && next.next().is_some_and(|text| fields::<0>(text, title).is_some())
+        next.next().is_some_and(rule) && next.next().is_none_or(|text| fields::<0>(text, title).is_some())
     }
 
     /// A title between two rules; opens the section of that name.

@@ -17,7 +17,7 @@ mantissa_testkit::others! {
         a_wrong_type_is_named_by_its_json_path,
         dimensions_that_do_not_fit_are_refused,
         a_reference_without_a_number_is_refused,
-        a_missing_key_and_a_missing_comparison_are_refused,
+        a_missing_signal_and_a_missing_comparison_are_refused,
         a_truncated_file_and_a_duplicate_key_are_refused_at_their_line,
         not_a_number_everywhere_is_read_and_stays_one,
         an_unknown_file_gets_one_error_that_lists_what_is_known,

@@ -105,7 +105,7 @@ fn a_figure_that_was_altered_does_not_follow() {
         ("tp_generation.log", "Off-diagonal (different TP): ", "Off-diagonal (different TP): 9"),
         ("tp_verification.log", "SNR: 0", "SNR: 9"),
         ("batch_matrix.log", "SNR (signal/noise): 0", "SNR (signal/noise): 9"),
-        ("attention.log", "SNR: 1", "SNR: 9"),
+        ("attention.log", "SNR: 9", "SNR: 1"),
     ] {
         let text = std::fs::read_to_string(synthetic(name)).unwrap();
         assert!(text.contains(old), "{name}: {old}");

@@ -22,7 +22,7 @@ use super::source::Citation;
 /// assert_eq!(keys.kind, MatrixKind::ClaimedVerified);
 /// assert_eq!((keys.rows[1].as_str(), keys.columns[2].as_str()), ("sdpa", "flash_attention_2"));
 /// // Evidence of sdpa lies nearer to a replay with flash attention than to its own.
-/// assert_eq!((keys.cells[1][1].value, keys.cells[1][2].value), (Some(0.723), Some(0.594)));
+/// assert_eq!((keys.cells[1][1].value, keys.cells[1][2].value), (Some(0.75), Some(0.5)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -77,8 +77,8 @@ pub enum MatrixKind {
 /// let state = |row: usize, column: usize| (decode.cells[row][column].state, decode.cells[row][column].value);
 /// // awq against itself; against gptq, whose texts are different; gptq, which does not repeat itself.
 /// assert_eq!(state(0, 0), (State::Equal, Some(0.0)));
-/// assert_eq!(state(0, 3), (State::Incomparable, None));
-/// assert_eq!(state(3, 3), (State::Different, None));
+/// assert_eq!(state(0, 2), (State::Incomparable, None));
+/// assert_eq!(state(2, 2), (State::Different, None));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -104,8 +104,8 @@ pub struct Cell {
 /// // `analysis` is what `judge` makes of `quant_generation.json`.
 /// let mut along_steps = analysis.profiles.iter().filter(|profile| profile.axis == Axis::Step);
 /// let profile = along_steps.find(|profile| profile.a == "awq" && profile.b == "gptq").expect("a profile");
-/// // Steps 96 to 98 are stored. Tokens part at output 11 or earlier, so these are gaps.
-/// assert_eq!(profile.points, [(96, None), (97, None), (98, None)]);
+/// // Steps 2 to 4 are stored. Tokens part at the first output, so these are gaps.
+/// assert_eq!(profile.points, [(2, None), (3, None), (4, None)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

@@ -17,7 +17,7 @@ use super::source::Citation;
 /// let mut tables = analysis.tables.iter();
 /// let table = tables.find(|table| table.title.ends_with("pairwise distances, decode")).expect("a table");
 /// // Printed as the largest distance; what it means is that the two wrote different texts.
-/// assert_eq!(table.rows[1], ["awq_vs_gptq_marlin", "inf", "LARGE"]);
+/// assert_eq!(table.rows[1], ["awq_vs_gptq", "inf", "LARGE"]);
 /// assert_eq!(table.note.as_deref(), Some("published definition, not a verdict"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -60,8 +60,8 @@ pub struct PublishedFigure {
 /// use mantissa_verdict::{Options, as_published};
 ///
 /// # let path = mantissa_testkit::synthetic("attention_verification.json");
-/// // The last digit of one stored quotient is changed.
-/// let text = std::fs::read_to_string(path)?.replace("10.9421302102936", "10.9421302102937");
+/// // One stored quotient is changed.
+/// let text = std::fs::read_to_string(path)?.replace("\"key_snr\": 9.9", "\"key_snr\": 8.9");
 /// let file = Content::Published(parse(text.as_bytes(), "changed.json".as_ref())?.expect("a known layout"));
 /// # let source = Source {
 /// #     name: "changed.json".to_owned(),
