@@ -13,7 +13,6 @@ use mantissa_evidence::write_whole;
 use mantissa_lab::replay::Replay;
 use mantissa_lab::verify::{self, Assignment, Elsewhere, Event, Method, Request, Varied};
 use mantissa_numerics::setup::Axis;
-use mantissa_published::open;
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Outcome;
@@ -22,6 +21,7 @@ use serde::Serialize;
 use super::catalog::CatalogArgs;
 use super::record::{Model, machine};
 use crate::coverage::Answer;
+use crate::evidence::{Damage, tokenize_prompts};
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
@@ -38,7 +38,8 @@ Examples:
 
 Candidates whose kernels all compute the same are one class, computed once. Evidence is a record, or a published file
 that holds token ids and signals.
-Exit codes: 0 every claim fits, 1 a claim is contradicted, 2 failure, 3 a claim could not be checked.";
+Exit codes: 0 every claim fits, 1 a claim is contradicted, 2 failure, 3 a claim could not be checked, 4 the evidence was
+altered or damaged.";
 
 /// Examples, and the axes with their values.
 fn examples() -> String {
@@ -54,9 +55,9 @@ fn examples() -> String {
 #[command(after_help = examples())]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Args {
-    /// Evidence: a record, an experiment JSON, or a published file
+    /// Evidence: a record, an experiment JSON (gzipped too), or a published file; several are one experiment
     #[arg(value_name = "EVIDENCE", required_unless_present = "self_test")]
-    evidence: Option<PathBuf>,
+    evidence: Vec<PathBuf>,
     /// The model that is claimed to have run: a name that was pulled, or a path; without it nothing is replayed
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
@@ -111,6 +112,11 @@ pub(crate) struct Args {
     /// Instruction set
     #[arg(long, value_name = "SET", default_value = "auto", value_parser = ["auto", "scalar", "avx2", "avx512"])]
     isa: String,
+    /// Make ids of prompts that the evidence states as text alone, with the model's tokenizer
+    #[arg(long, requires = "model")]
+    tokenize_prompt: bool,
+    #[command(flatten)]
+    damage: Damage,
 }
 
 /// How evidence is recomputed.
@@ -135,15 +141,21 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     }
     let machine = machine(args.threads, &args.isa)?;
     let catalogs = args.catalogs.read()?;
-    let opened = args.evidence.as_deref().map(open).transpose()?;
+    let mut opened = match args.evidence.as_slice() {
+        [] => None,
+        paths => Some(args.damage.open_together(paths)?),
+    };
     // Distances that others measured are set beside no model.
     let wants_model = opened.as_ref().is_none_or(verify::holds_signals);
     let model = args.model.as_ref().filter(|_| wants_model).map(|name| Model::open(name)).transpose()?;
     let folder = args.replay_folder.clone().unwrap_or_else(|| {
-        let mut name = args.evidence.clone().unwrap_or_default().into_os_string();
+        let mut name = args.evidence.first().cloned().unwrap_or_default().into_os_string();
         name.push(".replay");
         name.into()
     });
+    if let (true, Some(opened), Some(model)) = (args.tokenize_prompt, &mut opened, &model) {
+        tokenize_prompts(opened, &model.tokenizer, &model.name, terminal)?;
+    }
     let request = Request {
         evidence: opened.as_ref(),
         model: model.as_ref().map(|model| verify::Model {
@@ -179,7 +191,8 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let audit = verify::verify(&request, &|event| shown.tell(event))?;
     drop(shown);
     let sound = audit.self_test.iter().all(|planted| planted.passed);
-    conclude(args, audit, sound, terminal)
+    let exit = conclude(args, audit, sound, terminal)?;
+    Ok(Damage::exit(&opened, exit))
 }
 
 impl Args {

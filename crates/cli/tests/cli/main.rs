@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod altered;
 mod analysis;
 mod catalogs;
 mod coverage;
@@ -12,6 +13,8 @@ mod gpu;
 mod import;
 mod machine;
 mod models;
+mod not_numbers;
+mod plain;
 mod record;
 mod run;
 mod session;

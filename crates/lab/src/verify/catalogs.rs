@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_engine::Catalogs;
-use mantissa_evidence::{CatalogBasis, Configuration, UsedCatalog};
+use mantissa_evidence::{CatalogBasis, Configuration, Experiment, UsedCatalog};
 use mantissa_numerics::setup::SomeAxes;
 
 use super::request::{Model, Request};
@@ -14,16 +14,17 @@ use crate::error::LabError;
 use crate::replay::{Claim, ReplayPlan};
 use crate::uncovered::Unreadable;
 
-/// What `configurations` claim, with `claimed` in place of it. Where the user claims the hardware, the library version
+/// What the configurations of `experiment` claim, with `claimed` in place of it. Where the user claims the hardware, the library version
 /// is the one that is meant here.
 pub(super) fn claims(
-    configurations: &[Configuration],
+    experiment: &Experiment,
     claimed: &SomeAxes,
     model: Model<'_>,
     request: &Request<'_>,
 ) -> Vec<Claim> {
     let claim = |configuration: &Configuration| {
-        let mut claim = Claim::of(configuration, claimed, model.checkpoint);
+        let variable = &experiment.metadata.variable_tested;
+        let mut claim = Claim::tested(configuration, variable, claimed, model.checkpoint);
         if let (Ok(setup), None) = (&claim.candidate, claimed.hardware)
             && let Some(meant) = request.catalogs.of(setup.hardware)
         {
@@ -70,7 +71,7 @@ pub(super) fn claims(
         }
         claim
     };
-    configurations.iter().map(claim).collect()
+    experiment.configurations.iter().map(claim).collect()
 }
 
 /// The version of cuBLAS that a capture found loaded.

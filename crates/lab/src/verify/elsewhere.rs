@@ -43,8 +43,9 @@ pub(super) fn audit(
     if let Some(axis) = varied.chain(claimed.values().map(Value::axis)).find(|axis| !sets(*axis)) {
         return Err(LabError::NotReplayedElsewhere { axis: axis.name() });
     }
+    let variable = &evidence.metadata.variable_tested;
     let claims: Vec<Claim> =
-        evidence.configurations.iter().map(|made| claim(made, &claimed, model)).collect();
+        evidence.configurations.iter().map(|made| claim(made, variable, &claimed, model)).collect();
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let mut candidates: Vec<Setup> = Vec::new();
     let mut wanted: Vec<Vec<usize>> = Vec::new();
@@ -185,9 +186,9 @@ fn sets(axis: Axis) -> bool {
 }
 
 /// What a configuration claims, whatever has recipes.
-fn claim(made: &Configuration, claimed: &SomeAxes, model: Model<'_>) -> Claim {
+fn claim(made: &Configuration, variable: &str, claimed: &SomeAxes, model: Model<'_>) -> Claim {
     let mut claim = Claim::of(made, claimed, model.checkpoint);
-    claim.candidate = declared::stated(made, claimed, &AXES);
+    claim.candidate = declared::stated(made, variable, claimed, &AXES);
     claim
 }
 

@@ -25,7 +25,7 @@ fn wanted(
 ) -> Result<(Vec<Claim>, Vec<Vec<Setup>>), LabError> {
     let claimed = grid::claimed(request.claim)?;
     let quantized = model.checkpoint.quantization().is_some();
-    let claims = catalogs::claims(&record.shell().configurations, &claimed, model, request);
+    let claims = catalogs::claims(record.shell(), &claimed, model, request);
     let wanted = claims.iter().map(|claim| match &claim.candidate {
         Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
         Err(_) => Ok(Vec::new()),
