@@ -5,6 +5,7 @@
 
 mod case;
 mod catalogs;
+mod elsewhere;
 mod grid;
 mod replayed;
 mod request;
@@ -23,7 +24,7 @@ use crate::coverage::PlannedRun;
 use crate::error::LabError;
 
 pub use grid::{Assignment, Varied};
-pub use request::{Event, Method, Model, Request};
+pub use request::{Elsewhere, Event, Method, Model, Request};
 
 use unreplayed::ReplayObstacle;
 
@@ -97,6 +98,13 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
                     spot::audit(request, [*draws, *seed], model, record, &source, progress)?
                 }
                 Method::Replay { .. } => replayed::audit(request, model, record, &source, progress)?,
+                Method::Elsewhere(elsewhere) => {
+                    let whole = match &opened.content {
+                        Content::Record(_) => mantissa_evidence::read(&opened.path)?,
+                        Content::Published(_) => record.shell().clone(),
+                    };
+                    elsewhere::audit(request, *elsewhere, model, record, &whole, &source, progress)?
+                }
             };
             if request.self_test {
                 audit.self_test = self_test::of(request, model, record, &mut audit.notes, progress)?;

@@ -378,11 +378,11 @@ fn a_state_file_holds_what_is_done_and_is_refused_for_another_question() {
 fn published_files_are_not_enough_and_say_what_would_be() {
     let session = Session::new();
     for (file, words) in [
-        ("batch_generation_H100_sdpa_short.json", "no weights to replay with"),
-        ("batch_verification_A100_on_A100.json", "somebody else measured"),
-        ("activations_H200.json", "token ids are not in the file"),
+        ("batch_generation.json", "no weights to replay with"),
+        ("batch_verification.json", "somebody else measured"),
+        ("activations.json", "token ids are not in the file"),
     ] {
-        let path = mantissa_testkit::published(file).display().to_string();
+        let path = mantissa_testkit::synthetic(file).display().to_string();
         let output = session.output(&["verify", &path]);
         let text = session.text(&["verify", file], &output);
         assert_eq!(output.status.code(), Some(3), "{text}");

@@ -331,13 +331,24 @@ fn rows_that_do_not_spell_numbers_are_refused_when_read() {
         ("[-1.6,2 3,1]", "expected a comma"),
         ("[1,2,3 4]", "end of the row"),
         ("[1,2,]", "value 2"),
-        ("[1,2,null]", "value 2 is null and its bits are not listed under non_finite"),
     ] {
         let edited = text.replace("[-1.6, 0.7,1.8]", row);
         let message = refusal(read_all(&from_text(&edited).unwrap()));
         assert!(message.contains(expected), "expected '{expected}' in: {message}");
         refusal(json::parse(edited.as_bytes(), Path::new("e.json")));
     }
+    // Of a log-probability, null without bits is a value that the recorder did not have.
+    let edited = text.replace("[-1.6, 0.7,1.8]", "[-1.6,null,null]");
+    assert_ne!(edited, text);
+    let whole = json::parse(edited.as_bytes(), Path::new("e.json")).unwrap();
+    assert_same(&from_text(&edited).unwrap(), &Record::from_experiment(whole.clone(), Path::new("e.json")));
+    let found = whole
+        .runs
+        .iter()
+        .flat_map(mantissa_evidence::Run::phases)
+        .filter_map(|(_, phase)| phase.logprobs.as_ref());
+    let infinite = found.flat_map(|lists| &lists.log_probs).filter(|value| **value == f32::NEG_INFINITY);
+    assert_eq!(infinite.count(), 2);
     for (ids, expected) in [
         ("[3,1,01]", "element 2 is not a token id"),
         ("[3,1,-1]", "element 2"),

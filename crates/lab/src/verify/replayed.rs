@@ -25,7 +25,7 @@ fn wanted(
 ) -> Result<(Vec<Claim>, Vec<Vec<Setup>>), LabError> {
     let claimed = grid::claimed(request.claim)?;
     let quantized = model.checkpoint.quantization().is_some();
-    let claims = catalogs::claims(&record.shell().configurations, &claimed, model, request);
+    let claims = catalogs::claims(record.shell(), &claimed, model, request);
     let wanted = claims.iter().map(|claim| match &claim.candidate {
         Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
         Err(_) => Ok(Vec::new()),
@@ -65,7 +65,7 @@ pub(super) fn audit(
 ) -> Result<Audit, LabError> {
     let (replay, full, state) = match request.method {
         Method::Replay { replay, full, state } => (replay, full, state),
-        Method::SpotCheck { .. } => (Replay::Decode, false, None),
+        Method::SpotCheck { .. } | Method::Elsewhere(_) => (Replay::Decode, false, None),
     };
     let configurations = &record.shell().configurations;
     let (claims, wanted) = wanted(request, model, record)?;

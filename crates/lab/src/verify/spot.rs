@@ -23,7 +23,7 @@ pub(super) fn audit(
 ) -> Result<Audit, LabError> {
     let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
-    let claims = catalogs::claims(&shell.configurations, &claimed, model, request);
+    let claims = catalogs::claims(shell, &claimed, model, request);
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let wanted: Vec<_> = claims.iter().map(|claim| claim.candidate.iter().copied().collect()).collect();
     let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, Replay::Decode, &request.catalogs);
