@@ -9,7 +9,7 @@ import os
 import torch
 
 from . import container, observe, repetitions, weights
-from .errors import CaptureError, KnobError
+from .errors import CaptureError
 
 VERSION = "0.1.0"
 TOOL = f"mantissa-forensics {VERSION}"
@@ -74,7 +74,7 @@ class Experiment:
                 run.config_id = configuration["config_id"]
             configurations.append(configuration)
             stored += to_store(runs, extras["reproducibility"])
-        return stored, self._varied(configurations)
+        return stored, self.varied(configurations)
 
     def axes(self, conversation, index=0):
         """What was found of each axis, for the `index`-th sequence kept of a conversation."""
@@ -251,7 +251,7 @@ class Experiment:
         return [{"phase": phase, **kernel} for phase in phases] if recipe else []
 
     @staticmethod
-    def _varied(configurations):
+    def varied(configurations):
         """Fills `variable_value`, and names what differs."""
         setups = [c["mantissa"]["setup"] for c in configurations]
         flat = [{**s, **s.get("axes", {})} for s in setups]
@@ -356,5 +356,3 @@ def size_in_words(parameters):
         return f"{tenths // 10}.{tenths % 10}{name}"
     return f"{(tenths + 5) // 10}{name}"
 
-
-__all__ = ["Experiment", "KnobError", "save"]

@@ -240,7 +240,7 @@ def _merge(done):
         configurations.append(configuration)
         stored += to_store(runs, extras["reproducibility"])
     metadata = done[0][0]
-    configurations = Experiment._varied(configurations)
+    configurations = Experiment.varied(configurations)
     variable = next((c.pop("variable") for c in configurations if "variable" in c), "none")
     for configuration in configurations:
         configuration.pop("variable", None)

@@ -150,7 +150,7 @@ def _join(done):
         if extras["reproducibility"]["outcome"]["state"] == "divergent" and both["outcome"]["state"] != "divergent":
             both["outcome"] = extras["reproducibility"]["outcome"]
     metadata = done[0][1][0]
-    found = Experiment._varied(list(configurations.values()))
+    found = Experiment.varied(list(configurations.values()))
     metadata["variable_tested"] = next((c["variable"] for c in found if "variable" in c), "none")
     metadata["experiment_type"] = "replay"
     for configuration in found:

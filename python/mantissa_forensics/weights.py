@@ -143,7 +143,7 @@ def differs(causal, tensors, source):
     A stored tensor is rounded to the format in memory first, as loading does.
     """
     if any(path.endswith(".gguf") for path in files(source)):
-        return _differs_gguf(tensors, files(source)[0])
+        return _differs_gguf(causal, tensors, files(source)[0])
     from safetensors import safe_open
 
     if changed := _config_differs(causal.config, source):
@@ -199,10 +199,10 @@ def _as_stored(causal, tensors):
     return revert_weight_conversion(causal, dict(tensors))
 
 
-def _differs_gguf(tensors, path):
+def _differs_gguf(causal, tensors, path):
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    stored = load_gguf_checkpoint(path, return_tensors=True)["tensors"]
+    stored = load_gguf_checkpoint(path, return_tensors=True, model_to_load=causal)["tensors"]
     for name, tensor in stored.items():
         if name in tensors and not _same(tensors[name], torch.as_tensor(tensor)):
             return f"{name} is not what the file decodes to"
