@@ -1,5 +1,12 @@
 //! Writes synthetic files of every published layout: once for all tests, and where `cargo clean` takes them away.
 
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::match_bool,
+    clippy::needless_range_loop,
+    reason = "small made-up numbers and tables"
+)]
 mod synthetic;
 
 use std::error::Error;

@@ -39,7 +39,9 @@ impl Damage {
             return Ok((mantissa_published::read(path)?, false));
         }
         let (experiment, damage) = mantissa_published::read_despite_damage(path)?;
-        damage.iter().for_each(|part| terminal.note(part));
+        for part in &damage {
+            terminal.note(part);
+        }
         Ok((experiment, !damage.is_empty()))
     }
 

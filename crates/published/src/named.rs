@@ -16,6 +16,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
+    #[expect(clippy::unnecessary_wraps, reason = "every caller returns whether something was named")]
     fn new(what: impl Into<String>, instead: &'static str) -> Option<Self> {
         Some(Self { what: what.into(), instead })
     }

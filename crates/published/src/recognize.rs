@@ -94,7 +94,7 @@ fn most_telling(keys: &BTreeSet<String>) -> Option<&'static Layout> {
     let told = |layout: &&Layout| {
         let FileSignature::Keys(sets) = layout.signature else { return 0 };
         let parts = |set: &&[&str]| set.iter().map(|path| path.split('.').count()).sum::<usize>();
-        sets.iter().filter(|set| set.iter().all(|path| has(path))).map(|set| parts(set)).max().unwrap_or(0)
+        sets.iter().filter(|set| set.iter().all(|path| has(path))).map(parts).max().unwrap_or(0)
     };
     let best = LAYOUTS.iter().map(|layout| told(&layout)).max().filter(|best| *best > 0)?;
     LAYOUTS.iter().find(|layout| told(layout) == best)

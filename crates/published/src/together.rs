@@ -63,7 +63,7 @@ pub fn together(paths: &[PathBuf], despite_damage: bool) -> Result<Opened> {
 /// Adds an experiment to another one.
 fn add(all: &mut Experiment, more: Experiment, name: &str) {
     if all.metadata.variable_tested != more.metadata.variable_tested {
-        all.metadata.variable_tested = "configuration".to_owned();
+        "configuration".clone_into(&mut all.metadata.variable_tested);
     }
     let mut renamed = Vec::new();
     for mut configuration in more.configurations {

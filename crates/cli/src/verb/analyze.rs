@@ -227,7 +227,7 @@ fn every(
         match damage.open(path) {
             Ok(file) => opened.push(file),
             Err(error @ (EvidenceError::UnknownLayout { .. } | EvidenceError::NotEvidence { .. })) => {
-                terminal.note(&format!("left out: {error}"))
+                terminal.note(&format!("left out: {error}"));
             }
             Err(error) => unread.push(error),
         }

@@ -149,6 +149,7 @@ fn check(file: &File, dtype: Dtype) -> std::result::Result<(), Flaw> {
     Err(Flaw::new("raw_activations", problem, RESTORE))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the readers of other layouts")]
 fn experiment(file: &File, dtype: Dtype) -> std::result::Result<Experiment, Flaw> {
     let Config { batch_sizes, prompt_tokens, .. } = &file.config;
     let (repetitions, width) = vectors::extent(file.raw_activations.values());

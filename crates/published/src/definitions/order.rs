@@ -25,6 +25,7 @@ pub(crate) fn distance(
 
 /// The order in which most `stored` cells come out in every bit, `own` where that is as good; the matrices that it
 /// gives; how many cells come out in the file's own order.
+#[expect(clippy::needless_pass_by_value, reason = "each caller makes it for this")]
 pub(crate) fn best(
     own: Vec<Position>,
     stored: &[Square],

@@ -129,7 +129,7 @@ fn summaries(
     for stated in stated {
         match stated {
             Stated::Diagonal(printed) => {
-                ledger.figure(format!("diagonal of {about}"), printed, noise, inputs)
+                ledger.figure(format!("diagonal of {about}"), printed, noise, inputs);
             }
             Stated::OffDiagonal(printed) => {
                 let follows = either(printed, signal, Range::mean(&beside_off));

@@ -131,12 +131,12 @@ fn stated(log: &mut MatrixLog, text: &str) {
         "GPU" | "GPUs" if log.gpu[0] == NOT_STATED => {
             let bare =
                 value.split_once("x ").filter(|(count, _)| count.bytes().all(|byte| byte.is_ascii_digit()));
-            log.gpu[0] = bare.map_or(value, |(_, gpu)| gpu).to_owned();
+            bare.map_or(value, |(_, gpu)| gpu).clone_into(&mut log.gpu[0]);
         }
         "Model" if log.model.is_none() => log.model = Some(value.to_owned()),
         "vLLM" => drop(log.environment.insert("vllm_version".to_owned(), value.to_owned())),
         "PyTorch" | "torch_version" => {
-            drop(log.environment.insert("torch_version".to_owned(), value.to_owned()))
+            drop(log.environment.insert("torch_version".to_owned(), value.to_owned()));
         }
         "CUDA" | "cuda_version" => drop(log.environment.insert("cuda_version".to_owned(), value.to_owned())),
         "Attention" | "attn_implementation" => {
@@ -265,7 +265,9 @@ impl MatrixLog {
             for group in self.groups().into_iter().filter(|group| group.across == across) {
                 let (each, average) = self.of(group);
                 let stored = if each.is_empty() { average.into_iter().collect() } else { each };
-                stored.into_iter().for_each(|one| one.fill(&mut cells));
+                for one in stored {
+                    one.fill(&mut cells);
+                }
             }
             Verification {
                 variable: self.variable.to_owned(),

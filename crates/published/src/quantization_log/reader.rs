@@ -214,6 +214,9 @@ pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<QuantizationLog> {
     })
 }
 
+/// How a log says that something shows in between.
+const BAND: &str = "→ Quantization format is {} detectable ({} < SNR < {})";
+
 fn separation(lines: &mut Lines) -> Result<Separation> {
     lines.title("SIGNAL-TO-NOISE ANALYSIS", '=')?;
     let (line, [floor]) = lines.read("Noise floor (within-format variance): {}")?;
@@ -222,7 +225,6 @@ fn separation(lines: &mut Lines) -> Result<Separation> {
     let signal = lines.figure(line, signal)?;
     let (line, [snr]) = lines.read("SNR: {}×")?;
     let snr = lines.figure(line, snr)?;
-    const BAND: &str = "→ Quantization format is {} detectable ({} < SNR < {})";
     let (line, word, band) = if lines.at::<3>(BAND) {
         let (line, [word, low, high]) = lines.read(BAND)?;
         (line, word, Some([lines.figure(line, low)?, lines.figure(line, high)?]))

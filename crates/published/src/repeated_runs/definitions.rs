@@ -37,11 +37,11 @@ pub(crate) fn sheet(file: &File) -> Sheet {
     say("perfect reproducibility", stated.perfect_reproducibility, perfect, "perfect_reproducibility");
     let distinct = |all: &[Vec<Option<u64>>]| {
         let mut seen: Vec<&Vec<Option<u64>>> = Vec::new();
-        all.iter().for_each(|one| {
+        for one in all {
             if !seen.contains(&one) {
-                seen.push(one)
+                seen.push(one);
             }
-        });
+        }
         seen.len()
     };
     if tokens && !logprobs && !vectors.is_empty() {

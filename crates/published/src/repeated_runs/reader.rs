@@ -50,8 +50,11 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) logprobs_vectors: Vec<Vec<Option<Number>>>,
     /// Most likely candidates of each position: id and log-probability.
-    pub(crate) top_k_distributions: Option<Vec<Vec<Vec<(u32, Option<Number>)>>>>,
+    pub(crate) top_k_distributions: Option<Vec<Vec<Ranked>>>,
 }
+
+/// Ids and log-probabilities of one position.
+pub(crate) type Ranked = Vec<(u32, Option<Number>)>;
 
 /// A GPU as a name or among other things.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -60,6 +60,7 @@ struct Deviation {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "as the file has them")]
 struct Tokens {
     tokens_match: Option<bool>,
     #[serde(default)]
