@@ -47,12 +47,25 @@ class Experiment:
         self.devices = self.facts["devices"]
         self.cuda = all(device.type == "cuda" for device in self.devices)
         self.found = observe.devices(self.devices)
-        self.versions = observe.versions()
         self.environment = observe.machine()
         self.hardware = hardware or hardware_word(self.found)
         self.weights = identity or weights.identify(causal, checkpoint)
         self.name = name or os.path.basename(os.path.normpath(getattr(config, "_name_or_path", "") or "unnamed"))
         self.flags = flags()
+        self.versions = observe.versions(*self._libraries())
+
+    def _libraries(self):
+        """Libraries beside PyTorch and transformers that took part."""
+        quantization, attention = self.facts["quantization"], self.watch.attention_word(self.cuda)
+        parts = {
+            "bitsandbytes": "bnb" in quantization,
+            "gptqmodel": "gptq" in quantization or "awq" in quantization,
+            "torchao": "torchao" in quantization,
+            "peft": self.weights.adapter is not None,
+            "flash_attn": "flash_attention" in attention,
+            "triton": bool(self.capture.compiled),
+        }
+        return [name for name, took_part in parts.items() if took_part]
 
     def assemble(self, batches):
         """Numbered runs to store, and configurations."""

@@ -69,20 +69,13 @@ def machine():
     }
 
 
-def versions():
-    """Versions of what decides kernels, as loaded. What is not there is left out."""
+def versions(*also):
+    """Versions of what decides kernels, as loaded: always those of PyTorch, its libraries and transformers, and `also`.
+
+    What else happens to be imported is left out: it would make the same run's evidence depend on its process.
+    """
     found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in (
-        "transformers",
-        "vllm",
-        "peft",
-        "accelerate",
-        "bitsandbytes",
-        "flash_attn",
-        "gptqmodel",
-        "torchao",
-        "triton",
-    ):
+    for name in ("transformers", *also):
         # What is not imported did not run.
         module = sys.modules.get(name)
         if module is not None and getattr(module, "__version__", None):

@@ -80,7 +80,7 @@ class Program(unittest.TestCase):
     def test_compare_and_analyze(self):
         # Batch sizes leave other bits here, which is no error of the program.
         support.run("compare", self.out, self.out, code=1)
-        support.run("analyze", self.out)
+        support.run("analyze", self.out, code=1)
 
     def test_verify_says_that_there_are_no_recipes_of_this_hardware(self):
         shown = support.run("verify", self.out, "--model", support.folder("llama", "bf16"), code=3)
@@ -245,6 +245,20 @@ class Resume(unittest.TestCase):
             record(model, [support.ids(40), support.ids(40, 1)], killed, batch_size=2, decode=5, repetitions=3)
         with self.assertRaisesRegex(CaptureError, "holds something else"):
             record(model, [support.ids(40)], support.folder("llama", "bf16"), decode=1)
+
+    def test_what_else_is_imported_does_not_matter(self):
+        """A record that is taken up by a process with other libraries is the same record."""
+        import types
+        from unittest import mock
+
+        from mantissa_forensics import observe
+
+        other = types.ModuleType("bitsandbytes")
+        other.__version__ = "0.0"
+        plain = observe.versions()
+        with mock.patch.dict(sys.modules, {"bitsandbytes": other, "peft": other}):
+            self.assertEqual(observe.versions(), plain)
+            self.assertEqual(observe.versions("bitsandbytes")["bitsandbytes"], "0.0")
 
     def test_two_processes_do_not_share_a_folder(self):
         out = support.new("held")

@@ -391,7 +391,7 @@ def facts(worker):
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": str(getattr(worker, "device", "cpu")),
         "separate_workers": _separate_workers(),
-        "versions": observe.versions(),
+        "versions": observe.versions("vllm", "triton", "flash_attn", "flashinfer"),
         "devices": observe.devices([torch.device(getattr(worker, "device", None) or "cpu")]),
     }
 
