@@ -25,8 +25,7 @@ Examples:
   mantissa inspect smollm2-135m-instruct --tensors
   mantissa inspect model.gguf --digest
 
-Every digest a record states is checked; one that does not match is an error (exit code 4), unless --despite-damage goes
-on.";
+Every digest a record states is checked; one that does not match is an error (exit code 4), unless --despite-damage.";
 
 /// Show what a record or a model holds, and check its digests
 #[derive(Debug, clap::Args)]

@@ -66,7 +66,7 @@ fn despite_damage_shows_what_the_contents_say_and_still_ends_with_4() {
         (value, String::from_utf8(output.stderr).unwrap())
     };
     let (audit, _) = shown(&["verify", "out", "--model", "model", "--despite-damage"]);
-    assert_eq!(audit["claims"][0]["answer"], "contradicted");
+    assert_eq!(audit["claims"][0]["answer"], "fits_none");
     let warnings = audit["sources"][0]["warnings"].to_string();
     assert!(warnings.contains("altered or damaged"), "{warnings}");
     let (inspected, notes) = shown(&["inspect", "out", "--despite-damage", "--model", "model"]);
