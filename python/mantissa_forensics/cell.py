@@ -46,7 +46,8 @@ def signals_of(spec):
     """`layers`, `sites`, `positions` and `top_k` as captures take them: block outputs, keys, and what is asked for."""
     signals = spec["signals"]
     sites = [point for point in POINTS if point in {*DEFAULT_POINTS, *signals["sites"]}]
-    return {"layers": signals.get("layers"), "sites": sites, "positions": signals["positions"], "top_k": signals["top_k"]}
+    kept = {name: signals[name] for name in ("positions", "top_k")}
+    return {"layers": signals.get("layers"), "sites": sites, **kept}
 
 
 def run(spec, out, progress=lambda text: None):

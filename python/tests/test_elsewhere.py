@@ -15,7 +15,8 @@ class Replayed(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.evidence = support.new("evidence")
-        prompts = Prompts([Prompt(support.ids(20))], [[Prompt(support.ids(20, seed=1)), Prompt(support.ids(20, seed=2))]])
+        beside = [Prompt(support.ids(20, seed=seed)) for seed in (1, 2)]
+        prompts = Prompts([Prompt(support.ids(20))], [beside])
         model = support.load("llama", "bf16")
         path = support.folder("llama", "bf16")
         record(model, prompts, cls.evidence, batch_size=3, decode=3, repetitions=1, top_k=0, checkpoint=path)

@@ -134,7 +134,8 @@ impl Record {
         Self { origin, shell, layouts, stated, warnings: Vec::new(), store }
     }
 
-    /// Puts ids in place of a run's prompt ids, which its file does not state. Nothing happens where there is no such run.
+    /// Puts ids in place of a run's prompt ids, which its file does not state. Nothing happens where there is no such
+    /// run.
     pub fn set_prompt_ids(&mut self, run: usize, ids: Vec<u32>) {
         if let Some(run) = self.shell.runs.get_mut(run) {
             run.prompt_token_ids.clone_from(&ids);

@@ -9,6 +9,10 @@ use crate::PUBLISHED;
 
 /// Runs tests by their names, as `cargo test` asks for them. They are ignored unless [`PUBLISHED`] names folders; on a
 /// machine that has none, `-- --ignored` runs them to their failure.
+///
+/// ```no_run
+/// mantissa_testkit::others::run(&[]);
+/// ```
 #[must_use]
 pub fn run(tests: Vec<(&'static str, fn())>) -> ExitCode {
     let named = std::env::var_os(PUBLISHED).is_some_and(|folders| !folders.is_empty());

@@ -45,6 +45,11 @@ pub const PUBLISHED: &str = "MANTISSA_PUBLISHED";
 ///
 /// # Panics
 /// When no folder is named, or none has the file.
+///
+/// ```no_run
+/// let path = mantissa_testkit::published("quant_generation_A100.json");
+/// assert!(path.is_file());
+/// ```
 #[must_use]
 pub fn published(name: &str) -> PathBuf {
     let folders = std::env::var_os(PUBLISHED).unwrap_or_default();

@@ -348,7 +348,7 @@ fn what_cannot_be_verified_is_refused_in_one_line() {
     }
     let bytes = fs::read(&run).unwrap();
     fs::write(&run, &bytes[..bytes.len() - 8]).unwrap();
-    let line = session.failure(&["verify", "record", "--model", "model"]);
+    let line = session.failure_of(4, &["verify", "record", "--model", "model"]);
     assert!(line.contains("the manifest states"), "{line}");
 }
 

@@ -5,6 +5,11 @@
 mod json_layouts;
 mod log_figures;
 mod logs;
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::needless_range_loop,
+    reason = "small tables, as a script would"
+)]
 mod truth;
 
 mantissa_testkit::others! {
