@@ -11,7 +11,7 @@ use crate::PUBLISHED;
 /// machine that has none, `-- --ignored` runs them to their failure.
 ///
 /// ```no_run
-/// mantissa_testkit::others::run(&[]);
+/// _ = mantissa_testkit::others::run(vec![("one_is_one", || assert_eq!(1, 1))]);
 /// ```
 #[must_use]
 pub fn run(tests: Vec<(&'static str, fn())>) -> ExitCode {
