@@ -6,7 +6,7 @@
 //! MAP.toml ── map ── path ───────────────────────┘
 //! ```
 //!
-//! Left out: layouts that have a reader of their own ([`crate::open`]), and anything a path cannot say.
+//! Left out: layouts that have a reader of their own ([`crate::open()`]), and anything a path cannot say.
 
 mod build;
 mod map;
