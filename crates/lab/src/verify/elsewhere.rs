@@ -13,14 +13,12 @@ use mantissa_numerics::setup::{Axis, SomeAxes, Value};
 use mantissa_numerics::{Phase, Setup, Site};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Source;
-use mantissa_verdict::audit::{
-    AUDIT_VERSION, AuditedModel, Case, Cost, RunFacts, SetupFacts, audit as judge,
-};
+use mantissa_verdict::audit::{AUDIT_VERSION, Case, Cost, RunFacts, SetupFacts, audit as judge};
 use serde_json::json;
 
 use super::grid;
 use super::request::{Elsewhere, Event, Model, Request};
-use super::weights::same_weights;
+use super::weights::{audited, same_weights};
 use crate::declared;
 use crate::error::LabError;
 use crate::replay::{Claim, between};
@@ -94,11 +92,7 @@ pub(super) fn audit(
     Ok(Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
-        model: Some(AuditedModel {
-            name: model.name.to_owned(),
-            weights_digest: weights.map(|digest| digest.to_string()),
-            stated_by_evidence: weights.is_some(),
-        }),
+        model: Some(audited(model, weights)),
         replay: "decode".to_owned(),
         outcome: Audit::outcome_of(&claims),
         matrices: case.matrices(),
