@@ -31,11 +31,11 @@ CAUSES = {
     "products with": "weights that nobody asked for",
     "attention with sinks": "attention with sinks (gpt-oss)",
     "PyTorch runs them as a product for each expert": "experts of f16",
-    "transformers masks a sliding window that is full": "`sdpa_flash` once a window is full",
+    "transformers masks padding and a sliding window that is full": "`sdpa_flash` once a window is full",
 }
 
 
-WINDOW = CAUSES["transformers masks a sliding window that is full"]
+WINDOW = CAUSES["transformers masks padding and a sliding window that is full"]
 
 
 def runs(case, answer):

@@ -30,11 +30,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
+from inputs import MASK, TYPES, mixed
+from inputs import hashed as hashed_on
+
 DEVICE = os.environ.get("LONG_ROWS_DEVICE", "cuda")
 # Small on a CPU, to try the script.
 SMALL = DEVICE == "cpu"
-MASK = 0xFFFFFFFF
-TYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 VOCABULARIES = [
     10,
     1000,
@@ -162,24 +163,8 @@ arrays, digests_of, kernels, notes = {}, {}, {}, {}
 began = time.time()
 
 
-def mixed(i: torch.Tensor, seed: int) -> torch.Tensor:
-    """32 bits of a place (int64) and a seed: place and seed · 0x9E3779B1 added modulo 2^32, and mixed."""
-    h = (i + (seed * 0x9E3779B1 & MASK)) & MASK
-    h = h ^ (h >> 16)
-    h = (h * 0x7FEB352D) & MASK
-    h = h ^ (h >> 15)
-    h = (h * 0x846CA68B) & MASK
-    return h ^ (h >> 16)
-
-
 def hashed(shape, seed: int, spread: float, kind: str) -> torch.Tensor:
-    """`(low half + high half − 65535) / 65536 · spread` of each place's 32 bits, exact in binary32, then rounded to the type."""
-    count, chunk = int(numpy.prod(shape)), 1 << 25
-    made = torch.empty(count, dtype=TYPES[kind], device=DEVICE)
-    for first in range(0, count, chunk):
-        h = mixed(torch.arange(first, min(count, first + chunk), device=DEVICE), seed)
-        made[first : first + chunk] = (((h & 0xFFFF) + (h >> 16) - 65535).float() * (spread / 65536)).to(TYPES[kind])
-    return made.view(shape)
+    return hashed_on(shape, seed, spread, kind, DEVICE)
 
 
 weights = {}

@@ -12,6 +12,7 @@ use minijinja::{Environment, Error, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::day;
 use crate::checkpoint::LARGEST_JSON;
 use crate::error::{ModelError, present, read_small, shown, shown_path};
 
@@ -19,20 +20,9 @@ use crate::error::{ModelError, present, read_small, shown, shown_path};
 const FUEL: u64 = 5_000_000;
 /// Longest template that is compiled; the longest known ones have some 20 kB.
 const LONGEST: usize = 1 << 20;
-/// The day that `strftime_now` names: Llama templates' own fallback. A clock would make the prompt, and so
-/// every recorded bit, depend on when a run was resumed.
-const TODAY: [(&str, &str); 10] = [
-    ("%d", "26"),
-    ("%m", "07"),
-    ("%y", "24"),
-    ("%Y", "2024"),
-    ("%b", "Jul"),
-    ("%B", "July"),
-    ("%a", "Fri"),
-    ("%A", "Friday"),
-    ("%H", "00"),
-    ("%M", "00"),
-];
+/// Special tokens that templates may name. *Source:* `SPECIAL_TOKENS_ATTRIBUTES` of transformers.
+pub(super) const SPECIAL: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// One turn of a conversation.
 ///
@@ -56,16 +46,15 @@ impl Message {
 pub(super) struct Template {
     file: String,
     environment: Environment<'static>,
-    bos: Option<String>,
-    eos: Option<String>,
+    /// By the names of [`SPECIAL`]; those that the model has.
+    tokens: Vec<(&'static str, String)>,
 }
 
 impl Template {
     pub(super) fn new(
         file: String,
         source: String,
-        bos: Option<String>,
-        eos: Option<String>,
+        tokens: Vec<(&'static str, String)>,
     ) -> Result<Self, ModelError> {
         if source.len() > LONGEST {
             let fault = format!("{} bytes are too long for a template", source.len());
@@ -80,7 +69,9 @@ impl Template {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
         environment.add_function("strftime_now", |format: String| {
-            TODAY.iter().fold(format, |text, (field, value)| text.replace(field, value))
+            day::formatted(&format).map_err(|code| {
+                Error::new(ErrorKind::BadSerialization, format!("strftime has no code '{code}'"))
+            })
         });
         environment.add_filter("tojson", tojson);
         // Jinja's None is not iterable; templates ask before they count an absent list of tools.
@@ -90,7 +81,7 @@ impl Template {
         environment
             .add_template_owned("chat", without_generation_marks(source))
             .map_err(|e| fault(&file, &e))?;
-        Ok(Self { file, environment, bos, eos })
+        Ok(Self { file, environment, tokens })
     }
 
     pub(super) fn render(&self, messages: &[Message], generate: bool) -> Result<String, ModelError> {
@@ -100,16 +91,14 @@ impl Template {
             .map(|m| minijinja::Value::from_pairs([("role", m.role.as_str()), ("content", &m.content)]))
             .collect();
         // transformers hands over the special tokens that exist and nothing for those that do not.
-        let undefined = minijinja::Value::UNDEFINED;
-        let token = |token: &Option<String>| token.as_ref().map_or(undefined.clone(), minijinja::Value::from);
+        let tokens = minijinja::Value::from_pairs(self.tokens.iter().map(|(name, text)| (*name, text.as_str())));
         template
             .render(context! {
                 messages => turns,
                 add_generation_prompt => generate,
-                bos_token => token(&self.bos),
-                eos_token => token(&self.eos),
                 tools => minijinja::Value::from(()),
                 documents => minijinja::Value::from(()),
+                ..tokens
             })
             .map_err(|e| fault(&self.file, &e))
     }
@@ -195,18 +184,23 @@ impl serde_json::ser::Formatter for Spaced {
 
 /// The template of a Hugging Face folder: `chat_template.jinja`, else in `tokenizer_config.json`.
 pub(super) fn from_folder(folder: &Path) -> Result<Option<Template>, ModelError> {
-    let mut settings = Map::new();
-    for name in ["special_tokens_map.json", "tokenizer_config.json"] {
-        if let Some(path) = present(folder, name) {
-            let map: Map<String, Value> = serde_json::from_slice(&read_small(&path, LARGEST_JSON)?)
-                .map_err(|e| ModelError::damaged(&shown_path(&path), "JSON", shown(&e.to_string())))?;
-            settings.extend(map);
-        }
-    }
-    let token = |key: &str| {
-        let value = settings.get(key)?;
-        value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
+    let read = |name: &str| -> Result<Map<String, Value>, ModelError> {
+        let Some(path) = present(folder, name) else { return Ok(Map::new()) };
+        serde_json::from_slice(&read_small(&path, LARGEST_JSON)?)
+            .map_err(|e| ModelError::damaged(&shown_path(&path), "JSON", shown(&e.to_string())))
     };
+    let mut settings = read("tokenizer_config.json")?;
+    // As transformers: the older file counts, and goes before, where the newer one does not list added tokens.
+    if !settings.contains_key("added_tokens_decoder") {
+        settings.extend(read("special_tokens_map.json")?);
+    }
+    let tokens = SPECIAL
+        .into_iter()
+        .filter_map(|name| {
+            let value = settings.get(name)?;
+            Some((name, value.as_str().or_else(|| value.get("content")?.as_str())?.to_owned()))
+        })
+        .collect();
     let (file, source) = if let Some(path) = present(folder, "chat_template.jinja") {
         let bytes = read_small(&path, LARGEST_JSON)?;
         let file = shown_path(&path);
@@ -230,7 +224,7 @@ pub(super) fn from_folder(folder: &Path) -> Result<Option<Template>, ModelError>
         };
         (file, source.to_owned())
     };
-    Template::new(file, source, token("bos_token"), token("eos_token")).map(Some)
+    Template::new(file, source, tokens).map(Some)
 }
 
 #[cfg(test)]
@@ -238,7 +232,7 @@ mod tests {
     use super::*;
 
     fn template(source: &str) -> Result<Template, ModelError> {
-        Template::new("t.jinja".into(), source.into(), Some("<s>".into()), None)
+        Template::new("t.jinja".into(), source.into(), vec![("bos_token", "<s>".into())])
     }
 
     fn render(source: &str) -> Result<String, ModelError> {
@@ -264,6 +258,8 @@ mod tests {
                 "2",
             ),
             ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
+            ("{{ strftime_now('%-I:%M %p, day %j%%') }}", "12:00 AM, day 208%"),
+            ("{{ strftime_now('%Q') }}", "!"),
             ("{% if tools %}t{% endif %}{% if enable_thinking is defined %}e{% endif %}.", "."),
             ("{% if tools is iterable and tools | length > 0 %}t{% endif %}.", "."),
             ("a {%- generation -%} b {% endgeneration %}{{ 'generation' }}", "ab generation"),

@@ -28,6 +28,17 @@ const CONTROL: u64 = 3;
 const USER_DEFINED: u64 = 4;
 const BYTE: u64 = 6;
 
+/// Special tokens by the names of GGUF (`tokenizer.ggml.{name}_token_id`, one misspelled there) and of templates.
+const SPECIAL: [(&str, &str); 7] = [
+    ("bos", "bos_token"),
+    ("eos", "eos_token"),
+    ("unknown", "unk_token"),
+    ("seperator", "sep_token"),
+    ("padding", "pad_token"),
+    ("cls", "cls_token"),
+    ("mask", "mask_token"),
+];
+
 /// The tokenizer of a GGUF file, and its chat template if it has one.
 pub(super) fn parts(gguf: &Gguf<'_>) -> Result<(tokenizers::Tokenizer, Option<Template>), ModelError> {
     let vocabulary = Vocabulary::read(gguf)?;
@@ -50,10 +61,13 @@ pub(super) fn parts(gguf: &Gguf<'_>) -> Result<(tokenizers::Tokenizer, Option<Te
     );
     let inner = serde_json::from_value(json)
         .map_err(|e| ModelError::damaged(gguf.file(), "tokenizer.ggml", shown(&e.to_string())))?;
-    let text = |token: Option<(u64, &str)>| token.map(|(_, text)| text.to_owned());
+    let mut tokens = Vec::new();
+    for (kind, name) in SPECIAL {
+        tokens.extend(vocabulary.named(gguf, kind)?.map(|(_, text)| (name, text.to_owned())));
+    }
     let template = gguf
         .text("tokenizer.chat_template")?
-        .map(|source| Template::new(gguf.file().to_owned(), source.to_owned(), text(bos), text(eos)))
+        .map(|source| Template::new(gguf.file().to_owned(), source.to_owned(), tokens))
         .transpose()?;
     Ok((inner, template))
 }

@@ -4,6 +4,7 @@
 //! structure (`gguf`). Left out: cutting documents into prompts (lab).
 
 mod chat;
+mod day;
 mod gguf;
 
 use std::path::Path;
