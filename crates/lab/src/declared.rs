@@ -16,6 +16,12 @@ use crate::uncovered::{Unreadable, uncovered};
 ///
 /// Rounded weights are not the checkpoint's: a setup that says "none" would hide it.
 pub(crate) fn quantization(weights: QuantizedWeights, checkpoint: &Checkpoint) -> String {
+    if let Some(packed) = checkpoint.packed() {
+        return match weights {
+            QuantizedWeights::Keep => packed.name().to_owned(),
+            QuantizedWeights::Dequantize => format!("{packed}-dequantized"),
+        };
+    }
     match (weights, checkpoint.quantization()) {
         (QuantizedWeights::Keep, Some(block)) => format!("gguf-{}", block.name()),
         (QuantizedWeights::Dequantize, Some(block)) => format!("gguf-{}-dequantized", block.name()),
@@ -183,7 +189,7 @@ fn weights(
     claimed: &SomeAxes,
     checkpoint: &Checkpoint,
 ) -> Result<QuantizedWeights, Unreadable> {
-    let quantized = checkpoint.quantization().is_some();
+    let quantized = checkpoint.quantization().is_some() || checkpoint.packed().is_some();
     if let Some(claimed) = claimed.quantization.filter(|_| quantized) {
         return Ok(claimed);
     }

@@ -9,6 +9,7 @@
 
 mod error;
 mod files;
+mod items;
 mod presets;
 mod shards;
 mod spec;
