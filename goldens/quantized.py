@@ -3,7 +3,7 @@
 
     for format in awq gptq bnb-nf4 bnb-nf4-double fp8; do
         mantissa synth --arch llama --seed 1 --quantization $format --out folders/llama-$format
-    done
+    done    # and so on; families with experts with 128 for --hidden-size, --intermediate-size, --moe-intermediate-size
     quantized.py --out quantized.json folders/*
 
 Needs torch, transformers 5.17, accelerate and bitsandbytes 0.50 (their CPU kernels are enough), safetensors and numpy.
@@ -13,7 +13,8 @@ A digest is SHA-256 over the decoded weights of all quantized matrices, sorted b
 - fp8: transformers loads the folder decoded (it does so where there is no GPU).
 - awq, gptq: numpy alone, from the packages' documented order. No package that decodes them runs without a GPU here.
 
-`experts` families: transformers 5 joins experts, so those of bnb are decoded by bitsandbytes straight from the file.
+bnb is also decoded by bitsandbytes straight from the file, and both must agree. A folder that cannot be loaded is listed
+under `failed`, with the reason.
 """
 
 import argparse
@@ -86,13 +87,29 @@ def model_of(folder):
 
 
 def loaded(folder, names, decode):
-    """Decoded weights of a model as transformers loads it, and its logits for a few ids; `None` where experts are joined."""
+    """Decoded weights of a model as transformers loads it, which then computes logits for a few ids."""
     model = model_of(folder)
+    found = dict(model.named_modules())
+    weights = {name: decode(found[name].weight).clone() for name in names if name in found}
+    joined = {name: expert_of(found, name) for name in names if name not in found}
+    weights.update({name: weight for name, weight in joined.items() if weight is not None})
+    # Last: bitsandbytes packs weights again for the CPU in the first pass.
     with torch.no_grad():
         logits = model(torch.arange(1, 33).unsqueeze(0)).logits
     assert torch.isfinite(logits).all()
-    found = dict(model.named_modules())
-    return {name: decode(found[name].weight) for name in names if name in found}
+    return weights
+
+
+def expert_of(found, name):
+    """One expert's matrix of those that transformers 5 holds in one tensor; `None` where they are packed."""
+    block, rest = name.split(".experts.")
+    number, matrix = rest.split(".")
+    experts = found[f"{block}.experts"]
+    if matrix == "down_proj":
+        return experts.down_proj.data[int(number)].clone()
+    both = experts.gate_up_proj.data[int(number)]
+    half = len(both) // 2
+    return (both[:half] if matrix == "gate_proj" else both[half:]).clone()
 
 
 def nf4_of_model(weight):
@@ -131,7 +148,7 @@ def main():
     import bitsandbytes
     import transformers
 
-    found = {}
+    found, failed = {}, {}
     for folder in args.folders:
         with open(os.path.join(folder, "config.json")) as file:
             method = json.load(file)["quantization_config"]["quant_method"]
@@ -141,8 +158,8 @@ def main():
         try:
             weights, by = decoded(folder, method)
         except Exception as error:  # what a family cannot do is part of the result
-            found[name] = {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-            print(name, found[name])
+            failed[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            print(name, failed[name])
             continue
         digest = hashlib.sha256()
         for module in sorted(weights):
@@ -152,7 +169,7 @@ def main():
     versions = {"torch": torch.__version__, "transformers": transformers.__version__,
                 "bitsandbytes": bitsandbytes.__version__}
     with open(args.out, "w") as file:
-        json.dump({"versions": versions, "seed": 1, "folders": found}, file, indent=1, sort_keys=True)
+        json.dump({"versions": versions, "seed": 1, "folders": found, "failed": failed}, file, indent=1, sort_keys=True)
         file.write("\n")
 
 

@@ -141,7 +141,14 @@ impl Checkpoint {
         let gguf = Gguf::parse(&file, mapped.bytes())?;
         let config = gguf_config(&gguf, mapped.bytes())?;
         let weights = select(&file, &config, gguf_weights(&gguf, &config)?)?;
-        Ok(Self { path: path.to_owned(), config, config_file: None, files: vec![mapped], weights, packed: None })
+        Ok(Self {
+            path: path.to_owned(),
+            config,
+            config_file: None,
+            files: vec![mapped],
+            weights,
+            packed: None,
+        })
     }
 
     fn open_folder(folder: &Path, config_file: PathBuf) -> Result<Self, ModelError> {

@@ -32,7 +32,8 @@ impl Shelf {
     /// An empty shelf for a model of `config`, which was read from `json`.
     pub(crate) fn new(config: &ModelConfig, json: &[u8]) -> Self {
         let json: Value = serde_json::from_slice(json).unwrap_or_default();
-        let scheme = json.get("quantization_config").and_then(|scheme| Scheme::read(scheme, config.torch_dtype));
+        let scheme =
+            json.get("quantization_config").and_then(|scheme| Scheme::read(scheme, config.torch_dtype));
         Self {
             graph: config.graph(),
             scheme: scheme.and_then(Result::ok),
@@ -66,7 +67,14 @@ impl Shelf {
             });
         };
         let dtype = WeightDtype::Plain(dtype);
-        let stored = Stored { file: number, dtype, shape: entry.shape, range: entry.range, interleaved: None, quantized: None };
+        let stored = Stored {
+            file: number,
+            dtype,
+            shape: entry.shape,
+            range: entry.range,
+            interleaved: None,
+            quantized: None,
+        };
         // transformers 5 holds routed experts under names of its own, those of a block in two tensors, and may store them
         // so.
         let of_block = entry.name.strip_prefix("model.layers.").and_then(|rest| rest.split_once(".mlp."));
@@ -110,14 +118,18 @@ impl Shelf {
                 .map_err(|(tensor, fault)| ModelError::tensor(folder, &tensor, fault))?;
             let dtype = WeightDtype::Plain(decoder.dtype());
             let quantized = Some(Box::new(decoder));
-            let stored = Stored { file: 0, dtype, shape: spec.shape, range: 0..0, interleaved: None, quantized };
+            let stored =
+                Stored { file: 0, dtype, shape: spec.shape, range: 0..0, interleaved: None, quantized };
             if self.plain.insert(spec.name.clone(), stored).is_some() {
                 return Err(ModelError::tensor(folder, &spec.name, "is stored twice, quantized and not"));
             }
         }
         match self.parts.keys().next() {
             Some(name) => {
-                let fault = format!("quantized as {}, and the configuration asks for no such matrix", scheme.quantization);
+                let fault = format!(
+                    "quantized as {}, and the configuration asks for no such matrix",
+                    scheme.quantization
+                );
                 Err(ModelError::tensor(folder, name, fault))
             }
             None => Ok(self.plain),

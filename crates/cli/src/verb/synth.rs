@@ -20,7 +20,7 @@ Examples:
   mantissa synth --arch qwen3_moe --seed 7 --out tiny-moe
   mantissa synth --arch llama --seed 1 --num-hidden-layers 12 --hidden-size 256 --out small
   mantissa synth --preset qwen2.5-7b --seed 1 --out qwen7b          # 15 GB, true shapes
-  mantissa synth --arch qwen3_moe --quantization awq --out tiny-awq
+  mantissa synth --arch qwen3 --quantization awq --out tiny-awq
   mantissa synth --config config.json --num-hidden-layers 1 --out one-block
 
 The same flags give the same bytes on any machine. Run again, it completes and checks what is there.";

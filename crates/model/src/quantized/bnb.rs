@@ -71,7 +71,8 @@ fn state(rows: usize, cols: usize, dtype: Dtype, offset: Option<f32>) -> Vec<u8>
     );
     let mut length = text.len() + 1;
     if let Some(offset) = offset {
-        text += &format!(r#", "nested_blocksize": {NESTED_BLOCK}, "nested_dtype": "float32", "nested_offset": "#);
+        text +=
+            &format!(r#", "nested_blocksize": {NESTED_BLOCK}, "nested_dtype": "float32", "nested_offset": "#);
         length = text.len() + LONGEST_NUMBER + 1;
         // The shortest form of the same number in binary64, as Python prints it.
         text += &Value::from(f64::from(offset)).to_string();
@@ -129,7 +130,11 @@ fn absmax(values: &[f32]) -> f32 {
 /// (bitsandbytes' own mean depends on the machine's vectors); the differences and the products with `1 / absmax` are in
 /// binary32.
 fn double_quantized(matrix: &Matrix<'_>, scales: &[f32]) -> Vec<Made> {
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "one rounding, as stated")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "one rounding, as stated"
+    )]
     let offset = (scales.iter().map(|&x| f64::from(x)).sum::<f64>() / scales.len() as f64) as f32;
     let map = dynamic_map();
     let (mut bytes, mut nested) = (Vec::new(), Vec::new());

@@ -92,8 +92,8 @@ impl Quantization {
         let (axis, size, multiple) = match self {
             Self::Awq | Self::Gptq if !cols.is_multiple_of(int4::GROUP) => ("inputs", cols, int4::GROUP),
             Self::Awq | Self::Gptq if !rows.is_multiple_of(int4::NIBBLES) => ("outputs", rows, int4::NIBBLES),
-            Self::BnbNf4 | Self::BnbNf4Double if !cols.is_multiple_of(bnb::BLOCK) => {
-                ("inputs", cols, bnb::BLOCK)
+            Self::BnbNf4 | Self::BnbNf4Double if !(rows * cols).is_multiple_of(bnb::BLOCK) => {
+                ("values", rows * cols, bnb::BLOCK)
             }
             Self::Fp8 if fp8::is_torn(cols) => ("inputs", cols, fp8::BLOCK),
             Self::Fp8 if fp8::is_torn(rows) => ("outputs", rows, fp8::BLOCK),

@@ -30,7 +30,9 @@ impl Scheme {
             _ => Err("not 4 bits in groups of inputs".to_owned()),
         };
         let says = |key: &str, value: &str| {
-            config.get(key).is_none_or(|said| said.as_str().is_some_and(|said| said.eq_ignore_ascii_case(value)))
+            config
+                .get(key)
+                .is_none_or(|said| said.as_str().is_some_and(|said| said.eq_ignore_ascii_case(value)))
         };
         Some(match config.get("quant_method").and_then(Value::as_str)? {
             "awq" if !says("version", "gemm") => Err("version is not gemm".to_owned()),
@@ -84,7 +86,10 @@ impl Scheme {
         let wrong = |name: &str, fault: String| (name.to_owned(), fault);
         let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
         let &[rows, cols] = shape else {
-            return Err(wrong(tensor, format!("shape {shape:?} cannot be quantized as {}", self.quantization)));
+            return Err(wrong(
+                tensor,
+                format!("shape {shape:?} cannot be quantized as {}", self.quantization),
+            ));
         };
         let mut found = Vec::new();
         for (name, part) in self.part_names().into_iter().zip(parts) {
@@ -95,7 +100,9 @@ impl Scheme {
         }
         let scales = |part: usize| match found[part].1.float() {
             Some(dtype) => Ok(dtype),
-            None => Err(wrong(&found[part].1.name, format!("type {} is no scale's", shown(&found[part].1.dtype)))),
+            None => {
+                Err(wrong(&found[part].1.name, format!("type {} is no scale's", shown(&found[part].1.dtype))))
+            }
         };
         let (element, expected) = match self.quantization {
             Quantization::Awq | Quantization::Gptq => {
@@ -122,7 +129,8 @@ impl Scheme {
             }
             Quantization::BnbNf4 | Quantization::BnbNf4Double => {
                 let (file, entry) = found[found.len() - 1];
-                let state = bnb::State::read(bytes(file, entry), shape).map_err(|fault| wrong(&entry.name, fault))?;
+                let state =
+                    bnb::State::read(bytes(file, entry), shape).map_err(|fault| wrong(&entry.name, fault))?;
                 let (count, double) = (rows * cols, self.quantization == Quantization::BnbNf4Double);
                 if state.nested.is_some() != double {
                     let fault = "it and bnb_4bit_use_double_quant contradict each other".to_owned();
@@ -153,7 +161,10 @@ impl Scheme {
                 let (have, have_kind) = (&entry.shape, shown(&entry.dtype));
                 return Err(wrong(
                     &entry.name,
-                    format!("{have_kind} of shape {have:?}, {} asks for {kind} of {shape:?}", self.quantization),
+                    format!(
+                        "{have_kind} of shape {have:?}, {} asks for {kind} of {shape:?}",
+                        self.quantization
+                    ),
                 ));
             }
         }
@@ -256,7 +267,8 @@ impl Quantization {
                 "zero_point": true,
             }),
             Self::Gptq => {
-                let skipped = kept.iter().map(|module| (format!("-:{}$", module.replace('.', "\\.")), json!({})));
+                let skipped =
+                    kept.iter().map(|module| (format!("-:{}$", module.replace('.', "\\.")), json!({})));
                 let mut config = json!({
                     "bits": 4,
                     "checkpoint_format": "gptq",

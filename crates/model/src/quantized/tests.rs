@@ -37,9 +37,8 @@ fn decoded(quantization: Quantization, matrix: &Matrix<'_>, bytes: &[Vec<u8>]) -
     let scheme = Scheme::read(&config, Some(matrix.dtype)).expect("known").expect("read");
     assert_eq!(scheme.quantization, quantization);
     let shape = [matrix.rows, matrix.cols];
-    let decoder = scheme
-        .check("m.weight", &shape, &found, |_, entry| &file[entry.range.clone()])
-        .expect("whole");
+    let decoder =
+        scheme.check("m.weight", &shape, &found, |_, entry| &file[entry.range.clone()]).expect("whole");
     let values = decoder.decode(&|_| &file).expect("decoded");
     (0..matrix.rows * matrix.cols).map(|index| decoder.dtype().decode(&values, index)).collect()
 }
@@ -131,7 +130,8 @@ fn the_dynamic_code_book_is_bitsandbytes() {
 
 #[test]
 fn a_layout_that_is_not_read_says_what_of_it() {
-    let fault = |config: serde_json::Value| Scheme::read(&config, None).map(|read| read.expect_err("refused"));
+    let fault =
+        |config: serde_json::Value| Scheme::read(&config, None).map(|read| read.expect_err("refused"));
     let cases = [
         (serde_json::json!({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemv"}), "gemm"),
         (serde_json::json!({"quant_method": "awq", "bits": 8, "group_size": 128}), "4 bits"),

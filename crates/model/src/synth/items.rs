@@ -111,6 +111,8 @@ impl Item {
         let (rows, cols) = self.sizes();
         let at = |index: usize| dtype.round(values.at(index as u64));
         let made = quantization.unit(&Matrix { rows, cols, dtype, at: &at }, unit);
-        made.into_iter().map(|made| MadeBytes { part: made.part, at: made.at as u64, bytes: made.bytes }).collect()
+        made.into_iter()
+            .map(|made| MadeBytes { part: made.part, at: made.at as u64, bytes: made.bytes })
+            .collect()
     }
 }

@@ -11,6 +11,8 @@ mod error;
 mod files;
 mod items;
 mod presets;
+#[cfg(test)]
+mod quantized_tests;
 mod shards;
 mod spec;
 mod tensors;

@@ -315,24 +315,3 @@ fn numbers_that_do_not_fit_together_are_refused_with_the_right_ones() {
     let spec = SynthSpec::new(&SynthRequest { hidden_size: Some(256), ..tiny }).expect("valid");
     assert_eq!(spec.config().head_dim, 64);
 }
-
-#[test]
-fn tmp_make() {
-    let Ok(out) = std::env::var("Q_OUT") else { return };
-    for arch in Arch::all() {
-        for quantization in crate::quantized::Quantization::ALL {
-            let request = SynthRequest {
-                arch: Some(arch), seed: 1, quantization: Some(quantization), ..SynthRequest::default()
-            };
-            match SynthSpec::new(&request) {
-                Ok(spec) => {
-                    let folder = Path::new(&out).join(format!("{}-{}", arch.name(), quantization.name()));
-                    made(&spec, &folder);
-                    let found = Checkpoint::open(&folder);
-                    println!("{} {quantization} {:?}", arch.name(), found.map(|c| c.packed()));
-                }
-                Err(error) => println!("{error}"),
-            }
-        }
-    }
-}

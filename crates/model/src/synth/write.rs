@@ -164,11 +164,7 @@ fn write_small(folder: &Path, file: &SmallFile) -> Result<bool, SynthError> {
 }
 
 /// Writes a shard, or checks the one that is there; whether it was there.
-fn write_shard(
-    folder: &Path,
-    shard: &Shard,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<bool, SynthError> {
+fn write_shard(folder: &Path, shard: &Shard, progress: &(dyn Fn(u64) + Sync)) -> Result<bool, SynthError> {
     let path = folder.join(&shard.name);
     if path.exists() {
         check_shard(&path, shard, progress)?;
@@ -191,11 +187,7 @@ fn write_shard(
     Ok(false)
 }
 
-fn check_shard(
-    path: &Path,
-    shard: &Shard,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<(), SynthError> {
+fn check_shard(path: &Path, shard: &Shard, progress: &(dyn Fn(u64) + Sync)) -> Result<(), SynthError> {
     let mut file = File::open(path).map_err(|e| SynthError::io(path, "open", e))?;
     let len = file.metadata().map_err(|e| SynthError::io(path, "read", e))?.len();
     if len != shard.len {
