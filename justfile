@@ -95,6 +95,16 @@ python-container *RECORDS: _python
         {{python}} docs/format/read_container.py "$record" "$work/record.json"
     done
 
+# The Python package's tests: PYTHON is one with torch and transformers (and, for a few, peft, bitsandbytes, jsonschema)
+python PYTHON="python3" *TESTS:
+    cargo build -p mantissa-cli
+    cd python && {{PYTHON}} -m unittest {{ if TESTS == "" { "discover -t . -s tests" } else { TESTS } }}
+
+# The wheel: what is in it, and a fresh virtual environment (release build; `pip install maturin`, PyPI)
+python-wheel *FLAGS: _python
+    {{python}} -m pip install --quiet maturin
+    {{python}} python/tests/wheel.py --maturin "$PWD/target/venv/bin/maturin" {{FLAGS}}
+
 # Speed beside llama.cpp: LLAMA_BUILD is its build folder, MODEL a GGUF file
 peer LLAMA_BUILD MODEL:
     benches/peers/llama_cpp.sh {{LLAMA_BUILD}} {{MODEL}}

@@ -10,7 +10,7 @@ use mantissa_published::{LAYOUTS, Published, FileSignature};
 fuzz_target!(|bytes: &[u8]| {
     let path = Path::new("fuzz.log");
     let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() + 1;
-    let logs = LAYOUTS.iter().filter(|layout| matches!(layout.signature, FileSignature::Title(_)));
+    let logs = LAYOUTS.iter().filter(|layout| matches!(layout.signature, FileSignature::Titles(_)));
     let read: Vec<_> = logs.map(|layout| Published::read_as(layout, bytes, path)).collect();
     assert!(read.iter().filter(|log| log.is_ok()).count() <= 1, "one file is one log");
     for log in read {

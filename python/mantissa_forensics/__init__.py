@@ -11,7 +11,7 @@ Hooks give rows, rows become signals by phase, step and position, signals become
 from .errors import CaptureError, KnobError
 
 __version__ = "0.1.0"
-__all__ = ["Capture", "CaptureError", "KnobError", "VllmCapture", "record", "record_vllm"]
+__all__ = ["Capture", "CaptureError", "KnobError", "VllmCapture", "VllmServerCapture", "record", "record_vllm"]
 
 
 def __getattr__(name):
@@ -24,7 +24,7 @@ def __getattr__(name):
         from .recording import record
 
         return record
-    if name in ("VllmCapture", "record_vllm"):
+    if name in ("VllmCapture", "VllmServerCapture", "record_vllm"):
         from .vllm import capture
 
         return getattr(capture, name)

@@ -63,7 +63,7 @@ def _compress(chain, words, counter, length, flags):
 
 
 def _chunks(data, first):
-    """Chaining values of whole chunks that are not the root. *Shape:* `data` `[chunks · 1024]` bytes to `[8, chunks]`."""
+    """Chaining values of whole chunks, none the root. *Shape:* `data` `[chunks · 1024]` bytes to `[8, chunks]`."""
     count = len(data) // _CHUNK
     words = np.frombuffer(data, "<u4").reshape(count, 16, 16)
     words = np.ascontiguousarray(words.transpose(1, 2, 0))
@@ -77,7 +77,9 @@ def _chunks(data, first):
 
 def _parents(left, right, flags=0):
     """Parents of pairs. *Shape:* all `[8, pairs]`."""
-    return _compress(np.repeat(_IV[:, None], left.shape[1], 1), np.concatenate([left, right]), 0, _BLOCK, _PARENT | flags)
+    return _compress(
+        np.repeat(_IV[:, None], left.shape[1], 1), np.concatenate([left, right]), 0, _BLOCK, _PARENT | flags
+    )
 
 
 def _last_chunk(data, counter, root):

@@ -105,15 +105,16 @@ class Capture:
         self._pass = None
         self.watch.end()
         stack.close()
+        self._let_go()
         self._drain.finish()
         self.graphs = observe.graphs()
         if kind is None and not self.conversations:
             raise CaptureError("no pass of the model was seen", "call model(…) or model.generate(…) inside the `with`")
 
-    def close_conversation(self):
-        """The next pass begins anew even where it could go on."""
+    def _let_go(self):
+        """Caches and logits are the caller's memory: only a conversation that may go on holds them."""
         for conversation in self.conversations:
-            conversation.cache = None
+            conversation.cache = conversation.next = None
 
     # ---- passes ------------------------------------------------------------------------------------------------------
 
@@ -142,6 +143,7 @@ class Capture:
                 raise CaptureError(f"there are no sequences {rows} in a batch of {batch}", f"rows are 0 to {batch - 1}")
             conversation = _Conversation(rows, batch)
             conversation.start(given, length, self.reach)
+            self._let_go()
             self.conversations.append(conversation)
         elif conversation.ragged:
             fault = "a pass goes on after a prompt that was padded on the right"
@@ -307,7 +309,25 @@ class Capture:
         elif logits and conversation.prefill_logits and conversation.steps and -min(positions) > 1:
             fault = f"logits of the prompt were computed at its last {conversation.prefill_logits} positions alone"
             raise CaptureError(fault, "give positions=[-1], or top_k=0 and no logits")
-        return [conversation.run(index, positions) for index in range(len(conversation.rows))]
+        runs = [conversation.run(index, positions) for index in range(len(conversation.rows))]
+        for run in runs:
+            self._gather_heads(run)
+        return runs
+
+    def _gather_heads(self, run):
+        """Puts the heads of tensor-parallel ranks side by side: each has its own queries, keys and values."""
+        query_heads, kv_heads, width = self.anatomy.heads
+        for phase in run.phases.values():
+            for site in sorted(phase.tensors, key=sites.order):
+                point, tensor = sites.split(site)[1], phase.tensors[site]
+                whole = width * (query_heads if point == "q" else kv_heads)
+                if point not in ("q", "k", "v") or tensor.bits.shape[2] == whole:
+                    continue
+                parts = [None] * torch.distributed.get_world_size()
+                torch.distributed.all_gather_object(parts, tensor.bits)
+                # Where there are more ranks than KV heads, each head is on several of them.
+                copies = max(1, len(parts) * tensor.bits.shape[2] // whole)
+                tensor.bits = np.concatenate(parts[::copies], axis=2)
 
     def save(self, path, **more):
         """Writes the container. See `evidence.save` for its arguments."""
@@ -435,11 +455,17 @@ class _Conversation:
         self.length += length
         self.real = [real + length for real in self.real]
 
-    def padding(self):
-        """`none`, `left` or `right`."""
-        if self.ragged:
-            return "right"
-        return "left" if any(self.left) else "none"
+    def padding_of(self, row):
+        """Positions of the batch that hold no token of a row's prompt."""
+        return self.length - self.real[row]
+
+    def padding(self, row):
+        """`none`, `left:3` or `right:3`: positions of padding before or behind a row's prompt."""
+        if not self.padding_of(row):
+            return "none"
+        if self.left[row] and self.ragged and self.left[row] + self.real[row] != self.length:
+            raise CaptureError("a prompt with padding before and behind it", "pad at one end")
+        return f"{'left' if self.left[row] else 'right'}:{self.padding_of(row)}"
 
     def ids(self):
         """Ids fed. *Shape:* `[batch, columns]`."""
@@ -473,8 +499,8 @@ class _Conversation:
 
     def _positions(self, pieces, index, row):
         """Format, and bits of a row by its position in the sequence."""
-        found = {}
-        for column, name, bits in pieces:
+        found, name = {}, pieces[0][1]
+        for column, _, bits in pieces:
             base = self.left[row] + self.real[row] - bits.shape[1] if self.ragged else column
             for i in range(bits.shape[1]):
                 found[base - self.left[row] + i] = bits[index, i]

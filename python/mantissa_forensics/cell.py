@@ -46,7 +46,8 @@ def signals_of(spec):
     """`layers`, `sites`, `positions` and `top_k` as captures take them: block outputs, keys, and what is asked for."""
     signals = spec["signals"]
     sites = [point for point in POINTS if point in {*DEFAULT_POINTS, *signals["sites"]}]
-    return {"layers": signals.get("layers"), "sites": sites, "positions": signals["positions"], "top_k": signals["top_k"]}
+    kept = {name: signals[name] for name in ("positions", "top_k")}
+    return {"layers": signals.get("layers"), "sites": sites, **kept}
 
 
 def run(spec, out, progress=lambda text: None):
@@ -99,6 +100,10 @@ def _transformers(spec, out, progress):
     expect["attention"] = attention
     if setup["quantization"] != "none":
         expect["quantization"] = setup["quantization"]
+    signals = signals_of(spec)
+    if setup["compile"]:
+        # Inside compiled code nothing can be seen.
+        signals |= {"sites": ["logits"], "layers": None}
     first = int(os.environ.get("RANK", "0")) == 0
     with forced:
         return record(
@@ -113,7 +118,7 @@ def _transformers(spec, out, progress):
             checkpoint=spec["model"] if os.path.exists(spec["model"]) else None,
             tokenizer=_tokenizer(spec["model"]),
             progress=progress,
-            **signals_of(spec),
+            **signals,
         )
 
 

@@ -108,9 +108,7 @@ class Run:
     @property
     def file_name(self):
         plain = re.compile(rb"[A-Za-z0-9._-]")
-        name = "".join(
-            chr(b) if plain.match(bytes([b])) else f"%{b:02x}" for b in self.config_id.encode()
-        )
+        name = "".join(chr(b) if plain.match(bytes([b])) else f"%{b:02x}" for b in self.config_id.encode())
         return f"run-{name}-ref{self.reference}-rep{self.rep}.safetensors"
 
     def items(self):
@@ -219,7 +217,7 @@ def read(directory):
         phases = {}
         for phase, layout in extras["signals"].items():
             if layout:
-                logprobs = layout["logprobs"] and Logprobs(
+                logprobs = layout.get("logprobs") and Logprobs(
                     bits[f"{phase}/logprobs.token_ids"],
                     bits[f"{phase}/logprobs.log_probs"],
                     layout["logprobs"]["vocab_size"],
@@ -228,7 +226,9 @@ def read(directory):
                 first = layout.get("first_step", 0)
                 phases[phase] = Phase(layout["steps"], layout["positions"], tensors, logprobs, first)
         clock = timing.get("runs", {}).get(entry["file"]["name"], {})
-        neighbours = [Neighbour(n["prompt_token_ids"], n["output_token_ids"], n["source"]) for n in extras["neighbours"]]
+        neighbours = [
+            Neighbour(n["prompt_token_ids"], n["output_token_ids"], n.get("source")) for n in extras["neighbours"]
+        ]
         runs.append(
             Run(
                 config_id=entry["config_id"],
@@ -240,7 +240,7 @@ def read(directory):
                 neighbours=neighbours,
                 prompt_text=entry["prompt_text"],
                 output_texts=extras["output_token_texts"],
-                source=extras["prompt_source"],
+                source=extras.get("prompt_source"),
                 timestamp=clock.get("timestamp"),
                 seconds=clock.get("runtime_seconds"),
             )

@@ -49,7 +49,9 @@ class Drain:
     def _send(self, device, dtype, group):
         flat = torch.cat([x.reshape(-1) for x, _ in group])
         host = torch.empty(flat.shape, dtype=dtype, pin_memory=True)
-        side = self._streams.setdefault(device, torch.cuda.Stream(device))
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream(device)
+        side = self._streams[device]
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             host.copy_(flat, non_blocking=True)

@@ -9,7 +9,7 @@ import os
 import torch
 
 from . import container, observe, repetitions, weights
-from .errors import CaptureError, KnobError
+from .errors import CaptureError
 
 VERSION = "0.1.0"
 TOOL = f"mantissa-forensics {VERSION}"
@@ -20,8 +20,8 @@ DIE = [132, 66, 39, 30, 22, 17, 15, 15, 9, 7, 7, 7, 7, 7, 7, 7]
 def save(capture, path, *, name=None, checkpoint=None, tokenizer=None, keep_text=True, hardware=None):
     """Writes what `capture` kept as a container at `path`, a folder that is made.
 
-    - `name`: what the model is called; default its folder's name. `checkpoint`: where its files are, if the model does not
-      say.
+    - `name`: what the model is called; default its folder's name. `checkpoint`: where its files are, if the model does
+      not say.
     - `tokenizer`: for the text of prompts and outputs; `keep_text=False` leaves all text out and keeps the ids.
     - `hardware`: what the hardware is called; default what was found.
 
@@ -47,36 +47,50 @@ class Experiment:
         self.devices = self.facts["devices"]
         self.cuda = all(device.type == "cuda" for device in self.devices)
         self.found = observe.devices(self.devices)
-        self.versions = observe.versions()
         self.environment = observe.machine()
         self.hardware = hardware or hardware_word(self.found)
         self.weights = identity or weights.identify(causal, checkpoint)
         self.name = name or os.path.basename(os.path.normpath(getattr(config, "_name_or_path", "") or "unnamed"))
         self.flags = flags()
+        self.versions = observe.versions(*self._libraries())
+
+    def _libraries(self):
+        """Libraries beside PyTorch and transformers that took part."""
+        quantization, attention = self.facts["quantization"], self.watch.attention_word(self.cuda)
+        parts = {
+            "bitsandbytes": "bnb" in quantization,
+            "gptqmodel": "gptq" in quantization or "awq" in quantization,
+            "torchao": "torchao" in quantization,
+            "peft": self.weights.adapter is not None,
+            "flash_attn": "flash_attention" in attention,
+            "triton": bool(self.capture.compiled),
+        }
+        return [name for name, took_part in parts.items() if took_part]
 
     def assemble(self, batches):
         """Numbered runs to store, and configurations."""
         groups = {}
         for conversation, runs in batches:
-            axes = self.axes(conversation)
-            observe.check(self.capture.expect, axes)
-            key = tuple(sorted((axis, str(value)) for axis, value in axes.items()))
-            chunks = ",".join(map(str, conversation.chunks)) if len(conversation.chunks) > 1 else ""
-            groups.setdefault((key, chunks), (axes, chunks, []))[2].append((conversation, runs))
+            for index, run in enumerate(runs):
+                axes = self.axes(conversation, index)
+                observe.check(self.capture.expect, axes)
+                further = self.further(axes, conversation)
+                key = repr((sorted(axes.items()), sorted(further.items())))
+                groups.setdefault(key, (axes, further, []))[2].append((conversation, index, run))
         stored, configurations = [], []
-        for axes, chunks, members in groups.values():
+        for axes, further, members in groups.values():
             runs, greedy = self._number(members)
-            configuration = self.configuration(axes, chunks, greedy, members[0][0])
+            configuration = self.configuration(axes, further, greedy, members[0][0])
             extras = configuration["mantissa"]
             extras["reproducibility"] = repetitions.reproducibility(runs)
             for run in runs:
                 run.config_id = configuration["config_id"]
             configurations.append(configuration)
             stored += to_store(runs, extras["reproducibility"])
-        return stored, self._varied(configurations)
+        return stored, self.varied(configurations)
 
-    def axes(self, conversation):
-        """What was found of each axis, for one conversation."""
+    def axes(self, conversation, index=0):
+        """What was found of each axis, for the `index`-th sequence kept of a conversation."""
         watch, capture = self.watch, self.capture
         formats = {name for site, pieces in conversation.columns_of.items() for _, name, _ in pieces if "x_out" in site}
         formats = formats or {observe.DTYPES[dtype] for dtype in watch.work_dtypes}
@@ -93,18 +107,21 @@ class Experiment:
             "ep_size": 1,
             "device": "+".join(str(device) for device in self.devices),
             "cache": watch.cache_word(),
-            "padding": conversation.padding(),
+            "padding": conversation.padding(conversation.rows[index]),
         }
 
-    def further(self, axes, chunks):
+    def further(self, axes, conversation):
         """Axes without a field of their own, where they are not what stock inference has."""
         out = dict(self.flags)
-        if axes["padding"] != "none":
-            out["padding"] = axes["padding"]
         if axes["cache"] not in ("dynamic", "none"):
             out["cache"] = axes["cache"]
-        if chunks:
-            out["prefill_chunks"] = chunks
+        if axes["padding"] != "none":
+            out["padding"] = axes["padding"]
+        elif any(map(conversation.padding_of, range(conversation.batch))) and axes["attention"] != "eager":
+            # Beside padded sequences an unpadded one has a mask too, and `sdpa` takes other kernels with one.
+            out["mask"] = "of a padded batch"
+        if len(conversation.chunks) > 1:
+            out["prefill_chunks"] = ",".join(map(str, conversation.chunks))
         if self.watch.autocast:
             out["autocast"] = "+".join(sorted(self.watch.autocast))
         if self.watch.experts - {"grouped_mm"}:
@@ -113,8 +130,7 @@ class Experiment:
             out["adapter"] = f"{self.weights.adapter} over {self.weights.base}"
         return out
 
-    def configuration(self, axes, chunks, greedy, conversation):
-        further = self.further(axes, chunks)
+    def configuration(self, axes, further, greedy, conversation):
         name = "_".join([self.hardware, f"bs{axes['batch_size']}", axes["attention"], axes["dtype"]])
         name += "" if axes["quantization"] == "none" else f"_{axes['quantization']}"
         name += "_compiled" if axes["compile"] else ""
@@ -213,15 +229,14 @@ class Experiment:
     def _number(self, members):
         """References by what was fed (prompt, neighbours, row of the batch), repetitions in the order made."""
         references, counts, out, greedy = {}, {}, [], True
-        for conversation, runs in members:
-            for index, run in enumerate(runs):
-                row = conversation.rows[index]
-                key = (row, tuple(run.prompt), tuple(tuple(n.prompt) for n in run.neighbours))
-                run.reference = references.setdefault(key, len(references))
-                run.rep = counts.get(run.reference, 0)
-                counts[run.reference] = run.rep + 1
-                greedy &= self._cut(conversation, index, run) is not False
-                out.append(run)
+        for conversation, index, run in members:
+            row = conversation.rows[index]
+            key = (row, tuple(run.prompt), tuple(tuple(n.prompt) for n in run.neighbours))
+            run.reference = references.setdefault(key, len(references))
+            run.rep = counts.get(run.reference, 0)
+            counts[run.reference] = run.rep + 1
+            greedy &= self._cut(conversation, index, run) is not False
+            out.append(run)
         return out, greedy
 
     def _cut(self, conversation, index, run):
@@ -239,7 +254,7 @@ class Experiment:
         return conversation.is_greedy(index, len(run.output))
 
     def _recipes(self, conversation):
-        """The log-softmax of log-probabilities, where it is one that Mantissa knows: PyTorch's on a GPU, in binary32."""
+        """The log-softmax of log-probabilities, where Mantissa knows it: PyTorch's on a GPU, in binary32."""
         size = conversation.vocabulary
         if not self.cuda or not self.capture.top_k:
             return []
@@ -249,7 +264,7 @@ class Experiment:
         return [{"phase": phase, **kernel} for phase in phases] if recipe else []
 
     @staticmethod
-    def _varied(configurations):
+    def varied(configurations):
         """Fills `variable_value`, and names what differs."""
         setups = [c["mantissa"]["setup"] for c in configurations]
         flat = [{**s, **s.get("axes", {})} for s in setups]
@@ -302,7 +317,7 @@ SHARED_WORDS = 12256
 
 
 def hardware_word(found):
-    """`h200`, `h100` where the devices are those that Mantissa has recipes for; otherwise what the device calls itself."""
+    """`h200`, `h100` where Mantissa has recipes for the devices; otherwise what a device calls itself."""
     words = set()
     for device in found:
         if device["device"] == "cpu":
@@ -311,7 +326,7 @@ def hardware_word(found):
         slug = device["name"].lower().replace(" ", "-")
         known = {"nvidia-h200": "h200", "nvidia-h100-80gb-hbm3": "h100"}.get(slug)
         counts = device["clusters"]
-        if known and counts not in (None, DIE):
+        if known and counts and counts[0] == device["multiprocessors"] and counts != DIE:
             # Another die chooses other kernels.
             known = f"{slug}-clusters-{'-'.join(map(str, counts))}"
         words.add(known or slug)
@@ -346,11 +361,11 @@ def world_size():
 
 def size_in_words(parameters):
     """`135M`, `7.6B`: as Mantissa writes it."""
-    unit, name = (1_000, "K") if parameters < 1_000_000 else (1_000_000, "M") if parameters < 1_000_000_000 else (10**9, "B")
+    unit, name = (
+        (1_000, "K") if parameters < 1_000_000 else (1_000_000, "M") if parameters < 1_000_000_000 else (10**9, "B")
+    )
     tenths = (parameters * 10 + unit // 2) // unit
     if tenths < 100 and tenths % 10:
         return f"{tenths // 10}.{tenths % 10}{name}"
     return f"{(tenths + 5) // 10}{name}"
 
-
-__all__ = ["Experiment", "KnobError", "save"]

@@ -1,8 +1,8 @@
 """What ran, found on the running program: never what was asked for.
 
 `machine` and `versions` look at the process and its devices; `Watch` looks at a model while it computes (attention and
-experts functions that were called, streams, backends of `sdpa`, compilation); `model_facts` looks at its modules. `check`
-compares what was asked for with what was found, and raises where a knob took no effect.
+experts functions that were called, streams, backends of `sdpa`, compilation); `model_facts` looks at its modules.
+`check` compares what was asked for with what was found, and raises where a knob took no effect.
 """
 
 import ctypes
@@ -41,8 +41,9 @@ def check(asked, found):
     for axis in AXES:
         if axis in asked and asked[axis] is not None:
             want, ran = WORDS.get(str(asked[axis]), asked[axis]), found[axis]
-            # A device without a number means any of its kind.
-            same = str(ran).split(":")[0] == str(want) if axis == "device" and ":" not in str(want) else str(want) == str(ran)
+            # A device without a number means any of its kind, padding without one any of that side.
+            whole = str(ran) if axis not in ("device", "padding") or ":" in str(want) else str(ran).split(":")[0]
+            same = str(want) == whole
             if not same:
                 raise KnobError(axis, asked[axis], ran)
 
@@ -68,10 +69,13 @@ def machine():
     }
 
 
-def versions():
-    """Versions of what decides kernels, as loaded. What is not there is left out."""
+def versions(*also):
+    """Versions of what decides kernels, as loaded: always those of PyTorch, its libraries and transformers, and `also`.
+
+    What else happens to be imported is left out: it would make the same run's evidence depend on its process.
+    """
     found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("transformers", "vllm", "peft", "accelerate", "bitsandbytes", "flash_attn", "gptqmodel", "torchao", "triton"):
+    for name in ("transformers", *also):
         # What is not imported did not run.
         module = sys.modules.get(name)
         if module is not None and getattr(module, "__version__", None):
@@ -201,7 +205,7 @@ def _read(path):
 
 
 def quantization_of(module):
-    """How a linear layer's weight is stored; `None` where the module is none. What is not known is named by its class."""
+    """How a linear layer's weight is stored; `None` where the module is none. An unknown one is named by its class."""
     base = getattr(module, "base_layer", module)
     kind, home = type(base).__name__, type(base).__module__
     if home.startswith("bitsandbytes"):
@@ -218,7 +222,10 @@ def quantization_of(module):
         return "fp8"
     if isinstance(base, torch.nn.Linear) or lower.endswith("linear"):
         weight = getattr(base, "weight", None)
-        if isinstance(base, torch.nn.Linear) and type(getattr(weight, "data", weight)) in (torch.Tensor, torch.nn.Parameter):
+        if isinstance(base, torch.nn.Linear) and type(getattr(weight, "data", weight)) in (
+            torch.Tensor,
+            torch.nn.Parameter,
+        ):
             if weight.dtype in DTYPES or weight.dtype == torch.float64:
                 return "none"
             return "fp8" if "float8" in str(weight.dtype) else str(weight.dtype).removeprefix("torch.")
@@ -249,7 +256,9 @@ def model_facts(causal):
     parameters = list(causal.parameters())
     formats = {}
     for parameter in parameters:
-        formats[str(parameter.dtype).removeprefix("torch.")] = formats.get(str(parameter.dtype).removeprefix("torch."), 0) + 1
+        formats[str(parameter.dtype).removeprefix("torch.")] = (
+            formats.get(str(parameter.dtype).removeprefix("torch."), 0) + 1
+        )
     return {
         "quantization": "+".join(sorted(words)) or "none",
         "layers": dict(sorted(layers.items())),
@@ -331,7 +340,12 @@ class Watch:
         self.inside = True
         self.batch_sizes.add(batch)
         flags = torch.backends.cuda
-        on = (flags.flash_sdp_enabled(), flags.mem_efficient_sdp_enabled(), flags.math_sdp_enabled(), flags.cudnn_sdp_enabled())
+        on = (
+            flags.flash_sdp_enabled(),
+            flags.mem_efficient_sdp_enabled(),
+            flags.math_sdp_enabled(),
+            flags.cudnn_sdp_enabled(),
+        )
         self.backends.add(on)
         if torch.is_autocast_enabled(device.type):
             self.autocast.add(str(torch.get_autocast_dtype(device.type)))
@@ -373,7 +387,7 @@ def _known(name, function, default):
 
 
 def kernels(run):
-    """Kernels of one call of `run`, by name with how often, in the order of their first launch; on a CPU its operators."""
+    """Kernels of one call of `run` by name, in the order of their first launch; on a CPU its operators."""
     from torch.profiler import ProfilerActivity, profile
 
     cuda = torch.cuda.is_available()

@@ -1,8 +1,9 @@
-"""Prompts of an exact number of tokens, cut from text documents by the rules of `mantissa record` (crates/lab/src/prompt.rs).
+"""Prompts of an exact number of tokens, cut from text documents by the rules of `mantissa record`
+(crates/lab/src/prompt.rs).
 
 A prompt is `prefix + N document tokens + suffix`: what the chat template puts around a placeholder, each tokenized by
 itself once; the document is tokenized whole, once, and cut by ids. Reference k is slice k of the first document;
-neighbours are the slices of the second, third, … and then those of the first after the references, dealt out in turns.
+neighbours are the slices of the second, third, … and then those of the first after the references, dealt in turns.
 Left out: PDFs (their text is read by the program).
 """
 
@@ -51,7 +52,7 @@ def of_lists(prompts, neighbours=None):
 
 
 def cut(tokenizer, documents, *, tokens=512, references=1, neighbours=0, instruction=INSTRUCTION, chat_template=True):
-    """`Prompts` of `tokens` document tokens each. `documents`: paths of UTF-8 text; `neighbours`: batch size less one."""
+    """`Prompts` of `tokens` document tokens. `documents`: paths of UTF-8 text; `neighbours`: batch size less one."""
     framing = _Framing(tokenizer, instruction, chat_template)
     encoded = []
     for path in documents:

@@ -1,8 +1,8 @@
 """`record`: prompts through a transformers model into evidence, as `mantissa record` does it with its own engine.
 
-Each repetition is a prompt of a whole batch in one pass, then decode steps of the whole batch; row 0 is kept. A finished
-repetition is put on disk whole, under `.unfinished`. A record that was killed goes on after the last of them and ends
-with the same bytes, clocks apart.
+Each repetition is a prompt of a whole batch in one pass, then decode steps of the whole batch; row 0 is kept. A
+finished repetition is put on disk whole, under `.unfinished`. A record that was killed goes on after the last of them
+and ends with the same bytes, clocks apart.
 """
 
 import fcntl
@@ -104,7 +104,7 @@ def record(
             for reference in range(len(prompts.references)):
                 for rep in range(repetitions):
                     place = folder.place(f"bs{size}-ref{reference}-rep{rep}")
-                    found = container.is_complete(place)
+                    found = _agreed(container.is_complete(place))
                     resumed += found
                     progress(f"{len(done) + 1} of {total}: batch {size}, reference {reference}, repetition {rep}")
                     if not found:
@@ -124,6 +124,16 @@ def record(
         container.write(out, metadata, configurations, runs)
         shutil.rmtree(os.path.join(out, UNFINISHED))
     return _result(out, configurations, resumed, False)
+
+
+def _agreed(found):
+    """Whether a repetition is on disk for every rank: one that is not has to be run by all."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return found
+    everyone = [None] * distributed.get_world_size()
+    distributed.all_gather_object(everyone, found)
+    return all(everyone)
 
 
 def _result(out, configurations, resumed, existed):
@@ -196,7 +206,7 @@ def _save(place, capture, prompts, reference, rep, seconds, identity, name, hard
     for neighbour, prompt in zip(run.neighbours, prompts.neighbours[reference]):
         neighbour.source = prompt.source
     greedy = conversation.is_greedy(0, conversation.steps) is not False
-    configuration = experiment.configuration(axes, "", greedy, conversation)
+    configuration = experiment.configuration(axes, experiment.further(axes, conversation), greedy, conversation)
     run.config_id = configuration["config_id"]
     configuration["mantissa"]["reproducibility"] = repetitions.reproducibility([run])
     metadata = experiment.metadata([run], [configuration])
@@ -208,7 +218,7 @@ def _save(place, capture, prompts, reference, rep, seconds, identity, name, hard
 def _merge(done):
     """Configurations, runs to store and metadata of all repetitions."""
     groups = {}
-    for metadata, [configuration], [run] in done:
+    for _, [configuration], [run] in done:
         groups.setdefault(configuration["config_id"], []).append((configuration, run))
     configurations, stored = [], []
     for members in groups.values():
@@ -230,7 +240,7 @@ def _merge(done):
         configurations.append(configuration)
         stored += to_store(runs, extras["reproducibility"])
     metadata = done[0][0]
-    configurations = Experiment._varied(configurations)
+    configurations = Experiment.varied(configurations)
     variable = next((c.pop("variable") for c in configurations if "variable" in c), "none")
     for configuration in configurations:
         configuration.pop("variable", None)
@@ -264,7 +274,9 @@ class _Folder:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.lock.close()
-            raise CaptureError(f"another process records into {self.out}", "wait for it, or give another folder") from None
+            raise CaptureError(
+                f"another process records into {self.out}", "wait for it, or give another folder"
+            ) from None
         for leftover in os.listdir(self.out):
             if leftover.startswith(".mantissa-"):
                 os.remove(os.path.join(self.out, leftover))

@@ -1,7 +1,7 @@
 """Whether repetitions agree to the bit, and where they first do not: `crates/evidence/src/reproducibility.rs` says it.
 
-The order is that of computation: prompts, prefill, then for each step the token it consumes, the neighbours' tokens, and
-signals, sites in the flow of data, log-probabilities last.
+The order is that of computation: prompts, prefill, then for each step the token it consumes, the neighbours' tokens,
+and signals, sites in the flow of data, log-probabilities last.
 """
 
 import numpy as np

@@ -2,17 +2,19 @@
 
 The plan is JSON: `{"format": "mantissa-replay-plan", "version": 1, "model": PATH, "runs": […], "candidates": […],
 "sites": […], "positions": […], "top_k": K, "repetitions": N}`. A run is `{"reference", "prompt", "output",
-"neighbours": [{"prompt", "output"}]}`, as evidence states it; a candidate is some of `batch_size`, `attention`, `dtype`,
-`cache`. Prompts go through in one pass of the whole batch, and every row is fed the tokens that it consumed.
+"neighbours": [{"prompt", "output"}]}`, as evidence states it; a candidate is some of `batch_size`, `attention`,
+`dtype`, `cache`. Prompts go through in one pass of the whole batch, and every row is fed the tokens that it consumed.
 
 OUT is a container with a configuration for each candidate. `plan_of` makes a plan from evidence. Left out: whether what
 was replayed is what the evidence holds (`mantissa compare`, `mantissa verify`).
 """
 
 import json
+import os
+import shutil
 import sys
 
-from . import container, recording
+from . import container
 from .errors import CaptureError
 from .prompts import Prompt, Prompts
 
@@ -59,10 +61,10 @@ def replay(plan, out, progress=lambda text: None):
     """Runs a plan into the container `out`, candidate by candidate; taken up again where it was killed."""
     if plan.get("format") != FORMAT or plan.get("version") != VERSION:
         raise CaptureError(f"not a replay plan of version {VERSION}", "make it with this version of mantissa")
-    import os
-
     import torch
     import transformers
+
+    from .recording import UNFINISHED
 
     if container.is_complete(out):
         return out
@@ -84,20 +86,20 @@ def replay(plan, out, progress=lambda text: None):
             model = load(**place, dtype=dtypes[wanted[0]], attn_implementation=wanted[1]).to(device).eval()
             loaded = wanted
         for run in plan["runs"]:
-            place = os.path.join(out, recording.UNFINISHED, f"candidate{number}-ref{run['reference']}")
+            place = os.path.join(out, UNFINISHED, f"candidate{number}-ref{run['reference']}")
             progress(f"candidate {number + 1} of {len(plan['candidates'])}, reference {run['reference']}")
             if not container.is_complete(place):
                 _one(model, plan, candidate, run, place)
             done.append((run["reference"], container.read(place)))
     configurations, runs, metadata = _join(done)
     container.write(out, metadata, configurations, runs)
-    import shutil
-
-    shutil.rmtree(os.path.join(out, recording.UNFINISHED))
+    shutil.rmtree(os.path.join(out, UNFINISHED))
     return out
 
 
 def _one(model, plan, candidate, run, place):
+    from .recording import record
+
     size = candidate.get("batch_size", 1 + len(run["neighbours"]))
     beside = run["neighbours"][: size - 1]
     if len(beside) < size - 1:
@@ -109,7 +111,7 @@ def _one(model, plan, candidate, run, place):
     prompts = Prompts([Prompt(run["prompt"])], [[Prompt(other["prompt"]) for other in beside]])
     steps = len(run["output"])
     forced = [run["output"], *(other["output"][:steps] for other in beside)]
-    recording.record(
+    record(
         model,
         prompts,
         place,
@@ -128,6 +130,8 @@ def _one(model, plan, candidate, run, place):
 
 def _join(done):
     """One experiment of all records, each of one configuration and one reference."""
+    from .evidence import Experiment
+
     configurations, runs = {}, []
     for reference, (_, [configuration], kept) in done:
         name, extras = configuration["config_id"], configuration["mantissa"]
@@ -146,9 +150,7 @@ def _join(done):
         if extras["reproducibility"]["outcome"]["state"] == "divergent" and both["outcome"]["state"] != "divergent":
             both["outcome"] = extras["reproducibility"]["outcome"]
     metadata = done[0][1][0]
-    from .evidence import Experiment
-
-    found = Experiment._varied(list(configurations.values()))
+    found = Experiment.varied(list(configurations.values()))
     metadata["variable_tested"] = next((c["variable"] for c in found if "variable" in c), "none")
     metadata["experiment_type"] = "replay"
     for configuration in found:

@@ -51,8 +51,8 @@ def chosen(layers, points, count, has):
     """The sites of `points` in `layers` of a model of `count` blocks, in the flow of data.
 
     `layers`: numbers from 1 and `"last"`, `"all"`, or `None` for those of 1, 2, 4, 12, last that the model has.
-    `points`: points, whole sites, `"all"`, or `None` for `x_out`, `k` and `final_norm`; `has(layer, point)` says whether
-    a block has one. A point that no chosen block has is an error, not nothing.
+    `points`: points, whole sites, `"all"`, or `None` for `x_out`, `k` and `final_norm`; `has(layer, point)` says
+    whether a block has one. A point that no chosen block has is an error, not nothing.
     """
     if layers is None:
         numbers = {count if n == "last" else n for n in DEFAULT_LAYERS if n == "last" or n <= count}

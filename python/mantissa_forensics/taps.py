@@ -1,8 +1,8 @@
 """Hooks on a transformers model: what passes each site goes to `put(site, rows)`. They read and change nothing.
 
-The keys and queries after rotation are what the family's `apply_rotary_pos_emb` returns, which is wrapped while taps are
-on; everything else is a module's input or output. Only the sites wanted get a hook. Left out: which rows are kept, and
-where they go (`capture`).
+The keys and queries after rotation are what the family's `apply_rotary_pos_emb` returns, which is wrapped while taps
+are on; everything else is a module's input or output. Only the sites wanted get a hook. Left out: which rows are kept,
+and where they go (`capture`).
 """
 
 import contextlib

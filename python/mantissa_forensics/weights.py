@@ -3,9 +3,9 @@
 Mantissa identifies weights by the files of a checkpoint (`mantissa inspect FOLDER --digest`). A model in memory has no
 files, so what it was loaded from is looked up, and every tensor in memory is compared with the file's, bit for bit,
 under the file's names (transformers 5 renames tensors and fuses those of experts; its own table turns them back). Where
-all agree, the digest of the files is the digest of the weights. Where one does not, or there are no files, the digest is
-of the tensors themselves (`tensors_digest`), which no checkpoint on disk has: such evidence cannot be mistaken for the
-checkpoint's. An adapter adds a digest of its own; the weights' digest is then that of both.
+all agree, the digest of the files is the digest of the weights. Where one does not, or there are no files, the digest
+is of the tensors themselves (`tensors_digest`), which no checkpoint on disk has: such evidence cannot be mistaken for
+the checkpoint's. An adapter adds a digest of its own; the weights' digest is then that of both.
 """
 
 import dataclasses
@@ -52,6 +52,9 @@ def _parts(causal):
     for name, tensor in causal.state_dict().items():
         parts = name.split(".")
         mine = any(p.startswith("lora_") or p in ("modules_to_save", "ia3_l", "prompt_encoder") for p in parts)
+        if hasattr(tensor, "full_tensor"):
+            # Of tensor-parallel ranks, which all come here: the whole, on the host.
+            tensor = tensor.full_tensor().cpu()
         (adapter if mine else base)[name.replace(".base_layer", "").replace(".original_module", "")] = tensor
     return base, adapter
 
@@ -66,6 +69,9 @@ def _of_base(causal, tensors, source):
         return Weights(tensors_digest(tensors), "memory", "quantized, and no files of the checkpoint are here")
     if not source or not os.path.exists(source):
         return Weights(tensors_digest(tensors), "memory", "no files of the checkpoint are here")
+    if any(tensor.is_meta for tensor in tensors.values()):
+        note = "some weights are offloaded: the files are named, memory was not compared with them"
+        return Weights(checkpoint_digest(source), "checkpoint", note)
     other = differs(causal, tensors, source)
     if other:
         return Weights(tensors_digest(tensors), "memory", other)
@@ -73,7 +79,8 @@ def _of_base(causal, tensors, source):
 
 
 def tensors_digest(tensors):
-    """BLAKE3 over tensors sorted by name: name and format, both after their length, number of dimensions, dimensions, data.
+    """BLAKE3 over tensors sorted by name: name and format, both after their length, number of dimensions, dimensions,
+    data.
 
     Lengths and dimensions are 64-bit words, data as it lies in memory; all little-endian.
     """
@@ -93,7 +100,7 @@ def tensors_digest(tensors):
 
 
 def files(source):
-    """The files that decide the numbers of a checkpoint, as Mantissa picks them: `config.json` and weights, or a GGUF."""
+    """The files that decide a checkpoint's numbers, as Mantissa picks them: `config.json` and weights, or a GGUF."""
     if os.path.isfile(source):
         return [source]
     names = os.listdir(source)
@@ -136,14 +143,15 @@ def differs(causal, tensors, source):
     A stored tensor is rounded to the format in memory first, as loading does.
     """
     if any(path.endswith(".gguf") for path in files(source)):
-        return _differs_gguf(tensors, files(source)[0])
+        return _differs_gguf(causal, tensors, files(source)[0])
     from safetensors import safe_open
 
     if changed := _config_differs(causal.config, source):
         return f"{changed} of its configuration is not what config.json says"
     tied = bool(getattr(causal.config, "tie_word_embeddings", False))
     head, embedding = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
-    if tied and head is not None and head.data_ptr() != embedding.data_ptr() and not _same(head, embedding):
+    own = tied and head is not None and head.data_ptr() != embedding.data_ptr()
+    if own and not _same(head, embedding.cpu()):
         return "lm_head.weight is not the embedding, to which it is tied"
     try:
         memory = _as_stored(causal, tensors)
@@ -191,10 +199,10 @@ def _as_stored(causal, tensors):
     return revert_weight_conversion(causal, dict(tensors))
 
 
-def _differs_gguf(tensors, path):
+def _differs_gguf(causal, tensors, path):
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    stored = load_gguf_checkpoint(path, return_tensors=True)["tensors"]
+    stored = load_gguf_checkpoint(path, return_tensors=True, model_to_load=causal)["tensors"]
     for name, tensor in stored.items():
         if name in tensors and not _same(tensors[name], torch.as_tensor(tensor)):
             return f"{name} is not what the file decodes to"

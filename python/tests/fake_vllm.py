@@ -1,9 +1,9 @@
 """A worker, a model runner and an `LLM` with the interface of vLLM 0.24 that a capture uses, on a CPU without vLLM.
 
-The model has vLLM's modules: rows of all requests one after the other, blocks that return `(hidden, residual)`, a norm that
-adds in place, linear layers that return tuples, an attention module that is given what is to be cached. Every rank holds
-all weights and hands its attention the heads that are its own. `truth` notes what passes each site, as vLLM's own code
-would compute it. Steps are made up as `plan` says.
+The model has vLLM's modules: rows of all requests one after the other, blocks that return `(hidden, residual)`, a norm
+that adds in place, linear layers that return tuples, an attention module that is given what is to be cached. Every rank
+holds all weights and hands its attention the heads that are its own. `truth` notes what passes each site, as vLLM's own
+code would compute it. Steps are made up as `plan` says.
 """
 
 import types
@@ -253,7 +253,7 @@ class Worker:
 
 
 class LLM:
-    """`LLM`: hands prompts to ranks in steps. `plan` is called with the call's number; see `together` and `one_first`."""
+    """`LLM`: hands prompts to ranks in steps. `plan` gets the call's number; see `together` and `one_first`."""
 
     def __init__(self, extension, ranks=1, eager=True, folder="", plan=None):
         # As vLLM adds an extension: to the bases, and only if no name is taken.
@@ -296,9 +296,30 @@ class LLM:
                 output[name].append(token)
             step += 1
         return [
-            types.SimpleNamespace(outputs=[types.SimpleNamespace(token_ids=output[name])], request_id=name)
+            types.SimpleNamespace(
+                outputs=[types.SimpleNamespace(token_ids=output[name])],
+                request_id=name,
+                prompt_logprobs=self._prompt_logprobs(name, waiting[name], getattr(sampling, "prompt_logprobs", None)),
+            )
             for name in names
         ]
+
+    @torch.no_grad()
+    def _prompt_logprobs(self, name, prompt, count):
+        """As vLLM gives them: by token, with rank, the prompt's own token too; none for the first."""
+        if not count:
+            return None
+        runner, found = self.workers[0].model_runner, [None]
+        for position, token in enumerate(prompt[1:]):
+            hidden = runner.state.truth[name, "final_norm", position]
+            values = torch.log_softmax((hidden @ runner.model.head.T).float(), -1)
+            order = values.argsort(descending=True, stable=True).tolist()
+            entries = {}
+            for chosen in [token, *order[:count]]:
+                rank, value = order.index(chosen) + 1, float(values[chosen])
+                entries[chosen] = types.SimpleNamespace(rank=rank, logprob=value)
+            found.append(entries)
+        return found
 
 
 def together(_):

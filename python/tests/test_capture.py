@@ -43,6 +43,23 @@ class Generate(unittest.TestCase):
             self.assertEqual(best, out[row, 13:].tolist())
         self.assertTrue(all(capture.conversations[0].is_greedy(i, 5) for i in range(2)))
 
+    def test_caches_are_not_kept_alive(self):
+        import gc
+        import weakref
+
+        with Capture(self.model) as capture:
+            caches = []
+            for _ in range(3):
+                with torch.no_grad():
+                    out = self.model(input_ids=torch.tensor([support.ids(12)]), use_cache=True)
+                caches.append(weakref.ref(out.past_key_values))
+            del out
+            gc.collect()
+            self.assertEqual([cache() is None for cache in caches], [True, True, False], "the last one may go on")
+        gc.collect()
+        self.assertIsNone(caches[2]())
+        self.assertEqual(len(runs_of(capture)), 3)
+
     def test_sampled_tokens_are_not_called_greedy(self):
         torch.manual_seed(0)
         with Capture(self.model) as capture:
@@ -73,7 +90,11 @@ class Generate(unittest.TestCase):
         with Capture(self.model, layers="all", sites="all") as capture:
             self.model.generate(input_ids=prompts, attention_mask=mask, max_new_tokens=5, **GREEDY)
         padded = runs_of(capture)[1]
-        self.assertEqual((padded.prompt, capture.conversations[0].padding()), (short, "left"))
+        conversation = capture.conversations[0]
+        self.assertEqual((padded.prompt, conversation.padding(0), conversation.padding(1)), (short, "none", "left:5"))
+        _, configurations = Experiment(capture).assemble(capture.batches())
+        axes = [c["mantissa"]["setup"].get("axes") for c in configurations]
+        self.assertEqual(axes, [None, {"padding": "left:5"}])
         with Capture(self.model, layers="all", sites="all") as alone:
             self.model.generate(input_ids=torch.tensor([short]), max_new_tokens=5, **GREEDY)
         [run] = runs_of(alone)
@@ -90,7 +111,7 @@ class Generate(unittest.TestCase):
         with Capture(self.model, sites=["x_out"], top_k=4) as capture, torch.no_grad():
             out = self.model(input_ids=prompts, attention_mask=mask, output_hidden_states=True)
         run = runs_of(capture)[1]
-        self.assertEqual(run.prompt, short)
+        self.assertEqual((run.prompt, capture.conversations[0].padding(1)), (short, "right:5"))
         wanted = out.hidden_states[2][1, 6:9].numpy().view(np.uint32)
         self.assertTrue(np.array_equal(bits(run, "prefill", "layer_2.x_out")[0], wanted))
         best = out.logits[1, 6:9].argmax(-1).tolist()
@@ -236,6 +257,25 @@ class Refusals(unittest.TestCase):
         self.assertTrue(configuration["fixed_params"]["compile"])
 
 
+class Placed(unittest.TestCase):
+    def test_device_map(self):
+        """With accelerate's hooks on every module, and with blocks that are brought from the disk when they run."""
+        try:
+            import accelerate  # noqa: F401
+        except ImportError:
+            self.skipTest("accelerate is not installed")
+        plain = support.load("qwen3")
+        everywhere = {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+        everywhere |= {f"model.layers.{n}": "cpu" if n % 2 else "disk" for n in range(len(plain.model.layers))}
+        runs = []
+        for more in ({}, {"device_map": {"": "cpu"}}, {"device_map": everywhere, "offload_folder": support.new("disk")}):
+            model = support.load("qwen3", **more)
+            with Capture(model, layers="all", sites="all", positions=[-1]) as capture:
+                support.decode(model, [support.ids(12)], steps=2)
+            runs += runs_of(capture)
+        self.assertEqual(len({run.signals_digest() for run in runs}), 1)
+
+
 class Adapters(unittest.TestCase):
     def test_base_and_adapter_are_stated(self):
         try:
@@ -245,7 +285,9 @@ class Adapters(unittest.TestCase):
         base = support.load("llama")
         plain = Experiment(self._captured(base))
         torch.manual_seed(0)
-        model = get_peft_model(base, LoraConfig(target_modules=["q_proj", "o_proj"], r=2, init_lora_weights=False)).eval()
+        model = get_peft_model(
+            base, LoraConfig(target_modules=["q_proj", "o_proj"], r=2, init_lora_weights=False)
+        ).eval()
         capture = self._captured(model)
         [configuration] = (experiment := Experiment(capture)).assemble(capture.batches())[1]
         self.assertEqual(experiment.weights.base, plain.weights.digest)

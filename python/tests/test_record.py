@@ -1,8 +1,9 @@
-"""`record`: as `mantissa record`, and the program reads what it leaves; kill -9 and resumption; the published schemas."""
+"""`record`: as `mantissa record`; the program reads what it leaves; kill -9 and resumption; published schemas."""
 
 import filecmp
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,7 +32,9 @@ class Program(unittest.TestCase):
         cls.model = support.load("llama", "bf16")
         cls.out = support.new("capture")
         prompts = [support.ids(12), support.ids(12, 1), support.ids(12, 2), support.ids(9, 3)]
-        cls.result = record(cls.model, prompts, cls.out, batch_size=[1, 2], decode=3, repetitions=2, layers="all", sites="all")
+        cls.result = record(
+            cls.model, prompts, cls.out, batch_size=[1, 2], decode=3, repetitions=2, layers="all", sites="all"
+        )
 
     def test_inspect(self):
         shown = support.run_json("inspect", self.out)
@@ -52,7 +55,9 @@ class Program(unittest.TestCase):
         support.run("convert", there, back)
         for name in os.listdir(self.out):
             if name.startswith("run-"):
-                self.assertEqual(read_tensors(os.path.join(self.out, name)), read_tensors(os.path.join(back, name)), name)
+                self.assertEqual(
+                    read_tensors(os.path.join(self.out, name)), read_tensors(os.path.join(back, name)), name
+                )
         a, b = (manifest(path) for path in (self.out, back))
         for run in a["runs"] + b["runs"]:
             run.pop("file")
@@ -75,17 +80,18 @@ class Program(unittest.TestCase):
     def test_compare_and_analyze(self):
         # Batch sizes leave other bits here, which is no error of the program.
         support.run("compare", self.out, self.out, code=1)
-        support.run("analyze", self.out)
+        support.run("analyze", self.out, code=1)
 
     def test_verify_says_that_there_are_no_recipes_of_this_hardware(self):
         shown = support.run("verify", self.out, "--model", support.folder("llama", "bf16"), code=3)
         self.assertIn("there are no recipes for hardware 'torch-cpu'", shown)
 
     def test_verify_names_an_axis_that_it_has_no_recipes_for(self):
-        out = support.new("padded")
-        record(self.model, [support.ids(12), support.ids(9, 1)], out, batch_size=2, decode=2, repetitions=1, hardware="h200")
+        out = support.new("static")
+        more = {"decode": 2, "repetitions": 1, "hardware": "h200", "cache": "static"}
+        record(self.model, [support.ids(12)], out, **more)
         shown = support.run("verify", out, "--model", support.folder("llama", "bf16"), code=3)
-        self.assertIn("there are no recipes for padding 'left'", shown)
+        self.assertIn("there are no recipes for cache 'static'", shown)
 
     def test_text_is_kept_only_if_wanted(self):
         tokenizer = tokenizer_of("llama")
@@ -97,6 +103,17 @@ class Program(unittest.TestCase):
             self.assertEqual(bool(run.prompt_text), keep)
             self.assertEqual(len(run.output_texts), 2 if keep else 0)
             self.assertEqual(run.prompt, support.ids(12))
+
+    def test_kernels_by_name_from_one_more_pass(self):
+        out = support.new("profiled")
+        record(self.model, [support.ids(12)], out, decode=2, repetitions=2, profile=True)
+        _, [configuration], [run] = read(out)
+        kernels = {k["name"]: k["launches"] for k in configuration["mantissa"]["observed"]["kernels"]}
+        # On a CPU its operators; the pass is no repetition.
+        self.assertGreaterEqual(kernels["aten::embedding"], 2)
+        self.assertIn("aten::mm", kernels)
+        self.assertEqual((run.rep, configuration["mantissa"]["reproducibility"]["repetitions"]), (1, 2))
+        self.assertIn("kernel", support.run("inspect", out))
 
     def test_forced_tokens(self):
         out, forced = support.new("forced"), [9, 8, 7]
@@ -124,7 +141,7 @@ def read_tensors(path):
 
 
 class SideBySide(unittest.TestCase):
-    """transformers in binary32 on a CPU beside Mantissa's own engine, for every family: the same prompts, near numbers."""
+    """transformers in binary32 on a CPU beside Mantissa's own engine, every family: the same prompts, near numbers."""
 
     def test_a_capture_and_a_record_of_the_same_model(self):
         path = document()
@@ -143,8 +160,13 @@ class SideBySide(unittest.TestCase):
                 model = support.load(family, "f32")
                 record(model, prompts, theirs, decode=4, repetitions=2, tokenizer=tokenizer, forced=own.output)
                 compared = support.run("compare", ours, theirs, code=1)
-                self.assertRegex(compared, r"class 1 +cpu_bs1_eager_f32\n +class 2 +torch-cpu_bs1_eager_f32\n")
-                self.assertRegex(compared, r"outputs +the same 4 tokens in all 2 runs")
+                self.assertRegex(compared, r"ours:cpu_bs1_eager_f32 rep 0 +\| +theirs:torch-cpu_bs1_eager_f32 rep 1")
+                self.assertRegex(compared, r"tokens +the same\n")
+                self.assertIn("0 missing, 0 incomparable", compared)
+                # Every site is near: another site's values would not be.
+                cosines = re.findall(r"^  (?:prefill|decode) +(?!logprobs)\S+ .* (\S+)$", compared, re.M)
+                self.assertEqual(set(cosines), {"1.000000"}, compared)
+                self.assertGreaterEqual(len(cosines), 14)
                 [run] = read(theirs)[2]
                 self.assertEqual(set(run.phases["decode"].tensors), set(own.phases["decode"].tensors))
                 self.assertEqual(run.prompt_text, own.prompt_text)
@@ -153,7 +175,20 @@ class SideBySide(unittest.TestCase):
         path, ours = document(), support.new("ours")
         support.run(
             *("--quiet", "record", "--model", support.folder("llama", "f32"), "--document", path, "--out", ours),
-            *("--document-tokens", 16, "--decode", 1, "--reps", 1, "--batch-size", 3, "--references", 2, "--dtype", "f32"),
+            *(
+                "--document-tokens",
+                16,
+                "--decode",
+                1,
+                "--reps",
+                1,
+                "--batch-size",
+                3,
+                "--references",
+                2,
+                "--dtype",
+                "f32",
+            ),
         )
         prompts = cut(tokenizer_of("llama"), [path], tokens=16, references=2, neighbours=2)
         for reference, run in enumerate(read(ours)[2]):
@@ -210,6 +245,20 @@ class Resume(unittest.TestCase):
             record(model, [support.ids(40), support.ids(40, 1)], killed, batch_size=2, decode=5, repetitions=3)
         with self.assertRaisesRegex(CaptureError, "holds something else"):
             record(model, [support.ids(40)], support.folder("llama", "bf16"), decode=1)
+
+    def test_what_else_is_imported_does_not_matter(self):
+        """A record that is taken up by a process with other libraries is the same record."""
+        import types
+        from unittest import mock
+
+        from mantissa_forensics import observe
+
+        other = types.ModuleType("bitsandbytes")
+        other.__version__ = "0.0"
+        plain = observe.versions()
+        with mock.patch.dict(sys.modules, {"bitsandbytes": other, "peft": other}):
+            self.assertEqual(observe.versions(), plain)
+            self.assertEqual(observe.versions("bitsandbytes")["bitsandbytes"], "0.0")
 
     def test_two_processes_do_not_share_a_folder(self):
         out = support.new("held")

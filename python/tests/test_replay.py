@@ -37,7 +37,9 @@ class Replay(unittest.TestCase):
         wrong = {**plan, "candidates": [{"tp_size": 2, "dtype": "bf16", "attention": "eager"}]}
         with open(path, "w") as file:
             json.dump(wrong, file)
-        done = subprocess.run([*command[:-1], support.new("never")], capture_output=True, text=True, check=False, **more)
+        done = subprocess.run(
+            [*command[:-1], support.new("never")], capture_output=True, text=True, check=False, **more
+        )
         self.assertIn("error: candidate 0 sets tp_size; a replay can set attention", done.stderr)
 
 

@@ -1,7 +1,9 @@
 """vLLM's capture against a worker of the same interface (`fake_vllm`): rows, ranks, graphs, make-up of steps."""
 
+import http.server
 import json
 import os
+import threading
 import types
 import unittest
 import unittest.mock
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 
 from . import fake_vllm, support
-from mantissa_forensics import CaptureError, KnobError, VllmCapture, record_vllm
+from mantissa_forensics import CaptureError, KnobError, VllmCapture, VllmServerCapture, record_vllm
 from mantissa_forensics.container import read
 from mantissa_forensics.vllm.worker import WorkerExtension
 
@@ -43,7 +45,10 @@ class Rows(unittest.TestCase):
         compared = 0
         for row, run in enumerate(runs):
             self.assertEqual((run.prompt, run.output), (PROMPTS[row], outputs[row].outputs[0].token_ids))
-            for phase, ends in (("prefill", [len(run.prompt)]), ("decode", [len(run.prompt) + s + 1 for s in range(4)])):
+            for phase, ends in (
+                ("prefill", [len(run.prompt)]),
+                ("decode", [len(run.prompt) + s + 1 for s in range(4)]),
+            ):
                 for site, tensor in run.phases[phase].tensors.items():
                     if site == "embed_out":
                         continue
@@ -74,10 +79,31 @@ class Rows(unittest.TestCase):
             engine.generate(tokens(), SAMPLING)
         run = capture.batches[0].run(1, [-1], None, capture.facts[0])
         for phase in ("prefill", "decode"):
-            logits = torch.from_numpy(run.phases[phase].tensors["logits"].bits.view(np.int16).copy()).view(torch.bfloat16)
+            logits = torch.from_numpy(run.phases[phase].tensors["logits"].bits.view(np.int16).copy()).view(
+                torch.bfloat16
+            )
             found = torch.log_softmax(logits.float(), -1).topk(4)
             self.assertTrue(np.array_equal(run.phases[phase].logprobs.token_ids, found.indices.numpy()))
             self.assertTrue(np.array_equal(run.phases[phase].logprobs.log_probs.view(np.float32), found.values.numpy()))
+
+    def test_prompts_log_probabilities(self):
+        engine, asked = llm(), types.SimpleNamespace(max_tokens=5, prompt_logprobs=4)
+        with VllmCapture(engine, sites=["final_norm"], top_k=4) as capture:
+            engine.generate(tokens(), asked)
+        self.assertEqual(capture.positions, [-3, -2, -1])
+        runner = engine.workers[0].model_runner
+        for row in range(3):
+            run = capture.batches[0].run(row, capture.positions, None, capture.facts[0])
+            for phase, steps in (("prefill", 1), ("decode", 4)):
+                final, logprobs = run.phases[phase].tensors["final_norm"].bits, run.phases[phase].logprobs
+                for step in range(steps):
+                    for place in range(3):
+                        hidden = torch.from_numpy(final[step, place].view(np.int16).copy()).view(torch.bfloat16)
+                        found = torch.log_softmax((hidden @ runner.model.head.T).float(), -1).topk(4)
+                        theirs = logprobs.log_probs[step, place].view(np.float32)
+                        self.assertLess(np.abs(theirs - found.values.detach().numpy()).max(), 0.02)
+                        if (found.values.diff() < -0.05).all():
+                            self.assertEqual(logprobs.token_ids[step, place].tolist(), found.indices.tolist())
 
     def test_with_cuda_graphs_the_last_norm_and_logits_remain(self):
         engine = llm(eager=False)
@@ -98,11 +124,13 @@ class Rows(unittest.TestCase):
             if ranks == 4:
                 # More ranks than KV heads: vLLM has each on several.
                 original = torch.Tensor.chunk
-                chunk = lambda x, n, dim=-1: original(x, n, dim) if x.shape[-1] == 16 else [
-                    original(x, 2, dim)[i // 2] for i in range(4)
-                ]
+                chunk = lambda x, n, dim=-1: (
+                    original(x, n, dim) if x.shape[-1] == 16 else [original(x, 2, dim)[i // 2] for i in range(4)]
+                )
             engine = llm(ranks=ranks)
-            patch = unittest.mock.patch.object(torch.Tensor, "chunk", chunk) if ranks == 4 else unittest.mock.MagicMock()
+            patch = (
+                unittest.mock.patch.object(torch.Tensor, "chunk", chunk) if ranks == 4 else unittest.mock.MagicMock()
+            )
             with patch, VllmCapture(engine, layers=[1], sites=["q", "k", "v", "x_out"]) as capture:
                 engine.generate(tokens(), SAMPLING)
             truth, name = engine.workers[0].model_runner.state.truth, "0-00000000"
@@ -139,6 +167,56 @@ class Rows(unittest.TestCase):
         kept["cached"] = 9
         with self.assertRaisesRegex(CaptureError, "in the prefix cache"):
             capture.batches[0].run(0, [-1], None, capture.facts[0])
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """vLLM's `/collective_rpc`: arguments are strings, and what is not a list or an object is answered as text."""
+
+    engine = None
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.path == "/collective_rpc" and all(isinstance(a, str) for a in body["args"])
+        results = self.engine.collective_rpc(body["method"], args=tuple(body["args"]))
+        plain = [r if r is None or isinstance(r, (dict, list)) else str(r) for r in results]
+        answer = json.dumps({"results": plain}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+class Serving(unittest.TestCase):
+    def test_a_running_servers_workers(self):
+        engine = llm(ranks=2)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Server,), {"engine": engine}))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        url, folder = f"http://127.0.0.1:{server.server_address[1]}", support.new("dumps")
+        capture = VllmServerCapture(url, folder, sites=["x_out", "k"], sequences=[0])
+        for _ in range(2):
+            with capture:
+                outputs = engine.generate(tokens(), SAMPLING)
+        self.assertEqual(os.listdir(folder), [])
+        out = support.new("served")
+        capture.save(out)
+        _, [configuration], [run] = read(out)
+        # The last token is chosen and never fed.
+        self.assertEqual((run.prompt, run.output), (PROMPTS[0], outputs[0].outputs[0].token_ids[:-1]))
+        self.assertEqual(configuration["mantissa"]["reproducibility"]["outcome"]["state"], "identical")
+        with VllmCapture(llm(ranks=2), sites=["x_out", "k"]) as other:
+            other.llm.generate(tokens(), SAMPLING)
+        same = other.batches[0].run(0, [-1], None, other.facts[0])
+        self.assertEqual(same.signals_digest(), run.signals_digest())
+        support.run("inspect", out)
+        with self.assertRaisesRegex(CaptureError, "the server had no request"), capture:
+            pass
+        with self.assertRaisesRegex(CaptureError, "start it with VLLM_SERVER_DEV_MODE=1"):
+            VllmServerCapture("http://127.0.0.1:9", folder).__enter__()
 
 
 class Evidence(unittest.TestCase):
@@ -204,7 +282,13 @@ class Evidence(unittest.TestCase):
         self.assertIn("rank 1 holds other bits of layer_2.x_out than rank 0", notes)
 
     def test_knobs(self):
-        wrong = {"dtype": "float16", "attention": "TRITON_ATTN", "compile": True, "quantization": "awq", "batch_size": 2}
+        wrong = {
+            "dtype": "float16",
+            "attention": "TRITON_ATTN",
+            "compile": True,
+            "quantization": "awq",
+            "batch_size": 2,
+        }
         wrong |= {"tp_size": 2, "ep_size": 2, "device": "cuda", "cache": "static", "concurrent_streams": True}
         for axis, value in wrong.items():
             with self.subTest(axis=axis), self.assertRaises(KnobError) as caught:

@@ -38,7 +38,9 @@ class Weights(unittest.TestCase):
         model = support.load("llama", "bf16")
         model.config.rms_norm_eps *= 2
         found = weights.identify(model)
-        self.assertEqual((found.of, found.note), ("memory", "rms_norm_eps of its configuration is not what config.json says"))
+        self.assertEqual(
+            (found.of, found.note), ("memory", "rms_norm_eps of its configuration is not what config.json says")
+        )
 
     def test_without_files_the_digest_is_that_of_the_tensors(self):
         model = support.load("llama", "bf16")

@@ -5,7 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The end of a verb that worked; failures are errors and end with 2.
+use mantissa_evidence::EvidenceError;
+use mantissa_lab::LabError;
+
+/// The end of a verb that worked; failures are errors and end with 2, or with 4 where evidence was altered or damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Done; nothing contradicts anything.
@@ -14,7 +17,14 @@ pub(crate) enum Exit {
     Divergent,
     /// Done; the evidence is too little to say.
     NotEnoughEvidence,
+    /// Done as asked, despite evidence that was altered or damaged.
+    Altered,
 }
+
+/// The exit code of evidence that was altered or damaged.
+const ALTERED: u8 = 4;
+/// The exit code of any other failure.
+const FAILED: u8 = 2;
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -22,6 +32,7 @@ impl From<Exit> for ExitCode {
             Exit::Consistent => Self::SUCCESS,
             Exit::Divergent => Self::from(1),
             Exit::NotEnoughEvidence => Self::from(3),
+            Exit::Altered => Self::from(ALTERED),
         }
     }
 }
@@ -52,7 +63,9 @@ pub(crate) fn guarded(body: impl FnOnce() -> anyhow::Result<Exit>) -> ExitCode {
         Ok(Ok(exit)) => exit.into(),
         Ok(Err(error)) => match error.downcast::<EarlyExit>() {
             Ok(EarlyExit::Answer(text)) => match std::io::stdout().write_all(text.as_bytes()) {
-                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => fail(&stdout_failed(&e).to_string()),
+                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+                    fail(&stdout_failed(&e).to_string(), FAILED)
+                }
                 _ => ExitCode::SUCCESS,
             },
             Ok(EarlyExit::Help(text)) => {
@@ -60,7 +73,7 @@ pub(crate) fn guarded(body: impl FnOnce() -> anyhow::Result<Exit>) -> ExitCode {
                 ExitCode::from(2)
             }
             // Only the outermost message: each names its cause itself.
-            Err(error) => fail(&error.to_string()),
+            Err(error) => fail(&error.to_string(), code(&error)),
         },
         Err(_) => ExitCode::from(2),
     }
@@ -84,10 +97,23 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
-fn fail(message: &str) -> ExitCode {
+/// The code of a failure: evidence that is not what its digests say is an answer of its own.
+fn code(error: &anyhow::Error) -> u8 {
+    let altered = |cause: &(dyn std::error::Error + 'static)| {
+        let wrapped = cause.downcast_ref::<LabError>().and_then(|error| match error {
+            LabError::Evidence(error) => Some(error),
+            _ => None,
+        });
+        let evidence = wrapped.or_else(|| cause.downcast_ref::<EvidenceError>());
+        matches!(evidence, Some(EvidenceError::Altered { .. }))
+    };
+    if error.chain().any(altered) { ALTERED } else { FAILED }
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
     // Nobody may be listening there either; the code still tells.
     drop(writeln!(std::io::stderr(), "error: {}", one_line(message)));
-    ExitCode::from(2)
+    ExitCode::from(code)
 }
 
 /// A defect of this program, on one line. A panic in several threads is reported once.

@@ -6,6 +6,7 @@
 mod args;
 mod axes;
 mod coverage;
+mod evidence;
 mod failure;
 mod output;
 mod progress;

@@ -8,6 +8,7 @@ mod convert;
 mod coverage;
 mod demo;
 mod doctor;
+mod import;
 mod inspect;
 mod pull;
 mod record;
@@ -34,6 +35,7 @@ pub(crate) enum Verb {
     Compare(compare::Args),
     Analyze(analyze::Args),
     Convert(convert::Args),
+    Import(import::Args),
     Demo(demo::Args),
     Coverage(coverage::Args),
     Catalog(catalog::Args),
@@ -62,6 +64,7 @@ pub(crate) fn run(
         Verb::Compare(args) => compare::run(&args, terminal),
         Verb::Analyze(args) => analyze::run(&args, settings, terminal),
         Verb::Convert(args) => convert::run(&args, terminal),
+        Verb::Import(args) => import::run(&args, terminal),
         Verb::Demo(args) => demo::run(&args, settings, terminal),
         Verb::Coverage(args) => coverage::run(&args, settings, terminal),
         Verb::Catalog(args) => catalog::run(&args, settings, terminal),

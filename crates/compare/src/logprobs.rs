@@ -1,6 +1,7 @@
 //! Two lists of candidates, matched by token id.
 //!
-//! Sums run over ids in ascending order, so neither rank nor the recorder's order of ties can change a bit. Left out:
+//! Sums run over ids in ascending order, so neither rank nor the recorder's order of ties can change a bit. What stands
+//! in for a log-probability (−∞, −9999.0, −1e30) was not measured: the candidate is missing, on both sides. Left out:
 //! ids that a run did not list; their mass is stated instead.
 
 use mantissa_evidence::record::Candidates;
@@ -12,21 +13,41 @@ use crate::facts::LogprobDistance;
 pub(crate) struct Listed {
     /// In the recorder's order.
     ids: Vec<u32>,
-    /// Ascending by id.
+    /// Those that were measured, ascending by id.
     sorted: Vec<(u32, f32)>,
+    /// Ids that something stands in for, ascending.
+    missing: Vec<u32>,
+}
+
+/// Whether a value stands in for a log-probability that a recorder did not have: −∞, −9999.0 as OpenAI-compatible
+/// servers write it (vLLM 0.24, `entrypoints/openai`), −1e30 and below as masks do. NaN is a value: it was computed.
+fn stands_in(value: f32) -> bool {
+    const SERVERS: f32 = -9999.0;
+    const MASKS: f32 = -1e30;
+    value.to_bits() == SERVERS.to_bits() || value <= MASKS
 }
 
 impl Listed {
     pub(crate) fn new(candidates: Candidates) -> Self {
         let Candidates { token_ids, log_probs } = candidates;
-        let mut sorted: Vec<(u32, f32)> = token_ids.iter().copied().zip(log_probs).collect();
-        sorted.sort_by_key(|&(id, _)| id);
-        Self { ids: token_ids, sorted }
+        let mut all: Vec<(u32, f32)> = token_ids.iter().copied().zip(log_probs).collect();
+        all.sort_by_key(|&(id, _)| id);
+        let (missing, sorted): (Vec<_>, Vec<_>) = all.into_iter().partition(|&(_, value)| stands_in(value));
+        Self { ids: token_ids, sorted, missing: missing.into_iter().map(|(id, _)| id).collect() }
     }
 
-    /// Whether the list can be matched by id: it names a candidate, and none twice.
-    pub(crate) fn is_comparable(&self) -> bool {
-        !self.sorted.is_empty() && self.sorted.windows(2).all(|two| two[0].0 != two[1].0)
+    /// Whether the lists can be matched by id: each names a candidate, none twice, and something was measured that the
+    /// other does not lack.
+    pub(crate) fn is_comparable(&self, other: &Self) -> bool {
+        let sound = |list: &Self| {
+            let twice = list.sorted.windows(2).any(|two| two[0].0 == two[1].0);
+            !twice && !list.missing.iter().any(|id| list.get(*id).is_some())
+        };
+        sound(self) && sound(other) && self.len_beside(other) > 0 && other.len_beside(self) > 0
+    }
+
+    fn lacks(&self, id: u32) -> bool {
+        self.missing.binary_search(&id).is_ok()
     }
 
     fn get(&self, id: u32) -> Option<f32> {
@@ -34,8 +55,9 @@ impl Listed {
         Some(self.sorted[index].1)
     }
 
-    fn len(&self) -> u64 {
-        self.sorted.len() as u64
+    /// Candidates that were measured and that `other` does not lack.
+    fn len_beside(&self, other: &Self) -> u64 {
+        self.sorted.iter().filter(|&&(id, _)| !other.lacks(id)).count() as u64
     }
 
     /// Probability mass of ids that `other` does not list.
@@ -43,8 +65,10 @@ impl Listed {
     /// *Rounding:* each exponential in binary64 by the portable libm, added in the order of ids. A log-probability that
     /// is not finite has no mass.
     fn mass_outside(&self, other: &Self) -> f64 {
-        let outside =
-            self.sorted.iter().filter(|(id, log_prob)| log_prob.is_finite() && other.get(*id).is_none());
+        let outside = self
+            .sorted
+            .iter()
+            .filter(|(id, log_prob)| log_prob.is_finite() && other.get(*id).is_none() && !other.lacks(*id));
         outside.map(|&(_, log_prob)| libm::exp(f64::from(log_prob))).fold(0.0, |sum, mass| sum + mass)
     }
 }
@@ -69,7 +93,7 @@ pub(crate) fn distance(a: &Listed, b: &Listed) -> Option<(LogprobDistance, u64)>
             non_finite = true;
         }
     }
-    let (k_a, k_b) = (a.len(), b.len());
+    let (k_a, k_b) = (a.len_beside(b), b.len_beside(a));
     if different == 0 && common == k_a && common == k_b {
         return None;
     }
@@ -86,7 +110,9 @@ pub(crate) fn distance(a: &Listed, b: &Listed) -> Option<(LogprobDistance, u64)>
         mass_only_in_a: a.mass_outside(b),
         mass_only_in_b: b.mass_outside(a),
     };
-    let differs = |&id: &u32| a.get(id).map(f32::to_bits) != b.get(id).map(f32::to_bits);
+    let differs = |&id: &u32| {
+        a.get(id).map(f32::to_bits) != b.get(id).map(f32::to_bits) && !a.lacks(id) && !b.lacks(id)
+    };
     let element = a.ids.iter().position(differs).unwrap_or(a.ids.len());
     Some((distance, element as u64))
 }
@@ -112,7 +138,7 @@ mod tests {
         let a = listed(&[(7, -0.5), (9, -1.0), (4, -2.0)]);
         let b = listed(&[(9, -4.0), (7, -4.5), (5, -3.0), (6, f32::NEG_INFINITY)]);
         let (d, element) = distance(&a, &b).unwrap();
-        assert_eq!((d.k_a, d.k_b, d.common, d.different), (3, 4, 2, 2));
+        assert_eq!((d.k_a, d.k_b, d.common, d.different), (3, 3, 2, 2), "6 is missing");
         assert_eq!(d.l2.map(f64::to_bits), Some(5.0_f64.to_bits()), "4 and 3");
         assert_eq!(d.rms.map(f64::to_bits), Some(12.5_f64.sqrt().to_bits()));
         assert_eq!(d.max_abs.map(f64::to_bits), Some(4.0_f64.to_bits()));
@@ -132,13 +158,35 @@ mod tests {
         assert_eq!((nan.common, nan.different, nan.l2), (1, 1, None));
         assert_eq!(nan.mass_only_in_a.to_bits(), 0);
         assert!(distance(&listed(&[(1, f32::NAN)]), &listed(&[(1, f32::NAN)])).is_none(), "bits decide");
-        let half = distance(&listed(&[(1, f32::NEG_INFINITY), (2, -1.0)]), &listed(&[(1, -9.0), (2, -2.0)]))
-            .unwrap()
-            .0;
+        let half = distance(&listed(&[(1, f32::INFINITY), (2, -1.0)]), &listed(&[(1, -9.0), (2, -2.0)]));
+        let half = half.unwrap().0;
         assert_eq!((half.different, half.l2, half.rms, half.max_abs), (2, None, None, None));
-        let beside = [(1, f32::NEG_INFINITY), (2, -1.0)];
-        let beside = distance(&listed(&beside), &listed(&[(1, f32::NEG_INFINITY), (2, -2.0)])).unwrap().0;
-        assert_eq!((beside.different, beside.l2.map(f64::to_bits)), (1, Some(1.0_f64.to_bits())));
+    }
+
+    /// A report: −∞ against −9999.0 was called separable.
+    #[test]
+    fn what_stands_in_for_a_value_is_missing_on_both_sides() {
+        for stand_in in [f32::NEG_INFINITY, -9999.0, -1e30, -3.4e38] {
+            for other in [f32::NEG_INFINITY, -9999.0, -1e30, -12.5, 0.0] {
+                let (a, b) = (listed(&[(1, stand_in), (2, -1.0)]), listed(&[(2, -1.0), (1, other)]));
+                assert!(a.is_comparable(&b) && distance(&a, &b).is_none(), "{stand_in} against {other}");
+                assert!(distance(&b, &a).is_none());
+                let b = listed(&[(1, other), (2, -2.0)]);
+                let (found, element) = distance(&a, &b).unwrap();
+                let numbers = (found.k_a, found.k_b, found.common, found.different, element);
+                assert_eq!(numbers, (1, 1, 1, 1, 1), "{stand_in} against {other}");
+                assert_eq!(found.l2.map(f64::to_bits), Some(1.0_f64.to_bits()));
+                assert_eq!(found.mass_only_in_b.to_bits(), 0, "not listed is not missing");
+            }
+            // Nothing that both measured is not the same.
+            let (a, b) = (listed(&[(1, stand_in), (2, -1.0)]), listed(&[(1, -1.0), (2, stand_in)]));
+            assert!(!a.is_comparable(&b) && !b.is_comparable(&a));
+            assert!(!listed(&[(1, stand_in)]).is_comparable(&listed(&[(1, -1.0)])));
+            let twice = listed(&[(1, stand_in), (1, -1.0), (2, -1.0)]);
+            assert!(!twice.is_comparable(&twice));
+        }
+        // −9998.0 is an unlikely value, not a stand-in.
+        assert!(distance(&listed(&[(1, -9998.0)]), &listed(&[(1, -9999.5)])).is_some());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_engine::catalog::{Batched, Catalog, Product};
+use mantissa_engine::catalog::{Batched, Catalog};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::products::remainder_first;
 use mantissa_numerics::recipe::{BatchedSum, PlainSum, ThreadSum};

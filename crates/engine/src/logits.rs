@@ -16,27 +16,32 @@ pub struct TokenLogprob {
     pub logprob: f32,
 }
 
-/// The largest logit, ties to the lower id; a NaN is never the largest.
+/// The largest logit, ties to the lower id; a NaN is larger than anything, and the first one is chosen.
 ///
 /// *Shape:* `logits` holds one row of the vocabulary. Returns 0 for an empty row.
 ///
+/// *Source:* `torch.argmax`, whose comparison of a maximum takes NaN over any number and the lower index among equals
+/// (PyTorch 2.11, `aten/src/ATen/native/SharedReduceOps.h`, `GreaterOrNan`).
+///
 /// ```
-/// assert_eq!(mantissa_engine::greedy(&[0.5, 2.0, f32::NAN, 2.0]), 1);
+/// assert_eq!(mantissa_engine::greedy(&[0.5, 2.0, 1.0, 2.0]), 1);
+/// assert_eq!(mantissa_engine::greedy(&[0.5, 2.0, f32::NAN, f32::INFINITY, f32::NAN]), 2);
 /// ```
 #[must_use]
 pub fn greedy(logits: &[f32]) -> u32 {
     let mut best = 0;
     for (i, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] || logits[best].is_nan() {
+        if !logits[best].is_nan() && (*logit > logits[best] || logit.is_nan()) {
             best = i;
         }
     }
     u32::try_from(best).unwrap_or(u32::MAX)
 }
 
-/// The `k` most probable tokens, most probable first, ties to the lower id.
+/// The `k` most probable tokens, most probable first, ties to the lower id. A NaN comes before any number, as in
+/// `torch.topk`, so that a row always has its candidates.
 ///
-/// *Rounding:* as the recipe says.
+/// *Rounding:* as the recipe says. A log-probability that is not a number is the quiet NaN without sign and payload.
 #[must_use]
 pub(crate) fn top_logprobs(
     isa: Isa,
@@ -45,15 +50,19 @@ pub(crate) fn top_logprobs(
     k: usize,
 ) -> Vec<TokenLogprob> {
     let mut top: Vec<usize> = Vec::with_capacity(k + 1);
-    for (i, logit) in logits.iter().enumerate().filter(|(_, logit)| !logit.is_nan()) {
-        if top.len() == k && top.last().is_none_or(|last| logits[*last] >= *logit) {
+    let before = |other: usize, logit: f32| logits[other].is_nan() || logits[other] >= logit;
+    for (i, logit) in logits.iter().enumerate() {
+        if top.len() == k && top.last().is_none_or(|last| before(*last, *logit)) {
             continue;
         }
-        let at = top.partition_point(|other| logits[*other] >= *logit);
+        let at = top.partition_point(|other| before(*other, *logit));
         top.insert(at, i);
         top.truncate(k);
     }
-    let token = |i: usize, logprob| TokenLogprob { token: u32::try_from(i).unwrap_or(u32::MAX), logprob };
+    let token = |i: usize, logprob: f32| TokenLogprob {
+        token: u32::try_from(i).unwrap_or(u32::MAX),
+        logprob: if logprob.is_nan() { f32::NAN } else { logprob },
+    };
     match recipe {
         LogSoftmaxRecipe::Own => {
             let max = logits.iter().fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
@@ -78,8 +87,7 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_lower_id_and_probabilities_sum_to_one() {
-        let logits = [1.0, 3.0, f32::NAN, 3.0, -2.0];
-        assert_eq!(greedy(&logits), 1);
+        assert_eq!(greedy(&[1.0, 3.0, 3.0, -2.0]), 1);
         let logits: Vec<f32> = (0..3000_u16).map(|i| f32::from(i % 977) / 100.0).collect();
         for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
             let top_logprobs = |isa, logits, k| top_logprobs(isa, LogSoftmaxRecipe::Own, logits, k);
@@ -89,6 +97,28 @@ mod tests {
             assert!(all.is_sorted_by(|a, b| (b.logprob, a.token) <= (a.logprob, b.token)));
             assert_eq!(top_logprobs(isa, &logits, 10), all[..10], "{isa:?}");
             assert_eq!(all, top_logprobs(Isa::Scalar, &logits, logits.len()));
+        }
+    }
+
+    /// Against `torch.argmax` and `torch.topk` (2.15, CPU): NaN before anything, the first of several.
+    #[test]
+    fn what_is_not_a_number_comes_first_and_makes_every_probability_none() {
+        let nan = f32::NAN;
+        assert_eq!(greedy(&[1.0, 3.0, nan, 3.0, nan]), 2);
+        assert_eq!(greedy(&[nan; 4]), 0);
+        assert_eq!(greedy(&[f32::NEG_INFINITY, f32::INFINITY, f32::INFINITY]), 1);
+        let kernel = TorchSoftmax::of(6, Dtype::F32);
+        for recipe in [LogSoftmaxRecipe::Own, LogSoftmaxRecipe::Torch(kernel)] {
+            for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
+                let top = top_logprobs(isa, recipe, &[1.0, 3.0, nan, 3.0, -nan, 0.0], 4);
+                assert_eq!(top.iter().map(|one| one.token).collect::<Vec<_>>(), [2, 4, 1, 3]);
+                assert!(top.iter().all(|one| one.logprob.to_bits() == 0x7fc0_0000), "{top:?}");
+                let all = top_logprobs(isa, recipe, &[nan; 6], 5);
+                assert_eq!(all.iter().map(|one| one.token).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+                // One infinite logit: nothing is known of its probability, and that of the others is 0.
+                let infinite = top_logprobs(isa, recipe, &[1.0, f32::INFINITY, 0.0, 0.0, 0.0, 0.0], 2);
+                assert_eq!((infinite[0].token, infinite[0].logprob.is_nan()), (1, true));
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use mantissa_numerics::{Dtype, Phase, Site};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype as Stored, TensorView as StoredView};
 
+use crate::damage::Damage;
 use crate::digest::Digest;
 use crate::error::{EvidenceError, Flaw, Result};
 use crate::experiment::{Configuration, Experiment, ExperimentMetadata};
@@ -284,12 +285,16 @@ impl Container {
 
     /// Checks the digest of every run file.
     pub fn verify(&self) -> Result<()> {
+        self.verify_with(&mut Damage::Refuse)
+    }
+
+    pub(crate) fn verify_with(&self, damage: &mut Damage) -> Result<()> {
         for stored in &self.runs {
             let found = Digest::of_bytes(&stored.map);
             if found != stored.file.blake3 {
                 let problem = format!("its blake3 is {found}, the manifest states {}", stored.file.blake3);
                 let path = self.directory.join(&stored.file.name);
-                return Err(Flaw::new("file", problem, RECORD_AGAIN).in_file(&path));
+                damage.note(Err(Flaw::altered("file", problem, RECORD_AGAIN)), &path)?;
             }
         }
         Ok(())
@@ -297,19 +302,23 @@ impl Container {
 
     /// Copies the whole experiment into memory, with every digest checked.
     pub fn load(&self) -> Result<Experiment> {
-        self.verify()?;
+        self.load_with(&mut Damage::Refuse)
+    }
+
+    pub(crate) fn load_with(&self, damage: &mut Damage) -> Result<Experiment> {
+        self.verify_with(damage)?;
         let mut runs = Vec::with_capacity(self.runs.len());
         for view in self.runs() {
             let mut run = view.stored.run.clone();
             run.prefill = view.load(Phase::Prefill);
             run.decode = view.load(Phase::Decode);
-            let in_file = |flaw: Flaw| flaw.in_file(&self.directory.join(&view.stored.file.name));
-            crate::json::check_digests(&run, &view.stored.extras).map_err(in_file)?;
+            let path = self.directory.join(&view.stored.file.name);
+            damage.notes(crate::json::damage_of(&run, &view.stored.extras), &path)?;
             runs.push(run);
         }
         let (metadata, configurations) = (self.metadata.clone(), self.configurations.clone());
         let experiment = Experiment { metadata, configurations, runs };
-        validate::experiment(&experiment).map_err(|flaw| flaw.in_file(&self.directory))?;
+        damage.note(validate::experiment(&experiment), &self.directory)?;
         Ok(experiment)
     }
 }
@@ -320,7 +329,7 @@ impl StoredRun {
         let map = files::map(&path)?;
         if map.len() as u64 != file.bytes {
             let problem = format!("has {} bytes, the manifest states {}", map.len(), file.bytes);
-            return Err(Flaw::new("file", problem, RECORD_AGAIN).in_file(&path));
+            return Err(Flaw::altered("file", problem, RECORD_AGAIN).in_file(&path));
         }
         let tensors = header::read(&map).and_then(|tensors| matching(tensors, &extras.signals));
         let tensors = tensors.map_err(|flaw| flaw.in_file(&path))?;
@@ -427,9 +436,9 @@ impl<'a> RunView<'a> {
         self.stored.extras.signals_digest
     }
 
-    /// Checks what the manifest states about its ids.
-    pub(crate) fn check_id_digests(self) -> std::result::Result<(), Flaw> {
-        crate::json::check_id_digests(&self.stored.extras)
+    /// What of its ids is not as the manifest states.
+    pub(crate) fn damage_of_ids(self) -> Vec<Flaw> {
+        crate::json::damage_of_ids(&self.stored.extras)
     }
 
     /// Where the tensor of a site lies in [`Self::mapped`].

@@ -53,6 +53,28 @@ pub enum EvidenceError {
         /// What to do.
         remedy: String,
     },
+    /// Data that are not those their digest was made of.
+    #[error("{path}: {place}: altered or damaged: {problem}; {remedy}", path = path.display())]
+    Altered {
+        /// The file or directory.
+        path: PathBuf,
+        /// Which part.
+        place: String,
+        /// What its digest says.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A sound file that is something else than evidence.
+    #[error("{path}: layout: it is {what}; {remedy}", path = path.display())]
+    NotEvidence {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: String,
+        /// What to give instead.
+        remedy: String,
+    },
     /// A file of a later version of the format.
     #[error("{path}: format version {found} is newer than {known}, the newest this program reads; upgrade mantissa",
         path = path.display())]
@@ -94,13 +116,28 @@ pub struct Flaw {
     pub(crate) place: String,
     pub(crate) problem: String,
     pub(crate) remedy: &'static str,
+    /// Whether data are not those that a digest was made of.
+    pub(crate) altered: bool,
 }
 
 impl Flaw {
     /// What is wrong where, and what to do; the example of [`Flaw`] shows it.
     #[must_use]
     pub fn new(place: impl Into<String>, problem: impl Into<String>, remedy: &'static str) -> Self {
-        Self { place: place.into(), problem: problem.into(), remedy }
+        Self { place: place.into(), problem: problem.into(), remedy, altered: false }
+    }
+
+    /// Data that are not those that a digest was made of.
+    ///
+    /// ```
+    /// use mantissa_evidence::error::{EvidenceError, Flaw};
+    ///
+    /// let error = Flaw::altered("run-0.safetensors", "its blake3 is 00", "copy it again").in_file("record".as_ref());
+    /// assert!(matches!(error, EvidenceError::Altered { .. }));
+    /// ```
+    #[must_use]
+    pub fn altered(place: impl Into<String>, problem: impl Into<String>, remedy: &'static str) -> Self {
+        Self { altered: true, ..Self::new(place, problem, remedy) }
     }
 
     /// The same inside `parent`.
@@ -113,11 +150,12 @@ impl Flaw {
     /// The error about a file.
     #[must_use]
     pub fn in_file(self, path: &Path) -> EvidenceError {
-        EvidenceError::Invalid {
-            path: path.to_owned(),
-            place: one_line(&self.place),
-            problem: one_line(&self.problem),
-            remedy: self.remedy.to_owned(),
+        let (path, place, problem) = (path.to_owned(), one_line(&self.place), one_line(&self.problem));
+        let remedy = self.remedy.to_owned();
+        if self.altered {
+            EvidenceError::Altered { path, place, problem, remedy }
+        } else {
+            EvidenceError::Invalid { path, place, problem, remedy }
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::ObservedKernel;
+use mantissa_numerics::{Dtype, Phase, Site};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -238,9 +238,75 @@ pub struct ConfigurationExtras {
     pub observed: Option<Observed>,
     /// Whether the repetitions agreed to the bit.
     pub reproducibility: Reproducibility,
+    /// Where values first stopped being finite, of each repetition in which they did; absent where none did, and in
+    /// older files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_finite: Vec<NotFinite>,
     /// How long repetitions took. A clock: kept apart in a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
+}
+
+/// The first value of a repetition, in the order of computation, that is not finite: why values behind it are `null`.
+///
+/// ```
+/// use mantissa_evidence::NotFinite;
+/// use mantissa_numerics::{Phase, Point, Site};
+///
+/// let first = NotFinite {
+///     reference_id: 0,
+///     rep_id: 1,
+///     phase: Phase::Prefill,
+///     site: Site::at(2, Point::AttnOut),
+///     position: 7,
+///     value: "NaN".to_owned(),
+///     nan_choices: 3,
+/// };
+/// assert_eq!(
+///     first.to_string(),
+///     "reference 0, repetition 1: the first value that is not finite is NaN at layer_2.attn_out, position 7 \
+///      (prefill); 3 tokens were chosen among logits of which one is NaN: the first NaN, as torch.argmax does"
+/// );
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotFinite {
+    /// Reference prompt, counted from 0.
+    pub reference_id: u32,
+    /// Repetition, counted from 0.
+    pub rep_id: u32,
+    /// The pass.
+    pub phase: Phase,
+    /// The site.
+    #[schemars(with = "String")]
+    pub site: Site,
+    /// Position in the sequence, counted from 0.
+    pub position: u64,
+    /// `NaN`, `Infinity` or `-Infinity`.
+    pub value: String,
+    /// Tokens that greedy decoding chose among logits of which one is NaN.
+    pub nan_choices: u64,
+}
+
+impl std::fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { reference_id, rep_id, phase, site, position, value, nan_choices } = self;
+        write!(
+            f,
+            "reference {reference_id}, repetition {rep_id}: the first value that is not finite is {value} at {site}, \
+             position {position} ({})",
+            phase.name()
+        )?;
+        if *nan_choices > 0 {
+            let (s, were) = if *nan_choices == 1 { ("", "was") } else { ("s", "were") };
+            write!(
+                f,
+                "; {nan_choices} token{s} {were} chosen among logits of which one is NaN: the first NaN, as \
+                 torch.argmax does"
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// Everything declared about how inference ran.

@@ -15,13 +15,14 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::FORMAT_VERSION;
+use crate::damage::Damage;
 use crate::error::{EvidenceError, Flaw, Result};
 use crate::experiment::Experiment;
 use crate::files::{self, Existing};
 use crate::validate;
 pub(crate) use assemble::{
-    Placed, Sink, check_digest, check_digests, check_id_digests, check_ids, check_width, fill,
-    not_a_number_of, patterns, place,
+    Placed, Sink, check_digest, check_ids, check_width, damage_of, damage_of_ids, fill, not_a_number_of,
+    patterns, place,
 };
 use wire::Document;
 
@@ -43,6 +44,25 @@ pub fn read(path: &Path) -> Result<Experiment> {
 /// assert!(error.to_string().starts_with("a.json: line 2, column 1: missing field"), "{error}");
 /// ```
 pub fn parse(bytes: &[u8], origin: &Path) -> Result<Experiment> {
+    parse_with(bytes, origin, &mut Damage::Refuse)
+}
+
+/// As [`parse`]; data that are not those their digests were made of are read all the same, and named in the list.
+///
+/// ```
+/// let bytes = std::fs::read("../../fixtures/evidence/v1/experiment.json").expect("the file");
+/// let (experiment, damage) = mantissa_evidence::json::parse_despite_damage(&bytes, "a.json".as_ref())?;
+/// assert_eq!((experiment.runs.len(), damage.len()), (3, 0));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
+pub fn parse_despite_damage(bytes: &[u8], origin: &Path) -> Result<(Experiment, Vec<String>)> {
+    let mut damage = Damage::Collect(Vec::new());
+    let experiment = parse_with(bytes, origin, &mut damage)?;
+    Ok((experiment, damage.into_notes()))
+}
+
+/// As [`parse`], with what is done about damage.
+pub(crate) fn parse_with(bytes: &[u8], origin: &Path, damage: &mut Damage) -> Result<Experiment> {
     let document: Document<Vec<wire::ReadRun>> = text::parse(bytes, origin)?;
     let in_file = |flaw: Flaw| flaw.in_file(origin);
     let version =
@@ -51,14 +71,16 @@ pub fn parse(bytes: &[u8], origin: &Path) -> Result<Experiment> {
         let (path, found) = (origin.to_owned(), u64::from(version));
         return Err(EvidenceError::Version { path, found, known: FORMAT_VERSION });
     }
-    let runs = document.runs.into_iter().enumerate();
-    let runs = runs.map(|(i, run)| assemble::run(run).map_err(|flaw| flaw.under(&format!("runs[{i}]"))));
-    let experiment = Experiment {
-        metadata: document.experiment_metadata,
-        configurations: document.configurations,
-        runs: runs.collect::<std::result::Result<_, _>>().map_err(in_file)?,
-    };
-    validate::experiment(&experiment).map_err(in_file)?;
+    let mut runs = Vec::with_capacity(document.runs.len());
+    for (i, run) in document.runs.into_iter().enumerate() {
+        let place = format!("runs[{i}]");
+        let (run, altered) = assemble::run(run).map_err(|flaw| in_file(flaw.under(&place)))?;
+        damage.notes(altered.into_iter().map(|flaw| flaw.under(&place)), origin)?;
+        runs.push(run);
+    }
+    let experiment =
+        Experiment { metadata: document.experiment_metadata, configurations: document.configurations, runs };
+    damage.note(validate::experiment(&experiment), origin)?;
     Ok(experiment)
 }
 

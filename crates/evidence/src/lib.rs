@@ -8,6 +8,7 @@
 
 pub mod catalog;
 pub mod container;
+mod damage;
 pub mod digest;
 pub mod error;
 pub mod experiment;
@@ -32,7 +33,7 @@ pub use digest::Digest;
 pub use error::{EvidenceError, Result};
 pub use experiment::{
     Configuration, ConfigurationExtras, Decoding, Environment, Experiment, ExperimentMetadata,
-    ExtractionConfig, FixedParams, ModelIdentity, Provenance, Runtime, Setup,
+    ExtractionConfig, FixedParams, ModelIdentity, NotFinite, Provenance, Runtime, Setup,
 };
 pub use files::write_whole;
 pub use observed::{KernelCount, Observed, ObservedDevice, ObservedStep, StepRequest};
@@ -60,4 +61,21 @@ pub fn read(path: &Path) -> Result<Experiment> {
         Some(directory) => Container::open(&directory)?.load(),
         None => json::parse(&files::map(path)?, path),
     }
+}
+
+/// As [`read`]; data that are not those their digests were made of are read all the same, and named in the list.
+///
+/// ```
+/// let path = "../../fixtures/evidence/v1/experiment.json".as_ref();
+/// let (experiment, damage) = mantissa_evidence::read_despite_damage(path)?;
+/// assert_eq!((experiment.runs.len(), damage.len()), (3, 0));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
+pub fn read_despite_damage(path: &Path) -> Result<(Experiment, Vec<String>)> {
+    let mut damage = damage::Damage::Collect(Vec::new());
+    let experiment = match container::root(path) {
+        Some(directory) => Container::open(&directory)?.load_with(&mut damage)?,
+        None => json::parse_with(&files::map(path)?, path, &mut damage)?,
+    };
+    Ok((experiment, damage.into_notes()))
 }

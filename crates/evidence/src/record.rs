@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use mantissa_numerics::{Phase, Site};
 
 use crate::container::{self, Container};
+use crate::damage::Damage;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Flaw, Result};
 use crate::experiment::{Configuration, Experiment};
@@ -75,15 +76,44 @@ impl Record {
     /// Structure, shapes and the digests of ids are checked, those of signals are not: [`Record::verify`] does. A JSON
     /// that departs from the standard as [`crate::lenient`] knows is read with [`warnings`](Record::warnings).
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, &mut Damage::Refuse)
+    }
+
+    fn open_with(path: &Path, damage: &mut Damage) -> Result<Self> {
         match container::root(path) {
-            Some(directory) => Self::from_container(Container::open(&directory)?, path),
-            None => Ok(Self::from_json(json::open(path)?, path)),
+            Some(directory) => Self::from_container(Container::open(&directory)?, path, damage),
+            None => Ok(Self::from_json(json::open(path, damage)?, path)),
         }
+    }
+
+    /// Opens evidence and checks it as [`Record::verify`] does; data that are not those their digests were made of are
+    /// read all the same, and named in the list.
+    ///
+    /// ```
+    /// use mantissa_evidence::Record;
+    ///
+    /// let (record, damage) = Record::open_despite_damage("../../fixtures/evidence/v1/container".as_ref())?;
+    /// assert_eq!((record.shell().runs.len(), damage.len()), (3, 0));
+    /// # Ok::<(), mantissa_evidence::EvidenceError>(())
+    /// ```
+    pub fn open_despite_damage(path: &Path) -> Result<(Self, Vec<String>)> {
+        let mut damage = Damage::Collect(Vec::new());
+        let record = Self::open_with(path, &mut damage)?;
+        record.verify_with(&mut damage)?;
+        Ok((record, damage.into_notes()))
+    }
+
+    /// As [`Record::open_despite_damage`], for an experiment JSON in memory; `origin` names it in errors.
+    pub fn from_bytes_despite_damage(bytes: Vec<u8>, origin: &Path) -> Result<(Self, Vec<String>)> {
+        let mut damage = Damage::Collect(Vec::new());
+        let record = Self::from_json(json::from_bytes(bytes, origin, &mut damage)?, origin);
+        record.verify_with(&mut damage)?;
+        Ok((record, damage.into_notes()))
     }
 
     /// As [`Record::open`], for an experiment JSON in memory; `origin` names it in errors.
     pub fn from_bytes(bytes: Vec<u8>, origin: &Path) -> Result<Self> {
-        Ok(Self::from_json(json::from_bytes(bytes, origin)?, origin))
+        Ok(Self::from_json(json::from_bytes(bytes, origin, &mut Damage::Refuse)?, origin))
     }
 
     /// A record in memory; `origin` names it in errors.
@@ -104,6 +134,19 @@ impl Record {
         Self { origin, shell, layouts, stated, warnings: Vec::new(), store }
     }
 
+    /// Puts ids in place of a run's prompt ids, which its file does not state. Nothing happens where there is no such
+    /// run.
+    pub fn set_prompt_ids(&mut self, run: usize, ids: Vec<u32>) {
+        if let Some(run) = self.shell.runs.get_mut(run) {
+            run.prompt_token_ids.clone_from(&ids);
+        }
+        if let Store::Memory(experiment) = &mut self.store
+            && let Some(run) = experiment.runs.get_mut(run)
+        {
+            run.prompt_token_ids = ids;
+        }
+    }
+
     /// The record with `warnings` about how it was read.
     #[must_use]
     pub fn with_warnings(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
@@ -118,14 +161,15 @@ impl Record {
         Self { origin, shell, layouts: layouts.collect(), stated, warnings, store }
     }
 
-    fn from_container(container: Container, origin: &Path) -> Result<Self> {
+    fn from_container(container: Container, origin: &Path, damage: &mut Damage) -> Result<Self> {
         let (mut layouts, mut ranges, mut stated) = (Vec::new(), Vec::new(), Vec::new());
         let in_manifest = |index: usize, flaw: Flaw| {
             flaw.under(&format!("runs[{index}]")).in_file(&container.manifest_path())
         };
         for (index, view) in container.runs().enumerate() {
             let phases = [Phase::Prefill, Phase::Decode].map(|phase| (phase, view.layout(phase)));
-            view.check_id_digests().map_err(|flaw| in_manifest(index, flaw))?;
+            let altered = view.damage_of_ids().into_iter().map(|flaw| flaw.under(&format!("runs[{index}]")));
+            damage.notes(altered, &container.manifest_path())?;
             for (phase, layout) in phases {
                 let ids = view.run().output_token_ids.len();
                 let lawful = layout.map_or(Ok(()), |layout| validate::layout(phase, layout, ids));
@@ -238,8 +282,12 @@ impl Record {
 
     /// Reads everything once and checks it against the digests that the record states, if it states any.
     pub fn verify(&self) -> Result<()> {
+        self.verify_with(&mut Damage::Refuse)
+    }
+
+    fn verify_with(&self, damage: &mut Damage) -> Result<()> {
         if let Store::Mapped(container, _) = &self.store {
-            container.verify()?;
+            container.verify_with(damage)?;
         }
         let states = |configuration: &Configuration| configuration.mantissa.is_some();
         if self.stated.iter().all(Option::is_none) && !self.shell.configurations.iter().any(states) {
@@ -250,9 +298,9 @@ impl Record {
         for (run, (stated, &found)) in self.stated.iter().zip(&digests).enumerate() {
             let fits =
                 stated.map_or(Ok(()), |stated| crate::json::check_digest("signals_digest", stated, found));
-            fits.map_err(|flaw| flaw.under(&format!("runs[{run}]")).in_file(&self.origin))?;
+            damage.note(fits.map_err(|flaw| flaw.under(&format!("runs[{run}]"))), &self.origin)?;
         }
-        validate::statements(&self.shell, |run| digests[run]).map_err(|flaw| flaw.in_file(&self.origin))
+        damage.note(validate::statements(&self.shell, |run| digests[run]), &self.origin)
     }
 
     /// The digest of a run's signals, as [`crate::Run::signals_digest`].

@@ -106,7 +106,7 @@ pub(crate) fn statements(
         let found = || (Digest::of_ids(&run.output_token_ids), signals_digest(i));
         if stated.get(&key).is_some_and(|stated| *stated != found()) {
             let problem = "its digests are not those that the configuration's reproducibility states";
-            return Err(Flaw::new(format!("runs[{i}]"), problem, REWRITE));
+            return Err(Flaw::altered(format!("runs[{i}]"), problem, REWRITE));
         }
     }
     Ok(())

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use mantissa_engine::{RowId, Tap, TokenLogprob, View};
 use mantissa_evidence::{Logprobs, PhaseSignals, SignalTensor};
-use mantissa_numerics::{Dtype, Site};
+use mantissa_numerics::{Dtype, Phase, Point, Site};
+
+use crate::session::Keep;
 
 /// Rows of the reference (sequence 0 of the batch) at chosen sites, by position.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(crate) struct Capture {
     kept: BTreeMap<Site, Column>,
     /// Candidates of each position from `first` on.
     logprobs: Vec<Vec<(u32, f32)>>,
+    /// Whether a value that was kept is not finite.
+    not_finite: bool,
 }
 
 #[derive(Debug)]
@@ -27,12 +31,19 @@ struct Column {
 
 impl Capture {
     pub(crate) fn new(sites: Vec<Site>, first: usize) -> Self {
-        Self { sites, first, kept: BTreeMap::new(), logprobs: Vec::new() }
+        Self { sites, first, kept: BTreeMap::new(), logprobs: Vec::new(), not_finite: false }
     }
 
-    /// Keeps the top candidates of one position.
-    pub(crate) fn logits(&mut self, top: Vec<TokenLogprob>) {
-        self.logprobs.push(top.into_iter().map(|t| (t.token, t.logprob)).collect());
+    /// Whether a value or a log-probability that was kept is not finite.
+    pub(crate) const fn is_not_finite(&self) -> bool {
+        self.not_finite
+    }
+
+    /// Positions whose most likely candidate has no probability: a logit is NaN.
+    pub(crate) fn nan_positions(&self) -> Vec<usize> {
+        let first = |list: &Vec<(u32, f32)>| list.first().is_some_and(|(_, log_prob)| log_prob.is_nan());
+        let lists = self.logprobs.iter().enumerate().filter(|(_, list)| first(list));
+        lists.map(|(index, _)| self.first + index).collect()
     }
 
     /// Windows `ends[s] + position` for each step `s` and relative position, as one phase of evidence.
@@ -66,6 +77,14 @@ impl Capture {
     }
 }
 
+impl Keep for Capture {
+    fn logits(&mut self, _: (Phase, usize), _: &[f32], top: &mut dyn FnMut() -> Vec<TokenLogprob>) {
+        let top = top();
+        self.not_finite |= top.iter().any(|one| !one.logprob.is_finite());
+        self.logprobs.push(top.into_iter().map(|t| (t.token, t.logprob)).collect());
+    }
+}
+
 impl Tap for Capture {
     fn wants(&self, site: Site) -> bool {
         self.sites.binary_search(&site).is_ok()
@@ -84,8 +103,63 @@ impl Tap for Capture {
         for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
             if row.sequence == 0 && row.position >= self.first {
                 for x in values {
+                    self.not_finite |= !x.is_finite();
                     column.dtype.encode(*x, &mut column.data);
                 }
+            }
+        }
+    }
+}
+
+/// A value that is not finite, and where it was computed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) phase: Phase,
+    pub(crate) site: Site,
+    pub(crate) position: usize,
+    pub(crate) value: f32,
+}
+
+/// Looks at every site of the reference for the first value, in the order of computation, that is not finite.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    pub(crate) first: Option<Place>,
+}
+
+impl Watch {
+    fn row(&mut self, phase: Phase, site: Site, position: usize, values: &[f32]) {
+        if self.first.is_none()
+            && let Some(&value) = values.iter().find(|value| !value.is_finite())
+        {
+            self.first = Some(Place { phase, site, position, value });
+        }
+    }
+}
+
+impl Keep for Watch {
+    fn logits(
+        &mut self,
+        (phase, position): (Phase, usize),
+        logits: &[f32],
+        _: &mut dyn FnMut() -> Vec<TokenLogprob>,
+    ) {
+        self.row(phase, Site { layer: None, point: Point::Logits }, position, logits);
+    }
+}
+
+impl Tap for Watch {
+    fn wants(&self, _site: Site) -> bool {
+        self.first.is_none()
+    }
+
+    fn wants_row(&self, row: RowId) -> bool {
+        row.sequence == 0
+    }
+
+    fn tap(&mut self, view: View<'_>) {
+        for (row, values) in view.rows.iter().zip(view.data.chunks_exact(view.width)) {
+            if row.sequence == 0 {
+                self.row(view.phase, view.site, row.position, values);
             }
         }
     }

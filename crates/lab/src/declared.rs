@@ -11,6 +11,7 @@ use mantissa_numerics::Setup;
 use mantissa_numerics::setup::{Axis, QuantizedWeights, SomeAxes, Value};
 
 use crate::uncovered::{Unreadable, uncovered};
+use crate::words;
 
 /// Name of the quantization of `checkpoint`'s weights as a setup declares it.
 ///
@@ -108,7 +109,7 @@ fn place(axis: Axis) -> Option<Read> {
 }
 
 fn word(text: &str) -> Stated {
-    if text.is_empty() { Stated::Nothing } else { Stated::Word(text.to_owned()) }
+    if words::says_nothing(text) { Stated::Nothing } else { Stated::Word(text.to_owned()) }
 }
 
 fn whole(configuration: &Configuration, of: impl Fn(&Declared) -> Option<Value>) -> Stated {
@@ -116,8 +117,32 @@ fn whole(configuration: &Configuration, of: impl Fn(&Declared) -> Option<Value>)
     value.map_or(Stated::Nothing, Stated::Typed)
 }
 
+/// The value of the variable that an experiment tests, where `axis` is it.
+fn tested(configuration: &Configuration, variable: &str, axis: Axis) -> Stated {
+    let name = match variable {
+        "attention_impl" | "attn_implementation" | "attention_implementation" => "attention",
+        "gpu" => "hardware",
+        other => other,
+    };
+    let value = match &configuration.variable_value {
+        serde_json::Value::Object(several) => several.get(axis.name()),
+        value if name == axis.name() => Some(value),
+        _ => None,
+    };
+    match value {
+        None | Some(serde_json::Value::Null) => Stated::Nothing,
+        Some(serde_json::Value::String(text)) => word(text),
+        Some(other) => word(&other.to_string()),
+    }
+}
+
 /// A value: what is claimed, else what is declared, as far as it can be read.
-fn value(configuration: &Configuration, claimed: &SomeAxes, axis: Axis) -> Result<Option<Value>, Unreadable> {
+fn value(
+    configuration: &Configuration,
+    variable: &str,
+    claimed: &SomeAxes,
+    axis: Axis,
+) -> Result<Option<Value>, Unreadable> {
     if let Some(value) = claimed.get(axis) {
         return Ok(Some(value));
     }
@@ -126,14 +151,62 @@ fn value(configuration: &Configuration, claimed: &SomeAxes, axis: Axis) -> Resul
         let text = extras.and_then(|extras| extras.setup.axes.get(axis.name()));
         text.map_or(Stated::Nothing, |text| Stated::Word(text.clone()))
     };
-    match place(axis).map_or_else(by_name, |read| read(configuration)) {
+    let stated = match place(axis).map_or_else(by_name, |read| read(configuration)) {
+        Stated::Nothing => tested(configuration, variable, axis),
+        stated => stated,
+    };
+    match stated {
         Stated::Nothing => Ok(None),
         Stated::Typed(value) => Ok(Some(value)),
-        Stated::Word(text) => axis.parse_stored(&text).map(Some).map_err(|_| Unreadable {
-            what: format!("there are no recipes for {axis} '{text}'", axis = axis.name()),
+        Stated::Word(text) => words::read(axis, &text).map(Some).map_err(|why| Unreadable {
+            what: format!(
+                "there are no recipes for {axis} '{text}'{why}",
+                axis = axis.name(),
+                why = why.map(|why| format!(" ({why})")).unwrap_or_default()
+            ),
             remedy: format!("claim another with --claim {}=…, if it is one", axis.name()),
         }),
     }
+}
+
+/// Without these nothing says what was computed.
+const REQUIRED: [Axis; 4] = [Axis::Hardware, Axis::Attention, Axis::Dtype, Axis::BatchSize];
+
+/// Everything that a configuration lacks, or states in words that are not known, with the flags that supply it.
+pub(crate) fn lacks(configuration: &Configuration, variable: &str, claimed: &SomeAxes) -> Vec<Unreadable> {
+    let (mut missing, mut lacking) = (Vec::new(), Vec::new());
+    for axis in REQUIRED {
+        match value(configuration, variable, claimed, axis) {
+            Ok(Some(_)) => {}
+            Ok(None) => missing.push(axis.name()),
+            Err(unreadable) => lacking.push(unreadable),
+        }
+    }
+    if !missing.is_empty() {
+        let flags: Vec<String> = missing.iter().map(|name| format!("--claim {name}=…")).collect();
+        let names = match missing.as_slice() {
+            [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
+            names => names.concat(),
+        };
+        let unreadable = Unreadable {
+            what: format!("the file does not state the {names} of this setup"),
+            remedy: format!(
+                "claim {} with {}",
+                if flags.len() > 1 { "them" } else { "one" },
+                flags.join(" ")
+            ),
+        };
+        lacking.insert(0, unreadable);
+    }
+    lacking
+}
+
+/// Several reasons as one.
+pub(crate) fn joined(reasons: Vec<Unreadable>) -> Option<Unreadable> {
+    reasons.into_iter().reduce(|all, one| Unreadable {
+        what: format!("{}; {}", all.what, one.what),
+        remedy: format!("{}; {}", all.remedy, one.remedy),
+    })
 }
 
 /// The setup that `configuration` declares of `checkpoint`, with `claimed` in place of it.
@@ -141,24 +214,27 @@ fn value(configuration: &Configuration, claimed: &SomeAxes, axis: Axis) -> Resul
 /// *Errors:* what is not stated, or has no recipes.
 pub(crate) fn setup(
     configuration: &Configuration,
+    variable: &str,
     claimed: &SomeAxes,
     checkpoint: &Checkpoint,
 ) -> Result<Setup, Unreadable> {
     let mut setup = Setup::default();
     let whole = configuration.mantissa.as_ref().map(|extras| &extras.setup);
-    // Without these nothing says what was computed.
-    let required = [Axis::Hardware, Axis::Attention, Axis::Dtype, Axis::BatchSize];
-    for axis in required {
-        setup.set(value(configuration, claimed, axis)?.ok_or_else(|| Unreadable {
-            what: format!("the file does not state the {} of this setup", axis.name()),
-            remedy: format!("claim one with --claim {}=…", axis.name()),
-        })?);
+    if let Some(lacking) = joined(lacks(configuration, variable, claimed)) {
+        return Err(lacking);
+    }
+    for axis in REQUIRED {
+        if let Some(value) = value(configuration, variable, claimed, axis)? {
+            setup.set(value);
+        }
     }
     let refuse = |what: String, remedy: &str| Err(Unreadable { what, remedy: remedy.to_owned() });
     if setup.batch_size == 0 {
         return refuse("a batch of 0 sequences".to_owned(), "claim one with --claim batch_size=…");
     }
-    if let Some(whole) = whole.filter(|s| !matches!(s.engine.as_str(), "mantissa-cpu" | "transformers")) {
+    if let Some(whole) = whole.filter(|s| {
+        !matches!(s.engine.as_str(), "mantissa-cpu" | "transformers") && !words::says_nothing(&s.engine)
+    }) {
         return refuse(
             format!("no recipes for the engine '{}' (there are those of transformers)", whole.engine),
             "only stock Hugging Face inference is covered",
@@ -168,14 +244,33 @@ pub(crate) fn setup(
         let remedy = "only evidence without it is covered; an upgrade of mantissa may know it";
         return refuse(format!("there are no recipes for {axis} '{value}'"), remedy);
     }
-    for axis in Axis::ALL.into_iter().filter(|axis| !required.contains(axis)) {
-        if let Some(value) = value(configuration, claimed, axis)? {
+    for axis in Axis::ALL.into_iter().filter(|axis| !REQUIRED.contains(axis)) {
+        if let Some(value) = value(configuration, variable, claimed, axis)? {
             setup.set(value);
         }
     }
     uncovered(&setup)?;
     setup.quantization = weights(&configuration.fixed_params.quantization, claimed, checkpoint)?;
     Ok(setup)
+}
+
+/// What `configuration` states of some axes, whatever has recipes; other axes are at their defaults.
+///
+/// *Errors:* one of them that it does not state.
+pub(crate) fn stated(
+    configuration: &Configuration,
+    variable: &str,
+    claimed: &SomeAxes,
+    axes: &[Axis],
+) -> Result<Setup, Unreadable> {
+    let read = |setup: Setup, axis: &Axis| {
+        let found = value(configuration, variable, claimed, *axis)?.ok_or_else(|| Unreadable {
+            what: format!("the file does not state the {} of this setup", axis.name()),
+            remedy: format!("claim one with --claim {}=…", axis.name()),
+        })?;
+        Ok(setup.with(found))
+    };
+    axes.iter().try_fold(Setup::default(), read)
 }
 
 /// An axis that a file states and that is none of ours: what it changed nobody here can compute.
@@ -192,6 +287,9 @@ fn weights(
     let quantized = checkpoint.quantization().is_some() || checkpoint.packed().is_some();
     if let Some(claimed) = claimed.quantization.filter(|_| quantized) {
         return Ok(claimed);
+    }
+    if !quantized && words::is_unquantized(declared) {
+        return Ok(QuantizedWeights::Keep);
     }
     let fits = |weights: &QuantizedWeights| quantization(*weights, checkpoint) == declared;
     // Keep first: of weights that are not quantized both say "none".
@@ -245,6 +343,7 @@ mod tests {
                     outcome: Outcome::NotChecked,
                     digests: Vec::new(),
                 },
+                not_finite: Vec::new(),
                 runtime: None,
             }),
         }
@@ -261,11 +360,11 @@ mod tests {
                 // Weights that are not quantized have nothing to decode.
                 typed.quantization = QuantizedWeights::Keep;
                 let expected = uncovered(&typed).map(|()| typed);
-                assert_eq!(setup(&stated, &SomeAxes::default(), &checkpoint), expected);
+                assert_eq!(setup(&stated, "", &SomeAxes::default(), &checkpoint), expected);
                 // A claim takes the place of what is stated.
                 let mut claimed = SomeAxes::default();
                 claimed.set(Setup::default().get(axis));
-                assert_eq!(setup(&stated, &claimed, &checkpoint), Ok(Setup::default()));
+                assert_eq!(setup(&stated, "", &claimed, &checkpoint), Ok(Setup::default()));
             }
         }
     }
@@ -275,7 +374,7 @@ mod tests {
         let checkpoint = checkpoint();
         let mut padded = configuration(&Setup::default(), &checkpoint);
         padded.mantissa.as_mut().unwrap().setup.axes.insert("padding".to_owned(), "left".to_owned());
-        let refused = setup(&padded, &SomeAxes::default(), &checkpoint).unwrap_err();
+        let refused = setup(&padded, "none", &SomeAxes::default(), &checkpoint).unwrap_err();
         assert!(refused.to_string().starts_with("there are no recipes for padding 'left'; "), "{refused}");
     }
 
@@ -284,18 +383,52 @@ mod tests {
         let checkpoint = checkpoint();
         let mut old = configuration(&Setup::default(), &checkpoint);
         old.hardware = "a100".to_owned();
-        let read = setup(&old, &SomeAxes::default(), &checkpoint).unwrap();
+        let read = setup(&old, "", &SomeAxes::default(), &checkpoint).unwrap();
         assert_eq!(read.to_string(), "literature-a100_bs1_eager_bf16");
         old.hardware = "b200".to_owned();
-        let refused = setup(&old, &SomeAxes::default(), &checkpoint).unwrap_err().to_string();
+        let refused = setup(&old, "", &SomeAxes::default(), &checkpoint).unwrap_err().to_string();
         let said =
             "there are no recipes for hardware 'b200'; claim another with --claim hardware=…, if it is one";
         assert_eq!(refused, said);
         old.hardware = String::new();
-        let refused = setup(&old, &SomeAxes::default(), &checkpoint).unwrap_err().to_string();
+        let refused = setup(&old, "", &SomeAxes::default(), &checkpoint).unwrap_err().to_string();
         assert_eq!(
             refused,
             "the file does not state the hardware of this setup; claim one with --claim hardware=…"
         );
+    }
+
+    /// A file that follows the plan's schema alone.
+    #[test]
+    fn a_plain_file_states_its_variable_and_what_it_lacks_is_listed_at_once() {
+        let checkpoint = checkpoint();
+        let mut plain = configuration(&Setup::default(), &checkpoint);
+        plain.mantissa = None;
+        plain.hardware = "cpu".to_owned();
+        plain.fixed_params.quantization = "fp16".to_owned();
+        plain.variable_value = 3.into();
+        let refused = setup(&plain, "batch_size", &SomeAxes::default(), &checkpoint).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "the file does not state the dtype of this setup; claim one with --claim dtype=…"
+        );
+        let mut claimed = SomeAxes::default();
+        claimed.set(Axis::Dtype.parse("f32").unwrap());
+        let read = setup(&plain, "batch_size", &claimed, &checkpoint).unwrap();
+        assert_eq!((read.batch_size, read.quantization), (3, QuantizedWeights::Keep));
+        // The variable is another one: the batch size is not stated, and the value not taken for it.
+        plain.hardware = "b200".to_owned();
+        plain.fixed_params.attention_impl = "not stated".to_owned();
+        let refused = setup(&plain, "tp_size", &SomeAxes::default(), &checkpoint).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "the file does not state the attention, dtype and batch_size of this setup; there are no recipes for \
+             hardware 'b200'; claim them with --claim attention=… --claim dtype=… --claim batch_size=…; claim another \
+             with --claim hardware=…, if it is one"
+        );
+        plain.variable_value = "NVIDIA H100 80GB HBM3".into();
+        plain.hardware = String::new();
+        let value = value(&plain, "hardware", &SomeAxes::default(), Axis::Hardware).unwrap();
+        assert_eq!(value.map(|value| value.to_string()).as_deref(), Some("h100"));
     }
 }

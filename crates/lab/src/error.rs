@@ -323,6 +323,24 @@ pub enum LabError {
         path: std::path::PathBuf,
     },
 
+    /// Another program cannot be told this axis.
+    #[error("--replay-with cannot set {axis}; it sets batch_size, attention and dtype")]
+    NotReplayedElsewhere {
+        /// The axis.
+        axis: &'static str,
+    },
+
+    /// Another program's replay left nothing.
+    #[error(
+        "replay by {python}: {reason}; check that mantissa-forensics, torch and transformers are installed there"
+    )]
+    Elsewhere {
+        /// The interpreter.
+        python: String,
+        /// Its last words.
+        reason: String,
+    },
+
     /// A plan says what cannot be done.
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),

@@ -15,6 +15,7 @@ mod session;
 pub mod setup;
 mod uncovered;
 pub mod verify;
+mod words;
 
 pub use environment::environment;
 pub use error::LabError;

@@ -11,8 +11,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use mantissa_engine::{Basis, Engine, KvCache};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Digest, Experiment, ExperimentMetadata, ExtractionConfig,
-    FORMAT_VERSION, ModelIdentity, Neighbour, Outcome, PromptSource, Provenance, Reproducibility, Run,
-    Runtime, UsedCatalog, container,
+    FORMAT_VERSION, ModelIdentity, Neighbour, NotFinite, Outcome, PromptSource, Provenance, Reproducibility,
+    Run, Runtime, UsedCatalog, container,
 };
 use mantissa_model::Checkpoint;
 use mantissa_numerics::recipe::ObservedKernel;
@@ -28,7 +28,7 @@ pub use recorder::Recorder;
 use folder::{RecordPlan, UNFINISHED, claim_folder};
 use recorder::computed;
 
-use crate::capture::Capture;
+use crate::capture::{Capture, Place, Watch};
 use crate::catalog_use;
 use crate::declared;
 use crate::environment::environment;
@@ -189,13 +189,14 @@ impl Recorder<'_> {
             let mut configuration = self.configuration(cell, weights_digest, used);
             let mut runs = Vec::with_capacity(references * spec.repetitions);
             let mut recipes: Vec<ObservedKernel> = Vec::new();
+            let mut not_finite: Vec<NotFinite> = Vec::new();
             for reference in 0..references {
                 for rep in 0..spec.repetitions {
                     let config_id = configuration.config_id.as_str();
                     let place = out.join(UNFINISHED).join(format!("{config_id}-ref{reference}-rep{rep}"));
                     let found = container::is_complete(&place);
                     progress(Event::Repetition { config_id, reference, rep, index, total, resumed: found });
-                    let (run, observed) = if found {
+                    let (run, observed, first) = if found {
                         resumed += 1;
                         self.load_repetition(&place)?
                     } else {
@@ -211,13 +212,12 @@ impl Recorder<'_> {
                         let batch = prompts
                             .batch(reference, computed(cell))
                             .ok_or(LabError::Nothing { what: "prompt" })?;
-                        let run = self.run(engine, &batch, cell, progress)?;
-                        let run = Run {
-                            config_id: configuration.config_id.clone(),
-                            rep_id: u32::try_from(rep).unwrap_or(u32::MAX),
-                            reference_id: u32::try_from(reference).unwrap_or(u32::MAX),
-                            ..run
-                        };
+                        let (run, first) = self.run(engine, &batch, cell, progress)?;
+                        let rep_id = u32::try_from(rep).unwrap_or(u32::MAX);
+                        let reference_id = u32::try_from(reference).unwrap_or(u32::MAX);
+                        let first = first.map(|first| NotFinite { reference_id, rep_id, ..first });
+                        let run =
+                            Run { config_id: configuration.config_id.clone(), rep_id, reference_id, ..run };
                         let observed = engine.take_observed();
                         self.save_repetition(
                             &place,
@@ -225,10 +225,11 @@ impl Recorder<'_> {
                             prompts,
                             weights_digest,
                             &run,
-                            &observed,
+                            (&observed, first.as_ref()),
                         )?;
-                        (run, observed)
+                        (run, observed, first)
                     };
+                    not_finite.extend(first);
                     for kernel in observed {
                         if !recipes.contains(&kernel) {
                             recipes.push(kernel);
@@ -242,6 +243,7 @@ impl Recorder<'_> {
             let seconds: Vec<f64> = runs.iter().filter_map(|run| run.runtime_seconds).collect();
             if let Some(extras) = &mut configuration.mantissa {
                 extras.recipes = recipes;
+                extras.not_finite = not_finite;
                 extras.runtime = Runtime::of(&seconds, u32::try_from(self.machine.threads).ok());
                 extras.reproducibility = reproducibility.clone();
             }
@@ -269,7 +271,7 @@ impl Recorder<'_> {
         batch: &[&Prompt],
         cell: &Setup,
         progress: &dyn Fn(Event<'_>),
-    ) -> Result<Run, LabError> {
+    ) -> Result<(Run, Option<NotFinite>), LabError> {
         let spec = self.spec;
         let timestamp = now();
         let start = Instant::now();
@@ -285,10 +287,15 @@ impl Recorder<'_> {
         let kept = Kept { capture: &mut capture, reach, top_k: spec.signals.top_k };
         let mut outputs =
             session.run(engine, Some(kept), &|done, total| progress(Event::Tokens { done, total }))?;
+        let not_finite = if capture.is_not_finite() {
+            self.first_not_finite(engine, &session, &capture, length)?
+        } else {
+            None
+        };
         let positions = &spec.signals.positions;
         let ends: Vec<usize> = (1..=steps).map(|step| length + step).collect();
         let output_token_ids = outputs.remove(0);
-        Ok(Run {
+        let run = Run {
             config_id: String::new(),
             rep_id: 0,
             reference_id: 0,
@@ -310,7 +317,38 @@ impl Recorder<'_> {
             prompt_source: Some(source(batch[0])?),
             prefill: Some(capture.windows(&[length], positions, config.vocab_size)),
             decode: (steps > 0).then(|| capture.windows(&ends, positions, config.vocab_size)),
-        })
+        };
+        Ok((run, not_finite))
+    }
+
+    /// Runs a repetition once more, looking at every site, because something that was kept of it is not finite.
+    fn first_not_finite(
+        &self,
+        engine: &Engine<'_>,
+        session: &Session<'_>,
+        capture: &Capture,
+        length: usize,
+    ) -> Result<Option<NotFinite>, LabError> {
+        let mut watch = Watch::default();
+        session.run(engine, Some(Kept { capture: &mut watch, reach: 1, top_k: 0 }), &|_, _| {})?;
+        // The last position of the prompt chooses the first token, each step but the last one more.
+        let choices = length.saturating_sub(1)..(length + self.spec.decode_steps).saturating_sub(1);
+        let chosen = |position: &usize| self.spec.forced.is_none() && choices.contains(position);
+        let nan_choices = capture.nan_positions().iter().filter(|position| chosen(position)).count();
+        Ok(watch.first.map(|Place { phase, site, position, value }| NotFinite {
+            reference_id: 0,
+            rep_id: 0,
+            phase,
+            site,
+            position: position as u64,
+            value: match value {
+                _ if value.is_nan() => "NaN",
+                _ if value > 0.0 => "Infinity",
+                _ => "-Infinity",
+            }
+            .to_owned(),
+            nan_choices: nan_choices as u64,
+        }))
     }
 
     /// The text that each token adds: decoding is not per token where characters span several.
@@ -329,11 +367,12 @@ impl Recorder<'_> {
         prompts: &PromptSet,
         weights_digest: Digest,
         run: &Run,
-        observed: &[ObservedKernel],
+        (observed, first): (&[ObservedKernel], Option<&NotFinite>),
     ) -> Result<(), LabError> {
         let mut configuration = configuration.clone();
         if let Some(extras) = &mut configuration.mantissa {
             extras.recipes = observed.to_vec();
+            extras.not_finite = first.cloned().into_iter().collect();
         }
         let experiment = Experiment {
             metadata: self.metadata(prompts, weights_digest),
@@ -344,7 +383,10 @@ impl Recorder<'_> {
     }
 
     /// A repetition that an earlier attempt finished, on this machine and instruction set: the record states one.
-    fn load_repetition(&self, place: &Path) -> Result<(Run, Vec<ObservedKernel>), LabError> {
+    fn load_repetition(
+        &self,
+        place: &Path,
+    ) -> Result<(Run, Vec<ObservedKernel>, Option<NotFinite>), LabError> {
         let mut experiment = mantissa_evidence::read(place)?;
         let extras = experiment.configurations.pop().and_then(|c| c.mantissa);
         let (Some(run), Some(extras)) = (experiment.runs.pop(), extras) else {
@@ -357,7 +399,7 @@ impl Recorder<'_> {
             let (found, now) = (words(&extras.environment), words(&now));
             return Err(LabError::OtherMachine { path: place.to_owned(), found, now });
         }
-        Ok((run, extras.recipes))
+        Ok((run, extras.recipes, extras.not_finite.into_iter().next()))
     }
 
     fn metadata(&self, prompts: &PromptSet, weights_digest: Digest) -> ExperimentMetadata {
@@ -423,6 +465,7 @@ impl Recorder<'_> {
                     outcome: Outcome::NotChecked,
                     digests: Vec::new(),
                 },
+                not_finite: Vec::new(),
                 runtime: None,
             }),
         }

@@ -7,7 +7,6 @@ use mantissa_engine::{Engine, EngineError, KvCache, NoTap, Tap, TokenLogprob, gr
 use mantissa_numerics::Phase;
 use mantissa_numerics::setup::Padding;
 
-use crate::capture::Capture;
 use crate::error::LabError;
 
 /// Something that feeds tokens to sequences and returns logits.
@@ -97,11 +96,16 @@ pub(crate) struct Session<'s> {
     pub forced: Option<&'s [u32]>,
 }
 
+/// Takes in sites as a tap, and logits, which are no site.
+pub(crate) trait Keep: Tap {
+    /// Logits of one position of the measured sequence; `top` gives their top candidates.
+    fn logits(&mut self, at: (Phase, usize), logits: &[f32], top: &mut dyn FnMut() -> Vec<TokenLogprob>);
+}
+
 /// Signals kept of the measured sequence.
-#[derive(Debug)]
 pub(crate) struct Kept<'k> {
     /// Where they go.
-    pub capture: &'k mut Capture,
+    pub capture: &'k mut dyn Keep,
     /// Positions of the prompt whose logits are kept.
     pub reach: usize,
     /// Candidates per position.
@@ -140,8 +144,10 @@ impl Session<'_> {
             };
             let logits = inference.prefill(&mut cache, ids, self.batch_size, sequence, keep, taps)?;
             if let Some(kept) = kept.as_mut().filter(|_| sequence == 0) {
-                for row in logits.chunks_exact(vocabulary) {
-                    kept.capture.logits(inference.top(Phase::Prefill, row, kept.top_k));
+                for (position, row) in (length - reach..).zip(logits.chunks_exact(vocabulary)) {
+                    let k = kept.top_k;
+                    let mut top = || inference.top(Phase::Prefill, row, k);
+                    kept.capture.logits((Phase::Prefill, position), row, &mut top);
                 }
             }
             next.push(logits.chunks_exact(vocabulary).next_back().map_or(0, greedy));
@@ -162,7 +168,9 @@ impl Session<'_> {
             };
             let logits = inference.step(&mut caches, &next, self.batch_size, taps)?;
             if let Some(kept) = &mut kept {
-                kept.capture.logits(inference.top(Phase::Decode, &logits[..vocabulary], kept.top_k));
+                let (row, k) = (&logits[..vocabulary], kept.top_k);
+                let mut top = || inference.top(Phase::Decode, row, k);
+                kept.capture.logits((Phase::Decode, length + step), row, &mut top);
             }
             next = logits.chunks_exact(vocabulary).map(greedy).collect();
             done += caches.len();

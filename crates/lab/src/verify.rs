@@ -5,6 +5,7 @@
 
 mod case;
 mod catalogs;
+mod elsewhere;
 mod grid;
 mod replayed;
 mod request;
@@ -23,7 +24,7 @@ use crate::coverage::PlannedRun;
 use crate::error::LabError;
 
 pub use grid::{Assignment, Varied};
-pub use request::{Event, Method, Model, Request};
+pub use request::{Elsewhere, Event, Method, Model, Request};
 
 use unreplayed::ReplayObstacle;
 
@@ -80,14 +81,8 @@ use unreplayed::ReplayObstacle;
 pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Audit, LabError> {
     let Some(opened) = request.evidence else { return self_test::alone(request, progress) };
     let source = Source::from(opened);
-    let made;
-    let record = match &opened.content {
-        Content::Record(record) => Some(record),
-        Content::Published(published) => {
-            made = published.experiment().map(|found| Record::from_experiment(found.clone(), &opened.path));
-            made.as_ref()
-        }
-    };
+    let made = published_record(opened);
+    let record = record_of(opened, made.as_ref());
     match (request.model, record) {
         (_, None) => unreplayed::audit(opened, &source, ReplayObstacle::NoSignals),
         (None, Some(_)) => unreplayed::audit(opened, &source, ReplayObstacle::NoModel),
@@ -97,6 +92,13 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
                     spot::audit(request, [*draws, *seed], model, record, &source, progress)?
                 }
                 Method::Replay { .. } => replayed::audit(request, model, record, &source, progress)?,
+                Method::Elsewhere(elsewhere) => {
+                    let whole = match &opened.content {
+                        Content::Record(_) => mantissa_evidence::read(&opened.path)?,
+                        Content::Published(_) => record.shell().clone(),
+                    };
+                    elsewhere::audit(request, *elsewhere, model, record, &whole, &source, progress)?
+                }
             };
             if request.self_test {
                 audit.self_test = self_test::of(request, model, record, &mut audit.notes, progress)?;
@@ -114,15 +116,23 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
 /// Example: [`crate::coverage::Tally`].
 pub fn planned(request: &Request<'_>) -> Result<Vec<PlannedRun>, LabError> {
     let (Some(opened), Some(model)) = (request.evidence, request.model) else { return Ok(Vec::new()) };
-    let made;
-    let record = match &opened.content {
-        Content::Record(record) => Some(record),
-        Content::Published(published) => {
-            made = published.experiment().map(|found| Record::from_experiment(found.clone(), &opened.path));
-            made.as_ref()
-        }
-    };
+    let made = published_record(opened);
+    let record = record_of(opened, made.as_ref());
     record.map_or(Ok(Vec::new()), |record| replayed::planned(request, model, record))
+}
+
+/// The record that published files make, where they hold signals.
+fn published_record(opened: &Opened) -> Option<Record> {
+    let Content::Published(published) = &opened.content else { return None };
+    published.experiment().map(|found| Record::from_experiment(found.clone(), &opened.path))
+}
+
+/// The record in `opened`: its own, or the one `made` of what was published.
+fn record_of<'r>(opened: &'r Opened, made: Option<&'r Record>) -> Option<&'r Record> {
+    match &opened.content {
+        Content::Record(record) => Some(record),
+        Content::Published(_) => made,
+    }
 }
 
 /// Whether `opened` holds signals, so that a model can be set beside it.

@@ -34,17 +34,16 @@ pub struct Layout {
 /// ```
 /// use mantissa_published::{FileSignature, LAYOUTS};
 ///
-/// let logs = LAYOUTS.iter().filter(|layout| matches!(layout.signature, FileSignature::Title(_)));
-/// assert_eq!(logs.count(), 3);
+/// let logs = LAYOUTS.iter().filter(|layout| matches!(layout.signature, FileSignature::Titles(_)));
+/// assert_eq!(logs.count(), 4);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSignature {
-    /// A JSON object with any of these keys.
-    Keys(&'static [&'static str]),
-    /// A JSON object with `comparisons` and this key under `metadata`.
-    ComparisonsOver(&'static str),
-    /// A log with this title among its first lines.
-    Title(&'static str),
+    /// A JSON object with all keys of any of these sets: `metadata.tp_sizes` is a key in the object `metadata`, and
+    /// `layer_*` any key that begins so. Of layouts that fit, the one told by the most keys is meant.
+    Keys(&'static [&'static [&'static str]]),
+    /// A log with any of these titles among its first lines; `TITLE*` is any that begins so.
+    Titles(&'static [&'static str]),
 }
 
 /// A file that was read, and what had to be assumed for it.

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use mantissa_evidence::error::{EvidenceError, Result};
+use mantissa_evidence::error::{self, EvidenceError, Result};
 use mantissa_evidence::{Container, Digest, Experiment, Record, container, files, json};
 
-use crate::layouts;
 use crate::published::{self, Published};
 use crate::recognize::{self, Kind};
 use crate::sheet::{Sheet, Signal};
 use crate::uniform;
+use crate::{gzip, layouts, named};
 
 /// Published files are read whole, so their length is bounded; the largest known has 3 MB.
 const LARGEST_PUBLISHED: u64 = 1 << 28;
@@ -17,9 +17,9 @@ const LARGEST_PUBLISHED: u64 = 1 << 28;
 /// Evidence and where it came from.
 ///
 /// ```
-/// let path = mantissa_testkit::published("activations_L40S.json");
+/// let path = mantissa_testkit::synthetic("activations.json");
 /// let opened = mantissa_published::open(&path)?;
-/// assert_eq!(opened.name, "activations_L40S.json");
+/// assert_eq!(opened.name, "activations.json");
 /// assert_eq!(opened.digest.to_string().len(), 64);
 /// assert!(opened.warnings[0].contains("does not name the site"));
 /// # Ok::<(), mantissa_evidence::EvidenceError>(())
@@ -36,6 +36,8 @@ pub struct Opened {
     pub content: Content,
     /// What was lenient or assumed in reading it.
     pub warnings: Vec<String>,
+    /// Parts that are not those their digests were made of; empty unless it was opened despite them.
+    pub damage: Vec<String>,
 }
 
 /// What evidence holds.
@@ -43,7 +45,7 @@ pub struct Opened {
 /// ```
 /// use mantissa_published::Content;
 ///
-/// let path = mantissa_testkit::published("quantization_format_generation.log");
+/// let path = mantissa_testkit::synthetic("quantization.log");
 /// let content = mantissa_published::open(&path)?.content;
 /// assert!(matches!(content, Content::Published(_)));
 /// # Ok::<(), mantissa_evidence::EvidenceError>(())
@@ -61,7 +63,7 @@ impl Content {
     /// Name of the layout: `experiment_json`, `container`, `activations`, …
     ///
     /// ```
-    /// let path = mantissa_testkit::published("activations_L40S.json");
+    /// let path = mantissa_testkit::synthetic("activations.json");
     /// assert_eq!(mantissa_published::open(&path)?.content.layout(), "activations");
     /// # Ok::<(), mantissa_evidence::EvidenceError>(())
     /// ```
@@ -82,9 +84,9 @@ impl Content {
     /// vectors, unless `asked` names others.
     ///
     /// ```
-    /// let path = mantissa_testkit::published("batch_verification_A100_on_A100.json");
+    /// let path = mantissa_testkit::synthetic("batch_verification.json");
     /// let sheet = mantissa_published::open(&path)?.content.sheet(&[], None)?;
-    /// assert_eq!((sheet.variable.as_str(), sheet.figures.len()), ("batch_size", 42));
+    /// assert_eq!((sheet.variable.as_str(), sheet.figures.len()), ("batch_size", 38));
     /// # Ok::<(), mantissa_evidence::EvidenceError>(())
     /// ```
     pub fn sheet(&self, beside: &[&Self], asked: Option<&[Signal]>) -> Result<Sheet> {
@@ -115,28 +117,81 @@ impl Content {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn open(path: &Path) -> Result<Opened> {
+    open_with(path, Despite::Nothing)
+}
+
+/// As [`open`]; data that are not those their digests were made of are opened all the same, and named under `damage`
+/// and among the warnings.
+///
+/// ```
+/// let path = mantissa_testkit::synthetic("activations.json");
+/// assert!(mantissa_published::open_despite_damage(&path)?.damage.is_empty());
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
+pub fn open_despite_damage(path: &Path) -> Result<Opened> {
+    open_with(path, Despite::Damage)
+}
+
+/// What a file is opened despite of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Despite {
+    Nothing,
+    Damage,
+}
+
+impl Despite {
+    fn record(self, path: &Path) -> Result<(Record, Vec<String>)> {
+        match self {
+            Self::Damage => Record::open_despite_damage(path),
+            Self::Nothing => Self::checked(Record::open(path)?),
+        }
+    }
+
+    fn record_of(self, bytes: Vec<u8>, path: &Path) -> Result<(Record, Vec<String>)> {
+        match self {
+            Self::Damage => Record::from_bytes_despite_damage(bytes, path),
+            Self::Nothing => Self::checked(Record::from_bytes(bytes, path)?),
+        }
+    }
+
+    fn checked(record: Record) -> Result<(Record, Vec<String>)> {
+        record.verify()?;
+        Ok((record, Vec::new()))
+    }
+}
+
+fn open_with(path: &Path, despite: Despite) -> Result<Opened> {
     if let Some(directory) = container::root(path) {
         // First, because it knows what to say of a directory that holds no finished record.
-        let record = Record::open(path)?;
-        record.verify()?;
+        let (record, damage) = despite.record(path)?;
         let digest = Digest::of_bytes(&files::map(&directory.join(container::MANIFEST))?);
-        return Ok(opened(path, digest, Content::Record(record)));
+        return Ok(opened(path, digest, Content::Record(record), damage));
     }
     let bytes = files::map(path)?;
-    let kind = recognize::kind(&bytes);
-    if let Some((Kind::Experiment, _)) = kind {
+    if let Some(unpacked) = gzip::unpacked(&bytes, path)? {
+        let digest = Digest::of_bytes(&bytes);
+        if let Some((Kind::Experiment, _)) = recognize::kind(&unpacked) {
+            let (record, damage) = despite.record_of(unpacked, path)?;
+            return Ok(opened(path, digest, Content::Record(record), damage));
+        }
+        return of_published(&unpacked, digest, path);
+    }
+    if let Some((Kind::Experiment, _)) = recognize::kind(&bytes) {
         // May be larger than memory: from here on it is read in windows, and what was mapped is let go.
         drop(bytes);
-        let read = || {
-            let record = Record::open(path)?;
-            record.verify()?;
-            Ok(record)
-        };
-        let (record, digest) = rayon::join(read, || Digest::of_large_file(path));
+        let (read, digest) = rayon::join(|| despite.record(path), || Digest::of_large_file(path));
         let digest = digest.map_err(|source| files::unreadable(path, source));
-        let record = record?;
-        return Ok(opened(path, digest?, Content::Record(record)));
+        let (record, damage) = read?;
+        return Ok(opened(path, digest?, Content::Record(record), damage));
     }
+    let size = bytes.len() as u64;
+    // Nobody waits for the digest of a file that is too large.
+    let digest = if size > LARGEST_PUBLISHED { Digest::of_bytes(&[]) } else { Digest::of_bytes(&bytes) };
+    of_published(&bytes, digest, path)
+}
+
+/// Opens a published file that is in memory; `digest` is that of the file.
+fn of_published(bytes: &[u8], digest: Digest, path: &Path) -> Result<Opened> {
     if bytes.len() as u64 > LARGEST_PUBLISHED {
         return Err(EvidenceError::Invalid {
             path: path.to_owned(),
@@ -148,25 +203,36 @@ pub fn open(path: &Path) -> Result<Opened> {
             remedy: "check that it is what it should be".to_owned(),
         });
     }
-    let Some((Kind::Published(layout), strict)) = kind else {
-        if let Some(problem) = other_text(&bytes) {
-            return Err(EvidenceError::Invalid {
-                path: path.to_owned(),
-                place: "encoding".to_owned(),
-                problem: problem.to_owned(),
-                remedy: "save it as UTF-8 without a byte order mark, or copy it again".to_owned(),
-            });
-        }
-        let known = format!(
-            "give a container directory or its manifest.json, an experiment JSON (top-level keys {}), {}",
-            uniform::KEYS.join(", "),
-            layouts::known()
-        );
-        return Err(EvidenceError::UnknownLayout { path: path.to_owned(), known });
+    let Some((Kind::Published(layout), strict)) = recognize::kind(bytes) else {
+        return Err(unknown(bytes, path));
     };
-    let published = published::parse_as(layout, strict, &bytes, path)?;
-    let digest = Digest::of_bytes(&bytes);
-    Ok(opened(path, digest, Content::Published(published)))
+    let published = published::parse_as(layout, strict, bytes, path)?;
+    Ok(opened(path, digest, Content::Published(published), Vec::new()))
+}
+
+/// What to say of a file that is no evidence.
+fn unknown(bytes: &[u8], path: &Path) -> EvidenceError {
+    if let Some(problem) = other_text(bytes) {
+        return EvidenceError::Invalid {
+            path: path.to_owned(),
+            place: "encoding".to_owned(),
+            problem: problem.to_owned(),
+            remedy: "save it as UTF-8 without a byte order mark, or copy it again".to_owned(),
+        };
+    }
+    if let Some(named) = named::name(bytes) {
+        return EvidenceError::NotEvidence {
+            path: path.to_owned(),
+            what: error::one_line(&named.what),
+            remedy: named.instead.to_owned(),
+        };
+    }
+    let known = format!(
+        "give a container directory or its manifest.json, an experiment JSON (top-level keys {}), {}",
+        uniform::KEYS.join(", "),
+        layouts::known()
+    );
+    EvidenceError::UnknownLayout { path: path.to_owned(), known }
 }
 
 /// Reads a whole experiment: a container directory (or its `manifest.json`), an experiment JSON file, or a published
@@ -175,7 +241,7 @@ pub fn open(path: &Path) -> Result<Opened> {
 /// Digests of a container's files and the digests stored with each run are checked.
 ///
 /// ```
-/// let experiment = mantissa_published::read(&mantissa_testkit::published("activations_L40S.json"))?;
+/// let experiment = mantissa_published::read(&mantissa_testkit::synthetic("activations.json"))?;
 /// assert_eq!(experiment.metadata.variable_tested, "batch_size");
 /// # Ok::<(), mantissa_evidence::EvidenceError>(())
 /// ```
@@ -183,12 +249,44 @@ pub fn read(path: &Path) -> Result<Experiment> {
     if let Some(directory) = container::root(path) {
         return Container::open(&directory)?.load();
     }
-    let bytes = files::map(path)?;
-    let Some((Kind::Published(layout), strict)) = recognize::kind(&bytes) else {
-        return json::parse(&bytes, path);
+    let mapped = files::map(path)?;
+    let unpacked = gzip::unpacked(&mapped, path)?;
+    let bytes = unpacked.as_deref().unwrap_or(&mapped);
+    signals(bytes, path)?.map_or_else(|| json::parse(bytes, path), Ok)
+}
+
+/// As [`read`]; data that are not those their digests were made of are read all the same, and named in the list.
+///
+/// ```
+/// let path = mantissa_testkit::synthetic("activations.json");
+/// let (experiment, damage) = mantissa_published::read_despite_damage(&path)?;
+/// assert_eq!((experiment.runs.len(), damage.len()), (9, 0));
+/// # Ok::<(), mantissa_evidence::EvidenceError>(())
+/// ```
+pub fn read_despite_damage(path: &Path) -> Result<(Experiment, Vec<String>)> {
+    if container::root(path).is_none() {
+        let mapped = files::map(path)?;
+        let unpacked = gzip::unpacked(&mapped, path)?;
+        let bytes = unpacked.as_deref().unwrap_or(&mapped);
+        if let Some(experiment) = signals(bytes, path)? {
+            return Ok((experiment, Vec::new()));
+        }
+        if unpacked.is_some() {
+            return mantissa_evidence::json::parse_despite_damage(bytes, path);
+        }
+    }
+    mantissa_evidence::read_despite_damage(path)
+}
+
+/// The signals of a published file; `None` for what may be an experiment of our own.
+fn signals(bytes: &[u8], path: &Path) -> Result<Option<Experiment>> {
+    let (layout, strict) = match recognize::kind(bytes) {
+        Some((Kind::Published(layout), strict)) => (layout, strict),
+        None if named::name(bytes).is_some() => return Err(unknown(bytes, path)),
+        Some((Kind::Experiment, _)) | None => return Ok(None),
     };
-    let published = published::parse_as(layout, strict, &bytes, path)?;
-    published.experiment().cloned().ok_or_else(|| EvidenceError::Invalid {
+    let published = published::parse_as(layout, strict, bytes, path)?;
+    published.experiment().cloned().map(Some).ok_or_else(|| EvidenceError::Invalid {
         path: path.to_owned(),
         place: format!("layout {}", layout.name),
         problem: "it holds distances, not signals".to_owned(),
@@ -206,11 +304,12 @@ fn other_text(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn opened(path: &Path, digest: Digest, content: Content) -> Opened {
+fn opened(path: &Path, digest: Digest, content: Content, damage: Vec<String>) -> Opened {
     let name = path.file_name().map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
-    let warnings = match &content {
+    let mut warnings = damage.clone();
+    warnings.extend(match &content {
         Content::Record(record) => record.warnings().to_vec(),
         Content::Published(published) => published.warnings().to_vec(),
-    };
-    Opened { path: path.to_owned(), name: name.into_owned(), digest, content, warnings }
+    });
+    Opened { path: path.to_owned(), name: name.into_owned(), digest, content, warnings, damage }
 }

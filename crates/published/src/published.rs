@@ -15,7 +15,7 @@ use crate::stated::{StatedRepeats, StatedTokens};
 ///
 /// ```
 /// # use std::path::Path;
-/// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+/// # let path = mantissa_testkit::synthetic("attention_verification.json");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.json"))?.expect("a published file");
 /// assert!(file.experiment().is_none(), "it holds no signals");
 /// assert_eq!(file.verifications().len(), 1);
@@ -36,7 +36,7 @@ impl Published {
     /// use mantissa_published::{LAYOUTS, Published};
     ///
     /// let error = Published::read_as(&LAYOUTS[0], b"{}", "a.json".as_ref()).expect_err("nothing is in it");
-    /// assert!(error.to_string().starts_with("a.json: line 1, column 2: missing field `experiment`"));
+    /// assert!(error.to_string().starts_with("a.json: line 1, column 2: missing field `raw_activations`"));
     /// ```
     pub fn read_as(layout: &'static Layout, bytes: &[u8], origin: &Path) -> Result<Self> {
         let Read { file, warnings } = (layout.read)(bytes, origin)?;
@@ -48,7 +48,7 @@ impl Published {
     /// Its layout.
     ///
     /// ```
-    /// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+    /// # let path = mantissa_testkit::synthetic("attention_verification.json");
     /// # let bytes = std::fs::read(path)?;
     /// # let file = mantissa_published::parse(&bytes, "a.json".as_ref())?.expect("a published file");
     /// assert_eq!(file.layout().name, "attention_verification");
@@ -62,10 +62,10 @@ impl Published {
     /// The signals, for layouts that keep them.
     ///
     /// ```
-    /// # let path = mantissa_testkit::published("activations_L40S.json");
+    /// # let path = mantissa_testkit::synthetic("activations.json");
     /// # let bytes = std::fs::read(path)?;
     /// # let file = mantissa_published::parse(&bytes, "a.json".as_ref())?.expect("a published file");
-    /// assert_eq!(file.experiment().expect("signals").runs.len(), 30);
+    /// assert_eq!(file.experiment().expect("signals").runs.len(), 9);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -76,7 +76,7 @@ impl Published {
     /// The distances that somebody else measured, for layouts that keep only those.
     ///
     /// ```
-    /// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+    /// # let path = mantissa_testkit::synthetic("attention_verification.json");
     /// # let bytes = std::fs::read(path)?;
     /// # let file = mantissa_published::parse(&bytes, "a.json".as_ref())?.expect("a published file");
     /// assert_eq!(file.verifications()[0].values, ["eager", "sdpa", "flash_attention_2"]);
@@ -90,10 +90,10 @@ impl Published {
     /// Distances between repetitions that it states.
     ///
     /// ```
-    /// # let path = mantissa_testkit::published("quantization_format_generation.log");
+    /// # let path = mantissa_testkit::synthetic("quantization.log");
     /// # let bytes = std::fs::read(path)?;
     /// # let file = mantissa_published::parse(&bytes, "a.log".as_ref())?.expect("a published file");
-    /// assert_eq!(file.repeats()[7].distances, [4.67e-2, f64::INFINITY, f64::INFINITY]);
+    /// assert_eq!(file.repeats()[5].distances, [4.67e-2, f64::INFINITY, f64::INFINITY]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -104,11 +104,11 @@ impl Published {
     /// Output tokens that it states beside distances.
     ///
     /// ```
-    /// # let path = mantissa_testkit::published("quantization_format_generation.log");
+    /// # let path = mantissa_testkit::synthetic("quantization.log");
     /// # let bytes = std::fs::read(path)?;
     /// # let file = mantissa_published::parse(&bytes, "a.log".as_ref())?.expect("a published file");
     /// assert_eq!(file.tokens()[0].value, "awq");
-    /// assert!(file.tokens()[0].text.contains("<think>"));
+    /// assert!(file.tokens()[0].text.contains("some words"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -119,10 +119,10 @@ impl Published {
     /// Declared model of each value of the variable, where it states them beside distances.
     ///
     /// ```
-    /// # let path = mantissa_testkit::published("quantization_format_generation.log");
+    /// # let path = mantissa_testkit::synthetic("quantization.log");
     /// # let bytes = std::fs::read(path)?;
     /// # let file = mantissa_published::parse(&bytes, "a.log".as_ref())?.expect("a published file");
-    /// assert_eq!(file.models()["awq_marlin"], "Qwen/Qwen3-8B-AWQ");
+    /// assert_eq!(file.models()["awq_marlin"], "synthetic-AWQ");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -133,7 +133,7 @@ impl Published {
     /// What was lenient or assumed in reading it.
     ///
     /// ```
-    /// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+    /// # let path = mantissa_testkit::synthetic("attention_verification.json");
     /// # let bytes = std::fs::read(path)?;
     /// # let file = mantissa_published::parse(&bytes, "a.json".as_ref())?.expect("a published file");
     /// assert_eq!(file.warnings()[0], "the file does not name the model");
@@ -147,7 +147,7 @@ impl Published {
     /// What the published definitions make of it; `beside` are files that may hold its figures in full.
     ///
     /// ```
-    /// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+    /// # let path = mantissa_testkit::synthetic("attention_verification.json");
     /// # let bytes = std::fs::read(path)?;
     /// # let file = mantissa_published::parse(&bytes, "a.json".as_ref())?.expect("a published file");
     /// let sheet = file.sheet(&[]);
@@ -182,7 +182,7 @@ pub(crate) fn parse_as(
     bytes: &[u8],
     origin: &Path,
 ) -> Result<Published> {
-    if matches!(layout.signature, FileSignature::Title(_)) {
+    if matches!(layout.signature, FileSignature::Titles(_)) {
         return Published::read_as(layout, bytes, origin);
     }
     if strict && let Ok(published) = Published::read_as(layout, bytes, origin) {

@@ -52,7 +52,7 @@ pub enum Signal {
 ///
 /// ```
 /// # use std::path::Path;
-/// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+/// # let path = mantissa_testkit::synthetic("attention_verification.json");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.json"))?.expect("a published file");
 /// let figure = &file.sheet(&[]).figures[0];
 /// assert_eq!(figure.name, "diagonal mean, key vectors, prefill");
@@ -81,9 +81,9 @@ pub struct Figure {
 /// ```
 /// use mantissa_published::{Agreement, parse};
 ///
-/// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
-/// // The last digit of one stored quotient is changed.
-/// let text = std::fs::read_to_string(path)?.replace("10.9421302102936", "10.9421302102937");
+/// # let path = mantissa_testkit::synthetic("attention_verification.json");
+/// // One stored quotient is changed.
+/// let text = std::fs::read_to_string(path)?.replace("\"key_snr\": 9.9", "\"key_snr\": 8.9");
 /// let file = parse(text.as_bytes(), "changed.json".as_ref())?.expect("a known layout");
 /// let figures = file.sheet(&[]).figures;
 /// let wrong = figures.iter().find(|figure| figure.agreement == Agreement::DoesNotFollow);
@@ -108,7 +108,7 @@ pub enum Agreement {
 /// use mantissa_published::FindingTopic;
 ///
 /// # use std::path::Path;
-/// # let path = mantissa_testkit::published("activations_L40S.json");
+/// # let path = mantissa_testkit::synthetic("activations.json");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.json"))?.expect("a published file");
 /// let finding = &file.sheet(&[]).findings[0];
 /// assert!(finding.sentence.starts_with("systematic_deviations are L2 distances rounded to binary16"));
@@ -143,7 +143,7 @@ pub enum FindingTopic {
 ///
 /// ```
 /// # use std::path::Path;
-/// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+/// # let path = mantissa_testkit::synthetic("attention_verification.json");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.json"))?.expect("a published file");
 /// let matrix = &file.sheet(&[]).matrices[0];
 /// assert_eq!(matrix.labels, ["eager", "sdpa", "flash_attention_2"]);
@@ -176,7 +176,7 @@ pub struct Matrix {
 ///
 /// ```
 /// # use std::path::Path;
-/// # let path = mantissa_testkit::published("quant_generation_A100.json");
+/// # let path = mantissa_testkit::synthetic("quant_generation.json");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.json"))?.expect("a published file");
 /// let table = &file.sheet(&[]).tables[0];
 /// assert_eq!((table.title.as_str(), table.columns.len()), ("kernel classes, prefill", 2));
@@ -199,7 +199,7 @@ pub struct Table {
 ///
 /// ```
 /// # use std::path::Path;
-/// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+/// # let path = mantissa_testkit::synthetic("attention_verification.json");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.json"))?.expect("a published file");
 /// let names: Vec<&str> = file.sheet(&[]).cutoffs.iter().map(|cutoff| cutoff.name).collect();
 /// assert_eq!(names, ["published_marginal", "published_detectable"]);
@@ -312,8 +312,14 @@ impl Sheet {
         }
     }
 
-    /// A stored number, which its data have to give bit for bit.
-    pub(crate) fn figure(&mut self, name: &str, stored: f64, recomputed: f64, place: &str) {
+    /// A stored number, which its data have to give bit for bit; nothing where the file leaves it out.
+    pub(crate) fn figure(
+        &mut self,
+        name: &str,
+        stored: impl Into<Option<f64>>,
+        recomputed: f64,
+        place: &str,
+    ) {
         self.noted(name, stored, recomputed, place, None);
     }
 
@@ -321,11 +327,12 @@ impl Sheet {
     pub(crate) fn noted(
         &mut self,
         name: &str,
-        stored: f64,
+        stored: impl Into<Option<f64>>,
         recomputed: f64,
         place: &str,
         note: Option<&str>,
     ) {
+        let Some(stored) = stored.into() else { return };
         let agreement =
             if same(stored, recomputed) { Agreement::EveryDigit } else { Agreement::DoesNotFollow };
         self.figures.push(Figure {
@@ -342,11 +349,12 @@ impl Sheet {
     pub(crate) fn text(
         &mut self,
         name: &str,
-        printed: String,
+        printed: impl Into<Option<String>>,
         recomputed: String,
         place: &str,
         note: Option<&str>,
     ) {
+        let Some(printed) = printed.into() else { return };
         let agreement = if printed == recomputed { Agreement::EveryDigit } else { Agreement::DoesNotFollow };
         self.figures.push(Figure {
             name: name.to_owned(),
@@ -370,7 +378,7 @@ impl Sheet {
         });
     }
 
-    /// Stored cells as one figure: every bit of every cell has to come out.
+    /// Stored cells as one figure: every bit of every cell has to come out. Nothing where a file leaves them out.
     pub(crate) fn cells(
         &mut self,
         name: &str,
@@ -379,6 +387,9 @@ impl Sheet {
         place: &str,
         note: Option<&str>,
     ) {
+        if stored.is_empty() {
+            return;
+        }
         let count: usize = stored.iter().map(Vec::len).sum();
         let pairs = stored.iter().flatten().zip(recomputed.iter().flatten());
         let agree = pairs.filter(|&(&a, &b)| same(a, b)).count();

@@ -6,7 +6,7 @@ use mantissa_numerics::Phase;
 ///
 /// ```
 /// # use std::path::Path;
-/// # let path = mantissa_testkit::published("quant_generation_A100.json");
+/// # let path = mantissa_testkit::synthetic("quant_generation.json");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.json"))?.expect("a published file");
 /// let first = &file.repeats()[0];
 /// assert_eq!((first.setup.as_str(), first.place.as_str()), ("awq", "noise_floors.awq.prefill"));
@@ -31,10 +31,10 @@ pub struct StatedRepeats {
 ///
 /// ```
 /// # use std::path::Path;
-/// # let path = mantissa_testkit::published("prefill_decode_batch_matrix.log");
+/// # let path = mantissa_testkit::synthetic("batch_matrix.log");
 /// let file = mantissa_published::parse(&std::fs::read(path)?, Path::new("a.log"))?.expect("a published file");
 /// let first = &file.tokens()[0];
-/// assert_eq!((first.reference.as_str(), first.value.as_str(), first.ids.len()), ("ref_0", "4", 20));
+/// assert_eq!((first.reference.as_str(), first.value.as_str(), first.ids.len()), ("ref_0", "4", 4));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]

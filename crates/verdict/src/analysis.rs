@@ -30,7 +30,7 @@ pub const ANALYSIS_VERSION: u32 = 1;
 /// use mantissa_verdict::analysis::{FindingKind, Outcome, Source};
 /// use mantissa_verdict::{Options, judge};
 ///
-/// # let path = mantissa_testkit::published("attention_cross_hardware_verification.log");
+/// # let path = mantissa_testkit::synthetic("attention.log");
 /// let file = open(&path)?;
 /// let analysis = judge(&[(Source::from(&file), &file.content)], &Options::default())?;
 /// assert_eq!((analysis.question.variable.as_str(), analysis.outcome), ("attention", Outcome::Divergent));
@@ -127,15 +127,15 @@ pub enum Outcome {
 /// ```
 /// use mantissa_verdict::analysis::FindingKind;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("quantization_format_generation.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quantization.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `quantization_format_generation.log`.
+/// // `analysis` is what `judge` makes of `quantization.log`.
 /// let mut findings = analysis.findings.iter();
 /// let noisy = findings.find(|one| one.kind == FindingKind::NonDeterministic).expect("noise");
 /// assert!(noisy.sentence.starts_with("gptq is non-deterministic in decode"));
 /// // There the log prints the distances between three runs.
-/// assert_eq!(noisy.citations[0].place, "lines 89, 90, 91");
+/// assert_eq!(noisy.citations[0].place, "lines 63, 64, 65");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -175,10 +175,10 @@ pub enum FindingKind {
 /// A threshold and where it comes from.
 ///
 /// ```
-/// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("attention.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `attention_cross_hardware_verification.log`.
+/// // `analysis` is what `judge` makes of `attention.log`.
 /// // Only averages are stored, so no p-value is held against `alpha`: these two decided.
 /// let names: Vec<&str> = analysis.thresholds.iter().map(|threshold| threshold.name.as_str()).collect();
 /// assert_eq!(names, ["clear_margin", "within_floor"]);

@@ -26,18 +26,17 @@ const NOTE: &str = "published definition, not a verdict";
 /// ```
 /// use mantissa_verdict::analysis::{Agreement, Mode};
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("attention.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::as_published(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `as_published` makes of `attention_cross_hardware_verification.log`.
+/// // `analysis` is what `as_published` makes of `attention.log`.
 /// assert_eq!(analysis.mode, Mode::AsPublished);
 /// let mut figures = analysis.published.iter();
 /// let figure = figures.find(|figure| figure.name == "SNR of key vectors, prefill").expect("a figure");
-/// // The cells are printed with three digits, so the quotient that was printed is one of those they leave.
-/// assert_eq!((figure.printed.as_str(), figure.recomputed.as_deref()), ("10.94", Some("10.92")));
-/// assert_eq!(figure.agreement, Agreement::WithinRounding);
+/// assert_eq!((figure.printed.as_str(), figure.recomputed.as_deref()), ("9.95", Some("9.95")));
+/// assert_eq!(figure.agreement, Agreement::EveryDigit);
 /// // It is of all pairs at once.
-/// assert!(analysis.findings[0].sentence.ends_with("hides sdpa against flash_attention_2: 0.82× its own baseline."));
+/// assert!(analysis.findings[0].sentence.ends_with("hides sdpa against flash_attention_2: 0.71× its own baseline."));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn as_published(sources: &[(Source, &Content)], options: &Options) -> Result<Analysis> {

@@ -29,7 +29,7 @@ pub const OTHER_WEIGHTS: f64 = 10.0;
 /// use mantissa_verdict::thresholds::alpha;
 /// use mantissa_verdict::{Options, judge};
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("quant_verification_A100_on_H100.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quant_verification.json"))?;
 /// // An analysis states the level at which it was made.
 /// let analysis = judge(&[((&file).into(), &file.content)], &Options { alpha: 0.01, ..Options::default() })?;
 /// assert!(analysis.thresholds.contains(&alpha(0.01)));
@@ -85,7 +85,7 @@ pub(crate) fn other_weights() -> Threshold {
         OTHER_WEIGHTS,
         "distance between setups that declare other weights, in largest distances between kernels that share \
          weights, from which it is no rounding",
-        "one order of magnitude; chosen after quant_generation_A100.json had been seen, where AWQ against GPTQ is 25.7 \
+        "one order of magnitude; chosen after quant_generation.json had been seen, where AWQ against GPTQ is 25.7 \
          of the larger of its two plain-against-Marlin distances in prefill",
     )
 }

@@ -10,10 +10,14 @@ setup: repetitions whose steps differ are configurations of their own, and only 
 repetitions. A record says which it was: other steps, or kernels that do not repeat.
 """
 
+import json
 import os
 import statistics
 import time
+import urllib.error
+import urllib.request
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -22,7 +26,7 @@ from ..container import Logprobs, Neighbour, Phase, Run, Tensor
 from ..errors import CaptureError
 from ..evidence import TOOL, hardware_word, size_in_words, to_store
 from ..sites import chosen
-from .worker import SHARDED
+from .worker import SHARDED, load_dump
 
 WORKER = "mantissa_forensics.vllm.worker.WorkerExtension"
 GRAPHED = ("final_norm", "logits")
@@ -31,8 +35,8 @@ GRAPHED = ("final_norm", "logits")
 class VllmCapture:
     """Keeps what each `generate` inside the `with` leaves; several calls with the same prompts are repetitions.
 
-    `layers`, `sites`, `positions`, `top_k`, `sequences`, `expect` as those of `Capture`. `ranks`: `"gathered"` (heads of
-    all tensor-parallel ranks side by side) or `"each"` (a container for each rank). Without `enforce_eager` modules
+    `layers`, `sites`, `positions`, `top_k`, `sequences`, `expect` as those of `Capture`. `ranks`: `"gathered"` (heads
+    of all tensor-parallel ranks side by side) or `"each"` (a container for each rank). Without `enforce_eager` modules
     cannot be seen: the newest position's `final_norm`, `logits` and log-probabilities are kept.
     """
 
@@ -56,13 +60,12 @@ class VllmCapture:
     def __exit__(self, *_):
         del self.llm.generate
 
-    def _begin(self):
-        """Asks the ranks to look."""
+    def _begin(self, prompt_logprobs=0):
+        """Asks the ranks to look. `prompt_logprobs`: candidates that vLLM gives for each position of a prompt."""
         layers, points = self._asked
         probe = {"sites": [], "reach": 1, "top_k": 0, "eager": False}
         if self.facts is None:
             self.facts = self._rpc("mantissa_begin", probe)
-            self._rpc("mantissa_collect")
             first = self.facts[0]
             self.eager = first["eager"]
             has = lambda layer, point: point != "router_topk" and (point != "router_logits" or first["moe"])
@@ -76,12 +79,14 @@ class VllmCapture:
                     fault = "with CUDA graphs the newest position alone is seen"
                     raise CaptureError(fault, "give positions=[-1], or enforce_eager=True")
             self.sites = chosen(layers, points, first["layers"], has)
-            # Log-probabilities are there for the newest position of a prompt alone.
+            # Logits are there for the newest position of a prompt alone, log-probabilities for others if asked for.
+            newest = "logits" in self.sites or prompt_logprobs < self.top_k
             if self.positions is None:
-                self.positions = [-1] if self.top_k or "logits" in self.sites or not self.eager else [-3, -2, -1]
-            if self.positions != [-1] and (self.top_k or "logits" in self.sites):
+                self.positions = [-1] if newest or not self.eager else [-3, -2, -1]
+            if self.positions != [-1] and newest:
                 fault = "vLLM computes logits of a prompt's newest position alone"
-                raise CaptureError(fault, "give positions=[-1], or top_k=0 and no logits")
+                remedy = "give positions=[-1], or no logits and SamplingParams(prompt_logprobs=top_k) or top_k=0"
+                raise CaptureError(fault, remedy)
         reach = -self.positions[0]
         self._rpc("mantissa_begin", {"sites": self.sites, "reach": reach, "top_k": self.top_k, "eager": self.eager})
 
@@ -93,7 +98,8 @@ class VllmCapture:
             raise CaptureError(fault, f"make the LLM with worker_extension_cls='{WORKER}'") from None
 
     def _looked(self, *arguments, **more):
-        self._begin()
+        sampling = more.get("sampling_params", arguments[1] if len(arguments) > 1 else None)
+        self._begin(getattr(sampling, "prompt_logprobs", None) or 0)
         stamp, began = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"), time.monotonic()
         outputs = self._generate(*arguments, **more)
         seconds = time.monotonic() - began
@@ -193,11 +199,15 @@ class VllmCapture:
         }
 
     def _configuration(self, axes, makeup, members, others, name, identity, hardware):
-        facts, (_, batch) = self.facts[0], members[0]
+        facts = self.facts[0]
         devices = [device for rank in self.facts for device in rank["devices"]]
         word = hardware or hardware_word(devices)
         steps = blake3.digest(repr(makeup).encode())[:16]
-        further = {"steps": steps, "cudagraph": facts["cudagraph"], "batch_invariant": str(facts["batch_invariant"]).lower()}
+        further = {
+            "steps": steps,
+            "cudagraph": facts["cudagraph"],
+            "batch_invariant": str(facts["batch_invariant"]).lower(),
+        }
         further = {axis: value for axis, value in further.items() if value not in ("none", "false")}
         if axes["cache"] != "paged":
             further["cache"] = axes["cache"]
@@ -211,7 +221,7 @@ class VllmCapture:
         config_id += f"_steps-{steps}" if len({b.makeup() for b in self.batches}) > 1 else ""
         notes = [f"weights: {identity.note}", *self.notes]
         if others > 1:
-            fault = f"the same prompts ran in steps of {others} make-ups, which leave other bits with every kernel repeating"
+            fault = f"the same prompts ran in steps of {others} make-ups, which may leave other bits"
             notes.append(f"{fault}: a configuration each")
         fixed = {axis: axes[axis] for axis in ("compile", "quantization", "tp_size", "ep_size", "concurrent_streams")}
         versions = facts["versions"]
@@ -309,8 +319,9 @@ class _Batch:
             raise CaptureError(fault, "give each prompt one output (n=1), and let no prompt be preempted")
 
     def names(self):
-        """Requests in the order of their prompts: vLLM numbers them."""
-        return sorted(self.ranks[0]["requests"], key=_number)
+        """Requests in the order of their prompts: an `LLM` numbers them, a server's are as they began."""
+        names = list(self.ranks[0]["requests"])
+        return sorted(names, key=_number) if all(name.split("-")[0].isdigit() for name in names) else names
 
     def prompts(self):
         return tuple(tuple(self.ranks[0]["requests"][name]["prompt"]) for name in self.names())
@@ -363,8 +374,11 @@ class _Batch:
             fault = f"{kept['cached']} tokens of a prompt were in the prefix cache, and their rows were not computed"
             raise CaptureError(fault, "give enable_prefix_caching=False")
         sites = self._sites(names[row], rank, facts)
+        if positions != [-1] and "logprobs.token_ids" in sites:
+            sites |= self._prompt_logprobs(sites, self.outputs[row].prompt_logprobs, len(prompt) + positions[0])
         last = max((first + len(bits) for first, _, bits in sites.values()), default=len(prompt))
-        steps = last - len(prompt)
+        # With asynchronous scheduling a step may run whose token nobody asked for.
+        steps = min(last - len(prompt), len(output))
         fed = kept["fed"]
         for position, token in fed.items():
             stated = (prompt + output)[position] if position < len(prompt) + len(output) else token
@@ -382,9 +396,28 @@ class _Batch:
                 neighbours.append(Neighbour(list(self.ranks[0]["requests"][name]["prompt"]), tokens))
         return Run("", 0, 0, prompt, output, phases, neighbours, timestamp=self.stamp, seconds=self.seconds)
 
+    @staticmethod
+    def _prompt_logprobs(sites, given, begin):
+        """Candidates at a prompt's positions from `begin` on: vLLM's own before the last, whose logits were seen.
+
+        vLLM lists them with the token that they led to: entry p + 1 is the distribution that follows position p. They
+        are binary32 numbers, in order of rank; the prompt's own token may stand behind them.
+        """
+        first, _, ids = sites["logprobs.token_ids"]
+        k, rows = ids.shape[1], []
+        for position in range(begin, first):
+            ranked = sorted((entry.rank, token, entry.logprob) for token, entry in given[position + 1].items())[:k]
+            rows.append(ranked)
+        tokens = np.array([[token for _, token, _ in row] for row in rows], np.uint32).reshape(-1, k)
+        values = np.array([[value for _, _, value in row] for row in rows], np.float32).reshape(-1, k)
+        found = {}
+        for site, before in (("logprobs.token_ids", tokens), ("logprobs.log_probs", values.view(np.uint32))):
+            found[site] = begin, sites[site][1], np.concatenate([before, sites[site][2]])
+        return found
+
     def _sites(self, name, rank, facts):
         if rank is not None:
-            return self.ranks[rank]["requests"][name]["rows"]
+            return dict(self.ranks[rank]["requests"][name]["rows"])
         sites = dict(self.ranks[0]["requests"][name]["rows"])
         for site in [s for s in sites if s.split(".")[-1] in SHARDED]:
             first, form, _ = sites[site]
@@ -411,8 +444,65 @@ def _phase(sites, ends, positions, vocabulary):
 
 def _number(name):
     """vLLM's request ids begin with a number that counts up: `7`, `7-9f2c…`."""
-    head = str(name).split("-")[0]
-    return (0, int(head), str(name)) if head.isdigit() else (1, 0, str(name))
+    return int(name.split("-")[0])
+
+
+class VllmServerCapture(VllmCapture):
+    """The same of a running server, from beside it: what requests inside the `with` leave on its ranks.
+
+        VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --worker-extension-cls mantissa_forensics.vllm.worker.WorkerExtension \\
+            --enforce-eager --no-enable-prefix-caching
+        c = VllmServerCapture("http://localhost:8000", "/tmp/dumps")
+        with c: …send requests…
+        c.save("evidence")
+
+    `folder` has to be one that the server's ranks and this process see. Each `with` is a batch; several with the same
+    prompts are repetitions. The server's own switch for development opens `/collective_rpc`: do not leave it on.
+    """
+
+    def __init__(self, url, folder, **more):
+        super().__init__(None, **more)
+        self.url, self.folder = url.rstrip("/"), folder
+
+    def __enter__(self):
+        self._begin()
+        if not self.eager:
+            raise CaptureError("with CUDA graphs a server's tokens cannot be seen", "start it with --enforce-eager")
+        self._stamp, self._began = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"), time.monotonic()
+        return self
+
+    def __exit__(self, kind, *_):
+        seconds = time.monotonic() - self._began
+        os.makedirs(self.folder, exist_ok=True)
+        ranks = [load_dump(where["path"]) for where in self._rpc("mantissa_dump", os.path.abspath(self.folder))]
+        for where in os.listdir(self.folder):
+            if where.startswith("rank") and where.endswith(".npz"):
+                os.remove(os.path.join(self.folder, where))
+        if kind is not None:
+            return
+        if not ranks[0]["requests"]:
+            raise CaptureError("the server had no request", "send some inside the `with`")
+        # Of what was chosen, what was fed is known.
+        tokens = lambda kept: [kept["fed"][p] for p in sorted(kept["fed"]) if p >= len(kept["prompt"])]
+        outputs = [
+            SimpleNamespace(outputs=[SimpleNamespace(token_ids=tokens(kept))]) for kept in ranks[0]["requests"].values()
+        ]
+        self.batches.append(_Batch(ranks, outputs, self._stamp, seconds))
+
+    def _rpc(self, method, *arguments):
+        words = [json.dumps(a) if isinstance(a, dict) else a for a in arguments]
+        body = json.dumps({"method": method, "args": words}).encode()
+        request = urllib.request.Request(
+            self.url + "/collective_rpc", body, {"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return json.load(answer)["results"]
+        except (urllib.error.URLError, ValueError, KeyError) as error:
+            fault = f"{self.url} does not answer {method} ({error})"
+            raise CaptureError(
+                fault, f"start it with VLLM_SERVER_DEV_MODE=1 and --worker-extension-cls {WORKER}"
+            ) from None
 
 
 def record_vllm(llm, prompts, out, *, decode=30, repetitions=3, sampling=None, **more):

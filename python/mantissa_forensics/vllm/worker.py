@@ -10,6 +10,9 @@ what the scheduler said. With CUDA graphs modules are not called in a replayed s
 the last norm's output at the newest position of each request and whose result is the logits.
 """
 
+import json
+import os
+
 import numpy as np
 import torch
 
@@ -28,7 +31,8 @@ class WorkerExtension:
     """Methods that vLLM's workers get."""
 
     def mantissa_begin(self, spec):
-        """Starts to look. `spec`: sites, reach, top_k. Returns what can be told before a pass."""
+        """Starts to look. `spec`: sites, reach, top_k; JSON from a server. Returns what can be told before a pass."""
+        spec = json.loads(spec) if isinstance(spec, str) else spec
         if getattr(self, "_mantissa", None) is not None:
             self._mantissa.close()
         self._mantissa = Look(self, spec)
@@ -38,6 +42,33 @@ class WorkerExtension:
         """Ends it. Returns `{"rank", "steps", "requests"}` of this rank, arrays as numpy."""
         look, self._mantissa = self._mantissa, None
         return look.collect()
+
+    def mantissa_dump(self, folder):
+        """As `mantissa_collect`, into files in `folder`: what a server answers has to be small. Returns where."""
+        found = self.mantissa_collect()
+        arrays, index = {}, {"rank": found["rank"], "steps": found["steps"], "requests": {}}
+        for number, (name, kept) in enumerate(found["requests"].items()):
+            sites = {}
+            for site, (first, form, bits) in kept["rows"].items():
+                arrays[f"{number}/{site}"] = bits
+                sites[site] = [first, form]
+            fed = sorted(kept["fed"].items())
+            index["requests"][name] = {"prompt": kept["prompt"], "fed": fed, "cached": kept["cached"], "rows": sites}
+        path = os.path.join(folder, f"rank{found['rank']}.npz")
+        with open(path, "wb") as file:
+            np.savez(file, index=np.frombuffer(json.dumps(index).encode(), np.uint8), **arrays)
+        return {"rank": found["rank"], "path": path}
+
+
+def load_dump(path):
+    """What `mantissa_collect` returned, from a file of `mantissa_dump`."""
+    with np.load(path) as file:
+        index = json.loads(file["index"].tobytes())
+        for number, kept in enumerate(index["requests"].values()):
+            kept["fed"] = {int(position): token for position, token in kept["fed"]}
+            kept["rows"] = {s: (first, form, file[f"{number}/{s}"]) for s, (first, form) in kept["rows"].items()}
+    index["steps"] = [[tuple(part) for part in step] for step in index["steps"]]
+    return index
 
 
 class Look:
@@ -142,6 +173,7 @@ class Look:
         if "x_in" in points:
             self._before(block, at + "x_in", lambda x: _sum(*_hidden(*x)))
         if {"q", "k", "v"} & points:
+
             def attended(_, arguments, more):
                 named = dict(zip(("query", "key", "value"), arguments), **more)
                 for point, name in (("q", "query"), ("k", "key"), ("v", "value")):
@@ -152,6 +184,7 @@ class Look:
         if "attn_out" in points:
             self._after(block.self_attn.o_proj, at + "attn_out")
         if {"x_after_attn", "ffn_norm"} & points:
+
             def normed(_, inputs, output):
                 for point, x in zip(("ffn_norm", "x_after_attn"), output):
                     if point in points:
@@ -352,11 +385,13 @@ def facts(worker):
                 or model_config.hf_config.hidden_size // model_config.hf_config.num_attention_heads
             ),
         ],
-        "moe": bool(getattr(model_config.hf_config, "num_experts", 0) or getattr(model_config.hf_config, "num_local_experts", 0)),
+        "moe": bool(
+            getattr(model_config.hf_config, "num_experts", 0) or getattr(model_config.hf_config, "num_local_experts", 0)
+        ),
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": str(getattr(worker, "device", "cpu")),
         "separate_workers": _separate_workers(),
-        "versions": observe.versions(),
+        "versions": observe.versions("vllm", "triton", "flash_attn", "flashinfer"),
         "devices": observe.devices([torch.device(getattr(worker, "device", None) or "cpu")]),
     }
 
@@ -389,8 +424,6 @@ def all_reduce(parallel):
 
 def batch_invariant():
     """Whether vLLM's batch-invariant mode is on, as vLLM itself answers; by its variable if it has no answer."""
-    import os
-
     try:
         from vllm.model_executor.layers.batch_invariant import vllm_is_batch_invariant
 

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::ValueEnum;
 use mantissa_evidence::{EvidenceError, write_whole};
-use mantissa_published::{Content, Opened, open};
+use mantissa_published::{Content, Opened};
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::analysis::{Analysis, Answer, Outcome, Signal, Source};
 use mantissa_verdict::{Options, VerdictError, as_published, judge, pools};
 use serde::Serialize;
 
+use crate::evidence::Damage;
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
@@ -28,7 +29,7 @@ Examples:
 Reads experiment JSON, containers and the published layouts (docs/format/published.md), told apart by content. Files
 given together are one analysis; --all analyzes what belongs together in a directory and sums up.
 Exit codes: 0 everything compared agrees, 1 something differs, 2 failure, 3 none differs but not everything could be
-compared.";
+compared, 4 a file was altered or damaged.";
 
 /// Judge evidence files: what is detectable, what is one class, what cannot be said
 #[derive(Debug, clap::Args)]
@@ -64,6 +65,8 @@ pub(crate) struct Args {
     /// Replace what --output and --html name
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    damage: Damage,
 }
 
 /// A kind of signal, by its name in the files.
@@ -115,11 +118,11 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
             bail!("{}: already exists; choose another path or give --force", path.display());
         }
     }
-    let (opened, unread) = if let Some(directory) = &args.all {
-        every(directory, settings, terminal)?
+    let (opened, mut unread) = if let Some(directory) = &args.all {
+        every(directory, args.damage, settings, terminal)?
     } else {
         let bar = Bar::new(settings, "reading", Some(args.files.len() as u64), Unit::Files);
-        let opened = args.files.iter().map(|path| open(path).inspect(|_| bar.add(1)));
+        let opened = args.files.iter().map(|path| args.damage.open(path).inspect(|_| bar.add(1)));
         (opened.collect::<Result<Vec<_>, _>>()?, Vec::new())
     };
     let options = Options {
@@ -150,14 +153,15 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         found.html(path, args.force)?;
     }
     terminal.print(&found)?;
-    if let Some(first) = unread.first() {
-        bail!(
-            "{} of {} files could not be read; the first: {first}",
-            unread.len(),
-            unread.len() + opened.len()
-        );
+    if !unread.is_empty() {
+        let (bad, all) = (unread.len(), unread.len() + opened.len());
+        // What was altered is an answer of its own, and comes first.
+        unread.sort_by_key(|error| !matches!(error, EvidenceError::Altered { .. }));
+        let first = unread.swap_remove(0);
+        let message = format!("{bad} of {all} files could not be read; the first: {first}");
+        return Err(anyhow::Error::new(first).context(message));
     }
-    Ok(found.exit())
+    Ok(Damage::exit(&opened, found.exit()))
 }
 
 /// Says what the readers warn of, once for all files it is true of.
@@ -207,9 +211,10 @@ fn judge_each(
 /// Every evidence file of a directory in the order of names, and why the others could not be read.
 fn every(
     directory: &Path,
+    damage: Damage,
     settings: &Settings,
     terminal: &Terminal,
-) -> anyhow::Result<(Vec<Opened>, Vec<String>)> {
+) -> anyhow::Result<(Vec<Opened>, Vec<EvidenceError>)> {
     let shown = directory.display();
     let entries = std::fs::read_dir(directory)
         .map_err(|e| anyhow::anyhow!("{shown}: cannot list: {e}; give a directory of evidence"))?;
@@ -219,10 +224,12 @@ fn every(
     let bar = Bar::new(settings, "reading", Some(paths.len() as u64), Unit::Files);
     let (mut opened, mut unread) = (Vec::new(), Vec::new());
     for path in &paths {
-        match open(path) {
+        match damage.open(path) {
             Ok(file) => opened.push(file),
-            Err(error @ EvidenceError::UnknownLayout { .. }) => terminal.note(&format!("left out: {error}")),
-            Err(error) => unread.push(error.to_string()),
+            Err(error @ (EvidenceError::UnknownLayout { .. } | EvidenceError::NotEvidence { .. })) => {
+                terminal.note(&format!("left out: {error}"));
+            }
+            Err(error) => unread.push(error),
         }
         bar.add(1);
     }

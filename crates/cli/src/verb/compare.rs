@@ -11,8 +11,9 @@ use clap::ValueEnum;
 use mantissa_compare::{Member, Selection, SignalKind, by_prompt};
 use mantissa_evidence::Record;
 use mantissa_numerics::Phase;
-use mantissa_published::{Content, open};
+use mantissa_published::Content;
 
+use crate::evidence::Damage;
 use crate::failure::Exit;
 use crate::terminal::Terminal;
 use facts::{Compared, PromptFacts, RunName, repetitions};
@@ -48,6 +49,8 @@ pub(crate) struct Args {
     /// Show every pair in full, also when there are many
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    damage: Damage,
 }
 
 /// A kind of signal, by its name in the files.
@@ -66,9 +69,10 @@ enum PhaseName {
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    let mut records = Vec::new();
+    let (mut records, mut altered) = (Vec::new(), false);
     for path in &args.records {
-        let opened = open(path)?;
+        let opened = args.damage.open(path)?;
+        altered |= !opened.damage.is_empty();
         opened.warnings.iter().for_each(|warning| terminal.note(&format!("{}: {warning}", opened.name)));
         let record = match opened.content {
             Content::Record(record) => record,
@@ -110,7 +114,7 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> 
     let prefill = args.phase == Some(PhaseName::Prefill);
     let compared = Compared { runs, prompts, alone, repetitions, full: args.full, prefill };
     terminal.print(&compared)?;
-    Ok(compared.exit())
+    Ok(if altered { Exit::Altered } else { compared.exit() })
 }
 
 fn selection(args: &Args) -> Selection {

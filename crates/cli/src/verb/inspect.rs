@@ -13,6 +13,7 @@ use anyhow::bail;
 use mantissa_evidence::container::is_complete;
 use mantissa_model::pull;
 
+use crate::evidence::Damage;
 use crate::failure::Exit;
 use crate::settings::{Settings, home};
 use crate::terminal::Terminal;
@@ -24,7 +25,7 @@ Examples:
   mantissa inspect smollm2-135m-instruct --tensors
   mantissa inspect model.gguf --digest
 
-Every digest a record states is checked; one that does not match is an error (exit code 2).";
+Every digest a record states is checked; one that does not match is an error (exit code 4), unless --despite-damage.";
 
 /// Show what a record or a model holds, and check its digests
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,8 @@ pub(crate) struct Args {
     model: Option<String>,
     #[command(flatten)]
     of_model: model::Flags,
+    #[command(flatten)]
+    damage: Damage,
 }
 
 /// What a path holds.
@@ -47,10 +50,12 @@ enum Kind {
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     match kind(&args.path)? {
-        Kind::Evidence(path) => evidence::run(&path, args.model.as_deref(), terminal)?,
-        Kind::Model(path) => model::run(&path, &args.of_model, settings, terminal)?,
+        Kind::Evidence(path) => evidence::run(&path, args.model.as_deref(), args.damage, terminal),
+        Kind::Model(path) => {
+            model::run(&path, &args.of_model, settings, terminal)?;
+            Ok(Exit::Consistent)
+        }
     }
-    Ok(Exit::Consistent)
 }
 
 fn kind(path: &Path) -> anyhow::Result<Kind> {
@@ -74,7 +79,8 @@ fn kind(path: &Path) -> anyhow::Result<Kind> {
         bail!("{shown}: cannot read: {e}; check its permissions");
     }
     let has_extension = |name: &str| path.extension().is_some_and(|extension| extension == name);
-    let is_model = magic == b"GGUF" || has_extension("gguf") || has_extension("safetensors");
+    // One file of tensors is no model: what it is, its reader says.
+    let is_model = magic == b"GGUF" || has_extension("gguf");
     Ok(if is_model { Kind::Model(path.to_owned()) } else { Kind::Evidence(path.to_owned()) })
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mantissa_engine::Isa;
-use mantissa_evidence::{Experiment, Outcome, UsedCatalog, container};
+use mantissa_evidence::{Experiment, NotFinite, Outcome, UsedCatalog, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
 use mantissa_lab::{Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
@@ -343,6 +343,9 @@ pub(super) struct Row {
     outcome: Outcome,
     mean_seconds: Option<f64>,
     output: Option<String>,
+    /// Where values first stopped being finite.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_finite: Vec<NotFinite>,
 }
 
 impl Report for Summary {
@@ -404,7 +407,11 @@ pub(super) fn rows_text(rows: &[Row], page: &mut Page<'_>) -> io::Result<()> {
         let outcome = outcome_text(row.repetitions, &row.outcome);
         vec![row.config_id.clone(), outcome, seconds, format!("\"{output}\"")]
     };
-    page.table(&columns, &rows.iter().map(row).collect::<Vec<_>>())
+    page.table(&columns, &rows.iter().map(row).collect::<Vec<_>>())?;
+    for (row, first) in rows.iter().flat_map(|row| row.not_finite.iter().map(move |first| (row, first))) {
+        page.field("not finite", format!("{}, {first}", row.config_id))?;
+    }
+    Ok(())
 }
 
 /// One row for each configuration.
@@ -418,6 +425,7 @@ pub(super) fn rows(experiment: &Experiment) -> Vec<Row> {
             outcome: extras.reproducibility.outcome.clone(),
             mean_seconds: extras.runtime.as_ref().map(|runtime| runtime.mean_seconds),
             output: run.map(|run| run.output_token_texts.concat()),
+            not_finite: extras.not_finite.clone(),
         })
     });
     rows.collect()

@@ -5,15 +5,14 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::ValueEnum;
 use mantissa_evidence::write_whole;
 use mantissa_lab::replay::Replay;
-use mantissa_lab::verify::{self, Assignment, Event, Method, Request, Varied};
+use mantissa_lab::verify::{self, Assignment, Elsewhere, Event, Method, Request, Varied};
 use mantissa_numerics::setup::Axis;
-use mantissa_published::open;
 use mantissa_report::{self as report, Style};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Outcome;
@@ -22,6 +21,7 @@ use serde::Serialize;
 use super::catalog::CatalogArgs;
 use super::record::{Model, machine};
 use crate::coverage::Answer;
+use crate::evidence::{Damage, tokenize_prompts};
 use crate::failure::Exit;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
@@ -38,7 +38,8 @@ Examples:
 
 Candidates whose kernels all compute the same are one class, computed once. Evidence is a record, or a published file
 that holds token ids and signals.
-Exit codes: 0 every claim fits, 1 a claim is contradicted, 2 failure, 3 a claim could not be checked.";
+Exit codes: 0 every claim fits, 1 a claim is contradicted, 2 failure, 3 a claim could not be checked, 4 the evidence was
+altered or damaged.";
 
 /// Examples, and the axes with their values.
 fn examples() -> String {
@@ -54,9 +55,9 @@ fn examples() -> String {
 #[command(after_help = examples())]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Args {
-    /// Evidence: a record, an experiment JSON, or a published file
+    /// Evidence: a record, an experiment JSON (gzipped too), or a published file; several are one experiment
     #[arg(value_name = "EVIDENCE", required_unless_present = "self_test")]
-    evidence: Option<PathBuf>,
+    evidence: Vec<PathBuf>,
     /// The model that is claimed to have run: a name that was pulled, or a path; without it nothing is replayed
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
@@ -69,6 +70,16 @@ pub(crate) struct Args {
     /// `decode` as it was generated, or `prefill`: one pass over prompt and output
     #[arg(long, value_name = "HOW", default_value = "decode")]
     replay: ReplayMode,
+    /// Replay by another program on this machine, through the package mantissa-forensics: what no recipe here covers
+    #[arg(long, value_name = "PROGRAM", value_parser = ["transformers"],
+        conflicts_with_all = ["spot_check", "self_test", "coverage", "state"])]
+    replay_with: Option<String>,
+    /// The Python that has the package, torch and transformers
+    #[arg(long, value_name = "PATH", default_value = "python3", requires = "replay_with")]
+    python: String,
+    /// Where the other program's replay is kept [default: EVIDENCE.replay]
+    #[arg(long, value_name = "DIR", requires = "replay_with")]
+    replay_folder: Option<PathBuf>,
     /// Replay contradicted classes to their end too, for distances and matrices
     #[arg(long)]
     full: bool,
@@ -101,6 +112,11 @@ pub(crate) struct Args {
     /// Instruction set
     #[arg(long, value_name = "SET", default_value = "auto", value_parser = ["auto", "scalar", "avx2", "avx512"])]
     isa: String,
+    /// Make ids of prompts that the evidence states as text alone, with the model's tokenizer
+    #[arg(long, requires = "model")]
+    tokenize_prompt: bool,
+    #[command(flatten)]
+    damage: Damage,
 }
 
 /// How evidence is recomputed.
@@ -125,10 +141,21 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     }
     let machine = machine(args.threads, &args.isa)?;
     let catalogs = args.catalogs.read()?;
-    let opened = args.evidence.as_deref().map(open).transpose()?;
+    let mut opened = match args.evidence.as_slice() {
+        [] => None,
+        paths => Some(args.damage.open_together(paths)?),
+    };
     // Distances that others measured are set beside no model.
     let wants_model = opened.as_ref().is_none_or(verify::holds_signals);
     let model = args.model.as_ref().filter(|_| wants_model).map(|name| Model::open(name)).transpose()?;
+    let folder = args.replay_folder.clone().unwrap_or_else(|| {
+        let mut name = args.evidence.first().cloned().unwrap_or_default().into_os_string();
+        name.push(".replay");
+        name.into()
+    });
+    if let (true, Some(opened), Some(model)) = (args.tokenize_prompt, &mut opened, &model) {
+        tokenize_prompts(opened, &model.tokenizer, &model.name, terminal)?;
+    }
     let request = Request {
         evidence: opened.as_ref(),
         model: model.as_ref().map(|model| verify::Model {
@@ -138,7 +165,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         }),
         claim: &args.claim,
         vary: &args.vary,
-        method: args.method(model.is_some() && opened.is_some())?,
+        method: args.method(model.is_some() && opened.is_some(), &folder)?,
         self_test: args.self_test,
         catalogs,
         machine,
@@ -164,11 +191,18 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let audit = verify::verify(&request, &|event| shown.tell(event))?;
     drop(shown);
     let sound = audit.self_test.iter().all(|planted| planted.passed);
-    conclude(args, audit, sound, terminal)
+    let exit = conclude(args, audit, sound, terminal)?;
+    Ok(Damage::exit(&opened, exit))
 }
 
 impl Args {
-    fn method(&self, replays: bool) -> anyhow::Result<Method<'_>> {
+    fn method<'m>(&'m self, replays: bool, folder: &'m Path) -> anyhow::Result<Method<'m>> {
+        if self.replay_with.is_some() {
+            if !replays {
+                bail!("--replay-with: needs evidence and --model");
+            }
+            return Ok(Method::Elsewhere(Elsewhere { python: &self.python, folder }));
+        }
         let Some(draws) = self.spot_check else {
             let state = self.state.as_deref();
             return Ok(Method::Replay { replay: self.replay.into(), full: self.full, state });

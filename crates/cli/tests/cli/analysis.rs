@@ -2,18 +2,38 @@
 
 use std::fs;
 
-use mantissa_testkit::published;
+use mantissa_testkit::synthetic;
 
 use crate::session::{Session, repository};
 
-/// A session whose working folder holds these published files.
+/// A session whose working folder holds these synthetic files, and activations of three machines: the first two left the
+/// same bits at every batch size, the third did not.
 fn with(names: &[&str]) -> Session {
     let session = Session::new();
     for name in names {
-        fs::copy(published(name), session.path(name)).unwrap();
+        if let Some(machine) = MACHINES.iter().find(|machine| machine.0 == *name) {
+            let mut tree: serde_json::Value =
+                serde_json::from_slice(&fs::read(synthetic("activations.json")).unwrap()).unwrap();
+            tree["hardware"]["gpu"] = machine.1.into();
+            if machine.2 {
+                for size in ["batch_size_2", "batch_size_4"] {
+                    tree["raw_activations"][size] = tree["raw_activations"]["batch_size_1"].clone();
+                }
+            }
+            fs::write(session.path(name), serde_json::to_vec(&tree).unwrap()).unwrap();
+        } else {
+            fs::copy(synthetic(name), session.path(name)).unwrap();
+        }
     }
     session
 }
+
+/// File, GPU, whether its batch sizes leave the same bits.
+const MACHINES: [(&str, &str, bool); 3] = [
+    ("h100.json", "NVIDIA H100 NVL", true),
+    ("h200.json", "NVIDIA H200", true),
+    ("l40s.json", "NVIDIA L40S", false),
+];
 
 fn json(session: &Session, arguments: &[&str]) -> (Option<i32>, serde_json::Value) {
     let output = session.output(&[&["--format", "json", "--quiet"], arguments].concat());
@@ -21,8 +41,9 @@ fn json(session: &Session, arguments: &[&str]) -> (Option<i32>, serde_json::Valu
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
 }
 
-const ATTENTION: &str = "attention_verification_H100_on_A100.json";
-const BATCH: &str = "batch_verification_A100_on_A100.json";
+const ATTENTION: &str = "attention_verification.json";
+const BATCH: &str = "batch_verification.json";
+const QUANT: &str = "quant_generation.json";
 
 #[test]
 fn analyze_judges_each_pair_and_as_published_reproduces_the_tables() {
@@ -37,8 +58,8 @@ fn analyze_judges_each_pair_and_as_published_reproduces_the_tables() {
 
 #[test]
 fn files_given_together_are_one_analysis_and_all_of_a_directory_several() {
-    let activations = ["activations_H100-NVL.json", "activations_H200.json"];
-    let session = with(&[&activations[..], &[BATCH]].concat());
+    let activations = ["h100.json", "h200.json"];
+    let session = with(&[&activations[..], &[QUANT]].concat());
     let (code, together) =
         json(&session, &[&["analyze", "--variable", "hardware"], &activations[..]].concat());
     assert_eq!(code, Some(0), "the two machines give the same bits");
@@ -54,7 +75,7 @@ fn files_given_together_are_one_analysis_and_all_of_a_directory_several() {
     assert_eq!(outcomes, ["consistent", "divergent"]);
 
     // A damaged file does not hide the others, and does not pass either.
-    fs::write(session.path("cut.json"), &fs::read(published(BATCH)).unwrap()[..5000]).unwrap();
+    fs::write(session.path("cut.json"), &fs::read(synthetic(QUANT)).unwrap()[..5000]).unwrap();
     let output = session.output(&["--format", "json", "--quiet", "analyze", "--all", "."]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -66,11 +87,11 @@ fn files_given_together_are_one_analysis_and_all_of_a_directory_several() {
 
 #[test]
 fn results_and_pages_are_written_whole_and_kept() {
-    let session = with(&[BATCH]);
-    let arguments = ["analyze", BATCH, "--output", "analysis_results.json", "--html", "page.html"];
+    let session = with(&[QUANT]);
+    let arguments = ["analyze", QUANT, "--output", "analysis_results.json", "--html", "page.html"];
     assert_eq!(session.output(&arguments).status.code(), Some(1));
     let (results, page) = (session.path("analysis_results.json"), session.path("page.html"));
-    let (_, printed) = json(&session, &["analyze", BATCH]);
+    let (_, printed) = json(&session, &["analyze", QUANT]);
     let written: serde_json::Value = serde_json::from_slice(&fs::read(&results).unwrap()).unwrap();
     assert_eq!(written, printed);
     let first = (fs::read(&results).unwrap(), fs::read(&page).unwrap());
@@ -91,15 +112,15 @@ fn results_and_pages_are_written_whole_and_kept() {
 
 #[test]
 fn compare_shows_sites_of_two_runs_and_classes_of_many() {
-    let session = with(&["activations_H100-NVL.json", "activations_L40S.json", BATCH]);
+    let session = with(&["h100.json", "l40s.json", BATCH]);
     let record = repository().join("fixtures/evidence/v1/container");
     insta::assert_snapshot!("compare_fixture", session.run(&["compare", record.to_str().unwrap()]));
-    let two = session.output(&["compare", "activations_H100-NVL.json", "activations_L40S.json"]);
+    let two = session.output(&["compare", "h100.json", "l40s.json"]);
     assert_eq!(two.status.code(), Some(1));
     let text = String::from_utf8(two.stdout).unwrap();
     assert!(
-        text.contains("class 4") && !text.contains("class 5"),
-        "H100 is one class, the L40S three: {text}"
+        text.contains("class 3") && !text.contains("class 4"),
+        "the H100 leaves what the L40S leaves at batch size 1, which leaves two others: {text}"
     );
     let (code, facts) = json(&session, &["compare", record.to_str().unwrap()]);
     assert_eq!(code, Some(1));
@@ -117,16 +138,12 @@ fn compare_shows_sites_of_two_runs_and_classes_of_many() {
 
 #[test]
 fn compare_says_where_outputs_part_and_counts_runs_throughout() {
-    let name = "quant_generation_A100.json";
+    let name = "quant_generation.json";
     let session = with(&[name]);
     let text = session.output(&["--quiet", "compare", name]);
     assert_eq!(text.status.code(), Some(1));
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(
-        text.contains("outputs 2     gptq_marlin, gptq: 100 tokens, part from the first at 11\n"),
-        "{text}"
-    );
-    assert!(text.contains("100 tokens, part from the first at 5\n"), "{text}");
+    assert!(text.contains("outputs 2     gptq: 6 tokens, part from the first at 0\n"), "{text}");
     let output = session.output(&["--format", "json", "--quiet", "compare", name]);
     let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     // Numbers of runs mean the same in every list of the second prompt.
@@ -140,18 +157,18 @@ fn compare_says_where_outputs_part_and_counts_runs_throughout() {
     classes.sort_unstable();
     assert_eq!(classes, numbers(&prompt["runs"]));
     assert!(!classes.contains(&0), "{classes:?}");
-    assert_eq!(prompt["outputs"]["groups"][1]["part_at"], 11);
+    assert_eq!(prompt["outputs"]["groups"][1]["part_at"], 0);
 }
 
 #[test]
 fn machines_that_agree_are_consistent_though_they_state_no_outputs() {
-    let names = ["activations_H100-NVL.json", "activations_H200.json"];
+    let names = ["h100.json", "h200.json"];
     let session = with(&names);
     let output = session.output(&["--quiet", "compare", names[0], names[1]]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("rep 0-9") && !text.contains("class 2"), "{text}");
-    assert!(text.contains("batch_size_1 ref 0 (10 stored, outputs not stated)"), "{text}");
+    assert!(text.contains("rep 0-2") && !text.contains("class 2"), "{text}");
+    assert!(text.contains("batch_size_1 ref 0 (3 stored, outputs not stated)"), "{text}");
 }
 
 #[test]
@@ -175,7 +192,7 @@ fn a_setup_beside_itself_is_consistent() {
 
 #[test]
 fn a_published_file_with_signals_becomes_an_experiment() {
-    let name = "activations_L40S.json";
+    let name = "l40s.json";
     let session = with(&[name]);
     for (from, to) in [(name, "experiment.json"), ("experiment.json", "record")] {
         assert_eq!(session.output(&["convert", from, to]).status.code(), Some(0));

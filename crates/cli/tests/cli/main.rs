@@ -4,13 +4,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod altered;
 mod analysis;
 mod catalogs;
 mod coverage;
 mod evidence;
 mod gpu;
+mod import;
 mod machine;
 mod models;
+mod not_numbers;
+mod plain;
 mod record;
 mod run;
 mod session;

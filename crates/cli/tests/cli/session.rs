@@ -62,9 +62,14 @@ impl Session {
 
     /// The one line that a failure must leave on standard error, with nothing on standard output and exit code 2.
     pub(crate) fn failure(&self, arguments: &[&str]) -> String {
+        self.failure_of(2, arguments)
+    }
+
+    /// The same with another exit code.
+    pub(crate) fn failure_of(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         let text = self.text(arguments, &output);
-        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert_eq!(output.status.code(), Some(code), "{text}");
         assert!(output.stdout.is_empty(), "{text}");
         let error = text.split_once("--- stderr\n").map(|(_, error)| error.to_owned()).unwrap();
         let line = error.strip_suffix('\n').unwrap_or_else(|| panic!("no line: {text}"));

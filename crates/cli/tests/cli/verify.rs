@@ -348,7 +348,7 @@ fn what_cannot_be_verified_is_refused_in_one_line() {
     }
     let bytes = fs::read(&run).unwrap();
     fs::write(&run, &bytes[..bytes.len() - 8]).unwrap();
-    let line = session.failure(&["verify", "record", "--model", "model"]);
+    let line = session.failure_of(4, &["verify", "record", "--model", "model"]);
     assert!(line.contains("the manifest states"), "{line}");
 }
 
@@ -378,11 +378,11 @@ fn a_state_file_holds_what_is_done_and_is_refused_for_another_question() {
 fn published_files_are_not_enough_and_say_what_would_be() {
     let session = Session::new();
     for (file, words) in [
-        ("batch_generation_H100_sdpa_short.json", "no weights to replay with"),
-        ("batch_verification_A100_on_A100.json", "somebody else measured"),
-        ("activations_H200.json", "token ids are not in the file"),
+        ("batch_generation.json", "no weights to replay with"),
+        ("batch_verification.json", "somebody else measured"),
+        ("activations.json", "token ids are not in the file"),
     ] {
-        let path = mantissa_testkit::published(file).display().to_string();
+        let path = mantissa_testkit::synthetic(file).display().to_string();
         let output = session.output(&["verify", &path]);
         let text = session.text(&["verify", file], &output);
         assert_eq!(output.status.code(), Some(3), "{text}");

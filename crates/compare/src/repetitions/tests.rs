@@ -132,6 +132,7 @@ fn storing(runs: Vec<Run>, repetitions: u32, outcome: Outcome, digests: &[(u32, 
             catalogs: Vec::new(),
             observed: None,
             reproducibility: Reproducibility { repetitions, outcome, digests: digests.collect() },
+            not_finite: Vec::new(),
             runtime: None,
         }),
     };

@@ -160,10 +160,7 @@ fn candidates(
             (None, None) => Compared::Absent,
             (Some(_), None) | (None, Some(_)) => Compared::Missing,
             (Some(a), Some(b)) => {
-                if !a.is_comparable()
-                    || !b.is_comparable()
-                    || !pair.alignment.same_prefix(key.phase, key.step, key.position)
-                {
+                if !a.is_comparable(b) || !pair.alignment.same_prefix(key.phase, key.step, key.position) {
                     Compared::Incomparable
                 } else {
                     logprobs::distance(a, b).map_or(Compared::SameCandidates, |(distance, element)| {

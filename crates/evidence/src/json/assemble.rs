@@ -63,15 +63,17 @@ pub(crate) struct Placed<K> {
     pub(crate) extras: Option<RunExtras>,
 }
 
-pub(super) fn run(wire: ReadRun) -> Flawed<Run> {
+/// A run, and what is not as its digests say.
+pub(super) fn run(wire: ReadRun) -> Flawed<(Run, Vec<Flaw>)> {
     let Placed { mut run, phases, extras } = place::<Tensors>(wire, &())?;
     let [prefill, decode] = phases.map(|phase| phase.map(|(layout, tensors)| tensors.signals(&layout)));
     (run.prefill, run.decode) = (prefill, decode);
+    let mut damage = Vec::new();
     if let Some(extras) = extras {
-        check_digests(&run, &extras)?;
+        damage = damage_of(&run, &extras);
         fill(&mut run, extras);
     }
-    Ok(run)
+    Ok((run, damage))
 }
 
 /// Puts every row of a run in its place.
@@ -148,16 +150,22 @@ pub(crate) fn fill(run: &mut Run, extras: RunExtras) {
     run.prompt_source = extras.prompt_source;
 }
 
-/// Checks what a run's `mantissa` object states about its ids and about the signals of `run`.
-pub(crate) fn check_digests(run: &Run, extras: &RunExtras) -> Flawed<()> {
-    check_id_digests(extras)?;
-    check_digest("signals_digest", extras.signals_digest, run.signals_digest())
+/// What of a run is not as its `mantissa` object states: ids, and the signals of `run`.
+pub(crate) fn damage_of(run: &Run, extras: &RunExtras) -> Vec<Flaw> {
+    let mut damage = damage_of_ids(extras);
+    damage.extend(check_digest("signals_digest", extras.signals_digest, run.signals_digest()).err());
+    damage
 }
 
-/// Checks what a run's `mantissa` object states about its ids.
-pub(crate) fn check_id_digests(extras: &RunExtras) -> Flawed<()> {
-    check_digest("prompt_ids_digest", extras.prompt_ids_digest, Digest::of_ids(&extras.prompt_token_ids))?;
-    check_digest("output_ids_digest", extras.output_ids_digest, Digest::of_ids(&extras.output_token_ids))
+/// What of a run's ids is not as its `mantissa` object states.
+pub(crate) fn damage_of_ids(extras: &RunExtras) -> Vec<Flaw> {
+    let prompt = Digest::of_ids(&extras.prompt_token_ids);
+    let output = Digest::of_ids(&extras.output_token_ids);
+    let checks = [
+        check_digest("prompt_ids_digest", extras.prompt_ids_digest, prompt),
+        check_digest("output_ids_digest", extras.output_ids_digest, output),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
 }
 
 /// Checks one of the digests under `mantissa`.
@@ -166,7 +174,7 @@ pub(crate) fn check_digest(name: &str, stated: Digest, found: Digest) -> Flawed<
         return Ok(());
     }
     let problem = format!("states {stated}, the data has {found}");
-    Err(Flaw::new(format!("mantissa.{name}"), problem, RECORD_AGAIN))
+    Err(Flaw::altered(format!("mantissa.{name}"), problem, RECORD_AGAIN))
 }
 
 fn signals<V, I>(step: WireStep<V, I>) -> WireSignals<V, I> {
@@ -341,12 +349,12 @@ impl Sink for Tensors {
 
     fn row(&mut self, site: Site, row: Values, bits: &Bits, layout: TensorLayout, (): &()) -> Flawed<()> {
         let TensorLayout { dtype, dim } = layout;
-        encode(&row, bits, dtype, dim, self.data.entry(site).or_default())
+        encode(&row, bits, (dtype, None), dim, self.data.entry(site).or_default())
     }
 
     fn candidates(&mut self, top: TopK, bits: &Bits, k: usize, (): &()) -> Flawed<()> {
         let mut bytes = Vec::new();
-        encode(&top.log_probs, bits, Dtype::F32, k, &mut bytes)?;
+        encode(&top.log_probs, bits, (Dtype::F32, missing(bits)), k, &mut bytes)?;
         check_ids(top.token_ids.len(), k)?;
         self.token_ids.extend_from_slice(&top.token_ids);
         self.log_probs.extend(bytes.chunks_exact(4).map(|word| Dtype::F32.decode(word, 0)));
@@ -393,8 +401,19 @@ fn take(non_finite: &mut NonFinite, name: &impl ToString, position: PosKey) -> B
     non_finite.0.get_mut(&name.to_string()).and_then(|rows| rows.0.remove(&position)).unwrap_or_default()
 }
 
-/// Appends a row in its storage format; each `null` takes its listed bits.
-fn encode(row: &Values, bits: &Bits, dtype: Dtype, dim: usize, out: &mut Vec<u8>) -> Flawed<()> {
+/// What a `null` among log-probabilities means where no bits are listed: the recorder had none.
+pub(crate) fn missing(bits: &Bits) -> Option<f32> {
+    bits.indices.is_empty().then_some(f32::NEG_INFINITY)
+}
+
+/// Appends a row in its storage format; each `null` takes its listed bits, or `missing` where none are.
+fn encode(
+    row: &Values,
+    bits: &Bits,
+    (dtype, missing): (Dtype, Option<f32>),
+    dim: usize,
+    out: &mut Vec<u8>,
+) -> Flawed<()> {
     let flaw = |problem: String| Err(Flaw::new("values", problem, RECORD_AGAIN));
     check_width(row.0.len(), dim)?;
     let bits = patterns(bits, dtype)?;
@@ -405,6 +424,10 @@ fn encode(row: &Values, bits: &Bits, dtype: Dtype, dim: usize, out: &mut Vec<u8>
                 return flaw(not_a_number_of(dtype, i, value));
             }
             dtype.encode(value, out);
+            continue;
+        }
+        if let Some(missing) = missing {
+            dtype.encode(missing, out);
             continue;
         }
         let Some((_, pattern)) = listed.next().filter(|(index, _)| *index == i) else {

@@ -12,6 +12,7 @@ use super::skeleton::{Broken, Named, Part, Scanner, Span, Stop};
 use super::source::Source;
 use super::text::{self, Unreadable};
 use crate::FORMAT_VERSION;
+use crate::damage::Damage;
 use crate::digest::Digest;
 use crate::error::{EvidenceError, Flaw, Result};
 use crate::experiment::{Configuration, Experiment, ExperimentMetadata};
@@ -133,18 +134,18 @@ impl Sink for Index {
 }
 
 /// Passes over a file.
-pub(super) fn open(path: &Path) -> Result<Opened> {
+pub(super) fn open(path: &Path, damage: &mut Damage) -> Result<Opened> {
     let file = files::open(path)?;
     let bytes = file.metadata().map_err(|source| files::unreadable(path, source))?.len();
-    pass(Source::File { file, bytes }, path)
+    pass(Source::File { file, bytes }, path, damage)
 }
 
 /// Passes over bytes in memory.
-pub(super) fn from_bytes(bytes: Vec<u8>, origin: &Path) -> Result<Opened> {
-    pass(Source::Memory(bytes), origin)
+pub(super) fn from_bytes(bytes: Vec<u8>, origin: &Path, damage: &mut Damage) -> Result<Opened> {
+    pass(Source::Memory(bytes), origin, damage)
 }
 
-fn pass(source: Source, origin: &Path) -> Result<Opened> {
+fn pass(source: Source, origin: &Path, damage: &mut Damage) -> Result<Opened> {
     let (mut metadata, mut configurations) = (None, Vec::new());
     let (mut runs, mut layouts, mut phases, mut stated) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut scanner = Scanner::new(&source);
@@ -157,7 +158,8 @@ fn pass(source: Source, origin: &Path) -> Result<Opened> {
                 let in_file = |flaw: Flaw| flaw.under(&place).in_file(origin);
                 let wire = scanner.parse::<ReadRun<Named, Named>>()?;
                 let placed = json::place::<Index>(wire, scanner.rows()).map_err(in_file)?;
-                let (run, digest, parts) = settle(placed).map_err(in_file)?;
+                let (run, digest, parts, altered) = settle(placed).map_err(in_file)?;
+                damage.notes(altered.into_iter().map(|flaw| flaw.under(&place)), origin)?;
                 let [prefill, decode] = parts.map(Option::unzip);
                 layouts.push([prefill.0, decode.0]);
                 phases.push([prefill.1, decode.1]);
@@ -201,12 +203,16 @@ fn parse_metadata(scanner: &Scanner<'_>, origin: &Path) -> std::result::Result<E
 
 type Phases = [Option<(PhaseLayout, Index)>; 2];
 
-/// Checks what a run states about its ids and layouts, and keeps the digest that it states for its signals.
-fn settle(placed: Placed<Index>) -> std::result::Result<(Run, Option<Digest>, Phases), Flaw> {
+type Settled = (Run, Option<Digest>, Phases, Vec<Flaw>);
+
+/// Checks what a run states about its layouts, and keeps the digest that it states for its signals and what of its ids
+/// is not as stated.
+fn settle(placed: Placed<Index>) -> std::result::Result<Settled, Flaw> {
     let Placed { mut run, phases, extras } = placed;
     let digest = extras.as_ref().map(|extras| extras.signals_digest);
+    let mut altered = Vec::new();
     if let Some(extras) = extras {
-        json::check_id_digests(&extras)?;
+        altered = json::damage_of_ids(&extras);
         json::fill(&mut run, extras);
     }
     for phase in [mantissa_numerics::Phase::Prefill, mantissa_numerics::Phase::Decode] {
@@ -214,7 +220,7 @@ fn settle(placed: Placed<Index>) -> std::result::Result<(Run, Option<Digest>, Ph
             validate::layout(phase, layout, run.output_token_ids.len())?;
         }
     }
-    Ok((run, digest, phases))
+    Ok((run, digest, phases, altered))
 }
 
 fn explain(stop: Stop, source: &Source, origin: &Path) -> EvidenceError {
@@ -246,7 +252,7 @@ impl Rows {
         };
         let slot = index.of_site(step, site, position);
         let size = tensor.dim * tensor.dtype.size();
-        self.values(index, slot, tensor.dtype, size, origin, scratch)?;
+        self.values(index, slot, (tensor.dtype, false), size, origin, scratch)?;
         Ok(true)
     }
 
@@ -274,17 +280,18 @@ impl Rows {
             return Err(refuse(Unreadable { at: 0, problem }));
         }
         scratch.clear();
-        self.values(index, slot + 1, Dtype::F32, k * 4, origin, &mut scratch)?;
+        self.values(index, slot + 1, (Dtype::F32, true), k * 4, origin, &mut scratch)?;
         let log_probs = scratch.chunks_exact(4).map(|word| Dtype::F32.decode(word, 0)).collect();
         Ok(Some(Candidates { token_ids, log_probs }))
     }
 
-    /// Puts the `size` bytes of a row into `scratch`.
+    /// Puts the `size` bytes of a row into `scratch`. Among log-probabilities, a `null` of which no bits are listed is a
+    /// value that the recorder did not have: −∞.
     fn values(
         &self,
         index: &Index,
         slot: usize,
-        dtype: Dtype,
+        (dtype, log_probs): (Dtype, bool),
         size: usize,
         origin: &Path,
         scratch: &mut Vec<u8>,
@@ -297,7 +304,8 @@ impl Rows {
         self.source.append(place.offset, place.bytes as usize, scratch).map_err(unreadable)?;
         let (values, row) = scratch.split_at_mut(size);
         let patterns = index.patterns.get(&slot).map_or(&[][..], Vec::as_slice);
-        text::values(row, dtype, patterns, values)
+        let missing = (log_probs && patterns.is_empty()).then_some(f32::NEG_INFINITY);
+        text::values(row, dtype, (patterns, missing), values)
             .map_err(|unreadable| self.refuse(place, unreadable, origin))?;
         scratch.truncate(size);
         Ok(())

@@ -16,10 +16,16 @@ pub(super) struct Unreadable {
 
 type Read<T> = Result<T, Unreadable>;
 
-/// Puts the numbers of `row` into `out` in their storage format; each `null` takes its pattern.
+/// Puts the numbers of `row` into `out` in their storage format; each `null` takes its pattern, or `missing` where it
+/// stands for a value that the recorder did not have.
 ///
 /// `NaN` and `Infinity` become the format's quiet NaN and infinity.
-pub(super) fn values(row: &[u8], dtype: Dtype, patterns: &[(usize, u32)], out: &mut [u8]) -> Read<()> {
+pub(super) fn values(
+    row: &[u8],
+    dtype: Dtype,
+    (patterns, missing): (&[(usize, u32)], Option<f32>),
+    out: &mut [u8],
+) -> Read<()> {
     let mut listed = patterns.iter();
     let mut at = 0;
     let count = out.len() / dtype.size();
@@ -32,7 +38,7 @@ pub(super) fn values(row: &[u8], dtype: Dtype, patterns: &[(usize, u32)], out: &
             put(found, dtype, value);
             at = end;
         } else {
-            at = word(row, at, index, dtype, &mut listed, value)?;
+            at = word(row, at, index, (dtype, missing), &mut listed, value)?;
         }
         at = separator(row, at, index + 1 == count)?;
     }
@@ -67,13 +73,17 @@ fn word<'a>(
     row: &[u8],
     at: usize,
     index: usize,
-    dtype: Dtype,
+    (dtype, missing): (Dtype, Option<f32>),
     listed: &mut impl Iterator<Item = &'a (usize, u32)>,
     out: &mut [u8],
 ) -> Read<usize> {
     let end = if at < row.len() { word_end(row, at) } else { at };
     let text = &row[at..end];
     let problem = if text == b"null" {
+        if let Some(missing) = missing {
+            put(missing, dtype, out);
+            return Ok(end);
+        }
         if let Some((_, pattern)) = listed.next().filter(|(listed, _)| *listed == index) {
             out.copy_from_slice(&pattern.to_le_bytes()[..dtype.size()]);
             return Ok(end);

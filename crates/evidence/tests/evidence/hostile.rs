@@ -210,7 +210,7 @@ fn a_record_that_contradicts_itself_is_not_written() {
         ("runtime_seconds", |e| e.runs[0].runtime_seconds = Some(f64::NAN)),
         ("configurations[1]", |e| e.configurations.push(e.configurations[0].clone())),
         ("runs[2]", |e| e.runs[2].config_id.clear()),
-        ("runs[1]: its digests are not", |e| e.runs[1].output_token_ids[2] += 1),
+        ("runs[1]: altered or damaged: its digests are not", |e| e.runs[1].output_token_ids[2] += 1),
         ("are not identical", |e| {
             e.configurations[0].mantissa.as_mut().unwrap().reproducibility.outcome = Outcome::Identical;
         }),

@@ -338,6 +338,19 @@ fn rows_that_do_not_spell_numbers_are_refused_when_read() {
         assert!(message.contains(expected), "expected '{expected}' in: {message}");
         refusal(json::parse(edited.as_bytes(), Path::new("e.json")));
     }
+    // Of a log-probability, null without bits is a value that the recorder did not have.
+    let start = text.find("\"log_probs\": [").unwrap() + 14;
+    let end = start + text[start..].find(']').unwrap();
+    let edited = format!("{}-1.5,null,null{}", &text[..start], &text[end..]);
+    let whole = json::parse(edited.as_bytes(), Path::new("e.json")).unwrap();
+    assert_same(&from_text(&edited).unwrap(), &Record::from_experiment(whole.clone(), Path::new("e.json")));
+    let found = whole
+        .runs
+        .iter()
+        .flat_map(mantissa_evidence::Run::phases)
+        .filter_map(|(_, phase)| phase.logprobs.as_ref());
+    let infinite = found.flat_map(|lists| &lists.log_probs).filter(|value| **value == f32::NEG_INFINITY);
+    assert_eq!(infinite.count(), 2);
     for (ids, expected) in [
         ("[3,1,01]", "element 2 is not a token id"),
         ("[3,1,-1]", "element 2"),

@@ -32,11 +32,24 @@ impl Claim {
     /// Reads what `configuration` declares about `checkpoint`, with `claimed` in place of it.
     #[must_use]
     pub fn of(configuration: &Configuration, claimed: &SomeAxes, checkpoint: &Checkpoint) -> Self {
+        Self::tested(configuration, "", claimed, checkpoint)
+    }
+
+    /// As [`Claim::of`], in an experiment that tests `variable`: its value is what the configuration says of it.
+    ///
+    /// Example: [`super::Walk`].
+    #[must_use]
+    pub fn tested(
+        configuration: &Configuration,
+        variable: &str,
+        claimed: &SomeAxes,
+        checkpoint: &Checkpoint,
+    ) -> Self {
         let extras = configuration.mantissa.as_ref();
         let setup = extras.map(|extras| &extras.setup);
         Self {
             config_id: configuration.config_id.clone(),
-            candidate: declared::setup(configuration, claimed, checkpoint),
+            candidate: declared::setup(configuration, variable, claimed, checkpoint),
             weights: setup.and_then(|setup| setup.model.weights_digest),
             decoding: setup.map(|setup| setup.decoding),
             logprobs: extras.and_then(logprobs),

@@ -239,7 +239,12 @@ impl RunPlan {
         let vocabulary = config.vocab_size;
         let beyond = |ids: &[u32]| ids.iter().any(|id| *id as usize >= vocabulary);
         if self.prompt.is_empty() {
-            return Some("its prompt's token ids are not in the file, so nothing can be fed; the exact ids that were fed would be enough".to_owned());
+            return Some(if run.prompt_text.is_empty() {
+                "its prompt's token ids are not in the file, so nothing can be fed; the exact ids that were fed would be enough"
+            } else {
+                "its prompt's token ids are not in the file, only a text, so nothing can be fed; the exact ids that were fed would be enough, or --tokenize-prompt, which makes ids of the text"
+            }
+            .to_owned());
         }
         if record.layout(index, Phase::Prefill).is_none() && record.layout(index, Phase::Decode).is_none() {
             return Some(

@@ -18,10 +18,11 @@ impl Chosen {
         Self { token: mantissa_engine::greedy(logits), logits: logits.to_vec() }
     }
 
-    /// Whether greedy decoding may choose `token`: no logit is larger. Programs break ties differently.
+    /// Whether greedy decoding may choose `token`: no logit is larger, and NaN is larger than any. Programs break ties
+    /// differently.
     pub(super) fn allows(&self, token: u32) -> bool {
         let logit = |id: u32| self.logits.get(usize::try_from(id).unwrap_or(usize::MAX));
-        logit(token).zip(logit(self.token)).is_some_and(|(a, b)| a >= b)
+        logit(token).zip(logit(self.token)).is_some_and(|(a, b)| a >= b || a.is_nan())
     }
 }
 

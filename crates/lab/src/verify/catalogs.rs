@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_engine::Catalogs;
-use mantissa_evidence::{CatalogBasis, Configuration, UsedCatalog};
+use mantissa_evidence::{CatalogBasis, Configuration, Experiment, UsedCatalog};
 use mantissa_numerics::setup::SomeAxes;
 
 use super::request::{Model, Request};
@@ -14,16 +14,17 @@ use crate::error::LabError;
 use crate::replay::{Claim, ReplayPlan};
 use crate::uncovered::Unreadable;
 
-/// What `configurations` claim, with `claimed` in place of it. Where the user claims the hardware, the library version
+/// What the configurations of `experiment` claim, with `claimed` in place of it. Where the user claims the hardware, the library version
 /// is the one that is meant here.
 pub(super) fn claims(
-    configurations: &[Configuration],
+    experiment: &Experiment,
     claimed: &SomeAxes,
     model: Model<'_>,
     request: &Request<'_>,
 ) -> Vec<Claim> {
     let claim = |configuration: &Configuration| {
-        let mut claim = Claim::of(configuration, claimed, model.checkpoint);
+        let variable = &experiment.metadata.variable_tested;
+        let mut claim = Claim::tested(configuration, variable, claimed, model.checkpoint);
         if let (Ok(setup), None) = (&claim.candidate, claimed.hardware)
             && let Some(meant) = request.catalogs.of(setup.hardware)
         {
@@ -36,6 +37,23 @@ pub(super) fn claims(
                         "the evidence was made with cuBLAS {loaded}, and recipes of {meant} are meant here"
                     ),
                     remedy: "give a catalog of that version with --catalog FILE".to_owned(),
+                });
+                return claim;
+            }
+            let die = request.catalogs.of(setup.hardware).map(|known| &known.origin().active_clusters);
+            if let (Some(found), Some(known)) = (observed_clusters(configuration), die)
+                && !known.is_empty()
+                && found != *known
+            {
+                let counts =
+                    |counts: &[u32]| counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+                claim.candidate = Err(Unreadable {
+                    what: format!(
+                        "the evidence was made on a die of clusters {}, and recipes of one of {} are meant here",
+                        counts(&found),
+                        counts(known)
+                    ),
+                    remedy: "give a catalog of that die with --catalog FILE".to_owned(),
                 });
                 return claim;
             }
@@ -53,13 +71,20 @@ pub(super) fn claims(
         }
         claim
     };
-    configurations.iter().map(claim).collect()
+    experiment.configurations.iter().map(claim).collect()
 }
 
 /// The version of cuBLAS that a capture found loaded.
 fn observed_cublas(configuration: &Configuration) -> Option<&str> {
     let observed = configuration.mantissa.as_ref()?.observed.as_ref()?;
     observed.versions.get("cublas").map(String::as_str)
+}
+
+/// The cluster counts of the first device that a capture found, where all are known.
+fn observed_clusters(configuration: &Configuration) -> Option<Vec<u32>> {
+    let observed = configuration.mantissa.as_ref()?.observed.as_ref()?;
+    let counts = observed.devices.first()?.clusters.as_ref()?;
+    counts.iter().map(|count| u32::try_from(*count).ok()).collect()
 }
 
 /// Whether two versions have the same major and minor number: within them the library's choices were the same.

@@ -50,6 +50,12 @@ impl FromStr for Assignment {
     }
 }
 
+impl Varied {
+    pub(super) const fn axis(&self) -> Axis {
+        self.axis
+    }
+}
+
 impl FromStr for Varied {
     type Err = String;
 

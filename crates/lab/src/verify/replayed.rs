@@ -4,7 +4,7 @@ use mantissa_evidence::{Outcome, Record};
 use mantissa_numerics::Setup;
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Source, Tier};
-use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, Cost, audit as judge};
+use mantissa_verdict::audit::{AUDIT_VERSION, Cost, audit as judge};
 use mantissa_verdict::thresholds;
 
 use super::case::case;
@@ -12,7 +12,7 @@ use super::catalogs;
 use super::grid;
 use super::request::{Event, Method, Model, Request};
 use super::state::State;
-use super::weights::same_weights;
+use super::weights::{audited, same_weights};
 use crate::coverage::PlannedRun;
 use crate::error::LabError;
 use crate::replay::{Claim, Finished, Replay, ReplayPlan, Walk};
@@ -25,7 +25,7 @@ fn wanted(
 ) -> Result<(Vec<Claim>, Vec<Vec<Setup>>), LabError> {
     let claimed = grid::claimed(request.claim)?;
     let quantized = model.checkpoint.quantization().is_some();
-    let claims = catalogs::claims(&record.shell().configurations, &claimed, model, request);
+    let claims = catalogs::claims(record.shell(), &claimed, model, request);
     let wanted = claims.iter().map(|claim| match &claim.candidate {
         Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
         Err(_) => Ok(Vec::new()),
@@ -65,7 +65,7 @@ pub(super) fn audit(
 ) -> Result<Audit, LabError> {
     let (replay, full, state) = match request.method {
         Method::Replay { replay, full, state } => (replay, full, state),
-        Method::SpotCheck { .. } => (Replay::Decode, false, None),
+        Method::SpotCheck { .. } | Method::Elsewhere(_) => (Replay::Decode, false, None),
     };
     let configurations = &record.shell().configurations;
     let (claims, wanted) = wanted(request, model, record)?;
@@ -120,11 +120,7 @@ pub(super) fn audit(
     let audit = Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
-        model: Some(AuditedModel {
-            name: model.name.to_owned(),
-            weights_digest: weights.map(|digest| digest.to_string()),
-            stated_by_evidence: weights.is_some(),
-        }),
+        model: Some(audited(model, weights)),
         replay: replay.name().to_owned(),
         outcome: Audit::outcome_of(&claims),
         matrices: case.matrices(),

@@ -75,6 +75,8 @@ pub enum Method<'m> {
         /// Where finished replays are kept, and looked for.
         state: Option<&'m Path>,
     },
+    /// By another program on this machine.
+    Elsewhere(Elsewhere<'m>),
     /// Single recorded values from their recorded inputs; of the claim alone.
     SpotCheck {
         /// Values to draw.
@@ -82,6 +84,17 @@ pub enum Method<'m> {
         /// Decides which.
         seed: u64,
     },
+}
+
+/// Stock transformers, through the package `mantissa_forensics`.
+///
+/// Example: [`super::verify`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elsewhere<'m> {
+    /// The Python that has it, torch and transformers.
+    pub python: &'m str,
+    /// Where the replay's files are kept; a killed replay goes on from them.
+    pub folder: &'m Path,
 }
 
 /// How far a verification is.

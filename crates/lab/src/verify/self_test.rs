@@ -94,7 +94,7 @@ pub(super) fn of(
 ) -> Result<Vec<Planted>, LabError> {
     let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
-    let claims = catalogs::claims(&shell.configurations, &claimed, model, request);
+    let claims = catalogs::claims(shell, &claimed, model, request);
     let claim = claims.into_iter().find_map(|claim| claim.candidate.ok());
     let prompt = shell.runs.iter().map(|run| &run.prompt_token_ids).find(|ids| !ids.is_empty());
     let (Some(claim), Some(prompt)) = (claim, prompt) else {

@@ -3,12 +3,12 @@
 use mantissa_evidence::Record;
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Source;
-use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, Cost, Difference, SpotCheck};
+use mantissa_verdict::audit::{AUDIT_VERSION, Cost, Difference, SpotCheck};
 
 use super::catalogs;
 use super::grid;
 use super::request::{Event, Model, Request};
-use super::weights::same_weights;
+use super::weights::{audited, same_weights};
 use crate::error::LabError;
 use crate::replay::{Claim, Replay, ReplayPlan, RunPlan, SpotCheck as Draws, SpotFacts};
 
@@ -23,7 +23,7 @@ pub(super) fn audit(
 ) -> Result<Audit, LabError> {
     let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
-    let claims = catalogs::claims(&shell.configurations, &claimed, model, request);
+    let claims = catalogs::claims(shell, &claimed, model, request);
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let wanted: Vec<_> = claims.iter().map(|claim| claim.candidate.iter().copied().collect()).collect();
     let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, Replay::Decode, &request.catalogs);
@@ -66,11 +66,7 @@ pub(super) fn audit(
     let audit = Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
-        model: Some(AuditedModel {
-            name: model.name.to_owned(),
-            weights_digest: weights.map(|digest| digest.to_string()),
-            stated_by_evidence: weights.is_some(),
-        }),
+        model: Some(audited(model, weights)),
         replay: "spot_check".to_owned(),
         outcome: Audit::outcome_of(&verdicts),
         claims: verdicts,

@@ -1,10 +1,13 @@
 //! Evidence that cannot be replayed: what it says about itself, and what would be enough.
 
+use mantissa_evidence::{Configuration, Run};
+use mantissa_numerics::setup::SomeAxes;
 use mantissa_published::{Content, Opened};
 use mantissa_verdict::analysis::{Source, Tier};
 use mantissa_verdict::audit::{AUDIT_VERSION, ClaimAnswer, ClaimVerdict, Cost, RestsOn};
 use mantissa_verdict::{Audit, Options, judge};
 
+use crate::declared;
 use crate::error::LabError;
 
 /// Why nothing is replayed.
@@ -26,16 +29,9 @@ pub(super) fn audit(opened: &Opened, source: &Source, why: ReplayObstacle) -> Re
     let mut claims = Vec::new();
     for configuration in experiment.iter().flat_map(|experiment| &experiment.configurations) {
         let runs = experiment.iter().flat_map(|experiment| &experiment.runs);
-        let mut runs = runs.filter(|run| run.config_id == configuration.config_id).peekable();
-        let empty = runs.peek().is_none();
-        let ids = runs.all(|run| !run.prompt_token_ids.is_empty());
-        let enough = if empty {
-            "it holds no run of this setup".to_owned()
-        } else if !ids {
-            "its prompts' token ids are not in the file, so no model could be fed them; the ids that were fed, and the model's weights, would be enough".to_owned()
-        } else {
-            "no weights to replay with: give the model with --model".to_owned()
-        };
+        let runs: Vec<_> = runs.filter(|run| run.config_id == configuration.config_id).collect();
+        let variable = experiment.map_or("", |experiment| experiment.metadata.variable_tested.as_str());
+        let enough = lacking(&runs, configuration, variable);
         claims.push(ClaimVerdict {
             config_id: configuration.config_id.clone(),
             claim: None,
@@ -72,4 +68,27 @@ pub(super) fn audit(opened: &Opened, source: &Source, why: ReplayObstacle) -> Re
         thresholds: analysis.thresholds,
         catalogs: Vec::new(),
     })
+}
+
+/// Everything that a replay of a configuration would need and is not there, each with the flag that supplies it.
+fn lacking(runs: &[&Run], configuration: &Configuration, variable: &str) -> String {
+    if runs.is_empty() {
+        return "it holds no run of this setup".to_owned();
+    }
+    let mut lacking = vec!["no weights to replay with: give the model with --model".to_owned()];
+    let without: Vec<&&Run> = runs.iter().filter(|run| run.prompt_token_ids.is_empty()).collect();
+    if !without.is_empty() {
+        let text = without.iter().all(|run| !run.prompt_text.is_empty());
+        let instead = if text {
+            "the ids that were fed would be enough, or --tokenize-prompt, which makes ids of the prompt's text"
+        } else {
+            "the ids that were fed would be enough"
+        };
+        lacking.push(format!(
+            "its prompts' token ids are not in the file, so no model could be fed them: {instead}"
+        ));
+    }
+    let setup = declared::lacks(configuration, variable, &SomeAxes::default());
+    lacking.extend(setup.into_iter().map(|one| format!("{}: {}", one.what, one.remedy)));
+    lacking.join("; ")
 }

@@ -1,6 +1,7 @@
 //! Whether the model that was given is the one that evidence states.
 
 use mantissa_evidence::Digest;
+use mantissa_verdict::audit::AuditedModel;
 
 use super::request::{Event, Model};
 use crate::error::LabError;
@@ -31,4 +32,13 @@ pub(super) fn same_weights(
         }
     }
     Ok(Some(found))
+}
+
+/// `model` as an audit names it; `weights` are those the evidence states, once found to be its own.
+pub(super) fn audited(model: Model<'_>, weights: Option<Digest>) -> AuditedModel {
+    AuditedModel {
+        name: model.name.to_owned(),
+        weights_digest: weights.map(|digest| digest.to_string()),
+        stated_by_evidence: weights.is_some(),
+    }
 }

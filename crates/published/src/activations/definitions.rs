@@ -3,7 +3,7 @@
 use mantissa_evidence::verification::Relation;
 use mantissa_numerics::{Dtype, Phase};
 
-use super::reader::File;
+use super::reader::{File, Noise};
 use crate::definitions::arithmetic::{count, l2, mean, std};
 use crate::sheet::{Heading, Sheet, Signal};
 
@@ -80,16 +80,20 @@ pub(crate) fn sheet(file: &File) -> Sheet {
     }
     resolution(&mut sheet, file, &means);
     let pairs = sizes.len() * sizes.len().saturating_sub(1);
+    if file.systematic_deviations.len() == 0 {
+        return sheet;
+    }
     sheet.finding(
         format!(
             "{} repetitions of one prompt at one position are one unit: the {pairs} entries of systematic_deviations \
              are {} distances, each listed in both directions, and carry no uncertainty",
-            file.config.repetitions,
+            file.raw_activations.values().map(Vec::len).max().unwrap_or_default(),
             pairs / 2
         ),
         &["config", "systematic_deviations"],
     );
-    if file.statistical_noise.values().all(|noise| noise.mean.abs() + noise.std.abs() <= 0.0) {
+    let silent = |noise: &Noise| noise.mean == Some(0.0) && noise.std.is_none_or(|std| std == 0.0);
+    if file.statistical_noise.len() > 0 && file.statistical_noise.values().all(silent) {
         sheet.finding(
             "statistical_noise is exactly 0 because all repetitions have the same bits: against it any distance is \
              infinite, so the question is one of equality and not of signal to noise",

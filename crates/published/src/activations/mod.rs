@@ -17,10 +17,10 @@ pub(crate) const LAYOUT: Layout = Layout {
     name: "activations",
     holds: "one activation vector per batch size and repetition, on one GPU",
     signature: FileSignature::Keys(&[
-        "raw_activations",
-        "activation_norms",
-        "systematic_deviations",
-        "statistical_noise",
+        &["raw_activations"],
+        &["activation_norms"],
+        &["systematic_deviations"],
+        &["statistical_noise"],
     ]),
     read,
 };

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use crate::json::check::{self, RESTORE};
 use crate::json::entries::{Entries, NOT_STATED, Setting, Settings};
 use crate::json::numbers;
-use crate::json::setup::{ASSUMED, Stated, configuration};
-use crate::json::signals;
+use crate::json::setup::{self, ASSUMED, Stated, configuration};
+use crate::json::{signals, vectors};
 
 /// A file of this layout.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,56 +31,56 @@ pub(crate) struct Activations {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct File {
     /// Name of the experiment, which stands for the prompt.
+    #[serde(default)]
     pub(crate) experiment: String,
-    /// When it was written; no zone is stated.
-    pub(crate) timestamp: String,
     /// Model id.
+    #[serde(default)]
     pub(crate) model: String,
     /// The machine: `gpu`, `pytorch`, `cuda`, …
+    #[serde(default)]
     pub(crate) hardware: Settings,
-    /// Environment variables, where kept.
-    pub(crate) environment: Option<Settings>,
     /// What was run.
+    #[serde(default)]
     pub(crate) config: Config,
     /// Spread over repetitions, by `batch_size_1`.
+    #[serde(default)]
     pub(crate) statistical_noise: Entries<String, Noise>,
     /// Distances between batch sizes, by `bs1_vs_bs2`.
-    #[serde(deserialize_with = "numbers::real_entries")]
+    #[serde(default, deserialize_with = "numbers::real_entries")]
     pub(crate) systematic_deviations: Entries<String, f64>,
     /// Norms, by `batch_size_1`.
-    #[serde(deserialize_with = "numbers::real_entries")]
+    #[serde(default, deserialize_with = "numbers::real_entries")]
     pub(crate) activation_norms: Entries<String, f64>,
     /// Vectors of every repetition, by `batch_size_1`.
     #[serde(deserialize_with = "numbers::repetitions")]
     pub(crate) raw_activations: Entries<String, Vec<Vec<f64>>>,
 }
 
-/// What was run.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// What was run. What it leaves out follows from the vectors.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub(crate) struct Config {
     /// Batch sizes.
+    #[serde(default)]
     pub(crate) batch_sizes: Vec<u32>,
     /// Repetitions of each.
-    pub(crate) repetitions: u32,
-    /// `single_forward_pass_prefill_only`.
-    pub(crate) operation: String,
+    pub(crate) repetitions: Option<u32>,
     /// `float16`, `bfloat16` or `float32`.
-    pub(crate) dtype: String,
+    pub(crate) dtype: Option<String>,
     /// Tokens of the prompt.
-    pub(crate) prompt_tokens: u32,
+    pub(crate) prompt_tokens: Option<u32>,
     /// Width of a vector.
-    pub(crate) hidden_dim: u32,
+    pub(crate) hidden_dim: Option<u32>,
 }
 
 /// Spread over repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub(crate) struct Noise {
     /// Mean distance.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) mean: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) mean: Option<f64>,
     /// Its standard deviation.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) std: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) std: Option<f64>,
 }
 
 impl Activations {
@@ -89,16 +89,9 @@ impl Activations {
         Self::of(check::document(json, origin)?).map_err(|flaw| flaw.in_file(origin))
     }
 
-    fn of(file: File) -> std::result::Result<(Self, Vec<String>), Flaw> {
-        let dtype = match file.config.dtype.as_str() {
-            "float16" => Dtype::F16,
-            "bfloat16" => Dtype::Bf16,
-            "float32" => Dtype::F32,
-            other => {
-                let problem = format!("'{other}' is not a known format");
-                return Err(Flaw::new("config.dtype", problem, "use float16, bfloat16 or float32"));
-            }
-        };
+    fn of(mut file: File) -> std::result::Result<(Self, Vec<String>), Flaw> {
+        file.derive()?;
+        let dtype = vectors::dtype(file.config.dtype.as_deref(), file.raw_activations.values())?;
         check::distinct(&file.config.batch_sizes, "config.batch_sizes")?;
         check(&file, dtype)?;
         let experiment = experiment(&file, dtype)?;
@@ -107,11 +100,7 @@ impl Activations {
             "the file does not name the site of its activations: taken as final_norm (hidden_states[-1]) at the last \
              position of the prompt"
                 .to_owned(),
-            format!(
-                "the file states neither the prompt nor its tokens: two files are taken to share a prompt where both \
-                 declare experiment '{}' and {} prompt tokens",
-                file.experiment, file.config.prompt_tokens
-            ),
+            vectors::unstated_prompt(&file.experiment, file.config.prompt_tokens),
             ASSUMED.to_owned(),
         ];
         Ok((Self { file, experiment }, warnings))
@@ -126,36 +115,32 @@ impl File {
     }
 }
 
+impl File {
+    /// Batch sizes, where the file leaves them to the names of its vectors.
+    fn derive(&mut self) -> std::result::Result<(), Flaw> {
+        if !self.config.batch_sizes.is_empty() {
+            return Ok(());
+        }
+        for key in self.raw_activations.keys() {
+            let size = key.strip_prefix("batch_size_").and_then(|size| size.parse().ok());
+            let size = size.filter(|&size| Self::key(size) == *key).ok_or_else(|| {
+                let problem = format!("'{key}' is no name such as batch_size_4");
+                Flaw::new("raw_activations", problem, RESTORE)
+            })?;
+            self.config.batch_sizes.push(size);
+        }
+        Ok(())
+    }
+}
+
 fn check(file: &File, dtype: Dtype) -> std::result::Result<(), Flaw> {
     let Config { batch_sizes, repetitions, hidden_dim, .. } = &file.config;
     for &batch_size in batch_sizes {
         let key = File::key(batch_size);
-        let missing = |map: &str| Flaw::new(map, format!("'{key}' is missing"), RESTORE);
-        let rows = file.raw_activations.get(&key).ok_or_else(|| missing("raw_activations"))?;
-        file.activation_norms.get(&key).ok_or_else(|| missing("activation_norms"))?;
-        file.statistical_noise.get(&key).ok_or_else(|| missing("statistical_noise"))?;
-        let place = format!("raw_activations.{key}");
-        if rows.len() as u64 != u64::from(*repetitions) {
-            let problem = format!("{} vectors for {repetitions} repetitions", rows.len());
-            return Err(Flaw::new(place, problem, RESTORE));
-        }
-        for (rep, row) in rows.iter().enumerate() {
-            let place = format!("{place}[{rep}]");
-            if row.len() as u64 != u64::from(*hidden_dim) {
-                let problem = format!("{} values for a hidden_dim of {hidden_dim}", row.len());
-                return Err(Flaw::new(place, problem, RESTORE));
-            }
-            if let Some(index) = row.iter().position(|&value| signals::exact(dtype, value).is_none()) {
-                let problem = format!("{} is no value of {dtype}, which the file declares", row[index]);
-                return Err(Flaw::new(format!("{place}[{index}]"), problem, RESTORE));
-            }
-        }
-        for &other in batch_sizes.iter().filter(|&&other| other != batch_size) {
-            let pair = format!("bs{batch_size}_vs_bs{other}");
-            if file.systematic_deviations.get(&pair).is_none() {
-                return Err(Flaw::new("systematic_deviations", format!("'{pair}' is missing"), RESTORE));
-            }
-        }
+        let missing = || Flaw::new("raw_activations", format!("'{key}' is missing"), RESTORE);
+        let rows = file.raw_activations.get(&key).ok_or_else(missing)?;
+        vectors::check(rows, *repetitions, *hidden_dim, dtype)
+            .map_err(|flaw| flaw.under(&format!("raw_activations.{key}")))?;
     }
     if file.raw_activations.len() == batch_sizes.len() {
         return Ok(());
@@ -164,10 +149,12 @@ fn check(file: &File, dtype: Dtype) -> std::result::Result<(), Flaw> {
     Err(Flaw::new("raw_activations", problem, RESTORE))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the readers of other layouts")]
 fn experiment(file: &File, dtype: Dtype) -> std::result::Result<Experiment, Flaw> {
-    let Config { batch_sizes, repetitions, prompt_tokens, hidden_dim, .. } = &file.config;
+    let Config { batch_sizes, prompt_tokens, .. } = &file.config;
+    let (repetitions, width) = vectors::extent(file.raw_activations.values());
     let setting = |name: &str| file.hardware.get(name).map(|Setting(value)| value.clone());
-    let gpu = setting("gpu").ok_or_else(|| Flaw::new("hardware", "'gpu' is missing", RESTORE))?;
+    let gpu = setup::gpu(&file.hardware);
     let site = Site { layer: None, point: Point::FinalNorm };
     let mut runs = Vec::new();
     for &batch_size in batch_sizes {
@@ -181,7 +168,7 @@ fn experiment(file: &File, dtype: Dtype) -> std::result::Result<Experiment, Flaw
                 timestamp: None,
                 runtime_seconds: None,
                 prompt_text: String::new(),
-                prompt_label: Some(format!("{}, {prompt_tokens} tokens", file.experiment)),
+                prompt_label: Some(vectors::label(&file.experiment, *prompt_tokens)),
                 prompt_token_ids: Vec::new(),
                 output_token_ids: Vec::new(),
                 output_token_texts: Vec::new(),
@@ -210,7 +197,8 @@ fn experiment(file: &File, dtype: Dtype) -> std::result::Result<Experiment, Flaw
             quantization: None,
             dtype,
             batch_size,
-            repetitions: *repetitions,
+            tp_size: 1,
+            repetitions,
             settings: [("cuda", setting("cuda")), ("torch", setting("pytorch"))].into(),
         })
     });
@@ -221,12 +209,12 @@ fn experiment(file: &File, dtype: Dtype) -> std::result::Result<Experiment, Flaw
             model: file.model.clone(),
             model_size: NOT_STATED.to_owned(),
             architecture: NOT_STATED.to_owned(),
-            sequence_length: *prompt_tokens,
+            sequence_length: prompt_tokens.unwrap_or(0),
             decode_steps: 0,
             extraction_config: ExtractionConfig {
                 layers: Vec::new(),
                 positions: vec![-1],
-                hidden_dim: *hidden_dim,
+                hidden_dim: width,
                 key_dim: 0,
                 top_k_logprobs: 0,
             },

@@ -33,9 +33,9 @@ pub(crate) fn sheet(log: &AttentionLog, companion: Option<&File>) -> Sheet {
 /// Full-precision figures of one signal.
 struct Stored<'a> {
     matrix: &'a [Vec<f64>],
-    diagonal: f64,
-    off_diagonal: f64,
-    snr: f64,
+    diagonal: Option<f64>,
+    off_diagonal: Option<f64>,
+    snr: Option<f64>,
 }
 
 fn phase(ledger: &mut Ledger, log: &AttentionLog, printed: &AttentionPhase, stored: Option<&PhaseDistances>) {
@@ -96,7 +96,8 @@ fn signal(
         }
     }
     if let Some(stored) = stored {
-        let mut compare = |what: &str, figure: &Printed, value: f64| {
+        let mut compare = |what: &str, figure: &Printed, value: Option<f64>| {
+            let Some(value) = value else { return };
             let label = format!("{what} of {name}, stored by the companion file");
             ledger.figure(label, figure, Some(Range::exact(value)), "the companion file");
         };

@@ -3,13 +3,11 @@
 
 mod definitions;
 mod reader;
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
 
 use mantissa_evidence::Verification;
-use mantissa_evidence::error::Result;
+use mantissa_evidence::error::{EvidenceError, Result};
 
 use crate::layout::{FileSignature, Layout, Read, Statement, companion};
 use crate::sheet::Sheet;
@@ -22,11 +20,20 @@ const TITLE: &str = "ATTENTION IMPLEMENTATION CROSS-HARDWARE EXPERIMENT";
 pub(crate) const LAYOUT: Layout = Layout {
     name: "attention_log",
     holds: "log of evidence replayed on another GPU under each attention implementation",
-    signature: FileSignature::Title(TITLE),
+    signature: FileSignature::Titles(&[TITLE]),
     read,
 };
 
 fn read(bytes: &[u8], origin: &Path) -> Result<Read> {
+    let has = |title: &[u8]| bytes.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == title);
+    if has(b"GENERATION MODE") && !has(b"VERIFICATION MODE") {
+        return Err(EvidenceError::NotEvidence {
+            path: origin.to_owned(),
+            what: "the log of a generation under several attention implementations, which prints no distance"
+                .to_owned(),
+            remedy: "give the file that it names, or the log of its verification".to_owned(),
+        });
+    }
     Ok(Read::new(reader::parse(bytes, origin)?, Vec::new()))
 }
 

@@ -31,6 +31,9 @@ fn fill(sheet: &mut Sheet, labels: &[String], phase: Phase, signal: Signal, stor
         Signal::Logprobs => ("log-probabilities", "logprob", &stored.logprob_matrix),
         _ => ("key vectors", "key", &stored.key_matrix),
     };
+    if matrix.is_empty() {
+        return;
+    }
     let (stored_diagonal, stored_off, stored_snr) = match signal {
         Signal::Logprobs => (stored.diagonal_logprob, stored.off_diagonal_logprob, stored.logprob_snr),
         _ => (stored.diagonal_key, stored.off_diagonal_key, stored.key_snr),
@@ -55,7 +58,7 @@ fn fill(sheet: &mut Sheet, labels: &[String], phase: Phase, signal: Signal, stor
     sheet.figure(&format!("SNR, {about}"), stored_snr, snr, &snr_place);
     sheet.text(
         &format!("SNR as printed, {about}"),
-        format!("{stored_snr:.2}×"),
+        stored_snr.map(|snr| format!("{snr:.2}×")),
         format!("{snr:.2}×"),
         &snr_place,
         None,

@@ -16,7 +16,7 @@ use reader::File;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "attention_verification",
     holds: "distances averaged over references, claimed against verified attention",
-    signature: FileSignature::Keys(&["cross_hardware"]),
+    signature: FileSignature::Keys(&[&["cross_hardware"]]),
     read,
 };
 

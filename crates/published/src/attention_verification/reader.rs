@@ -11,7 +11,7 @@ use mantissa_numerics::Phase;
 use serde::Deserialize;
 
 use crate::json::check::{self, RESTORE};
-use crate::json::entries::{Entries, NOT_STATED, Setting, Settings};
+use crate::json::entries::{Entries, Settings};
 use crate::json::numbers::{self, Square};
 use crate::json::setup;
 
@@ -28,6 +28,7 @@ pub(crate) struct File {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Metadata {
     /// The file that was verified.
+    #[serde(default)]
     pub(crate) reference_file: String,
     /// Where the evidence was generated, by attention implementation in the order of every matrix.
     pub(crate) reference_environments: Entries<String, Settings>,
@@ -39,38 +40,40 @@ pub(crate) struct Metadata {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct CrossHardware {
     /// Of prefill positions.
+    #[serde(default)]
     pub(crate) prefill: PhaseDistances,
     /// Of decode steps.
+    #[serde(default)]
     pub(crate) decode: PhaseDistances,
 }
 
 /// Distances of one phase and averages over them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub(crate) struct PhaseDistances {
     /// Keys, averaged over references.
-    #[serde(deserialize_with = "numbers::rows")]
+    #[serde(default, deserialize_with = "numbers::rows")]
     pub(crate) key_matrix: Square,
     /// Log-probabilities, averaged over references.
-    #[serde(deserialize_with = "numbers::rows")]
+    #[serde(default, deserialize_with = "numbers::rows")]
     pub(crate) logprob_matrix: Square,
     /// Mean of the diagonal of the keys.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) diagonal_key: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) diagonal_key: Option<f64>,
     /// Mean of the diagonal of the log-probabilities.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) diagonal_logprob: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) diagonal_logprob: Option<f64>,
     /// Mean off the diagonal of the keys.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) off_diagonal_key: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) off_diagonal_key: Option<f64>,
     /// Mean off the diagonal of the log-probabilities.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) off_diagonal_logprob: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) off_diagonal_logprob: Option<f64>,
     /// `off_diagonal_key / diagonal_key`.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) key_snr: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) key_snr: Option<f64>,
     /// `off_diagonal_logprob / diagonal_logprob`.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) logprob_snr: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) logprob_snr: Option<f64>,
 }
 
 impl File {
@@ -130,8 +133,7 @@ impl File {
 /// The machine of the first implementation, without what varies on purpose.
 fn machine(environments: &Entries<String, Settings>) -> Machine {
     let Some(first) = environments.values().next() else { return Machine::default() };
-    let gpu = first.get("gpu_name").map_or(NOT_STATED, |Setting(name)| name);
-    let mut machine = setup::machine(gpu, first);
+    let mut machine = setup::machine(&setup::gpu(first), first);
     machine.environment.remove("attn_implementation");
     machine
 }

@@ -4,10 +4,14 @@ use mantissa_evidence::verification::Relation;
 use mantissa_numerics::Phase;
 
 use super::reader::{File, Measurement, Signals};
+use mantissa_evidence::lenient::Number;
+
 use crate::definitions::arithmetic::{
     FIRST, finite_mean, first_five, l2, mean, over_references, zero_classes,
 };
+use crate::definitions::order;
 use crate::json::check::PHASES;
+use crate::json::entries::Position;
 use crate::json::numbers::Square;
 use crate::sheet::{Heading, Sheet, Signal};
 
@@ -15,9 +19,12 @@ use crate::sheet::{Heading, Sheet, Signal};
 pub(crate) fn sheet(file: &File) -> Sheet {
     let mut sheet = Sheet::of("batch_size");
     for phase in PHASES {
-        let keys = within(&mut sheet, file, phase, Signal::KeyVectors);
+        if file.measurements.iter().all(|one| one.signals(phase).is_empty()) {
+            continue;
+        }
         let logprobs = within(&mut sheet, file, phase, Signal::Logprobs);
-        classes(&mut sheet, file, phase, &keys, &logprobs);
+        let keys = file.has_keys().then(|| within(&mut sheet, file, phase, Signal::KeyVectors));
+        classes(&mut sheet, file, phase, keys.as_ref(), &logprobs);
     }
     let stored = file.measurements.iter().flat_map(|one| one.signals(Phase::Prefill));
     let listed = stored.map(|(_, signals)| signals.logprobs.token_ids.len()).max().unwrap_or(0);
@@ -57,27 +64,45 @@ fn within(sheet: &mut Sheet, file: &File, phase: Phase, signal: Signal) -> Squar
     let (about, place) = (format!("{word}, {}", phase.name()), format!("{}_sanity_check", phase.name()));
     let sizes = &file.metadata.batch_sizes;
     let references = file.references();
-    let mut matrices = Vec::new();
-    for (reference, stored) in references.iter().zip(each) {
-        let rows: Vec<&Measurement> =
-            sizes.iter().filter_map(|&size| Some(file.measurement(reference, size)?.1)).collect();
-        let matrix: Square =
-            rows.iter().map(|a| rows.iter().map(|b| distance(a, b, phase, signal)).collect()).collect();
-        let index = matrices.len();
-        let at = format!("{place}.per_reference_{short}_matrices[{index}]");
-        sheet.cells(&format!("{about}, {reference}"), stored, &matrix, &at, None);
-        matrices.push(matrix);
+    let by_reference = |order: &[Position]| {
+        let matrix = |reference: &&str| -> Square {
+            let rows: Vec<&Measurement> =
+                sizes.iter().filter_map(|&size| Some(file.measurement(reference, size)?.1)).collect();
+            rows.iter().map(|a| rows.iter().map(|b| distance(a, b, phase, signal, order)).collect()).collect()
+        };
+        references.iter().map(matrix).collect::<Vec<Square>>()
+    };
+    let first = file.measurements.first();
+    let own: Vec<Position> =
+        first.into_iter().flat_map(|one| one.signals(phase)).map(|(position, _)| position).collect();
+    let (order, matrices, in_file_order) = order::best(own, each, by_reference);
+    // Where keys are kept beside them, log-probabilities have names of their own.
+    let named = if file.has_keys() { format!("{short}_") } else { String::new() };
+    for (index, (reference, matrix)) in references.iter().zip(&matrices).enumerate() {
+        let at = format!("{place}.per_reference_{named}matrices[{index}]");
+        let stored = each.get(index).map(Vec::as_slice).unwrap_or_default();
+        sheet.cells(&format!("{about}, {reference}"), stored, matrix, &at, None);
     }
+    let cells = matrices.iter().flatten().map(Vec::len).sum();
+    order::say(sheet, phase, &order, in_file_order, cells, &format!("{place}.per_reference_{named}matrices"));
     let matrix = over_references(&matrices);
-    let matrix_place = format!("{place}.{short}_matrix");
+    let matrix_place = format!("{place}.{named}matrix");
     sheet.cells(&format!("{about}, mean over references"), stored, &matrix, &matrix_place, None);
     let upper = off_diagonal_half(&matrix, true);
+    if let Some((Number(low), Number(high))) = check.off_diagonal_range.filter(|_| signal == Signal::Logprobs)
+    {
+        let at = format!("{place}.off_diagonal_range");
+        let least = upper.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = upper.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        sheet.figure(&format!("smallest distance of {about}"), low, least, &format!("{at}[0]"));
+        sheet.figure(&format!("largest distance of {about}"), high, most, &format!("{at}[1]"));
+    }
     let note = "mean of the upper triangle";
     sheet.noted(
         &format!("mean distance of {about}"),
         figure,
         mean(&upper),
-        &format!("{place}.{name}"),
+        &format!("{place}.{}", if file.has_keys() { name } else { "off_diagonal_mean" }),
         Some(note),
     );
     let labels: Vec<String> = sizes.iter().map(u32::to_string).collect();
@@ -115,15 +140,16 @@ fn off_diagonal_half(matrix: &Square, upper: bool) -> Vec<f64> {
     pairs.map(|(i, j)| if upper { matrix[i][j] } else { matrix[j][i] }).collect()
 }
 
-/// Mean over positions, in the order of the first file row.
-fn distance(a: &Measurement, b: &Measurement, phase: Phase, signal: Signal) -> f64 {
-    let others = b.signals(phase);
-    let distances: Vec<f64> = a
-        .signals(phase)
-        .into_iter()
-        .filter_map(|(position, row)| {
-            let (_, other) = others.iter().find(|(other, _)| *other == position)?;
-            Some(position_distance(row, other, signal))
+/// Mean over positions, added in `order`.
+fn distance(a: &Measurement, b: &Measurement, phase: Phase, signal: Signal, order: &[Position]) -> f64 {
+    let (rows, others) = (a.signals(phase), b.signals(phase));
+    let at = |signals: &[(Position, &Signals)], position: Position| {
+        signals.iter().find(|(other, _)| *other == position).map(|(_, row)| (*row).clone())
+    };
+    let distances: Vec<f64> = order
+        .iter()
+        .filter_map(|&position| {
+            Some(position_distance(&at(&rows, position)?, &at(&others, position)?, signal))
         })
         .collect();
     finite_mean(&distances)
@@ -137,16 +163,18 @@ fn position_distance(a: &Signals, b: &Signals, signal: Signal) -> f64 {
     mean(&layers.collect::<Vec<f64>>())
 }
 
-fn classes(sheet: &mut Sheet, file: &File, phase: Phase, keys: &Square, logprobs: &Square) {
+/// Classes of batch sizes without a distance of keys; of log-probabilities where those alone are kept.
+fn classes(sheet: &mut Sheet, file: &File, phase: Phase, keys: Option<&Square>, logprobs: &Square) {
     let (check, place) = (file.sanity_check(phase), format!("{}_sanity_check", phase.name()));
     let sizes = &file.metadata.batch_sizes;
+    let decides = keys.unwrap_or(logprobs);
     let named: Vec<Vec<u32>> =
-        zero_classes(keys).iter().map(|class| class.iter().map(|&index| sizes[index]).collect()).collect();
+        zero_classes(decides).iter().map(|class| class.iter().map(|&index| sizes[index]).collect()).collect();
     let name = format!("kernel classes, {}", phase.name());
     let place_of = |field: &str| format!("{place}.{field}");
     sheet.text(
         &name,
-        format!("{:?}", check.kernel_classes),
+        check.kernel_classes.as_ref().map(|printed| format!("{printed:?}")),
         format!("{named:?}"),
         &place_of("kernel_classes"),
         None,
@@ -156,7 +184,7 @@ fn classes(sheet: &mut Sheet, file: &File, phase: Phase, keys: &Square, logprobs
     for i in 0..sizes.len() {
         for j in i + 1..sizes.len() {
             let zero = |matrix: &Square| matrix[i][j].max(matrix[j][i]) <= 0.0;
-            if zero(keys) {
+            if zero(decides) {
                 equal.push((sizes[i], sizes[j]));
             } else if zero(logprobs) {
                 ids_only.push(format!("{} and {}", sizes[i], sizes[j]));
@@ -164,7 +192,7 @@ fn classes(sheet: &mut Sheet, file: &File, phase: Phase, keys: &Square, logprobs
         }
     }
     let name = format!("equivalent pairs, {}", phase.name());
-    let printed = format!("{:?}", check.equivalent_pairs);
+    let printed = check.equivalent_pairs.as_ref().map(|printed| format!("{printed:?}"));
     sheet.text(&name, printed, format!("{equal:?}"), &place_of("equivalent_pairs"), None);
     sheet.table(
         &format!("kernel classes, {}", phase.name()),

@@ -16,7 +16,7 @@ use reader::BatchGeneration;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "batch_generation",
     holds: "signals of generation at several batch sizes, on one GPU",
-    signature: FileSignature::Keys(&["measurements"]),
+    signature: FileSignature::Keys(&[&["measurements"]]),
     read,
 };
 

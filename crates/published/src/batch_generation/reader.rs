@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mantissa_evidence::error::{Flaw, Result};
+use mantissa_evidence::lenient::Number;
 use mantissa_evidence::{
     Experiment, ExperimentMetadata, ExtractionConfig, Neighbour, PhaseSignals, Run, SignalTensor, validate,
 };
@@ -35,8 +36,10 @@ pub(crate) struct File {
     /// One per reference and batch size.
     pub(crate) measurements: Vec<Measurement>,
     /// Distances between batch sizes, prefill.
+    #[serde(default)]
     pub(crate) prefill_sanity_check: SanityCheck,
     /// Distances between batch sizes, decode.
+    #[serde(default)]
     pub(crate) decode_sanity_check: SanityCheck,
 }
 
@@ -44,10 +47,15 @@ pub(crate) struct File {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Metadata {
     /// The machine.
+    #[serde(default)]
     pub(crate) environment: Settings,
+    /// Model id, where named.
+    pub(crate) model: Option<String>,
     /// Batch sizes, in the order of every matrix.
+    #[serde(default)]
     pub(crate) batch_sizes: Vec<u32>,
-    /// Layers whose keys are kept.
+    /// Layers whose keys are kept; none where log-probabilities alone are.
+    #[serde(default)]
     pub(crate) layer_indices: Vec<u32>,
 }
 
@@ -59,14 +67,18 @@ pub(crate) struct Measurement {
     /// Sequences in the batch.
     pub(crate) batch_size: u32,
     /// Ids generated in row 0.
+    #[serde(default)]
     pub(crate) generated_ids: Vec<u32>,
     /// Ids of every row's prompt; row 0 is measured.
     pub(crate) prompt_token_ids: Vec<Vec<u32>>,
     /// Signals at the last positions of the prompt.
+    #[serde(default)]
     pub(crate) prefill_signals: Entries<Position, Signals>,
     /// Signals of the last decode steps.
+    #[serde(default)]
     pub(crate) decode_signals: Entries<Position, Step>,
     /// Ids generated in every row.
+    #[serde(default)]
     pub(crate) all_batch_generated_ids: Vec<Vec<u32>>,
 }
 
@@ -74,49 +86,69 @@ pub(crate) struct Measurement {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Signals {
     /// Keys by layer.
-    #[serde(deserialize_with = "numbers::layers")]
+    #[serde(default, deserialize_with = "numbers::layers")]
     pub(crate) key_vectors: Entries<Layer, Vec<f64>>,
     /// Candidates for the token that follows.
     pub(crate) logprobs: Candidates,
 }
 
-/// A decode step.
+/// A decode step: its signals under `signals`, or bare where its position is left to its name.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "WrittenStep")]
 pub(crate) struct Step {
-    /// The file's number: the output that the step produced, counted from 0.
-    #[serde(rename = "step")]
-    pub(crate) number: u64,
     /// Position of the token it consumed, counted from the start of the prompt.
-    pub(crate) absolute_position: u64,
+    pub(crate) absolute_position: Option<u64>,
     /// Its signals.
     pub(crate) signals: Signals,
 }
 
+#[derive(Deserialize)]
+struct WrittenStep {
+    absolute_position: Option<u64>,
+    signals: Option<Signals>,
+    #[serde(default, deserialize_with = "numbers::layers")]
+    key_vectors: Entries<Layer, Vec<f64>>,
+    logprobs: Option<Candidates>,
+}
+
+impl TryFrom<WrittenStep> for Step {
+    type Error = &'static str;
+
+    fn try_from(written: WrittenStep) -> std::result::Result<Self, Self::Error> {
+        let WrittenStep { absolute_position, signals, key_vectors, logprobs } = written;
+        let bare = logprobs.map(|logprobs| Signals { key_vectors, logprobs });
+        let signals = signals.or(bare).ok_or("missing field `signals`")?;
+        Ok(Self { absolute_position, signals })
+    }
+}
+
 /// Distances between batch sizes as the authors computed them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub(crate) struct SanityCheck {
     /// Keys, averaged over references.
-    #[serde(deserialize_with = "numbers::rows")]
+    #[serde(default, deserialize_with = "numbers::rows")]
     pub(crate) key_matrix: Square,
-    /// Log-probabilities, averaged over references.
-    #[serde(deserialize_with = "numbers::rows")]
+    /// Log-probabilities, averaged over references; alone, they are the matrix.
+    #[serde(default, alias = "matrix", deserialize_with = "numbers::rows")]
     pub(crate) logprob_matrix: Square,
     /// Keys of each reference.
-    #[serde(deserialize_with = "numbers::cubes")]
+    #[serde(default, deserialize_with = "numbers::cubes")]
     pub(crate) per_reference_key_matrices: Vec<Square>,
     /// Log-probabilities of each reference.
-    #[serde(deserialize_with = "numbers::cubes")]
+    #[serde(default, alias = "per_reference_matrices", deserialize_with = "numbers::cubes")]
     pub(crate) per_reference_logprob_matrices: Vec<Square>,
     /// One figure for keys.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) key_vectors_mean: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) key_vectors_mean: Option<f64>,
     /// One figure for log-probabilities.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) logprobs_mean: f64,
+    #[serde(default, alias = "off_diagonal_mean", deserialize_with = "numbers::maybe")]
+    pub(crate) logprobs_mean: Option<f64>,
+    /// Smallest and largest cell off the diagonal.
+    pub(crate) off_diagonal_range: Option<(Number, Number)>,
     /// Pairs of batch sizes without any distance.
-    pub(crate) equivalent_pairs: Vec<(u32, u32)>,
+    pub(crate) equivalent_pairs: Option<Vec<(u32, u32)>>,
     /// Batch sizes grouped by those.
-    pub(crate) kernel_classes: Vec<Vec<u32>>,
+    pub(crate) kernel_classes: Option<Vec<Vec<u32>>>,
 }
 
 impl BatchGeneration {
@@ -125,7 +157,8 @@ impl BatchGeneration {
         Self::of(check::document(json, origin)?).map_err(|flaw| flaw.in_file(origin))
     }
 
-    fn of(file: File) -> std::result::Result<(Self, Vec<String>), Flaw> {
+    fn of(mut file: File) -> std::result::Result<(Self, Vec<String>), Flaw> {
+        file.derive();
         file.check()?;
         let values = || {
             let all = file
@@ -135,22 +168,34 @@ impl BatchGeneration {
             all.flat_map(|(_, signals)| signals.key_vectors.values().flatten())
         };
         let dtype = signals::narrowest(&values());
-        let mut warnings = vec![match dtype {
-            Some(dtype) => format!(
-                "the file does not name the storage format of its key vectors: {dtype} is the narrowest of bf16, f16 \
-                 and f32 that holds every value exactly"
-            ),
-            None => "some key vectors are no binary32 values: rounded to f32".to_owned(),
-        }];
-        let dtype = dtype.unwrap_or(Dtype::F32);
-        let (experiment, dropped) = experiment(&file, dtype)?;
+        let mut warnings = Vec::new();
+        if file.has_keys() {
+            warnings.push(match dtype {
+                Some(dtype) => format!(
+                    "the file does not name the storage format of its key vectors: {dtype} is the narrowest of bf16, \
+                     f16 and f32 that holds every value exactly"
+                ),
+                None => "some key vectors are no binary32 values: rounded to f32".to_owned(),
+            });
+            warnings.push("layers are taken as counted from 1, as in hidden_states".to_owned());
+        } else {
+            warnings.push("the file states no storage format: taken as bf16".to_owned());
+        }
+        let ahead = file.prefill_lists_own_token();
+        let (experiment, dropped) = experiment(&file, dtype.unwrap_or(Dtype::F32), ahead)?;
         validate::experiment(&experiment)?;
-        warnings.push("the file does not name the model".to_owned());
-        warnings.push("layers are taken as counted from 1, as in hidden_states".to_owned());
-        warnings.push(
+        if file.metadata.model.is_none() {
+            warnings.push("the file does not name the model".to_owned());
+        }
+        warnings.push(if file.states_positions() {
             "decode steps are numbered by the token they consume, one less than in the file, by absolute_position"
-                .to_owned(),
-        );
+                .to_owned()
+        } else {
+            signals::DECODE_BY_NAME.to_owned()
+        });
+        if ahead {
+            warnings.push(signals::AHEAD.to_owned());
+        }
         if dropped > 0 {
             warnings.push(format!("{dropped} candidates beyond the shortest list were dropped"));
         }
@@ -184,6 +229,51 @@ impl File {
         }
     }
 
+    /// What a file may leave to what it holds.
+    fn derive(&mut self) {
+        for one in &mut self.measurements {
+            if one.generated_ids.is_empty() {
+                one.generated_ids = one.all_batch_generated_ids.first().cloned().unwrap_or_default();
+            }
+            if one.all_batch_generated_ids.is_empty() && one.batch_size == 1 {
+                one.all_batch_generated_ids.push(one.generated_ids.clone());
+            }
+        }
+        let Metadata { batch_sizes, layer_indices, .. } = &mut self.metadata;
+        if batch_sizes.is_empty() {
+            *batch_sizes = self.measurements.iter().map(|one| one.batch_size).collect();
+            batch_sizes.sort_unstable();
+            batch_sizes.dedup();
+        }
+        if layer_indices.is_empty()
+            && let Some(first) = self.measurements.first().and_then(|one| one.prefill_signals.values().next())
+        {
+            layer_indices.extend(first.key_vectors.keys().map(|layer| layer.0));
+        }
+    }
+
+    /// Whether keys are kept beside log-probabilities.
+    pub(crate) fn has_keys(&self) -> bool {
+        !self.metadata.layer_indices.is_empty()
+    }
+
+    /// Whether decode steps say which position they consumed.
+    fn states_positions(&self) -> bool {
+        let steps = self.measurements.iter().flat_map(|one| one.decode_signals.values());
+        steps.clone().next().is_some() && steps.into_iter().all(|step| step.absolute_position.is_some())
+    }
+
+    /// Whether every prefill list has the prompt's own token of its position among its candidates, in a file whose
+    /// positions are names alone.
+    fn prefill_lists_own_token(&self) -> bool {
+        !self.states_positions()
+            && self.measurements.iter().all(|one| {
+                let lists = one.signals(Phase::Prefill).into_iter();
+                let lists = lists.map(|(position, signals)| (position, &signals.logprobs));
+                one.prompt_token_ids.first().is_some_and(|prompt| signals::list_own_token(prompt, lists))
+            })
+    }
+
     /// Reference names in the order of first appearance, which is the order of the matrices.
     #[must_use]
     pub(crate) fn references(&self) -> Vec<&str> {
@@ -206,7 +296,9 @@ impl File {
     fn check(&self) -> std::result::Result<(), Flaw> {
         let Metadata { batch_sizes, layer_indices, .. } = &self.metadata;
         check::distinct(batch_sizes, "metadata.batch_sizes")?;
-        check::distinct(layer_indices, "metadata.layer_indices")?;
+        if self.has_keys() {
+            check::distinct(layer_indices, "metadata.layer_indices")?;
+        }
         let mut seen = BTreeMap::new();
         for (i, one) in self.measurements.iter().enumerate() {
             let place = format!("measurements[{i}]");
@@ -266,18 +358,22 @@ impl Measurement {
         {
             return rows("prompt_token_ids", self.prompt_token_ids.len());
         }
-        if self.all_batch_generated_ids.len() as u64 != u64::from(self.batch_size) {
-            return rows("all_batch_generated_ids", self.all_batch_generated_ids.len());
+        let every_row = &self.all_batch_generated_ids;
+        if !every_row.is_empty() && every_row.len() as u64 != u64::from(self.batch_size) {
+            return rows("all_batch_generated_ids", every_row.len());
         }
-        if self.all_batch_generated_ids[0] != self.generated_ids {
+        if every_row.first().is_some_and(|row| *row != self.generated_ids) {
             let problem = "row 0 is not generated_ids, which should be the measured row";
             return Err(Flaw::new("all_batch_generated_ids[0]", problem, RESTORE));
         }
         for phase in check::PHASES {
             let positions = self.signals(phase);
             let field = format!("{}_signals", phase.name());
-            if positions.is_empty() {
+            if positions.is_empty() && (phase == Phase::Prefill || self.prefill_signals.len() == 0) {
                 return Err(Flaw::new(field, "no position is recorded", RESTORE));
+            }
+            if positions.is_empty() {
+                continue;
             }
             let widths = |signals: &Signals| -> Vec<(Layer, usize)> {
                 signals.key_vectors.iter().map(|(&layer, row)| (layer, row.len())).collect()
@@ -301,30 +397,36 @@ impl Measurement {
     }
 }
 
-fn experiment(file: &File, dtype: Dtype) -> std::result::Result<(Experiment, usize), Flaw> {
+fn experiment(file: &File, dtype: Dtype, ahead: bool) -> std::result::Result<(Experiment, usize), Flaw> {
     let metadata = &file.metadata;
     let setting = |name: &str| metadata.environment.get(name).map(|Setting(value)| value.clone());
-    let gpu = setting("gpu_name")
-        .ok_or_else(|| Flaw::new("metadata.environment", "'gpu_name' is missing", RESTORE))?;
+    let gpu = setup::gpu(&metadata.environment);
+    let model = metadata.model.as_deref().unwrap_or(NOT_STATED);
     let (mut runs, mut dropped) = (Vec::new(), 0);
     for (i, one) in file.measurements.iter().enumerate() {
-        let (run, left_out) = run(one, dtype).map_err(|flaw| flaw.under(&format!("measurements[{i}]")))?;
+        let (run, left_out) =
+            run(one, dtype, ahead).map_err(|flaw| flaw.under(&format!("measurements[{i}]")))?;
         runs.push(run);
         dropped += left_out;
     }
-    let (attention, engine_version) = (setting("attn_implementation"), setting("transformers_version"));
+    let vllm = setting("vllm_version");
+    let engine = if vllm.is_some() { "vllm" } else { "transformers" };
+    let (attention, engine_version) =
+        (setting("attn_implementation"), vllm.or_else(|| setting("transformers_version")));
+    let setup_dtype = if file.has_keys() { dtype } else { Dtype::Bf16 };
     let configurations = metadata.batch_sizes.iter().map(|&batch_size| {
         configuration(Stated {
             config_id: config_id(batch_size),
             variable_value: batch_size.into(),
-            model: NOT_STATED,
+            model,
             hardware: &gpu,
-            engine: "transformers",
+            engine,
             engine_version: engine_version.as_deref(),
             attention: attention.as_deref(),
             quantization: None,
-            dtype,
+            dtype: setup_dtype,
             batch_size,
+            tp_size: 1,
             repetitions: 1,
             settings: setup::versions(&metadata.environment),
         })
@@ -332,8 +434,10 @@ fn experiment(file: &File, dtype: Dtype) -> std::result::Result<(Experiment, usi
     let first = file.measurements.first();
     let signals = first.and_then(|one| one.prefill_signals.values().next());
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let mut positions: Vec<i32> =
-        first.into_iter().flat_map(|one| one.prefill_signals.keys().map(|position| position.0)).collect();
+    let mut positions: Vec<i32> = first
+        .into_iter()
+        .flat_map(|one| one.prefill_signals.keys().map(|at| at.0 - i32::from(ahead)))
+        .collect();
     positions.sort_unstable();
     let configurations = configurations.collect();
     Ok((
@@ -341,7 +445,7 @@ fn experiment(file: &File, dtype: Dtype) -> std::result::Result<(Experiment, usi
             metadata: ExperimentMetadata {
                 experiment_type: "batch_size".to_owned(),
                 variable_tested: "batch_size".to_owned(),
-                model: NOT_STATED.to_owned(),
+                model: model.to_owned(),
                 model_size: NOT_STATED.to_owned(),
                 architecture: NOT_STATED.to_owned(),
                 sequence_length: count(first.map_or(0, |one| one.prompt_token_ids[0].len())),
@@ -369,7 +473,7 @@ fn config_id(batch_size: u32) -> String {
     format!("batch_size_{batch_size}")
 }
 
-fn run(one: &Measurement, dtype: Dtype) -> std::result::Result<(Run, usize), Flaw> {
+fn run(one: &Measurement, dtype: Dtype, ahead: bool) -> std::result::Result<(Run, usize), Flaw> {
     let reference_id = check::reference_number(&one.ref_name).ok_or_else(|| {
         Flaw::new("ref_name", format!("'{}' is no name such as ref_0", one.ref_name), RESTORE)
     })?;
@@ -378,13 +482,15 @@ fn run(one: &Measurement, dtype: Dtype) -> std::result::Result<(Run, usize), Fla
     let prompt = one.prompt_token_ids[0].len() as u64;
     let mut steps = Vec::new();
     for (position, step) in one.decode_signals.iter() {
-        let consumed =
-            step.absolute_position.checked_sub(prompt).filter(|step| *step < one.generated_ids.len() as u64);
+        let generated = one.generated_ids.len() as u64;
+        let consumed = match step.absolute_position {
+            Some(absolute) => absolute.checked_sub(prompt).filter(|step| *step < generated),
+            None => signals::step_by_name(*position, generated),
+        };
         let consumed = consumed.ok_or_else(|| {
             let problem = format!(
-                "absolute_position {} lies outside the {} ids generated after {prompt} of the prompt",
-                step.absolute_position,
-                one.generated_ids.len()
+                "its position lies outside the {generated} ids generated after {prompt} of the prompt{}",
+                step.absolute_position.map(|at| format!(": absolute_position {at}")).unwrap_or_default()
             );
             Flaw::new(format!("decode_signals.{position}"), problem, RESTORE)
         })?;
@@ -395,12 +501,13 @@ fn run(one: &Measurement, dtype: Dtype) -> std::result::Result<(Run, usize), Fla
         return Err(Flaw::new("decode_signals", "the steps do not follow one another", RESTORE));
     }
     let first_step = steps.first().map_or(0, |(step, _)| *step);
-    let positions: Vec<i32> = prefill.iter().map(|(position, _)| position.0).collect();
+    let positions: Vec<i32> = prefill.iter().map(|(position, _)| position.0 - i32::from(ahead)).collect();
     let rows: Vec<&Signals> = prefill.into_iter().map(|(_, signals)| signals).collect();
     let (prefill, dropped) = phase(0, 1, positions, &rows, dtype);
     let rows: Vec<&Signals> = steps.into_iter().map(|(_, signals)| signals).collect();
     let (decode, also_dropped) = phase(first_step, rows.len(), vec![-1], &rows, dtype);
-    let neighbours = one.prompt_token_ids.iter().zip(&one.all_batch_generated_ids).skip(1);
+    let outputs = one.all_batch_generated_ids.iter().map(Vec::as_slice).chain(std::iter::repeat(&[][..]));
+    let neighbours = one.prompt_token_ids.iter().zip(outputs).skip(1);
     let run = Run {
         config_id: config_id(one.batch_size),
         rep_id: 0,
@@ -415,13 +522,13 @@ fn run(one: &Measurement, dtype: Dtype) -> std::result::Result<(Run, usize), Fla
         neighbours: neighbours
             .map(|(prompt, output)| Neighbour {
                 prompt_token_ids: prompt.clone(),
-                output_token_ids: output.clone(),
+                output_token_ids: output.to_vec(),
                 source: None,
             })
             .collect(),
         prompt_source: None,
         prefill: Some(prefill),
-        decode: Some(decode),
+        decode: (decode.steps > 0).then_some(decode),
     };
     Ok((run, dropped + also_dropped))
 }

@@ -4,8 +4,6 @@
 mod content;
 mod definitions;
 mod reader;
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
 
@@ -24,7 +22,7 @@ const TITLE: &str = "PREFILL vs DECODE EXPERIMENT";
 pub(crate) const LAYOUT: Layout = Layout {
     name: "batch_matrix_log",
     holds: "log of decode runs replayed by prefill at every batch size",
-    signature: FileSignature::Title(TITLE),
+    signature: FileSignature::Titles(&[TITLE]),
     read,
 };
 

@@ -27,7 +27,10 @@ pub(crate) fn sheet(file: &File) -> Sheet {
         let place = format!("{}_analysis.excluded_pairs", phase.name());
         let name = format!("excluded pairs, {}", phase.name());
         let note = "the generator's equivalent pairs in the metadata";
-        sheet.text(&name, format!("{:?}", analysis.excluded_pairs), format!("{pairs:?}"), &place, Some(note));
+        if !(analysis.excluded_pairs.is_empty() && pairs.is_empty()) {
+            let printed = format!("{:?}", analysis.excluded_pairs);
+            sheet.text(&name, printed, format!("{pairs:?}"), &place, Some(note));
+        }
         verifier_classes(&mut sheet, file, phase);
     }
     sheet.finding(
@@ -69,7 +72,8 @@ fn by_reference(file: &File, phase: Phase, signal: Signal) -> Vec<Square> {
         matrices[r][i][j] = match signal {
             Signal::Logprobs => distances.logprobs_mean,
             _ => distances.key_vectors_mean,
-        };
+        }
+        .unwrap_or(f64::NAN);
     }
     matrices
 }
@@ -79,14 +83,18 @@ fn claimed_verified(sheet: &mut Sheet, file: &File, phase: Phase, signal: Signal
     let (word, short, each, stored) = parts(analysis, signal);
     let (about, place) = (format!("{word}, {}", phase.name()), format!("{}_analysis", phase.name()));
     let matrices = by_reference(file, phase, signal);
+    if matrices.iter().flatten().flatten().all(|cell| cell.is_nan()) {
+        return;
+    }
     for (r, (stored, matrix)) in each.iter().zip(&matrices).enumerate() {
         let at = format!("{place}.per_reference_{short}_matrices[{r}]");
         sheet.cells(&format!("{about}, {}", file.references()[r]), stored, matrix, &at, None);
     }
     let field = if short == "key" { "key_vectors" } else { "logprobs" };
+    let matrix_place =
+        if stored.apart { format!("{place}.matrices.{field}") } else { format!("{place}.{field}.matrix") };
     let place = format!("{place}.{field}");
     let matrix = over_references(&matrices);
-    let matrix_place = format!("{place}.matrix");
     sheet.cells(&format!("{about}, mean over references"), &stored.matrix, &matrix, &matrix_place, None);
     let sizes = &file.metadata.batch_sizes;
     let excluded = |i: usize, j: usize| {
@@ -112,7 +120,8 @@ fn claimed_verified(sheet: &mut Sheet, file: &File, phase: Phase, signal: Signal
     ] {
         sheet.figure(&format!("{name}, {about}"), stored, recomputed, &format!("{place}.{field}"));
     }
-    let (printed, counted) = (stored.n_meaningful_pairs.to_string(), kept.len().to_string());
+    let (printed, counted) =
+        (stored.n_meaningful_pairs.map(|count| count.to_string()), kept.len().to_string());
     let note = "ordered pairs";
     let at = format!("{place}.n_meaningful_pairs");
     sheet.text(&format!("pairs kept, {about}"), printed, counted, &at, Some(note));

@@ -16,7 +16,10 @@ use reader::File;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "batch_verification",
     holds: "distances of replays to evidence, claimed against verified batch size",
-    signature: FileSignature::ComparisonsOver("batch_sizes"),
+    signature: FileSignature::Keys(&[
+        &["comparisons", "metadata.batch_sizes"],
+        &["comparisons", "metadata.layer_indices"],
+    ]),
     read,
 };
 

@@ -11,7 +11,7 @@ use mantissa_numerics::Phase;
 use serde::Deserialize;
 
 use crate::json::check::{self, RESTORE};
-use crate::json::entries::{self, Setting, Settings};
+use crate::json::entries::Settings;
 use crate::json::numbers::{self, Square};
 use crate::json::setup;
 
@@ -23,8 +23,10 @@ pub(crate) struct File {
     /// One per reference, claimed and verified batch size.
     pub(crate) comparisons: Vec<Comparison>,
     /// Averages over the prefill distances.
+    #[serde(default)]
     pub(crate) prefill_analysis: BatchAnalysis,
     /// Averages over the decode distances.
+    #[serde(default)]
     pub(crate) decode_analysis: BatchAnalysis,
 }
 
@@ -32,16 +34,19 @@ pub(crate) struct File {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Metadata {
     /// Where the evidence was generated.
+    #[serde(default)]
     pub(crate) reference_environment: Settings,
     /// Where it was replayed.
+    #[serde(default)]
     pub(crate) verifier_environment: Settings,
     /// Batch sizes, in the order of every matrix.
+    #[serde(default)]
     pub(crate) batch_sizes: Vec<u32>,
-    /// Layers whose keys were compared.
-    pub(crate) layer_indices: Vec<u32>,
     /// Pairs that the generator could not tell apart in prefill.
+    #[serde(default)]
     pub(crate) prefill_equivalent_pairs: Vec<(u32, u32)>,
     /// Pairs that the generator could not tell apart in decode.
+    #[serde(default)]
     pub(crate) decode_equivalent_pairs: Vec<(u32, u32)>,
 }
 
@@ -64,68 +69,110 @@ pub(crate) struct Comparison {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub(crate) struct Distances {
     /// Largest distance of keys.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) key_vectors_max: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) key_vectors_max: Option<f64>,
     /// Mean distance of keys.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) key_vectors_mean: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) key_vectors_mean: Option<f64>,
     /// Largest distance of log-probabilities.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) logprobs_max: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) logprobs_max: Option<f64>,
     /// Mean distance of log-probabilities.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) logprobs_mean: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) logprobs_mean: Option<f64>,
 }
 
 /// Averages as the authors computed them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub(crate) struct BatchAnalysis {
     /// Keys of each reference.
-    #[serde(deserialize_with = "numbers::cubes")]
+    #[serde(default, deserialize_with = "numbers::cubes")]
     pub(crate) per_reference_key_matrices: Vec<Square>,
     /// Log-probabilities of each reference.
-    #[serde(deserialize_with = "numbers::cubes")]
+    #[serde(default, deserialize_with = "numbers::cubes")]
     pub(crate) per_reference_logprob_matrices: Vec<Square>,
+    /// Averages over references, where an older writer keeps them apart.
+    #[serde(default)]
+    pub(crate) matrices: Matrices,
     /// Averages of keys.
+    #[serde(default)]
     pub(crate) key_vectors: SignalAnalysis,
     /// Averages of log-probabilities.
+    #[serde(default)]
     pub(crate) logprobs: SignalAnalysis,
     /// Pairs left out of the "meaningful" averages, in both directions.
+    #[serde(default)]
     pub(crate) excluded_pairs: Vec<(u32, u32)>,
 }
 
+/// Averages over references of both signals.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+pub(crate) struct Matrices {
+    /// Of keys.
+    #[serde(default, deserialize_with = "numbers::rows")]
+    pub(crate) key_vectors: Square,
+    /// Of log-probabilities.
+    #[serde(default, deserialize_with = "numbers::rows")]
+    pub(crate) logprobs: Square,
+}
+
 /// Averages of one signal.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub(crate) struct SignalAnalysis {
     /// Average over references.
-    #[serde(deserialize_with = "numbers::rows")]
+    #[serde(default, deserialize_with = "numbers::rows")]
     pub(crate) matrix: Square,
+    /// Whether that stands under `matrices`.
+    #[serde(skip)]
+    pub(crate) apart: bool,
     /// Mean of the diagonal.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) baseline_mean: f64,
+    #[serde(default, alias = "diagonal_mean", deserialize_with = "numbers::maybe")]
+    pub(crate) baseline_mean: Option<f64>,
     /// Mean off the diagonal.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) signal_all_mean: f64,
+    #[serde(default, alias = "off_diagonal_mean", deserialize_with = "numbers::maybe")]
+    pub(crate) signal_all_mean: Option<f64>,
     /// The same without the excluded pairs.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) signal_meaningful_mean: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) signal_meaningful_mean: Option<f64>,
     /// `signal_all_mean / baseline_mean`.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) snr_all: f64,
+    #[serde(default, alias = "snr", deserialize_with = "numbers::maybe")]
+    pub(crate) snr_all: Option<f64>,
     /// `signal_meaningful_mean / baseline_mean`.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) snr_meaningful: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) snr_meaningful: Option<f64>,
     /// Ordered pairs in `signal_meaningful_mean`.
-    pub(crate) n_meaningful_pairs: u64,
+    pub(crate) n_meaningful_pairs: Option<u64>,
 }
 
 impl File {
     /// The file, and what had to be assumed in reading it.
     pub(crate) fn parse(json: &[u8], origin: &Path) -> Result<(Self, Vec<String>)> {
-        let file: Self = check::document(json, origin)?;
+        let mut file: Self = check::document(json, origin)?;
+        file.derive();
         file.check().map_err(|flaw| flaw.in_file(origin))?;
         let warnings = vec!["the file does not name the model".to_owned()];
         Ok((file, warnings))
+    }
+
+    /// What older writers leave out, or keep elsewhere.
+    fn derive(&mut self) {
+        if self.metadata.batch_sizes.is_empty() {
+            let of = |one: &Comparison| [one.claimed_batch_size, one.verify_batch_size];
+            self.metadata.batch_sizes = self.comparisons.iter().flat_map(of).collect();
+            self.metadata.batch_sizes.sort_unstable();
+            self.metadata.batch_sizes.dedup();
+        }
+        for analysis in [&mut self.prefill_analysis, &mut self.decode_analysis] {
+            let Matrices { key_vectors, logprobs } = std::mem::take(&mut analysis.matrices);
+            for (apart, with) in
+                [(key_vectors, &mut analysis.key_vectors), (logprobs, &mut analysis.logprobs)]
+            {
+                if with.matrix.is_empty() {
+                    with.matrix = apart;
+                    with.apart = true;
+                }
+            }
+        }
     }
 
     /// The distances in this project's terms.
@@ -143,24 +190,20 @@ impl File {
                     ("key_vectors", distances.key_vectors_mean, distances.key_vectors_max),
                     ("logprobs", distances.logprobs_mean, distances.logprobs_max),
                 ] {
+                    let Some(mean) = mean else { continue };
                     let reference = Some(one.ref_name.clone());
                     let key = CellKey { phase, signal: signal.to_owned(), reference, claimed, verified };
                     let place = format!("comparisons[{i}].{}_distances.{signal}_mean", phase.name());
-                    cells.insert(key, CellDistance { mean, max: Some(max), rounding: 0.0, place });
+                    cells.insert(key, CellDistance { mean, max, rounding: 0.0, place });
                 }
             }
         }
-        let gpu = |settings: &Settings| {
-            settings
-                .get("gpu_name")
-                .map_or_else(|| entries::NOT_STATED.to_owned(), |Setting(name)| name.clone())
-        };
         let (generator, verifier) = (&metadata.reference_environment, &metadata.verifier_environment);
         Verification {
             variable: "batch_size".to_owned(),
             values: metadata.batch_sizes.iter().map(u32::to_string).collect(),
-            generator: setup::machine(&gpu(generator), generator),
-            verifier: setup::machine(&gpu(verifier), verifier),
+            generator: setup::machine(&setup::gpu(generator), generator),
+            verifier: setup::machine(&setup::gpu(verifier), verifier),
             mismatches: setup::mismatches(generator, verifier),
             relation: Relation::ClaimedVerified,
             cells,

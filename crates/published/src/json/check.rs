@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use super::numbers::{Candidates, Square};
 
 /// What every refusal asks for.
-pub(crate) const RESTORE: &str = "give the file as it was published, whole and unedited";
+pub(crate) const RESTORE: &str =
+    "mend the file; docs/format/published.md says what a file of its layout has to state";
 
 /// Both phases, in the order of computation.
 pub(crate) const PHASES: [Phase; 2] = [Phase::Prefill, Phase::Decode];
@@ -37,8 +38,11 @@ pub(crate) fn document<T: DeserializeOwned>(json: &[u8], origin: &Path) -> Resul
     Ok(value)
 }
 
-/// Checks that a matrix has `side` rows and columns.
+/// Checks that a matrix has `side` rows and columns, where it is stored.
 pub(crate) fn square(matrix: &Square, side: usize, place: &str) -> std::result::Result<(), Flaw> {
+    if matrix.is_empty() {
+        return Ok(());
+    }
     let odd = matrix.iter().position(|row| row.len() != side);
     let problem = match odd {
         _ if matrix.len() != side => format!("{} rows instead of {side}", matrix.len()),
@@ -48,14 +52,14 @@ pub(crate) fn square(matrix: &Square, side: usize, place: &str) -> std::result::
     Err(Flaw::new(place, problem, RESTORE))
 }
 
-/// Checks one square matrix per reference.
+/// Checks one square matrix per reference, where they are stored.
 pub(crate) fn squares(
     matrices: &[Square],
     references: usize,
     side: usize,
     place: &str,
 ) -> std::result::Result<(), Flaw> {
-    if matrices.len() != references {
+    if !matrices.is_empty() && matrices.len() != references {
         let problem = format!("{} matrices for {references} references", matrices.len());
         return Err(Flaw::new(place, problem, RESTORE));
     }

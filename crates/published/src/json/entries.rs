@@ -14,6 +14,12 @@ pub(crate) const NOT_STATED: &str = "not stated";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entries<K, V>(Vec<(K, V)>);
 
+impl<K, V> Default for Entries<K, V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
 impl<K, V> Entries<K, V> {
     /// The same keys, each value as `with` gives it.
     pub(crate) fn map<W>(self, with: impl Fn(V) -> W) -> Entries<K, W> {
@@ -32,7 +38,7 @@ impl<K: PartialEq, V> Entries<K, V> {
 
     /// Keys and values in the order of the file.
     #[must_use]
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&K, &V)> + Clone {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&K, &V)> + ExactSizeIterator + Clone {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
@@ -130,45 +136,18 @@ impl<'de> Deserialize<'de> for Layer {
     }
 }
 
-/// A setting of an environment as text: a string as it is, a number or a truth value as JSON writes it.
+/// A setting of an environment as text: a string as it is, anything else as JSON writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Setting(pub(crate) String);
 
 impl<'de> Deserialize<'de> for Setting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Scalar;
-        impl Visitor<'_> for Scalar {
-            type Value = String;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, a number, true, false or null")
-            }
-
-            fn visit_str<E>(self, text: &str) -> std::result::Result<String, E> {
-                Ok(text.to_owned())
-            }
-
-            fn visit_u64<E>(self, number: u64) -> std::result::Result<String, E> {
-                Ok(number.to_string())
-            }
-
-            fn visit_i64<E>(self, number: i64) -> std::result::Result<String, E> {
-                Ok(number.to_string())
-            }
-
-            fn visit_f64<E>(self, number: f64) -> std::result::Result<String, E> {
-                Ok(number.to_string())
-            }
-
-            fn visit_bool<E>(self, truth: bool) -> std::result::Result<String, E> {
-                Ok(truth.to_string())
-            }
-
-            fn visit_unit<E>(self) -> std::result::Result<String, E> {
-                Ok(NOT_STATED.to_owned())
-            }
-        }
-        deserializer.deserialize_any(Scalar).map(Self)
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Ok(Self(match value {
+            serde_json::Value::Null => NOT_STATED.to_owned(),
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        }))
     }
 }
 

@@ -5,6 +5,8 @@
 
 pub(crate) mod check;
 pub(crate) mod entries;
+pub(crate) mod generated;
 pub(crate) mod numbers;
 pub(crate) mod setup;
 pub(crate) mod signals;
+pub(crate) mod vectors;

@@ -16,8 +16,15 @@ pub(crate) struct Candidates {
     pub(crate) log_probs: Vec<f64>,
 }
 
-/// A square matrix, row by row.
+/// A square matrix, row by row; empty where a file leaves it out.
 pub(crate) type Square = Vec<Vec<f64>>;
+
+/// A number that a file may leave out, or write as `null`.
+pub(crate) fn maybe<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<f64>, D::Error> {
+    Ok(Option::<Number>::deserialize(deserializer)?.map(|Number(number)| number))
+}
 
 pub(crate) fn rows<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Square, D::Error> {
     let rows = Vec::<Reals>::deserialize(deserializer)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use mantissa_evidence::error::Flaw;
 use mantissa_evidence::verification::Machine;
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Decoding, Environment, FixedParams, ModelIdentity, Outcome,
@@ -20,6 +21,25 @@ pub(crate) fn machine(gpu: &str, settings: &Settings) -> Machine {
             .map(|(name, Setting(value))| (name.clone(), value.clone()))
             .collect::<BTreeMap<_, _>>(),
     }
+}
+
+/// A storage format as PyTorch names it; bf16 where a file does not say, which is assumed.
+pub(crate) fn dtype(name: Option<&str>) -> std::result::Result<Dtype, Flaw> {
+    match name.map(|name| name.strip_prefix("torch.").unwrap_or(name)) {
+        Some("float16" | "half") => Ok(Dtype::F16),
+        Some("bfloat16") | None => Ok(Dtype::Bf16),
+        Some("float32" | "float") => Ok(Dtype::F32),
+        Some(other) => {
+            let problem = format!("'{other}' is not a known format");
+            Err(Flaw::new("dtype", problem, "use float16, bfloat16 or float32"))
+        }
+    }
+}
+
+/// The GPU that an environment names, under whichever name.
+pub(crate) fn gpu(settings: &Settings) -> String {
+    let named = ["gpu_name", "gpu"].into_iter().find_map(|name| settings.get(name));
+    named.map_or_else(|| NOT_STATED.to_owned(), |Setting(name)| name.clone())
 }
 
 /// Settings that can change a bit; hosts, containers, platforms, counts and Python itself cannot.
@@ -55,6 +75,7 @@ pub(crate) struct Stated<'a> {
     pub(crate) quantization: Option<&'a str>,
     pub(crate) dtype: Dtype,
     pub(crate) batch_size: u32,
+    pub(crate) tp_size: u32,
     pub(crate) repetitions: u32,
     pub(crate) settings: BTreeMap<&'static str, Option<String>>,
 }
@@ -79,7 +100,7 @@ pub(crate) fn configuration(stated: Stated<'_>) -> Configuration {
             compile: false,
             attention_impl: attention.clone(),
             quantization: quantization.clone(),
-            tp_size: 1,
+            tp_size: stated.tp_size,
             ep_size: 1,
             concurrent_streams: false,
         },
@@ -96,7 +117,7 @@ pub(crate) fn configuration(stated: Stated<'_>) -> Configuration {
                 compile: false,
                 concurrent_streams: false,
                 cuda_version: setting("cuda"),
-                tp_size: 1,
+                tp_size: stated.tp_size,
                 ep_size: 1,
                 axes: std::collections::BTreeMap::new(),
                 decoding: Decoding::Greedy,
@@ -117,6 +138,7 @@ pub(crate) fn configuration(stated: Stated<'_>) -> Configuration {
                 outcome: Outcome::NotChecked,
                 digests: Vec::new(),
             },
+            not_finite: Vec::new(),
             runtime: None,
         }),
     }

@@ -3,7 +3,33 @@
 use mantissa_evidence::Logprobs;
 use mantissa_numerics::Dtype;
 
+use super::entries::Position;
 use super::numbers::Candidates;
+
+/// Said where prefill lists predict the token of their own position.
+pub(crate) const AHEAD: &str = "every prefill list at pos_-p has the prompt's own token there among its candidates, so it \
+                                predicts that token and was computed one position earlier: taken as position -(p+1)";
+/// Said where decode lists are placed by their name alone.
+pub(crate) const DECODE_BY_NAME: &str = "decode lists are taken to predict the last generated tokens, so pos_-1 belongs to \
+                                         the step that consumed the last but one";
+
+/// Whether every list has the prompt's own token of its position among its candidates: an engine adds it when it
+/// reports how likely each token of the prompt was.
+pub(crate) fn list_own_token<'a>(
+    prompt: &[u32],
+    mut lists: impl Iterator<Item = (Position, &'a Candidates)>,
+) -> bool {
+    lists.all(|(position, row)| {
+        let behind = usize::try_from(position.0.unsigned_abs()).unwrap_or(usize::MAX);
+        let own = prompt.len().checked_sub(behind).map(|index| prompt[index]);
+        own.is_some_and(|own| row.token_ids.contains(&own))
+    })
+}
+
+/// The decode step whose list at `position` predicts output n − p of n: the one that consumed output n − p − 1.
+pub(crate) fn step_by_name(position: Position, generated: u64) -> Option<u64> {
+    generated.checked_sub(u64::from(position.0.unsigned_abs()) + 1)
+}
 
 /// The narrowest format that holds every value exactly, bf16 before f16 before f32; `None` when none does.
 pub(crate) fn narrowest<'a>(values: &(impl Iterator<Item = &'a f64> + Clone)) -> Option<Dtype> {

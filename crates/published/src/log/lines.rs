@@ -73,6 +73,11 @@ impl<'a> Lines<'a> {
         self.numbered.get(self.next).map(|&(_, text)| text)
     }
 
+    /// Lines after the next `skip`, at most `count` of them.
+    pub(crate) fn ahead(&self, skip: usize, count: usize) -> Vec<&'a str> {
+        self.numbered.iter().skip(self.next + skip).take(count).map(|&(_, text)| text).collect()
+    }
+
     /// Whether the next line has the shape of `pattern`.
     pub(crate) fn at<const N: usize>(&self, pattern: &str) -> bool {
         self.peek().is_some_and(|text| fields::<N>(text, pattern).is_some())
@@ -117,6 +122,13 @@ impl<'a> Lines<'a> {
             return Ok(());
         }
         Err(self.wrong(number, format!("'{}' stands where a line of '{mark}' is expected", one_line(text))))
+    }
+
+    /// Whether a title between two rules follows, or a rule after which the log was cut.
+    pub(crate) fn titled(&self, title: &str, mark: char) -> bool {
+        let rule = |text: &str| text.chars().all(|c| c == mark) && text.len() >= RULE;
+        let mut next = self.numbered[self.next..].iter().map(|&(_, text)| text);
+        next.next().is_some_and(rule) && next.next().is_none_or(|text| fields::<0>(text, title).is_some())
     }
 
     /// A title between two rules; opens the section of that name.

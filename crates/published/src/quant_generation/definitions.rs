@@ -3,12 +3,11 @@
 use mantissa_evidence::verification::Relation;
 use mantissa_numerics::Phase;
 
-use super::reader::{File, ModelConfig};
+use super::reader::{File, ModelConfig, SnrAnalysis};
 use crate::definitions::arithmetic::{
-    FIRST, detectable_words, finite_mean, first_five, mean, off_diagonal, over_references, quotient,
-    size_word, zero_classes,
+    FIRST, detectable_words, mean, off_diagonal, over_references, quotient, size_word, zero_classes,
 };
-use crate::definitions::{cutoffs, pairs};
+use crate::definitions::{cutoffs, order, pairs};
 use crate::json::check::PHASES;
 use crate::json::entries::{Entries, Position};
 use crate::json::numbers::{Candidates, Square};
@@ -24,11 +23,14 @@ pub(crate) fn sheet(file: &File) -> Sheet {
     for (name, floor) in file.noise_floors.iter() {
         let note = "the repeated runs behind it are not in the file";
         for (phase, floor) in [("decode", floor.decode), ("prefill", floor.prefill)] {
+            let Some(floor) = floor else { continue };
             let place = format!("noise_floors.{name}.{phase}");
             sheet.not_in_file(&format!("noise floor of {name}, {phase}"), floor, &place, note);
         }
     }
-    snr(&mut sheet, file);
+    if let Some(stored) = &file.snr_analysis {
+        snr(&mut sheet, file, stored);
+    }
     tokens(&mut sheet, file);
     own_tokens(&mut sheet, file);
     models(&mut sheet, &file.metadata.model_configs);
@@ -41,7 +43,7 @@ fn names(file: &File) -> Vec<String> {
 
 /// Matrices of each reference, positions added in `order`.
 fn by_reference(file: &File, phase: Phase, order: &[Position]) -> Vec<Square> {
-    let references = 0..file.metadata.num_references as usize;
+    let references = 0..file.references();
     let names = names(file);
     let rows = |name: &String, reference: usize| {
         let run = file.generations.get(name).and_then(|runs| runs.get(reference));
@@ -51,20 +53,11 @@ fn by_reference(file: &File, phase: Phase, order: &[Position]) -> Vec<Square> {
         let each: Vec<Vec<(Position, &Candidates)>> =
             names.iter().map(|name| rows(name, reference)).collect();
         let cells = |a: &Vec<(Position, &Candidates)>| {
-            each.iter().map(|b| distance(a, b, order)).collect::<Vec<f64>>()
+            each.iter().map(|b| order::distance(a, b, order)).collect::<Vec<f64>>()
         };
         each.iter().map(cells).collect::<Square>()
     };
     references.map(matrix).collect()
-}
-
-fn distance(a: &[(Position, &Candidates)], b: &[(Position, &Candidates)], order: &[Position]) -> f64 {
-    let at = |rows: &[(Position, &Candidates)], position: Position| {
-        rows.iter().find(|(other, _)| *other == position).map(|(_, row)| (*row).clone())
-    };
-    let distances =
-        order.iter().filter_map(|&position| Some(first_five(&at(a, position)?, &at(b, position)?)));
-    finite_mean(&distances.collect::<Vec<f64>>())
 }
 
 /// The order of positions in which most stored cells come out in every bit; the file's own where that is as good.
@@ -73,67 +66,34 @@ fn best_order(file: &File, phase: Phase) -> (Vec<Position>, Vec<Square>, usize) 
     let own: Vec<Position> =
         first.into_iter().flat_map(|run| run.signals(phase)).map(|(position, _)| position).collect();
     let stored = &file.sanity_check(phase).per_reference_matrices;
-    let score = |order: &[Position]| {
-        let matrices = by_reference(file, phase, order);
-        let pairs = matrices.iter().flatten().flatten().zip(stored.iter().flatten().flatten());
-        let agree = pairs.filter(|(a, b)| a.to_bits() == b.to_bits()).count();
-        (agree, matrices)
-    };
-    let (own_score, matrices) = score(&own);
-    let mut best = (own_score, own.clone(), matrices);
-    // Three numbers have three distinct sums: the one that is added last decides.
-    if own.len() == 3 {
-        for last in 0..3 {
-            let mut order: Vec<Position> = own.iter().copied().rev().collect();
-            let moved = order.remove(last);
-            order.push(moved);
-            let (agree, matrices) = score(&order);
-            if agree > best.0 {
-                best = (agree, order, matrices);
-            }
-        }
-    }
-    (best.1, best.2, own_score)
+    order::best(own, stored, |order| by_reference(file, phase, order))
 }
 
 fn within(sheet: &mut Sheet, file: &File, phase: Phase) {
     let (check, place) = (file.sanity_check(phase), format!("{}_sanity_check", phase.name()));
     let labels = names(file);
     let (order, matrices, in_file_order) = best_order(file, phase);
-    let shown: Vec<String> = order.iter().map(|position| position.0.to_string()).collect();
-    let note = format!("positions added in the order {}", shown.join(", "));
+    let note = order::note(&order);
     for (r, (stored, matrix)) in check.per_reference_matrices.iter().zip(&matrices).enumerate() {
         let name = format!("log-probabilities, {}, ref_{r}", phase.name());
         sheet.cells(&name, stored, matrix, &format!("{place}.per_reference_matrices[{r}]"), Some(&note));
     }
     let cells: usize = matrices.iter().flatten().map(Vec::len).sum();
-    if order.windows(2).any(|pair| pair[0] > pair[1]) {
-        sheet.finding(
-            format!(
-                "{}: added in the order {} all last bits of the distances come out, in the order of the file only \
-                 {in_file_order} of {cells}: an order that nothing in the file gives, as a \
-                 collection without order would, so the last bits need not come out in another run of the script",
-                phase.name(),
-                shown.join(", ")
-            ),
-            &[&format!("{place}.per_reference_matrices")],
-        );
-    }
+    order::say(sheet, phase, &order, in_file_order, cells, &format!("{place}.per_reference_matrices"));
     let matrix = over_references(&matrices);
     let matrix_place = format!("{place}.matrix");
     let name = format!("log-probabilities, {}, mean over references", phase.name());
     sheet.cells(&name, &check.matrix, &matrix, &matrix_place, None);
     let off = off_diagonal(&matrix, |_, _| true);
     let finite: Vec<f64> = off.iter().copied().filter(|value| value.is_finite()).collect();
-    let note = "mean of the finite cells";
     let at = format!("{place}.off_diagonal_mean");
-    sheet.noted(
-        &format!("off-diagonal mean, {}", phase.name()),
-        check.off_diagonal_mean,
-        mean(&finite),
-        &at,
-        Some(note),
-    );
+    let name = format!("off-diagonal mean, {}", phase.name());
+    let (followed, note) = if finite.is_empty() {
+        (0.0, "no cell is finite, which the authors write as 0")
+    } else {
+        (mean(&finite), "mean of the finite cells")
+    };
+    sheet.noted(&name, check.off_diagonal_mean, followed, &at, Some(note));
     let title = format!("log-probabilities, {}, kernel against kernel", phase.name());
     let heading = Heading {
         title: &title,
@@ -150,7 +110,8 @@ fn within(sheet: &mut Sheet, file: &File, phase: Phase) {
         .collect();
     let at = format!("{place}.kernel_classes");
     let name = format!("kernel classes, {}", phase.name());
-    sheet.text(&name, format!("{:?}", check.kernel_classes), format!("{classes:?}"), &at, None);
+    let printed = check.kernel_classes.as_ref().map(|printed| format!("{printed:?}"));
+    sheet.text(&name, printed, format!("{classes:?}"), &at, None);
     let rows = (1..).zip(&classes).map(|(n, class)| vec![n.to_string(), format!("{class:?}")]).collect();
     sheet.table(&name, &["class", "kernels"], rows);
     distances(
@@ -228,11 +189,9 @@ fn asymmetry(sheet: &mut Sheet, phase: Phase, labels: &[String], matrix: &Square
     }
 }
 
-fn snr(sheet: &mut Sheet, file: &File) {
-    let stored = &file.snr_analysis;
+fn snr(sheet: &mut Sheet, file: &File, stored: &SnrAnalysis) {
     let names = names(file);
-    let floors: Vec<f64> =
-        names.iter().filter_map(|name| Some(file.noise_floors.get(name)?.decode)).collect();
+    let floors: Vec<f64> = names.iter().filter_map(|name| file.noise_floors.get(name)?.decode).collect();
     let matrix = over_references(&best_order(file, Phase::Decode).1);
     let off = off_diagonal(&matrix, |_, _| true);
     let finite: Vec<f64> = off.iter().copied().filter(|value| value.is_finite()).collect();
@@ -247,7 +206,7 @@ fn snr(sheet: &mut Sheet, file: &File) {
     );
     sheet.figure("signal", stored.signal, signal, "snr_analysis.signal");
     sheet.figure("SNR", stored.snr, snr, "snr_analysis.snr");
-    let printed = format!("{:.1}×", stored.snr);
+    let printed = stored.snr.map(|snr| format!("{snr:.1}×"));
     sheet.text("SNR as printed", printed, format!("{snr:.1}×"), "snr_analysis.snr", None);
     sheet.table(
         "signal to noise",
@@ -337,7 +296,7 @@ fn own_tokens(sheet: &mut Sheet, file: &File) {
          in every prompt, and what the model says after the whole prompt is not compared at all",
         &["generations"],
     );
-    let top = file.metadata.top_k_logprobs as usize;
+    let top = file.top_k() as usize;
     let all = || file.generations.values().flatten().flat_map(|run| run.signals(Phase::Prefill));
     let longer = all().filter(|(_, row)| row.token_ids.len() > top).count();
     if longer > 0 {

@@ -18,7 +18,7 @@ use reader::QuantGeneration;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "quant_generation",
     holds: "log-probabilities of generation under several quantization kernels, on one GPU",
-    signature: FileSignature::Keys(&["generations", "noise_floors"]),
+    signature: FileSignature::Keys(&[&["generations"], &["noise_floors"]]),
     read,
 };
 
@@ -34,14 +34,15 @@ impl Statement for QuantGeneration {
 
     fn repeats(&self) -> Vec<StatedRepeats> {
         let both = self.file.noise_floors.iter().flat_map(|(setup, floor)| {
-            [(Phase::Prefill, floor.prefill), (Phase::Decode, floor.decode)].map(|(phase, distance)| {
-                StatedRepeats {
+            let both = [(Phase::Prefill, floor.prefill), (Phase::Decode, floor.decode)];
+            both.into_iter().filter_map(move |(phase, distance)| {
+                Some(StatedRepeats {
                     setup: setup.clone(),
                     phase,
                     repetitions: None,
-                    distances: vec![distance],
+                    distances: vec![distance?],
                     place: format!("noise_floors.{setup}.{}", phase.name()),
-                }
+                })
             })
         });
         both.collect()

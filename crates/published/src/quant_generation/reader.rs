@@ -33,32 +33,34 @@ pub(crate) struct File {
     /// Runs of each configuration, one per reference.
     pub(crate) generations: Entries<String, Vec<Generation>>,
     /// Distances between configurations, prefill.
+    #[serde(default)]
     pub(crate) prefill_sanity_check: SanityCheck,
     /// Distances between configurations, decode.
+    #[serde(default)]
     pub(crate) decode_sanity_check: SanityCheck,
     /// Spread of repeated runs, by configuration.
+    #[serde(default)]
     pub(crate) noise_floors: Entries<String, NoiseFloor>,
     /// The one figure at the end.
-    pub(crate) snr_analysis: SnrAnalysis,
+    pub(crate) snr_analysis: Option<SnrAnalysis>,
 }
 
 /// What was run where.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Metadata {
     /// The machine.
+    #[serde(default)]
     pub(crate) environment: Settings,
     /// Configurations, in the order of every matrix.
     pub(crate) model_configs: Entries<String, ModelConfig>,
     /// Tokens generated per run.
-    pub(crate) max_new_tokens: u32,
-    /// Document tokens of each prompt.
-    pub(crate) tokens_per_slice: u32,
+    pub(crate) max_new_tokens: Option<u32>,
     /// Reference prompts.
-    pub(crate) num_references: u32,
-    /// Candidates per position.
-    pub(crate) top_k_logprobs: u32,
+    pub(crate) num_references: Option<u32>,
     /// When it was written; no zone is stated.
-    pub(crate) timestamp: String,
+    pub(crate) timestamp: Option<String>,
+    /// Candidates per position.
+    pub(crate) top_k_logprobs: Option<u32>,
 }
 
 /// A configuration.
@@ -67,28 +69,30 @@ pub(crate) struct ModelConfig {
     /// Model id, which names the weights.
     pub(crate) model_name: String,
     /// Quantization kernel.
-    pub(crate) quantization: String,
+    pub(crate) quantization: Option<String>,
     /// `float16`, …
-    pub(crate) dtype: String,
+    pub(crate) dtype: Option<String>,
 }
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Generation {
     /// Index of the reference.
-    pub(crate) ref_idx: u32,
+    pub(crate) ref_idx: Option<u32>,
     /// Ids of the prompt.
     pub(crate) prompt_ids: Vec<u32>,
     /// Ids generated.
     pub(crate) generated_ids: Vec<u32>,
     /// Length of the prompt.
-    pub(crate) prompt_length: u64,
+    pub(crate) prompt_length: Option<u64>,
     /// Candidates at the last positions of the prompt.
+    #[serde(default)]
     pub(crate) prefill_signals: Entries<Position, Signals>,
     /// Candidates of the last generated tokens.
+    #[serde(default)]
     pub(crate) decode_signals: Entries<Position, Signals>,
     /// Number of ids generated.
-    pub(crate) num_generated: u64,
+    pub(crate) num_generated: Option<u64>,
 }
 
 /// Signals of one position.
@@ -99,23 +103,23 @@ pub(crate) struct Signals {
 }
 
 /// Distances between configurations as the authors computed them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub(crate) struct SanityCheck {
     /// Average over references.
-    #[serde(deserialize_with = "numbers::rows")]
+    #[serde(default, deserialize_with = "numbers::rows")]
     pub(crate) matrix: Square,
     /// Each reference.
-    #[serde(deserialize_with = "numbers::cubes")]
+    #[serde(default, deserialize_with = "numbers::cubes")]
     pub(crate) per_reference_matrices: Vec<Square>,
     /// Mean of the finite cells off the diagonal.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) off_diagonal_mean: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) off_diagonal_mean: Option<f64>,
     /// Pairs of configurations without any distance.
-    pub(crate) equivalent_pairs: Vec<(String, String)>,
+    pub(crate) equivalent_pairs: Option<Vec<(String, String)>>,
     /// Configurations grouped by those.
-    pub(crate) kernel_classes: Vec<Vec<String>>,
+    pub(crate) kernel_classes: Option<Vec<Vec<String>>>,
     /// Means of mirrored cells, by `awq_vs_gptq`.
-    #[serde(deserialize_with = "numbers::real_entries")]
+    #[serde(default, deserialize_with = "numbers::real_entries")]
     pub(crate) pairwise_distances: Entries<String, f64>,
 }
 
@@ -123,25 +127,25 @@ pub(crate) struct SanityCheck {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub(crate) struct NoiseFloor {
     /// Of decode.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) decode: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) decode: Option<f64>,
     /// Of prefill.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) prefill: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) prefill: Option<f64>,
 }
 
 /// The one figure at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub(crate) struct SnrAnalysis {
     /// Mean noise floor of decode.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) noise_floor: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) noise_floor: Option<f64>,
     /// Off-diagonal mean of decode.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) signal: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) signal: Option<f64>,
     /// Their quotient.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) snr: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) snr: Option<f64>,
 }
 
 impl QuantGeneration {
@@ -157,21 +161,13 @@ impl QuantGeneration {
         validate::experiment(&experiment)?;
         let mut warnings = Vec::new();
         if ahead {
-            warnings.push(
-                "every prefill list at pos_-p has the prompt's own token there among its candidates, so it predicts \
-                 that token and was computed one position earlier: taken as position -(p+1)"
-                    .to_owned(),
-            );
+            warnings.push(signals::AHEAD.to_owned());
         }
-        warnings.push(
-            "decode lists are taken to predict the last generated tokens, so pos_-1 belongs to the step that consumed \
-             the last but one"
-                .to_owned(),
-        );
+        warnings.push(signals::DECODE_BY_NAME.to_owned());
         if dropped > 0 {
             warnings.push(format!(
                 "{dropped} candidates outside the top {} (the prompt's own tokens) were left out of the signals",
-                file.metadata.top_k_logprobs
+                file.top_k()
             ));
         }
         let all = file.generations.values().flatten();
@@ -199,7 +195,28 @@ impl Generation {
     }
 }
 
+impl Generation {
+    /// Its reference, or its place in the list.
+    fn reference(&self, index: usize) -> u32 {
+        self.ref_idx.unwrap_or_else(|| u32::try_from(index).unwrap_or(u32::MAX))
+    }
+}
+
 impl File {
+    /// Number of references, as stated or as there are runs.
+    pub(crate) fn references(&self) -> usize {
+        let runs = || self.generations.values().map(Vec::len).max().unwrap_or_default();
+        self.metadata.num_references.map_or_else(runs, |stated| stated as usize)
+    }
+
+    /// Candidates per position, as stated or as the shortest list has.
+    pub(crate) fn top_k(&self) -> u32 {
+        let all = || self.generations.values().flatten();
+        let lists = all().flat_map(|one| one.prefill_signals.values().chain(one.decode_signals.values()));
+        let shortest = lists.map(|signals| signals.logprobs.token_ids.len()).min().unwrap_or_default();
+        self.metadata.top_k_logprobs.unwrap_or_else(|| u32::try_from(shortest).unwrap_or(u32::MAX))
+    }
+
     /// The sanity check of one phase.
     #[must_use]
     pub(crate) const fn sanity_check(&self, phase: Phase) -> &SanityCheck {
@@ -213,23 +230,19 @@ impl File {
     /// when it reports how likely each token of the prompt was.
     #[must_use]
     pub(crate) fn prefill_lists_own_token(&self) -> bool {
-        self.generations.values().flatten().all(|one| {
-            one.prefill_signals.iter().all(|(position, signals)| {
-                let behind = usize::try_from(position.0.unsigned_abs()).unwrap_or(usize::MAX);
-                let own = one.prompt_ids.len().checked_sub(behind).map(|index| one.prompt_ids[index]);
-                own.is_some_and(|own| signals.logprobs.token_ids.contains(&own))
-            })
-        })
+        self.generations
+            .values()
+            .flatten()
+            .all(|one| signals::list_own_token(&one.prompt_ids, one.signals(Phase::Prefill).into_iter()))
     }
 
     fn check(&self) -> std::result::Result<(), Flaw> {
         let configs = &self.metadata.model_configs;
         check::distinct(configs.keys(), "metadata.model_configs")?;
-        let (side, references) = (configs.len(), self.metadata.num_references as usize);
+        let (side, references) = (configs.len(), self.references());
         for name in configs.keys() {
             let missing = |field: &str| Flaw::new(field, format!("'{name}' is missing"), RESTORE);
             let runs = self.generations.get(name).ok_or_else(|| missing("generations"))?;
-            self.noise_floors.get(name).ok_or_else(|| missing("noise_floors"))?;
             let place = format!("generations.{name}");
             if runs.len() != references {
                 let problem = format!("{} runs for num_references {references}", runs.len());
@@ -238,11 +251,12 @@ impl File {
             let mut seen = BTreeSet::new();
             for (i, one) in runs.iter().enumerate() {
                 let place = format!("{place}[{i}]");
-                if one.ref_idx as usize >= references || !seen.insert(one.ref_idx) {
-                    let problem = format!("ref_idx {} is used twice or not below {references}", one.ref_idx);
+                let reference = one.reference(i);
+                if reference as usize >= references || !seen.insert(reference) {
+                    let problem = format!("ref_idx {reference} is used twice or not below {references}");
                     return Err(Flaw::new(place, problem, RESTORE));
                 }
-                one.check(self.metadata.top_k_logprobs).map_err(|flaw| flaw.under(&place))?;
+                one.check(self.top_k()).map_err(|flaw| flaw.under(&place))?;
             }
         }
         if let Some(name) = self.generations.keys().find(|name| configs.get(*name).is_none()) {
@@ -261,19 +275,17 @@ impl File {
 
 impl Generation {
     fn check(&self, top_k: u32) -> std::result::Result<(), Flaw> {
-        if self.prompt_ids.len() as u64 != self.prompt_length {
-            let problem =
-                format!("{} ids for a prompt_length of {}", self.prompt_ids.len(), self.prompt_length);
+        if let Some(stated) = self.prompt_length.filter(|stated| self.prompt_ids.len() as u64 != *stated) {
+            let problem = format!("{} ids for a prompt_length of {stated}", self.prompt_ids.len());
             return Err(Flaw::new("prompt_ids", problem, RESTORE));
         }
-        if self.generated_ids.len() as u64 != self.num_generated {
-            let problem =
-                format!("{} ids for num_generated {}", self.generated_ids.len(), self.num_generated);
+        if let Some(stated) = self.num_generated.filter(|stated| self.generated_ids.len() as u64 != *stated) {
+            let problem = format!("{} ids for num_generated {stated}", self.generated_ids.len());
             return Err(Flaw::new("generated_ids", problem, RESTORE));
         }
         for phase in check::PHASES {
             let positions = self.signals(phase);
-            if positions.is_empty() {
+            if positions.is_empty() && self.prefill_signals.len() + self.decode_signals.len() == 0 {
                 return Err(Flaw::new(
                     format!("{}_signals", phase.name()),
                     "no position is recorded",
@@ -296,38 +308,31 @@ impl Generation {
 fn experiment(file: &File, ahead: bool) -> std::result::Result<(Experiment, usize), Flaw> {
     let metadata = &file.metadata;
     let setting = |name: &str| metadata.environment.get(name).map(|Setting(value)| value.clone());
-    let gpu = setting("gpu_name")
-        .ok_or_else(|| Flaw::new("metadata.environment", "'gpu_name' is missing", RESTORE))?;
+    let gpu = setup::gpu(&metadata.environment);
     let engine_version = setting("vllm_version");
     let (mut configurations, mut runs, mut dropped) = (Vec::new(), Vec::new(), 0);
     for (name, config) in metadata.model_configs.iter() {
-        let dtype = match config.dtype.as_str() {
-            "float16" => Dtype::F16,
-            "bfloat16" => Dtype::Bf16,
-            "float32" => Dtype::F32,
-            other => {
-                let place = format!("metadata.model_configs.{name}.dtype");
-                let problem = format!("'{other}' is not a known format");
-                return Err(Flaw::new(place, problem, "use float16, bfloat16 or float32"));
-            }
-        };
+        let dtype = setup::dtype(config.dtype.as_deref())
+            .map_err(|flaw| flaw.under(&format!("metadata.model_configs.{name}")))?;
+        let quantization = config.quantization.as_deref().unwrap_or(name);
         configurations.push(configuration(Stated {
             config_id: name.clone(),
-            variable_value: config.quantization.clone().into(),
+            variable_value: quantization.into(),
             model: &config.model_name,
             hardware: &gpu,
             engine: if engine_version.is_some() { "vllm" } else { NOT_STATED },
             engine_version: engine_version.as_deref(),
             attention: None,
-            quantization: Some(&config.quantization),
+            quantization: Some(quantization),
             dtype,
             batch_size: 1,
+            tp_size: 1,
             repetitions: 1,
             settings: setup::versions(&metadata.environment),
         }));
         for (i, one) in file.generations.get(name).into_iter().flatten().enumerate() {
             let (run, left_out) =
-                run(name, one, ahead).map_err(|flaw| flaw.under(&format!("generations.{name}[{i}]")))?;
+                run(name, one, i, ahead).map_err(|flaw| flaw.under(&format!("generations.{name}[{i}]")))?;
             runs.push(run);
             dropped += left_out;
         }
@@ -341,6 +346,7 @@ fn experiment(file: &File, ahead: bool) -> std::result::Result<(Experiment, usiz
     let positions =
         runs.first().and_then(|run| run.prefill.as_ref()).map(|signals| signals.positions.clone());
     let prompt = runs.first().map_or(0, |run| run.prompt_token_ids.len());
+    let generated = runs.first().map_or(0, |run| run.output_token_ids.len());
     Ok((
         Experiment {
             metadata: ExperimentMetadata {
@@ -350,13 +356,15 @@ fn experiment(file: &File, ahead: bool) -> std::result::Result<(Experiment, usiz
                 model_size: NOT_STATED.to_owned(),
                 architecture: NOT_STATED.to_owned(),
                 sequence_length: u32::try_from(prompt).unwrap_or(u32::MAX),
-                decode_steps: metadata.max_new_tokens,
+                decode_steps: metadata
+                    .max_new_tokens
+                    .unwrap_or_else(|| u32::try_from(generated).unwrap_or(u32::MAX)),
                 extraction_config: ExtractionConfig {
                     layers: Vec::new(),
                     positions: positions.unwrap_or_default(),
                     hidden_dim: 0,
                     key_dim: 0,
-                    top_k_logprobs: metadata.top_k_logprobs,
+                    top_k_logprobs: file.top_k(),
                 },
                 date_created: None,
                 mantissa: None,
@@ -369,7 +377,12 @@ fn experiment(file: &File, ahead: bool) -> std::result::Result<(Experiment, usiz
 }
 
 /// A run in this project's terms and the candidates that were left out.
-fn run(config_id: &str, one: &Generation, ahead: bool) -> std::result::Result<(Run, usize), Flaw> {
+fn run(
+    config_id: &str,
+    one: &Generation,
+    index: usize,
+    ahead: bool,
+) -> std::result::Result<(Run, usize), Flaw> {
     let prefill: BTreeMap<Position, &Candidates> = one.signals(Phase::Prefill).into_iter().collect();
     let rows: Vec<&Candidates> = prefill.values().copied().collect();
     let positions: Vec<i32> = prefill.keys().map(|position| position.0 - i32::from(ahead)).collect();
@@ -378,9 +391,8 @@ fn run(config_id: &str, one: &Generation, ahead: bool) -> std::result::Result<(R
     // The list at −p predicts output n − p, by the step that consumed output n − p − 1.
     let mut steps = BTreeMap::new();
     for (position, row) in one.signals(Phase::Decode) {
-        let behind = u64::from(position.0.unsigned_abs()) + 1;
-        let step = one.num_generated.checked_sub(behind).ok_or_else(|| {
-            let problem = format!("{} generated ids do not reach back to it", one.num_generated);
+        let step = signals::step_by_name(position, one.generated_ids.len() as u64).ok_or_else(|| {
+            let problem = format!("{} generated ids do not reach back to it", one.generated_ids.len());
             Flaw::new(format!("decode_signals.{position}"), problem, RESTORE)
         })?;
         steps.insert(step, row);
@@ -401,7 +413,7 @@ fn run(config_id: &str, one: &Generation, ahead: bool) -> std::result::Result<(R
     let run = Run {
         config_id: config_id.to_owned(),
         rep_id: 0,
-        reference_id: one.ref_idx,
+        reference_id: one.reference(index),
         timestamp: None,
         runtime_seconds: None,
         prompt_text: String::new(),
@@ -411,8 +423,8 @@ fn run(config_id: &str, one: &Generation, ahead: bool) -> std::result::Result<(R
         output_token_texts: Vec::new(),
         neighbours: Vec::new(),
         prompt_source: None,
-        prefill: Some(prefill),
-        decode: Some(decode),
+        prefill: (!prefill.positions.is_empty()).then_some(prefill),
+        decode: (decode.steps > 0).then_some(decode),
     };
     Ok((run, dropped + also_dropped))
 }

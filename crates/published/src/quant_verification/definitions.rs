@@ -18,8 +18,8 @@ pub(crate) fn sheet(file: &File) -> Sheet {
         claimed_verified(&mut sheet, file, phase);
     }
     models(&mut sheet, &file.metadata.model_configs);
-    let validation = &file.metadata.environment_validation;
-    if !validation.valid {
+    let validation = file.metadata.environment_validation.as_ref();
+    if let Some(validation) = validation.filter(|validation| !validation.valid) {
         let fields: Vec<String> =
             validation.mismatches.iter().map(|(name, a, b)| format!("{name} {a} against {b}")).collect();
         sheet.finding(
@@ -86,7 +86,7 @@ fn claimed_verified(sheet: &mut Sheet, file: &File, phase: Phase) {
         ("cells left out", analysis.n_excluded_cells, off.len() - kept.len(), "n_excluded_cells"),
         ("pairs kept", analysis.n_meaningful_pairs, kept.len(), "n_meaningful_pairs"),
     ] {
-        let (stored, counted) = (stored.to_string(), counted.to_string());
+        let (stored, counted) = (stored.map(|count| count.to_string()), counted.to_string());
         sheet.text(
             &format!("{what}, {name}"),
             stored,
@@ -144,12 +144,10 @@ fn pair_by_pair(sheet: &mut Sheet, file: &File, phase: Phase, labels: &[String],
     for (key, stored) in file.analysis(phase).pairwise_snr.iter() {
         let place = format!("{place}.pairwise_snr.{key}");
         let Some(pair) = pairs.iter().find(|pair| format!("{}_vs_{}", pair.a, pair.b) == *key) else {
-            sheet.not_in_file(
-                &format!("SNR {key}, {name}"),
-                stored.snr,
-                &place,
-                "no such pair of configurations",
-            );
+            if let Some(snr) = stored.snr {
+                let name = format!("SNR {key}, {name}");
+                sheet.not_in_file(&name, snr, &place, "no such pair of configurations");
+            }
             continue;
         };
         for (what, stored, recomputed, field) in [

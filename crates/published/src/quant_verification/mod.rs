@@ -17,7 +17,7 @@ use reader::File;
 pub(crate) const LAYOUT: Layout = Layout {
     name: "quant_verification",
     holds: "distances of replays to evidence, claimed against verified quantization kernel",
-    signature: FileSignature::ComparisonsOver("model_configs"),
+    signature: FileSignature::Keys(&[&["comparisons", "metadata.model_configs"]]),
     read,
 };
 

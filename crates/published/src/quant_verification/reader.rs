@@ -24,8 +24,10 @@ pub(crate) struct File {
     /// One per reference, claimed and verified configuration.
     pub(crate) comparisons: Vec<Comparison>,
     /// Averages over the prefill distances.
+    #[serde(default)]
     pub(crate) prefill_analysis: QuantAnalysis,
     /// Averages over the decode distances.
+    #[serde(default)]
     pub(crate) decode_analysis: QuantAnalysis,
 }
 
@@ -33,20 +35,26 @@ pub(crate) struct File {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Metadata {
     /// GPU of the generator.
+    #[serde(default)]
     pub(crate) reference_gpu: String,
     /// GPU of the verifier.
+    #[serde(default)]
     pub(crate) verifier_gpu: String,
     /// The file that was verified.
+    #[serde(default)]
     pub(crate) reference_file: String,
     /// Where the evidence was generated.
+    #[serde(default)]
     pub(crate) reference_environment: Settings,
     /// Where it was replayed.
+    #[serde(default)]
     pub(crate) verifier_environment: Settings,
     /// What the authors' own check of the two found.
-    pub(crate) environment_validation: EnvironmentValidation,
+    pub(crate) environment_validation: Option<EnvironmentValidation>,
     /// Configurations, in the order of every matrix.
     pub(crate) model_configs: Entries<String, ModelConfig>,
     /// When it was written; no zone is stated.
+    #[serde(default)]
     pub(crate) timestamp: String,
 }
 
@@ -69,7 +77,7 @@ pub(crate) struct Comparison {
     /// Configuration of the replay.
     pub(crate) verify_config: String,
     /// Whether they are the same.
-    pub(crate) is_diagonal: bool,
+    pub(crate) is_diagonal: Option<bool>,
     /// Distances of prefill positions.
     pub(crate) prefill_distances: Distances,
     /// Distances of decode steps.
@@ -83,41 +91,43 @@ pub(crate) struct Distances {
     #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
     pub(crate) logprobs_mean: f64,
     /// Largest distance of log-probabilities.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) logprobs_max: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) logprobs_max: Option<f64>,
 }
 
 /// Averages as the authors computed them.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 pub(crate) struct QuantAnalysis {
     /// Average over references.
-    #[serde(deserialize_with = "numbers::rows")]
+    #[serde(default, deserialize_with = "numbers::rows")]
     pub(crate) matrix: Square,
     /// Each reference.
-    #[serde(deserialize_with = "numbers::cubes")]
+    #[serde(default, deserialize_with = "numbers::cubes")]
     pub(crate) per_reference_matrices: Vec<Square>,
     /// Mean of the diagonal.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) baseline_mean: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) baseline_mean: Option<f64>,
     /// Mean off the diagonal.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) signal_all_mean: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) signal_all_mean: Option<f64>,
     /// The same without the excluded pairs.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) signal_meaningful_mean: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) signal_meaningful_mean: Option<f64>,
     /// `signal_all_mean / baseline_mean`.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) snr_all: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) snr_all: Option<f64>,
     /// `signal_meaningful_mean / baseline_mean`.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) snr_meaningful: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) snr_meaningful: Option<f64>,
     /// Pairs left out of the "meaningful" average, in both directions.
+    #[serde(default)]
     pub(crate) excluded_pairs: Vec<(String, String)>,
     /// Cells left out of it.
-    pub(crate) n_excluded_cells: u64,
+    pub(crate) n_excluded_cells: Option<u64>,
     /// Ordered pairs in it.
-    pub(crate) n_meaningful_pairs: u64,
+    pub(crate) n_meaningful_pairs: Option<u64>,
     /// Per pair, by `awq_vs_gptq`.
+    #[serde(default)]
     pub(crate) pairwise_snr: Entries<String, PairSnr>,
 }
 
@@ -125,14 +135,14 @@ pub(crate) struct QuantAnalysis {
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub(crate) struct PairSnr {
     /// Mean of the two mirrored cells.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) signal: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) signal: Option<f64>,
     /// Mean of the two diagonal cells.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) noise_floor: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) noise_floor: Option<f64>,
     /// Their quotient.
-    #[serde(deserialize_with = "mantissa_evidence::lenient::number")]
-    pub(crate) snr: f64,
+    #[serde(default, deserialize_with = "numbers::maybe")]
+    pub(crate) snr: Option<f64>,
 }
 
 impl File {
@@ -157,14 +167,14 @@ impl File {
                 let reference = Some(format!("ref_{}", one.ref_idx));
                 let key = CellKey { phase, signal: "logprobs".to_owned(), reference, claimed, verified };
                 let place = format!("comparisons[{i}].{}_distances.logprobs_mean", phase.name());
-                let (mean, max) = (distances.logprobs_mean, Some(distances.logprobs_max));
+                let (mean, max) = (distances.logprobs_mean, distances.logprobs_max);
                 cells.insert(key, CellDistance { mean, max, rounding: 0.0, place });
             }
         }
         let (generator, verifier) = (&metadata.reference_environment, &metadata.verifier_environment);
         let mut machines = [
-            setup::machine(&metadata.reference_gpu, generator),
-            setup::machine(&metadata.verifier_gpu, verifier),
+            setup::machine(&gpu(&metadata.reference_gpu, generator), generator),
+            setup::machine(&gpu(&metadata.verifier_gpu, verifier), verifier),
         ];
         for (name, config) in metadata.model_configs.iter() {
             for machine in &mut machines {
@@ -182,6 +192,11 @@ impl File {
             cells,
         }
     }
+}
+
+/// The GPU as the file names it, or as its environment does.
+fn gpu(stated: &str, environment: &Settings) -> String {
+    if stated.is_empty() { setup::gpu(environment) } else { stated.to_owned() }
 }
 
 impl Comparison {
@@ -229,8 +244,8 @@ impl File {
             if let Some(name) = [claimed, verified].into_iter().find(|name| !names.contains(name)) {
                 return Err(Flaw::new(place, unknown(name), RESTORE));
             }
-            if one.is_diagonal != (claimed == verified) {
-                let problem = format!("is_diagonal is {} for {claimed} against {verified}", one.is_diagonal);
+            if let Some(stated) = one.is_diagonal.filter(|stated| *stated != (claimed == verified)) {
+                let problem = format!("is_diagonal is {stated} for {claimed} against {verified}");
                 return Err(Flaw::new(place, problem, RESTORE));
             }
             if let Some(first) = seen.insert((one.ref_idx, claimed, verified), i) {

@@ -2,7 +2,7 @@
 
 use mantissa_numerics::Phase;
 
-use super::reader::{QuantizationLog, QuantizationPhase};
+use super::reader::{QuantizationLog, QuantizationPhase, Separation};
 use crate::definitions::cutoffs::{MODERATE, SMALL};
 use crate::log::ledger::Ledger;
 use crate::log::printed::Printed;
@@ -13,7 +13,10 @@ use crate::sheet::{Sheet, Signal};
 /// Every printed figure of `log` against its own cells, and against `companion` where that file stores them in full.
 pub(crate) fn sheet(log: &QuantizationLog, companion: Option<&QuantGeneration>) -> Sheet {
     let mut ledger = Ledger::new("quantization", &[Signal::Logprobs]);
-    let companion = companion.filter(|file| log.data_file.value.contains(&file.file.metadata.timestamp));
+    let companion = companion.filter(|file| {
+        let written = file.file.metadata.timestamp.as_deref();
+        written.is_some_and(|written| log.data_file.value.contains(written))
+    });
     let parts = log.prompt.value;
     let sum = parts[..3].iter().fold(0_u64, |sum, &part| sum.saturating_add(part));
     ledger.word("tokens of a prompt", parts[3].to_string(), sum.to_string(), log.prompt.line);
@@ -26,7 +29,10 @@ pub(crate) fn sheet(log: &QuantizationLog, companion: Option<&QuantGeneration>) 
         });
         phase(&mut ledger, log, printed, stored);
     }
-    signal_to_noise(&mut ledger, log, companion);
+    if let Some(separation) = &log.separation {
+        signal_to_noise(&mut ledger, log, separation, companion);
+    }
+    own_floors(&mut ledger, log);
     ledger.finish()
 }
 
@@ -60,6 +66,7 @@ fn repetitions(ledger: &mut Ledger, log: &QuantizationLog, companion: Option<&Qu
         let stored = companion.and_then(|file| file.file.noise_floors.get(name.as_str()));
         if let Some(floor) = stored {
             for (printed, value) in of.summary.iter().zip([floor.decode, floor.prefill]) {
+                let Some(value) = value else { continue };
                 let label = format!("{label}, stored by the companion file");
                 ledger.figure(label, printed, Some(Range::exact(value)), "the companion file");
             }
@@ -131,12 +138,9 @@ fn phase(
     if let Some(stored) = stored {
         full(ledger, &format!("average, {mode}"), &printed.aggregate.cells, &stored.matrix);
         let label = format!("off-diagonal mean, {mode}, stored by the companion file");
-        ledger.figure(
-            label,
-            &printed.mean,
-            Some(Range::exact(stored.off_diagonal_mean)),
-            "the companion file",
-        );
+        if let (Some((mean, _)), Some(stored)) = (&printed.off_diagonal, stored.off_diagonal_mean) {
+            ledger.figure(label, mean, Some(Range::exact(stored)), "the companion file");
+        }
     }
     let cells: Vec<Vec<Vec<Range>>> = printed.references.iter().map(|matrix| ranges(&matrix.cells)).collect();
     let mean = mean_matrix(&cells);
@@ -153,27 +157,47 @@ fn phase(
     });
     let off: Vec<Range> = off.collect();
     let kept = finite(off.iter().copied());
-    let inputs = format!("{} finite of {} cells off the diagonal", kept.len(), off.len());
-    ledger.figure(format!("off-diagonal mean, {mode}"), &printed.mean, Range::mean(&kept), &inputs);
-    ledger.figure(format!("off-diagonal minimum, {mode}"), &printed.range[0], Range::min(&kept), &inputs);
-    ledger.figure(format!("off-diagonal maximum, {mode}"), &printed.range[1], Range::max(&kept), &inputs);
-    if kept.len() < off.len() {
-        ledger.finding(
-            format!(
-                "The off-diagonal mean and range of {mode}, {} and [{}, {}], leave out {} of {} cells that are inf; \
-                 only pairs of kernels for the same weights are left.",
-                printed.mean.text,
-                printed.range[0].text,
-                printed.range[1].text,
-                off.len() - kept.len(),
-                off.len()
-            ),
-            &[printed.mean.line, printed.range[0].line],
-        );
-    }
+    off_diagonal(ledger, printed, mode, &kept, off.len());
     classes(ledger, printed, mode, &names);
     pairs(ledger, printed, mode, &names, &mean, stored);
     divergent(ledger, log, printed, mode);
+}
+
+/// What is printed about the cells off the diagonal, of which `kept` are finite.
+fn off_diagonal(ledger: &mut Ledger, printed: &QuantizationPhase, mode: &str, kept: &[Range], all: usize) {
+    if let Some(line) = printed.all_zero {
+        let zero = kept.len() == all && kept.iter().all(|cell| cell.face.to_bits() == 0);
+        let word = |zero: bool| if zero { "all exactly zero" } else { "not all zero" };
+        ledger.word(format!("word for the comparisons of {mode}"), word(true), word(zero), line);
+        if !zero {
+            ledger.finding(
+                format!(
+                    "The log calls all comparisons of {mode} exactly zero and all configurations identical, where {} \
+                     of {all} cells are inf: none could be compared.",
+                    all - kept.len()
+                ),
+                &[line],
+            );
+        }
+    }
+    let Some((mean, [low, high])) = &printed.off_diagonal else { return };
+    let inputs = format!("{} finite of {all} cells off the diagonal", kept.len());
+    ledger.figure(format!("off-diagonal mean, {mode}"), mean, Range::mean(kept), &inputs);
+    ledger.figure(format!("off-diagonal minimum, {mode}"), low, Range::min(kept), &inputs);
+    ledger.figure(format!("off-diagonal maximum, {mode}"), high, Range::max(kept), &inputs);
+    if kept.len() < all {
+        ledger.finding(
+            format!(
+                "The off-diagonal mean and range of {mode}, {} and [{}, {}], leave out {} of {all} cells that are \
+                 inf; only pairs of kernels for the same weights are left.",
+                mean.text,
+                low.text,
+                high.text,
+                all - kept.len()
+            ),
+            &[mean.line, low.line],
+        );
+    }
 }
 
 /// Printed cells against those that the companion file stores in full.
@@ -238,7 +262,7 @@ fn pairs(
 /// Decode cells between outputs that part: no distance on equal tokens, finite or not.
 fn divergent(ledger: &mut Ledger, log: &QuantizationLog, printed: &QuantizationPhase, mode: &str) {
     if printed.phase == Phase::Decode {
-        let (mut infinite, mut finite, mut line) = (0, Vec::new(), printed.mean.line);
+        let (mut infinite, mut finite, mut line) = (0, Vec::new(), printed.aggregate.line);
         for (reference, matrix) in printed.references.iter().enumerate() {
             for (row, cells) in matrix.cells.iter().enumerate() {
                 for (column, cell) in cells.iter().enumerate().skip(row + 1) {
@@ -295,27 +319,38 @@ fn divergent(ledger: &mut Ledger, log: &QuantizationLog, printed: &QuantizationP
     }
 }
 
-fn signal_to_noise(ledger: &mut Ledger, log: &QuantizationLog, companion: Option<&QuantGeneration>) {
+fn signal_to_noise(
+    ledger: &mut Ledger,
+    log: &QuantizationLog,
+    separation: &Separation,
+    companion: Option<&QuantGeneration>,
+) {
     let floors: Vec<Range> = log.repetitions.iter().map(|of| Range::of(&of.summary[0])).collect();
     let floor = Range::mean(&floors);
     let decode = &log.phases[1];
     let inputs = format!("the decode floors of {} configurations", floors.len());
-    ledger.figure("noise floor of the SNR", &log.noise_floor, floor, &inputs);
-    let signal = Range::of(&decode.mean);
-    ledger.figure("signal of the SNR", &log.signal, Some(signal), "the off-diagonal mean of decode");
-    let snr = floor.and_then(|floor| signal.over(floor));
-    ledger.figure("SNR of quantization", &log.snr, snr, "signal and noise floor");
-    let (low, high) = (log.band[0].value, log.band[1].value);
-    let inside = log.snr.value > low && log.snr.value < high;
-    let follows = if inside { "MARGINALLY" } else { "not MARGINALLY" };
-    ledger.word("word for the SNR of quantization", log.word.value.clone(), follows, log.word.line);
-    if let Some(file) = companion {
-        let stored = &file.file.snr_analysis;
+    ledger.figure("noise floor of the SNR", &separation.noise_floor, floor, &inputs);
+    let signal = decode.off_diagonal.as_ref().map(|(mean, _)| Range::of(mean));
+    ledger.figure("signal of the SNR", &separation.signal, signal, "the off-diagonal mean of decode");
+    let snr = floor.zip(signal).and_then(|(floor, signal)| signal.over(floor));
+    ledger.figure("SNR of quantization", &separation.snr, snr, "signal and noise floor");
+    let word = &separation.word;
+    if let Some([low, high]) = &separation.band {
+        let inside = separation.snr.value > low.value && separation.snr.value < high.value;
+        let follows = if inside { "MARGINALLY" } else { "not MARGINALLY" };
+        ledger.word("word for the SNR of quantization", word.value.clone(), follows, word.line);
+    } else {
+        ledger.unfounded("word for the SNR of quantization", word.value.clone(), "its band", word.line);
+    }
+    let stored = companion.and_then(|file| file.file.snr_analysis.as_ref());
+    if let Some(stored) = stored {
         for (label, printed, value) in [
-            ("noise floor of the SNR, stored by the companion file", &log.noise_floor, stored.noise_floor),
-            ("signal of the SNR, stored by the companion file", &log.signal, stored.signal),
-            ("SNR of quantization, stored by the companion file", &log.snr, stored.snr),
+            ("noise floor of the SNR", &separation.noise_floor, stored.noise_floor),
+            ("signal of the SNR", &separation.signal, stored.signal),
+            ("SNR of quantization", &separation.snr, stored.snr),
         ] {
+            let Some(value) = value else { continue };
+            let label = format!("{label}, stored by the companion file");
             ledger.figure(label, printed, Some(Range::exact(value)), "the companion file");
         }
     }
@@ -327,13 +362,12 @@ fn signal_to_noise(ledger: &mut Ledger, log: &QuantizationLog, companion: Option
             format!(
                 "SNR {}× drops {infinite} cells that are inf from its signal, so only kernels for the same weights \
                  are left, and averages {silent} floors of exactly zero with {} that are not.",
-                log.snr.text,
+                separation.snr.text,
                 floors.len() - silent
             ),
-            &[log.snr.line],
+            &[separation.snr.line],
         );
     }
-    own_floors(ledger, log);
 }
 
 /// Pairs with the same tokens against the floors of their own two members.
@@ -346,29 +380,31 @@ fn own_floors(ledger: &mut Ledger, log: &QuantizationLog) {
             continue;
         }
         let floors = [&log.repetitions[a].summary[0], &log.repetitions[b].summary[0]];
-        let lines = [log.word.line, pair.distance.line, floors[0].line, floors[1].line];
+        let mut lines = vec![pair.distance.line, floors[0].line, floors[1].line];
+        lines.extend(log.separation.as_ref().map(|separation| separation.word.line));
+        let printed = |of: fn(&Separation) -> &str| log.separation.as_ref().map(of);
         if floors.iter().all(|floor| floor.value.to_bits() == 0) && pair.distance.value > 0.0 {
+            let word = printed(|separation| &separation.word.value);
+            let instead = word.map(|word| format!(", not {}", word.to_lowercase())).unwrap_or_default();
             ledger.finding(
                 format!(
                     "{} and {} are both printed as deterministic and differ by {}: on this machine they are told \
-                     apart exactly, not {}.",
-                    pair.a,
-                    pair.b,
-                    pair.distance.text,
-                    log.word.value.to_lowercase()
+                     apart exactly{instead}.",
+                    pair.a, pair.b, pair.distance.text
                 ),
                 &lines,
             );
         } else if let Some(largest) = floors.iter().map(|floor| floor.value).reduce(f64::max) {
+            let snr = printed(|separation| &separation.snr.text);
+            let instead = snr.map(|snr| format!(", not {snr}×")).unwrap_or_default();
             ledger.finding(
                 format!(
-                    "{} and {} differ by {}, {:.1}× the larger of their own floors ({}), not {}×.",
+                    "{} and {} differ by {}, {:.1}× the larger of their own floors ({}){instead}.",
                     pair.a,
                     pair.b,
                     pair.distance.text,
                     pair.distance.value / largest,
-                    digits(largest, &pair.distance.text),
-                    log.snr.text
+                    digits(largest, &pair.distance.text)
                 ),
                 &lines,
             );

@@ -4,8 +4,6 @@
 mod definitions;
 mod reader;
 mod stated;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +23,7 @@ const TITLE: &str = "QUANTIZATION FORMAT DETECTION EXPERIMENT - GENERATION";
 pub(crate) const LAYOUT: Layout = Layout {
     name: "quantization_log",
     holds: "log of generation under several quantization kernels",
-    signature: FileSignature::Title(TITLE),
+    signature: FileSignature::Titles(&[TITLE]),
     read,
 };
 

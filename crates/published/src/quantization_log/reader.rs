@@ -38,7 +38,16 @@ pub(crate) struct QuantizationLog {
     pub(crate) consistency: Vec<Vec<FirstTokens>>,
     /// Prefill, then decode.
     pub(crate) phases: [QuantizationPhase; 2],
-    /// Noise floor of the signal-to-noise analysis.
+    /// The signal-to-noise analysis, which is left out where no floor was above zero.
+    pub(crate) separation: Option<Separation>,
+    /// Where the data went.
+    pub(crate) data_file: Placed<String>,
+}
+
+/// The signal-to-noise analysis.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Separation {
+    /// Its noise floor.
     pub(crate) noise_floor: Printed,
     /// Its signal.
     pub(crate) signal: Printed,
@@ -46,10 +55,8 @@ pub(crate) struct QuantizationLog {
     pub(crate) snr: Printed,
     /// What is said of it: `MARGINALLY`.
     pub(crate) word: Placed<String>,
-    /// The band that earns the word.
-    pub(crate) band: [Printed; 2],
-    /// Where the data went.
-    pub(crate) data_file: Placed<String>,
+    /// The band that earns the word, where it is printed.
+    pub(crate) band: Option<[Printed; 2]>,
 }
 
 /// A configuration.
@@ -124,10 +131,10 @@ pub(crate) struct QuantizationPhase {
     pub(crate) references: Vec<PrintedMatrix>,
     /// Averaged over references.
     pub(crate) aggregate: PrintedMatrix,
-    /// Mean off the diagonal.
-    pub(crate) mean: Printed,
-    /// Smallest and largest off the diagonal.
-    pub(crate) range: [Printed; 2],
+    /// Mean off the diagonal, and the smallest and largest there; not printed where no cell is finite.
+    pub(crate) off_diagonal: Option<(Printed, [Printed; 2])>,
+    /// Line that calls all comparisons exactly zero.
+    pub(crate) all_zero: Option<usize>,
     /// Kernel equivalence classes.
     pub(crate) classes: Placed<Vec<Vec<String>>>,
     /// Distances of pairs with their words.
@@ -180,16 +187,8 @@ pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<QuantizationLog> {
         phase(lines, Phase::Decode, &names, prompts.value)?,
     ];
 
-    lines.title("SIGNAL-TO-NOISE ANALYSIS", '=')?;
-    let (line, [floor]) = lines.read("Noise floor (within-format variance): {}")?;
-    let noise_floor = lines.figure(line, floor)?;
-    let (line, [signal]) = lines.read("Cross-format distance: {}")?;
-    let signal = lines.figure(line, signal)?;
-    let (line, [snr]) = lines.read("SNR: {}×")?;
-    let snr = lines.figure(line, snr)?;
-    let (line, [word, low, high]) = lines.read("→ Quantization format is {} detectable ({} < SNR < {})")?;
-    let band = [lines.figure(line, low)?, lines.figure(line, high)?];
-    let word = Placed { value: word.to_owned(), line };
+    let separation =
+        if lines.titled("SIGNAL-TO-NOISE ANALYSIS", '=') { Some(separation(lines)?) } else { None };
     lines.section("Generation results saved");
     let (line, [saved]) = lines.read("✓ Generation results saved to: {}")?;
     let data_file = Placed { value: saved.to_owned(), line };
@@ -210,13 +209,30 @@ pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<QuantizationLog> {
         generations,
         consistency,
         phases,
-        noise_floor,
-        signal,
-        snr,
-        word,
-        band,
+        separation,
         data_file,
     })
+}
+
+/// How a log says that something shows in between.
+const BAND: &str = "→ Quantization format is {} detectable ({} < SNR < {})";
+
+fn separation(lines: &mut Lines) -> Result<Separation> {
+    lines.title("SIGNAL-TO-NOISE ANALYSIS", '=')?;
+    let (line, [floor]) = lines.read("Noise floor (within-format variance): {}")?;
+    let noise_floor = lines.figure(line, floor)?;
+    let (line, [signal]) = lines.read("Cross-format distance: {}")?;
+    let signal = lines.figure(line, signal)?;
+    let (line, [snr]) = lines.read("SNR: {}×")?;
+    let snr = lines.figure(line, snr)?;
+    let (line, word, band) = if lines.at::<3>(BAND) {
+        let (line, [word, low, high]) = lines.read(BAND)?;
+        (line, word, Some([lines.figure(line, low)?, lines.figure(line, high)?]))
+    } else {
+        let (line, [word]) = lines.read("→ Quantization format is {}")?;
+        (line, word, None)
+    };
+    Ok(Separation { noise_floor, signal, snr, word: Placed { value: word.to_owned(), line }, band })
 }
 
 fn configurations(lines: &mut Lines) -> Result<Vec<QuantizationConfiguration>> {
@@ -377,10 +393,16 @@ fn phase(lines: &mut Lines, phase: Phase, names: &[String], prompts: u64) -> Res
     lines.section(format!("{title}, aggregate"));
     let aggregate = lines.matrix(names, str::to_owned, str::to_owned)?;
     lines.expect("Off-diagonal stats:")?;
-    let (line, [mean]) = lines.read("Mean: {}")?;
-    let mean = lines.figure(line, mean)?;
-    let (line, [low, high]) = lines.read("Range: [{}, {}]")?;
-    let range = [lines.figure(line, low)?, lines.figure(line, high)?];
+    let (mut off_diagonal, mut all_zero) = (None, None);
+    if lines.at::<0>("⚠ WARNING: All comparisons are EXACTLY ZERO") {
+        all_zero = Some(lines.expect("⚠ WARNING: All comparisons are EXACTLY ZERO")?);
+        lines.expect("All configs produce identical results (single kernel class)")?;
+    } else {
+        let (line, [mean]) = lines.read("Mean: {}")?;
+        let mean = lines.figure(line, mean)?;
+        let (line, [low, high]) = lines.read("Range: [{}, {}]")?;
+        off_diagonal = Some((mean, [lines.figure(line, low)?, lines.figure(line, high)?]));
+    }
     let class_line = lines.expect("Kernel equivalence classes:")?;
     let mut classes = Vec::new();
     while lines.at::<2>("Class {}: [{}]") {
@@ -397,6 +419,14 @@ fn phase(lines: &mut Lines, phase: Phase, names: &[String], prompts: u64) -> Res
         };
         classes.push(members.split(',').map(quoted).collect::<Result<Vec<_>>>()?);
     }
+    // Older versions of the script print no summary.
+    let pairs =
+        if lines.titled("PAIRWISE DISTANCE SUMMARY", '-') { pairs(lines, names)? } else { Vec::new() };
+    let classes = Placed { value: classes, line: class_line };
+    Ok(QuantizationPhase { phase, references, aggregate, off_diagonal, all_zero, classes, pairs })
+}
+
+fn pairs(lines: &mut Lines, names: &[String]) -> Result<Vec<PairSummary>> {
     lines.title("PAIRWISE DISTANCE SUMMARY", '-')?;
     let mut pairs: Vec<PairSummary> = Vec::new();
     for _ in 0..names.len() * names.len().saturating_sub(1) / 2 {
@@ -412,8 +442,7 @@ fn phase(lines: &mut Lines, phase: Phase, names: &[String], prompts: u64) -> Res
         let distance = lines.figure(line, distance)?;
         pairs.push(PairSummary { a: a.to_owned(), b: b.to_owned(), distance, word: word.to_owned() });
     }
-    let classes = Placed { value: classes, line: class_line };
-    Ok(QuantizationPhase { phase, references, aggregate, mean, range, classes, pairs })
+    Ok(pairs)
 }
 
 impl QuantizationLog {

@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-mod json_layouts;
 mod layouts;
-mod log_figures;
-mod logs;
 mod opening;
+mod synthetic;

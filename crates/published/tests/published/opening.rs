@@ -68,7 +68,7 @@ fn evidence_of_our_own_is_told_by_its_content_and_has_a_sheet() {
 
 #[test]
 fn a_file_of_distances_is_no_experiment() {
-    let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
+    let path = mantissa_testkit::synthetic("attention_verification.json");
     let message = read(&path).unwrap_err().to_string();
     assert!(message.contains("layout attention_verification: it holds distances, not signals"), "{message}");
 }

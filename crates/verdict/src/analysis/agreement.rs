@@ -14,15 +14,15 @@ use super::source::Citation;
 /// ```
 /// use mantissa_verdict::analysis::TokenBasis;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("prefill_decode_batch_matrix.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("batch_matrix.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `prefill_decode_batch_matrix.log`.
-/// let [same, _, parted] = &analysis.tokens[..] else { panic!("three prompts") };
+/// // `analysis` is what `judge` makes of `batch_matrix.log`.
+/// let [same, parted] = &analysis.tokens[..] else { panic!("two prompts") };
 /// assert_eq!((same.groups.len(), same.part_at), (1, None));
-/// // Batch size decides which text comes out after 17 tokens, as their ids show.
-/// assert_eq!(parted.groups, [vec!["4", "16", "17"], vec!["5", "8"], vec!["9"]]);
-/// assert_eq!((parted.part_at, parted.basis), (Some(17), TokenBasis::Ids));
+/// // Batch size decides which text comes out after 3 tokens, as their ids show.
+/// assert_eq!(parted.groups, [vec!["4"], vec!["5"]]);
+/// assert_eq!((parted.part_at, parted.basis), (Some(3), TokenBasis::Ids));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -62,10 +62,10 @@ pub enum TokenBasis {
 /// use mantissa_numerics::Phase;
 /// use mantissa_verdict::analysis::State;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("quantization_format_generation.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quantization.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `quantization_format_generation.log`.
+/// // `analysis` is what `judge` makes of `quantization.log`.
 /// let gptq = |phase| {
 ///     let mut found = analysis.reproducibility.iter();
 ///     found.find(|one| one.setup == "gptq" && one.phase == Some(phase)).expect("a check of repetitions")
@@ -101,15 +101,15 @@ pub struct Reproducibility {
 /// ```
 /// use mantissa_numerics::Phase;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("batch_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
-/// let prefill = analysis.classes.iter().find(|set| set.phase == Phase::Prefill).expect("classes");
-/// // From batch size 3 on, prefill leaves the same bits: no test tells 3 from 17.
-/// let sizes: Vec<usize> = prefill.classes.iter().map(Vec::len).collect();
-/// assert_eq!(sizes, [1, 1, 7]);
-/// assert_eq!(prefill.classes[2][0], "batch_size_3");
+/// // `analysis` is what `judge` makes of `batch_generation.json`.
+/// let decode = analysis.classes.iter().find(|set| set.phase == Phase::Decode).expect("classes");
+/// // From batch size 2 on, decode leaves the same bits: no test tells 2 from 4.
+/// let sizes: Vec<usize> = decode.classes.iter().map(Vec::len).collect();
+/// assert_eq!(sizes, [1, 2]);
+/// assert_eq!(decode.classes[1][0], "batch_size_2");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

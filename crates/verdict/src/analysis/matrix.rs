@@ -14,15 +14,15 @@ use super::source::Citation;
 /// ```
 /// use mantissa_verdict::analysis::MatrixKind;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("attention.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `attention_cross_hardware_verification.log`.
+/// // `analysis` is what `judge` makes of `attention.log`.
 /// let keys = &analysis.matrices[0];
 /// assert_eq!(keys.kind, MatrixKind::ClaimedVerified);
 /// assert_eq!((keys.rows[1].as_str(), keys.columns[2].as_str()), ("sdpa", "flash_attention_2"));
 /// // Evidence of sdpa lies nearer to a replay with flash attention than to its own.
-/// assert_eq!((keys.cells[1][1].value, keys.cells[1][2].value), (Some(0.723), Some(0.594)));
+/// assert_eq!((keys.cells[1][1].value, keys.cells[1][2].value), (Some(0.75), Some(0.5)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -69,16 +69,16 @@ pub enum MatrixKind {
 /// use mantissa_numerics::Phase;
 /// use mantissa_verdict::analysis::State;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("quant_generation_A100.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quant_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `quant_generation_A100.json`.
+/// // `analysis` is what `judge` makes of `quant_generation.json`.
 /// let decode = analysis.matrices.iter().find(|matrix| matrix.phase == Phase::Decode).expect("a matrix");
 /// let state = |row: usize, column: usize| (decode.cells[row][column].state, decode.cells[row][column].value);
 /// // awq against itself; against gptq, whose texts are different; gptq, which does not repeat itself.
 /// assert_eq!(state(0, 0), (State::Equal, Some(0.0)));
-/// assert_eq!(state(0, 3), (State::Incomparable, None));
-/// assert_eq!(state(3, 3), (State::Different, None));
+/// assert_eq!(state(0, 2), (State::Incomparable, None));
+/// assert_eq!(state(2, 2), (State::Different, None));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -98,14 +98,14 @@ pub struct Cell {
 /// ```
 /// use mantissa_verdict::analysis::Axis;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("quant_generation_A100.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quant_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `quant_generation_A100.json`.
+/// // `analysis` is what `judge` makes of `quant_generation.json`.
 /// let mut along_steps = analysis.profiles.iter().filter(|profile| profile.axis == Axis::Step);
 /// let profile = along_steps.find(|profile| profile.a == "awq" && profile.b == "gptq").expect("a profile");
-/// // Steps 96 to 98 are stored. Tokens part at output 11 or earlier, so these are gaps.
-/// assert_eq!(profile.points, [(96, None), (97, None), (98, None)]);
+/// // Steps 2 to 4 are stored. Tokens part at the first output, so these are gaps.
+/// assert_eq!(profile.points, [(2, None), (3, None), (4, None)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

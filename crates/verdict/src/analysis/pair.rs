@@ -14,18 +14,18 @@ use super::source::Citation;
 /// ```
 /// use mantissa_verdict::analysis::Comparison;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("attention_cross_hardware_verification.log"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("attention.log"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `attention_cross_hardware_verification.log`.
+/// // `analysis` is what `judge` makes of `attention.log`.
 /// let first = |comparison| {
 ///     let mut sdpa = analysis.pairs.iter().filter(|pair| pair.a.starts_with("sdpa"));
 ///     sdpa.find(|pair| pair.comparison == comparison).expect("a pair").distance
 /// };
-/// // Other hardware moves the keys of sdpa by 0.723. Other hardware and flash attention move them by less:
-/// // 0.594 from sdpa's evidence and 0.687 from that of flash attention.
+/// // Other hardware moves the keys of sdpa by 0.75. Other hardware and flash attention move them by less:
+/// // 0.5 from sdpa's evidence and 0.75 from that of flash attention.
 /// let (baseline, other) = (first(Comparison::CrossHardwareBaseline), first(Comparison::CrossHardware));
-/// assert!(baseline == Some(0.723) && other < baseline);
+/// assert!(baseline == Some(0.75) && other < baseline);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -44,18 +44,18 @@ pub enum Comparison {
 /// ```
 /// use mantissa_verdict::analysis::{Answer, Tier};
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("quant_verification_A100_on_H100.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quant_verification.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `quant_verification_A100_on_H100.json`.
+/// // `analysis` is what `judge` makes of `quant_verification.json`.
 /// let mut pairs = analysis.pairs.iter();
-/// let pair = pairs.find(|pair| pair.a == "awq" && pair.b == "gptq_marlin").expect("a pair");
-/// // 105 times the distance of honest replays, and yet not told apart: 4 prompts give no p below 1/2⁴.
-/// assert_eq!((pair.n, pair.p_value), (4, Some(0.0625)));
-/// assert!(pair.ratio > Some(105.0));
+/// let pair = pairs.find(|pair| pair.a == "awq" && pair.b == "gptq").expect("a pair");
+/// // 13 times the distance of honest replays, and yet not told apart: 2 prompts give no p below 1/2².
+/// assert_eq!((pair.n, pair.p_value), (2, Some(0.25)));
+/// assert!(pair.ratio > Some(13.0));
 /// assert_eq!((pair.tier, pair.answer), (Tier::Statistical, Answer::Inconclusive));
-/// // The floor: 4 prompts of either setup, each beside a replay of that setup.
-/// assert_eq!(pair.floor.as_ref().map(|floor| floor.n), Some(8));
+/// // The floor: 2 prompts of either setup, each beside a replay of that setup.
+/// assert_eq!(pair.floor.as_ref().map(|floor| floor.n), Some(4));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -103,17 +103,17 @@ pub struct PairVerdict {
 /// ```
 /// use mantissa_numerics::Phase;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("batch_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
-/// let rows = |a, b| {
-///     let mut prefill = analysis.pairs.iter().filter(|pair| pair.phase == Phase::Prefill);
-///     prefill.find(|pair| pair.a == a && pair.b == b).and_then(|pair| pair.rows).expect("a pair")
+/// // `analysis` is what `judge` makes of `batch_generation.json`.
+/// let rows = |phase, a, b| {
+///     let mut pairs = analysis.pairs.iter().filter(|pair| pair.phase == phase);
+///     pairs.find(|pair| pair.a == a && pair.b == b).and_then(|pair| pair.rows).expect("a pair")
 /// };
-/// // 3 prompts, of which the last 3 positions are stored.
-/// assert_eq!(rows("batch_size_3", "batch_size_4").equal, 9);
-/// assert_eq!(rows("batch_size_1", "batch_size_2").different, 9);
+/// // 2 prompts, of which the last 3 positions and the last 3 steps are stored.
+/// assert_eq!(rows(Phase::Prefill, "batch_size_1", "batch_size_2").equal, 6);
+/// assert_eq!(rows(Phase::Decode, "batch_size_1", "batch_size_2").different, 6);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]

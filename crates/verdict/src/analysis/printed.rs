@@ -10,14 +10,14 @@ use super::source::Citation;
 /// A table of text, as the published definitions print it.
 ///
 /// ```
-/// # let file = mantissa_published::open(&mantissa_testkit::published("quant_generation_A100.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quant_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::as_published(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `as_published` makes of `quant_generation_A100.json`.
+/// // `analysis` is what `as_published` makes of `quant_generation.json`.
 /// let mut tables = analysis.tables.iter();
 /// let table = tables.find(|table| table.title.ends_with("pairwise distances, decode")).expect("a table");
 /// // Printed as the largest distance; what it means is that the two wrote different texts.
-/// assert_eq!(table.rows[1], ["awq_vs_gptq_marlin", "inf", "LARGE"]);
+/// assert_eq!(table.rows[1], ["awq_vs_gptq", "inf", "LARGE"]);
 /// assert_eq!(table.note.as_deref(), Some("published definition, not a verdict"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -59,9 +59,9 @@ pub struct PublishedFigure {
 /// use mantissa_verdict::analysis::{Agreement, Source};
 /// use mantissa_verdict::{Options, as_published};
 ///
-/// # let path = mantissa_testkit::published("attention_verification_H100_on_A100.json");
-/// // The last digit of one stored quotient is changed.
-/// let text = std::fs::read_to_string(path)?.replace("10.9421302102936", "10.9421302102937");
+/// # let path = mantissa_testkit::synthetic("attention_verification.json");
+/// // One stored quotient is changed.
+/// let text = std::fs::read_to_string(path)?.replace("\"key_snr\": 9.9", "\"key_snr\": 8.9");
 /// let file = Content::Published(parse(text.as_bytes(), "changed.json".as_ref())?.expect("a known layout"));
 /// # let source = Source {
 /// #     name: "changed.json".to_owned(),

@@ -22,10 +22,10 @@ pub enum Signal {
 /// ```
 /// use mantissa_verdict::analysis::State;
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("batch_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
-/// // `analysis` is what `judge` makes of `batch_generation_H100_sdpa_short.json`.
+/// // `analysis` is what `judge` makes of `batch_generation.json`.
 /// // One run of each setup: nothing was repeated, so no setup is shown to repeat itself.
 /// let found = &analysis.reproducibility[0];
 /// assert_eq!((found.repetitions, found.state), (Some(1), State::Missing));

@@ -64,7 +64,7 @@ impl<'a> Evidence<'a> {
     /// use mantissa_verdict::analysis::Source;
     /// use mantissa_verdict::judge::{Evidence, judge_evidence};
     ///
-    /// # let path = mantissa_testkit::published("quant_verification_A100_on_H100.json");
+    /// # let path = mantissa_testkit::synthetic("quant_verification.json");
     /// let opened = open(&path)?;
     /// let source = Source::from(&opened);
     /// let Content::Published(file) = &opened.content else { panic!("no record") };

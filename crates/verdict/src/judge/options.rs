@@ -11,7 +11,7 @@ use crate::thresholds;
 /// use mantissa_verdict::analysis::Signal;
 /// use mantissa_verdict::{Options, judge};
 ///
-/// # let file = mantissa_published::open(&mantissa_testkit::published("batch_generation_H100_sdpa_short.json"))?;
+/// # let file = mantissa_published::open(&mantissa_testkit::synthetic("batch_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// let keys = Options { signals: Some([Signal::KeyVectors].into()), ..Options::default() };
 /// let (all, keys) = (judge(&given, &Options::default())?, judge(&given, &keys)?);

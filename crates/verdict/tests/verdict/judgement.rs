@@ -1,9 +1,8 @@
-//! The default mode: small experiments of which every answer is known, then the published files.
+//! The default mode: small experiments of which every answer is known.
 
 mod extremes;
 mod gaps;
 mod noise;
 mod outcome;
-mod published;
 mod repeated;
 mod synthetic;

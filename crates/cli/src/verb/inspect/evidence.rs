@@ -13,6 +13,8 @@ use mantissa_numerics::{Dtype, Phase};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::evidence::Damage;
+use crate::failure::Exit;
 use crate::settings::home;
 use crate::terminal::{Column, Page, Report, Terminal};
 
@@ -34,7 +36,7 @@ struct Inspected {
     runs: Vec<InspectedRun>,
 }
 
-/// Digests that were compared with the data. One that did not match ended the program instead.
+/// Digests that were compared with the data. One that did not match ended the program instead, unless it was to go on.
 #[derive(Serialize)]
 struct Checked {
     state: &'static str,
@@ -94,8 +96,13 @@ struct Tensor {
     blake3: Digest,
 }
 
-pub(super) fn run(path: &Path, model: Option<&str>, terminal: &mut Terminal) -> anyhow::Result<()> {
-    let experiment = mantissa_published::read(path)?;
+pub(super) fn run(
+    path: &Path,
+    model: Option<&str>,
+    damage: Damage,
+    terminal: &mut Terminal,
+) -> anyhow::Result<Exit> {
+    let (experiment, altered) = damage.read(path, terminal)?;
     let decoder = Decoder::find(&experiment, model)?;
     if decoder.is_none() {
         terminal.note("note: the model is not pulled, so texts are the record's own; name one with --model");
@@ -104,7 +111,13 @@ pub(super) fn run(path: &Path, model: Option<&str>, terminal: &mut Terminal) -> 
     let states_digests = experiment.metadata.mantissa.is_some();
     let with_ids = experiment.runs.iter().filter(|run| !run.prompt_token_ids.is_empty()).count();
     let checked = Checked {
-        state: if states_digests { "ok" } else { "none_stated" },
+        state: if altered {
+            "altered"
+        } else if states_digests {
+            "ok"
+        } else {
+            "none_stated"
+        },
         files: if path.is_dir() || path.ends_with("manifest.json") { experiment.runs.len() } else { 0 },
         runs: if states_digests { with_ids } else { 0 },
     };
@@ -117,7 +130,8 @@ pub(super) fn run(path: &Path, model: Option<&str>, terminal: &mut Terminal) -> 
         metadata: experiment.metadata,
         configurations: experiment.configurations,
     };
-    terminal.print(&report)
+    terminal.print(&report)?;
+    Ok(if altered { Exit::Altered } else { Exit::Consistent })
 }
 
 /// A tokenizer for the ids of a record.
@@ -287,6 +301,7 @@ impl Checked {
     fn text(&self) -> String {
         match (self.state, self.files) {
             ("ok", 0) => format!("OK: ids and signals of {} run(s)", self.runs),
+            ("altered", _) => "NOT those that the record states: see the notes".to_owned(),
             ("ok", files) => format!("OK: {files} file(s), ids and signals of {} run(s)", self.runs),
             _ => "none stated in this file, so nothing could be checked".to_owned(),
         }
@@ -301,8 +316,16 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
         page.field("value", &configuration.variable_value)?;
         return page.field("fixed", flat(&serde_json::to_value(fixed).unwrap_or_default()));
     };
-    let ConfigurationExtras { setup, environment, recipes, catalogs, observed, reproducibility, runtime } =
-        extras;
+    let ConfigurationExtras {
+        setup,
+        environment,
+        recipes,
+        catalogs,
+        observed,
+        reproducibility,
+        not_finite,
+        runtime,
+    } = extras;
     let mut declared = serde_json::to_value(setup).unwrap_or_default();
     if let Value::Object(fields) = &mut declared {
         fields.remove("model");
@@ -324,6 +347,9 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
         let variance = runtime.variance.map(|v| format!(", variance {v:.3e} s²")).unwrap_or_default();
         let threads = runtime.threads.map(|n| format!(", {n} thread(s)")).unwrap_or_default();
         page.field("runtime", format!("mean {:.3} s{variance}{threads}", runtime.mean_seconds))?;
+    }
+    for first in not_finite {
+        page.field("not finite", first)?;
     }
     for used in catalogs {
         page.field("recipes", used)?;

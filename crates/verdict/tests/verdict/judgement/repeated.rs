@@ -54,6 +54,7 @@ fn extras(reproducibility: Statement) -> ConfigurationExtras {
         catalogs: vec![],
         observed: None,
         reproducibility,
+        not_finite: Vec::new(),
         runtime: None,
     }
 }
