@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Make quantized.json: what other programs decode of quantized synthetic folders, as digests.
 
-    for format in awq gptq bnb-nf4 bnb-nf4-double fp8; do
-        mantissa synth --arch llama --seed 1 --quantization $format --out folders/llama-$format
-    done    # and so on; families with experts with 128 for --hidden-size, --intermediate-size, --moe-intermediate-size
-    quantized.py --out quantized.json folders/*
+    quantized.py --mantissa MANTISSA --scratch FOLDER --out quantized.json
+
+FOLDER gets what `mantissa synth --arch ARCH --seed 1 --quantization FORMAT` writes for every family of FAMILIES and every
+format, families with experts with 128 for --hidden-size, --intermediate-size and --moe-intermediate-size.
 
 Needs torch, transformers 5.17, accelerate and bitsandbytes 0.50 (their CPU kernels are enough), safetensors and numpy.
 A digest is SHA-256 over the decoded weights of all quantized matrices, sorted by name, as little-endian bytes.
@@ -13,18 +13,35 @@ A digest is SHA-256 over the decoded weights of all quantized matrices, sorted b
 - fp8: transformers loads the folder decoded (it does so where there is no GPU).
 - awq, gptq: numpy alone, from the packages' documented order. No package that decodes them runs without a GPU here.
 
-bnb is also decoded by bitsandbytes straight from the file, and both must agree. A folder that cannot be loaded is listed
-under `failed`, with the reason.
+bnb is also decoded by bitsandbytes straight from the file, and both must agree. Where transformers cannot load a folder
+of bnb, `by` says why and the digest is of bitsandbytes alone. Another folder that fails is listed under `failed`, with
+the reason.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
+import subprocess
 
 import numpy
 import torch
 from safetensors import safe_open
+
+FAMILIES = ["llama", "qwen2", "qwen3", "qwen3_moe", "mixtral", "olmo2", "phi3"]
+WITH_EXPERTS = {"qwen3_moe", "mixtral"}
+FORMATS = ["awq", "gptq", "bnb-nf4", "bnb-nf4-double", "fp8"]
+
+
+def synthetic(mantissa, scratch, family, layout):
+    """A folder of `mantissa synth`; made again, it is checked."""
+    folder = os.path.join(scratch, f"{family}-{layout}")
+    sizes = ["hidden-size", "intermediate-size", "moe-intermediate-size"] if family in WITH_EXPERTS else []
+    words = [word for size in sizes for word in (f"--{size}", "128")]
+    command = [mantissa, "synth", "--arch", family, "--seed", "1", "--quantization", layout, *words, "--out", folder]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
 
 
 def tensors(folder):
@@ -91,8 +108,7 @@ def loaded(folder, names, decode):
     model = model_of(folder)
     found = dict(model.named_modules())
     weights = {name: decode(found[name].weight).clone() for name in names if name in found}
-    joined = {name: expert_of(found, name) for name in names if name not in found}
-    weights.update({name: weight for name, weight in joined.items() if weight is not None})
+    weights.update({name: expert_of(found, name) for name in names if name not in found})
     # Last: bitsandbytes packs weights again for the CPU in the first pass.
     with torch.no_grad():
         logits = model(torch.arange(1, 33).unsqueeze(0)).logits
@@ -101,15 +117,15 @@ def loaded(folder, names, decode):
 
 
 def expert_of(found, name):
-    """One expert's matrix of those that transformers 5 holds in one tensor; `None` where they are packed."""
-    block, rest = name.split(".experts.")
+    """One expert's matrix of those that transformers 5 holds in one tensor, under one name in every family."""
+    block, rest = name.replace(".block_sparse_moe.", ".mlp.").split(".experts.")
     number, matrix = rest.split(".")
     experts = found[f"{block}.experts"]
-    if matrix == "down_proj":
+    if matrix in ("down_proj", "w2"):
         return experts.down_proj.data[int(number)].clone()
     both = experts.gate_up_proj.data[int(number)]
     half = len(both) // 2
-    return (both[:half] if matrix == "gate_proj" else both[half:]).clone()
+    return (both[:half] if matrix in ("gate_proj", "w1") else both[half:]).clone()
 
 
 def nf4_of_model(weight):
@@ -122,6 +138,10 @@ def same(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.view(torch.uint8), b.view(torch.uint8))
 
 
+def told(error):
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
 def decoded(folder, method):
     stored = tensors(folder)
     if method == "awq":
@@ -131,7 +151,10 @@ def decoded(folder, method):
     if method == "bitsandbytes":
         names = modules(stored, ".weight.absmax")
         of_file = {m: nf4_of_file(stored, m) for m in names}
-        of_model = loaded(folder, names, nf4_of_model)
+        try:
+            of_model = loaded(folder, names, nf4_of_model)
+        except Exception as error:
+            return of_file, f"bitsandbytes; transformers: {told(error)}"
         assert all(same(weight, of_file[m]) for m, weight in of_model.items()), "file and model differ"
         return of_file, f"bitsandbytes; {len(of_model)} of {len(names)} matrices by transformers"
     names = modules(stored, ".weight_scale_inv")
@@ -142,30 +165,30 @@ def decoded(folder, method):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mantissa", required=True, metavar="PROGRAM")
+    parser.add_argument("--scratch", required=True, metavar="FOLDER", help="where the folders are written")
     parser.add_argument("--out", required=True)
-    parser.add_argument("folders", nargs="+")
     args = parser.parse_args()
     import bitsandbytes
     import transformers
 
     found, failed = {}, {}
-    for folder in args.folders:
+    for family, layout in itertools.product(FAMILIES, FORMATS):
+        name = f"{family} {layout}"
+        folder = synthetic(args.mantissa, args.scratch, family, layout)
         with open(os.path.join(folder, "config.json")) as file:
             method = json.load(file)["quantization_config"]["quant_method"]
-        with open(os.path.join(folder, "synth.json")) as file:
-            made = json.load(file)
-        name = f"{made['config']['model_type']} {made['quantization']}"
         try:
             weights, by = decoded(folder, method)
         except Exception as error:  # what a family cannot do is part of the result
-            failed[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            print(name, failed[name])
+            failed[name] = told(error)
+            print(name, failed[name], flush=True)
             continue
         digest = hashlib.sha256()
         for module in sorted(weights):
             digest.update(weights[module].contiguous().view(torch.uint8).numpy().tobytes())
         found[name] = {"by": by, "matrices": len(weights), "sha256": digest.hexdigest()}
-        print(name, found[name])
+        print(name, found[name], flush=True)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__,
                 "bitsandbytes": bitsandbytes.__version__}
     with open(args.out, "w") as file:
