@@ -30,6 +30,11 @@ pub(crate) fn quantization(weights: QuantizedWeights, checkpoint: &Checkpoint) -
     }
 }
 
+/// Whether there is anything to decode in `checkpoint`.
+pub(crate) fn is_quantized(checkpoint: &Checkpoint) -> bool {
+    checkpoint.quantization().is_some() || checkpoint.packed().is_some()
+}
+
 /// Name of the configuration that records `setup`.
 pub(crate) fn config_id(setup: &Setup, checkpoint: &Checkpoint) -> String {
     let name = Setup { quantization: QuantizedWeights::Keep, ..*setup };
@@ -284,7 +289,7 @@ fn weights(
     claimed: &SomeAxes,
     checkpoint: &Checkpoint,
 ) -> Result<QuantizedWeights, Unreadable> {
-    let quantized = checkpoint.quantization().is_some() || checkpoint.packed().is_some();
+    let quantized = is_quantized(checkpoint);
     if let Some(claimed) = claimed.quantization.filter(|_| quantized) {
         return Ok(claimed);
     }

@@ -111,7 +111,7 @@ fn quantized_folders_are_recorded_decoded() {
         assert_eq!(json["storage"][name]["tensors"], 28);
         let record = ["record", "--model", name, "--document", &document, "--document-tokens", "32"];
         let record = [&record[..], &["--decode", "2", "--reps", "1", "--format", "json"]].concat();
-        let line = session.failure(&[&record[..], &["--out", "kept"]].concat());
+        let line = session.failure(&[&record[..], &["--out", &format!("{name}-kept")]].concat());
         assert!(
             line.contains(name) && line.ends_with("use --quantization none, which decodes them first"),
             "{line}"
@@ -121,6 +121,8 @@ fn quantized_folders_are_recorded_decoded() {
         assert_eq!(output.status.code(), Some(0), "{}", session.text(&record, &output));
         let output = session.output(&["inspect", &out, "--format", "json"]);
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(json["configurations"][0]["quantization"], format!("{name}-dequantized"));
+        assert_eq!(json["configurations"][0]["fixed_params"]["quantization"], format!("{name}-dequantized"));
+        let output = session.output(&["verify", &out, "--model", name, "--format", "json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", session.text(&["verify"], &output));
     }
 }
