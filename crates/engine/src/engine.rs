@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use mantissa_model::graph::{Graph, Operation, Pairing};
 use mantissa_model::{Checkpoint, ModelConfig};
 use mantissa_numerics::recipe::{KernelRecipe, LogSoftmaxRecipe, ObservedKernel};
-use mantissa_numerics::setup::Padding;
+use mantissa_numerics::setup::{Padding, QuantizedWeights};
 use mantissa_numerics::site::Phase;
 
 use crate::cache::KvCache;
@@ -112,6 +112,11 @@ impl<'a> Engine<'a> {
     pub fn load(checkpoint: &'a Checkpoint, setup: EngineSetup) -> Result<Self, EngineError> {
         if !setup.isa.is_available() {
             return Err(EngineError::Isa { isa: setup.isa.name() });
+        }
+        if let Some(quantization) = checkpoint.packed()
+            && setup.quantized == QuantizedWeights::Keep
+        {
+            return Err(EngineError::Packed { quantization });
         }
         let pool = Pool::new(setup.threads)
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;

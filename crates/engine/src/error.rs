@@ -23,6 +23,14 @@ pub enum EngineError {
     /// A weight could not be read.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// No kernel multiplies by weights of this layout as they are stored.
+    #[error(
+        "weights quantized as {quantization}: products with them as stored are not computed; use --quantization none, which decodes them first"
+    )]
+    Packed {
+        /// The layout.
+        quantization: mantissa_model::quantized::Quantization,
+    },
     /// A token lies outside the vocabulary.
     #[error(
         "token {token} at position {position}: the vocabulary has {vocabulary} entries; feed ids of this model's own tokenizer"

@@ -17,11 +17,22 @@ use crate::words;
 ///
 /// Rounded weights are not the checkpoint's: a setup that says "none" would hide it.
 pub(crate) fn quantization(weights: QuantizedWeights, checkpoint: &Checkpoint) -> String {
+    if let Some(packed) = checkpoint.packed() {
+        return match weights {
+            QuantizedWeights::Keep => packed.name().to_owned(),
+            QuantizedWeights::Dequantize => format!("{packed}-dequantized"),
+        };
+    }
     match (weights, checkpoint.quantization()) {
         (QuantizedWeights::Keep, Some(block)) => format!("gguf-{}", block.name()),
         (QuantizedWeights::Dequantize, Some(block)) => format!("gguf-{}-dequantized", block.name()),
         (_, None) => "none".to_owned(),
     }
+}
+
+/// Whether there is anything to decode in `checkpoint`.
+pub(crate) fn is_quantized(checkpoint: &Checkpoint) -> bool {
+    checkpoint.quantization().is_some() || checkpoint.packed().is_some()
 }
 
 /// Name of the configuration that records `setup`.
@@ -278,7 +289,7 @@ fn weights(
     claimed: &SomeAxes,
     checkpoint: &Checkpoint,
 ) -> Result<QuantizedWeights, Unreadable> {
-    let quantized = checkpoint.quantization().is_some();
+    let quantized = is_quantized(checkpoint);
     if let Some(claimed) = claimed.quantization.filter(|_| quantized) {
         return Ok(claimed);
     }

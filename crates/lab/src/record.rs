@@ -510,7 +510,7 @@ pub(crate) fn source(prompt: &Prompt) -> Result<PromptSource, LabError> {
 
 fn parameters(checkpoint: &Checkpoint) -> u64 {
     let names: Vec<&str> = checkpoint.weight_names().collect();
-    names.iter().filter_map(|name| checkpoint.weight(name).ok()).map(|w| (w.rows * w.cols) as u64).sum()
+    names.iter().filter_map(|name| checkpoint.stored_as(name)).map(|w| (w.rows * w.cols) as u64).sum()
 }
 
 /// `135M`, `7B`, `30.5B`: three significant digits at most.

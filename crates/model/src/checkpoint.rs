@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
 use crate::config_json::token_ids;
-use crate::error::{ModelError, present, read_small, shown, shown_path};
+use crate::error::{ModelError, present, read_small, shown_path};
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
-use crate::graph::Graph;
 use crate::mapped::Mapped;
-use crate::safetensors_header::{TensorEntry, read_header, read_index};
-use crate::stored::{Stored, split_experts};
-use crate::tensor_list::weight_name;
+use crate::quantized::Quantization;
+use crate::safetensors_header::{read_header, read_index};
+use crate::shelf::Shelf;
+use crate::stored::Stored;
 use crate::weight::{Weight, WeightDtype};
 
 /// Largest JSON file read whole (index files of the largest models have a few MB).
@@ -54,6 +54,7 @@ pub struct Checkpoint {
     config_file: Option<PathBuf>,
     files: Vec<Mapped>,
     weights: BTreeMap<String, Stored>,
+    packed: Option<Quantization>,
 }
 
 /// Digest of the files that decide a model's numbers.
@@ -79,6 +80,39 @@ pub struct FileDigest {
     pub size: u64,
     /// BLAKE3 of the content, hexadecimal.
     pub blake3: String,
+}
+
+/// How a weight is stored.
+///
+/// ```
+/// use mantissa_model::quantized::Quantization;
+/// use mantissa_model::synth::{SynthRequest, SynthSpec, write};
+/// use mantissa_model::{Arch, Checkpoint};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let (arch, quantization) = (Some(Arch::LLAMA), Some(Quantization::Awq));
+/// let request = SynthRequest { arch, quantization, ..SynthRequest::default() };
+/// write(&SynthSpec::new(&request)?, folder.path(), &|_| {})?;
+/// let checkpoint = Checkpoint::open(folder.path())?;
+/// assert_eq!(checkpoint.packed(), quantization);
+/// let name = "model.layers.0.mlp.up_proj.weight";
+/// let stored = checkpoint.stored_as(name).expect("there");
+/// assert_eq!((stored.format, stored.rows, stored.cols), ("awq", 384, 128));
+/// // Half a byte for each value; a scale and a zero point for each 128.
+/// assert_eq!(stored.bytes, 384 * 128 / 2 + 384 * 2 + 384 / 2);
+/// assert_eq!(checkpoint.weight(name)?.dtype.name(), "f16");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredAs {
+    /// Name of the element type, of GGUF's blocks, or of the layout of a quantized matrix.
+    pub format: &'static str,
+    /// Output features; of stacked experts those of all.
+    pub rows: usize,
+    /// Input features.
+    pub cols: usize,
+    /// Bytes in the files.
+    pub bytes: u64,
 }
 
 impl Checkpoint {
@@ -107,7 +141,14 @@ impl Checkpoint {
         let gguf = Gguf::parse(&file, mapped.bytes())?;
         let config = gguf_config(&gguf, mapped.bytes())?;
         let weights = select(&file, &config, gguf_weights(&gguf, &config)?)?;
-        Ok(Self { path: path.to_owned(), config, config_file: None, files: vec![mapped], weights })
+        Ok(Self {
+            path: path.to_owned(),
+            config,
+            config_file: None,
+            files: vec![mapped],
+            weights,
+            packed: None,
+        })
     }
 
     fn open_folder(folder: &Path, config_file: PathBuf) -> Result<Self, ModelError> {
@@ -127,8 +168,7 @@ impl Checkpoint {
             }
         }
         let (files, index) = shards(folder)?;
-        let graph = config.graph();
-        let mut weights = BTreeMap::new();
+        let mut shelf = Shelf::new(&config, &bytes);
         for (number, mapped) in files.iter().enumerate() {
             let file = shown_path(&mapped.path);
             let shard = mapped.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -137,11 +177,13 @@ impl Checkpoint {
                     let fault = "the index says it is in another file";
                     return Err(ModelError::tensor(&file, &entry.name, fault));
                 }
-                place_entry(&file, number, entry, &graph, &mut weights)?;
+                shelf.place(&file, number, entry)?;
             }
         }
-        let weights = select(&shown_folder, &config, weights)?;
-        Ok(Self { path: folder.to_owned(), config, config_file: Some(config_file), files, weights })
+        let packed = shelf.quantization();
+        let found = shelf.weights(&shown_folder, &config, &|number| files[number].bytes())?;
+        let weights = select(&shown_folder, &config, found)?;
+        Ok(Self { path: folder.to_owned(), config, config_file: Some(config_file), files, weights, packed })
     }
 
     /// Where it was opened.
@@ -159,12 +201,25 @@ impl Checkpoint {
     /// The weight with this Hugging Face name.
     ///
     /// Borrowed from the memory map, except for q and k of Llama GGUF files, whose rows are copied into
-    /// Hugging Face order on each call. `lm_head.weight` is absent when the embedding serves as output.
+    /// Hugging Face order on each call, and for matrices of a [`Quantization`], which are decoded on each call.
+    /// `lm_head.weight` is absent when the embedding serves as output.
     pub fn weight(&self, name: &str) -> Result<Weight<'_>, ModelError> {
         match self.weights.get(name) {
-            Some(stored) => Ok(stored.weight(self.files[stored.file].bytes())),
+            Some(stored) => stored
+                .weight(&|number| self.files[number].bytes())
+                .map_err(|fault| ModelError::tensor(&shown_path(&self.path), name, fault)),
             None => Err(ModelError::tensor(&shown_path(&self.path), name, "absent")),
         }
+    }
+
+    /// How the weight with this name is stored; reads nothing.
+    #[must_use]
+    pub fn stored_as(&self, name: &str) -> Option<StoredAs> {
+        let stored = self.weights.get(name)?;
+        let (rows, cols) = stored.rows_and_cols();
+        let packed = self.packed.filter(|_| stored.quantized.is_some());
+        let format = packed.map_or(stored.dtype.name(), Quantization::name);
+        Some(StoredAs { format, rows, cols, bytes: as_u64(stored.bytes()) })
     }
 
     /// Whether there is such a weight.
@@ -181,7 +236,7 @@ impl Checkpoint {
     /// Bytes of all weights as stored.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
-        self.weights.values().map(|stored| as_u64(stored.range.len())).sum()
+        self.weights.values().map(|stored| as_u64(stored.bytes())).sum()
     }
 
     /// The files that decide the model's numbers: weights, and `config.json` where there is one.
@@ -199,6 +254,12 @@ impl Checkpoint {
             }
         }
         bytes.into_iter().max_by_key(|&(_, bytes)| bytes).map(|(format, _)| format)
+    }
+
+    /// The layout of a folder whose matrices are quantized; [`Checkpoint::weight`] decodes them.
+    #[must_use]
+    pub fn packed(&self) -> Option<Quantization> {
+        self.packed
     }
 
     /// Hashes every byte of [`Checkpoint::files`] on all cores; `progress` hears the bytes done so far.
@@ -292,53 +353,6 @@ fn shards(folder: &Path) -> Result<(Vec<Mapped>, Option<Index>), ModelError> {
     Ok((files, Some(index)))
 }
 
-/// Adds one safetensors entry under its name, or under its experts' names when it holds them all and the model's graph
-/// multiplies by each alone.
-fn place_entry(
-    file: &str,
-    number: usize,
-    entry: TensorEntry,
-    graph: &Graph,
-    weights: &mut BTreeMap<String, Stored>,
-) -> Result<(), ModelError> {
-    let Some(dtype) = entry.float() else {
-        return Err(ModelError::Tensor {
-            file: file.to_owned(),
-            tensor: shown(&entry.name),
-            fault: format!("type {} is not read", shown(&entry.dtype)),
-            remedy: "use a checkpoint in F32, BF16 or F16",
-        });
-    };
-    let dtype = WeightDtype::Plain(dtype);
-    let stored = Stored { file: number, dtype, shape: entry.shape, range: entry.range, interleaved: None };
-    // transformers 5 holds routed experts under names of its own, those of a block in two tensors, and may store them
-    // so.
-    let of_block = entry.name.strip_prefix("model.layers.").and_then(|rest| rest.split_once(".mlp."));
-    let of_block = of_block.and_then(|(layer, name)| {
-        Some((layer.parse().ok().filter(|parsed: &usize| parsed.to_string() == layer)?, name))
-    });
-    let experts = |layer| graph.experts_of(layer).filter(|_| !graph.stacks(&entry.name));
-    let mut name = entry.name.clone();
-    match of_block {
-        Some((layer, "experts.gate_up_proj")) if let Some([gate, up, _]) = experts(layer) => {
-            return split_experts(file, &entry.name, &stored, layer, &[gate, up], weights);
-        }
-        Some((layer, "experts.down_proj")) if let Some([.., down]) = experts(layer) => {
-            return split_experts(file, &entry.name, &stored, layer, &[down], weights);
-        }
-        Some((layer, "gate.weight")) => {
-            if let Some(router) = graph.router_of(layer) {
-                name = weight_name(router, layer, 0);
-            }
-        }
-        _ => {}
-    }
-    if weights.insert(name, stored).is_some() {
-        return Err(ModelError::tensor(file, &entry.name, "is also in another file"));
-    }
-    Ok(())
-}
-
 /// Keeps the weights that `config` asks for; an absent, misshapen or unknown one is an error.
 fn select(
     file: &str,
@@ -378,15 +392,15 @@ fn as_u64(n: usize) -> u64 {
 
 /// Opens the parts of a checkpoint from memory, for tests and fuzzing: `config.json` and one weight file.
 #[doc(hidden)]
-pub fn open_in_memory(config: &[u8], safetensors: &[u8]) -> Result<ModelConfig, ModelError> {
-    let config = ModelConfig::from_json("config.json", config)?;
-    let graph = config.graph();
-    let mut weights = BTreeMap::new();
+pub fn open_in_memory(json: &[u8], safetensors: &[u8]) -> Result<ModelConfig, ModelError> {
+    let config = ModelConfig::from_json("config.json", json)?;
+    let mut shelf = Shelf::new(&config, json);
     for entry in read_header("model.safetensors", safetensors)? {
-        place_entry("model.safetensors", 0, entry, &graph, &mut weights)?;
+        shelf.place("model.safetensors", 0, entry)?;
     }
-    for stored in select("model", &config, weights)?.values() {
-        let weight = stored.weight(safetensors);
+    let file = |_| safetensors;
+    for (name, stored) in &select("model", &config, shelf.weights("model", &config, &file)?)? {
+        let weight = stored.weight(&file).map_err(|fault| ModelError::tensor("model", name, fault))?;
         let mut row = vec![0.0; weight.cols];
         weight.row_f32(weight.rows - 1, &mut row);
     }
@@ -398,8 +412,9 @@ pub fn open_in_memory(config: &[u8], safetensors: &[u8]) -> Result<ModelConfig, 
 pub fn open_gguf_in_memory(bytes: &[u8]) -> Result<ModelConfig, ModelError> {
     let gguf = Gguf::parse("model.gguf", bytes)?;
     let config = gguf_config(&gguf, bytes)?;
-    for stored in select("model.gguf", &config, gguf_weights(&gguf, &config)?)?.values() {
-        let weight = stored.weight(bytes);
+    for (name, stored) in &select("model.gguf", &config, gguf_weights(&gguf, &config)?)? {
+        let weight =
+            stored.weight(&|_| bytes).map_err(|fault| ModelError::tensor("model.gguf", name, fault))?;
         let mut row = vec![0.0; weight.cols];
         weight.row_f32(weight.rows - 1, &mut row);
     }

@@ -12,6 +12,7 @@ use crate::arch::Arch;
 use crate::config::ModelConfig;
 use crate::config_keys::Keys;
 use crate::error::{ModelError, shown};
+use crate::quantized::Scheme;
 
 mod rope;
 
@@ -151,14 +152,7 @@ impl Keys<'_> {
             Err(ModelError::unsupported(self.file, key, fault, remedy))
         };
         if let Some(quantization) = self.value("quantization_config") {
-            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
-            let fault = format!("weights quantized by '{}' are not read", shown(method));
-            let remedy = match (method, arch.family().gguf) {
-                ("mxfp4", _) => "load it with transformers' Mxfp4Config(dequantize=True) and save that",
-                (_, None) => "use the unquantized checkpoint",
-                (_, Some(_)) => "use the unquantized checkpoint or a GGUF file",
-            };
-            return refuse("quantization_config", fault, remedy);
+            self.refuse_quantization(arch, quantization)?;
         }
         // What a family reads for itself is its own to refuse.
         let own = |key: &str| arch.family().keys.contains(&key);
@@ -186,6 +180,23 @@ impl Keys<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a format of weights that the checkpoint's reader does not decode.
+    fn refuse_quantization(&self, arch: Arch, config: &Value) -> Result<(), ModelError> {
+        let detail = match Scheme::read(config, None) {
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(detail)) => format!(" ({detail})"),
+            None => String::new(),
+        };
+        let method = config.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+        let fault = format!("weights quantized by '{}' are not read{detail}", shown(method));
+        let remedy = match (method, arch.family().gguf) {
+            ("mxfp4", _) => "load it with transformers' Mxfp4Config(dequantize=True) and save that",
+            (_, None) => "use the unquantized checkpoint",
+            (_, Some(_)) => "use the unquantized checkpoint or a GGUF file",
+        };
+        Err(ModelError::unsupported(self.file, "quantization_config", fault, remedy))
     }
 
     /// Refuses a sliding window that is in use: `by_default`, or as `use_sliding_window` says.

@@ -305,6 +305,7 @@ pub(crate) fn gguf_weights(
             shape: tensor.shape.clone(),
             range: tensor.range.clone(),
             interleaved: None,
+            quantized: None,
         };
         let place = place(tensor.name).ok_or_else(|| unexpected(gguf.file(), tensor.name, config.arch))?;
         match place {

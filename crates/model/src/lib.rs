@@ -17,7 +17,9 @@ pub mod gguf_model;
 pub mod graph;
 mod mapped;
 pub mod pull;
+pub mod quantized;
 pub mod safetensors_header;
+mod shelf;
 mod stored;
 pub mod synth;
 pub mod tensor_list;
@@ -25,7 +27,7 @@ pub mod tokenizer;
 pub mod weight;
 
 pub use arch::Arch;
-pub use checkpoint::{Checkpoint, FileDigest, WeightsDigest};
+pub use checkpoint::{Checkpoint, FileDigest, StoredAs, WeightsDigest};
 pub use config::{ModelConfig, MoeConfig, RopeScaling};
 pub use error::ModelError;
 pub use gguf::Gguf;

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::error::ModelError;
 use crate::graph::WeightName;
+use crate::quantized::Decoder;
 use crate::tensor_list::weight_name;
 use crate::weight::{Weight, WeightDtype};
 
@@ -20,26 +21,39 @@ pub(crate) struct Stored {
     pub(crate) dtype: WeightDtype,
     /// `[len]`, `[rows, cols]`, or `[experts, rows, cols]`.
     pub(crate) shape: Vec<usize>,
-    /// Bytes of the file; as many as shape and dtype say.
+    /// Bytes of the file; as many as shape and dtype say, but for a quantized matrix, which has none here.
     pub(crate) range: Range<usize>,
     /// Rows of one head, when rotary pairs lie side by side instead of half a head apart.
     pub(crate) interleaved: Option<usize>,
+    /// How a quantized matrix is decoded; then `dtype` is what that gives.
+    pub(crate) quantized: Option<Box<Decoder>>,
 }
 
 impl Stored {
-    pub(crate) fn weight<'a>(&self, file: &'a [u8]) -> Weight<'a> {
-        let data = &file[self.range.clone()];
-        let (rows, cols) = match self.shape.as_slice() {
+    /// The weight, from the files by number; the fault where a quantized one contradicts itself.
+    pub(crate) fn weight<'a>(&self, files: &dyn Fn(usize) -> &'a [u8]) -> Result<Weight<'a>, String> {
+        let (rows, cols) = self.rows_and_cols();
+        let data = &files(self.file)[self.range.clone()];
+        let data = match (&self.quantized, self.interleaved) {
+            (Some(decoder), _) => Cow::Owned(decoder.decode(files)?),
+            (None, None) => Cow::Borrowed(data),
+            (None, Some(head)) => Cow::Owned(halves_from_pairs(data, data.len() / self.shape[0], head)),
+        };
+        Ok(Weight { dtype: self.dtype, rows, cols, data })
+    }
+
+    /// The shape as a matrix: stacked experts one below the other, a vector as one row.
+    pub(crate) fn rows_and_cols(&self) -> (usize, usize) {
+        match self.shape.as_slice() {
             [rows, cols] => (*rows, *cols),
-            // Stacked experts: one below the other.
             [experts, rows, cols] => (experts * rows, *cols),
             other => (1, other.iter().product()),
-        };
-        let data = match self.interleaved {
-            None => Cow::Borrowed(data),
-            Some(head) => Cow::Owned(halves_from_pairs(data, data.len() / self.shape[0], head)),
-        };
-        Weight { dtype: self.dtype, rows, cols, data }
+        }
+    }
+
+    /// Bytes as stored.
+    pub(crate) fn bytes(&self) -> usize {
+        self.quantized.as_ref().map_or(self.range.len(), |decoder| decoder.stored_bytes())
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use mantissa_model::Arch;
+use mantissa_model::quantized::Quantization;
 use mantissa_model::synth::{self, Preset, SynthRequest, SynthSpec};
 use mantissa_numerics::Dtype;
 use serde::Serialize;
@@ -19,6 +20,7 @@ Examples:
   mantissa synth --arch qwen3_moe --seed 7 --out tiny-moe
   mantissa synth --arch llama --seed 1 --num-hidden-layers 12 --hidden-size 256 --out small
   mantissa synth --preset qwen2.5-7b --seed 1 --out qwen7b          # 15 GB, true shapes
+  mantissa synth --arch qwen3 --quantization awq --out tiny-awq
   mantissa synth --config config.json --num-hidden-layers 1 --out one-block
 
 The same flags give the same bytes on any machine. Run again, it completes and checks what is there.";
@@ -42,9 +44,12 @@ pub(crate) struct Args {
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Storage format of the weights [default: bf16]
+    /// Storage format of the weights, or of those that are not quantized [default: bf16; f16 beside awq and gptq]
     #[arg(long, value_name = "DTYPE", value_parser = super::record::dtype())]
     dtype: Option<Dtype>,
+    /// Quantize the blocks' matrices, routers excepted, as published checkpoints are
+    #[arg(long, value_name = "FORMAT", value_parser = quantization())]
+    quantization: Option<Quantization>,
     /// Bytes of a file of weights before the next one begins [default: 5000000000]
     #[arg(long, value_name = "BYTES")]
     max_shard_bytes: Option<u64>,
@@ -98,6 +103,11 @@ fn arch() -> impl clap::builder::TypedValueParser<Value = Arch> {
     PossibleValuesParser::new(Arch::all().map(Arch::name)).try_map(|name| synth::parse_arch(&name))
 }
 
+fn quantization() -> impl clap::builder::TypedValueParser<Value = Quantization> {
+    PossibleValuesParser::new(Quantization::ALL.map(Quantization::name))
+        .try_map(|name| Quantization::named(&name).ok_or("no such format"))
+}
+
 fn preset() -> impl clap::builder::TypedValueParser<Value = Preset> {
     PossibleValuesParser::new(Preset::ALL.map(Preset::name)).try_map(|name| name.parse::<Preset>())
 }
@@ -121,6 +131,7 @@ impl Args {
             config,
             seed: self.seed,
             dtype: self.dtype,
+            quantization: self.quantization,
             hidden_size: dimensions.hidden_size,
             intermediate_size: dimensions.intermediate_size,
             num_hidden_layers: dimensions.num_hidden_layers,
@@ -144,6 +155,8 @@ struct Made {
     arch: &'static str,
     seed: u64,
     dtype: Dtype,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantization: Option<&'static str>,
     parameters: u64,
     files: usize,
     files_checked: usize,
@@ -153,7 +166,9 @@ struct Made {
 impl Report for Made {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         page.heading(&self.path.display().to_string())?;
-        page.field("model", format!("{}, {} parameters in {}", self.arch, self.parameters, self.dtype))?;
+        let quantized = self.quantization.map(|name| format!(", quantized as {name}")).unwrap_or_default();
+        let model = format!("{}, {} parameters in {}{quantized}", self.arch, self.parameters, self.dtype);
+        page.field("model", model)?;
         page.field("seed", self.seed)?;
         let checked = match self.files_checked {
             0 => String::new(),
@@ -174,7 +189,8 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         arch: spec.config().arch.name(),
         seed: spec.seed(),
         dtype: spec.dtype(),
-        parameters: total / spec.dtype().size() as u64,
+        quantization: spec.quantization().map(Quantization::name),
+        parameters: spec.parameters(),
         files: written.files.len(),
         files_checked: written.kept,
         bytes: written.bytes,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::session::Session;
+use crate::session::{Session, repository};
 
 const TINY: [&str; 7] = ["synth", "--arch", "qwen3_moe", "--seed", "7", "--out", "moe"];
 
@@ -95,4 +95,34 @@ fn a_hub_that_does_not_answer_is_one_line() {
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.starts_with("error: http://127.0.0.1:9/") && error.lines().count() == 1, "{error}");
     assert!(!session.home().join("models/org").exists());
+}
+
+/// Each layout is inspected as what it is, refused as stored with the remedy, and recorded decoded.
+#[test]
+fn quantized_folders_are_recorded_decoded() {
+    let session = Session::new();
+    let document = repository().join("fixtures/documents/demo.txt").display().to_string();
+    for name in ["awq", "gptq", "bnb-nf4", "bnb-nf4-double", "fp8"] {
+        let made = session.output(&["synth", "--arch", "qwen3", "--quantization", name, "--out", name]);
+        assert!(made.status.success(), "{name}");
+        let output = session.output(&["inspect", name, "--format", "json"]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["quantization"], name);
+        assert_eq!(json["storage"][name]["tensors"], 28);
+        let record = ["record", "--model", name, "--document", &document, "--document-tokens", "32"];
+        let record = [&record[..], &["--decode", "2", "--reps", "1", "--format", "json"]].concat();
+        let line = session.failure(&[&record[..], &["--out", &format!("{name}-kept")]].concat());
+        assert!(
+            line.contains(name) && line.ends_with("use --quantization none, which decodes them first"),
+            "{line}"
+        );
+        let out = format!("{name}-record");
+        let output = session.output(&[&record[..], &["--quantization", "none", "--out", &out]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", session.text(&record, &output));
+        let output = session.output(&["inspect", &out, "--format", "json"]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["configurations"][0]["fixed_params"]["quantization"], format!("{name}-dequantized"));
+        let output = session.output(&["verify", &out, "--model", name, "--format", "json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", session.text(&["verify"], &output));
+    }
 }

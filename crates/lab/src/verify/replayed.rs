@@ -14,6 +14,7 @@ use super::request::{Event, Method, Model, Request};
 use super::state::State;
 use super::weights::{audited, same_weights};
 use crate::coverage::PlannedRun;
+use crate::declared::is_quantized;
 use crate::error::LabError;
 use crate::replay::{Claim, Finished, Replay, ReplayPlan, Walk};
 
@@ -24,7 +25,7 @@ fn wanted(
     record: &Record,
 ) -> Result<(Vec<Claim>, Vec<Vec<Setup>>), LabError> {
     let claimed = grid::claimed(request.claim)?;
-    let quantized = model.checkpoint.quantization().is_some();
+    let quantized = is_quantized(model.checkpoint);
     let claims = catalogs::claims(record.shell(), &claimed, model, request);
     let wanted = claims.iter().map(|claim| match &claim.candidate {
         Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),

@@ -23,7 +23,7 @@ pub(super) struct SmallFile {
 
 /// The specification, written before anything else.
 pub(super) fn spec_file(spec: &SynthSpec) -> SmallFile {
-    let json = json!({
+    let mut json = json!({
         "format": "mantissa-synth",
         "version": VERSION,
         "generator": "splitmix64-irwin-hall4",
@@ -32,6 +32,9 @@ pub(super) fn spec_file(spec: &SynthSpec) -> SmallFile {
         "max_shard_bytes": spec.max_shard_bytes(),
         "config": config_json(spec),
     });
+    if let Some(quantization) = spec.quantization() {
+        json["quantization"] = quantization.name().into();
+    }
     small(SPEC_FILE, &json)
 }
 
@@ -92,6 +95,10 @@ fn config_json(spec: &SynthSpec) -> Value {
     if let Value::Object(json) = &mut json {
         json.extend((config.arch.family().config_json)(config));
         json.extend(config.extra.clone());
+        if let Some(quantization) = spec.quantization() {
+            let kept = spec.routers();
+            json.insert("quantization_config".into(), quantization.config_json(spec.dtype(), &kept));
+        }
     }
     json
 }
@@ -129,7 +136,7 @@ fn generation_config_json() -> Value {
 fn index_json(spec: &SynthSpec, shards: &[Shard]) -> Value {
     let map: Map<String, Value> = shards
         .iter()
-        .flat_map(|shard| shard.tensors.iter().map(|t| (t.name.clone(), Value::from(shard.name.as_str()))))
+        .flat_map(|shard| shard.entries.iter().map(|e| (e.name.clone(), Value::from(shard.name.as_str()))))
         .collect();
     json!({"metadata": {"total_size": spec.total_bytes()}, "weight_map": map})
 }

@@ -9,7 +9,10 @@
 
 mod error;
 mod files;
+mod items;
 mod presets;
+#[cfg(test)]
+mod quantized_tests;
 mod shards;
 mod spec;
 mod tensors;

@@ -12,9 +12,13 @@ use super::tokenizer;
 use crate::arch::Arch;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::quantized::Quantization;
+use crate::tensor_list::weight_name;
 
 /// Most tensors of one model: their names are held in memory.
 const MOST_TENSORS: u64 = 500_000;
+/// How the names of the blocks' tensors begin.
+pub(super) const BLOCKS: &str = "model.layers.";
 /// Smallest shard: smaller ones would be mostly header.
 const SMALLEST_SHARD: u64 = 64 << 10;
 
@@ -61,8 +65,10 @@ pub struct SynthRequest {
     pub config: Option<ModelConfig>,
     /// Any number; the same one gives the same bytes.
     pub seed: u64,
-    /// Storage dtype of every tensor (bf16 if absent).
+    /// Storage dtype of every tensor that is not quantized (if absent bf16, and f16 beside awq and gptq).
     pub dtype: Option<Dtype>,
+    /// How the matrices of the blocks are quantized, routers excepted.
+    pub quantization: Option<Quantization>,
     /// Width of the residual stream.
     pub hidden_size: Option<usize>,
     /// Inner width of the dense MLP.
@@ -165,13 +171,15 @@ pub struct SynthSpec {
     config: ModelConfig,
     seed: u64,
     dtype: Dtype,
+    quantization: Option<Quantization>,
     max_shard_bytes: u64,
 }
 
 impl SynthSpec {
     /// Fills in a request from its preset and checks that the numbers fit together.
     pub fn new(request: &SynthRequest) -> Result<Self, SynthError> {
-        let dtype = request.dtype.unwrap_or(Dtype::Bf16);
+        let usual = request.quantization.map_or(Dtype::Bf16, Quantization::usual_dtype);
+        let dtype = request.dtype.unwrap_or(usual);
         let mut config = start(request)?;
         let arch = config.arch;
         config.torch_dtype = Some(dtype);
@@ -222,6 +230,7 @@ impl SynthSpec {
             config,
             seed: request.seed,
             dtype,
+            quantization: request.quantization,
             max_shard_bytes: request.max_shard_bytes.unwrap_or(5_000_000_000),
         };
         spec.check()?;
@@ -236,7 +245,7 @@ impl SynthSpec {
     pub fn tiny(arch: Arch, seed: u64) -> Self {
         let mut config = dimensions(Preset::Tiny, arch);
         config.torch_dtype = Some(Dtype::Bf16);
-        Self { config, seed, dtype: Dtype::Bf16, max_shard_bytes: 5_000_000_000 }
+        Self { config, seed, dtype: Dtype::Bf16, quantization: None, max_shard_bytes: 5_000_000_000 }
     }
 
     /// Dimensions and switches, as `config.json` will state them.
@@ -251,10 +260,16 @@ impl SynthSpec {
         self.seed
     }
 
-    /// Storage dtype of every tensor.
+    /// Storage dtype of every tensor that is not quantized.
     #[must_use]
     pub const fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// How the matrices of the blocks are quantized.
+    #[must_use]
+    pub const fn quantization(&self) -> Option<Quantization> {
+        self.quantization
     }
 
     /// Bytes of tensor data after which the next shard begins.
@@ -329,7 +344,41 @@ impl SynthSpec {
             let remedy = format!("keep layers x experts x 3 under {MOST_TENSORS}");
             return Err(SynthError::setting("num_hidden_layers", config.num_hidden_layers, fault, remedy));
         }
+        self.quantization.map_or(Ok(()), |quantization| self.check_quantization(quantization))
+    }
+
+    /// Whether every matrix of the blocks can be stored as `quantization` has it.
+    fn check_quantization(&self, quantization: Quantization) -> Result<(), SynthError> {
+        let refused = |fault: String, remedy: String| {
+            Err(SynthError::setting("quantization", quantization, fault, remedy))
+        };
+        let packed = matches!(quantization, Quantization::Awq | Quantization::Gptq);
+        if packed && self.dtype == Dtype::F32 {
+            return refused("its scales have 16 bits".to_owned(), "use --dtype f16 or bf16".to_owned());
+        }
+        for tensor in self.config.tensors() {
+            match tensor.shape.as_slice() {
+                [_, _, _] => {
+                    let fault = format!("{}'s experts are stacked", self.config.arch.name());
+                    return refused(fault, "use a family whose experts have a tensor each".to_owned());
+                }
+                &[rows, cols] if tensor.name.starts_with(BLOCKS) => {
+                    if let Some((fault, remedy)) = quantization.misfit(rows, cols) {
+                        return refused(format!("'{}': {fault}", tensor.name), remedy);
+                    }
+                }
+                _ => {}
+            }
+        }
         Ok(())
+    }
+
+    /// The routers' modules, which are never quantized.
+    pub(super) fn routers(&self) -> Vec<String> {
+        let graph = self.config.graph();
+        let layers = 0..self.config.num_hidden_layers;
+        let names = layers.filter_map(|layer| Some(weight_name(graph.router_of(layer)?, layer, 0)));
+        names.filter_map(|name| name.strip_suffix(".weight").map(str::to_owned)).collect()
     }
 }
 

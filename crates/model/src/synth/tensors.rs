@@ -40,7 +40,7 @@ impl SynthTensor {
         self.shape.iter().map(|&n| n as u64).product()
     }
 
-    /// Bytes as stored.
+    /// Bytes where it is not quantized.
     #[must_use]
     pub fn bytes(&self, dtype: Dtype) -> u64 {
         self.elements() * dtype.size() as u64
@@ -57,10 +57,16 @@ impl SynthSpec {
         })
     }
 
+    /// Number of values of all tensors together.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.tensors().map(|tensor| tensor.elements()).sum()
+    }
+
     /// Bytes of tensor data in all shards together: the total that progress counts towards.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        self.tensors().map(|tensor| tensor.bytes(self.dtype())).sum()
+        self.items().map(|item| item.bytes()).sum()
     }
 }
 

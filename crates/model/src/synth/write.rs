@@ -9,7 +9,6 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use mantissa_numerics::Dtype;
 use rayon::prelude::*;
 
 use super::error::{SynthError, shown};
@@ -17,8 +16,6 @@ use super::files::{self, SPEC_FILE, SmallFile};
 use super::shards::{self, Piece, Shard};
 use super::spec::SynthSpec;
 
-/// Values made at a time by one thread: at most 512 KiB, so that memory stays under 64 MiB up to 128 threads.
-const PIECE: u64 = 128 << 10;
 /// What a finished file that differs calls for.
 const DIFFERS: &str = "delete it and run again, or choose another --out";
 
@@ -89,7 +86,7 @@ pub fn write(
     };
     note(spec_file.name, write_small(folder, &spec_file)?);
     for shard in &shards {
-        note(&shard.name, write_shard(folder, shard, spec.dtype(), progress)?);
+        note(&shard.name, write_shard(folder, shard, progress)?);
     }
     for file in &small_files {
         note(file.name, write_small(folder, file)?);
@@ -167,24 +164,19 @@ fn write_small(folder: &Path, file: &SmallFile) -> Result<bool, SynthError> {
 }
 
 /// Writes a shard, or checks the one that is there; whether it was there.
-fn write_shard(
-    folder: &Path,
-    shard: &Shard,
-    dtype: Dtype,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<bool, SynthError> {
+fn write_shard(folder: &Path, shard: &Shard, progress: &(dyn Fn(u64) + Sync)) -> Result<bool, SynthError> {
     let path = folder.join(&shard.name);
     if path.exists() {
-        check_shard(&path, shard, dtype, progress)?;
+        check_shard(&path, shard, progress)?;
         return Ok(true);
     }
     let mut partial = Partial::create(folder, &shard.name)?;
     partial.file.write_all(&shard.header).map_err(|e| partial.io("write", e))?;
     let file = Mutex::new(&partial.file);
-    for_each_piece(shard, dtype, |piece, bytes| {
+    for_each_piece(shard, |_, offset, bytes| {
         {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(SeekFrom::Start(piece.offset))
+            file.seek(SeekFrom::Start(offset))
                 .and_then(|_| file.write_all(bytes))
                 .map_err(|e| partial.io("write", e))?;
         }
@@ -195,12 +187,7 @@ fn write_shard(
     Ok(false)
 }
 
-fn check_shard(
-    path: &Path,
-    shard: &Shard,
-    dtype: Dtype,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<(), SynthError> {
+fn check_shard(path: &Path, shard: &Shard, progress: &(dyn Fn(u64) + Sync)) -> Result<(), SynthError> {
     let mut file = File::open(path).map_err(|e| SynthError::io(path, "open", e))?;
     let len = file.metadata().map_err(|e| SynthError::io(path, "read", e))?.len();
     if len != shard.len {
@@ -213,16 +200,16 @@ fn check_shard(
         return Err(SynthError::folder(path, "header differs from what these settings give", DIFFERS));
     }
     let file = Mutex::new(&file);
-    for_each_piece(shard, dtype, |piece, bytes| {
+    for_each_piece(shard, |piece, offset, bytes| {
         let mut found = vec![0; bytes.len()];
         {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(SeekFrom::Start(piece.offset))
+            file.seek(SeekFrom::Start(offset))
                 .and_then(|_| file.read_exact(&mut found))
                 .map_err(|e| SynthError::io(path, "read", e))?;
         }
         if found != bytes {
-            let fault = format!("tensor '{}' differs from what these settings give", piece.tensor.name);
+            let fault = format!("tensor '{}' differs from what these settings give", piece.item.tensor.name);
             return Err(SynthError::folder(path, fault, DIFFERS));
         }
         progress(bytes.len() as u64);
@@ -230,17 +217,14 @@ fn check_shard(
     })
 }
 
-/// Makes the bytes of every piece of a shard, in any order, and hands them to `take`.
+/// Makes the bytes of every piece of a shard, in any order, and hands them to `take` with their place in the file.
 fn for_each_piece(
     shard: &Shard,
-    dtype: Dtype,
-    take: impl Fn(&Piece<'_>, &[u8]) -> Result<(), SynthError> + Sync,
+    take: impl Fn(&Piece<'_>, u64, &[u8]) -> Result<(), SynthError> + Sync,
 ) -> Result<(), SynthError> {
-    shard.pieces(dtype, PIECE).par_iter().try_for_each_init(Vec::new, |buffer, piece| {
-        let elements = usize::try_from(piece.elements).unwrap_or(usize::MAX);
-        buffer.resize(elements * dtype.size(), 0);
-        piece.tensor.values.encode(dtype, piece.first, buffer);
-        take(piece, buffer)
+    shard.pieces().par_iter().try_for_each(|piece| {
+        let made = piece.item.unit(piece.unit);
+        made.iter().try_for_each(|made| take(piece, piece.starts[made.part] + made.at, &made.bytes))
     })
 }
 

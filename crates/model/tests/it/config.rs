@@ -115,7 +115,16 @@ fn what_would_be_computed_wrongly_is_refused_by_name() {
         ),
         (Arch::LLAMA, json!({"hidden_act": "gelu"}), "hidden_act: 'gelu'"),
         (Arch::LLAMA, json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor: rotating 0.5"),
-        (Arch::LLAMA, json!({"quantization_config": {"quant_method": "awq"}}), "quantized by 'awq'"),
+        (
+            Arch::LLAMA,
+            json!({"quantization_config": {"quant_method": "awq"}}),
+            "quantized by 'awq' are not read (not 4",
+        ),
+        (
+            Arch::LLAMA,
+            json!({"quantization_config": {"quant_method": "hqq"}}),
+            "quantized by 'hqq' are not read; use",
+        ),
         (Arch::LLAMA, json!({"mlp_bias": true}), "mlp_bias"),
         (Arch::LLAMA, json!({"hidden_size": "(absent)"}), "hidden_size: must be present, is absent"),
         (Arch::LLAMA, json!({"hidden_size": -1}), "hidden_size: must be a size, is -1"),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mantissa_model::{Checkpoint, ModelConfig, Tokenizer, WeightsDigest};
+use mantissa_model::quantized::Quantization;
+use mantissa_model::{Checkpoint, ModelConfig, StoredAs, Tokenizer, WeightsDigest};
+use mantissa_numerics::BlockFormat;
 use serde::Serialize;
 
 use crate::progress::{Bar, Unit};
@@ -72,13 +74,12 @@ pub(super) fn run(
     let mut storage: BTreeMap<&'static str, Storage> = BTreeMap::new();
     let mut tensors = Vec::new();
     for name in checkpoint.weight_names() {
-        let weight = checkpoint.weight(name)?;
-        let kind = storage.entry(weight.dtype.name()).or_default();
+        let Some(StoredAs { format, rows, cols, bytes }) = checkpoint.stored_as(name) else { continue };
+        let kind = storage.entry(format).or_default();
         kind.tensors += 1;
-        kind.elements += weight.rows as u64 * weight.cols as u64;
-        kind.bytes += weight.data.len() as u64;
-        let (rows, cols) = (weight.rows, weight.cols);
-        tensors.push(Tensor { name: name.to_owned(), dtype: weight.dtype.name(), rows, cols });
+        kind.elements += rows as u64 * cols as u64;
+        kind.bytes += bytes;
+        tensors.push(Tensor { name: name.to_owned(), dtype: format, rows, cols });
     }
     let tokenizer = match Tokenizer::open(path) {
         Ok(tokenizer) => TokenizerState::Present {
@@ -100,7 +101,9 @@ pub(super) fn run(
         config: checkpoint.config().clone(),
         parameters: storage.values().map(|kind| kind.elements).sum(),
         stored_bytes: checkpoint.stored_bytes(),
-        quantization: checkpoint.quantization().map(|format| format.name().to_owned()),
+        quantization: (checkpoint.packed().map(Quantization::name))
+            .or_else(|| checkpoint.quantization().map(BlockFormat::name))
+            .map(str::to_owned),
         storage,
         files: checkpoint.files().map(Path::to_owned).collect(),
         tokenizer,

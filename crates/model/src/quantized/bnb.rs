@@ -1,0 +1,261 @@
+//! bitsandbytes' normal float of 4 bits: an index into a code book of sixteen numbers, and a scale for each 64 values.
+//!
+//! `weight` is a column of bytes, two values each, the first in the high half; `weight.absmax` the scales;
+//! `weight.quant_map` the code book; `weight.quant_state.bitsandbytes__nf4` a JSON object in bytes. Double quantization
+//! stores scales as bytes: an index into a dynamic code book of 256 numbers, times a scale of each 256, plus one offset.
+//! *Source:* bitsandbytes 0.50.2, `functional.py` (`QuantState`, `create_dynamic_map`) and `backends/default/ops.py`.
+//! Left out: its format of 8 bits and `fp4`.
+
+use mantissa_numerics::Dtype;
+use serde_json::Value;
+
+use super::{Made, Matrix, Packed, Part, f32_at, largest};
+
+/// Values that share a scale.
+pub(super) const BLOCK: usize = 64;
+/// Scales that share a scale of their own.
+const NESTED_BLOCK: usize = 256;
+/// Values that a unit of work quantizes.
+const UNIT: usize = 128 << 10;
+/// Longest decimal form of a binary32 number in the quantization state.
+const LONGEST_NUMBER: usize = 24;
+/// Name of the part that holds the state.
+pub(super) const STATE: &str = "weight.quant_state.bitsandbytes__nf4";
+
+/// The code book: quantiles of the normal distribution, zero among them.
+#[expect(clippy::excessive_precision, reason = "as bitsandbytes spells them")]
+const CODE: [f32; 16] = [
+    -1.0,
+    -0.6961928009986877,
+    -0.5250730514526367,
+    -0.39491748809814453,
+    -0.28444138169288635,
+    -0.18477343022823334,
+    -0.09105003625154495,
+    0.0,
+    0.07958029955625534,
+    0.16093020141124725,
+    0.24611230194568634,
+    0.33791524171829224,
+    0.44070982933044434,
+    0.5626170039176941,
+    0.7229568362236023,
+    1.0,
+];
+
+pub(super) fn parts(rows: usize, cols: usize, dtype: Dtype, double: bool) -> Vec<Part> {
+    let (bytes, scales) = ((rows * cols).div_ceil(2), (rows * cols).div_ceil(BLOCK));
+    let mut parts = vec![
+        Part::new("weight", "U8", &[bytes, 1]),
+        Part::new("weight.absmax", if double { "U8" } else { "F32" }, &[scales]),
+        Part::new("weight.quant_map", "F32", &[CODE.len()]),
+    ];
+    if double {
+        parts.push(Part::new("weight.nested_absmax", "F32", &[scales.div_ceil(NESTED_BLOCK)]));
+        parts.push(Part::new("weight.nested_quant_map", "F32", &[256]));
+    }
+    let state = state(rows, cols, dtype, double.then_some(0.0));
+    parts.push(Part::new(STATE, "U8", &[state.len()]));
+    parts
+}
+
+/// The quantization state as JSON, padded with spaces: to a multiple of 8 bytes, whatever the offset's digits are.
+fn state(rows: usize, cols: usize, dtype: Dtype, offset: Option<f32>) -> Vec<u8> {
+    let name = match dtype {
+        Dtype::F32 => "float32",
+        Dtype::Bf16 => "bfloat16",
+        Dtype::F16 => "float16",
+    };
+    let mut text = format!(
+        r#"{{"quant_type": "nf4", "blocksize": {BLOCK}, "dtype": "{name}", "shape": [{rows}, {cols}]"#
+    );
+    let mut length = text.len() + 1;
+    if let Some(offset) = offset {
+        text +=
+            &format!(r#", "nested_blocksize": {NESTED_BLOCK}, "nested_dtype": "float32", "nested_offset": "#);
+        length = text.len() + LONGEST_NUMBER + 1;
+        // The shortest form of the same number in binary64, as Python prints it.
+        text += &Value::from(f64::from(offset)).to_string();
+    }
+    text.push('}');
+    let mut bytes = text.into_bytes();
+    bytes.resize(length.next_multiple_of(8), b' ');
+    bytes
+}
+
+/// Units of work but for the scales' of double quantization.
+pub(super) fn units(rows: usize, cols: usize) -> usize {
+    (rows * cols).div_ceil(UNIT)
+}
+
+/// The bytes of one run of values, or, with double quantization, of all scales.
+pub(super) fn unit(matrix: &Matrix<'_>, unit: usize, double: bool) -> Vec<Made> {
+    let count = matrix.rows * matrix.cols;
+    if unit == units(matrix.rows, matrix.cols) {
+        let all: Vec<f32> = (0..count).step_by(BLOCK).map(|first| absmax(&block(matrix, first))).collect();
+        return double_quantized(matrix, &all);
+    }
+    let (mut bytes, mut scales) = (Vec::new(), Vec::new());
+    for first in (unit * UNIT..count.min((unit + 1) * UNIT)).step_by(BLOCK) {
+        let values = block(matrix, first);
+        let scale = absmax(&values);
+        let indices = values.iter().map(|&x| nearest(&CODE, x * (1.0 / scale.max(1e-38))));
+        let indices: Vec<u8> = indices.collect();
+        bytes.extend(indices.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).unwrap_or(&0)));
+        scales.extend(scale.to_le_bytes());
+    }
+    let mut made = vec![Made { part: 0, at: unit * UNIT / 2, bytes }];
+    if !double {
+        made.push(Made { part: 1, at: unit * UNIT / BLOCK * 4, bytes: scales });
+        if unit == 0 {
+            let state = state(matrix.rows, matrix.cols, matrix.dtype, None);
+            made.push(Made { part: 2, at: 0, bytes: bytes_of(&CODE) });
+            made.push(Made { part: 3, at: 0, bytes: state });
+        }
+    }
+    made
+}
+
+fn block(matrix: &Matrix<'_>, first: usize) -> Vec<f32> {
+    (first..(first + BLOCK).min(matrix.rows * matrix.cols)).map(matrix.at).collect()
+}
+
+fn absmax(values: &[f32]) -> f32 {
+    largest(values.iter().copied())
+}
+
+/// Everything but the values, from the scales of all blocks.
+///
+/// *Rounding:* the offset is the scales' sum in binary64, in order, divided by their number and rounded once to binary32
+/// (bitsandbytes' own mean depends on the machine's vectors); the differences and the products with `1 / absmax` are in
+/// binary32.
+fn double_quantized(matrix: &Matrix<'_>, scales: &[f32]) -> Vec<Made> {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "one rounding, as stated"
+    )]
+    let offset = (scales.iter().map(|&x| f64::from(x)).sum::<f64>() / scales.len() as f64) as f32;
+    let map = dynamic_map();
+    let (mut bytes, mut nested) = (Vec::new(), Vec::new());
+    for block in scales.chunks(NESTED_BLOCK) {
+        let centred: Vec<f32> = block.iter().map(|x| x - offset).collect();
+        let scale = absmax(&centred);
+        bytes.extend(centred.iter().map(|x| nearest(&map, x * (1.0 / scale.max(1e-38)))));
+        nested.push(scale);
+    }
+    let state = state(matrix.rows, matrix.cols, matrix.dtype, Some(offset));
+    let parts = [bytes, bytes_of(&CODE), bytes_of(&nested), bytes_of(&map), state];
+    parts.into_iter().enumerate().map(|(part, bytes)| Made { part: part + 1, at: 0, bytes }).collect()
+}
+
+/// Index of the number of `code`, which ascends, that lies nearest to `x`; of two equally near ones the lower.
+///
+/// *Rounding:* the bounds are `(a + b) / 2` in binary32; the index is the number of bounds below `x`.
+fn nearest(code: &[f32], x: f32) -> u8 {
+    let (mut least, mut most) = (0, code.len() - 1);
+    while least < most {
+        let middle = usize::midpoint(least, most);
+        if (code[middle] + code[middle + 1]) / 2.0 < x {
+            least = middle + 1;
+        } else {
+            most = middle;
+        }
+    }
+    u8::try_from(least).unwrap_or(u8::MAX)
+}
+
+/// The dynamic code book of 256 numbers: for each power of ten from 1e-6 to 1 as many steps as fit, both signs, 0 and 1.
+///
+/// *Rounding:* a range from 0.1 to 1 in `n` steps is `fma(k, (1 − 0.1) / n, 0.1)` in its first half and
+/// `fma(−(n − k), (1 − 0.1) / n, 1)` in its second; numbers are the steps' midpoints times the power, all in binary32.
+/// *Source:* `create_dynamic_map`, whose `torch.linspace` rounds so; checked bit for bit.
+pub(super) fn dynamic_map() -> [f32; 256] {
+    const POWERS: [f32; 7] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
+    let mut map = [0.0; 256];
+    map[0] = 1.0;
+    let mut filled = 1;
+    for (power, steps) in POWERS.into_iter().zip((0..7).map(|i| 1_u8 << i)) {
+        let step = (1.0 - 0.1_f32) / f32::from(steps);
+        let at = |k: u8| {
+            if k < steps.div_ceil(2) {
+                f32::from(k).mul_add(step, 0.1)
+            } else {
+                f32::from(steps - k).mul_add(-step, 1.0)
+            }
+        };
+        for k in 0..steps {
+            let middle = power * ((at(k) + at(k + 1)) / 2.0);
+            map[filled] = middle;
+            map[filled + 1] = -middle;
+            filled += 2;
+        }
+    }
+    // The last place keeps the zero.
+    map.sort_by(f32::total_cmp);
+    map
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// What a quantization state says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct State {
+    /// Values that share a scale.
+    pub(super) block: usize,
+    /// Scales that share a scale of their own, and the offset; `None` where scales are stored as numbers.
+    pub(super) nested: Option<(usize, f32)>,
+    /// What decoded values are rounded to.
+    pub(super) dtype: Dtype,
+}
+
+impl State {
+    /// Reads the JSON of a matrix of `shape`; the fault where it says something else.
+    pub(super) fn read(json: &[u8], shape: &[usize]) -> Result<Self, String> {
+        let json: Value = serde_json::from_slice(json).map_err(|_| "is not a JSON object".to_owned())?;
+        let size = |key: &str| json[key].as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0);
+        if json["quant_type"] != "nf4" {
+            return Err("quant_type is not nf4".to_owned());
+        }
+        if json["shape"] != serde_json::json!(shape) {
+            return Err(format!("the configuration asks for shape {shape:?}"));
+        }
+        let dtype = json["dtype"].as_str().and_then(|name| name.parse::<Dtype>().ok());
+        let (Some(block), Some(dtype)) = (size("blocksize"), dtype) else {
+            return Err("blocksize or dtype is absent or not known".to_owned());
+        };
+        let nested = match json.get("nested_offset") {
+            None => None,
+            Some(offset) => {
+                #[expect(clippy::cast_possible_truncation, reason = "written from a binary32 number")]
+                let offset = offset.as_f64().map(|offset| offset as f32);
+                let Some(nested) = size("nested_blocksize").zip(offset) else {
+                    return Err("nested_blocksize or nested_offset is no number".to_owned());
+                };
+                Some(nested)
+            }
+        };
+        Ok(Self { block, nested, dtype })
+    }
+}
+
+/// The element of output `row` and input `col`.
+///
+/// *Rounding:* `round(code · absmax)`: a binary32 product, then one rounding to the state's dtype. With double
+/// quantization `absmax = code₂ · absmax₂ + offset`, product and sum rounded to binary32 each.
+pub(super) fn value(packed: &Packed<'_>, state: &State, row: usize, col: usize) -> f32 {
+    let index = row * packed.cols + col;
+    let byte = packed.parts[0][index / 2];
+    let nibble = if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 };
+    let block = index / state.block;
+    let scale = match state.nested {
+        None => f32_at(packed.parts[1], block),
+        Some((nested, offset)) => {
+            let code = f32_at(packed.parts[4], usize::from(packed.parts[1][block]));
+            code * f32_at(packed.parts[3], block / nested) + offset
+        }
+    };
+    state.dtype.round(f32_at(packed.parts[2], usize::from(nibble)) * scale)
+}
