@@ -224,8 +224,10 @@ class VllmCapture:
         devices = [device for rank in self.facts for device in rank["devices"]]
         word = hardware or hardware_word(devices)
         steps = blake3.digest(repr(makeup).encode())[:16]
+        # All prompts whole in one step is what a batch means; anything else is an axis of the setup.
+        own = others > 1 or not members[0][1].together()
         further = {
-            "steps": steps,
+            "steps": steps if own else "none",
             "cudagraph": facts["cudagraph"],
             "batch_invariant": str(facts["batch_invariant"]).lower(),
         }
@@ -258,6 +260,7 @@ class VllmCapture:
             "model_runner": facts["model_runner"],
             "pp_size": str(facts["pp_size"]),
             "prefix_caching": str(facts["prefix_caching"]).lower(),
+            "steps": steps,
             "worker_processes": str(facts["separate_workers"]).lower(),
             "weights": identity.of,
         }
@@ -304,7 +307,7 @@ class VllmCapture:
 
     def _metadata(self, runs, configurations, name, identity):
         facts = self.facts[0]
-        varied = len({c["mantissa"]["setup"]["axes"]["steps"] for c in configurations}) > 1
+        varied = len({c["mantissa"]["setup"]["axes"].get("steps") for c in configurations}) > 1
         variable = "steps" if varied else "none"
         return {
             "experiment_type": "reference" if variable == "none" else variable,
@@ -373,6 +376,12 @@ class _Batch:
         """Steps, with requests by place: what has to be equal for repetitions to repeat."""
         place = {name: i for i, name in enumerate(self.names())}
         return tuple(tuple((place[n], c, t) for n, c, t in step) for step in self.ranks[0]["steps"]), self.prompts()
+
+    def together(self):
+        """Whether the first step had every prompt, whole."""
+        first = self.ranks[0]["steps"][0] if self.ranks[0]["steps"] else []
+        whole = {name: len(kept["prompt"]) for name, kept in self.ranks[0]["requests"].items()}
+        return {name: tokens for name, _, tokens in first} == whole
 
     def steps(self, repetition):
         out = []
