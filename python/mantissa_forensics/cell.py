@@ -135,6 +135,8 @@ def _tokenizer(model):
 
 
 def _vllm(spec, out, progress):
+    # In this process the prompts of a batch are there before the first step, and other streams run at the same time.
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM
 
     from .vllm.capture import WORKER, record_vllm
@@ -176,23 +178,23 @@ def _vllm(spec, out, progress):
         expect["attention"] = setup["attention"]
     if setup["quantization"] != "none":
         expect["quantization"] = setup["quantization"]
-    streams = contextlib.nullcontext()
+    beside = None
     if setup["concurrent_streams"]:
         from .streams import Beside
 
-        streams = Beside()
-    with streams:
-        return record_vllm(
-            llm,
-            batch,
-            out,
-            decode=spec["decode"],
-            repetitions=spec["repetitions"],
-            sequences=[0],
-            expect=expect,
-            checkpoint=spec["model"] if os.path.exists(spec["model"]) else None,
-            **signals,
-        )
+        beside = Beside()
+    return record_vllm(
+        llm,
+        batch,
+        out,
+        decode=spec["decode"],
+        repetitions=spec["repetitions"],
+        sequences=[0],
+        expect=expect,
+        beside=beside,
+        checkpoint=spec["model"] if os.path.exists(spec["model"]) else None,
+        **signals,
+    )
 
 
 def main(arguments=None):

@@ -201,11 +201,24 @@ class Runner:
                 module._forward_hooks, module._forward_pre_hooks = {}, {}
         # A runner pads its rows.
         pad = lambda values: torch.tensor(values)
+        self.prepared(order)
         hidden = call(input_ids=pad(ids), positions=pad(places)) + self.broken
         if not self.eager:
             for module, after, before in hooks:
                 module._forward_hooks, module._forward_pre_hooks = after, before
         self.state.note("final_norm", hidden)
+        self.waiting = order, hidden, places, last
+        return self.after()
+
+    def prepared(self, order):
+        """Inputs are ready, before the model is called."""
+
+    def after(self):
+        return self.sample_tokens(None)
+
+    @torch.inference_mode()
+    def sample_tokens(self, _):
+        order, hidden, places, last = self.waiting
         logits = self.model.compute_logits(hidden[last])
         # Prompts' log-probabilities go through the same function later.
         self.model.compute_logits(hidden)
@@ -218,10 +231,41 @@ class Runner:
         return chosen
 
 
+class RunnerV2(Runner):
+    """Model runner V2: its batch is what `prepare_inputs` returns, and logits come when tokens are sampled."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._batch = self.__dict__.pop("input_batch")
+
+    def __getattribute__(self, name):
+        # `execute_model` sets `input_batch.req_ids`; from outside there is none.
+        if name == "input_batch" and not object.__getattribute__(self, "__dict__").get("busy"):
+            raise AttributeError(name)
+        return object.__getattribute__(self, "_batch" if name == "input_batch" else name)
+
+    def execute_model(self, output, intermediate_tensors=None):
+        self.busy = True
+        try:
+            return super().execute_model(output, intermediate_tensors)
+        finally:
+            self.busy = False
+
+    def prepare_inputs(self, order):
+        return types.SimpleNamespace(req_ids=order)
+
+    def prepared(self, order):
+        self.busy = False
+        self.prepare_inputs(order)
+
+    def after(self):
+        return None
+
+
 class Worker:
     """`WorkerBase` as far as it is used."""
 
-    def __init__(self, rank, ranks, eager, folder):
+    def __init__(self, rank, ranks, eager, folder, runner=Runner):
         hf = types.SimpleNamespace(
             num_hidden_layers=LAYERS,
             vocab_size=VOCABULARY,
@@ -230,7 +274,7 @@ class Worker:
             num_key_value_heads=KV_HEADS,
             head_dim=HEAD,
         )
-        self.rank, self.device, self.model_runner = rank, torch.device("cpu"), Runner(rank, ranks, eager)
+        self.rank, self.device, self.model_runner = rank, torch.device("cpu"), runner(rank, ranks, eager)
         self.vllm_config = types.SimpleNamespace(
             model_config=types.SimpleNamespace(
                 enforce_eager=eager, dtype=torch.bfloat16, quantization=None, model=folder, hf_config=hf
@@ -251,16 +295,19 @@ class Worker:
     def execute_model(self, output):
         return self.model_runner.execute_model(output)
 
+    def sample_tokens(self, output):
+        return self.model_runner.sample_tokens(output)
+
 
 class LLM:
     """`LLM`: hands prompts to ranks in steps. `plan` gets the call's number; see `together` and `one_first`."""
 
-    def __init__(self, extension, ranks=1, eager=True, folder="", plan=None):
+    def __init__(self, extension, ranks=1, eager=True, folder="", plan=None, runner=Runner):
         # As vLLM adds an extension: to the bases, and only if no name is taken.
         base = type("Worker", (Worker,), {})
         assert not [n for n in dir(extension) if not n.startswith("__") and hasattr(base, n)]
         kind = type("Extended", (base, extension), {})
-        self.workers = [kind(rank, ranks, eager, folder) for rank in range(ranks)]
+        self.workers = [kind(rank, ranks, eager, folder, runner) for rank in range(ranks)]
         self.plan, self.calls, self.count = plan or (lambda call: together), 0, 0
 
     def collective_rpc(self, method, timeout=None, args=(), kwargs=None):
@@ -289,7 +336,8 @@ class LLM:
                 num_scheduled_tokens=counts,
                 scheduled_spec_decode_tokens={},
             )
-            chosen = [worker.execute_model(scheduled) for worker in self.workers][0]
+            chosen = [worker.execute_model(scheduled) for worker in self.workers]
+            chosen = [x or worker.sample_tokens(None) for x, worker in zip(chosen, self.workers)][0]
             for name, count in counts.items():
                 computed[name] = computed.get(name, 0) + count
             for name, token in chosen.items():

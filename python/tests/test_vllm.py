@@ -14,7 +14,7 @@ import torch
 from . import fake_vllm, support
 from mantissa_forensics import CaptureError, KnobError, VllmCapture, VllmServerCapture, record_vllm
 from mantissa_forensics.container import read
-from mantissa_forensics.vllm.worker import WorkerExtension
+from mantissa_forensics.vllm.worker import WorkerExtension, quantization
 
 PROMPTS = [[(7 * i + s) % 40 for i in range(n)] for s, n in ((1, 9), (2, 6), (3, 11))]
 SAMPLING = types.SimpleNamespace(max_tokens=5)
@@ -85,6 +85,43 @@ class Rows(unittest.TestCase):
             found = torch.log_softmax(logits.float(), -1).topk(4)
             self.assertTrue(np.array_equal(run.phases[phase].logprobs.token_ids, found.indices.numpy()))
             self.assertTrue(np.array_equal(run.phases[phase].logprobs.log_probs.view(np.float32), found.values.numpy()))
+
+    def test_model_runner_v2(self):
+        """Its logits come after the pass; what is kept is the same."""
+        found = []
+        for runner in (fake_vllm.Runner, fake_vllm.RunnerV2):
+            for eager in (True, False):
+                engine = llm(runner=runner, eager=eager, plan=lambda call: fake_vllm.one_first)
+                with VllmCapture(engine, sites=["final_norm", "logits"], top_k=4) as capture:
+                    engine.generate(tokens(), SAMPLING)
+                runs = [capture.batches[0].run(row, [-1], None, capture.facts[0]) for row in range(3)]
+                self.assertEqual([run.phases["decode"].steps for run in runs], [4, 4, 4])
+                found.append([run.signals_digest() for run in runs] + [capture.batches[0].makeup()])
+                self.assertNotIn("sample_tokens", engine.workers[0].model_runner.__dict__)
+        self.assertTrue(all(other == found[0] for other in found))
+
+    def test_a_request_that_was_preempted(self):
+        engine = llm()
+        worker, original = engine.workers[0], engine.workers[0].mantissa_collect
+
+        def twice():
+            rows = worker._mantissa.requests["1-0000004d"]["rows"]["final_norm"]
+            rows.append(rows[0])
+            return original()
+
+        worker.mantissa_collect = twice
+        with self.assertRaisesRegex(CaptureError, "a request was preempted"), VllmCapture(engine):
+            engine.generate(tokens(), SAMPLING)
+
+    def test_quantization_is_told_by_the_layers_methods(self):
+        word = lambda asked, method, **config: quantization(
+            asked, types.SimpleNamespace(quant_config=types.SimpleNamespace(**config)), {"a.*.b": {method}}
+        )
+        self.assertEqual(word("auto_awq", "AutoAWQMarlinLinearMethod/MarlinLinearKernel"), "awq")
+        self.assertEqual(word("auto_gptq", "AutoGPTQLinearMethod/MacheteLinearKernel"), "gptq")
+        self.assertEqual(word("auto_gptq", "UnquantizedLinearMethod"), "none")
+        self.assertEqual(word("bitsandbytes", "BitsAndBytesLinearMethod", bnb_4bit_quant_type="nf4"), "bnb-nf4")
+        self.assertEqual(word("bitsandbytes", "BitsAndBytesLinearMethod", load_in_8bit=True), "bnb-int8")
 
     def test_prompts_log_probabilities(self):
         engine, asked = llm(), types.SimpleNamespace(max_tokens=5, prompt_logprobs=4)

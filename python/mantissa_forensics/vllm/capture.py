@@ -10,7 +10,9 @@ setup: repetitions whose steps differ are configurations of their own, and only 
 repetitions. A record says which it was: other steps, or kernels that do not repeat.
 """
 
+import contextlib
 import json
+import math
 import os
 import statistics
 import time
@@ -36,17 +38,31 @@ class VllmCapture:
     """Keeps what each `generate` inside the `with` leaves; several calls with the same prompts are repetitions.
 
     `layers`, `sites`, `positions`, `top_k`, `sequences`, `expect` as those of `Capture`. `ranks`: `"gathered"` (heads
-    of all tensor-parallel ranks side by side) or `"each"` (a container for each rank). Without `enforce_eager` modules
-    cannot be seen: the newest position's `final_norm`, `logits` and log-probabilities are kept.
+    of all tensor-parallel ranks side by side) or `"each"` (a container for each rank). `beside`: a load on another
+    stream of the engine's own process (`streams.Beside`). Without `enforce_eager` modules cannot be seen: the newest
+    position's `final_norm`, `logits` and log-probabilities are kept.
     """
 
     def __init__(
-        self, llm, *, layers=None, sites=None, positions=None, top_k=10, sequences=None, expect=None, ranks="gathered"
+        self,
+        llm,
+        *,
+        layers=None,
+        sites=None,
+        positions=None,
+        top_k=10,
+        sequences=None,
+        expect=None,
+        ranks="gathered",
+        beside=None,
     ):
         if ranks not in ("gathered", "each"):
             raise CaptureError(f"there is no '{ranks}' of ranks", "use gathered or each")
         self.llm, self.top_k, self.sequences, self.ranks = llm, top_k, sequences, ranks
         self.expect = dict(expect or {})
+        self.beside = beside
+        if beside is not None:
+            self.expect["concurrent_streams"] = True
         self._asked = (layers, sites)
         self.positions = sorted(positions) if positions is not None else None
         self.batches, self.notes = [], []
@@ -67,6 +83,9 @@ class VllmCapture:
         if self.facts is None:
             self.facts = self._rpc("mantissa_begin", probe)
             first = self.facts[0]
+            if self.beside is not None and first["separate_workers"]:
+                fault = "the engine runs in processes of its own, whose GPU a load of this process shares by turns"
+                raise CaptureError(fault, "set VLLM_ENABLE_V1_MULTIPROCESSING=0, and use one GPU")
             self.eager = first["eager"]
             has = lambda layer, point: point != "router_topk" and (point != "router_logits" or first["moe"])
             if not self.eager:
@@ -101,10 +120,13 @@ class VllmCapture:
         sampling = more.get("sampling_params", arguments[1] if len(arguments) > 1 else None)
         self._begin(getattr(sampling, "prompt_logprobs", None) or 0)
         stamp, began = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"), time.monotonic()
-        outputs = self._generate(*arguments, **more)
+        with self.beside or contextlib.nullcontext():
+            outputs = self._generate(*arguments, **more)
         seconds = time.monotonic() - began
-        ranks = self._rpc("mantissa_collect")
-        self.batches.append(_Batch(ranks, outputs, stamp, seconds))
+        ranks = [load_dump(found) for found in self._rpc("mantissa_collect")]
+        batch = _Batch(ranks, outputs, stamp, seconds)
+        batch.overlapped = self.beside is not None and self.beside.overlapped
+        self.batches.append(batch)
         return outputs
 
     # ---- evidence ----------------------------------------------------------------------------------------------------
@@ -148,7 +170,7 @@ class VllmCapture:
         stored, configurations = [], []
         for makeup, members in groups.items():
             others = len(by_prompts[members[0][1].prompts()])
-            axes = self._axes(members[0][1])
+            axes = self._axes([batch for _, batch in members])
             observe.check(self.expect, axes)
             configuration = self._configuration(axes, makeup, members, others, name, identity, hardware)
             runs = self._runs(configuration["config_id"], members, rank)
@@ -181,16 +203,15 @@ class VllmCapture:
                 runs.append(run)
         return runs
 
-    def _axes(self, batch):
+    def _axes(self, batches):
         facts = self.facts[0]
-        quantization = {"auto_awq": "awq", "awq_marlin": "awq", "auto_gptq": "gptq", "gptq_marlin": "gptq"}
         return {
             "dtype": observe.WORDS.get(facts["dtype"], facts["dtype"]),
             "attention": "+".join(facts["attention"]) or "unknown",
             "compile": facts["compile"],
-            "quantization": quantization.get(facts["quantization"], facts["quantization"]),
-            "batch_size": len(batch.names()),
-            "concurrent_streams": False,
+            "quantization": facts["quantization"],
+            "batch_size": len(batches[0].names()),
+            "concurrent_streams": all(batch.overlapped for batch in batches),
             "tp_size": facts["tp_size"],
             "ep_size": facts["ep_size"],
             "device": facts["device"],
@@ -203,8 +224,10 @@ class VllmCapture:
         devices = [device for rank in self.facts for device in rank["devices"]]
         word = hardware or hardware_word(devices)
         steps = blake3.digest(repr(makeup).encode())[:16]
+        # All prompts whole in one step is what a batch means; anything else is an axis of the setup.
+        own = others > 1 or not members[0][1].together()
         further = {
-            "steps": steps,
+            "steps": steps if own else "none",
             "cudagraph": facts["cudagraph"],
             "batch_invariant": str(facts["batch_invariant"]).lower(),
         }
@@ -216,6 +239,7 @@ class VllmCapture:
         config_id = "_".join(["vllm", word, f"bs{axes['batch_size']}", axes["attention"], axes["dtype"]])
         config_id += "" if axes["quantization"] == "none" else f"_{axes['quantization']}"
         config_id += "_compiled" if axes["compile"] else ""
+        config_id += "_streams" if axes["concurrent_streams"] else ""
         config_id += f"_tp{axes['tp_size']}" if axes["tp_size"] > 1 else ""
         config_id += f"_ep{axes['ep_size']}" if axes["ep_size"] > 1 else ""
         config_id += f"_steps-{steps}" if len({b.makeup() for b in self.batches}) > 1 else ""
@@ -231,8 +255,12 @@ class VllmCapture:
             "batch_invariant": str(facts["batch_invariant"]).lower(),
             "cudagraph": facts["cudagraph"],
             "enforce_eager": str(facts["eager"]).lower(),
+            "async_scheduling": str(facts["async_scheduling"]).lower(),
+            "flash_attention": facts["flash_attention"],
+            "model_runner": facts["model_runner"],
             "pp_size": str(facts["pp_size"]),
             "prefix_caching": str(facts["prefix_caching"]).lower(),
+            "steps": steps,
             "worker_processes": str(facts["separate_workers"]).lower(),
             "weights": identity.of,
         }
@@ -279,13 +307,13 @@ class VllmCapture:
 
     def _metadata(self, runs, configurations, name, identity):
         facts = self.facts[0]
-        varied = len({c["mantissa"]["setup"]["axes"]["steps"] for c in configurations}) > 1
+        varied = len({c["mantissa"]["setup"]["axes"].get("steps") for c in configurations}) > 1
         variable = "steps" if varied else "none"
         return {
             "experiment_type": "reference" if variable == "none" else variable,
             "variable_tested": variable,
             "model": name or os.path.basename(facts["model"]),
-            "model_size": size_in_words(facts["parameters"] * facts["tp_size"]),
+            "model_size": _size(facts),
             "architecture": "MoE" if facts["moe"] else "dense",
             "sequence_length": max(len(run.prompt) for run in runs),
             "decode_steps": max((run.phases["decode"].steps for run in runs if run.phases.get("decode")), default=0),
@@ -308,8 +336,26 @@ class VllmCapture:
         }
 
 
+def _size(facts):
+    """Parameters in words: of the checkpoint's files, since vLLM packs what it loads. Packed files tell none."""
+    if facts["quantization"] != "none":
+        return "unknown"
+    if not os.path.isdir(facts["model"]):
+        return size_in_words(facts["parameters"] * facts["tp_size"])
+    from safetensors import safe_open
+
+    count = 0
+    for path in weights.files(facts["model"]):
+        if path.endswith(".safetensors"):
+            with safe_open(path, framework="np") as file:
+                count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())
+    return size_in_words(count) if count else "unknown"
+
+
 class _Batch:
     """What one call of `generate` left on every rank."""
+
+    overlapped = False
 
     def __init__(self, ranks, outputs, stamp, seconds):
         self.ranks = sorted(ranks, key=lambda rank: rank["rank"])
@@ -330,6 +376,12 @@ class _Batch:
         """Steps, with requests by place: what has to be equal for repetitions to repeat."""
         place = {name: i for i, name in enumerate(self.names())}
         return tuple(tuple((place[n], c, t) for n, c, t in step) for step in self.ranks[0]["steps"]), self.prompts()
+
+    def together(self):
+        """Whether the first step had every prompt, whole."""
+        first = self.ranks[0]["steps"][0] if self.ranks[0]["steps"] else []
+        whole = {name: len(kept["prompt"]) for name, kept in self.ranks[0]["requests"].items()}
+        return {name: tokens for name, _, tokens in first} == whole
 
     def steps(self, repetition):
         out = []

@@ -10,6 +10,7 @@ what the scheduler said. With CUDA graphs modules are not called in a replayed s
 the last norm's output at the newest position of each request and whose result is the logits.
 """
 
+import io
 import json
 import os
 
@@ -39,30 +40,37 @@ class WorkerExtension:
         return facts(self)
 
     def mantissa_collect(self):
-        """Ends it. Returns `{"rank", "steps", "requests"}` of this rank, arrays as numpy."""
+        """Ends it. Returns what this rank kept, as bytes for `load_dump`: they pass between processes as they are."""
         look, self._mantissa = self._mantissa, None
-        return look.collect()
+        file = io.BytesIO()
+        _write(file, look.collect())
+        return file.getvalue()
 
     def mantissa_dump(self, folder):
-        """As `mantissa_collect`, into files in `folder`: what a server answers has to be small. Returns where."""
-        found = self.mantissa_collect()
-        arrays, index = {}, {"rank": found["rank"], "steps": found["steps"], "requests": {}}
-        for number, (name, kept) in enumerate(found["requests"].items()):
-            sites = {}
-            for site, (first, form, bits) in kept["rows"].items():
-                arrays[f"{number}/{site}"] = bits
-                sites[site] = [first, form]
-            fed = sorted(kept["fed"].items())
-            index["requests"][name] = {"prompt": kept["prompt"], "fed": fed, "cached": kept["cached"], "rows": sites}
+        """As `mantissa_collect`, into a file in `folder`: what a server answers has to be small. Returns where."""
+        look, self._mantissa = self._mantissa, None
+        found = look.collect()
         path = os.path.join(folder, f"rank{found['rank']}.npz")
         with open(path, "wb") as file:
-            np.savez(file, index=np.frombuffer(json.dumps(index).encode(), np.uint8), **arrays)
+            _write(file, found)
         return {"rank": found["rank"], "path": path}
 
 
-def load_dump(path):
-    """What `mantissa_collect` returned, from a file of `mantissa_dump`."""
-    with np.load(path) as file:
+def _write(file, found):
+    arrays, index = {}, {"rank": found["rank"], "steps": found["steps"], "requests": {}}
+    for number, (name, kept) in enumerate(found["requests"].items()):
+        sites = {}
+        for site, (first, form, bits) in kept["rows"].items():
+            arrays[f"{number}/{site}"] = bits
+            sites[site] = [first, form]
+        fed = sorted(kept["fed"].items())
+        index["requests"][name] = {"prompt": kept["prompt"], "fed": fed, "cached": kept["cached"], "rows": sites}
+    np.savez(file, index=np.frombuffer(json.dumps(index).encode(), np.uint8), **arrays)
+
+
+def load_dump(source):
+    """`{"rank", "steps", "requests"}`, arrays as numpy, of bytes of `mantissa_collect` or a file of `mantissa_dump`."""
+    with np.load(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
         index = json.loads(file["index"].tobytes())
         for number, kept in enumerate(index["requests"].values()):
             kept["fed"] = {int(position): token for position, token in kept["fed"]}
@@ -79,6 +87,8 @@ class Look:
         self.model = worker.get_model()
         self.rank = getattr(worker, "rank", 0)
         self.sites, self.reach, self.top_k = spec["sites"], spec["reach"], spec["top_k"]
+        if int(worker.vllm_config.parallel_config.pipeline_parallel_size) > 1:
+            raise CaptureError("pipeline stages hold some of the layers alone", "use pipeline_parallel_size=1")
         self.drain, self.pieces = Drain(limit=spec.get("memory_limit", 8 << 30)), []
         # Make-up of each step, and per request its prompt, what was fed, and rows by site.
         self.steps, self.requests = [], {}
@@ -107,6 +117,7 @@ class Look:
         self.now = _Step(computed, {name: int(n) for name, n in output.num_scheduled_tokens.items()})
 
     def _end(self):
+        """Ends a step, if one is open."""
         if self.now is not None and self.now.order is not None:
             makeup = [(name, self.now.computed[name], self.now.tokens[name]) for name in self.now.order]
             self.steps.append(makeup)
@@ -131,13 +142,31 @@ class Look:
         execute = runner.execute_model
 
         def executed(output, *arguments, **more):
-            self._step(output)
-            try:
+            self._end()
+            if more.get("dummy_run"):
                 return execute(output, *arguments, **more)
+            self._step(output)
+            done = False
+            try:
+                result = execute(output, *arguments, **more)
+                done = True
             finally:
-                self._end()
+                # Model runner V2 computes logits when tokens are sampled: the step is open until then.
+                if not (done and result is None and self.now is not None and not self.now.chosen):
+                    self._end()
+            return result
 
         self._replace(runner, "execute_model", executed)
+        if hasattr(runner, "sample_tokens"):
+            sample = runner.sample_tokens
+
+            def sampled(*arguments, **more):
+                try:
+                    return sample(*arguments, **more)
+                finally:
+                    self._end()
+
+            self._replace(runner, "sample_tokens", sampled)
         self._prepared = None
         if not hasattr(runner, "input_batch") and hasattr(runner, "prepare_inputs"):
             prepare = runner.prepare_inputs
@@ -288,6 +317,7 @@ class Look:
             self._undo.pop()()
 
     def collect(self):
+        self._end()
         self.close()
         self.drain.finish()
         requests = {}
@@ -295,6 +325,10 @@ class Look:
             sites = {}
             for site, pieces in kept["rows"].items():
                 pieces.sort(key=lambda piece: piece[0])
+                ends = [first + len(bits) for first, _, bits in pieces]
+                if any(first != end for (first, _, _), end in zip(pieces[1:], ends)):
+                    fault = f"rows of {site} were computed twice or not at all: a request was preempted"
+                    raise CaptureError(fault, "give vLLM more memory for its cache, or fewer or shorter prompts")
                 sites[site] = (pieces[0][0], pieces[0][1], np.concatenate([bits for _, _, bits in pieces]))
             requests[name] = {**kept, "rows": sites}
         return {"rank": self.rank, "steps": self.steps, "requests": requests}
@@ -345,22 +379,23 @@ def _sum(hidden, residual=None):
 def facts(worker):
     """What a worker says about itself. What it does not say is left out."""
     config, model = worker.vllm_config, worker.get_model()
-    attention, linear = {}, {}
+    attention, flash, linear = set(), set(), {}
     for name, module in model.named_modules():
         backend = getattr(module, "attn_backend", None)
         if backend is not None and hasattr(backend, "get_name"):
-            attention[backend.get_name()] = attention.get(backend.get_name(), 0) + 1
-        method = getattr(module, "quant_method", None)
-        if method is not None and hasattr(module, "weight") or hasattr(module, "qweight"):
-            kernel = getattr(method, "kernel", None)
-            word = type(method).__name__ + (f"/{type(kernel).__name__}" if kernel is not None else "")
-            linear[_block_star(name)] = word
+            attention.add(backend.get_name())
+            if version := getattr(getattr(module, "impl", None), "vllm_flash_attn_version", None):
+                flash.add(str(version))
+            continue
+        if (method := getattr(module, "quant_method", None)) is not None:
+            linear.setdefault(_block_star(name), set()).add(_method_word(method))
     parallel, compilation = config.parallel_config, config.compilation_config
     model_config = config.model_config
     return {
         "rank": getattr(worker, "rank", 0),
         "attention": sorted(attention),
-        "linear": linear,
+        "flash_attention": "+".join(sorted(flash)) or "none",
+        "linear": {name: "+".join(sorted(words)) for name, words in sorted(linear.items())},
         "all_reduce": all_reduce(parallel),
         "batch_invariant": batch_invariant(),
         "eager": bool(model_config.enforce_eager),
@@ -369,7 +404,9 @@ def facts(worker):
         "dtype": str(model_config.dtype).removeprefix("torch."),
         "cache_dtype": str(config.cache_config.cache_dtype),
         "prefix_caching": bool(config.cache_config.enable_prefix_caching),
-        "quantization": str(model_config.quantization or "none"),
+        "quantization": quantization(str(model_config.quantization or "none"), config, linear),
+        "model_runner": "v2" if ".gpu.model_runner" in type(worker.model_runner).__module__ else "v1",
+        "async_scheduling": bool(getattr(getattr(config, "scheduler_config", None), "async_scheduling", False)),
         "tp_size": int(parallel.tensor_parallel_size),
         "pp_size": int(parallel.pipeline_parallel_size),
         "ep_size": int(parallel.tensor_parallel_size) if parallel.enable_expert_parallel else 1,
@@ -391,9 +428,35 @@ def facts(worker):
         "parameters": sum(p.numel() for p in model.parameters()),
         "device": str(getattr(worker, "device", "cpu")),
         "separate_workers": _separate_workers(),
-        "versions": observe.versions("vllm", "triton", "flash_attn", "flashinfer"),
+        "versions": {n: str(v) for n, v in observe.versions("vllm", "triton", "flash_attn", "flashinfer").items()},
         "devices": observe.devices([torch.device(getattr(worker, "device", None) or "cpu")]),
     }
+
+
+def _method_word(method):
+    """How a layer's products are computed: the method's class, and the kernel or backend that it chose."""
+    word = type(method).__name__
+    if (kernel := getattr(method, "kernel", None)) is not None:
+        word += f"/{type(kernel).__name__}"
+    for name in ("unquantized_backend", "wna16_moe_backend"):
+        if (backend := getattr(method, name, None)) is not None:
+            word += f"/{getattr(backend, 'name', backend)}"
+    return word
+
+
+def quantization(asked, config, linear):
+    """How linear layers are stored, by the methods that they have; `asked` is what vLLM's configuration says."""
+    if not any(not word.startswith("Unquantized") for words in linear.values() for word in words):
+        return "none"
+    if asked == "bitsandbytes":
+        known = config.quant_config
+        if getattr(known, "load_in_8bit", False):
+            return "bnb-int8"
+        return f"bnb-{getattr(known, 'bnb_4bit_quant_type', '4bit')}"
+    for word in ("awq", "gptq"):
+        if word in asked:
+            return word
+    return asked
 
 
 def _word(value):
@@ -423,12 +486,12 @@ def all_reduce(parallel):
 
 
 def batch_invariant():
-    """Whether vLLM's batch-invariant mode is on, as vLLM itself answers; by its variable if it has no answer."""
+    """Whether vLLM's batch-invariant mode is on: as vLLM reads its variable, else the variable."""
     try:
-        from vllm.model_executor.layers.batch_invariant import vllm_is_batch_invariant
+        from vllm import envs
 
-        return bool(vllm_is_batch_invariant())
-    except ImportError:
+        return bool(envs.VLLM_BATCH_INVARIANT)
+    except (ImportError, AttributeError):
         return os.environ.get("VLLM_BATCH_INVARIANT", "0") not in ("", "0")
 
 
