@@ -3,8 +3,8 @@
 
     quantized.py --mantissa MANTISSA --scratch FOLDER --out quantized.json
 
-FOLDER gets what `mantissa synth --arch ARCH --seed 1 --quantization FORMAT` writes for every family of FAMILIES and every
-format, families with experts with 128 for --hidden-size, --intermediate-size and --moe-intermediate-size.
+FOLDER gets what `mantissa synth --arch ARCH --seed 1 --quantization FORMAT` writes for every family of FAMILIES and
+every format, families with experts with 128 for --hidden-size, --intermediate-size and --moe-intermediate-size.
 
 Needs torch, transformers 5.17, accelerate and bitsandbytes 0.50 (their CPU kernels are enough), safetensors and numpy.
 A digest is SHA-256 over the decoded weights of all quantized matrices, sorted by name, as little-endian bytes.

@@ -91,8 +91,8 @@ sizes were compared with what it names.
 
 {said}
 
-Of the 13 setups that were not equal in the first three runs of the [random proof](coverage/models.md), 12 had experts of
-equal weights in another order, which is emulated since. One is eager attention over one KV head, of which the wrong
+Of the 13 setups that were not equal in the first three runs of the [random proof](coverage/models.md), 12 had experts
+of equal weights in another order, which is emulated since. One is eager attention over one KV head, of which the wrong
 product had been asked; asked rightly, it is in run E. Single kernels were compared alone as well:
 [kernels](coverage/kernels.md). [Models](coverage/models.md) has all setups of whole models;
 [catalogs](coverage/catalogs.md) says how to add shapes of your own.

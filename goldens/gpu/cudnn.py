@@ -10,9 +10,9 @@ cudnn.npz the raw bits of each result of the heads of the first KV head of the f
 in order of first appearance), of prefill only the rows in `rows`. `lse` is the same call that also returns logarithms
 of sums; where its output is another it says so.
 
-`centred_…` are cases whose values were shifted so that a row of weights sums them to almost nothing (column by column,
-for one head of the group after the other): what is left shows the roundings of large sums. Their values are kept as
-`NAME_v`. `map` lists which kernels ran with which grids for many shapes of decode.
+`centred_…` are cases whose values were shifted so that a row of weights sums them to almost nothing (column by
+column, for one head of the group after the other): what is left shows the roundings of large sums. Their values are
+kept as `NAME_v`. `map` lists which kernels ran with which grids for many shapes of decode.
 
 Probes (`probe_…`): all scores 0, so that every weight is 1, and values in which one column after the other has 2^B at
 one key and −2^B at another, ones elsewhere. How many ones are lost tells in which order keys are added."""
@@ -166,7 +166,8 @@ def main():
         case["tensors"] = made(seed, 1, 9, 3, 64, 1, keys, "f16")
         run(f"decode_f16_{keys}", case, args.repetitions)
     print(f"{time.time() - began:.0f} s decode", flush=True)
-    centred = [(1, h, kv, w, 1, n) for h, kv, w in HEADS[:3] for n in (17, 30, 41, 64, 130, 200, 255, 257, 300, 500, 512)]
+    few = (17, 30, 41, 64, 130, 200, 255, 257, 300, 500, 512)
+    centred = [(1, h, kv, w, 1, n) for h, kv, w in HEADS[:3] for n in few]
     centred += [(1, h, kv, w, 1, n) for h, kv, w in HEADS[:3] for n in (513, 600, 900, 1100, 2000, 4096, 6030)]
     centred += [(1, 8, 4, 256, 1, n) for n in (130, 300, 1100)] + [(1, 32, 32, 96, 1, n) for n in (130, 300, 1100)]
     centred += [(1, 28, 4, 128, n, n) for n in (100, 130, 300, 700)] + [(1, 9, 3, 64, n, n) for n in (130, 700, 2000)]
@@ -190,7 +191,8 @@ def main():
         name = f"centred_{at}"
         arrays[f"{name}_v"] = raw(v[0, 0])
         rows = None if queries == 1 else torch.tensor([queries - 1], device=DEVICE)
-        case = {"seed": seed, "shape": [batch, heads, kv, width, queries, keys], "dtype": "bf16", "tensors": (q, k, v, group)}
+        case = {"seed": seed, "shape": [batch, heads, kv, width, queries, keys], "dtype": "bf16"}
+        case["tensors"] = (q, k, v, group)
         if DEVICE == "cuda":
             try:
                 wide = (k.repeat_interleave(group, 1), v.repeat_interleave(group, 1))
@@ -245,13 +247,15 @@ def main():
     if DEVICE == "cuda":
         near = [1, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 192, 255, 256, 257, 384, 511, 512, 513, 640, 767, 768]
         near += [1023, 1024, 2047, 2048, 4096, 8192, 16384, 32768]
-        for heads, kv, width in [*HEADS, (4, 1, 256), (64, 8, 64), (64, 8, 128), (16, 16, 64), (12, 2, 128), (16, 8, 256)]:
+        more = [(4, 1, 256), (64, 8, 64), (64, 8, 128), (16, 16, 64), (12, 2, 128), (16, 8, 256)]
+        for heads, kv, width in HEADS + more:
             for batch in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 17, 24, 32, 33, 48, 64):
                 shapes += [(batch, heads, kv, width, n) for n in near if batch * kv * n * width < 1 << 28]
         random.Random(1).shuffle(shapes)
     about = {"torch": torch.__version__, "device": DEVICE}
     if DEVICE == "cuda":
-        about |= {"gpu": torch.cuda.get_device_name(), "cudnn": torch.backends.cudnn.version(), "cuda": torch.version.cuda}
+        about |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+        about["cudnn"] = torch.backends.cudnn.version()
     found = {"about": about, "cases": cases, "map": []}
 
     def write():

@@ -18,7 +18,8 @@ def mixed(i: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 def hashed(shape, seed: int, spread: float, kind: str, device) -> torch.Tensor:
-    """`(low half + high half − 65535) / 65536 · spread` of each place's 32 bits, exact in binary32, then rounded to the type."""
+    """`(low half + high half − 65535) / 65536 · spread` of each place's 32 bits, exact in binary32, then rounded to the
+    type."""
     count, chunk = int(numpy.prod(shape)), 1 << 25
     made = torch.empty(count, dtype=TYPES[kind], device=device)
     for first in range(0, count, chunk):

@@ -5,8 +5,8 @@
 MANTISSA is the program, SCRATCH a folder for models (12 GB), OUT where results go (containers, experiment files, logs;
 `vllm_plan.json` says what each step took and how it ended). A step that fails stops no other. Parts:
 
-- `capture`: SmolLM2-135M's shape and two layers of Qwen3-30B-A3B's, in bf16: vLLM eager, prompts of 312 tokens alone and
-  in a batch of 4, 16 decode steps, then transformers eager fed the same tokens, and `mantissa compare` of both.
+- `capture`: SmolLM2-135M's shape and two layers of Qwen3-30B-A3B's, in bf16: vLLM eager, prompts of 312 tokens alone
+  and in a batch of 4, 16 decode steps, then transformers eager fed the same tokens, and `mantissa compare` of both.
 - `plan`: experiments after plans/founding.toml on the two layers of Qwen3-30B-A3B (AWQ if the program can make it, else
   bf16): batch sizes, compilation, attention, concurrent streams, quantization; 6,000 tokens, 30 steps, 3 repetitions.
 - `cost`: eager decoding with and without a capture, in turns, of 7B widths (28 layers, dummy weights) at batch 1 and 8.

@@ -25,7 +25,8 @@ pub enum EngineError {
     Model(#[from] ModelError),
     /// No kernel multiplies by weights of this layout as they are stored.
     #[error(
-        "weights quantized as {quantization}: products with them as stored are not computed; use --quantization none, which decodes them first"
+        "weights quantized as {quantization}: products with them as stored are not computed; use --quantization none, \
+         which decodes them first"
     )]
     Packed {
         /// The layout.

@@ -15,6 +15,7 @@ mod family;
 pub mod gguf;
 pub mod gguf_model;
 pub mod graph;
+mod hex;
 mod mapped;
 pub mod pull;
 pub mod quantized;

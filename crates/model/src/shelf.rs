@@ -1,5 +1,5 @@
-//! Entries of safetensors files brought under the names that a model's graph has, and parts of quantized matrices brought
-//! together.
+//! Entries of safetensors files brought under the names that a model's graph has, and parts of quantized matrices
+//! brought together.
 //!
 //! Left out: which weights a model must have (`checkpoint`) and how one is decoded (`quantized`).
 
@@ -47,8 +47,8 @@ impl Shelf {
         self.scheme.filter(|_| !self.parts.is_empty()).map(|scheme| scheme.quantization)
     }
 
-    /// Adds one entry of file `number` under its name, or under its experts' names when it holds them all and the model's
-    /// graph multiplies by each alone, or as a part of a quantized matrix.
+    /// Adds one entry of file `number` under its name, or under its experts' names when it holds them all and the
+    /// model's graph multiplies by each alone, or as a part of a quantized matrix.
     pub(crate) fn place(&mut self, file: &str, number: usize, entry: TensorEntry) -> Result<(), ModelError> {
         if let Some((matrix, part)) = self.scheme.and_then(|scheme| scheme.part_of(&entry)) {
             let name = entry.name.clone();
@@ -75,8 +75,8 @@ impl Shelf {
             interleaved: None,
             quantized: None,
         };
-        // transformers 5 holds routed experts under names of its own, those of a block in two tensors, and may store them
-        // so.
+        // transformers 5 holds routed experts under names of its own, those of a block in two tensors, and may store
+        // them so.
         let of_block = entry.name.strip_prefix("model.layers.").and_then(|rest| rest.split_once(".mlp."));
         let of_block = of_block.and_then(|(layer, name)| {
             Some((layer.parse().ok().filter(|parsed: &usize| parsed.to_string() == layer)?, name))

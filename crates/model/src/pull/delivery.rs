@@ -6,6 +6,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ModelError;
+use crate::hex::hex;
 
 /// How far a pull is.
 ///
@@ -22,7 +23,6 @@ pub struct Progress<'a> {
 
 /// SHA-256 of a file, hexadecimal.
 pub(super) fn sha256(path: &Path) -> Result<String, ModelError> {
-    use std::fmt::Write as _;
     use std::io::Read as _;
     let mut file = std::fs::File::open(path).map_err(|e| ModelError::io(path, "open", e))?;
     let mut hasher = Sha256::new();
@@ -33,10 +33,7 @@ pub(super) fn sha256(path: &Path) -> Result<String, ModelError> {
             n => hasher.update(&buffer[..n]),
         }
     }
-    Ok(hasher.finalize().iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+    Ok(hex(&hasher.finalize()))
 }
 
 /// Renames a gathered folder into place and makes the rename last.

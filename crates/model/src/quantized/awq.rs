@@ -7,7 +7,7 @@
 use mantissa_numerics::Dtype;
 
 use super::int4::{GROUP, Grid, NIBBLES, integer, nibble, word};
-use super::{Made, Matrix, Packed, Part, safetensors_name};
+use super::parts::{Made, Matrix, Packed, Part, safetensors_name};
 
 /// Output of each nibble of a word.
 const ORDER: [usize; NIBBLES] = [0, 2, 4, 6, 1, 3, 5, 7];

@@ -2,14 +2,15 @@
 //!
 //! `weight` is a column of bytes, two values each, the first in the high half; `weight.absmax` the scales;
 //! `weight.quant_map` the code book; `weight.quant_state.bitsandbytes__nf4` a JSON object in bytes. Double quantization
-//! stores scales as bytes: an index into a dynamic code book of 256 numbers, times a scale of each 256, plus one offset.
+//! stores scales as bytes: an index into a dynamic code book of 256 numbers, times a scale of each 256, plus one
+//! offset.
 //! *Source:* bitsandbytes 0.50.2, `functional.py` (`QuantState`, `create_dynamic_map`) and `backends/default/ops.py`.
 //! Left out: its format of 8 bits and `fp4`.
 
 use mantissa_numerics::Dtype;
 use serde_json::Value;
 
-use super::{Made, Matrix, Packed, Part, f32_at, largest};
+use super::parts::{Made, Matrix, Packed, Part, f32_at, largest};
 
 /// Values that share a scale.
 pub(super) const BLOCK: usize = 64;
@@ -71,8 +72,10 @@ fn state(rows: usize, cols: usize, dtype: Dtype, offset: Option<f32>) -> Vec<u8>
     );
     let mut length = text.len() + 1;
     if let Some(offset) = offset {
+        let blocksize = NESTED_BLOCK.to_string();
         text +=
-            &format!(r#", "nested_blocksize": {NESTED_BLOCK}, "nested_dtype": "float32", "nested_offset": "#);
+            &[r#", "nested_blocksize": "#, &blocksize, r#", "nested_dtype": "float32", "nested_offset": "#]
+                .concat();
         length = text.len() + LONGEST_NUMBER + 1;
         // The shortest form of the same number in binary64, as Python prints it.
         text += &Value::from(f64::from(offset)).to_string();
@@ -126,9 +129,9 @@ fn absmax(values: &[f32]) -> f32 {
 
 /// Everything but the values, from the scales of all blocks.
 ///
-/// *Rounding:* the offset is the scales' sum in binary64, in order, divided by their number and rounded once to binary32
-/// (bitsandbytes' own mean depends on the machine's vectors); the differences and the products with `1 / absmax` are in
-/// binary32.
+/// *Rounding:* the offset is the scales' sum in binary64, in order, divided by their number and rounded once to
+/// binary32 (bitsandbytes' own mean depends on the machine's vectors); the differences and the products with `1 /
+/// absmax` are in binary32.
 fn double_quantized(matrix: &Matrix<'_>, scales: &[f32]) -> Vec<Made> {
     #[expect(
         clippy::cast_precision_loss,
@@ -156,7 +159,7 @@ fn nearest(code: &[f32], x: f32) -> u8 {
     let (mut least, mut most) = (0, code.len() - 1);
     while least < most {
         let middle = usize::midpoint(least, most);
-        if (code[middle] + code[middle + 1]) / 2.0 < x {
+        if f32::midpoint(code[middle], code[middle + 1]) < x {
             least = middle + 1;
         } else {
             most = middle;
@@ -165,7 +168,8 @@ fn nearest(code: &[f32], x: f32) -> u8 {
     u8::try_from(least).unwrap_or(u8::MAX)
 }
 
-/// The dynamic code book of 256 numbers: for each power of ten from 1e-6 to 1 as many steps as fit, both signs, 0 and 1.
+/// The dynamic code book of 256 numbers: for each power of ten from 1e-6 to 1 as many steps as fit, both signs, 0 and
+/// 1.
 ///
 /// *Rounding:* a range from 0.1 to 1 in `n` steps is `fma(k, (1 − 0.1) / n, 0.1)` in its first half and
 /// `fma(−(n − k), (1 − 0.1) / n, 1)` in its second; numbers are the steps' midpoints times the power, all in binary32.
@@ -185,7 +189,7 @@ pub(super) fn dynamic_map() -> [f32; 256] {
             }
         };
         for k in 0..steps {
-            let middle = power * ((at(k) + at(k + 1)) / 2.0);
+            let middle = power * f32::midpoint(at(k), at(k + 1));
             map[filled] = middle;
             map[filled + 1] = -middle;
             filled += 2;

@@ -1,12 +1,12 @@
 //! E4M3 numbers of 8 bits with a binary32 scale for each block of 128 × 128.
 //!
 //! `weight` is outputs × inputs, `weight_scale_inv` the factor of each block (blocks at an edge may be smaller).
-//! *Source:* DeepSeek-V3's checkpoint and transformers 5.17 `finegrained_fp8.py`. Left out: scales of activations, which
-//! are computed when the model runs.
+//! *Source:* DeepSeek-V3's checkpoint and transformers 5.17 `finegrained_fp8.py`. Left out: scales of activations,
+//! which are computed when the model runs.
 
 use mantissa_numerics::Dtype;
 
-use super::{Made, Matrix, Packed, Part, largest};
+use super::parts::{Made, Matrix, Packed, Part, largest};
 
 /// Outputs and inputs that share a scale.
 pub(super) const BLOCK: usize = 128;

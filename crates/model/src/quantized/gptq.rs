@@ -1,14 +1,14 @@
 //! GPTQ's first layout: integers of 4 bits around a zero point of 8, in groups along the inputs.
 //!
-//! `qweight` is inputs / 8 × outputs, eight inputs to a word, the first in its low nibble; `qzeros` groups × outputs / 8,
-//! eight outputs to a word, each zero point less one; `scales` groups × outputs; `g_idx` the group of each input.
-//! *Source:* GPTQModel 7.3 (`checkpoint_format: gptq`), vLLM 0.24 `auto_gptq.py`. Left out: the second-order rounding that
-//! gave the format its name, and `desc_act` when weights are made (it is read).
+//! `qweight` is inputs / 8 × outputs, eight inputs to a word, the first in its low nibble; `qzeros` groups × outputs /
+//! 8, eight outputs to a word, each zero point less one; `scales` groups × outputs; `g_idx` the group of each input.
+//! *Source:* GPTQModel 7.3 (`checkpoint_format: gptq`), vLLM 0.24 `auto_gptq.py`. Left out: the second-order rounding
+//! that gave the format its name, and `desc_act` when weights are made (it is read).
 
 use mantissa_numerics::Dtype;
 
 use super::int4::{GROUP, Grid, NIBBLES, nibble, word};
-use super::{Made, Matrix, Packed, Part, largest, safetensors_name};
+use super::parts::{Made, Matrix, Packed, Part, largest, safetensors_name};
 
 /// Zero point of symmetric weights.
 const ZERO: u8 = 8;

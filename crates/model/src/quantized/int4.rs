@@ -1,6 +1,6 @@
 //! What the two layouts of four-bit integers share: groups of 128 inputs, eight values to a word.
 
-use super::Matrix;
+use super::parts::Matrix;
 
 /// Inputs that share a scale.
 pub(super) const GROUP: usize = 128;

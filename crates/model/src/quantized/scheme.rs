@@ -6,7 +6,8 @@ use mantissa_numerics::Dtype;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Packed, Quantization, awq, bnb, fp8, gptq, int4};
+use super::parts::Packed;
+use super::{Quantization, awq, bnb, fp8, gptq, int4};
 use crate::error::shown;
 use crate::safetensors_header::TensorEntry;
 
@@ -115,16 +116,13 @@ impl Scheme {
                 }
                 let (words, groups, dtype) = (rows / int4::NIBBLES, cols / group.max(1), scales(2)?);
                 let tail = [("I32", vec![groups, words]), ("", vec![groups, rows])];
-                match self.quantization {
-                    Quantization::Awq => {
-                        let head = ("I32", vec![cols, words]);
-                        (Element::Awq { group, dtype }, [vec![head], tail.to_vec()].concat())
-                    }
-                    _ => {
-                        let head = ("I32", vec![cols / int4::NIBBLES, rows]);
-                        let indices = ("I32", vec![cols]);
-                        (Element::Gptq { groups, dtype }, [vec![head], tail.to_vec(), vec![indices]].concat())
-                    }
+                if self.quantization == Quantization::Awq {
+                    let head = ("I32", vec![cols, words]);
+                    (Element::Awq { group, dtype }, [vec![head], tail.to_vec()].concat())
+                } else {
+                    let head = ("I32", vec![cols / int4::NIBBLES, rows]);
+                    let indices = ("I32", vec![cols]);
+                    (Element::Gptq { groups, dtype }, [vec![head], tail.to_vec(), vec![indices]].concat())
                 }
             }
             Quantization::BnbNf4 | Quantization::BnbNf4Double => {

@@ -1,5 +1,7 @@
-//! Laws of every layout: bytes filled once, values within half a step, and what bitsandbytes and torch say of constants.
+//! Laws of every layout: bytes filled once, values within half a step, and what bitsandbytes and torch say of
+//! constants.
 
+use super::parts::largest;
 use super::*;
 use crate::safetensors_header::TensorEntry;
 use crate::synth::Values;
@@ -124,8 +126,10 @@ fn e4m3_rounds_to_nearest_even() {
 fn the_dynamic_code_book_is_bitsandbytes() {
     use sha2::Digest as _;
     let bytes: Vec<u8> = bnb::dynamic_map().iter().flat_map(|x| x.to_le_bytes()).collect();
-    let digest: String = sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, "e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c");
+    assert_eq!(
+        crate::hex::hex(&sha2::Sha256::digest(&bytes)),
+        "e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c"
+    );
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::spec::{BLOCKS, SynthSpec};
 use super::tensors::SynthTensor;
 use crate::quantized::{Matrix, Part, Quantization, safetensors_name};
 
-/// Values made at a time by one thread where nothing is quantized: at most 512 KiB, so that memory stays under 64 MiB up
-/// to 128 threads.
+/// Values made at a time by one thread where nothing is quantized: at most 512 KiB, so that memory stays under 64 MiB
+/// up to 128 threads.
 const PIECE: u64 = 128 << 10;
 
 /// A tensor of the model and how it is stored.
@@ -38,6 +38,12 @@ pub(super) struct MadeBytes {
 }
 
 impl SynthSpec {
+    /// Bytes of tensor data in all shards together: the total that progress counts towards.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.items().map(|item| item.bytes()).sum()
+    }
+
     /// Every tensor with how it is stored, in the order of the checkpoint.
     pub(super) fn items(&self) -> impl Iterator<Item = Item> + '_ {
         let kept: BTreeSet<String> =

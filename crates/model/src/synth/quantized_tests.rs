@@ -40,7 +40,7 @@ fn decoded(folder: &Path, quantization: Quantization) -> (usize, String) {
     for name in &names {
         hasher.update(&checkpoint.weight(name).expect("decoded").data);
     }
-    (names.len(), hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    (names.len(), crate::hex::hex(&hasher.finalize()))
 }
 
 #[test]

@@ -72,7 +72,8 @@ impl Shard {
     }
 }
 
-/// What is stored of `items`: wider elements first, else in their order, so that every tensor is aligned to its elements.
+/// What is stored of `items`: wider elements first, else in their order, so that every tensor is aligned to its
+/// elements.
 fn entries(items: &[Item]) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (number, item) in items.iter().enumerate() {
@@ -90,8 +91,8 @@ fn entries(items: &[Item]) -> Vec<Entry> {
     entries
 }
 
-/// Deals the tensors out to shards of at most the spec's size (a larger tensor has a shard to itself; the parts of a matrix
-/// stay together).
+/// Deals the tensors out to shards of at most the spec's size (a larger tensor has a shard to itself; the parts of a
+/// matrix stay together).
 pub(super) fn shards(spec: &SynthSpec) -> Result<Vec<Shard>, SynthError> {
     let mut groups: Vec<Vec<Item>> = vec![Vec::new()];
     let mut filled = 0_u64;

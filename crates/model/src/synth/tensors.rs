@@ -62,12 +62,6 @@ impl SynthSpec {
     pub fn parameters(&self) -> u64 {
         self.tensors().map(|tensor| tensor.elements()).sum()
     }
-
-    /// Bytes of tensor data in all shards together: the total that progress counts towards.
-    #[must_use]
-    pub fn total_bytes(&self) -> u64 {
-        self.items().map(|item| item.bytes()).sum()
-    }
 }
 
 /// Mean and standard deviation of tensor `name`.

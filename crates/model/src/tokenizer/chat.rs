@@ -91,7 +91,8 @@ impl Template {
             .map(|m| minijinja::Value::from_pairs([("role", m.role.as_str()), ("content", &m.content)]))
             .collect();
         // transformers hands over the special tokens that exist and nothing for those that do not.
-        let tokens = minijinja::Value::from_pairs(self.tokens.iter().map(|(name, text)| (*name, text.as_str())));
+        let tokens =
+            minijinja::Value::from_pairs(self.tokens.iter().map(|(name, text)| (*name, text.as_str())));
         template
             .render(context! {
                 messages => turns,

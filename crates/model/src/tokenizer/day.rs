@@ -54,11 +54,10 @@ pub(super) fn formatted(format: &str) -> Result<String, String> {
         out.push_str(&match (upper, swapped) {
             // Lower case whatever is asked.
             _ if code == 'P' => text,
-            (true, _) => text.to_uppercase(),
-            // Names become upper case, AM and PM lower case.
+            // Of `#`, names become upper case and AM and PM lower case.
             (false, true) if code == 'p' => text.to_lowercase(),
-            (false, true) => text.to_uppercase(),
             (false, false) => text,
+            _ => text.to_uppercase(),
         });
     }
     Ok(out)
@@ -112,7 +111,9 @@ mod tests {
     /// What Python 3.11 prints: `datetime.datetime(2024, 7, 26).strftime(…)` on Linux with TZ=UTC.
     #[test]
     fn every_code_is_pythons() {
-        for (format, want) in include_str!("day.txt").lines().map(|line| line.split_once('\t').unwrap_or(("", line))) {
+        for (format, want) in
+            include_str!("day.txt").lines().map(|line| line.split_once('\t').unwrap_or(("", line)))
+        {
             let want = want.replace("\\n", "\n").replace("\\t", "\t");
             assert_eq!(formatted(format), Ok(want), "{format}");
         }
@@ -123,7 +124,10 @@ mod tests {
         for format in ["%Q", "%-", "%", "%EÄ", "%5d", "%:z"] {
             let code: String = format.chars().take(3).collect();
             let refused = formatted(&format!("a {format}"));
-            assert!(refused.as_ref().is_err_and(|written| code.starts_with(written.as_str())), "{format}: {refused:?}");
+            assert!(
+                refused.as_ref().is_err_and(|written| code.starts_with(written.as_str())),
+                "{format}: {refused:?}"
+            );
         }
     }
 }
