@@ -21,7 +21,7 @@ const FUEL: u64 = 5_000_000;
 /// Longest template that is compiled; the longest known ones have some 20 kB.
 const LONGEST: usize = 1 << 20;
 /// Special tokens that templates may name. *Source:* `SPECIAL_TOKENS_ATTRIBUTES` of transformers.
-pub(super) const SPECIAL: [&str; 7] =
+const SPECIAL: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// One turn of a conversation.

@@ -61,14 +61,13 @@ pub(super) fn parts(gguf: &Gguf<'_>) -> Result<(tokenizers::Tokenizer, Option<Te
     );
     let inner = serde_json::from_value(json)
         .map_err(|e| ModelError::damaged(gguf.file(), "tokenizer.ggml", shown(&e.to_string())))?;
+    let Some(source) = gguf.text("tokenizer.chat_template")? else { return Ok((inner, None)) };
     let mut tokens = Vec::new();
-    for (kind, name) in SPECIAL {
+    // One that the template does not name is not looked up: files have ids there that are no token's.
+    for (kind, name) in SPECIAL.into_iter().filter(|(_, name)| source.contains(name)) {
         tokens.extend(vocabulary.named(gguf, kind)?.map(|(_, text)| (name, text.to_owned())));
     }
-    let template = gguf
-        .text("tokenizer.chat_template")?
-        .map(|source| Template::new(gguf.file().to_owned(), source.to_owned(), tokens))
-        .transpose()?;
+    let template = Some(Template::new(gguf.file().to_owned(), source.to_owned(), tokens)?);
     Ok((inner, template))
 }
 

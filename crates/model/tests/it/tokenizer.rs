@@ -124,6 +124,17 @@ fn chat_templates_render_and_encode_to_single_control_tokens() {
     assert_eq!(ids.iter().filter(|&&id| id >= 263).count(), 4);
     let e = one_line(read(&byte_level("smollm")).apply_chat_template(&[], false));
     assert!(e.contains("chat template: the model has none"), "{e}");
+    // Other special tokens, where the template names them; a padding token that is none matters to no other template.
+    let named = |pad: u32, template: &str| {
+        let file = byte_level("smollm").u32("tokenizer.ggml.padding_token_id", pad);
+        file.text("tokenizer.chat_template", template)
+    };
+    let text = read(&named(265, "{{ pad_token }}{{ unk_token }}.")).apply_chat_template(&[], false);
+    assert_eq!(text.unwrap(), "<tool>.");
+    assert!(read(&named(9999, "{{ bos_token }}")).has_chat_template());
+    let bytes = named(9999, "{{ pad_token }}").build();
+    let e = one_line(mantissa_model::tokenizer::from_gguf_bytes("t.gguf", &bytes));
+    assert!(e.contains("tokenizer.ggml.padding_token_id"), "{e}");
 }
 
 #[test]
@@ -152,6 +163,22 @@ fn folders_keep_template_and_tokens_in_several_files() {
         r#"{"bos_token":{"content":"<s>"},"chat_template":"{{bos_token}}{{messages[0].content}}"}"#,
     );
     assert_eq!(render(), "<s>b");
+    // As transformers 5.17 renders them: the older file goes before, unless the newer one lists added tokens.
+    let template = "{{bos_token}}|{{eos_token}}|{{pad_token}}|{{unk_token}}|{{sep_token}}";
+    let config = |more: &str| {
+        let text = format!(
+            r#"{{"bos_token":"<b>","pad_token":"<p>","sep_token":null,"chat_template":"{template}"{more}}}"#
+        );
+        write("tokenizer_config.json", &text);
+    };
+    write(
+        "special_tokens_map.json",
+        r#"{"bos_token":"<old>","eos_token":{"content":"<e>"},"unk_token":"<u>"}"#,
+    );
+    config("");
+    assert_eq!(render(), "<old>|<e>|<p>|<u>|");
+    config(r#","added_tokens_decoder":{}"#);
+    assert_eq!(render(), "<b>||<p>||");
     write(
         "tokenizer_config.json",
         r#"{"chat_template":[{"name":"tool","template":"t"},{"name":"default","template":"d"}]}"#,
