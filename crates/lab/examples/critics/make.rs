@@ -73,9 +73,15 @@ impl Models {
         let folder = self.written(wanted.arch, seed, gpu, || {
             if gpu {
                 let request = SynthRequest {
+                    // The widths of SmolLM2-135M, in any family.
                     arch: Some(wanted.arch),
-                    preset: Some(Preset::SmolLm2_135M),
                     seed,
+                    hidden_size: Some(576),
+                    intermediate_size: Some(1536),
+                    num_attention_heads: Some(9),
+                    num_key_value_heads: Some(3),
+                    head_dim: Some(64),
+                    vocab_size: Some(49_152),
                     num_hidden_layers: Some(1 + usize::from(seed > 0)),
                     ..SynthRequest::default()
                 };
