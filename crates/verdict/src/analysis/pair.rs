@@ -82,7 +82,10 @@ pub struct PairVerdict {
     pub ratio: Option<f64>,
     /// Bootstrap interval of the ratio over sequences, with its confidence.
     pub interval: Option<Interval>,
-    /// p-value of "the wrong setup fits as well as the right one".
+    /// The ratio is below this at the level of the analysis, corrected for its pairs; absent where no such statement can
+    /// be made of so few units.
+    pub ratio_bound: Option<f64>,
+    /// p-value of "the wrong setup fits as well as the right one", or of "repetitions of the two are exchangeable".
     pub p_value: Option<f64>,
     /// The same, corrected for the pairs of this analysis (Holm).
     pub p_adjusted: Option<f64>,
@@ -138,9 +141,9 @@ pub enum Answer {
     Identical,
     /// Told apart.
     Separable,
-    /// Not told apart: the distance is within the pair's own floor.
+    /// Not told apart, and a difference of the size asked for is excluded.
     NotSeparable,
-    /// The evidence leans, and is too little to say.
+    /// Too little evidence to say.
     Inconclusive,
     /// Nothing could be compared.
     Incomparable,

@@ -107,6 +107,7 @@ fn verdict(
         floor: None,
         ratio: None,
         interval: None,
+        ratio_bound: None,
         p_value: None,
         p_adjusted: None,
         n: found.references,

@@ -270,7 +270,7 @@ pub(super) fn gptq_decode_does_not_repeat_itself() {
 pub(super) fn awq_and_gptq_differ_in_weights() {
     let analysis = one("quant_generation_A100.json");
     assert_eq!(
-        sentences(&analysis, FindingKind::NotRounding),
+        sentences(&analysis, FindingKind::OtherWeights),
         [
             "awq and gptq_marlin; awq and gptq; awq_marlin and gptq_marlin; awq_marlin and gptq differ in weights, not only in \
          kernels: they declare Qwen/Qwen3-8B-AWQ and JunHowie/Qwen3-8B-GPTQ-Int4, and the prefill log-probabilities of \
@@ -281,7 +281,7 @@ pub(super) fn awq_and_gptq_differ_in_weights() {
     );
     assert!(analysis.thresholds.iter().any(|threshold| threshold.name == "other_weights"));
     let from_log = one("quantization_format_generation.log");
-    assert_eq!(sentences(&from_log, FindingKind::NotRounding).len(), 1);
+    assert_eq!(sentences(&from_log, FindingKind::OtherWeights).len(), 1);
     // Tokens parted, so decode distances between the two are no distances.
     let question = (Comparison::WithinHardware, Phase::Decode, Signal::Logprobs);
     for analysis in [&analysis, &from_log] {
