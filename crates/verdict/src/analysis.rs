@@ -15,7 +15,7 @@ use serde::Serialize;
 
 pub use agreement::{ClassSet, FalseAlarmBound, Reproducibility, TokenBasis, TokenConsistency};
 pub use matrix::{Axis, Cell, Matrix, MatrixKind, Profile};
-pub use pair::{Answer, Comparison, Floor, Interval, PairVerdict, RowCounts, Tier};
+pub use pair::{Answer, Comparison, Floor, Interval, Needed, PairVerdict, RowCounts, Tier};
 pub use printed::{Agreement, PublishedFigure, Table};
 pub use signal::{Signal, State};
 pub use source::{Citation, Source};

@@ -223,6 +223,7 @@ fn pairs() -> Vec<PairVerdict> {
         ratio: None,
         interval: None,
         ratio_bound: None,
+        needed: None,
         p_value: None,
         p_adjusted: None,
         n: 6,

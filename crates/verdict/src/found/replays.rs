@@ -3,7 +3,7 @@
 use mantissa_numerics::Phase;
 
 use super::place::{FloorOf, Place};
-use crate::analysis::{Answer, Interval, Signal};
+use crate::analysis::{Answer, Interval, Needed, Signal};
 
 /// A member of a pair: whose evidence is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) enum Reason {
     /// Every matching replay is exactly 0 away.
     Exact,
     Test,
+    /// Every wrong replay is exactly as far as the right one, in unrounded figures: the replays are the same.
+    Tied,
     /// A difference of the size asked for is excluded.
     Excluded(Excluded),
     /// Only averages over references are stored.
@@ -50,11 +52,8 @@ pub(crate) enum Reason {
     OneSided(Member),
     /// No p-value of such data is small enough.
     TooFew(Needed),
-    /// The test finds nothing, and a difference of the size asked for is not excluded, which takes so many references
-    /// at the least.
-    Open {
-        to_exclude: u64,
-    },
+    /// The test finds nothing, and a difference of the size asked for is not excluded, which takes this at the least.
+    Open(Needed),
 }
 
 /// A factor from which on differences are excluded.
@@ -63,17 +62,6 @@ pub(crate) struct Excluded {
     /// Whose evidence excludes them; absent where repetitions of both do.
     pub(crate) member: Option<Member>,
     pub(crate) factor: f64,
-}
-
-/// What would be enough for a small p-value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needed {
-    References(u64),
-    /// So many of each setup on each of these references.
-    Repetitions {
-        each: u64,
-        references: u64,
-    },
 }
 
 /// References that were left out, and why.

@@ -108,6 +108,7 @@ fn verdict(
         ratio: None,
         interval: None,
         ratio_bound: None,
+        needed: None,
         p_value: None,
         p_adjusted: None,
         n: found.references,

@@ -8,12 +8,10 @@
 use mantissa_numerics::Phase;
 
 use super::options::Options;
-use super::values::mean;
+use super::values::{is_zero, mean};
 use super::{signal_key, statistics};
-use crate::analysis::{Answer, Citation, Comparison, Floor, PairVerdict, Signal, Tier};
-use crate::found::{
-    Excluded, FloorOf, Member, Needed, OmittedReferences, Place, Reason, ReplaysOfPair, Side, Test,
-};
+use crate::analysis::{Answer, Citation, Comparison, Floor, Needed, PairVerdict, Signal, Tier};
+use crate::found::{Excluded, FloorOf, Member, OmittedReferences, Place, Reason, ReplaysOfPair, Side, Test};
 use crate::stats::{self, Stratum};
 use crate::{Result, said};
 
@@ -33,9 +31,13 @@ impl Direction {
         self.wrong - self.right > self.slack
     }
 
+    fn is_tie(self) -> bool {
+        self.wrong.total_cmp(&self.right).is_eq()
+    }
+
     /// Quotient of wrong by right; infinite over a zero, 1 where both are zero.
     fn quotient(self) -> f64 {
-        if self.wrong.total_cmp(&self.right).is_eq() { 1.0 } else { self.wrong / self.right }
+        if self.is_tie() { 1.0 } else { self.wrong / self.right }
     }
 }
 
@@ -194,6 +196,10 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options) -> Result<Pair
     let sides = pair.sides();
     let excluded = excluded(&pair, test, options)?;
     let (answer, tier, reason) = decide(&pair, &sides, (test, excluded), options);
+    let needed = match reason {
+        Reason::TooFew(needed) | Reason::Open(needed) => Some(needed),
+        _ => None,
+    };
     let sentence = said::replays_of_pair(&ReplaysOfPair {
         names: &pair.names,
         phase: pair.phase,
@@ -226,6 +232,7 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options) -> Result<Pair
         ratio,
         interval,
         ratio_bound: excluded.map(|excluded| excluded.factor),
+        needed,
         p_value: test.map(|test| test.p),
         p_adjusted: test.map(|test| test.adjusted),
         n,
@@ -259,13 +266,18 @@ fn decide(
         let only = sides.first().map_or(Member::A, |side| side.member);
         return (Answer::Inconclusive, tier, Reason::OneSided(only));
     };
+    let repeated = !pair.strata.is_empty();
     if test.adjusted <= options.alpha {
         return (Answer::Separable, tier, Reason::Test);
+    }
+    // Replays of equal bits are the same distance from anything.
+    let tied = |one: &Direction| one.is_tie() && is_zero(one.slack);
+    if !repeated && directions().all(tied) {
+        return (Answer::NotSeparable, tier, Reason::Tied);
     }
     if let Some(excluded) = excluded.filter(|excluded| excluded.factor <= options.effect) {
         return (Answer::NotSeparable, tier, Reason::Excluded(excluded));
     }
-    let repeated = !pair.strata.is_empty();
     let corrections = if repeated { test.pairs } else { 2 * test.pairs };
     let to_exclude = statistics::references_needed(corrections, options.alpha);
     let reason = if test.least * statistics::real(test.pairs) > options.alpha {
@@ -276,7 +288,7 @@ fn decide(
             Needed::References(statistics::references_needed(test.pairs, options.alpha))
         })
     } else {
-        Reason::Open { to_exclude: to_exclude.max(pair.units.len() as u64) }
+        Reason::Open(Needed::References(to_exclude.max(pair.units.len() as u64)))
     };
     (Answer::Inconclusive, tier, reason)
 }

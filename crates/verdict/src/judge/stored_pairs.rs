@@ -63,6 +63,7 @@ pub(super) fn baselines(stored: &Stored<'_>, parts: &mut Parts) {
                 ratio: None,
                 interval: None,
                 ratio_bound: None,
+                needed: None,
                 p_value: None,
                 p_adjusted: None,
                 n,

@@ -125,8 +125,12 @@ fn reason(alike: &[&PairVerdict], family: Family) -> String {
             format!("; Holm-corrected p is at most {} over {references} or more", words::figure(p))
         }),
         (Tier::Statistical, Answer::Inconclusive) => p_values.reduce(f64::min).map_or(String::new(), |p| {
+            let needed = alike.iter().filter_map(|one| one.needed).max();
+            let needed = needed.map_or(String::new(), |needed| {
+                format!("; at least {} are needed", super::replays::enough(needed))
+            });
             format!(
-                "; Holm-corrected p for {} is at least {} over {references} or more",
+                "; Holm-corrected p for {} is at least {} over {references} or more{needed}",
                 words::count(family.tested as u64, "pair"),
                 words::figure(p)
             )

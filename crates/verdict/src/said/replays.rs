@@ -2,8 +2,8 @@
 
 use super::bits::do_not_repeat;
 use super::{place, words};
-use crate::analysis::Answer;
-use crate::found::{Excluded, Needed, OmittedReferences, Reason, ReplaysOfPair, Side};
+use crate::analysis::{Answer, Needed};
+use crate::found::{Excluded, OmittedReferences, Reason, ReplaysOfPair, Side};
 
 /// What was judged, in a sentence that stands alone.
 pub(crate) fn replays_of_pair(pair: &ReplaysOfPair<'_>) -> String {
@@ -95,6 +95,10 @@ fn why(pair: &ReplaysOfPair<'_>) -> String {
             format!("every matching replay has the same bits in {references}, so any other bit counts")
         }
         Reason::Test => tested,
+        Reason::Tied => format!(
+            "the replays of both are equally far to the last digit in every comparison ({references}), so they are the \
+             same replay and nothing can tell them apart"
+        ),
         Reason::Excluded(excluded) => {
             format!("{}; {effect}× was asked for; {tested}", seen(pair, *excluded))
         }
@@ -109,14 +113,13 @@ fn why(pair: &ReplaysOfPair<'_>) -> String {
         Reason::OneSided(member) => {
             format!("only {} evidence could be compared, and both sides are needed", pair.name(*member))
         }
-        Reason::TooFew(needed) => format!("{}; {tested}; {}", leaning(pair), too_few(*needed)),
-        Reason::Open { to_exclude } => {
+        Reason::TooFew(needed) => {
+            format!("{}; {tested}; no such p-value is small enough below {}", leaning(pair), enough(*needed))
+        }
+        Reason::Open(needed) => {
             let open = match pair.excluded {
                 Some(excluded) => format!("{}, and {effect}× was asked for", seen(pair, excluded)),
-                None => format!(
-                    "nothing of {effect}× is excluded, which takes {} at least",
-                    words::count(*to_exclude, "reference")
-                ),
+                None => format!("nothing of {effect}× is excluded, which takes {} at least", enough(*needed)),
             };
             format!("{}; {tested}; {open}", leaning(pair))
         }
@@ -142,14 +145,11 @@ fn leaning(pair: &ReplaysOfPair<'_>) -> String {
 }
 
 /// What would be enough.
-pub(super) fn too_few(needed: Needed) -> String {
+pub(super) fn enough(needed: Needed) -> String {
     match needed {
-        Needed::References(n) => {
-            format!("no such p-value is small enough below {}", words::count(n, "reference"))
+        Needed::References(n) => words::count(n, "reference"),
+        Needed::Repetitions { each, references } => {
+            format!("{each} different repetitions of each setup on {}", words::count(references, "reference"))
         }
-        Needed::Repetitions { each, references } => format!(
-            "no such p-value is small enough below {each} different repetitions of each setup on {}",
-            words::count(references, "reference")
-        ),
     }
 }
