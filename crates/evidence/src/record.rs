@@ -373,8 +373,9 @@ impl Record {
         damage.note(validate::statements(&self.shell, |run| digests[run]), &self.origin)
     }
 
-    /// The digest of a run's signals, as [`crate::Run::signals_digest`].
-    fn signals_digest(&self, run: usize) -> Result<Digest> {
+    /// The digest of a run's signals, as [`crate::Run::signals_digest`]: every row is read once. *Errors:* a row that
+    /// cannot be read.
+    pub fn signals_digest(&self, run: usize) -> Result<Digest> {
         let mut hasher = Hasher::default();
         let mut scratch = Vec::new();
         for phase in [Phase::Prefill, Phase::Decode] {

@@ -49,7 +49,7 @@ use crate::words;
 #[must_use]
 pub fn audit_text(audit: &Audit, style: Style) -> String {
     let mut page = Page::new(style);
-    page.outcome(audit.outcome, meaning(audit));
+    page.claim(audit.outcome, meaning(audit));
     for (label, value) in about(audit) {
         page.field(label, &value);
     }
@@ -114,7 +114,7 @@ pub fn audit_text(audit: &Audit, style: Style) -> String {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "# {}: {}\n", words::outcome(audit.outcome), meaning(audit))?;
+    writeln!(out, "# {}: {}\n", words::claim_outcome(audit.outcome), meaning(audit))?;
     for (label, value) in about(audit) {
         writeln!(out, "- {label}: {}", escape(&value))?;
     }

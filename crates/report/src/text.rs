@@ -111,15 +111,24 @@ impl Page {
         self.out
     }
 
-    /// The answer in a word, and what it means.
+    /// The answer of an analysis in a word, and what it means. A difference is nobody's fault, so no color says so.
     pub(crate) fn outcome(&mut self, outcome: Outcome, means: &str) {
+        self.answer(BOLD, words::outcome(outcome), means);
+    }
+
+    /// The answer about a claim.
+    pub(crate) fn claim(&mut self, outcome: Outcome, means: &str) {
         let color = match outcome {
             Outcome::Consistent => "\x1b[1;32m",
             Outcome::Divergent => "\x1b[1;31m",
             Outcome::NotEnoughEvidence => "\x1b[1;33m",
         };
+        self.answer(color, words::claim_outcome(outcome), means);
+    }
+
+    fn answer(&mut self, color: &str, word: &str, means: &str) {
         let (on, off) = if self.color { (color, PLAIN) } else { ("", "") };
-        push(&mut self.out, format_args!("{on}{}{off}  {means}\n", words::outcome(outcome)));
+        push(&mut self.out, format_args!("{on}{word}{off}  {means}\n"));
     }
 
     pub(crate) fn field_list(&mut self, heading: &str, fields: &[(&str, String)]) {

@@ -105,15 +105,25 @@ pub(crate) const fn state(state: State) -> &'static str {
     }
 }
 
-/// An outcome in a word or two.
+/// The outcome of an analysis in a word or two. Nothing was claimed, so a difference is no fault.
 ///
 /// ```
 /// use mantissa_verdict::analysis::Outcome;
 ///
+/// assert_eq!(mantissa_report::outcome(Outcome::Divergent), "differences found");
 /// assert_eq!(mantissa_report::outcome(Outcome::NotEnoughEvidence), "not enough evidence");
 /// ```
 #[must_use]
 pub const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Consistent => "no difference",
+        Outcome::Divergent => "differences found",
+        Outcome::NotEnoughEvidence => "not enough evidence",
+    }
+}
+
+/// The outcome of a claim in a word or two.
+pub(crate) const fn claim_outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Consistent => "consistent",
         Outcome::Divergent => "divergent",
@@ -159,7 +169,7 @@ pub(crate) const fn finding(kind: FindingKind) -> &'static str {
         FindingKind::NotSeparable => "not separable",
         FindingKind::TokensDiverge => "tokens diverge",
         FindingKind::NonDeterministic => "non-deterministic",
-        FindingKind::NotRounding => "not rounding",
+        FindingKind::OtherWeights => "other weights",
         FindingKind::Published => "published figure",
         FindingKind::Missing => "missing",
     }
@@ -212,7 +222,7 @@ pub(crate) const fn matrix_kind(kind: MatrixKind) -> &'static str {
 pub(crate) const fn axis(axis: Axis) -> &'static str {
     match axis {
         Axis::Layer => "layer",
-        Axis::Step => "step",
+        Axis::Token => "token",
     }
 }
 

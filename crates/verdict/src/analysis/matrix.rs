@@ -93,7 +93,7 @@ pub struct Cell {
     pub citation: Option<Citation>,
 }
 
-/// Distance along layers or steps.
+/// Distance along layers or tokens.
 ///
 /// ```
 /// use mantissa_verdict::analysis::Axis;
@@ -102,9 +102,9 @@ pub struct Cell {
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `quant_generation.json`.
-/// let mut along_steps = analysis.profiles.iter().filter(|profile| profile.axis == Axis::Step);
-/// let profile = along_steps.find(|profile| profile.a == "awq" && profile.b == "gptq").expect("a profile");
-/// // Steps 2 to 4 are stored. Tokens part at the first output, so these are gaps.
+/// let mut along_tokens = analysis.profiles.iter().filter(|profile| profile.axis == Axis::Token);
+/// let profile = along_tokens.find(|profile| profile.a == "awq" && profile.b == "gptq").expect("a profile");
+/// // Outputs 2 to 4 are stored. Tokens part at the first output, so these are gaps.
 /// assert_eq!(profile.points, [(2, None), (3, None), (4, None)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -121,7 +121,7 @@ pub struct Profile {
     /// What the horizontal axis counts.
     pub axis: Axis,
     /// Coordinate and mean L2, in order; a gap is a coordinate that could not be compared.
-    pub points: Vec<(u64, Option<f64>)>,
+    pub points: Vec<(i64, Option<f64>)>,
     /// Where.
     pub citation: Option<Citation>,
 }
@@ -134,6 +134,7 @@ pub struct Profile {
 pub enum Axis {
     /// Decoder blocks, counted from 1.
     Layer,
-    /// Forward passes.
-    Step,
+    /// Tokens by their place in the sequence, whichever pass stored them: 0 is the first output token, −1 the prompt's
+    /// last.
+    Token,
 }
