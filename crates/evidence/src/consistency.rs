@@ -85,7 +85,7 @@ impl Statement {
     /// assert_eq!(Statement::new("configurations[0].hardware", "h200").value, "h200");
     /// ```
     #[must_use]
-    pub fn new(place: impl Into<String>, value: impl ToString) -> Self {
+    pub fn new(place: impl Into<String>, value: &(impl ToString + ?Sized)) -> Self {
         Self { place: place.into(), value: value.to_string() }
     }
 }

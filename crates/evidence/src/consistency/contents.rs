@@ -28,7 +28,7 @@ pub(super) fn conflicts(record: &Record) -> Vec<Conflict> {
 
 /// The metadata and the layouts that it is about.
 struct Metadata<'m> {
-    metadata: &'m ExperimentMetadata,
+    stated: &'m ExperimentMetadata,
     runs: &'m [Run],
     /// Place of the run, phase, layout.
     layouts: Vec<(usize, Phase, &'m PhaseLayout)>,
@@ -42,12 +42,14 @@ struct Metadata<'m> {
 fn count(
     what: &'static str,
     field: &str,
-    stated: impl ToString,
+    stated: &dyn ToString,
     place: String,
-    found: impl ToString,
+    found: &dyn ToString,
 ) -> Conflict {
-    let statements =
-        vec![Statement::new(format!("experiment_metadata.{field}"), stated), Statement::new(place, found)];
+    let statements = vec![
+        Statement::new(format!("experiment_metadata.{field}"), &stated.to_string()),
+        Statement::new(place, &found.to_string()),
+    ];
     Conflict { about: About::Count(what), config_id: None, statements, more: 0 }
 }
 
@@ -61,7 +63,7 @@ impl<'m> Metadata<'m> {
         });
         let provenance = shell.metadata.mantissa.as_ref();
         Self {
-            metadata: &shell.metadata,
+            stated: &shell.metadata,
             runs: &shell.runs,
             layouts: layouts.collect(),
             ours: provenance.is_some(),
@@ -71,18 +73,18 @@ impl<'m> Metadata<'m> {
 
     /// Lengths of prompts. Elsewhere `sequence_length` may leave a template out, or count the output.
     fn prompts(&self) -> Option<Conflict> {
-        let stated = self.metadata.sequence_length as usize;
+        let stated = self.stated.sequence_length as usize;
         let lengths: BTreeSet<usize> =
             self.runs.iter().map(|run| run.prompt_token_ids.len()).filter(|length| *length > 0).collect();
         let wrong = self.ours && stated > 0 && !lengths.is_empty() && !lengths.contains(&stated);
         let place = self.runs.iter().position(|run| !run.prompt_token_ids.is_empty())?;
         let place = format!("runs[{place}].mantissa.prompt_token_ids");
-        wrong.then(|| count("tokens of the prompt", "sequence_length", stated, place, in_words(&lengths)))
+        wrong.then(|| count("tokens of the prompt", "sequence_length", &stated, place, &in_words(&lengths)))
     }
 
     /// Steps of outputs. Of an output, the last token need not have been fed; elsewhere an output may end early.
     fn steps(&self) -> Option<Conflict> {
-        let stated = self.metadata.decode_steps as usize;
+        let stated = self.stated.decode_steps as usize;
         let lengths: BTreeSet<usize> = self.runs.iter().map(|run| run.output_token_ids.len()).collect();
         let most = lengths.last().copied().unwrap_or(0);
         let wrong = if self.ours {
@@ -92,7 +94,7 @@ impl<'m> Metadata<'m> {
         };
         let place = self.runs.iter().position(|run| run.output_token_ids.len() == most)?;
         let place = format!("runs[{place}], output tokens");
-        wrong.then(|| count("decode steps", "decode_steps", stated, place, in_words(&lengths)))
+        wrong.then(|| count("decode steps", "decode_steps", &stated, place, &in_words(&lengths)))
     }
 
     /// The first layout with something that `wrong` finds.
@@ -103,15 +105,15 @@ impl<'m> Metadata<'m> {
     }
 
     fn layers(&self) -> Option<Conflict> {
-        let stated: BTreeSet<u32> = self.metadata.extraction_config.layers.iter().copied().collect();
+        let stated: BTreeSet<u32> = self.stated.extraction_config.layers.iter().copied().collect();
         let stored = |layout: &PhaseLayout| -> BTreeSet<u32> {
             layout.tensors.keys().filter_map(|site| site.layer.map(|layer| layer.0)).collect()
         };
-        if let Some(most) = self.metadata.mantissa.as_ref().map(|provenance| provenance.num_layers) {
+        if let Some(most) = self.stated.mantissa.as_ref().map(|provenance| provenance.num_layers) {
             let above = self.first(|layout| stored(layout).last().copied().filter(|last| *last > most));
             if let Some((place, last)) = above {
                 let found = format!("layer {last}");
-                return Some(count("decoder blocks", "mantissa.num_layers", most, place, found));
+                return Some(count("decoder blocks", "mantissa.num_layers", &most, place, &found));
             }
         }
         let differs = |layout: &PhaseLayout| {
@@ -121,11 +123,11 @@ impl<'m> Metadata<'m> {
         };
         let (place, found) = self.first(differs).filter(|_| !stated.is_empty())?;
         let (field, stated) = ("extraction_config.layers", in_words(&stated));
-        Some(count("layers", field, stated, place, in_words(&found)))
+        Some(count("layers", field, &stated, place, &in_words(&found)))
     }
 
     fn positions(&self) -> Option<Conflict> {
-        let stated = &self.metadata.extraction_config.positions;
+        let stated = &self.stated.extraction_config.positions;
         let differs = |layout: &PhaseLayout| {
             let stored = &layout.positions;
             let wrong = if self.recorded {
@@ -136,11 +138,11 @@ impl<'m> Metadata<'m> {
             wrong.then(|| format!("{stored:?}"))
         };
         let (place, found) = self.first(differs).filter(|_| !stated.is_empty())?;
-        Some(count("positions", "extraction_config.positions", format!("{stated:?}"), place, found))
+        Some(count("positions", "extraction_config.positions", &format!("{stated:?}"), place, &found))
     }
 
     fn widths(&self) -> Vec<Conflict> {
-        let config = &self.metadata.extraction_config;
+        let config = &self.stated.extraction_config;
         let (hidden, key) = (config.hidden_dim as usize, config.key_dim as usize);
         let of = |layout: &PhaseLayout, wanted: &[Point]| -> BTreeSet<usize> {
             let sites = layout.tensors.iter().filter(|(site, _)| wanted.contains(&site.point));
@@ -151,7 +153,7 @@ impl<'m> Metadata<'m> {
         let mut found = Vec::new();
         if let Some((place, dim)) = self.first(other).filter(|_| hidden > 0) {
             let what = "values of a hidden state";
-            found.push(count(what, "extraction_config.hidden_dim", hidden, place, dim));
+            found.push(count(what, "extraction_config.hidden_dim", &hidden, place, &dim));
         }
         // What a compressed cache holds is counted differently by other programs, and layers may have keys of their own
         // width.
@@ -160,24 +162,24 @@ impl<'m> Metadata<'m> {
             (!widths.is_empty() && !widths.contains(&key)).then(|| in_words(&widths))
         };
         if let Some((place, widths)) = self.first(none).filter(|_| key > 0 && (self.recorded || !self.ours)) {
-            found.push(count("values of a key", "extraction_config.key_dim", key, place, widths));
+            found.push(count("values of a key", "extraction_config.key_dim", &key, place, &widths));
         }
         found
     }
 
     fn candidates(&self) -> Option<Conflict> {
-        let stated = self.metadata.extraction_config.top_k_logprobs as usize;
+        let stated = self.stated.extraction_config.top_k_logprobs as usize;
         let (place, found) = self.first(|layout| layout.top_k.filter(|k| *k != stated))?;
         let what = "candidates of a position";
-        (stated > 0).then(|| count(what, "extraction_config.top_k_logprobs", stated, place, found))
+        (stated > 0).then(|| count(what, "extraction_config.top_k_logprobs", &stated, place, &found))
     }
 
     fn vocabulary(&self) -> Option<Conflict> {
-        let stated = self.metadata.mantissa.as_ref()?.vocab_size;
+        let stated = self.stated.mantissa.as_ref()?.vocab_size;
         let (what, field) = ("tokens of the vocabulary", "mantissa.vocab_size");
         let differs = |layout: &PhaseLayout| layout.vocab_size.filter(|size| *size != stated);
         if let Some((place, found)) = self.first(differs).filter(|_| self.recorded) {
-            return Some(count(what, field, stated, place, found));
+            return Some(count(what, field, &stated, place, &found));
         }
         let beyond = |run: &Run| {
             let ids = run.prompt_token_ids.iter().chain(&run.output_token_ids);
@@ -185,7 +187,7 @@ impl<'m> Metadata<'m> {
         };
         let mut runs = self.runs.iter().enumerate();
         let (index, id) = runs.find_map(|(index, run)| Some((index, beyond(run)?)))?;
-        (stated > 0).then(|| count(what, field, stated, format!("runs[{index}]"), format!("token {id}")))
+        (stated > 0).then(|| count(what, field, &stated, format!("runs[{index}]"), &format!("token {id}")))
     }
 }
 
@@ -198,8 +200,8 @@ fn source(index: usize, run: &Run) -> Option<Conflict> {
         about: About::Count("tokens of the prompt"),
         config_id: Some(run.config_id.clone()),
         statements: vec![
-            Statement::new(format!("runs[{index}].mantissa.prompt_source"), stated),
-            Statement::new(format!("runs[{index}].mantissa.prompt_token_ids"), found),
+            Statement::new(format!("runs[{index}].mantissa.prompt_source"), &stated),
+            Statement::new(format!("runs[{index}].mantissa.prompt_token_ids"), &found),
         ],
         more: 0,
     })

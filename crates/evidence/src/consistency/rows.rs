@@ -13,13 +13,14 @@ pub(super) fn conflicts(record: &Record) -> Result<Vec<Conflict>> {
     let mut found = Vec::new();
     for run in 0..record.shell().runs.len() {
         let mut first: Option<Conflict> = None;
-        let mut tell = |statements: [Statement; 2]| match &mut first {
-            Some(known) => known.more += 1,
-            None => {
-                let config_id = Some(record.shell().runs[run].config_id.clone());
-                let statements = statements.into();
-                first = Some(Conflict { about: About::Row, config_id, statements, more: 0 });
+        let mut tell = |statements: [Statement; 2]| {
+            if let Some(known) = &mut first {
+                known.more += 1;
+                return;
             }
+            let config_id = Some(record.shell().runs[run].config_id.clone());
+            let statements = statements.into();
+            first = Some(Conflict { about: About::Row, config_id, statements, more: 0 });
         };
         for site in sites(record, run) {
             rows(record, run, site, &mut tell)?;
@@ -79,7 +80,7 @@ fn rows(record: &Record, run: usize, site: Site, tell: &mut Tell<'_>) -> Result<
                     let stated = |key: &RowKey, row: &[u8]| {
                         Statement::new(
                             place(run, key, &format!("{site}[{element}]")),
-                            bits(dtype, row, element),
+                            &bits(dtype, row, element),
                         )
                     };
                     tell([stated(before, copy), stated(&key, row)]);
@@ -115,7 +116,7 @@ fn candidates(record: &Record, run: usize, tell: &mut Tell<'_>) -> Result<()> {
                             || format!("{} candidates", row.len()),
                             |(id, bits)| format!("token {id} 0x{bits:08x}"),
                         );
-                        Statement::new(place(run, key, "logprobs"), value)
+                        Statement::new(place(run, key, "logprobs"), &value)
                     };
                     tell([stated(before, copy), stated(&key, &row)]);
                 }
@@ -151,8 +152,8 @@ fn bits(dtype: Dtype, row: &[u8], element: usize) -> String {
     row.get(start..start + dtype.size()).map_or_else(
         || "nothing".to_owned(),
         |bytes| {
-            let digits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
-            format!("0x{digits}")
+            let value = bytes.iter().rev().fold(0_u32, |value, byte| value << 8 | u32::from(*byte));
+            format!("0x{value:0digits$x}", digits = 2 * bytes.len())
         },
     )
 }

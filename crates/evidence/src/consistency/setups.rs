@@ -31,7 +31,7 @@ fn of_axis(experiment: &Experiment, index: usize, axis: Axis) -> Vec<Statement> 
     let mut say = |field: &str, value: &dyn ToString| {
         let value = value.to_string();
         if !says_nothing(&value) {
-            stated.push(Statement::new(at(field), value));
+            stated.push(Statement::new(at(field), &value));
         }
     };
     if let Some(value) = tested(configuration, &experiment.metadata, axis) {
@@ -90,7 +90,7 @@ fn neighbours(experiment: &Experiment, configuration: &Configuration) -> Option<
         experiment.runs.iter().enumerate().find(|(_, run)| {
             mine(run) && u32::try_from(batch(run)).unwrap_or(u32::MAX) != setup.batch_size
         })?;
-    Some(Statement::new(format!("runs[{index}].mantissa.neighbours, with the run itself"), batch(run)))
+    Some(Statement::new(format!("runs[{index}].mantissa.neighbours, with the run itself"), &batch(run)))
 }
 
 /// What `variable_value` says of an axis, where it is what the experiment tests. Files of Mantissa that test nothing have
@@ -193,11 +193,11 @@ fn several_models(experiment: &Experiment) -> bool {
 /// The digest of the weights.
 fn weights(experiment: &Experiment) -> Option<Conflict> {
     let whole = experiment.metadata.mantissa.as_ref()?.weights_digest?;
-    let mut stated = vec![Statement::new("experiment_metadata.mantissa.weights_digest", whole)];
+    let mut stated = vec![Statement::new("experiment_metadata.mantissa.weights_digest", &whole)];
     for (index, configuration) in experiment.configurations.iter().enumerate() {
         let digest = configuration.mantissa.as_ref().and_then(|extras| extras.setup.model.weights_digest);
         let place = || format!("configurations[{index}].mantissa.setup.model.weights_digest");
-        stated.extend(digest.map(|digest| Statement::new(place(), digest)));
+        stated.extend(digest.map(|digest| Statement::new(place(), &digest)));
     }
     among(About::Weights, None, stated, |a, b| a == b)
 }

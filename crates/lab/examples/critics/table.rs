@@ -97,8 +97,9 @@ impl Table {
     }
 }
 
-/// The beginning of a reason, without what is different in each.
+/// The beginning of a reason, without the numbers that are different in each.
 fn short(why: &str) -> String {
-    let plain: String = why.chars().filter(|c| !c.is_ascii_digit()).take(70).collect();
-    plain.split(['(', ';']).next().unwrap_or_default().trim().to_owned()
+    let head = why.split(['(', ';']).next().unwrap_or_default();
+    let number = |word: &&str| !word.chars().all(|c| c.is_ascii_digit() || c.is_ascii_punctuation());
+    head.split_whitespace().filter(number).take(12).collect::<Vec<_>>().join(" ")
 }

@@ -111,8 +111,8 @@ impl Texts<'_> {
         Ok(Some(self.conflict(
             About::PromptText,
             [
-                Statement::new(at("prompt_text"), text),
-                Statement::new(at("mantissa.prompt_token_ids, decoded,"), decoded),
+                Statement::new(at("prompt_text"), &text),
+                Statement::new(at("mantissa.prompt_token_ids, decoded,"), &decoded),
             ],
             0,
         )))
@@ -137,8 +137,8 @@ impl Texts<'_> {
         let at = |field: &str| format!("runs[{}].{field}", self.index);
         let [text, decoded] = around(text, decoded);
         let statements = [
-            Statement::new(at(&format!("output text {step}")), text),
-            Statement::new(at(&format!("output id {step}, decoded,")), decoded),
+            Statement::new(at(&format!("output text {step}")), &text),
+            Statement::new(at(&format!("output id {step}, decoded,")), &decoded),
         ];
         Ok(Some(self.conflict(About::OutputText, statements, different.len() as u64 - 1)))
     }
