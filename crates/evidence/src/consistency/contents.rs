@@ -130,10 +130,14 @@ impl<'m> Metadata<'m> {
         let stated = &self.stated.extraction_config.positions;
         let differs = |layout: &PhaseLayout| {
             let stored = &layout.positions;
-            let wrong = if self.recorded {
-                stored != stated
-            } else {
-                stored.iter().any(|position| !stated.contains(position))
+            let wrong = match (self.recorded, self.ours) {
+                (true, _) => stored != stated,
+                (_, true) => stored.iter().any(|position| !stated.contains(position)),
+                // Elsewhere the list may be about the prompt alone.
+                _ => !self
+                    .layouts
+                    .iter()
+                    .any(|(.., layout)| layout.positions.iter().any(|p| stated.contains(p))),
             };
             wrong.then(|| format!("{stored:?}"))
         };
