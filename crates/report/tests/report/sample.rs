@@ -323,7 +323,7 @@ fn matrices() -> Vec<Matrix> {
 }
 
 fn profiles() -> Vec<Profile> {
-    let layers = |scale: f64, gap: u64| {
+    let layers = |scale: f64, gap: i64| {
         (1..=28_u32)
             .map(|layer| {
                 let grown = scale * f64::from(layer) * f64::from(layer);
