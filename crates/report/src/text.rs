@@ -63,7 +63,8 @@ const PLAIN: &str = "\x1b[0m";
 #[must_use]
 pub fn text(analysis: &Analysis, style: Style) -> String {
     let mut page = Page::new(style);
-    page.outcome(analysis.outcome, words::outcome_means(analysis.mode, analysis.outcome));
+    let word = words::headline(analysis.mode, analysis.outcome);
+    page.outcome(word, words::outcome_means(analysis.mode, analysis.outcome));
     page.field("variable", &analysis.question.variable);
     page.field("reference", analysis.question.reference.as_deref().unwrap_or("none, all pairs count alike"));
     page.field("signals", &words::signals(&analysis.question.signals));
@@ -112,8 +113,8 @@ impl Page {
     }
 
     /// The answer of an analysis in a word, and what it means. A difference is nobody's fault, so no color says so.
-    pub(crate) fn outcome(&mut self, outcome: Outcome, means: &str) {
-        self.answer(BOLD, words::outcome(outcome), means);
+    pub(crate) fn outcome(&mut self, word: &str, means: &str) {
+        self.answer(BOLD, word, means);
     }
 
     /// The answer about a claim.

@@ -122,6 +122,14 @@ pub const fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
+/// The outcome of an analysis in a word or two, by whose definitions it was made.
+pub(crate) const fn headline(mode: Mode, outcome: Outcome) -> &'static str {
+    match mode {
+        Mode::Default => self::outcome(outcome),
+        Mode::AsPublished => claim_outcome(outcome),
+    }
+}
+
 /// The outcome of a claim in a word or two.
 pub(crate) const fn claim_outcome(outcome: Outcome) -> &'static str {
     match outcome {
@@ -136,7 +144,9 @@ pub(crate) const fn outcome_means(mode: Mode, outcome: Outcome) -> &'static str 
         (Mode::Default, Outcome::Consistent) => "Everything that could be compared agrees.",
         (Mode::Default, Outcome::Divergent) => "Something that was compared differs.",
         (_, Outcome::NotEnoughEvidence) => "Nothing could be compared, or too little to say.",
-        (Mode::AsPublished, Outcome::Consistent) => "No published figure contradicts its own data.",
+        (Mode::AsPublished, Outcome::Consistent) => {
+            "Every figure that could be computed again follows from its data; what it does not mean is said below."
+        }
         (Mode::AsPublished, Outcome::Divergent) => {
             "A published figure does not follow, or the published rule sees a difference."
         }
@@ -171,6 +181,7 @@ pub(crate) const fn finding(kind: FindingKind) -> &'static str {
         FindingKind::NonDeterministic => "non-deterministic",
         FindingKind::OtherWeights => "other weights",
         FindingKind::Published => "published figure",
+        FindingKind::NotEnoughEvidence => "not enough evidence",
         FindingKind::Missing => "missing",
     }
 }

@@ -168,6 +168,8 @@ pub enum FindingKind {
     OtherWeights,
     /// A published figure that does not follow from its data, or does not mean what it says.
     Published,
+    /// Setups of which the evidence is too little to say either.
+    NotEnoughEvidence,
     /// Something the evidence lacks.
     Missing,
 }

@@ -129,7 +129,8 @@ impl Found<'_> {
             Self::Pairs(pairs) => match pairs.verdicts.first().map(|verdict| verdict.answer) {
                 Some(Answer::Separable | Answer::Identical) => FindingKind::Separable,
                 Some(Answer::NotSeparable) => FindingKind::NotSeparable,
-                Some(Answer::Inconclusive | Answer::Incomparable) | None => FindingKind::Missing,
+                Some(Answer::Inconclusive) => FindingKind::NotEnoughEvidence,
+                Some(Answer::Incomparable) | None => FindingKind::Missing,
             },
             Self::OtherWeights(_) => FindingKind::OtherWeights,
             Self::TokensStop(_)

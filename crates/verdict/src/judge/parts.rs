@@ -177,7 +177,8 @@ pub(super) fn most_important_first(findings: &mut [Finding]) {
         FindingKind::Separable => 3,
         FindingKind::NotSeparable => 4,
         FindingKind::OneClass => 5,
-        FindingKind::Published => 6,
-        FindingKind::Missing => 7,
+        FindingKind::NotEnoughEvidence => 6,
+        FindingKind::Published => 7,
+        FindingKind::Missing => 8,
     });
 }

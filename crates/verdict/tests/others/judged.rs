@@ -315,9 +315,9 @@ pub(super) fn four_references_neither_separate_marlin_from_plain_kernels_nor_exc
     );
     let used: Vec<&str> = analysis.thresholds.iter().map(|threshold| threshold.name.as_str()).collect();
     assert_eq!(used, ["alpha", "confidence", "effect"]);
-    let summaries = sentences(&analysis, FindingKind::Missing);
+    let summaries = sentences(&analysis, FindingKind::NotEnoughEvidence);
     assert_eq!(
-        summaries[1],
+        summaries[0],
         "By prefill log-probabilities across NVIDIA A100-SXM4-80GB and NVIDIA H100 NVL, 6 of 6 pairs are shown neither \
          to differ nor to agree; distances in units of each pair's own floor: 0.986× to 105×; Holm-corrected p for 6 pairs \
          is at least 0.375 over 4 references or more; at least 7 references are needed; torch_version differs too: awq and \
@@ -425,7 +425,7 @@ pub(super) fn prefill_replays_on_the_h100_are_one_class() {
     let count = |answer: Answer| decode.clone().filter(|pair| pair.answer == answer).count();
     assert_eq!((count(Answer::NotSeparable), count(Answer::Inconclusive)), (4, 32));
     assert_eq!(
-        sentences(&analysis, FindingKind::Missing)[0],
+        sentences(&analysis, FindingKind::NotEnoughEvidence)[0],
         "By decode key vectors across NVIDIA A100 80GB PCIe and NVIDIA H100 PCIe, 32 of 36 pairs are shown neither to \
          differ nor to agree; distances in units of each pair's own floor: 1.00× to 1.40×; Holm-corrected p for 36 pairs is \
          at least 1.00 over 3 references or more; at least 10 references are needed."
