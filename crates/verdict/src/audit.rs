@@ -13,6 +13,7 @@ mod contested;
 pub(crate) mod difference;
 mod judge;
 mod matrix;
+mod no_verdict;
 mod result;
 mod sampled;
 mod spot;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mantissa_numerics::{Phase, Point};
 
-use super::{About, Conflict, Statement};
+use super::conflict::{About, Conflict, Statement};
 use crate::experiment::ExperimentMetadata;
 use crate::record::{PhaseLayout, Record};
 use crate::run::{PromptSource, Run};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mantissa_numerics::{Dtype, Phase, Site};
 
-use super::{About, Conflict, Statement};
+use super::conflict::{About, Conflict, Statement};
 use crate::error::Result;
 use crate::record::{Record, RowKey};
 

@@ -3,8 +3,9 @@
 use mantissa_numerics::setup::Axis;
 use serde_json::Value;
 
-use super::{About, Conflict, Statement, among};
-use crate::experiment::{Configuration, Experiment};
+use super::conflict::{About, Conflict, Statement, among};
+use crate::experiment::{Configuration, Experiment, ExperimentMetadata};
+use crate::run::Run;
 use crate::words::{is_unquantized, plain, read, says_nothing};
 
 pub(super) fn conflicts(experiment: &Experiment) -> Vec<Conflict> {
@@ -83,9 +84,9 @@ fn neighbours(experiment: &Experiment, configuration: &Configuration) -> Option<
     if !matches!(setup.engine.as_str(), "mantissa-cpu" | "transformers") {
         return None;
     }
-    let mine = |run: &crate::Run| run.config_id == configuration.config_id && !run.neighbours.is_empty();
+    let mine = |run: &Run| run.config_id == configuration.config_id && !run.neighbours.is_empty();
     // One that differs from the setup, if there is one.
-    let batch = |run: &crate::Run| run.neighbours.len() + 1;
+    let batch = |run: &Run| run.neighbours.len() + 1;
     let (index, run) =
         experiment.runs.iter().enumerate().find(|(_, run)| {
             mine(run) && u32::try_from(batch(run)).unwrap_or(u32::MAX) != setup.batch_size
@@ -95,7 +96,7 @@ fn neighbours(experiment: &Experiment, configuration: &Configuration) -> Option<
 
 /// What `variable_value` says of an axis, where it is what the experiment tests. Files of Mantissa that test nothing have
 /// their batch size there.
-fn tested(configuration: &Configuration, metadata: &crate::ExperimentMetadata, axis: Axis) -> Option<String> {
+fn tested(configuration: &Configuration, metadata: &ExperimentMetadata, axis: Axis) -> Option<String> {
     let word = |value: &Value| match value {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
