@@ -36,7 +36,7 @@ pub const ANALYSIS_VERSION: u32 = 1;
 /// assert_eq!((analysis.question.variable.as_str(), analysis.outcome), ("attention", Outcome::Divergent));
 /// let first = &analysis.findings[0];
 /// assert_eq!(first.kind, FindingKind::Separable);
-/// assert!(first.sentence.starts_with("eager and sdpa can be told apart by prefill key vectors"));
+/// assert!(first.sentence.starts_with("The same setup on two machines, by prefill key vectors"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

@@ -1,8 +1,8 @@
 //! Every threshold of this crate, in one place, each with its source.
 //!
-//! A threshold decides where no bit and no test can. [`Analysis::thresholds`](crate::Analysis::thresholds) repeats the
-//! ones that an analysis used. None was chosen on data. Left out: the constants of statistical methods, which are part of those methods, and the
-//! published cut-offs, which are part of the published definitions.
+//! A threshold decides where no bit can. [`Analysis::thresholds`](crate::Analysis::thresholds) repeats the ones that an
+//! analysis used. None was chosen on data. Left out: the constants of statistical methods, which are part of those
+//! methods, and the published cut-offs, which are part of the published definitions.
 
 use crate::analysis::Threshold;
 

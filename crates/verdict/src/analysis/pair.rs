@@ -19,7 +19,8 @@ use super::source::Citation;
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `attention.log`.
 /// let first = |comparison| {
-///     let mut sdpa = analysis.pairs.iter().filter(|pair| pair.a.starts_with("sdpa"));
+///     let sdpa = analysis.pairs.iter().filter(|pair| pair.b.starts_with("sdpa"));
+///     let mut sdpa = sdpa.filter(|pair| !pair.a.starts_with("eager"));
 ///     sdpa.find(|pair| pair.comparison == comparison).expect("a pair").distance
 /// };
 /// // Other hardware moves the keys of sdpa by 0.75. Other hardware and flash attention move them by less:
@@ -83,8 +84,8 @@ pub struct PairVerdict {
     pub ratio: Option<f64>,
     /// Bootstrap interval of the ratio over sequences, with its confidence.
     pub interval: Option<Interval>,
-    /// The ratio is below this at the level of the analysis, corrected for its pairs; absent where no such statement can
-    /// be made of so few units.
+    /// The ratio is below this at the level of the analysis, corrected for its pairs; absent where so few units allow no
+    /// such statement.
     pub ratio_bound: Option<f64>,
     /// p-value of "the wrong setup fits as well as the right one", or of "repetitions of the two are exchangeable".
     pub p_value: Option<f64>,

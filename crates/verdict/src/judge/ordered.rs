@@ -49,12 +49,11 @@ pub(super) fn files<'a>(evidence: &'a [Evidence<'a>]) -> Result<Files<'a>> {
     let mut seen: BTreeMap<String, &Evidence<'a>> = BTreeMap::new();
     for one in all {
         let key = if evidence.len() > 1 { contents(one)? } else { String::new() };
-        match seen.get(&key) {
-            Some(first) => copies.push((one, *first)),
-            None => {
-                seen.insert(key, one);
-                kept.push(one);
-            }
+        if let Some(first) = seen.get(&key) {
+            copies.push((one, *first));
+        } else {
+            seen.insert(key, one);
+            kept.push(one);
         }
     }
     Ok(Files { kept, copies })

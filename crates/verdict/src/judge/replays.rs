@@ -16,11 +16,14 @@ use crate::analysis::Comparison;
 use crate::found::{FloorOf, Member, OmittedReferences, Place};
 use crate::stats::Stratum;
 
+/// By signal: a distance for every two repetitions, absent where none could be measured.
+type Squares = BTreeMap<Lane, Vec<Vec<Option<f64>>>>;
+
 /// Distances between the repetitions of two setups, by prompt: those of the first before those of the second. Kept,
 /// because every signal asks for the same pairs.
 #[derive(Default)]
 pub(super) struct Repeated {
-    known: BTreeMap<(usize, usize, usize), BTreeMap<Lane, Vec<Vec<Option<f64>>>>>,
+    known: BTreeMap<(usize, usize, usize), Squares>,
 }
 
 impl Repeated {
@@ -30,7 +33,7 @@ impl Repeated {
         (a, b): (usize, usize),
         prompt: usize,
         options: &Options,
-    ) -> Result<&BTreeMap<Lane, Vec<Vec<Option<f64>>>>> {
+    ) -> Result<&Squares> {
         match self.known.entry((a, b, prompt)) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(empty) => Ok(empty.insert(repeated(recorded, (a, b), prompt, options)?)),
@@ -44,11 +47,11 @@ fn repeated(
     (a, b): (usize, usize),
     prompt: usize,
     options: &Options,
-) -> Result<BTreeMap<Lane, Vec<Vec<Option<f64>>>>> {
+) -> Result<Squares> {
     let members: Vec<_> = [a, b].iter().flat_map(|&setup| recorded.setups.distinct(setup, prompt)).collect();
     let which: Vec<(usize, usize)> =
         (0..members.len()).flat_map(|a| (a + 1..members.len()).map(move |b| (a, b))).collect();
-    let mut lanes: BTreeMap<Lane, Vec<Vec<Option<f64>>>> = BTreeMap::new();
+    let mut lanes = Squares::new();
     for (&(x, y), pair) in which.iter().zip(facts::measured_pairs(&members, &which, options)?) {
         for (&lane, measured) in &pair.lanes {
             let square = lanes.entry(lane).or_insert_with(|| {

@@ -26,8 +26,8 @@ pub struct Stratum {
 /// 20 assignments are the observed one and its mirror image: p is never below 2/20.
 ///
 /// *Shape:* a square of distances per prompt. *Units:* any, the same within a prompt. *Rounding:* two statistics closer
-/// than 8 n² ε count as tied, which can only enlarge p. *Errors:* no prompt, a distance that is not finite or below
-/// zero, a square that is none, a prompt without a repetition of either setup or with fewer than three in all. *Source:*
+/// than 8 n² ε count as tied, which can only enlarge p. *Errors:* no prompt, a distance that is not finite, a
+/// square that is none, a prompt without a repetition of either setup or with fewer than three in all. *Source:*
 /// multi-response permutation procedure, Mielke & Berry, Permutation Methods, 2nd ed. 2007, ch. 2, stratified; drawn
 /// assignments as in [`two_sample_p`](super::two_sample_p).
 ///
@@ -199,8 +199,9 @@ mod tests {
         for (prompts, pairs) in [(1, 1), (1, 10), (2, 1), (3, 4)] {
             let each = usize::try_from(repetitions_needed(prompts, pairs, 0.05)).unwrap();
             let p = |each: usize| {
-                let side =
-                    |from: f64| (0..each).map(|i| from + 0.01 * f64::from(i as u32)).collect::<Vec<_>>();
+                let side = |from: f64| {
+                    (0..each).map(|i| from + 0.01 * crate::stats::special::real(i as u64)).collect::<Vec<_>>()
+                };
                 let strata = vec![line(&side(0.0), &side(9.0)); prompts];
                 strata_p(&strata, 0).unwrap()
             };

@@ -96,7 +96,7 @@ fn tokens_that_part_between_repetitions_are_noise_as_well() {
     assert_eq!((of("bs1", "bs2").answer, of("bs1", "bs2").tier), (Answer::Inconclusive, Tier::None));
     assert_eq!(
         of("bs1", "bs2").sentence,
-        "bs1 and bs2 have equal bits in 3 rows of decode key vectors, but bs2 does not repeat itself in decode, so that \
-         this would hold of other repetitions was not shown."
+        "bs1 and bs2 have equal bits in 3 rows of decode key vectors, but bs2 does not repeat itself in decode, so \
+         that this would hold of other repetitions was not shown."
     );
 }

@@ -46,9 +46,9 @@ fn experiment(drawn: &[Drawn]) -> Experiment {
 }
 
 fn shuffled<T: Clone>(items: &[T], keys: &[u32]) -> Vec<T> {
-    let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by_key(|&index| (keys[index % keys.len()].wrapping_mul(index as u32 + 1), index));
-    order.into_iter().map(|index| items[index].clone()).collect()
+    let mut order: Vec<(u32, usize)> = keys.iter().copied().cycle().zip(0..items.len()).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, index)| items[index].clone()).collect()
 }
 
 proptest! {

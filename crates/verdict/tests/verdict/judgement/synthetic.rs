@@ -295,8 +295,8 @@ fn each_pair_across_machines_has_its_own_floor() {
         near.sentence,
         "batch_size 1 and batch_size 3 cannot be told apart by prefill key vectors across A and B: either way the other \
          setup lies 0.125 away on average, the same setup on A and B 0.250 (0.500×); a distance of 0.500× the pair's own \
-         floor would have been seen by batch_size 1 evidence; 2.00× was asked for; p = 1.00 over 8 references (the larger of \
-         both directions), 1.00 after Holm's correction for 3 pairs."
+         floor would have been seen by batch_size 1 evidence; 2.00× was asked for; p = 1.00 over 8 references (the \
+         larger of both directions), 1.00 after Holm's correction for 3 pairs."
     );
     let baseline = pair(&analysis, Comparison::CrossHardwareBaseline, "A2", "B2");
     assert_eq!((baseline.answer, baseline.distance), (Answer::Separable, Some(4.0)));
