@@ -358,7 +358,7 @@ fn statement(draw: &mut Draw, experiment: &mut Experiment, run: usize) -> Made<(
             ("wider hidden states in the metadata".to_owned(), all)
         }
         8 => {
-            experiment.runs[run].prompt_text = "Something else was asked.".to_owned();
+            "Something else was asked.".clone_into(&mut experiment.runs[run].prompt_text);
             ("another text of the prompt".to_owned(), of_run)
         }
         _ => {
