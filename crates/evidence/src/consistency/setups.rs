@@ -1,6 +1,8 @@
 //! What a configuration says of its setup in several places, and the names and digests that the whole file bears.
 
+use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, ObservedKernel};
 use mantissa_numerics::setup::Axis;
+use mantissa_numerics::{Dtype, Phase};
 use serde_json::Value;
 
 use super::conflict::{About, Conflict, Statement, among};
@@ -75,7 +77,25 @@ fn of_axis(experiment: &Experiment, index: usize, axis: Axis) -> Vec<Statement> 
     if axis == Axis::BatchSize {
         stated.extend(neighbours(experiment, configuration));
     }
+    stated.extend(ran(configuration, index, axis));
     stated
+}
+
+/// What the kernels that ran say, in a record of this program's own engine: rows of the output projection in decode, and
+/// the format that it leaves.
+fn ran(configuration: &Configuration, index: usize, axis: Axis) -> Option<Statement> {
+    let extras = configuration.mantissa.as_ref()?;
+    let decode = |kernel: &&ObservedKernel| (kernel.phase, kernel.op.as_str()) == (Phase::Decode, "o_proj");
+    let kernel = extras.recipes.iter().filter(|_| extras.setup.engine == "mantissa-cpu").find(decode)?;
+    let place = |what: &str| format!("configurations[{index}].mantissa.recipes, {what} of o_proj in decode,");
+    match (axis, kernel.recipe) {
+        (Axis::BatchSize, _) => Some(Statement::new(place("rows"), &kernel.m)),
+        // Where a bias follows, it is in binary32 whatever is stored.
+        (Axis::Dtype, KernelRecipe::Matmul(MatmulRecipe { output, .. })) if output != Dtype::F32 => {
+            Some(Statement::new(place("format"), output.name()))
+        }
+        _ => None,
+    }
 }
 
 /// The batch that the sequences beside a run make. What shared single steps in vLLM is no batch.

@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use mantissa_evidence::{Configuration, Digest, Experiment, PhaseSignals, Run};
+use mantissa_numerics::recipe::KernelRecipe;
 use mantissa_numerics::setup::{Axis, Hardware, Value};
-use mantissa_numerics::{Dtype, Point, Setup, Site};
+use mantissa_numerics::{Dtype, Phase, Point, Setup, Site};
 use serde_json::json;
 
 use crate::draw::{Draw, Wanted};
@@ -265,6 +266,9 @@ fn claim(draw: &mut Draw, experiment: &mut Experiment, index: usize, setup: Setu
     let id = experiment.configurations[index].config_id.clone();
     let tested = experiment.metadata.variable_tested.clone();
     state(&mut experiment.configurations[index], &tested, value);
+    if draw.one_in(2) {
+        kernels(&mut experiment.configurations[index], value);
+    }
     if let Value::BatchSize(batch) = value {
         for run in experiment.runs.iter_mut().filter(|run| run.config_id == id && !run.neighbours.is_empty())
         {
@@ -295,6 +299,18 @@ fn state(configuration: &mut Configuration, tested: &str, value: Value) {
         }
         Value::Dtype(dtype) => extras.setup.dtype = dtype,
         _ => {}
+    }
+}
+
+/// Puts a value into what is stated of the kernels that ran, as far as it shows there.
+fn kernels(configuration: &mut Configuration, value: Value) {
+    let Some(extras) = &mut configuration.mantissa else { return };
+    for kernel in extras.recipes.iter_mut().filter(|kernel| kernel.phase == Phase::Decode) {
+        match (value, &mut kernel.recipe) {
+            (Value::BatchSize(batch), _) => kernel.m = batch as u64,
+            (Value::Dtype(dtype), KernelRecipe::Matmul(recipe)) => recipe.output = dtype,
+            _ => {}
+        }
     }
 }
 
@@ -342,7 +358,7 @@ fn statement(draw: &mut Draw, experiment: &mut Experiment, run: usize) -> Made<(
             ("wider hidden states in the metadata".to_owned(), all)
         }
         8 => {
-            experiment.runs[run].prompt_text = "Something else was asked.".to_owned();
+            "Something else was asked.".clone_into(&mut experiment.runs[run].prompt_text);
             ("another text of the prompt".to_owned(), of_run)
         }
         _ => {

@@ -27,9 +27,9 @@ impl Draw {
     pub(crate) fn new(seed: u64, kind: Kind, number: u64, attempt: u64) -> Self {
         let mut stream = blake3::Hasher::new_derive_key("mantissa critics 2026-11");
         stream.update(kind.to_string().as_bytes());
-        [seed, number, attempt].iter().for_each(|n| {
+        for n in [seed, number, attempt] {
             stream.update(&n.to_le_bytes());
-        });
+        }
         Self(stream.finalize_xof())
     }
 

@@ -31,7 +31,7 @@ impl Table {
         }
         match judged {
             Judged::Right { group, .. } if kind == Kind::Honest => {
-                self.honest.entry(group).or_default()[0] += 1
+                self.honest.entry(group).or_default()[0] += 1;
             }
             Judged::Right { group, how } => {
                 *self.altered.entry(group).or_default().entry(how).or_default() += 1;

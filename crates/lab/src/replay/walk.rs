@@ -514,6 +514,11 @@ impl Walk<'_> {
     /// Counts recorded rows of steps that could not be replayed.
     fn unfed(&self, job: &mut Job) {
         let run = self.planned(job);
+        let outputs = self.record.shell().runs[job.run].output_token_ids.len();
+        if !run.chosen.is_empty() && self.plan.replay == Replay::Decode && outputs > run.chosen.len() {
+            let why = "output tokens behind the last recorded step: none of their passes is replayed";
+            job.facts.decode.missing(0, why);
+        }
         let Some(layout) = self.record.layout(job.run, Phase::Decode) else { return };
         let (reached, why) = match self.plan.replay {
             Replay::Decode => (run.forced.len(), "decode steps whose token ids are not in the file"),

@@ -127,7 +127,9 @@ pub(super) fn run(
     let runs = experiment.runs.iter().map(|run| InspectedRun::of(run, decoder.as_ref()));
     let contested = consistency::conflicts(&Record::from_experiment(experiment.clone(), path))?;
     let contested: Vec<String> = contested.iter().map(mantissa_verdict::conflict).collect();
-    contested.iter().for_each(|conflict| terminal.note(conflict));
+    for conflict in &contested {
+        terminal.note(conflict);
+    }
     let report = Inspected {
         kind: "evidence",
         path: path.to_owned(),
