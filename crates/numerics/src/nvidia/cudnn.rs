@@ -1,0 +1,314 @@
+//! cuDNN's attention on a Hopper GPU, as PyTorch's `scaled_dot_product_attention` launches it when it is left alone:
+//! what is done with scores between the two products, and a reference of one row.
+//!
+//! *Source:* outputs of cuDNN 9.19 on an H200 (`goldens/gpu/cudnn.py`), from which all of this was inferred: the order
+//! of tiles, lanes and warps, and every rounding. Nothing of it is published.
+//!
+//! Which rows share a kernel's tile of queries has no effect. Left out: the products, which are the engine's; masks but
+//! the causal one, soft caps, sinks, dropout; more keys than one block of threads goes through in decode
+//! ([`Kernel::of_decode`]), which cuDNN cuts into parts and puts together in an order that is not known.
+
+use super::functions::{ex2, reciprocal};
+use crate::Dtype;
+use crate::tensor_core::BlockRecipe;
+
+/// Lanes that share a row of scores: lane `i` has columns `2i` and `2i + 1` of every eight.
+const LANES: usize = 4;
+
+/// Most warps that share a tile.
+const WARPS: usize = 4;
+
+/// Query heads of all sequences from which decode over more than 128 keys has four warps to a tile: one more than the
+/// multiprocessors.
+const MANY_HEADS: usize = 133;
+
+/// KV heads of all sequences from which decode cuts no keys. 67 was not measured.
+const MANY_KV_HEADS: usize = 68;
+
+/// Keys up to which decode cuts none.
+const FEW_KEYS: usize = 512;
+
+/// Which of cuDNN's kernels.
+///
+/// ```
+/// use mantissa_numerics::nvidia::cudnn::Kernel;
+/// // Decode of one sequence with 9 query heads to 3 KV heads.
+/// let one = |keys| Kernel::of_decode(9, 3, keys);
+/// assert_eq!([one(32), one(33), one(256)], [Some(Kernel::Narrow), Some(Kernel::Middle), Some(Kernel::Middle)]);
+/// // From 513 keys on they are cut, in an order that is not known; for 24 sequences they are not.
+/// assert_eq!([one(512), one(513)], [Some(Kernel::Quarters), None]);
+/// assert_eq!(Kernel::of_decode(24 * 9, 24 * 3, 513), Some(Kernel::Quarters));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// Of prefill (`sm90 … wgmma … 64x128`): tiles of 128 keys.
+    Prefill,
+    /// Of decode over up to 32 keys (`sm80 … 64x32`): one tile of 32.
+    Narrow,
+    /// Of decode over up to 256 keys (`sm80 … 64x64`): tiles of 64.
+    Middle,
+    /// Of decode (`sm80 … 16x128`): tiles of 128 keys, which four warps share, 32 keys each.
+    Quarters,
+}
+
+impl Kernel {
+    /// Every kernel that is known.
+    pub const ALL: [Self; 4] = [Self::Prefill, Self::Narrow, Self::Middle, Self::Quarters];
+
+    /// Of one query to a sequence, for `heads` query heads and `kv_heads` KV heads of all sequences; `None` where keys
+    /// are cut, or nothing was measured.
+    ///
+    /// *Shape:* at least two keys: PyTorch's own flash kernel takes a single one.
+    #[must_use]
+    pub const fn of_decode(heads: usize, kv_heads: usize, keys: usize) -> Option<Self> {
+        match keys {
+            0..=1 => None,
+            2..=32 => Some(Self::Narrow),
+            33..=128 => Some(Self::Middle),
+            129..=256 if heads < MANY_HEADS => Some(Self::Middle),
+            ..=FEW_KEYS => Some(Self::Quarters),
+            _ if kv_heads >= MANY_KV_HEADS => Some(Self::Quarters),
+            _ => None,
+        }
+    }
+
+    /// Keys of a tile; tiles are walked from the first to the last.
+    ///
+    /// Example: [`Online`].
+    #[must_use]
+    pub const fn tile(self) -> usize {
+        match self {
+            Self::Narrow => 32,
+            Self::Middle => 64,
+            Self::Prefill | Self::Quarters => 128,
+        }
+    }
+
+    /// Warps that share a tile, each with as many keys, in ascending order. They have one maximum, and sums of their
+    /// own.
+    ///
+    /// Example: [`Online`].
+    #[must_use]
+    pub const fn warps(self) -> usize {
+        if matches!(self, Self::Quarters) { WARPS } else { 1 }
+    }
+
+    /// Whether scores are rounded after their product with the scale and again after that with log₂ e, and not once
+    /// after the product with both.
+    ///
+    /// Example: [`Scale::of`].
+    #[must_use]
+    pub const fn scales_twice(self) -> bool {
+        !matches!(self, Self::Prefill)
+    }
+}
+
+/// What scores are multiplied with, one factor after the other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scale {
+    first: f32,
+    second: Option<f32>,
+}
+
+impl Scale {
+    /// Of a kernel and the factor of the scores. *Rounding:* the factor's product with log₂ e in binary64, rounded.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "said above")]
+    pub fn new(kernel: Kernel, natural: f32) -> Self {
+        const LOG2_E: f32 = std::f32::consts::LOG2_E;
+        if kernel.scales_twice() {
+            return Self { first: natural, second: Some(LOG2_E) };
+        }
+        Self { first: (f64::from(natural) * std::f64::consts::LOG2_E) as f32, second: None }
+    }
+
+    /// The exponent of two that a score becomes.
+    ///
+    /// ```
+    /// use mantissa_numerics::nvidia::cudnn::{Kernel, Scale};
+    /// let [once, twice] = [Kernel::Prefill, Kernel::Middle].map(|kernel| Scale::new(kernel, 1.0 / 3.0));
+    /// assert_eq!((once.of(5.0), twice.of(5.0)), (2.4044917, 2.4044917_f32.next_up()));
+    /// ```
+    #[must_use]
+    pub fn of(self, score: f32) -> f32 {
+        let scaled = score * self.first;
+        self.second.map_or(scaled, |second| scaled * second)
+    }
+}
+
+/// A row's softmax while tiles of keys go by, from the first to the last.
+///
+/// ```
+/// use mantissa_numerics::nvidia::cudnn::{Kernel, Online, Scale};
+/// let (kernel, scale) = (Kernel::Middle, Scale::new(Kernel::Middle, 0.125));
+/// let mut row = Online::new(kernel);
+/// // The first tile: the largest gets the weight 1.
+/// let (mut first, mut second) = ([0.0; 64], [64.0; 64]);
+/// assert_eq!((row.tile(scale, &mut first), first), (1.0, [1.0; 64]));
+/// // 64 / √64 raises the maximum by 8: what was summed so far shrinks by e^-8.
+/// let factor = row.tile(scale, &mut second);
+/// assert!((factor - (-8.0_f32).exp()).abs() < 1e-9);
+/// assert_eq!(second, [1.0; 64]);
+/// // 64 keys of weight 1, and 64 of e^-8.
+/// assert!((row.inverse() * (64.0 + 64.0 * factor) - 1.0).abs() < 1e-6);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Online {
+    warps: usize,
+    /// The largest exponent, and the sums of each warp's lanes; `None` before the first tile.
+    state: Option<(f32, [[f32; LANES]; WARPS])>,
+}
+
+impl Online {
+    /// Before the first tile.
+    #[must_use]
+    pub const fn new(kernel: Kernel) -> Self {
+        Self { warps: kernel.warps(), state: None }
+    }
+
+    /// Replaces the scores of a tile, of which the row sees at least one, by what their exponentials are in proportion
+    /// to, in binary32. Returns what the products with the values so far, of each warp, are to be multiplied with, by
+    /// themselves, before this tile's are added.
+    ///
+    /// *Shape:* a multiple of 8 for each warp; keys that the row does not see are −∞. *Rounding:* the scaled score less
+    /// the maximum of all scaled so far, rounded; `ex2`. A lane adds a tile's from zero, in ascending columns; then
+    /// `fma(sum, factor, tile's)`.
+    pub fn tile(&mut self, scale: Scale, scores: &mut [f32]) -> f32 {
+        for score in &mut *scores {
+            *score = scale.of(*score);
+        }
+        let before = self.state.map(|(largest, _)| largest);
+        let largest = scores.iter().copied().fold(before.unwrap_or(f32::NEG_INFINITY), f32::max);
+        let factor = before.map_or(1.0, |before| ex2(before - largest));
+        for score in &mut *scores {
+            *score = ex2(*score - largest);
+        }
+        let mut sums = self.state.map_or([[0.0; LANES]; WARPS], |(_, sums)| sums);
+        for (keys, sums) in scores.chunks_exact(scores.len() / self.warps).zip(&mut sums) {
+            for (lane, sum) in sums.iter_mut().enumerate() {
+                let columns = keys.chunks_exact(8).flat_map(|eight| &eight[2 * lane..2 * lane + 2]);
+                let of_tile = columns.fold(0.0, |sum, p| sum + p);
+                *sum = sum.mul_add(factor, of_tile);
+            }
+        }
+        self.state = Some((largest, sums));
+        factor
+    }
+
+    /// What the product with the values, of all warps ([`joined`]), is multiplied with: 0 for a row without keys.
+    ///
+    /// *Rounding:* lanes as `(0 + 1) + (2 + 3)`, warps as [`joined`], then [`reciprocal`].
+    #[must_use]
+    pub fn inverse(self) -> f32 {
+        let Some((_, sums)) = self.state else { return 0.0 };
+        reciprocal(joined(sums.map(|[a, b, c, d]| (a + b) + (c + d)), self.warps))
+    }
+}
+
+/// What warps have of a sum, put together: `(0 + 2) + (1 + 3)`, or the first alone.
+///
+/// ```
+/// use mantissa_numerics::nvidia::cudnn::joined;
+/// let large = 16_777_216.0;
+/// assert_eq!((joined([large, 1.0, -large, 1.0], 4), joined([large, 1.0, -large, 1.0], 1)), (2.0, large));
+/// ```
+#[must_use]
+pub fn joined(of_warps: [f32; WARPS], warps: usize) -> f32 {
+    let [a, b, c, d] = of_warps;
+    if warps == 1 { a } else { (a + c) + (b + d) }
+}
+
+/// Attention of one query over all keys given, step by step: what faster code is compared with.
+///
+/// *Shape:* `query` and every key and value are patterns of the steps' factors, of one length; at least one key.
+/// *Rounding:* probabilities and the output to the factors' format; the rest as [`Online`] and [`BlockRecipe`]. A
+/// tile's product goes on from the sum so far, times the factor.
+///
+/// # Panics
+/// When the lengths differ or the steps' factors are no storage format.
+///
+/// ```
+/// use mantissa_numerics::nvidia::cudnn::{Kernel, attention};
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// // Keys of zeros: the mean of the values 1 and 3.
+/// let (keys, values) = (vec![vec![0; 16]; 2], vec![vec![0x3F80; 16], vec![0x4040; 16]]);
+/// assert_eq!(attention(block, Kernel::Narrow, 0.25, &[0x3F80; 16], &keys, &values), [2.0; 16]);
+/// ```
+#[must_use]
+pub fn attention(
+    block: BlockRecipe,
+    kernel: Kernel,
+    scale: f32,
+    query: &[u32],
+    keys: &[Vec<u32>],
+    values: &[Vec<u32>],
+) -> Vec<f32> {
+    let Some(storage) = block.operand.dtype() else { unreachable!("factors of a storage format") };
+    let tile = kernel.tile();
+    let of_warp = tile / kernel.warps();
+    let (mut row, scale) = (Online::new(kernel), Scale::new(kernel, scale));
+    let mut sums = vec![[0.0; WARPS]; query.len()];
+    for (keys, values) in keys.chunks(tile).zip(values.chunks(tile)) {
+        let mut scores = vec![f32::NEG_INFINITY; tile];
+        for (score, key) in scores.iter_mut().zip(keys) {
+            *score = block.chain(query, key, 0.0);
+        }
+        let factor = row.tile(scale, &mut scores);
+        let weights: Vec<u32> = scores.iter().map(|p| storage.pattern(storage.round(*p))).collect();
+        for (element, sums) in sums.iter_mut().enumerate() {
+            let value = |key: usize| values.get(key).map_or(0, |value| value[element]);
+            for (warp, sum) in sums.iter_mut().take(kernel.warps()).enumerate() {
+                let range = warp * of_warp..(warp + 1) * of_warp;
+                let column: Vec<u32> = range.clone().map(value).collect();
+                *sum = block.chain(&weights[range], &column, *sum * factor);
+            }
+        }
+    }
+    let inverse = row.inverse();
+    sums.into_iter().map(|sums| storage.round(joined(sums, kernel.warps()) * inverse)).collect()
+}
+
+/// A storage format that the kernels were compared in.
+#[must_use]
+pub const fn is_compared(storage: Dtype) -> bool {
+    matches!(storage, Dtype::Bf16 | Dtype::F16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At the borders of what was launched on an H200 (`goldens/gpu/cudnn.py`, its map).
+    #[test]
+    fn kernels_are_those_that_were_launched() {
+        use Kernel::{Middle, Narrow, Quarters};
+        for (heads, kv_heads, keys, kernel) in [
+            (9, 3, 1, None),
+            (9, 3, 2, Some(Narrow)),
+            (9 * 64, 3 * 64, 32, Some(Narrow)),
+            (9 * 64, 3 * 64, 128, Some(Middle)),
+            (132, 4, 256, Some(Middle)),
+            (133, 133, 129, Some(Quarters)),
+            (140, 20, 256, Some(Quarters)),
+            (9, 3, 257, Some(Quarters)),
+            (9, 3, 512, Some(Quarters)),
+            (66, 66, 513, None),
+            (67, 67, 513, None),
+            (68, 68, 513, Some(Quarters)),
+        ] {
+            assert_eq!(Kernel::of_decode(heads, kv_heads, keys), kernel, "{heads} {kv_heads} {keys}");
+        }
+    }
+
+    #[test]
+    fn one_key_has_all_the_weight() {
+        for kernel in Kernel::ALL {
+            let (mut row, mut scores) = (Online::new(kernel), vec![f32::NEG_INFINITY; kernel.tile()]);
+            scores[5] = 7.25;
+            let factor = row.tile(Scale::new(kernel, 0.125), &mut scores);
+            assert_eq!((factor, scores[5], row.inverse()), (1.0, 1.0, 1.0), "{kernel:?}");
+            assert_eq!(scores.iter().filter(|p| **p == 0.0).count(), kernel.tile() - 1, "{kernel:?}");
+        }
+    }
+}
