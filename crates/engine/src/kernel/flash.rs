@@ -13,31 +13,14 @@ use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
 use super::heads::{Heads, by_block, by_group};
-use super::matrix::{CachedLayer, Matrix};
-use super::tensor_core::{bytes, instructions, row};
+use super::matrix::CachedLayer;
+use super::tensor_core::{instructions, row};
+use super::tiles::{Cached, Query};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
 /// Query rows of a task.
-const ROWS: usize = 64;
-
-/// A query and how many keys it sees, from the first on.
-type Query<'a> = (&'a [f32], usize);
-
-/// Keys and values of one KV head.
-#[derive(Clone, Copy)]
-struct Cached<'a> {
-    keys: Matrix<'a>,
-    values: Matrix<'a>,
-    dim: usize,
-    scale: f32,
-}
-
-impl<'a> Cached<'a> {
-    fn new(heads: Heads, [keys, values]: [Matrix<'a>; 2]) -> Self {
-        Self { keys, values, dim: heads.dim, scale: heads.scale }
-    }
-}
+pub(super) const ROWS: usize = 64;
 
 /// What a part of the keys leaves of every row: the sum of values, a row per sixteen elements of the head, and the
 /// logarithm.
@@ -107,19 +90,8 @@ fn part_of(
     for from in part.step_by(tile).filter(|from| *from < seen).collect::<Vec<_>>().into_iter().rev() {
         // Rows before this one see nothing of the tile, which then changes nothing of theirs.
         let first = limits.partition_point(|limit| *limit <= from);
-        let mut scores = vec![f32::NEG_INFINITY; (rows.len() - first) * tile];
-        for at in (from..seen.min(from + tile)).step_by(LANES) {
-            let lanes = LANES.min(cached.keys.rows - at);
-            let keys: Vec<&[u8]> =
-                (at..at + lanes).map(|key| bytes(cached.keys, key, 0..cached.dim)).collect();
-            panel.fill_rows(instructions, block, &keys);
-            let mut products = vec![[0.0; LANES]; rows.len() - first];
-            block.dots_of_rows(instructions, &rows[first..], 0, &panel, &mut products);
-            for (r, products) in products.iter().enumerate() {
-                let lanes = limits[first + r].saturating_sub(at).min(LANES);
-                scores[r * tile + at - from..][..lanes].copy_from_slice(&products[..lanes]);
-            }
-        }
+        let mut scores =
+            cached.scores(instructions, block, [from, tile, seen], &rows[first..], &limits[first..], &mut panel);
         let mut weights = Vec::with_capacity(rows.len() - first);
         for (r, scores) in scores.chunks_exact_mut(tile).enumerate() {
             let factor = states[first + r].tile(scale, scores);
@@ -131,15 +103,7 @@ fn part_of(
         }
         for (piece, sums) in sums.iter_mut().enumerate() {
             let columns = piece * LANES..cached.dim.min((piece + 1) * LANES);
-            let lanes = columns.len();
-            panel.fill_columns(instructions, block, lanes, tile, |k| {
-                if from + k < cached.values.rows {
-                    bytes(cached.values, from + k, columns.clone())
-                } else {
-                    &[0; 2 * LANES][..2 * lanes]
-                }
-            });
-            block.dots_of_rows(instructions, &weights, 0, &panel, &mut sums[first..]);
+            cached.weigh(instructions, block, [from, tile], columns, &weights, &mut panel, &mut sums[first..]);
         }
     }
     let finished: Vec<(f32, f32)> = states.iter().map(|state| state.finish(scale)).collect();
@@ -360,7 +324,7 @@ mod tests {
     use mantissa_numerics::tensor_core::{Architecture, Operand};
 
     use super::super::heads::usual_heads;
-    use super::super::matrix::Format;
+    use super::super::matrix::{Format, Matrix};
     use super::golden::{CASES, Golden};
     use super::*;
     use crate::cache::KvCache;

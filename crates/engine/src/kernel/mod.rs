@@ -22,6 +22,7 @@ macro_rules! each {
 }
 pub(crate) mod attention;
 mod chain;
+mod cudnn;
 mod eager;
 mod flash;
 pub(crate) mod format;
@@ -38,4 +39,5 @@ pub(crate) mod share;
 mod source;
 pub(crate) mod tanh;
 mod tensor_core;
+mod tiles;
 mod torch_rows;

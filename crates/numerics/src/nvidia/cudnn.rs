@@ -9,7 +9,6 @@
 //! ([`Kernel::of_decode`]), which cuDNN cuts into parts and puts together in an order that is not known.
 
 use super::functions::{ex2, reciprocal};
-use crate::Dtype;
 use crate::tensor_core::BlockRecipe;
 
 /// Lanes that share a row of scores: lane `i` has columns `2i` and `2i + 1` of every eight.
@@ -267,12 +266,6 @@ pub fn attention(
     }
     let inverse = row.inverse();
     sums.into_iter().map(|sums| storage.round(joined(sums, kernel.warps()) * inverse)).collect()
-}
-
-/// A storage format that the kernels were compared in.
-#[must_use]
-pub const fn is_compared(storage: Dtype) -> bool {
-    matches!(storage, Dtype::Bf16 | Dtype::F16)
 }
 
 #[cfg(test)]
