@@ -210,7 +210,10 @@ mod tests {
             }
         };
         use CudnnKernel::{Middle, Narrow, Prefill, Quarters};
-        assert_eq!([1, 2, 5000].map(|keys| of(Phase::Prefill, 3, keys)), [None, Some(Prefill), Some(Prefill)]);
+        assert_eq!(
+            [1, 2, 5000].map(|keys| of(Phase::Prefill, 3, keys)),
+            [None, Some(Prefill), Some(Prefill)]
+        );
         assert_eq!([1, 2, 33].map(|keys| of(Phase::Decode, 3, keys)), [None, Some(Narrow), Some(Middle)]);
         // 14 sequences of 9 query heads are 126, 15 are 135.
         assert_eq!([14, 15].map(|batch| of(Phase::Decode, batch, 129)), [Some(Middle), Some(Quarters)]);

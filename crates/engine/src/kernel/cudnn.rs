@@ -107,3 +107,6 @@ pub(super) fn decode(
         attend(instructions(isa), recipe, Cached::new(heads, cached), &queries)
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,8 @@ mod cudnn;
 mod eager;
 mod flash;
 pub(crate) mod format;
+#[cfg(test)]
+mod hashed;
 pub(crate) mod heads;
 mod lanes;
 pub(crate) mod math;

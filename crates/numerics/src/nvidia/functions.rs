@@ -174,7 +174,8 @@ pub fn reciprocal(x: f32) -> f32 {
         0xFF => 0.0,
         _ => {
             let mantissa = f32::from_bits(bits & 0x7F_FFFF | 0x3F80_0000);
-            let of_one = moved(rounded(1.0 / f64::from(mantissa)), RCP.deviation((bits & 0x7F_FFFF) as usize));
+            let of_one =
+                moved(rounded(1.0 / f64::from(mantissa)), RCP.deviation((bits & 0x7F_FFFF) as usize));
             // Of 1 to 2 it is above a half, up to 1: the exponent's field stays below 255.
             let scaled = of_one.to_bits().cast_signed() - ((exponent - 127) << 23);
             if scaled < 1 << 23 { 0.0 } else { f32::from_bits(scaled.cast_unsigned()) }
