@@ -15,7 +15,10 @@ Repetitions wait for one another. `rushed` says how many of many calls that do n
 first of them; `rushed differ` and `NAME_rushed` are the first that did not.
 
 - `--some N` takes every Nth of the fixed decode cases; 5 or 7 go through all lengths.
-- `--random N` adds N cases drawn by `--seed`, prefill and decode in turn, of both types.
+- `--random N` adds N cases drawn by `--seed`, prefill and decode in turn, of both types. Half of them are `paired`: the
+  second half of the keys are those of the first, and its values their negatives (a last odd value is 0), so that over
+  all keys only what was rounded away is left, which shows every step's place. Of a decode with at most 2^17 outputs
+  `NAME_all` are all.
 - `--centred` adds the cases `centred_…`, whose values were shifted so that a row of weights sums them to almost nothing
   (column by column, for one head of the group after the other): what is left shows the roundings of large sums. Their
   values are kept as `NAME_v`.
@@ -122,6 +125,8 @@ def main():
                 out, last = (raw(x if rows is None else x[:, rows]) for x in (whole[0, :group], whole[-1, -group:]))
                 if not seen and whole.shape[:2] != (1, group):
                     arrays[f"{name}_last"] = last
+                if not seen and name.startswith("random") and rows is None and whole.numel() <= 1 << 17:
+                    arrays[f"{name}_all"] = raw(whole)
                 key = out.tobytes()
                 if key not in seen and len(seen) < MOST_KEPT:
                     arrays[f"{name}_{len(seen)}"] = out
@@ -210,7 +215,11 @@ def main():
             case = {"seed": seed, "shape": [batch, heads, kv, width, 1, n], "dtype": kind}
         if DEVICE == "cpu" and n > 300:
             continue
-        case["tensors"] = made(seed, *case["shape"], kind)
+        case["tensors"] = q, k, v, group = made(seed, *case["shape"], kind)
+        if at // 2 % 2:
+            case["paired"], half = True, n // 2
+            k[:, :, half : 2 * half], v[:, :, half : 2 * half] = k[:, :, :half], -v[:, :, :half]
+            v[:, :, 2 * half :] = 0
         run(f"random_{args.seed}_{at}", case, min(3, args.repetitions), rows)
     print(f"{time.time() - began:.0f} s random", flush=True)
     few = (17, 30, 41, 64, 130, 200, 255, 257, 300, 500, 512)

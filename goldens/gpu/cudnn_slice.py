@@ -50,7 +50,7 @@ def main():
                 raise SystemExit(f"{name} gave {len(case['counts'])} results")
             rows, queries = case.get("rows", [0]), case["shape"][4]
             places = sorted({0, len(rows) - 1, *(lot.randrange(len(rows)) for _ in range(4))})
-            entry = {key: case[key] for key in ("seed", "shape", "dtype")}
+            entry = {key: case[key] for key in ("seed", "shape", "dtype", "paired") if key in case}
             if queries > 1:
                 entry["rows"] = [rows[at] for at in places]
             for which, array in (("first", f"{name}_0"), ("last", f"{name}_last")):

@@ -337,7 +337,7 @@ mod tests {
     use mantissa_numerics::site::Phase;
     use mantissa_numerics::tensor_core::{Architecture, Operand};
 
-    use super::super::hashed::{digest, hashed, hashed_bytes};
+    use super::super::hashed::{bytes_of, digest, hashed};
     use super::super::heads::usual_heads;
     use super::super::matrix::{Format, Matrix};
     use super::golden::{CASES, Golden};
@@ -444,7 +444,8 @@ mod tests {
         let dtype = Dtype::Bf16;
         let q = hashed(dtype, ((sequence * heads + head) * queries + position) * dim, dim, seed, 4.0);
         let [k, v] = [1, 2].map(|which| {
-            hashed_bytes(dtype, (sequence * kv + kv_head) * stored * dim, keys * dim, seed + which, 2.0)
+            let first = (sequence * kv + kv_head) * stored * dim;
+            bytes_of(dtype, &hashed(dtype, first, keys * dim, seed + which, 2.0))
         });
         let [k, v] = [&k, &v].map(|data| Matrix {
             format: Format::Plain(Dtype::Bf16),

@@ -22,13 +22,13 @@ pub(super) fn hashed(dtype: Dtype, first: usize, count: usize, seed: u64, spread
     (first as u64..).take(count).map(value).collect()
 }
 
-/// The same as bytes of a matrix, past the last row of which a panel may read.
-pub(super) fn hashed_bytes(dtype: Dtype, first: usize, count: usize, seed: u64, spread: f32) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(2 * count + (1 << 14));
-    for x in hashed(dtype, first, count, seed, spread) {
-        dtype.encode(x, &mut bytes);
+/// Values as bytes of a matrix, past the last row of which a panel may read.
+pub(super) fn bytes_of(dtype: Dtype, values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 * values.len() + (1 << 14));
+    for x in values {
+        dtype.encode(*x, &mut bytes);
     }
-    bytes.resize(2 * count + (1 << 14), 0);
+    bytes.resize(2 * values.len() + (1 << 14), 0);
     bytes
 }
 
