@@ -1,7 +1,7 @@
 """What PyTorch's scaled_dot_product_attention computes when it is left alone, as transformers calls it (cuDNN on a
 Hopper GPU): outputs, every result that repetitions gave, and which kernels ran.
 
-    python cudnn.py DIRECTORY [--repetitions 64] [--some 1] [--random 0 --seed 1] [--centred] [--map 60]
+    python cudnn.py DIRECTORY [--repetitions 64] [--some 1] [--random 0 --seed 1 --rush 0] [--centred] [--map 60]
 
 Writes cudnn.npz and cudnn.json. Inputs are `hashed` (inputs.py), so a CPU makes them again: queries with the seed
 `case`, keys `case + 1`, values `case + 2`, laid out as transformers does (queries `[sequence, token, head]`, keys and
@@ -11,22 +11,23 @@ in order of first appearance), of prefill only the rows in `rows`. `NAME_last` a
 last sequence. `lse` is the same call that also returns logarithms of sums; where its output is another it says so
 (`same with lse`), and `kernels with lse` are those that it launches.
 
-Repetitions wait for one another. `rushed` says how many of many calls that do not wait gave the same result as the
-first of them; `rushed differ` and `NAME_rushed` are the first that did not.
+Repetitions wait for one another. `rushed` says how many of so many calls that do not wait gave the result of the first
+of them; `rushed differ` lists those that did not (call, sequence, head), and `NAME_rushed` has that head's outputs of
+the first call and of this one.
 
 - `--some N` takes every Nth of the fixed decode cases; 5 or 7 go through all lengths.
 - `--random N` adds N cases drawn by `--seed`, prefill and decode in turn, of both types. Half of them are `paired`: the
   second half of the keys are those of the first, and its values their negatives (a last odd value is 0), so that over
   all keys only what was rounded away is left, which shows every step's place. Of a decode with at most 2^17 outputs
-  `NAME_all` are all.
-- `--centred` adds the cases `centred_…`, whose values were shifted so that a row of weights sums them to almost nothing
-  (column by column, for one head of the group after the other): what is left shows the roundings of large sums. Their
-  values are kept as `NAME_v`.
+  `NAME_all` are all. `--rush M` calls each decode M times more without waiting.
+- `--centred` adds the cases `centred_…`, whose values were shifted so that a row of weights sums them to almost
+  nothing (column by column, for one head of the group after the other): what is left shows the roundings of large
+  sums. Their values are kept as `NAME_v`.
 - `--map SECONDS` lists under `map` which kernels ran with which grids for many shapes of decode: first those where the
   choice changes, then others in an order by lot, until the time is over. All of them take more than 200 s.
 
-Probes (`probe_…`, with `--centred`): all scores 0, so that every weight is 1, and values in which one column after the
-other has 2^B at one key and −2^B at another, ones elsewhere. How many ones are lost tells in which order keys are
+Probes (`probe_…`, with `--centred`): all scores 0, so that every weight is 1, and values in which one column after
+the other has 2^B at one key and −2^B at another, ones elsewhere. How many ones are lost tells in which order keys are
 added."""
 
 import argparse
@@ -51,6 +52,7 @@ PREFILLS += [(2, 28, 4, 128, n, "bf16") for n in (41, 200)] + [(1, 28, 4, 128, n
 PREFILLS += [(1, 32, 8, 128, 513, "bf16"), (1, 32, 32, 96, 300, "bf16"), (1, 14, 2, 64, 2000, "bf16")]
 PREFILLS += [(1, 8, 4, 256, 300, "bf16"), (1, 9, 3, 64, 300, "f16"), (1, 28, 4, 128, 330, "f16")]
 PREFILLS += [(3, 16, 8, 128, 150, "bf16"), (1, 9, 3, 64, 10067, "bf16"), (4, 32, 4, 128, 700, "bf16")]
+PREFILLS += [(1, 8, 2, 64, 16384, "bf16"), (1, 4, 1, 128, 16384, "f16")]
 HEADS = [(9, 3, 64), (28, 4, 128), (32, 8, 128), (14, 2, 64), (32, 4, 128), (32, 32, 96), (8, 4, 256)]
 KEYS = [2, 17, 41, 64, 65, 128, 129, 130, 200, 256, 257, 300, 400, 500, 512, 513, 514, 515, 516, 600, 768, 1024, 1100]
 KEYS += [2000, 4096, 6030, 10067, 16384]
@@ -110,6 +112,7 @@ def main():
     parser.add_argument("--some", type=int, default=1, help="every so many cases only")
     parser.add_argument("--random", type=int, default=0, help="cases by lot")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rush", type=int, default=0, help="calls that do not wait, of each decode by lot")
     parser.add_argument("--centred", action="store_true", help="cases of cancellation, and probes")
     parser.add_argument("--map", type=float, default=60, help="seconds for the map of kernels")
     args = parser.parse_args()
@@ -135,13 +138,14 @@ def main():
             if rush and DEVICE == "cuda":
                 # The same calls without waiting for one another.
                 outs = [attention(q, k, v) for _ in range(rush)]
-                same = [bool((out == outs[0]).all()) for out in outs]
-                case["rushed"] = sum(same)
-                for at, out in enumerate(outs):
-                    if not same[at] and f"{name}_rushed" not in arrays:
-                        rows_of = (out != outs[0]).flatten(2).any(-1).nonzero().tolist()
-                        case["rushed differ"] = {"call": at, "heads": rows_of[:64]}
-                        arrays[f"{name}_rushed"] = raw(out[0, :group])
+                apart = [(out != outs[0]).any(-1).nonzero()[:, :2].tolist() for out in outs]
+                case["rushed"] = [sum(not heads for heads in apart), rush]
+                heads = [(at, *head) for at, heads in enumerate(apart) for head in heads]
+                if heads:
+                    case["rushed differ"] = heads[:64]
+                    pairs = [torch.stack([outs[0][s, h], outs[at][s, h]]) for at, s, h in heads[:16]]
+                    arrays[f"{name}_rushed"] = raw(torch.stack(pairs))
+                del outs
             case["kernels"] = kernels(lambda: attention(q, k, v))
         except RuntimeError as error:
             case["error"] = str(error)[:300]
@@ -189,9 +193,9 @@ def main():
         case["tensors"] = made(seed, 1, 9, 3, 64, 1, keys, "f16")
         run(f"decode_f16_{keys}", case, args.repetitions)
     for batch, heads, kv, width in WHOLE:
-        for keys in (130, 257, 513, 600, 2000, 10067):
+        for keys in (130, 257, 513, 600, 2000, 10067, 16384):
             at += 1
-            if at % args.some or DEVICE == "cpu":
+            if (at % args.some and keys < 16384) or DEVICE == "cpu":
                 continue
             seed = 100000 + 10 * at
             case = {"seed": seed, "shape": [batch, heads, kv, width, 1, keys], "dtype": "bf16"}
@@ -220,7 +224,7 @@ def main():
             case["paired"], half = True, n // 2
             k[:, :, half : 2 * half], v[:, :, half : 2 * half] = k[:, :, :half], -v[:, :, :half]
             v[:, :, 2 * half :] = 0
-        run(f"random_{args.seed}_{at}", case, min(3, args.repetitions), rows)
+        run(f"random_{args.seed}_{at}", case, min(3, args.repetitions), rows, rush=args.rush if rows is None else 0)
     print(f"{time.time() - began:.0f} s random", flush=True)
     few = (17, 30, 41, 64, 130, 200, 255, 257, 300, 500, 512)
     probes = [(64, 1, 130), (64, 1, 300), (64, 1, 600), (64, 1, 1100), (128, 1, 300), (128, 1, 600), (128, 1, 2000)]

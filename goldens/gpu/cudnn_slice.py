@@ -3,8 +3,8 @@
     python3 cudnn_slice.py OUT.json DIRECTORY ...
 
 Of each case of each DIRECTORY that was repeated with one result, the heads of the first KV head of the first sequence
-and those of the last of the last, over all rows of a decode and up to six of a prefill (the first, the last, and four by
-lot). A digest is the sum of each output's bits times a weight of its place, modulo 2^64, as in long_rows.py; places
+and those of the last of the last, over all rows of a decode and up to six of a prefill (the first, the last, and four
+by lot). A digest is the sum of each output's bits times a weight of its place, modulo 2^64, as in long_rows.py; places
 are counted through heads, rows and elements. Cases of a decode that cuDNN cuts into parts are not kept: they are named
 under `cut`, with how many calls that did not wait for one another gave the first one's result."""
 
@@ -62,7 +62,8 @@ def main():
     with open(sys.argv[1], "w") as file:
         lines = ",\n".join(json.dumps(entry) for entry in kept)
         cuts = ",\n".join(json.dumps(entry) for entry in cut)
-        file.write(f'{{"about": {json.dumps(abouts)},\n"values": {values},\n"cases": [\n{lines}\n],\n"cut": [\n{cuts}\n]}}\n')
+        file.write(f'{{"about": {json.dumps(abouts)},\n"values": {values},\n')
+        file.write(f'"cases": [\n{lines}\n],\n"cut": [\n{cuts}\n]}}\n')
     print(len(kept), "cases,", values, "values,", len(cut), "cut")
 
 
