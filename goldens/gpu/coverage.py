@@ -33,7 +33,8 @@ MODELS = {
 }
 
 
-ATTENTION = {"eager": "eager", "sdpa_flash": "sdpa, flash backend", "sdpa_math": "sdpa, math backend"}
+ATTENTION = {"eager": "eager", "sdpa": "sdpa, left alone"}
+ATTENTION |= {"sdpa_flash": "sdpa, flash backend", "sdpa_math": "sdpa, math backend"}
 
 
 def load(path):
@@ -106,9 +107,11 @@ of another die is refused.
 
 ## What is refused
 
-- `sdpa` without a forced backend, which takes cuDNN on these GPUs; `sdpa_flash` once a sliding window is full.
+- `sdpa` left alone, which takes cuDNN: in decode over more than 512 keys unless sequences times KV heads are 68 or
+  more, over more than 16,384 keys, with a mask (padding, a sliding window that is full), and on the H100.
+- `sdpa_flash` once a sliding window is full.
 - DeepSeek. Experts of f16, whose sums depend on how many rows of the whole batch an expert gets.
-- `sdpa_flash` with heads other than 64, 96, 128 and 256; RoPE over a part of each head.
+- `sdpa` and `sdpa_flash` with heads other than 64, 96, 128 and 256; RoPE over a part of each head.
 - `sdpa_math` in decode with 8, 16 or 24 heads of 256 over fewer than 386 keys, where cuBLAS takes a kernel whose order
   of sums is not known.
 - Padding with `sdpa_flash`, which takes no mask, and in eager attention of f16. Chunked prefill, and a second prefill
@@ -122,7 +125,8 @@ of another die is refused.
 41 models × 3 attentions × bf16 and f16 × batches of 1 to 64 × prompts of 1 to 16,384 tokens (evenly on a logarithmic
 scale), with 512 decode steps. Only setups count that fit 78 GB with one layer, by an estimate, and that stock
 transformers runs: it has no `sdpa` for gpt-oss, and the flash backend takes no mask, which a full window needs. A setup
-may lack several things. Phi-3.5 mini goes without its LongRoPE. `sdpa` left alone was not drawn: it is always refused.
+may lack several things. Phi-3.5 mini goes without its LongRoPE. `sdpa` left alone was not drawn: after 512 decode steps
+it is covered only for batches whose keys cuDNN does not cut.
 
     python3 goldens/gpu/draw.py target/debug/mantissa docs/coverage/draw.json --count 1000 --seed 1
 
@@ -242,12 +246,13 @@ def said_of_gpus():
     cut = "of 41 models, whole, cut for 2, 4 and 8 ranks, joined as vLLM joins them, by any number of rows to 1,048,576"
     few = f"to 16,384 rows, {single} at single sizes: all weights of {FULL_H100}, some of others"
     heads = f"1 to 64 for the heads of 41 models ({len(pairs(load(LAUNCHED)))} pairs of heads and width)"
+    backends = "`sdpa_flash`, `sdpa_math`"
     link = lambda text, gpu: f"[{text}](coverage/shapes-{gpu}.md)"
     return [
         ["families", every, f"the same by the same kernels; compared: {families}"],
         ["formats", "bf16; f16 but experts", "bf16"],
         ["weights", f"{link(len(h200), 'h200')} {cut}", f"{link(len(h100), 'h100')} {few}"],
-        ["attention", "`eager`, `sdpa_flash`, `sdpa_math`", "the same; kernels were asked for on the H200"],
+        ["attention", f"`eager`, `sdpa` (cuDNN), {backends}", f"`eager`, {backends}; kernels were asked for on the H200"],
         ["lengths", "prompts to 32,768 tokens, as far as 40 GB hold the scores", "the same"],
         ["batches", heads, "the same"],
         ["random proof", proof, "none"],

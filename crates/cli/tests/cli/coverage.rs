@@ -47,6 +47,18 @@ fn a_configuration_is_enough_to_say_what_is_covered() {
     let left_alone = coverage(&session, &format!("{one} --attention sdpa --prompts 512"));
     let cause = &left_alone["causes"][0];
     assert!(cause["what"].as_str().unwrap().contains("cuDNN") && cause.get("command").is_none(), "{cause}");
+    // On the H200 it is known, but for keys that it cuts: one sequence has 8 KV heads, nine have 72.
+    let of_h200 = |words: &str| {
+        let model = "--model llama.json --hardware h200 --attention sdpa --prompts 512";
+        coverage(&session, &format!("{model} {words}"))
+    };
+    assert_eq!(of_h200("--batch-sizes 1,9 --decode 0")["refused"], 0);
+    let cut = of_h200("--batch-sizes 1,9 --decode 30");
+    assert_eq!((&cut["runs"], &cut["refused"]), (&2.into(), &1.into()), "{cut}");
+    assert!(
+        cut["causes"][0]["what"].as_str().unwrap().contains("more than 512 keys cuDNN cuts them"),
+        "{cut}"
+    );
     // The same seed draws the same runs, another draws others.
     let drawn = |seed: u32| {
         let words = format!("--model llama.json --hardware h200 --runs 50 --decode 2 --seed {seed}");
