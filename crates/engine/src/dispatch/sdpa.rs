@@ -63,8 +63,8 @@ impl<'c> Dispatch<'c> {
             Attention::Sdpa => {
                 let (heads, group) = (shape.rows() * node.heads, node.heads / node.kv_heads);
                 self.left_alone(shape.phase, heads, group, dim, keys).is_none().then_some(
-                    "in decode over more than 512 keys cuDNN cuts them unless sequences times KV heads are 68 or \
-                     more, and adds the parts in an order that is not fixed",
+                    "in decode over more than 256 keys (128, with more than 132 query heads of all sequences) cuDNN \
+                     adds a row's sum in an order that is not fixed",
                 )
             }
             Attention::SdpaFlash | Attention::SdpaMath => None,
@@ -75,7 +75,7 @@ impl<'c> Dispatch<'c> {
     }
 
     /// PyTorch's `sdpa` without a mask and left alone: cuDNN, but for a single key; arguments as
-    /// [`Dispatch::attention`]. `None` where cuDNN cuts the keys of a decode.
+    /// [`Dispatch::attention`]. `None` where a decode is not reproducible.
     pub(super) fn left_alone(
         self,
         phase: Phase,
@@ -89,7 +89,7 @@ impl<'c> Dispatch<'c> {
                 return Some(AttentionRecipe::TorchFlash(self.flash(phase, heads, group, head_dim, keys)));
             }
             Phase::Prefill => CudnnKernel::Prefill,
-            Phase::Decode => CudnnKernel::of_decode(heads, heads / group.max(1), keys)?,
+            Phase::Decode => CudnnKernel::of_decode(heads, keys)?,
         };
         let block = catalog::block(self.hardware.architecture(), self.dtype);
         Some(AttentionRecipe::TorchCudnn(TorchCudnn { block, kernel }))
@@ -159,13 +159,13 @@ mod tests {
         assert_eq!(refused(Hardware::H200, SdpaFlash, 1, 700), None);
         assert_eq!(refused(Hardware::H200, SdpaFlash, 1, 32_768), None);
         assert_eq!(refused(Hardware::H200, SdpaMath, 1, 40_000), None, "its products may be in no catalog");
-        for (batch, keys) in [(1, 1), (1, 2), (64, 200), (1, 512), (23, 513), (64, 16_384)] {
+        for (batch, keys) in [(1, 1), (1, 2), (64, 128), (1, 256), (14, 129)] {
             assert_eq!(refused(Hardware::H200, Sdpa, batch, keys), None, "{batch} {keys}");
         }
         for (hardware, attention, batch, keys, why) in [
-            (Hardware::H200, Sdpa, 1, 513, "adds the parts in an order"),
-            (Hardware::H200, Sdpa, 22, 513, "adds the parts in an order"),
-            (Hardware::H200, Sdpa, 64, 16_385, "16,384 keys"),
+            (Hardware::H200, Sdpa, 1, 257, "in an order that is not fixed"),
+            (Hardware::H200, Sdpa, 15, 129, "in an order that is not fixed"),
+            (Hardware::H200, Sdpa, 1, 16_385, "16,384 keys"),
             (Hardware::H100, Sdpa, 1, 300, "an H200 alone"),
             (Hardware::A100, SdpaFlash, 1, 300, "an H200 and an H100 alone"),
             (Hardware::H200, SdpaFlash, 1, 32_769, "32,768 keys"),
@@ -194,7 +194,7 @@ mod tests {
 
     /// Which kernel it is, by what an H200 launched.
     #[test]
-    fn left_alone_sdpa_is_one_of_five_kernels() {
+    fn left_alone_sdpa_is_one_of_four_kernels() {
         let dispatch = Dispatch::new(Hardware::H200, Dtype::F16, Attention::Sdpa);
         let of = |phase, batch: usize, keys: usize| {
             let rows = if phase == Phase::Prefill { batch * keys } else { batch };
@@ -209,15 +209,13 @@ mod tests {
                 }
             }
         };
-        use CudnnKernel::{Middle, Narrow, Prefill, Quarters};
+        use CudnnKernel::{Middle, Narrow, Prefill};
         assert_eq!(
             [1, 2, 5000].map(|keys| of(Phase::Prefill, 3, keys)),
             [None, Some(Prefill), Some(Prefill)]
         );
         assert_eq!([1, 2, 33].map(|keys| of(Phase::Decode, 3, keys)), [None, Some(Narrow), Some(Middle)]);
-        // 14 sequences of 9 query heads are 126, 15 are 135.
-        assert_eq!([14, 15].map(|batch| of(Phase::Decode, batch, 129)), [Some(Middle), Some(Quarters)]);
-        assert_eq!([1, 23].map(|batch| of(Phase::Decode, batch, 512)), [Some(Quarters); 2]);
-        assert_eq!(of(Phase::Decode, 23, 9000), Some(Quarters));
+        // 14 sequences of 9 query heads are 126.
+        assert_eq!(of(Phase::Decode, 14, 256), Some(Middle));
     }
 }

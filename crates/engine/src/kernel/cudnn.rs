@@ -4,7 +4,7 @@
 //! Storage is bf16 or f16, whatever the steps multiply. Left out: what is done with scores
 //! ([`mantissa_numerics::nvidia::cudnn`]), and which of the kernels is launched (`dispatch`).
 
-use mantissa_numerics::nvidia::cudnn::{Online, Scale, joined};
+use mantissa_numerics::nvidia::cudnn::{Online, Scale};
 use mantissa_numerics::recipe::TorchCudnn;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
@@ -27,14 +27,12 @@ fn attend(
     queries: &[Query<'_>],
 ) -> Vec<f32> {
     let (TorchCudnn { block, kernel }, storage) = (recipe, recipe.storage());
-    let (tile, warps) = (kernel.tile(), kernel.warps());
-    let of_warp = tile / warps;
-    let scale = Scale::new(kernel, cached.scale);
+    let (tile, scale) = (kernel.tile(), Scale::new(kernel, cached.scale));
     let rows: Vec<Row> = queries.iter().map(|(q, _)| row(instructions, block, q)).collect();
     let limits: Vec<usize> = queries.iter().map(|(_, limit)| *limit).collect();
-    let mut states = vec![Online::new(kernel); rows.len()];
-    // By warp, sixteen elements of the head, and row.
-    let mut sums = vec![vec![vec![[0.0; LANES]; rows.len()]; cached.dim.div_ceil(LANES)]; warps];
+    let mut states = vec![Online::default(); rows.len()];
+    // By sixteen elements of the head, and row.
+    let mut sums = vec![vec![[0.0; LANES]; rows.len()]; cached.dim.div_ceil(LANES)];
     let seen = limits.last().copied().unwrap_or(0);
     let mut panel = Panel::default();
     for from in (0..seen).step_by(tile) {
@@ -42,32 +40,33 @@ fn attend(
         let first = limits.partition_point(|limit| *limit <= from);
         let (rows, limits) = (&rows[first..], &limits[first..]);
         let mut scores = cached.scores(instructions, block, [from, tile, seen], rows, limits, &mut panel);
+        let mut weights = Vec::with_capacity(rows.len());
         for (r, scores) in scores.chunks_exact_mut(tile).enumerate() {
             let factor = states[first + r].tile(scale, scores);
-            for sums in sums.iter_mut().flatten() {
+            for sums in &mut sums {
                 sums[first + r] = sums[first + r].map(|sum| sum * factor);
             }
             storage.round_each(scores);
+            weights.push(row(instructions, block, scores));
         }
-        for (warp, sums) in sums.iter_mut().enumerate() {
-            let keys = warp * of_warp..(warp + 1) * of_warp;
-            let weights: Vec<Row> = scores
-                .chunks_exact(tile)
-                .map(|scores| row(instructions, block, &scores[keys.clone()]))
-                .collect();
-            for (piece, sums) in sums.iter_mut().enumerate() {
-                let (columns, range) =
-                    (piece * LANES..cached.dim.min((piece + 1) * LANES), [from + keys.start, of_warp]);
-                cached.weigh(instructions, block, range, columns, &weights, &mut panel, &mut sums[first..]);
-            }
+        for (piece, sums) in sums.iter_mut().enumerate() {
+            let columns = piece * LANES..cached.dim.min((piece + 1) * LANES);
+            cached.weigh(
+                instructions,
+                block,
+                [from, tile],
+                columns,
+                &weights,
+                &mut panel,
+                &mut sums[first..],
+            );
         }
     }
     let mut out = vec![0.0; rows.len() * cached.dim];
     for (r, (out, state)) in out.chunks_exact_mut(cached.dim).zip(&states).enumerate() {
         let inverse = state.inverse();
         for (k, out) in out.iter_mut().enumerate() {
-            let of_warp = |warp: usize| sums.get(warp).map_or(0.0, |sums| sums[k / LANES][r][k % LANES]);
-            *out = storage.round(joined(std::array::from_fn(of_warp), warps) * inverse);
+            *out = storage.round(sums[k / LANES][r][k % LANES] * inverse);
         }
     }
     out

@@ -155,7 +155,7 @@ fn attention_of_gpus_keeps_its_bits() {
             splits: 1.try_into().expect("a count"),
         }),
         AttentionRecipe::TorchCudnn(TorchCudnn { block, kernel: CudnnKernel::Prefill }),
-        AttentionRecipe::TorchCudnn(TorchCudnn { block, kernel: CudnnKernel::Quarters }),
+        AttentionRecipe::TorchCudnn(TorchCudnn { block, kernel: CudnnKernel::Middle }),
         AttentionRecipe::TorchMath(TorchMath { scores: chain, softmax, values: chain, storage }),
     ];
     for recipe in recipes {

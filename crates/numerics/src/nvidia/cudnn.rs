@@ -5,8 +5,8 @@
 //! of tiles, lanes and warps, and every rounding. Nothing of it is published.
 //!
 //! Which rows share a kernel's tile of queries has no effect. Left out: the products, which are the engine's; masks but
-//! the causal one, soft caps, sinks, dropout; more keys than one block of threads goes through in decode
-//! ([`Kernel::of_decode`]), which cuDNN cuts into parts and puts together in an order that is not known.
+//! the causal one, soft caps, sinks, dropout; the kernel of long decodes ([`Kernel::of_decode`]), whose four warps put
+//! their sums together in an order that is not fixed.
 
 use super::functions::{ex2, reciprocal};
 use crate::tensor_core::BlockRecipe;
@@ -14,29 +14,18 @@ use crate::tensor_core::BlockRecipe;
 /// Lanes that share a row of scores: lane `i` has columns `2i` and `2i + 1` of every eight.
 const LANES: usize = 4;
 
-/// Most warps that share a tile.
-const WARPS: usize = 4;
-
-/// Query heads of all sequences from which decode over more than 128 keys has four warps to a tile: one more than the
+/// Most query heads of all sequences with which decode over 129 to 256 keys has one warp to a row: as many as there are
 /// multiprocessors.
-const MANY_HEADS: usize = 133;
-
-/// KV heads of all sequences from which decode cuts no keys. 67 was not measured.
-const MANY_KV_HEADS: usize = 68;
-
-/// Keys up to which decode cuts none.
-const FEW_KEYS: usize = 512;
+const FEW_HEADS: usize = 132;
 
 /// Which of cuDNN's kernels.
 ///
 /// ```
 /// use mantissa_numerics::nvidia::cudnn::Kernel;
-/// // Decode of one sequence with 9 query heads to 3 KV heads.
-/// let one = |keys| Kernel::of_decode(9, 3, keys);
-/// assert_eq!([one(32), one(33), one(256)], [Some(Kernel::Narrow), Some(Kernel::Middle), Some(Kernel::Middle)]);
-/// // From 513 keys on they are cut, in an order that is not known; for 24 sequences they are not.
-/// assert_eq!([one(512), one(513)], [Some(Kernel::Quarters), None]);
-/// assert_eq!(Kernel::of_decode(24 * 9, 24 * 3, 513), Some(Kernel::Quarters));
+/// let nine_heads = |keys| Kernel::of_decode(9, keys);
+/// assert_eq!([32, 33, 256].map(nine_heads), [Kernel::Narrow, Kernel::Middle, Kernel::Middle].map(Some));
+/// // Of more keys, or of more heads over as many, four warps add a row in no fixed order.
+/// assert_eq!((nine_heads(257), Kernel::of_decode(15 * 9, 129)), (None, None));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kernel {
@@ -46,27 +35,21 @@ pub enum Kernel {
     Narrow,
     /// Of decode over up to 256 keys (`sm80 … 64x64`): tiles of 64.
     Middle,
-    /// Of decode (`sm80 … 16x128`): tiles of 128 keys, which four warps share, 32 keys each.
-    Quarters,
 }
 
 impl Kernel {
-    /// Every kernel that is known.
-    pub const ALL: [Self; 4] = [Self::Prefill, Self::Narrow, Self::Middle, Self::Quarters];
+    /// Every kernel that repeats itself.
+    pub const ALL: [Self; 3] = [Self::Prefill, Self::Narrow, Self::Middle];
 
-    /// Of one query to a sequence, for `heads` query heads and `kv_heads` KV heads of all sequences; `None` where keys
-    /// are cut, or nothing was measured.
+    /// Of one query to a sequence, for `heads` query heads of all sequences; `None` where another kernel is launched.
     ///
     /// *Shape:* at least two keys: PyTorch's own flash kernel takes a single one.
     #[must_use]
-    pub const fn of_decode(heads: usize, kv_heads: usize, keys: usize) -> Option<Self> {
+    pub const fn of_decode(heads: usize, keys: usize) -> Option<Self> {
         match keys {
-            0..=1 => None,
             2..=32 => Some(Self::Narrow),
             33..=128 => Some(Self::Middle),
-            129..=256 if heads < MANY_HEADS => Some(Self::Middle),
-            ..=FEW_KEYS => Some(Self::Quarters),
-            _ if kv_heads >= MANY_KV_HEADS => Some(Self::Quarters),
+            129..=256 if heads <= FEW_HEADS => Some(Self::Middle),
             _ => None,
         }
     }
@@ -79,17 +62,8 @@ impl Kernel {
         match self {
             Self::Narrow => 32,
             Self::Middle => 64,
-            Self::Prefill | Self::Quarters => 128,
+            Self::Prefill => 128,
         }
-    }
-
-    /// Warps that share a tile, each with as many keys, in ascending order. They have one maximum, and sums of their
-    /// own.
-    ///
-    /// Example: [`Online`].
-    #[must_use]
-    pub const fn warps(self) -> usize {
-        if matches!(self, Self::Quarters) { WARPS } else { 1 }
     }
 
     /// Whether scores are rounded after their product with the scale and again after that with log₂ e, and not once
@@ -110,15 +84,15 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Of a kernel and the factor of the scores. *Rounding:* the factor's product with log₂ e in binary64, rounded.
+    /// Of a kernel and the factor of the scores. *Rounding:* where they are one factor, its product with log₂ e in
+    /// binary32.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "said above")]
-    pub fn new(kernel: Kernel, natural: f32) -> Self {
+    pub const fn new(kernel: Kernel, natural: f32) -> Self {
         const LOG2_E: f32 = std::f32::consts::LOG2_E;
         if kernel.scales_twice() {
             return Self { first: natural, second: Some(LOG2_E) };
         }
-        Self { first: (f64::from(natural) * std::f64::consts::LOG2_E) as f32, second: None }
+        Self { first: natural * LOG2_E, second: None }
     }
 
     /// The exponent of two that a score becomes.
@@ -139,8 +113,7 @@ impl Scale {
 ///
 /// ```
 /// use mantissa_numerics::nvidia::cudnn::{Kernel, Online, Scale};
-/// let (kernel, scale) = (Kernel::Middle, Scale::new(Kernel::Middle, 0.125));
-/// let mut row = Online::new(kernel);
+/// let (scale, mut row) = (Scale::new(Kernel::Middle, 0.125), Online::default());
 /// // The first tile: the largest gets the weight 1.
 /// let (mut first, mut second) = ([0.0; 64], [64.0; 64]);
 /// assert_eq!((row.tile(scale, &mut first), first), (1.0, [1.0; 64]));
@@ -151,26 +124,19 @@ impl Scale {
 /// // 64 keys of weight 1, and 64 of e^-8.
 /// assert!((row.inverse() * (64.0 + 64.0 * factor) - 1.0).abs() < 1e-6);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Online {
-    warps: usize,
-    /// The largest exponent, and the sums of each warp's lanes; `None` before the first tile.
-    state: Option<(f32, [[f32; LANES]; WARPS])>,
+    /// The largest exponent, and the sums of lanes; `None` before the first tile.
+    state: Option<(f32, [f32; LANES])>,
 }
 
 impl Online {
-    /// Before the first tile.
-    #[must_use]
-    pub const fn new(kernel: Kernel) -> Self {
-        Self { warps: kernel.warps(), state: None }
-    }
-
     /// Replaces the scores of a tile, of which the row sees at least one, by what their exponentials are in proportion
-    /// to, in binary32. Returns what the products with the values so far, of each warp, are to be multiplied with, by
-    /// themselves, before this tile's are added.
+    /// to, in binary32. Returns what the product with the values so far is to be multiplied with, by itself, before
+    /// this tile's is added.
     ///
-    /// *Shape:* a multiple of 8 for each warp; keys that the row does not see are −∞. *Rounding:* the scaled score less
-    /// the maximum of all scaled so far, rounded; `ex2`. A lane adds a tile's from zero, in ascending columns; then
+    /// *Shape:* a multiple of 8; keys that the row does not see are −∞. *Rounding:* the scaled score less the maximum of
+    /// all scaled so far, rounded; `ex2`. A lane adds a tile's from zero, in ascending columns; then
     /// `fma(sum, factor, tile's)`.
     pub fn tile(&mut self, scale: Scale, scores: &mut [f32]) -> f32 {
         for score in &mut *scores {
@@ -182,39 +148,23 @@ impl Online {
         for score in &mut *scores {
             *score = ex2(*score - largest);
         }
-        let mut sums = self.state.map_or([[0.0; LANES]; WARPS], |(_, sums)| sums);
-        for (keys, sums) in scores.chunks_exact(scores.len() / self.warps).zip(&mut sums) {
-            for (lane, sum) in sums.iter_mut().enumerate() {
-                let columns = keys.chunks_exact(8).flat_map(|eight| &eight[2 * lane..2 * lane + 2]);
-                let of_tile = columns.fold(0.0, |sum, p| sum + p);
-                *sum = sum.mul_add(factor, of_tile);
-            }
+        let mut sums = self.state.map_or([0.0; LANES], |(_, sums)| sums);
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            let columns = scores.chunks_exact(8).flat_map(|eight| &eight[2 * lane..2 * lane + 2]);
+            let of_tile = columns.fold(0.0, |sum, p| sum + p);
+            *sum = sum.mul_add(factor, of_tile);
         }
         self.state = Some((largest, sums));
         factor
     }
 
-    /// What the product with the values, of all warps ([`joined`]), is multiplied with: 0 for a row without keys.
+    /// What the product with the values is multiplied with: 0 for a row without keys.
     ///
-    /// *Rounding:* lanes as `(0 + 1) + (2 + 3)`, warps as [`joined`], then [`reciprocal`].
+    /// *Rounding:* lanes as `(0 + 1) + (2 + 3)`, then [`reciprocal`].
     #[must_use]
     pub fn inverse(self) -> f32 {
-        let Some((_, sums)) = self.state else { return 0.0 };
-        reciprocal(joined(sums.map(|[a, b, c, d]| (a + b) + (c + d)), self.warps))
+        self.state.map_or(0.0, |(_, [a, b, c, d])| reciprocal((a + b) + (c + d)))
     }
-}
-
-/// What warps have of a sum, put together: `(0 + 2) + (1 + 3)`, or the first alone.
-///
-/// ```
-/// use mantissa_numerics::nvidia::cudnn::joined;
-/// let large = 16_777_216.0;
-/// assert_eq!((joined([large, 1.0, -large, 1.0], 4), joined([large, 1.0, -large, 1.0], 1)), (2.0, large));
-/// ```
-#[must_use]
-pub fn joined(of_warps: [f32; WARPS], warps: usize) -> f32 {
-    let [a, b, c, d] = of_warps;
-    if warps == 1 { a } else { (a + c) + (b + d) }
 }
 
 /// Attention of one query over all keys given, step by step: what faster code is compared with.
@@ -245,9 +195,8 @@ pub fn attention(
 ) -> Vec<f32> {
     let Some(storage) = block.operand.dtype() else { unreachable!("factors of a storage format") };
     let tile = kernel.tile();
-    let of_warp = tile / kernel.warps();
-    let (mut row, scale) = (Online::new(kernel), Scale::new(kernel, scale));
-    let mut sums = vec![[0.0; WARPS]; query.len()];
+    let (mut row, scale) = (Online::default(), Scale::new(kernel, scale));
+    let mut sums = vec![0.0; query.len()];
     for (keys, values) in keys.chunks(tile).zip(values.chunks(tile)) {
         let mut scores = vec![f32::NEG_INFINITY; tile];
         for (score, key) in scores.iter_mut().zip(keys) {
@@ -255,17 +204,13 @@ pub fn attention(
         }
         let factor = row.tile(scale, &mut scores);
         let weights: Vec<u32> = scores.iter().map(|p| storage.pattern(storage.round(*p))).collect();
-        for (element, sums) in sums.iter_mut().enumerate() {
-            let value = |key: usize| values.get(key).map_or(0, |value| value[element]);
-            for (warp, sum) in sums.iter_mut().take(kernel.warps()).enumerate() {
-                let range = warp * of_warp..(warp + 1) * of_warp;
-                let column: Vec<u32> = range.clone().map(value).collect();
-                *sum = block.chain(&weights[range], &column, *sum * factor);
-            }
+        for (element, sum) in sums.iter_mut().enumerate() {
+            let column: Vec<u32> = values.iter().map(|value| value[element]).collect();
+            *sum = block.chain(&weights[..column.len()], &column, *sum * factor);
         }
     }
     let inverse = row.inverse();
-    sums.into_iter().map(|sums| storage.round(joined(sums, kernel.warps()) * inverse)).collect()
+    sums.into_iter().map(|sum| storage.round(sum * inverse)).collect()
 }
 
 #[cfg(test)]
@@ -275,29 +220,31 @@ mod tests {
     /// At the borders of what was launched on an H200 (`goldens/gpu/cudnn.py`, its map).
     #[test]
     fn kernels_are_those_that_were_launched() {
-        use Kernel::{Middle, Narrow, Quarters};
-        for (heads, kv_heads, keys, kernel) in [
-            (9, 3, 1, None),
-            (9, 3, 2, Some(Narrow)),
-            (9 * 64, 3 * 64, 32, Some(Narrow)),
-            (9 * 64, 3 * 64, 128, Some(Middle)),
-            (132, 4, 256, Some(Middle)),
-            (133, 133, 129, Some(Quarters)),
-            (140, 20, 256, Some(Quarters)),
-            (9, 3, 257, Some(Quarters)),
-            (9, 3, 512, Some(Quarters)),
-            (66, 66, 513, None),
-            (67, 67, 513, None),
-            (68, 68, 513, Some(Quarters)),
+        use Kernel::{Middle, Narrow};
+        for (heads, keys, kernel) in [
+            (9, 1, None),
+            (9, 2, Some(Narrow)),
+            (9 * 64, 32, Some(Narrow)),
+            (9 * 64, 128, Some(Middle)),
+            (132, 256, Some(Middle)),
+            (133, 129, None),
+            (9, 257, None),
         ] {
-            assert_eq!(Kernel::of_decode(heads, kv_heads, keys), kernel, "{heads} {kv_heads} {keys}");
+            assert_eq!(Kernel::of_decode(heads, keys), kernel, "{heads} {keys}");
         }
+    }
+
+    /// Measured: with a scale of 168^-½ (Gemma 3 27B) the product with log₂ e in binary64 would be one step higher.
+    #[test]
+    fn one_factor_is_a_product_of_binary32() {
+        let scale = Scale::new(Kernel::Prefill, 168_f32.sqrt().recip());
+        assert_eq!(scale.first.to_bits(), 0x3DE3_F494);
     }
 
     #[test]
     fn one_key_has_all_the_weight() {
         for kernel in Kernel::ALL {
-            let (mut row, mut scores) = (Online::new(kernel), vec![f32::NEG_INFINITY; kernel.tile()]);
+            let (mut row, mut scores) = (Online::default(), vec![f32::NEG_INFINITY; kernel.tile()]);
             scores[5] = 7.25;
             let factor = row.tile(Scale::new(kernel, 0.125), &mut scores);
             assert_eq!((factor, scores[5], row.inverse()), (1.0, 1.0, 1.0), "{kernel:?}");

@@ -211,16 +211,16 @@ impl TorchFlash {
 /// use mantissa_numerics::recipe::{AttentionRecipe, CudnnKernel, TorchCudnn, wire};
 /// use mantissa_numerics::tensor_core::{Architecture, Operand};
 /// let block = Architecture::Hopper.block(Operand::F16).unwrap();
-/// let cudnn = TorchCudnn { block, kernel: CudnnKernel::Quarters };
+/// let cudnn = TorchCudnn { block, kernel: CudnnKernel::Middle };
 /// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchCudnn(cudnn));
-/// assert_eq!((cudnn.storage(), flat.key_tile), (Dtype::F16, Some(128)));
-/// assert_eq!(flat.softmax, wire::SoftmaxRecipe::Cudnn { scalings: 2, warps: 4 });
+/// assert_eq!((cudnn.storage(), flat.key_tile), (Dtype::F16, Some(64)));
+/// assert_eq!(flat.softmax, wire::SoftmaxRecipe::Cudnn { scalings: 2 });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TorchCudnn {
     /// One step of both products, which are not cut.
     pub block: BlockRecipe,
-    /// How tiles are walked and shared.
+    /// How tiles are walked.
     pub kernel: CudnnKernel,
 }
 

@@ -233,9 +233,6 @@ pub enum SoftmaxRecipe {
         /// Roundings of a score on its way to a power of two: 1 after its product with `scale · log₂ e`, or 2, after
         /// the scale and after log₂ e.
         scalings: u16,
-        /// Parts of each tile, with sums of their own and one maximum, that are added at the end as
-        /// `(0 + 2) + (1 + 3)`. 1 is no cut.
-        warps: u16,
     },
 }
 

@@ -295,13 +295,12 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
 
 /// A kernel's tile and softmax.
 fn flat_cudnn(kernel: CudnnKernel) -> (u32, SoftmaxRecipe) {
-    let (key_tile, scalings, warps) = match kernel {
-        CudnnKernel::Prefill => (128, 1, 1),
-        CudnnKernel::Narrow => (32, 2, 1),
-        CudnnKernel::Middle => (64, 2, 1),
-        CudnnKernel::Quarters => (128, 2, 4),
+    let (key_tile, scalings) = match kernel {
+        CudnnKernel::Prefill => (128, 1),
+        CudnnKernel::Narrow => (32, 2),
+        CudnnKernel::Middle => (64, 2),
     };
-    (key_tile, SoftmaxRecipe::Cudnn { scalings, warps })
+    (key_tile, SoftmaxRecipe::Cudnn { scalings })
 }
 
 /// An attention of PyTorch's that rounds scores and probabilities to `rounding`, and its output to the storage format.
