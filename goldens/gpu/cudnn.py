@@ -16,10 +16,10 @@ of them; `rushed differ` lists those that did not (call, sequence, head), and `N
 the first call and of this one.
 
 - `--some N` takes every Nth of the fixed decode cases; 5 or 7 go through all lengths.
-- `--random N` adds N cases drawn by `--seed`, prefill and decode in turn, of both types. Half of them are `paired`: the
-  second half of the keys are those of the first, and its values their negatives (a last odd value is 0), so that over
+- `--random N` adds N cases drawn by `--seed`, prefill and decode in turn, of both types. Half of them have
+  a `scale` other than the usual and are `paired`: the second half of the keys are those of the first, and its values their negatives (a last odd value is 0), so that over
   all keys only what was rounded away is left, which shows every step's place. Of a decode with at most 2^17 outputs
-  `NAME_all` are all. `--rush M` calls each decode M times more without waiting.
+  `NAME_all` are all. `--rush M` calls each M times more without waiting.
 - `--centred` adds the cases `centred_…`, whose values were shifted so that a row of weights sums them to almost
   nothing (column by column, for one head of the group after the other): what is left shows the roundings of large
   sums. Their values are kept as `NAME_v`.
@@ -99,9 +99,10 @@ def launches(shapes, seconds):
     return found
 
 
-def attention(q, k, v):
+def attention(q, k, v, scale=None):
     """As transformers 5.17 calls it without a mask."""
     more = {"enable_gqa": True} if q.shape[1] != k.shape[1] else {}
+    more |= {"scale": scale} if scale else {}
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=0.0, is_causal=q.shape[2] > 1, **more)
 
 
@@ -112,7 +113,7 @@ def main():
     parser.add_argument("--some", type=int, default=1, help="every so many cases only")
     parser.add_argument("--random", type=int, default=0, help="cases by lot")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rush", type=int, default=0, help="calls that do not wait, of each decode by lot")
+    parser.add_argument("--rush", type=int, default=0, help="calls that do not wait, of each case by lot")
     parser.add_argument("--centred", action="store_true", help="cases of cancellation, and probes")
     parser.add_argument("--map", type=float, default=60, help="seconds for the map of kernels")
     args = parser.parse_args()
@@ -121,10 +122,11 @@ def main():
 
     def run(name, case, repetitions, rows=None, rush=0):
         q, k, v, group = case.pop("tensors")
+        scale = case.get("scale")
         try:
             seen = collections.Counter()
             for _ in range(repetitions):
-                whole = attention(q, k, v)
+                whole = attention(q, k, v, scale)
                 out, last = (raw(x if rows is None else x[:, rows]) for x in (whole[0, :group], whole[-1, -group:]))
                 if not seen and whole.shape[:2] != (1, group):
                     arrays[f"{name}_last"] = last
@@ -137,8 +139,9 @@ def main():
             case["counts"] = list(seen.values())
             if rush and DEVICE == "cuda":
                 # The same calls without waiting for one another.
-                outs = [attention(q, k, v) for _ in range(rush)]
-                apart = [(out != outs[0]).any(-1).nonzero()[:, :2].tolist() for out in outs]
+                rush = min(rush, 1 + (8 << 30) // (2 * q.numel()))
+                outs = [attention(q, k, v, scale) for _ in range(rush)]
+                apart = [(out != outs[0]).any(-1).any(-1).nonzero().tolist() for out in outs]
                 case["rushed"] = [sum(not heads for heads in apart), rush]
                 heads = [(at, *head) for at, heads in enumerate(apart) for head in heads]
                 if heads:
@@ -146,7 +149,7 @@ def main():
                     pairs = [torch.stack([outs[0][s, h], outs[at][s, h]]) for at, s, h in heads[:16]]
                     arrays[f"{name}_rushed"] = raw(torch.stack(pairs))
                 del outs
-            case["kernels"] = kernels(lambda: attention(q, k, v))
+            case["kernels"] = kernels(lambda: attention(q, k, v, scale))
         except RuntimeError as error:
             case["error"] = str(error)[:300]
         cases[name] = case
@@ -221,10 +224,12 @@ def main():
             continue
         case["tensors"] = q, k, v, group = made(seed, *case["shape"], kind)
         if at // 2 % 2:
+            # Beside the usual scales others, as of Gemma.
+            case["scale"] = lot.randint(40, 400) ** -0.5
             case["paired"], half = True, n // 2
             k[:, :, half : 2 * half], v[:, :, half : 2 * half] = k[:, :, :half], -v[:, :, :half]
             v[:, :, 2 * half :] = 0
-        run(f"random_{args.seed}_{at}", case, min(3, args.repetitions), rows, rush=args.rush if rows is None else 0)
+        run(f"random_{args.seed}_{at}", case, min(3, args.repetitions), rows, rush=args.rush)
     print(f"{time.time() - began:.0f} s random", flush=True)
     few = (17, 30, 41, 64, 130, 200, 255, 257, 300, 500, 512)
     probes = [(64, 1, 130), (64, 1, 300), (64, 1, 600), (64, 1, 1100), (128, 1, 300), (128, 1, 600), (128, 1, 2000)]

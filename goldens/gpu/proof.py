@@ -6,8 +6,8 @@ transformers on this GPU.
 
 A setup is a model of models.py (its true widths and vocabulary; one block; where blocks alternate between a window
 and none one of each, or either of them where two take too long) × batch 1 to 64 × prompt 4 to 16,384 tokens ×
-eager, sdpa_flash, sdpa_math (`--attention sdpa`: left alone) × bf16, f16 × 2 to 4 decode steps, one in ten 30. Strata
-are family × attention × length (four ranges, those that begin up to `--longest`). They are gone through in an order
+eager, sdpa_flash, sdpa_math (`--attention sdpa`: left alone) × bf16, f16 × 2 to 4 decode steps, one in ten 30, and
+none in `--prefill` of cases. Strata are family × attention × length (four ranges, those that begin up to `--longest`). They are gone through in an order
 that the seed shuffles, and each gives a setup that
 
 - is padded in `--padded` of cases of eager (bf16) and sdpa_math: row 0 by 1 to 64 positions on the left or the right,
@@ -117,6 +117,8 @@ def draw(args):
                 "batch": lot.randint(1, 64),
                 "steps": 30 if lot.random() < 0.1 else lot.randint(2, 4),
             }
+            if args.prefill and lot.random() < args.prefill:
+                case["steps"] = 0
             if attention == "sdpa_math" or (attention == "eager" and case["dtype"] == "bf16"):
                 if lot.random() < args.padded:
                     case["padding"] = f"{lot.choice(['left', 'right'])}:{lot.randint(1, 64)}"
@@ -538,6 +540,7 @@ def parsed():
         "--families", type=lambda text: text.split(","), default=sorted({family(name) for name in MODELS})
     )
     parser.add_argument("--attention", type=lambda text: text.split(","), default=ATTENTIONS)
+    parser.add_argument("--prefill", type=float, default=0.0, help="share of cases without a decode step")
     parser.add_argument("--longest", type=int, default=LENGTHS[-1][1], help="tokens of a prompt")
     parser.add_argument(
         "--also",
@@ -572,6 +575,7 @@ def main():
     asked = {key: getattr(args, key) for key in keys}
     # Runs that drew all of them do not state it.
     asked |= {"attention": args.attention} if args.attention != ATTENTIONS else {}
+    asked |= {"prefill": args.prefill} if args.prefill else {}
     asked |= {"longest": args.longest} if args.longest != LENGTHS[-1][1] else {}
     report = None
     if os.path.exists(args.out):

@@ -22,6 +22,8 @@ struct Case {
     dtype: Dtype,
     seed: u64,
     rows: Vec<usize>,
+    /// Factor of the scores, where it is not the usual one.
+    scale: Option<f64>,
     /// Whether values cancel: [`cancel`].
     paired: bool,
 }
@@ -36,6 +38,7 @@ impl Case {
             dtype: if json["dtype"] == "f16" { Dtype::F16 } else { Dtype::Bf16 },
             seed: json["seed"].as_u64().unwrap(),
             rows: json.get("rows").map_or(vec![0], numbers),
+            scale: json["scale"].as_f64(),
             paired: json["paired"] == true,
         }
     }
@@ -74,7 +77,13 @@ impl Case {
         }
         let [k, v] = made.map(|values| bytes_of(dtype, &values));
         let [k, v] = [&k, &v].map(|data| matrix(dtype, [keys, dim], data));
-        let cached = Cached::new(usual_heads(group, dim), [k, v]);
+        let mut heads = usual_heads(group, dim);
+        if let Some(scale) = self.scale {
+            #[expect(clippy::cast_possible_truncation, reason = "PyTorch's rounding of a number")]
+            let scale = scale as f32;
+            heads.scale = scale;
+        }
+        let cached = Cached::new(heads, [k, v]);
         let queries_of: Vec<Query<'_>> = queries_of.iter().map(|(q, seen)| (&**q, *seen)).collect();
         let found = attend(instructions, self.recipe(), cached, &queries_of);
         let rows: Vec<&[f32]> = found.chunks_exact(dim).collect();
