@@ -128,8 +128,8 @@ of another die is refused.
 41 models × 3 attentions × bf16 and f16 × batches of 1 to 64 × prompts of 1 to 16,384 tokens (evenly on a logarithmic
 scale), with 512 decode steps. Only setups count that fit 78 GB with one layer, by an estimate, and that stock
 transformers runs: it has no `sdpa` for gpt-oss, and the flash backend takes no mask, which a full window needs. A setup
-may lack several things. Phi-3.5 mini goes without its LongRoPE. `sdpa` left alone was not drawn: the last of 512 decode
-steps is never covered.
+may lack several things. Phi-3.5 mini goes without its LongRoPE. `sdpa` left alone was not drawn: the last of
+512 decode steps is never covered.
 
     python3 goldens/gpu/draw.py target/debug/mantissa docs/coverage/draw.json --count 1000 --seed 1
 
@@ -152,7 +152,8 @@ Compared are the logits and the sites of every layer at the last three positions
 PROOF_TEXT = """\
 `goldens/gpu/proof.py` on an NVIDIA H200; every setup is in `goldens/gpu/h200_proof.json`. The seed is the
 time of the run. A setup has true widths and one block (one or both of the two kinds where a model has two), batches of
-1 to 64, prompts of 4 to 16,384 tokens and 2 to 30 decode steps (or none). Only setups that count as covered were drawn.
+1 to 64, prompts of 4 to 16,384 tokens and 2 to 30 decode steps (or none). Only setups that count as covered were
+drawn.
 
 - Run A (Llama, Mistral, Qwen2, Qwen3, Qwen3-MoE): the 12 that differ are all of Qwen3-MoE, in `router_topk` alone:
   experts with equal weights stood in another order. That order is emulated since (720 of 720 measured orders,
