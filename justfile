@@ -113,6 +113,10 @@ peer LLAMA_BUILD MODEL:
 bench *FLAGS:
     cargo bench --workspace {{FLAGS}}
 
+# Honest and altered records by the thousand: verification contradicts none of the first and all of the second
+critics *FLAGS:
+    cargo run -q -p mantissa-lab --example critics -- {{FLAGS}}
+
 # The slow simulations of the statistics (rates of 1 in 1,000 over two million trials, coverage as documented)
 simulate:
     cargo test -p mantissa-verdict --test verdict simulation -- --include-ignored

@@ -4,8 +4,8 @@
 
 DIRECTORY has f16.npz. For every product with a weight and number of rows: into how many parts K is cut so that all
 outputs compared have the bits found, with parts kept in binary32 and added in ascending order; and, where that
-explains nothing, with parts rounded to binary16. A step is emulated in numpy, from its definition (steps.py), and not by the
-engine. PART/PARTS takes a share of the shapes."""
+explains nothing, with parts rounded to binary16. A step is emulated in numpy, from its definition (steps.py), and not
+by the engine. PART/PARTS takes a share of the shapes."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What tensor cores and approximate functions of a Hopper GPU compute, in numpy: from definitions, not by the engine."""
+"""What tensor cores of a Hopper GPU compute, in numpy: from definitions, not by the engine."""
 
 import os
 import zlib

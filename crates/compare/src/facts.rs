@@ -81,7 +81,8 @@ pub struct SiteFacts {
     pub rows: Vec<RowFact>,
 }
 
-/// Rows (a step and a position) by state. They add up to those that either run has.
+/// Rows (a step and a position) by state. They add up to those that either run has, each counted once: what a decode
+/// step stores of an earlier token, with the bits of that token's own pass, is no further row.
 ///
 /// Example: [`PairFacts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -343,7 +343,7 @@ pub struct Setup {
     /// Expert-parallel ranks.
     pub ep_size: u32,
     /// Further axes of the setup by name, where they are not at their default.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "crate::strict::map")]
     pub axes: BTreeMap<String, String>,
     /// How output tokens were chosen.
     pub decoding: Decoding,

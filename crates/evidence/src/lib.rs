@@ -7,6 +7,7 @@
 //! evidence of any kind).
 
 pub mod catalog;
+pub mod consistency;
 pub mod container;
 mod damage;
 pub mod digest;
@@ -24,10 +25,12 @@ mod strict;
 pub mod validate;
 pub mod verification;
 mod version;
+pub mod words;
 
 use std::path::Path;
 
 pub use catalog::{CatalogBasis, UsedCatalog};
+pub use consistency::{About, Conflict, Statement};
 pub use container::Container;
 pub use digest::Digest;
 pub use error::{EvidenceError, Result};

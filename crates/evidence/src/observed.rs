@@ -20,22 +20,24 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(observed.devices[0].clusters, Some(vec![132, 66]));
 /// // A later program's fields are not skipped.
 /// assert!(serde_json::from_str::<Observed>(r#"{"axis": {}}"#).is_err());
+/// // What is stated twice is refused.
+/// assert!(serde_json::from_str::<Observed>(r#"{"axes": {"attention": "sdpa", "attention": "eager"}}"#).is_err());
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Observed {
     /// What was found of each axis of the setup, by its name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::strict::map")]
     pub axes: BTreeMap<String, String>,
     /// Versions of the libraries that were loaded.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::strict::map")]
     pub versions: BTreeMap<String, String>,
     /// The devices that computed.
     #[serde(default)]
     pub devices: Vec<ObservedDevice>,
     /// How the weight of each linear layer is stored; `*` stands for the number of a block where all blocks agree.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::strict::map")]
     pub layers: BTreeMap<String, String>,
     /// Kernels of one more pass, in the order of their first launch.
     #[serde(default)]

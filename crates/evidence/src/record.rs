@@ -25,7 +25,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Flaw, Result};
 use crate::experiment::{Configuration, Experiment};
 use crate::json::wire;
-use crate::run::{log_probs_name, tensor_name, token_ids_name};
+use crate::run::{Logprobs, PhaseSignals, SignalTensor, log_probs_name, tensor_name, token_ids_name};
 use crate::validate;
 use layout::phase_index;
 
@@ -214,6 +214,20 @@ impl Record {
         self.layouts.get(run)?[phase_index(phase)].as_ref()
     }
 
+    /// Values that run `run` recorded, candidates included.
+    ///
+    /// ```
+    /// let record = mantissa_evidence::Record::open("../../goldens/gpu/evidence_h200".as_ref())?;
+    /// // Seventeen passes, each a key of 192 values and a final norm of 576.
+    /// assert_eq!(record.values(0), 17 * (192 + 576));
+    /// # Ok::<(), mantissa_evidence::EvidenceError>(())
+    /// ```
+    #[must_use]
+    pub fn values(&self, run: usize) -> u64 {
+        let layouts = [Phase::Prefill, Phase::Decode].into_iter();
+        layouts.filter_map(|phase| self.layout(run, phase)).map(PhaseLayout::values).sum()
+    }
+
     /// A row as little-endian values of its storage format; `None` when the run has no such row.
     ///
     /// `scratch` may be used to hold it. Rows may be asked for from several threads.
@@ -280,6 +294,62 @@ impl Record {
         }
     }
 
+    /// The whole experiment, signals included.
+    ///
+    /// *Errors:* a row that cannot be read.
+    ///
+    /// ```
+    /// use mantissa_evidence::Record;
+    ///
+    /// let path = "../../fixtures/evidence/v1/experiment.json".as_ref();
+    /// assert_eq!(Record::open(path)?.experiment()?, mantissa_evidence::read(path)?);
+    /// # Ok::<(), mantissa_evidence::EvidenceError>(())
+    /// ```
+    pub fn experiment(&self) -> Result<Experiment> {
+        if let Store::Memory(experiment) = &self.store {
+            return Ok(experiment.clone());
+        }
+        let mut whole = self.shell.clone();
+        for (index, run) in whole.runs.iter_mut().enumerate() {
+            run.prefill = self.signals(index, Phase::Prefill)?;
+            run.decode = self.signals(index, Phase::Decode)?;
+        }
+        Ok(whole)
+    }
+
+    fn signals(&self, run: usize, phase: Phase) -> Result<Option<PhaseSignals>> {
+        let Some(layout) = self.layout(run, phase) else { return Ok(None) };
+        let keys: Vec<RowKey> = layout
+            .steps
+            .clone()
+            .flat_map(|step| layout.positions.iter().map(move |&position| RowKey { phase, step, position }))
+            .collect();
+        let (steps, positions) = (keys.len() / layout.positions.len().max(1), layout.positions.len());
+        let mut tensors = BTreeMap::new();
+        let mut scratch = Vec::new();
+        for (&site, tensor) in &layout.tensors {
+            let mut data = Vec::new();
+            for key in &keys {
+                data.extend_from_slice(self.row(run, site, *key, &mut scratch)?.unwrap_or_default());
+            }
+            let shape = [steps, positions, tensor.dim];
+            tensors.insert(site, SignalTensor { dtype: tensor.dtype, shape, data });
+        }
+        let mut logprobs = None;
+        if let Some(k) = layout.top_k {
+            let (mut token_ids, mut log_probs) = (Vec::new(), Vec::new());
+            for key in &keys {
+                let found = self.candidates(run, *key)?.unwrap_or_default();
+                token_ids.extend(found.token_ids);
+                log_probs.extend(found.log_probs);
+            }
+            let vocab_size = layout.vocab_size;
+            logprobs = Some(Logprobs { steps, positions, k, vocab_size, token_ids, log_probs });
+        }
+        let (first_step, positions) = (layout.steps.start, layout.positions.clone());
+        Ok(Some(PhaseSignals { first_step, steps, positions, tensors, logprobs }))
+    }
+
     /// Reads everything once and checks it against the digests that the record states, if it states any.
     pub fn verify(&self) -> Result<()> {
         self.verify_with(&mut Damage::Refuse)
@@ -303,8 +373,9 @@ impl Record {
         damage.note(validate::statements(&self.shell, |run| digests[run]), &self.origin)
     }
 
-    /// The digest of a run's signals, as [`crate::Run::signals_digest`].
-    fn signals_digest(&self, run: usize) -> Result<Digest> {
+    /// The digest of a run's signals, as [`crate::Run::signals_digest`]: every row is read once. *Errors:* a row that
+    /// cannot be read.
+    pub fn signals_digest(&self, run: usize) -> Result<Digest> {
         let mut hasher = Hasher::default();
         let mut scratch = Vec::new();
         for phase in [Phase::Prefill, Phase::Decode] {

@@ -76,6 +76,16 @@ where
     }
 }
 
+/// A map without duplicate keys, for `deserialize_with`.
+pub(crate) fn map<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord + fmt::Display,
+    V: Deserialize<'de>,
+{
+    Unique::deserialize(deserializer).map(|Unique(map)| map)
+}
+
 /// Any JSON value without duplicate keys, for `deserialize_with`.
 pub(crate) fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     Any(&Cell::new(MAX_NODES)).deserialize(deserializer)

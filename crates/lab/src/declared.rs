@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_evidence::{Configuration, Decoding, FixedParams, ModelIdentity, Setup as Declared};
+use mantissa_evidence::{Configuration, Decoding, FixedParams, ModelIdentity, Setup as Declared, words};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::Setup;
 use mantissa_numerics::setup::{Axis, QuantizedWeights, SomeAxes, Value};
 
 use crate::uncovered::{Unreadable, uncovered};
-use crate::words;
 
 /// Name of the quantization of `checkpoint`'s weights as a setup declares it.
 ///

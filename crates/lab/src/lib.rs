@@ -15,7 +15,6 @@ mod session;
 pub mod setup;
 mod uncovered;
 pub mod verify;
-mod words;
 
 pub use environment::environment;
 pub use error::LabError;

@@ -5,6 +5,7 @@
 
 mod case;
 mod catalogs;
+mod contested;
 mod elsewhere;
 mod grid;
 mod replayed;
@@ -70,7 +71,8 @@ use unreplayed::ReplayObstacle;
 ///
 /// // `directory` holds a record of the model in `checkpoint`.
 /// let opened = mantissa_published::open(&directory)?;
-/// let (evidence, model) = (Some(&opened), Some(Model { name: "tiny", checkpoint: &checkpoint }));
+/// let model = Model { name: "tiny", checkpoint: &checkpoint, tokenizer: Some(&tokenizer) };
+/// let (evidence, model) = (Some(&opened), Some(model));
 /// let request = Request { evidence, model, ..Request::new(machine) };
 /// let audit = verify(&request, &|event| {
 ///     assert!(!matches!(event, Event::Planned { classes: 0, .. }));
@@ -83,9 +85,9 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
     let source = Source::from(opened);
     let made = published_record(opened);
     let record = record_of(opened, made.as_ref());
-    match (request.model, record) {
-        (_, None) => unreplayed::audit(opened, &source, ReplayObstacle::NoSignals),
-        (None, Some(_)) => unreplayed::audit(opened, &source, ReplayObstacle::NoModel),
+    let audit = match (request.model, record) {
+        (_, None) => return unreplayed::audit(opened, &source, ReplayObstacle::NoSignals),
+        (None, Some(_)) => unreplayed::audit(opened, &source, ReplayObstacle::NoModel)?,
         (Some(model), Some(record)) => {
             let mut audit = match &request.method {
                 Method::SpotCheck { draws, seed } => {
@@ -93,19 +95,21 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
                 }
                 Method::Replay { .. } => replayed::audit(request, model, record, &source, progress)?,
                 Method::Elsewhere(elsewhere) => {
-                    let whole = match &opened.content {
-                        Content::Record(_) => mantissa_evidence::read(&opened.path)?,
-                        Content::Published(_) => record.shell().clone(),
-                    };
+                    let whole = record.experiment()?;
                     elsewhere::audit(request, *elsewhere, model, record, &whole, &source, progress)?
                 }
             };
             if request.self_test {
                 audit.self_test = self_test::of(request, model, record, &mut audit.notes, progress)?;
             }
-            Ok(audit)
+            audit
         }
-    }
+    };
+    let conflicts = match record {
+        Some(record) => contested::conflicts(request, record.shell())?,
+        None => Vec::new(),
+    };
+    Ok(audit.contested(&conflicts, &|found| contested::settled(request, found)))
 }
 
 /// What a replay would run, to be counted by [`crate::coverage::Tally`]: the claim and every candidate, for each run of

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use mantissa_evidence::error::{self, EvidenceError, Result};
-use mantissa_evidence::{Container, Digest, Experiment, Record, container, files, json};
+use mantissa_evidence::{
+    Conflict, Container, Digest, Experiment, Record, consistency, container, files, json,
+};
 
 use crate::published::{self, Published};
 use crate::recognize::{self, Kind};
@@ -38,6 +40,8 @@ pub struct Opened {
     pub warnings: Vec<String>,
     /// Parts that are not those their digests were made of; empty unless it was opened despite them.
     pub damage: Vec<String>,
+    /// What it states twice and not alike: no verdict before it is settled what is meant.
+    pub conflicts: Vec<Conflict>,
 }
 
 /// What evidence holds.
@@ -311,5 +315,13 @@ fn opened(path: &Path, digest: Digest, content: Content, damage: Vec<String>) ->
         Content::Record(record) => record.warnings().to_vec(),
         Content::Published(published) => published.warnings().to_vec(),
     });
-    Opened { path: path.to_owned(), name: name.into_owned(), digest, content, warnings, damage }
+    // A row that cannot be read is told by whoever needs it.
+    let conflicts = match &content {
+        Content::Record(record) => consistency::conflicts(record).unwrap_or_default(),
+        Content::Published(published) => published.experiment().map_or_else(Vec::new, |experiment| {
+            let record = Record::from_experiment(experiment.clone(), path);
+            consistency::conflicts(&record).unwrap_or_default()
+        }),
+    };
+    Opened { path: path.to_owned(), name: name.into_owned(), digest, content, warnings, damage, conflicts }
 }

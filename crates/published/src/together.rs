@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mantissa_evidence::error::Result;
-use mantissa_evidence::{Configuration, Digest, Experiment, Outcome, Record, Run};
+use mantissa_evidence::{Configuration, Conflict, Digest, Experiment, Outcome, Record, Run};
 
 use crate::open::{Content, Opened, open, open_despite_damage, read_despite_damage};
 
@@ -23,7 +23,7 @@ use crate::open::{Content, Opened, open, open_despite_damage, read_despite_damag
 pub fn together(paths: &[PathBuf], despite_damage: bool) -> Result<Opened> {
     let mut all: Option<Experiment> = None;
     let (mut names, mut digests) = (Vec::new(), Vec::new());
-    let (mut warnings, mut damage) = (Vec::new(), Vec::new());
+    let (mut warnings, mut damage, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
     // Nothing depends on the order in which files are given.
     let mut paths = paths.to_vec();
     paths.sort();
@@ -37,10 +37,14 @@ pub fn together(paths: &[PathBuf], despite_damage: bool) -> Result<Opened> {
         digests.push(opened.digest);
         warnings.extend(opened.warnings.iter().map(|warning| format!("{}: {warning}", opened.name)));
         damage.extend(opened.damage);
-        match &mut all {
-            None => all = Some(experiment),
+        let renamed = match &mut all {
+            None => {
+                all = Some(experiment);
+                Vec::new()
+            }
             Some(all) => add(all, experiment, &opened.name),
-        }
+        };
+        conflicts.extend(opened.conflicts.into_iter().map(|found| of_file(found, &opened.name, &renamed)));
         names.push(opened.name);
     }
     let path = paths.first().cloned().unwrap_or_default();
@@ -57,11 +61,25 @@ pub fn together(paths: &[PathBuf], despite_damage: bool) -> Result<Opened> {
         path,
         warnings,
         damage,
+        conflicts,
     })
 }
 
-/// Adds an experiment to another one.
-fn add(all: &mut Experiment, more: Experiment, name: &str) {
+/// A conflict inside one of several files: its places with the file's name, its configuration by its new name.
+fn of_file(mut found: Conflict, name: &str, renamed: &[(String, String)]) -> Conflict {
+    for statement in &mut found.statements {
+        statement.place = format!("{name}: {}", statement.place);
+    }
+    if let Some(id) = &mut found.config_id
+        && let Some((_, new)) = renamed.iter().find(|(old, _)| old == id)
+    {
+        id.clone_from(new);
+    }
+    found
+}
+
+/// Adds an experiment to another one. Returns the configurations that got another name, by the old one.
+fn add(all: &mut Experiment, more: Experiment, name: &str) -> Vec<(String, String)> {
     if all.metadata.variable_tested != more.metadata.variable_tested {
         "configuration".clone_into(&mut all.metadata.variable_tested);
     }
@@ -100,6 +118,7 @@ fn add(all: &mut Experiment, more: Experiment, name: &str) {
         }
         all.runs.push(run);
     }
+    renamed
 }
 
 /// What tells a prompt from others.

@@ -8,7 +8,7 @@ use mantissa_numerics::schema::without_examples;
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Matrix, Outcome, Tier};
 use mantissa_verdict::audit::{
-    ClaimAnswer, ClaimVerdict, Difference, ReplayState, ReplayVerdict, SignalDistance,
+    AuditedModel, ClaimAnswer, ClaimVerdict, Difference, ReplayState, ReplayVerdict, SignalDistance,
 };
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
@@ -35,6 +35,7 @@ use crate::words;
 /// #     matrices: vec![],
 /// #     cost: Cost::default(),
 /// #     consistency: vec![],
+/// #     contested: vec![],
 /// #     spot_checks: vec![],
 /// #     self_test: vec![],
 /// #     notes: vec!["nothing was replayed".into()],
@@ -48,7 +49,7 @@ use crate::words;
 #[must_use]
 pub fn audit_text(audit: &Audit, style: Style) -> String {
     let mut page = Page::new(style);
-    page.outcome(audit.outcome, meaning(audit));
+    page.claim(audit.outcome, meaning(audit));
     for (label, value) in about(audit) {
         page.field(label, &value);
     }
@@ -100,6 +101,7 @@ pub fn audit_text(audit: &Audit, style: Style) -> String {
 /// #     matrices: vec![],
 /// #     cost: Cost::default(),
 /// #     consistency: vec![],
+/// #     contested: vec![],
 /// #     spot_checks: vec![],
 /// #     self_test: vec![],
 /// #     notes: vec!["nothing was replayed".into()],
@@ -112,7 +114,7 @@ pub fn audit_text(audit: &Audit, style: Style) -> String {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "# {}: {}\n", words::outcome(audit.outcome), meaning(audit))?;
+    writeln!(out, "# {}: {}\n", words::claim_outcome(audit.outcome), meaning(audit))?;
     for (label, value) in about(audit) {
         writeln!(out, "- {label}: {}", escape(&value))?;
     }
@@ -168,6 +170,7 @@ pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
 /// #     matrices: vec![],
 /// #     cost: Cost::default(),
 /// #     consistency: vec![],
+/// #     contested: vec![],
 /// #     spot_checks: vec![],
 /// #     self_test: vec![],
 /// #     notes: vec!["nothing was replayed".into()],
@@ -221,8 +224,15 @@ fn meaning(audit: &Audit) -> &'static str {
         _ if audit.sources.is_empty() => "A planted deviation was not judged as it should be.",
         Outcome::Consistent => "The evidence is what each claimed setup leaves.",
         Outcome::Divergent => "The evidence is not what a claimed setup leaves.",
+        Outcome::NotEnoughEvidence if contradicts_itself(audit) => {
+            "The evidence contradicts itself: no verdict until it is settled what is meant."
+        }
         Outcome::NotEnoughEvidence => "No claim is contradicted, and not every one could be checked.",
     }
+}
+
+fn contradicts_itself(audit: &Audit) -> bool {
+    audit.claims.iter().any(|claim| claim.answer == ClaimAnswer::ContradictsItself)
 }
 
 fn names(audit: &Audit) -> String {
@@ -232,6 +242,14 @@ fn names(audit: &Audit) -> String {
 fn model(audit: &Audit) -> String {
     let Some(model) = &audit.model else { return "none given, so nothing was replayed".to_owned() };
     let digest = model.weights_digest.as_deref().map(|digest| &digest[..digest.len().min(16)]);
+    let weights = weights(audit, model, digest);
+    match model.claimed.as_slice() {
+        [] => weights,
+        names => format!("{weights}; claimed to be {}", names.join(" or ")),
+    }
+}
+
+fn weights(audit: &Audit, model: &AuditedModel, digest: Option<&str>) -> String {
     match (digest, model.stated_by_evidence) {
         (Some(digest), true) => format!("{}, weights {digest}…, as the evidence states", model.name),
         (Some(digest), false) => {
@@ -267,6 +285,7 @@ const fn answer(answer: ClaimAnswer) -> &'static str {
         ClaimAnswer::Contradicted => "contradicted",
         ClaimAnswer::FitsNone => "fits none",
         ClaimAnswer::NotEnoughEvidence => "not enough",
+        ClaimAnswer::ContradictsItself => "contradicts itself",
     }
 }
 
@@ -277,8 +296,9 @@ fn facts(claim: &ClaimVerdict) -> Vec<(&'static str, String)> {
         facts.push((
             "rests on",
             format!(
-                "{} values in {} rows of {} run(s); {} tokens fed, {} held against the largest logit",
+                "{} of {} recorded values in {} rows of {} run(s); {} tokens fed, {} held against the largest logit",
                 words::count(basis.values),
+                words::count(basis.recorded),
                 words::count(basis.rows),
                 basis.runs,
                 words::count(basis.tokens_fed),
@@ -338,9 +358,11 @@ fn tables(audit: &Audit) -> Vec<Grid<'_>> {
             ],
             rows: missed.collect(),
             note: Some(format!(
-                "{} values drawn uniformly, with replacement, from {} (seed {}); {} differ. Draws by site: {}.",
+                "{} values drawn uniformly, with replacement, from {} of the {} that are recorded (seed {}); {} differ. \
+                 Draws by site: {}.",
                 words::count(spot.drawn),
                 words::count(spot.population),
+                words::count(spot.recorded),
                 spot.seed,
                 words::count(spot.different),
                 kernels.join(", "),

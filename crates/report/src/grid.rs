@@ -388,11 +388,11 @@ pub(crate) fn profile_name(profile: &Profile) -> String {
 
 pub(crate) fn profiles<'a>(group: &[&'a Profile]) -> Grid<'a> {
     let axis = group.first().map_or("", |first| words::axis(first.axis));
-    let mut coordinates: Vec<u64> =
+    let mut coordinates: Vec<i64> =
         group.iter().flat_map(|profile| profile.points.iter().map(|(coordinate, _)| *coordinate)).collect();
     coordinates.sort_unstable();
     coordinates.dedup();
-    let value = |profile: &Profile, coordinate: u64| {
+    let value = |profile: &Profile, coordinate: i64| {
         profile.points.binary_search_by_key(&coordinate, |(at, _)| *at).ok().map_or_else(
             || words::ABSENT.to_owned(),
             |i| profile.points[i].1.map_or_else(|| "×".to_owned(), |value| words::number(value, 4)),

@@ -72,7 +72,7 @@ pub fn html(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
     page.sources(analysis);
 
     let (navigation, body) = page.finish();
-    let title = format!("Mantissa: {}", words::outcome(analysis.outcome));
+    let title = format!("Mantissa: {}", words::headline(analysis.mode, analysis.outcome));
     write!(
         out,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
@@ -88,9 +88,10 @@ pub fn html(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn answer(page: &mut Page<'_>, analysis: &Analysis) {
+    // Nothing was claimed, so no answer is good or bad.
     let class = match analysis.outcome {
-        Outcome::Consistent => "consistent",
-        Outcome::Divergent => "divergent",
+        Outcome::Consistent => "alike",
+        Outcome::Divergent => "different",
         Outcome::NotEnoughEvidence => "not-enough",
     };
     page.open("answer", "Answer");
@@ -98,7 +99,7 @@ fn answer(page: &mut Page<'_>, analysis: &Analysis) {
         &mut page.out,
         format_args!(
             "<p class=\"outcome {class}\"><strong>{}</strong> {}</p>\n",
-            words::outcome(analysis.outcome),
+            words::headline(analysis.mode, analysis.outcome),
             words::outcome_means(analysis.mode, analysis.outcome)
         ),
     );

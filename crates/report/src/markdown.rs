@@ -79,7 +79,7 @@ pub fn markdown(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
 fn headline(analysis: &Analysis) -> String {
     format!(
         "{}: {}",
-        capital(words::outcome(analysis.outcome)),
+        capital(words::headline(analysis.mode, analysis.outcome)),
         words::outcome_means(analysis.mode, analysis.outcome)
     )
 }

@@ -63,7 +63,8 @@ const PLAIN: &str = "\x1b[0m";
 #[must_use]
 pub fn text(analysis: &Analysis, style: Style) -> String {
     let mut page = Page::new(style);
-    page.outcome(analysis.outcome, words::outcome_means(analysis.mode, analysis.outcome));
+    let word = words::headline(analysis.mode, analysis.outcome);
+    page.outcome(word, words::outcome_means(analysis.mode, analysis.outcome));
     page.field("variable", &analysis.question.variable);
     page.field("reference", analysis.question.reference.as_deref().unwrap_or("none, all pairs count alike"));
     page.field("signals", &words::signals(&analysis.question.signals));
@@ -111,15 +112,24 @@ impl Page {
         self.out
     }
 
-    /// The answer in a word, and what it means.
-    pub(crate) fn outcome(&mut self, outcome: Outcome, means: &str) {
+    /// The answer of an analysis in a word, and what it means. A difference is nobody's fault, so no color says so.
+    pub(crate) fn outcome(&mut self, word: &str, means: &str) {
+        self.answer(BOLD, word, means);
+    }
+
+    /// The answer about a claim.
+    pub(crate) fn claim(&mut self, outcome: Outcome, means: &str) {
         let color = match outcome {
             Outcome::Consistent => "\x1b[1;32m",
             Outcome::Divergent => "\x1b[1;31m",
             Outcome::NotEnoughEvidence => "\x1b[1;33m",
         };
+        self.answer(color, words::claim_outcome(outcome), means);
+    }
+
+    fn answer(&mut self, color: &str, word: &str, means: &str) {
         let (on, off) = if self.color { (color, PLAIN) } else { ("", "") };
-        push(&mut self.out, format_args!("{on}{}{off}  {means}\n", words::outcome(outcome)));
+        push(&mut self.out, format_args!("{on}{word}{off}  {means}\n"));
     }
 
     pub(crate) fn field_list(&mut self, heading: &str, fields: &[(&str, String)]) {

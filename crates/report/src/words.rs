@@ -105,15 +105,33 @@ pub(crate) const fn state(state: State) -> &'static str {
     }
 }
 
-/// An outcome in a word or two.
+/// The outcome of an analysis in a word or two. Nothing was claimed, so a difference is no fault.
 ///
 /// ```
 /// use mantissa_verdict::analysis::Outcome;
 ///
+/// assert_eq!(mantissa_report::outcome(Outcome::Divergent), "differences found");
 /// assert_eq!(mantissa_report::outcome(Outcome::NotEnoughEvidence), "not enough evidence");
 /// ```
 #[must_use]
 pub const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Consistent => "no difference",
+        Outcome::Divergent => "differences found",
+        Outcome::NotEnoughEvidence => "not enough evidence",
+    }
+}
+
+/// The outcome of an analysis in a word or two, by whose definitions it was made.
+pub(crate) const fn headline(mode: Mode, outcome: Outcome) -> &'static str {
+    match mode {
+        Mode::Default => self::outcome(outcome),
+        Mode::AsPublished => claim_outcome(outcome),
+    }
+}
+
+/// The outcome of a claim in a word or two.
+pub(crate) const fn claim_outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Consistent => "consistent",
         Outcome::Divergent => "divergent",
@@ -126,7 +144,9 @@ pub(crate) const fn outcome_means(mode: Mode, outcome: Outcome) -> &'static str 
         (Mode::Default, Outcome::Consistent) => "Everything that could be compared agrees.",
         (Mode::Default, Outcome::Divergent) => "Something that was compared differs.",
         (_, Outcome::NotEnoughEvidence) => "Nothing could be compared, or too little to say.",
-        (Mode::AsPublished, Outcome::Consistent) => "No published figure contradicts its own data.",
+        (Mode::AsPublished, Outcome::Consistent) => {
+            "Every figure that could be computed again follows from its data; what it does not mean is said below."
+        }
         (Mode::AsPublished, Outcome::Divergent) => {
             "A published figure does not follow, or the published rule sees a difference."
         }
@@ -159,8 +179,9 @@ pub(crate) const fn finding(kind: FindingKind) -> &'static str {
         FindingKind::NotSeparable => "not separable",
         FindingKind::TokensDiverge => "tokens diverge",
         FindingKind::NonDeterministic => "non-deterministic",
-        FindingKind::NotRounding => "not rounding",
+        FindingKind::OtherWeights => "other weights",
         FindingKind::Published => "published figure",
+        FindingKind::NotEnoughEvidence => "not enough evidence",
         FindingKind::Missing => "missing",
     }
 }
@@ -212,7 +233,7 @@ pub(crate) const fn matrix_kind(kind: MatrixKind) -> &'static str {
 pub(crate) const fn axis(axis: Axis) -> &'static str {
     match axis {
         Axis::Layer => "layer",
-        Axis::Step => "step",
+        Axis::Token => "token",
     }
 }
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 pub use agreement::{ClassSet, FalseAlarmBound, Reproducibility, TokenBasis, TokenConsistency};
 pub use matrix::{Axis, Cell, Matrix, MatrixKind, Profile};
-pub use pair::{Answer, Comparison, Floor, Interval, PairVerdict, RowCounts, Tier};
+pub use pair::{Answer, Comparison, Floor, Interval, Needed, PairVerdict, RowCounts, Tier};
 pub use printed::{Agreement, PublishedFigure, Table};
 pub use signal::{Signal, State};
 pub use source::{Citation, Source};
@@ -36,7 +36,7 @@ pub const ANALYSIS_VERSION: u32 = 1;
 /// assert_eq!((analysis.question.variable.as_str(), analysis.outcome), ("attention", Outcome::Divergent));
 /// let first = &analysis.findings[0];
 /// assert_eq!(first.kind, FindingKind::Separable);
-/// assert!(first.sentence.starts_with("eager and sdpa can be told apart by prefill key vectors"));
+/// assert!(first.sentence.starts_with("The same setup on two machines, by prefill key vectors"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -164,10 +164,12 @@ pub enum FindingKind {
     TokensDiverge,
     /// Repetitions of one setup differ.
     NonDeterministic,
-    /// A difference too large to be rounding: other weights, other inputs.
-    NotRounding,
+    /// Setups of other weights that all lie farther apart than those that share weights.
+    OtherWeights,
     /// A published figure that does not follow from its data, or does not mean what it says.
     Published,
+    /// Setups of which the evidence is too little to say either.
+    NotEnoughEvidence,
     /// Something the evidence lacks.
     Missing,
 }
@@ -179,9 +181,8 @@ pub enum FindingKind {
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `attention.log`.
-/// // Only averages are stored, so no p-value is held against `alpha`: these two decided.
-/// let names: Vec<&str> = analysis.thresholds.iter().map(|threshold| threshold.name.as_str()).collect();
-/// assert_eq!(names, ["clear_margin", "within_floor"]);
+/// // Only averages are stored: nothing was tested, so no threshold decided anything.
+/// assert!(analysis.thresholds.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]

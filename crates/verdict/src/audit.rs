@@ -9,15 +9,18 @@
 mod case;
 mod catalogs;
 pub(crate) mod claim;
+mod contested;
 pub(crate) mod difference;
 mod judge;
 mod matrix;
+mod no_verdict;
 mod result;
 mod sampled;
 mod spot;
 
 pub use case::{Case, RunFacts, SetupFacts};
 pub use claim::{ClaimAnswer, ClaimVerdict, ReplayState, ReplayVerdict, RestsOn, SignalDistance};
+pub use contested::Contested;
 pub use difference::Difference;
 pub use judge::audit;
 pub use result::{AUDIT_VERSION, Audit, AuditedModel, Cost, Planted};

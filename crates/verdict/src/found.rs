@@ -20,4 +20,4 @@ pub(crate) use finding::{
 };
 pub(crate) use place::{Caveat, FloorOf, HonestUnits, Place, Unshown};
 pub(crate) use repeats::{FilePair, Repeats, StatedDigests, Tally};
-pub(crate) use replays::{Member, OmittedReferences, Reason, ReplaysOfPair, Side, Test};
+pub(crate) use replays::{Excluded, Member, OmittedReferences, Reason, ReplaysOfPair, Side, Test};

@@ -15,6 +15,7 @@ mod input;
 mod measure;
 mod opened;
 mod options;
+mod ordered;
 mod parts;
 mod recorded;
 mod repeats;
@@ -34,7 +35,7 @@ mod tokens;
 mod values;
 mod weights;
 
-use mantissa_evidence::Record;
+use mantissa_evidence::{Record, Verification};
 use mantissa_published::Content;
 
 pub use input::{Evidence, StatedRepeats, StatedTokens};
@@ -79,7 +80,10 @@ pub fn judge(sources: &[(Source, &Content)], options: &Options) -> Result<Analys
 
 /// Judges evidence that was opened already.
 ///
-/// *Errors:* an unknown variable or reference; a level outside (0, 1); evidence that cannot be read.
+/// The files' order, that of what they hold, and copies of a file are nothing to it.
+///
+/// *Errors:* an unknown variable or reference; a level outside (0, 1); an effect of 1 or less; evidence that cannot be
+/// read.
 ///
 /// ```
 /// use mantissa_published::{Content, open};
@@ -100,15 +104,22 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
             return Err(VerdictError::OutOfRange { what, value, range: "between 0 and 1, both excluded" });
         }
     }
-    let mut parts = Parts { alpha: options.alpha, ..Parts::default() };
-    let question = signals::judge(evidence, options, &mut parts)?;
+    if !(options.effect > 1.0 && options.effect.is_finite()) {
+        let (what, value) = ("effect", options.effect);
+        return Err(VerdictError::OutOfRange { what, value, range: "above 1 and finite" });
+    }
+    let ordered::Files { kept: evidence, copies } = ordered::files(evidence)?;
+    let mut parts = Parts::default();
+    for (copy, of) in copies {
+        let found = Found::FileCopy { file: &copy.source.name, of: &of.source.name };
+        parts.find(&found, vec![copy.cite("the whole file")]);
+    }
+    let question = signals::judge(&evidence, options, &mut parts)?;
     let mut variable = question.as_ref().map(|question| question.variable.clone());
-    for one in evidence {
-        let verifications: Vec<Stored<'_>> = one
-            .verifications
-            .iter()
-            .map(|verification| stored_tokens::stored(one, verification, options))
-            .collect();
+    for &one in &evidence {
+        let canonical: Vec<Verification> = one.verifications.iter().map(ordered::canonical).collect();
+        let verifications: Vec<Stored<'_>> =
+            canonical.iter().map(|verification| stored_tokens::stored(one, verification, options)).collect();
         if one.record.is_none() {
             for tokens in stored_tokens::stated(one) {
                 parts.add_tokens(tokens);
@@ -170,10 +181,7 @@ fn outcome(parts: &Parts) -> Outcome {
     let says_so = |finding: &Finding| {
         matches!(
             finding.kind,
-            FindingKind::Separable
-                | FindingKind::NonDeterministic
-                | FindingKind::TokensDiverge
-                | FindingKind::NotRounding
+            FindingKind::Separable | FindingKind::NonDeterministic | FindingKind::TokensDiverge
         )
     };
     let divergent = parts.findings.iter().any(says_so)
@@ -202,9 +210,7 @@ fn used(names: &std::collections::BTreeSet<&'static str>, options: &Options) -> 
     let all = [
         thresholds::alpha(options.alpha),
         thresholds::confidence(options.confidence),
-        thresholds::clear_margin(),
-        thresholds::within_floor(),
-        thresholds::other_weights(),
+        thresholds::effect(options.effect),
     ];
     all.into_iter().filter(|threshold| names.contains(threshold.name.as_str())).collect()
 }

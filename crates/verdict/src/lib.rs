@@ -21,3 +21,4 @@ pub use audit::Audit;
 pub use error::{Result, VerdictError};
 pub use judge::{Options, judge};
 pub use pool::pools;
+pub use said::conflict;

@@ -5,6 +5,7 @@
 mod bits;
 mod claim;
 mod classes;
+mod conflict;
 mod distances;
 mod finding;
 mod pairs;
@@ -16,6 +17,8 @@ pub(crate) mod words;
 pub(crate) use bits::{bits_beside_noise, bits_of_pair};
 pub(crate) use claim::{claim, enough, not_checked, one_class, resting_on};
 pub(crate) use classes::{same_by, scope, unplaced};
+pub use conflict::conflict;
+pub(crate) use conflict::{about, no_verdict, settles};
 pub(crate) use distances::{distances_of_pair, same_setup};
 pub(crate) use finding::finding;
 pub(crate) use place::{floor_of, honest_units};

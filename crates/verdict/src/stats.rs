@@ -11,7 +11,9 @@
 //! | does this score look like the honest ones? | [`conformal_p`], [`conformal_p_by_sequence`] |
 //! | do two groups of sequences differ? | [`two_sample_p`] |
 //! | does one setup fit the same sequences better than another? | [`sign_flip_p`] |
+//! | do repetitions of two setups differ? | [`strata_p`] |
 //! | how uncertain is a ratio? | [`Bootstrap`] |
+//! | how far apart are two setups at most? | [`ratio_bound`] |
 //! | which of several candidates? | [`identify`], [`holm`], [`benjamini_hochberg`] |
 //! | what false-alarm rate is shown? | [`false_alarm_bound`], [`units_needed`], [`ExactTier`] |
 //! | what can be detected at all? | [`power_of_conformal`], [`power_of_exact`] |
@@ -27,7 +29,9 @@ mod p_value;
 mod permutation;
 mod power;
 mod random;
+mod ratio_bound;
 mod special;
+mod strata;
 
 pub use binomial::{false_alarm_bound, units_needed, units_needed_exact};
 pub use bootstrap::{Bootstrap, BootstrapInterval, FLAGGED_BELOW, IntervalMethod, MINIMUM_UNITS, RESAMPLES};
@@ -38,3 +42,5 @@ pub use p_value::PValue;
 pub use permutation::{MAX_EXACT, Shift, TwoSampleStatistic, sign_flip_p, two_sample_p};
 pub use power::{conformal_alarm_rank, power_of_conformal, power_of_exact, units_for_power_of_exact};
 pub use random::{Random, seed_of};
+pub use ratio_bound::ratio_bound;
+pub use strata::{Stratum, repetitions_needed, strata_p};

@@ -44,12 +44,15 @@ pub(crate) struct Args {
     /// The setup field that varies [default: what the files say they tested]
     #[arg(long, value_name = "FIELD")]
     variable: Option<String>,
-    /// The configuration to measure against [default: experiment 0, else the first configuration]
+    /// The configuration to measure against [default: that of experiment 0, if it is given]
     #[arg(long, value_name = "ID")]
     reference: Option<String>,
     /// Only this kind of signal (may be given more than once)
     #[arg(long, value_name = "SIGNAL")]
     signal: Vec<SignalName>,
+    /// The difference that counts: setups are called not separable only where so many times their own floor is excluded
+    #[arg(long, value_name = "FACTOR", default_value_t = mantissa_verdict::thresholds::EFFECT)]
+    effect: f64,
     /// The published definitions instead of ours, to reproduce old tables; not a verdict
     #[arg(long)]
     as_published: bool,
@@ -130,6 +133,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         reference: args.reference.clone(),
         signals: Some(args.signal.iter().map(|&name| name.into()).collect())
             .filter(|s: &BTreeSet<_>| !s.is_empty()),
+        effect: args.effect,
         ..Options::default()
     };
     let inputs: Vec<(Source, &Content)> = named(&opened);

@@ -74,6 +74,8 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         let opened = args.damage.open(path)?;
         altered |= !opened.damage.is_empty();
         opened.warnings.iter().for_each(|warning| terminal.note(&format!("{}: {warning}", opened.name)));
+        let conflicts = opened.conflicts.iter().map(mantissa_verdict::conflict);
+        conflicts.for_each(|conflict| terminal.note(&format!("{}: {conflict}", opened.name)));
         let record = match opened.content {
             Content::Record(record) => record,
             Content::Published(published) => match published.experiment() {

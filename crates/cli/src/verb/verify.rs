@@ -47,7 +47,10 @@ fn examples() -> String {
         Some(words) => format!("  {}: {}", axis.name(), words.join(", ")),
         None => format!("  {}: {}", axis.name(), axis.form()),
     });
-    format!("{EXAMPLES}\n\nAXIS is one of\n{}", axes.join("\n"))
+    format!(
+        "{EXAMPLES}\n\nAXIS is one of\n{}\n  model (--claim alone): which of the names that evidence gives its model is meant",
+        axes.join("\n")
+    )
 }
 
 /// Replay what evidence claims: which setups fit it, which it contradicts, and where first
@@ -162,6 +165,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
             // A self-test alone names the model as it was asked for.
             name: args.model.as_deref().filter(|_| opened.is_none()).unwrap_or(&model.name),
             checkpoint: &model.checkpoint,
+            tokenizer: Some(&model.tokenizer),
         }),
         claim: &args.claim,
         vary: &args.vary,

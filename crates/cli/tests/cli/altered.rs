@@ -13,7 +13,7 @@ fn with_record() -> Session {
     let document = repository().join("fixtures/documents/demo.pdf").display().to_string();
     let base =
         ["record", "--model", "model", "--document", &document, "--document-tokens", "40", "--decode", "2"];
-    let rest = ["--reps", "1", "--dtype", "f32", "--out", "out", "--json", "out.json"];
+    let rest = ["--reps", "1", "--dtype", "f32", "--positions=-1", "--out", "out", "--json", "out.json"];
     assert!(session.output(&[&base[..], &rest].concat()).status.success());
     session
 }

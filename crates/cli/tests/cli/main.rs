@@ -7,6 +7,7 @@
 mod altered;
 mod analysis;
 mod catalogs;
+mod contested;
 mod coverage;
 mod evidence;
 mod gpu;

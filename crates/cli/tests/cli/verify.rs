@@ -128,12 +128,13 @@ fn attention_dtype_and_hardware_that_were_not_used_are_contradicted() {
 
 #[test]
 fn a_flipped_bit_is_found_where_it_was_flipped() {
-    let session = recorded("2", &[]);
-    // Step 3, position −1 of layer 4's keys, element 5: the last bit of its significand.
+    // One position a pass: no row is stored twice.
+    let session = recorded("2", &["--positions=-1"]);
+    // Step 3 of layer 4's keys, element 5: the last bit of its significand.
     altered(&session, "flipped", |experiment| {
         let keys = tensor(experiment, Phase::Decode, "layer_4.k");
-        let [_, positions, dim] = keys.shape;
-        keys.data[((3 * positions + 2) * dim + 5) * 4] ^= 1;
+        let [_, _, dim] = keys.shape;
+        keys.data[(3 * dim + 5) * 4] ^= 1;
     });
     let (code, audit) = verified(&session, "flipped", &["--vary", "batch_size=1,2,5,9"]);
     assert_eq!((code, &audit["claims"][0]["answer"]), (1, &"fits_none".into()));
@@ -168,6 +169,8 @@ fn a_replaced_token_is_found() {
     altered(&session, "token", |experiment| {
         let id = &mut experiment.runs[0].output_token_ids[2];
         *id = (*id + 1) % 500;
+        // Its text would say what it was.
+        experiment.runs[0].output_token_texts.clear();
     });
     let (code, audit) = verified(&session, "token", &[]);
     assert_eq!((code, &audit["claims"][0]["answer"]), (1, &"fits_none".into()));
@@ -261,7 +264,7 @@ fn repetitions_that_differ_are_judged_by_statistics_or_not_at_all() {
 #[test]
 fn a_spot_check_finds_what_it_draws_and_says_what_it_would_miss() {
     let sites = "embed_out,x_in,q,k,v,attn_out,x_after_attn,ffn_norm,mlp_out,x_out,logits";
-    let session = recorded("2", &["--layers", "1,2,3,4", "--sites", sites]);
+    let session = recorded("2", &["--layers", "1,2,3,4", "--sites", sites, "--positions=-1"]);
     let (code, audit) = verified(&session, "record", &["--spot-check", "700"]);
     assert_eq!((code, &audit["claims"][0]["answer"]), (0, &"consistent".into()), "{audit}");
     let spot = &audit["spot_checks"][0];

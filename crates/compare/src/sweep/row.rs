@@ -1,6 +1,9 @@
 //! One step at one site, for every pair.
+//!
+//! A decode step may store rows of earlier tokens beside the newest one. Such a row with the bits that the token's own
+//! pass left is a copy: it is the same row, which is counted there.
 
-use mantissa_evidence::record::{RowKey, TensorLayout};
+use mantissa_evidence::record::{Candidates, RowKey, TensorLayout};
 
 use super::extent::{Extent, PhaseExtent, Seen, Unit};
 use crate::distance::{self, Sums};
@@ -36,6 +39,36 @@ pub(super) struct Scratch {
     twins: Vec<usize>,
     /// By two such members, what was found.
     found: Vec<Option<Compared>>,
+    /// The row of the token's earlier pass, of one member.
+    earlier: Vec<u8>,
+}
+
+/// What a member has at a key.
+#[derive(Clone, Copy)]
+enum Held<R> {
+    Nothing,
+    /// What an earlier pass left of the same token, once more.
+    Copy(R),
+    Row(R),
+}
+
+impl<R: Copy> Held<R> {
+    fn of(row: Option<R>, is_copy: bool) -> Self {
+        match row {
+            None => Self::Nothing,
+            Some(row) if is_copy => Self::Copy(row),
+            Some(row) => Self::Row(row),
+        }
+    }
+
+    /// What there is to compare. A copy is compared only with what is none: there the other run computed it again.
+    fn both(self, other: Self) -> Result<(R, R), Compared> {
+        match (self, other) {
+            (Self::Nothing | Self::Copy(_), Self::Nothing | Self::Copy(_)) => Err(Compared::Absent),
+            (Self::Nothing, Self::Row(_)) | (Self::Row(_), Self::Nothing) => Err(Compared::Missing),
+            (Self::Row(a), Self::Row(b) | Self::Copy(b)) | (Self::Copy(a), Self::Row(b)) => Ok((a, b)),
+        }
+    }
 }
 
 /// Compares every position of a unit, for every pair; positions outermost.
@@ -65,11 +98,13 @@ fn tensors(
     compared: &mut Vec<Compared>,
 ) -> Result<(), CompareError> {
     let site = &phase.sites[site];
-    let Scratch { rows: buffers, twins, found } = scratch;
+    let Scratch { rows: buffers, twins, found, earlier } = scratch;
+    let own_pass = extent.own_pass(key);
     buffers.resize_with(extent.members.len(), Vec::new);
     let mut rows: Vec<Option<(TensorLayout, &[u8])>> = Vec::with_capacity(extent.members.len());
+    let mut held = Vec::with_capacity(extent.members.len());
     for ((member, layout), buffer) in extent.members.iter().zip(&site.layouts).zip(buffers.iter_mut()) {
-        rows.push(match layout {
+        let row = match layout {
             None => None,
             Some(layout) => {
                 let row = member.record.row(member.run, site.site, key, buffer)?;
@@ -91,7 +126,15 @@ fn tensors(
                 }
                 row.map(|row| (*layout, row))
             }
-        });
+        };
+        let is_copy = match (row, own_pass) {
+            (Some((_, row)), Some(own)) => {
+                member.record.row(member.run, site.site, own, earlier)?.is_some_and(|earlier| earlier == row)
+            }
+            _ => false,
+        };
+        held.push(Held::of(row, is_copy));
+        rows.push(row);
     }
     let count = extent.members.len();
     if extent.dense {
@@ -100,14 +143,10 @@ fn tensors(
         found.resize(count * count, None);
     }
     for pair in &extent.pairs {
-        let ((layout_a, a), (layout_b, b)) = match (rows[pair.a], rows[pair.b]) {
-            (Some(a), Some(b)) => (a, b),
-            (None, None) => {
-                compared.push(Compared::Absent);
-                continue;
-            }
-            _ => {
-                compared.push(Compared::Missing);
+        let ((layout_a, a), (layout_b, b)) = match held[pair.a].both(held[pair.b]) {
+            Ok(both) => both,
+            Err(nothing) => {
+                compared.push(nothing);
                 continue;
             }
         };
@@ -150,16 +189,23 @@ fn candidates(
     key: RowKey,
     compared: &mut Vec<Compared>,
 ) -> Result<(), CompareError> {
+    let own_pass = extent.own_pass(key);
     let mut rows = Vec::with_capacity(extent.members.len());
+    let mut copies = Vec::with_capacity(extent.members.len());
     for (member, &recorded) in extent.members.iter().zip(&phase.logprobs) {
         let candidates = if recorded { member.record.candidates(member.run, key)? } else { None };
+        let earlier = match own_pass {
+            Some(own) if candidates.is_some() => member.record.candidates(member.run, own)?,
+            _ => None,
+        };
+        copies.push(candidates.as_ref().zip(earlier.as_ref()).is_some_and(|(row, own)| same_bits(row, own)));
         rows.push(candidates.map(Listed::new));
     }
     for pair in &extent.pairs {
-        compared.push(match (&rows[pair.a], &rows[pair.b]) {
-            (None, None) => Compared::Absent,
-            (Some(_), None) | (None, Some(_)) => Compared::Missing,
-            (Some(a), Some(b)) => {
+        let held = |member: usize| Held::of(rows[member].as_ref(), copies[member]);
+        compared.push(match held(pair.a).both(held(pair.b)) {
+            Err(nothing) => nothing,
+            Ok((a, b)) => {
                 if !a.is_comparable(b) || !pair.alignment.same_prefix(key.phase, key.step, key.position) {
                     Compared::Incomparable
                 } else {
@@ -171,4 +217,10 @@ fn candidates(
         });
     }
     Ok(())
+}
+
+fn same_bits(a: &Candidates, b: &Candidates) -> bool {
+    let bits =
+        |candidates: &Candidates| candidates.log_probs.iter().map(|one| one.to_bits()).collect::<Vec<_>>();
+    a.token_ids == b.token_ids && bits(a) == bits(b)
 }

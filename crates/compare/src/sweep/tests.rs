@@ -31,9 +31,9 @@ fn equal_runs_say_how_much_was_equal_and_neighbours_do_not_matter() {
     assert_eq!((facts.tokens, facts.sites.len(), facts.first), (Tokens::Equal, 4, None));
     assert_eq!(of(&facts, Phase::Prefill, EMBED).counts, counts(3, 0, 0, 0));
     let decode = of(&facts, Phase::Decode, X_OUT);
-    assert_eq!((decode.counts, decode.rows.len()), (counts(9, 0, 0, 0), 9));
+    assert_eq!((decode.counts, decode.rows.len()), (counts(3, 0, 0, 0), 3));
     let total = decode.total.unwrap();
-    assert_eq!((total.values, total.different, total.max_ulps), (18, 0, Some(0)));
+    assert_eq!((total.values, total.different, total.max_ulps), (6, 0, Some(0)));
     assert_eq!((total.relative, total.cosine), (None, None), "all are zero");
     assert_eq!(facts.counts(None).state(), State::Equal);
 }
@@ -48,10 +48,11 @@ fn a_difference_is_measured_in_its_format_and_located() {
     let ab = facts(&a, &b);
     let found = of(&ab, Phase::Decode, X_OUT);
     let total = found.total.unwrap();
-    assert_eq!((total.values, total.different, total.non_finite), (18, 2, 0));
+    // Three tokens, and two rows that are no copies of those.
+    assert_eq!((total.values, total.different, total.non_finite), (10, 2, 0));
     assert_eq!(total.max_ulps, Some(0x4040), "bits of bf16 3.0");
     assert_eq!((total.max_abs, total.l2), (Some(3.0), Some(3.0)));
-    let row = found.rows[4];
+    let row = *found.rows.iter().find(|row| row.position == -2).unwrap();
     let RowState::Different(small) = row.state else { panic!("{row:?}") };
     assert_eq!((row.step, row.position, small.values, small.max_ulps), (1, -2, 2, Some(1)));
     let first = First { phase: Phase::Decode, step: 1, position: -2, site: Some(X_OUT), element: 1 };
@@ -71,13 +72,13 @@ fn within_a_step_the_site_decides_before_the_position_and_candidates_come_last()
     decode(&mut b).logprobs = Some(logprobs(3, 3, &[(7, -0.5), (8, -1.5)]));
     let found = facts(&a, &b);
     assert_eq!(found.first.map(|first| (first.step, first.site, first.element)), Some((0, None, 1)));
-    assert_eq!((found.logprobs[0].phase, found.logprobs[0].counts), (Phase::Decode, counts(0, 9, 0, 0)));
+    assert_eq!((found.logprobs[0].phase, found.logprobs[0].counts), (Phase::Decode, counts(0, 5, 0, 0)));
     decode(&mut b).logprobs = decode(&mut a).logprobs.clone();
     let found = facts(&a, &b);
     assert_eq!(found.first.map(|first| (first.step, first.site, first.position)), Some((1, Some(EMBED), -1)));
-    assert_eq!(found.logprobs[0].counts, counts(9, 0, 0, 0));
+    assert_eq!(found.logprobs[0].counts, counts(5, 0, 0, 0));
     decode(&mut b).logprobs = None;
-    assert_eq!(facts(&a, &b).logprobs[0].counts, counts(0, 0, 9, 0));
+    assert_eq!(facts(&a, &b).logprobs[0].counts, counts(0, 0, 5, 0));
 }
 
 #[test]
@@ -94,13 +95,10 @@ fn after_the_outputs_part_only_rows_of_a_common_prefix_are_compared() {
     let found = facts(&a, &b);
     assert_eq!(found.tokens, Tokens::OutputsPart { index: 1 });
     let site = of(&found, Phase::Decode, X_OUT);
-    assert_eq!((site.counts, site.total.unwrap().values), (counts(6, 0, 0, 3), 12));
-    assert_eq!((found.logprobs[0].counts, found.first), (counts(6, 0, 0, 3), None));
+    assert_eq!((site.counts, site.total.unwrap().values), (counts(1, 0, 0, 2), 2));
+    assert_eq!((found.logprobs[0].counts, found.first), (counts(3, 0, 0, 2), None));
     let states: Vec<_> = site.rows.iter().filter(|row| row.state == RowState::Incomparable).collect();
-    assert_eq!(
-        states.iter().map(|row| (row.step, row.position)).collect::<Vec<_>>(),
-        [(1, -1), (2, -2), (2, -1)]
-    );
+    assert_eq!(states.iter().map(|row| (row.step, row.position)).collect::<Vec<_>>(), [(1, -1), (2, -1)]);
 }
 
 #[test]
@@ -112,19 +110,20 @@ fn the_four_states_are_told_apart() {
     decode(&mut b).tensors.insert(X_OUT, tensor(Dtype::Bf16, [3, 3, 4], &[0.0; 36]));
     let found = facts(&a, &b);
     let attn = of(&found, Phase::Decode, ATTN);
-    assert_eq!((attn.counts, attn.total), (counts(0, 0, 9, 0), None));
-    for site in [EMBED, X_OUT] {
+    assert_eq!((attn.counts, attn.total), (counts(0, 0, 5, 0), None));
+    // Rows of another width are no copies of the prompt's.
+    for (site, rows) in [(EMBED, 3), (X_OUT, 5)] {
         let found = of(&found, Phase::Decode, site);
-        assert_eq!((found.counts, found.total), (counts(0, 0, 0, 9), None), "{site}");
-        assert_eq!(of(&facts(&a, &a), Phase::Decode, site).counts, counts(9, 0, 0, 0));
+        assert_eq!((found.counts, found.total), (counts(0, 0, 0, rows), None), "{site}");
+        assert_eq!(of(&facts(&a, &a), Phase::Decode, site).counts, counts(3, 0, 0, 0));
     }
     assert_eq!(of(&found, Phase::Prefill, X_OUT).counts, counts(3, 0, 0, 0));
-    assert_eq!(found.counts(None), counts(6, 0, 9, 18));
+    assert_eq!(found.counts(None), counts(6, 0, 5, 8));
     assert_eq!(found.counts(Some(Phase::Decode)).state(), State::Incomparable);
 
     let mut no_decode = run();
     no_decode.decode = None;
-    assert_eq!(of(&facts(&a, &no_decode), Phase::Decode, X_OUT).counts, counts(0, 0, 9, 0));
+    assert_eq!(of(&facts(&a, &no_decode), Phase::Decode, X_OUT).counts, counts(0, 0, 3, 0));
     assert!(facts(&no_decode, &no_decode).sites.iter().all(|site| site.phase == Phase::Prefill));
 
     for (ids, tokens) in [(vec![], Tokens::Unknown), (vec![1, 2, 3, 9], Tokens::PromptsPart { index: 3 })] {
@@ -133,7 +132,7 @@ fn the_four_states_are_told_apart() {
         set(decode(&mut other), X_OUT, 0, 0, 0, 5.0);
         let found = facts(&a, &other);
         assert_eq!((found.tokens, found.first), (tokens, None), "nothing is comparable");
-        assert_eq!(found.counts(None), counts(0, 0, 0, 24));
+        assert_eq!(found.counts(None), counts(0, 0, 0, 13));
     }
 }
 
@@ -150,7 +149,7 @@ fn a_declared_prompt_is_compared_and_says_so() {
     assert_eq!(of(&found, Phase::Prefill, X_OUT).counts, counts(3, 0, 0, 0));
     // Outputs that nobody states are not known to be the same; position -1 of step 0 already is one.
     let decode = of(&found, Phase::Decode, X_OUT);
-    assert_eq!(decode.counts, counts(3, 0, 0, 6), "step 0: -3 and -2; step 1: -3");
+    assert_eq!(decode.counts, counts(0, 0, 0, 3));
 }
 
 #[test]
@@ -160,10 +159,10 @@ fn rows_of_one_run_alone_are_missing_from_the_other() {
     set(&mut last, X_OUT, 2, 0, 1, 1.0);
     b.decode = Some(last);
     let found = facts(&a, &b);
-    assert_eq!(of(&found, Phase::Decode, X_OUT).counts, counts(2, 1, 6, 0));
+    assert_eq!(of(&found, Phase::Decode, X_OUT).counts, counts(2, 1, 0, 0));
     assert_eq!(found.first.map(|first| (first.step, first.position, first.element)), Some((2, -1, 1)));
     b.decode = Some(signals(3, &[-9], &[(X_OUT, tensor(Dtype::Bf16, [3, 1, 2], &[0.0; 6]))]));
-    assert_eq!(of(&facts(&a, &b), Phase::Decode, X_OUT).counts, counts(0, 0, 12, 0));
+    assert_eq!(of(&facts(&a, &b), Phase::Decode, X_OUT).counts, counts(0, 0, 6, 0));
 }
 
 #[test]
@@ -176,7 +175,7 @@ fn steps_need_not_begin_at_zero() {
     set(&mut kept, X_OUT, 0, 0, 0, 2.0);
     b.decode = Some(kept);
     let site = of(&facts(&a, &b), Phase::Decode, X_OUT);
-    assert_eq!((site.counts, site.rows[0].step), (counts(6, 0, 3, 0), 0));
+    assert_eq!((site.counts, site.rows[0].step), (counts(4, 0, 1, 0), 0));
 }
 
 #[test]
@@ -317,10 +316,12 @@ fn real_sizes_give_the_same_bytes_for_any_number_of_threads_and_of_pairs() {
     assert_eq!(at(0, 1).counts(None).state(), State::Different);
     assert_eq!(at(0, 1), at(4, 3));
     assert_eq!(at(0, 1).sites.len(), 2 * 61);
+    // Other values at every position: nothing was cached. Candidates are the same everywhere: 30 tokens have some.
+    assert_eq!(of(at(0, 1), Phase::Decode, Site::at(1, Point::K)).rows.len(), 90);
     // Noise grows with depth.
     let l2 = |site: Site| of(at(0, 1), Phase::Decode, site).total.unwrap().l2;
     assert!(l2(Site::at(1, Point::XOut)) < l2(Site::at(21, Point::XOut)));
-    assert_eq!(at(0, 1).logprobs[1].counts, counts(0, 90, 0, 0));
+    assert_eq!(at(0, 1).logprobs[1].counts, counts(0, 30, 0, 0));
 }
 
 #[test]
@@ -333,7 +334,7 @@ fn what_is_not_finite_or_lies_in_the_candidates_alone_has_no_distance() {
         set(decode(&mut b), X_OUT, step, 0, 0, f32::NAN);
     }
     let found = facts(&a, &b);
-    assert_eq!(found.logprobs[0].counts, counts(0, 9, 0, 0));
+    assert_eq!(found.logprobs[0].counts, counts(0, 5, 0, 0));
     let RowState::Different(candidates) = found.logprobs[0].rows[0].state else { panic!() };
     assert_eq!((candidates.common, candidates.l2, candidates.rms, candidates.max_abs), (1, None, None, None));
     let site = of(&found, Phase::Decode, X_OUT);
@@ -431,4 +432,42 @@ proptest! {
         let (x, y) = (ab.sites[0].total.unwrap(), ba.sites[0].total.unwrap());
         prop_assert_eq!(symmetric(&x), symmetric(&y));
     }
+}
+
+#[test]
+fn a_token_is_one_row_wherever_its_row_is_stored() {
+    let stored = |values: [[f32; 3]; 3], prompt: [f32; 3]| {
+        let mut run = run();
+        for (position, value) in prompt.into_iter().enumerate() {
+            set(prefill(&mut run), X_OUT, 0, position, 0, value);
+        }
+        for (step, row) in values.into_iter().enumerate() {
+            for (position, value) in row.into_iter().enumerate() {
+                set(decode(&mut run), X_OUT, step, position, 0, value);
+            }
+        }
+        run
+    };
+    // Tokens 1 to 3 are the prompt's; each decode step adds one, and stores the two before it once more.
+    let cached = stored([[2.0, 3.0, 4.0], [3.0, 4.0, 5.0], [4.0, 5.0, 6.0]], [1.0, 2.0, 3.0]);
+    let mut other = cached.clone();
+    // Token 5 differs, in its own pass and in the copy behind it: one row.
+    set(decode(&mut other), X_OUT, 1, 2, 1, 1.0);
+    set(decode(&mut other), X_OUT, 2, 1, 1, 1.0);
+    let site = of(&facts(&cached, &other), Phase::Decode, X_OUT);
+    assert_eq!(site.counts, counts(2, 1, 0, 0));
+    assert_eq!(site.rows.iter().map(|row| row.position).collect::<Vec<_>>(), [-1; 3]);
+    // What was computed again, with other bits, is a row of its own.
+    let again = stored([[2.5, 3.5, 4.0], [3.6, 4.5, 5.0], [4.6, 5.5, 6.0]], [1.0, 2.0, 3.0]);
+    assert_eq!(of(&facts(&cached, &again), Phase::Decode, X_OUT).counts, counts(3, 6, 0, 0));
+    assert_eq!(of(&facts(&again, &again), Phase::Decode, X_OUT).counts, counts(9, 0, 0, 0));
+    // Beside a run that stores the newest token alone, nothing is missing but the prompt's rows.
+    let mut newest = cached.clone();
+    let values = [4.0, 0.0, 5.0, 0.0, 6.0, 0.0];
+    newest.decode = Some(signals(3, &[-1], &[(X_OUT, tensor(Dtype::Bf16, [3, 1, 2], &values))]));
+    assert_eq!(of(&facts(&cached, &newest), Phase::Decode, X_OUT).counts, counts(3, 0, 0, 0));
+    let alone = Selection { phases: Some([Phase::Decode].into()), ..Selection::default() };
+    let record = record([cached, newest]);
+    let found = pairs(&members(&record), &[(0, 1)], &alone).unwrap().remove(0);
+    assert_eq!(of(&found, Phase::Decode, X_OUT).counts, counts(3, 0, 2, 0), "the prefill takes no part");
 }

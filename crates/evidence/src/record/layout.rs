@@ -60,6 +60,14 @@ pub struct Candidates {
 }
 
 impl PhaseLayout {
+    /// Values of all rows, candidates included.
+    #[must_use]
+    pub fn values(&self) -> u64 {
+        let rows = self.steps.end.saturating_sub(self.steps.start) * self.positions.len() as u64;
+        let width: usize = self.tensors.values().map(|tensor| tensor.dim).sum();
+        rows * (width + self.top_k.unwrap_or(0)) as u64
+    }
+
     pub(super) fn of(layout: &wire::PhaseLayout) -> Self {
         let tensors = layout.tensors.0.iter();
         let tensors = tensors.map(|(&site, t)| (site, TensorLayout { dtype: t.dtype, dim: t.dim }));

@@ -39,6 +39,7 @@ pub(super) fn case(
                 rep_id: stored.rep_id,
                 refused: planned.refused.clone(),
                 tokens: (planned.prompt.len() + planned.forced.len()) as u64,
+                recorded: record.values(run),
                 classes: classes
                     .filter_map(|(i, class)| Some((class.members.clone(), known.get(&(run, i))?.clone())))
                     .collect(),

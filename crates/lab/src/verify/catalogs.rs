@@ -8,20 +8,21 @@ use mantissa_engine::Catalogs;
 use mantissa_evidence::{CatalogBasis, Configuration, Experiment, UsedCatalog};
 use mantissa_numerics::setup::SomeAxes;
 
+use super::contested;
 use super::request::{Model, Request};
 use crate::catalog_use;
 use crate::error::LabError;
 use crate::replay::{Claim, ReplayPlan};
 use crate::uncovered::Unreadable;
 
-/// What the configurations of `experiment` claim, with `claimed` in place of it. Where the user claims the hardware, the library version
-/// is the one that is meant here.
+/// What the configurations of `experiment` claim, with `claimed` in place of it. Where the user claims the hardware,
+/// the library version is the one that is meant here.
 pub(super) fn claims(
     experiment: &Experiment,
     claimed: &SomeAxes,
     model: Model<'_>,
     request: &Request<'_>,
-) -> Vec<Claim> {
+) -> Result<Vec<Claim>, LabError> {
     let claim = |configuration: &Configuration| {
         let variable = &experiment.metadata.variable_tested;
         let mut claim = Claim::tested(configuration, variable, claimed, model.checkpoint);
@@ -71,7 +72,9 @@ pub(super) fn claims(
         }
         claim
     };
-    experiment.configurations.iter().map(claim).collect()
+    let mut claims: Vec<Claim> = experiment.configurations.iter().map(claim).collect();
+    contested::set_aside(request, experiment, &mut claims)?;
+    Ok(claims)
 }
 
 /// The version of cuBLAS that a capture found loaded.

@@ -16,6 +16,7 @@ use mantissa_verdict::analysis::Source;
 use mantissa_verdict::audit::{AUDIT_VERSION, Case, Cost, RunFacts, SetupFacts, audit as judge};
 use serde_json::json;
 
+use super::contested;
 use super::grid;
 use super::request::{Elsewhere, Event, Model, Request};
 use super::weights::{audited, same_weights};
@@ -42,8 +43,9 @@ pub(super) fn audit(
         return Err(LabError::NotReplayedElsewhere { axis: axis.name() });
     }
     let variable = &evidence.metadata.variable_tested;
-    let claims: Vec<Claim> =
+    let mut claims: Vec<Claim> =
         evidence.configurations.iter().map(|made| claim(made, variable, &claimed, model)).collect();
+    contested::set_aside(request, evidence, &mut claims)?;
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let mut candidates: Vec<Setup> = Vec::new();
     let mut wanted: Vec<Vec<usize>> = Vec::new();
@@ -92,7 +94,7 @@ pub(super) fn audit(
     Ok(Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
-        model: Some(audited(model, weights)),
+        model: Some(audited(model, weights, contested::claimed_names(request, evidence))),
         replay: "decode".to_owned(),
         outcome: Audit::outcome_of(&claims),
         matrices: case.matrices(),
@@ -108,6 +110,7 @@ pub(super) fn audit(
             stopped_early: 0,
         },
         consistency: Vec::new(),
+        contested: Vec::new(),
         spot_checks: Vec::new(),
         self_test: Vec::new(),
         notes: notes(&here, foreign),
@@ -138,6 +141,7 @@ impl Beside<'_> {
                 reference_id: run.reference_id,
                 rep_id: run.rep_id,
                 tokens: (run.prompt_token_ids.len() + steps(run)) as u64,
+                recorded: self.both.values(place),
                 ..RunFacts::default()
             };
             for &candidate in wanted {

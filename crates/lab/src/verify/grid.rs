@@ -15,9 +15,19 @@ use crate::error::LabError;
 /// assert!("hardware=h200".parse::<Assignment>().is_ok());
 /// let wrong = "hardware=tpu".parse::<Assignment>().unwrap_err();
 /// assert!(wrong.starts_with("no hardware 'tpu'; use one of cpu, h200"), "{wrong}");
+/// // Which of two names is meant, where evidence gives its model both.
+/// assert!("model=smollm2-135m".parse::<Assignment>().is_ok());
 /// ```
-#[derive(Debug, Clone, Copy)]
-pub struct Assignment(Value);
+#[derive(Debug, Clone)]
+pub struct Assignment(Claimed);
+
+/// What is claimed.
+#[derive(Debug, Clone)]
+enum Claimed {
+    Axis(Value),
+    /// The model's name; its weights are known by their digest.
+    Model(String),
+}
 
 /// `AXIS=VALUE,…`.
 ///
@@ -45,8 +55,11 @@ impl FromStr for Assignment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(name) = text.strip_prefix("model=").map(str::trim).filter(|name| !name.is_empty()) {
+            return Ok(Self(Claimed::Model(name.to_owned())));
+        }
         let (axis, value) = halves(text)?;
-        axis.parse(value).map(Self).map_err(|wrong| wrong.to_string())
+        axis.parse(value).map(Claimed::Axis).map(Self).map_err(|wrong| wrong.to_string())
     }
 }
 
@@ -69,13 +82,22 @@ impl FromStr for Varied {
 /// What is claimed instead of what evidence declares.
 pub(super) fn claimed(assignments: &[Assignment]) -> Result<SomeAxes, LabError> {
     let mut claimed = SomeAxes::default();
-    for Assignment(value) in assignments {
+    for Assignment(assigned) in assignments {
+        let Claimed::Axis(value) = assigned else { continue };
         if claimed.get(value.axis()).is_some() {
             return Err(LabError::ClaimedTwice { axis: value.axis().name() });
         }
         claimed.set(*value);
     }
     Ok(claimed)
+}
+
+/// The model's name that is claimed instead of the one that evidence gives it.
+pub(super) fn claimed_model(assignments: &[Assignment]) -> Option<&str> {
+    assignments.iter().find_map(|Assignment(assigned)| match assigned {
+        Claimed::Model(name) => Some(name.as_str()),
+        Claimed::Axis(_) => None,
+    })
 }
 
 /// `claim` first, then every combination of the varied values on top of it, each once.

@@ -9,6 +9,7 @@ use mantissa_verdict::thresholds;
 
 use super::case::case;
 use super::catalogs;
+use super::contested;
 use super::grid;
 use super::request::{Event, Method, Model, Request};
 use super::state::State;
@@ -26,7 +27,7 @@ fn wanted(
 ) -> Result<(Vec<Claim>, Vec<Vec<Setup>>), LabError> {
     let claimed = grid::claimed(request.claim)?;
     let quantized = is_quantized(model.checkpoint);
-    let claims = catalogs::claims(record.shell(), &claimed, model, request);
+    let claims = catalogs::claims(record.shell(), &claimed, model, request)?;
     let wanted = claims.iter().map(|claim| match &claim.candidate {
         Ok(candidate) => grid::candidates(*candidate, request.vary, quantized),
         Err(_) => Ok(Vec::new()),
@@ -121,7 +122,7 @@ pub(super) fn audit(
     let audit = Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
-        model: Some(audited(model, weights)),
+        model: Some(audited(model, weights, contested::claimed_names(request, record.shell()))),
         replay: replay.name().to_owned(),
         outcome: Audit::outcome_of(&claims),
         matrices: case.matrices(),
@@ -137,6 +138,7 @@ pub(super) fn audit(
             stopped_early: stopped as u64,
         },
         consistency: Vec::new(),
+        contested: Vec::new(),
         spot_checks: Vec::new(),
         self_test: Vec::new(),
         notes,

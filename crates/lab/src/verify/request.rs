@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mantissa_engine::Catalogs;
-use mantissa_model::Checkpoint;
+use mantissa_model::{Checkpoint, Tokenizer};
 use mantissa_published::Opened;
 
 use super::grid::{Assignment, Varied};
@@ -59,6 +59,8 @@ pub struct Model<'m> {
     pub name: &'m str,
     /// The model.
     pub checkpoint: &'m Checkpoint,
+    /// Its tokenizer: without it, texts of evidence are not set beside their ids.
+    pub tokenizer: Option<&'m Tokenizer>,
 }
 
 /// How evidence is recomputed.

@@ -60,12 +60,13 @@ pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Resu
     }
     let mut notes = Vec::new();
     let self_test = planted(request, checkpoint, claim, &prompt, folder.path(), &mut notes, progress)?;
-    let passed = self_test.iter().all(|planted| planted.passed);
+    let passed = !self_test.is_empty() && self_test.iter().all(|planted| planted.passed);
     Ok(Audit {
         audit_version: AUDIT_VERSION,
         sources: Vec::new(),
         model: Some(AuditedModel {
             name: request.model.map_or("a tiny Llama made for it", |model| model.name).to_owned(),
+            claimed: Vec::new(),
             weights_digest: None,
             stated_by_evidence: false,
         }),
@@ -75,6 +76,7 @@ pub(super) fn alone(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Resu
         candidates: Vec::new(),
         matrices: Vec::new(),
         consistency: Vec::new(),
+        contested: Vec::new(),
         cost: Cost::default(),
         spot_checks: Vec::new(),
         self_test,
@@ -94,7 +96,7 @@ pub(super) fn of(
 ) -> Result<Vec<Planted>, LabError> {
     let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
-    let claims = catalogs::claims(shell, &claimed, model, request);
+    let claims = catalogs::claims(shell, &claimed, model, request)?;
     let claim = claims.into_iter().find_map(|claim| claim.candidate.ok());
     let prompt = shell.runs.iter().map(|run| &run.prompt_token_ids).find(|ids| !ids.is_empty());
     let (Some(claim), Some(prompt)) = (claim, prompt) else {

@@ -6,6 +6,7 @@ use mantissa_verdict::analysis::Source;
 use mantissa_verdict::audit::{AUDIT_VERSION, Cost, Difference, SpotCheck};
 
 use super::catalogs;
+use super::contested;
 use super::grid;
 use super::request::{Event, Model, Request};
 use super::weights::{audited, same_weights};
@@ -23,7 +24,7 @@ pub(super) fn audit(
 ) -> Result<Audit, LabError> {
     let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
-    let claims = catalogs::claims(shell, &claimed, model, request);
+    let claims = catalogs::claims(shell, &claimed, model, request)?;
     let weights = same_weights(record.origin(), model, &claims, progress)?;
     let wanted: Vec<_> = claims.iter().map(|claim| claim.candidate.iter().copied().collect()).collect();
     let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, Replay::Decode, &request.catalogs);
@@ -54,7 +55,9 @@ pub(super) fn audit(
             }
             Err(why) => (SpotFacts::default(), Some(why.to_string())),
         };
-        let spot = said(claim, seed, record, &facts, &plan);
+        let mine = shell.runs.iter().enumerate().filter(|(_, run)| run.config_id == claim.config_id);
+        let recorded = mine.map(|(run, _)| record.values(run)).sum();
+        let spot = SpotCheck { recorded, ..said(claim, seed, record, &facts, &plan) };
         let name = claim.candidate.as_ref().map_or_else(|_| claim.config_id.clone(), ToString::to_string);
         let mut verdict = spot.verdict(&name, runs.len() as u64);
         verdict.not_checked.extend(refused);
@@ -66,13 +69,14 @@ pub(super) fn audit(
     let audit = Audit {
         audit_version: AUDIT_VERSION,
         sources: vec![source.clone()],
-        model: Some(audited(model, weights)),
+        model: Some(audited(model, weights, contested::claimed_names(request, record.shell()))),
         replay: "spot_check".to_owned(),
         outcome: Audit::outcome_of(&verdicts),
         claims: verdicts,
         candidates: Vec::new(),
         matrices: Vec::new(),
         consistency: Vec::new(),
+        contested: Vec::new(),
         cost: Cost::default(),
         spot_checks: spots,
         self_test: Vec::new(),
@@ -114,6 +118,7 @@ fn said(claim: &Claim, seed: u64, record: &Record, facts: &SpotFacts, plan: &Rep
         config_id: claim.config_id.clone(),
         seed,
         population: facts.population,
+        recorded: 0,
         drawn: facts.drawn,
         distinct: facts.distinct,
         different: facts.different,

@@ -61,6 +61,7 @@ pub(super) fn audit(opened: &Opened, source: &Source, why: ReplayObstacle) -> Re
         candidates: Vec::new(),
         matrices: analysis.matrices,
         consistency: analysis.findings,
+        contested: Vec::new(),
         cost: Cost::default(),
         spot_checks: Vec::new(),
         self_test: Vec::new(),

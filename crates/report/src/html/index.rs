@@ -35,7 +35,7 @@ pub fn index(pages: &[(String, &Analysis)], out: &mut dyn Write) -> io::Result<(
                 escape(link),
                 names.join("<br/>"),
                 escape(&analysis.question.variable),
-                words::outcome(analysis.outcome),
+                words::headline(analysis.mode, analysis.outcome),
                 analysis.pairs.len(),
             ),
         );

@@ -225,9 +225,9 @@ fn ticks(start: f64, end: f64, step: f64) -> Vec<f64> {
     (0..32).map(|i| (start + f64::from(i)) * step).take_while(|tick| *tick <= end).collect()
 }
 
-/// A layer or a step on the axis; there are never as many as 2³².
-fn coordinate(at: u64) -> f64 {
-    f64::from(u32::try_from(at).unwrap_or(u32::MAX))
+/// A layer or a token on the axis; there are never as many as 2³¹.
+fn coordinate(at: i64) -> f64 {
+    f64::from(i32::try_from(at).unwrap_or(if at < 0 { i32::MIN } else { i32::MAX }))
 }
 
 fn describe(group: &[&Profile], axes: &Axes) -> String {

@@ -8,8 +8,8 @@ use mantissa_report::{Style, audit_json, audit_markdown, audit_schema, audit_tex
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Outcome, Signal, Source, Tier};
 use mantissa_verdict::audit::{
-    AUDIT_VERSION, AuditedModel, ClaimAnswer, ClaimVerdict, Cost, Difference, Planted, ReplayState,
-    ReplayVerdict, RestsOn, SignalDistance, SpotCheck,
+    AUDIT_VERSION, AuditedModel, ClaimAnswer, ClaimVerdict, Contested, Cost, Difference, Planted,
+    ReplayState, ReplayVerdict, RestsOn, SignalDistance, SpotCheck,
 };
 
 use crate::checker::violations;
@@ -40,6 +40,7 @@ fn audit() -> Audit {
         }],
         model: Some(AuditedModel {
             name: "model".to_owned(),
+            claimed: vec![HOSTILE.to_owned()],
             weights_digest: Some("cd".repeat(32)),
             stated_by_evidence: true,
         }),
@@ -56,7 +57,14 @@ fn audit() -> Audit {
             cannot_tell_apart: names(&["{cpu_bs2_eager_bf16, cpu_bs4_eager_bf16}: the same is computed"]),
             not_checked: names(&["h200_bs1_eager_bf16: not covered"]),
             enough: None,
-            rests_on: RestsOn { runs: 1, values: 12_345, rows: 60, tokens_fed: 542, tokens_checked: 30 },
+            rests_on: RestsOn {
+                runs: 1,
+                values: 12_345,
+                recorded: 12_345,
+                rows: 60,
+                tokens_fed: 542,
+                tokens_checked: 30,
+            },
             replays: vec![ReplayVerdict {
                 class: names(&["cpu_bs1_eager_bf16"]),
                 claimed: true,
@@ -86,10 +94,19 @@ fn audit() -> Audit {
             stopped_early: 3,
         },
         consistency: Vec::new(),
+        contested: vec![Contested {
+            about: "the batch_size".to_owned(),
+            config_id: Some(HOSTILE.to_owned()),
+            statements: vec![["here".to_owned(), HOSTILE.to_owned()], ["there".to_owned(), "2".to_owned()]],
+            more: 0,
+            settled: true,
+            sentence: format!("the file contradicts itself about the batch_size: here says '{HOSTILE}'"),
+        }],
         spot_checks: vec![SpotCheck {
             config_id: "c".to_owned(),
             seed: 7,
             population: 1_000_000,
+            recorded: 4_000_000,
             drawn: 700,
             distinct: 699,
             different: 1,

@@ -212,7 +212,7 @@ fn an_empty_analysis_is_a_page_too() {
 fn odd_figures_are_drawn_without_failing() {
     let mut odd = analysis();
     for value in [0.0, f64::MIN_POSITIVE, f64::from_bits(1), 1e300, f64::MAX, f64::INFINITY, f64::NAN, -1.0] {
-        for (at, others) in [(0, None), (u64::MAX, Some(1.0)), (7, Some(0.0))] {
+        for (at, others) in [(0, None), (i64::MAX, Some(1.0)), (i64::MIN, Some(1.0)), (7, Some(0.0))] {
             odd.profiles[0].points = vec![(at, Some(value)), (at.saturating_add(1), others)];
             odd.profiles[1].points = vec![];
             odd.matrices[0].cells[0][1].value = Some(value);

@@ -119,7 +119,7 @@ fn findings() -> Vec<Finding> {
             vec![cite(FIRST, "line 412")],
         ),
         finding(FindingKind::NonDeterministic, "gptq decode differs between repetitions.", vec![]),
-        finding(FindingKind::NotRounding, "AWQ and GPTQ differ by 21 to 105 floors: other weights.", vec![]),
+        finding(FindingKind::OtherWeights, "AWQ and GPTQ differ by 21 to 105 floors: other weights.", vec![]),
         finding(
             FindingKind::Published,
             "The printed 4.9× averages three zeros with one floor.",
@@ -222,6 +222,8 @@ fn pairs() -> Vec<PairVerdict> {
         floor: None,
         ratio: None,
         interval: None,
+        ratio_bound: None,
+        needed: None,
         p_value: None,
         p_adjusted: None,
         n: 6,
@@ -321,11 +323,11 @@ fn matrices() -> Vec<Matrix> {
 }
 
 fn profiles() -> Vec<Profile> {
-    let layers = |scale: f64, gap: u64| {
+    let layers = |scale: f64, gap: i64| {
         (1..=28_u32)
             .map(|layer| {
                 let grown = scale * f64::from(layer) * f64::from(layer);
-                let at = u64::from(layer);
+                let at = i64::from(layer);
                 (
                     at,
                     if at == gap {
@@ -355,7 +357,7 @@ fn profiles() -> Vec<Profile> {
         profile(
             "1",
             "2",
-            Axis::Step,
+            Axis::Token,
             vec![(0, Some(0.125)), (1, Some(0.25)), (2, None), (3, Some(0.1875)), (4, Some(0.5))],
         ),
     ]

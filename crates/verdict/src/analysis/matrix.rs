@@ -1,4 +1,4 @@
-//! Distances laid out: setups against setups, and along layers or steps.
+//! Distances laid out: setups against setups, and along layers or tokens.
 //!
 //! Left out: what follows for a pair (`pair`).
 
@@ -20,9 +20,9 @@ use super::source::Citation;
 /// // `analysis` is what `judge` makes of `attention.log`.
 /// let keys = &analysis.matrices[0];
 /// assert_eq!(keys.kind, MatrixKind::ClaimedVerified);
-/// assert_eq!((keys.rows[1].as_str(), keys.columns[2].as_str()), ("sdpa", "flash_attention_2"));
+/// assert_eq!((keys.rows[1].as_str(), keys.columns[2].as_str()), ("flash_attention_2", "sdpa"));
 /// // Evidence of sdpa lies nearer to a replay with flash attention than to its own.
-/// assert_eq!((keys.cells[1][1].value, keys.cells[1][2].value), (Some(0.75), Some(0.5)));
+/// assert_eq!((keys.cells[2][2].value, keys.cells[2][1].value), (Some(0.75), Some(0.5)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -93,18 +93,20 @@ pub struct Cell {
     pub citation: Option<Citation>,
 }
 
-/// Distance along layers or steps.
+/// Distance along layers or tokens.
 ///
 /// ```
-/// use mantissa_verdict::analysis::Axis;
+/// use mantissa_numerics::Phase;
+/// use mantissa_verdict::analysis::{Axis, Profile};
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quant_generation.json"))?;
 /// # let given = [((&file).into(), &file.content)];
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `quant_generation.json`.
-/// let mut along_steps = analysis.profiles.iter().filter(|profile| profile.axis == Axis::Step);
-/// let profile = along_steps.find(|profile| profile.a == "awq" && profile.b == "gptq").expect("a profile");
-/// // Steps 2 to 4 are stored. Tokens part at the first output, so these are gaps.
+/// let along = |profile: &&Profile| (profile.axis, profile.phase) == (Axis::Token, Phase::Decode);
+/// let mut along_tokens = analysis.profiles.iter().filter(along);
+/// let profile = along_tokens.find(|profile| profile.a == "awq" && profile.b == "gptq").expect("a profile");
+/// // Outputs 2 to 4 are stored. Tokens part at the first output, so these are gaps.
 /// assert_eq!(profile.points, [(2, None), (3, None), (4, None)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -121,7 +123,7 @@ pub struct Profile {
     /// What the horizontal axis counts.
     pub axis: Axis,
     /// Coordinate and mean L2, in order; a gap is a coordinate that could not be compared.
-    pub points: Vec<(u64, Option<f64>)>,
+    pub points: Vec<(i64, Option<f64>)>,
     /// Where.
     pub citation: Option<Citation>,
 }
@@ -134,6 +136,7 @@ pub struct Profile {
 pub enum Axis {
     /// Decoder blocks, counted from 1.
     Layer,
-    /// Forward passes.
-    Step,
+    /// Tokens by their place in the sequence, whichever pass stored them: 0 is the first output token, −1 the prompt's
+    /// last.
+    Token,
 }

@@ -19,7 +19,8 @@ use super::source::Citation;
 /// # let analysis = mantissa_verdict::judge(&given, &mantissa_verdict::Options::default())?;
 /// // `analysis` is what `judge` makes of `attention.log`.
 /// let first = |comparison| {
-///     let mut sdpa = analysis.pairs.iter().filter(|pair| pair.a.starts_with("sdpa"));
+///     let sdpa = analysis.pairs.iter().filter(|pair| pair.b.starts_with("sdpa"));
+///     let mut sdpa = sdpa.filter(|pair| !pair.a.starts_with("eager"));
 ///     sdpa.find(|pair| pair.comparison == comparison).expect("a pair").distance
 /// };
 /// // Other hardware moves the keys of sdpa by 0.75. Other hardware and flash attention move them by less:
@@ -42,7 +43,7 @@ pub enum Comparison {
 /// What can be said of one pair of setups.
 ///
 /// ```
-/// use mantissa_verdict::analysis::{Answer, Tier};
+/// use mantissa_verdict::analysis::{Answer, Needed, Tier};
 ///
 /// # let file = mantissa_published::open(&mantissa_testkit::synthetic("quant_verification.json"))?;
 /// # let given = [((&file).into(), &file.content)];
@@ -52,6 +53,7 @@ pub enum Comparison {
 /// let pair = pairs.find(|pair| pair.a == "awq" && pair.b == "gptq").expect("a pair");
 /// // 13 times the distance of honest replays, and yet not told apart: 2 prompts give no p below 1/2².
 /// assert_eq!((pair.n, pair.p_value), (2, Some(0.25)));
+/// assert!(matches!(pair.needed, Some(Needed::References(5..))));
 /// assert!(pair.ratio > Some(13.0));
 /// assert_eq!((pair.tier, pair.answer), (Tier::Statistical, Answer::Inconclusive));
 /// // The floor: 2 prompts of either setup, each beside a replay of that setup.
@@ -82,12 +84,17 @@ pub struct PairVerdict {
     pub ratio: Option<f64>,
     /// Bootstrap interval of the ratio over sequences, with its confidence.
     pub interval: Option<Interval>,
-    /// p-value of "the wrong setup fits as well as the right one".
+    /// The ratio is below this at the level of the analysis, corrected for its pairs; absent where so few units allow no
+    /// such statement.
+    pub ratio_bound: Option<f64>,
+    /// p-value of "the wrong setup fits as well as the right one", or of "repetitions of the two are exchangeable".
     pub p_value: Option<f64>,
     /// The same, corrected for the pairs of this analysis (Holm).
     pub p_adjusted: Option<f64>,
     /// Independent units (reference prompts) behind it.
     pub n: u64,
+    /// What would be enough at the least, where the evidence is too little.
+    pub needed: Option<Needed>,
     /// Units left out because tokens differ or data are missing.
     pub incomparable: u64,
     /// Rows of both by state; absent where only distances are stored.
@@ -138,9 +145,9 @@ pub enum Answer {
     Identical,
     /// Told apart.
     Separable,
-    /// Not told apart: the distance is within the pair's own floor.
+    /// Not told apart, and a difference of the size asked for is excluded.
     NotSeparable,
-    /// The evidence leans, and is too little to say.
+    /// Too little evidence to say.
     Inconclusive,
     /// Nothing could be compared.
     Incomparable,
@@ -160,6 +167,23 @@ pub enum Tier {
     Aggregate,
     /// Nothing to reason on.
     None,
+}
+
+/// What would be enough at the least for an answer.
+///
+/// Example: [`PairVerdict`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Needed {
+    /// So many reference prompts.
+    References(u64),
+    /// Repetitions of each setup on each of the reference prompts.
+    Repetitions {
+        /// How many of each setup.
+        each: u64,
+        /// On how many reference prompts.
+        references: u64,
+    },
 }
 
 /// A pair's own noise floor.

@@ -4,6 +4,8 @@ use mantissa_published::Opened;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::said;
+
 /// A file that was analyzed.
 ///
 /// Example: [`Analysis`](super::Analysis).
@@ -25,7 +27,12 @@ impl From<&Opened> for Source {
             name: file.name.clone(),
             digest: file.digest.to_string(),
             layout: file.content.layout().to_owned(),
-            warnings: file.warnings.clone(),
+            warnings: file
+                .warnings
+                .iter()
+                .cloned()
+                .chain(file.conflicts.iter().map(said::conflict))
+                .collect(),
         }
     }
 }

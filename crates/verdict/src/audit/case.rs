@@ -44,6 +44,8 @@ pub struct RunFacts {
     pub refused: Option<String>,
     /// Tokens of its prompt and of its output that are fed.
     pub tokens: u64,
+    /// Values that it recorded, whether or not they can be compared.
+    pub recorded: u64,
     /// Candidates by class, with what their replay gave.
     pub classes: Vec<(Vec<usize>, ReplayFacts)>,
     /// Candidates that cannot be replayed, and why.

@@ -28,7 +28,7 @@ impl Audit {
     /// # let audit = Audit {
     /// #     audit_version: AUDIT_VERSION, sources: Vec::new(), model: None, replay: "decode".to_owned(),
     /// #     outcome: Outcome::Consistent, claims: vec![claim], candidates: Vec::new(), matrices: Vec::new(),
-    /// #     consistency: Vec::new(), cost: Cost::default(), spot_checks: Vec::new(), self_test: Vec::new(),
+    /// #     consistency: Vec::new(), contested: Vec::new(), cost: Cost::default(), spot_checks: Vec::new(), self_test: Vec::new(),
     /// #     notes: Vec::new(), thresholds: Vec::new(), catalogs: Vec::new(),
     /// # };
     ///
@@ -62,7 +62,7 @@ impl Audit {
 /// The catalogs that a verdict rests on beside verified recipes.
 fn beside_verified(claim: &ClaimVerdict, used: &BTreeMap<String, Vec<UsedCatalog>>) -> RestingOn {
     let mut found = RestingOn::default();
-    if claim.answer == ClaimAnswer::NotEnoughEvidence {
+    if matches!(claim.answer, ClaimAnswer::NotEnoughEvidence | ClaimAnswer::ContradictsItself) {
         return found;
     }
     let names = claim.claim.iter().chain(claim.fits.iter().flatten());

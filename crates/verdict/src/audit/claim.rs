@@ -76,6 +76,8 @@ pub enum ClaimAnswer {
     FitsNone,
     /// Nothing was compared, or too little to say.
     NotEnoughEvidence,
+    /// The evidence states something twice and not alike, and no claim says what is meant: no verdict.
+    ContradictsItself,
 }
 
 /// What a verdict rests on.
@@ -88,6 +90,8 @@ pub struct RestsOn {
     pub runs: u64,
     /// Values compared with the claim's replay, or with the first class where there is none.
     pub values: u64,
+    /// Values that the evidence of this setup recorded, of which they are a part.
+    pub recorded: u64,
     /// Rows they stand in.
     pub rows: u64,
     /// Tokens that were fed.

@@ -84,10 +84,12 @@ impl Setup<'_> {
         let replays: Vec<ReplayVerdict> = groups.iter().map(|group| self.replay(group)).collect();
         let enough = self.enough(answer, claim);
         let own = replays.iter().find(|replay| replay.claimed);
+        let rests_on = self.rests_on(claim.or(groups.first()));
         let found = Claim::Replayed(Replayed {
             class: claim.map(|group| self.names(&group.members)),
             fits: fits.iter().map(|group| (self.claims(group), self.names(&group.members))).collect(),
             first: own.and_then(|replay| replay.first.as_ref()),
+            compared: [rests_on.values, rests_on.recorded],
             enough,
         });
         let sentence = said::claim(answer, &found);
@@ -107,7 +109,7 @@ impl Setup<'_> {
             fits: classes,
             not_checked: said::not_checked(&self.not_checked()),
             enough: enough.as_ref().map(said::enough),
-            rests_on: self.rests_on(claim.or(groups.first())),
+            rests_on,
             replays,
         })
     }
@@ -195,7 +197,8 @@ impl Setup<'_> {
                     self.facts(group).filter(|(run, _)| run.reference_id == reference).collect();
                 let seen: Vec<_> = of_reference
                     .iter()
-                    .filter(|(_, facts)| self.values(facts) > 0 || facts.tokens > 0)
+                    // Tokens that a setup would choose too are no sign that it was this one; others are a sign.
+                    .filter(|(_, facts)| self.values(facts) > 0 || self.differs(facts))
                     .collect();
                 if seen.is_empty() {
                     continue;
@@ -320,7 +323,8 @@ impl Setup<'_> {
     }
 
     fn rests_on(&self, group: Option<&Group>) -> RestsOn {
-        let mut rests_on = RestsOn::default();
+        let recorded = self.setup.runs.iter().map(|run| run.recorded).sum();
+        let mut rests_on = RestsOn { recorded, ..RestsOn::default() };
         let Some(group) = group else { return rests_on };
         for (run, facts) in self.facts(group) {
             let phases = [&facts.prefill, &facts.decode];

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::claim::{ClaimAnswer, ClaimVerdict};
+use super::contested::Contested;
 use super::spot::SpotCheck;
 use crate::analysis::{Finding, Matrix, Outcome, Source, Threshold};
 
@@ -21,7 +22,12 @@ pub const AUDIT_VERSION: u32 = 1;
 ///
 /// // Six candidates in two classes, evidence of 17 forward passes, and one planted deviation.
 /// let audit = Audit {
-///     model: Some(AuditedModel { name: "tiny".into(), weights_digest: None, stated_by_evidence: false }),
+///     model: Some(AuditedModel {
+///         name: "tiny".into(),
+///         claimed: vec![],
+///         weights_digest: None,
+///         stated_by_evidence: false,
+///     }),
 ///     cost: Cost { candidates: 6, classes: 2, passes_planned: 34, passes_alone: 102, ..Cost::default() },
 ///     self_test: vec![Planted {
 ///         deviation: "recorded by cpu_bs2".into(),
@@ -34,7 +40,7 @@ pub const AUDIT_VERSION: u32 = 1;
 ///     // …
 /// #   audit_version: mantissa_verdict::audit::AUDIT_VERSION, sources: vec![], replay: "decode".into(),
 /// #   outcome: Audit::outcome_of(&[]), candidates: vec![], claims: vec![], matrices: vec![],
-/// #   consistency: vec![], spot_checks: vec![], notes: vec![], thresholds: vec![], catalogs: vec![],
+/// #   consistency: vec![], contested: vec![], spot_checks: vec![], notes: vec![], thresholds: vec![], catalogs: vec![],
 /// };
 /// // Members of a class share their passes: three candidates cost as much as one.
 /// assert_eq!(audit.cost.passes_alone / audit.cost.passes_planned, 3);
@@ -65,6 +71,8 @@ pub struct Audit {
     pub cost: Cost,
     /// What the evidence says of itself, without any replay.
     pub consistency: Vec<Finding>,
+    /// What the evidence states twice and not alike.
+    pub contested: Vec<Contested>,
     /// What samples of single values say, one per setup, where they were taken.
     pub spot_checks: Vec<SpotCheck>,
     /// Known deviations and whether they were caught; empty unless a self-test was asked for.
@@ -91,7 +99,10 @@ impl Audit {
         let any = |answer: ClaimAnswer| claims.iter().any(|claim| claim.answer == answer);
         if any(ClaimAnswer::Contradicted) || any(ClaimAnswer::FitsNone) {
             Outcome::Divergent
-        } else if claims.is_empty() || any(ClaimAnswer::NotEnoughEvidence) {
+        } else if claims.is_empty()
+            || any(ClaimAnswer::NotEnoughEvidence)
+            || any(ClaimAnswer::ContradictsItself)
+        {
             Outcome::NotEnoughEvidence
         } else {
             Outcome::Consistent
@@ -106,6 +117,8 @@ impl Audit {
 pub struct AuditedModel {
     /// Its name as given.
     pub name: String,
+    /// The name that is claimed: what the evidence calls it, each spelling once, or what `--claim model=…` says.
+    pub claimed: Vec<String>,
     /// Digest of its weights; absent where it was not computed because the evidence states none.
     pub weights_digest: Option<String>,
     /// Whether the evidence states these weights.

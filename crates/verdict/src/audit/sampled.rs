@@ -16,6 +16,7 @@ impl SpotCheck {
     ///     config_id: "bs1".into(),
     ///     seed: 1,
     ///     population: 1_000,
+    ///     recorded: 4_000,
     ///     drawn: 50,
     ///     distinct: 49,
     ///     different: 0,
@@ -34,7 +35,9 @@ impl SpotCheck {
             _ => ClaimAnswer::FitsNone,
         };
         let (drawn, different) = (self.drawn, self.different);
-        let found = Claim::Sampled(Sampled { candidate, drawn, different, first: self.first.as_ref() });
+        let reach = [self.population, self.recorded];
+        let found =
+            Claim::Sampled(Sampled { candidate, drawn, different, reach, first: self.first.as_ref() });
         ClaimVerdict {
             config_id: self.config_id.clone(),
             claim: Some(candidate.to_owned()),
@@ -50,7 +53,14 @@ impl SpotCheck {
             not_checked: self.out_of_reach.clone(),
             enough: (answer == ClaimAnswer::NotEnoughEvidence)
                 .then(|| said::enough(&SufficientEvidence::Inputs)),
-            rests_on: RestsOn { runs, values: self.distinct, rows: 0, tokens_fed: 0, tokens_checked: 0 },
+            rests_on: RestsOn {
+                runs,
+                values: self.distinct,
+                recorded: self.recorded,
+                rows: 0,
+                tokens_fed: 0,
+                tokens_checked: 0,
+            },
             replays: Vec::new(),
         }
     }

@@ -16,6 +16,8 @@ pub struct SpotCheck {
     pub seed: u64,
     /// Values that can be recomputed from recorded inputs.
     pub population: u64,
+    /// Values that the evidence of this setup recorded.
+    pub recorded: u64,
     /// Values drawn, uniformly and with replacement.
     pub drawn: u64,
     /// Distinct values among them.

@@ -23,6 +23,8 @@ pub(crate) struct Replayed<'f> {
     pub(crate) fits: Vec<(bool, Vec<String>)>,
     /// Where the claim's replay first differs.
     pub(crate) first: Option<&'f Difference>,
+    /// Values compared, of those recorded.
+    pub(crate) compared: [u64; 2],
     pub(crate) enough: Option<SufficientEvidence<'f>>,
 }
 
@@ -32,6 +34,8 @@ pub(crate) struct Sampled<'f> {
     pub(crate) candidate: &'f str,
     pub(crate) drawn: u64,
     pub(crate) different: u64,
+    /// Values that a draw can reach, of those recorded.
+    pub(crate) reach: [u64; 2],
     pub(crate) first: Option<&'f Difference>,
 }
 

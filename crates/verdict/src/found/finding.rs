@@ -19,6 +19,10 @@ pub(crate) enum Found<'f> {
     DistancesPart(DistancesPart<'f>),
     /// Repetitions differ, or cannot tell.
     Repetitions(&'f Reproducibility),
+    /// A file whose contents are those of another.
+    FileCopy { file: &'f str, of: &'f str },
+    /// Runs that hold what another of the same repetition holds.
+    RunCopies { setup: &'f str, copies: u64 },
     /// These setups have one repetition each.
     OneRepetition(&'f [String]),
     /// A class of several setups.
@@ -27,7 +31,7 @@ pub(crate) enum Found<'f> {
     ToldApart(Classes<'f>),
     /// Verdicts on pairs.
     Pairs(Pairs<'f>),
-    /// Other weights, not only other kernels.
+    /// Other weights beside other kernels.
     OtherWeights(OtherWeights<'f>),
     /// A file that holds distances over another variable than the one asked for.
     OtherVariable { file: &'f str, variable: &'f str },
@@ -76,17 +80,17 @@ pub(crate) enum Wording<'f> {
         /// Pairs of this phase and signal, and those of them with a p-value.
         of: usize,
         tested: usize,
-        /// References without which no corrected p-value is small enough.
-        needed: u64,
         caveat: &'f Caveat,
     },
 }
 
-/// A pair whose log-probabilities lie farther apart than kernels can put them.
+/// Pairs of other weights whose log-probabilities lie farther apart than those of any pair that shares weights.
 #[derive(Debug)]
 pub(crate) struct OtherWeights<'f> {
     /// Every such pair.
     pub(crate) pairs: Vec<&'f [String; 2]>,
+    /// How many pairs share weights.
+    pub(crate) sharing: usize,
     pub(crate) phase: Phase,
     pub(crate) metric: Metric,
     /// The nearest of them.
@@ -125,12 +129,15 @@ impl Found<'_> {
             Self::Pairs(pairs) => match pairs.verdicts.first().map(|verdict| verdict.answer) {
                 Some(Answer::Separable | Answer::Identical) => FindingKind::Separable,
                 Some(Answer::NotSeparable) => FindingKind::NotSeparable,
-                Some(Answer::Inconclusive | Answer::Incomparable) | None => FindingKind::Missing,
+                Some(Answer::Inconclusive) => FindingKind::NotEnoughEvidence,
+                Some(Answer::Incomparable) | None => FindingKind::Missing,
             },
-            Self::OtherWeights(_) => FindingKind::NotRounding,
+            Self::OtherWeights(_) => FindingKind::OtherWeights,
             Self::TokensStop(_)
             | Self::Repetitions(_)
             | Self::OneRepetition(_)
+            | Self::FileCopy { .. }
+            | Self::RunCopies { .. }
             | Self::OtherVariable { .. }
             | Self::Environments { .. }
             | Self::AlsoDiffer { .. } => FindingKind::Missing,

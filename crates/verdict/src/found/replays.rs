@@ -3,7 +3,7 @@
 use mantissa_numerics::Phase;
 
 use super::place::{FloorOf, Place};
-use crate::analysis::{Answer, Interval, Signal};
+use crate::analysis::{Answer, Interval, Needed, Signal};
 
 /// A member of a pair: whose evidence is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +18,6 @@ pub(crate) struct Side {
     pub(crate) member: Member,
     pub(crate) wrong: f64,
     pub(crate) right: f64,
-    /// Mean of `wrong − right`, and how far rounding can have moved it.
-    pub(crate) margin: f64,
-    pub(crate) slack: f64,
     /// References in which the wrong replay is as near as the right one or nearer.
     pub(crate) near: usize,
     pub(crate) of: usize,
@@ -28,18 +25,12 @@ pub(crate) struct Side {
     pub(crate) least: f64,
 }
 
-impl Side {
-    /// Whether the wrong replay is on the whole as near as the right one or nearer: on average, or in several
-    /// references that are half of them or more. One overlap alone says nothing.
-    pub(crate) fn is_near(&self) -> bool {
-        self.margin <= self.slack || (self.near > 1 && 2 * self.near >= self.of)
-    }
-}
-
 /// A p-value, corrected for the pairs of its family.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) p: f64,
+    /// The smallest that data of this shape could give.
+    pub(crate) least: f64,
     pub(crate) adjusted: f64,
     pub(crate) pairs: usize,
 }
@@ -50,24 +41,27 @@ pub(crate) enum Reason {
     Nothing,
     /// Every matching replay is exactly 0 away.
     Exact,
-    /// Every wrong replay is exactly as far as the right one.
-    Tied,
     Test,
-    /// To the evidence of one member the wrong replay is on the whole as near or nearer.
-    Near(Member),
-    /// Averages only: the smallest quotient is [`CLEAR_MARGIN`](crate::thresholds::CLEAR_MARGIN) or more.
-    Margin(f64),
-    /// Averages only: one member's quotient is below [`WITHIN_FLOOR`](crate::thresholds::WITHIN_FLOOR).
-    WithinFloor(Member, f64),
-    /// Averages only: the smallest quotient is between the two.
-    Between(f64),
+    /// Every wrong replay is exactly as far as the right one, in unrounded figures: the replays are the same.
+    Tied,
+    /// A difference of the size asked for is excluded.
+    Excluded(Excluded),
+    /// Only averages over references are stored.
+    Averages,
     /// The evidence of one member only could be compared.
     OneSided(Member),
-    /// The wrong replay is farther on the whole, and the test does not confirm it; so many references are needed at the
-    /// least for a p-value that could.
-    Leans {
-        needed: u64,
-    },
+    /// No p-value of such data is small enough.
+    TooFew(Needed),
+    /// The test finds nothing, and a difference of the size asked for is not excluded, which takes this at the least.
+    Open(Needed),
+}
+
+/// A factor from which on differences are excluded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Excluded {
+    /// Whose evidence excludes them; absent where repetitions of both do.
+    pub(crate) member: Option<Member>,
+    pub(crate) factor: f64,
 }
 
 /// References that were left out, and why.
@@ -92,8 +86,6 @@ pub(crate) struct ReplaysOfPair<'f> {
     /// Setups that do not repeat themselves.
     pub(crate) noisy: &'f [String],
     pub(crate) floor_of: &'f FloorOf,
-    /// Whether the only unit is an average over references.
-    pub(crate) averages_only: bool,
     pub(crate) left_out: Option<&'f OmittedReferences>,
     /// Both members, first member first; one only where the other could not be compared.
     pub(crate) sides: Vec<Side>,
@@ -102,6 +94,11 @@ pub(crate) struct ReplaysOfPair<'f> {
     pub(crate) ratio: Option<f64>,
     pub(crate) interval: Option<Interval>,
     pub(crate) test: Option<Test>,
+    pub(crate) excluded: Option<Excluded>,
+    /// The difference that was asked for, in units of the floor.
+    pub(crate) effect: f64,
+    /// Whether repetitions of both were permuted.
+    pub(crate) repeated: bool,
     /// References behind it.
     pub(crate) references: u64,
 }

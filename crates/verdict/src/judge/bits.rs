@@ -107,6 +107,8 @@ fn verdict(
         floor: None,
         ratio: None,
         interval: None,
+        ratio_bound: None,
+        needed: None,
         p_value: None,
         p_adjusted: None,
         n: found.references,

@@ -1,6 +1,8 @@
-//! Matrices between setups, and profiles along layers and steps.
+//! Matrices between setups, and profiles along layers and tokens.
 
 use std::collections::BTreeSet;
+
+use mantissa_numerics::Phase;
 
 use super::measure::{Lane, RowId};
 use super::parts::Parts;
@@ -122,15 +124,15 @@ fn diagonal(recorded: &Recorded<'_>, lane: Lane, setup: usize, prompts: &[usize]
 }
 
 fn profiles(recorded: &Recorded<'_>, lane: Lane, a: usize, b: usize, parts: &mut Parts) {
-    for axis in [Axis::Layer, Axis::Step] {
+    for axis in [Axis::Layer, Axis::Token] {
         let coordinate = |row: &RowId| match axis {
-            Axis::Layer => row.0.and_then(|site| site.layer).map(|layer| u64::from(layer.0)),
-            Axis::Step => Some(row.1),
+            Axis::Layer => row.0.and_then(|site| site.layer).map(|layer| i64::from(layer.0)),
+            Axis::Token => token(lane.0, row),
         };
         let measured: Vec<_> = (0..recorded.setups.prompts.len())
             .filter_map(|prompt| recorded.facts.measured(a, b, prompt, lane))
             .collect();
-        let coordinates: BTreeSet<u64> =
+        let coordinates: BTreeSet<i64> =
             measured.iter().flat_map(|found| found.all_rows()).filter_map(|row| coordinate(&row)).collect();
         if coordinates.len() < 2 {
             continue;
@@ -149,5 +151,14 @@ fn profiles(recorded: &Recorded<'_>, lane: Lane, a: usize, b: usize, parts: &mut
             points: points.collect(),
             citation: (0..recorded.setups.prompts.len()).find_map(|prompt| recorded.setups.cite(a, prompt)),
         });
+    }
+}
+
+/// A row by its token: 0 is the first output token, −1 the prompt's last.
+fn token(phase: Phase, row: &RowId) -> Option<i64> {
+    let position = i64::from(row.2);
+    match phase {
+        Phase::Prefill => Some(position),
+        Phase::Decode => i64::try_from(row.1).ok()?.checked_add(1 + position),
     }
 }

@@ -26,8 +26,8 @@ use crate::thresholds;
 pub struct Options {
     /// The setup field that varies; by default the one the files declare.
     pub variable: Option<String>,
-    /// The configuration that everything is measured against; by default that of the reference experiment, else the
-    /// first in file order. Never the smallest value.
+    /// The configuration that everything is measured against; by default that of the reference experiment,
+    /// else none: all pairs count alike. Never the first of a file, nor the smallest value.
     pub reference: Option<String>,
     /// Signals to judge; by default all that are recorded.
     pub signals: Option<BTreeSet<Signal>>,
@@ -35,6 +35,9 @@ pub struct Options {
     pub alpha: f64,
     /// Confidence of intervals and bounds.
     pub confidence: f64,
+    /// The difference that counts: setups are called not separable only where a distance of so many times their own
+    /// floor is excluded.
+    pub effect: f64,
 }
 
 impl Default for Options {
@@ -45,6 +48,7 @@ impl Default for Options {
             signals: None,
             alpha: thresholds::ALPHA,
             confidence: thresholds::CONFIDENCE,
+            effect: thresholds::EFFECT,
         }
     }
 }

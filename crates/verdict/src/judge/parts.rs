@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::statistics;
 use crate::analysis::{
     Answer, Citation, ClassSet, Comparison, FalseAlarmBound, Finding, FindingKind, Matrix, PairVerdict,
     Profile, Reproducibility, Signal, State, Tier, TokenConsistency,
@@ -20,8 +19,6 @@ const CITED: usize = 8;
 /// What an analysis holds, before it has an outcome.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
-    /// The level of the tests, for what a summary says is needed.
-    pub(super) alpha: f64,
     pub(super) findings: Vec<Finding>,
     pub(super) tokens: Vec<TokenConsistency>,
     pub(super) reproducibility: Vec<Reproducibility>,
@@ -136,8 +133,7 @@ impl Parts {
             let family =
                 || verdicts.iter().filter(|one| (one.phase, one.signal) == (alike[0].phase, alike[0].signal));
             let tested = family().filter(|one| one.p_value.is_some()).count();
-            let needed = statistics::references_needed(tested, self.alpha);
-            let told = Wording::SummedUp { of: family().count(), tested, needed, caveat };
+            let told = Wording::SummedUp { of: family().count(), tested, caveat };
             let citations = super::setups::in_order(alike.iter().flat_map(|one| one.citations.clone()));
             self.find(&Found::Pairs(Pairs { verdicts: &alike, place, told }), citations);
         }
@@ -177,11 +173,12 @@ pub(super) fn most_important_first(findings: &mut [Finding]) {
     findings.sort_by_key(|finding| match finding.kind {
         FindingKind::TokensDiverge => 0,
         FindingKind::NonDeterministic => 1,
-        FindingKind::NotRounding => 2,
+        FindingKind::OtherWeights => 2,
         FindingKind::Separable => 3,
         FindingKind::NotSeparable => 4,
         FindingKind::OneClass => 5,
-        FindingKind::Published => 6,
-        FindingKind::Missing => 7,
+        FindingKind::NotEnoughEvidence => 6,
+        FindingKind::Published => 7,
+        FindingKind::Missing => 8,
     });
 }

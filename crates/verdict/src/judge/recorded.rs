@@ -15,8 +15,6 @@ pub(super) struct Recorded<'a> {
     pub(super) setups: Setups<'a>,
     pub(super) facts: Facts,
     pub(super) repeats: Repeats,
-    /// Seed of drawn numbers: the digests of the files.
-    pub(super) seed: Vec<&'a str>,
 }
 
 impl Recorded<'_> {
@@ -39,7 +37,7 @@ impl Recorded<'_> {
 
     /// The reference on some hardware: the setup of the reference's value there, the reference itself where it is.
     fn reference_on(&self, on: &[usize]) -> Option<usize> {
-        let reference = self.setups.reference;
+        let reference = self.setups.reference?;
         let alike = |&setup: &usize| {
             self.value(setup) == self.value(reference) && self.setups.controlled(setup, reference)
         };
@@ -59,20 +57,21 @@ impl Recorded<'_> {
             .collect()
     }
 
-    /// Pairs of hardware in the order given.
+    /// Pairs of hardware in the order of setups.
     pub(super) fn hardware_pairs(&self) -> Vec<(&str, &str)> {
         let hardware = self.setups.hardware();
         let all = (0..hardware.len()).flat_map(|a| (a + 1..hardware.len()).map(move |b| (a, b)));
         all.map(|(a, b)| (hardware[a], hardware[b])).collect()
     }
 
-    /// Setups of the same value on two machines.
+    /// Setups of the same value and weights on two machines.
     pub(super) fn twins(&self, here: &str, there: &str) -> Vec<(usize, usize)> {
         let by_hardware = self.setups.variable == "hardware";
         let on_there = self.setups.on(there);
         let pairs = self.setups.on(here).into_iter().flat_map(|a| on_there.iter().map(move |&b| (a, b)));
         pairs
             .filter(|&(a, b)| (by_hardware || self.value(a) == self.value(b)) && self.setups.controlled(a, b))
+            .filter(|&(a, b)| self.setups.same_weights(a, b))
             .collect()
     }
 

@@ -73,8 +73,8 @@ pub(super) fn check(setups: &Setups<'_>, options: &Options, parts: &mut Parts) -
         let found = of_setup(setups, index, options, &mut repeats, &mut honest, parts)?;
         if !found {
             let setup = &setups.all[index];
-            let first = setup.runs.values().next().and_then(|runs| runs.first());
-            let citation = first.map(|run| setup.evidence.cite(format!("runs[{run}]")));
+            let first = setup.runs.keys().next();
+            let citation = first.and_then(|&prompt| setups.cite(index, prompt));
             single.push(setup.label.clone());
             single_citations.extend(citation.clone());
             parts.reproducibility.push(Reproducibility {
@@ -124,8 +124,15 @@ fn of_setup(
         let pairs = super::facts::measured_pairs(&members, &which, options)?;
         let mut lanes: BTreeMap<Lane, Vec<f64>> = BTreeMap::new();
         let mut here: BTreeMap<Phase, Tally> = BTreeMap::new();
-        for pair in &pairs {
+        let distinct = |member: usize| {
+            setup.distinct.get(&prompt).is_some_and(|distinct| distinct.contains(&runs[member]))
+        };
+        for (pair, &(a, b)) in pairs.iter().zip(&which) {
             tally(pair, &mut here);
+            // A repetition with the contents of another adds no distance.
+            if !(distinct(a) && distinct(b)) {
+                continue;
+            }
             for (&lane, measured) in &pair.lanes {
                 lanes.entry(lane).or_default().extend(measured.mean(|_| true));
             }
@@ -141,9 +148,13 @@ fn of_setup(
             tally.found.references = 1;
             let of_run = |run: &usize| &setup.record.shell().runs[*run].output_token_ids;
             tally.outputs = runs.iter().all(|run| !of_run(run).is_empty());
-            tally.citations = runs.iter().map(|run| setup.evidence.cite(format!("runs[{run}]"))).collect();
+            tally.citations = setups.cite(index, prompt).into_iter().collect();
             phases.entry(phase).or_default().add(tally);
         }
+    }
+    if let Some((&prompt, &copies)) = setup.copies.iter().next() {
+        let found = Found::RunCopies { setup: &setup.label, copies: copies as u64 };
+        parts.find(&found, setups.cite(index, prompt).into_iter().collect());
     }
     let mut known = !phases.is_empty();
     let stored_differ = phases.values().any(|tally| tally.found.state() == State::Different);
@@ -300,7 +311,7 @@ fn by_digests(
         digests: (!references.is_empty()).then_some(digests_differ),
         stored,
     });
-    let place = format!("configurations[{}].reproducibility", position(setups, index));
+    let place = format!("configurations[config_id={}].reproducibility", setup.configuration.config_id);
     Some(Reproducibility {
         setup: setup.label.clone(),
         phase: None,
@@ -311,12 +322,6 @@ fn by_digests(
         note: said::repeats(&setup.label, &found),
         citations: vec![setup.evidence.cite(place)],
     })
-}
-
-fn position(setups: &Setups<'_>, index: usize) -> usize {
-    let setup = &setups.all[index];
-    let configurations = &setup.record.shell().configurations;
-    configurations.iter().position(|one| std::ptr::eq(one, setup.configuration)).unwrap_or_default()
 }
 
 /// Distances between repetitions as a file states them.

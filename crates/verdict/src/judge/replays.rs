@@ -2,54 +2,110 @@
 //!
 //! Left out: how such a pair is judged (`separation`).
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::{Summary, cite};
+use super::facts::{self, Summary, cite};
 use super::measure::{Lane, RowId};
+use super::options::Options;
 use super::recorded::Recorded;
 use super::separation::{Candidate, Direction, Unit};
-use crate::analysis::{Comparison, State};
+use super::values::{is_zero, mean};
+use crate::Result;
+use crate::analysis::Comparison;
 use crate::found::{FloorOf, Member, OmittedReferences, Place};
+use crate::stats::Stratum;
 
-/// A pair of which a side does not repeat itself: the floor is the larger distance between repetitions.
+/// By signal: a distance for every two repetitions, absent where none could be measured.
+type Squares = BTreeMap<Lane, Vec<Vec<Option<f64>>>>;
+
+/// Distances between the repetitions of two setups, by prompt: those of the first before those of the second. Kept,
+/// because every signal asks for the same pairs.
+#[derive(Default)]
+pub(super) struct Repeated {
+    known: BTreeMap<(usize, usize, usize), Squares>,
+}
+
+impl Repeated {
+    fn of(
+        &mut self,
+        recorded: &Recorded<'_>,
+        (a, b): (usize, usize),
+        prompt: usize,
+        options: &Options,
+    ) -> Result<&Squares> {
+        match self.known.entry((a, b, prompt)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(empty) => Ok(empty.insert(repeated(recorded, (a, b), prompt, options)?)),
+        }
+    }
+}
+
+/// Mean distances between every two different repetitions of two setups on a prompt.
+fn repeated(
+    recorded: &Recorded<'_>,
+    (a, b): (usize, usize),
+    prompt: usize,
+    options: &Options,
+) -> Result<Squares> {
+    let members: Vec<_> = [a, b].iter().flat_map(|&setup| recorded.setups.distinct(setup, prompt)).collect();
+    let which: Vec<(usize, usize)> =
+        (0..members.len()).flat_map(|a| (a + 1..members.len()).map(move |b| (a, b))).collect();
+    let mut lanes = Squares::new();
+    for (&(x, y), pair) in which.iter().zip(facts::measured_pairs(&members, &which, options)?) {
+        for (&lane, measured) in &pair.lanes {
+            let square = lanes.entry(lane).or_insert_with(|| {
+                let mut square = vec![vec![None; members.len()]; members.len()];
+                (0..members.len()).for_each(|place| square[place][place] = Some(0.0));
+                square
+            });
+            let distance = measured.mean(|_| true);
+            (square[x][y], square[y][x]) = (distance, distance);
+        }
+    }
+    Ok(lanes)
+}
+
+/// A pair of which a side does not repeat itself: distances between the two beside those between repetitions, over all
+/// repetitions of either.
 pub(super) fn noisy(
     recorded: &Recorded<'_>,
     comparison: Comparison,
     (a, b): (usize, usize),
     lane: Lane,
-    summary: &Summary,
-) -> Option<Candidate> {
-    // Before noise made tokens part, equal bits say nothing of how far apart two setups are.
-    if summary.state() == State::Equal && !summary.parted.is_empty() {
-        return None;
-    }
-    let mut units = Vec::new();
+    (summary, known): (&Summary, &mut Repeated),
+    options: &Options,
+) -> Result<Option<Candidate>> {
+    let (mut units, mut strata) = (Vec::new(), Vec::new());
     for &prompt in &summary.compared {
-        let floors = [a, b].map(|setup| {
-            (setup, recorded.repeats.distances.get(&(setup, prompt)).and_then(|of| of.get(&lane)))
-        });
+        let first = recorded.setups.distinct(a, prompt).count();
+        let Some(square) = known.of(recorded, (a, b), prompt, options)?.get(&lane) else { continue };
+        let whole: Option<Vec<Vec<f64>>> =
+            square.iter().map(|row| row.iter().copied().collect::<Option<Vec<f64>>>()).collect();
         // Repetitions of the one that repeats itself are no floor for the other's noise.
-        let unknown = |&(setup, floor): &(usize, Option<&f64>)| {
-            floor.is_none() && recorded.repeats.differing.contains(&(setup, lane.0))
+        let unknown = |setup: usize| {
+            recorded.setups.distinct(setup, prompt).count() < 2
+                && recorded.repeats.differing.contains(&(setup, lane.0))
         };
-        if floors.iter().any(unknown) {
-            continue;
+        let Some(distances) = whole.filter(|_| !unknown(a) && !unknown(b)) else { continue };
+        let mut of = [Vec::new(), Vec::new()];
+        for (x, row) in distances.iter().enumerate() {
+            for (y, &distance) in row.iter().enumerate().take(x) {
+                of[usize::from((x < first) == (y < first))].push(distance);
+            }
         }
-        let Some(right) = floors.into_iter().filter_map(|(_, floor)| floor.copied()).reduce(f64::max) else {
-            continue;
-        };
-        let Some(wrong) = recorded.facts.measured(a, b, prompt, lane).and_then(|found| found.mean(|_| true))
-        else {
-            continue;
-        };
+        let [Some(wrong), Some(right)] = of.map(|distances| mean(&distances)) else { continue };
         let direction = Direction { wrong, right, same_bits: [false; 2], slack: 0.0 };
         units.push(Unit { directions: vec![(Member::A, direction), (Member::B, direction)] });
+        strata.push(Stratum { distances, first });
     }
-    if units.is_empty() {
-        return None;
+    // Where no row differs, noise is in the tokens: rows before they part say nothing of how far apart setups are.
+    let nowhere = |stratum: &Stratum| stratum.distances.iter().flatten().all(|&distance| is_zero(distance));
+    if strata.iter().all(nowhere) {
+        return Ok(None);
     }
     let incomparable = summary.incomparable.len() + summary.compared.len() - units.len();
-    Some(Candidate {
+    Ok(Some(Candidate {
         comparison,
         a: recorded.label(a).to_owned(),
         b: recorded.label(b).to_owned(),
@@ -60,11 +116,12 @@ pub(super) fn noisy(
         noisy: recorded.noisy(&[a, b], lane.0),
         floor_of: FloorOf::Repetitions,
         units,
+        strata,
         averages_only: false,
         incomparable: incomparable as u64,
         left_out: (incomparable > 0).then_some(OmittedReferences::NoComparableRows(incomparable as u64)),
         citations: cite(&recorded.setups, &[a, b], &summary.compared),
-    })
+    }))
 }
 
 /// Two values on two machines: can evidence of one machine tell them apart by replay on the other?
@@ -135,6 +192,7 @@ pub(super) fn crossed(
         noisy,
         floor_of: FloorOf::SameSetup { here: here.to_owned(), there: there.to_owned() },
         units,
+        strata: Vec::new(),
         averages_only: false,
         incomparable: left_out.len() as u64,
         left_out: (!left_out.is_empty()).then_some(OmittedReferences::NoRowInCommon(left_out)),

@@ -1,16 +1,18 @@
 //! Can two setups be told apart, given how far right and wrong replays are from their evidence?
 //!
 //! The unit is a reference prompt. Each member of the pair claims itself; its evidence is compared with the replay
-//! of the same setup (right) and of the other one (wrong). Left out: where distances come from, and equality of bits.
+//! of the same setup (right) and of the other one (wrong). Where repetitions are stored, they are permuted. "Cannot be
+//! told apart" is a statement too: it needs the exclusion of a difference of the size that was asked for. Left out:
+//! where distances come from, and equality of bits.
 
 use mantissa_numerics::Phase;
 
 use super::options::Options;
-use super::values::mean;
+use super::values::{is_zero, mean};
 use super::{signal_key, statistics};
-use crate::analysis::{Answer, Citation, Comparison, Floor, PairVerdict, Signal, Tier};
-use crate::found::{FloorOf, Member, OmittedReferences, Place, Reason, ReplaysOfPair, Side, Test};
-use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
+use crate::analysis::{Answer, Citation, Comparison, Floor, Needed, PairVerdict, Signal, Tier};
+use crate::found::{Excluded, FloorOf, Member, OmittedReferences, Place, Reason, ReplaysOfPair, Side, Test};
+use crate::stats::{self, Stratum};
 use crate::{Result, said};
 
 /// One claim of one reference: its distance to the wrong and to the right replay.
@@ -66,6 +68,8 @@ pub(super) struct Candidate {
     pub(super) noisy: Vec<String>,
     pub(super) floor_of: FloorOf,
     pub(super) units: Vec<Unit>,
+    /// Where the floor is made of repetitions: distances between all of them, by reference.
+    pub(super) strata: Vec<Stratum>,
     /// Whether the only unit is an average over references.
     pub(super) averages_only: bool,
     pub(super) incomparable: u64,
@@ -102,8 +106,6 @@ impl Candidate {
                 member,
                 wrong: over(|d| d.wrong)?,
                 right: over(|d| d.right)?,
-                margin: over(|d| d.wrong - d.right)?,
-                slack: over(|d| d.slack)?,
                 near: directions.iter().filter(|direction| !direction.separates()).count(),
                 of: directions.len(),
                 least: directions.iter().map(|d| d.quotient()).fold(f64::INFINITY, f64::min),
@@ -115,19 +117,25 @@ impl Candidate {
 
 /// Judges the pairs of one family (a phase, a signal, a comparison): their p-values are corrected together.
 ///
-/// Two setups are told apart only if the evidence of both is nearer to its own replays: an intersection–union test,
-/// whose p-value is the larger of the two directions.
-pub(super) fn settle(family: Vec<Candidate>, options: &Options, seed: &[&str]) -> Result<Vec<PairVerdict>> {
+/// Two setups are told apart by replays only if the evidence of both is nearer to its own replays: an
+/// intersection–union test, whose p-value is the larger of the two directions. By repetitions they are told apart if
+/// those of the two lie farther apart than those of each.
+pub(super) fn settle(family: Vec<Candidate>, options: &Options) -> Result<Vec<PairVerdict>> {
     let (mut tested, mut p_values) = (Vec::new(), Vec::new());
     for (index, pair) in family.iter().enumerate() {
         if pair.averages_only || pair.matches_exactly() {
+            continue;
+        }
+        if !pair.strata.is_empty() {
+            tested.push(index);
+            p_values.push(statistics::permuted(&pair.strata, &seeded(pair))?);
             continue;
         }
         let [a, b] = [Member::A, Member::B].map(|member| pair.margins(member));
         if a.is_empty() || b.is_empty() {
             continue;
         }
-        let seed = seeded(seed, pair);
+        let seed = seeded(pair);
         let (a, b) = (statistics::sign_flip(&a, &seed)?, statistics::sign_flip(&b, &seed)?);
         tested.push(index);
         p_values.push(if a.value() < b.value() { b } else { a });
@@ -135,17 +143,38 @@ pub(super) fn settle(family: Vec<Candidate>, options: &Options, seed: &[&str]) -
     let adjusted = statistics::holm(&p_values);
     let mut tests = vec![None; family.len()];
     for ((&index, p), adjusted) in tested.iter().zip(&p_values).zip(adjusted) {
-        tests[index] = Some(Test { p: p.value(), adjusted, pairs: tested.len() });
+        tests[index] =
+            Some(Test { p: p.value(), least: p.smallest_possible(), adjusted, pairs: tested.len() });
     }
-    family.into_iter().zip(tests).map(|(pair, test)| judged(pair, test, options, seed)).collect()
+    family.into_iter().zip(tests).map(|(pair, test)| judged(pair, test, options)).collect()
 }
 
-fn seeded(seed: &[&str], pair: &Candidate) -> Vec<String> {
-    let own = [pair.a.as_str(), &pair.b, pair.phase.name(), signal_key::signal_key(pair.signal)];
-    seed.iter().copied().chain(own).map(str::to_owned).collect()
+fn seeded(pair: &Candidate) -> Vec<String> {
+    [pair.a.as_str(), &pair.b, pair.phase.name(), signal_key::signal_key(pair.signal)]
+        .map(str::to_owned)
+        .to_vec()
 }
 
-fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str]) -> Result<PairVerdict> {
+/// The largest quotient of wrong by right that is not excluded, corrected for the pairs of the family: of the member
+/// whose evidence tells less, which is one more correction where there are two.
+fn excluded(pair: &Candidate, test: Option<Test>, options: &Options) -> Result<Option<Excluded>> {
+    let Some(test) = test else { return Ok(None) };
+    let pairs = f64::from(u32::try_from(test.pairs).unwrap_or(u32::MAX));
+    let both = pair.strata.is_empty();
+    let level = options.alpha / pairs / if both { 2.0 } else { 1.0 };
+    let mut found: Option<Excluded> = None;
+    for member in if both { &[Member::A, Member::B][..] } else { &[Member::A] } {
+        let of_member = pair.units.iter().flat_map(|unit| &unit.directions).filter(|(of, _)| of == member);
+        let (wrong, right): (Vec<f64>, Vec<f64>) = of_member.map(|(_, one)| (one.wrong, one.right)).unzip();
+        let Some(factor) = statistics::ratio_bound(&wrong, &right, level, &seeded(pair))? else { continue };
+        if found.as_ref().is_none_or(|known| factor < known.factor) {
+            found = Some(Excluded { member: both.then_some(*member), factor });
+        }
+    }
+    Ok(found)
+}
+
+fn judged(pair: Candidate, test: Option<Test>, options: &Options) -> Result<PairVerdict> {
     let wrong: Vec<f64> = pair.units.iter().filter_map(|unit| unit.mean(|d| d.wrong)).collect();
     let right: Vec<f64> = pair.units.iter().filter_map(|unit| unit.mean(|d| d.right)).collect();
     let (distance, floor_mean) = (mean(&wrong), mean(&right));
@@ -161,11 +190,16 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
     let interval = if pair.averages_only {
         None
     } else {
-        statistics::ratio_interval(&wrong, &right, options.confidence, &seeded(seed, &pair))?
+        statistics::ratio_interval(&wrong, &right, options.confidence, &seeded(&pair))?
     };
     let n = if pair.averages_only { 0 } else { pair.units.len() as u64 };
     let sides = pair.sides();
-    let (answer, tier, reason) = decide(&pair, &sides, test, options);
+    let excluded = excluded(&pair, test, options)?;
+    let (answer, tier, reason) = decide(&pair, &sides, (test, excluded), options);
+    let needed = match reason {
+        Reason::TooFew(needed) | Reason::Open(needed) => Some(needed),
+        _ => None,
+    };
     let sentence = said::replays_of_pair(&ReplaysOfPair {
         names: &pair.names,
         phase: pair.phase,
@@ -173,7 +207,6 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
         place: &pair.place,
         noisy: &pair.noisy,
         floor_of: &pair.floor_of,
-        averages_only: pair.averages_only,
         left_out: pair.left_out.as_ref(),
         sides,
         answer,
@@ -181,6 +214,9 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
         ratio,
         interval,
         test,
+        excluded,
+        effect: options.effect,
+        repeated: !pair.strata.is_empty(),
         references: n,
     });
     Ok(PairVerdict {
@@ -195,6 +231,8 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
         floor,
         ratio,
         interval,
+        ratio_bound: excluded.map(|excluded| excluded.factor),
+        needed,
         p_value: test.map(|test| test.p),
         p_adjusted: test.map(|test| test.adjusted),
         n,
@@ -205,7 +243,12 @@ fn judged(pair: Candidate, test: Option<Test>, options: &Options, seed: &[&str])
     })
 }
 
-fn decide(pair: &Candidate, sides: &[Side], test: Option<Test>, options: &Options) -> (Answer, Tier, Reason) {
+fn decide(
+    pair: &Candidate,
+    sides: &[Side],
+    (test, excluded): (Option<Test>, Option<Excluded>),
+    options: &Options,
+) -> (Answer, Tier, Reason) {
     let directions = || pair.units.iter().flat_map(|unit| &unit.directions).map(|(_, direction)| direction);
     if sides.is_empty() {
         return (Answer::Incomparable, Tier::None, Reason::Nothing);
@@ -216,39 +259,36 @@ fn decide(pair: &Candidate, sides: &[Side], test: Option<Test>, options: &Option
         let same = directions().all(|direction| direction.same_bits[0]);
         return (if same { Answer::Identical } else { Answer::Separable }, tier, Reason::Exact);
     }
-    if directions().all(|direction| direction.is_tie()) {
-        return (Answer::NotSeparable, tier, Reason::Tied);
+    if pair.averages_only {
+        return (Answer::Inconclusive, tier, Reason::Averages);
     }
-    if test.is_some_and(|test| test.adjusted <= options.alpha) {
+    let Some(test) = test else {
+        let only = sides.first().map_or(Member::A, |side| side.member);
+        return (Answer::Inconclusive, tier, Reason::OneSided(only));
+    };
+    let repeated = !pair.strata.is_empty();
+    if test.adjusted <= options.alpha {
         return (Answer::Separable, tier, Reason::Test);
     }
-    // The member whose evidence is farthest from telling comes first.
-    let near = sides.iter().filter(|side| side.is_near()).min_by(|x, y| x.margin.total_cmp(&y.margin));
-    if let Some(side) = near {
-        return (Answer::NotSeparable, tier, Reason::Near(side.member));
+    // Replays of equal bits are the same distance from anything.
+    let tied = |one: &Direction| one.is_tie() && is_zero(one.slack);
+    if !repeated && directions().all(tied) {
+        return (Answer::NotSeparable, tier, Reason::Tied);
     }
-    if let [only] = sides {
-        return (Answer::Inconclusive, tier, Reason::OneSided(only.member));
+    if let Some(excluded) = excluded.filter(|excluded| excluded.factor <= options.effect) {
+        return (Answer::NotSeparable, tier, Reason::Excluded(excluded));
     }
-    if pair.averages_only {
-        return by_margin(sides);
-    }
-    let pairs = test.map_or(1, |test| test.pairs);
-    let needed = statistics::references_needed(pairs, options.alpha);
-    (Answer::Inconclusive, tier, Reason::Leans { needed })
-}
-
-/// Where only averages are stored no test is possible: thresholds decide, on the member that tells less.
-fn by_margin(sides: &[Side]) -> (Answer, Tier, Reason) {
-    let Some(weakest) = sides.iter().min_by(|x, y| x.least.total_cmp(&y.least)) else {
-        return (Answer::Incomparable, Tier::None, Reason::Nothing);
-    };
-    let (answer, reason) = if weakest.least >= CLEAR_MARGIN {
-        (Answer::Separable, Reason::Margin(weakest.least))
-    } else if weakest.least < WITHIN_FLOOR {
-        (Answer::NotSeparable, Reason::WithinFloor(weakest.member, weakest.least))
+    let corrections = if repeated { test.pairs } else { 2 * test.pairs };
+    let to_exclude = statistics::references_needed(corrections, options.alpha);
+    let reason = if test.least * statistics::real(test.pairs) > options.alpha {
+        Reason::TooFew(if repeated {
+            let each = stats::repetitions_needed(pair.units.len(), test.pairs, options.alpha);
+            Needed::Repetitions { each, references: pair.units.len() as u64 }
+        } else {
+            Needed::References(statistics::references_needed(test.pairs, options.alpha))
+        })
     } else {
-        (Answer::Inconclusive, Reason::Between(weakest.least))
+        Reason::Open(Needed::References(to_exclude.max(pair.units.len() as u64)))
     };
-    (answer, Tier::Aggregate, reason)
+    (Answer::Inconclusive, tier, reason)
 }

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mantissa_compare::{Member, by_prompt};
+use mantissa_compare::{Member, Prompt, PromptGroup, by_prompt};
 use mantissa_evidence::{Configuration, Experiment, Record};
 use mantissa_numerics::setup::Axis;
 
 use super::input::Evidence;
 use super::options::Options;
+use super::ordered::{self, natural};
 use crate::analysis::Citation;
 use crate::{Result, VerdictError};
 
@@ -33,8 +34,12 @@ pub(super) struct Setup<'a> {
     /// Value of the variable.
     pub(super) value: String,
     fields: BTreeMap<String, String>,
-    /// Stored repetitions by prompt.
+    /// Stored repetitions by prompt, in an order that their contents decide.
     pub(super) runs: BTreeMap<usize, Vec<usize>>,
+    /// Of those, one of each content.
+    pub(super) distinct: BTreeMap<usize, Vec<usize>>,
+    /// Runs that hold what another of the same repetition holds, by prompt.
+    pub(super) copies: BTreeMap<usize, usize>,
 }
 
 /// Every setup of an analysis.
@@ -44,15 +49,15 @@ pub(super) struct Setups<'a> {
     pub(super) all: Vec<Setup<'a>>,
     /// Names of the reference prompts.
     pub(super) prompts: Vec<String>,
-    /// Index of the setup that everything is measured against.
-    pub(super) reference: usize,
+    /// Index of the setup that everything is measured against; absent where none is named and all pairs count alike.
+    pub(super) reference: Option<usize>,
 }
 
 impl<'a> Setups<'a> {
     /// Gathers the setups of all records; `None` when there is no record.
-    pub(super) fn gather(evidence: &'a [Evidence<'a>], options: &Options) -> Result<Option<Self>> {
-        let records: Vec<(&Evidence<'a>, &'a Record)> =
-            evidence.iter().filter_map(|one| one.record.map(|record| (one, record))).collect();
+    pub(super) fn gather(evidence: &[&'a Evidence<'a>], options: &Options) -> Result<Option<Self>> {
+        let records: Vec<(&'a Evidence<'a>, &'a Record)> =
+            evidence.iter().filter_map(|&one| one.record.map(|record| (one, record))).collect();
         if records.is_empty() {
             return Ok(None);
         }
@@ -70,16 +75,22 @@ impl<'a> Setups<'a> {
                     value: fields.get(&variable).cloned().unwrap_or_else(|| NOT_STATED.to_owned()),
                     fields,
                     runs: BTreeMap::new(),
+                    distinct: BTreeMap::new(),
+                    copies: BTreeMap::new(),
                 });
             }
         }
+        // Files are in order, so setups of one name and value keep theirs.
+        all.sort_by_cached_key(|setup| {
+            [&setup.value, &setup.hardware, &setup.configuration.config_id].map(|name| natural(name))
+        });
         make_unique(&mut all);
-        let prompts = assign_runs(&records, &mut all);
+        let prompts = assign_runs(&records, &mut all)?;
         let reference = reference(&all, options)?;
         Ok(Some(Self { variable, all, prompts, reference }))
     }
 
-    /// Hardware in the order given.
+    /// Hardware in the order of setups.
     pub(super) fn hardware(&self) -> Vec<&str> {
         in_order(self.all.iter().map(|setup| setup.hardware.as_str()))
     }
@@ -103,6 +114,7 @@ impl<'a> Setups<'a> {
         x.configuration.config_id == y.configuration.config_id
             && x.hardware == y.hardware
             && x.value == y.value
+            && self.same_weights(a, b)
             && self.also_differ(a, b).is_empty()
     }
 
@@ -123,10 +135,29 @@ impl<'a> Setups<'a> {
         Some(Member { record: setup.record, run: *setup.runs.get(&prompt)?.first()? })
     }
 
-    /// Where the run of a setup on a prompt stands.
+    /// The stored repetitions of a setup on a prompt, each content once.
+    pub(super) fn distinct(&self, setup: usize, prompt: usize) -> impl Iterator<Item = Member<'a>> {
+        let setup = &self.all[setup];
+        let runs = setup.distinct.get(&prompt).into_iter().flatten();
+        runs.map(|&run| Member { record: setup.record, run })
+    }
+
+    /// Where the runs of a setup on a prompt stand, by what they are and not by where, so that order is nothing.
     pub(super) fn cite(&self, setup: usize, prompt: usize) -> Option<Citation> {
-        let run = self.all[setup].runs.get(&prompt)?.first()?;
-        Some(self.all[setup].evidence.cite(format!("runs[{run}]")))
+        let setup = &self.all[setup];
+        let runs = &setup.record.shell().runs;
+        let references = setup.runs.get(&prompt)?.iter().map(|&run| runs[run].reference_id);
+        let references: BTreeSet<String> = references.map(|reference| reference.to_string()).collect();
+        let references: Vec<String> = references.into_iter().collect();
+        let id = &setup.configuration.config_id;
+        Some(setup.evidence.cite(format!("runs[config_id={id}, reference_id={}]", references.join(" or "))))
+    }
+
+    /// Whether two setups do not declare different weights.
+    pub(super) fn same_weights(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (&self.all[a].fields, &self.all[b].fields);
+        let alike = |name: &str| a.get(name).zip(b.get(name)).map(|(a, b)| a == b);
+        alike("weights_digest").or_else(|| alike("model")).unwrap_or(true)
     }
 
     /// The declared model: its weights' digest, else its id, else nothing.
@@ -252,17 +283,32 @@ fn make_unique(setups: &mut [Setup<'_>]) {
 }
 
 /// Groups runs by prompt over all records, and names the prompts.
-fn assign_runs(records: &[(&Evidence<'_>, &Record)], setups: &mut [Setup<'_>]) -> Vec<String> {
+fn assign_runs(records: &[(&Evidence<'_>, &Record)], setups: &mut [Setup<'_>]) -> Result<Vec<String>> {
     let members: Vec<Member<'_>> = records
         .iter()
         .flat_map(|&(_, record)| (0..record.shell().runs.len()).map(move |run| Member { record, run }))
         .collect();
+    let run_of = |index: usize| &members[index].record.shell().runs[members[index].run];
+    let groups = by_prompt(&members);
+    let name = |group: &PromptGroup| {
+        let smallest = group.members.iter().map(|&index| run_of(index).reference_id).min();
+        format!("ref_{}", smallest.unwrap_or_default())
+    };
+    let mut keyed = Vec::with_capacity(groups.len());
+    for group in groups {
+        // Of a run that states nothing of its prompt, its place among others says nothing.
+        let key = match (&group.prompt, group.members.first().map(|&index| members[index])) {
+            (Prompt::Unknown { .. }, Some(one)) => ordered::run_contents(one.record, one.run)?,
+            (prompt, _) => format!("{prompt:?}"),
+        };
+        keyed.push((natural(&name(&group)), key, group.members));
+    }
+    keyed.sort();
     let mut names: Vec<String> = Vec::new();
-    for (prompt, group) in by_prompt(&members).into_iter().enumerate() {
-        let mut name = None;
-        for member in group.members.into_iter().map(|index| members[index]) {
+    for (prompt, ((_, name), _, group)) in keyed.into_iter().enumerate() {
+        names.push(name);
+        for member in group.into_iter().map(|index| members[index]) {
             let run = &member.record.shell().runs[member.run];
-            name.get_or_insert_with(|| format!("ref_{}", run.reference_id));
             let setup = setups.iter_mut().find(|setup| {
                 std::ptr::eq(setup.record, member.record) && setup.configuration.config_id == run.config_id
             });
@@ -270,27 +316,56 @@ fn assign_runs(records: &[(&Evidence<'_>, &Record)], setups: &mut [Setup<'_>]) -
                 setup.runs.entry(prompt).or_default().push(member.run);
             }
         }
-        names.push(name.unwrap_or_default());
+        for setup in &mut *setups {
+            by_contents(setup, prompt)?;
+        }
     }
     for index in 0..names.len() {
         if names[..index].contains(&names[index]) {
             names[index] = format!("{} (prompt {index})", names[index]);
         }
     }
-    names
+    Ok(names)
 }
 
-fn reference(setups: &[Setup<'_>], options: &Options) -> Result<usize> {
+/// Puts the repetitions of a prompt in an order that what they hold decides, each repetition once.
+fn by_contents(setup: &mut Setup<'_>, prompt: usize) -> Result<()> {
+    let Some(runs) = setup.runs.get_mut(&prompt) else { return Ok(()) };
+    if runs.len() > 1 {
+        let stated = &setup.record.shell().runs;
+        let mut held = Vec::with_capacity(runs.len());
+        for &run in &*runs {
+            let contents = ordered::run_contents(setup.record, run)?;
+            // Contents without the number of the repetition.
+            let (bits, _) = contents.rsplit_once(' ').unwrap_or((&contents, ""));
+            held.push((bits.to_owned(), stated[run].rep_id, run));
+        }
+        held.sort();
+        let all = held.len();
+        held.dedup_by(|later, earlier| (&later.0, later.1) == (&earlier.0, earlier.1));
+        *runs = held.iter().map(|held| held.2).collect();
+        if runs.len() < all {
+            setup.copies.insert(prompt, all - runs.len());
+        }
+        held.dedup_by(|later, earlier| later.0 == earlier.0);
+        setup.distinct.insert(prompt, held.into_iter().map(|held| held.2).collect());
+    } else {
+        let runs = runs.clone();
+        setup.distinct.insert(prompt, runs);
+    }
+    Ok(())
+}
+
+fn reference(setups: &[Setup<'_>], options: &Options) -> Result<Option<usize>> {
     let Some(asked) = &options.reference else {
         let from_reference_experiment =
             setups.iter().position(|setup| setup.record.shell().metadata.experiment_type == "reference");
-        return Ok(from_reference_experiment.unwrap_or(0));
+        return Ok(from_reference_experiment);
     };
     let by_label = setups.iter().position(|setup| setup.label == *asked);
-    by_label.or_else(|| setups.iter().position(|setup| setup.configuration.config_id == *asked)).ok_or_else(
-        || VerdictError::UnknownReference {
-            reference: asked.clone(),
-            known: setups.iter().map(|setup| setup.label.clone()).collect(),
-        },
-    )
+    let found = by_label.or_else(|| setups.iter().position(|setup| setup.configuration.config_id == *asked));
+    found.map(Some).ok_or_else(|| VerdictError::UnknownReference {
+        reference: asked.clone(),
+        known: setups.iter().map(|setup| setup.label.clone()).collect(),
+    })
 }

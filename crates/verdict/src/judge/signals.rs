@@ -17,7 +17,7 @@ use crate::found::{Caveat, Place};
 
 /// Judges all records together; `None` when there is no record.
 pub(super) fn judge<'a>(
-    evidence: &'a [Evidence<'a>],
+    evidence: &[&'a Evidence<'a>],
     options: &Options,
     parts: &mut Parts,
 ) -> Result<Option<Question>> {
@@ -27,8 +27,7 @@ pub(super) fn judge<'a>(
     }
     let repeats = repeats::check(&setups, options, parts)?;
     let facts = Facts::gather(&setups, options)?;
-    let seed = evidence.iter().map(|one| one.source.digest.as_str()).collect();
-    let recorded = Recorded { setups, facts, repeats, seed };
+    let recorded = Recorded { setups, facts, repeats };
     parts.signals.extend(recorded.facts.lanes().into_iter().map(|lane| lane.1));
     within_hardware(&recorded, options, parts)?;
     across_hardware(&recorded, options, parts)?;
@@ -40,7 +39,7 @@ pub(super) fn judge<'a>(
     figures::add(&recorded, parts);
     Ok(Some(Question {
         variable: recorded.setups.variable.clone(),
-        reference: recorded.setups.all.get(recorded.setups.reference).map(|setup| setup.label.clone()),
+        reference: recorded.setups.reference.map(|index| recorded.label(index).to_owned()),
         signals: Vec::new(),
     }))
 }
@@ -69,22 +68,25 @@ fn one_by_one(
     options: &Options,
     parts: &mut Parts,
 ) -> Result<()> {
+    let mut known = replays::Repeated::default();
     for lane in recorded.facts.lanes() {
         let (mut verdicts, mut family) = (Vec::new(), Vec::new());
         for &pair in pairs {
             let summary = recorded.facts.summary(pair.0, pair.1, lane);
             if summary.compared_rows() == 0 || recorded.noisy(&[pair.0, pair.1], lane.0).is_empty() {
                 verdicts.push(bits::exact(recorded, comparison, pair, lane, &summary));
-            } else if let Some(candidate) = replays::noisy(recorded, comparison, pair, lane, &summary) {
+            } else if let Some(candidate) =
+                replays::noisy(recorded, comparison, pair, lane, (&summary, &mut known), options)?
+            {
                 family.push(candidate);
             } else {
                 verdicts.push(bits::without_floor(recorded, comparison, pair, lane, &summary));
             }
         }
         if !family.is_empty() {
-            parts.thresholds.extend(["alpha", "confidence"]);
+            parts.thresholds.extend(["alpha", "confidence", "effect"]);
         }
-        verdicts.extend(settle(family, options, &recorded.seed)?);
+        verdicts.extend(settle(family, options)?);
         parts.add_pairs(verdicts, place, &Caveat::default());
     }
     Ok(())
@@ -108,10 +110,10 @@ fn across_hardware(recorded: &Recorded<'_>, options: &Options, parts: &mut Parts
             }
         }
         if !family.is_empty() {
-            parts.thresholds.extend(["alpha", "confidence"]);
+            parts.thresholds.extend(["alpha", "confidence", "effect"]);
         }
         let place = Place::Across(recorded.setups.hardware().into_iter().map(str::to_owned).collect());
-        parts.add_pairs(settle(family, options, &recorded.seed)?, &place, &Caveat::default());
+        parts.add_pairs(settle(family, options)?, &place, &Caveat::default());
     }
     Ok(())
 }

@@ -4,11 +4,26 @@
 
 use crate::Result;
 use crate::analysis::{FalseAlarmBound, Interval};
-use crate::stats::{self, Bootstrap, PValue, Shift};
+use crate::stats::{self, Bootstrap, PValue, Shift, Stratum};
 
 /// p-value of "the wrong setup fits as well as the right one", one margin per reference prompt.
 pub(super) fn sign_flip(margins: &[f64], seed: &[String]) -> Result<PValue> {
     stats::sign_flip_p(margins, Shift::Mean, seed_of(seed))
+}
+
+/// p-value of "repetitions of the two are exchangeable", permuted within each prompt.
+pub(super) fn permuted(strata: &[Stratum], seed: &[String]) -> Result<PValue> {
+    stats::strata_p(strata, seed_of(seed))
+}
+
+/// Upper bound of wrong by right over reference prompts at a level; absent where they are too few.
+pub(super) fn ratio_bound(wrong: &[f64], right: &[f64], level: f64, seed: &[String]) -> Result<Option<f64>> {
+    stats::ratio_bound(wrong, right, level, seed_of(seed))
+}
+
+/// A number of pairs.
+pub(super) fn real(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// Corrected p-values, in the order given.
@@ -50,7 +65,7 @@ pub(super) fn ratio_interval(
 
 /// References without which no sign-flip p-value, corrected for `pairs`, reaches `alpha`: pairs · 2⁻ⁿ ≤ alpha.
 pub(super) fn references_needed(pairs: usize, alpha: f64) -> u64 {
-    let mut smallest = f64::from(u32::try_from(pairs).unwrap_or(u32::MAX));
+    let mut smallest = real(pairs);
     let mut needed = 0;
     while smallest > alpha && needed < 1024 {
         smallest /= 2.0;
@@ -72,7 +87,7 @@ pub(super) fn bound(of: String, honest_units: u64, alarms: u64, confidence: f64)
 }
 
 fn length(values: &[f64]) -> f64 {
-    f64::from(u32::try_from(values.len()).unwrap_or(u32::MAX))
+    real(values.len())
 }
 
 fn seed_of(parts: &[String]) -> u64 {

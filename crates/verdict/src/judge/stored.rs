@@ -38,12 +38,10 @@ pub(super) fn judge(stored: &Stored<'_>, options: &Options, parts: &mut Parts) -
                 .into_iter()
                 .map(|(a, b)| stored_pairs::candidate(stored, lane, a, b))
                 .collect();
-            let verdicts = settle(family, options, &[&stored.evidence.source.digest])?;
-            parts.thresholds.extend(if stored.references(lane).iter().all(Option::is_none) {
-                ["clear_margin", "within_floor"]
-            } else {
-                ["alpha", "confidence"]
-            });
+            let verdicts = settle(family, options)?;
+            if stored.references(lane).iter().any(Option::is_some) {
+                parts.thresholds.extend(["alpha", "confidence", "effect"]);
+            }
             let caveat = Caveat { versions: stored.versions(), unshown: Unshown::Nothing };
             parts.add_pairs(verdicts, &stored.place(), &caveat);
         }

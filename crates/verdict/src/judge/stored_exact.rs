@@ -170,6 +170,8 @@ fn exact_pair(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> Option<Pai
         floor: None,
         ratio: None,
         interval: None,
+        ratio_bound: None,
+        needed: None,
         p_value: None,
         p_adjusted: None,
         n,

@@ -62,6 +62,8 @@ pub(super) fn baselines(stored: &Stored<'_>, parts: &mut Parts) {
                 floor: None,
                 ratio: None,
                 interval: None,
+                ratio_bound: None,
+                needed: None,
                 p_value: None,
                 p_adjusted: None,
                 n,
@@ -132,5 +134,6 @@ pub(super) fn candidate(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> 
         left_out: (!left_out.is_empty()).then_some(OmittedReferences::TokensDiffer(left_out)),
         citations: stored.cite(if units.is_empty() { left } else { cells }),
         units,
+        strata: Vec::new(),
     }
 }

@@ -1,8 +1,8 @@
-//! Is a difference too large to be rounding?
+//! Do setups that declare other weights lie farther apart than kernels put setups that share weights?
 //!
 //! Setups that declare the same weights differ by their kernels alone: the largest such distance in a file is the
-//! yardstick for setups that declare other weights. Without a yardstick nothing is said. Left out: a judgement on
-//! setups that declare nothing.
+//! yardstick for those that declare other weights. It is said where every pair of other weights lies beyond it, and how
+//! many pairs there are of either kind: an order, no threshold and no test. Left out: setups that declare nothing.
 
 use mantissa_numerics::Phase;
 
@@ -14,7 +14,6 @@ use super::setups::in_order;
 use super::values::mean;
 use crate::analysis::{Citation, Signal};
 use crate::found::{Found, Metric, OtherWeights, WeightDistance};
-use crate::thresholds::OTHER_WEIGHTS;
 
 /// How far apart the log-probabilities of two setups are, and where that stands.
 struct Distance {
@@ -22,7 +21,7 @@ struct Distance {
     citations: Vec<Citation>,
 }
 
-/// Finds setups whose log-probabilities lie farther apart than kernels can put them.
+/// Finds setups of other weights whose log-probabilities all lie farther apart than those of any that share weights.
 pub(super) fn other_weights(recorded: &Recorded<'_>, parts: &mut Parts) {
     for hardware in recorded.setups.hardware() {
         let on = recorded.setups.on(hardware);
@@ -86,23 +85,19 @@ fn distance(stored: &Stored<'_>, a: usize, b: usize, phase: Phase) -> Option<Dis
 fn judge(phase: Phase, metric: Metric, distances: Vec<Distance>, parts: &mut Parts) {
     let (kernels, others): (Vec<Distance>, Vec<Distance>) =
         distances.into_iter().partition(|one| one.found.models[0] == one.found.models[1]);
-    let Some(yardstick) = kernels
-        .iter()
-        .max_by(|x, y| x.found.mean.total_cmp(&y.found.mean))
-        .filter(|one| one.found.mean > 0.0)
+    let by_distance = |x: &&Distance, y: &&Distance| x.found.mean.total_cmp(&y.found.mean);
+    let (Some(yardstick), Some(nearest)) =
+        (kernels.iter().max_by(by_distance), others.iter().min_by(by_distance))
     else {
         return;
     };
-    if others.is_empty() {
+    if yardstick.found.mean <= 0.0 || nearest.found.mean <= yardstick.found.mean {
         return;
     }
-    parts.thresholds.insert("other_weights");
-    let far: Vec<&Distance> =
-        others.iter().filter(|one| one.found.mean >= OTHER_WEIGHTS * yardstick.found.mean).collect();
-    let Some(nearest) = far.iter().min_by(|x, y| x.found.mean.total_cmp(&y.found.mean)) else { return };
     let citations = nearest.citations.iter().chain(&yardstick.citations).cloned();
     let found = OtherWeights {
-        pairs: far.iter().map(|one| &one.found.names).collect(),
+        pairs: others.iter().map(|one| &one.found.names).collect(),
+        sharing: kernels.len(),
         phase,
         metric,
         nearest: &nearest.found,

@@ -29,11 +29,12 @@ fn replayed(answer: ClaimAnswer, found: &Replayed<'_>) -> String {
             } else {
                 format!(", and on this evidence with {} as well", others.join(" and "))
             };
-            format!("consistent with class {class}{more}")
+            format!("consistent with class {class}{more}{}", share(found.compared))
         }
         ClaimAnswer::Contradicted => format!("contradicted: fits {} instead{first}", fitting()),
         ClaimAnswer::FitsNone => format!("fits none of the candidates{first}"),
-        ClaimAnswer::NotEnoughEvidence => {
+        // Said where the conflict is (`conflict`).
+        ClaimAnswer::NotEnoughEvidence | ClaimAnswer::ContradictsItself => {
             let fit = if found.fits.is_empty() { String::new() } else { format!(" (it fits {})", fitting()) };
             let why = found.enough.as_ref().map_or_else(|| "nothing was compared".to_owned(), enough);
             format!("not enough evidence about the claim{fit}: {why}")
@@ -44,11 +45,15 @@ fn replayed(answer: ClaimAnswer, found: &Replayed<'_>) -> String {
 fn sampled(answer: ClaimAnswer, found: &Sampled<'_>) -> String {
     let (candidate, drawn) = (found.candidate, found.drawn);
     match answer {
-        ClaimAnswer::NotEnoughEvidence => "not enough evidence about the claim: no recorded value has all its \
+        ClaimAnswer::NotEnoughEvidence | ClaimAnswer::ContradictsItself => "not enough evidence about the claim: no recorded value has all its \
             inputs recorded beside it; the sites x_in, v, attn_out, x_after_attn, ffn_norm, mlp_out and x_out of \
             one layer would be enough"
             .to_owned(),
-        ClaimAnswer::Consistent => format!("consistent with {candidate} at each of {drawn} sampled values"),
+        ClaimAnswer::Consistent => {
+            let [population, recorded] = found.reach;
+            let of = format!(", drawn from {population} of {recorded} recorded values ({})", percent(found.reach));
+            format!("consistent with {candidate} at each of {drawn} sampled values{of}")
+        }
         ClaimAnswer::Contradicted | ClaimAnswer::FitsNone => {
             let first = found.first.map_or_else(String::new, |d| format!("; first: {}", place(d)));
             format!(
@@ -57,6 +62,32 @@ fn sampled(answer: ClaimAnswer, found: &Sampled<'_>) -> String {
                 found.different
             )
         }
+    }
+}
+
+/// What a headline adds where not everything that was recorded could be compared.
+fn share([compared, recorded]: [u64; 2]) -> String {
+    if compared >= recorded {
+        return String::new();
+    }
+    format!(
+        ", at the {compared} of {recorded} recorded values ({}) that were compared",
+        percent([compared, recorded])
+    )
+}
+
+/// A part of a whole in percent, never 0 or 100 where it is not.
+fn percent([part, whole]: [u64; 2]) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let percent = 100.0 * part as f64 / whole.max(1) as f64;
+    if part > 0 && percent < 0.1 {
+        "less than 0.1%".to_owned()
+    } else if part < whole && percent > 99.9 {
+        "more than 99.9%".to_owned()
+    } else if part == whole {
+        "all".to_owned()
+    } else {
+        format!("{percent:.1}%")
     }
 }
 

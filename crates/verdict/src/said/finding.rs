@@ -13,6 +13,13 @@ pub(crate) fn finding(found: &Found<'_>) -> String {
         Found::TokensStop(tokens) => tokens_stop(tokens),
         Found::DistancesPart(found) => distances_part(found),
         Found::Repetitions(found) => found.note.clone(),
+        Found::FileCopy { file, of } => {
+            format!("{file} holds what {of} holds and counts once with it: a copy is no further evidence.")
+        }
+        Found::RunCopies { setup, copies } => format!(
+            "{} of {setup} hold what another run of the same repetition holds: a copy is no further evidence.",
+            words::count(*copies, "run")
+        ),
         Found::OneRepetition(setups) => {
             let one = setups.len() == 1;
             format!(
@@ -116,12 +123,18 @@ fn other_weights(found: &OtherWeights<'_>) -> String {
         format!(", with {} of the probability outside the common candidates", words::figure(moved))
     });
     format!(
-        "{} differ in weights, not only in kernels: they declare {}, and the {} log-probabilities of the nearest such \
-         pair ({}) lie {} nats apart ({metric}, {}), {} times the largest distance between kernels that share weights \
+        "{} declare other weights ({}), and the {} log-probabilities of {} lie farther apart than those of {}: the \
+         nearest ({}) {} nats apart ({metric}, {}), {} times the largest distance between kernels that share weights \
          ({}: {}){moved}.",
         pairs.join("; "),
         nearest.models.join(" and "),
         found.phase.name(),
+        each(pairs.len(), "such pair"),
+        if found.sharing == 1 {
+            "the 1 pair that shares weights".to_owned()
+        } else {
+            format!("all {} pairs that share weights", found.sharing)
+        },
         nearest.names.join(" and "),
         words::figure(nearest.mean),
         words::count(nearest.references, "reference"),
@@ -129,4 +142,8 @@ fn other_weights(found: &OtherWeights<'_>) -> String {
         yardstick.names.join(" and "),
         words::figure(yardstick.mean),
     )
+}
+
+fn each(n: usize, what: &str) -> String {
+    if n == 1 { format!("this {what}") } else { format!("each of {n} {what}s") }
 }

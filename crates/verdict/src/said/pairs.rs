@@ -3,7 +3,6 @@
 use super::{place, words};
 use crate::analysis::{Answer, Comparison, PairVerdict, Tier};
 use crate::found::{Pairs, Wording};
-use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
 
 /// Up to this many pairs are named in a summary.
 const NAMED: usize = 10;
@@ -14,8 +13,6 @@ struct Family {
     of: usize,
     /// Those with a p-value.
     tested: usize,
-    /// References that a small enough p-value needs.
-    needed: u64,
 }
 
 /// Verdicts of one answer, in one sentence.
@@ -25,8 +22,8 @@ pub(super) fn pairs(found: &Pairs<'_>) -> String {
         Wording::Once => said_once(found.verdicts, &at)
             .or_else(|| Some(found.verdicts.first()?.sentence.clone()))
             .unwrap_or_default(),
-        Wording::SummedUp { of, tested, needed, caveat } => {
-            summed_up(found.verdicts, Family { of, tested, needed }, &at, &place::caveat(caveat))
+        Wording::SummedUp { of, tested, caveat } => {
+            summed_up(found.verdicts, Family { of, tested }, &at, &place::caveat(caveat))
         }
     }
 }
@@ -40,7 +37,7 @@ fn said_once(together: &[&PairVerdict], place: &str) -> Option<String> {
         .map(|one| Some(format!("{} {}×", words::lane(one.phase, one.signal), words::figure(one.ratio?))));
     let ratios = ratios.collect::<Option<Vec<_>>>()?;
     let reason = match first.tier {
-        Tier::Aggregate if first.n == 0 => by_threshold(first.answer),
+        Tier::Aggregate if first.n == 0 => AVERAGES.to_owned(),
         Tier::Statistical => {
             let p_values = together.iter().filter_map(|one| one.p_adjusted);
             let (end, bound) = match first.answer {
@@ -48,8 +45,12 @@ fn said_once(together: &[&PairVerdict], place: &str) -> Option<String> {
                 _ => ("at least", p_values.reduce(f64::min)?),
             };
             let fewest = together.iter().map(|one| one.n).min().unwrap_or(0);
+            let seen = together.iter().filter_map(|one| one.ratio_bound).reduce(f64::max);
+            let seen = seen.filter(|_| first.answer == Answer::NotSeparable).map_or(String::new(), |bound| {
+                format!("; a distance of {}× its own floor would have been seen", words::figure(bound))
+            });
             format!(
-                "; Holm-corrected p is {end} {} over {}",
+                "{seen}; Holm-corrected p is {end} {} over {}",
                 words::figure(bound),
                 words::count(fewest, "reference")
             )
@@ -67,24 +68,12 @@ const fn verb(answer: Answer) -> &'static str {
     match answer {
         Answer::Separable | Answer::Identical => "can be told apart",
         Answer::NotSeparable => "cannot be told apart",
-        Answer::Inconclusive => "lean apart with too little evidence to say",
+        Answer::Inconclusive => "are shown neither to differ nor to agree",
         Answer::Incomparable => "cannot be compared",
     }
 }
 
-/// Which threshold decided where only averages are stored.
-fn by_threshold(answer: Answer) -> String {
-    let decided = match answer {
-        Answer::Separable => format!("the threshold clear_margin ({CLEAR_MARGIN}) decides"),
-        Answer::Inconclusive => {
-            format!(
-                "it lies between the thresholds within_floor ({WITHIN_FLOOR}) and clear_margin ({CLEAR_MARGIN})"
-            )
-        }
-        _ => format!("the threshold within_floor ({WITHIN_FLOOR}) decides"),
-    };
-    format!("; only averages over references are stored, so no p-value can be computed and {decided}")
-}
+const AVERAGES: &str = "; only averages over references are stored, so nothing can be tested";
 
 /// `1.00×`, or `1.00× to 1.40×`.
 fn spread(values: impl Iterator<Item = f64> + Clone, unit: &str) -> Option<String> {
@@ -124,36 +113,37 @@ fn summed_up(alike: &[&PairVerdict], family: Family, place: &str, caveat: &str) 
     )
 }
 
-/// What the answers of a summary rest on: a threshold, p-values, or too few references for any.
+/// What the answers of a summary rest on: p-values, an excluded difference, or averages.
 fn reason(alike: &[&PairVerdict], family: Family) -> String {
     let first = alike[0];
     let fewest = alike.iter().map(|one| one.n).min().unwrap_or(0);
     let references = words::count(fewest, "reference");
     let p_values = alike.iter().filter_map(|one| one.p_adjusted);
     match (first.tier, first.answer) {
-        (Tier::Aggregate, _) if fewest == 0 => by_threshold(first.answer),
+        (Tier::Aggregate, _) if fewest == 0 => AVERAGES.to_owned(),
         (Tier::Statistical, Answer::Separable) => p_values.reduce(f64::max).map_or(String::new(), |p| {
             format!("; Holm-corrected p is at most {} over {references} or more", words::figure(p))
         }),
-        (Tier::Statistical, Answer::Inconclusive) => {
-            let needed = family.needed;
-            let needed = if fewest < needed {
-                format!("; there are {references}, and at least {needed} are needed")
-            } else {
-                String::new()
-            };
-            p_values.reduce(f64::min).map_or(String::new(), |p| {
+        (Tier::Statistical, Answer::Inconclusive) => p_values.reduce(f64::min).map_or(String::new(), |p| {
+            let needed = alike.iter().filter_map(|one| one.needed).max();
+            let needed = needed.map_or(String::new(), |needed| {
+                format!("; at least {} are needed", super::replays::enough(needed))
+            });
+            format!(
+                "; Holm-corrected p for {} is at least {} over {references} or more{needed}",
+                words::count(family.tested as u64, "pair"),
+                words::figure(p)
+            )
+        }),
+        (Tier::Statistical, Answer::NotSeparable) => {
+            let bounds = alike.iter().filter_map(|one| one.ratio_bound);
+            bounds.reduce(f64::max).map_or(String::new(), |bound| {
                 format!(
-                    "; Holm-corrected p for {} is at least {}{needed}",
-                    words::count(family.tested as u64, "pair"),
-                    words::figure(p)
+                    "; a distance of {}× each pair's own floor would have been seen ({references} or more)",
+                    words::figure(bound)
                 )
             })
         }
-        (Tier::Statistical, Answer::NotSeparable) => format!(
-            "; to the evidence of one member at least, the other's replay is on the whole as near as its own or nearer \
-             ({references} or more)"
-        ),
         _ => String::new(),
     }
 }

@@ -2,9 +2,8 @@
 
 use super::bits::do_not_repeat;
 use super::{place, words};
-use crate::analysis::Answer;
-use crate::found::{Member, OmittedReferences, Reason, ReplaysOfPair, Side};
-use crate::thresholds::{CLEAR_MARGIN, WITHIN_FLOOR};
+use crate::analysis::{Answer, Needed};
+use crate::found::{Excluded, OmittedReferences, Reason, ReplaysOfPair, Side};
 
 /// What was judged, in a sentence that stands alone.
 pub(crate) fn replays_of_pair(pair: &ReplaysOfPair<'_>) -> String {
@@ -20,7 +19,7 @@ pub(crate) fn replays_of_pair(pair: &ReplaysOfPair<'_>) -> String {
         }
         Answer::Separable => "can be told apart",
         Answer::Identical => "are the same",
-        Answer::Inconclusive => "lean apart, but are not told apart,",
+        Answer::Inconclusive => "are shown neither to differ nor to agree",
         Answer::NotSeparable => "cannot be told apart",
     };
     format!("{a} and {b} {verb} by {lane} {at}{noise}: {}; {}{left_out}.", measured(pair), why(pair))
@@ -78,90 +77,79 @@ fn measured(pair: &ReplaysOfPair<'_>) -> String {
     format!("{said}{interval}")
 }
 
-const AVERAGES: &str = "only averages over references are stored, so no p-value can be computed";
-
 fn why(pair: &ReplaysOfPair<'_>) -> String {
-    let sides = &pair.sides;
     let references = words::count(pair.references, "reference");
-    let tested = pair.test.map_or_else(
-        || format!("not tested, since one side only was compared in {references}"),
-        |test| {
-            format!(
-                "{} over {references} (the larger of both directions), {} after Holm's correction for {}",
-                words::p_value(test.p),
-                words::figure(test.adjusted),
-                words::count(test.pairs as u64, "pair")
-            )
-        },
-    );
+    let tested = pair.test.map_or(String::new(), |test| {
+        let how = if pair.repeated { "permuted repetitions" } else { "the larger of both directions" };
+        format!(
+            "{} over {references} ({how}), {} after Holm's correction for {}",
+            words::p_value(test.p),
+            words::figure(test.adjusted),
+            words::count(test.pairs as u64, "pair")
+        )
+    });
+    let effect = words::figure(pair.effect);
     match &pair.reason {
         Reason::Nothing => String::new(),
         Reason::Exact => {
             format!("every matching replay has the same bits in {references}, so any other bit counts")
         }
-        Reason::Tied if pair.averages_only => format!("the replays of both are equally far; {AVERAGES}"),
-        Reason::Tied => format!(
-            "the replays of both are equally far in every comparison ({references}), so nothing can tell them apart"
-        ),
         Reason::Test => tested,
-        Reason::Near(member) => near(pair, *member, &tested),
-        Reason::Margin(least) => format!(
-            "the other's replay is at least {} times as far as its own, and the threshold clear_margin ({CLEAR_MARGIN}) \
-             decides; {AVERAGES}",
-            words::figure(*least)
+        Reason::Tied => format!(
+            "the replays of both are equally far to the last digit in every comparison ({references}), so they are the \
+             same replay and nothing can tell them apart"
         ),
-        Reason::WithinFloor(member, least) => format!(
-            "to {} evidence the other's replay is only {} times as far as its own, and the threshold within_floor \
-             ({WITHIN_FLOOR}) decides; {AVERAGES}",
-            pair.name(*member),
-            words::figure(*least)
-        ),
-        Reason::Between(least) => format!(
-            "the smaller quotient is {}, between the thresholds within_floor ({WITHIN_FLOOR}) and clear_margin \
-             ({CLEAR_MARGIN}); {AVERAGES}",
-            words::figure(*least)
-        ),
+        Reason::Excluded(excluded) => {
+            format!("{}; {effect}× was asked for; {tested}", seen(pair, *excluded))
+        }
+        Reason::Averages => {
+            let least = pair.sides.iter().map(|side| side.least).fold(f64::INFINITY, f64::min);
+            format!(
+                "the smaller quotient is {}, and only averages over references are stored, so nothing can be tested; \
+                 distances by reference would do",
+                words::figure(least)
+            )
+        }
         Reason::OneSided(member) => {
             format!("only {} evidence could be compared, and both sides are needed", pair.name(*member))
         }
-        Reason::Leans { needed } => {
-            let (near, of) = sides.iter().fold((0, 0), |sum, side| (sum.0 + side.near, sum.1 + side.of));
-            let least = sides.iter().map(|side| side.least).fold(f64::INFINITY, f64::min);
-            let too_few = if pair.references < *needed {
-                format!("; it needs at least {needed} references")
-            } else {
-                String::new()
+        Reason::TooFew(needed) => {
+            format!("{}; {tested}; no such p-value is small enough below {}", leaning(pair), enough(*needed))
+        }
+        Reason::Open(needed) => {
+            let open = match pair.excluded {
+                Some(excluded) => format!("{}, and {effect}× was asked for", seen(pair, excluded)),
+                None => format!("nothing of {effect}× is excluded, which takes {} at least", enough(*needed)),
             };
-            format!(
-                "the other's replay is farther in {} of {of} comparisons, the least {} times as far; {tested}{too_few}",
-                of - near,
-                words::figure(least)
-            )
+            format!("{}; {tested}; {open}", leaning(pair))
         }
     }
 }
 
-/// Which evidence does not tell, and whether the other's does.
-fn near(pair: &ReplaysOfPair<'_>, member: Member, tested: &str) -> String {
-    let sides = &pair.sides;
-    let Some(side) = sides.iter().find(|side| side.member == member) else { return String::new() };
-    let (claimed, other) = (pair.name(member), pair.name(member.other()));
-    if pair.averages_only {
-        return format!("the replay nearest to {claimed} evidence is {other}; {AVERAGES}");
-    }
-    let separating =
-        sides.iter().find(|side| side.member != member && side.near == 0).map_or(String::new(), |side| {
-            let references = words::count(side.of as u64, "reference");
-            format!("; {other} evidence is nearer to its own in all {references}")
-        });
-    let of = |side: &Side| format!("{} of {}", side.near, words::count(side.of as u64, "reference"));
-    let both = sides
-        .iter()
-        .find(|other| other.member != member && other.is_near())
-        .map_or(String::new(), |side| format!(", and the reverse in {}", of(side)));
+/// The smallest difference that would have been seen.
+fn seen(pair: &ReplaysOfPair<'_>, excluded: Excluded) -> String {
+    let by = excluded.member.map_or(String::new(), |member| format!(" by {} evidence", pair.name(member)));
+    format!("a distance of {}× the pair's own floor would have been seen{by}", words::figure(excluded.factor))
+}
+
+/// Which way the comparisons point.
+fn leaning(pair: &ReplaysOfPair<'_>) -> String {
+    let sides = if pair.repeated { &pair.sides[..pair.sides.len().min(1)] } else { &pair.sides[..] };
+    let (near, of) = sides.iter().fold((0, 0), |sum, side| (sum.0 + side.near, sum.1 + side.of));
+    let least = sides.iter().map(|side| side.least).fold(f64::INFINITY, f64::min);
     format!(
-        "to {claimed} evidence the {other} replay is on the whole as near as its own or nearer, in {}{both}{separating}; \
-         {tested}",
-        of(side)
+        "the other lies farther in {} of {of} comparisons, the least {} times as far",
+        of - near,
+        words::figure(least)
     )
+}
+
+/// What would be enough.
+pub(super) fn enough(needed: Needed) -> String {
+    match needed {
+        Needed::References(n) => words::count(n, "reference"),
+        Needed::Repetitions { each, references } => {
+            format!("{each} different repetitions of each setup on {}", words::count(references, "reference"))
+        }
+    }
 }

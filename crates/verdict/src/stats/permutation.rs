@@ -1,6 +1,7 @@
 //! Permutation tests by sequence: exact where all rearrangements can be visited, seeded draws otherwise.
 //!
-//! Left out: stratified rearrangements and several statistics at once (correct with [`super::holm`] instead).
+//! Left out: stratified rearrangements ([`super::strata_p`]) and several statistics at once (correct with
+//! [`super::holm`] instead).
 
 use std::cmp::Ordering;
 
@@ -165,7 +166,7 @@ fn difference(a: &[f64], b: &[f64], statistic: TwoSampleStatistic) -> f64 {
 }
 
 /// A statistic that overflowed to NaN counts as strange, so that it cannot make p small.
-fn reaches(statistic: f64, bar: f64) -> bool {
+pub(super) fn reaches(statistic: f64, bar: f64) -> bool {
     statistic.partial_cmp(&bar) != Some(Ordering::Less)
 }
 
@@ -177,7 +178,7 @@ fn tie_margin(scores: &[f64]) -> f64 {
 }
 
 /// `n` choose `k` where it is at most [`MAX_EXACT`].
-fn binomial_coefficient(n: u64, k: u64) -> Option<u64> {
+pub(super) fn binomial_coefficient(n: u64, k: u64) -> Option<u64> {
     let mut coefficient = 1_u64;
     for i in 0..k.min(n - k) {
         coefficient = coefficient * (n - i) / (i + 1);
@@ -189,7 +190,7 @@ fn binomial_coefficient(n: u64, k: u64) -> Option<u64> {
 }
 
 /// The next subset of 0..n of the same size in lexicographic order (Knuth, TAOCP 4A, algorithm 7.2.1.3 L).
-fn next_subset(chosen: &mut [usize], n: usize) -> bool {
+pub(super) fn next_subset(chosen: &mut [usize], n: usize) -> bool {
     let size = chosen.len();
     let Some(place) = (0..size).rev().find(|&place| chosen[place] < n - size + place) else {
         return false;

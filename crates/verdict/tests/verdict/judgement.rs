@@ -3,6 +3,7 @@
 mod extremes;
 mod gaps;
 mod noise;
+mod order;
 mod outcome;
 mod repeated;
 mod synthetic;

@@ -9,3 +9,4 @@ mod documented;
 mod false_alarms;
 mod multiplicity;
 mod power;
+mod repetitions;

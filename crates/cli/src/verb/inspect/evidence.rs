@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Digest, Experiment, ExperimentMetadata, FirstDifference, Observed,
-    Outcome, PhaseSignals, PromptSource, Run, SignalTensor,
+    Outcome, PhaseSignals, PromptSource, Record, Run, SignalTensor, consistency,
 };
 use mantissa_model::{Tokenizer, pull};
 use mantissa_numerics::recipe::ObservedKernel;
@@ -32,6 +32,9 @@ struct Inspected {
     path: PathBuf,
     metadata: ExperimentMetadata,
     digests: Checked,
+    /// What it states twice and not alike.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    contested: Vec<String>,
     configurations: Vec<Configuration>,
     runs: Vec<InspectedRun>,
 }
@@ -122,11 +125,15 @@ pub(super) fn run(
         runs: if states_digests { with_ids } else { 0 },
     };
     let runs = experiment.runs.iter().map(|run| InspectedRun::of(run, decoder.as_ref()));
+    let contested = consistency::conflicts(&Record::from_experiment(experiment.clone(), path))?;
+    let contested: Vec<String> = contested.iter().map(mantissa_verdict::conflict).collect();
+    contested.iter().for_each(|conflict| terminal.note(conflict));
     let report = Inspected {
         kind: "evidence",
         path: path.to_owned(),
         runs: runs.collect::<anyhow::Result<_>>()?,
         digests: checked,
+        contested,
         metadata: experiment.metadata,
         configurations: experiment.configurations,
     };

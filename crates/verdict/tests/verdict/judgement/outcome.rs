@@ -118,7 +118,7 @@ fn a_finding_that_something_differs_implies_divergent() {
                 FindingKind::Separable
                     | FindingKind::NonDeterministic
                     | FindingKind::TokensDiverge
-                    | FindingKind::NotRounding
+                    | FindingKind::OtherWeights
             )
         };
         let found: Vec<_> = analysis.findings.iter().filter(|finding| differs(finding.kind)).collect();

@@ -12,10 +12,17 @@ use mantissa_verdict::stats::{
 use super::chance::{assert_rate, real};
 use super::coverage::{COLUMNS, SIZES, STUDIES, covered};
 use super::false_alarms::{Rate, tokens_and_sequences};
+use super::repetitions;
 
 #[test]
 fn documented_tables_are_computed() {
-    compare(&[("what n buys", what_n_buys()), ("units needed", needed()), ("tokens", tokens())]);
+    compare(&[
+        ("what n buys", what_n_buys()),
+        ("units needed", needed()),
+        ("tokens", tokens()),
+        ("repetitions", repetitions::documented()),
+        ("equivalence", repetitions::documented_equivalence()),
+    ]);
 }
 
 /// Measured anew with as many studies, to the digit; and the rules behind the two sizes of the bootstrap.

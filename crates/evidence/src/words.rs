@@ -2,16 +2,34 @@
 
 use mantissa_numerics::setup::{Axis, Value};
 
-/// What stands for something that a file does not say.
-pub(crate) fn says_nothing(text: &str) -> bool {
+/// Whether `text` stands for something that a file does not say.
+///
+/// ```
+/// use mantissa_evidence::words::says_nothing;
+///
+/// assert!(says_nothing("not stated") && says_nothing("N/A") && !says_nothing("none"));
+/// ```
+#[must_use]
+pub fn says_nothing(text: &str) -> bool {
     matches!(
         plain(text).as_str(),
         "" | "not stated" | "unknown" | "n a" | "na" | "null" | "unspecified" | "default"
     )
 }
 
-/// A value of `axis` by any name that is used for it; why not, where the name is known and means something else.
-pub(crate) fn read(axis: Axis, text: &str) -> Result<Value, Option<String>> {
+/// A value of `axis` by any name that is used for it.
+///
+/// *Errors:* why not, where the name is known and means something else.
+///
+/// ```
+/// use mantissa_evidence::words::read;
+/// use mantissa_numerics::setup::Axis;
+///
+/// assert_eq!(read(Axis::Hardware, "NVIDIA H100 80GB HBM3"), Ok(Axis::Hardware.parse("h100")?));
+/// assert_eq!(read(Axis::Hardware, "toaster"), Err(None));
+/// # Ok::<(), mantissa_numerics::setup::WrongValue>(())
+/// ```
+pub fn read(axis: Axis, text: &str) -> Result<Value, Option<String>> {
     if let Ok(value) = axis.parse_stored(text) {
         return Ok(value);
     }
@@ -26,7 +44,7 @@ pub(crate) fn read(axis: Axis, text: &str) -> Result<Value, Option<String>> {
 }
 
 /// Lower case, with one space for whatever separates words.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let lower = text.to_lowercase();
     lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -80,7 +98,14 @@ fn truth(text: &str) -> Option<&'static str> {
 }
 
 /// Whether a word for quantization says that weights are not quantized: `none`, or the format they are stored in.
-pub(crate) fn is_unquantized(text: &str) -> bool {
+///
+/// ```
+/// use mantissa_evidence::words::is_unquantized;
+///
+/// assert!(is_unquantized("bfloat16") && !is_unquantized("awq"));
+/// ```
+#[must_use]
+pub fn is_unquantized(text: &str) -> bool {
     let plain = plain(text);
     says_nothing(text)
         || matches!(
