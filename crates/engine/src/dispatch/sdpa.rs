@@ -38,7 +38,6 @@ impl<'c> Dispatch<'c> {
         // transformers hands over a mask.
         let masked = shape.padded || node.window.is_some_and(|window| window <= shape.keys);
         match self.attention {
-            Attention::Eager => None,
             Attention::SdpaFlash | Attention::SdpaMath
                 if !matches!(self.hardware, Hardware::H200 | Hardware::H100) =>
             {
@@ -67,7 +66,7 @@ impl<'c> Dispatch<'c> {
                      adds a row's sum in an order that is not fixed",
                 )
             }
-            Attention::SdpaFlash | Attention::SdpaMath => None,
+            Attention::Eager | Attention::SdpaFlash | Attention::SdpaMath => None,
             Attention::FlashAttention2 => {
                 Some("of PyTorch's attention only eager, sdpa, sdpa_flash and sdpa_math are verified")
             }
@@ -195,6 +194,7 @@ mod tests {
     /// Which kernel it is, by what an H200 launched.
     #[test]
     fn left_alone_sdpa_is_one_of_four_kernels() {
+        use CudnnKernel::{Middle, Narrow, Prefill};
         let dispatch = Dispatch::new(Hardware::H200, Dtype::F16, Attention::Sdpa);
         let of = |phase, batch: usize, keys: usize| {
             let rows = if phase == Phase::Prefill { batch * keys } else { batch };
@@ -209,7 +209,6 @@ mod tests {
                 }
             }
         };
-        use CudnnKernel::{Middle, Narrow, Prefill};
         assert_eq!(
             [1, 2, 5000].map(|keys| of(Phase::Prefill, 3, keys)),
             [None, Some(Prefill), Some(Prefill)]
