@@ -16,10 +16,10 @@ of them; `rushed differ` lists those that did not (call, sequence, head), and `N
 the first call and of this one.
 
 - `--some N` takes every Nth of the fixed decode cases; 5 or 7 go through all lengths.
-- `--random N` adds N cases drawn by `--seed`, prefill and decode in turn, of both types. Half of them have
-  a `scale` other than the usual and are `paired`: the second half of the keys are those of the first, and its values their negatives (a last odd value is 0), so that over
-  all keys only what was rounded away is left, which shows every step's place. Of a decode with at most 2^17 outputs
-  `NAME_all` are all. `--rush M` calls each M times more without waiting.
+- `--random N` adds N cases drawn by `--seed`, prefill and decode in turn, of both types. Half of them have a `scale`
+  other than the usual and are `paired`: the second half of the keys are those of the first, and its values their
+  negatives (a last odd value is 0), so that over all keys only what was rounded away is left, which shows every step's
+  place. Of a decode with at most 2^17 outputs `NAME_all` are all. `--rush M` calls each M times more without waiting.
 - `--centred` adds the cases `centred_…`, whose values were shifted so that a row of weights sums them to almost
   nothing (column by column, for one head of the group after the other): what is left shows the roundings of large
   sums. Their values are kept as `NAME_v`.

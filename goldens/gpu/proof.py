@@ -7,8 +7,8 @@ transformers on this GPU.
 A setup is a model of models.py (its true widths and vocabulary; one block; where blocks alternate between a window
 and none one of each, or either of them where two take too long) × batch 1 to 64 × prompt 4 to 16,384 tokens ×
 eager, sdpa_flash, sdpa_math (`--attention sdpa`: left alone) × bf16, f16 × 2 to 4 decode steps, one in ten 30, and
-none in `--prefill` of cases. Strata are family × attention × length (four ranges, those that begin up to `--longest`). They are gone through in an order
-that the seed shuffles, and each gives a setup that
+none in `--prefill` of cases. Strata are family × attention × length (four ranges, those that begin up to `--longest`).
+They are gone through in an order that the seed shuffles, and each gives a setup that
 
 - is padded in `--padded` of cases of eager (bf16) and sdpa_math: row 0 by 1 to 64 positions on the left or the right,
   hidden by an attention mask, with position ids as `generate` makes them; the rows beside it fill the batch;

@@ -15,7 +15,7 @@ use mantissa_numerics::setup::Attention as Implementation;
 use mantissa_numerics::site::Phase;
 
 use super::planned::Planned;
-use super::rules::Dispatch;
+use super::rules::{Dispatch, keys_of};
 use crate::catalog::{Batched, Linear, Product};
 use crate::catalogs::CatalogUse;
 use crate::error::EngineError;
@@ -344,14 +344,6 @@ impl Dispatch<'_> {
                 remedy: format!("on that GPU `{command}` finds out"),
             },
         }
-    }
-}
-
-/// Keys that PyTorch's kernels get: in decode those of the window, as transformers' caches keep no others.
-pub(super) fn keys_of(attention: &Attention, shape: PassShape) -> usize {
-    match (shape.phase, attention.window) {
-        (Phase::Decode, Some(window)) => shape.keys.min(window),
-        _ => shape.keys,
     }
 }
 

@@ -12,8 +12,7 @@ use mantissa_numerics::recipe::{
 use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
 
-use super::node::keys_of;
-use super::rules::{Dispatch, Sources, heads_of};
+use super::rules::{Dispatch, Sources, heads_of, keys_of};
 use crate::catalog::{self, Product};
 use crate::catalogs::TargetCatalogs;
 use crate::shape::PassShape;

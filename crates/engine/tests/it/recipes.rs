@@ -18,6 +18,7 @@ fn unchanged(json: &str) {
 /// Written by earlier versions, one of each kernel.
 #[test]
 fn recipes_of_earlier_records_are_written_as_they_were() {
+    const CUDNN: &str = r#""score_rounding":"f32","softmax":{"softmax":"cudnn","scalings":2}"#;
     const STEP: &str = r#"{"operand":"bf16","width":16,"fraction_bits":25,"result_bits":23}"#;
     let cut = format!(r#"{{"order":"tensor_core","block":{STEP},"parts":1}}"#);
     let threads = r#"{"order":"threads","threads":16,"vector":4}"#;
@@ -52,7 +53,7 @@ fn recipes_of_earlier_records_are_written_as_they_were() {
             r#""scores":{cut},"score_rounding":"f32","softmax":{{"softmax":"flash","splits":3}},"probability_rounding":"bf16","key_tile":128,"values":{cut},"functions":"nvidia""#
         )),
         attention(&format!(
-            r#""scores":{cut},"score_rounding":"f32","softmax":{{"softmax":"cudnn","scalings":2}},"probability_rounding":"bf16","key_tile":64,"values":{cut},"functions":"nvidia""#
+            r#""scores":{cut},{CUDNN},"probability_rounding":"bf16","key_tile":64,"values":{cut},"functions":"nvidia""#
         )),
         attention(&format!(
             r#""scores":{threads},"score_rounding":"f32","scaled_operands":true,"softmax":{{"softmax":"exact","reduction":{{"warp":32}},"normalize_first":true}},"probability_rounding":"f32","key_tile":null,"values":{{"order":"fma_chain"}},"functions":"nvidia""#
@@ -72,10 +73,15 @@ fn recipes_of_earlier_records_are_written_as_they_were() {
 #[test]
 fn what_no_kernel_computes_is_not_read() {
     let cudnn = |tile: u32, scalings: u16| {
-        let cut = r#"{"order":"tensor_core","block":{"operand":"bf16","width":16,"fraction_bits":25,"result_bits":23},"parts":1}"#;
-        format!(
-            r#"{{"kernel":"attention","scores":{cut},"score_rounding":"f32","softmax":{{"softmax":"cudnn","scalings":{scalings}}},"probability_rounding":"bf16","key_tile":{tile},"values":{cut},"functions":"nvidia","output":"bf16"}}"#
-        )
+        let step = r#"{"operand":"bf16","width":16,"fraction_bits":25,"result_bits":23}"#;
+        let cut = format!(r#"{{"order":"tensor_core","block":{step},"parts":1}}"#);
+        let softmax = format!(r#""softmax":{{"softmax":"cudnn","scalings":{scalings}}}"#);
+        let rest = r#""functions":"nvidia","output":"bf16""#;
+        [
+            format!(r#"{{"kernel":"attention","scores":{cut},"score_rounding":"f32",{softmax},"#),
+            format!(r#""probability_rounding":"bf16","key_tile":{tile},"values":{cut},{rest}}}"#),
+        ]
+        .concat()
     };
     unchanged(&cudnn(128, 1));
     for (tile, scalings) in [(64, 1), (128, 2), (32, 1), (256, 2), (0, 2)] {

@@ -5,8 +5,8 @@
 //! of tiles, lanes and warps, and every rounding. Nothing of it is published.
 //!
 //! Which rows share a kernel's tile of queries has no effect. Left out: the products, which are the engine's; masks but
-//! the causal one, soft caps, sinks, dropout; the kernel of long decodes ([`Kernel::of_decode`]), whose four warps put
-//! their sums together in an order that is not fixed.
+//! the causal one, soft caps, sinks, dropout; the kernel of long decodes ([`CudnnKernel::of_decode`]), whose four warps
+//! put their sums together in an order that is not fixed.
 
 use super::functions::{ex2, reciprocal};
 use crate::tensor_core::BlockRecipe;
@@ -21,14 +21,15 @@ const FEW_HEADS: usize = 132;
 /// Which of cuDNN's kernels.
 ///
 /// ```
-/// use mantissa_numerics::nvidia::cudnn::Kernel;
-/// let nine_heads = |keys| Kernel::of_decode(9, keys);
-/// assert_eq!([32, 33, 256].map(nine_heads), [Kernel::Narrow, Kernel::Middle, Kernel::Middle].map(Some));
+/// use mantissa_numerics::nvidia::cudnn::CudnnKernel;
+/// let nine_heads = |keys| CudnnKernel::of_decode(9, keys);
+/// let (narrow, middle) = (CudnnKernel::Narrow, CudnnKernel::Middle);
+/// assert_eq!([32, 33, 256].map(nine_heads), [narrow, middle, middle].map(Some));
 /// // Of more keys, or of more heads over as many, four warps add a row in no fixed order.
-/// assert_eq!((nine_heads(257), Kernel::of_decode(15 * 9, 129)), (None, None));
+/// assert_eq!((nine_heads(257), CudnnKernel::of_decode(15 * 9, 129)), (None, None));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kernel {
+pub enum CudnnKernel {
     /// Of prefill (`sm90 … wgmma … 64x128`): tiles of 128 keys.
     Prefill,
     /// Of decode over up to 32 keys (`sm80 … 64x32`): one tile of 32.
@@ -37,7 +38,7 @@ pub enum Kernel {
     Middle,
 }
 
-impl Kernel {
+impl CudnnKernel {
     /// Every kernel that repeats itself.
     pub const ALL: [Self; 3] = [Self::Prefill, Self::Narrow, Self::Middle];
 
@@ -87,7 +88,7 @@ impl Scale {
     /// Of a kernel and the factor of the scores. *Rounding:* where they are one factor, its product with log₂ e in
     /// binary32.
     #[must_use]
-    pub const fn new(kernel: Kernel, natural: f32) -> Self {
+    pub const fn new(kernel: CudnnKernel, natural: f32) -> Self {
         const LOG2_E: f32 = std::f32::consts::LOG2_E;
         if kernel.scales_twice() {
             return Self { first: natural, second: Some(LOG2_E) };
@@ -98,8 +99,8 @@ impl Scale {
     /// The exponent of two that a score becomes.
     ///
     /// ```
-    /// use mantissa_numerics::nvidia::cudnn::{Kernel, Scale};
-    /// let [once, twice] = [Kernel::Prefill, Kernel::Middle].map(|kernel| Scale::new(kernel, 1.0 / 3.0));
+    /// use mantissa_numerics::nvidia::cudnn::{CudnnKernel, Scale};
+    /// let [once, twice] = [CudnnKernel::Prefill, CudnnKernel::Middle].map(|kernel| Scale::new(kernel, 1.0 / 3.0));
     /// assert_eq!((once.of(5.0), twice.of(5.0)), (2.4044917, 2.4044917_f32.next_up()));
     /// ```
     #[must_use]
@@ -112,8 +113,8 @@ impl Scale {
 /// A row's softmax while tiles of keys go by, from the first to the last.
 ///
 /// ```
-/// use mantissa_numerics::nvidia::cudnn::{Kernel, Online, Scale};
-/// let (scale, mut row) = (Scale::new(Kernel::Middle, 0.125), Online::default());
+/// use mantissa_numerics::nvidia::cudnn::{CudnnKernel, Online, Scale};
+/// let (scale, mut row) = (Scale::new(CudnnKernel::Middle, 0.125), Online::default());
 /// // The first tile: the largest gets the weight 1.
 /// let (mut first, mut second) = ([0.0; 64], [64.0; 64]);
 /// assert_eq!((row.tile(scale, &mut first), first), (1.0, [1.0; 64]));
@@ -135,8 +136,8 @@ impl Online {
     /// to, in binary32. Returns what the product with the values so far is to be multiplied with, by itself, before
     /// this tile's is added.
     ///
-    /// *Shape:* a multiple of 8; keys that the row does not see are −∞. *Rounding:* the scaled score less the maximum of
-    /// all scaled so far, rounded; `ex2`. A lane adds a tile's from zero, in ascending columns; then
+    /// *Shape:* a multiple of 8; keys that the row does not see are −∞. *Rounding:* the scaled score less the maximum
+    /// of all scaled so far, rounded; `ex2`. A lane adds a tile's from zero, in ascending columns; then
     /// `fma(sum, factor, tile's)`.
     pub fn tile(&mut self, scale: Scale, scores: &mut [f32]) -> f32 {
         for score in &mut *scores {
@@ -177,17 +178,17 @@ impl Online {
 /// When the lengths differ or the steps' factors are no storage format.
 ///
 /// ```
-/// use mantissa_numerics::nvidia::cudnn::{Kernel, attention};
+/// use mantissa_numerics::nvidia::cudnn::{CudnnKernel, attention};
 /// use mantissa_numerics::tensor_core::{Architecture, Operand};
 /// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
 /// // Keys of zeros: the mean of the values 1 and 3.
 /// let (keys, values) = (vec![vec![0; 16]; 2], vec![vec![0x3F80; 16], vec![0x4040; 16]]);
-/// assert_eq!(attention(block, Kernel::Narrow, 0.25, &[0x3F80; 16], &keys, &values), [2.0; 16]);
+/// assert_eq!(attention(block, CudnnKernel::Narrow, 0.25, &[0x3F80; 16], &keys, &values), [2.0; 16]);
 /// ```
 #[must_use]
 pub fn attention(
     block: BlockRecipe,
-    kernel: Kernel,
+    kernel: CudnnKernel,
     scale: f32,
     query: &[u32],
     keys: &[Vec<u32>],
@@ -220,7 +221,7 @@ mod tests {
     /// At the borders of what was launched on an H200 (`goldens/gpu/cudnn.py`, its map).
     #[test]
     fn kernels_are_those_that_were_launched() {
-        use Kernel::{Middle, Narrow};
+        use CudnnKernel::{Middle, Narrow};
         for (heads, keys, kernel) in [
             (9, 1, None),
             (9, 2, Some(Narrow)),
@@ -230,20 +231,20 @@ mod tests {
             (133, 129, None),
             (9, 257, None),
         ] {
-            assert_eq!(Kernel::of_decode(heads, keys), kernel, "{heads} {keys}");
+            assert_eq!(CudnnKernel::of_decode(heads, keys), kernel, "{heads} {keys}");
         }
     }
 
     /// Measured: with a scale of 168^-½ (Gemma 3 27B) the product with log₂ e in binary64 would be one step higher.
     #[test]
     fn one_factor_is_a_product_of_binary32() {
-        let scale = Scale::new(Kernel::Prefill, 168_f32.sqrt().recip());
+        let scale = Scale::new(CudnnKernel::Prefill, 168_f32.sqrt().recip());
         assert_eq!(scale.first.to_bits(), 0x3DE3_F494);
     }
 
     #[test]
     fn one_key_has_all_the_weight() {
-        for kernel in Kernel::ALL {
+        for kernel in CudnnKernel::ALL {
             let (mut row, mut scores) = (Online::default(), vec![f32::NEG_INFINITY; kernel.tile()]);
             scores[5] = 7.25;
             let factor = row.tile(Scale::new(kernel, 0.125), &mut scores);

@@ -2,8 +2,9 @@
 //!
 //! `ex2.approx`, `rsqrt.approx` and `rcp.approx` interpolate in tables inside the chip. What is kept here is the
 //! deviation of every mantissa's result from the correctly rounded one, two bits each, deflated to 0.65 MB (8 MB once
-//! unpacked): made by `goldens/gpu/functions.py` and `goldens/gpu/reciprocal.cu`. A quadratic in 64 segments comes within 0.05 units in the last place of the chip's and
-//! no nearer, because its multipliers drop columns, so the tables are not smaller.
+//! unpacked): made by `goldens/gpu/functions.py` and `goldens/gpu/reciprocal.cu`. A quadratic in 64 segments comes
+//! within 0.05 units in the last place of the chip's and no nearer, because its multipliers drop columns, so the tables
+//! are not smaller.
 //!
 //! Source of the rest: PTX of `expf`, `tanhf`, `cosf` and `sinf` in CUDA 13 (libdevice), restated.
 //!

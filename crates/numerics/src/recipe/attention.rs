@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use super::matmul::{BatchedSum, PlainSum};
 use crate::Dtype;
-pub use crate::nvidia::cudnn::Kernel as CudnnKernel;
+pub use crate::nvidia::cudnn::CudnnKernel;
 pub use crate::nvidia::softmax::TorchSoftmax;
 use crate::tensor_core::BlockRecipe;
 
