@@ -60,28 +60,9 @@ TRIES = 60
 def covered(program, scratch, case, hardware):
     """Why the setup is not covered; None if it is."""
     path = os.path.join(scratch, "configs", f"{case['model']}-{case['blocks']}.json")
-    command = [
-        program,
-        "coverage",
-        "--model",
-        path,
-        "--hardware",
-        hardware,
-        "--attention",
-        case["attention"],
-        "--dtype",
-        case["dtype"],
-    ]
-    command += [
-        "--batch-sizes",
-        str(case["batch"]),
-        "--prompts",
-        str(case["prompt"]),
-        "--decode",
-        str(case["steps"]),
-        "--format",
-        "json",
-    ]
+    command = [program, "coverage", "--model", path, "--hardware", hardware, "--attention", case["attention"]]
+    command += ["--dtype", case["dtype"], "--batch-sizes", str(case["batch"]), "--prompts", str(case["prompt"])]
+    command += ["--decode", str(case["steps"]), "--format", "json"]
     command += ["--runs", "1", "--padding", case.get("padding", "none")]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
