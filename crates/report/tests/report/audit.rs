@@ -17,6 +17,18 @@ use crate::rendered;
 
 const HOSTILE: &str = "a\u{1b}[2J | <b>`b`</b> \u{202e}";
 
+/// A conflict that a claim settled.
+fn contested() -> Vec<Contested> {
+    vec![Contested {
+        about: "the batch_size".to_owned(),
+        config_id: Some(HOSTILE.to_owned()),
+        statements: vec![["here".to_owned(), HOSTILE.to_owned()], ["there".to_owned(), "2".to_owned()]],
+        more: 0,
+        settled: true,
+        sentence: format!("the file contradicts itself about the batch_size: here says '{HOSTILE}'"),
+    }]
+}
+
 /// An audit with something in each of its places.
 fn audit() -> Audit {
     let first = Difference {
@@ -94,14 +106,7 @@ fn audit() -> Audit {
             stopped_early: 3,
         },
         consistency: Vec::new(),
-        contested: vec![Contested {
-            about: "the batch_size".to_owned(),
-            config_id: Some(HOSTILE.to_owned()),
-            statements: vec![["here".to_owned(), HOSTILE.to_owned()], ["there".to_owned(), "2".to_owned()]],
-            more: 0,
-            settled: true,
-            sentence: format!("the file contradicts itself about the batch_size: here says '{HOSTILE}'"),
-        }],
+        contested: contested(),
         spot_checks: vec![SpotCheck {
             config_id: "c".to_owned(),
             seed: 7,
