@@ -29,6 +29,22 @@ fn contested() -> Vec<Contested> {
     }]
 }
 
+fn spot_check(first: Difference) -> SpotCheck {
+    SpotCheck {
+        config_id: "c".to_owned(),
+        seed: 7,
+        population: 1_000_000,
+        recorded: 4_000_000,
+        drawn: 700,
+        distinct: 699,
+        different: 1,
+        first: Some(first),
+        missed: SpotCheck::missed(700),
+        kernels: vec![("mlp_out".to_owned(), 700)],
+        out_of_reach: vec!["attn_out".to_owned()],
+    }
+}
+
 /// An audit with something in each of its places.
 fn audit() -> Audit {
     let first = Difference {
@@ -107,19 +123,7 @@ fn audit() -> Audit {
         },
         consistency: Vec::new(),
         contested: contested(),
-        spot_checks: vec![SpotCheck {
-            config_id: "c".to_owned(),
-            seed: 7,
-            population: 1_000_000,
-            recorded: 4_000_000,
-            drawn: 700,
-            distinct: 699,
-            different: 1,
-            first: Some(first),
-            missed: SpotCheck::missed(700),
-            kernels: vec![("mlp_out".to_owned(), 700)],
-            out_of_reach: names(&["attn_out"]),
-        }],
+        spot_checks: vec![spot_check(first)],
         self_test: vec![Planted {
             deviation: "one bit".to_owned(),
             dishonest: true,
