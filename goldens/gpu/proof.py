@@ -2,12 +2,13 @@
 transformers on this GPU.
 
     python3 proof.py MANTISSA SCRATCH OUT.json --seed N [--count 160] [--gpus 1] [--seconds LIMIT] [--dtype bf16,f16] \
-        [--families LIST] [--also SETUP ...]
+        [--families LIST] [--attention LIST] [--longest 16384] [--also SETUP ...]
 
 A setup is a model of models.py (its true widths and vocabulary; one block; where blocks alternate between a window
 and none one of each, or either of them where two take too long) × batch 1 to 64 × prompt 4 to 16,384 tokens ×
-eager, sdpa_flash, sdpa_math × bf16, f16 × 2 to 4 decode steps, one in ten 30. Strata are family × attention ×
-length (four ranges); they are gone through in an order that the seed shuffles, and each gives a setup that
+eager, sdpa_flash, sdpa_math (`--attention sdpa`: left alone) × bf16, f16 × 2 to 4 decode steps, one in ten 30, and
+none in `--prefill` of cases. Strata are family × attention × length (four ranges, those that begin up to `--longest`).
+They are gone through in an order that the seed shuffles, and each gives a setup that
 
 - is padded in `--padded` of cases of eager (bf16) and sdpa_math: row 0 by 1 to 64 positions on the left or the right,
   hidden by an attention mask, with position ids as `generate` makes them; the rows beside it fill the batch;
@@ -59,28 +60,9 @@ TRIES = 60
 def covered(program, scratch, case, hardware):
     """Why the setup is not covered; None if it is."""
     path = os.path.join(scratch, "configs", f"{case['model']}-{case['blocks']}.json")
-    command = [
-        program,
-        "coverage",
-        "--model",
-        path,
-        "--hardware",
-        hardware,
-        "--attention",
-        case["attention"],
-        "--dtype",
-        case["dtype"],
-    ]
-    command += [
-        "--batch-sizes",
-        str(case["batch"]),
-        "--prompts",
-        str(case["prompt"]),
-        "--decode",
-        str(case["steps"]),
-        "--format",
-        "json",
-    ]
+    command = [program, "coverage", "--model", path, "--hardware", hardware, "--attention", case["attention"]]
+    command += ["--dtype", case["dtype"], "--batch-sizes", str(case["batch"]), "--prompts", str(case["prompt"])]
+    command += ["--decode", str(case["steps"]), "--format", "json"]
     command += ["--runs", "1", "--padding", case.get("padding", "none")]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -93,7 +75,8 @@ def covered(program, scratch, case, hardware):
 
 def draw(args):
     """Cases, and what was not drawn and why."""
-    strata = [(f, a, length) for f in args.families for a in ATTENTIONS for length in LENGTHS]
+    lengths = [length for length in LENGTHS if length[0] <= args.longest]
+    strata = [(f, a, length) for f in args.families for a in args.attention for length in lengths]
     random.Random(args.seed).shuffle(strata)
     makes = [random.Random(f"{args.seed} {f} {a} {length}") for f, a, length in strata]
     why = collections.Counter()
@@ -103,7 +86,7 @@ def draw(args):
         (f, attention, (least, most)), found = stratum, collections.Counter()
         names = [name for name in MODELS if family(name) == f]
         for _ in range(TRIES):
-            prompt = min(most, int(least * ((most + 1) / least) ** lot.random()))
+            prompt = min(most, int(least * ((most + 1) / least) ** lot.random()), args.longest)
             case = {
                 "model": lot.choice(names),
                 "blocks": "both" if f in ALTERNATE else "full",
@@ -115,6 +98,8 @@ def draw(args):
                 "batch": lot.randint(1, 64),
                 "steps": 30 if lot.random() < 0.1 else lot.randint(2, 4),
             }
+            if args.prefill and lot.random() < args.prefill:
+                case["steps"] = 0
             if attention == "sdpa_math" or (attention == "eager" and case["dtype"] == "bf16"):
                 if lot.random() < args.padded:
                     case["padding"] = f"{lot.choice(['left', 'right'])}:{lot.randint(1, 64)}"
@@ -535,6 +520,9 @@ def parsed():
     parser.add_argument(
         "--families", type=lambda text: text.split(","), default=sorted({family(name) for name in MODELS})
     )
+    parser.add_argument("--attention", type=lambda text: text.split(","), default=ATTENTIONS)
+    parser.add_argument("--prefill", type=float, default=0.0, help="share of cases without a decode step")
+    parser.add_argument("--longest", type=int, default=LENGTHS[-1][1], help="tokens of a prompt")
     parser.add_argument(
         "--also",
         nargs="*",
@@ -566,6 +554,10 @@ def main():
         )
     keys = ("seed", "count", "most", "padded", "dtype", "families", "hardware", "also")
     asked = {key: getattr(args, key) for key in keys}
+    # Runs that drew all of them do not state it.
+    asked |= {"attention": args.attention} if args.attention != ATTENTIONS else {}
+    asked |= {"prefill": args.prefill} if args.prefill else {}
+    asked |= {"longest": args.longest} if args.longest != LENGTHS[-1][1] else {}
     report = None
     if os.path.exists(args.out):
         report = json.load(open(args.out))

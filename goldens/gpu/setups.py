@@ -54,7 +54,7 @@ class Cost:
         batch, rows = case["batch"], case["batch"] * case["prompt"]
         soft = 4 if family(case["model"]) == "gemma2" else 1
         logits = 2 * rows * self.vocabulary * soft
-        each = {"eager": 10, "sdpa_flash": 0, "sdpa_math": 14}[case["attention"]]
+        each = {"eager": 10, "sdpa": 0, "sdpa_flash": 0, "sdpa_math": 14}[case["attention"]]
         scores = batch * self.heads * case["prompt"] ** 2 * each
         mask = 4 * batch * case["prompt"] ** 2
         streams = 2 * rows * (8 * self.hidden + 6 * self.heads * self.dim)

@@ -19,7 +19,10 @@ class Beside:
     def __init__(self, device="cuda", side=1024, length=16384, in_flight=32):
         if not torch.cuda.is_available():
             raise CaptureError("concurrent streams need a CUDA device", "leave beside out")
-        self.device, self.in_flight = torch.device(device), in_flight
+        device = torch.device(device)
+        # A thread of its own has to be told which.
+        number = torch.cuda.current_device() if device.index is None else device.index
+        self.device, self.in_flight, self._failed = torch.device("cuda", number), in_flight, None
         self.overlapped = False
         make = lambda rows, columns: torch.randn(rows, columns, device=self.device, dtype=torch.bfloat16)
         self._a, self._b = make(side, length), make(length, side)
@@ -34,6 +37,8 @@ class Beside:
         self._thread = threading.Thread(target=self._load, args=(started,), daemon=True)
         self._thread.start()
         started.wait()
+        if self._failed:
+            raise CaptureError(f"the stream beside did not begin ({self._failed})", "leave beside out")
         self._begin = torch.cuda.Event(enable_timing=True)
         self._begin.record(torch.cuda.current_stream(self.device))
         return self
@@ -47,9 +52,18 @@ class Beside:
         torch.cuda.synchronize(self.device)
         at = self._zero.elapsed_time
         # It was there before the work began and after it ended, and never waited in between.
-        self.overlapped = at(self._first) <= at(self._begin) and at(self._last) >= at(end)
+        self.overlapped = not self._failed and at(self._first) <= at(self._begin) and at(self._last) >= at(end)
 
     def _load(self, started):
+        try:
+            self._multiply(started)
+        except Exception as error:
+            self._failed = error
+        finally:
+            # Whoever waits for the first product does not wait for ever.
+            started.set()
+
+    def _multiply(self, started):
         torch.cuda.set_device(self.device)
         with torch.cuda.stream(self._stream):
             waiting, out = [], torch.mm(self._a, self._b)

@@ -7,7 +7,8 @@ from unittest import mock
 import torch
 
 from . import support
-from mantissa_forensics import Capture, KnobError, observe, record
+from mantissa_forensics import Capture, CaptureError, KnobError, observe, record
+from mantissa_forensics.streams import Beside
 
 
 class Knobs(unittest.TestCase):
@@ -109,6 +110,16 @@ class Knobs(unittest.TestCase):
             record(self.model, self.prompts, out, decode=1, repetitions=1, beside=Idle())
         self.assertEqual(caught.exception.axis, "concurrent_streams")
         self.assertFalse(os.path.exists(os.path.join(out, "manifest.json")))
+
+    def test_a_load_that_cannot_begin_is_an_error(self):
+        # Its thread ended before the first product, and whoever had started it waited for ever.
+        with mock.patch("mantissa_forensics.streams.torch.cuda") as cuda, mock.patch("torch.randn"):
+            cuda.current_device.return_value = 0
+            cuda.set_device.side_effect = ValueError("no such device")
+            load = Beside()
+            self.assertEqual(load.device.index, 0)
+            with self.assertRaisesRegex(CaptureError, "no such device"), load:
+                self.fail("entered")
 
     def test_axis_tp_size(self):
         # Four ranks were asked for, and the process is alone.

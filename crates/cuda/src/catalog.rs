@@ -29,6 +29,7 @@ use crate::error::CudaError;
 mod ask;
 mod built;
 mod candidates;
+mod compare;
 mod dense;
 mod explain;
 mod hard;
@@ -36,6 +37,7 @@ mod launched;
 mod shapes;
 
 pub use built::Built;
+pub use compare::{Compared, Drawn, compare, draw};
 pub use dense::{Answers, Density, ask};
 pub use launched::kernel_of;
 pub use shapes::Shapes;

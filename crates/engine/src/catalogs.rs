@@ -21,6 +21,19 @@ pub use used::{CatalogId, CatalogUse, Entry, Source};
 pub struct TargetCatalogs(Vec<(CatalogId, Arc<Catalog>)>);
 
 impl TargetCatalogs {
+    /// The catalogs themselves.
+    ///
+    /// ```
+    /// use mantissa_engine::{Catalogs, Hardware};
+    ///
+    /// let catalogs = Catalogs::default();
+    /// let known = catalogs.of(Hardware::H200).expect("built-in catalogs");
+    /// assert!(known.catalogs().any(|catalog| catalog.all_asked().count() > 500));
+    /// ```
+    pub fn catalogs(&self) -> impl Iterator<Item = &Catalog> {
+        self.0.iter().map(|(_, catalog)| catalog.as_ref())
+    }
+
     /// The recipe of a product of `rows` rows with a weight: one that was compared, or else one by the parts that the
     /// library's heuristic names.
     ///

@@ -3,6 +3,7 @@
 //! All of it is binary32 arithmetic in an order that the kernel's source or a measurement gives; every function here is
 //! compared with an H200 bit for bit (docs/coverage.md). Left out: threads and layouts, which are the engine's.
 
+pub mod cudnn;
 pub mod flash;
 pub mod functions;
 pub mod logarithm;

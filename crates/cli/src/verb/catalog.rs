@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::anyhow;
 use clap::Subcommand;
 use mantissa_cuda::Device;
-use mantissa_cuda::catalog::{Built, Shapes, build};
+use mantissa_cuda::catalog::{Built, Shapes, build, compare, draw};
 use mantissa_engine::Catalogs;
 use mantissa_engine::catalog::{Catalog, Stack, parse_sizes};
 use mantissa_model::{Checkpoint, ModelConfig, pull};
@@ -29,7 +29,8 @@ Examples:
   mantissa catalog build --model Qwen2.5-7B --batch-sizes 1-4 --prompts 512 --keys 513-600 --out h200.json
   mantissa catalog build --model Qwen2.5-7B --dtype bf16,f16 --attention none --out h200.json
   mantissa catalog show h200.json
-  mantissa catalog gpu";
+  mantissa catalog gpu
+  mantissa catalog gpu --compare 3000 --seed 1";
 
 /// How long what was measured is kept in memory alone.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -46,8 +47,22 @@ pub(crate) struct Args {
 enum Action {
     Build(BuildArgs),
     Show(ShowArgs),
-    /// On a machine with an NVIDIA GPU: what it is to cuBLAS, and whether a built-in catalog is of such a one
-    Gpu,
+    Gpu(GpuArgs),
+}
+
+/// On a machine with an NVIDIA GPU: what it is to cuBLAS, and whether a built-in catalog is of such a one
+///
+/// With `--compare` also whether its libraries do what the catalog states, at shapes drawn by lot: products with the
+/// weights that were compared bit for bit, the parts that cuBLASLt's heuristic names for any number of rows, and the
+/// kernels that cuBLAS launches for attention over any number of keys.
+#[derive(Debug, clap::Args)]
+struct GpuArgs {
+    /// Shapes to compare with the built-in catalog
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    compare: u32,
+    /// By which shapes are drawn
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
 }
 
 /// On a machine with an NVIDIA GPU: find the recipes of a model's products, and compare them bit for bit
@@ -125,11 +140,7 @@ struct ShowArgs {
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     match &args.action {
-        Action::Gpu => {
-            let device = Device::open()?;
-            terminal.print(&Die::of(&device)?)?;
-            Ok(Exit::Consistent)
-        }
+        Action::Gpu(args) => run_gpu(args, settings, terminal),
         Action::Build(args) => run_build(args, settings, terminal),
         Action::Show(args) => {
             let catalog = read(&args.file)?;
@@ -137,6 +148,23 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
             Ok(Exit::Consistent)
         }
     }
+}
+
+fn run_gpu(args: &GpuArgs, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    let device = Device::open()?;
+    let mut die = Die::of(&device)?;
+    if args.compare > 0 {
+        let known = die.hardware().and_then(|hardware| Catalogs::built_in().of(hardware));
+        let known = known.ok_or_else(|| {
+            anyhow!("no built-in catalog is of this GPU; `mantissa catalog build` measures one")
+        })?;
+        let drawn = draw(known, args.compare as usize, args.seed);
+        let bar = Bar::new(settings, "comparing", Some(drawn.len() as u64), Unit::Shapes);
+        die.compared = Some(compare(&device, &drawn, |done| bar.at("comparing", done as u64, None))?.into());
+        bar.clear();
+    }
+    terminal.print(&die)?;
+    Ok(if die.is_other() { Exit::Divergent } else { Exit::Consistent })
 }
 
 /// Reads a catalog.

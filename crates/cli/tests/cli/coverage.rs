@@ -47,6 +47,16 @@ fn a_configuration_is_enough_to_say_what_is_covered() {
     let left_alone = coverage(&session, &format!("{one} --attention sdpa --prompts 512"));
     let cause = &left_alone["causes"][0];
     assert!(cause["what"].as_str().unwrap().contains("cuDNN") && cause.get("command").is_none(), "{cause}");
+    // On the H200 it is known, but for a kernel of long decodes that does not repeat itself.
+    let of_h200 = |words: &str| {
+        let model = "--model llama.json --hardware h200 --attention sdpa --batch-sizes 1,9";
+        coverage(&session, &format!("{model} {words}"))
+    };
+    assert_eq!(of_h200("--prompts 512 --decode 0")["refused"], 0);
+    // Four sequences have 128 query heads, nine have 288.
+    let long = of_h200("--prompts 120 --decode 30");
+    assert_eq!((&long["runs"], &long["refused"]), (&2.into(), &1.into()), "{long}");
+    assert!(long["causes"][0]["what"].as_str().unwrap().contains("an order that is not fixed"), "{long}");
     // The same seed draws the same runs, another draws others.
     let drawn = |seed: u32| {
         let words = format!("--model llama.json --hardware h200 --runs 50 --decode 2 --seed {seed}");

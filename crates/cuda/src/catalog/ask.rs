@@ -22,6 +22,34 @@ pub(super) fn measure_linear(
     instructions: Instructions,
     built: &mut Built,
 ) -> Result<(), CudaError> {
+    let (parts, pending): (Vec<u32>, Vec<Pending>) =
+        run_linear(device, shape, rows, |_, parts| CandidateSet::Linear { parts })?.into_iter().unzip();
+    let Linear { k, bias, .. } = shape;
+    for ((pending, parts), recipes) in pending.iter().zip(parts).zip(explained(&pending, instructions)) {
+        let m = pending.size;
+        let Some(Candidate::Linear(recipe)) = recipes.first().copied() else {
+            built
+                .unexplained
+                .push(format!("a product of {m} × {k} with {shape}: cuBLASLt names {parts} parts"));
+            continue;
+        };
+        if !bias {
+            built.heuristic[1] += 1;
+            built.heuristic[0] += usize::from(u32::from(recipe.parts.get()) == parts.max(1));
+        }
+        built.catalog.add_linear(shape, m, recipe);
+    }
+    Ok(())
+}
+
+/// Runs a product with a weight for each number of rows: the parts that the heuristic names, and what is to be
+/// explained, by the recipes that `tried` gives for rows and parts.
+pub(super) fn run_linear(
+    device: &Device,
+    shape: Linear,
+    rows: &[usize],
+    tried: impl Fn(usize, u32) -> CandidateSet,
+) -> Result<Vec<(u32, Pending)>, CudaError> {
     let Linear { n, k, bias, dtype } = shape;
     let most = rows.iter().copied().max().unwrap_or(1);
     let mut random = Random(n as u64 * 1_000_003 + k as u64);
@@ -54,27 +82,9 @@ pub(super) fn measure_linear(
                 });
             }
         }
-        pending.push((
-            parts,
-            Pending { size: m, dtype, length: k, tried: CandidateSet::Linear { parts }, outputs },
-        ));
+        pending.push((parts, Pending { size: m, dtype, length: k, tried: tried(m, parts), outputs }));
     }
-    let (parts, pending): (Vec<u32>, Vec<Pending>) = pending.into_iter().unzip();
-    for ((pending, parts), recipes) in pending.iter().zip(parts).zip(explained(&pending, instructions)) {
-        let m = pending.size;
-        let Some(Candidate::Linear(recipe)) = recipes.first().copied() else {
-            built
-                .unexplained
-                .push(format!("a product of {m} × {k} with {shape}: cuBLASLt names {parts} parts"));
-            continue;
-        };
-        if !bias {
-            built.heuristic[1] += 1;
-            built.heuristic[0] += usize::from(u32::from(recipe.parts.get()) == parts.max(1));
-        }
-        built.catalog.add_linear(shape, m, recipe);
-    }
-    Ok(())
+    Ok(pending)
 }
 
 /// Shapes that are run before they are explained, so that memory stays bounded.

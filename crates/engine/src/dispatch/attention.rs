@@ -58,6 +58,12 @@ impl<'c> Dispatch<'c> {
                 let (math, from) = self.math(phase, heads, head_dim, keys)?;
                 return Ok((AttentionRecipe::TorchMath(math), from));
             }
+            Attention::Sdpa if self.is_gpu() => {
+                let Some(recipe) = self.left_alone(phase, heads, group, head_dim, keys) else {
+                    unreachable!("{UNCHECKED}")
+                };
+                return Ok((recipe, [None; 2]));
+            }
             Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
         }
         if self.is_gpu() {

@@ -15,7 +15,7 @@ use mantissa_numerics::setup::Attention as Implementation;
 use mantissa_numerics::site::Phase;
 
 use super::planned::Planned;
-use super::rules::Dispatch;
+use super::rules::{Dispatch, keys_of};
 use crate::catalog::{Batched, Linear, Product};
 use crate::catalogs::CatalogUse;
 use crate::error::EngineError;
@@ -54,12 +54,7 @@ impl Dispatch<'_> {
         }
         for node in graph.nodes() {
             if let Operation::Attention(attention) = &node.operation
-                && self.attention != Implementation::Eager
-                && let Some(why) = self.sdpa_refused(
-                    attention.key_dim,
-                    keys_of(attention, shape),
-                    shape.padded || attention.window.is_some_and(|window| window <= shape.keys),
-                )
+                && let Some(why) = self.sdpa_refused(attention, shape)
             {
                 return Err(self.refused(self.attention_in_words(), why));
             }
@@ -184,7 +179,9 @@ impl Dispatch<'_> {
                         }
                     }
                     // transformers' `sdpa` passes a bound on to nothing.
-                    AttentionRecipe::TorchFlash(_) | AttentionRecipe::TorchMath(_) => {}
+                    AttentionRecipe::TorchFlash(_)
+                    | AttentionRecipe::TorchMath(_)
+                    | AttentionRecipe::TorchCudnn(_) => {}
                 }
                 planned(node.width, dim, KernelRecipe::Attention(recipe))
             }
@@ -259,7 +256,12 @@ impl Dispatch<'_> {
             return Err(self.not_compared("a window of one key", "transformers keeps all keys for it"));
         }
         let keys = keys_of(attention, shape);
-        if self.attention == Implementation::SdpaFlash {
+        if self.attention == Implementation::Sdpa
+            && let Some(why) = self.sdpa_refused(attention, shape)
+        {
+            return Err(self.refused(self.attention_in_words(), why));
+        }
+        if matches!(self.attention, Implementation::Sdpa | Implementation::SdpaFlash) {
             return Ok(());
         }
         if keys > LONGEST_SOFTMAX {
@@ -342,14 +344,6 @@ impl Dispatch<'_> {
                 remedy: format!("on that GPU `{command}` finds out"),
             },
         }
-    }
-}
-
-/// Keys that PyTorch's kernels get: in decode those of the window, as transformers' caches keep no others.
-fn keys_of(attention: &Attention, shape: PassShape) -> usize {
-    match (shape.phase, attention.window) {
-        (Phase::Decode, Some(window)) => shape.keys.min(window),
-        _ => shape.keys,
     }
 }
 

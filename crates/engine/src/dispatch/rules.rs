@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
+use mantissa_model::graph::Attention as Node;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
@@ -15,6 +16,7 @@ use mantissa_numerics::site::Phase;
 
 use crate::catalog::{self, Batched, Linear, Product};
 use crate::catalogs::{Catalogs, Entry, Source, TargetCatalogs};
+use crate::shape::PassShape;
 
 /// Lanes of sums over a row: attention, router, norms.
 const ROW_LANES: Lanes = Lanes::L16;
@@ -248,6 +250,14 @@ pub(super) type Sources<'c> = [Option<Source<'c>>; 2];
 
 /// Why a look-up for [`Dispatch::matmul`] or [`Dispatch::attention`] finds something.
 pub(super) const UNCHECKED: &str = "`check` refuses shapes that were not measured";
+
+/// Keys that PyTorch's kernels get: in decode those of the window, as transformers' caches keep no others.
+pub(super) fn keys_of(attention: &Node, shape: PassShape) -> usize {
+    match (shape.phase, attention.window) {
+        (Phase::Decode, Some(window)) => shape.keys.min(window),
+        _ => shape.keys,
+    }
+}
 
 /// Query heads of all sequences together, of heads times rows: a prefill of whole prompts has `keys` rows per sequence.
 pub(super) fn heads_of(phase: Phase, heads: usize, keys: usize) -> usize {

@@ -13,31 +13,14 @@ use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
 use super::heads::{Heads, by_block, by_group};
-use super::matrix::{CachedLayer, Matrix};
-use super::tensor_core::{bytes, instructions, row};
+use super::matrix::CachedLayer;
+use super::tensor_core::{instructions, row};
+use super::tiles::{Cached, Query};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
 /// Query rows of a task.
-const ROWS: usize = 64;
-
-/// A query and how many keys it sees, from the first on.
-type Query<'a> = (&'a [f32], usize);
-
-/// Keys and values of one KV head.
-#[derive(Clone, Copy)]
-struct Cached<'a> {
-    keys: Matrix<'a>,
-    values: Matrix<'a>,
-    dim: usize,
-    scale: f32,
-}
-
-impl<'a> Cached<'a> {
-    fn new(heads: Heads, [keys, values]: [Matrix<'a>; 2]) -> Self {
-        Self { keys, values, dim: heads.dim, scale: heads.scale }
-    }
-}
+pub(super) const ROWS: usize = 64;
 
 /// What a part of the keys leaves of every row: the sum of values, a row per sixteen elements of the head, and the
 /// logarithm.
@@ -107,19 +90,14 @@ fn part_of(
     for from in part.step_by(tile).filter(|from| *from < seen).collect::<Vec<_>>().into_iter().rev() {
         // Rows before this one see nothing of the tile, which then changes nothing of theirs.
         let first = limits.partition_point(|limit| *limit <= from);
-        let mut scores = vec![f32::NEG_INFINITY; (rows.len() - first) * tile];
-        for at in (from..seen.min(from + tile)).step_by(LANES) {
-            let lanes = LANES.min(cached.keys.rows - at);
-            let keys: Vec<&[u8]> =
-                (at..at + lanes).map(|key| bytes(cached.keys, key, 0..cached.dim)).collect();
-            panel.fill_rows(instructions, block, &keys);
-            let mut products = vec![[0.0; LANES]; rows.len() - first];
-            block.dots_of_rows(instructions, &rows[first..], 0, &panel, &mut products);
-            for (r, products) in products.iter().enumerate() {
-                let lanes = limits[first + r].saturating_sub(at).min(LANES);
-                scores[r * tile + at - from..][..lanes].copy_from_slice(&products[..lanes]);
-            }
-        }
+        let mut scores = cached.scores(
+            instructions,
+            block,
+            [from, tile, seen],
+            &rows[first..],
+            &limits[first..],
+            &mut panel,
+        );
         let mut weights = Vec::with_capacity(rows.len() - first);
         for (r, scores) in scores.chunks_exact_mut(tile).enumerate() {
             let factor = states[first + r].tile(scale, scores);
@@ -131,15 +109,15 @@ fn part_of(
         }
         for (piece, sums) in sums.iter_mut().enumerate() {
             let columns = piece * LANES..cached.dim.min((piece + 1) * LANES);
-            let lanes = columns.len();
-            panel.fill_columns(instructions, block, lanes, tile, |k| {
-                if from + k < cached.values.rows {
-                    bytes(cached.values, from + k, columns.clone())
-                } else {
-                    &[0; 2 * LANES][..2 * lanes]
-                }
-            });
-            block.dots_of_rows(instructions, &weights, 0, &panel, &mut sums[first..]);
+            cached.weigh(
+                instructions,
+                block,
+                [from, tile],
+                columns,
+                &weights,
+                &mut panel,
+                &mut sums[first..],
+            );
         }
     }
     let finished: Vec<(f32, f32)> = states.iter().map(|state| state.finish(scale)).collect();
@@ -359,8 +337,9 @@ mod tests {
     use mantissa_numerics::site::Phase;
     use mantissa_numerics::tensor_core::{Architecture, Operand};
 
+    use super::super::hashed::{bytes_of, digest, hashed};
     use super::super::heads::usual_heads;
-    use super::super::matrix::Format;
+    use super::super::matrix::{Format, Matrix};
     use super::golden::{CASES, Golden};
     use super::*;
     use crate::cache::KvCache;
@@ -462,12 +441,11 @@ mod tests {
         let seed = [if decode { 6 } else { 7 }, heads, kv, dim]
             .into_iter()
             .fold(7, |seed, word| (seed * 1_000_003 + word as u64) & 0xFFFF_FFFF);
-        let q = hashed(((sequence * heads + head) * queries + position) * dim, dim, seed, 4.0);
+        let dtype = Dtype::Bf16;
+        let q = hashed(dtype, ((sequence * heads + head) * queries + position) * dim, dim, seed, 4.0);
         let [k, v] = [1, 2].map(|which| {
-            let made = hashed((sequence * kv + kv_head) * stored * dim, keys * dim, seed + which, 2.0);
-            // A panel may read rows past the last.
-            let bits = made.iter().flat_map(|x| u16::try_from(x.to_bits() >> 16).unwrap().to_le_bytes());
-            bits.chain([0; 1 << 14]).collect::<Vec<u8>>()
+            let first = (sequence * kv + kv_head) * stored * dim;
+            bytes_of(dtype, &hashed(dtype, first, keys * dim, seed + which, 2.0))
         });
         let [k, v] = [&k, &v].map(|data| Matrix {
             format: Format::Plain(Dtype::Bf16),
@@ -485,28 +463,6 @@ mod tests {
         let limit = if decode { keys } else { position + 1 };
         let instructions = Instructions::ALL.into_iter().rfind(|one| one.is_available()).unwrap();
         let found = attend(instructions, torch, cached, keys, &[(&q, limit)]);
-        let sum = found.iter().zip(0..).fold(0_u64, |sum, (x, place)| {
-            let weight = mixed(place, 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-            sum.wrapping_add(u64::from(x.to_bits() >> 16).wrapping_mul(weight))
-        });
-        format!("{sum:016x}")
-    }
-
-    fn mixed(place: u64, seed: u64) -> u64 {
-        const MASK: u64 = 0xFFFF_FFFF;
-        let mut h = (place + (seed.wrapping_mul(0x9E37_79B1) & MASK)) & MASK;
-        h = ((h ^ h >> 16) * 0x7FEB_352D) & MASK;
-        h = ((h ^ h >> 15) * 0x846C_A68B) & MASK;
-        h ^ h >> 16
-    }
-
-    fn hashed(first: usize, count: usize, seed: u64, spread: f32) -> Vec<f32> {
-        let value = |place| {
-            let h = mixed(place, seed);
-            #[expect(clippy::cast_precision_loss, reason = "17 bits")]
-            let halves = ((h & 0xFFFF) + (h >> 16)) as f32 - 65_535.0;
-            Dtype::Bf16.round(halves * (spread / 65_536.0))
-        };
-        (first as u64..).take(count).map(value).collect()
+        digest(dtype, &found)
     }
 }

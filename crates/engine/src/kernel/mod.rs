@@ -22,9 +22,12 @@ macro_rules! each {
 }
 pub(crate) mod attention;
 mod chain;
+mod cudnn;
 mod eager;
 mod flash;
 pub(crate) mod format;
+#[cfg(test)]
+mod hashed;
 pub(crate) mod heads;
 mod lanes;
 pub(crate) mod math;
@@ -38,4 +41,5 @@ pub(crate) mod share;
 mod source;
 pub(crate) mod tanh;
 mod tensor_core;
+mod tiles;
 mod torch_rows;

@@ -8,8 +8,8 @@ use mantissa_engine::{
 };
 use mantissa_model::Arch;
 use mantissa_numerics::recipe::{
-    AttentionRecipe, BatchedSum, KernelRecipe, PlainSum, ScoreBound, TorchEager, TorchFlash, TorchMath,
-    TorchSoftmax,
+    AttentionRecipe, BatchedSum, CudnnKernel, KernelRecipe, PlainSum, ScoreBound, TorchCudnn, TorchEager,
+    TorchFlash, TorchMath, TorchSoftmax,
 };
 use mantissa_numerics::tensor_core::{Architecture, Operand};
 use mantissa_numerics::{Dtype, LayerIdx, Point, Site};
@@ -154,6 +154,8 @@ fn attention_of_gpus_keeps_its_bits() {
             key_tile: 128.try_into().expect("a size"),
             splits: 1.try_into().expect("a count"),
         }),
+        AttentionRecipe::TorchCudnn(TorchCudnn { block, kernel: CudnnKernel::Prefill }),
+        AttentionRecipe::TorchCudnn(TorchCudnn { block, kernel: CudnnKernel::Middle }),
         AttentionRecipe::TorchMath(TorchMath { scores: chain, softmax, values: chain, storage }),
     ];
     for recipe in recipes {

@@ -1,14 +1,15 @@
 //! Functions as the hardware and CUDA's library compute them.
 //!
-//! `ex2.approx` and `rsqrt.approx` interpolate in tables inside the chip. What is kept here is the deviation of every
-//! mantissa's result from the correctly rounded one, two bits each, deflated to 0.5 MB (6 MB once unpacked): made by
-//! `goldens/gpu/functions.py`. A quadratic in 64 segments comes within 0.05 units in the last place of the chip's and
-//! no nearer, because its multipliers drop columns, so the tables are not smaller.
+//! `ex2.approx`, `rsqrt.approx` and `rcp.approx` interpolate in tables inside the chip. What is kept here is the
+//! deviation of every mantissa's result from the correctly rounded one, two bits each, deflated to 0.65 MB (8 MB once
+//! unpacked): made by `goldens/gpu/functions.py` and `goldens/gpu/reciprocal.cu`. A quadratic in 64 segments comes
+//! within 0.05 units in the last place of the chip's and no nearer, because its multipliers drop columns, so the tables
+//! are not smaller.
 //!
 //! Source of the rest: PTX of `expf`, `tanhf`, `cosf` and `sinf` in CUDA 13 (libdevice), restated.
 //!
-//! `tanhf` divides by `rcp.approx`, whose table was not measured: here that is the nearest reciprocal. What becomes of
-//! it in bf16 was compared for every input ([`tanh`], [`gelu_tanh`]).
+//! `tanhf` divides by `rcp.approx`. What becomes of it in bf16 and f16 was compared for every input ([`tanh`],
+//! [`gelu_tanh`]).
 
 #![expect(clippy::inline_always, reason = "inlined where an instruction set is enabled")]
 
@@ -43,6 +44,7 @@ static EX2: LazyLock<Ex2> = LazyLock::new(|| Ex2 {
     }),
 });
 static RSQRT: LazyLock<Table> = LazyLock::new(|| Table::unpack(include_bytes!("../../tables/rsqrt.deflate")));
+static RCP: LazyLock<Table> = LazyLock::new(|| Table::unpack(include_bytes!("../../tables/rcp.deflate")));
 
 /// The NaN that the hardware makes.
 pub(super) const NOT_A_NUMBER: f32 = f32::from_bits(0x7FFF_FFFF);
@@ -148,6 +150,41 @@ pub fn rsqrt(x: f32) -> f32 {
     rounded(libm::ldexp(f64::from(value), -((exponent - odd) / 2)))
 }
 
+/// 1 / x, as `rcp.approx.ftz.f32`: what divisions by a row's sum become where kernels are compiled with fast math.
+///
+/// *Rounding:* one step from the nearest value for 13 % of mantissas, by a table. Subnormal arguments are zeros, and so
+/// are subnormal results. *Source:* every mantissa on an H200, with which all 2^32 arguments agree
+/// (`goldens/gpu/reciprocal.cu`).
+///
+/// ```
+/// use mantissa_numerics::nvidia::functions::reciprocal;
+/// assert_eq!((reciprocal(4.0), reciprocal(-0.0)), (0.25, f32::NEG_INFINITY));
+/// // Not the nearest value.
+/// let missed = (1..1000_u16).map(f32::from).filter(|x| reciprocal(*x) != 1.0 / x);
+/// assert_eq!(missed.count(), 118);
+/// ```
+#[must_use]
+pub fn reciprocal(x: f32) -> f32 {
+    if x.is_nan() {
+        return NOT_A_NUMBER;
+    }
+    let bits = x.to_bits();
+    let exponent = (bits >> 23 & 0xFF).cast_signed();
+    let magnitude = match exponent {
+        0 => f32::INFINITY,
+        0xFF => 0.0,
+        _ => {
+            let mantissa = f32::from_bits(bits & 0x7F_FFFF | 0x3F80_0000);
+            let of_one =
+                moved(rounded(1.0 / f64::from(mantissa)), RCP.deviation((bits & 0x7F_FFFF) as usize));
+            // Of 1 to 2 it is above a half, up to 1: the exponent's field stays below 255.
+            let scaled = of_one.to_bits().cast_signed() - ((exponent - 127) << 23);
+            if scaled < 1 << 23 { 0.0 } else { f32::from_bits(scaled.cast_unsigned()) }
+        }
+    };
+    magnitude.copysign(x)
+}
+
 /// e^x, as CUDA's `expf`.
 ///
 /// ```
@@ -184,7 +221,7 @@ fn exp_parts(x: f32) -> (f32, f32) {
     (f32::from_bits(shifted.to_bits() << 23), x.mul_add(LOG2_E_REST, rest))
 }
 
-/// tanh x, as CUDA's `tanhf`, but for the rounding of its reciprocal (see the head of this file).
+/// tanh x, as CUDA's `tanhf`.
 ///
 /// *Rounding:* below 0.6 a polynomial in fused steps; from there on `1 − 2 / (1 + 2^(2 |x| log₂ e))`, and 1 from 9.01.
 ///
@@ -210,7 +247,7 @@ pub fn tanh(x: f32) -> f32 {
         return NOT_A_NUMBER;
     }
     let power = ex2(magnitude * TWICE_LOG2_E) + 1.0;
-    let value = if magnitude >= LARGEST { 1.0 } else { (1.0 / power).mul_add(-2.0, 1.0) };
+    let value = if magnitude >= LARGEST { 1.0 } else { reciprocal(power).mul_add(-2.0, 1.0) };
     value.copysign(x)
 }
 
@@ -406,6 +443,22 @@ mod tests {
         }
     }
 
+    /// As counted on an H200.
+    #[test]
+    fn reciprocals_deviate_as_measured() {
+        let mut counts = [0; 3];
+        for mantissa in 0..1_u32 << 23 {
+            let x = f32::from_bits(0x3F80_0000 | mantissa);
+            let (found, nearest) = (reciprocal(x), 1.0 / x);
+            let off = found.to_bits().cast_signed() - nearest.to_bits().cast_signed();
+            counts[usize::try_from(off + 1).unwrap()] += 1;
+            // Powers of two and signs change nothing.
+            let far = f32::from_bits(x.to_bits() ^ 0xA280_0000);
+            assert_eq!(reciprocal(far).to_bits() ^ 0x8000_0000, (found / (far.abs() / x)).to_bits(), "{x:e}");
+        }
+        assert_eq!(counts, [374_723, 7_280_086, 733_799]);
+    }
+
     /// As it was first written and compared with an H200.
     #[test]
     fn scaling_is_exact() {
@@ -455,6 +508,14 @@ mod tests {
         assert_eq!(rsqrt(0.0).to_bits(), f32::INFINITY.to_bits());
         assert_eq!(rsqrt(-0.0).to_bits(), f32::NEG_INFINITY.to_bits());
         assert_eq!(rsqrt(-1.0).to_bits(), 0x7FFF_FFFF);
+        assert_eq!(reciprocal(f32::INFINITY).to_bits(), 0);
+        assert_eq!(reciprocal(f32::NEG_INFINITY).to_bits(), (-0.0_f32).to_bits());
+        assert_eq!(reciprocal(f32::NAN).to_bits(), 0x7FFF_FFFF);
+        // Subnormal numbers are zeros, and the reciprocals that would be subnormal.
+        assert_eq!(reciprocal(-f32::from_bits(0x7F_FFFF)).to_bits(), f32::NEG_INFINITY.to_bits());
+        assert_eq!(reciprocal(2.0_f32.powi(126)).to_bits(), f32::MIN_POSITIVE.to_bits());
+        assert_eq!(reciprocal(2.0_f32.powi(127)).to_bits(), 0);
+        assert_eq!(reciprocal(f32::MIN_POSITIVE).to_bits(), 2.0_f32.powi(126).to_bits());
         assert_eq!((sin(0.0), cos(0.0), cos(2e5)), (Some(0.0), Some(1.0), None));
         // Read off an H200: a negative number of which nothing is left in fixed point counts as zero.
         assert_eq!(ex2(f32::from_bits(0xB3FF_FFFF)).to_bits(), 0x3F80_0000);

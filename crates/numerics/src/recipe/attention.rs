@@ -1,9 +1,11 @@
-//! Attention of one query head over the keys of its KV head: the engine's own kernels, and three of PyTorch's on a GPU.
+//! Attention of one query head over the keys of its KV head: the engine's own kernels, and those that PyTorch launches
+//! on a GPU.
 
 use std::num::{NonZeroU16, NonZeroU32};
 
 use super::matmul::{BatchedSum, PlainSum};
 use crate::Dtype;
+pub use crate::nvidia::cudnn::CudnnKernel;
 pub use crate::nvidia::softmax::TorchSoftmax;
 use crate::tensor_core::BlockRecipe;
 
@@ -30,6 +32,8 @@ pub enum AttentionRecipe {
     TorchFlash(TorchFlash),
     /// The math backend of PyTorch's `scaled_dot_product_attention`.
     TorchMath(TorchMath),
+    /// The cuDNN backend of PyTorch's `scaled_dot_product_attention`.
+    TorchCudnn(TorchCudnn),
 }
 
 /// The engine's own attention. Exponentials are the engine's; the sum of values within a tile is an `fma` chain over
@@ -189,6 +193,41 @@ impl TorchFlash {
     /// Storage format of activations and cache.
     ///
     /// Example: [`TorchFlash`].
+    #[must_use]
+    pub fn storage(self) -> Dtype {
+        self.block.operand.dtype().unwrap_or(Dtype::Bf16)
+    }
+}
+
+/// cuDNN's attention on a GPU, [`crate::nvidia::cudnn`]: tiles of keys from the first to the last with a running
+/// maximum; each tile's product with the values goes on from the sum so far, rescaled; the product with the approximate
+/// `1 / sum` at the end.
+///
+/// *Rounding:* scores stay in binary32; a tile's probabilities and the output to the storage format, which is that of
+/// the steps' factors. *Source:* cuDNN 9.19 by PyTorch 2.11, compared with an H200.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_numerics::recipe::{AttentionRecipe, CudnnKernel, TorchCudnn, wire};
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::F16).unwrap();
+/// let cudnn = TorchCudnn { block, kernel: CudnnKernel::Middle };
+/// let flat = wire::AttentionRecipe::from(AttentionRecipe::TorchCudnn(cudnn));
+/// assert_eq!((cudnn.storage(), flat.key_tile), (Dtype::F16, Some(64)));
+/// assert_eq!(flat.softmax, wire::SoftmaxRecipe::Cudnn { scalings: 2 });
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TorchCudnn {
+    /// One step of both products, which are not cut.
+    pub block: BlockRecipe,
+    /// How tiles are walked.
+    pub kernel: CudnnKernel,
+}
+
+impl TorchCudnn {
+    /// Storage format of activations and cache.
+    ///
+    /// Example: [`TorchCudnn`].
     #[must_use]
     pub fn storage(self) -> Dtype {
         self.block.operand.dtype().unwrap_or(Dtype::Bf16)

@@ -25,8 +25,8 @@ pub mod wire;
 
 pub use activation::{ClampedSwiGluRecipe, Elementary, GeGluRecipe, Silu, SwiGluRecipe};
 pub use attention::{
-    AttentionRecipe, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, TorchEager, TorchFlash, TorchMath,
-    TorchSoftmax,
+    AttentionRecipe, CudnnKernel, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, TorchCudnn, TorchEager,
+    TorchFlash, TorchMath, TorchSoftmax,
 };
 pub use elementwise::{BiasRecipe, CapRecipe, CastRecipe, EmbeddingRecipe, ResidualRecipe};
 pub use matmul::{BatchedSum, Lanes, LinearSum, MatmulRecipe, PlainSum, TensorCoreSum, ThreadSum};

@@ -226,6 +226,14 @@ pub enum SoftmaxRecipe {
         /// binary32 by their sums of exponentials. 1 is no cut.
         splits: u16,
     },
+    /// cuDNN's attention on a GPU, [`crate::nvidia::cudnn`]: tiles of `key_tile` keys from the first to the last with a
+    /// running maximum; each tile's product with the values goes on from the sum so far, rescaled; the product with the
+    /// approximate `1 / sum` at the end.
+    Cudnn {
+        /// Roundings of a score on its way to a power of two: 1 after its product with `scale · log₂ e`, or 2, after
+        /// the scale and after log₂ e.
+        scalings: u16,
+    },
 }
 
 /// Attention of one query head over the keys of its KV head.

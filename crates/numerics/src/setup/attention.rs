@@ -15,7 +15,8 @@ words! {
     pub enum Attention {
         /// Scores, softmax and probabilities materialized and rounded, as Hugging Face's `eager`.
         Eager = "eager",
-        /// Tiled, exact softmax in binary32, one division at the end.
+        /// Tiled, exact softmax in binary32, one division at the end. On a GPU PyTorch's `scaled_dot_product_attention`
+        /// left alone.
         Sdpa = "sdpa",
         /// Tiled, online softmax.
         FlashAttention2 = "flash_attention_2",

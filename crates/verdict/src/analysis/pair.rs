@@ -84,8 +84,8 @@ pub struct PairVerdict {
     pub ratio: Option<f64>,
     /// Bootstrap interval of the ratio over sequences, with its confidence.
     pub interval: Option<Interval>,
-    /// The ratio is below this at the level of the analysis, corrected for its pairs; absent where so few units allow no
-    /// such statement.
+    /// The ratio is below this at the level of the analysis, corrected for its pairs; absent where so few units allow
+    /// no such statement.
     pub ratio_bound: Option<f64>,
     /// p-value of "the wrong setup fits as well as the right one", or of "repetitions of the two are exchangeable".
     pub p_value: Option<f64>,

@@ -34,7 +34,7 @@ pub(crate) struct Caveat {
 /// What a floor is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FloorOf {
-    /// Repetitions of the noisier setup.
+    /// Repetitions of either setup, all of them.
     Repetitions,
     /// Repetitions as the file states them.
     StatedRepetitions,

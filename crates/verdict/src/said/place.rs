@@ -38,7 +38,7 @@ pub(super) fn versions(names: &[String]) -> String {
 /// What a floor is made of.
 pub(crate) fn floor_of(floor: &FloorOf) -> String {
     match floor {
-        FloorOf::Repetitions => "repetitions of the noisier setup".to_owned(),
+        FloorOf::Repetitions => "repetitions of either".to_owned(),
         FloorOf::StatedRepetitions => "repetitions as the file states them".to_owned(),
         FloorOf::SameSetup { here, there } => format!("the same setup on {here} and {there}"),
         FloorOf::MatchingReplays(gpu) => format!("matching replays on {gpu}"),

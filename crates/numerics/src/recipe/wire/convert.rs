@@ -5,11 +5,11 @@ use std::num::{NonZeroU16, NonZeroU32};
 use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting};
 use crate::Dtype;
 use crate::recipe::{
-    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary,
+    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, CudnnKernel, Elementary,
     ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe,
     NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions,
     RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe,
-    TensorCoreSum, ThreadSum, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    TensorCoreSum, ThreadSum, TorchCudnn, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const LANES_16: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
@@ -271,6 +271,15 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
                     ..flat_torch(product, product, [flash.storage(); 2], softmax)
                 }
             }
+            AttentionRecipe::TorchCudnn(cudnn) => {
+                let (product, (key_tile, softmax)) =
+                    (TensorCoreSum::uncut(cudnn.block).into(), flat_cudnn(cudnn.kernel));
+                Self {
+                    score_rounding: Dtype::F32,
+                    key_tile: Some(key_tile),
+                    ..flat_torch(product, product, [cudnn.storage(); 2], softmax)
+                }
+            }
             AttentionRecipe::TorchMath(math) => Self {
                 scaled_operands: true,
                 ..flat_torch(
@@ -282,6 +291,16 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
             },
         }
     }
+}
+
+/// A kernel's tile and softmax.
+fn flat_cudnn(kernel: CudnnKernel) -> (u32, SoftmaxRecipe) {
+    let (key_tile, scalings) = match kernel {
+        CudnnKernel::Prefill => (128, 1),
+        CudnnKernel::Narrow => (32, 2),
+        CudnnKernel::Middle => (64, 2),
+    };
+    (key_tile, SoftmaxRecipe::Cudnn { scalings })
 }
 
 /// An attention of PyTorch's that rounds scores and probabilities to `rounding`, and its output to the storage format.
@@ -355,7 +374,7 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                     SoftmaxRecipe::Exact { normalize_first: true, .. } => OwnSoftmax::Eager,
                     SoftmaxRecipe::Exact { .. } => OwnSoftmax::Tiled { key_tile: tile()? },
                     SoftmaxRecipe::Online { .. } => OwnSoftmax::Online { key_tile: tile()? },
-                    SoftmaxRecipe::Flash { .. } => {
+                    SoftmaxRecipe::Flash { .. } | SoftmaxRecipe::Cudnn { .. } => {
                         return Err(RecipeError("flash attention states how values are summed"));
                     }
                 },
@@ -365,6 +384,13 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                 let sum: TensorCoreSum = flat.scores.try_into()?;
                 let splits = NonZeroU16::new(splits).ok_or(NO_PARTS)?;
                 Self::TorchFlash(TorchFlash { block: sum.block, key_tile: tile()?, splits })
+            }
+            (Some(_), softmax @ SoftmaxRecipe::Cudnn { .. }) => {
+                let sum: TensorCoreSum = flat.scores.try_into()?;
+                let stated = (tile()?.get(), softmax);
+                let kernel = CudnnKernel::ALL.into_iter().find(|kernel| flat_cudnn(*kernel) == stated);
+                let kernel = kernel.ok_or(RecipeError("no kernel of cuDNN has such tiles"))?;
+                Self::TorchCudnn(TorchCudnn { block: sum.block, kernel })
             }
             (Some(values), SoftmaxRecipe::Exact { reduction, .. }) if flat.scaled_operands => {
                 let (scores, values) = (flat.scores.try_into()?, values.try_into()?);
