@@ -17,6 +17,34 @@ use crate::rendered;
 
 const HOSTILE: &str = "a\u{1b}[2J | <b>`b`</b> \u{202e}";
 
+/// A conflict that a claim settled.
+fn contested() -> Vec<Contested> {
+    vec![Contested {
+        about: "the batch_size".to_owned(),
+        config_id: Some(HOSTILE.to_owned()),
+        statements: vec![["here".to_owned(), HOSTILE.to_owned()], ["there".to_owned(), "2".to_owned()]],
+        more: 0,
+        settled: true,
+        sentence: format!("the file contradicts itself about the batch_size: here says '{HOSTILE}'"),
+    }]
+}
+
+fn spot_check(first: Difference) -> SpotCheck {
+    SpotCheck {
+        config_id: "c".to_owned(),
+        seed: 7,
+        population: 1_000_000,
+        recorded: 4_000_000,
+        drawn: 700,
+        distinct: 699,
+        different: 1,
+        first: Some(first),
+        missed: SpotCheck::missed(700),
+        kernels: vec![("mlp_out".to_owned(), 700)],
+        out_of_reach: vec!["attn_out".to_owned()],
+    }
+}
+
 /// An audit with something in each of its places.
 fn audit() -> Audit {
     let first = Difference {
@@ -94,27 +122,8 @@ fn audit() -> Audit {
             stopped_early: 3,
         },
         consistency: Vec::new(),
-        contested: vec![Contested {
-            about: "the batch_size".to_owned(),
-            config_id: Some(HOSTILE.to_owned()),
-            statements: vec![["here".to_owned(), HOSTILE.to_owned()], ["there".to_owned(), "2".to_owned()]],
-            more: 0,
-            settled: true,
-            sentence: format!("the file contradicts itself about the batch_size: here says '{HOSTILE}'"),
-        }],
-        spot_checks: vec![SpotCheck {
-            config_id: "c".to_owned(),
-            seed: 7,
-            population: 1_000_000,
-            recorded: 4_000_000,
-            drawn: 700,
-            distinct: 699,
-            different: 1,
-            first: Some(first),
-            missed: SpotCheck::missed(700),
-            kernels: vec![("mlp_out".to_owned(), 700)],
-            out_of_reach: names(&["attn_out"]),
-        }],
+        contested: contested(),
+        spot_checks: vec![spot_check(first)],
         self_test: vec![Planted {
             deviation: "one bit".to_owned(),
             dishonest: true,
