@@ -358,8 +358,8 @@ fn tables(audit: &Audit) -> Vec<Grid<'_>> {
             ],
             rows: missed.collect(),
             note: Some(format!(
-                "{} values drawn uniformly, with replacement, from {} of the {} that are recorded (seed {}); {} differ. \
-                 Draws by site: {}.",
+                "{} values drawn uniformly, with replacement, from {} of the {} that are recorded (seed {}); {} \
+                 differ. Draws by site: {}.",
                 words::count(spot.drawn),
                 words::count(spot.population),
                 words::count(spot.recorded),

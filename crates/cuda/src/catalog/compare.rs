@@ -88,7 +88,8 @@ pub fn draw(known: &TargetCatalogs, count: usize, seed: u64) -> Vec<Drawn> {
         .catalogs()
         .flat_map(|catalog| catalog.all_asked().map(|(shape, asked)| (shape, asked.reach())))
         .collect();
-    let launched: Vec<_> = known.catalogs().flat_map(mantissa_engine::catalog::Catalog::all_launched).collect();
+    let launched: Vec<_> =
+        known.catalogs().flat_map(mantissa_engine::catalog::Catalog::all_launched).collect();
     let mut random = Random(seed);
     let one = |number: usize, random: &mut Random| -> Option<Drawn> {
         let stated = |shape, rows| {

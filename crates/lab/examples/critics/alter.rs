@@ -143,7 +143,7 @@ pub(crate) fn altered(
     Ok(altered)
 }
 
-/// Where a row stands among the rows of a phase, and which position of the sequence it is, counted from the prompt's end.
+/// Where a row stands among the rows of a phase, and which position of the sequence it is, from the prompt's end.
 fn rows(run: &Run) -> Vec<(bool, usize, i64)> {
     let mut rows = Vec::new();
     for (decode, signals) in [(false, &run.prefill), (true, &run.decode)] {

@@ -65,8 +65,8 @@ impl Table {
                 let percent = 100.0 * bound;
                 let _ = writeln!(
                     page,
-                    "\nWith 95% confidence (Clopper and Pearson, one-sided), fewer than {percent:.3}% of such records are \
-                     not found consistent."
+                    "\nWith 95% confidence (Clopper and Pearson, one-sided), fewer than {percent:.3}% of such records \
+                     are not found consistent."
                 );
             }
         }

@@ -34,7 +34,8 @@ pub(super) fn same_weights(
     Ok(Some(found))
 }
 
-/// `model` as an audit names it, claimed to be of the names `claimed`; `weights` are those the evidence states, once found to be its own.
+/// `model` as an audit names it, claimed to be of the names `claimed`; `weights` are those the evidence states, once
+/// found to be its own.
 pub(super) fn audited(model: Model<'_>, weights: Option<Digest>, claimed: Vec<String>) -> AuditedModel {
     AuditedModel {
         name: model.name.to_owned(),

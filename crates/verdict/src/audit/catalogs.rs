@@ -28,7 +28,8 @@ impl Audit {
     /// # let audit = Audit {
     /// #     audit_version: AUDIT_VERSION, sources: Vec::new(), model: None, replay: "decode".to_owned(),
     /// #     outcome: Outcome::Consistent, claims: vec![claim], candidates: Vec::new(), matrices: Vec::new(),
-    /// #     consistency: Vec::new(), contested: Vec::new(), cost: Cost::default(), spot_checks: Vec::new(), self_test: Vec::new(),
+    /// #     consistency: Vec::new(), contested: Vec::new(), cost: Cost::default(), spot_checks: Vec::new(),
+    /// #     self_test: Vec::new(),
     /// #     notes: Vec::new(), thresholds: Vec::new(), catalogs: Vec::new(),
     /// # };
     ///

@@ -40,7 +40,8 @@ pub const AUDIT_VERSION: u32 = 1;
 ///     // …
 /// #   audit_version: mantissa_verdict::audit::AUDIT_VERSION, sources: vec![], replay: "decode".into(),
 /// #   outcome: Audit::outcome_of(&[]), candidates: vec![], claims: vec![], matrices: vec![],
-/// #   consistency: vec![], contested: vec![], spot_checks: vec![], notes: vec![], thresholds: vec![], catalogs: vec![],
+/// #   consistency: vec![], contested: vec![], spot_checks: vec![], notes: vec![], thresholds: vec![],
+/// #   catalogs: vec![],
 /// };
 /// // Members of a class share their passes: three candidates cost as much as one.
 /// assert_eq!(audit.cost.passes_alone / audit.cost.passes_planned, 3);
