@@ -48,7 +48,8 @@ fn examples() -> String {
         None => format!("  {}: {}", axis.name(), axis.form()),
     });
     format!(
-        "{EXAMPLES}\n\nAXIS is one of\n{}\n  model (--claim alone): which of the names that evidence gives its model is meant",
+        "{EXAMPLES}\n\nAXIS is one of\n{}\n  model (--claim alone): which of the names that evidence gives its model \
+         is meant",
         axes.join("\n")
     )
 }

@@ -81,8 +81,8 @@ fn of_axis(experiment: &Experiment, index: usize, axis: Axis) -> Vec<Statement> 
     stated
 }
 
-/// What the kernels that ran say, in a record of this program's own engine: rows of the output projection in decode, and
-/// the format that it leaves.
+/// What the kernels that ran say, in a record of this program's own engine: rows of the output projection in decode,
+/// and the format that it leaves.
 fn ran(configuration: &Configuration, index: usize, axis: Axis) -> Option<Statement> {
     let extras = configuration.mantissa.as_ref()?;
     let decode = |kernel: &&ObservedKernel| (kernel.phase, kernel.op.as_str()) == (Phase::Decode, "o_proj");
@@ -114,8 +114,8 @@ fn neighbours(experiment: &Experiment, configuration: &Configuration) -> Option<
     Some(Statement::new(format!("runs[{index}].mantissa.neighbours, with the run itself"), &batch(run)))
 }
 
-/// What `variable_value` says of an axis, where it is what the experiment tests. Files of Mantissa that test nothing have
-/// their batch size there.
+/// What `variable_value` says of an axis, where it is what the experiment tests. Files of Mantissa that test nothing
+/// have their batch size there.
 fn tested(configuration: &Configuration, metadata: &ExperimentMetadata, axis: Axis) -> Option<String> {
     let word = |value: &Value| match value {
         Value::Null => None,

@@ -45,13 +45,16 @@ fn replayed(answer: ClaimAnswer, found: &Replayed<'_>) -> String {
 fn sampled(answer: ClaimAnswer, found: &Sampled<'_>) -> String {
     let (candidate, drawn) = (found.candidate, found.drawn);
     match answer {
-        ClaimAnswer::NotEnoughEvidence | ClaimAnswer::ContradictsItself => "not enough evidence about the claim: no \
-            recorded value has all its inputs recorded beside it; the sites x_in, v, attn_out, x_after_attn, ffn_norm, mlp_out and x_out of \
-            one layer would be enough"
-            .to_owned(),
+        ClaimAnswer::NotEnoughEvidence | ClaimAnswer::ContradictsItself => {
+            "not enough evidence about the claim: no \
+            recorded value has all its inputs recorded beside it; the sites x_in, v, attn_out, x_after_attn, \
+            ffn_norm, mlp_out and x_out of one layer would be enough"
+                .to_owned()
+        }
         ClaimAnswer::Consistent => {
             let [population, recorded] = found.reach;
-            let of = format!(", drawn from {population} of {recorded} recorded values ({})", percent(found.reach));
+            let of =
+                format!(", drawn from {population} of {recorded} recorded values ({})", percent(found.reach));
             format!("consistent with {candidate} at each of {drawn} sampled values{of}")
         }
         ClaimAnswer::Contradicted | ClaimAnswer::FitsNone => {
