@@ -459,7 +459,11 @@ fn evidence_of_a_gpu_is_verified_without_one() {
             let candidate = candidate.replace('#', &size.to_string());
             assert_eq!(state(&candidate).as_deref(), Some("different"), "{name}: {candidate}");
         }
-        assert_eq!(state(&format!("h200_bs{size}_sdpa_bf16")), None, "cuDNN's long decodes are not reproducible");
+        assert_eq!(
+            state(&format!("h200_bs{size}_sdpa_bf16")),
+            None,
+            "cuDNN's long decodes are not reproducible"
+        );
     }
     // The same evidence under another claim.
     for claim in ["hardware=cpu", "batch_size=9", "attention=sdpa_flash"] {
