@@ -161,7 +161,7 @@ pub fn rsqrt(x: f32) -> f32 {
 /// assert_eq!((reciprocal(4.0), reciprocal(-0.0)), (0.25, f32::NEG_INFINITY));
 /// // Not the nearest value.
 /// let missed = (1..1000_u16).map(f32::from).filter(|x| reciprocal(*x) != 1.0 / x);
-/// assert_eq!(missed.count(), 118);
+/// assert_eq!(missed.count(), 123);
 /// ```
 #[must_use]
 pub fn reciprocal(x: f32) -> f32 {
