@@ -6,7 +6,7 @@ use mantissa_evidence::{
 };
 use mantissa_numerics::{Dtype, Phase};
 use mantissa_verdict::Analysis;
-use mantissa_verdict::analysis::{Answer, FindingKind, Outcome, Reproducibility, State, Tier};
+use mantissa_verdict::analysis::{Answer, Comparison, FindingKind, Outcome, Reproducibility, State, Tier};
 use mantissa_verdict::judge::{Evidence, Options, StatedRepeats, judge_evidence};
 
 use super::synthetic::{Sample, keys, sentences, source};
@@ -235,4 +235,27 @@ fn outputs_that_nobody_recorded_do_not_agree() {
     let parted: Vec<_> = analysis.reproducibility.iter().map(|one| one.tokens_part).collect();
     assert_eq!(parted, [None; 2]);
     assert!(sentences(&analysis, FindingKind::TokensDiverge).is_empty());
+}
+
+/// The same name, value and settings on two machines, of checkpoints that are or are not the same.
+#[test]
+fn other_weights_are_no_same_setup_on_another_machine() {
+    for (there, twins) in [(&b"weights"[..], 1), (b"other weights", 0)] {
+        let mut sample = Sample::new("batch_size", &[("here", "A", 2), ("there", "B", 2)]);
+        for (configuration, weights) in
+            sample.experiment.configurations.iter_mut().zip([&b"weights"[..], there])
+        {
+            let statement = Statement { repetitions: 1, outcome: Stated::NotChecked, digests: Vec::new() };
+            let mut extras = extras(statement);
+            extras.setup.hardware.clone_from(&configuration.hardware);
+            extras.setup.model.weights_digest = Some(Digest::of_bytes(weights));
+            configuration.mantissa = Some(extras);
+        }
+        sample.run("here", 0, 0, 1.0);
+        sample.run("there", 0, 0, 2.0);
+        let analysis = sample.judged();
+        let baselines =
+            analysis.pairs.iter().filter(|pair| pair.comparison == Comparison::CrossHardwareBaseline);
+        assert_eq!(baselines.count(), twins);
+    }
 }
