@@ -14,7 +14,7 @@ use super::words;
 ///     about: About::Axis(Axis::BatchSize),
 ///     config_id: Some("bs1".to_owned()),
 ///     statements: [("variable_value", 8), ("mantissa.setup.batch_size", 1)]
-///         .map(|(field, value)| Statement::new(format!("configurations[0].{field}"), value))
+///         .map(|(field, value)| Statement::new(format!("configurations[0].{field}"), &value))
 ///         .to_vec(),
 ///     more: 0,
 /// };
