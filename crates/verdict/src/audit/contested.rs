@@ -8,7 +8,7 @@ use crate::said;
 
 /// Something that the evidence states twice and not alike.
 ///
-/// Example: [`Audit`].
+/// Example: [`Audit`](super::Audit).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Contested {
     /// What it is about: `the batch_size`, `a row that two passes stored`, …
