@@ -13,7 +13,7 @@
 //! | does one setup fit the same sequences better than another? | [`sign_flip_p`] |
 //! | do repetitions of two setups differ? | [`strata_p`] |
 //! | how uncertain is a ratio? | [`Bootstrap`] |
-//! | how far apart are two setups at most? | [`ratio_bound`] |
+//! | how far apart are two setups at most? | [`ratio_bound()`] |
 //! | which of several candidates? | [`identify`], [`holm`], [`benjamini_hochberg`] |
 //! | what false-alarm rate is shown? | [`false_alarm_bound`], [`units_needed`], [`ExactTier`] |
 //! | what can be detected at all? | [`power_of_conformal`], [`power_of_exact`] |
