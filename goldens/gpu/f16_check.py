@@ -4,8 +4,8 @@
 
 DIRECTORY has f16.npz. For every product with a weight and number of rows: into how many parts K is cut so that all
 outputs compared have the bits found, with parts kept in binary32 and added in ascending order; and, where that
-explains nothing, with parts rounded to binary16. A step is emulated in numpy, from its definition (steps.py), and not
-by the engine. PART/PARTS takes a share of the shapes."""
+explains nothing, with parts rounded to binary16. A step is emulated here in numpy, from its definition, and not by
+the engine. PART/PARTS takes a share of the shapes."""
 
 import os
 import sys
@@ -13,10 +13,40 @@ import sys
 import numpy
 
 from f16 import BIASED, KINDS, ROWS, SPLIT, WHOLE, columns, operand
-from steps import chain
 
 MOST_PARTS = 32
 arrays = numpy.load(os.path.join(sys.argv[1], "f16.npz"))
+
+
+def exponents(x):
+    """Of the leading bit; of a subnormal binary16, that of the least normal one; far below all others for a zero."""
+    found = numpy.frexp(x)[1] - 1
+    return numpy.where(x == 0, -4000, numpy.maximum(found, -14))
+
+
+def cut_to_f32(x):
+    with numpy.errstate(over="ignore"):
+        near = x.astype(numpy.float32)
+    away = numpy.abs(near.astype(numpy.float64)) > numpy.abs(x)
+    return numpy.where(away, numpy.nextafter(near, numpy.float32(0)), near)
+
+
+def chain(x, w):
+    """Steps of sixteen from zero. Rows of x by rows of w, both binary64."""
+    total = numpy.zeros((len(x), len(w)), numpy.float32)
+    ex, ew = exponents(x), exponents(w)
+    for k in range(0, x.shape[1], 16):
+        products = x[:, None, k : k + 16] * w[None, :, k : k + 16]
+        exponent = ex[:, None, k : k + 16] + ew[None, :, k : k + 16]
+        wide = total.astype(numpy.float64)
+        of_total = numpy.where(total == 0, -4000, numpy.maximum(numpy.frexp(wide)[1] - 1, -126))
+        largest = numpy.maximum(exponent.max(2), of_total)
+        largest = numpy.where(largest < -2000, 0, largest)
+        scaled = numpy.trunc(numpy.ldexp(products, (25 - largest)[:, :, None])).sum(2) + numpy.trunc(
+            numpy.ldexp(wide, 25 - largest)
+        )
+        total = cut_to_f32(numpy.ldexp(scaled, largest - 25))
+    return total
 
 
 def cuts(length, parts):

@@ -17,6 +17,7 @@ use mantissa_numerics::nvidia::functions::exp;
 use mantissa_numerics::nvidia::logarithm::log;
 use mantissa_numerics::nvidia::reduce::{TorchSum, log_sum_exp};
 use mantissa_numerics::nvidia::softmax::TorchSoftmax;
+use mantissa_testkit::gpu_inputs::{digest, hashed};
 
 const SOFTMAX: u64 = 1;
 const SOFTMAX_AT: u64 = 2;
@@ -57,34 +58,8 @@ impl Golden {
     }
 }
 
-fn mixed(place: u64, seed: u64) -> u64 {
-    const MASK: u64 = 0xFFFF_FFFF;
-    let mut h = (place + (seed.wrapping_mul(0x9E37_79B1) & MASK)) & MASK;
-    h = ((h ^ h >> 16) * 0x7FEB_352D) & MASK;
-    h = ((h ^ h >> 15) * 0x846C_A68B) & MASK;
-    h ^ h >> 16
-}
-
 fn seed_of<const N: usize>(words: [u64; N]) -> u64 {
     words.iter().fold(7, |seed, word| (seed * 1_000_003 + word) & 0xFFFF_FFFF)
-}
-
-/// `count` values of a tensor from place `first` on.
-fn hashed(first: usize, count: usize, seed: u64, spread: f32, format: Dtype) -> Vec<f32> {
-    let value = |place| {
-        let h = mixed(place, seed);
-        let halves = i32::try_from((h & 0xFFFF) + (h >> 16)).unwrap() - 65_535;
-        format.round(halves as f32 * (spread / 65_536.0))
-    };
-    (first as u64..).take(count).map(value).collect()
-}
-
-fn digest(bits: impl Iterator<Item = u32>) -> String {
-    let weight = |place| mixed(place, 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let sum = bits
-        .zip(0..)
-        .fold(0_u64, |sum, (bits, place)| sum.wrapping_add(u64::from(bits).wrapping_mul(weight(place))));
-    format!("{sum:016x}")
 }
 
 fn of(row: &[f32]) -> String {
@@ -120,7 +95,7 @@ impl Rows {
             0 => seed_of([of_rows, length as u64]),
             _ => seed_of([of_part, length as u64, at as u64]),
         };
-        hashed(at + row * length, length, seed, spread, format)
+        hashed(format, at + row * length, length, seed, spread)
     }
 
     /// Elements between an aligned address and a row, as the kernel sees it: bf16 is converted into another tensor.
@@ -179,7 +154,7 @@ fn log_softmax_across_steps_is_that_of_an_h200() {
         let (length, steps) = (number(words[0]), number(words[1]));
         let kernel = TorchSoftmax::across(length, steps);
         let seed = seed_of([ACROSS, length as u64, steps as u64]);
-        let all = hashed(0, length * steps, seed, 16.0, Dtype::F32);
+        let all = hashed(Dtype::F32, 0, length * steps, seed, 16.0);
         for (step, expected) in digests.iter().enumerate() {
             let row: Vec<f32> = all.iter().skip(step).step_by(steps).copied().collect();
             assert_eq!(of(&kernel.log_softmax(&row, 0)), *expected, "{words:?} step {step} by {kernel:?}");
@@ -238,7 +213,7 @@ fn sums_of_rows_are_those_of_an_h200() {
             let factor = if word == "mean" { rows as f32 / (rows * length) as f32 } else { 1.0 };
             let sums: Vec<f32> = (0..rows)
                 .map(|r| {
-                    let row = hashed(r * length, length, seed, 4.0, Dtype::Bf16);
+                    let row = hashed(Dtype::Bf16, r * length, length, seed, 4.0);
                     order.sum_at(row.iter().map(|x| x * x), r * length) * factor
                 })
                 .collect();

@@ -1,6 +1,7 @@
-//! Tiny checkpoints, synthetic published files and hostile files for tests.
+//! Tiny checkpoints, synthetic published files, hostile files and inputs of GPU measurements, for tests.
 
 pub mod gguf;
+pub mod gpu_inputs;
 pub mod others;
 pub mod published;
 pub mod safetensors;

@@ -12,7 +12,7 @@ use super::flash::ROWS;
 use super::heads::{Heads, by_block, by_group};
 use super::matrix::CachedLayer;
 use super::tensor_core::{instructions, row};
-use super::tiles::{Cached, Query};
+use super::tiles::{Cached, Query, Walk};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
@@ -31,36 +31,12 @@ fn attend(
     let rows: Vec<Row> = queries.iter().map(|(q, _)| row(instructions, block, q)).collect();
     let limits: Vec<usize> = queries.iter().map(|(_, limit)| *limit).collect();
     let mut states = vec![Online::default(); rows.len()];
-    // By sixteen elements of the head, and row.
-    let mut sums = vec![vec![[0.0; LANES]; rows.len()]; cached.dim.div_ceil(LANES)];
+    let walk = Walk { instructions, block, storage, cached, rows: &rows, limits: &limits };
+    let (mut sums, mut panel) = (walk.sums(), Panel::default());
     let seen = limits.last().copied().unwrap_or(0);
-    let mut panel = Panel::default();
     for from in (0..seen).step_by(tile) {
-        // Rows before this one see nothing of the tile, which their kernels do not reach.
-        let first = limits.partition_point(|limit| *limit <= from);
-        let (rows, limits) = (&rows[first..], &limits[first..]);
-        let mut scores = cached.scores(instructions, block, [from, tile, seen], rows, limits, &mut panel);
-        let mut weights = Vec::with_capacity(rows.len());
-        for (r, scores) in scores.chunks_exact_mut(tile).enumerate() {
-            let factor = states[first + r].tile(scale, scores);
-            for sums in &mut sums {
-                sums[first + r] = sums[first + r].map(|sum| sum * factor);
-            }
-            storage.round_each(scores);
-            weights.push(row(instructions, block, scores));
-        }
-        for (piece, sums) in sums.iter_mut().enumerate() {
-            let columns = piece * LANES..cached.dim.min((piece + 1) * LANES);
-            cached.weigh(
-                instructions,
-                block,
-                [from, tile],
-                columns,
-                &weights,
-                &mut panel,
-                &mut sums[first..],
-            );
-        }
+        let weights = |r: usize, scores: &mut [f32]| states[r].tile(scale, scores);
+        walk.take([from, tile, seen], &mut panel, &mut sums, weights);
     }
     let mut out = vec![0.0; rows.len() * cached.dim];
     for (r, (out, state)) in out.chunks_exact_mut(cached.dim).zip(&states).enumerate() {

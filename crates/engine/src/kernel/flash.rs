@@ -6,16 +6,14 @@
 
 use std::ops::Range;
 
-use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::flash::{Online, Scale, combined};
 use mantissa_numerics::recipe::TorchFlash;
-use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
 use super::heads::{Heads, by_block, by_group};
 use super::matrix::CachedLayer;
 use super::tensor_core::{instructions, row};
-use super::tiles::{Cached, Query};
+use super::tiles::{Cached, Query, Walk};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
@@ -45,11 +43,12 @@ fn attend(
     let splits = usize::from(splits.get());
     let rows: Vec<Row> = queries.iter().map(|(q, _)| row(instructions, block, q)).collect();
     let limits: Vec<usize> = queries.iter().map(|(_, limit)| *limit).collect();
+    let walk = Walk { instructions, block, storage, cached, rows: &rows, limits: &limits };
     let length = total.div_ceil(tile).div_ceil(splits) * tile;
     let parts: Vec<Part> = (0..splits)
         .map(|part| {
             let range = part * length..(part + 1) * length;
-            part_of(instructions, (block, storage), cached, tile, range, &rows, &limits)
+            part_of(&walk, tile, range)
         })
         .collect();
     let mut out = vec![0.0; rows.len() * cached.dim];
@@ -73,52 +72,14 @@ fn attend(
 }
 
 /// One part of the keys, tile by tile from its last.
-fn part_of(
-    instructions: Instructions,
-    (block, storage): (BlockRecipe, Dtype),
-    cached: Cached<'_>,
-    tile: usize,
-    part: Range<usize>,
-    rows: &[Row],
-    limits: &[usize],
-) -> Part {
-    let scale = Scale::new(cached.scale);
-    let mut states = vec![Online::default(); rows.len()];
-    let mut sums = vec![vec![[0.0; LANES]; rows.len()]; cached.dim.div_ceil(LANES)];
-    let seen = limits.last().copied().unwrap_or(0).min(part.end);
-    let mut panel = Panel::default();
+fn part_of(walk: &Walk<'_>, tile: usize, part: Range<usize>) -> Part {
+    let scale = Scale::new(walk.cached.scale);
+    let mut states = vec![Online::default(); walk.rows.len()];
+    let (mut sums, mut panel) = (walk.sums(), Panel::default());
+    let seen = walk.limits.last().copied().unwrap_or(0).min(part.end);
     for from in part.step_by(tile).filter(|from| *from < seen).collect::<Vec<_>>().into_iter().rev() {
-        // Rows before this one see nothing of the tile, which then changes nothing of theirs.
-        let first = limits.partition_point(|limit| *limit <= from);
-        let mut scores = cached.scores(
-            instructions,
-            block,
-            [from, tile, seen],
-            &rows[first..],
-            &limits[first..],
-            &mut panel,
-        );
-        let mut weights = Vec::with_capacity(rows.len() - first);
-        for (r, scores) in scores.chunks_exact_mut(tile).enumerate() {
-            let factor = states[first + r].tile(scale, scores);
-            for sums in &mut sums {
-                sums[first + r] = sums[first + r].map(|sum| sum * factor);
-            }
-            storage.round_each(scores);
-            weights.push(row(instructions, block, scores));
-        }
-        for (piece, sums) in sums.iter_mut().enumerate() {
-            let columns = piece * LANES..cached.dim.min((piece + 1) * LANES);
-            cached.weigh(
-                instructions,
-                block,
-                [from, tile],
-                columns,
-                &weights,
-                &mut panel,
-                &mut sums[first..],
-            );
-        }
+        let weights = |r: usize, scores: &mut [f32]| states[r].tile(scale, scores);
+        walk.take([from, tile, seen], &mut panel, &mut sums, weights);
     }
     let finished: Vec<(f32, f32)> = states.iter().map(|state| state.finish(scale)).collect();
     for sums in &mut sums {
@@ -166,9 +127,9 @@ pub(super) fn decode(
 
 #[cfg(test)]
 pub(super) mod golden {
+    use mantissa_numerics::Dtype;
     use std::path::Path;
 
-    use mantissa_numerics::Dtype;
     use mantissa_numerics::recipe::AttentionRecipe;
 
     use mantissa_model::graph::Slot;
@@ -332,6 +293,7 @@ pub(super) mod golden {
 #[cfg(test)]
 mod tests {
     use mantissa_model::graph::Slot;
+    use mantissa_numerics::Dtype;
     use mantissa_numerics::recipe::AttentionRecipe;
     use mantissa_numerics::setup::{Attention, Hardware};
     use mantissa_numerics::site::Phase;

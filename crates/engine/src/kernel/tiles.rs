@@ -1,16 +1,17 @@
-//! Tiles of keys and values of one KV head, and the two products of flash attention with them, by steps of a tensor
-//! core.
+//! Tiles of keys and values of one KV head, the two products of flash attention with them, by steps of a tensor core,
+//! and how a tile is taken in.
 //!
 //! Left out: the softmax between the products, and which tile comes when.
 
 use std::ops::Range;
 
+use mantissa_numerics::Dtype;
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
 use super::heads::Heads;
 use super::matrix::Matrix;
-use super::tensor_core::bytes;
+use super::tensor_core::{bytes, row};
 
 /// A query and how many keys it sees, from the first on.
 pub(super) type Query<'a> = (&'a [f32], usize);
@@ -31,7 +32,7 @@ impl<'a> Cached<'a> {
 
     /// Scores of `rows` with the `tile` keys from `from` on, of which those from `seen` on are nobody's; −∞ for keys
     /// beyond a row's limit. *Shape:* returns `rows × tile`.
-    pub(super) fn scores(
+    fn scores(
         self,
         instructions: Instructions,
         block: BlockRecipe,
@@ -59,7 +60,7 @@ impl<'a> Cached<'a> {
     /// Adds the product of `weights` with some columns of the values from `from` on to `sums`. Beyond the last value
     /// are zeros.
     #[expect(clippy::too_many_arguments, reason = "how, where, and what")]
-    pub(super) fn weigh(
+    fn weigh(
         self,
         instructions: Instructions,
         block: BlockRecipe,
@@ -78,5 +79,51 @@ impl<'a> Cached<'a> {
             }
         });
         block.dots_of_rows(instructions, weights, 0, panel, sums);
+    }
+}
+
+/// Rows of queries, in ascending order of how much they see, and the sums of values that tiles left of them so far.
+pub(super) struct Walk<'a> {
+    pub instructions: Instructions,
+    pub block: BlockRecipe,
+    /// What weights are rounded to.
+    pub storage: Dtype,
+    pub cached: Cached<'a>,
+    pub rows: &'a [Row],
+    pub limits: &'a [usize],
+}
+
+impl Walk<'_> {
+    /// Sums of no tile: by sixteen elements of the head, and row.
+    pub(super) fn sums(&self) -> Vec<Vec<[f32; LANES]>> {
+        vec![vec![[0.0; LANES]; self.rows.len()]; self.cached.dim.div_ceil(LANES)]
+    }
+
+    /// Takes in a tile of keys, of which those from `seen` on are nobody's. `weights` makes weights of a row's scores
+    /// and says what the row's sums so far are multiplied by. Rows that see nothing of the tile are left as they are.
+    pub(super) fn take(
+        &self,
+        [from, tile, seen]: [usize; 3],
+        panel: &mut Panel,
+        sums: &mut [Vec<[f32; LANES]>],
+        mut weights: impl FnMut(usize, &mut [f32]) -> f32,
+    ) {
+        let Self { instructions, block, cached, .. } = *self;
+        let first = self.limits.partition_point(|limit| *limit <= from);
+        let (rows, limits) = (&self.rows[first..], &self.limits[first..]);
+        let mut scores = cached.scores(instructions, block, [from, tile, seen], rows, limits, panel);
+        let mut weighing = Vec::with_capacity(rows.len());
+        for (r, scores) in (first..).zip(scores.chunks_exact_mut(tile)) {
+            let factor = weights(r, scores);
+            for sums in &mut *sums {
+                sums[r] = sums[r].map(|sum| sum * factor);
+            }
+            self.storage.round_each(scores);
+            weighing.push(row(instructions, block, scores));
+        }
+        for (piece, sums) in sums.iter_mut().enumerate() {
+            let columns = piece * LANES..cached.dim.min((piece + 1) * LANES);
+            cached.weigh(instructions, block, [from, tile], columns, &weighing, panel, &mut sums[first..]);
+        }
     }
 }
