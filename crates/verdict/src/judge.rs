@@ -106,7 +106,7 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
     }
     if !(options.effect > 1.0 && options.effect.is_finite()) {
         let (what, value) = ("effect", options.effect);
-        return Err(VerdictError::OutOfRange { what, value, range: "above 1 and finite" });
+        return Err(VerdictError::OutOfRange { what, value, range: "between 1 and infinity, both excluded" });
     }
     let ordered::Files { kept: evidence, copies } = ordered::files(evidence)?;
     let mut parts = Parts::default();
