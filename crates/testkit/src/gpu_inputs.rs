@@ -11,7 +11,16 @@ fn mixed(place: u64, seed: u64) -> u64 {
     h ^ h >> 16
 }
 
-/// `count` elements of a tensor from place `first` on.
+/// `count` elements of a tensor from place `first` on: a tensor may be made in parts.
+///
+/// ```
+/// use mantissa_numerics::Dtype;
+/// use mantissa_testkit::gpu_inputs::hashed;
+///
+/// let whole = hashed(Dtype::Bf16, 0, 8, 3, 2.0);
+/// assert_eq!(hashed(Dtype::Bf16, 5, 3, 3, 2.0), whole[5..]);
+/// assert_ne!(hashed(Dtype::Bf16, 0, 8, 4, 2.0), whole, "another seed");
+/// ```
 #[must_use]
 pub fn hashed(dtype: Dtype, first: usize, count: usize, seed: u64, spread: f32) -> Vec<f32> {
     let value = |place| {
@@ -24,6 +33,12 @@ pub fn hashed(dtype: Dtype, first: usize, count: usize, seed: u64, spread: f32) 
 }
 
 /// A digest of bit patterns in their order.
+///
+/// ```
+/// use mantissa_testkit::gpu_inputs::digest;
+///
+/// assert_ne!(digest([0x3F80, 0x4000].into_iter()), digest([0x4000, 0x3F80].into_iter()));
+/// ```
 #[must_use]
 pub fn digest(patterns: impl Iterator<Item = u32>) -> String {
     let weight = |place| mixed(place, 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;

@@ -345,6 +345,8 @@ fn what_cannot_be_verified_is_refused_in_one_line() {
         (["--vary", "colour=red"], "no axis 'colour'"),
         (["--claim", "batch_size"], "has no '='"),
         (["--claim", "hardware=a100"], "use literature-a100"),
+        (["--claim", "modell=m"], "or model=NAME"),
+        (["--claim", "model="], "give its name: model=NAME"),
     ] {
         let line = session.failure(&[&["verify", "record", "--model", "model"], &wrong[..]].concat());
         assert!(line.contains(words), "{line}");

@@ -55,10 +55,11 @@ impl FromStr for Assignment {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(name) = text.strip_prefix("model=").map(str::trim).filter(|name| !name.is_empty()) {
-            return Ok(Self(Claimed::Model(name.to_owned())));
+        if let Some(name) = text.strip_prefix("model=").map(str::trim) {
+            let named = (!name.is_empty()).then(|| Self(Claimed::Model(name.to_owned())));
+            return named.ok_or_else(|| "which model? give its name: model=NAME".to_owned());
         }
-        let (axis, value) = halves(text)?;
+        let (axis, value) = halves(text).map_err(|wrong| format!("{wrong}; or model=NAME"))?;
         axis.parse(value).map(Claimed::Axis).map(Self).map_err(|wrong| wrong.to_string())
     }
 }
