@@ -29,7 +29,7 @@ use crate::run::{Logprobs, PhaseSignals, SignalTensor, log_probs_name, tensor_na
 use crate::validate;
 use layout::phase_index;
 
-pub use layout::{Candidates, PhaseLayout, RowKey, TensorLayout};
+pub use layout::{Candidates, OwnRows, PhaseLayout, RowKey, TensorLayout};
 
 /// An experiment with its signals out of reach until asked for.
 ///
@@ -214,7 +214,7 @@ impl Record {
         self.layouts.get(run)?[phase_index(phase)].as_ref()
     }
 
-    /// Values that run `run` recorded, candidates included.
+    /// Values that run `run` recorded, candidates included, each once: a row that two passes stored is one.
     ///
     /// ```
     /// let record = mantissa_evidence::Record::open("../../goldens/gpu/evidence_h200".as_ref())?;
@@ -224,8 +224,55 @@ impl Record {
     /// ```
     #[must_use]
     pub fn values(&self, run: usize) -> u64 {
-        let layouts = [Phase::Prefill, Phase::Decode].into_iter();
-        layouts.filter_map(|phase| self.layout(run, phase)).map(PhaseLayout::values).sum()
+        let mut values = 0;
+        for phase in [Phase::Prefill, Phase::Decode] {
+            let Some(layout) = self.layout(run, phase) else { continue };
+            let rows = |site| OwnRows::count(&self.own_rows(run, phase, site, layout.steps.clone()));
+            values += layout.tensors.iter().map(|(&site, t)| rows(Some(site)) * t.dim as u64).sum::<u64>();
+            values += layout.top_k.map_or(0, |k| rows(None) * k as u64);
+        }
+        values
+    }
+
+    /// Rows of a site (of log-probabilities, without one) in some passes of a run, less those that earlier passes
+    /// stored too: position −2 of a decode step belongs to the token that was newest one pass earlier.
+    ///
+    /// ```
+    /// use mantissa_numerics::Phase;
+    ///
+    /// let record = mantissa_evidence::Record::open("../../fixtures/evidence/v1/container".as_ref())?;
+    /// let layout = record.layout(0, Phase::Decode).expect("decode steps");
+    /// assert_eq!((layout.steps.clone(), layout.positions.clone()), (0..2, vec![-3, -2, -1]));
+    /// let site = *layout.tensors.keys().next().expect("a site");
+    /// let [own] = &record.own_rows(0, Phase::Decode, Some(site), 0..2)[..] else { panic!("all steps are alike") };
+    /// assert_eq!((own.steps.clone(), own.positions.clone()), (0..2, vec![-1]), "only the newest token is new");
+    /// # Ok::<(), mantissa_evidence::EvidenceError>(())
+    /// ```
+    #[must_use]
+    pub fn own_rows(&self, run: usize, phase: Phase, site: Option<Site>, steps: Range<u64>) -> Vec<OwnRows> {
+        let Some(layout) = self.layout(run, phase).filter(|layout| layout.holds(site)) else {
+            return Vec::new();
+        };
+        let (start, end) = (steps.start.max(layout.steps.start), steps.end.min(layout.steps.end));
+        if phase == Phase::Prefill {
+            let all = OwnRows { steps: start..end, positions: layout.positions.clone() };
+            return if start < end { vec![all] } else { Vec::new() };
+        }
+        let prefill = self.layout(run, Phase::Prefill).filter(|prefill| prefill.holds(site));
+        let prompt = prefill.map_or(&[][..], |prefill| &prefill.positions);
+        // Behind the first steps every step is alike: no position reaches back to before them.
+        let reach = layout.positions.first().map_or(0, |first| u64::from(first.unsigned_abs()));
+        let alike = (layout.steps.start + reach).clamp(start, end.max(start));
+        let apart = (start..alike).map(|step| step..step + 1).chain([alike..end]);
+        let mut rows: Vec<OwnRows> = Vec::new();
+        for steps in apart.filter(|steps| !steps.is_empty()) {
+            let positions = layout.own_positions(steps.start, prompt);
+            match rows.last_mut() {
+                Some(before) if before.positions == positions => before.steps.end = steps.end,
+                _ => rows.push(OwnRows { steps, positions }),
+            }
+        }
+        rows
     }
 
     /// A row as little-endian values of its storage format; `None` when the run has no such row.

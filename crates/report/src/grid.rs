@@ -91,35 +91,40 @@ fn wide(column: Column) -> Column {
 
 /// Pairs, one table per question that they answer.
 pub(crate) fn pairs(analysis: &Analysis) -> Vec<Grid<'_>> {
-    [Comparison::CrossHardwareBaseline, Comparison::WithinHardware, Comparison::CrossHardware]
-        .into_iter()
-        .filter_map(|comparison| {
-            let rows: Vec<Row<'_>> =
-                analysis.pairs.iter().filter(|pair| pair.comparison == comparison).map(pair).collect();
-            let columns = vec![
-                words("first"),
-                words("second"),
-                words("phase"),
-                words("signal"),
-                words("answer"),
-                number("distance"),
-                number("floor"),
-                number("ratio"),
-                wide(number("interval of the ratio")),
-                wide(number("p")),
-                number("p, Holm"),
-                number("n"),
-                number("rows"),
-                wide(number("left out")),
-                wide(prose("in a sentence")),
-                wide(words("reasoning")),
-                wide(prose("floor of")),
-            ];
-            (!rows.is_empty()).then(|| {
-                Grid { caption: words::comparison(comparison).to_owned(), columns, rows, note: None }.lean()
-            })
+    [
+        Comparison::CrossHardwareBaseline,
+        Comparison::WithinHardware,
+        Comparison::DecodeByPrefill,
+        Comparison::CrossHardware,
+    ]
+    .into_iter()
+    .filter_map(|comparison| {
+        let rows: Vec<Row<'_>> =
+            analysis.pairs.iter().filter(|pair| pair.comparison == comparison).map(pair).collect();
+        let columns = vec![
+            words("first"),
+            words("second"),
+            words("phase"),
+            words("signal"),
+            words("answer"),
+            number("distance"),
+            number("floor"),
+            number("ratio"),
+            wide(number("interval of the ratio")),
+            wide(number("p")),
+            number("p, Holm"),
+            number("n"),
+            number("rows"),
+            wide(number("left out")),
+            wide(prose("in a sentence")),
+            wide(words("reasoning")),
+            wide(prose("floor of")),
+        ];
+        (!rows.is_empty()).then(|| {
+            Grid { caption: words::comparison(comparison).to_owned(), columns, rows, note: None }.lean()
         })
-        .collect()
+    })
+    .collect()
 }
 
 fn pair(pair: &PairVerdict) -> Row<'_> {

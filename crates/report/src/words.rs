@@ -182,6 +182,8 @@ pub(crate) const fn finding(kind: FindingKind) -> &'static str {
         FindingKind::OtherWeights => "other weights",
         FindingKind::Published => "published figure",
         FindingKind::NotEnoughEvidence => "not enough evidence",
+        FindingKind::Copy => "copy",
+        FindingKind::Confounded => "other differences",
         FindingKind::Missing => "missing",
     }
 }
@@ -198,6 +200,7 @@ pub(crate) const fn comparison(comparison: Comparison) -> &'static str {
     match comparison {
         Comparison::CrossHardwareBaseline => "cross-hardware baseline: same setup, other hardware",
         Comparison::WithinHardware => "within hardware: other setup, same hardware",
+        Comparison::DecodeByPrefill => "decode replayed by prefill: other setup, same hardware",
         Comparison::CrossHardware => "cross-hardware detectability: other setup, other hardware",
     }
 }

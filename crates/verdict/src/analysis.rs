@@ -170,6 +170,10 @@ pub enum FindingKind {
     Published,
     /// Setups of which the evidence is too little to say either.
     NotEnoughEvidence,
+    /// Files or runs that hold what others hold, and count once with them.
+    Copy,
+    /// Setups that differ in more than what was asked about.
+    Confounded,
     /// Something the evidence lacks.
     Missing,
 }

@@ -77,7 +77,9 @@ fn every_batch_size_fits_its_class_and_no_other() {
         assert_eq!(claim["fits"].as_array().unwrap().len(), 1, "{name}");
         assert_eq!(fits.len(), own.len(), "{name}: {fits:?}");
         assert!(own.iter().all(|member| fits.contains(member)), "{name}: {fits:?}");
-        assert!(claim["rests_on"]["values"].as_u64().unwrap() > 10_000, "{claim}");
+        let rests_on = &claim["rests_on"];
+        assert!(rests_on["values"].as_u64().unwrap() > 1_000, "{claim}");
+        assert_eq!(rests_on["values"], rests_on["recorded"], "every recorded value, each once");
         // The other three classes were computed and differ.
         let states = claim["replays"].as_array().unwrap().iter().filter(|r| r["state"] == "different");
         assert_eq!(states.count(), 3, "{name}");

@@ -108,19 +108,12 @@ impl<'a> Extent<'a> {
         Ok(Self { members: members.to_vec(), pairs, phases, dense })
     }
 
-    /// Where the pass before stored the token of a decode row, if both take part: a row at −2 belongs to the token that
-    /// was newest one pass earlier, and what lies before the first decode step is the prompt's.
-    pub(super) fn own_pass(&self, key: RowKey) -> Option<RowKey> {
-        if key.phase != Phase::Decode || key.position >= -1 {
-            return None;
-        }
-        let position = key.position + 1;
-        let (phase, step) = match key.step.checked_sub(1) {
-            Some(step) => (Phase::Decode, step),
-            None => (Phase::Prefill, 0),
-        };
-        let takes_part = |extent: &PhaseExtent| extent.phase == phase && extent.positions.contains(&position);
-        self.phases.iter().any(takes_part).then_some(RowKey { phase, step, position })
+    /// Where earlier passes that take part stored the token of a decode row, newest first.
+    pub(super) fn earlier(&self, key: RowKey) -> impl Iterator<Item = RowKey> {
+        key.earlier().filter(|own| {
+            let mut extents = self.phases.iter().filter(|extent| extent.phase == own.phase);
+            extents.any(|extent| extent.positions.binary_search(&own.position).is_ok())
+        })
     }
 
     /// Every unit of work in the order of data flow, log-probabilities last in their step.

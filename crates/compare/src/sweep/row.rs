@@ -99,7 +99,6 @@ fn tensors(
 ) -> Result<(), CompareError> {
     let site = &phase.sites[site];
     let Scratch { rows: buffers, twins, found, earlier } = scratch;
-    let own_pass = extent.own_pass(key);
     buffers.resize_with(extent.members.len(), Vec::new);
     let mut rows: Vec<Option<(TensorLayout, &[u8])>> = Vec::with_capacity(extent.members.len());
     let mut held = Vec::with_capacity(extent.members.len());
@@ -127,12 +126,13 @@ fn tensors(
                 row.map(|row| (*layout, row))
             }
         };
-        let is_copy = match (row, own_pass) {
-            (Some((_, row)), Some(own)) => {
-                member.record.row(member.run, site.site, own, earlier)?.is_some_and(|earlier| earlier == row)
+        let mut is_copy = false;
+        for own in row.iter().flat_map(|_| extent.earlier(key)) {
+            if let Some(earlier) = member.record.row(member.run, site.site, own, earlier)? {
+                is_copy = row.is_some_and(|(_, row)| row == earlier);
+                break;
             }
-            _ => false,
-        };
+        }
         held.push(Held::of(row, is_copy));
         rows.push(row);
     }
@@ -189,16 +189,18 @@ fn candidates(
     key: RowKey,
     compared: &mut Vec<Compared>,
 ) -> Result<(), CompareError> {
-    let own_pass = extent.own_pass(key);
     let mut rows = Vec::with_capacity(extent.members.len());
     let mut copies = Vec::with_capacity(extent.members.len());
     for (member, &recorded) in extent.members.iter().zip(&phase.logprobs) {
         let candidates = if recorded { member.record.candidates(member.run, key)? } else { None };
-        let earlier = match own_pass {
-            Some(own) if candidates.is_some() => member.record.candidates(member.run, own)?,
-            _ => None,
-        };
-        copies.push(candidates.as_ref().zip(earlier.as_ref()).is_some_and(|(row, own)| same_bits(row, own)));
+        let mut is_copy = false;
+        for own in candidates.iter().flat_map(|_| extent.earlier(key)) {
+            if let Some(earlier) = member.record.candidates(member.run, own)? {
+                is_copy = candidates.as_ref().is_some_and(|row| same_bits(row, &earlier));
+                break;
+            }
+        }
+        copies.push(is_copy);
         rows.push(candidates.map(Listed::new));
     }
     for pair in &extent.pairs {

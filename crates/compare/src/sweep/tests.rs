@@ -471,3 +471,24 @@ fn a_token_is_one_row_wherever_its_row_is_stored() {
     let found = pairs(&members(&record), &[(0, 1)], &alone).unwrap().remove(0);
     assert_eq!(of(&found, Phase::Decode, X_OUT).counts, counts(3, 0, 2, 0), "the prefill takes no part");
 }
+
+/// Positions −3 and −1: what a step stores at −3 stood at −1 two passes earlier.
+#[test]
+fn copies_are_known_across_passes_that_did_not_store_them() {
+    let stored = |fifth: f32| {
+        let mut run = run();
+        run.output_token_ids = vec![7; 5];
+        let prompt = [1.0, 0.0, 3.0, 0.0];
+        run.prefill = Some(signals(1, &[-3, -1], &[(X_OUT, tensor(Dtype::Bf16, [1, 2, 2], &prompt))]));
+        // The newest token of step s is token s + 4.
+        let rows = (0..4_u8).flat_map(|step| [step + 2, step + 4]);
+        let values: Vec<f32> =
+            rows.flat_map(|token| [f32::from(token), if token == 5 { fifth } else { 0.0 }]).collect();
+        run.decode = Some(signals(4, &[-3, -1], &[(X_OUT, tensor(Dtype::Bf16, [4, 2, 2], &values))]));
+        run
+    };
+    // Token 2 is stored by step 0 alone, token 3 by the prompt and step 1, token 5 by steps 1 and 3.
+    let found = facts(&stored(0.0), &stored(1.0));
+    assert_eq!(of(&found, Phase::Prefill, X_OUT).counts, counts(2, 0, 0, 0));
+    assert_eq!(of(&found, Phase::Decode, X_OUT).counts, counts(4, 1, 0, 0));
+}

@@ -48,6 +48,53 @@ pub struct RowKey {
     pub position: i32,
 }
 
+impl RowKey {
+    /// Where earlier passes store the token of a decode step's row, newest pass first: at −2 stands the token that was
+    /// newest one pass earlier, and what lies before the first decode step is the prompt's.
+    ///
+    /// ```
+    /// use mantissa_evidence::record::RowKey;
+    /// use mantissa_numerics::Phase;
+    ///
+    /// let key = |phase, step, position| RowKey { phase, step, position };
+    /// let earlier = key(Phase::Decode, 1, -4).earlier().collect::<Vec<_>>();
+    /// assert_eq!(earlier, [key(Phase::Decode, 0, -3), key(Phase::Prefill, 0, -2)]);
+    /// assert_eq!(key(Phase::Decode, 3, -1).earlier().count(), 0, "the newest token");
+    /// ```
+    pub fn earlier(self) -> impl Iterator<Item = Self> {
+        let before = |key: &Self| {
+            if key.phase != Phase::Decode || key.position >= -1 {
+                return None;
+            }
+            let (phase, step) = match key.step.checked_sub(1) {
+                Some(step) => (Phase::Decode, step),
+                None => (Phase::Prefill, 0),
+            };
+            Some(Self { phase, step, position: key.position + 1 })
+        };
+        std::iter::successors(before(&self), before)
+    }
+}
+
+/// Rows that no earlier pass stored: each of the passes has these positions.
+///
+/// Example: [`Record::own_rows`](crate::Record::own_rows).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnRows {
+    /// Passes.
+    pub steps: Range<u64>,
+    /// Positions relative to the end, ascending.
+    pub positions: Vec<i32>,
+}
+
+impl OwnRows {
+    /// How many rows there are in all.
+    #[must_use]
+    pub fn count(rows: &[Self]) -> u64 {
+        rows.iter().map(|rows| (rows.steps.end - rows.steps.start) * rows.positions.len() as u64).sum()
+    }
+}
+
 /// Candidates of one position, in the recorder's order.
 ///
 /// Example: [`Record`](crate::Record).
@@ -60,12 +107,24 @@ pub struct Candidates {
 }
 
 impl PhaseLayout {
-    /// Values of all rows, candidates included.
-    #[must_use]
-    pub fn values(&self) -> u64 {
-        let rows = self.steps.end.saturating_sub(self.steps.start) * self.positions.len() as u64;
-        let width: usize = self.tensors.values().map(|tensor| tensor.dim).sum();
-        rows * (width + self.top_k.unwrap_or(0)) as u64
+    /// Whether rows of a site (log-probabilities, without one) are among these.
+    pub(super) fn holds(&self, site: Option<Site>) -> bool {
+        site.map_or(self.top_k.is_some(), |site| self.tensors.contains_key(&site))
+    }
+
+    /// Positions of a decode step that neither an earlier one of these stored nor, of the prompt, `prompt`.
+    pub(super) fn own_positions(&self, step: u64, prompt: &[i32]) -> Vec<i32> {
+        let before = i64::try_from(step - self.steps.start).unwrap_or(i64::MAX);
+        let end = i64::try_from(step).unwrap_or(i64::MAX - 1) + 1;
+        let stored = |index: usize, position: i32| {
+            let next = self.positions.get(index + 1);
+            // The next position of so many steps earlier is the same token.
+            let copied = next.is_some_and(|next| i64::from(*next) - i64::from(position) <= before);
+            copied
+                || i32::try_from(end + i64::from(position)).is_ok_and(|at| prompt.binary_search(&at).is_ok())
+        };
+        let positions = self.positions.iter().enumerate();
+        positions.filter(|(index, position)| !stored(*index, **position)).map(|(_, p)| *p).collect()
     }
 
     pub(super) fn of(layout: &wire::PhaseLayout) -> Self {

@@ -1,5 +1,7 @@
 //! Two repetitions of one setup beside each other: the noise that a replay of it may show too.
 
+use std::collections::BTreeSet;
+
 use mantissa_compare::ReplayFacts;
 use mantissa_evidence::Record;
 use mantissa_evidence::record::RowKey;
@@ -43,7 +45,10 @@ pub fn between(record: &Record, a: usize, b: usize) -> Result<ReplayFacts, LabEr
                 if beside.tensors.get(&site) != Some(tensor) {
                     continue;
                 }
-                for &position in &layout.positions {
+                let own = |run| record.own_rows(run, phase, Some(site), step..step + 1);
+                let own: BTreeSet<i32> =
+                    [a, b].into_iter().flat_map(own).flat_map(|rows| rows.positions).collect();
+                for position in own {
                     let key = RowKey { phase, step, position };
                     let row = record.row(a, site, key, &mut one)?;
                     if let (Some(row), Some(beside)) = (row, record.row(b, site, key, &mut other)?) {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use mantissa_engine::{Catalogs, Engine, SpotRow, spot_inputs};
 use mantissa_evidence::Record;
-use mantissa_evidence::record::RowKey;
+use mantissa_evidence::record::{OwnRows, RowKey};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Setup, Site};
 
@@ -137,15 +137,14 @@ pub struct SpotDifference {
     pub replay: u32,
 }
 
-/// Rows of one site of one phase of one run.
+/// Rows of one site of one run.
 struct Block {
     run: usize,
     phase: Phase,
     site: Site,
     dtype: Dtype,
     dim: usize,
-    first_step: u64,
-    positions: Vec<i32>,
+    rows: OwnRows,
     values: u64,
 }
 
@@ -213,25 +212,19 @@ impl SpotCheck<'_> {
                 let Some(layout) = self.record.layout(run, phase) else { continue };
                 let most = if phase == Phase::Prefill { 1 } else { planned.forced.len() as u64 };
                 let steps = layout.steps.start..layout.steps.end.min(most);
-                let rows = steps.end.saturating_sub(steps.start) * layout.positions.len() as u64;
                 for (&site, tensor) in &layout.tensors {
-                    let values = rows * tensor.dim as u64;
+                    let own = self.record.own_rows(run, phase, Some(site), steps.clone());
                     let reachable = spot_inputs(&graph, site)
                         .is_some_and(|inputs| inputs.iter().all(|input| layout.tensors.contains_key(input)));
                     if !reachable {
+                        let values = OwnRows::count(&own) * tensor.dim as u64;
                         *facts.out_of_reach.entry(site.point).or_default() += values;
                         continue;
                     }
-                    blocks.push(Block {
-                        run,
-                        phase,
-                        site,
-                        dtype: tensor.dtype,
-                        dim: tensor.dim,
-                        first_step: steps.start,
-                        positions: layout.positions.clone(),
-                        values,
-                    });
+                    blocks.extend(own.into_iter().map(|rows| {
+                        let values = OwnRows::count(std::slice::from_ref(&rows)) * tensor.dim as u64;
+                        Block { run, phase, site, dtype: tensor.dtype, dim: tensor.dim, rows, values }
+                    }));
                 }
             }
         }
@@ -257,7 +250,8 @@ impl SpotCheck<'_> {
                 }
                 let dim = block.dim as u64;
                 let (row, column) = (place / dim, place % dim);
-                let positions = block.positions.len() as u64;
+                let OwnRows { steps, positions } = &block.rows;
+                let across = positions.len() as u64;
                 let layer = match (block.site.layer, block.site.point) {
                     (Some(LayerIdx(layer)), _) => u64::from(layer),
                     (None, Point::EmbedOut) => 0,
@@ -267,8 +261,8 @@ impl SpotCheck<'_> {
                     layer,
                     point: block.site.point,
                     block: index,
-                    step: block.first_step + row / positions,
-                    position: block.positions[usize::try_from(row % positions).unwrap_or_default()],
+                    step: steps.start + row / across,
+                    position: positions[usize::try_from(row % across).unwrap_or_default()],
                     column: usize::try_from(column).unwrap_or_default(),
                 });
                 break;

@@ -11,7 +11,7 @@ use mantissa_compare::replayed::TokenDifference;
 use mantissa_engine::plan::Computation;
 use mantissa_engine::{Engine, Forced, KvCache};
 use mantissa_evidence::Record;
-use mantissa_evidence::record::RowKey;
+use mantissa_evidence::record::{OwnRows, RowKey};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::recipe::{LogSoftmaxRecipe, ObservedKernel};
 use mantissa_numerics::{Dtype, Phase, Setup, Site};
@@ -432,7 +432,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Compares one window of evidence: the positions that it recorded before `end`.
+    /// Compares one window of evidence: the positions that it recorded before `end`, less those that the pass before
+    /// recorded too.
     fn window(
         &self,
         job: &mut Job,
@@ -450,8 +451,13 @@ impl Walk<'_> {
         let logprobs = self.planned(job).logprobs;
         let facts = job.facts.phase_mut(phase);
         let (mut scratch, mut evidence, mut replay) = (Vec::new(), Vec::new(), Vec::new());
+        let run = job.run;
+        let own = |site| {
+            let rows = record.own_rows(run, phase, site, step..step + 1);
+            rows.into_iter().flat_map(|rows| rows.positions)
+        };
         for (&site, tensor) in &layout.tensors {
-            for &position in &layout.positions {
+            for position in own(Some(site)) {
                 let key = RowKey { phase, step, position };
                 let row = seen.row(end, position);
                 let Some(values) = row.and_then(|row| row.sites.get(&site)) else {
@@ -486,7 +492,7 @@ impl Walk<'_> {
             }
         }
         let Some(k) = layout.top_k else { return Ok(()) };
-        for &position in &layout.positions {
+        for position in own(None) {
             let Some(recipe) = logprobs else {
                 facts.incomparable(
                     1,
@@ -527,10 +533,13 @@ impl Walk<'_> {
                 "decode steps behind the last position at which a pass over prompt and output is covered",
             ),
         };
-        let steps = layout.steps.end.saturating_sub((reached as u64).max(layout.steps.start));
-        let rows = (layout.tensors.len() + usize::from(layout.top_k.is_some())) * layout.positions.len();
-        if steps > 0 {
-            job.facts.decode.missing(steps * rows as u64, why);
+        let sites = layout.tensors.keys().copied().map(Some).chain(layout.top_k.map(|_| None));
+        let unfed = reached as u64..layout.steps.end;
+        let rows = sites
+            .map(|site| OwnRows::count(&self.record.own_rows(job.run, Phase::Decode, site, unfed.clone())))
+            .sum();
+        if rows > 0 {
+            job.facts.decode.missing(rows, why);
         }
     }
 

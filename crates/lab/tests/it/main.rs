@@ -1,4 +1,5 @@
 //! The lab from outside: files in, prompts out.
 
+mod copies;
 mod documents;
 mod prompts;

@@ -36,6 +36,8 @@ pub enum Comparison {
     CrossHardwareBaseline,
     /// Other setup, same hardware.
     WithinHardware,
+    /// Other setup, same hardware, where a pass over prompt and output replays what decoding left.
+    DecodeByPrefill,
     /// Other setup, other hardware, against that pair's own baseline: can it be detected?
     CrossHardware,
 }

@@ -133,14 +133,12 @@ impl Found<'_> {
                 Some(Answer::Incomparable) | None => FindingKind::Missing,
             },
             Self::OtherWeights(_) => FindingKind::OtherWeights,
+            Self::FileCopy { .. } | Self::RunCopies { .. } => FindingKind::Copy,
+            Self::Environments { .. } | Self::AlsoDiffer { .. } => FindingKind::Confounded,
             Self::TokensStop(_)
             | Self::Repetitions(_)
             | Self::OneRepetition(_)
-            | Self::FileCopy { .. }
-            | Self::RunCopies { .. }
-            | Self::OtherVariable { .. }
-            | Self::Environments { .. }
-            | Self::AlsoDiffer { .. } => FindingKind::Missing,
+            | Self::OtherVariable { .. } => FindingKind::Missing,
         }
     }
 }

@@ -100,7 +100,12 @@ impl Parts {
                 (Answer::NotSeparable, _) => a == b,
                 _ => false,
             };
-            about && says && verdict.comparison != Comparison::CrossHardwareBaseline
+            about
+                && says
+                && !matches!(
+                    verdict.comparison,
+                    Comparison::CrossHardwareBaseline | Comparison::DecodeByPrefill
+                )
         })
     }
 
@@ -127,7 +132,7 @@ impl Parts {
             }
             let baseline = alike[0].comparison == Comparison::CrossHardwareBaseline && alike.len() > 1;
             if alike.len() <= SAID_ONE_BY_ONE && !baseline {
-                one_by_one.extend(alike);
+                one_by_one.extend(alike.into_iter().filter(|one| !self.said_by_classes(one)));
                 continue;
             }
             let family =
@@ -178,7 +183,9 @@ pub(super) fn most_important_first(findings: &mut [Finding]) {
         FindingKind::NotSeparable => 4,
         FindingKind::OneClass => 5,
         FindingKind::NotEnoughEvidence => 6,
-        FindingKind::Published => 7,
-        FindingKind::Missing => 8,
+        FindingKind::Confounded => 7,
+        FindingKind::Published => 8,
+        FindingKind::Copy => 9,
+        FindingKind::Missing => 10,
     });
 }

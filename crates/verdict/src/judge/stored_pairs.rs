@@ -117,8 +117,11 @@ pub(super) fn candidate(stored: &Stored<'_>, lane: Lane, a: usize, b: usize) -> 
             units.push(Unit { directions });
         }
     }
-    let within = verification.relation == Relation::DecodePrefill || stored.same_machine();
-    let comparison = if within { Comparison::WithinHardware } else { Comparison::CrossHardware };
+    let comparison = match verification.relation {
+        Relation::DecodePrefill => Comparison::DecodeByPrefill,
+        _ if stored.same_machine() => Comparison::WithinHardware,
+        _ => Comparison::CrossHardware,
+    };
     Candidate {
         comparison,
         a: verification.values[a].clone(),

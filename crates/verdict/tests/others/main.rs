@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod as_published;
+#[path = "../verdict/judgement/contradictions.rs"]
+mod contradictions;
 mod judged;
 
 mantissa_testkit::others! {
@@ -31,5 +33,6 @@ mantissa_testkit::others! {
         batch_sizes_of_the_h100_group_by_raw_signals,
         a_reference_comes_first_and_one_that_is_not_there_is_refused,
         published_files_give_the_same_bytes_twice,
+        nothing_said_of_any_file_contradicts_another,
     ],
 }

@@ -388,7 +388,7 @@ fn setups_that_differ_in_something_else_are_not_compared() {
     }
     let analysis = sample.judged();
     assert_eq!(analysis.pairs.len(), 1);
-    assert!(sentences(&analysis, FindingKind::Missing)[1].contains("torch_version 2.9.1 and 2.9.0"));
+    assert!(sentences(&analysis, FindingKind::Confounded)[0].contains("torch_version 2.9.1 and 2.9.0"));
     let by_attention =
         sample.judge(&Options { variable: Some("attention_impl".into()), ..Options::default() }).unwrap();
     assert_eq!(by_attention.question.variable, "attention");
