@@ -8,6 +8,7 @@ mod axes;
 mod coverage;
 mod evidence;
 mod failure;
+mod interrupt;
 mod output;
 mod progress;
 mod settings;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     if let Some(code) = mantissa_lab::document::reader::serve(std::env::args_os()) {
         return code;
     }
+    interrupt::watch();
     failure::guarded(|| {
         let args = args::parse()?;
         let settings = settings::Settings::new(&args.global);

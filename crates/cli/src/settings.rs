@@ -3,6 +3,7 @@
 //! No environment variable changes a number; these choose places and colours.
 
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -16,10 +17,24 @@ pub(crate) struct Settings {
     pub(crate) format: Format,
     /// Whether data on standard output is coloured.
     pub(crate) color: bool,
-    /// Whether bars are drawn on standard error.
-    pub(crate) bars: bool,
+    /// Columns of the terminal that standard output is; absent where it is none, and lines are as long as they are.
+    pub(crate) width: Option<usize>,
+    /// How progress shows on standard error.
+    pub(crate) progress: Progress,
     /// Whether notes on standard error are left out.
     pub(crate) quiet: bool,
+}
+
+/// How progress shows on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Nothing,
+    /// A line now and then: a log.
+    Lines,
+    /// Bars on a terminal of so many columns.
+    Bars {
+        width: usize,
+    },
 }
 
 impl Settings {
@@ -27,10 +42,20 @@ impl Settings {
         Self {
             format: global.format,
             color: colored(global.color),
-            bars: !global.quiet && std::io::stderr().is_terminal(),
+            width: terminal_size_of(std::io::stdout()).filter(|_| std::io::stdout().is_terminal()),
+            progress: match (global.quiet, std::io::stderr().is_terminal()) {
+                (true, _) => Progress::Nothing,
+                (false, true) => Progress::Bars { width: terminal_size_of(std::io::stderr()).unwrap_or(80) },
+                (false, false) => Progress::Lines,
+            },
             quiet: global.quiet,
         }
     }
+}
+
+/// Columns of a terminal.
+fn terminal_size_of(stream: impl AsFd) -> Option<usize> {
+    terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0)).filter(|width| *width > 0)
 }
 
 /// Whether standard output takes colours: as told, else on a terminal unless `NO_COLOR` is set.

@@ -6,6 +6,7 @@
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 
+use mantissa_report as report;
 use serde::Serialize;
 
 use crate::failure::{one_line, stdout_failed};
@@ -29,6 +30,7 @@ pub(crate) struct Terminal {
     out: BufWriter<io::Stdout>,
     format: Format,
     color: bool,
+    width: Option<usize>,
     quiet: bool,
     /// Nobody reads any more.
     closed: bool,
@@ -40,6 +42,7 @@ impl Terminal {
             out: BufWriter::new(io::stdout()),
             format: settings.format,
             color: settings.color,
+            width: settings.width,
             quiet: settings.quiet,
             closed: false,
         }
@@ -47,9 +50,9 @@ impl Terminal {
 
     /// Prints a report, in the format asked for.
     pub(crate) fn print(&mut self, report: &impl Report) -> anyhow::Result<()> {
-        let color = self.color;
+        let (color, width) = (self.color, self.width);
         match self.format {
-            Format::Text => self.write(|out| report.text(&mut Page { out, color })),
+            Format::Text => self.write(|out| report.text(&mut Page { out, color, width })),
             Format::Markdown => match report.markdown() {
                 Some(text) => self.raw(&text?),
                 None => anyhow::bail!("--format: this verb has no Markdown; use text or json"),
@@ -92,10 +95,17 @@ impl Terminal {
     }
 }
 
+/// Columns of a field's label.
+const LABEL: usize = 13;
+/// No value of a field is squeezed below this.
+const NARROWEST: usize = 20;
+
 /// Text under way to people.
 pub(crate) struct Page<'a> {
     out: &'a mut dyn Write,
     color: bool,
+    /// Columns to keep to; absent where nobody asks for any.
+    width: Option<usize>,
 }
 
 /// How a column of a table is set.
@@ -105,14 +115,6 @@ pub(crate) enum Column {
     Right(&'static str),
 }
 
-impl Column {
-    const fn title(self) -> &'static str {
-        match self {
-            Self::Left(title) | Self::Right(title) => title,
-        }
-    }
-}
-
 impl Page<'_> {
     /// A line that opens a part.
     pub(crate) fn heading(&mut self, text: &str) -> io::Result<()> {
@@ -120,15 +122,23 @@ impl Page<'_> {
         writeln!(self.out, "{bold}{}{plain}", one_line(text))
     }
 
-    /// `label  value`, indented.
+    /// `label  value`, indented; further lines of the value stand under the first.
     pub(crate) fn field(&mut self, label: &str, value: impl std::fmt::Display) -> io::Result<()> {
         let (dim, plain) = if self.color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-        writeln!(self.out, "  {dim}{label:<13}{plain} {}", one_line(&value.to_string()))
+        let value = one_line(&value.to_string());
+        let room = self.width.map_or(usize::MAX, |width| width.saturating_sub(LABEL + 3).max(NARROWEST));
+        for (line, value) in report::wrap(&value, room).iter().enumerate() {
+            let label = if line == 0 { label } else { "" };
+            let line = format!("  {dim}{label:<LABEL$}{plain} {value}");
+            writeln!(self.out, "{}", line.trim_end())?;
+        }
+        Ok(())
     }
 
-    /// Whether colours are wanted.
-    pub(crate) const fn color(&self) -> bool {
-        self.color
+    /// How another room lays out a report for this page.
+    pub(crate) fn style(&self) -> report::Style {
+        let width = self.width.unwrap_or(report::Style::default().width);
+        report::Style { color: self.color, width, ..report::Style::default() }
     }
 
     /// Text that is already laid out, and escaped, by another room.
@@ -136,37 +146,23 @@ impl Page<'_> {
         self.out.write_all(text.as_bytes())
     }
 
-    /// A plain line.
+    /// A plain line, broken at spaces where it is too long.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
-        writeln!(self.out, "{}", one_line(text))
+        let lines = report::wrap(&one_line(text), self.width.unwrap_or(usize::MAX));
+        lines.iter().try_for_each(|line| writeln!(self.out, "{line}"))
     }
 
-    /// Rows under their titles, columns as wide as they need to be.
+    /// Rows under their titles, columns as wide as they need to be while all fit.
     pub(crate) fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) -> io::Result<()> {
-        let rows: Vec<Vec<String>> =
-            rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
-        let widths: Vec<usize> = (0..columns.len())
-            .map(|i| {
-                let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count());
-                cells.chain([columns[i].title().len()]).max().unwrap_or(0)
+        let columns: Vec<(&str, bool)> = columns
+            .iter()
+            .map(|column| match column {
+                Column::Left(title) => (*title, false),
+                Column::Right(title) => (*title, true),
             })
             .collect();
-        let (dim, plain) = if self.color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
-        let titles: Vec<String> = columns.iter().map(|column| column.title().to_owned()).collect();
-        let set = |row: &[String]| {
-            let mut line = String::from("  ");
-            for ((cell, column), &width) in row.iter().zip(columns).zip(&widths) {
-                let blank = " ".repeat(width.saturating_sub(cell.chars().count()));
-                match column {
-                    Column::Left(_) => line.extend([cell, blank.as_str(), "  "]),
-                    Column::Right(_) => line.extend([blank.as_str(), cell, "  "]),
-                }
-            }
-            line.truncate(line.trim_end().len());
-            line
-        };
-        writeln!(self.out, "{dim}{}{plain}", set(&titles))?;
-        rows.iter().try_for_each(|row| writeln!(self.out, "{}", set(row)))
+        let width = self.width.unwrap_or(usize::MAX);
+        self.out.write_all(report::table(&columns, rows, width, self.color).as_bytes())
     }
 }
 
@@ -208,11 +204,26 @@ mod tests {
     #[test]
     fn tables_line_up_and_foreign_text_is_escaped() {
         let mut out = Vec::new();
-        let mut page = Page { out: &mut out, color: false };
+        let mut page = Page { out: &mut out, color: false, width: None };
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let columns = [Column::Left("name"), Column::Right("n"), Column::Left("")];
         page.table(&columns, &[row(["a\x1b[2J", "1", "x"]), row(["é", "100", ""])]).unwrap();
         let expected = "  name          n\n  a\\u{1b}[2J    1  x\n  é           100\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_broader_than_the_terminal_wraps() {
+        let mut out = Vec::new();
+        let mut page = Page { out: &mut out, color: false, width: Some(40) };
+        page.field("digest", "weights as stored and the shapes beside them").unwrap();
+        page.line("a line that nobody shortened for a terminal").unwrap();
+        let row = ["attention=sdpa_flash,batch_size=17", "12.5 s", "and so on, without an end"];
+        let columns = [Column::Left("configuration"), Column::Right("mean time"), Column::Left("output")];
+        page.table(&columns, &[row.map(str::to_owned).to_vec()]).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        let field = "  digest        weights as stored and\n                the shapes beside them\n";
+        assert!(text.starts_with(field), "{text}");
     }
 }

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod import;
 mod inspect;
+mod man;
 mod pull;
 mod record;
 mod run;
@@ -41,6 +42,7 @@ pub(crate) enum Verb {
     Catalog(catalog::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs a verb; `command` defines the command line that it came from.
@@ -70,5 +72,6 @@ pub(crate) fn run(
         Verb::Catalog(args) => catalog::run(&args, settings, terminal),
         Verb::Doctor(args) => doctor::run(&args, terminal),
         Verb::Completions(args) => completions::run(&args, command(), terminal),
+        Verb::Man(args) => man::run(&args, command(), terminal),
     }
 }

@@ -25,7 +25,7 @@ mod recorder;
 pub use folder::lock;
 pub use recorder::Recorder;
 
-use folder::{RecordPlan, UNFINISHED, claim_folder};
+use folder::{RecordPlan, UNFINISHED, claim_folder, repetition_folder};
 use recorder::computed;
 
 use crate::capture::{Capture, Place, Watch};
@@ -64,7 +64,7 @@ pub enum Event<'e> {
         /// Whether it was found on disk.
         resumed: bool,
     },
-    /// Tokens of the current repetition that have been fed.
+    /// Tokens that have been fed, over all repetitions that were not found on disk.
     Tokens {
         /// Done.
         done: usize,
@@ -183,6 +183,7 @@ impl Recorder<'_> {
         let spec = self.spec;
         let references = prompts.references.len();
         let total = spec.cells.len() * references * spec.repetitions;
+        let (mut fed, to_feed) = (0, self.tokens_left(prompts, out));
         let (mut configurations, mut stored, mut resumed, mut index) = (Vec::new(), Vec::new(), 0, 0);
         let mut engine: Option<(Setup, Engine<'_>)> = None;
         for (cell, used) in spec.cells.iter().zip(catalogs) {
@@ -193,7 +194,7 @@ impl Recorder<'_> {
             for reference in 0..references {
                 for rep in 0..spec.repetitions {
                     let config_id = configuration.config_id.as_str();
-                    let place = out.join(UNFINISHED).join(format!("{config_id}-ref{reference}-rep{rep}"));
+                    let place = repetition_folder(out, config_id, reference, rep);
                     let found = container::is_complete(&place);
                     progress(Event::Repetition { config_id, reference, rep, index, total, resumed: found });
                     let (run, observed, first) = if found {
@@ -212,7 +213,11 @@ impl Recorder<'_> {
                         let batch = prompts
                             .batch(reference, computed(cell))
                             .ok_or(LabError::Nothing { what: "prompt" })?;
-                        let (run, first) = self.run(engine, &batch, cell, progress)?;
+                        let told = |done, _| {
+                            progress(Event::Tokens { done: fed + done, total: to_feed });
+                        };
+                        let (run, first) = self.run(engine, &batch, cell, &told)?;
+                        fed += self.tokens(&batch);
                         let rep_id = u32::try_from(rep).unwrap_or(u32::MAX);
                         let reference_id = u32::try_from(reference).unwrap_or(u32::MAX);
                         let first = first.map(|first| NotFinite { reference_id, rep_id, ..first });
@@ -270,7 +275,7 @@ impl Recorder<'_> {
         engine: &Engine<'_>,
         batch: &[&Prompt],
         cell: &Setup,
-        progress: &dyn Fn(Event<'_>),
+        told: &dyn Fn(usize, usize),
     ) -> Result<(Run, Option<NotFinite>), LabError> {
         let spec = self.spec;
         let timestamp = now();
@@ -285,8 +290,7 @@ impl Recorder<'_> {
         let session =
             Session { prompts: &prompts, batch_size, padding, steps, forced: spec.forced.as_deref() };
         let kept = Kept { capture: &mut capture, reach, top_k: spec.signals.top_k };
-        let mut outputs =
-            session.run(engine, Some(kept), &|done, total| progress(Event::Tokens { done, total }))?;
+        let mut outputs = session.run(engine, Some(kept), told)?;
         let not_finite = if capture.is_not_finite() {
             self.first_not_finite(engine, &session, &capture, length)?
         } else {

@@ -19,5 +19,6 @@ pub use audit::{audit_json, audit_markdown, audit_schema, audit_text};
 pub use html::{html, index};
 pub use json::{json, schema};
 pub use markdown::markdown;
+pub use text::layout::{plain as table, wrap};
 pub use text::{Style, text};
 pub use words::outcome;

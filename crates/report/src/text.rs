@@ -12,7 +12,7 @@ use crate::words;
 
 use layout::{blank, table, wrap};
 
-mod layout;
+pub(crate) mod layout;
 
 /// How text is set.
 ///

@@ -351,7 +351,7 @@ impl Report for Found {
                 let names: Vec<&str> = analysis.sources.iter().map(|source| source.name.as_str()).collect();
                 page.heading(&format!("{}. {}", number + 1, names.join(", ")))?;
             }
-            let style = Style { color: page.color(), tables, ..Style::default() };
+            let style = Style { tables, ..page.style() };
             page.set(&report::text(analysis, style))?;
         }
         if many && !tables {

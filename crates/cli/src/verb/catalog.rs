@@ -19,6 +19,7 @@ use serde::Serialize;
 use die::Die;
 
 use crate::failure::Exit;
+use crate::interrupt::Resumable;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home};
 use crate::terminal::{Page, Report, Terminal};
@@ -248,6 +249,10 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
         }
     }
     let known = if args.out.exists() { Some(read(&args.out)?) } else { None };
+    let _resumable = Resumable::new(format!(
+        "{} holds what is done: the same command goes on from it",
+        args.out.display()
+    ));
     let device = Device::open()?;
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let date = date.split('T').next().unwrap_or_default();

@@ -8,6 +8,7 @@ use mantissa_model::pull::{self, Hub};
 use serde::Serialize;
 
 use crate::failure::Exit;
+use crate::interrupt::Resumable;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home};
 use crate::terminal::{Page, Report, Terminal};
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let was_here = pull::pulled(&home).contains(&args.name);
     let bar = Bar::new(settings, &args.name, None, Unit::Bytes);
     let announced = Cell::new(false);
+    let _resumable = Resumable::new("the same pull goes on where this one stopped".to_owned());
     let path = pull::pull(&args.name, &home, &hub, &|progress| {
         if !announced.replace(true) {
             terminal.note(&format!("pulling {} into {}", args.name, home.join("models").display()));

@@ -21,6 +21,7 @@ use super::inspect::outcome_text;
 use crate::axes::AxisFlags;
 use crate::coverage::Answer;
 use crate::failure::Exit;
+use crate::interrupt::Resumable;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home};
 use crate::terminal::{Column, Page, Report, Terminal};
@@ -202,6 +203,9 @@ pub(super) fn machine(threads: Option<u32>, isa: &str) -> anyhow::Result<Machine
 
 /// Records with a bar on the terminal.
 pub(super) fn record(recorder: &Recorder<'_>, out: &Path, settings: &Settings) -> anyhow::Result<Recorded> {
+    let kept = "finished repetitions are kept: the same command goes on with the next one";
+    let _resumable =
+        Resumable::new(format!("{} holds what is done; {kept}, --fresh begins anew", out.display()));
     let hashing = Bar::new(settings, "digest of the weights", None, Unit::Bytes);
     let tokens = Bar::new(settings, "record", None, Unit::Tokens);
     let label = std::cell::RefCell::new(String::new());

@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::catalog::config_of;
 use super::inspect::outcome_text;
 use crate::failure::{EarlyExit, Exit};
+use crate::interrupt::Resumable;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home};
 use crate::terminal::{Column, Page, Report, Terminal, bytes};
@@ -92,6 +93,10 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     }
     let prompts = prompts(&plan)?;
     let program = Program { path: std::env::current_exe()?, threads: args.threads.map(|_| threads) };
+    let _resumable = Resumable::new(format!(
+        "{} holds what is done: the same command goes on with the next configuration",
+        out.display()
+    ));
     let work =
         CarryOut { plan: &plan, prompts: prompts.as_ref(), out: &out, program, keep_going: args.keep_going };
     let bar: RefCell<Option<(String, Bar)>> = RefCell::new(None);

@@ -13,7 +13,7 @@ use mantissa_evidence::write_whole;
 use mantissa_lab::replay::Replay;
 use mantissa_lab::verify::{self, Assignment, Elsewhere, Event, Method, Request, Varied};
 use mantissa_numerics::setup::Axis;
-use mantissa_report::{self as report, Style};
+use mantissa_report as report;
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Outcome;
 use serde::Serialize;
@@ -23,6 +23,7 @@ use super::record::{Model, machine};
 use crate::coverage::Answer;
 use crate::evidence::{Damage, tokenize_prompts};
 use crate::failure::Exit;
+use crate::interrupt::Resumable;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
 use crate::terminal::{Page, Report, Terminal};
@@ -192,6 +193,15 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         ))?;
         return Ok(Exit::Consistent);
     }
+    let _resumable = Resumable::new(match (&args.replay_with, &args.state) {
+        (Some(_), _) => format!("{} holds what is done: the same command goes on from it", folder.display()),
+        (None, Some(state)) => {
+            format!("{} holds the finished replays: the same command goes on from it", state.display())
+        }
+        (None, None) => {
+            "nothing is kept; with --state FILE finished replays are, and the same command goes on".to_owned()
+        }
+    });
     let shown = Display::new(settings, terminal);
     let audit = verify::verify(&request, &|event| shown.tell(event))?;
     drop(shown);
@@ -244,11 +254,11 @@ impl<'s> Display<'s> {
             }
             Event::Replayed { done, total } => self.at("replay", Unit::Tokens, "replay", [done, total]),
             Event::Drawn { config_id, done, total } => {
-                self.at("spot check", Unit::Files, config_id, [done, total]);
+                self.at("spot check", Unit::Values, config_id, [done, total]);
             }
-            Event::Planting => self.at("self-test", Unit::Files, "planting", [0, 0]),
+            Event::Planting => self.at("self-test", Unit::Checks, "planting", [0, 0]),
             Event::Planted { done, total } => {
-                self.at("self-test", Unit::Files, "verifying what was planted", [done, total]);
+                self.at("self-test", Unit::Checks, "verifying what was planted", [done, total]);
             }
         }
     }
@@ -291,7 +301,7 @@ struct Judged(Audit);
 
 impl Report for Judged {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
-        let style = Style { color: page.color(), ..Style::default() };
+        let style = page.style();
         page.set(&report::audit_text(&self.0, style))
     }
 

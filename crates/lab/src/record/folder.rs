@@ -1,6 +1,6 @@
 //! The folder of a record while it is made: what was asked for, and who holds it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mantissa_evidence::{Digest, Experiment, UsedCatalog, container};
 use serde::Serialize;
@@ -11,6 +11,11 @@ use crate::setup::RecordSpec;
 
 /// Folder of finished repetitions, and file of what was asked for, inside the output folder.
 pub(super) const UNFINISHED: &str = ".unfinished";
+
+/// Where a repetition stands until all are there.
+pub(super) fn repetition_folder(out: &Path, config_id: &str, reference: usize, rep: usize) -> PathBuf {
+    out.join(UNFINISHED).join(format!("{config_id}-ref{reference}-rep{rep}"))
+}
 const PLAN: &str = "plan.json";
 
 /// What was asked for, by content: two records with equal plans have equal bytes.

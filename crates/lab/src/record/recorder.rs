@@ -1,17 +1,22 @@
 //! What is to be recorded, and what that runs.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use mantissa_engine::{Basis, Catalogs};
+use mantissa_evidence::container;
 use mantissa_model::{Checkpoint, Tokenizer};
 use mantissa_numerics::Setup;
 
 use crate::catalog_use::{self, Coverage};
 use crate::coverage::PlannedRun;
+use crate::declared;
 use crate::document::Document;
 use crate::error::LabError;
-use crate::prompt::{PromptSet, PromptSpec};
+use crate::prompt::{Prompt, PromptSet, PromptSpec};
 use crate::setup::{Machine, RecordSpec};
+
+use super::folder::repetition_folder;
 
 /// A model and what it is to be fed.
 ///
@@ -94,6 +99,26 @@ impl Recorder<'_> {
         let graph = self.checkpoint.config().graph();
         let of = |cell| catalog_use::of_runs(cell, self.catalogs, &graph, self.runs(prompts));
         self.spec.cells.iter().map(of).collect()
+    }
+
+    /// Tokens that a repetition feeds.
+    pub(super) fn tokens(&self, batch: &[&Prompt]) -> usize {
+        batch.iter().map(|prompt| prompt.ids.len() + self.spec.decode_steps).sum()
+    }
+
+    /// Tokens of the repetitions that `out` does not hold.
+    pub(super) fn tokens_left(&self, prompts: &PromptSet, out: &Path) -> usize {
+        let mut tokens = 0;
+        for cell in &self.spec.cells {
+            let id = declared::config_id(cell, self.checkpoint);
+            for reference in 0..prompts.references.len() {
+                let batch = prompts.batch(reference, computed(cell)).unwrap_or_default();
+                let missing =
+                    |rep: &usize| !container::is_complete(&repetition_folder(out, &id, reference, *rep));
+                tokens += (0..self.spec.repetitions).filter(missing).count() * self.tokens(&batch);
+            }
+        }
+        tokens
     }
 
     /// Tokens of the prompt and decode steps of every kind of run.

@@ -14,8 +14,14 @@ pub(super) fn blank(width: usize) -> String {
     " ".repeat(width)
 }
 
-/// Breaks a line at spaces, and words where they are too long.
-pub(super) fn wrap(line: &str, width: usize) -> Vec<String> {
+/// Breaks a line at spaces, and words where they are too long: `width` in columns of a terminal.
+///
+/// ```
+/// assert_eq!(mantissa_report::wrap("aa bb cc", 5), ["aa bb", "cc"]);
+/// assert_eq!(mantissa_report::wrap("abcdefg h", 3), ["abc", "def", "g h"]);
+/// ```
+#[must_use]
+pub fn wrap(line: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = vec![String::new()];
     let mut used = 0;
@@ -66,23 +72,50 @@ pub(super) fn fitting(grid: &Grid<'_>, from: usize, width: usize) -> usize {
     count.max(1)
 }
 
+/// A table for a terminal: titles (and whether numbers stand under them) over rows of plain text. Columns are as wide as
+/// they need to be while all fit into `width`; else titles of numbers wrap, then the broadest columns.
+///
+/// ```
+/// let rows = [vec!["keys".to_owned(), "12".to_owned()]];
+/// let columns = [("signal", false), ("rows", true)];
+/// assert_eq!(mantissa_report::table(&columns, &rows, 80, false), "  signal  rows\n  keys      12\n");
+/// ```
+#[must_use]
+pub fn plain(columns: &[(&str, bool)], rows: &[Vec<String>], width: usize, color: bool) -> String {
+    let kind = |number: bool| if number { Kind::Number } else { Kind::Words };
+    let columns: Vec<Column> = columns
+        .iter()
+        .map(|&(title, number)| Column { title: title.to_owned(), kind: kind(number), wide: false })
+        .collect();
+    let mut out = String::new();
+    table(&mut out, &columns, rows, width, color);
+    out
+}
+
 /// Appends a table: columns as wide as they need to be while all fit, else the broadest are wrapped.
 pub(super) fn table(out: &mut String, columns: &[Column], rows: &[Vec<String>], width: usize, color: bool) {
     let titles: Vec<String> = columns.iter().map(|column| visible(&column.title)).collect();
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
-    let natural = columns.iter().enumerate().map(|(i, column)| {
-        let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.width()).max().unwrap_or(0);
-        // A title of several words may wrap before anything else does.
-        let title = if column.kind == Kind::Number {
-            titles[i].split(' ').map(str::width).max().unwrap_or(0)
-        } else {
-            titles[i].width()
+    let natural = |wrapped: bool| -> Vec<usize> {
+        let of = |(i, column): (usize, &Column)| {
+            let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.width()).max().unwrap_or(0);
+            let title = if wrapped && column.kind == Kind::Number {
+                titles[i].split(' ').map(str::width).max().unwrap_or(0)
+            } else {
+                titles[i].width()
+            };
+            cells.max(title).max(1)
         };
-        cells.max(title).max(1)
-    });
-    let mut widths: Vec<usize> = natural.collect();
-    squeeze(&mut widths, columns, width.saturating_sub(GAP * columns.len()));
+        columns.iter().enumerate().map(of).collect()
+    };
+    let room = width.saturating_sub(GAP * columns.len());
+    let mut widths = natural(false);
+    if widths.iter().sum::<usize>() > room {
+        // A title of several words wraps before anything else does.
+        widths = natural(true);
+    }
+    squeeze(&mut widths, columns, room);
     let (dim, plain) = if color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
     set(out, &titles, columns, &widths, dim, plain);
     for row in &rows {
