@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use mantissa_model::pull;
 
 use crate::output::{Format, Global, When};
 
@@ -70,9 +71,25 @@ pub(crate) fn colored(when: When) -> bool {
     }
 }
 
+fn folder(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The path of a model given as a path or by name.
+pub(crate) fn model_path(spec: &str) -> anyhow::Result<PathBuf> {
+    Ok(pull::resolve(spec, &home()?, hub_cache().as_deref())?)
+}
+
+/// Where other programs keep models of the hub, by the variables of huggingface_hub.
+fn hub_cache() -> Option<PathBuf> {
+    folder("HF_HUB_CACHE")
+        .or_else(|| folder("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("huggingface/hub")))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache/huggingface/hub")))
+}
+
 /// Where pulled models live: `MANTISSA_HOME`, else the user's data folder.
 pub(crate) fn home() -> anyhow::Result<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("MANTISSA_HOME")
         .or_else(|| folder("XDG_DATA_HOME").map(|data| data.join("mantissa")))
         .or_else(|| folder("HOME").map(|home| home.join(".local/share/mantissa")))

@@ -9,18 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
 use crate::config_json::token_ids;
-use crate::error::{ModelError, present, read_small, shown_path};
+use crate::decision::{Decision, Decisions};
+pub(crate) use crate::error::LARGEST_JSON;
+use crate::error::{ModelError, present, read_small, shown, shown_path};
+use crate::folder::{Entries, entries, refuse_adapter, tell_unused, tie, weight_files};
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
 use crate::mapped::Mapped;
 use crate::quantized::Quantization;
-use crate::safetensors_header::{read_header, read_index};
-use crate::shelf::Shelf;
+use crate::safetensors_header::read_header;
+use crate::shelf::{Found, Shelf};
 use crate::stored::Stored;
 use crate::weight::{Weight, WeightDtype};
 
-/// Largest JSON file read whole (index files of the largest models have a few MB).
-pub(crate) const LARGEST_JSON: u64 = 256 << 20;
 /// Bytes hashed between two reports of progress.
 const HASH_STEP: usize = 16 << 20;
 
@@ -55,6 +56,7 @@ pub struct Checkpoint {
     files: Vec<Mapped>,
     weights: BTreeMap<String, Stored>,
     packed: Option<Quantization>,
+    decisions: Vec<Decision>,
 }
 
 /// Digest of the files that decide a model's numbers.
@@ -129,6 +131,7 @@ impl Checkpoint {
             }
             return Self::open_gguf(path, path);
         }
+        refuse_adapter(path)?;
         match present(path, "config.json") {
             Some(config) => Self::open_folder(path, config),
             None => Self::open_gguf(path, &gguf_in(path)?),
@@ -140,7 +143,7 @@ impl Checkpoint {
         let file = shown_path(gguf_path);
         let gguf = Gguf::parse(&file, mapped.bytes())?;
         let config = gguf_config(&gguf, mapped.bytes())?;
-        let weights = select(&file, &config, gguf_weights(&gguf, &config)?)?;
+        let weights = select_all(&file, &config, gguf_weights(&gguf, &config)?)?;
         Ok(Self {
             path: path.to_owned(),
             config,
@@ -148,13 +151,15 @@ impl Checkpoint {
             files: vec![mapped],
             weights,
             packed: None,
+            decisions: Vec::new(),
         })
     }
 
     fn open_folder(folder: &Path, config_file: PathBuf) -> Result<Self, ModelError> {
         let shown_folder = shown_path(folder);
+        let decisions = Decisions::default();
         let bytes = read_small(&config_file, LARGEST_JSON)?;
-        let mut config = ModelConfig::from_json(&shown_path(&config_file), &bytes)?;
+        let mut config = ModelConfig::read(&shown_path(&config_file), &bytes, &decisions)?;
         if let Some(generation) = present(folder, "generation_config.json") {
             // transformers stops at these, which are often more than config.json names.
             let json = read_small(&generation, LARGEST_JSON)?;
@@ -167,23 +172,21 @@ impl Checkpoint {
                 config.eos_token_ids = ids;
             }
         }
-        let (files, index) = shards(folder)?;
+        let (files, index) = weight_files(folder, &bytes, &decisions)?;
         let mut shelf = Shelf::new(&config, &bytes);
-        for (number, mapped) in files.iter().enumerate() {
-            let file = shown_path(&mapped.path);
-            let shard = mapped.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            for entry in read_header(&file, mapped.bytes())? {
-                if index.as_ref().is_some_and(|index| index.get(&entry.name).is_some_and(|s| s != shard)) {
-                    let fault = "the index says it is in another file";
-                    return Err(ModelError::tensor(&file, &entry.name, fault));
-                }
-                shelf.place(&file, number, entry)?;
-            }
+        let Entries { chosen, unnamed } = entries(&files, index.as_ref(), &decisions)?;
+        for (number, entry) in chosen {
+            shelf.place(&shown_path(&files[number].path), number, entry)?;
         }
         let packed = shelf.quantization();
-        let found = shelf.weights(&shown_folder, &config, &|number| files[number].bytes())?;
-        let weights = select(&shown_folder, &config, found)?;
-        Ok(Self { path: folder.to_owned(), config, config_file: Some(config_file), files, weights, packed })
+        let read = |number: usize| files[number].bytes();
+        let mut found = shelf.weights(&shown_folder, &config, &read)?;
+        tie(&shown_folder, &mut config, &mut found, &read, &decisions)?;
+        let weights = select(&shown_folder, &config, &mut found)?;
+        tell_unused(&files, &found, &unnamed, &decisions);
+        let decisions = decisions.into_list();
+        let config_file = Some(config_file);
+        Ok(Self { path: folder.to_owned(), config, config_file, files, weights, packed, decisions })
     }
 
     /// Where it was opened.
@@ -196,6 +199,14 @@ impl Checkpoint {
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// What was decided where files contradict each other, leave something open, or hold what is not used.
+    ///
+    /// Example: [`Decision`].
+    #[must_use]
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
     }
 
     /// The weight with this Hugging Face name.
@@ -330,39 +341,24 @@ pub(crate) fn gguf_in(folder: &Path) -> Result<PathBuf, ModelError> {
     Err(ModelError::NotFound { spec, fault: fault.into(), remedy: remedy.into() })
 }
 
-type Index = BTreeMap<String, String>;
-
-/// The weight files of a folder, mapped, and its index if it has one.
-fn shards(folder: &Path) -> Result<(Vec<Mapped>, Option<Index>), ModelError> {
-    if let Some(single) = present(folder, "model.safetensors") {
-        return Ok((vec![Mapped::open(&single)?], None));
-    }
-    let Some(index_file) = present(folder, "model.safetensors.index.json") else {
-        return Err(ModelError::NotFound {
-            spec: shown_path(folder),
-            fault: "neither model.safetensors nor model.safetensors.index.json beside config.json".into(),
-            remedy: "download the weights, or convert them with save_pretrained(…, safe_serialization=True)"
-                .into(),
-        });
-    };
-    let index = read_index(&shown_path(&index_file), &read_small(&index_file, LARGEST_JSON)?)?;
-    let mut names: Vec<&String> = index.values().collect();
-    names.sort();
-    names.dedup();
-    let files = names.into_iter().map(|name| Mapped::open(&folder.join(name))).collect::<Result<_, _>>()?;
-    Ok((files, Some(index)))
-}
-
-/// Keeps the weights that `config` asks for; an absent, misshapen or unknown one is an error.
+/// Takes the weights that `config` asks for; an absent or misshapen one is an error.
 fn select(
     file: &str,
     config: &ModelConfig,
-    mut found: BTreeMap<String, Stored>,
+    found: &mut Found,
 ) -> Result<BTreeMap<String, Stored>, ModelError> {
     let mut weights = BTreeMap::new();
     for spec in config.tensors() {
-        let Some(stored) = found.remove(&spec.name) else {
-            return Err(ModelError::tensor(file, &spec.name, "absent"));
+        let Some(stored) = found.weights.remove(&spec.name) else {
+            return Err(match found.foreign.get(&spec.name) {
+                Some((_, dtype)) => ModelError::Tensor {
+                    file: file.to_owned(),
+                    tensor: shown(&spec.name),
+                    fault: format!("type {} is not read", shown(dtype)),
+                    remedy: "use a checkpoint in F32, BF16 or F16",
+                },
+                None => ModelError::tensor(file, &spec.name, "absent"),
+            });
         };
         if stored.shape != spec.shape {
             let (have, want) = (&stored.shape, &spec.shape);
@@ -371,13 +367,20 @@ fn select(
         }
         weights.insert(spec.name, stored);
     }
-    // A tied output is the embedding even when a copy is stored; old files keep the rotary frequencies.
-    let harmless = |name: &str| {
-        (config.tie_word_embeddings && name == "lm_head.weight") || name.ends_with(".rotary_emb.inv_freq")
-    };
-    match found.keys().find(|name| !harmless(name)) {
+    Ok(weights)
+}
+
+/// As [`select`], for a file whose every tensor must have its place.
+fn select_all(
+    file: &str,
+    config: &ModelConfig,
+    weights: BTreeMap<String, Stored>,
+) -> Result<BTreeMap<String, Stored>, ModelError> {
+    let mut found = Found { weights, foreign: BTreeMap::new() };
+    let selected = select(file, config, &mut found)?;
+    match found.weights.keys().next() {
         Some(name) => Err(unexpected(file, name, config.arch)),
-        None => Ok(weights),
+        None => Ok(selected),
     }
 }
 
@@ -393,13 +396,15 @@ fn as_u64(n: usize) -> u64 {
 /// Opens the parts of a checkpoint from memory, for tests and fuzzing: `config.json` and one weight file.
 #[doc(hidden)]
 pub fn open_in_memory(json: &[u8], safetensors: &[u8]) -> Result<ModelConfig, ModelError> {
-    let config = ModelConfig::from_json("config.json", json)?;
+    let mut config = ModelConfig::from_json("config.json", json)?;
     let mut shelf = Shelf::new(&config, json);
     for entry in read_header("model.safetensors", safetensors)? {
         shelf.place("model.safetensors", 0, entry)?;
     }
     let file = |_| safetensors;
-    for (name, stored) in &select("model", &config, shelf.weights("model", &config, &file)?)? {
+    let mut found = shelf.weights("model", &config, &file)?;
+    tie("model", &mut config, &mut found, &file, &Decisions::default())?;
+    for (name, stored) in &select("model", &config, &mut found)? {
         let weight = stored.weight(&file).map_err(|fault| ModelError::tensor("model", name, fault))?;
         let mut row = vec![0.0; weight.cols];
         weight.row_f32(weight.rows - 1, &mut row);
@@ -412,7 +417,7 @@ pub fn open_in_memory(json: &[u8], safetensors: &[u8]) -> Result<ModelConfig, Mo
 pub fn open_gguf_in_memory(bytes: &[u8]) -> Result<ModelConfig, ModelError> {
     let gguf = Gguf::parse("model.gguf", bytes)?;
     let config = gguf_config(&gguf, bytes)?;
-    for (name, stored) in &select("model.gguf", &config, gguf_weights(&gguf, &config)?)? {
+    for (name, stored) in &select_all("model.gguf", &config, gguf_weights(&gguf, &config)?)? {
         let weight =
             stored.weight(&|_| bytes).map_err(|fault| ModelError::tensor("model.gguf", name, fault))?;
         let mut row = vec![0.0; weight.cols];

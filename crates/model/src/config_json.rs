@@ -11,10 +11,12 @@ use serde_json::{Map, Value};
 use crate::arch::Arch;
 use crate::config::ModelConfig;
 use crate::config_keys::Keys;
+use crate::decision::Decisions;
 use crate::error::{ModelError, shown};
 use crate::quantized::Scheme;
 
-mod rope;
+pub(crate) mod rope;
+mod windows;
 
 /// Largest value of any dimension: products of two stay far from overflow.
 const LARGEST: usize = 1 << 28;
@@ -24,13 +26,18 @@ const MOST: usize = 1 << 14;
 impl ModelConfig {
     /// Reads a `config.json`; `file` names it in errors.
     pub fn from_json(file: &str, bytes: &[u8]) -> Result<Self, ModelError> {
+        Self::read(file, bytes, &Decisions::default())
+    }
+
+    /// Reads a `config.json` and tells what was decided.
+    pub(crate) fn read(file: &str, bytes: &[u8], decisions: &Decisions) -> Result<Self, ModelError> {
         let json: Value = serde_json::from_slice(bytes).map_err(|e| {
             ModelError::damaged(file, format!("line {} column {}", e.line(), e.column()), "not JSON")
         })?;
         let Value::Object(map) = &json else {
             return Err(ModelError::damaged(file, "line 1", "not a JSON object"));
         };
-        Keys { file, map }.config()
+        Keys { file, map, decisions }.config()
     }
 
     /// Refuses dimensions that contradict each other or that no engine could hold.
@@ -92,7 +99,7 @@ impl Keys<'_> {
             Some(size) => size,
             None => hidden.checked_div(heads).unwrap_or(0),
         };
-        let (rope_theta, rope_scaling) = self.rope(arch.family().keys)?;
+        let (rope_theta, rope_scaling) = self.rope(arch.family())?;
         let own =
             arch.family().keys.iter().filter_map(|key| Some(((*key).to_owned(), self.value(key)?.clone())));
         let mut config = ModelConfig {
@@ -136,15 +143,33 @@ impl Keys<'_> {
             },
             Some(_) => return Err(self.wrong("architectures", "a list of one name")),
         };
-        let name = match (class, self.text("model_type")?) {
-            (Some(class), _) => class,
-            (None, Some(model_type)) => model_type,
-            (None, None) => return Err(self.wrong("architectures", "present")),
+        let model_type = self.text("model_type")?;
+        let Some(name) = class.or(model_type) else {
+            return Err(self.wrong("architectures", "present"));
         };
-        Arch::of_transformers(name).ok_or_else(|| {
-            let (fault, known) = (format!("'{}' is not known", shown(name)), Arch::titles());
+        let arch = Arch::of_transformers(name).ok_or_else(|| {
+            let (mut fault, known) = (format!("'{}' is not known", shown(name)), Arch::titles());
+            if let Some(inner) = self.value("text_config").and_then(|config| config.get("model_type")) {
+                fault = format!("{fault}; its text_config is of {}", shown(&inner.to_string()));
+            }
             ModelError::unsupported(self.file, "architectures", fault, format!("use a model of {known}"))
-        })
+        })?;
+        let Some(model_type) = model_type.filter(|_| class.is_some()) else { return Ok(arch) };
+        let stated = || format!("architectures is {}, model_type {}", shown(name), shown(model_type));
+        match Arch::of_transformers(model_type) {
+            Some(other) if other != arch => {
+                let rule = "transformers 5.17 (AutoModelForCausalLM) chooses by it";
+                self.decide(stated(), "model_type is followed", rule);
+                Ok(other)
+            }
+            Some(_) => Ok(arch),
+            None => {
+                let rule =
+                    "model_type is no family that is read here, and transformers 5.17 may not know it either";
+                self.decide(stated(), "architectures is followed", rule);
+                Ok(arch)
+            }
+        }
     }
 
     fn refuse_what_changes_the_numbers(&self, arch: Arch) -> Result<(), ModelError> {
@@ -164,8 +189,20 @@ impl Keys<'_> {
                 }
             }
         }
-        if !own("sliding_window") {
-            self.refuse_windows(arch.family().window_in_use)?;
+        self.windows(arch.family())?;
+        for key in ["text_config", "per_layer_config"] {
+            if self.object(key)?.is_some() {
+                return refuse(
+                    key,
+                    "a configuration within this one is not read".into(),
+                    "use a model without",
+                );
+            }
+        }
+        if self.object("auto_map")?.is_some() {
+            let rule =
+                "mantissa runs no code of a model's folder; transformers 5.17 does with trust_remote_code";
+            self.decide("auto_map names code of its own", format!("computed as {}", arch.name()), rule);
         }
         if !own("mlp_bias") && self.flag("mlp_bias")?.unwrap_or(false) {
             return refuse("mlp_bias", "biases of the MLP are not computed".into(), "use a model without");
@@ -199,27 +236,15 @@ impl Keys<'_> {
         Err(ModelError::unsupported(self.file, "quantization_config", fault, remedy))
     }
 
-    /// Refuses a sliding window that is in use: `by_default`, or as `use_sliding_window` says.
-    fn refuse_windows(&self, by_default: bool) -> Result<(), ModelError> {
-        let in_use = self.flag("use_sliding_window")?.unwrap_or(by_default);
-        let layers = self.value("layer_types").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        if let Some(other) = layers.iter().find(|kind| kind.as_str() != Some("full_attention")) {
-            let fault = format!("{} is not computed", shown(&other.to_string()));
-            return self.refuse("layer_types", fault, "use a model with full attention in every layer");
-        }
-        // `layer_types` of full attention only says that the window is never used.
-        if in_use
-            && layers.is_empty()
-            && let Some(window) = self.size("sliding_window")?
-        {
-            let fault = format!("a sliding window of {window} is not computed");
-            return self.refuse("sliding_window", fault, "use a model with full attention");
-        }
-        Ok(())
-    }
-
     fn torch_dtype(&self) -> Result<Option<Dtype>, ModelError> {
         let key = if self.value("dtype").is_some() { "dtype" } else { "torch_dtype" };
+        if let (Some(dtype), Some(old)) = (self.value("dtype"), self.value("torch_dtype"))
+            && dtype != old
+        {
+            let stated =
+                format!("dtype is {}, torch_dtype {}", shown(&dtype.to_string()), shown(&old.to_string()));
+            self.decide(stated, "dtype is followed", "transformers 5.17 keeps dtype where both are there");
+        }
         let Some(name) = self.text(key)? else { return Ok(None) };
         let name = name.strip_prefix("torch.").unwrap_or(name);
         if name == "auto" {

@@ -3,12 +3,14 @@
 use serde_json::{Map, Value};
 
 use crate::config::MoeConfig;
+use crate::decision::Decisions;
 use crate::error::{ModelError, shown};
 
 /// One `config.json` being read.
 pub(crate) struct Keys<'a> {
     pub file: &'a str,
     pub map: &'a Map<String, Value>,
+    pub decisions: &'a Decisions,
 }
 
 impl<'a> Keys<'a> {
@@ -19,7 +21,7 @@ impl<'a> Keys<'a> {
 
     /// Experts by the names that most families use; switches are those of a plain mixture.
     pub(crate) fn moe(&self) -> Result<MoeConfig, ModelError> {
-        let num_experts = match self.size("num_experts")? {
+        let num_experts = match self.experts()? {
             Some(n) => n,
             None => self.required("num_local_experts")?,
         };
@@ -31,6 +33,17 @@ impl<'a> Keys<'a> {
             decoder_sparse_step: 1,
             mlp_only_layers: Vec::new(),
         })
+    }
+
+    /// The number of experts, which has two names.
+    pub(crate) fn experts(&self) -> Result<Option<usize>, ModelError> {
+        match (self.size("num_experts")?, self.size("num_local_experts")?) {
+            (Some(n), Some(local)) if n != local => {
+                let fault = format!("is {n}, and num_local_experts, another name of it, {local}");
+                self.refuse("num_experts", fault, "remove the wrong one")
+            }
+            (n, local) => Ok(n.or(local)),
+        }
     }
 
     /// A list of sizes.
@@ -48,11 +61,42 @@ impl<'a> Keys<'a> {
     /// The sliding window; `absent` is that of a configuration that does not mention one.
     pub(crate) fn window(&self, absent: Option<usize>) -> Result<Option<usize>, ModelError> {
         if !self.states("sliding_window") {
+            if let Some(window) = absent {
+                self.assume("sliding_window", window);
+            }
             return Ok(absent);
         }
         match self.size("sliding_window")? {
             Some(0) => Err(self.wrong("sliding_window", "at least 1")),
             window => Ok(window),
+        }
+    }
+
+    /// Tells what was decided about this file.
+    pub(crate) fn decide(
+        &self,
+        stated: impl Into<String>,
+        decided: impl Into<String>,
+        rule: impl Into<String>,
+    ) {
+        self.decisions.add(self.file, stated, decided, rule);
+    }
+
+    /// Tells that `key` is absent and that transformers' default is not what one would expect.
+    pub(crate) fn assume(&self, key: &str, value: impl std::fmt::Display) {
+        self.decide(
+            format!("{key} is absent"),
+            format!("{value} is used"),
+            "the default of transformers 5.17",
+        );
+    }
+
+    /// An object, with null and the empty one, which transformers reads alike, as absent.
+    pub(crate) fn object(&self, key: &str) -> Result<Option<&'a Map<String, Value>>, ModelError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(map).filter(|map| !map.is_empty())),
+            Some(_) => Err(self.wrong(key, "an object or null")),
         }
     }
 

@@ -94,6 +94,22 @@ pub enum ModelError {
     },
 }
 
+/// How a file of Git LFS begins that stands in place of the file itself.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Refuses the placeholder that a clone without Git LFS has in place of a large file.
+pub(crate) fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    if !bytes.starts_with(LFS_POINTER) {
+        return Ok(());
+    }
+    Err(ModelError::Damaged {
+        file: shown_path(path),
+        place: "line 1".to_owned(),
+        fault: "a pointer of Git LFS, not the file itself".to_owned(),
+        remedy: "run `git lfs pull` in its repository",
+    })
+}
+
 /// Remedy for a file whose bytes contradict each other.
 pub(crate) const AGAIN: &str = "download or convert it again";
 
@@ -147,6 +163,9 @@ pub(crate) fn shown_path(path: &Path) -> String {
     path.display().to_string().replace(|c: char| c.is_control(), "\u{fffd}")
 }
 
+/// Largest JSON file read whole (index files of the largest models have a few MB).
+pub(crate) const LARGEST_JSON: u64 = 256 << 20;
+
 /// The whole of a small file.
 ///
 /// Reads at most `limit` bytes, so that a device file or a misnamed weight file cannot fill the memory.
@@ -158,6 +177,7 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError>
     if u64::try_from(bytes.len()).is_ok_and(|len| len > limit) {
         return Err(ModelError::damaged(&shown_path(path), "size", format!("more than {limit} bytes")));
     }
+    refuse_pointer(path, &bytes)?;
     Ok(bytes)
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use crate::error::ModelError;
+use crate::error::{ModelError, refuse_pointer};
 
 /// A file mapped read-only.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ impl Mapped {
         // mapped: that ends this process (SIGBUS) or changes weights under it, which no reader of mapped
         // files can prevent; the digest of the weights, recorded with every run, tells.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| ModelError::io(path, "map", e))?;
+        refuse_pointer(path, &map)?;
         Ok(Self { path: path.to_owned(), map })
     }
 

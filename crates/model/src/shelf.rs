@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::config::ModelConfig;
-use crate::error::{ModelError, shown};
+use crate::error::ModelError;
 use crate::graph::Graph;
 use crate::quantized::{Quantization, Scheme};
 use crate::safetensors_header::TensorEntry;
@@ -26,6 +26,14 @@ pub(crate) struct Shelf {
     plain: BTreeMap<String, Stored>,
     /// Parts of quantized matrices by the matrix's name: file and entry.
     parts: BTreeMap<String, [Option<(usize, TensorEntry)>; MOST_PARTS]>,
+    foreign: BTreeMap<String, (usize, String)>,
+}
+
+/// Everything that files hold.
+pub(crate) struct Found {
+    pub(crate) weights: BTreeMap<String, Stored>,
+    /// Tensors of types that are not read: file and type.
+    pub(crate) foreign: BTreeMap<String, (usize, String)>,
 }
 
 impl Shelf {
@@ -39,6 +47,7 @@ impl Shelf {
             scheme: scheme.and_then(Result::ok),
             plain: BTreeMap::new(),
             parts: BTreeMap::new(),
+            foreign: BTreeMap::new(),
         }
     }
 
@@ -59,12 +68,8 @@ impl Shelf {
             return Ok(());
         }
         let Some(dtype) = entry.float() else {
-            return Err(ModelError::Tensor {
-                file: file.to_owned(),
-                tensor: shown(&entry.name),
-                fault: format!("type {} is not read", shown(&entry.dtype)),
-                remedy: "use a checkpoint in F32, BF16 or F16",
-            });
+            self.foreign.insert(entry.name, (number, entry.dtype));
+            return Ok(());
         };
         let dtype = WeightDtype::Plain(dtype);
         let stored = Stored {
@@ -109,8 +114,9 @@ impl Shelf {
         folder: &str,
         config: &ModelConfig,
         bytes: &dyn Fn(usize) -> &'a [u8],
-    ) -> Result<BTreeMap<String, Stored>, ModelError> {
-        let Some(scheme) = self.scheme else { return Ok(self.plain) };
+    ) -> Result<Found, ModelError> {
+        let found = |weights| Found { weights, foreign: self.foreign };
+        let Some(scheme) = self.scheme else { return Ok(found(self.plain)) };
         for spec in config.tensors() {
             let Some(parts) = self.parts.remove(&spec.name) else { continue };
             let decoder = scheme
@@ -132,7 +138,7 @@ impl Shelf {
                 );
                 Err(ModelError::tensor(folder, name, fault))
             }
-            None => Ok(self.plain),
+            None => Ok(found(self.plain)),
         }
     }
 }

@@ -117,6 +117,12 @@ fn binary(bytes: &[u8]) -> Option<Named> {
     if bytes.starts_with(b"GGUF") {
         return Named::new("a GGUF model, not evidence", "use `mantissa inspect` on it");
     }
+    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return Named::new(
+            "a pointer of Git LFS, not the file itself",
+            "run `git lfs pull` in its repository",
+        );
+    }
     if bytes.starts_with(b"%PDF") {
         return Named::new("a PDF document, not evidence", "use `mantissa record --document` with it");
     }
@@ -137,6 +143,18 @@ fn safetensors(bytes: &[u8]) -> Option<Named> {
     let length = Some(u64::from_le_bytes(*length)).filter(|length| *length <= LONGEST_HEADER)?;
     let header = rest.get(..usize::try_from(length).ok()?)?;
     let tensors: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    let names = || tensors.keys().filter(|name| *name != "__metadata__");
+    if names().any(|name| name.contains(".lora_A.") || name.contains(".lora_B.")) {
+        let what = format!("the weights of a LoRA adapter ({} tensors), not evidence", names().count());
+        return Named::new(
+            what,
+            "merge it into its model (PEFT's merge_and_unload) and inspect the merged folder",
+        );
+    }
+    if names().any(|name| name.contains("layers.") && name.ends_with("weight")) {
+        let what = format!("one file of a model's weights ({} tensors), not evidence", names().count());
+        return Named::new(what, "use `mantissa inspect` on the model's folder, which holds config.json too");
+    }
     let tensors: Vec<String> = tensors
         .iter()
         .filter(|(name, _)| *name != "__metadata__")
@@ -208,11 +226,19 @@ mod tests {
 
     #[test]
     fn known_files_are_named_and_unknown_ones_are_not() {
-        let header = br#"{"hidden_states": {"dtype": "BF16", "shape": [5, 3], "data_offsets": [0, 30]}}"#;
-        let mut tensors = (header.len() as u64).to_le_bytes().to_vec();
-        tensors.extend_from_slice(header);
+        let file = |name: &str| {
+            let header =
+                format!(r#"{{"{name}": {{"dtype": "BF16", "shape": [5, 3], "data_offsets": [0, 30]}}}}"#);
+            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()
+        };
+        let tensors = file("hidden_states");
+        let weights = file("model.layers.0.mlp.up_proj.weight");
+        let adapter = file("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight");
         for (bytes, words) in [
             (&tensors[..], "hidden_states BF16[5,3]"),
+            (&weights[..], "one file of a model's weights"),
+            (&adapter[..], "the weights of a LoRA adapter"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n", "pointer of Git LFS"),
             (br#"{"id": "x", "choices": []}"#, "OpenAI-compatible"),
             (br#"{"prompt_logprobs": [null], "choices": []}"#, "log-probabilities of the prompt"),
             (b"{\"event\": \"stage_trace\", \"layer\": 3}\n{}\n", "a stage trace"),

@@ -12,7 +12,7 @@ use mantissa_cuda::Device;
 use mantissa_cuda::catalog::{Built, Shapes, build, compare, draw};
 use mantissa_engine::Catalogs;
 use mantissa_engine::catalog::{Catalog, Stack, parse_sizes};
-use mantissa_model::{Checkpoint, ModelConfig, pull};
+use mantissa_model::{Checkpoint, ModelConfig};
 use mantissa_numerics::Dtype;
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ use die::Die;
 use crate::failure::Exit;
 use crate::interrupt::Resumable;
 use crate::progress::{Bar, Unit};
-use crate::settings::{Settings, home};
+use crate::settings::{Settings, model_path};
 use crate::terminal::{Page, Report, Terminal};
 
 const EXAMPLES: &str = "\
@@ -215,7 +215,7 @@ pub(crate) fn config_of(spec: &str) -> anyhow::Result<ModelConfig> {
         })?;
         return Ok(ModelConfig::from_json(&file.display().to_string(), &bytes)?);
     }
-    let found = pull::resolve(spec, &home()?)?;
+    let found = model_path(spec)?;
     if found.is_dir() && found.join("config.json").is_file() {
         return config_of(&found.display().to_string());
     }

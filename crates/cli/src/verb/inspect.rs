@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use mantissa_evidence::container::is_complete;
-use mantissa_model::pull;
 
 use crate::evidence::Damage;
 use crate::failure::Exit;
-use crate::settings::{Settings, home};
+use crate::settings::{Settings, model_path};
 use crate::terminal::Terminal;
 
 const EXAMPLES: &str = "\
@@ -65,7 +64,7 @@ fn kind(path: &Path) -> anyhow::Result<Kind> {
         let Some(spec) = path.to_str() else {
             bail!("{shown}: no such file or directory; check the path");
         };
-        return Ok(Kind::Model(pull::resolve(spec, &home()?)?));
+        return Ok(Kind::Model(model_path(spec)?));
     };
     if meta.is_dir() {
         return folder(path);
@@ -95,8 +94,16 @@ fn folder(path: &Path) -> anyhow::Result<Kind> {
     };
     let names: Vec<PathBuf> = entries.map(|entry| entry.file_name().into()).collect();
     let ends = |name: &Path, extension| name.extension().is_some_and(|found| found == extension);
-    if names.iter().any(|name| name == Path::new("config.json") || ends(name, "gguf")) {
+    let is = |name: &Path, of: &str| name == Path::new(of);
+    if names
+        .iter()
+        .any(|name| is(name, "config.json") || is(name, "adapter_config.json") || ends(name, "gguf"))
+    {
         return Ok(Kind::Model(path.to_owned()));
+    }
+    // A repository in a cache of huggingface_hub.
+    if let Some(spec) = path.to_str().filter(|_| names.iter().any(|name| is(name, "snapshots"))) {
+        return Ok(Kind::Model(model_path(spec)?));
     }
     let is_run = |name: &Path| name.to_string_lossy().starts_with("run-") && ends(name, "safetensors");
     if names.iter().any(|name| is_run(name)) {

@@ -23,7 +23,7 @@ use crate::coverage::Answer;
 use crate::failure::Exit;
 use crate::interrupt::Resumable;
 use crate::progress::{Bar, Unit};
-use crate::settings::{Settings, home};
+use crate::settings::{Settings, home, model_path};
 use crate::terminal::{Column, Page, Report, Terminal};
 
 const EXAMPLES: &str = "\
@@ -179,15 +179,22 @@ pub(super) struct Model {
 impl Model {
     /// Opens a pulled model by its name, or a path.
     pub(super) fn open(spec: &str) -> anyhow::Result<Self> {
-        let home = home()?;
-        let path = pull::resolve(spec, &home)?;
-        let name = match path.canonicalize().ok().as_deref().and_then(Path::file_name) {
-            Some(name) if !pull::pulled(&home).iter().any(|pulled| pulled == spec) => {
+        let path = model_path(spec)?;
+        let whole = path.canonicalize().ok();
+        let whole = whole.as_deref();
+        let name = match whole.and_then(Path::file_name) {
+            _ if let Some(name) = whole.and_then(pull::snapshot_name) => name,
+            Some(name) if !pull::pulled(&home()?).iter().any(|pulled| pulled == spec) => {
                 name.to_string_lossy().into_owned()
             }
             _ => spec.to_owned(),
         };
         Ok(Self { name, checkpoint: Checkpoint::open(&path)?, tokenizer: Tokenizer::open(&path)? })
+    }
+
+    /// Says what was decided about its files.
+    pub(super) fn tell(&self, terminal: &Terminal) {
+        self.checkpoint.decisions().iter().for_each(|decision| terminal.note(&decision.to_string()));
     }
 }
 
@@ -466,6 +473,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     }
     let machine = machine(args.execution.threads, &args.execution.isa)?;
     let model = Model::open(&args.model)?;
+    model.tell(terminal);
     let spec = args.spec(&model)?;
     let reader = PdfReader::this_program()?;
     let documents = args.document.iter().map(|path| Document::open(path, &reader));

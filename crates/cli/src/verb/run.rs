@@ -11,7 +11,7 @@ use mantissa_lab::plan::{
     Stack, Summary,
 };
 use mantissa_lab::prompt::PromptSet;
-use mantissa_model::{Checkpoint, Tokenizer, pull};
+use mantissa_model::{Checkpoint, Tokenizer};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ use super::inspect::outcome_text;
 use crate::failure::{EarlyExit, Exit};
 use crate::interrupt::Resumable;
 use crate::progress::{Bar, Unit};
-use crate::settings::{Settings, home};
+use crate::settings::{Settings, model_path};
 use crate::terminal::{Column, Page, Report, Terminal, bytes};
 
 const EXAMPLES: &str = "\
@@ -147,7 +147,7 @@ fn prompts(plan: &Plan) -> anyhow::Result<Option<PromptSet>> {
     };
     let tokenizer = match &plan.tokenizer {
         Some(path) => Tokenizer::open(path)?,
-        None => Tokenizer::open(&pull::resolve(&cell.model, &home()?).map_err(|error| {
+        None => Tokenizer::open(&model_path(&cell.model).map_err(|error| {
             anyhow!("{error}; or say in [prompt] where the tokenizer is: tokenizer = \"FOLDER\"")
         })?)?,
     };
@@ -237,7 +237,7 @@ impl Preview {
     fn of(plan: &Plan, threads: usize) -> Self {
         let estimate = |cell: &Cell| {
             let config = config_of(&cell.model).ok()?;
-            let path = pull::resolve(&cell.model, &home().ok()?).ok()?;
+            let path = model_path(&cell.model).ok()?;
             let stored = Checkpoint::open(&path).ok()?.stored_bytes();
             Some(Estimate::of(plan, cell, &config, stored, threads))
         };

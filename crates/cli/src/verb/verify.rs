@@ -153,6 +153,9 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     // Distances that others measured are set beside no model.
     let wants_model = opened.as_ref().is_none_or(verify::holds_signals);
     let model = args.model.as_ref().filter(|_| wants_model).map(|name| Model::open(name)).transpose()?;
+    if let Some(model) = &model {
+        model.tell(terminal);
+    }
     let folder = args.replay_folder.clone().unwrap_or_else(|| {
         let mut name = args.evidence.first().cloned().unwrap_or_default().into_os_string();
         name.push(".replay");

@@ -126,3 +126,63 @@ fn quantized_folders_are_recorded_decoded() {
         assert_eq!(output.status.code(), Some(0), "{}", session.text(&["verify"], &output));
     }
 }
+
+/// A folder whose statements contradict each other, as `inspect` and `record` show it.
+#[test]
+fn what_was_decided_about_a_folder_is_shown() {
+    let session = Session::new();
+    assert!(session.output(&["synth", "--arch", "llama", "--out", "m"]).status.success());
+    let config = session.path("m/config.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    json["rope_scaling"] = serde_json::json!({"type": "linear", "rope_type": "default", "factor": 4.0});
+    fs::write(&config, json.to_string()).unwrap();
+    fs::copy(session.path("m/model.safetensors"), session.path("m/model-00001-of-00002.safetensors"))
+        .unwrap();
+    insta::assert_snapshot!("inspect_decisions", session.run(&["inspect", "m"]));
+    let output = session.output(&["inspect", "m", "--format", "json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["decisions"][0]["decided"], "rope_type is followed, type is not used");
+    fs::write(session.path("doc.txt"), "one two three ".repeat(40)).unwrap();
+    let record =
+        "record --model m --document doc.txt --document-tokens 16 --decode 1 --dtype f32 --reps 1 --out o";
+    let output = session.output(&record.split(' ').collect::<Vec<_>>());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.matches("rope_type is followed").count() == 1, "{said}");
+    fs::write(session.path("m/adapter_config.json"), r#"{"peft_type": "LORA"}"#).unwrap();
+    let line = session.failure(&["inspect", "m"]);
+    assert!(line.contains("a LORA adapter"), "{line}");
+}
+
+#[test]
+fn a_snapshot_of_the_hub_is_found_by_its_repository_and_revision() {
+    let session = Session::new();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let hub = session.path("hub/models--some--model");
+    for folder in ["refs", "snapshots"] {
+        fs::create_dir_all(hub.join(folder)).unwrap();
+    }
+    let snapshot = hub.join("snapshots").join(commit);
+    assert!(
+        session.output(&["synth", "--arch", "llama", "--out", snapshot.to_str().unwrap()]).status.success()
+    );
+    fs::write(hub.join("refs/main"), commit).unwrap();
+    let path = hub.to_str().unwrap();
+    for spec in
+        [path.to_owned(), format!("{path}@main"), format!("{path}@0123456"), "some/model@main".to_owned()]
+    {
+        let output =
+            session.command(&["inspect", &spec]).env("HF_HUB_CACHE", session.path("hub")).output().unwrap();
+        assert!(output.status.success(), "{spec}: {output:?}");
+    }
+    let line = session.failure(&["inspect", &format!("{path}@v9")]);
+    assert!(line.contains(&format!("no snapshot of revision v9 here; there are {commit}")), "{line}");
+    fs::write(session.path("doc.txt"), "one two three ".repeat(40)).unwrap();
+    let record =
+        "record --document doc.txt --document-tokens 16 --decode 1 --dtype f32 --reps 1 --out o --model";
+    let mut record: Vec<&str> = record.split(' ').collect();
+    record.push(path);
+    assert!(session.output(&record).status.success());
+    let shown = session.output(&["inspect", "o", "--format", "json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert!(shown.to_string().contains(&format!("some/model@{commit}")), "{shown}");
+}

@@ -2,6 +2,7 @@
 
 mod against_llama_cpp;
 mod against_transformers;
+mod decisions;
 mod invariance;
 mod last_block;
 mod models;

@@ -1,32 +1,35 @@
 //! Rotary angles: base and scaling, and refusal of values that make no sense.
 
+use std::borrow::Cow;
+
 use mantissa_numerics::rotary::{LongRope, RopeScaling, Yarn};
 use serde_json::{Map, Value};
 
 use crate::config::ModelConfig;
 use crate::config_keys::{Keys, as_size};
+use crate::decision::some;
 use crate::error::{ModelError, shown};
+use crate::family::Family;
 
-impl Keys<'_> {
+/// What speaks of rotary angles in a configuration, as transformers 5 puts it together.
+pub(crate) struct Angles<'a> {
+    /// The object that is followed, by its key; empty where there is none.
+    pub key: &'static str,
+    pub map: Cow<'a, Map<String, Value>>,
+}
+
+impl<'a> Keys<'a> {
     /// Base and stretching of the rotary angles: transformers 4 has `rope_theta` and `rope_scaling` on top,
     /// transformers 5 both in `rope_parameters`.
-    /// What the family reads for itself, `own`, is left to it.
-    pub(super) fn rope(&self, own: &[&str]) -> Result<(f64, Option<RopeScaling>), ModelError> {
-        let mut theta = self.number(self.map, "rope_theta")?;
-        let mut scaling = None;
-        let mut partial = self.number(self.map, "partial_rotary_factor")?;
-        for key in ["rope_scaling", "rope_parameters"] {
-            let Some(value) = self.value(key) else { continue };
-            let Value::Object(map) = value else { return Err(self.wrong(key, "an object or null")) };
-            if own.contains(&key) && map.values().any(Value::is_object) {
-                continue;
-            }
-            theta = self.number(map, "rope_theta")?.or(theta);
-            partial = self.number(map, "partial_rotary_factor")?.or(partial);
-            scaling = self.scaling(key, map)?.or(scaling);
-        }
+    ///
+    /// *Source:* `RotaryEmbeddingConfigMixin` of transformers 5.17: a `rope_scaling` that is not empty takes the place
+    /// of `rope_parameters`, and what stands inside it comes before what stands on top.
+    pub(super) fn rope(&self, family: &Family) -> Result<(f64, Option<RopeScaling>), ModelError> {
+        let angles = self.angles(family)?;
+        let theta = self.inside_or_top(&angles, "rope_theta", "rope_theta")?;
+        let partial = self.inside_or_top(&angles, "partial_rotary_factor", "partial_rotary_factor")?;
         let partial = partial.filter(|partial| partial.to_bits() != 1.0_f64.to_bits());
-        if let Some(partial) = partial.filter(|_| !own.contains(&"partial_rotary_factor")) {
+        if let Some(partial) = partial.filter(|_| !family.keys.contains(&"partial_rotary_factor")) {
             return Err(ModelError::unsupported(
                 self.file,
                 "partial_rotary_factor",
@@ -34,20 +37,130 @@ impl Keys<'_> {
                 "use a model that rotates whole heads",
             ));
         }
-        Ok((theta.unwrap_or(10_000.0), scaling))
+        if theta.is_none() {
+            self.assume("rope_theta", family.theta);
+        }
+        Ok((theta.unwrap_or(family.theta), self.scaling(&angles)?))
     }
 
-    pub(crate) fn scaling(
-        &self,
-        key: &str,
-        map: &Map<String, Value>,
-    ) -> Result<Option<RopeScaling>, ModelError> {
-        let kind = match map.get("rope_type").or_else(|| map.get("type")) {
-            None if map.values().any(Value::is_object) => "per layer type",
-            None | Some(Value::Null) => "default",
-            Some(Value::String(kind)) => kind,
-            Some(_) => return Err(self.wrong(&format!("{key}.rope_type"), "a name")),
+    /// The object that is followed: of a family that tells kinds of blocks apart, that of blocks that see everything.
+    pub(crate) fn angles(&self, family: &Family) -> Result<Angles<'a>, ModelError> {
+        let (scaling, parameters) = (self.object("rope_scaling")?, self.object("rope_parameters")?);
+        if family.keys.contains(&"rope_parameters") {
+            return self.by_kind(scaling, parameters);
+        }
+        if let (Some(scaling), Some(parameters)) = (scaling, parameters)
+            && scaling != parameters
+        {
+            let unused = |(key, value): (&String, &Value)| {
+                (scaling.get(key) != Some(value))
+                    .then(|| format!("{} {}", shown(key), shown(&value.to_string())))
+            };
+            let unused: Vec<String> = parameters.iter().filter_map(unused).collect();
+            let unused = if unused.is_empty() { String::new() } else { format!(" ({})", some(&unused)) };
+            self.decide(
+                "rope_scaling and rope_parameters are both there and differ",
+                format!("rope_scaling is followed, rope_parameters{unused} is not used"),
+                "transformers 5.17 puts rope_scaling in the place of rope_parameters",
+            );
+        }
+        let (key, map) = match (scaling, parameters) {
+            (Some(map), _) => ("rope_scaling", Cow::Borrowed(map)),
+            (None, Some(map)) => ("rope_parameters", Cow::Borrowed(map)),
+            (None, None) => ("rope_parameters", Cow::Owned(Map::new())),
         };
+        Ok(Angles { key, map })
+    }
+
+    /// Gemma 3: `rope_scaling` is written over the part of `rope_parameters` that is of full attention, whose type is
+    /// `default` where `rope_parameters` says nothing.
+    fn by_kind(
+        &self,
+        scaling: Option<&Map<String, Value>>,
+        parameters: Option<&Map<String, Value>>,
+    ) -> Result<Angles<'a>, ModelError> {
+        let default = || Map::from_iter([("rope_type".to_owned(), Value::from("default"))]);
+        let mut map = match parameters.map(|map| map.get("full_attention")) {
+            None | Some(None | Some(Value::Null)) => default(),
+            Some(Some(Value::Object(full))) => full.clone(),
+            Some(Some(_)) => return Err(self.wrong("rope_parameters", "an object for each kind of block")),
+        };
+        for (key, value) in scaling.into_iter().flatten() {
+            if let Some(before) = map.insert(key.clone(), value.clone())
+                && before != *value
+                && parameters.is_some()
+            {
+                let (before, now) = (shown(&before.to_string()), shown(&value.to_string()));
+                let stated =
+                    format!("rope_parameters.full_attention.{} is {before}, rope_scaling {now}", shown(key));
+                let rule = "transformers 5.17 writes it over that of full attention";
+                self.decide(stated, "rope_scaling is followed", rule);
+            }
+        }
+        Ok(Angles {
+            key: if scaling.is_some() { "rope_scaling" } else { "rope_parameters" },
+            map: Cow::Owned(map),
+        })
+    }
+
+    /// A number inside the object, else the one on top under `top`.
+    pub(crate) fn inside_or_top(
+        &self,
+        angles: &Angles<'_>,
+        name: &str,
+        top: &str,
+    ) -> Result<Option<f64>, ModelError> {
+        let (inside, outside) = (self.number(&angles.map, name)?, self.number(self.map, top)?);
+        if let (Some(inside), Some(outside)) = (inside, outside)
+            && inside.to_bits() != outside.to_bits()
+        {
+            let key = angles.key;
+            let stated = format!("{key}.{name} is {inside}, {top} on top {outside}");
+            self.decide(
+                stated,
+                format!("that of {key} is followed"),
+                "transformers 5.17 sets the one inside first",
+            );
+        }
+        Ok(inside.or(outside))
+    }
+
+    /// The kind of stretching: `rope_type` before `type`.
+    fn kind<'m>(&self, key: &str, map: &'m Map<String, Value>) -> Result<&'m str, ModelError> {
+        let name = |name: &str| match map.get(name) {
+            None => Ok(None),
+            Some(Value::String(kind)) => Ok(Some(kind.as_str())),
+            Some(_) => Err(self.wrong(&format!("{key}.{name}"), "a name")),
+        };
+        match (name("rope_type")?, name("type")?) {
+            (Some(kind), Some(old)) if kind != old => {
+                let stated = format!("{key}.rope_type is {}, {key}.type {}", shown(kind), shown(old));
+                let rule =
+                    "transformers 5.17 reads type where rope_type is absent (Llama of 4.57: the other way)";
+                self.decide(stated, "rope_type is followed, type is not used", rule);
+                Ok(kind)
+            }
+            (Some(kind), _) | (None, Some(kind)) => Ok(kind),
+            (None, None) if map.values().any(Value::is_object) => Ok("per layer type"),
+            (None, None) => Ok("default"),
+        }
+    }
+
+    pub(crate) fn scaling(&self, angles: &Angles<'_>) -> Result<Option<RopeScaling>, ModelError> {
+        let (key, map) = (angles.key, &*angles.map);
+        let kind = self.kind(key, map)?;
+        let unused: Vec<String> = map
+            .keys()
+            .filter(|name| {
+                kind == "default"
+                    && !matches!(name.as_str(), "rope_type" | "type" | "rope_theta" | "partial_rotary_factor")
+            })
+            .map(|name| format!("{key}.{name}"))
+            .collect();
+        if !unused.is_empty() {
+            let stated = format!("{} beside rope_type default", some(&unused));
+            self.decide(stated, "not used", "transformers 5.17 reads none of them for that type");
+        }
         let need = |name: &str| {
             self.number(map, name)?.ok_or_else(|| self.wrong(&format!("{key}.{name}"), "a number"))
         };
@@ -61,12 +174,7 @@ impl Keys<'_> {
                 factor: need("factor")?,
                 low_freq_factor: need("low_freq_factor")?,
                 high_freq_factor: need("high_freq_factor")?,
-                original_max_position_embeddings: map
-                    .get("original_max_position_embeddings")
-                    .and_then(as_size)
-                    .ok_or_else(|| {
-                        self.wrong(&format!("{key}.original_max_position_embeddings"), "a size")
-                    })?,
+                original_max_position_embeddings: self.original(key, map)?,
             })),
             other => Err(ModelError::unsupported(
                 self.file,
@@ -116,16 +224,29 @@ impl Keys<'_> {
         })
     }
 
-    /// The original context of `yarn` and `longrope`. transformers prefers the one outside the object (Phi-3) and falls
-    /// back to the whole context.
+    /// The original context. transformers prefers the one outside the object (Phi-3) and falls back to the whole
+    /// context.
     fn original(&self, key: &str, map: &Map<String, Value>) -> Result<usize, ModelError> {
         const NAME: &str = "original_max_position_embeddings";
-        if let Some(size) = self.size(NAME)? {
-            return Ok(size);
-        }
-        match map.get(NAME) {
-            None => self.required("max_position_embeddings"),
-            Some(value) => as_size(value).ok_or_else(|| self.wrong(&format!("{key}.{NAME}"), "a size")),
+        let inside = map
+            .get(NAME)
+            .map(|value| as_size(value).ok_or_else(|| self.wrong(&format!("{key}.{NAME}"), "a size")));
+        match (self.size(NAME)?, inside.transpose()?) {
+            (Some(top), Some(inside)) if top != inside => {
+                let stated = format!("{key}.{NAME} is {inside}, on top {top}");
+                self.decide(
+                    stated,
+                    "that on top is followed",
+                    "transformers 5.17 writes it over the one inside",
+                );
+                Ok(top)
+            }
+            (Some(size), _) | (None, Some(size)) => Ok(size),
+            (None, None) => {
+                let context = self.required("max_position_embeddings")?;
+                self.assume(&format!("{key}.{NAME}"), format!("max_position_embeddings ({context})"));
+                Ok(context)
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 use mantissa_numerics::Point;
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, kinds, object};
+use super::definition::{Family, Windows, kinds, object};
 use super::parts;
 use crate::arch::Arch;
 use crate::config::{ModelConfig, MoeConfig, RopeScaling};
@@ -46,7 +46,8 @@ pub(super) static FAMILY: Family = Family {
         "topk_group",
         "routed_scaling_factor",
     ],
-    window_in_use: false,
+    windows: Windows::InCache,
+    theta: 1e4,
     read,
     graph,
     // Every width differs from the others, and the angles are stretched within the first tokens.

@@ -7,6 +7,21 @@ use crate::config_keys::Keys;
 use crate::error::ModelError;
 use crate::graph::{Graph, Section};
 
+/// Which blocks use a sliding window that a configuration declares, in transformers 5.17.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Windows {
+    /// Those that `layer_types` names, or the family's own pattern.
+    ByLayerTypes,
+    /// All; a configuration that does not mention a window has `absent`.
+    Everywhere { absent: Option<usize> },
+    /// All, if `use_sliding_window` says so.
+    BySwitch,
+    /// Those from `max_window_layers` on, if `use_sliding_window` says so.
+    FromLayer,
+    /// None: the attention has no window. But the cache cuts keys off behind a declared one.
+    InCache,
+}
+
 /// What is particular to a family.
 pub(crate) struct Family {
     /// transformers' `model_type`; the name in flags and records.
@@ -19,8 +34,10 @@ pub(crate) struct Family {
     pub gguf: Option<&'static str>,
     /// Keys of `config.json` that this family reads for itself: kept in [`ModelConfig::extra`], and not refused.
     pub keys: &'static [&'static str],
-    /// Whether a sliding window that is declared is in use where `use_sliding_window` does not say.
-    pub window_in_use: bool,
+    /// Which blocks use a sliding window that is declared.
+    pub windows: Windows,
+    /// Base of the rotary angles where none is given.
+    pub theta: f64,
     /// Completes a configuration whose common keys are read.
     pub read: fn(&Keys<'_>, &mut ModelConfig) -> Result<(), ModelError>,
     /// The forward pass of a configuration that [`ModelConfig::validate`] accepted.

@@ -4,7 +4,7 @@
 use mantissa_numerics::Point;
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, kinds, object};
+use super::definition::{Family, Windows, kinds, object};
 use super::parts;
 use crate::arch::Arch;
 use crate::config::ModelConfig;
@@ -32,7 +32,8 @@ pub(super) static FAMILY: Family = Family {
         "final_logit_softcapping",
         "use_bidirectional_attention",
     ],
-    window_in_use: true,
+    windows: Windows::ByLayerTypes,
+    theta: 1e4,
     read,
     graph,
     // A window that keys fall out of, and bounds that bite.
@@ -86,6 +87,7 @@ pub(super) fn read_blocks(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(
     (config.qkv_bias, config.o_bias) = (bias, bias);
     config.tie_word_embeddings = keys.flag("tie_word_embeddings")?.unwrap_or(true);
     if keys.size("head_dim")?.is_none() {
+        keys.assume("head_dim", 256);
         config.head_dim = 256;
     }
     if keys.size("num_key_value_heads")?.is_none() {

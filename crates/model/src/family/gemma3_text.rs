@@ -1,12 +1,15 @@
 //! Gemma 3's text models: Gemma 2 with norms over each head of q and k, no bounds, a window in all but every sixth
 //! block, and rotary angles of their own in blocks that have it.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, kinds, object};
+use super::definition::{Family, Windows, kinds, object};
 use super::{gemma2, parts};
 use crate::arch::Arch;
 use crate::config::ModelConfig;
+use crate::config_json::rope::Angles;
 use crate::config_keys::Keys;
 use crate::error::ModelError;
 use crate::graph::{Graph, RotaryTable, Weighting};
@@ -32,7 +35,8 @@ pub(super) static FAMILY: Family = Family {
         "rope_local_base_freq",
         "rope_parameters",
     ],
-    window_in_use: true,
+    windows: Windows::ByLayerTypes,
+    theta: 1e6,
     read,
     graph,
     // One block of six sees everything.
@@ -59,27 +63,22 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     gemma2::read_blocks(keys, config)?;
     config.qk_norm = true;
     config.extra.remove("rope_parameters");
-    let mut theta = keys.number(keys.map, "rope_theta")?;
-    let mut local = keys.number(keys.map, "rope_local_base_freq")?;
-    if let Some(Value::Object(map)) = keys.value("rope_parameters") {
-        if let Some(Value::Object(full)) = map.get("full_attention") {
-            theta = keys.number(full, "rope_theta")?.or(theta);
-            config.rope_scaling = keys.scaling("rope_parameters", full)?.or(config.rope_scaling.take());
-        }
-        if let Some(Value::Object(sliding)) = map.get("sliding_attention") {
-            local = keys.number(sliding, "rope_theta")?.or(local);
-            if keys.scaling("rope_parameters", sliding)?.is_some() {
-                let fault = "stretched angles beside a window are not computed";
-                return keys.refuse("rope_parameters", fault, "use a model without");
-            }
-        }
-        if !map.values().any(Value::is_object) {
-            let fault = "does not tell kinds of blocks apart";
-            return keys.refuse("rope_parameters", fault, "use a model of transformers 5");
-        }
+    let parameters = keys.object("rope_parameters")?;
+    if parameters.is_some_and(|map| !map.values().any(Value::is_object)) {
+        let fault = "does not tell kinds of blocks apart";
+        return keys.refuse("rope_parameters", fault, "use a model of transformers 5");
     }
-    config.rope_theta = theta.unwrap_or(1e6);
-    let local = local.unwrap_or(1e4);
+    let sliding = match parameters.and_then(|map| map.get("sliding_attention")) {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(map)) => map.clone(),
+        Some(_) => return Err(keys.wrong("rope_parameters", "an object for each kind of block")),
+    };
+    let sliding = Angles { key: "rope_parameters.sliding_attention", map: Cow::Owned(sliding) };
+    if keys.scaling(&sliding)?.is_some() {
+        let fault = "stretched angles beside a window are not computed";
+        return keys.refuse("rope_parameters", fault, "use a model without");
+    }
+    let local = keys.inside_or_top(&sliding, "rope_theta", "rope_local_base_freq")?.unwrap_or(1e4);
     if !(local.is_finite() && local > 0.0) {
         return Err(keys.wrong("rope_local_base_freq", "a positive number"));
     }

@@ -4,7 +4,7 @@
 use mantissa_numerics::rotary::Yarn;
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, kinds, object};
+use super::definition::{Family, Windows, kinds, object};
 use super::parts;
 use crate::arch::Arch;
 use crate::config::{ModelConfig, MoeConfig, RopeScaling};
@@ -26,7 +26,8 @@ pub(super) static FAMILY: Family = Family {
     architecture: "GptOssForCausalLM",
     gguf: None,
     keys: &["sliding_window", "layer_types", "swiglu_limit"],
-    window_in_use: true,
+    windows: Windows::ByLayerTypes,
+    theta: THETA,
     read,
     graph,
     // A window that keys fall out of, and angles that are stretched within the first tokens.
@@ -70,6 +71,7 @@ fn yarn(factor: f64, original_max_position_embeddings: usize) -> Yarn {
 /// block, YaRN from a context of 4,096.
 fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     if !keys.states("head_dim") {
+        keys.assume("head_dim", 64);
         config.head_dim = 64;
     }
     if keys.size("num_key_value_heads")?.is_none() {
@@ -90,29 +92,14 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     };
     config.extra.insert("sliding_window".to_owned(), json!(window));
     parts::check_layer_types(keys, config)?;
-    angles(keys, config)?;
-    let experts = match keys.size("num_local_experts")? {
-        Some(experts) => experts,
-        None => keys.size("num_experts")?.unwrap_or(128),
-    };
-    let top = keys.size("num_experts_per_tok")?.unwrap_or(4);
-    config.moe = Some(parts::experts_of(experts, top, config.intermediate_size));
-    Ok(())
-}
-
-/// A base that is not given is gpt-oss's own, and so is stretching that nothing mentions.
-fn angles(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
-    let objects = ["rope_parameters", "rope_scaling"].map(|key| keys.value(key).and_then(Value::as_object));
-    let mut stated = keys.number(keys.map, "rope_theta")?;
-    for map in objects.into_iter().flatten() {
-        stated = keys.number(map, "rope_theta")?.or(stated);
-    }
-    if stated.is_none() {
-        config.rope_theta = THETA;
-    }
-    if objects.iter().all(Option::is_none) {
+    // transformers puts its own in the place of a `rope_parameters` that is null or absent.
+    if keys.value("rope_parameters").is_none() && keys.object("rope_scaling")?.is_none() {
+        keys.assume("rope_parameters", "yarn by 32 from a context of 4096");
         config.rope_scaling = Some(RopeScaling::Yarn(yarn(32.0, 4096)));
     }
+    let experts = keys.experts()?.unwrap_or(128);
+    let top = keys.size("num_experts_per_tok")?.unwrap_or(4);
+    config.moe = Some(parts::experts_of(experts, top, config.intermediate_size));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, object};
+use super::definition::{Family, Windows, object};
 use super::parts;
 use crate::arch::Arch;
 use crate::config::ModelConfig;
@@ -21,7 +21,8 @@ pub(super) static FAMILY: Family = Family {
     architecture: "LlamaForCausalLM",
     gguf: Some("llama"),
     keys: &[],
-    window_in_use: true,
+    windows: Windows::InCache,
+    theta: 1e4,
     read,
     graph,
     tiny: |base| base,

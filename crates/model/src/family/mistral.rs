@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, object};
+use super::definition::{Family, Windows, object};
 use super::parts;
 use crate::arch::Arch;
 use crate::config::ModelConfig;
@@ -21,7 +21,8 @@ pub(super) static FAMILY: Family = Family {
     architecture: "MistralForCausalLM",
     gguf: None,
     keys: &["sliding_window"],
-    window_in_use: true,
+    windows: Windows::Everywhere { absent: Some(4096) },
+    theta: 1e4,
     read,
     graph,
     // Shorter than the prompts of the tests, so that keys fall out of it.

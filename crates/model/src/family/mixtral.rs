@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, object};
+use super::definition::{Family, Windows, object};
 use super::{mistral, parts};
 use crate::arch::Arch;
 use crate::config::{ModelConfig, MoeConfig};
@@ -21,7 +21,8 @@ pub(super) static FAMILY: Family = Family {
     architecture: "MixtralForCausalLM",
     gguf: None,
     keys: &["sliding_window"],
-    window_in_use: true,
+    windows: Windows::Everywhere { absent: None },
+    theta: 1e6,
     read,
     graph,
     tiny: |base| ModelConfig {
@@ -43,7 +44,7 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
         config.num_key_value_heads = 8;
     }
     config.rms_norm_eps = keys.number(keys.map, "rms_norm_eps")?.unwrap_or(1e-5);
-    let experts = keys.size("num_local_experts")?.unwrap_or(8);
+    let experts = keys.experts()?.unwrap_or(8);
     let top = keys.size("num_experts_per_tok")?.unwrap_or(2);
     config.moe = Some(parts::experts_of(experts, top, config.intermediate_size));
     Ok(())

@@ -20,7 +20,7 @@ mod qwen3_moe;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(crate) use definition::Family;
+pub(crate) use definition::{Family, Windows};
 
 use crate::arch::Arch;
 use crate::config::ModelConfig;

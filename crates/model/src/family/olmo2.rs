@@ -3,7 +3,7 @@
 use mantissa_numerics::Point;
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, object};
+use super::definition::{Family, Windows, object};
 use super::parts;
 use crate::arch::Arch;
 use crate::config::ModelConfig;
@@ -22,7 +22,8 @@ pub(super) static FAMILY: Family = Family {
     architecture: "Olmo2ForCausalLM",
     gguf: None,
     keys: &[],
-    window_in_use: false,
+    windows: Windows::InCache,
+    theta: 1e4,
     read,
     graph,
     tiny: |base| ModelConfig { rms_norm_eps: 1e-5, rope_theta: 5e5, ..base },

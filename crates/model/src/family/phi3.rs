@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, object};
+use super::definition::{Family, Windows, object};
 use super::{mistral, parts};
 use crate::arch::Arch;
 use crate::config::{ModelConfig, RopeScaling};
@@ -21,7 +21,8 @@ pub(super) static FAMILY: Family = Family {
     architecture: "Phi3ForCausalLM",
     gguf: None,
     keys: &["sliding_window", "partial_rotary_factor", "original_max_position_embeddings"],
-    window_in_use: true,
+    windows: Windows::Everywhere { absent: None },
+    theta: 1e4,
     read,
     graph,
     tiny: |base| ModelConfig {
@@ -44,12 +45,8 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     if keys.size("num_key_value_heads")?.is_none() {
         config.num_key_value_heads = config.num_attention_heads;
     }
-    let mut partial = keys.number(keys.map, "partial_rotary_factor")?;
-    for key in ["rope_scaling", "rope_parameters"] {
-        if let Some(Value::Object(map)) = keys.value(key) {
-            partial = keys.number(map, "partial_rotary_factor")?.or(partial);
-        }
-    }
+    let angles = keys.angles(&FAMILY)?;
+    let partial = keys.inside_or_top(&angles, "partial_rotary_factor", "partial_rotary_factor")?;
     config.extra.remove("partial_rotary_factor");
     if let Some(factor) = partial.filter(|factor| factor.to_bits() != 1.0_f64.to_bits()) {
         config.extra.insert("partial_rotary_factor".to_owned(), json!(factor));

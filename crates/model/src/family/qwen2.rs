@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, object};
+use super::definition::{Family, Windows, object};
 use super::llama;
 use crate::arch::Arch;
 use crate::config::ModelConfig;
@@ -20,7 +20,8 @@ pub(super) static FAMILY: Family = Family {
     architecture: "Qwen2ForCausalLM",
     gguf: Some("qwen2"),
     keys: &[],
-    window_in_use: false,
+    windows: Windows::FromLayer,
+    theta: 1e4,
     read,
     graph: llama::graph,
     tiny: |base| ModelConfig { tie_word_embeddings: true, rope_theta: 1e6, qkv_bias: true, ..base },

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, object};
+use super::definition::{Family, Windows, object};
 use super::parts;
 use crate::arch::Arch;
 use crate::config::ModelConfig;
@@ -21,7 +21,8 @@ pub(super) static FAMILY: Family = Family {
     architecture: "Qwen3ForCausalLM",
     gguf: Some("qwen3"),
     keys: &[],
-    window_in_use: false,
+    windows: Windows::FromLayer,
+    theta: 1e4,
     read,
     graph,
     tiny: |base| ModelConfig {
@@ -38,6 +39,7 @@ pub(super) static FAMILY: Family = Family {
 fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     read_attention(keys, config)?;
     if !keys.states("head_dim") {
+        keys.assume("head_dim", 128);
         config.head_dim = 128;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::definition::{Family, kinds, object};
+use super::definition::{Family, Windows, kinds, object};
 use super::{parts, qwen3};
 use crate::arch::Arch;
 use crate::config::{ModelConfig, MoeConfig};
@@ -21,7 +21,8 @@ pub(super) static FAMILY: Family = Family {
     architecture: "Qwen3MoeForCausalLM",
     gguf: Some("qwen3moe"),
     keys: &[],
-    window_in_use: false,
+    windows: Windows::BySwitch,
+    theta: 1e4,
     read,
     graph,
     tiny: |base| ModelConfig {

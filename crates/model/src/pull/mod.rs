@@ -4,6 +4,7 @@
 //! `HOME/models/.partial` and the folder is renamed into place. What an interrupted pull had downloaded is kept, and
 //! the next pull resumes. Left out: choosing HOME, endpoint and token (cli), progress bars (cli).
 
+mod cache;
 mod delivery;
 mod hub;
 mod package;
@@ -28,12 +29,12 @@ pub const SMOLLM2: &str = "smollm2-135m-instruct";
 ///
 /// # let folder = tempfile::tempdir()?;
 /// let home = folder.path();
-/// assert!(resolve(SMOLLM2, home).is_err());
+/// assert!(resolve(SMOLLM2, home, None).is_err());
 /// // A model that is there already is left as it is.
 /// std::fs::create_dir_all(home.join("models").join(SMOLLM2))?;
 /// let hub = Hub { endpoint: HUB, token: None };
 /// let found = pull(SMOLLM2, home, &hub, &|progress| println!("{} {}", progress.file, progress.done))?;
-/// assert_eq!(resolve(SMOLLM2, home)?, found);
+/// assert_eq!(resolve(SMOLLM2, home, None)?, found);
 /// assert_eq!(pulled(home), [SMOLLM2]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -59,18 +60,32 @@ pub fn pull(
     Ok(folder)
 }
 
-/// The path of a model given as a path or as the name of a pulled one.
+/// The path of a model given as a path or as the name of a pulled one, or of one in `cache`, huggingface_hub's.
+///
+/// A path may be that of a repository in such a cache, `models--ORG--NAME[@REVISION]`; then it is that of a snapshot.
 ///
 /// Example: [`pull`].
-pub fn resolve(spec: &str, home: &Path) -> Result<PathBuf, ModelError> {
+pub fn resolve(spec: &str, home: &Path, cache: Option<&Path>) -> Result<PathBuf, ModelError> {
     let path = Path::new(spec);
     if path.exists() {
-        return Ok(path.to_owned());
+        return if cache::is_repository(path) { cache::snapshot(path, None) } else { Ok(path.to_owned()) };
+    }
+    if let Some((repository, revision)) = spec.rsplit_once('@')
+        && cache::is_repository(Path::new(repository))
+        && is_revision(revision)
+    {
+        return cache::snapshot(Path::new(repository), Some(revision));
     }
     if let Ok(name) = ModelName::parse(spec) {
         let folder = name.folder(home);
         if folder.is_dir() {
             return Ok(folder);
+        }
+        if let (ModelName::Hub { id, revision }, Some(cache)) = (&name, cache) {
+            let repository = cache::folder(cache, id);
+            if cache::is_repository(&repository) {
+                return cache::snapshot(&repository, revision.as_deref());
+            }
         }
     }
     let here = match pulled(home) {
@@ -83,6 +98,20 @@ pub fn resolve(spec: &str, home: &Path) -> Result<PathBuf, ModelError> {
         fault: format!("neither a path nor a pulled model; {here}"),
         remedy: format!("run `mantissa pull {name}` or give a path"),
     })
+}
+
+/// `ORG/NAME@COMMIT`, where a path is that of a snapshot in huggingface_hub's cache.
+///
+/// ```
+/// use mantissa_model::pull::snapshot_name;
+///
+/// let path = "/cache/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de";
+/// assert_eq!(snapshot_name(path.as_ref()).as_deref(), Some("Qwen/Qwen3-0.6B@c1899de"));
+/// assert_eq!(snapshot_name("/models/Qwen3-0.6B".as_ref()), None);
+/// ```
+#[must_use]
+pub fn snapshot_name(path: &Path) -> Option<String> {
+    cache::name_of(path)
 }
 
 /// The names of all pulled models, sorted.
@@ -108,6 +137,16 @@ pub fn pulled(home: &Path) -> Vec<String> {
     names
 }
 
+/// A part of a name, which names nothing above or below a folder.
+fn is_word(word: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !word.is_empty() && word.len() <= 96 && word.chars().all(allowed) && !word.starts_with('.')
+}
+
+fn is_revision(revision: &str) -> bool {
+    revision.split('/').all(is_word)
+}
+
 /// A name that can be pulled.
 #[derive(Debug)]
 enum ModelName {
@@ -124,12 +163,8 @@ impl ModelName {
             Some((id, revision)) => (id, Some(revision)),
             None => (name, None),
         };
-        let word = |word: &str| {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            !word.is_empty() && word.len() <= 96 && word.chars().all(allowed) && !word.starts_with('.')
-        };
-        let id_is_sound = id.split_once('/').is_some_and(|(org, name)| word(org) && word(name));
-        let revision_is_sound = revision.is_none_or(|revision| revision.split('/').all(word));
+        let id_is_sound = id.split_once('/').is_some_and(|(org, name)| is_word(org) && is_word(name));
+        let revision_is_sound = revision.is_none_or(is_revision);
         if id_is_sound && revision_is_sound {
             return Ok(Self::Hub { id: id.to_owned(), revision: revision.map(str::to_owned) });
         }
@@ -178,7 +213,7 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_what_is_here() {
         let home = tempfile::tempdir().unwrap();
-        let e = resolve("Qwen/Qwen3-0.6B", home.path()).unwrap_err().to_string();
+        let e = resolve("Qwen/Qwen3-0.6B", home.path(), None).unwrap_err().to_string();
         assert_eq!(
             e,
             "model 'Qwen/Qwen3-0.6B': neither a path nor a pulled model; no model is pulled yet; run `mantissa pull Qwen/Qwen3-0.6B` or give a path"
@@ -189,12 +224,12 @@ mod tests {
             std::fs::create_dir_all(home.path().join(folder)).unwrap();
         }
         assert_eq!(pulled(home.path()), ["a/b", "a/c@refs/pr/1", "smollm2-135m-instruct"]);
-        assert_eq!(resolve("a/b", home.path()).unwrap(), home.path().join("models/a/b"));
+        assert_eq!(resolve("a/b", home.path(), None).unwrap(), home.path().join("models/a/b"));
         assert_eq!(
-            resolve("a/c@refs/pr/1", home.path()).unwrap(),
+            resolve("a/c@refs/pr/1", home.path(), None).unwrap(),
             home.path().join("models/a/c@refs--pr--1")
         );
-        let e = resolve("no such thing", home.path()).unwrap_err().to_string();
+        let e = resolve("no such thing", home.path(), None).unwrap_err().to_string();
         assert!(e.contains("pulled are a/b, ") && e.contains("mantissa pull smollm2-135m-instruct"), "{e}");
     }
 }

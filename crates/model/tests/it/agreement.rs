@@ -146,8 +146,12 @@ fn tied_models_have_no_output_weight() {
     json["tie_word_embeddings"] = json!(true);
     let untied = tiny::config(arch);
     let folder = tempfile::tempdir().unwrap();
-    // A stored copy of the embedding is ignored, as transformers does.
-    write_folder(folder.path(), &json, &[("model.safetensors", build(&tiny::tensors(&untied, Dtype::F16)))]);
+    // A stored copy of the embedding is one matrix with it, as in transformers.
+    let mut tensors = tiny::tensors(&untied, Dtype::F16);
+    let embedding =
+        tensors.iter().find(|tensor| tensor.name == "model.embed_tokens.weight").unwrap().data.clone();
+    tensors.iter_mut().find(|tensor| tensor.name == "lm_head.weight").unwrap().data = embedding;
+    write_folder(folder.path(), &json, &[("model.safetensors", build(&tensors))]);
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     assert!(!checkpoint.has("lm_head.weight") && checkpoint.has("model.embed_tokens.weight"));
     let e = one_line(checkpoint.weight("lm_head.weight"));

@@ -95,8 +95,7 @@ fn what_would_be_computed_wrongly_is_refused_by_name() {
             json!({"architectures": ["GemmaForCausalLM"]}),
             "architectures: 'GemmaForCausalLM' is not known",
         ),
-        (Arch::LLAMA, json!({"sliding_window": 4096}), "sliding_window: a sliding window of 4096"),
-        (Arch::QWEN2, json!({"use_sliding_window": true, "sliding_window": 4096}), "sliding_window"),
+        (Arch::LLAMA, json!({"sliding_window": 64}), "sliding_window: a sliding window of 64 is declared"),
         (
             Arch::QWEN3,
             json!({"layer_types": ["full_attention", "sliding_attention"]}),
@@ -158,6 +157,58 @@ fn what_would_be_computed_wrongly_is_refused_by_name() {
         one_line(ModelConfig::from_json("config.json", text.as_bytes()));
     }
     one_line(ModelConfig::from_json("config.json", "[".repeat(100_000).as_bytes()));
+}
+
+#[test]
+fn what_transformers_would_mix_is_refused_by_name() {
+    for (arch, changes, want) in [
+        (
+            Arch::LLAMA,
+            json!({"sliding_window": 64, "use_sliding_window": false}),
+            "sliding_window: a sliding window of 64 is declared, and transformers 5.17 gives the attention of this \
+             family none, but cuts its cache there; remove the key",
+        ),
+        (
+            Arch::QWEN2,
+            json!({"use_sliding_window": true, "sliding_window": 64, "max_window_layers": 1}),
+            "sliding_window: a sliding window of 64 is not computed",
+        ),
+        (
+            Arch::QWEN2,
+            json!({"use_sliding_window": true, "max_window_layers": 0}),
+            "sliding_window: a sliding window of 4096 is not computed",
+        ),
+        (
+            Arch::QWEN3_MOE,
+            json!({"use_sliding_window": true, "sliding_window": 64, "max_window_layers": 9}),
+            "sliding_window: a sliding window of 64 is not computed",
+        ),
+        (
+            Arch::LLAMA,
+            json!({"architectures": ["MistralForCausalLM"], "layer_types": ["sliding_attention", "full_attention"]}),
+            "layer_types: full_attention is not computed, and this family does not read it",
+        ),
+        (Arch::LLAMA, json!({"layer_types": ["full_attention"]}), "layer_types: must be full_attention or"),
+        (
+            Arch::LLAMA,
+            json!({"text_config": {"hidden_size": 8}}),
+            "text_config: a configuration within this one",
+        ),
+        (
+            Arch::LLAMA,
+            json!({"architectures": ["Gemma3ForConditionalGeneration"], "text_config": {"model_type": "gemma3_text"}}),
+            "'Gemma3ForConditionalGeneration' is not known; its text_config is of \"gemma3_text\"; use a model of",
+        ),
+        (
+            Arch::QWEN3_MOE,
+            json!({"num_local_experts": 8}),
+            "num_experts: is 4, and num_local_experts, another name of it, 8; remove the wrong one",
+        ),
+        (Arch::LLAMA, json!({"rope_scaling": {"rope_type": null}}), "rope_scaling.rope_type: must be a name"),
+    ] {
+        let e = one_line(read(&with(arch, &changes)));
+        assert!(e.starts_with("config.json: ") && e.contains(want), "{e} / {want}");
+    }
 }
 
 #[test]

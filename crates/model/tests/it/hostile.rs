@@ -245,8 +245,9 @@ fn absent_misshapen_and_foreign_tensors_are_named() {
         &[4],
         &[0.0; 4],
     ));
-    assert!(open(&foreign).contains("tensor 'model.layers.0.self_attn.sinks': has no place"));
-    foreign.last_mut().unwrap().name = "model.layers.0.self_attn.rotary_emb.inv_freq".into();
+    // Read past, as transformers does; tests/it/decisions.rs asks for the word that is said of it.
+    open_in_memory(json.as_bytes(), &build(&foreign)).unwrap();
+    foreign.last_mut().unwrap().dtype = "I32";
     open_in_memory(json.as_bytes(), &build(&foreign)).unwrap();
     let mut typed = all;
     typed[q].dtype = "I32";
@@ -283,33 +284,6 @@ fn folders_that_are_no_models_say_what_is_missing() {
     write("x.safetensors", "x");
     let e = one_line(Checkpoint::open(&path.join("x.safetensors")));
     assert!(e.contains("give its folder"), "{e}");
-}
-
-#[test]
-fn the_index_and_the_shards_must_agree() {
-    let all = tiny::tensors(&tiny::config(Arch::LLAMA), Dtype::F32);
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
-    write("config.json", tiny::config_json(Arch::LLAMA).to_string().as_bytes());
-    write("a.safetensors", &build(&all[..3]));
-    write("b.safetensors", &build(&all[2..]));
-    let index = |place: &str| {
-        let map = all.iter().enumerate().map(|(i, t)| {
-            let shard = if i < 2 { "a.safetensors" } else { "b.safetensors" };
-            (t.name.clone(), serde_json::json!(if i == 2 { place } else { shard }))
-        });
-        let map: serde_json::Map<_, _> = map.collect();
-        write("model.safetensors.index.json", serde_json::json!({"weight_map": map}).to_string().as_bytes());
-    };
-    // The third tensor lies in both files; the index can only name one.
-    index("b.safetensors");
-    let e = one_line(Checkpoint::open(folder.path()));
-    assert!(e.contains("the index says it is in another file"), "{e}");
-    write("a.safetensors", &build(&all[..2]));
-    Checkpoint::open(folder.path()).unwrap();
-    index("a.safetensors");
-    let e = one_line(Checkpoint::open(folder.path()));
-    assert!(e.contains("the index says it is in another file"), "{e}");
 }
 
 /// A synthetic model's `config.json` and its tensors, each of zeros.

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod config;
+mod decisions;
 mod hostile;
 mod hub;
 mod tiny;

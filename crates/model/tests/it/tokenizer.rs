@@ -253,7 +253,7 @@ fn smollm2_agrees_with_llama_cpp() {
         || Path::new(&std::env::var_os("HOME").unwrap()).join(".local/share/mantissa"),
         Into::into,
     );
-    let model = mantissa_model::pull::resolve(mantissa_model::pull::SMOLLM2, &home).unwrap();
+    let model = mantissa_model::pull::resolve(mantissa_model::pull::SMOLLM2, &home, None).unwrap();
     let tokenizer = Tokenizer::open(&model).unwrap();
     let golden: serde_json::Value =
         serde_json::from_str(include_str!("../../../../goldens/llama_cpp_smollm2.json")).unwrap();

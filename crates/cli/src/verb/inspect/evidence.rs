@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::evidence::Damage;
 use crate::failure::Exit;
-use crate::settings::home;
+use crate::settings::{home, model_path};
 use crate::terminal::{Column, Page, Report, Terminal};
 
 /// Tokens shown at either end of a prompt when a model decodes them.
@@ -167,7 +167,7 @@ impl Decoder {
                 None => return Ok(None),
             }
         };
-        let tokenizer = Tokenizer::open(&pull::resolve(&name, &home)?)?;
+        let tokenizer = Tokenizer::open(&model_path(&name)?)?;
         Ok(Some(Self { name, tokenizer }))
     }
 }

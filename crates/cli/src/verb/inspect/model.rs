@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mantissa_model::quantized::Quantization;
-use mantissa_model::{Checkpoint, ModelConfig, StoredAs, Tokenizer, WeightsDigest};
+use mantissa_model::{Checkpoint, Decision, ModelConfig, StoredAs, Tokenizer, WeightsDigest};
 use mantissa_numerics::BlockFormat;
 use serde::Serialize;
 
@@ -36,6 +36,8 @@ struct Inspected {
     files: Vec<PathBuf>,
     tokenizer: TokenizerState,
     digest: Option<WeightsDigest>,
+    /// What was decided where the files contradict each other, leave something open, or hold what is not used.
+    decisions: Vec<Decision>,
     tensors: Vec<Tensor>,
     #[serde(skip)]
     list_tensors: bool,
@@ -108,6 +110,7 @@ pub(super) fn run(
         files: checkpoint.files().map(Path::to_owned).collect(),
         tokenizer,
         digest,
+        decisions: checkpoint.decisions().to_vec(),
         tensors,
         list_tensors: flags.tensors,
     })
@@ -144,6 +147,9 @@ impl Report for Inspected {
         }
         if let Some(digest) = &self.digest {
             page.field("digest", &digest.digest)?;
+        }
+        for decision in &self.decisions {
+            page.field("decided", decision)?;
         }
         let columns = [
             Column::Left("storage"),
