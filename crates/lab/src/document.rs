@@ -25,7 +25,24 @@ pub mod pdf;
 pub mod reader;
 
 pub use limits::{MAX_FILE_BYTES, PdfLimits};
+pub use pdf::is_unreadable;
 pub use reader::PdfReader;
+
+/// A PDF is refused if more than one in so many of its glyphs, spaces apart, has no character that can be read.
+///
+/// *Source:* a word of English text has 4.8 letters on average (P. Norvig, "English Letter Frequency Counts: Mayzner
+/// Revisited", 2012). Of words of five letters half have lost one when one letter in 7.7 is lost: 1 − 2^(−1/5). A text
+/// of which most words cannot be read is not that text.
+pub const UNREADABLE_ONE_IN: u64 = 8;
+
+/// What of a document has no character that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lost {
+    unreadable: u64,
+    of: u64,
+    /// First page of a PDF with such a glyph, counted from 1.
+    page: Option<usize>,
+}
 
 /// What a document was before it was text.
 ///
@@ -60,6 +77,7 @@ pub struct Document {
     file_blake3: blake3::Hash,
     text_blake3: blake3::Hash,
     text: String,
+    lost: Option<Lost>,
 }
 
 impl Document {
@@ -82,14 +100,14 @@ impl Document {
         bound(&name, &bytes)?;
         let file_blake3 = blake3::hash(&bytes);
         let pages = pdf.pages(&name, bytes)?;
-        check_pages(&name, &pages)?;
+        let lost = check_pages(&name, &pages)?;
         let text = pages
             .iter()
             .map(|page| page.text.as_str())
             .filter(|text| !text.is_empty())
             .collect::<Vec<_>>()
             .join("\n\n");
-        Ok(Self::new(name, DocumentKind::Pdf { pages: pages.len() }, file_blake3, text))
+        Ok(Self { lost, ..Self::new(name, DocumentKind::Pdf { pages: pages.len() }, file_blake3, text) })
     }
 
     /// Makes a document of UTF-8 bytes, whatever they spell.
@@ -100,7 +118,13 @@ impl Document {
         if text.chars().all(|c| c.is_whitespace() || c == '\u{FEFF}') {
             return Err(LabError::DocumentEmpty { document: name, bytes: bytes.len() as u64 });
         }
-        Ok(Self::new(name, DocumentKind::Text, blake3::hash(bytes), text))
+        let (mut unreadable, mut of) = (0, 0);
+        for c in text.chars().filter(|c| !c.is_whitespace()) {
+            of += 1;
+            unreadable += u64::from(pdf::is_unreadable(c));
+        }
+        let lost = (unreadable > 0).then_some(Lost { unreadable, of, page: None });
+        Ok(Self { lost, ..Self::new(name, DocumentKind::Text, blake3::hash(bytes), text) })
     }
 
     /// Three texts that come with the program, so that it can show itself with no file at hand.
@@ -120,7 +144,27 @@ impl Document {
     }
 
     fn new(name: String, kind: DocumentKind, file_blake3: blake3::Hash, text: String) -> Self {
-        Self { text_blake3: blake3::hash(text.as_bytes()), name, kind, file_blake3, text }
+        Self { text_blake3: blake3::hash(text.as_bytes()), name, kind, file_blake3, text, lost: None }
+    }
+
+    /// What of it cannot be read, in a sentence; `None` if nothing.
+    ///
+    /// ```
+    /// let document = mantissa_lab::document::Document::from_text("a.txt", "of\u{FFFD}ce".as_bytes())?;
+    /// assert!(document.note().is_some_and(|note| note.starts_with("a.txt: 1 of 5 characters")));
+    /// # Ok::<(), mantissa_lab::LabError>(())
+    /// ```
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let Lost { unreadable, of, page } = self.lost?;
+        let name = &self.name;
+        Some(match page {
+            Some(page) => format!(
+                "{name}: {unreadable} of {of} glyphs have no character that can be read (first on page {page}); they \
+                 stand in the text as U+FFFD or as characters of private use"
+            ),
+            None => format!("{name}: {unreadable} of {of} characters are U+FFFD or of private use"),
+        })
     }
 
     /// The name it was given, usually its path, with control characters escaped.
@@ -196,18 +240,19 @@ fn decode_text(name: &str, bytes: &[u8]) -> Result<String, LabError> {
     Ok(text.replace("\r\n", "\n").replace('\r', "\n"))
 }
 
-fn check_pages(name: &str, pages: &[pdf::PageText]) -> Result<(), LabError> {
+/// Refuses pages that cannot be read; says what of them is lost.
+fn check_pages(name: &str, pages: &[pdf::PageText]) -> Result<Option<Lost>, LabError> {
     let glyphs: u64 = pages.iter().map(|page| page.glyphs).sum();
     let unmapped: u64 = pages.iter().map(|page| page.unmapped).sum();
-    if let Some(page) = pages.iter().position(|page| page.unmapped > 0)
-        && unmapped > glyphs / 2
-    {
-        return Err(LabError::PdfUnmapped { document: name.to_owned(), unmapped, glyphs, page: page + 1 });
+    let page = pages.iter().position(|page| page.unmapped > 0).map(|page| page + 1);
+    if let Some(page) = page.filter(|_| unmapped > glyphs / UNREADABLE_ONE_IN) {
+        let (document, one_in) = (name.to_owned(), UNREADABLE_ONE_IN);
+        return Err(LabError::PdfUnmapped { document, unmapped, glyphs, page, one_in });
     }
     if pages.iter().all(|page| page.text.is_empty()) {
         return Err(LabError::PdfNoText { document: name.to_owned(), pages: pages.len() });
     }
-    Ok(())
+    Ok(page.map(|page| Lost { unreadable: unmapped, of: glyphs, page: Some(page) }))
 }
 
 fn bound(name: &str, bytes: &[u8]) -> Result<(), LabError> {

@@ -86,7 +86,8 @@ pub enum LabError {
 
     /// The fonts do not say which characters their glyphs are.
     #[error(
-        "{document}: {unmapped} of {glyphs} glyphs carry no Unicode (first on page {page}); recognize the text anew with `ocrmypdf --force-ocr IN.pdf OUT.pdf`"
+        "{document}: {unmapped} of {glyphs} glyphs have no character that can be read (first on page {page}), \
+         more than one in {one_in}; recognize the text anew with `ocrmypdf --force-ocr IN.pdf OUT.pdf`"
     )]
     PdfUnmapped {
         /// Document name.
@@ -97,6 +98,8 @@ pub enum LabError {
         glyphs: u64,
         /// First page with such a glyph, counted from 1.
         page: usize,
+        /// The share above which a document is refused.
+        one_in: u64,
     },
 
     /// A bound on the reading of PDFs was met.
@@ -274,6 +277,27 @@ pub enum LabError {
         tokens: usize,
         /// Decode steps.
         steps: usize,
+    },
+
+    /// A prompt holds a token that the tokenizer has and the embedding has not.
+    #[error(
+        "{prompt}: token {token} '{text}' at position {position}: it is the tokenizer's own, \
+         which has {tokens} tokens, but the embedding has {rows} rows; remove '{text}' from the text, \
+         or give a model whose embedding was resized to its tokenizer"
+    )]
+    TokenWithoutRow {
+        /// Which prompt.
+        prompt: String,
+        /// The token.
+        token: u32,
+        /// Its text.
+        text: String,
+        /// Where it stands in the prompt.
+        position: usize,
+        /// Tokens of the tokenizer.
+        tokens: usize,
+        /// Rows of the embedding.
+        rows: usize,
     },
 
     /// A forced token outside the vocabulary.

@@ -341,6 +341,9 @@ struct Summary {
     reproducible: bool,
     hardware: Hardware,
     basis: Basis,
+    /// What was decided about the tokenizer, and what of the documents was lost.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// Catalogs that recipes were taken from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     catalogs: Vec<UsedCatalog>,
@@ -366,6 +369,9 @@ impl Report for Summary {
             page.field("finished", "it was recorded before, with the same setup and weights")?;
         } else if self.repetitions_resumed > 0 {
             page.field("resumed", format!("{} repetition(s) were on disk", self.repetitions_resumed))?;
+        }
+        for note in &self.notes {
+            page.field("note", note)?;
         }
         let name = self.hardware.name();
         match self.basis {
@@ -495,6 +501,8 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         discard_unfinished(out)?;
     }
     let recorded = record(&recorder, out, settings)?;
+    let mut notes = model.tokenizer.notes().to_vec();
+    notes.extend(documents.iter().filter_map(Document::note));
     if let Some(json) = json {
         write_json(json, &recorded.experiment)?;
     }
@@ -507,6 +515,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         reproducible: recorded.reproducible(),
         hardware,
         basis: recorded.basis,
+        notes,
         catalogs: used(&recorded.experiment),
         configurations: rows(&recorded.experiment),
     })?;

@@ -10,7 +10,8 @@
 //! - Presentation ligatures (U+FB00–FB06) are spelled out; every kind of space is one U+0020, runs of them collapse,
 //!   none ends a line; a drawn soft hyphen is `-`; zero-width marks are dropped. A word hyphenated at a line's end
 //!   stays so.
-//! - A glyph that its font gives no character is U+FFFD and counted.
+//! - A glyph that its font gives no character is U+FFFD and counted; so is one that is given U+FFFD or a character of
+//!   private use, which only that font's maker could read.
 //! - Running heads and page numbers are text like any other. Annotations are left out; invisible text (the recognized
 //!   layer of a scan) is kept.
 //!
@@ -38,8 +39,10 @@ const LINE: f64 = 0.5;
 const BACK: f64 = 1.0;
 /// A line distance this much larger than the one before it is a blank line.
 const PARAGRAPH: f64 = 1.35;
-/// The end mark must stand within so many bytes of the end; some mailers append a little.
+/// The end mark must stand within so many bytes of the end, padding apart; some mailers append a little.
 const END_MARK_WITHIN: usize = 4096;
+/// What pads a file to the size of a block: white space of the PDF format, NUL among it.
+const PADDING: [u8; 6] = [0, 9, 10, 12, 13, 32];
 /// Line distance, in em, that is assumed before the page has shown one.
 const LEADING: f64 = 1.5;
 
@@ -50,9 +53,9 @@ const LEADING: f64 = 1.5;
 pub struct PageText {
     /// Lines, without white space at either end.
     pub text: String,
-    /// Glyphs shown.
+    /// Glyphs shown, spaces apart.
     pub glyphs: u64,
-    /// Glyphs among them that no character is known for.
+    /// Glyphs among them that no character is known for: none, U+FFFD, or one of private use.
     pub unmapped: u64,
 }
 
@@ -108,11 +111,13 @@ pub fn read(
 }
 
 fn interpret(
-    bytes: Vec<u8>,
+    mut bytes: Vec<u8>,
     max_pages: usize,
     max_text: usize,
     mut sink: impl FnMut(Event),
 ) -> Result<(), PdfFault> {
+    let end = bytes.iter().rposition(|byte| !PADDING.contains(byte)).map_or(0, |last| last + 1);
+    bytes.truncate(end);
     // The interpreter would go on with the pages that are there; half a paper is not the paper.
     if !bytes[bytes.len().saturating_sub(END_MARK_WITHIN)..].windows(5).any(|mark| mark == b"%%EOF") {
         return Err(PdfFault::Truncated);
@@ -148,6 +153,18 @@ fn interpret(
         sink(Event::Page(page));
     }
     Ok(())
+}
+
+/// Whether a character says nothing to a reader: the replacement character, and those of private use.
+///
+/// ```
+/// use mantissa_lab::document::is_unreadable;
+///
+/// assert!(is_unreadable('\u{FFFD}') && is_unreadable('\u{E000}') && !is_unreadable('x'));
+/// ```
+#[must_use]
+pub const fn is_unreadable(c: char) -> bool {
+    matches!(c, char::REPLACEMENT_CHARACTER | '\u{E000}'..='\u{F8FF}' | '\u{F0000}'..='\u{10FFFF}')
 }
 
 /// One step of [`read`].
@@ -265,15 +282,17 @@ impl LineWriter {
     }
 
     fn show(&mut self, glyph: &Glyph<'_>) {
-        self.page.glyphs += 1;
         let spelled = match glyph.as_unicode() {
             Some(BfString::Char(c)) => c.to_string(),
             Some(BfString::String(string)) => string,
             None => String::new(),
         };
+        let blank = !spelled.is_empty() && spelled.chars().all(char::is_whitespace);
+        self.page.glyphs += u64::from(!blank);
         // A font that maps a glyph to a control character knows no more than one that maps it to nothing.
-        if spelled.is_empty() || spelled.chars().any(|c| c.is_control() && !c.is_whitespace()) {
-            self.page.unmapped += 1;
+        let unknown = spelled.is_empty() || spelled.chars().any(|c| c.is_control() && !c.is_whitespace());
+        self.page.unmapped += u64::from(unknown || spelled.chars().any(is_unreadable));
+        if unknown {
             self.put(char::REPLACEMENT_CHARACTER);
         } else {
             spelled.chars().for_each(|c| self.put(c));

@@ -91,7 +91,29 @@ impl Recorder<'_> {
     pub(super) fn prompts(&self) -> Result<PromptSet, LabError> {
         let largest = self.spec.cells.iter().map(computed).max().unwrap_or(1);
         let spec = PromptSpec { neighbours: largest - 1, ..self.spec.prompt.clone() };
-        PromptSet::cut(self.documents, &spec, self.tokenizer)
+        let prompts = PromptSet::cut(self.documents, &spec, self.tokenizer)?;
+        self.check_rows(&prompts)?;
+        Ok(prompts)
+    }
+
+    /// Refuses tokens that the embedding has no row for.
+    fn check_rows(&self, prompts: &PromptSet) -> Result<(), LabError> {
+        let rows = self.checkpoint.config().vocab_size;
+        for prompt in prompts.references.iter().chain(prompts.neighbours.iter().flatten()) {
+            if let Some(position) = prompt.ids.iter().position(|id| *id as usize >= rows) {
+                let token = prompt.ids[position];
+                let text = self.tokenizer.token_text(token).unwrap_or_default();
+                return Err(LabError::TokenWithoutRow {
+                    prompt: prompt.source.document.clone(),
+                    token,
+                    text: text.escape_debug().collect(),
+                    position,
+                    tokens: self.tokenizer.vocab_size(),
+                    rows,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// What the runs of each cell rest on.

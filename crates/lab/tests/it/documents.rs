@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mantissa_lab::document::pdf::{self, Event, PdfFault};
-use mantissa_lab::document::{Document, DocumentKind, PdfLimits, PdfReader};
+use mantissa_lab::document::{Document, DocumentKind, PdfLimits, PdfReader, is_unreadable};
 
 const LIMITS: PdfLimits = PdfLimits { memory_bytes: 512 << 20, seconds: 1, pages: 100, text_bytes: 1 << 20 };
 
@@ -37,6 +37,46 @@ fn a_typeset_pdf_gives_back_the_text_it_was_set_from() {
     let written = std::fs::read_to_string(fixture("demo.txt")).expect("the text is there");
     assert_eq!(words(document.text()), words(&written));
     assert!(!document.text().contains('\u{FB01}'), "ligatures are spelled out");
+}
+
+/// Fonts that map glyphs to U+FFFD or to private use, or to nothing: all of them, or the ligatures alone.
+#[test]
+fn what_cannot_be_read_is_refused_or_counted() {
+    let read = |name: &str| Document::open(&fixture(&format!("unreadable/{name}.pdf")), &reader(LIMITS));
+    for name in ["replaced", "private", "unnamed"] {
+        let document = read(name).expect(name);
+        assert_eq!(document.text().lines().count(), 10, "{name}");
+        let lost = document.text().chars().filter(|c| is_unreadable(*c)).count();
+        assert_eq!(lost, 40, "{name}: {}", document.text());
+        let note = document.note().expect("it tells");
+        assert!(
+            note.contains(": 40 of 660 glyphs have no character that can be read (first on page 1);"),
+            "{note}"
+        );
+    }
+    for name in ["all_replaced", "all_private"] {
+        let error = read(name).expect_err(name).to_string();
+        assert!(
+            error.contains(
+                ": 790 of 790 glyphs have no character that can be read (first on page 1), more than one in 8;"
+            ),
+            "{error}"
+        );
+    }
+    assert_eq!(Document::open(&fixture("demo.pdf"), &reader(LIMITS)).expect("sound").note(), None);
+}
+
+/// Any padding behind the end mark is read; other bytes only as far as mailers append them.
+#[test]
+fn padding_behind_the_end_mark_is_no_damage() {
+    let sound = std::fs::read(fixture("demo.pdf")).expect("readable");
+    let text = Document::open(&fixture("demo.pdf"), &reader(LIMITS)).expect("sound").text().to_owned();
+    let with = |tail: Vec<u8>| Document::from_bytes("p.pdf", [sound.clone(), tail].concat(), &reader(LIMITS));
+    for tail in [vec![0; 8192], vec![0; 100_000], b"\r\n ".repeat(20_000), b"x".repeat(4000)] {
+        assert_eq!(with(tail).expect("read").text(), text);
+    }
+    let error = with(b"x".repeat(8192)).expect_err("no padding").to_string();
+    assert!(error.contains("the end mark %%EOF is missing"), "{error}");
 }
 
 #[test]
@@ -81,7 +121,7 @@ fn hostile_pdfs_are_refused_in_one_line() {
         ),
         (
             "no_unicode",
-            "4 of 4 glyphs carry no Unicode (first on page 1); recognize the text anew with `ocrmypdf --force-ocr IN.pdf OUT.pdf`".into(),
+            "4 of 4 glyphs have no character that can be read (first on page 1), more than one in 8; recognize the text anew with `ocrmypdf --force-ocr IN.pdf OUT.pdf`".into(),
         ),
         ("form_bomb", format!("its reading time passes the limit of 1 s on page 1{split}")),
     ];

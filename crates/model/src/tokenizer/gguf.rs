@@ -1,10 +1,13 @@
 //! GGUF tokenizer metadata → the structure of a `tokenizer.json`.
 //!
-//! Two families: byte-level BPE (`gpt2`, split by the rule that `tokenizer.ggml.pre` names) and SentencePiece
-//! BPE (`llama`), whose merges are derived from the pieces' scores. Others are refused by name.
+//! Two families: byte-level BPE (`gpt2`, split by the rule that `tokenizer.ggml.pre` names: [`split`]) and
+//! SentencePiece BPE (`llama`), whose merges are derived from the pieces' scores. Others are refused by name. A file
+//! that names no rule is split by llama.cpp's `default`, and a note says so.
 //! Where llama.cpp and Hugging Face differ (Unicode normalization of Qwen), Hugging Face's rule is used.
 //! *Source:* the `tokenizer.json` of SmolLM2, Qwen2.5, Llama 3 and Llama 2; `SentencePieceExtractor` and
 //! `LlamaConverter` of transformers `convert_slow_tokenizer.py` (4.57); token types of llama.cpp `llama.h`.
+
+mod split;
 
 use std::collections::HashMap;
 
@@ -14,10 +17,6 @@ use super::chat::Template;
 use crate::error::{ModelError, shown};
 use crate::gguf::Gguf;
 
-/// Split rule of Qwen2 and later, as in its `tokenizer.json`.
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Split rule of Llama 3: digits in threes.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Longest SentencePiece piece whose splits are searched for merges, in bytes; real pieces have at most 48.
 const LONGEST_PIECE: usize = 256;
 
@@ -39,36 +38,52 @@ const SPECIAL: [(&str, &str); 7] = [
     ("mask", "mask_token"),
 ];
 
-/// The tokenizer of a GGUF file, and its chat template if it has one.
-pub(super) fn parts(gguf: &Gguf<'_>) -> Result<(tokenizers::Tokenizer, Option<Template>), ModelError> {
+/// What a GGUF file has of a tokenizer.
+pub(super) struct Parts {
+    pub(super) inner: tokenizers::Tokenizer,
+    pub(super) template: Option<Template>,
+    /// What was decided for want of a statement in the file.
+    pub(super) notes: Vec<String>,
+}
+
+/// The tokenizer of a GGUF file.
+pub(super) fn parts(gguf: &Gguf<'_>) -> Result<Parts, ModelError> {
     let vocabulary = Vocabulary::read(gguf)?;
-    let (mut json, adds_bos) = match gguf.text("tokenizer.ggml.model")? {
+    let ByteLevel { mut json, adds_bos, note } = match gguf.text("tokenizer.ggml.model")? {
         Some("gpt2") => byte_level(gguf, &vocabulary)?,
-        Some("llama") => (sentence_piece(gguf, &vocabulary)?, true),
+        Some("llama") => ByteLevel { json: sentence_piece(gguf, &vocabulary)?, adds_bos: true, note: None },
         Some(other) => {
             let fault = format!("'{}' is not read", shown(other));
-            let remedy = "use a file with a gpt2 or llama tokenizer";
+            let remedy = "use a file whose tokenizer is gpt2 (byte-level BPE) or llama (SentencePiece BPE), or the \
+                          safetensors checkpoint with its tokenizer.json";
             return Err(ModelError::unsupported(gguf.file(), "tokenizer.ggml.model", fault, remedy));
         }
         None => return Err(gguf.wrong("tokenizer.ggml.model", "present")),
     };
     let bos = vocabulary.named(gguf, "bos")?;
     let eos = vocabulary.named(gguf, "eos")?;
-    json["added_tokens"] = vocabulary.added();
+    // GGUF has no place for it: as llama.cpp, and as the `tokenizer.json` of Phi-3.
+    let name = gguf.text("general.name")?.unwrap_or_default().to_lowercase();
+    let phi3 = name.contains("phi-3") || name.contains("phi3");
+    json["added_tokens"] =
+        vocabulary.added(|token| phi3 && !matches!(token, "<unk>" | "<s>" | "<|endoftext|>"));
     json["post_processor"] = ends(
         bos.filter(|_| gguf.flag("tokenizer.ggml.add_bos_token").ok().flatten().unwrap_or(adds_bos)),
         eos.filter(|_| gguf.flag("tokenizer.ggml.add_eos_token").ok().flatten().unwrap_or(false)),
     );
     let inner = serde_json::from_value(json)
         .map_err(|e| ModelError::damaged(gguf.file(), "tokenizer.ggml", shown(&e.to_string())))?;
-    let Some(source) = gguf.text("tokenizer.chat_template")? else { return Ok((inner, None)) };
+    let notes = note.into_iter().map(str::to_owned).collect();
+    let Some(source) = gguf.text("tokenizer.chat_template")? else {
+        return Ok(Parts { inner, template: None, notes });
+    };
     let mut tokens = Vec::new();
     // One that the template does not name is not looked up: files have ids there that are no token's.
     for (kind, name) in SPECIAL.into_iter().filter(|(_, name)| source.contains(name)) {
         tokens.extend(vocabulary.named(gguf, kind)?.map(|(_, text)| (name, text.to_owned())));
     }
     let template = Some(Template::new(gguf.file().to_owned(), source.to_owned(), tokens)?);
-    Ok((inner, template))
+    Ok(Parts { inner, template, notes })
 }
 
 /// Tokens in the order of their ids.
@@ -117,14 +132,15 @@ impl<'a> Vocabulary<'a> {
         self.tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect()
     }
 
-    /// Tokens that are found in a text before it is split: control tokens, and those a user added.
-    fn added(&self) -> Value {
+    /// Tokens that are found in a text before it is split: control tokens, and those a user added. `strips` are taken
+    /// together with the white space that follows them.
+    fn added(&self, strips: impl Fn(&str) -> bool) -> Value {
         let added = |(id, (token, kind)): (usize, (&&str, &u64))| {
             let special = matches!(*kind, CONTROL | UNKNOWN);
             (special || *kind == USER_DEFINED).then(|| {
                 json!({
                     "id": id, "content": token, "special": special,
-                    "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+                    "single_word": false, "lstrip": false, "rstrip": strips(token), "normalized": false,
                 })
             })
         };
@@ -132,37 +148,38 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-/// Byte-level BPE, and whether such tokenizers begin texts with a token unless the file says otherwise.
-fn byte_level(gguf: &Gguf<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Value, bool), ModelError> {
+/// Byte-level BPE.
+struct ByteLevel {
+    json: Value,
+    /// Whether such tokenizers begin texts with a token unless the file says otherwise.
+    adds_bos: bool,
+    /// What was decided for want of a statement.
+    note: Option<&'static str>,
+}
+
+fn byte_level(gguf: &Gguf<'_>, vocabulary: &Vocabulary<'_>) -> Result<ByteLevel, ModelError> {
     let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": use_regex});
-    let split = |pattern: &str| {
-        json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
-            bytes(false),
-        ]})
+    let named = gguf.text("tokenizer.ggml.pre")?;
+    let Some(rule) = split::rule(named.unwrap_or(split::DEFAULT)) else {
+        let fault = format!("split rule '{}' is not known", shown(named.unwrap_or_default()));
+        let remedy = format!(
+            "use the safetensors checkpoint with its tokenizer.json, or a file whose rule is one of {}",
+            split::names()
+        );
+        return Err(ModelError::unsupported(gguf.file(), "tokenizer.ggml.pre", fault, remedy));
     };
-    let mut normalizer = Value::Null;
-    let mut ignore_merges = false;
-    let rule = gguf.text("tokenizer.ggml.pre")?.unwrap_or("default");
-    let pre_tokenizer = match rule {
-        "smollm" => json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Digits", "individual_digits": true}, bytes(true),
-        ]}),
-        "qwen2" | "deepseek-r1-qwen" => {
-            normalizer = json!({"type": "NFC"});
-            split(QWEN2)
-        }
-        "llama-bpe" | "llama3" | "llama-v3" => {
-            ignore_merges = true;
-            split(LLAMA3)
-        }
-        "gpt-2" | "gpt2" | "default" => bytes(true),
-        other => {
-            let fault = format!("split rule '{}' is not known", shown(other));
-            let remedy = "use the safetensors checkpoint with its tokenizer.json";
-            return Err(ModelError::unsupported(gguf.file(), "tokenizer.ggml.pre", fault, remedy));
-        }
+    let note = match named {
+        None => Some(
+            "the file names no split rule (tokenizer.ggml.pre): llama.cpp's rule 'default' splits the text",
+        ),
+        Some(split::DEFAULT) => Some("the text is split by llama.cpp's rule 'default', which the file names"),
+        Some(_) => None,
     };
+    let pieces = rule.patterns.iter().map(|pattern| {
+        json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
+    });
+    let pieces: Value = pieces.chain([bytes(false)]).collect();
+    let normalizer = if rule.composes { json!({"type": "NFC"}) } else { Value::Null };
     let key = "tokenizer.ggml.merges";
     let Some(merges) = gguf.array(key)?.and_then(|array| array.texts()) else {
         return Err(gguf.wrong(key, "a list of strings"));
@@ -181,15 +198,15 @@ fn byte_level(gguf: &Gguf<'_>, vocabulary: &Vocabulary<'_>) -> Result<(Value, bo
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null,
         "normalizer": normalizer,
-        "pre_tokenizer": pre_tokenizer,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": pieces},
         "decoder": bytes(true),
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-            "ignore_merges": ignore_merges, "vocab": vocabulary.json(), "merges": pairs,
+            "ignore_merges": rule.ignore_merges, "vocab": vocabulary.json(), "merges": pairs,
         },
     });
-    Ok((json, ignore_merges))
+    Ok(ByteLevel { json, adds_bos: rule.adds_bos, note })
 }
 
 /// A merge as a pair, both halves and their whole being tokens.

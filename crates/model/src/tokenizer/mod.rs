@@ -37,6 +37,7 @@ pub struct Tokenizer {
     file: String,
     inner: tokenizers::Tokenizer,
     template: Option<Template>,
+    notes: Vec<String>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -73,20 +74,21 @@ impl Tokenizer {
         let template = chat::from_folder(folder)?;
         let inner = tokenizers::Tokenizer::from_bytes(read_small(json, LARGEST_JSON)?)
             .map_err(|e| ModelError::damaged(&file, "tokenizer", shown(&e.to_string())))?;
-        Self::new(file, inner, template)
+        Self::new(file, inner, template, Vec::new())
     }
 
     fn new(
         file: String,
         mut inner: tokenizers::Tokenizer,
         template: Option<Template>,
+        notes: Vec<String>,
     ) -> Result<Self, ModelError> {
         // Saved batch settings would cut or pad prompts silently.
         inner
             .with_padding(None)
             .with_truncation(None)
             .map_err(|e| ModelError::damaged(&file, "truncation", shown(&e.to_string())))?;
-        Ok(Self { file, inner, template })
+        Ok(Self { file, inner, template, notes })
     }
 
     /// The ids of `text`. Control tokens such as `<|im_start|>` written in it become their single ids;
@@ -94,13 +96,37 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, ModelError> {
         match self.inner.encode_fast(text, add_special) {
             Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(e) => Err(ModelError::Damaged {
-                file: self.file.clone(),
-                place: "text to encode".into(),
-                fault: shown(&e.to_string()),
-                remedy: "shorten the text or remove long runs of white space",
-            }),
+            Err(e) => Err(self.unencodable(&e.to_string())),
         }
+    }
+
+    fn unencodable(&self, reason: &str) -> ModelError {
+        ModelError::Damaged {
+            file: self.file.clone(),
+            place: "text to encode".into(),
+            fault: shown(reason),
+            remedy: "shorten the text or remove long runs of white space",
+        }
+    }
+
+    /// The pieces of `text` within which tokens are merged, as spelled in it.
+    ///
+    /// ```
+    /// # use mantissa_model::{Arch, Tokenizer, synth::{SynthSpec, write}};
+    /// # let folder = tempfile::tempdir()?;
+    /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+    /// let tokenizer = Tokenizer::open(folder.path())?;
+    /// assert_eq!(tokenizer.pieces("bit for bit")?, ["bit", " for", " bit"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pieces<'t>(&self, text: &'t str) -> Result<Vec<&'t str>, ModelError> {
+        use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _};
+        let mut split = PreTokenizedString::from(text);
+        if let Some(rule) = self.inner.get_pre_tokenizer() {
+            rule.pre_tokenize(&mut split).map_err(|e| self.unencodable(&e.to_string()))?;
+        }
+        let splits = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        Ok(splits.into_iter().filter_map(|(_, (start, end), _)| text.get(start..end)).collect())
     }
 
     /// The text of `ids`; bytes that are no UTF-8 become U+FFFD. `skip_special` leaves control tokens out.
@@ -127,6 +153,12 @@ impl Tokenizer {
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// What was decided where the files leave something open, in sentences: a GGUF file without a split rule, say.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Whether the model brought a chat template.
@@ -166,6 +198,6 @@ impl Tokenizer {
 /// ```
 pub fn from_gguf_bytes(file: &str, bytes: &[u8]) -> Result<Tokenizer, ModelError> {
     let gguf = Gguf::parse(file, bytes)?;
-    let (inner, template) = gguf::parts(&gguf)?;
-    Tokenizer::new(gguf.file().to_owned(), inner, template)
+    let gguf::Parts { inner, template, notes } = gguf::parts(&gguf)?;
+    Tokenizer::new(gguf.file().to_owned(), inner, template, notes)
 }

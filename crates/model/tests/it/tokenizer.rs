@@ -99,6 +99,37 @@ fn byte_level_splits_by_the_named_rule() {
     assert_eq!(read(&both).encode("he", true).unwrap(), [263, 256, 264]);
 }
 
+/// Pieces as the rules of llama.cpp cut them; `default` applies four patterns, one to what the others left.
+#[test]
+fn every_rule_cuts_its_own_way() {
+    let text = "hello 1231, it's 12\u{20ac} HE'LL\n\n  end";
+    for (pre, want) in [
+        ("gpt-2", "hello| 1231|,| it|'s| 12|€| HE|'|LL|\n\n | end"),
+        ("default", "hello| |123|1|,| it|'|s| |12|€| HE|'|LL|\n\n | end"),
+        ("falcon", "hello| |123|1|,| it|'|s| 12|€| HE|'|LL|\n\n | end"),
+        ("smollm", "hello| |1|2|3|1|,| it|'s| |1|2|€| HE|'|LL|\n\n | end"),
+        ("qwen2", "hello| |1|2|3|1|,| it|'s| |1|2|€| HE|'LL|\n\n| | end"),
+        ("llama-bpe", "hello| |123|1|,| it|'s| |12|€| HE|'LL|\n\n| | end"),
+        ("tekken", "hello| |1|2|3|1|,| it|'s| |1|2|€| HE|'LL|\n\n| | end"),
+        ("gpt-4o", "hello| |123|1|,| it's| |12|€| HE'LL|\n\n| | end"),
+        ("deepseek-llm", "hello| |1231|,| it|'|s| |12|€| HE|'|LL|\n|\n| | end"),
+        ("bloom", "hello| 1231|,| it's| 12€| HE'LL|\n\n | end"),
+    ] {
+        assert_eq!(read(&byte_level(pre)).pieces(text).unwrap().join("|"), want, "{pre}");
+    }
+    // A file that names no rule is cut by `default`, and both say so.
+    let unnamed = Builder::default()
+        .text("tokenizer.ggml.model", "gpt2")
+        .texts("tokenizer.ggml.tokens", &["1", "2", "12", "Ġ"])
+        .texts("tokenizer.ggml.merges", &["1 2"]);
+    let tokenizer = read(&unnamed);
+    assert_eq!(tokenizer.pieces("1212 12").unwrap().join("|"), "121|2| |12");
+    assert_eq!(tokenizer.encode("1212 12", false).unwrap(), [2, 0, 1, 3, 2]);
+    assert!(tokenizer.notes()[0].contains("names no split rule"), "{:?}", tokenizer.notes());
+    assert!(read(&byte_level("default")).notes()[0].contains("'default'"));
+    assert!(read(&byte_level("qwen2")).notes().is_empty());
+}
+
 #[test]
 fn sentence_piece_joins_the_best_scored_pair_first() {
     let tokenizer = read(&sentence_piece());
@@ -193,7 +224,11 @@ fn folders_keep_template_and_tokens_in_several_files() {
 #[test]
 fn tokenizers_that_contradict_themselves_are_refused() {
     for (file, want) in [
-        (byte_level("tekken"), "tokenizer.ggml.pre: split rule 'tekken' is not known"),
+        (
+            byte_level("kimi-k2"),
+            "tokenizer.ggml.pre: split rule 'kimi-k2' is not known; use the safetensors checkpoint with its \
+             tokenizer.json, or a file whose rule is one of a.x-4.0, bailingmoe, ",
+        ),
         (Builder::default(), "tokenizer.ggml.tokens: must be a list of strings"),
         (Builder::default().texts("tokenizer.ggml.tokens", &["a"]), "tokenizer.ggml.model: must be present"),
         (

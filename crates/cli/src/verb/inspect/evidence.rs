@@ -7,6 +7,7 @@ use mantissa_evidence::{
     Configuration, ConfigurationExtras, Digest, Experiment, ExperimentMetadata, FirstDifference, Observed,
     Outcome, PhaseSignals, PromptSource, Record, Run, SignalTensor, consistency,
 };
+use mantissa_lab::document::is_unreadable;
 use mantissa_model::{Tokenizer, pull};
 use mantissa_numerics::recipe::ObservedKernel;
 use mantissa_numerics::{Dtype, Phase};
@@ -76,7 +77,15 @@ struct Prompt {
     decoded_by: Option<String>,
     /// Whether the record's text is what that model decodes.
     recorded_text_agrees: Option<bool>,
+    /// Characters of the recorded text that are U+FFFD or of private use.
+    #[serde(skip_serializing_if = "is_zero")]
+    unreadable: usize,
     source: Option<PromptSource>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]
@@ -218,7 +227,9 @@ impl Prompt {
             let decode = |ids: &[u32]| decoder.tokenizer.decode(ids, false);
             head = decode(&ids[..ids.len().min(TOKENS)])?;
             tail = decode(&ids[ids.len().saturating_sub(TOKENS)..])?;
-            recorded_text_agrees = Some(decode(ids)? == run.prompt_text);
+            let encodes =
+                |special| decoder.tokenizer.encode(&run.prompt_text, special).is_ok_and(|of| of == *ids);
+            recorded_text_agrees = Some(decode(ids)? == run.prompt_text || encodes(false) || encodes(true));
         }
         Ok(Self {
             ids: ids.len(),
@@ -227,6 +238,7 @@ impl Prompt {
             tail,
             decoded_by: decoder.map(|decoder| decoder.name.clone()),
             recorded_text_agrees,
+            unreadable: run.prompt_text.chars().filter(|c| is_unreadable(*c)).count(),
             source: run.prompt_source.clone(),
         })
     }
@@ -449,6 +461,9 @@ impl InspectedRun {
             }
             (Some(model), _) => page.field("  text", format!("decoded by {model}, as recorded"))?,
             (None, _) => page.field("  text", "as recorded")?,
+        }
+        if prompt.unreadable > 0 {
+            page.field("  lost", format!("{} characters are U+FFFD or of private use", prompt.unreadable))?;
         }
         if let Some(source) = &prompt.source {
             let PromptSource { document, start, end, prefix_tokens, suffix_tokens, .. } = source;

@@ -54,8 +54,16 @@ struct Storage {
 #[derive(Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 enum TokenizerState {
-    Present { vocabulary: usize, chat_template: bool },
-    Unusable { reason: String },
+    Present {
+        vocabulary: usize,
+        chat_template: bool,
+        /// What was decided where the files leave something open.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<String>,
+    },
+    Unusable {
+        reason: String,
+    },
 }
 
 #[derive(Serialize)]
@@ -87,6 +95,7 @@ pub(super) fn run(
         Ok(tokenizer) => TokenizerState::Present {
             vocabulary: tokenizer.vocab_size(),
             chat_template: tokenizer.has_chat_template(),
+            notes: tokenizer.notes().to_vec(),
         },
         Err(error) => TokenizerState::Unusable { reason: error.to_string() },
     };
@@ -139,8 +148,20 @@ impl Report for Inspected {
         page.field("quantization", self.quantization.as_deref().unwrap_or("none"))?;
         page.field("size", format!("{} in {} file(s)", bytes(self.stored_bytes), self.files.len()))?;
         match &self.tokenizer {
-            TokenizerState::Present { vocabulary, chat_template } => {
+            TokenizerState::Present { vocabulary, chat_template, notes } => {
                 page.field("tokenizer", format!("{vocabulary} tokens"))?;
+                for note in notes {
+                    page.field("", note)?;
+                }
+                if *vocabulary > self.config.vocab_size {
+                    page.field(
+                        "",
+                        format!(
+                            "more than the embedding's {} rows: a prompt that needs the others is refused",
+                            self.config.vocab_size
+                        ),
+                    )?;
+                }
                 page.field("chat template", if *chat_template { "present" } else { "absent" })?;
             }
             TokenizerState::Unusable { reason } => page.field("tokenizer", format!("unusable: {reason}"))?,
