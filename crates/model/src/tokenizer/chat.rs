@@ -12,7 +12,7 @@ use minijinja::{Environment, Error, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::day;
+use super::{day, python};
 use crate::checkpoint::LARGEST_JSON;
 use crate::error::{ModelError, present, read_small, shown, shown_path};
 
@@ -20,10 +20,6 @@ use crate::error::{ModelError, present, read_small, shown, shown_path};
 const FUEL: u64 = 5_000_000;
 /// Longest template that is compiled; the longest known ones have some 20 kB.
 const LONGEST: usize = 1 << 20;
-/// Special tokens that templates may name. *Source:* `SPECIAL_TOKENS_ATTRIBUTES` of transformers.
-const SPECIAL: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-
 /// One turn of a conversation.
 ///
 /// Example: [`crate::Tokenizer`].
@@ -46,15 +42,15 @@ impl Message {
 pub(super) struct Template {
     file: String,
     environment: Environment<'static>,
-    /// By the names of [`SPECIAL`]; those that the model has.
-    tokens: Vec<(&'static str, String)>,
+    /// Special tokens that the model has, by their names.
+    tokens: Vec<(String, String)>,
 }
 
 impl Template {
     pub(super) fn new(
         file: String,
         source: String,
-        tokens: Vec<(&'static str, String)>,
+        tokens: Vec<(String, String)>,
     ) -> Result<Self, ModelError> {
         if source.len() > LONGEST {
             let fault = format!("{} bytes are too long for a template", source.len());
@@ -64,7 +60,9 @@ impl Template {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|e| fault(&file, &e))?);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(python::method);
+        environment.set_formatter(python::print);
+        environment.add_filter("string", |value: minijinja::Value| python::text(&value));
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
@@ -91,8 +89,9 @@ impl Template {
             .map(|m| minijinja::Value::from_pairs([("role", m.role.as_str()), ("content", &m.content)]))
             .collect();
         // transformers hands over the special tokens that exist and nothing for those that do not.
-        let tokens =
-            minijinja::Value::from_pairs(self.tokens.iter().map(|(name, text)| (*name, text.as_str())));
+        let tokens = minijinja::Value::from_pairs(
+            self.tokens.iter().map(|(name, text)| (name.as_str(), text.as_str())),
+        );
         template
             .render(context! {
                 messages => turns,
@@ -183,25 +182,12 @@ impl serde_json::ser::Formatter for Spaced {
     }
 }
 
-/// The template of a Hugging Face folder: `chat_template.jinja`, else in `tokenizer_config.json`.
-pub(super) fn from_folder(folder: &Path) -> Result<Option<Template>, ModelError> {
-    let read = |name: &str| -> Result<Map<String, Value>, ModelError> {
-        let Some(path) = present(folder, name) else { return Ok(Map::new()) };
-        serde_json::from_slice(&read_small(&path, LARGEST_JSON)?)
-            .map_err(|e| ModelError::damaged(&shown_path(&path), "JSON", shown(&e.to_string())))
-    };
-    let mut settings = read("tokenizer_config.json")?;
-    // As transformers: the older file counts, and goes before, where the newer one does not list added tokens.
-    if !settings.contains_key("added_tokens_decoder") {
-        settings.extend(read("special_tokens_map.json")?);
-    }
-    let tokens = SPECIAL
-        .into_iter()
-        .filter_map(|name| {
-            let value = settings.get(name)?;
-            Some((name, value.as_str().or_else(|| value.get("content")?.as_str())?.to_owned()))
-        })
-        .collect();
+/// The template of a Hugging Face folder: `chat_template.jinja`, else in `settings`, which is `tokenizer_config.json`.
+pub(super) fn from_folder(
+    folder: &Path,
+    settings: &Map<String, Value>,
+    tokens: Vec<(String, String)>,
+) -> Result<Option<Template>, ModelError> {
     let (file, source) = if let Some(path) = present(folder, "chat_template.jinja") {
         let bytes = read_small(&path, LARGEST_JSON)?;
         let file = shown_path(&path);
@@ -233,7 +219,7 @@ mod tests {
     use super::*;
 
     fn template(source: &str) -> Result<Template, ModelError> {
-        Template::new("t.jinja".into(), source.into(), vec![("bos_token", "<s>".into())])
+        Template::new("t.jinja".into(), source.into(), vec![("bos_token".into(), "<s>".into())])
     }
 
     fn render(source: &str) -> Result<String, ModelError> {
@@ -253,6 +239,11 @@ mod tests {
                 "assistant\n",
             ),
             ("{{ messages[1].content.strip().upper() }}", "X"),
+            (
+                "{{ [none, true, 1.5, 'it\\'s', {'a': false}] }} {{ none }} {{ true | string }}",
+                "[None, True, 1.5, \"it's\", {'a': False}] None True",
+            ),
+            ("{{ 'it\\'s ▁lower 3rd ßa'.title() }}", "It'S ▁Lower 3Rd Ssa"),
             ("{{ messages[0]['content'].split('<')[-1] }}", "b> \"c\" é"),
             (
                 "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",

@@ -80,7 +80,7 @@ pub(super) fn parts(gguf: &Gguf<'_>) -> Result<Parts, ModelError> {
     let mut tokens = Vec::new();
     // One that the template does not name is not looked up: files have ids there that are no token's.
     for (kind, name) in SPECIAL.into_iter().filter(|(_, name)| source.contains(name)) {
-        tokens.extend(vocabulary.named(gguf, kind)?.map(|(_, text)| (name, text.to_owned())));
+        tokens.extend(vocabulary.named(gguf, kind)?.map(|(_, text)| (name.to_owned(), text.to_owned())));
     }
     let template = Some(Template::new(gguf.file().to_owned(), source.to_owned(), tokens)?);
     Ok(Parts { inner, template, notes })

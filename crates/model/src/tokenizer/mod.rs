@@ -1,19 +1,21 @@
 //! Text ↔ token ids, and messages → prompt text, as the model's makers defined them.
 //!
-//! Wraps the `tokenizers` crate: `tokenizer.json` is read as it is; GGUF metadata is translated into the same
-//! structure (`gguf`). Left out: cutting documents into prompts (lab).
+//! Wraps the `tokenizers` crate: a folder is opened as transformers opens it (`folder`); GGUF metadata is translated
+//! into the structure of a `tokenizer.json` (`gguf`). Left out: cutting documents into prompts (lab).
 
 mod chat;
 mod day;
+mod folder;
 mod gguf;
+mod python;
 
 use std::path::Path;
 
 pub use chat::Message;
 use chat::Template;
 
-use crate::checkpoint::{LARGEST_JSON, gguf_in};
-use crate::error::{ModelError, present, read_small, shown, shown_path};
+use crate::checkpoint::gguf_in;
+use crate::error::{ModelError, present, shown, shown_path};
 use crate::gguf::Gguf;
 use crate::mapped::Mapped;
 
@@ -70,11 +72,8 @@ impl Tokenizer {
     }
 
     fn open_folder(folder: &Path, json: &Path) -> Result<Self, ModelError> {
-        let file = shown_path(json);
-        let template = chat::from_folder(folder)?;
-        let inner = tokenizers::Tokenizer::from_bytes(read_small(json, LARGEST_JSON)?)
-            .map_err(|e| ModelError::damaged(&file, "tokenizer", shown(&e.to_string())))?;
-        Self::new(file, inner, template, Vec::new())
+        let folder::Opened { inner, template, notes } = folder::open(folder, json)?;
+        Self::new(shown_path(json), inner, template, notes)
     }
 
     fn new(

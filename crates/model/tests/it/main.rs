@@ -6,6 +6,7 @@ mod config;
 mod decisions;
 mod hostile;
 mod hub;
+mod prompts;
 mod tiny;
 mod tokenizer;
 
