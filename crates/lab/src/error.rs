@@ -279,6 +279,22 @@ pub enum LabError {
         steps: usize,
     },
 
+    /// Nowhere near does a document have a slice of the exact number of tokens.
+    #[error(
+        "{document}: no slice of exactly {document_tokens} tokens begins at tokens {start} to {} in the text of a \
+         prompt; choose other document tokens, or --no-chat-template", start + tried
+    )]
+    NoExactSlice {
+        /// Document name.
+        document: String,
+        /// Tokens of each slice.
+        document_tokens: usize,
+        /// First token that was tried as a slice's first.
+        start: usize,
+        /// How many were.
+        tried: usize,
+    },
+
     /// A prompt holds a token that the tokenizer has and the embedding has not.
     #[error(
         "{prompt}: token {token} '{text}' at position {position}: it is the tokenizer's own, \

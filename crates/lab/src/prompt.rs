@@ -1,12 +1,17 @@
 //! Prompts of an exact number of tokens, cut from documents, with the batch neighbours they run beside.
 //!
-//! A prompt is `prefix + N document tokens + suffix`. Prefix and suffix are what the model's chat template puts around
-//! a placeholder in the user's message (the suffix begins with the instruction), each tokenized by itself once; the
-//! document is tokenized whole, once, and cut by ids. So every prompt of a set has the same length to the token, no
-//! padding is needed, and tokens are never merged across a cut. The model is fed the ids: decoding them and
-//! tokenizing the text again may give other ids.
+//! A prompt is a text, `before + slice + after`, and the ids of that text, encoded whole: what a model is fed for it. The
+//! slice is a part of a document; before and after are what the model's chat template puts around it (after begins with
+//! the instruction), or the instruction alone.
 //!
-//! Slice k of a document is its ids `[k·N, (k+1)·N)`. Reference k is slice k of the first document. Neighbours are the
+//! Every prompt has the same number of tokens: `prefix + N + suffix`, where N tokens have some of the slice in them. So
+//! no padding is needed. A slice is N tokens of the document, encoded whole, wherever the prompt's ids are then those of
+//! its three parts. Where they are not (a tokenizer that puts a space before a text, a token that would join the slice
+//! and the instruction, a template that strips what it is given), the slice begins at the first character behind that
+//! is no white space, and ends where the whole text's ids have N of it; if none ends so, the next token begins it.
+//!
+//! Slices follow each other: slice k of a document is its tokens `[k·N, (k+1)·N)` unless one before it began later.
+//! Reference k is slice k of the first document. Neighbours are the
 //! slices of the second, third, … document in order, then those of the first document after the references; a slice
 //! whose ids equal a reference's or an earlier neighbour's is skipped. They are dealt out in turns (first one to
 //! each reference, then a second one to each), so that a set made for batch 4 begins with the neighbours of the set
@@ -16,6 +21,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+pub use mantissa_model::tokenizer::Placed;
 use mantissa_model::{Message, Tokenizer};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +34,12 @@ pub const INSTRUCTION: &str = "Provide a summary of the text above.";
 /// Tokens at either end of a prompt that its source shows decoded.
 const SHOWN: usize = 24;
 
+/// Tokens that are tried one after the other as the first of a slice.
+const STARTS: usize = 512;
+
+/// Ends that are tried for one beginning: each is nearer by the tokens that are missing or too many.
+const ENDS: usize = 12;
+
 /// Stands for the document while the chat template is rendered. Plain letters, which no template escapes.
 const PLACEHOLDER: &str = "qMantissaDocumentGoesHereq";
 
@@ -35,36 +47,23 @@ const PLACEHOLDER: &str = "qMantissaDocumentGoesHereq";
 ///
 /// Example: [`PromptSet`].
 pub trait Tokenize {
-    /// Ids of `text`, with no token added at either end.
-    fn encode(&self, text: &str) -> Result<Vec<u32>, String>;
+    /// The tokens of `text` with their places; `special` adds those that the tokenizer puts around a text.
+    fn encode(&self, text: &str, special: bool) -> Result<Vec<Placed>, String>;
 
     /// Text of `ids`; control tokens are left out if `skip_special`.
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String>;
-
-    /// The token that a text starts with when no template frames it.
-    fn bos(&self) -> Result<Option<u32>, String>;
 
     /// The chat template's text for a system and a user message, ready for the model's turn; `None` without a template.
     fn render_chat(&self, system: Option<&str>, user: &str) -> Result<Option<String>, String>;
 }
 
 impl Tokenize for Tokenizer {
-    fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
-        self.encode(text, false).map_err(|error| error.to_string())
+    fn encode(&self, text: &str, special: bool) -> Result<Vec<Placed>, String> {
+        self.encode_placed(text, special).map_err(|error| error.to_string())
     }
 
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
         self.decode(ids, skip_special).map_err(|error| error.to_string())
-    }
-
-    /// What the tokenizer puts before a text when it is asked for the tokens that texts start with.
-    fn bos(&self) -> Result<Option<u32>, String> {
-        let (bare, framed) =
-            (Tokenize::encode(self, "a")?, self.encode("a", true).map_err(|error| error.to_string())?);
-        Ok(match framed.split_first() {
-            Some((first, rest)) if framed.len() > bare.len() && rest.starts_with(&bare) => Some(*first),
-            _ => None,
-        })
     }
 
     fn render_chat(&self, system: Option<&str>, user: &str) -> Result<Option<String>, String> {
@@ -93,8 +92,8 @@ pub struct PromptSpec {
     pub instruction: String,
     /// System message, if any; templates may have one of their own.
     pub system: Option<String>,
-    /// Whether the model's chat template frames the prompt. If not, it is: beginning-of-sequence token if the tokenizer
-    /// has one, system message if any, document, instruction.
+    /// Whether the model's chat template frames the prompt. If not, it is: system message if any, document, instruction,
+    /// with the tokens that the tokenizer puts around a text.
     pub chat_template: bool,
 }
 
@@ -118,7 +117,7 @@ impl Default for PromptSpec {
 pub struct Prompt {
     /// What is fed.
     pub ids: Vec<u32>,
-    /// The ids decoded, control tokens included: for people, not for feeding.
+    /// The text whose ids they are.
     pub text: String,
     /// Provenance.
     pub source: PromptSource,
@@ -137,9 +136,9 @@ pub struct PromptSource {
     pub text_blake3: String,
     /// Tokens in the whole document.
     pub document_tokens: usize,
-    /// First document token of this prompt.
+    /// First document token of this prompt, of the document encoded whole.
     pub start: usize,
-    /// One past its last document token.
+    /// `start` and the number of tokens that the slice has in the prompt.
     pub end: usize,
     /// Tokens before the document.
     pub prefix_tokens: usize,
@@ -171,22 +170,19 @@ pub enum Frame {
 ///
 /// ```
 /// use mantissa_lab::document::Document;
-/// use mantissa_lab::prompt::{Frame, PromptSet, PromptSpec, Tokenize};
+/// use mantissa_lab::prompt::{Frame, Placed, PromptSet, PromptSpec, Tokenize};
 ///
 /// /// A token for each character.
 /// struct Characters;
 ///
 /// impl Tokenize for Characters {
-///     fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
-///         Ok(text.chars().map(u32::from).collect())
+///     fn encode(&self, text: &str, _special: bool) -> Result<Vec<Placed>, String> {
+///         let placed = |(at, c): (usize, char)| Placed { id: u32::from(c), bytes: Some((at, at + c.len_utf8())) };
+///         Ok(text.char_indices().map(placed).collect())
 ///     }
 ///
 ///     fn decode(&self, ids: &[u32], _skip_special: bool) -> Result<String, String> {
 ///         ids.iter().map(|id| char::from_u32(*id).ok_or_else(|| format!("no character {id}"))).collect()
-///     }
-///
-///     fn bos(&self) -> Result<Option<u32>, String> {
-///         Ok(None)
 ///     }
 ///
 ///     fn render_chat(&self, _: Option<&str>, _: &str) -> Result<Option<String>, String> {
@@ -236,10 +232,10 @@ impl PromptSet {
             return Err(LabError::PromptEmpty { what: "references" });
         }
         let frame = Framing::new(spec, tokenizer)?;
-        let cutter = Cutter { tokenizer, frame, length, count, beside: spec.neighbours };
-        let ids = encode(tokenizer, first.text(), first.name())?;
-        let references = cutter.references(first, &ids)?;
-        let neighbours = cutter.neighbours(documents, &ids)?;
+        let mut cutter = Cutter { tokenizer, spec, frame, around: None };
+        let mut first = Slices::new(first, tokenizer)?;
+        let references = cutter.references(&mut first)?;
+        let neighbours = cutter.neighbours(documents, first, &references)?;
         Ok(Self { references, neighbours })
     }
 
@@ -253,92 +249,169 @@ impl PromptSet {
     }
 }
 
-/// The tokens around every document slice.
+/// The text around every slice.
 struct Framing {
     frame: Frame,
+    before: String,
+    after: String,
+    /// Tokens of either, each encoded by itself.
     prefix: Vec<u32>,
     suffix: Vec<u32>,
+    /// Tokens behind a slice that ends in letters.
+    behind: usize,
 }
 
 impl Framing {
     fn new(spec: &PromptSpec, tokenizer: &impl Tokenize) -> Result<Self, LabError> {
         let instruction = &spec.instruction;
         if !spec.chat_template {
-            let asked =
-                |reason| LabError::Tokenizer { what: "asking for the first token".to_owned(), reason };
-            let bos = tokenizer.bos().map_err(asked)?;
-            let system = spec.system.as_ref().map_or_else(String::new, |system| format!("{system}\n\n"));
-            let mut prefix: Vec<u32> = bos.into_iter().collect();
-            prefix.extend(encode(tokenizer, &system, "the system message")?);
-            let suffix = encode(tokenizer, &format!("\n\n{instruction}\n"), "the instruction")?;
+            let before = spec.system.as_ref().map_or_else(String::new, |system| format!("{system}\n\n"));
+            let after = format!("\n\n{instruction}\n");
+            let framed = encode(tokenizer, "a", true, "a letter")?;
+            let put = |token: &&Placed| token.bytes.is_none();
+            let begins: Vec<u32> = framed.iter().take_while(put).map(|token| token.id).collect();
+            let ends = framed.iter().rev().take_while(put).map(|token| token.id);
             let frame =
-                if bos.is_some() { Frame::BosDocumentInstruction } else { Frame::DocumentInstruction };
-            return Ok(Self { frame, prefix, suffix });
+                if begins.is_empty() { Frame::DocumentInstruction } else { Frame::BosDocumentInstruction };
+            let mut found = Self::of(frame, before, after, spec, tokenizer)?;
+            found.prefix.splice(0..0, begins);
+            found.suffix.extend(ends.collect::<Vec<_>>().into_iter().rev());
+            return Ok(found);
         }
-        let rendered = tokenizer
-            .render_chat(spec.system.as_deref(), &format!("{PLACEHOLDER}\n\n{instruction}"))
-            .map_err(|reason| LabError::Tokenizer { what: "rendering the chat template".to_owned(), reason })?
-            .ok_or(LabError::NoChatTemplate)?;
+        let rendered = render(spec, PLACEHOLDER, tokenizer)?;
         let parts: Vec<&str> = rendered.split(PLACEHOLDER).collect();
         let [before, after] = parts[..] else {
             return Err(LabError::ChatTemplateOpaque { times: parts.len() - 1 });
         };
-        Ok(Self {
-            frame: Frame::ChatTemplate,
-            prefix: encode(tokenizer, before, "the chat template's prefix")?,
-            suffix: encode(tokenizer, after, "the chat template's suffix")?,
-        })
+        Self::of(Frame::ChatTemplate, before.to_owned(), after.to_owned(), spec, tokenizer)
     }
+
+    fn of(
+        frame: Frame,
+        before: String,
+        after: String,
+        spec: &PromptSpec,
+        tokenizer: &impl Tokenize,
+    ) -> Result<Self, LabError> {
+        let ids = |tokens: Vec<Placed>| tokens.into_iter().map(|token| token.id).collect();
+        let prefix = ids(encode(tokenizer, &before, false, "what stands before the document")?);
+        let suffix = ids(encode(tokenizer, &after, false, "what stands behind the document")?);
+        let probe = format!("{before}{PLACEHOLDER}{after}");
+        let probe = encode(tokenizer, &probe, !spec.chat_template, "what stands around the document")?;
+        let end = before.len() + PLACEHOLDER.len();
+        let behind =
+            probe.iter().rev().take_while(|token| token.bytes.is_none_or(|(from, _)| from >= end)).count();
+        Ok(Self { frame, before, after, prefix, suffix, behind })
+    }
+}
+
+/// The chat template's text for a slice.
+fn render(spec: &PromptSpec, slice: &str, tokenizer: &impl Tokenize) -> Result<String, LabError> {
+    let user = format!("{slice}\n\n{}", spec.instruction);
+    tokenizer
+        .render_chat(spec.system.as_deref(), &user)
+        .map_err(|reason| LabError::Tokenizer { what: "rendering the chat template".to_owned(), reason })?
+        .ok_or(LabError::NoChatTemplate)
+}
+
+/// A document with its tokens, cut from the beginning on.
+struct Slices<'d> {
+    document: &'d Document,
+    tokens: Vec<Placed>,
+    /// First token that no slice has.
+    next: usize,
+}
+
+impl<'d> Slices<'d> {
+    fn new(document: &'d Document, tokenizer: &impl Tokenize) -> Result<Self, LabError> {
+        let tokens = encode(tokenizer, document.text(), false, document.name())?;
+        Ok(Self { document, tokens, next: 0 })
+    }
+
+    /// The bytes of a token.
+    fn bytes(&self, token: usize) -> Option<(usize, usize)> {
+        self.tokens.get(token)?.bytes
+    }
+}
+
+/// A slice in its prompt.
+struct Fitted {
+    /// First token of the slice, of the document's.
+    start: usize,
+    /// First token of the document that no part of the slice is in.
+    end: usize,
+    text: String,
+    ids: Vec<u32>,
+    /// Tokens before the slice and behind it.
+    around: [usize; 2],
 }
 
 struct Cutter<'a, T> {
     tokenizer: &'a T,
+    spec: &'a PromptSpec,
     frame: Framing,
-    length: usize,
-    count: usize,
-    beside: usize,
+    /// Tokens around the slice of every prompt, as the first has them.
+    around: Option<[usize; 2]>,
 }
 
 impl<T: Tokenize> Cutter<'_, T> {
-    /// The first slices of `document`.
-    fn references(&self, document: &Document, ids: &[u32]) -> Result<Vec<Prompt>, LabError> {
-        let needed = self.count as u128 * self.length as u128;
-        if (ids.len() as u128) < needed {
-            return Err(LabError::DocumentTooShort {
-                document: document.name().to_owned(),
-                tokens: ids.len(),
-                references: self.count,
-                document_tokens: self.length,
-                needed,
-            });
+    /// The first slices of a document.
+    fn references(&mut self, from: &mut Slices<'_>) -> Result<Vec<Prompt>, LabError> {
+        let (count, length) = (self.spec.references, self.spec.document_tokens);
+        let needed = count as u128 * length as u128;
+        let short = |tokens| LabError::DocumentTooShort {
+            document: from.document.name().to_owned(),
+            tokens,
+            references: count,
+            document_tokens: length,
+            needed,
+        };
+        let tokens = from.tokens.len();
+        if (tokens as u128) < needed {
+            return Err(short(tokens));
         }
+        let short = short(tokens);
         let mut seen = HashMap::new();
-        for (second, slice) in ids.chunks_exact(self.length).take(self.count).enumerate() {
-            if let Some(first) = seen.insert(slice, second) {
-                let (document, document_tokens) = (document.name().to_owned(), self.length);
+        let mut prompts = Vec::with_capacity(count);
+        for second in 0..count {
+            let Some(fitted) = self.fit(from)? else { return Err(short) };
+            if let Some(first) = seen.insert(slice_of(&fitted).to_vec(), second) {
+                let (document, document_tokens) = (from.document.name().to_owned(), length);
                 return Err(LabError::ReferencesEqual { document, first, second, document_tokens });
             }
+            prompts.push(self.prompt(from, fitted)?);
         }
-        (0..self.count).map(|slice| self.prompt(document, ids, slice)).collect()
+        Ok(prompts)
     }
 
-    /// For each reference its neighbours; `ids` are those of the first document.
-    fn neighbours(&self, documents: &[Document], ids: &[u32]) -> Result<Vec<Vec<Prompt>>, LabError> {
-        let needed = self.count as u128 * self.beside as u128;
-        let mut taken: HashSet<Vec<u32>> =
-            ids.chunks_exact(self.length).take(self.count).map(<[u32]>::to_vec).collect();
+    /// For each reference its neighbours; `first` is what the references left of the first document.
+    fn neighbours(
+        &mut self,
+        documents: &[Document],
+        first: Slices<'_>,
+        references: &[Prompt],
+    ) -> Result<Vec<Vec<Prompt>>, LabError> {
+        let (count, beside) = (self.spec.references, self.spec.neighbours);
+        let needed = count as u128 * beside as u128;
+        let of = |prompt: &Prompt| {
+            prompt.ids[prompt.source.prefix_tokens..prompt.ids.len() - prompt.source.suffix_tokens].to_vec()
+        };
+        let mut taken: HashSet<Vec<u32>> = references.iter().map(of).collect();
         let mut found: Vec<Prompt> = Vec::new();
-        for (turn, document) in documents[1..].iter().chain(documents.first()).enumerate() {
-            let last = turn + 1 == documents.len();
-            let tokenized =
-                if last { Vec::new() } else { encode(self.tokenizer, document.text(), document.name())? };
-            let (from, theirs) = if last { (self.count, ids) } else { (0, &tokenized[..]) };
-            for (slice, of) in theirs.chunks_exact(self.length).enumerate().skip(from) {
-                if found.len() as u128 == needed {
-                    break;
-                }
-                if taken.insert(of.to_vec()) {
-                    found.push(self.prompt(document, theirs, slice)?);
+        let mut left = Some(first);
+        for document in documents[1..].iter().map(Some).chain([None]) {
+            if found.len() as u128 == needed {
+                break;
+            }
+            let slices = match document {
+                Some(document) => Some(Slices::new(document, self.tokenizer)?),
+                None => left.take(),
+            };
+            let Some(mut slices) = slices else { break };
+            while (found.len() as u128) < needed {
+                let Some(fitted) = self.fit(&mut slices)? else { break };
+                if taken.insert(slice_of(&fitted).to_vec()) {
+                    found.push(self.prompt(&slices, fitted)?);
                 }
             }
         }
@@ -346,46 +419,143 @@ impl<T: Tokenize> Cutter<'_, T> {
             return Err(LabError::NeighboursTooFew {
                 found: found.len(),
                 needed,
-                document_tokens: self.length,
+                document_tokens: self.spec.document_tokens,
                 documents: documents.len(),
-                references: self.count,
-                batch_size: self.beside.saturating_add(1),
+                references: count,
+                batch_size: beside.saturating_add(1),
             });
         }
-        let mut dealt = vec![Vec::with_capacity(self.beside); self.count];
+        let mut dealt = vec![Vec::with_capacity(beside); count];
         for (turn, prompt) in found.into_iter().enumerate() {
-            dealt[turn % self.count].push(prompt);
+            dealt[turn % count].push(prompt);
         }
         Ok(dealt)
     }
 
-    fn prompt(&self, document: &Document, ids: &[u32], slice: usize) -> Result<Prompt, LabError> {
-        let (start, end) = (slice * self.length, (slice + 1) * self.length);
-        let cut = &ids[start..end];
+    /// The next slice of a document; `None` where its tokens are too few.
+    fn fit(&mut self, from: &mut Slices<'_>) -> Result<Option<Fitted>, LabError> {
+        let length = self.spec.document_tokens;
+        let first = from.next;
+        for start in first..first.saturating_add(STARTS) {
+            if start.checked_add(length).is_none_or(|end| end > from.tokens.len()) {
+                return Ok(None);
+            }
+            let fitted = match self.parts(from, start)? {
+                Some(fitted) => Some(fitted),
+                None => self.search(from, start)?,
+            };
+            if let Some(fitted) = fitted {
+                self.around = Some(fitted.around);
+                from.next = fitted.end;
+                return Ok(Some(fitted));
+            }
+        }
+        let document = from.document.name().to_owned();
+        Err(LabError::NoExactSlice { document, document_tokens: length, start: first, tried: STARTS })
+    }
+
+    /// The slice of N tokens from `start` on, if the ids of the whole text are those of its parts.
+    fn parts(&self, from: &Slices<'_>, start: usize) -> Result<Option<Fitted>, LabError> {
+        let Framing { prefix, suffix, .. } = &self.frame;
+        let end = start + self.spec.document_tokens;
+        let (Some((begin, _)), Some((_, stop))) = (from.bytes(start), from.bytes(end - 1)) else {
+            return Ok(None);
+        };
+        let Some((text, tokens)) = self.whole(from, begin, stop)? else { return Ok(None) };
+        let cut = from.tokens[start..end].iter().map(|token| token.id);
+        let ids: Vec<u32> = prefix.iter().copied().chain(cut).chain(suffix.iter().copied()).collect();
+        let around = [prefix.len(), suffix.len()];
+        let same = tokens.iter().map(|token| token.id).eq(ids.iter().copied());
+        Ok((same && self.around.is_none_or(|of| of == around)).then_some(Fitted {
+            start,
+            end,
+            text,
+            ids,
+            around,
+        }))
+    }
+
+    /// The slice from the first character of token `start` on that is no white space, of which the whole text has N
+    /// tokens; its end is looked for from where N tokens of the document end.
+    fn search(&self, from: &Slices<'_>, start: usize) -> Result<Option<Fitted>, LabError> {
+        let length = self.spec.document_tokens;
+        let Some((at, _)) = from.bytes(start) else { return Ok(None) };
+        // A token within a character that another begins.
+        let inside = start > 0 && from.bytes(start - 1).is_some_and(|(_, end)| end > at);
+        let Some(rest) = from.document.text().get(at..).filter(|_| !inside) else { return Ok(None) };
+        let begin = at + (rest.len() - rest.trim_start().len());
+        let mut last = start + length - 1;
+        for _ in 0..ENDS {
+            let Some((_, stop)) = from.bytes(last).filter(|(_, stop)| *stop > begin) else { return Ok(None) };
+            let Some((text, tokens)) = self.whole(from, begin, stop)? else { return Ok(None) };
+            let (offset, end) = (self.frame.before.len(), self.frame.before.len() + (stop - begin));
+            let touches = |token: &Placed| token.bytes.is_some_and(|(a, b)| a < end && b > offset);
+            let (Some(one), Some(other)) =
+                (tokens.iter().position(touches), tokens.iter().rposition(touches))
+            else {
+                return Ok(None);
+            };
+            let (count, around) = (other - one + 1, [one, tokens.len() - 1 - other]);
+            if count == length {
+                let wanted = self.around.unwrap_or([one, self.frame.behind]);
+                let behind =
+                    from.tokens[last..].iter().position(|token| token.bytes.is_some_and(|(a, _)| a >= stop));
+                let ids = tokens.iter().map(|token| token.id).collect();
+                let end = behind.map_or(from.tokens.len(), |more| last + more).max(start + length);
+                return Ok((around == wanted).then_some(Fitted { start, end, text, ids, around }));
+            }
+            let Some(next) = (last + length).checked_sub(count).filter(|next| *next != last) else {
+                return Ok(None);
+            };
+            last = next;
+        }
+        Ok(None)
+    }
+
+    /// The text around the bytes of a document, and its tokens; `None` where they are no characters, or the template
+    /// would show something else.
+    fn whole(
+        &self,
+        from: &Slices<'_>,
+        begin: usize,
+        stop: usize,
+    ) -> Result<Option<(String, Vec<Placed>)>, LabError> {
+        let Some(slice) = from.document.text().get(begin..stop) else { return Ok(None) };
+        let text = [self.frame.before.as_str(), slice, &self.frame.after].concat();
+        let shown = !self.spec.chat_template || render(self.spec, slice, self.tokenizer)? == text;
+        if !shown {
+            return Ok(None);
+        }
+        let tokens = encode(self.tokenizer, &text, !self.spec.chat_template, from.document.name())?;
+        Ok(Some((text, tokens)))
+    }
+
+    fn prompt(&self, from: &Slices<'_>, fitted: Fitted) -> Result<Prompt, LabError> {
+        let document = from.document;
+        let (start, end) = (fitted.start, fitted.start + self.spec.document_tokens);
+        let cut = slice_of(&fitted);
         // Text that spells `<|im_end|>` would end the user's turn in the middle of the document.
         if self.decode(cut, true)? != self.decode(cut, false)? {
             return Err(LabError::ControlToken { document: document.name().to_owned(), start, end });
         }
-        let Framing { frame, prefix, suffix } = &self.frame;
-        let ids_fed = [prefix, cut, suffix].concat();
-        let (head, tail) =
-            (&ids_fed[..ids_fed.len().min(SHOWN)], &ids_fed[ids_fed.len().saturating_sub(SHOWN)..]);
+        let Fitted { text, ids, around, .. } = fitted;
+        let (head, tail) = (&ids[..ids.len().min(SHOWN)], &ids[ids.len().saturating_sub(SHOWN)..]);
         Ok(Prompt {
-            text: self.decode(&ids_fed, false)?,
+            text,
             source: PromptSource {
                 document: document.name().to_owned(),
                 file_blake3: document.file_blake3().to_hex().to_string(),
                 text_blake3: document.text_blake3().to_hex().to_string(),
-                document_tokens: ids.len(),
+                document_tokens: from.tokens.len(),
                 start,
                 end,
-                prefix_tokens: prefix.len(),
-                suffix_tokens: suffix.len(),
-                frame: *frame,
+                prefix_tokens: around[0],
+                suffix_tokens: around[1],
+                frame: self.frame.frame,
                 head: self.decode(head, false)?,
                 tail: self.decode(tail, false)?,
             },
-            ids: ids_fed,
+            ids,
         })
     }
 
@@ -395,6 +565,12 @@ impl<T: Tokenize> Cutter<'_, T> {
     }
 }
 
-fn encode(tokenizer: &impl Tokenize, text: &str, of: &str) -> Result<Vec<u32>, LabError> {
-    tokenizer.encode(text).map_err(|reason| LabError::Tokenizer { what: format!("encoding {of}"), reason })
+/// The ids of a prompt that have some of the slice in them.
+fn slice_of(fitted: &Fitted) -> &[u32] {
+    &fitted.ids[fitted.around[0]..fitted.ids.len() - fitted.around[1]]
+}
+
+fn encode(tokenizer: &impl Tokenize, text: &str, special: bool, of: &str) -> Result<Vec<Placed>, LabError> {
+    let failed = |reason| LabError::Tokenizer { what: format!("encoding {of}"), reason };
+    tokenizer.encode(text, special).map_err(failed)
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 
 use mantissa_lab::document::Document;
-use mantissa_lab::prompt::{Frame, PromptSet, PromptSpec, Tokenize};
+use mantissa_lab::prompt::{Frame, Placed, PromptSet, PromptSpec, Tokenize};
 use mantissa_model::Tokenizer;
 use proptest::prelude::*;
 
@@ -19,14 +19,17 @@ const CONTROL: [(&str, u32); 2] = [("<|im_start|>", 256), ("<|im_end|>", 257)];
 const BYTES: Bytes = Bytes { template: Some(CHAT), bos: None };
 
 impl Tokenize for Bytes {
-    fn encode(&self, text: &str) -> Result<Vec<u32>, String> {
-        let (mut ids, mut rest) = (Vec::new(), text.as_bytes());
+    fn encode(&self, text: &str, special: bool) -> Result<Vec<Placed>, String> {
+        let (mut tokens, mut rest) = (Vec::new(), text.as_bytes());
+        tokens.extend(self.bos.filter(|_| special).map(|id| Placed { id, bytes: None }));
         while let Some((byte, after)) = rest.split_first() {
             let control = CONTROL.iter().find(|(name, _)| rest.starts_with(name.as_bytes()));
-            ids.push(control.map_or(u32::from(*byte), |(_, id)| *id));
+            let id = control.map_or(u32::from(*byte), |(_, id)| *id);
+            let at = text.len() - rest.len();
             rest = control.map_or(after, |(name, _)| &rest[name.len()..]);
+            tokens.push(Placed { id, bytes: Some((at, text.len() - rest.len())) });
         }
-        Ok(ids)
+        Ok(tokens)
     }
 
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
@@ -41,10 +44,6 @@ impl Tokenize for Bytes {
             }
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn bos(&self) -> Result<Option<u32>, String> {
-        Ok(self.bos)
     }
 
     fn render_chat(&self, system: Option<&str>, user: &str) -> Result<Option<String>, String> {
@@ -107,7 +106,8 @@ proptest! {
             prop_assert_eq!(source.end - source.start, document_tokens);
             prop_assert_eq!(prompt.ids.len(), source.prefix_tokens + document_tokens + source.suffix_tokens);
             // The ids between prefix and suffix are the document's own, at the place that is stated.
-            let whole = BYTES.encode(from.text()).expect("encodes");
+            let whole: Vec<u32> =
+                BYTES.encode(from.text(), false).expect("encodes").into_iter().map(|token| token.id).collect();
             let fed = &prompt.ids[source.prefix_tokens..source.prefix_tokens + document_tokens];
             prop_assert_eq!(fed, &whole[source.start..source.end]);
             prop_assert_eq!(source.document_tokens, whole.len());
@@ -277,7 +277,6 @@ fn a_models_own_tokenizer_cuts_exactly() {
         std::fs::write(folder.path().join(name), json.to_string()).expect("writable");
     }
     let tokenizer = Tokenizer::open(folder.path()).expect("a sound tokenizer");
-    assert_eq!(Tokenize::bos(&tokenizer), Ok(Some(256)));
 
     let documents = Document::built_in();
     let asked = PromptSpec { instruction: "Sum up.".into(), ..spec(512, 3, 7) };
@@ -296,4 +295,62 @@ fn a_models_own_tokenizer_cuts_exactly() {
     let set = PromptSet::cut(&documents, &bare, &tokenizer).expect("the built-in documents are long enough");
     assert_eq!(set.references[0].source.frame, Frame::BosDocumentInstruction);
     assert_eq!(set.references[0].ids.len(), 1 + 512 + "\n\nSum up.\n".len());
+}
+
+/// Tokenizers of every shape, with the templates of their kind (`goldens/prompts.py`): the ids are those of the whole
+/// text, the text is the template's for a piece of the document, and every prompt is of one length.
+#[test]
+fn ids_are_those_of_the_whole_text() {
+    use std::io::Read as _;
+    let mut json = Vec::new();
+    let packed = include_bytes!("../../../../goldens/prompts.json.gz");
+    flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut json).expect("packed");
+    let golden: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    let cases = golden["cases"].as_array().expect("a list");
+    let file =
+        |name: &str| &cases.iter().find(|case| case["name"] == name).expect(name)["files"]["tokenizer.json"];
+    let documents = Document::built_in();
+    let mut moved = 0;
+    // Templates that print a message twice show no slice, and those of one tokenizer are one question.
+    for case in cases.iter().filter(|case| !case["name"].as_str().is_some_and(|name| name.contains("_odd"))) {
+        let name = case["name"].as_str().expect("a name");
+        let folder = tempfile::tempdir().expect("a folder");
+        for (file_name, value) in case["files"].as_object().expect("files") {
+            let value = value.as_str().map_or(value, file);
+            std::fs::write(folder.path().join(file_name), value.to_string()).expect("writable");
+        }
+        let tokenizer = Tokenizer::open(folder.path()).expect(name);
+        for chat_template in [true, false] {
+            if name.ends_with("_python") && chat_template {
+                continue;
+            }
+            let asked = PromptSpec { chat_template, ..spec(40, 3, 2) };
+            let set = PromptSet::cut(&documents, &asked, &tokenizer).expect(name);
+            let all: Vec<_> = set.references.iter().chain(set.neighbours.iter().flatten()).collect();
+            for prompt in &all {
+                let source = &prompt.source;
+                assert_eq!(tokenizer.encode(&prompt.text, !chat_template).expect(name), prompt.ids, "{name}");
+                assert_eq!(prompt.ids.len(), all[0].ids.len(), "{name}");
+                assert_eq!(prompt.ids.len(), source.prefix_tokens + 40 + source.suffix_tokens, "{name}");
+                // The text is what the template makes of a part of the document.
+                let from =
+                    documents.iter().find(|document| document.name() == source.document).expect("named");
+                let end = prompt.text.find("\n\nProvide a summary").expect("the instruction");
+                let begin = (0..end)
+                    .filter(|at| prompt.text.is_char_boundary(*at))
+                    .find(|at| from.text().contains(&prompt.text[*at..end]))
+                    .expect("a part of the document");
+                assert!(end - begin >= 40, "{name}: {}", prompt.text);
+                // A space may be the template's or the document's.
+                let made_of = |at: usize| {
+                    let user = format!("{}\n\n{}", &prompt.text[at..end], asked.instruction);
+                    let user = mantissa_model::Message::new("user", user);
+                    tokenizer.apply_chat_template(&[user], true).expect(name) == prompt.text
+                };
+                assert!(!chat_template || made_of(begin) || made_of(begin + 1), "{name}: {}", prompt.text);
+            }
+            moved += usize::from(set.references.iter().any(|prompt| prompt.source.start % 40 != 0));
+        }
+    }
+    assert!(moved > 3, "some slices had to begin later: {moved}");
 }

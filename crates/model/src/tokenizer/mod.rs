@@ -37,9 +37,24 @@ use crate::mapped::Mapped;
 pub struct Tokenizer {
     /// Where it came from, for messages.
     file: String,
+    /// Without its post-processor, which would trim the places of tokens.
     inner: tokenizers::Tokenizer,
+    /// What puts tokens around a text.
+    ends: Option<tokenizers::PostProcessorWrapper>,
     template: Option<Template>,
     notes: Vec<String>,
+}
+
+/// A token of a text, and where in it.
+///
+/// Example: [`Tokenizer::encode_placed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// The token.
+    pub id: u32,
+    /// The bytes of the text that it stands for, white space included; none for tokens that were put around the text.
+    /// Tokens that are parts of one character have its bytes in common.
+    pub bytes: Option<(usize, usize)>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -87,15 +102,53 @@ impl Tokenizer {
             .with_padding(None)
             .with_truncation(None)
             .map_err(|e| ModelError::damaged(&file, "truncation", shown(&e.to_string())))?;
-        Ok(Self { file, inner, template, notes })
+        let ends = inner.get_post_processor().cloned();
+        inner.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
+        Ok(Self { file, inner, ends, template, notes })
     }
 
     /// The ids of `text`. Control tokens such as `<|im_start|>` written in it become their single ids;
     /// `add_special` also puts the beginning- and end-of-text tokens where the tokenizer wants them.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, ModelError> {
-        match self.inner.encode_fast(text, add_special) {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(e) => Err(self.unencodable(&e.to_string())),
+        let bare = self.inner.encode_fast(text, false).map_err(|e| self.unencodable(&e.to_string()))?;
+        let whole = if add_special { self.framed(bare)? } else { bare };
+        Ok(whole.get_ids().to_vec())
+    }
+
+    /// The tokens of `text` with their places, as [`Self::encode`] has them.
+    ///
+    /// ```
+    /// # use mantissa_model::{Arch, Tokenizer, synth::{SynthSpec, write}};
+    /// # let folder = tempfile::tempdir()?;
+    /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+    /// let tokens = Tokenizer::open(folder.path())?.encode_placed("a bit", false)?;
+    /// assert_eq!(tokens.iter().map(|token| token.bytes).collect::<Vec<_>>(), [Some((0, 1)), Some((1, 5))]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn encode_placed(&self, text: &str, add_special: bool) -> Result<Vec<Placed>, ModelError> {
+        let bare = self.inner.encode(text, false).map_err(|e| self.unencodable(&e.to_string()))?;
+        let tokens = bare.get_ids().iter().zip(bare.get_offsets());
+        let mut placed: Vec<_> = tokens.map(|(id, bytes)| Placed { id: *id, bytes: Some(*bytes) }).collect();
+        if add_special {
+            let whole = self.framed(bare)?;
+            let ids = whole.get_ids();
+            let of: Vec<u32> = placed.iter().map(|token| token.id).collect();
+            let first = ids.windows(of.len().max(1)).position(|ids| ids == of).unwrap_or(0);
+            let (before, after) = (&ids[..first], ids.get(first + of.len()..).unwrap_or_default());
+            let around = |ids: &[u32]| -> Vec<Placed> {
+                ids.iter().map(|id| Placed { id: *id, bytes: None }).collect()
+            };
+            placed = [around(before), placed, around(after)].concat();
+        }
+        Ok(placed)
+    }
+
+    /// An encoding with the tokens that the tokenizer puts around it.
+    fn framed(&self, encoding: tokenizers::Encoding) -> Result<tokenizers::Encoding, ModelError> {
+        use tokenizers::PostProcessor as _;
+        match &self.ends {
+            Some(ends) => ends.process(encoding, None, true).map_err(|e| self.unencodable(&e.to_string())),
+            None => Ok(encoding),
         }
     }
 
