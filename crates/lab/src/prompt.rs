@@ -1,12 +1,12 @@
 //! Prompts of an exact number of tokens, cut from documents, with the batch neighbours they run beside.
 //!
-//! A prompt is a text, `before + slice + after`, and the ids of that text, encoded whole: what a model is fed for it. The
-//! slice is a part of a document; before and after are what the model's chat template puts around it (after begins with
-//! the instruction), or the instruction alone.
+//! A prompt is a text, `before + slice + after`, and the ids of that text, encoded whole: what a model is fed for it.
+//! The slice is a part of a document; before and after are what the model's chat template puts around it (after begins
+//! with the instruction), or the instruction alone.
 //!
 //! Every prompt has the same number of tokens: `prefix + N + suffix`, where N tokens have some of the slice in them. So
-//! no padding is needed. A slice is N tokens of the document, encoded whole, wherever the prompt's ids are then those of
-//! its three parts. Where they are not (a tokenizer that puts a space before a text, a token that would join the slice
+//! no padding is needed. A slice is N tokens of the document, encoded whole, wherever the prompt's ids are then those
+//! of its three parts. Where they are not (a tokenizer that puts a space before a text, a token that would join the slice
 //! and the instruction, a template that strips what it is given), the slice begins at the first character behind that
 //! is no white space, and ends where the whole text's ids have N of it; if none ends so, the next token begins it.
 //!
@@ -92,8 +92,8 @@ pub struct PromptSpec {
     pub instruction: String,
     /// System message, if any; templates may have one of their own.
     pub system: Option<String>,
-    /// Whether the model's chat template frames the prompt. If not, it is: system message if any, document, instruction,
-    /// with the tokens that the tokenizer puts around a text.
+    /// Whether the model's chat template frames the prompt. If not, it is: system message if any, document,
+    /// instruction, with the tokens that the tokenizer puts around a text.
     pub chat_template: bool,
 }
 
