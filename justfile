@@ -100,6 +100,24 @@ python PYTHON="python3" *TESTS:
     cargo build -p mantissa-cli
     cd python && {{PYTHON}} -m unittest {{ if TESTS == "" { "discover -t . -s tests" } else { TESTS } }}
 
+# A prebuilt archive in target/archive: the program, manual pages, completions, licences, and its checksum
+archive:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --release --locked -p mantissa-cli
+    bin=$(realpath "${CARGO_TARGET_DIR:-target}")/release/mantissa
+    name=mantissa-$("$bin" --version | cut -d' ' -f2)-$(rustc -vV | sed -n 's/^host: //p')
+    out=target/archive/$name
+    rm -rf "$out" && mkdir -p "$out/man/man1" "$out/completions"
+    install -m 755 -s "$bin" "$out/mantissa"
+    cp README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE "$out"
+    "$bin" --quiet man --out "$out/man/man1"
+    for shell in bash zsh fish; do "$bin" completions "$shell" >"$out/completions/mantissa.$shell"; done
+    # The same files give the same bytes.
+    tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C target/archive -cf - "$name" |
+        gzip -n9 >"$out.tar.gz"
+    (cd target/archive && sha256sum "$name.tar.gz" | tee "$name.tar.gz.sha256")
+
 # The wheel: what is in it, and a fresh virtual environment (release build; `pip install maturin`, PyPI)
 python-wheel *FLAGS: _python
     {{python}} -m pip install --quiet maturin

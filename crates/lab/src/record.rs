@@ -25,7 +25,7 @@ mod recorder;
 pub use folder::lock;
 pub use recorder::Recorder;
 
-use folder::{RecordPlan, UNFINISHED, claim_folder, repetition_folder};
+use folder::{RecordPlan, UNFINISHED, claim_folder, give_back, repetition_folder};
 use recorder::computed;
 
 use crate::capture::{Capture, Place, Watch};
@@ -135,8 +135,9 @@ impl Recorder<'_> {
         if let Some(experiment) = finished {
             return Ok(Recorded { directory: out.to_owned(), experiment, basis, resumed: 0, existed: true });
         }
-        let (configurations, runs, resumed) =
-            self.configurations(&prompts, weights_digest, catalogs, out, progress)?;
+        // A record that could not even begin leaves nothing.
+        let recorded = self.configurations(&prompts, weights_digest, catalogs, out, progress);
+        let (configurations, runs, resumed) = recorded.inspect_err(|_| give_back(out))?;
         let experiment =
             Experiment { metadata: self.metadata(&prompts, weights_digest), configurations, runs };
         container::write(out, &experiment)?;

@@ -418,10 +418,11 @@ fn row<'a>(replay: &'a ReplayVerdict, short: &Short) -> Row<'a> {
     Row::new(cells, [])
 }
 
-/// Matrices under short names.
+/// Matrices under short names. One setup beside itself alone is no matrix: its verdict says it all.
 fn shortened(audit: &Audit) -> Vec<Matrix> {
     let short = Short::of(audit);
     let mut matrices = audit.matrices.clone();
+    matrices.retain(|matrix| matrix.rows.len() > 1 || matrix.columns.len() > 1);
     for matrix in &mut matrices {
         matrix.title.push_str(&short.said());
         for name in matrix.columns.iter_mut().chain(&mut matrix.rows) {

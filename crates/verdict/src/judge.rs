@@ -149,6 +149,7 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
             });
         }
     }
+    parts.say_unsaid();
     parts::most_important_first(&mut parts.findings);
     let question = Question {
         variable: variable.or_else(|| options.variable.clone()).unwrap_or_else(|| "configuration".to_owned()),

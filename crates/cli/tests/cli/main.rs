@@ -19,5 +19,6 @@ mod plain;
 mod record;
 mod run;
 mod session;
+mod terminal;
 mod usage;
 mod verify;

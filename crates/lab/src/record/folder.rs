@@ -82,6 +82,20 @@ pub(super) fn claim_folder(
     Ok((None, lock))
 }
 
+/// Takes back what [`claim_folder`] made, where nothing was recorded since.
+pub(super) fn give_back(out: &Path) {
+    let scratch = out.join(UNFINISHED);
+    let begun = std::fs::read_dir(&scratch)
+        .is_ok_and(|entries| entries.flatten().any(|entry| container::is_complete(&entry.path())));
+    if begun {
+        return;
+    }
+    // Whatever stays is no loss: the next record of the same plan goes on in it.
+    drop(std::fs::remove_dir_all(&scratch));
+    drop(std::fs::remove_file(out.join(PLAN)));
+    drop(std::fs::remove_dir(out));
+}
+
 /// What the plan of another record has to say: that it used other catalogs, where that is all.
 fn other_record(out: &Path, found: &[u8], wanted: &[u8]) -> LabError {
     let read = |plan: &[u8]| {

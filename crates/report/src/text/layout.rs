@@ -7,8 +7,8 @@ use crate::grid::{Column, Grid, Kind};
 
 /// Between two columns.
 const GAP: usize = 2;
-/// No column of words is squeezed below this while another has room.
-const NARROWEST: usize = 8;
+/// Words up to this length are not broken for want of room; digests and paths are longer.
+const LONG_WORD: usize = 16;
 
 pub(super) fn blank(width: usize) -> String {
     " ".repeat(width)
@@ -73,7 +73,8 @@ pub(super) fn fitting(grid: &Grid<'_>, from: usize, width: usize) -> usize {
 }
 
 /// A table for a terminal: titles (and whether numbers stand under them) over rows of plain text. Columns are as wide as
-/// they need to be while all fit into `width`; else titles of numbers wrap, then the broadest columns.
+/// they need to be while all fit into `width`; else titles of numbers wrap, then the broadest columns of words. Where
+/// that is not enough, each row is a paragraph.
 ///
 /// ```
 /// let rows = [vec!["keys".to_owned(), "12".to_owned()]];
@@ -92,50 +93,82 @@ pub fn plain(columns: &[(&str, bool)], rows: &[Vec<String>], width: usize, color
     out
 }
 
-/// Appends a table: columns as wide as they need to be while all fit, else the broadest are wrapped.
+/// Appends a table: columns as wide as they need to be while all fit, else titles of numbers wrap, then the broadest
+/// columns of words. Where not even whole numbers and words would stand side by side, each row is a paragraph.
 pub(super) fn table(out: &mut String, columns: &[Column], rows: &[Vec<String>], width: usize, color: bool) {
     let titles: Vec<String> = columns.iter().map(|column| visible(&column.title)).collect();
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
-    let natural = |wrapped: bool| -> Vec<usize> {
-        let of = |(i, column): (usize, &Column)| {
-            let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.width()).max().unwrap_or(0);
-            let title = if wrapped && column.kind == Kind::Number {
-                titles[i].split(' ').map(str::width).max().unwrap_or(0)
-            } else {
-                titles[i].width()
-            };
-            cells.max(title).max(1)
-        };
-        columns.iter().enumerate().map(of).collect()
-    };
-    let room = width.saturating_sub(GAP * columns.len());
-    let mut widths = natural(false);
-    if widths.iter().sum::<usize>() > room {
-        // A title of several words wraps before anything else does.
-        widths = natural(true);
-    }
-    squeeze(&mut widths, columns, room);
     let (dim, plain) = if color { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+    let Some(widths) = widths(&titles, columns, &rows, width.saturating_sub(GAP * columns.len())) else {
+        for row in &rows {
+            paragraph(out, &titles, row, width, [dim, plain]);
+        }
+        return;
+    };
     set(out, &titles, columns, &widths, dim, plain);
     for row in &rows {
         set(out, row, columns, &widths, "", "");
     }
 }
 
-/// Takes from the broadest column, words before numbers, until all fit.
-fn squeeze(widths: &mut [usize], columns: &[Column], room: usize) {
-    while widths.iter().sum::<usize>() > room {
-        let broadest = |words_only: bool, least: usize| {
-            (0..widths.len())
-                .filter(|&i| widths[i] > least && (!words_only || columns[i].kind != Kind::Number))
-                .max_by_key(|&i| (widths[i], std::cmp::Reverse(i)))
+/// Widths of columns that share `room`, if they can.
+fn widths(titles: &[String], columns: &[Column], rows: &[Vec<String>], room: usize) -> Option<Vec<usize>> {
+    let longest_word = |text: &str| text.split(' ').map(str::width).max().unwrap_or(0);
+    let of = |wide: &dyn Fn(usize, &str, bool) -> usize| -> Vec<usize> {
+        let column = |i: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| wide(i, cell, false)).max();
+            cells.unwrap_or(0).max(wide(i, &titles[i], true)).max(1)
         };
-        match broadest(true, NARROWEST).or_else(|| broadest(false, NARROWEST)).or_else(|| broadest(false, 1))
-        {
-            Some(i) => widths[i] -= 1,
-            None => return,
+        (0..columns.len()).map(column).collect()
+    };
+    let number = |i: usize| columns[i].kind == Kind::Number;
+    let whole = of(&|_, text, _| text.width());
+    if whole.iter().sum::<usize>() <= room {
+        return Some(whole);
+    }
+    let mut widths = of(&|i, text, title| if title && number(i) { longest_word(text) } else { text.width() });
+    let least = of(&|i, text, title| {
+        if number(i) && !title { text.width() } else { longest_word(text).min(LONG_WORD) }
+    });
+    while widths.iter().sum::<usize>() > room {
+        let broadest = (0..widths.len())
+            .filter(|&i| widths[i] > least[i])
+            .max_by_key(|&i| (!number(i), widths[i], std::cmp::Reverse(i)))?;
+        widths[broadest] -= 1;
+    }
+    Some(widths)
+}
+
+/// A row under its first cell: what a column is called, and what stands in it.
+fn paragraph(out: &mut String, titles: &[String], row: &[String], width: usize, [dim, plain]: [&str; 2]) {
+    let mut cells = titles.iter().zip(row);
+    if let Some((_, first)) = cells.next() {
+        for line in wrap(first, width.saturating_sub(GAP)) {
+            out.extend([blank(GAP).as_str(), line.as_str(), "\n"]);
         }
+    }
+    let room = width.saturating_sub(2 * GAP).max(1);
+    let mut used = 0;
+    for (title, cell) in cells.filter(|(_, cell)| !cell.is_empty()) {
+        let both = title.width() + usize::from(!title.is_empty()) + cell.width();
+        if used > 0 && used + GAP + both > room {
+            out.push('\n');
+            used = 0;
+        }
+        let before = if used == 0 { 2 * GAP } else { GAP };
+        out.push_str(&blank(before));
+        used += both + if used == 0 { 0 } else { GAP };
+        if both <= room {
+            let gap = if title.is_empty() { "" } else { " " };
+            out.extend([dim, title, plain, gap, cell]);
+        } else {
+            let lines = wrap(format!("{title} {cell}").trim_start(), room);
+            out.push_str(&lines.join(&format!("\n{}", blank(2 * GAP))));
+        }
+    }
+    if used > 0 {
+        out.push('\n');
     }
 }
 
@@ -186,5 +219,20 @@ mod tests {
             "  name                    much\n                           too\n                          long\n  模型                       1\n  a name that is far too  0.25\n  long for its column\n"
         );
         assert!(out.lines().all(|line| line.width() <= 30), "{out}");
+    }
+
+    #[test]
+    fn numbers_are_never_broken() {
+        let columns: Vec<Column> = [("site", Kind::Words), ("min", Kind::Number), ("digest", Kind::Words)]
+            .map(|(title, kind)| column(title, kind))
+            .into();
+        let rows = [["prefill/layer_1.k", "-3.953125", "41fa92e29b26bee3"].map(str::to_owned).to_vec()];
+        let mut out = String::new();
+        table(&mut out, &columns, &rows, 30, false);
+        assert_eq!(out, "  prefill/layer_1.k\n    min -3.953125\n    digest 41fa92e29b26bee3\n");
+        out.clear();
+        table(&mut out, &columns, &rows, 48, false);
+        let titles = "  site                     min  digest\n";
+        assert_eq!(out, format!("{titles}  prefill/layer_1.k  -3.953125  41fa92e29b26bee3\n"));
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct Parts {
     pub(super) classes: Vec<ClassSet>,
     /// Whether the classes of each set are known to differ from one another.
     pub(super) told_apart: Vec<bool>,
+    unsaid: Vec<Unsaid>,
     pub(super) pairs: Vec<PairVerdict>,
     pub(super) matrices: Vec<Matrix>,
     pub(super) profiles: Vec<Profile>,
@@ -78,12 +79,33 @@ impl Parts {
         for class in set.classes.iter().filter(|class| class.len() > 1) {
             self.find(&Found::OneClass { class, of }, set.citations.clone());
         }
-        let told_apart = told_apart && set.classes.len() > 1;
-        if told_apart {
+        let mut told_apart = told_apart && set.classes.len() > 1;
+        if told_apart && set.classes.len() == 2 && set.classes.iter().all(|class| class.len() == 1) {
+            // Of two setups a finding on the pair says more, if there will be one.
+            self.unsaid.push(Unsaid { set: self.classes.len(), scope, basis, unshown });
+            told_apart = false;
+        } else if told_apart {
             self.find(&Found::ToldApart(of), set.citations.clone());
         }
         self.classes.push(set);
         self.told_apart.push(told_apart);
+    }
+
+    /// Says of classes of one setup each that they can be told apart, where no verdict on the pair did.
+    pub(super) fn say_unsaid(&mut self) {
+        for Unsaid { set, scope, basis, unshown } in std::mem::take(&mut self.unsaid) {
+            let set = self.classes[set].clone();
+            let said = self.pairs.iter().any(|one| {
+                one.phase == set.phase
+                    && set.signals.contains(&one.signal)
+                    && one.answer == Answer::Separable
+                    && set.classes.iter().all(|class| [&one.a, &one.b].contains(&&class[0]))
+            });
+            if !said {
+                let of = Classes { set: &set, scope: &scope, basis, unshown };
+                self.find(&Found::ToldApart(of), set.citations.clone());
+            }
+        }
     }
 
     /// Whether the finding on some classes says all that a verdict says.
@@ -155,6 +177,15 @@ impl Parts {
         self.signals.extend(verdicts.iter().map(|verdict| verdict.signal));
         self.pairs.extend(verdicts);
     }
+}
+
+/// Classes of which it was not said that they can be told apart.
+#[derive(Debug)]
+struct Unsaid {
+    set: usize,
+    scope: Scope,
+    basis: SameBy,
+    unshown: Unshown,
 }
 
 /// Classes as they were found.

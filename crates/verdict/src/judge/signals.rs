@@ -29,9 +29,10 @@ pub(super) fn judge<'a>(
     let facts = Facts::gather(&setups, options)?;
     let recorded = Recorded { setups, facts, repeats };
     parts.signals.extend(recorded.facts.lanes().into_iter().map(|lane| lane.1));
+    // Classes first: what they say is not said again of their pairs.
+    equivalence::add(&recorded, parts);
     within_hardware(&recorded, options, parts)?;
     across_hardware(&recorded, options, parts)?;
-    equivalence::add(&recorded, parts);
     baselines(&recorded, options, parts)?;
     again::add(&recorded, parts);
     again::also_differ(&recorded, parts);
@@ -69,8 +70,9 @@ fn one_by_one(
     parts: &mut Parts,
 ) -> Result<()> {
     let mut known = replays::Repeated::default();
+    let mut verdicts = Vec::new();
     for lane in recorded.facts.lanes() {
-        let (mut verdicts, mut family) = (Vec::new(), Vec::new());
+        let mut family = Vec::new();
         for &pair in pairs {
             let summary = recorded.facts.summary(pair.0, pair.1, lane);
             if summary.compared_rows() == 0 || recorded.noisy(&[pair.0, pair.1], lane.0).is_empty() {
@@ -87,8 +89,8 @@ fn one_by_one(
             parts.thresholds.extend(["alpha", "confidence", "effect"]);
         }
         verdicts.extend(settle(family, options)?);
-        parts.add_pairs(verdicts, place, &Caveat::default());
     }
+    parts.add_pairs(verdicts, place, &Caveat::default());
     Ok(())
 }
 
@@ -96,6 +98,7 @@ fn across_hardware(recorded: &Recorded<'_>, options: &Options, parts: &mut Parts
     if recorded.setups.variable == "hardware" {
         return Ok(());
     }
+    let mut verdicts = Vec::new();
     for lane in recorded.facts.lanes() {
         let mut family = Vec::new();
         for machines in recorded.hardware_pairs() {
@@ -112,8 +115,9 @@ fn across_hardware(recorded: &Recorded<'_>, options: &Options, parts: &mut Parts
         if !family.is_empty() {
             parts.thresholds.extend(["alpha", "confidence", "effect"]);
         }
-        let place = Place::Across(recorded.setups.hardware().into_iter().map(str::to_owned).collect());
-        parts.add_pairs(settle(family, options)?, &place, &Caveat::default());
+        verdicts.extend(settle(family, options)?);
     }
+    let place = Place::Across(recorded.setups.hardware().into_iter().map(str::to_owned).collect());
+    parts.add_pairs(verdicts, &place, &Caveat::default());
     Ok(())
 }

@@ -19,16 +19,36 @@ struct Family {
 pub(super) fn pairs(found: &Pairs<'_>) -> String {
     let at = place::place(found.place);
     match found.told {
-        Wording::Once => said_once(found.verdicts, &at)
-            .or_else(|| Some(found.verdicts.first()?.sentence.clone()))
-            .unwrap_or_default(),
+        Wording::Once => said_once(found.verdicts, &at).unwrap_or_else(|| said_in_turn(found.verdicts)),
         Wording::SummedUp { of, tested, caveat } => {
             summed_up(found.verdicts, Family { of, tested }, &at, &place::caveat(caveat))
         }
     }
 }
 
-/// One sentence for the verdicts on one pair by several signals; `None` where each has to speak for itself.
+/// The sentence of the first signal, and what the others say beside it.
+fn said_in_turn(together: &[&PairVerdict]) -> String {
+    let Some((first, others)) = together.split_first() else { return String::new() };
+    let others: Vec<String> = others
+        .iter()
+        .map(|one| {
+            let rows = one.rows.filter(|rows| rows.different > 0).map(|rows| {
+                let compared = rows.equal + rows.different;
+                format!("{} of {} differ", rows.different, words::count(compared, "row"))
+            });
+            let distance = one.distance.map(|distance| format!("by {}", words::figure(distance)));
+            let facts: Vec<String> = rows.into_iter().chain(distance).collect();
+            let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
+            format!("{}{facts}", words::lane(one.phase, one.signal))
+        })
+        .collect();
+    if others.is_empty() {
+        return first.sentence.clone();
+    }
+    format!("{} The same holds by {}.", first.sentence, words::list(&others))
+}
+
+/// One sentence for the verdicts on one pair by several signals; `None` where they have no common measure.
 fn said_once(together: &[&PairVerdict], place: &str) -> Option<String> {
     let first = together.first().filter(|_| together.len() > 1)?;
     let verb = verb(first.answer);
