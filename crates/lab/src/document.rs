@@ -263,7 +263,7 @@ fn bound(name: &str, bytes: &[u8]) -> Result<(), LabError> {
 }
 
 /// Escapes control characters: a file name must not break an error out of its line.
-fn one_line(name: &str) -> String {
+pub(crate) fn one_line(name: &str) -> String {
     name.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()

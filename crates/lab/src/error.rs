@@ -5,12 +5,18 @@
 
 use std::io;
 
+use crate::prompt::PromptFault;
+
 /// An error of this crate.
 ///
 /// Example: [`crate::SignalSpec`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabError {
+    /// A prompt cannot be made or fed.
+    #[error(transparent)]
+    Prompt(#[from] PromptFault),
+
     /// The operating system refused to read the document.
     #[error("{document}: cannot be read ({source}); check the path and its permissions")]
     DocumentRead {
@@ -277,43 +283,6 @@ pub enum LabError {
         tokens: usize,
         /// Decode steps.
         steps: usize,
-    },
-
-    /// Nowhere near does a document have a slice of the exact number of tokens.
-    #[error(
-        "{document}: no slice of exactly {document_tokens} tokens begins at tokens {start} to {} in the text of a \
-         prompt; choose other document tokens, or --no-chat-template", start + tried
-    )]
-    NoExactSlice {
-        /// Document name.
-        document: String,
-        /// Tokens of each slice.
-        document_tokens: usize,
-        /// First token that was tried as a slice's first.
-        start: usize,
-        /// How many were.
-        tried: usize,
-    },
-
-    /// A prompt holds a token that the tokenizer has and the embedding has not.
-    #[error(
-        "{prompt}: token {token} '{text}' at position {position}: it is the tokenizer's own, \
-         which has {tokens} tokens, but the embedding has {rows} rows; remove '{text}' from the text, \
-         or give a model whose embedding was resized to its tokenizer"
-    )]
-    TokenWithoutRow {
-        /// Which prompt.
-        prompt: String,
-        /// The token.
-        token: u32,
-        /// Its text.
-        text: String,
-        /// Where it stands in the prompt.
-        position: usize,
-        /// Tokens of the tokenizer.
-        tokens: usize,
-        /// Rows of the embedding.
-        rows: usize,
     },
 
     /// A forced token outside the vocabulary.

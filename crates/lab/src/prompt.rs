@@ -6,18 +6,21 @@
 //!
 //! Every prompt has the same number of tokens: `prefix + N + suffix`, where N tokens have some of the slice in them. So
 //! no padding is needed. A slice is N tokens of the document, encoded whole, wherever the prompt's ids are then those
-//! of its three parts. Where they are not (a tokenizer that puts a space before a text, a token that would join the slice
-//! and the instruction, a template that strips what it is given), the slice begins at the first character behind that
-//! is no white space, and ends where the whole text's ids have N of it; if none ends so, the next token begins it.
+//! of its three parts. Where they are not (a tokenizer that puts a space before a text, a token that would join the
+//! slice and the instruction, a template that strips what it is given), the slice begins at the first character
+//! behind that is no white space, and ends where the whole text's ids have N of it; if none ends so, the next token
+//! begins it.
 //!
 //! Slices follow each other: slice k of a document is its tokens `[k·N, (k+1)·N)` unless one before it began later.
-//! Reference k is slice k of the first document. Neighbours are the
-//! slices of the second, third, … document in order, then those of the first document after the references; a slice
-//! whose ids equal a reference's or an earlier neighbour's is skipped. They are dealt out in turns (first one to
-//! each reference, then a second one to each), so that a set made for batch 4 begins with the neighbours of the set
-//! made for batch 2. No neighbour serves two references.
+//! Reference k is slice k of the first document. Neighbours are the slices of the second, third, … document in order,
+//! then those of the first document after the references; a slice whose ids equal a reference's or an earlier
+//! neighbour's is skipped. They are dealt out in turns (first one to each reference, then a second one to each), so
+//! that a set made for batch 4 begins with the neighbours of the set made for batch 2. No neighbour serves two
+//! references.
 //!
-//! Left out: what a document is (see [`crate::document`]), padding, several turns.
+//! Prompts may also be given as they are ([`given`]).
+//!
+//! Left out: what a document is (see [`crate::document`]), padding.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,6 +30,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Document;
 use crate::error::LabError;
+
+mod fault;
+pub mod given;
+pub mod taken;
+
+pub use fault::PromptFault;
+use given::Given;
 
 /// What follows the document unless said otherwise.
 pub const INSTRUCTION: &str = "Provide a summary of the text above.";
@@ -53,8 +63,8 @@ pub trait Tokenize {
     /// Text of `ids`; control tokens are left out if `skip_special`.
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String>;
 
-    /// The chat template's text for a system and a user message, ready for the model's turn; `None` without a template.
-    fn render_chat(&self, system: Option<&str>, user: &str) -> Result<Option<String>, String>;
+    /// The chat template's text for messages; `None` without a template. `generate` opens the model's turn.
+    fn render(&self, messages: &[Message], generate: bool) -> Result<Option<String>, String>;
 }
 
 impl Tokenize for Tokenizer {
@@ -66,13 +76,11 @@ impl Tokenize for Tokenizer {
         self.decode(ids, skip_special).map_err(|error| error.to_string())
     }
 
-    fn render_chat(&self, system: Option<&str>, user: &str) -> Result<Option<String>, String> {
+    fn render(&self, messages: &[Message], generate: bool) -> Result<Option<String>, String> {
         if !self.has_chat_template() {
             return Ok(None);
         }
-        let system = system.map(|system| Message::new("system", system));
-        let messages: Vec<Message> = system.into_iter().chain([Message::new("user", user)]).collect();
-        self.apply_chat_template(&messages, true).map(Some).map_err(|error| error.to_string())
+        self.apply_chat_template(messages, generate).map(Some).map_err(|error| error.to_string())
     }
 }
 
@@ -92,6 +100,9 @@ pub struct PromptSpec {
     pub instruction: String,
     /// System message, if any; templates may have one of their own.
     pub system: Option<String>,
+    /// Prompts that are taken as they are instead ([`taken::set`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
     /// Whether the model's chat template frames the prompt. If not, it is: system message if any, document,
     /// instruction, with the tokens that the tokenizer puts around a text.
     pub chat_template: bool,
@@ -105,6 +116,7 @@ impl Default for PromptSpec {
             neighbours: 0,
             instruction: INSTRUCTION.to_owned(),
             system: None,
+            given: None,
             chat_template: true,
         }
     }
@@ -164,12 +176,17 @@ pub enum Frame {
     BosDocumentInstruction,
     /// No template and no beginning-of-sequence token: document, instruction.
     DocumentInstruction,
+    /// Nothing: a text as it was given, with the tokens that the tokenizer puts around one.
+    Text,
+    /// Nothing: ids as they were given.
+    Ids,
 }
 
 /// References and, for each, its neighbours.
 ///
 /// ```
 /// use mantissa_lab::document::Document;
+/// use mantissa_model::Message;
 /// use mantissa_lab::prompt::{Frame, Placed, PromptSet, PromptSpec, Tokenize};
 ///
 /// /// A token for each character.
@@ -185,7 +202,7 @@ pub enum Frame {
 ///         ids.iter().map(|id| char::from_u32(*id).ok_or_else(|| format!("no character {id}"))).collect()
 ///     }
 ///
-///     fn render_chat(&self, _: Option<&str>, _: &str) -> Result<Option<String>, String> {
+///     fn render(&self, _: &[Message], _: bool) -> Result<Option<String>, String> {
 ///         Ok(None)
 ///     }
 /// }
@@ -307,9 +324,11 @@ impl Framing {
 
 /// The chat template's text for a slice.
 fn render(spec: &PromptSpec, slice: &str, tokenizer: &impl Tokenize) -> Result<String, LabError> {
-    let user = format!("{slice}\n\n{}", spec.instruction);
+    let user = Message::new("user", format!("{slice}\n\n{}", spec.instruction));
+    let system = spec.system.as_deref().map(|system| Message::new("system", system));
+    let messages: Vec<Message> = system.into_iter().chain([user]).collect();
     tokenizer
-        .render_chat(spec.system.as_deref(), &user)
+        .render(&messages, true)
         .map_err(|reason| LabError::Tokenizer { what: "rendering the chat template".to_owned(), reason })?
         .ok_or(LabError::NoChatTemplate)
 }
@@ -451,7 +470,8 @@ impl<T: Tokenize> Cutter<'_, T> {
             }
         }
         let document = from.document.name().to_owned();
-        Err(LabError::NoExactSlice { document, document_tokens: length, start: first, tried: STARTS })
+        Err(PromptFault::NoExactSlice { document, document_tokens: length, start: first, tried: STARTS }
+            .into())
     }
 
     /// The slice of N tokens from `start` on, if the ids of the whole text are those of its parts.

@@ -217,7 +217,8 @@ impl Recorder<'_> {
                         let told = |done, _| {
                             progress(Event::Tokens { done: fed + done, total: to_feed });
                         };
-                        let (run, first) = self.run(engine, &batch, cell, &told)?;
+                        let forced = spec.forced_on(reference);
+                        let (run, first) = self.run(engine, &batch, forced, cell, &told)?;
                         fed += self.tokens(&batch);
                         let rep_id = u32::try_from(rep).unwrap_or(u32::MAX);
                         let reference_id = u32::try_from(reference).unwrap_or(u32::MAX);
@@ -275,6 +276,7 @@ impl Recorder<'_> {
         &self,
         engine: &Engine<'_>,
         batch: &[&Prompt],
+        forced: Option<&[u32]>,
         cell: &Setup,
         told: &dyn Fn(usize, usize),
     ) -> Result<(Run, Option<NotFinite>), LabError> {
@@ -288,8 +290,7 @@ impl Recorder<'_> {
         let mut capture = Capture::new(spec.signals.sites(config.num_hidden_layers)?, first);
         let prompts: Vec<&[u32]> = batch.iter().map(|prompt| prompt.ids.as_slice()).collect();
         let Setup { batch_size, padding, .. } = *cell;
-        let session =
-            Session { prompts: &prompts, batch_size, padding, steps, forced: spec.forced.as_deref() };
+        let session = Session { prompts: &prompts, batch_size, padding, steps, forced };
         let kept = Kept { capture: &mut capture, reach, top_k: spec.signals.top_k };
         let mut outputs = session.run(engine, Some(kept), told)?;
         let not_finite = if capture.is_not_finite() {

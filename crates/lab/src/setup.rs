@@ -147,8 +147,8 @@ pub struct RecordSpec {
     pub decode_steps: usize,
     /// Repetitions of each configuration.
     pub repetitions: usize,
-    /// Tokens to force on each reference instead of its own greedy ones.
-    pub forced: Option<Vec<u32>>,
+    /// Tokens to force instead of a prompt's own greedy ones: a list for all prompts, or one for each.
+    pub forced: Option<Vec<Vec<u32>>>,
     /// Signals to keep.
     pub signals: SignalSpec,
 }
@@ -179,16 +179,24 @@ impl RecordSpec {
             return nothing("number of logprobs");
         }
         let vocabulary = checkpoint.config().vocab_size;
-        match &self.forced {
-            Some(forced) if forced.len() != self.decode_steps => {
-                Err(LabError::ForcedLength { tokens: forced.len(), steps: self.decode_steps })
+        for forced in self.forced.iter().flatten() {
+            if forced.len() != self.decode_steps {
+                return Err(LabError::ForcedLength { tokens: forced.len(), steps: self.decode_steps });
             }
-            Some(forced) => match forced.iter().position(|id| *id as usize >= vocabulary) {
-                Some(index) => Err(LabError::ForcedToken { token: forced[index], index, vocabulary }),
-                None => Ok(()),
-            },
-            None => Ok(()),
+            if let Some(index) = forced.iter().position(|id| *id as usize >= vocabulary) {
+                return Err(LabError::ForcedToken { token: forced[index], index, vocabulary });
+            }
         }
+        if self.forced.as_ref().is_some_and(Vec::is_empty) {
+            return nothing("list of forced tokens");
+        }
+        Ok(())
+    }
+
+    /// The tokens that are forced on a reference.
+    pub(crate) fn forced_on(&self, reference: usize) -> Option<&[u32]> {
+        let lists = self.forced.as_ref()?;
+        lists.get(if lists.len() == 1 { 0 } else { reference }).map(Vec::as_slice)
     }
 
     /// The axes that are not the same in all configurations, in the order of the table.

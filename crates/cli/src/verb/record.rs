@@ -10,6 +10,7 @@ use mantissa_engine::Isa;
 use mantissa_evidence::{Experiment, NotFinite, Outcome, UsedCatalog, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
+use mantissa_lab::prompt::given::{self, Given};
 use mantissa_lab::{Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
 use mantissa_model::{Checkpoint, Tokenizer, pull};
 use mantissa_numerics::setup::{Basis, Hardware};
@@ -31,6 +32,8 @@ Examples:
   mantissa record --model smollm2-135m-instruct --document paper.pdf --out record
   mantissa record --model smollm2-135m-instruct --document paper.pdf --document notes.txt \\
       --decode 30 --batch-size 1,2,4,8,17 --attention eager,sdpa --out ablation
+  mantissa record --model smollm2-135m-instruct --prompt prompts.jsonl --neighbours others.jsonl \\
+      --batch-size 4 --teacher-force outputs.jsonl --out given
   mantissa record --model tiny-moe --document paper.txt --no-chat-template --dtype f32 \\
       --layers 1,last --sites attn_out,router_logits --out moe --json moe.json
 
@@ -45,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SPEC")]
     model: String,
     /// PDF or text that prompts are cut from; batch neighbours come from the second and later ones
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "prompt")]
     document: Vec<PathBuf>,
     /// Directory of the evidence
     #[arg(long, value_name = "DIR")]
@@ -67,6 +70,14 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Prompt")]
 struct PromptArgs {
+    /// Prompts as they are, instead of --document. `.jsonl`: one a line; `.json`: one, or a list of them; else a plain
+    /// text. In JSON a text, token ids, chat messages, or an object with `text`, `ids` or `messages`
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["document", "document_tokens", "references",
+        "instruction", "no_chat_template"])]
+    prompt: Option<PathBuf>,
+    /// Prompts beside each one of --prompt in its batch, in the same forms [default: the others of --prompt]
+    #[arg(long, value_name = "FILE", requires = "prompt")]
+    neighbours: Option<PathBuf>,
     /// Document tokens of each prompt, exactly
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
     document_tokens: u32,
@@ -82,7 +93,8 @@ struct PromptArgs {
     /// Prompt without the model's chat template
     #[arg(long)]
     no_chat_template: bool,
-    /// Force these output ids (a JSON list, or numbers between blanks) instead of choosing greedily
+    /// Force these output ids instead of choosing greedily: a JSON list, or numbers between blanks; for each prompt its
+    /// own with a list of lists, or a list a line in a `.jsonl`
     #[arg(long, value_name = "IDS_FILE")]
     teacher_force: Option<PathBuf>,
 }
@@ -232,10 +244,15 @@ impl Args {
         let (prompt, setup, signals) = (&self.prompt, &self.setup, &self.signals);
         let cells = setup.axes.setups()?;
         once("--positions", &signals.positions)?;
-        let forced = prompt.teacher_force.as_deref().map(forced_ids).transpose()?;
+        let forced = prompt.teacher_force.as_deref().map(given::read_ids).transpose()?;
+        let others = prompt.neighbours.as_deref().map(given::read).transpose()?.unwrap_or_default();
+        let given = match prompt.prompt.as_deref() {
+            Some(path) => Some(Given { references: given::read(path)?, neighbours: others }),
+            None => None,
+        };
         let decode_steps = match (prompt.decode, &forced) {
             (Some(steps), _) => usize::try_from(steps)?,
-            (None, Some(forced)) => forced.len(),
+            (None, Some(forced)) => forced.first().map_or(0, Vec::len),
             (None, None) => 30,
         };
         let mut positions = signals.positions.clone();
@@ -247,6 +264,7 @@ impl Args {
                 references: usize::try_from(prompt.references)?,
                 instruction: prompt.instruction.clone(),
                 chat_template: !prompt.no_chat_template,
+                given,
                 ..PromptSpec::default()
             },
             cells,
@@ -268,33 +286,6 @@ fn once<T: PartialEq + std::fmt::Display>(flag: &str, values: &[T]) -> anyhow::R
     match values.iter().enumerate().find(|(i, value)| values[..*i].contains(value)) {
         Some((_, twice)) => bail!("{flag}: {twice} is given twice; give each value once"),
         None => Ok(()),
-    }
-}
-
-/// Token ids from a file: a JSON list, or numbers between blanks.
-fn forced_ids(path: &Path) -> anyhow::Result<Vec<u32>> {
-    /// Far more than any context.
-    const LARGEST: u64 = 64 << 20;
-    let shown = path.display();
-    let read = || {
-        let mut text = String::new();
-        io::Read::read_to_string(&mut io::Read::take(std::fs::File::open(path)?, LARGEST), &mut text)?;
-        io::Result::Ok(text)
-    };
-    let text = match read() {
-        Ok(text) => text,
-        Err(e) => bail!("{shown}: cannot read: {e}; give a text file of token ids"),
-    };
-    let words = text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']'));
-    let ids: Result<Vec<u32>, _> =
-        words.filter(|word| !word.is_empty()).map(|word| word.parse().map_err(|_| word)).collect();
-    match ids {
-        Ok(ids) if ids.is_empty() => bail!("{shown}: no token ids; give a list of them"),
-        Ok(ids) => Ok(ids),
-        Err(word) => {
-            let word: String = word.chars().take(40).collect();
-            bail!("{shown}: '{word}' is not a token id; give whole numbers")
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod catalogs;
 mod contested;
 mod coverage;
 mod evidence;
+mod given;
 mod gpu;
 mod import;
 mod machine;

@@ -13,7 +13,7 @@ use crate::coverage::PlannedRun;
 use crate::declared;
 use crate::document::Document;
 use crate::error::LabError;
-use crate::prompt::{Prompt, PromptSet, PromptSpec};
+use crate::prompt::{Prompt, PromptFault, PromptSet, PromptSpec, taken};
 use crate::setup::{Machine, RecordSpec};
 
 use super::folder::repetition_folder;
@@ -91,8 +91,15 @@ impl Recorder<'_> {
     pub(super) fn prompts(&self) -> Result<PromptSet, LabError> {
         let largest = self.spec.cells.iter().map(computed).max().unwrap_or(1);
         let spec = PromptSpec { neighbours: largest - 1, ..self.spec.prompt.clone() };
-        let prompts = PromptSet::cut(self.documents, &spec, self.tokenizer)?;
+        let prompts = match &spec.given {
+            Some(given) => taken::set(given, spec.neighbours, self.tokenizer)?,
+            None => PromptSet::cut(self.documents, &spec, self.tokenizer)?,
+        };
         self.check_rows(&prompts)?;
+        let (lists, references) = (self.spec.forced.as_ref().map_or(1, Vec::len), prompts.references.len());
+        if lists != 1 && lists != references {
+            return Err(PromptFault::ForcedLists { lists, references }.into());
+        }
         Ok(prompts)
     }
 
@@ -102,15 +109,19 @@ impl Recorder<'_> {
         for prompt in prompts.references.iter().chain(prompts.neighbours.iter().flatten()) {
             if let Some(position) = prompt.ids.iter().position(|id| *id as usize >= rows) {
                 let token = prompt.ids[position];
-                let text = self.tokenizer.token_text(token).unwrap_or_default();
-                return Err(LabError::TokenWithoutRow {
-                    prompt: prompt.source.document.clone(),
+                let prompt = prompt.source.document.clone();
+                let Some(text) = self.tokenizer.token_text(token) else {
+                    return Err(PromptFault::TokenUnknown { prompt, token, position, rows }.into());
+                };
+                return Err(PromptFault::TokenWithoutRow {
+                    prompt,
                     token,
                     text: text.escape_debug().collect(),
                     position,
                     tokens: self.tokenizer.vocab_size(),
                     rows,
-                });
+                }
+                .into());
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use mantissa_lab::document::Document;
 use mantissa_lab::prompt::{Frame, Placed, PromptSet, PromptSpec, Tokenize};
-use mantissa_model::Tokenizer;
+use mantissa_model::{Message, Tokenizer};
 use proptest::prelude::*;
 
 /// One token a byte, and two control tokens: lengths can be counted by hand.
@@ -46,8 +46,10 @@ impl Tokenize for Bytes {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    fn render_chat(&self, system: Option<&str>, user: &str) -> Result<Option<String>, String> {
-        Ok(self.template.map(|form| form.replace("SYSTEM", system.unwrap_or("")).replace("USER", user)))
+    fn render(&self, messages: &[Message], _generate: bool) -> Result<Option<String>, String> {
+        let of = |role: &str| messages.iter().find(|message| message.role == role);
+        let text = |role: &str| of(role).map_or("", |message| message.content.as_str());
+        Ok(self.template.map(|form| form.replace("SYSTEM", text("system")).replace("USER", text("user"))))
     }
 }
 
@@ -344,7 +346,7 @@ fn ids_are_those_of_the_whole_text() {
                 // A space may be the template's or the document's.
                 let made_of = |at: usize| {
                     let user = format!("{}\n\n{}", &prompt.text[at..end], asked.instruction);
-                    let user = mantissa_model::Message::new("user", user);
+                    let user = Message::new("user", user);
                     tokenizer.apply_chat_template(&[user], true).expect(name) == prompt.text
                 };
                 assert!(!chat_template || made_of(begin) || made_of(begin + 1), "{name}: {}", prompt.text);

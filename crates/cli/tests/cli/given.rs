@@ -1,0 +1,149 @@
+//! Prompts as they are (texts, messages, ids), one or many, with their neighbours and forced ids; tokenizers that have
+//! more tokens than the embedding has rows.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::session::Session;
+
+fn with_model() -> Session {
+    let session = Session::new();
+    assert!(session.output(&["synth", "--arch", "llama", "--seed", "3", "--out", "model"]).status.success());
+    session
+}
+
+fn record<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let base =
+        ["record", "--model", "model", "--dtype", "f32", "--decode", "2", "--reps", "1", "--positions=-1"];
+    [&base[..], more].concat()
+}
+
+/// The runs of a record, by the JSON that it was also written as.
+fn runs(session: &Session, more: &[&str]) -> Vec<Value> {
+    let json = format!("recorded-{}.json", more[more.len() - 1]);
+    let output = session.output(&record(&[&["--json", &json], more].concat()));
+    assert_eq!(output.status.code(), Some(0), "{}", session.text(more, &output));
+    let tree: Value = serde_json::from_slice(&fs::read(session.path(&json)).unwrap()).unwrap();
+    tree["runs"].as_array().unwrap().clone()
+}
+
+fn ids(run: &Value) -> &Value {
+    &run["mantissa"]["prompt_token_ids"]
+}
+
+#[test]
+fn prompts_are_taken_as_they_are_and_replayed() {
+    let session = with_model();
+    let write = |name: &str, text: &str| fs::write(session.path(name), text).unwrap();
+    write("text.txt", " A plain text,\r\nas it is. ");
+    write("chat.json", r#"[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]"#);
+    let text = runs(&session, &["--prompt", "text.txt", "--out", "text"]);
+    assert_eq!(text[0]["prompt_text"], " A plain text,\r\nas it is. ");
+    let chat = runs(&session, &["--prompt", "chat.json", "--out", "chat"]);
+    let rendered =
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(chat[0]["prompt_text"], rendered);
+    // The same ids, given as ids, are the same prompt; texts of ids are those they decode to.
+    write("ids.json", &ids(&chat[0]).to_string());
+    let fed = runs(&session, &["--prompt", "ids.json", "--out", "ids"]);
+    assert_eq!((ids(&fed[0]), &fed[0]["prompt_text"]), (ids(&chat[0]), &json!(rendered)));
+    // Many: each is a reference, of its own length.
+    write(
+        "many.jsonl",
+        "\"one\"\n\n{\"text\": \"another text\"}\n[5, 6, 7]\n\
+         {\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \
+         \"add_generation_prompt\": false}\n",
+    );
+    write("forced.jsonl", "[1, 2]\n[3, 4]\n[5, 6]\n[7, 8]\n");
+    let many =
+        runs(&session, &["--prompt", "many.jsonl", "--teacher-force", "forced.jsonl", "--out", "many"]);
+    let texts: Vec<&str> = many.iter().map(|run| run["prompt_text"].as_str().unwrap()).collect();
+    assert_eq!((texts[0], texts[1], texts[3]), ("one", "another text", "<|im_start|>user\nx<|im_end|>\n"));
+    assert_eq!(ids(&many[2]), &json!([5, 6, 7]));
+    let outputs: Vec<&Value> = many.iter().map(|run| &run["output_token_ids"]).collect();
+    assert_eq!(outputs, [&json!([1, 2]), &json!([3, 4]), &json!([5, 6]), &json!([7, 8])]);
+    // Beside others: those of a file, or the other prompts.
+    write("pair.jsonl", "[5, 6, 7]\n[8, 9, 10]\n");
+    write("beside.json", "[[11, 12, 13], [14, 15, 16]]");
+    let beside =
+        ["--prompt", "pair.jsonl", "--neighbours", "beside.json", "--batch-size", "3", "--out", "three"];
+    let three = runs(&session, &beside);
+    let rows = |run: &Value| -> Vec<Value> {
+        let rows = run["mantissa"]["neighbours"].as_array().unwrap().iter();
+        rows.map(|row| row["prompt_token_ids"].clone()).collect()
+    };
+    assert_eq!(rows(&three[1]), [json!([11, 12, 13]), json!([14, 15, 16])]);
+    let two = runs(&session, &["--prompt", "pair.jsonl", "--batch-size", "2", "--out", "two"]);
+    assert_eq!((rows(&two[0]), rows(&two[1])), (vec![json!([8, 9, 10])], vec![json!([5, 6, 7])]));
+    for out in ["text", "chat", "ids", "many", "three"] {
+        let output = session.output(&["--quiet", "verify", out, "--model", "model"]);
+        assert_eq!(output.status.code(), Some(0), "{}", session.text(&["verify", out], &output));
+    }
+}
+
+#[test]
+fn prompts_that_are_none_are_refused_with_their_place() {
+    let session = with_model();
+    let refusal = |name: &str, text: &str, more: &[&str], want: &str| {
+        fs::write(session.path(name), text).unwrap();
+        let arguments = record(&[&["--prompt", name, "--out", "x"], more].concat());
+        let output = session.output(&arguments);
+        let error = String::from_utf8(output.stderr.clone()).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", session.text(&arguments, &output));
+        assert!(error.contains(want) && error.lines().count() == 1, "{want}: {error}");
+        assert!(!session.path("x").exists());
+    };
+    for (name, text, want) in [
+        ("a.jsonl", "[1]\n[1, -2]\n", "a.jsonl:2: -2 is not a token id; "),
+        ("a.jsonl", "[1]\nx\n", "a.jsonl:2: not JSON ("),
+        ("a.jsonl", "\n", "a.jsonl: no prompt; "),
+        ("a.json", "[]", "a.json: an empty prompt; "),
+        ("a.json", "[[1], []]", "a.json[2]: an empty prompt; "),
+        ("a.json", "{\"text\": \"a\", \"ids\": [1]}", "a.json: not one of a text, ids and messages; "),
+        ("a.json", "{\"text\": \"a\", \"max_tokens\": 1}", "a.json: the key 'max_tokens' is not read"),
+        (
+            "a.json",
+            "[{\"role\": \"user\", \"content\": [1]}]",
+            "a.json: message 1: role and content are not both",
+        ),
+        (
+            "a.json",
+            "[{\"role\": \"user\", \"content\": \"\", \"name\": 1}]",
+            "message 1: the key 'name' is not read",
+        ),
+        ("a.json", "[1, 99999]", "a.json: id 99999 at position 1 is no token of this model"),
+        ("a.txt", "", "a.txt: an empty prompt; "),
+    ] {
+        refusal(name, text, &[], want);
+    }
+    refusal(
+        "a.json",
+        "[1, 2]",
+        &["--batch-size", "2"],
+        "prompts: 0 beside each prompt, but batches of 2 need 1; ",
+    );
+    let lengths = "a.jsonl:1: 2 tokens, but";
+    refusal("a.jsonl", "[1, 2]\n[3]\n", &["--batch-size", "2"], lengths);
+    fs::write(session.path("f.json"), "[[1, 2], [1, 2], [1, 2]]").unwrap();
+    let forced = ["--teacher-force", "f.json"];
+    refusal("a.jsonl", "[1, 2]\n[3, 4]\n", &forced, "forced tokens: 3 lists for 2 prompts; ");
+}
+
+/// A token that was added to the tokenizer, to a model whose embedding was not resized.
+#[test]
+fn a_token_without_a_row_is_named() {
+    let session = with_model();
+    let path = session.path("model/tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let token = json!({"id": 512, "content": "<PRE>", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": false});
+    tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+    fs::write(&path, tokenizer.to_string()).unwrap();
+    fs::write(session.path("a.txt"), "before <PRE> after").unwrap();
+    let error = session.failure(&record(&["--prompt", "a.txt", "--out", "x"]));
+    let want = "it is the tokenizer's own, which has 513 tokens, but the embedding has 512 rows";
+    assert!(error.contains("token 512 '<PRE>'") && error.contains(want), "{error}");
+    let shown = session.run(&["inspect", "model"]);
+    assert!(shown.contains("more than the embedding's 512 rows"), "{shown}");
+}
