@@ -1,9 +1,10 @@
 """Prompts of an exact number of tokens, cut from text documents by the rules of `mantissa record`
 (crates/lab/src/prompt.rs).
 
-A prompt is `prefix + N document tokens + suffix`: what the chat template puts around a placeholder, each tokenized by
-itself once; the document is tokenized whole, once, and cut by ids. Reference k is slice k of the first document;
-neighbours are the slices of the second, third, … and then those of the first after the references, dealt in turns.
+A prompt is a text, before + slice + after, and the ids of that text, encoded whole. A slice is N tokens of the document
+wherever the prompt's ids are then those of its three parts; elsewhere the program looks for another slice, and `cut`
+refuses. Reference k is slice k of the first document; neighbours are the slices of the second, third, … and then those
+of the first after the references, dealt in turns.
 Left out: PDFs (their text is read by the program).
 """
 
@@ -60,7 +61,8 @@ def cut(tokenizer, documents, *, tokens=512, references=1, neighbours=0, instruc
             data = file.read()
         if data.startswith(b"%PDF"):
             raise CaptureError(f"{path} is a PDF", "record it with `mantissa record`, and force its ids here")
-        encoded.append((os.path.basename(path), blake3.digest(data), framing.encode(data.decode("utf-8-sig"))))
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        encoded.append((os.path.basename(path), blake3.digest(data), framing.encode(text)))
     slices = lambda document, first=0: [
         (document, start, document[2][start : start + tokens])
         for start in range(first * tokens, len(document[2]) - tokens + 1, tokens)
@@ -88,19 +90,25 @@ class _Framing:
     """What stands around the document's tokens."""
 
     def __init__(self, tokenizer, instruction, chat_template):
-        self.tokenizer = tokenizer
+        self.tokenizer, self.render = tokenizer, None
         if not chat_template:
             bare, framed = self.encode("a"), list(tokenizer("a")["input_ids"])
             starts = len(framed) > len(bare) and framed[1 : 1 + len(bare)] == bare
+            ends = framed[1 + len(bare) :] if starts else framed[len(bare) :]
+            self.before, self.after = "", f"\n\n{instruction}\n"
             self.prefix = framed[:1] if starts else []
-            self.suffix = self.encode(f"\n\n{instruction}\n")
+            self.suffix = self.encode(self.after) + ends
             return
         message = [{"role": "user", "content": f"{_PLACEHOLDER}\n\n{instruction}"}]
         rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         parts = rendered.split(_PLACEHOLDER)
         if len(parts) != 2:
             raise CaptureError("the chat template does not show the message once", "give chat_template=False")
+        self.before, self.after = parts
         self.prefix, self.suffix = map(self.encode, parts)
+        self.render = lambda own: tokenizer.apply_chat_template(
+            [{"role": "user", "content": f"{own}\n\n{instruction}"}], tokenize=False, add_generation_prompt=True
+        )
 
     def encode(self, text):
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -111,6 +119,13 @@ class _Framing:
         if shown(True) != shown(False):
             fault = f"tokens {start} to {start + len(ids)} of {name} hold a control token"
             raise CaptureError(fault, "give another document")
+        own = shown(False)
+        text = self.before + own + self.after
+        whole = list(self.tokenizer(text)["input_ids"]) if self.render is None else self.encode(text)
+        fed = [*self.prefix, *ids, *self.suffix]
+        if whole != fed or (self.render is not None and self.render(own) != text):
+            fault = f"tokens {start} to {start + len(ids)} of {name} have other ids in the text of a prompt"
+            raise CaptureError(fault, "record the prompt with `mantissa record`, and give its ids here")
         source = {"document": name, "document_digest": digest, "start": start, "end": start + len(ids)}
         source |= {"prefix_tokens": len(self.prefix), "suffix_tokens": len(self.suffix)}
-        return Prompt([*self.prefix, *ids, *self.suffix], source)
+        return Prompt(fed, source)
