@@ -46,11 +46,10 @@ schemas:
     MANTISSA_UPDATE=1 cargo test -p mantissa-evidence schemas
     MANTISSA_UPDATE=1 cargo test -p mantissa-report schema
 
-# The sample report in headless Chromium (`apt-get install chromium`, or CHROMIUM=PATH); screenshots in target/shots
+# Pages of every verb in headless Chromium (`apt-get install chromium`, or CHROMIUM=PATH); screenshots in target/shots
 browser:
-    mkdir -p target/shots
-    cargo run -q -p mantissa-report --example page > target/shots/page.html
-    python3 crates/report/tests/browser/drive.py target/shots/page.html --shots target/shots
+    cargo run -q -p mantissa-report --example page -- pages target/shots
+    python3 crates/report/tests/browser/drive.py target/shots/*.html --shots target/shots
 
 # Matrix products of an H200 against the recipes that dispatch names (FILE: outputs of cuBLAS, which are not in the repository)
 check-gemm FILE="../shared/measured/h200_cublas13.1_gemm.npz":

@@ -2,6 +2,9 @@
 //!
 //! Left out: what they come to on this terminal ([`crate::settings`]).
 
+use std::path::Path;
+
+use anyhow::bail;
 use clap::ValueEnum;
 
 /// Flags of every verb.
@@ -34,4 +37,12 @@ pub(crate) enum When {
     Auto,
     Always,
     Never,
+}
+
+/// Refuses files that are there already, unless they are to be replaced. Asked before anything is computed.
+pub(crate) fn absent(files: &[Option<&Path>], force: bool) -> anyhow::Result<()> {
+    match files.iter().flatten().find(|path| path.exists() && !force) {
+        Some(path) => bail!("{}: already exists; choose another path or give --force", path.display()),
+        None => Ok(()),
+    }
 }

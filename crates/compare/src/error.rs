@@ -46,6 +46,18 @@ pub enum CompareError {
         /// Bytes of the stated width.
         expected: usize,
     },
+    /// More runs of one prompt than their pairs can be compared.
+    #[error(
+        "{origin}: {count} runs of one prompt are more than {limit}; compare fewer files, or split this one"
+    )]
+    TooManyRuns {
+        /// The first of the records.
+        origin: String,
+        /// Runs of the prompt.
+        count: usize,
+        /// Runs allowed.
+        limit: usize,
+    },
     /// More facts than memory should hold.
     #[error(
         "{origin}: {rows} rows to compare over all pairs of runs are more than {limit}; compare fewer files, or one phase, signal or layer of them"

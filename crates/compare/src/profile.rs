@@ -3,7 +3,8 @@
 use mantissa_numerics::Phase;
 use serde::Serialize;
 
-use crate::facts::{Counts, PairFacts};
+use crate::SignalKind;
+use crate::facts::{Counts, PairFacts, RowState, SiteFacts};
 
 /// The four states of anything that was looked at.
 ///
@@ -19,6 +20,18 @@ pub enum State {
     Missing,
     /// Recorded on both, and nothing could be compared.
     Incomparable,
+}
+
+/// One kind of signal of a pair in one phase.
+///
+/// Example: [`PairFacts::signal`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SignalFacts {
+    /// Rows by state.
+    pub counts: Counts,
+    /// The largest Euclidean norm of the difference of a row; 0 where all compared rows are equal, absent where rows
+    /// differ by nothing finite.
+    pub largest: Option<f64>,
 }
 
 impl Counts {
@@ -72,5 +85,54 @@ impl PairFacts {
             counts.add(logprobs.counts);
         }
         counts
+    }
+    /// The rows of one kind of signal in one phase; `None` asks for sites of no kind, which a trace keeps. Absent where
+    /// neither recorded any.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use mantissa_compare::{Comparison, Selection, SignalKind};
+    /// use mantissa_evidence::Record;
+    /// use mantissa_numerics::Phase;
+    ///
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/evidence/v1/container");
+    /// let records = [("record".to_owned(), Record::open(Path::new(path))?)];
+    /// let found = Comparison::of(&records, &Selection::default())?;
+    /// let facts = &found.prompts[0].pairs[0].facts;
+    /// let keys = facts.signal(Phase::Decode, Some(SignalKind::KeyVectors)).expect("keys");
+    /// assert_eq!(keys.largest == Some(0.0), keys.counts.different == 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn signal(&self, phase: Phase, kind: Option<SignalKind>) -> Option<SignalFacts> {
+        let mut found: Option<SignalFacts> = None;
+        let mut take = |counts: Counts, rows: &mut dyn Iterator<Item = Option<f64>>| {
+            let found = found.get_or_insert(SignalFacts { counts: Counts::default(), largest: None });
+            found.counts.add(counts);
+            found.largest = rows.flatten().chain(found.largest).reduce(f64::max);
+        };
+        if kind == Some(SignalKind::Logprobs) {
+            for logprobs in self.logprobs.iter().filter(|logprobs| logprobs.phase == phase) {
+                let rows = logprobs.rows.iter().map(|row| length(&row.state, |distance| distance.l2));
+                take(logprobs.counts, &mut { rows });
+            }
+        } else {
+            let chosen = |site: &&SiteFacts| site.phase == phase && SignalKind::of(site.site) == kind;
+            for site in self.sites.iter().filter(chosen) {
+                let rows = site.rows.iter().map(|row| length(&row.state, |distance| distance.l2));
+                take(site.counts, &mut { rows });
+            }
+        }
+        found
+    }
+}
+
+/// How long the difference of a row is, where it was compared.
+fn length<D>(state: &RowState<D>, l2: impl Fn(&D) -> Option<f64>) -> Option<f64> {
+    match state {
+        RowState::Equal => Some(0.0),
+        RowState::Different(distance) => l2(distance),
+        RowState::Missing | RowState::Incomparable => None,
     }
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::foreign::markdown as escape;
 use crate::grid::{self, Column, Grid, Kind, Row};
+use crate::short::Short;
 use crate::text::{Page, Style};
 use crate::words;
 
@@ -206,7 +207,7 @@ pub fn audit_schema() -> Value {
 }
 
 /// What was verified with what.
-fn about(audit: &Audit) -> Vec<(&'static str, String)> {
+pub(crate) fn about(audit: &Audit) -> Vec<(&'static str, String)> {
     let mut about = vec![("model", model(audit)), ("replay", replay(audit).to_owned())];
     if !audit.sources.is_empty() {
         about.insert(0, ("evidence", names(audit)));
@@ -215,7 +216,7 @@ fn about(audit: &Audit) -> Vec<(&'static str, String)> {
     about
 }
 
-fn meaning(audit: &Audit) -> &'static str {
+pub(crate) fn meaning(audit: &Audit) -> &'static str {
     match audit.outcome {
         // A self-test without evidence.
         Outcome::Consistent if audit.sources.is_empty() => {
@@ -231,11 +232,11 @@ fn meaning(audit: &Audit) -> &'static str {
     }
 }
 
-fn contradicts_itself(audit: &Audit) -> bool {
+pub(crate) fn contradicts_itself(audit: &Audit) -> bool {
     audit.claims.iter().any(|claim| claim.answer == ClaimAnswer::ContradictsItself)
 }
 
-fn names(audit: &Audit) -> String {
+pub(crate) fn names(audit: &Audit) -> String {
     audit.sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
@@ -260,7 +261,7 @@ fn weights(audit: &Audit, model: &AuditedModel, digest: Option<&str>) -> String 
     }
 }
 
-fn replay(audit: &Audit) -> &'static str {
+pub(crate) fn replay(audit: &Audit) -> &'static str {
     match audit.replay.as_str() {
         "decode" => "by decode: the prompt in one pass, then one forced token per pass, as generated",
         "prefill" => "by prefill: prompt and output in one pass",
@@ -269,7 +270,7 @@ fn replay(audit: &Audit) -> &'static str {
     }
 }
 
-fn headline(claim: &ClaimVerdict) -> String {
+pub(crate) fn headline(claim: &ClaimVerdict) -> String {
     match &claim.claim {
         Some(candidate) if *candidate != claim.config_id => {
             format!("{} claims {candidate}", claim.config_id)
@@ -279,7 +280,7 @@ fn headline(claim: &ClaimVerdict) -> String {
     }
 }
 
-const fn answer(answer: ClaimAnswer) -> &'static str {
+pub(crate) const fn answer(answer: ClaimAnswer) -> &'static str {
     match answer {
         ClaimAnswer::Consistent => "consistent",
         ClaimAnswer::Contradicted => "contradicted",
@@ -289,7 +290,7 @@ const fn answer(answer: ClaimAnswer) -> &'static str {
     }
 }
 
-fn facts(claim: &ClaimVerdict) -> Vec<(&'static str, String)> {
+pub(crate) fn facts(claim: &ClaimVerdict) -> Vec<(&'static str, String)> {
     let basis = &claim.rests_on;
     let mut facts = Vec::new();
     if basis.runs > 0 {
@@ -318,15 +319,15 @@ fn column(title: &str, kind: Kind) -> Column {
     Column { title: title.to_owned(), kind, wide: false }
 }
 
-fn tables(audit: &Audit) -> Vec<Grid<'_>> {
-    let short = Short::of(audit);
+pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
+    let short = short(audit);
     let mut grids = Vec::new();
     if audit.claims.len() > 1 && audit.candidates.len() > 1 {
         grids.extend(overview(audit, &short));
     }
     for claim in audit.claims.iter().filter(|claim| !claim.replays.is_empty()) {
         let grid = Grid {
-            caption: format!("Replays beside {}{}", claim.config_id, short.said()),
+            caption: format!("Replays beside {}{}", claim.config_id, short.said("candidates")),
             columns: vec![
                 column("class", Kind::Words),
                 column("bits", Kind::Words),
@@ -418,13 +419,18 @@ fn row<'a>(replay: &'a ReplayVerdict, short: &Short) -> Row<'a> {
     Row::new(cells, [])
 }
 
+/// Names of candidates, shortened.
+pub(crate) fn short(audit: &Audit) -> Short {
+    Short::of(&audit.candidates.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
 /// Matrices under short names. One setup beside itself alone is no matrix: its verdict says it all.
 fn shortened(audit: &Audit) -> Vec<Matrix> {
-    let short = Short::of(audit);
+    let short = short(audit);
     let mut matrices = audit.matrices.clone();
     matrices.retain(|matrix| matrix.rows.len() > 1 || matrix.columns.len() > 1);
     for matrix in &mut matrices {
-        matrix.title.push_str(&short.said());
+        matrix.title.push_str(&short.said("candidates"));
         for name in matrix.columns.iter_mut().chain(&mut matrix.rows) {
             *name = short.name(name).to_owned();
         }
@@ -489,7 +495,7 @@ fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
             Row::new(std::iter::once(name(claim)).chain(cells).collect(), [])
         });
         Grid {
-            caption: format!("Claimed × verified{}", short.said()),
+            caption: format!("Claimed × verified{}", short.said("candidates")),
             columns: std::iter::once(column("", Kind::Words)).chain(columns).collect(),
             rows: rows.collect(),
             note: (i == last).then(|| note.clone()),
@@ -498,57 +504,12 @@ fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
     grids.collect()
 }
 
-/// Names of candidates without what all of them begin and end with.
-struct Short {
-    head: String,
-    tail: String,
-}
-
-impl Short {
-    fn of(audit: &Audit) -> Self {
-        let none = || Self { head: String::new(), tail: String::new() };
-        let names = &audit.candidates;
-        let Some(first) = names.first().filter(|_| names.len() > 1 && names.iter().all(|n| n.is_ascii()))
-        else {
-            return none();
-        };
-        let shared = |same: &dyn Fn(&[u8], usize) -> bool| {
-            (0..first.len()).take_while(|n| names.iter().all(|name| same(name.as_bytes(), *n))).count()
-        };
-        let bytes = first.as_bytes();
-        let head = shared(&|name, n| name.get(n) == bytes.get(n));
-        let tail = shared(&|name, n| name.iter().nth_back(n) == bytes.iter().nth_back(n));
-        // Only whole words are left out.
-        let head = first[..head].rfind('_').map_or(0, |at| at + 1);
-        let ending = &first[first.len() - tail..];
-        let tail = ending.find('_').map_or(0, |at| ending.len() - at);
-        if names.iter().any(|name| head + tail >= name.len()) {
-            return none();
-        }
-        Self { head: first[..head].to_owned(), tail: first[first.len() - tail..].to_owned() }
-    }
-
-    fn name<'n>(&self, name: &'n str) -> &'n str {
-        let inner =
-            name.strip_prefix(self.head.as_str()).and_then(|name| name.strip_suffix(self.tail.as_str()));
-        inner.unwrap_or(name)
-    }
-
-    /// What is left out, for a caption.
-    fn said(&self) -> String {
-        if self.head.is_empty() && self.tail.is_empty() {
-            return String::new();
-        }
-        format!(" (candidates {}…{})", self.head, self.tail)
-    }
-}
-
 fn distance(distance: &SignalDistance) -> String {
     let value = distance.mean_l2.map_or_else(|| "unknown".to_owned(), |value| words::number(value, 3));
     format!("{} {} {value}", distance.phase.name(), words::signal(distance.signal))
 }
 
-const fn state(state: ReplayState) -> &'static str {
+pub(crate) const fn state(state: ReplayState) -> &'static str {
     match state {
         ReplayState::Equal => "equal",
         ReplayState::Different => "different",
@@ -558,13 +519,13 @@ const fn state(state: ReplayState) -> &'static str {
     }
 }
 
-fn place(d: &Difference) -> String {
+pub(crate) fn place(d: &Difference) -> String {
     let position = d.position.map_or_else(String::new, |position| format!(" position {position}"));
     let element = d.element.map_or_else(String::new, |element| format!("[{element}]"));
     format!("{} step {}{position} {}{element}", d.phase.name(), d.step, d.site)
 }
 
-fn cost(audit: &Audit) -> Vec<(&'static str, String)> {
+pub(crate) fn cost(audit: &Audit) -> Vec<(&'static str, String)> {
     let cost = &audit.cost;
     let saved = cost.passes_alone.saturating_sub(cost.passes_planned);
     vec![

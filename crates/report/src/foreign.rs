@@ -41,6 +41,18 @@ pub(crate) fn html(text: &str) -> String {
     escaped
 }
 
+/// The same for names, which may break after a `_`, `-` or `/`.
+pub(crate) fn html_name(text: &str) -> String {
+    let mut broken = String::new();
+    for part in html(text).split_inclusive(['_', '-', '/']) {
+        if !broken.is_empty() {
+            broken.push_str("<wbr/>");
+        }
+        broken.push_str(part);
+    }
+    broken
+}
+
 /// The same for a line or a table cell of GitHub's Markdown: nothing is a link, a mark, a column or a tag.
 pub(crate) fn markdown(text: &str) -> String {
     let line = visible(text);
@@ -98,6 +110,12 @@ mod tests {
     #[test]
     fn html_has_no_way_out() {
         assert_eq!(html("<script>\"onload='&]]>"), "&lt;script&gt;&quot;onload=&#39;&amp;]]&gt;");
+    }
+
+    #[test]
+    fn names_break_where_their_parts_end() {
+        assert_eq!(html_name("h200_bs1-<a>/b"), "h200_<wbr/>bs1-<wbr/>&lt;a&gt;/<wbr/>b");
+        assert_eq!(html_name(""), "");
     }
 
     #[test]

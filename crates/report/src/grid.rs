@@ -2,7 +2,7 @@
 
 use mantissa_verdict::Analysis;
 use mantissa_verdict::analysis::{
-    Citation, ClassSet, Comparison, Matrix, PairVerdict, Profile, Tier, TokenBasis,
+    Citation, ClassSet, Comparison, Matrix, PairVerdict, Profile, Threshold, Tier, TokenBasis,
 };
 
 use crate::words;
@@ -18,10 +18,20 @@ pub(crate) struct Grid<'a> {
 
 impl Grid<'_> {
     /// Without the columns in which nothing stands.
-    pub(crate) fn lean(mut self) -> Self {
+    pub(crate) fn lean(self) -> Self {
         let said =
             |i: usize| self.rows.iter().any(|row| row.cells.get(i).is_some_and(|cell| !cell.is_empty()));
         let kept: Vec<bool> = (0..self.columns.len()).map(said).collect();
+        self.only(&kept)
+    }
+
+    /// Without the column of this title.
+    pub(crate) fn without(self, title: &str) -> Self {
+        let kept: Vec<bool> = self.columns.iter().map(|column| column.title != title).collect();
+        self.only(&kept)
+    }
+
+    fn only(mut self, kept: &[bool]) -> Self {
         let keep = |i: usize| kept.get(i).copied().unwrap_or(true);
         let mut i = 0..;
         self.columns.retain(|_| i.next().is_none_or(keep));
@@ -310,7 +320,11 @@ pub(crate) fn published(analysis: &Analysis) -> Grid<'_> {
 }
 
 pub(crate) fn thresholds(analysis: &Analysis) -> Grid<'_> {
-    let rows = analysis.thresholds.iter().map(|threshold| {
+    threshold_list(&analysis.thresholds)
+}
+
+pub(crate) fn threshold_list(thresholds: &[Threshold]) -> Grid<'_> {
+    let rows = thresholds.iter().map(|threshold| {
         let value = threshold.value.to_string();
         Row::new(vec![threshold.name.clone(), value, threshold.decides.clone(), threshold.source.clone()], [])
     });

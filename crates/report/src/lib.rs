@@ -11,12 +11,12 @@ mod grid;
 mod html;
 mod json;
 mod markdown;
-mod plot;
+mod short;
 mod text;
 mod words;
 
 pub use audit::{audit_json, audit_markdown, audit_schema, audit_text};
-pub use html::{html, index};
+pub use html::{audit_html, comparison_html, html, index};
 pub use json::{json, schema};
 pub use markdown::markdown;
 pub use text::layout::{plain as table, wrap};

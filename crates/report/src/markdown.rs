@@ -79,14 +79,9 @@ pub fn markdown(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
 fn headline(analysis: &Analysis) -> String {
     format!(
         "{}: {}",
-        capital(words::headline(analysis.mode, analysis.outcome)),
+        words::capital(words::headline(analysis.mode, analysis.outcome)),
         words::outcome_means(analysis.mode, analysis.outcome)
     )
-}
-
-fn capital(text: &str) -> String {
-    let mut rest = text.chars();
-    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }
 
 pub(crate) fn section(out: &mut dyn Write, heading: &str, grids: &[Grid<'_>]) -> io::Result<()> {

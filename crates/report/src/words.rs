@@ -1,5 +1,6 @@
 //! How values are called and numbers are set for people. `analysis_results.json` has them whole.
 
+use mantissa_numerics::Phase;
 use mantissa_verdict::analysis::{
     Agreement, Answer, Axis, Cell, Comparison, FindingKind, Interval, MatrixKind, Mode, Outcome, RowCounts,
     Signal, State, Tier, TokenBasis,
@@ -89,6 +90,56 @@ pub(crate) fn rows(rows: Option<RowCounts>) -> String {
     ];
     let said = by_state.into_iter().filter(|&(n, _)| n > 0);
     said.map(|(n, state)| format!("{}\u{a0}{}", count(n), state_symbol(state))).collect::<Vec<_>>().join(" ")
+}
+
+/// With its first letter large.
+pub(crate) fn capital(text: &str) -> String {
+    first_letter(text, |first| first.to_uppercase().collect())
+}
+
+/// With its first letter small.
+pub(crate) fn uncapital(text: &str) -> String {
+    first_letter(text, |first| first.to_lowercase().collect())
+}
+
+fn first_letter(text: &str, case: fn(char) -> String) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| case(first) + rest.as_str())
+}
+
+/// `1 setup`, `1,234 setups`.
+pub(crate) fn of(number: usize, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{ending}", count(number as u64))
+}
+
+/// `a, b and c`; where there are more than so many, the first of them and how many more.
+pub(crate) fn listed<S: AsRef<str>>(names: &[S], most: usize) -> String {
+    let shown: Vec<&str> = names.iter().take(most).map(AsRef::as_ref).collect();
+    match (shown.as_slice(), names.len().saturating_sub(most)) {
+        ([], _) => String::new(),
+        (shown, 1..) => format!("{} and {} more", shown.join(", "), names.len() - shown.len()),
+        ([one], 0) => (*one).to_owned(),
+        ([first @ .., last], 0) => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// Signals in a sentence.
+pub(crate) fn signals_said(signals: &[Signal]) -> String {
+    if signals.is_empty() {
+        return "no signals".to_owned();
+    }
+    listed(&signals.iter().map(|&one| signal(one)).collect::<Vec<_>>(), signals.len())
+}
+
+/// Two setups or runs.
+pub(crate) fn pair_name(a: &str, b: &str) -> String {
+    if a == b { a.to_owned() } else { format!("{a} · {b}") }
+}
+
+/// A phase and a signal, at the beginning of a line.
+pub(crate) fn lane_name(phase: Phase, of: Signal) -> String {
+    capital(&format!("{} {}", phase.name(), signal(of)))
 }
 
 /// What a file states, or that it does not.

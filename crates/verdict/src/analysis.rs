@@ -4,6 +4,7 @@
 //! Left out: how any of it was computed (the other modules) and how it looks (`mantissa-report`).
 
 mod agreement;
+mod first;
 mod matrix;
 mod pair;
 mod printed;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use agreement::{ClassSet, FalseAlarmBound, Reproducibility, TokenBasis, TokenConsistency};
+pub use first::{FirstDifference, FirstDifferences};
 pub use matrix::{Axis, Cell, Matrix, MatrixKind, Profile};
 pub use pair::{Answer, Comparison, Floor, Interval, Needed, PairVerdict, RowCounts, Tier};
 pub use printed::{Agreement, PublishedFigure, Table};
@@ -65,6 +67,8 @@ pub struct Analysis {
     pub matrices: Vec<Matrix>,
     /// How distance grows along layers or steps.
     pub profiles: Vec<Profile>,
+    /// Where setups first differ, by phase and signal.
+    pub first_differences: Vec<FirstDifferences>,
     /// What can be claimed about false alarms.
     pub bounds: Vec<FalseAlarmBound>,
     /// Tables of the published definitions; empty in the default mode.

@@ -53,6 +53,7 @@ pub fn as_published(sources: &[(Source, &Content)], options: &Options) -> Result
         pairs: Vec::new(),
         matrices: Vec::new(),
         profiles: Vec::new(),
+        first_differences: Vec::new(),
         bounds: Vec::new(),
         tables: Vec::new(),
         published: Vec::new(),

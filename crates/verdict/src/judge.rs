@@ -169,6 +169,7 @@ pub fn judge_evidence(evidence: &[Evidence<'_>], options: &Options) -> Result<An
         pairs: parts.pairs,
         matrices: parts.matrices,
         profiles: parts.profiles,
+        first_differences: parts.first_differences,
         bounds: parts.bounds,
         tables: Vec::new(),
         published: Vec::new(),

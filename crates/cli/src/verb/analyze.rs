@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::evidence::Damage;
 use crate::failure::Exit;
+use crate::output::absent;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
 use crate::terminal::{Column, Page, Report, Terminal};
@@ -116,11 +117,7 @@ struct Row {
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    for path in [&args.output, &args.html].into_iter().flatten() {
-        if path.exists() && !args.force {
-            bail!("{}: already exists; choose another path or give --force", path.display());
-        }
-    }
+    absent(&[args.output.as_deref(), args.html.as_deref()], args.force)?;
     let (opened, mut unread) = if let Some(directory) = &args.all {
         every(directory, args.damage, settings, terminal)?
     } else {

@@ -8,21 +8,25 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::ValueEnum;
-use mantissa_compare::{Member, Selection, SignalKind, by_prompt};
-use mantissa_evidence::Record;
+use mantissa_compare::{Comparison, Selection, SignalKind};
+use mantissa_evidence::{Record, write_whole};
 use mantissa_numerics::Phase;
 use mantissa_published::Content;
+use mantissa_report as report;
+use mantissa_verdict::analysis::Source;
 
 use crate::evidence::Damage;
 use crate::failure::Exit;
+use crate::output::absent;
 use crate::terminal::Terminal;
-use facts::{Compared, PromptFacts, RunName, repetitions};
+use facts::Compared;
 
 const EXAMPLES: &str = "\
 Examples:
   mantissa compare record-a record-b            # two containers, site by site
   mantissa compare batch_size_experiment.json   # all runs of one file
   mantissa compare a.json b.json --signal logprobs --format json
+  mantissa compare record-a record-b --html page.html
 
 Runs are compared where they consumed the same tokens; with more than two runs of a prompt, all are sorted into classes
 of equal bits and one of each is compared with one of the first. Outputs are grouped, and repetitions of a setup are
@@ -49,6 +53,12 @@ pub(crate) struct Args {
     /// Show every pair in full, also when there are many
     #[arg(long)]
     full: bool,
+    /// Write a self-contained page here as well
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Replace what --html names
+    #[arg(long, requires = "html")]
+    force: bool,
     #[command(flatten)]
     damage: Damage,
 }
@@ -69,9 +79,11 @@ enum PhaseName {
 }
 
 pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    let (mut records, mut altered) = (Vec::new(), false);
+    absent(&[args.html.as_deref()], args.force)?;
+    let (mut records, mut sources, mut altered) = (Vec::new(), Vec::new(), false);
     for path in &args.records {
         let opened = args.damage.open(path)?;
+        sources.push(Source::from(&opened));
         altered |= !opened.damage.is_empty();
         opened.warnings.iter().for_each(|warning| terminal.note(&format!("{}: {warning}", opened.name)));
         let conflicts = opened.conflicts.iter().map(mantissa_verdict::conflict);
@@ -89,32 +101,15 @@ pub(crate) fn run(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> 
         };
         records.push((opened.name, record));
     }
-    let members: Vec<Member<'_>> = records
-        .iter()
-        .flat_map(|(_, record)| (0..record.shell().runs.len()).map(move |run| Member { record, run }))
-        .collect();
-    let runs =
-        records.iter().flat_map(|(name, record)| record.shell().runs.iter().map(move |run| (name, run)));
-    let runs = runs.map(|(name, run)| RunName {
-        record: name.clone(),
-        config_id: run.config_id.clone(),
-        reference_id: run.reference_id,
-        rep_id: run.rep_id,
-        outputs: !run.output_token_ids.is_empty(),
-    });
-    let runs: Vec<RunName> = runs.collect();
-    if runs.len() < 2 {
-        bail!("{}: {} run to compare; give records with at least two", args.records[0].display(), runs.len());
+    let runs = records.iter().map(|(_, record)| record.shell().runs.len()).sum::<usize>();
+    if runs < 2 {
+        bail!("{}: {runs} run to compare; give records with at least two", args.records[0].display());
     }
-    let selection = selection(args);
-    let (prompts, alone): (Vec<_>, Vec<_>) =
-        by_prompt(&members).into_iter().partition(|group| group.members.len() > 1);
-    let alone = alone.into_iter().flat_map(|group| group.members).collect();
-    let prompts = prompts.into_iter().map(|group| PromptFacts::of(&members, group, &selection));
-    let prompts = prompts.collect::<anyhow::Result<Vec<_>>>()?;
-    let repetitions = repetitions(&records, &prompts, &selection);
-    let prefill = args.phase == Some(PhaseName::Prefill);
-    let compared = Compared { runs, prompts, alone, repetitions, full: args.full, prefill };
+    let found = Comparison::of(&records, &selection(args))?;
+    let compared = Compared { found, full: args.full };
+    if let Some(path) = &args.html {
+        write_whole(path, args.force, |out| report::comparison_html(&compared.found, &sources, out))?;
+    }
     terminal.print(&compared)?;
     Ok(if altered { Exit::Altered } else { compared.exit() })
 }

@@ -24,6 +24,7 @@ use crate::coverage::Answer;
 use crate::evidence::{Damage, tokenize_prompts};
 use crate::failure::Exit;
 use crate::interrupt::Resumable;
+use crate::output::absent;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
 use crate::terminal::{Page, Report, Terminal};
@@ -98,7 +99,7 @@ pub(crate) struct Args {
     #[arg(long)]
     self_test: bool,
     /// Replay nothing: say what share of the replays recipes cover, and which measurement would add most
-    #[arg(long, conflicts_with_all = ["spot_check", "self_test", "output"])]
+    #[arg(long, conflicts_with_all = ["spot_check", "self_test", "output", "html"])]
     coverage: bool,
     /// Keep finished replays in this file, and go on from what it holds
     #[arg(long, value_name = "FILE")]
@@ -106,7 +107,10 @@ pub(crate) struct Args {
     /// Write verification.json here as well
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Replace what --output names
+    /// Write a self-contained page here as well
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Replace what --output and --html name
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -141,9 +145,7 @@ impl From<ReplayMode> for Replay {
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    if let Some(path) = args.output.as_ref().filter(|path| path.exists() && !args.force) {
-        bail!("{}: already exists; choose another path or give --force", path.display());
-    }
+    absent(&[args.output.as_deref(), args.html.as_deref()], args.force)?;
     let machine = machine(args.threads, &args.isa)?;
     let catalogs = args.catalogs.read()?;
     let mut opened = match args.evidence.as_slice() {
@@ -283,6 +285,9 @@ impl<'s> Display<'s> {
 fn conclude(args: &Args, audit: Audit, sound: bool, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     if let Some(path) = &args.output {
         write_whole(path, args.force, |out| report::audit_json(&audit, out))?;
+    }
+    if let Some(path) = &args.html {
+        write_whole(path, args.force, |out| report::audit_html(&audit, out))?;
     }
     let exit = match audit.outcome {
         Outcome::Consistent => Exit::Consistent,

@@ -110,6 +110,27 @@ fn results_and_pages_are_written_whole_and_kept() {
     assert!(index.contains("analysis-1.html") && session.path("pages/analysis-1.html").exists());
 }
 
+/// `verify` and `compare` write the same kind of page, with the words of the terminal first, and keep what is there.
+#[test]
+fn verify_and_compare_write_pages_too() {
+    let session = Session::new();
+    let record = repository().join("fixtures/evidence/v1/container");
+    let record = record.to_str().unwrap();
+    for (verb, code, words) in [
+        ("verify", 3, "<h2 id=\"answer-heading\">Not enough evidence</h2>"),
+        ("compare", 1, "<h2 id=\"answer-heading\">Bits differ</h2>"),
+    ] {
+        let arguments = [verb, record, "--html", "page.html"];
+        assert_eq!(session.output(&arguments).status.code(), Some(code), "{verb}");
+        let page = fs::read_to_string(session.path("page.html")).unwrap();
+        assert!(page.starts_with("<!DOCTYPE html>") && page.contains(words), "{verb}");
+        assert_eq!(session.output(&arguments).status.code(), Some(2), "what is there is kept");
+        assert_eq!(session.output(&[&arguments[..], &["--force"]].concat()).status.code(), Some(code));
+        assert_eq!(fs::read_to_string(session.path("page.html")).unwrap(), page, "same evidence, same bytes");
+        fs::remove_file(session.path("page.html")).unwrap();
+    }
+}
+
 #[test]
 fn compare_shows_sites_of_two_runs_and_classes_of_many() {
     let session = with(&["h100.json", "l40s.json", BATCH]);

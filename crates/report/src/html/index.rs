@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use mantissa_verdict::Analysis;
 use mantissa_verdict::analysis::Answer;
 
-use super::{POLICY, STYLE};
 use crate::foreign::{html as escape, push};
 use crate::words;
 
@@ -40,19 +39,14 @@ pub fn index(pages: &[(String, &Analysis)], out: &mut dyn Write) -> io::Result<(
             ),
         );
     }
+    super::page::head(&format!("Mantissa: {} analyses", pages.len()), out)?;
     write!(
         out,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <meta name=\"color-scheme\" content=\"light dark\"/>\n<meta name=\"referrer\" content=\"no-referrer\"/>\n\
-         <title>Mantissa: {count} analyses</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header><p class=\"product\">Mantissa</p><h1>What the evidence shows</h1></header>\n\
+        "<header><p class=\"product\">Mantissa</p><h1>What the evidence shows</h1></header>\n\
          <main id=\"main\" tabindex=\"-1\">\n<section aria-labelledby=\"analyses\">\
          <h2 id=\"analyses\">Analyses</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Analyses\">\
          <table><caption>One page per analysis</caption><thead><tr><th scope=\"col\">Evidence</th>\
          <th scope=\"col\">Variable</th><th scope=\"col\">Outcome</th><th scope=\"col\">Separable pairs</th></tr></thead>\n\
-         <tbody>\n{rows}</tbody></table></div></section>\n</main>\n</body>\n</html>\n",
-        count = pages.len(),
+         <tbody>\n{rows}</tbody></table></div></section>\n</main>\n</body>\n</html>\n"
     )
 }

@@ -1,7 +1,11 @@
 //! Every rendering of one rich analysis.
 
 mod audit;
+mod audit_sample;
+mod experiment;
 mod html;
+mod html_audit;
+mod html_comparison;
 mod json;
 mod large;
 mod sample;

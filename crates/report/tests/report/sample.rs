@@ -4,9 +4,9 @@ use mantissa_numerics::Phase;
 use mantissa_verdict::Analysis;
 use mantissa_verdict::analysis::{
     ANALYSIS_VERSION, Agreement, Answer, Axis, Cell, Citation, ClassSet, Comparison, FalseAlarmBound,
-    Finding, FindingKind, Floor, Interval, Matrix, MatrixKind, Mode, Outcome, PairVerdict, Profile,
-    PublishedFigure, Question, Reproducibility, RowCounts, Signal, Source, State, Table, Threshold, Tier,
-    TokenBasis, TokenConsistency,
+    Finding, FindingKind, FirstDifference, FirstDifferences, Floor, Interval, Matrix, MatrixKind, Mode,
+    Outcome, PairVerdict, Profile, PublishedFigure, Question, Reproducibility, RowCounts, Signal, Source,
+    State, Table, Threshold, Tier, TokenBasis, TokenConsistency,
 };
 
 /// A name that tries every way out.
@@ -43,6 +43,7 @@ pub(crate) fn analysis() -> Analysis {
         pairs: pairs(),
         matrices: matrices(),
         profiles: profiles(),
+        first_differences: first_differences(),
         bounds: vec![FalseAlarmBound {
             of: "matching replays called separable".to_owned(),
             honest_units: 300,
@@ -84,12 +85,18 @@ fn sources() -> Vec<Source> {
             name: FIRST.to_owned(),
             digest: "5f1b0c7d".repeat(8),
             layout: "batch_verification".to_owned(),
+            models: strings(&["Qwen/Qwen2.5-7B-Instruct"]),
+            hardware: strings(&["NVIDIA A100-SXM4-80GB"]),
+            date: Some("2025-10-01T12:00:00".to_owned()),
             warnings: strings(&["13 numbers were written as Infinity, which is not JSON; read as absent"]),
         },
         Source {
             name: HOSTILE.to_owned(),
             digest: "00ff11ee".repeat(8),
             layout: "activations".to_owned(),
+            models: strings(&[HOSTILE]),
+            hardware: strings(&["NVIDIA H100 NVL", HOSTILE]),
+            date: None,
             warnings: vec![HOSTILE.to_owned()],
         },
     ]
@@ -361,6 +368,24 @@ fn profiles() -> Vec<Profile> {
             vec![(0, Some(0.125)), (1, Some(0.25)), (2, None), (3, Some(0.1875)), (4, Some(0.5))],
         ),
     ]
+}
+
+fn first_differences() -> Vec<FirstDifferences> {
+    let first = |b: &str, layer: u32, token| FirstDifference {
+        a: "1".to_owned(),
+        b: b.to_owned(),
+        reference: "ref_0".to_owned(),
+        site: Some(format!("layer_{layer}.k")),
+        layer: Some(layer),
+        token,
+    };
+    vec![FirstDifferences {
+        phase: Phase::Decode,
+        signal: Signal::KeyVectors,
+        layers: vec![1, 2, 7, 14, 21, 28],
+        tokens: vec![1, 2, 3, 8, 16],
+        found: vec![first("2", 7, 1), first("8", 7, 1), first(HOSTILE, 28, 16)],
+    }]
 }
 
 fn published() -> Vec<PublishedFigure> {

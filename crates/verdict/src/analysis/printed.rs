@@ -65,9 +65,8 @@ pub struct PublishedFigure {
 /// let file = Content::Published(parse(text.as_bytes(), "changed.json".as_ref())?.expect("a known layout"));
 /// # let source = Source {
 /// #     name: "changed.json".to_owned(),
-/// #     digest: String::new(),
 /// #     layout: file.layout().to_owned(),
-/// #     warnings: vec![],
+/// #     ..Source::default()
 /// # };
 /// let analysis = as_published(&[(source, &file)], &Options::default())?;
 /// let wrong = analysis.published.iter().find(|figure| figure.agreement == Agreement::DoesNotFollow);

@@ -1,4 +1,4 @@
-//! Matrices between setups, and profiles along layers and tokens.
+//! Matrices between setups, profiles along layers and tokens, and where setups first differ.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,12 @@ use super::measure::{Lane, RowId};
 use super::parts::Parts;
 use super::recorded::Recorded;
 use super::values::mean;
-use crate::analysis::{Axis, Cell, Matrix, MatrixKind, Profile, Signal, State};
+use crate::analysis::{
+    Axis, Cell, FirstDifference, FirstDifferences, Matrix, MatrixKind, Profile, Signal, State,
+};
 use crate::said::words;
 
-/// Adds every matrix and profile.
+/// Adds every matrix, profile and map of first differences.
 pub(super) fn add(recorded: &Recorded<'_>, parts: &mut Parts) {
     for lane in recorded.facts.lanes() {
         for hardware in recorded.setups.hardware() {
@@ -30,6 +32,7 @@ pub(super) fn add(recorded: &Recorded<'_>, parts: &mut Parts) {
                 profiles(recorded, lane, a, b, parts);
             }
         }
+        parts.first_differences.extend(first_differences(recorded, lane));
     }
 }
 
@@ -152,6 +155,36 @@ fn profiles(recorded: &Recorded<'_>, lane: Lane, a: usize, b: usize, parts: &mut
             citation: (0..recorded.setups.prompts.len()).find_map(|prompt| recorded.setups.cite(a, prompt)),
         });
     }
+}
+
+/// Where setups that were judged against each other first differ; absent where none does.
+fn first_differences(recorded: &Recorded<'_>, lane: Lane) -> Option<FirstDifferences> {
+    let (mut layers, mut tokens, mut found) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    let on_one = recorded.setups.hardware().into_iter().flat_map(|hardware| recorded.pairs_on(hardware));
+    let on_two = recorded.hardware_pairs();
+    let on_two = on_two.into_iter().flat_map(|(here, there)| recorded.twins(here, there));
+    for (a, b) in on_one.chain(on_two) {
+        for prompt in 0..recorded.setups.prompts.len() {
+            let Some(measured) = recorded.facts.measured(a, b, prompt, lane) else { continue };
+            layers.extend(measured.all_rows().filter_map(|row| Some(row.0?.layer?.0)));
+            tokens.extend(measured.all_rows().filter_map(|row| token(lane.0, &row)));
+            // In the order of computation: a whole pass goes through a layer before the next.
+            let first =
+                measured.different.iter().min_by_key(|(site, step, position)| (*step, *site, *position));
+            let place = first.and_then(|row| Some((row.0, token(lane.0, row)?)));
+            found.extend(place.map(|(site, token)| FirstDifference {
+                a: recorded.label(a).to_owned(),
+                b: recorded.label(b).to_owned(),
+                reference: recorded.setups.prompts[prompt].clone(),
+                site: site.map(|site| site.to_string()),
+                layer: site.and_then(|site| site.layer).map(|layer| layer.0),
+                token,
+            }));
+        }
+    }
+    let (phase, signal) = lane;
+    let (layers, tokens) = (layers.into_iter().collect(), tokens.into_iter().collect());
+    (!found.is_empty()).then_some(FirstDifferences { phase, signal, layers, tokens, found })
 }
 
 /// A row by its token: 0 is the first output token, −1 the prompt's last.

@@ -37,7 +37,7 @@ impl<'a> Evidence<'a> {
     ///     name: "record".into(),
     ///     digest: "its digest".into(),
     ///     layout: "container".into(),
-    ///     warnings: vec![],
+    ///     ..Source::default()
     /// };
     /// let analysis = judge_evidence(&[Evidence::of_record(&source, &record)], &Default::default())?;
     /// // It has three repetitions, whose bits are compared.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::analysis::{
-    Answer, Citation, ClassSet, Comparison, FalseAlarmBound, Finding, FindingKind, Matrix, PairVerdict,
-    Profile, Reproducibility, Signal, State, Tier, TokenConsistency,
+    Answer, Citation, ClassSet, Comparison, FalseAlarmBound, Finding, FindingKind, FirstDifferences, Matrix,
+    PairVerdict, Profile, Reproducibility, Signal, State, Tier, TokenConsistency,
 };
 use crate::found::{Caveat, Classes, Found, Pairs, Place, SameBy, Scope, Unplaced, Unshown, Wording};
 use crate::said;
@@ -29,6 +29,7 @@ pub(super) struct Parts {
     pub(super) pairs: Vec<PairVerdict>,
     pub(super) matrices: Vec<Matrix>,
     pub(super) profiles: Vec<Profile>,
+    pub(super) first_differences: Vec<FirstDifferences>,
     pub(super) bounds: Vec<FalseAlarmBound>,
     pub(super) signals: BTreeSet<Signal>,
     /// Names of the thresholds that decided something.

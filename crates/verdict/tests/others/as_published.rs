@@ -151,9 +151,8 @@ pub(super) fn a_figure_that_was_changed_does_not_follow() {
     let file = parse(damaged.as_bytes(), "changed.json".as_ref()).unwrap().unwrap();
     let source = Source {
         name: "changed.json".to_owned(),
-        digest: String::new(),
         layout: "attention_verification".to_owned(),
-        warnings: Vec::new(),
+        ..Source::default()
     };
     let analysis = as_published(&[(source, &Content::Published(file))], &Options::default()).unwrap();
     let wrong: Vec<_> =

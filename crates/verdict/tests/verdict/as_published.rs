@@ -49,12 +49,8 @@ fn script_experiment(decode: bool) -> Content {
 }
 
 fn script(decode: bool) -> Analysis {
-    let source = Source {
-        name: "script.json".to_owned(),
-        digest: String::new(),
-        layout: "experiment_json".to_owned(),
-        warnings: Vec::new(),
-    };
+    let source =
+        Source { name: "script.json".to_owned(), layout: "experiment_json".to_owned(), ..Source::default() };
     as_published(&[(source, &script_experiment(decode))], &Options::default()).unwrap()
 }
 

@@ -4,29 +4,29 @@ use std::collections::BTreeMap;
 use std::io;
 
 use mantissa_compare::{
-    Counts, First, LogprobFacts, Prompt, Repetitions, RowState, ShownBy, SiteFacts, State, TokenConsistency,
-    Tokens, UnplacedReason,
+    ComparedPair, ComparedPrompt, ComparedRepetitions, ComparedRun, Counts, First, LogprobFacts, Prompt,
+    Repetitions, RowState, ShownBy, SiteFacts, State, TokenConsistency, Tokens, UnplacedReason,
 };
 use mantissa_numerics::Phase;
 
-use super::facts::{Compared, Pair, PromptFacts, Repeated, RunName};
+use super::facts::Compared;
 use crate::terminal::{Column, Page, Report};
 
 impl Report for Compared {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
-        let prompts = self.prompts.len();
+        let prompts = self.found.prompts.len();
         if prompts == 0 {
             return page.line("No two runs are known to have consumed the same prompt: nothing to compare.");
         }
-        for (number, prompt) in self.prompts.iter().enumerate() {
+        for (number, prompt) in self.found.prompts.iter().enumerate() {
             if number > 0 {
                 page.line("")?;
             }
             self.prompt(prompt, page)?;
         }
-        if !self.alone.is_empty() {
+        if !self.found.alone.is_empty() {
             page.line("")?;
-            let names = self.names(self.alone.iter().copied());
+            let names = self.names(self.found.alone.iter().copied());
             page.field(
                 "not compared",
                 format!("{names}: no other run is known to have consumed the same prompt"),
@@ -37,7 +37,7 @@ impl Report for Compared {
 }
 
 impl Compared {
-    fn prompt(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
+    fn prompt(&self, prompt: &ComparedPrompt, page: &mut Page<'_>) -> io::Result<()> {
         let title = match &prompt.prompt {
             Prompt::Ids { digest, tokens } => {
                 format!("A prompt of {tokens} tokens, {}", &digest.to_string()[..12])
@@ -62,22 +62,22 @@ impl Compared {
                 page.line("")?;
             }
             page.field("runs", format!("{}  |  {}", self.name(pair.a), self.name(pair.b)))?;
-            let outputs = self.runs[pair.a].outputs && self.runs[pair.b].outputs;
+            let outputs = self.found.runs[pair.a].outputs && self.found.runs[pair.b].outputs;
             pair_text(pair, outputs, page)?;
         }
         Ok(())
     }
 
     /// The reference prompt, where all runs of a prompt call it the same.
-    fn reference(&self, prompt: &PromptFacts) -> String {
-        let mut ids = prompt.runs.iter().map(|&run| self.runs[run].reference_id);
+    fn reference(&self, prompt: &ComparedPrompt) -> String {
+        let mut ids = prompt.runs.iter().map(|&run| self.found.runs[run].reference_id);
         let first = ids.next();
         let same = first.filter(|first| ids.all(|id| id == *first));
         same.map_or_else(String::new, |id| format!(" (ref {id})"))
     }
 
     /// One run of each class, and each run in no class, compared with one of the first class; a line each.
-    fn beside_the_first(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
+    fn beside_the_first(&self, prompt: &ComparedPrompt, page: &mut Page<'_>) -> io::Result<()> {
         let classes = prompt.classes.classes.iter().enumerate();
         let mut chosen: BTreeMap<usize, String> = classes
             .filter_map(|(number, class)| Some((*class.first()?, format!("class {}", number + 1))))
@@ -89,7 +89,8 @@ impl Compared {
         for (&run, name) in chosen.iter().filter(|(run, _)| Some(*run) != first) {
             // Pairs stand in the order of their runs.
             let found = first.map(|&first| (first.min(run), first.max(run)));
-            let place = found.and_then(|ends| prompt.pairs.binary_search_by_key(&ends, Pair::ends).ok());
+            let place =
+                found.and_then(|ends| prompt.pairs.binary_search_by_key(&ends, |pair| (pair.a, pair.b)).ok());
             let Some(pair) = place.map(|place| &prompt.pairs[place]) else { continue };
             let counts = pair.facts.counts(None);
             let difference = pair.facts.first.map_or_else(|| none_text(counts), first_text);
@@ -113,7 +114,7 @@ impl Compared {
     }
 
     /// Groups of equal outputs.
-    fn outputs(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
+    fn outputs(&self, prompt: &ComparedPrompt, page: &mut Page<'_>) -> io::Result<()> {
         let TokenConsistency { groups, unknown } = &prompt.outputs;
         match groups.as_slice() {
             [] => return page.field("outputs", "not stated"),
@@ -139,12 +140,12 @@ impl Compared {
 
     /// Whether repetitions of each setup agree: those that do in a line, the others in one each.
     fn repetitions(&self, page: &mut Page<'_>) -> io::Result<()> {
-        if self.repetitions.is_empty() {
+        if self.found.repetitions.is_empty() {
             return Ok(());
         }
         page.line("")?;
         page.heading("Repetitions of a setup")?;
-        let name = |repeated: &Repeated| {
+        let name = |repeated: &ComparedRepetitions| {
             let Repetitions { config_id, reference_id, basis, repetitions, .. } = &repeated.found;
             let basis = match basis {
                 ShownBy::Stored => "stored",
@@ -156,7 +157,7 @@ impl Compared {
             format!("{record}{config_id} ref {reference_id} ({repetitions} {basis}{stated})")
         };
         let (agree, others): (Vec<_>, Vec<_>) =
-            self.repetitions.iter().partition(|Repeated { found, .. }| {
+            self.found.repetitions.iter().partition(|ComparedRepetitions { found, .. }| {
                 found.signals == State::Equal && found.outputs != State::Different
             });
         if !agree.is_empty() {
@@ -178,7 +179,7 @@ impl Compared {
     }
 
     /// Classes of equal bits, a line each.
-    fn classes(&self, prompt: &PromptFacts, page: &mut Page<'_>) -> io::Result<()> {
+    fn classes(&self, prompt: &ComparedPrompt, page: &mut Page<'_>) -> io::Result<()> {
         let names = |runs: &[usize]| self.names(runs.iter().copied());
         for (number, class) in prompt.classes.classes.iter().enumerate() {
             page.field(&format!("class {}", number + 1), names(class))?;
@@ -211,14 +212,14 @@ impl Compared {
 
     /// A record as it stands before what is in it, where there are several.
     fn record(&self, record: &str) -> String {
-        let several = self.runs.iter().any(|other| other.record != *record);
+        let several = self.found.runs.iter().any(|other| other.record != *record);
         if several { format!("{record}:") } else { String::new() }
     }
 
     /// A run without its repetition, and without its reference prompt where the prompt's heading has that.
     fn setup(&self, run: usize) -> String {
-        let RunName { record, config_id, reference_id, .. } = &self.runs[run];
-        let prompt = self.prompts.iter().find(|prompt| prompt.runs.contains(&run));
+        let ComparedRun { record, config_id, reference_id, .. } = &self.found.runs[run];
+        let prompt = self.found.prompts.iter().find(|prompt| prompt.runs.contains(&run));
         let said = prompt.is_some_and(|prompt| !self.reference(prompt).is_empty());
         let reference = if said { String::new() } else { format!(" ref {reference_id}") };
         format!("{}{config_id}{reference}", self.record(record))
@@ -228,13 +229,13 @@ impl Compared {
     fn names(&self, runs: impl Iterator<Item = usize>) -> String {
         let mut setups: Vec<(String, Vec<u32>)> = Vec::new();
         for run in runs {
-            let (setup, rep) = (self.setup(run), self.runs[run].rep_id);
+            let (setup, rep) = (self.setup(run), self.found.runs[run].rep_id);
             match setups.last_mut().filter(|(last, _)| *last == setup) {
                 Some((_, reps)) => reps.push(rep),
                 None => setups.push((setup, vec![rep])),
             }
         }
-        let repeated = self.runs.iter().any(|run| run.rep_id != self.runs[0].rep_id);
+        let repeated = self.found.runs.iter().any(|run| run.rep_id != self.found.runs[0].rep_id);
         let names = setups
             .into_iter()
             .map(|(setup, reps)| if repeated { format!("{setup} rep {}", ranges(&reps)) } else { setup });
@@ -260,7 +261,7 @@ const fn state_text(state: State) -> &'static str {
     }
 }
 
-fn pair_text(pair: &Pair, outputs: bool, page: &mut Page<'_>) -> io::Result<()> {
+fn pair_text(pair: &ComparedPair, outputs: bool, page: &mut Page<'_>) -> io::Result<()> {
     let facts = &pair.facts;
     let stated = if outputs { "" } else { "; not both state their outputs" };
     page.field("tokens", format!("{}{stated}", tokens_text(facts.tokens)))?;

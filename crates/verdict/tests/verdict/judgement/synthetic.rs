@@ -103,7 +103,7 @@ pub(super) fn source(name: &str) -> Source {
         name: name.into(),
         digest: format!("digest of {name}"),
         layout: "experiment_json".into(),
-        warnings: vec![],
+        ..Source::default()
     }
 }
 
