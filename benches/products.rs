@@ -94,6 +94,7 @@ fn verify(checkpoint: &Checkpoint, record: &Record, setup: Setup, machine: Machi
         candidate: Ok(setup),
         weights: None,
         decoding: Some(Decoding::TeacherForced),
+        generation: None,
         logprobs: Some(mantissa_numerics::recipe::LogSoftmaxRecipe::Own),
         engine: None,
     };

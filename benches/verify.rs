@@ -121,6 +121,7 @@ fn verify(
             candidate: Ok(*candidate),
             weights: None,
             decoding: Some(Decoding::TeacherForced),
+            generation: None,
             logprobs: Some(mantissa_numerics::recipe::LogSoftmaxRecipe::Own),
             engine: None,
         })

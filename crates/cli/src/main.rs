@@ -8,6 +8,7 @@ mod axes;
 mod coverage;
 mod evidence;
 mod failure;
+mod generation;
 mod interrupt;
 mod output;
 mod progress;

@@ -35,6 +35,10 @@ pub struct ReplayFacts {
     pub tokens: u64,
     /// The first output token that is not the replay's choice.
     pub first_token: Option<TokenDifference>,
+    /// Where the evidence states no settings of generation and its tokens are those of the model's own: the first token
+    /// that is not the replay's choice without them.
+    #[serde(default)]
+    pub first_token_without_settings: Option<TokenDifference>,
     /// Forward passes that were compared, out of [`Self::passes_in_all`]; fewer where the replay was stopped early.
     pub passes: u64,
     /// Forward passes of the run.

@@ -13,6 +13,7 @@ mod cpu;
 mod dispatch;
 mod engine;
 mod error;
+pub mod generation;
 mod kernel;
 mod logits;
 mod missing;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use mantissa_numerics::recipe::ObservedKernel;
-use mantissa_numerics::{Dtype, Phase, Site};
+use mantissa_numerics::{Dtype, Generation, Phase, Site};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -347,6 +347,9 @@ pub struct Setup {
     pub axes: BTreeMap<String, String>,
     /// How output tokens were chosen.
     pub decoding: Decoding,
+    /// Settings that acted on the choice, where any did; absent from older files, which do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
 }
 
 /// A model by name and by content.
@@ -372,6 +375,8 @@ pub enum Decoding {
     Greedy,
     /// Tokens given in advance.
     TeacherForced,
+    /// A token drawn by its probability, as `generation` says.
+    Sampled,
 }
 
 /// The machine a configuration ran on: what cannot change a bit, kept to explain a surprise.

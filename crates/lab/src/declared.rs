@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use mantissa_evidence::{Configuration, Decoding, FixedParams, ModelIdentity, Setup as Declared, words};
 use mantissa_model::Checkpoint;
-use mantissa_numerics::Setup;
 use mantissa_numerics::setup::{Axis, QuantizedWeights, SomeAxes, Value};
+use mantissa_numerics::{Generation, Setup};
 
 use crate::uncovered::{Unreadable, uncovered};
 
@@ -49,6 +49,7 @@ pub(crate) fn declare(
     checkpoint: &Checkpoint,
     model: ModelIdentity,
     decoding: Decoding,
+    generation: Option<Generation>,
 ) -> (FixedParams, Declared) {
     let attention = setup.attention.name().to_owned();
     let quantization = quantization(setup.quantization, checkpoint);
@@ -80,6 +81,7 @@ pub(crate) fn declare(
         ep_size,
         axes,
         decoding,
+        generation,
     };
     (fixed, whole)
 }
@@ -324,7 +326,7 @@ mod tests {
 
     fn configuration(typed: &Setup, checkpoint: &Checkpoint) -> Configuration {
         let model = ModelIdentity { id: "model".to_owned(), weights_digest: None };
-        let (fixed_params, setup) = declare(typed, checkpoint, model, Decoding::Greedy);
+        let (fixed_params, setup) = declare(typed, checkpoint, model, Decoding::Greedy, None);
         Configuration {
             config_id: config_id(typed, checkpoint),
             hardware: setup.hardware.clone(),

@@ -290,7 +290,15 @@ impl Recorder<'_> {
         let mut capture = Capture::new(spec.signals.sites(config.num_hidden_layers)?, first);
         let prompts: Vec<&[u32]> = batch.iter().map(|prompt| prompt.ids.as_slice()).collect();
         let Setup { batch_size, padding, .. } = *cell;
-        let session = Session { prompts: &prompts, batch_size, padding, steps, forced };
+        let session = Session {
+            prompts: &prompts,
+            batch_size,
+            padding,
+            steps,
+            forced,
+            settings: &spec.generation,
+            hardware: cell.hardware,
+        };
         let kept = Kept { capture: &mut capture, reach, top_k: spec.signals.top_k };
         let mut outputs = session.run(engine, Some(kept), told)?;
         let not_finite = if capture.is_not_finite() {
@@ -448,7 +456,11 @@ impl Recorder<'_> {
         let spec = self.spec;
         let model = ModelIdentity { id: spec.model.clone(), weights_digest: Some(weights_digest) };
         let decoding = if spec.forced.is_some() { Decoding::TeacherForced } else { Decoding::Greedy };
-        let (fixed_params, setup) = declared::declare(cell, self.checkpoint, model, decoding);
+        // Said where it could be taken for something else: settings that acted, or a model's own that were left out.
+        let own = self.checkpoint.generation().greedy();
+        let says = spec.forced.is_none() && !(spec.generation.is_plain() && own.is_plain());
+        let generation = says.then(|| spec.generation.clone());
+        let (fixed_params, setup) = declared::declare(cell, self.checkpoint, model, decoding, generation);
         Configuration {
             config_id: declared::config_id(cell, self.checkpoint),
             hardware: setup.hardware.clone(),

@@ -18,6 +18,7 @@
 
 mod between;
 mod claim;
+mod job;
 mod plan;
 mod plant;
 mod produce;

@@ -3,9 +3,10 @@
 //! What computes is an [`Inference`], so that the loop can be tested without a model. Left out: what is kept (a tap)
 //! and replaying tokens that are known in advance (`replay::walk`).
 
-use mantissa_engine::{Engine, EngineError, KvCache, NoTap, Tap, TokenLogprob, greedy};
-use mantissa_numerics::Phase;
+use mantissa_engine::generation::{Generated, scores};
+use mantissa_engine::{Engine, EngineError, Hardware, KvCache, NoTap, Tap, TokenLogprob, greedy};
 use mantissa_numerics::setup::Padding;
+use mantissa_numerics::{Generation, Phase};
 
 use crate::error::LabError;
 
@@ -94,6 +95,10 @@ pub(crate) struct Session<'s> {
     pub steps: usize,
     /// Tokens fed to the measured sequence instead of its own greedy ones.
     pub forced: Option<&'s [u32]>,
+    /// Settings that act on the choice of tokens.
+    pub settings: &'s Generation,
+    /// Whose arithmetic they are applied in.
+    pub hardware: Hardware,
 }
 
 /// Takes in sites as a tap, and logits, which are no site.
@@ -150,7 +155,9 @@ impl Session<'_> {
                     kept.capture.logits((Phase::Prefill, position), row, &mut top);
                 }
             }
-            next.push(logits.chunks_exact(vocabulary).next_back().map_or(0, greedy));
+            next.push(
+                logits.chunks_exact(vocabulary).next_back().map_or(0, |row| self.choice(sequence, &[], row)),
+            );
             caches.push(cache);
             done += ids.len();
             progress(done, total);
@@ -172,11 +179,19 @@ impl Session<'_> {
                 let mut top = || inference.top(Phase::Decode, row, k);
                 kept.capture.logits((Phase::Decode, length + step), row, &mut top);
             }
-            next = logits.chunks_exact(vocabulary).map(greedy).collect();
+            let rows = logits.chunks_exact(vocabulary).zip(&outputs).enumerate();
+            next = rows.map(|(sequence, (row, output))| self.choice(sequence, output, row)).collect();
             done += caches.len();
             progress(done, total);
         }
         Ok(outputs)
+    }
+
+    /// The token that a sequence goes on with.
+    fn choice(&self, sequence: usize, output: &[u32], logits: &[f32]) -> u32 {
+        let prompt = self.prompts.get(sequence).copied().unwrap_or_default();
+        let at = Generated { prompt, output, longest: self.steps };
+        greedy(&scores(self.settings, self.hardware, at, logits))
     }
 }
 
@@ -235,13 +250,20 @@ mod tests {
     fn greedy_tokens_follow_and_forced_ones_replace_those_of_the_measured_sequence() {
         let prompts: [&[u32]; 2] = [&[1, 2], &[5, 0]];
         let padding = Padding::None;
-        let session = Session { prompts: &prompts, batch_size: 2, padding, steps: 3, forced: None };
+        let (settings, hardware) = (&Generation::default(), Hardware::Cpu);
+        let session =
+            Session { prompts: &prompts, batch_size: 2, padding, steps: 3, forced: None, settings, hardware };
         let told = std::cell::RefCell::new(Vec::new());
         let outputs = session.run(&Sum, None, &|done, total| told.borrow_mut().push((done, total)));
         assert_eq!(outputs.expect("tokens"), [[3, 6, 4], [5, 2, 4]]);
         assert_eq!(*told.borrow(), [(2, 10), (4, 10), (6, 10), (8, 10), (10, 10)]);
         let forced = Session { forced: Some(&[7, 7, 7]), ..session };
         assert_eq!(forced.run(&Sum, None, &|_, _| {}).expect("tokens"), [[7, 7, 7], [5, 2, 4]]);
+        // Each sequence by its own tokens: 3 and 6, then 5 and 2, are banned for the second time.
+        let settings = &Generation { no_repeat_ngram_size: Some(1), ..Generation::default() };
+        let prompts: [&[u32]; 2] = [&[1, 3, 7], &[5, 0, 0]];
+        let outputs = Session { prompts: &prompts, settings, ..session }.run(&Sum, None, &|_, _| {});
+        assert_eq!(outputs.expect("tokens"), [[0, 2, 4], [1, 6, 4]]);
         let empty = Session { prompts: &[], ..session };
         assert!(matches!(empty.run(&Sum, None, &|_, _| {}), Err(LabError::Nothing { .. })));
     }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use mantissa_engine::{Catalogs, EngineSetup, Isa};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::setup::{Axis, Padding, Value};
-use mantissa_numerics::{LayerIdx, Point, Setup, Site};
+use mantissa_numerics::{Generation, LayerIdx, Point, Setup, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
@@ -151,6 +151,9 @@ pub struct RecordSpec {
     pub forced: Option<Vec<Vec<u32>>>,
     /// Signals to keep.
     pub signals: SignalSpec,
+    /// Settings that act on the choice of tokens.
+    #[serde(default, skip_serializing_if = "Generation::is_plain")]
+    pub generation: Generation,
 }
 
 impl RecordSpec {
@@ -167,6 +170,16 @@ impl RecordSpec {
         self.signals.reach()?;
         for cell in &self.cells {
             uncovered(cell).map_err(|Unreadable { what, remedy }| LabError::Uncovered { what, remedy })?;
+        }
+        if let Some(what) = self.generation.not_computed() {
+            let what = format!("tokens cannot be chosen so: {what}");
+            return Err(LabError::Uncovered { what, remedy: "leave it out, or force the tokens".to_owned() });
+        }
+        let padded = self.cells.iter().any(|cell| cell.padding != Padding::None);
+        if padded && self.forced.is_none() && self.generation.reads_the_prompt() {
+            let what = format!("{} beside padding: transformers counts its tokens too", self.generation);
+            let remedy = "record without padding, or with --no-generation-config".to_owned();
+            return Err(LabError::Uncovered { what, remedy });
         }
         let nothing = |what| Err(LabError::Nothing { what });
         if self.cells.is_empty() || self.cells.iter().any(|cell| cell.batch_size == 0) {

@@ -56,6 +56,7 @@ use unreplayed::ReplayObstacle;
 /// #     repetitions: 1,
 /// #     forced: None,
 /// #     signals: SignalSpec::default(),
+/// #     generation: mantissa_numerics::Generation::default(),
 /// # };
 /// # let machine = Machine { threads: 1, isa: Isa::detect() };
 /// # let (documents, catalogs) = (Document::built_in(), Catalogs::built_in());

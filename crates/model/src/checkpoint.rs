@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use mantissa_numerics::BlockFormat;
+use mantissa_numerics::{BlockFormat, Generation};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
 use crate::config_json::token_ids;
-use crate::decision::{Decision, Decisions};
+use crate::decision::{Decision, Decisions, some};
 pub(crate) use crate::error::LARGEST_JSON;
 use crate::error::{ModelError, present, read_small, shown, shown_path};
 use crate::folder::{Entries, entries, refuse_adapter, tell_unused, tie, weight_files};
+use crate::generation::settings;
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
 use crate::mapped::Mapped;
@@ -57,6 +58,7 @@ pub struct Checkpoint {
     weights: BTreeMap<String, Stored>,
     packed: Option<Quantization>,
     decisions: Vec<Decision>,
+    generation: Generation,
 }
 
 /// Digest of the files that decide a model's numbers.
@@ -152,25 +154,35 @@ impl Checkpoint {
             weights,
             packed: None,
             decisions: Vec::new(),
+            generation: Generation::default(),
         })
     }
 
     fn open_folder(folder: &Path, config_file: PathBuf) -> Result<Self, ModelError> {
         let shown_folder = shown_path(folder);
-        let decisions = Decisions::default();
+        let (decisions, mut settings_of_file) = (Decisions::default(), Generation::default());
         let bytes = read_small(&config_file, LARGEST_JSON)?;
         let mut config = ModelConfig::read(&shown_path(&config_file), &bytes, &decisions)?;
         if let Some(generation) = present(folder, "generation_config.json") {
             // transformers stops at these, which are often more than config.json names.
             let json = read_small(&generation, LARGEST_JSON)?;
-            let json: Option<serde_json::Map<_, _>> = serde_json::from_slice(&json).ok();
-            let Some(ids) = json.and_then(|map| token_ids(&map, "eos_token_id")) else {
+            let file = shown_path(&generation);
+            let Ok(map) = serde_json::from_slice::<serde_json::Map<_, _>>(&json) else {
+                return Err(ModelError::damaged(&file, "line 1", "not a JSON object"));
+            };
+            let Some(ids) = token_ids(&map, "eos_token_id") else {
                 let fault = "must be a token id or a list of them";
-                return Err(ModelError::damaged(&shown_path(&generation), "eos_token_id", fault));
+                return Err(ModelError::damaged(&file, "eos_token_id", fault));
             };
             if !ids.is_empty() {
                 config.eos_token_ids = ids;
             }
+            let stated = settings(&file, &map, config.vocab_size, false)?;
+            if !stated.unknown.is_empty() {
+                let rule = "transformers 5.17 has no setting of this name";
+                decisions.add(&file, format!("{} is there", some(&stated.unknown)), "not applied", rule);
+            }
+            settings_of_file = stated.generation;
         }
         let (files, index) = weight_files(folder, &bytes, &decisions)?;
         let mut shelf = Shelf::new(&config, &bytes);
@@ -186,7 +198,8 @@ impl Checkpoint {
         tell_unused(&files, &found, &unnamed, &decisions);
         let decisions = decisions.into_list();
         let config_file = Some(config_file);
-        Ok(Self { path: folder.to_owned(), config, config_file, files, weights, packed, decisions })
+        let (path, generation) = (folder.to_owned(), settings_of_file);
+        Ok(Self { path, config, config_file, files, weights, packed, decisions, generation })
     }
 
     /// Where it was opened.
@@ -207,6 +220,12 @@ impl Checkpoint {
     #[must_use]
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions
+    }
+
+    /// The settings of its `generation_config.json` that act on the choice of tokens.
+    #[must_use]
+    pub fn generation(&self) -> &Generation {
+        &self.generation
     }
 
     /// The weight with this Hugging Face name.

@@ -14,6 +14,7 @@ pub mod decision;
 pub mod error;
 mod family;
 mod folder;
+pub mod generation;
 pub mod gguf;
 pub mod gguf_model;
 pub mod graph;

@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod dtype;
+pub mod generation;
 pub mod nvidia;
 pub mod recipe;
 pub mod rotary;
@@ -19,6 +20,7 @@ pub mod ulp;
 
 pub use block::BlockFormat;
 pub use dtype::Dtype;
+pub use generation::Generation;
 pub use setup::Setup;
 pub use site::{LayerIdx, Phase, Point, Site};
 pub use ulp::Ulps;

@@ -15,7 +15,7 @@ use mantissa_lab::{RecordSpec, Recorder, SignalSpec};
 use mantissa_model::Arch;
 use mantissa_model::pull::{self, SMOLLM2};
 use mantissa_model::synth::{self, SynthRequest, SynthSpec};
-use mantissa_numerics::{Phase, Point, Setup, Site};
+use mantissa_numerics::{Generation, Phase, Point, Setup, Site};
 use serde::Serialize;
 
 use super::record::{Model, Row, exit, machine, record, rows, rows_text, write_json};
@@ -100,6 +100,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         repetitions: 3,
         forced: None,
         signals: SignalSpec { points: vec![Point::AttnOut, Point::MlpOut], ..SignalSpec::default() },
+        generation: Generation::default(),
     };
     let recorder = Recorder {
         checkpoint: &model.checkpoint,

@@ -14,7 +14,7 @@ use mantissa_lab::prompt::given::{self, Given};
 use mantissa_lab::{Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
 use mantissa_model::{Checkpoint, Tokenizer, pull};
 use mantissa_numerics::setup::{Basis, Hardware};
-use mantissa_numerics::{Dtype, Point, Setup};
+use mantissa_numerics::{Dtype, Generation, Point, Setup};
 use serde::Serialize;
 
 use super::catalog::CatalogArgs;
@@ -22,6 +22,7 @@ use super::inspect::outcome_text;
 use crate::axes::AxisFlags;
 use crate::coverage::Answer;
 use crate::failure::Exit;
+use crate::generation::GenerationArgs;
 use crate::interrupt::Resumable;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home, model_path};
@@ -58,6 +59,8 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
     #[command(flatten)]
     prompt: PromptArgs,
+    #[command(flatten)]
+    generation: GenerationArgs,
     #[command(flatten)]
     setup: SetupArgs,
     #[command(flatten)]
@@ -240,7 +243,7 @@ pub(super) fn record(recorder: &Recorder<'_>, out: &Path, settings: &Settings) -
 }
 
 impl Args {
-    fn spec(&self, model: &Model) -> anyhow::Result<RecordSpec> {
+    fn spec(&self, model: &Model, terminal: &Terminal) -> anyhow::Result<RecordSpec> {
         let (prompt, setup, signals) = (&self.prompt, &self.setup, &self.signals);
         let cells = setup.axes.setups()?;
         once("--positions", &signals.positions)?;
@@ -254,6 +257,11 @@ impl Args {
             (Some(steps), _) => usize::try_from(steps)?,
             (None, Some(forced)) => forced.first().map_or(0, Vec::len),
             (None, None) => 30,
+        };
+        // Nothing acts on tokens that are given.
+        let generation = match &forced {
+            Some(_) => Generation::default(),
+            None => self.generation.settings(&model.checkpoint, terminal)?,
         };
         let mut positions = signals.positions.clone();
         positions.sort_unstable();
@@ -277,6 +285,7 @@ impl Args {
                 points: signals.sites.clone(),
                 top_k: usize::try_from(signals.top_k)?,
             },
+            generation,
         })
     }
 }
@@ -471,7 +480,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let machine = machine(args.execution.threads, &args.execution.isa)?;
     let model = Model::open(&args.model)?;
     model.tell(terminal);
-    let spec = args.spec(&model)?;
+    let spec = args.spec(&model, terminal)?;
     let reader = PdfReader::this_program()?;
     let documents = args.document.iter().map(|path| Document::open(path, &reader));
     let documents = documents.collect::<Result<Vec<_>, _>>()?;

@@ -10,6 +10,7 @@ mod catalogs;
 mod contested;
 mod coverage;
 mod evidence;
+mod generation;
 mod given;
 mod gpu;
 mod import;

@@ -98,6 +98,7 @@ fn storing(runs: Vec<Run>, repetitions: u32, outcome: Outcome, digests: &[(u32, 
         ep_size: 1,
         axes: std::collections::BTreeMap::new(),
         decoding: Decoding::Greedy,
+        generation: None,
     };
     let environment = Environment {
         cpu: String::new(),

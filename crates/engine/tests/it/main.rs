@@ -3,6 +3,7 @@
 mod against_llama_cpp;
 mod against_transformers;
 mod decisions;
+mod generation;
 mod invariance;
 mod last_block;
 mod models;

@@ -143,6 +143,7 @@ pub(crate) fn experiment(runs: Vec<Run>) -> Experiment {
         ep_size: 1,
         axes: std::collections::BTreeMap::new(),
         decoding: Decoding::Greedy,
+        generation: None,
     };
     let recipe = KernelRecipe::Matmul(MatmulRecipe {
         summation: LinearSum::LaneChains { lanes: Lanes::L16 },

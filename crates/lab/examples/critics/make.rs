@@ -139,6 +139,7 @@ pub(crate) fn record(wanted: &Wanted, model: &Model, out: &Path) -> Made<Experim
         repetitions: wanted.repetitions,
         forced: None,
         signals: wanted.signals.clone(),
+        generation: mantissa_numerics::Generation::default(),
     };
     let recorder = Recorder {
         checkpoint: &model.checkpoint,

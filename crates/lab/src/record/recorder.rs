@@ -40,6 +40,7 @@ use super::folder::repetition_folder;
 ///     repetitions: 2,
 ///     forced: None,
 ///     signals: SignalSpec::default(),
+///     generation: mantissa_numerics::Generation::default(),
 /// };
 /// let documents = Document::built_in();
 /// let recorder = Recorder {

@@ -2,9 +2,9 @@
 
 use mantissa_evidence::{Configuration, ConfigurationExtras, Decoding, Digest};
 use mantissa_model::Checkpoint;
-use mantissa_numerics::Setup;
 use mantissa_numerics::recipe::{KernelRecipe, LogSoftmaxRecipe};
 use mantissa_numerics::setup::SomeAxes;
+use mantissa_numerics::{Generation, Setup};
 
 use crate::declared;
 use crate::uncovered::Unreadable;
@@ -22,6 +22,8 @@ pub struct Claim {
     pub weights: Option<Digest>,
     /// How tokens were chosen, where stated.
     pub decoding: Option<Decoding>,
+    /// Settings that acted on the choice, where stated.
+    pub generation: Option<Generation>,
     /// The recipe of the evidence's log-probabilities, where it states one.
     pub logprobs: Option<LogSoftmaxRecipe>,
     /// Who recorded it.
@@ -52,6 +54,7 @@ impl Claim {
             candidate: declared::setup(configuration, variable, claimed, checkpoint),
             weights: setup.and_then(|setup| setup.model.weights_digest),
             decoding: setup.map(|setup| setup.decoding),
+            generation: setup.and_then(|setup| setup.generation.clone()),
             logprobs: extras.and_then(logprobs),
             engine: setup.map(|setup| setup.engine.clone()),
         }

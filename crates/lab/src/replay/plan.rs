@@ -10,7 +10,7 @@ use mantissa_model::graph::Graph;
 use mantissa_model::{Checkpoint, ModelConfig};
 use mantissa_numerics::recipe::LogSoftmaxRecipe;
 use mantissa_numerics::setup::{Padding, QuantizedWeights};
-use mantissa_numerics::{Dtype, Phase, Setup};
+use mantissa_numerics::{Dtype, Generation, Phase, Setup};
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
@@ -73,6 +73,12 @@ pub struct RunPlan {
     pub forced: Vec<u32>,
     /// The output tokens that the replay's logits are set against; empty unless greedy decoding is claimed.
     pub chosen: Vec<u32>,
+    /// Settings that they may have been chosen by: those stated, else none and the model's own.
+    pub readings: Vec<Generation>,
+    /// Why tokens are set against nothing, where that is no matter of course.
+    pub unchosen: Option<String>,
+    /// Most tokens of the output.
+    pub longest_output: usize,
     /// The recipe by which log-probabilities are compared by bits; `None` where the evidence states none.
     pub logprobs: Option<LogSoftmaxRecipe>,
     /// Candidates that are replayed, as classes.
@@ -142,7 +148,7 @@ impl ReplayPlan {
             let run = &record.shell().runs[index];
             let configuration = claims.iter().position(|claim| claim.config_id == run.config_id);
             let Some((claim, wanted)) = configuration.map(|c| (&claims[c], &wanted[c])) else { continue };
-            let mut planned = RunPlan::of(record, index, claim, checkpoint.config());
+            let mut planned = RunPlan::of(record, index, claim, checkpoint);
             if planned.refused.is_none() {
                 planned.classify(replay, &plan.candidates, wanted, &mut shapes);
             }
@@ -211,17 +217,21 @@ pub(super) struct Step {
 }
 
 impl RunPlan {
-    fn of(record: &Record, index: usize, claim: &Claim, config: &ModelConfig) -> Self {
+    fn of(record: &Record, index: usize, claim: &Claim, checkpoint: &Checkpoint) -> Self {
+        let config = checkpoint.config();
         let run = &record.shell().runs[index];
         let decode = record.layout(index, Phase::Decode);
         let steps = decode.map_or(0, |layout| layout.steps.end);
         let steps = usize::try_from(steps).unwrap_or(usize::MAX).min(run.output_token_ids.len());
-        let greedy = claim.decoding == Some(Decoding::Greedy);
+        let (readings, unchosen) = readings(claim, checkpoint.generation());
         let forced = run.output_token_ids[..steps].to_vec();
         let mut planned = Self {
             prompt: run.prompt_token_ids.clone(),
             longest: run.neighbours.iter().map(|beside| beside.prompt_token_ids.len()).max().unwrap_or(0),
-            chosen: if greedy { run.output_token_ids.clone() } else { Vec::new() },
+            chosen: if readings.is_empty() { Vec::new() } else { run.output_token_ids.clone() },
+            longest_output: run.output_token_ids.len(),
+            readings,
+            unchosen,
             forced,
             logprobs: claim.logprobs,
             classes: Vec::new(),
@@ -332,6 +342,37 @@ impl RunPlan {
         let fed = |i: usize| i.checked_sub(1).map_or(class.positions, |i| self.forced[i] as usize);
         let step = |(i, kind): (usize, &usize)| Step { kind: *kind, fed: fed(i), padding: class.padding };
         class.path.iter().enumerate().map(step).collect()
+    }
+}
+
+/// What output tokens may have been chosen by, and why they are set against nothing.
+///
+/// Evidence that states no settings may come from `generate`, which takes the model's own, or from a loop of one's own.
+fn readings(claim: &Claim, own: &Generation) -> (Vec<Generation>, Option<String>) {
+    let why_not = |settings: &Generation| {
+        let padded = claim.candidate.as_ref().is_ok_and(|setup| setup.padding != Padding::None);
+        let padded = padded && settings.reads_the_prompt();
+        settings.not_computed().or_else(|| {
+            padded.then(|| format!("{settings} counts the tokens of padding, which are not in the file"))
+        })
+    };
+    match (claim.decoding, &claim.generation) {
+        (Some(Decoding::Sampled), None) => {
+            (Vec::new(), Some("they were sampled, and draws are not computed again".to_owned()))
+        }
+        (Some(Decoding::Sampled), Some(settings)) => {
+            let settings = Generation { do_sample: true, ..settings.clone() };
+            (Vec::new(), settings.not_computed())
+        }
+        (Some(Decoding::Greedy), Some(settings)) => match why_not(settings) {
+            None => (vec![settings.clone()], None),
+            why => (Vec::new(), why),
+        },
+        (Some(Decoding::Greedy), None) => {
+            let own = Some(own.greedy()).filter(|own| !own.is_plain() && why_not(own).is_none());
+            (std::iter::once(Generation::default()).chain(own).collect(), None)
+        }
+        (Some(Decoding::TeacherForced) | None, _) => (Vec::new(), None),
     }
 }
 

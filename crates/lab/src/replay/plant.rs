@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use mantissa_engine::{Catalogs, Engine};
+use mantissa_engine::{Catalogs, Engine, Hardware};
 use mantissa_evidence::Run;
 use mantissa_model::Checkpoint;
-use mantissa_numerics::{Dtype, Phase, Point, Setup, Site};
+use mantissa_numerics::{Dtype, Generation, Phase, Point, Setup, Site};
 
 use super::produce::{Wanted, produce};
 use crate::error::LabError;
@@ -159,7 +159,9 @@ impl Deviations<'_> {
         let engine = self.engine(self.checkpoint, self.claim)?;
         let Setup { batch_size, padding, .. } = self.claim;
         let prompts = &[self.prompt];
-        let session = Session { prompts, batch_size, padding, steps: self.steps, forced: None };
+        let (settings, hardware) = (&Generation::default(), Hardware::Cpu);
+        let session =
+            Session { prompts, batch_size, padding, steps: self.steps, forced: None, settings, hardware };
         Ok(session.run(&engine, None, &|_, _| {})?.swap_remove(0))
     }
 

@@ -1,10 +1,10 @@
 //! What a setup leaves for given tokens, computed as a recorder would: every row of the batch. Used to plant known
 //! deviations, and to check that replays which compute one row alone give the same result.
 
-use mantissa_engine::Engine;
+use mantissa_engine::{Engine, Hardware};
 use mantissa_evidence::Run;
-use mantissa_numerics::Site;
 use mantissa_numerics::setup::Padding;
+use mantissa_numerics::{Generation, Site};
 
 use crate::capture::Capture;
 use crate::error::LabError;
@@ -69,7 +69,8 @@ pub fn produce(engine: &Engine<'_>, wanted: Wanted<'_>) -> Result<Run, LabError>
     let mut capture = Capture::new(wanted.sites.to_vec(), first);
     let prompts: Vec<&[u32]> = wanted.prompts.iter().map(Vec::as_slice).collect();
     let (batch_size, padding, forced) = (prompts.len(), wanted.padding, Some(wanted.forced));
-    let session = Session { prompts: &prompts, batch_size, padding, steps, forced };
+    let (settings, hardware) = (&Generation::default(), Hardware::Cpu);
+    let session = Session { prompts: &prompts, batch_size, padding, steps, forced, settings, hardware };
     session.run(engine, Some(Kept { capture: &mut capture, reach, top_k: wanted.top_k }), &|_, _| {})?;
     let ends: Vec<usize> = (1..=steps).map(|step| length + step).collect();
     Ok(Run {

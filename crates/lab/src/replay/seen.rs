@@ -3,26 +3,35 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use mantissa_engine::{Engine, RowId, Tap, TokenLogprob, View};
+use mantissa_engine::generation::{Generated, scores};
+use mantissa_engine::{Engine, Hardware, RowId, Tap, TokenLogprob, View};
 use mantissa_numerics::recipe::LogSoftmaxRecipe;
-use mantissa_numerics::{Phase, Site};
+use mantissa_numerics::{Generation, Phase, Site};
 
-/// The largest logit of a row.
+/// What a token is chosen from.
 pub(super) struct Chosen {
-    pub token: u32,
     logits: Vec<f32>,
 }
 
 impl Chosen {
     pub(super) fn of(logits: &[f32]) -> Self {
-        Self { token: mantissa_engine::greedy(logits), logits: logits.to_vec() }
+        Self { logits: logits.to_vec() }
     }
 
-    /// Whether greedy decoding may choose `token`: no logit is larger, and NaN is larger than any. Programs break ties
-    /// differently.
-    pub(super) fn allows(&self, token: u32) -> bool {
-        let logit = |id: u32| self.logits.get(usize::try_from(id).unwrap_or(usize::MAX));
-        logit(token).zip(logit(self.token)).is_some_and(|(a, b)| a >= b || a.is_nan())
+    /// Whether greedy decoding may choose `token` under `settings`, else what it chooses: no logit is larger, and NaN
+    /// is larger than any. Programs break ties differently.
+    pub(super) fn allows(
+        &self,
+        token: u32,
+        settings: &Generation,
+        hardware: Hardware,
+        at: Generated<'_>,
+    ) -> Result<(), u32> {
+        let scores = scores(settings, hardware, at, &self.logits);
+        let choice = mantissa_engine::greedy(&scores);
+        let score = |id: u32| scores.get(usize::try_from(id).unwrap_or(usize::MAX));
+        let allowed = score(token).zip(score(choice)).is_some_and(|(a, b)| a >= b || a.is_nan());
+        if allowed { Ok(()) } else { Err(choice) }
     }
 }
 

@@ -43,6 +43,7 @@ use crate::setup::Machine;
 /// #     repetitions: 1,
 /// #     forced: None,
 /// #     signals: SignalSpec { points: vec![Point::XIn], ..SignalSpec::default() },
+/// #     generation: mantissa_numerics::Generation::default(),
 /// # };
 /// # let machine = Machine { threads: 1, isa: Isa::detect() };
 /// # let (documents, catalogs) = (Document::built_in(), Catalogs::built_in());

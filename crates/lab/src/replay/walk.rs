@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use mantissa_compare::ReplayFacts;
-use mantissa_compare::replayed::TokenDifference;
+use mantissa_engine::generation::Generated;
 use mantissa_engine::plan::Computation;
 use mantissa_engine::{Engine, Forced, KvCache};
 use mantissa_evidence::Record;
@@ -16,7 +16,8 @@ use mantissa_model::Checkpoint;
 use mantissa_numerics::recipe::{LogSoftmaxRecipe, ObservedKernel};
 use mantissa_numerics::{Dtype, Phase, Setup, Site};
 
-use super::plan::{Replay, ReplayPlan, RunPlan, Step, Work};
+use super::job::{Job, tokens};
+use super::plan::{Replay, ReplayPlan, RunPlan, Work};
 use super::seen::{Chosen, Seen, TapGroup};
 use crate::error::LabError;
 use crate::setup::{Machine, of_engine};
@@ -70,6 +71,7 @@ pub struct Progress {
 /// #     repetitions: 1,
 /// #     forced: None,
 /// #     signals: SignalSpec::default(),
+/// #     generation: mantissa_numerics::Generation::default(),
 /// # };
 /// # let machine = Machine { threads: 1, isa: Isa::detect() };
 /// # let (documents, catalogs) = (Document::built_in(), Catalogs::built_in());
@@ -115,14 +117,6 @@ pub struct Walk<'w> {
     pub machine: Machine,
     /// Whether classes that are contradicted are replayed to their end, for distances.
     pub full: bool,
-}
-
-/// A class of a run under way.
-struct Job {
-    run: usize,
-    class: usize,
-    steps: Vec<Step>,
-    facts: ReplayFacts,
 }
 
 /// Classes that have shared all passes before `pass`, and what those passes left.
@@ -209,6 +203,7 @@ impl Walk<'_> {
                     class,
                     steps: planned.steps(members),
                     facts,
+                    readings: (0..planned.readings.len()).collect(),
                 });
             }
         }
@@ -389,13 +384,13 @@ impl Walk<'_> {
                 && let Some(claimed) = run.chosen.get(pass)
             {
                 job.facts.tokens += 1;
-                if !chosen.allows(*claimed) && job.facts.first_token.is_none() {
-                    job.facts.first_token = Some(TokenDifference {
-                        index: pass as u64,
-                        evidence: *claimed,
-                        replay: chosen.token,
-                    });
-                }
+                let hardware = self.candidate(&job).hardware;
+                let at = Generated {
+                    prompt: &run.prompt,
+                    output: &run.chosen[..pass],
+                    longest: run.longest_output,
+                };
+                job.settle(run, *claimed, pass, &|settings| chosen.allows(*claimed, settings, hardware, at));
             }
             job.facts.passes += 1;
             let over = pass + 1 == job.steps.len();
@@ -521,6 +516,10 @@ impl Walk<'_> {
     fn unfed(&self, job: &mut Job) {
         let run = self.planned(job);
         let outputs = self.record.shell().runs[job.run].output_token_ids.len();
+        if let Some(why) = run.unchosen.as_ref().filter(|_| self.plan.replay == Replay::Decode && outputs > 0)
+        {
+            job.facts.decode.missing(0, &format!("output tokens: {why}"));
+        }
         if !run.chosen.is_empty() && self.plan.replay == Replay::Decode && outputs > run.chosen.len() {
             let why = "output tokens behind the last recorded step: none of their passes is replayed";
             job.facts.decode.missing(0, why);
@@ -582,19 +581,4 @@ impl Walk<'_> {
         });
         layouts.filter_map(|layout| layout.top_k).max().unwrap_or(0)
     }
-}
-
-/// Tokens that jobs which have shared all passes before `from` still have to feed.
-fn tokens(jobs: &[Job], from: usize) -> u64 {
-    let mut steps: Vec<&[Step]> = jobs.iter().map(|job| &job.steps[from.min(job.steps.len())..]).collect();
-    steps.sort_unstable();
-    let mut tokens = 0;
-    for (i, path) in steps.iter().enumerate() {
-        let shared =
-            i.checked_sub(1).map_or(0, |b| steps[b].iter().zip(*path).take_while(|(a, b)| a == b).count());
-        for (pass, Step { fed, .. }) in path.iter().enumerate().skip(shared) {
-            tokens += if from + pass == 0 { *fed as u64 } else { 1 };
-        }
-    }
-    tokens
 }

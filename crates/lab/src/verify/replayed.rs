@@ -1,5 +1,8 @@
 //! Evidence and a model: the plan, the walk, the verdict.
 
+use std::collections::BTreeMap;
+
+use mantissa_compare::ReplayFacts;
 use mantissa_evidence::{Outcome, Record};
 use mantissa_numerics::Setup;
 use mantissa_verdict::Audit;
@@ -57,6 +60,34 @@ pub(super) fn planned(
     Ok(planned)
 }
 
+/// What tokens were chosen by, where the evidence does not say it: once for a configuration.
+fn settings_notes(
+    plan: &ReplayPlan,
+    facts: &BTreeMap<(usize, usize), ReplayFacts>,
+    record: &Record,
+    model: Model<'_>,
+) -> Vec<String> {
+    let own = model.checkpoint.generation().greedy();
+    let mut notes = Vec::new();
+    let runs = &record.shell().runs;
+    for ((run, _), facts) in facts {
+        let (Some(planned), Some(stored)) = (plan.runs.get(*run), runs.get(*run)) else { continue };
+        let Some(without) = facts.first_token_without_settings.filter(|_| facts.first_token.is_none()) else {
+            continue;
+        };
+        if planned.readings.len() > 1 {
+            notes.push(format!(
+                "{}: the evidence states no settings of generation; its tokens are those that the model's own \
+                 generation_config.json gives ({own}). Without it, step {} would be token {}, not {}.",
+                stored.config_id, without.index, without.replay, without.evidence
+            ));
+        }
+    }
+    notes.sort();
+    notes.dedup_by(|a, b| a.split(':').next() == b.split(':').next());
+    notes
+}
+
 /// Replays and judges.
 pub(super) fn audit(
     request: &Request<'_>,
@@ -87,7 +118,7 @@ pub(super) fn audit(
         source.digest,
         weights.map_or_else(|| model.name.to_owned(), |digest| digest.to_string()),
         plan.candidates,
-        plan.runs.iter().map(|run| &run.classes).collect::<Vec<_>>(),
+        plan.runs.iter().map(|run| (&run.classes, &run.readings)).collect::<Vec<_>>(),
         // A catalog may change what is computed without changing which candidates share it.
         plan.computations,
     );
@@ -117,6 +148,7 @@ pub(super) fn audit(
     if !request.claim.is_empty() {
         notes.push("Claims were given with --claim, in place of what the evidence declares.".to_owned());
     }
+    notes.extend(settings_notes(&plan, &state.facts, record, model));
     notes.push("Neighbours of the evidence's row were not computed: a row's bits do not depend on what shares its batch, only on how many rows that is.".to_owned());
     notes.extend(catalogs::not_given(configurations, &request.catalogs));
     let audit = Audit {

@@ -8,7 +8,7 @@ use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, Record};
 use mantissa_model::synth::{self, SynthSpec};
 use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::setup::{Attention, Hardware, QuantizedWeights};
-use mantissa_numerics::{Dtype, Setup};
+use mantissa_numerics::{Dtype, Generation, Setup};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Outcome;
 use mantissa_verdict::audit::{AUDIT_VERSION, AuditedModel, ClaimAnswer, Cost, Planted, audit as judge};
@@ -167,6 +167,7 @@ fn verified(
         candidate: Ok(claim),
         weights: None,
         decoding: Some(Decoding::Greedy),
+        generation: Some(Generation::default()),
         logprobs: Some(dispatch.log_softmax(checkpoint.config().vocab_size)),
         engine: None,
     }];

@@ -39,6 +39,7 @@ fn a_row_that_several_passes_stored_is_compared_and_counted_once() {
             repetitions: 1,
             forced: None,
             signals: SignalSpec { positions: positions.clone(), ..SignalSpec::default() },
+            generation: mantissa_numerics::Generation::default(),
         };
         let recorder = Recorder {
             checkpoint: &checkpoint,

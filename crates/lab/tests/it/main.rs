@@ -2,4 +2,5 @@
 
 mod copies;
 mod documents;
+mod generation;
 mod prompts;

@@ -121,6 +121,7 @@ pub(crate) fn configuration(stated: Stated<'_>) -> Configuration {
                 ep_size: 1,
                 axes: std::collections::BTreeMap::new(),
                 decoding: Decoding::Greedy,
+                generation: None,
             },
             environment: Environment {
                 cpu: NOT_STATED.to_owned(),

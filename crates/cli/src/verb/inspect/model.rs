@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mantissa_model::quantized::Quantization;
 use mantissa_model::{Checkpoint, Decision, ModelConfig, StoredAs, Tokenizer, WeightsDigest};
-use mantissa_numerics::BlockFormat;
+use mantissa_numerics::{BlockFormat, Generation};
 use serde::Serialize;
 
 use crate::progress::{Bar, Unit};
@@ -38,6 +38,8 @@ struct Inspected {
     digest: Option<WeightsDigest>,
     /// What was decided where the files contradict each other, leave something open, or hold what is not used.
     decisions: Vec<Decision>,
+    /// What acts on the choice of tokens.
+    generation: Generation,
     tensors: Vec<Tensor>,
     #[serde(skip)]
     list_tensors: bool,
@@ -120,6 +122,7 @@ pub(super) fn run(
         tokenizer,
         digest,
         decisions: checkpoint.decisions().to_vec(),
+        generation: checkpoint.generation().clone(),
         tensors,
         list_tensors: flags.tensors,
     })
@@ -168,6 +171,10 @@ impl Report for Inspected {
         }
         if let Some(digest) = &self.digest {
             page.field("digest", &digest.digest)?;
+        }
+        let settings = Generation { eos_token_id: Vec::new(), ..self.generation.clone() };
+        if !settings.is_plain() {
+            page.field("generation", &settings)?;
         }
         for decision in &self.decisions {
             page.field("decided", decision)?;

@@ -38,6 +38,7 @@ fn extras(reproducibility: Statement) -> ConfigurationExtras {
         ep_size: 1,
         axes: std::collections::BTreeMap::new(),
         decoding: Decoding::Greedy,
+        generation: None,
     };
     let environment = Environment {
         cpu: String::new(),

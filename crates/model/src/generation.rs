@@ -1,0 +1,191 @@
+//! Settings of generation as files and requests state them → [`Generation`]: those that act on the choice of tokens,
+//! as transformers 5.17 applies a `generation_config.json`.
+//!
+//! Left out: settings that change no token of a record (lengths, caches, outputs, what ends an output), and what
+//! settings do to logits (engine).
+
+use mantissa_numerics::Generation;
+use serde_json::{Map, Value, json};
+
+use crate::error::{ModelError, shown};
+
+/// Settings, and what was found beside them.
+///
+/// Example: [`settings`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stated {
+    /// The settings, draws included.
+    pub generation: Generation,
+    /// Keys that transformers has no setting for.
+    pub unknown: Vec<String>,
+}
+
+/// Keys without an effect on which token is chosen next.
+const WITHOUT_EFFECT: &str = "max_length max_new_tokens max_time stop_strings early_stopping num_return_sequences \
+     use_cache cache_implementation cache_config bos_token_id pad_token_id decoder_start_token_id length_penalty \
+     output_attentions output_hidden_states output_scores output_logits return_dict_in_generate token_healing \
+     is_assistant num_assistant_tokens num_assistant_tokens_schedule assistant_confidence_threshold \
+     assistant_lookbehind assistant_early_exit target_lookbehind prompt_lookup_num_tokens max_matching_ngram_size \
+     prefill_chunk_size compile_config disable_compile low_memory transformers_version trust_remote_code \
+     continuous_batching_config";
+
+/// Keys with an effect that nothing here computes.
+const NOT_COMPUTED: &str = "num_beams num_beam_groups diversity_penalty penalty_alpha guidance_scale \
+     encoder_repetition_penalty encoder_no_repeat_ngram_size dola_layers constraints force_words_ids \
+     watermarking_config renormalize_logits use_mtp";
+
+/// Keys that only draws read; the first five have a place of their own.
+const OF_DRAWS: &str = "temperature top_k top_p min_p seed typical_p epsilon_cutoff eta_cutoff top_h";
+const WITH_A_PLACE: usize = 5;
+
+/// Penalties of requests, which transformers does not have.
+const OF_REQUESTS: &str = "frequency_penalty presence_penalty";
+
+fn is_one(names: &str, key: &str) -> bool {
+    names.split_whitespace().any(|name| name == key)
+}
+
+/// Whether a setting does nothing at this value.
+fn is_idle(key: &str, value: &Value) -> bool {
+    let idle = match key {
+        "repetition_penalty"
+        | "encoder_repetition_penalty"
+        | "guidance_scale"
+        | "num_beams"
+        | "num_beam_groups"
+        | "typical_p" => json!(1.0),
+        _ => json!(0.0),
+    };
+    let number = match value {
+        Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+        value => value.as_f64(),
+    };
+    value.is_null()
+        || (key != "seed" && number.zip(idle.as_f64()).is_some_and(|(a, b)| a.to_bits() == b.to_bits()))
+}
+
+/// Reads settings: of a `generation_config.json`, or of a request, which has penalties that transformers lacks. `file`
+/// names them in errors; tokens lie in a vocabulary of `tokens`.
+///
+/// ```
+/// use mantissa_model::generation::settings;
+/// use serde_json::json;
+///
+/// let json = json!({"do_sample": true, "temperature": 0.7, "repetition_penalty": 1.05, "max_length": 20, "own": 1});
+/// let map = json.as_object().expect("an object");
+/// let stated = settings("generation_config.json", map, 512, false)?;
+/// assert_eq!(stated.generation.to_string(), "do_sample, temperature 0.7, repetition_penalty 1.05");
+/// assert_eq!(stated.unknown, ["own"]);
+/// let json = json!({"repetition_penalty": "high"});
+/// let error = settings("generation_config.json", json.as_object().expect("an object"), 512, false);
+/// assert!(error.is_err_and(|e| e.to_string().contains("repetition_penalty: invalid type: string \"high\"")));
+/// # Ok::<(), mantissa_model::ModelError>(())
+/// ```
+pub fn settings(
+    file: &str,
+    map: &Map<String, Value>,
+    tokens: usize,
+    of_request: bool,
+) -> Result<Stated, ModelError> {
+    let wrong = |key: &str, fault: String| Err(ModelError::damaged(file, key, fault));
+    let mut known = Map::new();
+    let (mut other, mut unknown) = (Map::new(), Vec::new());
+    let drawn = map.get("do_sample").is_some_and(|flag| !is_idle("do_sample", flag));
+    for (key, value) in map {
+        let of_draws = OF_DRAWS.split_whitespace().position(|name| name == key);
+        if is_one(WITHOUT_EFFECT, key)
+            || key.starts_with('_')
+            || (is_idle(key, value) && key != "temperature")
+        {
+            continue;
+        }
+        match of_draws {
+            Some(_) if !drawn => continue,
+            Some(place) if place >= WITH_A_PLACE => {
+                other.insert(key.clone(), shown(&value.to_string()).into());
+                continue;
+            }
+            _ => {}
+        }
+        if is_one(NOT_COMPUTED, key) {
+            other.insert(key.clone(), shown(&value.to_string()).into());
+            continue;
+        }
+        if is_one(OF_REQUESTS, key) && !of_request {
+            unknown.push(key.clone());
+            continue;
+        }
+        let lists = ["eos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens"];
+        let value = match value {
+            Value::Number(_) if lists.contains(&key.as_str()) => json!([value]),
+            value => value.clone(),
+        };
+        match serde_json::from_value::<Generation>(json!({key.as_str(): value})) {
+            Ok(_) => drop(known.insert(key.clone(), value)),
+            Err(error) if error.to_string().starts_with("unknown field") || key == "other" => {
+                unknown.push(key.clone());
+            }
+            Err(error) => return wrong(key, shown(&error.to_string())),
+        }
+    }
+    known.insert("other".to_owned(), Value::Object(other));
+    let generation: Generation = match serde_json::from_value(Value::Object(known)) {
+        Ok(generation) => generation,
+        Err(error) => return wrong("settings", shown(&error.to_string())),
+    };
+    if let Some(penalty) = generation.repetition_penalty.filter(|penalty| *penalty <= 0.0) {
+        return wrong("repetition_penalty", format!("must be above 0, is {penalty}"));
+    }
+    let sequences = generation.sequence_bias.iter().map(|(ids, _)| ids).chain(&generation.bad_words_ids);
+    for ids in sequences {
+        if ids.is_empty() || ids.iter().any(|id| *id as usize >= tokens) {
+            let key = if generation.bad_words_ids.contains(ids) { "bad_words_ids" } else { "sequence_bias" };
+            return wrong(key, format!("{ids:?} must be tokens of a vocabulary of {tokens}"));
+        }
+    }
+    Ok(Stated { generation, unknown })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(json: &Value, of_request: bool) -> Result<Stated, ModelError> {
+        settings("generation_config.json", json.as_object().unwrap(), 8, of_request)
+    }
+
+    #[test]
+    fn what_changes_no_token_is_nothing() {
+        let idle = json!({"do_sample": false, "temperature": 0.6, "top_p": 0.9, "top_k": 0, "repetition_penalty": 1,
+            "no_repeat_ngram_size": 0, "num_beams": 1, "guidance_scale": 1.0, "max_new_tokens": 20, "min_length": 0,
+            "eos_token_id": null, "bad_words_ids": null, "typical_p": 0.5, "_from_model_config": true,
+            "remove_invalid_values": false, "seed": 0, "transformers_version": "5.17.0", "renormalize_logits": false});
+        assert_eq!(of(&idle, false).unwrap(), Stated::default());
+    }
+
+    #[test]
+    fn each_setting_has_its_place_and_a_fault_its_key() {
+        let all = json!({"do_sample": true, "temperature": 1.0, "top_k": 3, "typical_p": 0.5, "seed": 0,
+            "bad_words_ids": [[1, 2]], "sequence_bias": [[[3], 0.5]], "eos_token_id": 7, "suppress_tokens": [4],
+            "exponential_decay_length_penalty": [2, 1.5], "num_beams": 4, "presence_penalty": 0.5});
+        let stated = of(&all, true).unwrap().generation;
+        assert_eq!((stated.temperature, stated.top_k, stated.seed), (Some(1.0), Some(3), Some(0)));
+        assert_eq!((stated.eos_token_id.as_slice(), stated.suppress_tokens.as_slice()), (&[7][..], &[4][..]));
+        assert_eq!(stated.sequence_bias, [(vec![3], 0.5)]);
+        assert_eq!(stated.exponential_decay_length_penalty, Some((2, 1.5)));
+        assert_eq!(stated.other.keys().collect::<Vec<_>>(), ["num_beams", "typical_p"]);
+        assert_eq!(stated.presence_penalty, Some(0.5));
+        assert_eq!(of(&all, false).unwrap().unknown, ["presence_penalty"]);
+        for (json, want) in [
+            (json!({"bad_words_ids": [[8]]}), "bad_words_ids: [8] must be tokens of a vocabulary of 8"),
+            (json!({"bad_words_ids": [[]]}), "bad_words_ids: [] must be tokens"),
+            (json!({"sequence_bias": [[[9], 1.0]]}), "sequence_bias: [9] must be tokens"),
+            (json!({"repetition_penalty": -1.0}), "repetition_penalty: must be above 0, is -1"),
+            (json!({"no_repeat_ngram_size": -1}), "no_repeat_ngram_size: invalid value"),
+            (json!({"suppress_tokens": "x"}), "suppress_tokens: invalid type"),
+        ] {
+            let error = of(&json, false).unwrap_err().to_string();
+            assert!(error.contains(want), "{error} / {want}");
+        }
+    }
+}
