@@ -100,8 +100,11 @@ impl PairFacts {
     /// let records = [("record".to_owned(), Record::open(Path::new(path))?)];
     /// let found = Comparison::of(&records, &Selection::default())?;
     /// let facts = &found.prompts[0].pairs[0].facts;
-    /// let keys = facts.signal(Phase::Decode, Some(SignalKind::KeyVectors)).expect("keys");
-    /// assert_eq!(keys.largest == Some(0.0), keys.counts.different == 0);
+    /// let of = |kind| facts.signal(Phase::Decode, Some(kind)).expect("rows");
+    /// // Keys of two formats cannot be compared: how far they are apart is not known, and not 0.
+    /// let keys = of(SignalKind::KeyVectors);
+    /// assert_eq!((keys.counts.incomparable, keys.largest), (18, None));
+    /// assert!(of(SignalKind::Logprobs).largest > Some(1.0));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
