@@ -61,7 +61,7 @@ fn prompts_are_taken_as_they_are_and_replayed() {
     let texts: Vec<&str> = many.iter().map(|run| run["prompt_text"].as_str().unwrap()).collect();
     assert_eq!((texts[0], texts[1], texts[3]), ("one", "another text", "<|im_start|>user\nx<|im_end|>\n"));
     assert_eq!(ids(&many[2]), &json!([5, 6, 7]));
-    let outputs: Vec<&Value> = many.iter().map(|run| &run["output_token_ids"]).collect();
+    let outputs: Vec<&Value> = many.iter().map(|run| &run["mantissa"]["output_token_ids"]).collect();
     assert_eq!(outputs, [&json!([1, 2]), &json!([3, 4]), &json!([5, 6]), &json!([7, 8])]);
     // Beside others: those of a file, or the other prompts.
     write("pair.jsonl", "[5, 6, 7]\n[8, 9, 10]\n");
