@@ -4,8 +4,9 @@
     python3 docs/readme.py target/release/mantissa
 
 Of every block marked `console`, each command after `$ ` runs in one temporary folder, in which `goldens`, `plans` and
-`LICENSE-APACHE` are the repository's. The lines below it must stand in its output in that order; `…` stands for lines that are
-left out. A block marked `python` with `print` runs too, where numpy is installed; `# …` behind a print is what it prints.
+`LICENSE-APACHE` are the repository's. The lines below it must stand in its output in that order; `…` stands for lines
+that are left out. A block marked `python` with `print` runs too, where numpy is installed; `# …` behind a print is what
+it prints.
 """
 
 import os
@@ -71,27 +72,30 @@ def main():
             "MANTISSA_HOME": str(Path(folder) / "home"),
             "NO_COLOR": "1",
         }
+
+        def run(command):
+            return subprocess.run(
+                command, cwd=work, env=environment, capture_output=True, text=True, check=False
+            )
+
         for mark, lines, number in blocks(readme.read_text()):
             if mark == "console":
                 for command, expected in commands(lines):
-                    result = subprocess.run(
-                        ["bash", "-c", command], cwd=work, env=environment, capture_output=True, text=True, check=False
-                    )
+                    result = run(["bash", "-c", command])
                     ran += 1
                     lost = missing(expected, result.stdout)
                     if lost is not None or result.returncode == 2:
                         failed += 1
-                        print(f"README.md:{number}: $ {command}\nexit {result.returncode}\n{result.stdout}{result.stderr}")
+                        print(f"README.md:{number}: $ {command}\nexit {result.returncode}")
+                        print(result.stdout + result.stderr)
                         print(f"does not print, in this order: {lost}")
             elif mark == "python" and any(line.startswith("print(") for line in lines):
-                if subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True, check=False).returncode:
+                if run([sys.executable, "-c", "import numpy"]).returncode:
                     print(f"README.md:{number}: NOT TESTED, no numpy")
                     continue
-                expected = [line.split("  # ", 1)[1] for line in lines if line.startswith("print(") and "  # " in line]
-                result = subprocess.run(
-                    [sys.executable, "-c", "\n".join(lines)],
-                    cwd=work, env=environment, capture_output=True, text=True, check=False,
-                )
+                printing = [line for line in lines if line.startswith("print(") and "  # " in line]
+                expected = [line.split("  # ", 1)[1] for line in printing]
+                result = run([sys.executable, "-c", "\n".join(lines)])
                 ran += 1
                 if result.stdout.split("\n")[:-1] != expected:
                     failed += 1

@@ -108,19 +108,19 @@ impl Pace {
             None => format!("{}{name}", count(self.done)),
         };
         if let Some(rate) = self.rate(now) {
-            said.push_str(", ");
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of bytes")]
-            said.push_str(&match unit {
+            let rate_said = match unit {
                 Unit::Bytes => format!("{}/s", bytes(rate as u64)),
                 _ if rate >= 100.0 => format!("{rate:.0}/s"),
                 _ if rate >= 1.0 => format!("{rate:.1}/s"),
                 _ => format!("{} each", lasting(1.0 / rate)),
-            });
+            };
+            said.extend([", ", &rate_said]);
             if let Some(left) = total.and_then(|total| total.checked_sub(self.done)).filter(|left| *left > 0)
             {
                 #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
                 let seconds = left as f64 / rate;
-                said.push_str(&format!(", about {} left", lasting(seconds)));
+                said.extend([", about ", &lasting(seconds), " left"]);
             }
         }
         said
@@ -182,14 +182,13 @@ impl Bar {
         change(&mut state, now);
         let waited = now.duration_since(state.shown.unwrap_or(started));
         match self.progress {
-            Progress::Nothing => {}
+            Progress::Bars { .. } => self.draw(&mut state, now, waited),
             Progress::Lines if waited >= BETWEEN_LINES => {
                 state.shown = Some(now);
                 let line = format!("{}: {}", state.label, state.pace.said(now, self.unit, state.total));
                 drop(writeln!(std::io::stderr(), "{}", one_line(&line)));
             }
-            Progress::Lines => {}
-            Progress::Bars { .. } => self.draw(&mut state, now, waited),
+            Progress::Lines | Progress::Nothing => {}
         }
     }
 

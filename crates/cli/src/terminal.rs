@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::failure::{one_line, stdout_failed};
 use crate::output::Format;
-use crate::settings::Settings;
+use crate::settings::{Progress, Settings};
 
 /// What a verb found out: serialized as it is for `--format json`, laid out by itself for people.
 pub(crate) trait Report: Serialize {
@@ -31,6 +31,8 @@ pub(crate) struct Terminal {
     format: Format,
     color: bool,
     width: Option<usize>,
+    /// Columns of notes.
+    notes: usize,
     quiet: bool,
     /// Nobody reads any more.
     closed: bool,
@@ -43,6 +45,10 @@ impl Terminal {
             format: settings.format,
             color: settings.color,
             width: settings.width,
+            notes: match settings.progress {
+                Progress::Bars { width } => width,
+                Progress::Lines | Progress::Nothing => usize::MAX,
+            },
             quiet: settings.quiet,
             closed: false,
         }
@@ -71,8 +77,11 @@ impl Terminal {
 
     /// Says something to whoever watches, on standard error.
     pub(crate) fn note(&self, text: &str) {
-        if !self.quiet {
-            drop(writeln!(io::stderr(), "{}", one_line(text)));
+        if self.quiet {
+            return;
+        }
+        for line in report::wrap(&one_line(text), self.notes) {
+            drop(writeln!(io::stderr(), "{line}"));
         }
     }
 

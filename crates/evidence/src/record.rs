@@ -263,7 +263,7 @@ impl Record {
         // Behind the first steps every step is alike: no position reaches back to before them.
         let reach = layout.positions.first().map_or(0, |first| u64::from(first.unsigned_abs()));
         let alike = (layout.steps.start + reach).clamp(start, end.max(start));
-        let apart = (start..alike).map(|step| step..step + 1).chain([alike..end]);
+        let apart = (start..alike).map(|step| step..step + 1).chain(std::iter::once(alike..end));
         let mut rows: Vec<OwnRows> = Vec::new();
         for steps in apart.filter(|steps| !steps.is_empty()) {
             let positions = layout.own_positions(steps.start, prompt);

@@ -72,9 +72,9 @@ pub(super) fn fitting(grid: &Grid<'_>, from: usize, width: usize) -> usize {
     count.max(1)
 }
 
-/// A table for a terminal: titles (and whether numbers stand under them) over rows of plain text. Columns are as wide as
-/// they need to be while all fit into `width`; else titles of numbers wrap, then the broadest columns of words. Where
-/// that is not enough, each row is a paragraph.
+/// A table for a terminal: titles (and whether numbers stand under them) over rows of plain text. Columns are as wide
+/// as they need to be while all fit into `width`; else titles of numbers wrap, then the broadest columns of words.
+/// Where that is not enough, each row is a paragraph.
 ///
 /// ```
 /// let rows = [vec!["keys".to_owned(), "12".to_owned()]];
