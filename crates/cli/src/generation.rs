@@ -11,7 +11,7 @@ use crate::terminal::Terminal;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Choice of tokens (greedy)")]
 pub(crate) struct GenerationArgs {
-    /// A setting by transformers' name, over the model's own: repetition_penalty=1.1, suppress_tokens=[5,7]; also
+    /// A setting by transformers' name, over the model's own: `repetition_penalty=1.1`, `suppress_tokens=[5,7]`; also
     /// presence_penalty and frequency_penalty
     #[arg(long, value_name = "NAME=VALUE")]
     generation: Vec<String>,
