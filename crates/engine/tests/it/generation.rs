@@ -93,3 +93,17 @@ fn greedy_tokens_are_those_of_generate() {
         assert_eq!(output, want, "{}", case["settings"]);
     }
 }
+
+/// On an H200 as `goldens/gpu/penalty.py` found it: neither a division nor the reciprocal of the rounded penalty.
+#[test]
+fn a_gpu_multiplies_by_the_reciprocal_of_the_penalty_as_it_was_given() {
+    let settings = Generation { repetition_penalty: Some(1.05), ..Generation::default() };
+    let at = Generated { prompt: &[0, 1, 2], output: &[], longest: 8 };
+    let on = |hardware| scores(&settings, hardware, at, &[2.5, 11.0, -2.5, 2.5]).into_owned();
+    let divided = [2.5_f32 / 1.05, 11.0 / 1.05, -2.5 * 1.05, 2.5];
+    assert_eq!(on(Hardware::Cpu), divided);
+    let reciprocal = 0.952_380_95_f32;
+    assert_ne!(reciprocal.to_bits(), (1.0 / 1.05_f32).to_bits());
+    assert_eq!(on(Hardware::H200), [2.5 * reciprocal, 11.0 * reciprocal, -2.5 * 1.05, 2.5]);
+    assert_ne!(on(Hardware::H200)[0].to_bits(), divided[0].to_bits());
+}
