@@ -13,11 +13,17 @@ use crate::terminal::Terminal;
 pub(crate) struct GenerationArgs {
     /// A setting by transformers' name, over the model's own: `repetition_penalty=1.1`, `suppress_tokens=[5,7]`; also
     /// presence_penalty and frequency_penalty
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "teacher_force")]
     generation: Vec<String>,
     /// Leave out what the model's generation_config.json sets
     #[arg(long)]
     no_generation_config: bool,
+}
+
+/// Settings that only draws read.
+fn is_of_draws(name: &str) -> bool {
+    let names = "temperature top_k top_p min_p seed do_sample typical_p epsilon_cutoff eta_cutoff top_h";
+    names.split(' ').any(|of_draws| of_draws == name)
 }
 
 impl GenerationArgs {
@@ -51,10 +57,13 @@ impl GenerationArgs {
             if greedy {
                 continue;
             }
-            if matches!(name, "temperature" | "top_k" | "top_p" | "min_p" | "seed" | "do_sample") {
+            if is_of_draws(name) {
                 bail!(
                     "--generation {name}: acts on draws, and a record chooses greedily; force the tokens of a draw"
                 );
+            }
+            if matches!(name, "max_new_tokens" | "max_length") {
+                bail!("--generation {name}: acts on no choice; say with --decode how many tokens are chosen");
             }
             let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
             map.insert(name.to_owned(), value);
@@ -68,7 +77,8 @@ impl GenerationArgs {
         })?;
         if let Some(name) = stated.unknown.first() {
             bail!(
-                "--generation {name}: no setting that acts on tokens; use a name of generation_config.json"
+                "--generation {name}: no setting that a record computes; use one that acts on a greedy choice, such as \
+                 repetition_penalty"
             );
         }
         if let Some(why) = stated.generation.not_computed() {

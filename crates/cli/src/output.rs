@@ -39,8 +39,14 @@ pub(crate) enum When {
     Never,
 }
 
-/// Refuses files that are there already, unless they are to be replaced. Asked before anything is computed.
+/// Refuses files that are there already, unless they are to be replaced, and files in folders that are not there. Asked
+/// before anything is computed.
 pub(crate) fn absent(files: &[Option<&Path>], force: bool) -> anyhow::Result<()> {
+    let no_folder =
+        |path: &&&Path| path.parent().is_some_and(|folder| folder != Path::new("") && !folder.is_dir());
+    if let Some(path) = files.iter().flatten().find(no_folder) {
+        bail!("{}: its folder is not there; make it first, or choose another path", path.display());
+    }
     match files.iter().flatten().find(|path| path.exists() && !force) {
         Some(path) => bail!("{}: already exists; choose another path or give --force", path.display()),
         None => Ok(()),

@@ -23,9 +23,9 @@ pub struct Generated<'g> {
 /// Logits as a greedy choice sees them under `settings`.
 ///
 /// *Shape:* a row of the vocabulary.
-/// *Rounding:* binary32, each operation rounded once. A GPU does not divide by the repetition penalty: PyTorch takes its
-/// reciprocal in binary64, rounds that, and multiplies (`goldens/gpu/penalty.json`: 0 of 9,723,904 values differ on an
-/// H200).
+/// *Rounding:* binary32, each operation rounded once. A GPU does not divide by the repetition penalty: PyTorch takes
+/// its reciprocal in binary64, rounds that, and multiplies (`goldens/gpu/penalty.json`: 0 of 9,723,904 values differ on
+/// an H200).
 /// *Source:* transformers 5.17, `generation/logits_process.py`, in the order of `_get_logits_processor`; the penalties
 /// of frequency and presence, which it lacks, follow that of repetition as in vLLM (`apply_penalties`).
 ///

@@ -80,6 +80,14 @@ pub struct Document {
     lost: Option<Lost>,
 }
 
+/// Refuses the placeholder that a clone without Git LFS has in place of a file.
+pub(crate) fn refuse_pointer(name: &str, bytes: &[u8]) -> Result<(), LabError> {
+    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return Err(LabError::DocumentPointer { document: one_line(name) });
+    }
+    Ok(())
+}
+
 impl Document {
     /// Reads the file at `path`; `pdf` is used if it turns out to be a PDF.
     pub fn open(path: &Path, pdf: &PdfReader) -> Result<Self, LabError> {
@@ -93,6 +101,7 @@ impl Document {
 
     /// Makes a document of a file's bytes.
     pub fn from_bytes(name: &str, bytes: Vec<u8>, pdf: &PdfReader) -> Result<Self, LabError> {
+        refuse_pointer(name, &bytes)?;
         if !is_pdf(&bytes) {
             return Self::from_text(name, &bytes);
         }

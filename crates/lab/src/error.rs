@@ -35,6 +35,13 @@ pub enum LabError {
         limit: u64,
     },
 
+    /// A pointer of Git LFS in place of a document.
+    #[error("{document}: a pointer of Git LFS, not the file itself; run `git lfs pull` in its repository")]
+    DocumentPointer {
+        /// Document name.
+        document: String,
+    },
+
     /// Nothing but white space.
     #[error("{document}: no text in {bytes} bytes; give a document with text")]
     DocumentEmpty {
@@ -211,13 +218,13 @@ pub enum LabError {
 
     /// The model brings no chat template.
     #[error(
-        "model: no chat template, but the prompt asks for one; prompt without it (chat_template = false)"
+        "model: no chat template; prompt without it (--no-chat-template; in a plan, chat_template = false)"
     )]
     NoChatTemplate,
 
     /// The chat template does not pass the user's text through unchanged, once.
     #[error(
-        "model: its chat template shows the user's text {times} times instead of once; prompt without it (chat_template = false)"
+        "model: its chat template shows the user's text {times} times instead of once; prompt without it (--no-chat-template; in a plan, chat_template = false)"
     )]
     ChatTemplateOpaque {
         /// How often the placeholder came out.

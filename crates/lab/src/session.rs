@@ -259,11 +259,12 @@ mod tests {
         assert_eq!(*told.borrow(), [(2, 10), (4, 10), (6, 10), (8, 10), (10, 10)]);
         let forced = Session { forced: Some(&[7, 7, 7]), ..session };
         assert_eq!(forced.run(&Sum, None, &|_, _| {}).expect("tokens"), [[7, 7, 7], [5, 2, 4]]);
-        // Each sequence by its own tokens: 3 and 6, then 5 and 2, are banned for the second time.
+        // Each sequence by its own tokens. Of the first, sums of 11 and 11 are 3, which its prompt has: 0 and 2 are the
+        // first of the others, and 13 is 5. Of the second, 5 is banned, then 6 and 12 are 6 and 4.
         let settings = &Generation { no_repeat_ngram_size: Some(1), ..Generation::default() };
         let prompts: [&[u32]; 2] = [&[1, 3, 7], &[5, 0, 0]];
         let outputs = Session { prompts: &prompts, settings, ..session }.run(&Sum, None, &|_, _| {});
-        assert_eq!(outputs.expect("tokens"), [[0, 2, 4], [1, 6, 4]]);
+        assert_eq!(outputs.expect("tokens"), [[0, 2, 5], [1, 6, 4]]);
         let empty = Session { prompts: &[], ..session };
         assert!(matches!(empty.run(&Sum, None, &|_, _| {}), Err(LabError::Nothing { .. })));
     }

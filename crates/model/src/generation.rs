@@ -57,7 +57,7 @@ fn is_idle(key: &str, value: &Value) -> bool {
         _ => json!(0.0),
     };
     let number = match value {
-        Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
+        Value::Bool(false) => Some(0.0),
         value => value.as_f64(),
     };
     value.is_null()
@@ -93,6 +93,10 @@ pub fn settings(
     let drawn = map.get("do_sample").is_some_and(|flag| !is_idle("do_sample", flag));
     for (key, value) in map {
         let of_draws = OF_DRAWS.split_whitespace().position(|name| name == key);
+        if is_one(WITHOUT_EFFECT, key) && of_request {
+            unknown.push(key.clone());
+            continue;
+        }
         if is_one(WITHOUT_EFFECT, key)
             || key.starts_with('_')
             || (is_idle(key, value) && key != "temperature")
@@ -136,6 +140,15 @@ pub fn settings(
     if let Some(penalty) = generation.repetition_penalty.filter(|penalty| *penalty <= 0.0) {
         return wrong("repetition_penalty", format!("must be above 0, is {penalty}"));
     }
+    let lists = [
+        ("forced_bos_token_id", generation.forced_bos_token_id.as_slice()),
+        ("forced_eos_token_id", generation.forced_eos_token_id.as_slice()),
+    ];
+    for (key, ids) in lists {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= tokens) {
+            return wrong(key, format!("{id} must be a token of a vocabulary of {tokens}"));
+        }
+    }
     let sequences = generation.sequence_bias.iter().map(|(ids, _)| ids).chain(&generation.bad_words_ids);
     for ids in sequences {
         if ids.is_empty() || ids.iter().any(|id| *id as usize >= tokens) {
@@ -161,6 +174,8 @@ mod tests {
             "eos_token_id": null, "bad_words_ids": null, "typical_p": 0.5, "_from_model_config": true,
             "remove_invalid_values": false, "seed": 0, "transformers_version": "5.17.0", "renormalize_logits": false});
         assert_eq!(of(&idle, false).unwrap(), Stated::default());
+        // Who asks for one of them is told.
+        assert_eq!(of(&json!({"max_new_tokens": 3}), true).unwrap().unknown, ["max_new_tokens"]);
     }
 
     #[test]
@@ -183,6 +198,12 @@ mod tests {
             (json!({"repetition_penalty": -1.0}), "repetition_penalty: must be above 0, is -1"),
             (json!({"no_repeat_ngram_size": -1}), "no_repeat_ngram_size: invalid value"),
             (json!({"suppress_tokens": "x"}), "suppress_tokens: invalid type"),
+            (json!({"repetition_penalty": true}), "repetition_penalty: invalid type"),
+            (
+                json!({"forced_bos_token_id": 8}),
+                "forced_bos_token_id: 8 must be a token of a vocabulary of 8",
+            ),
+            (json!({"forced_eos_token_id": [1, 9]}), "forced_eos_token_id: 9 must be a token"),
         ] {
             let error = of(&json, false).unwrap_err().to_string();
             assert!(error.contains(want), "{error} / {want}");

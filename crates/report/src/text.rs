@@ -129,7 +129,11 @@ impl Page {
 
     fn answer(&mut self, color: &str, word: &str, means: &str) {
         let (on, off) = if self.color { (color, PLAIN) } else { ("", "") };
-        push(&mut self.out, format_args!("{on}{word}{off}  {means}\n"));
+        let room = self.width.saturating_sub(word.chars().count() + 2);
+        for (i, line) in wrap(&visible(means), room.max(20)).iter().enumerate() {
+            let line = if i == 0 { format!("{on}{word}{off}  {line}") } else { format!("  {line}") };
+            push(&mut self.out, format_args!("{line}\n"));
+        }
     }
 
     pub(crate) fn field_list(&mut self, heading: &str, fields: &[(&str, String)]) {

@@ -199,6 +199,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         return Ok(Exit::Consistent);
     }
     let _resumable = Resumable::new(match (&args.replay_with, &args.state) {
+        _ if args.self_test => "nothing is kept of a self-test".to_owned(),
         (Some(_), _) => format!("{} holds what is done: the same command goes on from it", folder.display()),
         (None, Some(state)) => {
             format!("{} holds the finished replays: the same command goes on from it", state.display())

@@ -53,13 +53,23 @@ fn the_models_own_settings_are_applied_unless_left_out() {
     let (_, present) =
         record(&session, "present", &["--no-generation-config", "--generation", "presence_penalty=-30"]);
     assert!(present[1..].iter().all(|token| *token == present[0]), "{present:?}");
+    // What differs in a setting is said to, and is no setup that does not repeat itself.
+    let analyzed = session.output(&["analyze", "plain", "present"]);
+    let text = String::from_utf8(analyzed.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(!text.contains("does not repeat itself"), "{text}");
+    assert!(!text.contains("told apart"), "no bit that was compared differs: {text}");
+    assert!(text.contains("generation none and presence_penalty -30"), "{text}");
     for (setting, want) in [
         ("repetition_penalty", "no value; write NAME=VALUE"),
         ("repetition_penalty=high", "repetition_penalty: invalid type: string \"high\""),
         ("repetition_penalty=-1", "must be above 0"),
+        ("max_new_tokens=3", "say with --decode how many"),
+        ("stop_strings=[\"a\"]", "no setting that a record computes"),
+        ("typical_p=0.2", "acts on draws, and a record chooses greedily"),
+        ("forced_bos_token_id=900", "must be a token of a vocabulary of 512"),
         ("temperature=0.7", "acts on draws, and a record chooses greedily"),
         ("num_beams=4", "nothing here computes num_beams 4"),
-        ("nonsense=4", "no setting that acts on tokens"),
+        ("nonsense=4", "no setting that a record computes"),
         ("bad_words_ids=[[99999]]", "must be tokens of a vocabulary of 512"),
     ] {
         let arguments: Vec<&str> =

@@ -63,6 +63,11 @@ fn prompts_are_taken_as_they_are_and_replayed() {
     assert_eq!(ids(&many[2]), &json!([5, 6, 7]));
     let outputs: Vec<&Value> = many.iter().map(|run| &run["mantissa"]["output_token_ids"]).collect();
     assert_eq!(outputs, [&json!([1, 2]), &json!([3, 4]), &json!([5, 6]), &json!([7, 8])]);
+    // The mark of an editor is no part of a text, and capitals change no extension.
+    write("mark.txt", "\u{feff}one");
+    write("MANY.JSONL", "[5, 6, 7]\n");
+    assert_eq!(runs(&session, &["--prompt", "mark.txt", "--out", "mark"])[0]["prompt_text"], "one");
+    assert_eq!(ids(&runs(&session, &["--prompt", "MANY.JSONL", "--out", "capitals"])[0]), &json!([5, 6, 7]));
     // Beside others: those of a file, or the other prompts.
     write("pair.jsonl", "[5, 6, 7]\n[8, 9, 10]\n");
     write("beside.json", "[[11, 12, 13], [14, 15, 16]]");
@@ -95,6 +100,8 @@ fn prompts_that_are_none_are_refused_with_their_place() {
         assert!(!session.path("x").exists());
     };
     for (name, text, want) in [
+        ("a.txt", "version https://git-lfs.github.com/spec/v1\noid", "a.txt: a pointer of Git LFS, "),
+        ("A.JSON", "[]", "A.JSON: an empty prompt; "),
         ("a.jsonl", "[1]\n[1, -2]\n", "a.jsonl:2: -2 is not a token id; "),
         ("a.jsonl", "[1]\nx\n", "a.jsonl:2: not JSON ("),
         ("a.jsonl", "\n", "a.jsonl: no prompt; "),

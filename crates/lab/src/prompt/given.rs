@@ -98,7 +98,8 @@ pub fn read(path: &Path) -> Result<Vec<GivenPrompt>, LabError> {
     let file_blake3 = blake3::hash(&bytes).to_hex().to_string();
     let text = String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        fault(&name, format!("not UTF-8 at byte {offset}"), "convert it with `iconv -f … -t UTF-8`")
+        let remedy = "give a PDF with --document; convert other texts with `iconv -f … -t UTF-8`";
+        fault(&name, format!("not UTF-8 at byte {offset}"), remedy)
     })?;
     let given = |name: String, content| GivenPrompt { name, file_blake3: file_blake3.clone(), content };
     let prompts: Vec<GivenPrompt> = match form(path) {
@@ -179,6 +180,8 @@ pub fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>, LabError> {
     Ok(lists)
 }
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// How a file is read.
 enum Form {
     Text,
@@ -187,7 +190,8 @@ enum Form {
 }
 
 fn form(path: &Path) -> Form {
-    match path.extension().and_then(|extension| extension.to_str()) {
+    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+    match extension.as_deref() {
         Some("jsonl" | "ndjson") => Form::Lines,
         Some("json") => Form::Json,
         _ => Form::Text,
@@ -206,6 +210,11 @@ fn bytes_of(path: &Path) -> Result<(String, Vec<u8>), LabError> {
     File::open(path).map_err(read)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(LabError::DocumentTooLarge { document: name, limit: MAX_FILE_BYTES });
+    }
+    crate::document::refuse_pointer(&name, &bytes)?;
+    // The mark that some editors begin a file with is no part of a prompt.
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     Ok((name, bytes))
 }

@@ -222,7 +222,7 @@ fn without_a_template_the_frame_says_so() {
         let error = PromptSet::cut(&documents, &spec(8, 1, 0), &tokenizer).expect_err("no template");
         assert_eq!(
             error.to_string(),
-            "model: no chat template, but the prompt asks for one; prompt without it (chat_template = false)"
+            "model: no chat template; prompt without it (--no-chat-template; in a plan, chat_template = false)"
         );
     }
 }

@@ -47,6 +47,17 @@ pub(super) fn add(recorded: &Recorded<'_>, parts: &mut Parts) {
                         > 1
                 })
                 .collect();
+            // Outputs that part tell setups apart too, and not by these signals: that is said of the tokens.
+            let by_bits = groups.classes.iter().enumerate().all(|(index, class)| {
+                groups.classes[..index].iter().all(|other| {
+                    let setup = |label: &String| {
+                        members.iter().copied().find(|&setup| recorded.label(setup) == label)
+                    };
+                    let (Some(a), Some(b)) = (setup(&class[0]), setup(&other[0])) else { return false };
+                    let state = |&signal: &Signal| recorded.facts.summary(a, b, (phase, signal)).state();
+                    signals.iter().any(|signal| state(signal) == State::Different)
+                })
+            });
             let references = equal_over(recorded, &members, phase, &signals).unwrap_or(prompts.len() as u64);
             parts.add_classes(FoundClasses {
                 phase,
@@ -56,7 +67,7 @@ pub(super) fn add(recorded: &Recorded<'_>, parts: &mut Parts) {
                 unplaced: groups.unplaced,
                 basis: SameBy::Bits,
                 references,
-                told_apart: groups.told_apart,
+                told_apart: groups.told_apart && by_bits,
                 unshown: Unshown::Nothing,
                 citations: cite(&recorded.setups, &members, &prompts),
             });

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_compare::{Member, Prompt, PromptGroup, by_prompt};
-use mantissa_evidence::{Configuration, Experiment, Record};
+use mantissa_evidence::{Configuration, Decoding, Experiment, Record};
 use mantissa_numerics::setup::Axis;
 
 use super::input::Evidence;
@@ -254,6 +254,15 @@ fn fields(experiment: &Experiment, configuration: &Configuration) -> BTreeMap<St
         for (axis, value) in &setup.axes {
             put(axis, Some(value.clone()));
         }
+        let decoding = match setup.decoding {
+            Decoding::Greedy => "greedy",
+            Decoding::TeacherForced => "forced",
+            Decoding::Sampled => "sampled",
+        };
+        put("decoding", Some(decoding.to_owned()));
+        // A record that states none was chosen under none, or does not say: either is another statement.
+        let generation = setup.generation.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+        put("generation", Some(generation));
     }
     if let Some(variable) = declared_variable(experiment) {
         let value = &configuration.variable_value;
