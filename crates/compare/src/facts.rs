@@ -93,7 +93,8 @@ pub struct Counts {
     pub different: u64,
     /// Recorded in one run only.
     pub missing: u64,
-    /// In both, but tokens, formats or widths forbid a comparison, or a list of candidates names an id twice.
+    /// In both, but tokens, formats or widths forbid a comparison, a list of candidates names an id twice, or something
+    /// stands in on one side for the value of a candidate that the other measured, and the rest is equal.
     pub incomparable: u64,
 }
 

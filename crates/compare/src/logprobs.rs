@@ -46,6 +46,14 @@ impl Listed {
         sound(self) && sound(other) && self.len_beside(other) > 0 && other.len_beside(self) > 0
     }
 
+    /// Whether something stands in for a candidate here that was measured there, or the other way round: what is equal
+    /// beside it is not the whole row.
+    pub(crate) fn is_partial_beside(&self, other: &Self) -> bool {
+        let lacks =
+            |lacking: &Self, measured: &Self| measured.sorted.iter().any(|&(id, _)| lacking.lacks(id));
+        lacks(self, other) || lacks(other, self)
+    }
+
     fn lacks(&self, id: u32) -> bool {
         self.missing.binary_search(&id).is_ok()
     }
@@ -171,6 +179,8 @@ mod tests {
                 let (a, b) = (listed(&[(1, stand_in), (2, -1.0)]), listed(&[(2, -1.0), (1, other)]));
                 assert!(a.is_comparable(&b) && distance(&a, &b).is_none(), "{stand_in} against {other}");
                 assert!(distance(&b, &a).is_none());
+                let measured = !stands_in(other);
+                assert_eq!((a.is_partial_beside(&b), b.is_partial_beside(&a)), (measured, measured));
                 let b = listed(&[(1, other), (2, -2.0)]);
                 let (found, element) = distance(&a, &b).unwrap();
                 let numbers = (found.k_a, found.k_b, found.common, found.different, element);

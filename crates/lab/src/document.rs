@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use mantissa_model::error::is_lfs_pointer;
 use serde::{Deserialize, Serialize};
 
 use crate::error::LabError;
@@ -82,7 +83,7 @@ pub struct Document {
 
 /// Refuses the placeholder that a clone without Git LFS has in place of a file.
 pub(crate) fn refuse_pointer(name: &str, bytes: &[u8]) -> Result<(), LabError> {
-    if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
+    if is_lfs_pointer(bytes) {
         return Err(LabError::DocumentPointer { document: one_line(name) });
     }
     Ok(())

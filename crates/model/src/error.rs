@@ -97,9 +97,20 @@ pub enum ModelError {
 /// How a file of Git LFS begins that stands in place of the file itself.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Refuses the placeholder that a clone without Git LFS has in place of a large file.
+/// Whether these are the bytes of the placeholder that a clone without Git LFS has in place of a large file.
+///
+/// ```
+/// assert!(mantissa_model::error::is_lfs_pointer(b"version https://git-lfs.github.com/spec/v1\noid sha256:46"));
+/// assert!(!mantissa_model::error::is_lfs_pointer(b"{}"));
+/// ```
+#[must_use]
+pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(LFS_POINTER)
+}
+
+/// Refuses such a placeholder.
 pub(crate) fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    if !bytes.starts_with(LFS_POINTER) {
+    if !is_lfs_pointer(bytes) {
         return Ok(());
     }
     Err(ModelError::Damaged {

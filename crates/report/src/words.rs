@@ -113,6 +113,12 @@ pub(crate) fn of(number: usize, noun: &str) -> String {
     format!("{} {noun}{ending}", count(number as u64))
 }
 
+/// `3 told apart; 1 left open`: what there is none of is left out.
+pub(crate) fn counted(counts: impl IntoIterator<Item = (usize, &'static str)>) -> String {
+    let counts = counts.into_iter().filter(|(number, _)| *number > 0);
+    counts.map(|(number, word)| format!("{} {word}", count(number as u64))).collect::<Vec<_>>().join("; ")
+}
+
 /// `a, b and c`; where there are more than so many, the first of them and how many more.
 pub(crate) fn listed<S: AsRef<str>>(names: &[S], most: usize) -> String {
     let shown: Vec<&str> = names.iter().take(most).map(AsRef::as_ref).collect();

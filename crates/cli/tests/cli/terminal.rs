@@ -49,10 +49,16 @@ fn plain(text: &str) -> String {
     plain
 }
 
-fn recorded() -> Session {
+/// A session with a model and a document.
+fn prepared() -> Session {
     let session = Session::new();
     session.output(&["synth", "--arch", "llama", "--seed", "7", "--out", "model"]);
     std::fs::write(session.path("document.txt"), "Rounding is decided by order. ".repeat(40)).unwrap();
+    session
+}
+
+fn recorded() -> Session {
+    let session = prepared();
     let record = [
         "record",
         "--model",
@@ -119,9 +125,7 @@ fn nothing_is_broader_than_the_terminal() {
 
 #[test]
 fn an_interrupt_says_how_to_go_on_and_the_same_command_does() {
-    let session = Session::new();
-    session.output(&["synth", "--arch", "llama", "--seed", "7", "--out", "model"]);
-    std::fs::write(session.path("document.txt"), "Rounding is decided by order. ".repeat(40)).unwrap();
+    let session = prepared();
     let record = [
         "record",
         "--model",

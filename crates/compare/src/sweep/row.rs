@@ -18,7 +18,7 @@ pub(super) enum Compared {
     Absent,
     /// One run has it.
     Missing,
-    /// Tokens, formats or widths forbid a comparison.
+    /// Tokens, formats or widths forbid a comparison, or a list of candidates is equal only as far as both measured it.
     Incomparable,
     /// Same bits.
     Same(Sums),
@@ -211,9 +211,11 @@ fn candidates(
                 if !a.is_comparable(b) || !pair.alignment.same_prefix(key.phase, key.step, key.position) {
                     Compared::Incomparable
                 } else {
-                    logprobs::distance(a, b).map_or(Compared::SameCandidates, |(distance, element)| {
-                        Compared::OtherCandidates(distance, element)
-                    })
+                    match logprobs::distance(a, b) {
+                        Some((distance, element)) => Compared::OtherCandidates(distance, element),
+                        None if a.is_partial_beside(b) => Compared::Incomparable,
+                        None => Compared::SameCandidates,
+                    }
                 }
             }
         });

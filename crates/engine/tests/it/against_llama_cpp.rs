@@ -5,10 +5,11 @@
 
 use std::path::PathBuf;
 
-use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Isa, NoTap, QuantizedWeights, greedy};
+use mantissa_engine::{Engine, EngineSetup, NoTap, QuantizedWeights, greedy};
 use mantissa_model::Checkpoint;
-use mantissa_numerics::Dtype;
 use serde_json::Value;
+
+use crate::models;
 
 fn smollm2() -> PathBuf {
     std::env::var_os("MANTISSA_SMOLLM2").map(PathBuf::from).expect(
@@ -26,16 +27,7 @@ fn ids(value: &Value) -> Vec<u32> {
 }
 
 fn setup(quantized: QuantizedWeights) -> EngineSetup {
-    EngineSetup {
-        hardware: mantissa_engine::Hardware::Cpu,
-        dtype: Dtype::F32,
-        attention: Attention::Eager,
-        quantized,
-        catalogs: Catalogs::default(),
-        context: 512,
-        threads: 2,
-        isa: Isa::detect(),
-    }
+    EngineSetup { quantized, ..models::on_cpu(512) }
 }
 
 /// The golden's `f32` reference computes with the exact weights in binary32, as Mantissa does: every one of its 64

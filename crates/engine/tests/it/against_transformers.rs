@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Isa, QuantizedWeights, Tap, View, greedy};
+use mantissa_engine::{Attention, Engine, EngineSetup, Tap, View, greedy};
 use mantissa_model::Arch;
-use mantissa_numerics::{Dtype, Point, Site};
+use mantissa_numerics::{Point, Site};
 use serde_json::Value;
 
 use crate::models;
@@ -74,16 +74,7 @@ fn every_family_agrees_with_transformers_to_f32_rounding() {
         let theirs = ["cpu:float32", "cuda:float32"].map(|name| variants.get(name));
         let theirs: Vec<&Value> = theirs.into_iter().flatten().collect();
         assert!(!theirs.is_empty(), "{name}: no f32 of transformers to compare with");
-        let setup = EngineSetup {
-            hardware: mantissa_engine::Hardware::Cpu,
-            dtype: Dtype::F32,
-            attention: Attention::Eager,
-            quantized: QuantizedWeights::Keep,
-            catalogs: Catalogs::default(),
-            context: 128,
-            threads: 2,
-            isa: Isa::detect(),
-        };
+        let setup = models::on_cpu(128);
         let engine = Engine::load(&checkpoint, setup).expect("engine");
         let mut caches = vec![engine.new_cache(128)];
         let mut seen = LastRow::default();
@@ -133,16 +124,7 @@ fn every_attention_leaves_out_what_is_before_a_window() {
     let checkpoint = models::tiny(Arch::MISTRAL);
     let ids = models::ids(400);
     let of = |attention, ids: &[u32]| {
-        let setup = EngineSetup {
-            hardware: mantissa_engine::Hardware::Cpu,
-            dtype: Dtype::F32,
-            attention,
-            quantized: QuantizedWeights::Keep,
-            catalogs: Catalogs::default(),
-            context: 512,
-            threads: 2,
-            isa: Isa::detect(),
-        };
+        let setup = EngineSetup { attention, ..models::on_cpu(512) };
         let engine = Engine::load(&checkpoint, setup).expect("engine");
         let mut caches = vec![engine.new_cache(512)];
         let mut seen = LastRow::default();

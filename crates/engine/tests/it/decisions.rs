@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Hardware, Isa, NoTap, QuantizedWeights};
+use mantissa_engine::{Engine, NoTap};
 use mantissa_model::synth::{SynthSpec, write};
 use mantissa_model::{Arch, Checkpoint};
-use mantissa_numerics::Dtype;
 use mantissa_testkit::safetensors::{Tensor, build};
 use serde_json::{Map, Value};
 
@@ -108,16 +107,7 @@ fn what_transformers_decides_is_followed_and_told() {
         if variant.get("apart").is_some() && !STATED_ONCE.contains(&name) {
             assert!(!checkpoint.decisions().is_empty(), "{name}: nothing was told");
         }
-        let setup = EngineSetup {
-            hardware: Hardware::Cpu,
-            dtype: Dtype::F32,
-            attention: Attention::Eager,
-            quantized: QuantizedWeights::Keep,
-            catalogs: Catalogs::default(),
-            context: 64,
-            threads: 2,
-            isa: Isa::detect(),
-        };
+        let setup = models::on_cpu(64);
         let engine = Engine::load(&checkpoint, setup).expect("engine");
         let mut cache = engine.new_cache(64);
         let logits = engine.prefill(&mut cache, &models::ids(48), 1, 0, 1, &mut NoTap).expect("prefill");

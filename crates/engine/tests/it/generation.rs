@@ -4,12 +4,10 @@
 use std::collections::BTreeSet;
 
 use mantissa_engine::generation::{Generated, scores};
-use mantissa_engine::{
-    Attention, Catalogs, Engine, EngineSetup, Hardware, Isa, NoTap, QuantizedWeights, greedy,
-};
+use mantissa_engine::{Engine, Hardware, NoTap, greedy};
 use mantissa_model::Arch;
 use mantissa_model::generation::settings;
-use mantissa_numerics::{Dtype, Generation};
+use mantissa_numerics::Generation;
 use serde_json::Value;
 
 use crate::models;
@@ -63,16 +61,7 @@ fn rows_of_scores_are_those_of_transformers() {
 #[test]
 fn greedy_tokens_are_those_of_generate() {
     let checkpoint = models::tiny(Arch::QWEN3);
-    let setup = EngineSetup {
-        hardware: Hardware::Cpu,
-        dtype: Dtype::F32,
-        attention: Attention::Eager,
-        quantized: QuantizedWeights::Keep,
-        catalogs: Catalogs::default(),
-        context: 80,
-        threads: 2,
-        isa: Isa::detect(),
-    };
+    let setup = models::on_cpu(80);
     let engine = Engine::load(&checkpoint, setup).expect("engine");
     let golden = golden();
     let vocabulary = checkpoint.config().vocab_size;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use mantissa_engine::{Attention, Catalogs, EngineSetup, Hardware, Isa, QuantizedWeights};
 use mantissa_model::synth::{self, SynthSpec, Values};
 use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::{BlockFormat, Dtype};
@@ -22,6 +23,20 @@ pub(crate) const ARCHS: [(Arch, &str); 12] = [
     (Arch::GPT_OSS, "gpt_oss"),
     (Arch::DEEPSEEK_V2, "deepseek_v2"),
 ];
+
+/// The engine's own kernels in f32, eager, on two threads.
+pub(crate) fn on_cpu(context: usize) -> EngineSetup {
+    EngineSetup {
+        hardware: Hardware::Cpu,
+        dtype: Dtype::F32,
+        attention: Attention::Eager,
+        quantized: QuantizedWeights::Keep,
+        catalogs: Catalogs::default(),
+        context,
+        threads: 2,
+        isa: Isa::detect(),
+    }
+}
 
 /// The tiny model of a family, as `mantissa synth --arch ARCH --seed 1` makes it.
 pub(crate) fn tiny(arch: Arch) -> Checkpoint {

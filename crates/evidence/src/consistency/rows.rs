@@ -46,21 +46,15 @@ fn sites(record: &Record, run: usize) -> Vec<Site> {
     sites
 }
 
-/// The windows of a run in the order they were computed: each row's key, with its place counted from the end of the
-/// prompt.
-fn windows(record: &Record, run: usize) -> impl Iterator<Item = Vec<(i64, RowKey)>> {
+/// The windows of a run in the order they were computed: the key of each row.
+fn windows(record: &Record, run: usize) -> impl Iterator<Item = Vec<RowKey>> {
     let decode = record.layout(run, Phase::Decode);
     // Positions beside the newest are stored again only where there are decode steps.
     let again = decode.is_some_and(|layout| layout.positions.iter().any(|position| *position < -1));
     let phases = [Phase::Prefill, Phase::Decode].into_iter().filter(move |_| again);
     phases.filter_map(move |phase| Some((phase, record.layout(run, phase)?))).flat_map(|(phase, layout)| {
         layout.steps.clone().map(move |step| {
-            let end = match phase {
-                Phase::Prefill => 0,
-                Phase::Decode => i64::try_from(step).unwrap_or(i64::MAX - 1) + 1,
-            };
-            let keys = layout.positions.iter();
-            keys.map(|&position| (end + i64::from(position), RowKey { phase, step, position })).collect()
+            layout.positions.iter().map(|&position| RowKey { phase, step, position }).collect()
         })
     })
 }
@@ -70,11 +64,11 @@ fn rows(record: &Record, run: usize, site: Site, tell: &mut Tell<'_>) -> Result<
     let mut scratch = Vec::new();
     for window in windows(record, run) {
         forget(&mut known, &window);
-        for (at, key) in window {
+        for key in window {
             let tensor = record.layout(run, key.phase).and_then(|layout| layout.tensors.get(&site));
             let Some(dtype) = tensor.map(|tensor| tensor.dtype) else { continue };
             let Some(row) = record.row(run, site, key, &mut scratch)? else { continue };
-            match known.get(&at) {
+            match known.get(&key.token()) {
                 Some((before, copy)) if copy != row => {
                     let element = first_other(dtype, copy, row);
                     let stated = |key: &RowKey, row: &[u8]| {
@@ -87,7 +81,7 @@ fn rows(record: &Record, run: usize, site: Site, tell: &mut Tell<'_>) -> Result<
                 }
                 Some(_) => {}
                 None => {
-                    known.insert(at, (key, row.to_vec()));
+                    known.insert(key.token(), (key, row.to_vec()));
                 }
             }
         }
@@ -99,7 +93,7 @@ fn candidates(record: &Record, run: usize, tell: &mut Tell<'_>) -> Result<()> {
     let mut known: BTreeMap<i64, (RowKey, Vec<(u32, u32)>)> = BTreeMap::new();
     for window in windows(record, run) {
         forget(&mut known, &window);
-        for (at, key) in window {
+        for key in window {
             let Some(found) = record.candidates(run, key)? else { continue };
             let mut row: Vec<(u32, u32)> = found
                 .token_ids
@@ -108,7 +102,7 @@ fn candidates(record: &Record, run: usize, tell: &mut Tell<'_>) -> Result<()> {
                 .collect();
             // Candidates are identified by id; ties may be listed in any order.
             row.sort_unstable();
-            match known.get(&at) {
+            match known.get(&key.token()) {
                 Some((before, copy)) if *copy != row => {
                     let other = copy.iter().zip(&row).position(|(a, b)| a != b).unwrap_or_default();
                     let stated = |key: &RowKey, row: &[(u32, u32)]| {
@@ -122,7 +116,7 @@ fn candidates(record: &Record, run: usize, tell: &mut Tell<'_>) -> Result<()> {
                 }
                 Some(_) => {}
                 None => {
-                    known.insert(at, (key, row));
+                    known.insert(key.token(), (key, row));
                 }
             }
         }
@@ -131,9 +125,9 @@ fn candidates(record: &Record, run: usize, tell: &mut Tell<'_>) -> Result<()> {
 }
 
 /// Drops rows that no later window reaches.
-fn forget<T>(known: &mut BTreeMap<i64, T>, window: &[(i64, RowKey)]) {
-    if let Some((first, _)) = window.first() {
-        *known = known.split_off(first);
+fn forget<T>(known: &mut BTreeMap<i64, T>, window: &[RowKey]) {
+    if let Some(first) = window.first() {
+        *known = known.split_off(&first.token());
     }
 }
 

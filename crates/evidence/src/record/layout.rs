@@ -49,6 +49,27 @@ pub struct RowKey {
 }
 
 impl RowKey {
+    /// The token whose row this is, counted from the end of the prompt: −1 is the prompt's last, 0 the first that was
+    /// decoded. Rows of one token in several passes are the same row.
+    ///
+    /// ```
+    /// use mantissa_evidence::record::RowKey;
+    /// use mantissa_numerics::Phase;
+    ///
+    /// let key = |phase, step, position| RowKey { phase, step, position };
+    /// assert_eq!(key(Phase::Prefill, 0, -1).token(), -1);
+    /// assert_eq!(key(Phase::Decode, 3, -1).token(), 3);
+    /// assert_eq!(key(Phase::Decode, 1, -4).token(), key(Phase::Prefill, 0, -2).token());
+    /// ```
+    #[must_use]
+    pub fn token(self) -> i64 {
+        let end = match self.phase {
+            Phase::Prefill => 0,
+            Phase::Decode => i64::try_from(self.step).unwrap_or(i64::MAX).saturating_add(1),
+        };
+        end.saturating_add(i64::from(self.position))
+    }
+
     /// Where earlier passes store the token of a decode step's row, newest pass first: at −2 stands the token that was
     /// newest one pass earlier, and what lies before the first decode step is the prompt's.
     ///
@@ -115,13 +136,12 @@ impl PhaseLayout {
     /// Positions of a decode step that neither an earlier one of these stored nor, of the prompt, `prompt`.
     pub(super) fn own_positions(&self, step: u64, prompt: &[i32]) -> Vec<i32> {
         let before = i64::try_from(step - self.steps.start).unwrap_or(i64::MAX);
-        let end = i64::try_from(step).unwrap_or(i64::MAX - 1) + 1;
         let stored = |index: usize, position: i32| {
             let next = self.positions.get(index + 1);
             // The next position of so many steps earlier is the same token.
             let copied = next.is_some_and(|next| i64::from(*next) - i64::from(position) <= before);
-            copied
-                || i32::try_from(end + i64::from(position)).is_ok_and(|at| prompt.binary_search(&at).is_ok())
+            let token = RowKey { phase: Phase::Decode, step, position }.token();
+            copied || i32::try_from(token).is_ok_and(|token| prompt.binary_search(&token).is_ok())
         };
         let positions = self.positions.iter().enumerate();
         positions.filter(|(index, position)| !stored(*index, **position)).map(|(_, p)| *p).collect()

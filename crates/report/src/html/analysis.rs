@@ -81,24 +81,18 @@ fn lead(analysis: &Analysis) -> Lead {
     let meaning = words::outcome_means(mode, outcome);
     let mut sentences = vec![format!("{sentence}: {}", words::uncapital(meaning))];
     let count = |answer| analysis.pairs.iter().filter(|pair| pair.answer == answer).count();
-    let counted = [
-        (Answer::Separable, "told apart"),
-        (Answer::Identical, "found to have the same bits"),
-        (Answer::NotSeparable, "not separable: a difference of the size asked for is excluded"),
-        (Answer::Inconclusive, "left open, for want of evidence"),
-        (Answer::Incomparable, "not comparable"),
-    ];
-    let counted: Vec<String> = counted
-        .into_iter()
-        .map(|(answer, word)| (count(answer), word))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{} {word}", words::count(count as u64)))
-        .collect();
+    let counted = words::counted([
+        (count(Answer::Separable), "told apart"),
+        (count(Answer::Identical), "found to have the same bits"),
+        (count(Answer::NotSeparable), "not separable: a difference of the size asked for is excluded"),
+        (count(Answer::Inconclusive), "left open, for want of evidence"),
+        (count(Answer::Incomparable), "not comparable"),
+    ]);
     if !counted.is_empty() {
         sentences.push(format!(
             "Of {} by one phase and signal each: {}.",
             words::of(analysis.pairs.len(), "comparison"),
-            counted.join("; ")
+            counted
         ));
     }
     if mode == Mode::AsPublished {

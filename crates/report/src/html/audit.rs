@@ -115,20 +115,14 @@ fn lead(audit: &Audit) -> Lead {
         [claim] => sentences.push(claim_said(claim)),
         claims => {
             let count = |answer| claims.iter().filter(|claim| claim.answer == answer).count();
-            let counted = [
-                (ClaimAnswer::Contradicted, "contradicted: another candidate leaves this evidence"),
-                (ClaimAnswer::FitsNone, "fit by no candidate"),
-                (ClaimAnswer::Consistent, "consistent with the evidence"),
-                (ClaimAnswer::NotEnoughEvidence, "not checked to the end, for want of evidence"),
-                (ClaimAnswer::ContradictsItself, "without a verdict: the evidence contradicts itself"),
-            ];
-            let counted: Vec<String> = counted
-                .into_iter()
-                .map(|(answer, word)| (count(answer), word))
-                .filter(|(count, _)| *count > 0)
-                .map(|(count, word)| format!("{} {word}", words::count(count as u64)))
-                .collect();
-            sentences.push(format!("Of {} claims: {}.", claims.len(), counted.join("; ")));
+            let counted = words::counted([
+                (count(ClaimAnswer::Contradicted), "contradicted: another candidate leaves this evidence"),
+                (count(ClaimAnswer::FitsNone), "fit by no candidate"),
+                (count(ClaimAnswer::Consistent), "consistent with the evidence"),
+                (count(ClaimAnswer::NotEnoughEvidence), "not checked to the end, for want of evidence"),
+                (count(ClaimAnswer::ContradictsItself), "without a verdict: the evidence contradicts itself"),
+            ]);
+            sentences.push(format!("Of {} claims: {}.", claims.len(), counted));
             let worst = claims
                 .iter()
                 .find(|claim| matches!(claim.answer, ClaimAnswer::Contradicted | ClaimAnswer::FitsNone));

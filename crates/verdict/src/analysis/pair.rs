@@ -133,7 +133,8 @@ pub struct RowCounts {
     pub different: u64,
     /// Recorded by one of the two only.
     pub missing: u64,
-    /// Recorded by both, but tokens, formats or shapes forbid a comparison.
+    /// Recorded by both, but tokens, formats or shapes forbid a comparison, or something stands in for a value on one
+    /// side.
     pub incomparable: u64,
 }
 

@@ -40,6 +40,6 @@ pub enum State {
     Different,
     /// Not recorded on one side.
     Missing,
-    /// Recorded, but tokens, formats or shapes forbid a comparison.
+    /// Recorded, but tokens, formats or shapes forbid a comparison, or something stands in for a value.
     Incomparable,
 }

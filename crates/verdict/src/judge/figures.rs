@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use mantissa_evidence::record::RowKey;
 use mantissa_numerics::Phase;
 
 use super::measure::{Lane, RowId};
@@ -130,7 +131,7 @@ fn profiles(recorded: &Recorded<'_>, lane: Lane, a: usize, b: usize, parts: &mut
     for axis in [Axis::Layer, Axis::Token] {
         let coordinate = |row: &RowId| match axis {
             Axis::Layer => row.0.and_then(|site| site.layer).map(|layer| i64::from(layer.0)),
-            Axis::Token => token(lane.0, row),
+            Axis::Token => Some(token(lane.0, row)),
         };
         let measured: Vec<_> = (0..recorded.setups.prompts.len())
             .filter_map(|prompt| recorded.facts.measured(a, b, prompt, lane))
@@ -167,11 +168,11 @@ fn first_differences(recorded: &Recorded<'_>, lane: Lane) -> Option<FirstDiffere
         for prompt in 0..recorded.setups.prompts.len() {
             let Some(measured) = recorded.facts.measured(a, b, prompt, lane) else { continue };
             layers.extend(measured.all_rows().filter_map(|row| Some(row.0?.layer?.0)));
-            tokens.extend(measured.all_rows().filter_map(|row| token(lane.0, &row)));
+            tokens.extend(measured.all_rows().map(|row| token(lane.0, &row)));
             // In the order of computation: a whole pass goes through a layer before the next.
             let first =
                 measured.different.iter().min_by_key(|(site, step, position)| (*step, *site, *position));
-            let place = first.and_then(|row| Some((row.0, token(lane.0, row)?)));
+            let place = first.map(|row| (row.0, token(lane.0, row)));
             found.extend(place.map(|(site, token)| FirstDifference {
                 a: recorded.label(a).to_owned(),
                 b: recorded.label(b).to_owned(),
@@ -187,11 +188,7 @@ fn first_differences(recorded: &Recorded<'_>, lane: Lane) -> Option<FirstDiffere
     (!found.is_empty()).then_some(FirstDifferences { phase, signal, layers, tokens, found })
 }
 
-/// A row by its token: 0 is the first output token, −1 the prompt's last.
-fn token(phase: Phase, row: &RowId) -> Option<i64> {
-    let position = i64::from(row.2);
-    match phase {
-        Phase::Prefill => Some(position),
-        Phase::Decode => i64::try_from(row.1).ok()?.checked_add(1 + position),
-    }
+/// The token of a row.
+fn token(phase: Phase, &(_, step, position): &RowId) -> i64 {
+    RowKey { phase, step, position }.token()
 }
