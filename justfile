@@ -48,6 +48,7 @@ schemas:
 
 # Pages of every verb in headless Chromium (`apt-get install chromium`, or CHROMIUM=PATH); screenshots in target/shots
 browser:
+    rm -rf target/shots
     cargo run -q -p mantissa-report --example page -- pages target/shots
     python3 crates/report/tests/browser/drive.py target/shots/*.html --shots target/shots
 

@@ -28,7 +28,8 @@ pub(crate) struct Args {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 consistent, 1 divergent, 2 usage or tool failure, 3 not enough evidence, 4 altered evidence.
+Exit codes: 0 consistent, 1 divergent, 2 usage or tool failure, 3 not enough evidence,
+4 a file that was altered or damaged, 130 interrupted.
 `mantissa demo` needs nothing and shows the whole.";
 
 /// The definition of the command line.

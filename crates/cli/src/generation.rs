@@ -1,7 +1,7 @@
 //! Settings of generation of a record: the model's own, and those of flags.
 
 use anyhow::{anyhow, bail};
-use mantissa_model::generation::settings;
+use mantissa_model::generation::{is_of_draws, settings};
 use mantissa_model::{Checkpoint, ModelError};
 use mantissa_numerics::Generation;
 
@@ -18,12 +18,6 @@ pub(crate) struct GenerationArgs {
     /// Leave out what the model's generation_config.json sets
     #[arg(long)]
     no_generation_config: bool,
-}
-
-/// Settings that only draws read.
-fn is_of_draws(name: &str) -> bool {
-    let names = "temperature top_k top_p min_p seed do_sample typical_p epsilon_cutoff eta_cutoff top_h";
-    names.split(' ').any(|of_draws| of_draws == name)
 }
 
 impl GenerationArgs {

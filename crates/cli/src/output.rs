@@ -1,4 +1,4 @@
-//! Flags of every verb: the shape and the colours of what is printed.
+//! What is put out: flags of every verb for its shape and colours, and files that may not be written.
 //!
 //! Left out: what they come to on this terminal ([`crate::settings`]).
 

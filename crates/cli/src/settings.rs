@@ -43,10 +43,10 @@ impl Settings {
         Self {
             format: global.format,
             color: colored(global.color),
-            width: terminal_size_of(std::io::stdout()).filter(|_| std::io::stdout().is_terminal()),
+            width: columns(std::io::stdout()),
             progress: match (global.quiet, std::io::stderr().is_terminal()) {
                 (true, _) => Progress::Nothing,
-                (false, true) => Progress::Bars { width: terminal_size_of(std::io::stderr()).unwrap_or(80) },
+                (false, true) => Progress::Bars { width: columns(std::io::stderr()).unwrap_or(80) },
                 (false, false) => Progress::Lines,
             },
             quiet: global.quiet,
@@ -54,8 +54,8 @@ impl Settings {
     }
 }
 
-/// Columns of a terminal.
-fn terminal_size_of(stream: impl AsFd) -> Option<usize> {
+/// Columns of a stream that is a terminal.
+fn columns(stream: impl AsFd) -> Option<usize> {
     terminal_size::terminal_size_of(stream).map(|(width, _)| usize::from(width.0)).filter(|width| *width > 0)
 }
 

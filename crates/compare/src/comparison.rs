@@ -203,7 +203,8 @@ impl ComparedPrompt {
         let chosen: Vec<Member<'_>> = group.members.iter().map(|&i| members[i]).collect();
         let facts = pairs(&chosen, &all, selection)?;
         // Where only the prefill is asked for, what was put out after it is no matter.
-        let phase = selection.phases.as_ref().and_then(|phases| phases.first().copied());
+        let one = selection.phases.as_ref().filter(|phases| phases.len() == 1);
+        let phase = one.and_then(|phases| phases.first().copied());
         let states: Vec<State> = facts.iter().map(|facts| facts.state(phase)).collect();
         // Pair (a, b) with a < b stands after the rows of all smaller a.
         let place = |a: usize, b: usize| a * (2 * count - a - 1) / 2 + b - a - 1;

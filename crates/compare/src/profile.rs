@@ -127,11 +127,15 @@ impl PairFacts {
                 take(site.counts, &mut { rows });
             }
         }
-        found
+        // Equal rows are 0 apart where nothing else is; beside rows that differ they say nothing of how far.
+        found.map(|facts| match (facts.counts.different, facts.counts.equal) {
+            (0, 1..) => SignalFacts { largest: Some(0.0), ..facts },
+            _ => facts,
+        })
     }
 }
 
-/// How long the difference of a row is, where it was compared.
+/// How long the difference of a row is, where it has one.
 fn length<D>(state: &RowState<D>, l2: impl Fn(&D) -> Option<f64>) -> Option<f64> {
     match state {
         RowState::Equal => Some(0.0),

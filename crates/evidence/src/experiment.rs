@@ -347,7 +347,7 @@ pub struct Setup {
     pub axes: BTreeMap<String, String>,
     /// How output tokens were chosen.
     pub decoding: Decoding,
-    /// Settings that acted on the choice, where any did; absent from older files, which do not say.
+    /// Settings that acted on the choice, where any did; absent where nothing is said of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
 }

@@ -41,6 +41,18 @@ const WITH_A_PLACE: usize = 5;
 /// Penalties of requests, which transformers does not have.
 const OF_REQUESTS: &str = "frequency_penalty presence_penalty";
 
+/// Whether a setting acts on draws alone.
+///
+/// ```
+/// use mantissa_model::generation::is_of_draws;
+///
+/// assert!(is_of_draws("top_k") && is_of_draws("do_sample") && !is_of_draws("repetition_penalty"));
+/// ```
+#[must_use]
+pub fn is_of_draws(key: &str) -> bool {
+    key == "do_sample" || is_one(OF_DRAWS, key)
+}
+
 fn is_one(names: &str, key: &str) -> bool {
     names.split_whitespace().any(|name| name == key)
 }
@@ -60,8 +72,10 @@ fn is_idle(key: &str, value: &Value) -> bool {
         Value::Bool(false) => Some(0.0),
         value => value.as_f64(),
     };
+    // Token 0 is a token, and the seed 0 a seed.
+    let zero_is_a_value = key == "seed" || key.ends_with("token_id") || key.ends_with("suppress_tokens");
     value.is_null()
-        || (key != "seed" && number.zip(idle.as_f64()).is_some_and(|(a, b)| a.to_bits() == b.to_bits()))
+        || (!zero_is_a_value && number.zip(idle.as_f64()).is_some_and(|(a, b)| a.to_bits() == b.to_bits()))
 }
 
 /// Reads settings: of a `generation_config.json`, or of a request, which has penalties that transformers lacks. `file`
@@ -174,6 +188,12 @@ mod tests {
             "eos_token_id": null, "bad_words_ids": null, "typical_p": 0.5, "_from_model_config": true,
             "remove_invalid_values": false, "seed": 0, "transformers_version": "5.17.0", "renormalize_logits": false});
         assert_eq!(of(&idle, false).unwrap(), Stated::default());
+        let zero = json!({"eos_token_id": 0, "forced_bos_token_id": 0, "suppress_tokens": 0});
+        let stated = of(&zero, false).unwrap().generation;
+        assert_eq!(
+            (stated.eos_token_id, stated.forced_bos_token_id, stated.suppress_tokens),
+            (vec![0], Some(0), vec![0])
+        );
         // Who asks for one of them is told.
         assert_eq!(of(&json!({"max_new_tokens": 3}), true).unwrap().unknown, ["max_new_tokens"]);
     }

@@ -26,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, command: Command, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let Some(out) = &args.out else {
         let mut page = Vec::new();
-        Man::new(command.clone()).render(&mut page)?;
+        Man::new(command).render(&mut page)?;
         terminal.raw(&page)?;
         return Ok(Exit::Consistent);
     };

@@ -62,7 +62,8 @@ impl Table {
             }
             let _ = writeln!(page, "| **all** | {} | {} |", all[0], all[1]);
             if let Ok(bound) = false_alarm_bound(all[1], all[0], 0.95) {
-                let percent = 100.0 * bound;
+                // A bound is rounded up.
+                let percent = (100_000.0 * bound).ceil() / 1000.0;
                 let _ = writeln!(
                     page,
                     "\nWith 95% confidence (Clopper and Pearson, one-sided), fewer than {percent:.3}% of such records \

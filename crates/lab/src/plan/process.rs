@@ -155,6 +155,8 @@ impl Program {
 
     fn own(&self, plan: &Plan, cell: &Cell, out: &Path) -> Launch {
         let mut words: Vec<OsString> = vec!["record".into(), "--quiet".into()];
+        // As the other backends choose: by the largest logit alone.
+        words.push("--no-generation-config".into());
         let mut add = |flag: &str, value: OsString| {
             // In one word, since a value may begin with a minus.
             let mut word = OsString::from(format!("--{flag}="));

@@ -181,9 +181,15 @@ fn own_cells_are_flags_of_record() {
         "out".as_ref(),
     );
     let words: Vec<&str> = launch.arguments.iter().filter_map(|word| word.to_str()).collect();
-    for word in
-        ["record", "--padding=left:3", "--hardware=h200", "--positions=-3,-2,-1", "--reps=2", "--threads=2"]
-    {
+    for word in [
+        "record",
+        "--padding=left:3",
+        "--hardware=h200",
+        "--positions=-3,-2,-1",
+        "--reps=2",
+        "--threads=2",
+        "--no-generation-config",
+    ] {
         assert!(words.contains(&word), "{word}: {words:?}");
     }
     assert!(!words.iter().any(|word| word.starts_with("--quantization=awq")), "{words:?}");

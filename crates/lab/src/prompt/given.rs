@@ -1,7 +1,7 @@
 //! Prompts as they are: plain texts, chat messages or token ids, from a file of one or of many.
 //!
 //! The name of the file says how it is read: `.jsonl` holds a prompt a line, `.json` one or a list of them, anything
-//! else is one plain text, byte for byte. In JSON a prompt is a text, a list of token ids, a list of messages, or an
+//! else is one plain text, byte for byte but for a byte order mark. In JSON a prompt is a text, a list of token ids, a list of messages, or an
 //! object with one of `text` (`prompt`), `ids` (`prompt_token_ids`) or `messages`; beside `messages`,
 //! `add_generation_prompt` says whether the model's turn is opened (it is unless said otherwise).
 //!
@@ -94,8 +94,7 @@ pub enum Content {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read(path: &Path) -> Result<Vec<GivenPrompt>, LabError> {
-    let (name, bytes) = bytes_of(path)?;
-    let file_blake3 = blake3::hash(&bytes).to_hex().to_string();
+    let (name, file_blake3, bytes) = bytes_of(path)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         let remedy = "give a PDF with --document; convert other texts with `iconv -f … -t UTF-8`";
@@ -107,11 +106,11 @@ pub fn read(path: &Path) -> Result<Vec<GivenPrompt>, LabError> {
         Form::Lines => lines(&text)
             .map(|(number, line)| {
                 let name = format!("{name}:{number}");
-                let content = json(&name, line).and_then(|value| prompt_of(&name, value))?;
+                let content = json(&name, line, PLAIN_TEXT).and_then(|value| prompt_of(&name, value))?;
                 Ok(given(name, content))
             })
             .collect::<Result<_, LabError>>()?,
-        Form::Json => match json(&name, &text)? {
+        Form::Json => match json(&name, &text, PLAIN_TEXT)? {
             Value::Array(list) if list.iter().any(is_prompt) => (1..)
                 .zip(list)
                 .map(|(number, value)| {
@@ -147,18 +146,18 @@ pub fn read(path: &Path) -> Result<Vec<GivenPrompt>, LabError> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>, LabError> {
-    let (name, bytes) = bytes_of(path)?;
+    let (name, _, bytes) = bytes_of(path)?;
     let remedy = "give a JSON list of whole numbers, or a list of such lists";
     let text = String::from_utf8(bytes).map_err(|_| fault(&name, "not UTF-8".to_owned(), remedy))?;
     let lists = if matches!(form(path), Form::Lines) {
         lines(&text)
             .map(|(number, line)| {
                 let name = format!("{name}:{number}");
-                json(&name, line).and_then(|value| ids_of(&name, &value))
+                json(&name, line, remedy).and_then(|value| ids_of(&name, &value))
             })
             .collect::<Result<Vec<_>, _>>()?
     } else if text.trim_start().starts_with('[') {
-        match json(&name, &text)? {
+        match json(&name, &text, remedy)? {
             Value::Array(lists) if lists.iter().any(Value::is_array) => (1..)
                 .zip(&lists)
                 .map(|(number, list): (usize, _)| ids_of(&format!("{name}[{number}]"), list))
@@ -180,6 +179,7 @@ pub fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>, LabError> {
     Ok(lists)
 }
 
+const PLAIN_TEXT: &str = "give a plain text as a .txt file";
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// How a file is read.
@@ -203,7 +203,8 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty())
 }
 
-fn bytes_of(path: &Path) -> Result<(String, Vec<u8>), LabError> {
+/// A file's name for people, its digest, and its bytes without a byte order mark.
+fn bytes_of(path: &Path) -> Result<(String, String, Vec<u8>), LabError> {
     let name = crate::document::one_line(&path.display().to_string());
     let read = |source| LabError::DocumentRead { document: name.clone(), source };
     let mut bytes = Vec::new();
@@ -212,16 +213,16 @@ fn bytes_of(path: &Path) -> Result<(String, Vec<u8>), LabError> {
         return Err(LabError::DocumentTooLarge { document: name, limit: MAX_FILE_BYTES });
     }
     crate::document::refuse_pointer(&name, &bytes)?;
+    let file_blake3 = blake3::hash(&bytes).to_hex().to_string();
     // The mark that some editors begin a file with is no part of a prompt.
     if bytes.starts_with(BYTE_ORDER_MARK) {
         bytes.drain(..BYTE_ORDER_MARK.len());
     }
-    Ok((name, bytes))
+    Ok((name, file_blake3, bytes))
 }
 
-fn json(name: &str, text: &str) -> Result<Value, LabError> {
-    serde_json::from_str(text)
-        .map_err(|error| fault(name, format!("not JSON ({error})"), "give a plain text as a .txt file"))
+fn json(name: &str, text: &str, remedy: &'static str) -> Result<Value, LabError> {
+    serde_json::from_str(text).map_err(|error| fault(name, format!("not JSON ({error})"), remedy))
 }
 
 /// Whether a member of a list is a prompt: a member of a list of ids or of messages is none.

@@ -368,10 +368,14 @@ fn readings(claim: &Claim, own: &Generation) -> (Vec<Generation>, Option<String>
             None => (vec![settings.clone()], None),
             why => (Vec::new(), why),
         },
-        (Some(Decoding::Greedy), None) => {
-            let own = Some(own.greedy()).filter(|own| !own.is_plain() && why_not(own).is_none());
-            (std::iter::once(Generation::default()).chain(own).collect(), None)
-        }
+        (Some(Decoding::Greedy), None) => match Some(own.greedy()).filter(|own| !own.is_plain()) {
+            None => (vec![Generation::default()], None),
+            // `generate` would have chosen by settings that nobody computes here: that contradicts nobody.
+            Some(own) => match why_not(&own) {
+                None => (vec![Generation::default(), own], None),
+                why => (Vec::new(), why),
+            },
+        },
         (Some(Decoding::TeacherForced) | None, _) => (Vec::new(), None),
     }
 }

@@ -68,7 +68,7 @@ fn settings_notes(
     model: Model<'_>,
 ) -> Vec<String> {
     let own = model.checkpoint.generation().greedy();
-    let mut notes = Vec::new();
+    let mut notes = BTreeMap::new();
     let runs = &record.shell().runs;
     for ((run, _), facts) in facts {
         let (Some(planned), Some(stored)) = (plan.runs.get(*run), runs.get(*run)) else { continue };
@@ -76,16 +76,14 @@ fn settings_notes(
             continue;
         };
         if planned.readings.len() > 1 {
-            notes.push(format!(
+            notes.entry(stored.config_id.as_str()).or_insert_with(|| format!(
                 "{}: the evidence states no settings of generation; its tokens are those that the model's own \
                  generation_config.json gives ({own}). Without it, step {} would be token {}, not {}.",
                 stored.config_id, without.index, without.replay, without.evidence
             ));
         }
     }
-    notes.sort();
-    notes.dedup_by(|a, b| a.split(':').next() == b.split(':').next());
-    notes
+    notes.into_values().collect()
 }
 
 /// Replays and judges.

@@ -22,6 +22,9 @@ use crate::grid;
 use crate::short::Short;
 use crate::words;
 
+/// The file that has all of it.
+const WHOLE: &str = "analysis_results.json";
+
 pub(super) fn parts(analysis: &Analysis) -> Parts<'_> {
     Parts {
         verb: "Analysis",
@@ -33,7 +36,7 @@ pub(super) fn parts(analysis: &Analysis) -> Parts<'_> {
         sections: vec![
             Section::new("findings", "Findings", findings(analysis)),
             Section::new("own-and-other", "Own against other distance", own_and_other(analysis)),
-            Section::new("matrices", "Matrices of distances", matrices(&analysis.matrices)),
+            Section::new("matrices", "Matrices of distances", matrices(&analysis.matrices, Some(WHOLE))),
             Section::new("first", "Where setups first differ", first_differences(analysis)),
             Section::new("profiles", "Distance along layers and tokens", profiles(analysis)),
             Section::new("classes", "Equivalence classes", classes(analysis)),
@@ -46,7 +49,7 @@ pub(super) fn parts(analysis: &Analysis) -> Parts<'_> {
             Section::new("thresholds", "Thresholds", tables(vec![grid::thresholds(analysis)])),
         ],
         sources: &analysis.sources,
-        whole: "analysis_results.json",
+        whole: WHOLE,
     }
 }
 

@@ -21,6 +21,9 @@ use crate::foreign::push;
 use crate::grid::{Column, Grid, Kind, Row};
 use crate::words;
 
+/// The file that has all of it.
+const WHOLE: &str = "verification.json";
+
 pub(super) fn parts(audit: &Audit) -> Parts<'_> {
     Parts {
         verb: "Verification",
@@ -46,7 +49,7 @@ pub(super) fn parts(audit: &Audit) -> Parts<'_> {
             Section::new("thresholds", "Thresholds", thresholds(audit)),
         ],
         sources: &audit.sources,
-        whole: "verification.json",
+        whole: WHOLE,
     }
 }
 
@@ -320,7 +323,7 @@ fn statements(audit: &Audit) -> Vec<Block<'_>> {
 /// Claims × candidates. One setup beside itself alone is no matrix: its verdict says it all.
 fn claimed_verified(audit: &Audit) -> Vec<Block<'_>> {
     let several = audit.matrices.iter().any(|matrix| matrix.rows.len() > 1 || matrix.columns.len() > 1);
-    if several { matrices(&audit.matrices) } else { Vec::new() }
+    if several { matrices(&audit.matrices, Some(WHOLE)) } else { Vec::new() }
 }
 
 /// Distances of all replays of a claim, where they went on to their end: a strip per candidate of the only claim, or

@@ -51,7 +51,7 @@ pub(super) fn parts<'a>(
         sections: vec![
             Section::new("classes", "Classes of equal bits, and outputs", of.classes()),
             Section::new("own-and-other", "Own against other distance", of.own_and_other()),
-            Section::new("matrices", "Matrices of distances", matrices(figures)),
+            Section::new("matrices", "Matrices of distances", matrices(figures, None)),
             Section::new("where", "Where bits differ", of.maps()),
             Section::new("sites", "Site by site", of.sites()),
             Section::new("repetitions", "Repetitions of a setup", of.repetitions()),
@@ -164,8 +164,10 @@ impl<'a> Named<'a> {
         let firsts =
             comparison.prompts.iter().flat_map(|prompt| prompt.pairs.iter().map(move |pair| (prompt, pair)));
         let first = firsts.filter_map(|(prompt, pair)| Some((prompt, pair, pair.facts.first?)));
-        let first =
-            first.min_by_key(|(_, pair, first)| (first.phase, first.step, first.site, pair.a, pair.b));
+        // Log-probabilities, which have no site, come last in a step.
+        let first = first.min_by_key(|(_, pair, first)| {
+            (first.phase, first.step, first.site.is_none(), first.site, pair.a, pair.b)
+        });
         sentences.extend(first.map(|(prompt, pair, _)| {
             format!(
                 "The first difference lies between {} and {}: {}.",
@@ -326,7 +328,9 @@ impl<'a> Named<'a> {
                         owns.entry(self.setup(pair.a)).or_default().push(value);
                         continue;
                     }
-                    let ends = (self.setup(pair.a), self.setup(pair.b));
+                    // One pair of setups, whichever of its runs comes first.
+                    let (a, b) = (self.setup(pair.a), self.setup(pair.b));
+                    let ends = if a <= b { (a, b) } else { (b, a) };
                     match setups.iter_mut().find(|(known, _)| *known == ends) {
                         Some((_, values)) => values.push(value),
                         None => setups.push((ends, vec![value])),

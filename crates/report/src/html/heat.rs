@@ -12,7 +12,7 @@ pub(super) struct Heat {
     pub(super) caption: String,
     /// Over the labels of the rows.
     pub(super) corner: String,
-    /// Under the labels of the columns, where they have a name of their own.
+    /// Labels of the columns.
     pub(super) columns: Vec<String>,
     pub(super) rows: Vec<HeatRow>,
 }

@@ -11,7 +11,7 @@ use crate::short::Short;
 use crate::words;
 
 /// Matrices on one scale, those of single prompts small beside their average. What is alike everywhere is only named.
-pub(super) fn matrices(matrices: &[Matrix]) -> Vec<Block<'_>> {
+pub(super) fn matrices<'m>(matrices: &'m [Matrix], whole: Option<&str>) -> Vec<Block<'m>> {
     let all = matrices.iter().flat_map(|matrix| matrix.cells.iter().flatten());
     let scale = Scale::of(all.filter(|cell| cell.state == State::Different).filter_map(|cell| cell.value));
     let mut blocks = vec![Block::Key(scale)];
@@ -77,9 +77,8 @@ pub(super) fn matrices(matrices: &[Matrix]) -> Vec<Block<'_>> {
     }
     if shown < matrices.len() {
         let all = matrices.len();
-        blocks.push(Block::Text(format!(
-            "{shown} of {all} matrices are shown; all are in analysis_results.json."
-        )));
+        let rest = whole.map_or_else(String::new, |file| format!("; all are in {file}"));
+        blocks.push(Block::Text(format!("{shown} of {all} matrices are shown{rest}.")));
     }
     if matrices.is_empty() { Vec::new() } else { blocks }
 }

@@ -26,7 +26,7 @@ const HATCHES: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"0\" hei
 
 /// Rows of a table or list, at most.
 pub(super) const ROWS: usize = 500;
-/// Rows of the grid, at most; the section of pairs has all.
+/// Rows of the grid, at most.
 const OVERVIEW: usize = 90;
 /// Warnings that are open at once.
 const WARNINGS: usize = 4;

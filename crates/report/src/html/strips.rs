@@ -13,7 +13,6 @@ pub(super) struct Strips {
     pub(super) axis: String,
     pub(super) scale: Scale,
     pub(super) lines: Vec<Line>,
-    /// Whether any strip has a band of own distances.
     pub(super) rows: Vec<Strip>,
 }
 
@@ -52,7 +51,7 @@ impl Strips {
             out.push_str("<li><span class=\"band\"></span> own distances, up to the largest</li>");
         }
         if self.rows.iter().any(|row| row.interval.is_some()) {
-            out.push_str("<li><span class=\"interval\"></span> interval of the distance</li>");
+            out.push_str("<li><span class=\"interval\"></span> interval of the ratio</li>");
         }
         let looks = [
             (Look::Apart, "other: told apart"),

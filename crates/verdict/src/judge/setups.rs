@@ -256,7 +256,7 @@ fn fields(experiment: &Experiment, configuration: &Configuration) -> BTreeMap<St
         }
         let decoding = match setup.decoding {
             Decoding::Greedy => "greedy",
-            Decoding::TeacherForced => "forced",
+            Decoding::TeacherForced => "teacher_forced",
             Decoding::Sampled => "sampled",
         };
         put("decoding", Some(decoding.to_owned()));
