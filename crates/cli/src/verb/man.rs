@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use clap::Command;
 use clap_mangen::Man;
 
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args, command: Command, terminal: &mut Terminal) -> any
     };
     std::fs::create_dir_all(out)
         .and_then(|()| clap_mangen::generate_to(command, out))
-        .with_context(|| format!("{}: cannot write the pages; choose another --out", out.display()))?;
+        .map_err(|e| anyhow!("{}: cannot write the pages: {e}; choose another --out", out.display()))?;
     terminal.note(&format!("the pages are in {}", out.display()));
     Ok(Exit::Consistent)
 }

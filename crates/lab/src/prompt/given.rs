@@ -1,9 +1,9 @@
 //! Prompts as they are: plain texts, chat messages or token ids, from a file of one or of many.
 //!
 //! The name of the file says how it is read: `.jsonl` holds a prompt a line, `.json` one or a list of them, anything
-//! else is one plain text, byte for byte but for a byte order mark. In JSON a prompt is a text, a list of token ids, a list of messages, or an
-//! object with one of `text` (`prompt`), `ids` (`prompt_token_ids`) or `messages`; beside `messages`,
-//! `add_generation_prompt` says whether the model's turn is opened (it is unless said otherwise).
+//! else is one plain text, byte for byte but for a byte order mark. In JSON a prompt is a text, a list of token ids, a
+//! list of messages, or an object with one of `text` (`prompt`), `ids` (`prompt_token_ids`) or `messages`; beside
+//! `messages`, `add_generation_prompt` says whether the model's turn is opened (it is unless said otherwise).
 //!
 //! Left out: what is fed for them ([`super::taken`]); tools, and contents that are no texts.
 
@@ -179,7 +179,7 @@ pub fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>, LabError> {
     Ok(lists)
 }
 
-const PLAIN_TEXT: &str = "give a plain text as a .txt file";
+const PLAIN_TEXT: &str = "complete it, or give a plain text as a .txt file";
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// How a file is read.

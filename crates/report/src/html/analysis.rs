@@ -53,10 +53,15 @@ pub(super) fn parts(analysis: &Analysis) -> Parts<'_> {
     }
 }
 
+/// What varies, in words.
+fn variable(analysis: &Analysis) -> String {
+    analysis.question.variable.replace('_', " ").replace(',', ", ")
+}
+
 fn subject(analysis: &Analysis) -> String {
     let models = all(&analysis.sources, |source| &source.models);
     let of = if models.is_empty() { String::new() } else { format!(": {}", words::listed(&models, 3)) };
-    format!("{}{of}", words::capital(&analysis.question.variable.replace('_', " ")))
+    format!("{}{of}", words::capital(&variable(analysis)))
 }
 
 /// What was compared, and what came of it.
@@ -73,7 +78,7 @@ fn lead(analysis: &Analysis) -> Lead {
     setups.sort_unstable();
     setups.dedup();
     if !setups.is_empty() {
-        let variable = analysis.question.variable.replace('_', " ");
+        let variable = self::variable(analysis);
         push(
             &mut sentence,
             format_args!(" between {} that vary {variable}", words::of(setups.len(), "setup")),

@@ -11,7 +11,7 @@ use super::analysis::{columns, tables};
 use super::heat::{HeatCell, Paint};
 use super::look::Look;
 use super::matrices::{LayerRow, layer_map, matrices};
-use super::own::strips;
+use super::own::{TOLD_APART, strips};
 use super::parts::{Block, Item, Lead, Mark, Overview, Parts, Rows, Section, Tone};
 use super::scale::Scale;
 use super::stated::{about, all, warnings};
@@ -370,7 +370,13 @@ fn own_and_other(audit: &Audit) -> Vec<Block<'_>> {
             "0: every bit equal; where repetitions differ, p decides"
         };
         let lines = vec![Line { at: 0.0, label: label.to_owned(), decides: exact }];
-        strips(words::lane_name(phase, signal), "mean L2 over rows", scale, lines, rows, &mut blocks);
+        strips(
+            (words::lane_name(phase, signal), "mean L2 over rows", TOLD_APART),
+            scale,
+            lines,
+            rows,
+            &mut blocks,
+        );
     }
     blocks
 }

@@ -374,8 +374,7 @@ impl<'a> Named<'a> {
                     }
                 });
                 strips(
-                    words::lane_name(phase, signal),
-                    "largest L2 of a row",
+                    (words::lane_name(phase, signal), "largest L2 of a row", "other: other bits"),
                     scale,
                     lines,
                     rows.collect(),

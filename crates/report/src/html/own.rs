@@ -55,7 +55,13 @@ pub(super) fn own_and_other(analysis: &Analysis) -> Vec<Block<'_>> {
                 ),
                 decides: true,
             }));
-            strips(words::lane_name(phase, signal), "× own floor", scale, lines, rows, &mut blocks);
+            strips(
+                (words::lane_name(phase, signal), "× own floor", TOLD_APART),
+                scale,
+                lines,
+                rows,
+                &mut blocks,
+            );
         }
     }
     let distances = analysis.pairs.iter().filter(exact).filter_map(|pair| pair.distance);
@@ -77,16 +83,24 @@ pub(super) fn own_and_other(analysis: &Analysis) -> Vec<Block<'_>> {
                 label: "0: same bits, the line that decides".to_owned(),
                 decides: true,
             }];
-            strips(words::lane_name(phase, signal), "mean distance", scale, lines, rows, &mut blocks);
+            strips(
+                (words::lane_name(phase, signal), "mean distance", TOLD_APART),
+                scale,
+                lines,
+                rows,
+                &mut blocks,
+            );
         }
     }
     blocks
 }
 
+/// What a judgement says of setups that differ.
+pub(super) const TOLD_APART: &str = "other: told apart";
+
 /// Strips in the open, or folded where there are many.
 pub(super) fn strips(
-    caption: String,
-    axis: &str,
+    (caption, axis, apart): (String, &str, &'static str),
     scale: Scale,
     lines: Vec<Line>,
     mut rows: Vec<Strip>,
@@ -120,6 +134,7 @@ pub(super) fn strips(
             caption: caption.clone(),
             axis: axis.clone(),
             scale,
+            apart,
             lines,
             rows: vec![one],
         }));
@@ -127,7 +142,7 @@ pub(super) fn strips(
     if count > SHOWN {
         blocks.push(Block::Text(format!("{caption}: the first {SHOWN} of {count} pairs.")));
     }
-    let strips = Block::Strips(Strips { caption, axis, scale, lines, rows });
+    let strips = Block::Strips(Strips { caption, axis, scale, apart, lines, rows });
     blocks.push(if together { Block::Folded { summary, blocks: vec![strips] } } else { strips });
 }
 

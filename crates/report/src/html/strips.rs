@@ -12,6 +12,8 @@ pub(super) struct Strips {
     /// What the axis counts.
     pub(super) axis: String,
     pub(super) scale: Scale,
+    /// What is said of other setups that are not the same.
+    pub(super) apart: &'static str,
     pub(super) lines: Vec<Line>,
     pub(super) rows: Vec<Strip>,
 }
@@ -54,7 +56,7 @@ impl Strips {
             out.push_str("<li><span class=\"interval\"></span> interval of the ratio</li>");
         }
         let looks = [
-            (Look::Apart, "other: told apart"),
+            (Look::Apart, self.apart),
             (Look::Contradicted, "other: contradicted"),
             (Look::Fits, "the claim"),
             (Look::FitsNot, "the claim, contradicted"),

@@ -100,9 +100,14 @@ impl<'a> Setups<'a> {
         (0..self.all.len()).filter(|&i| self.all[i].hardware == hardware).collect()
     }
 
+    /// Whether a field is the variable, or one of several (`batch_size,attention`).
+    fn varies(&self, field: &str) -> bool {
+        self.variable.split(',').any(|name| canonical(name.trim()) == field)
+    }
+
     /// Whether two setups differ, among what has to be held fixed, at most in the variable and the hardware.
     pub(super) fn controlled(&self, a: usize, b: usize) -> bool {
-        held_fixed().filter(|field| *field != self.variable).all(|field| {
+        held_fixed().filter(|field| !self.varies(field)).all(|field| {
             let (a, b) = (self.all[a].fields.get(field), self.all[b].fields.get(field));
             a.zip(b).is_none_or(|(a, b)| a == b)
         })
@@ -121,7 +126,7 @@ impl<'a> Setups<'a> {
     /// Other fields in which two setups differ: `torch_version 2.9.0 and 2.9.1`.
     pub(super) fn also_differ(&self, a: usize, b: usize) -> Vec<String> {
         let (a, b) = (&self.all[a], &self.all[b]);
-        let names = a.fields.keys().filter(|name| **name != self.variable && *name != "hardware");
+        let names = a.fields.keys().filter(|name| !self.varies(name) && *name != "hardware");
         let differing = names.filter_map(|name| {
             let (x, y) = (&a.fields[name], b.fields.get(name)?);
             (x != y).then(|| format!("{name} {x} and {y}"))

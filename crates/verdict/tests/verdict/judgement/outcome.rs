@@ -137,3 +137,19 @@ fn a_finding_that_something_differs_implies_divergent() {
         assert!(kinds.contains(&kind), "{kind:?} never drawn");
     }
 }
+
+/// A grid over two axes: setups that differ in both are pairs too, and a third field is still held fixed.
+#[test]
+fn several_fields_may_vary_together() {
+    let setups = [("a", "h", 1), ("b", "h", 2), ("c", "h", 3)];
+    let mut sample = Sample::new("batch_size,attention_impl", &setups);
+    sample.experiment.configurations[1].fixed_params.attention_impl = "eager".into();
+    sample.experiment.configurations[2].fixed_params.tp_size = 2;
+    for (config, key) in [("a", 1.0), ("b", 2.0), ("c", 3.0)] {
+        sample.run(config, 0, 0, key);
+    }
+    let analysis = sample.judged();
+    let pairs: Vec<(&str, &str)> =
+        analysis.pairs.iter().map(|one| (one.a.as_str(), one.b.as_str())).collect();
+    assert_eq!(pairs, [("a", "b")]);
+}
