@@ -8,6 +8,7 @@ mod convert;
 mod coverage;
 mod demo;
 mod doctor;
+mod drift;
 mod import;
 mod inspect;
 mod man;
@@ -34,6 +35,7 @@ pub(crate) enum Verb {
     Inspect(inspect::Args),
     Verify(Box<verify::Args>),
     Compare(compare::Args),
+    Drift(Box<drift::Args>),
     Analyze(analyze::Args),
     Convert(convert::Args),
     Import(import::Args),
@@ -52,9 +54,9 @@ pub(crate) fn run(
     settings: &Settings,
     terminal: &mut Terminal,
 ) -> anyhow::Result<Exit> {
-    let has_markdown = matches!(verb, Verb::Analyze(_) | Verb::Verify(_));
+    let has_markdown = matches!(verb, Verb::Analyze(_) | Verb::Verify(_) | Verb::Drift(_));
     if settings.format == Format::Markdown && !has_markdown {
-        anyhow::bail!("--format markdown: only analyze and verify have it; use text or json");
+        anyhow::bail!("--format markdown: only analyze, verify and drift have it; use text or json");
     }
     match verb {
         Verb::Pull(args) => pull::run(&args, settings, terminal),
@@ -64,6 +66,7 @@ pub(crate) fn run(
         Verb::Inspect(args) => inspect::run(&args, settings, terminal),
         Verb::Verify(args) => verify::run(&args, settings, terminal),
         Verb::Compare(args) => compare::run(&args, terminal),
+        Verb::Drift(args) => drift::run(&args, settings, terminal),
         Verb::Analyze(args) => analyze::run(&args, settings, terminal),
         Verb::Convert(args) => convert::run(&args, terminal),
         Verb::Import(args) => import::run(&args, terminal),

@@ -20,12 +20,14 @@ use crate::error::EngineError;
 use crate::logits::{TokenLogprob, top_logprobs};
 use crate::overrides::Overrides;
 use crate::pass::{Pass, Ran, Step};
+use crate::perturbation::{Hooks, Perturbation};
 use crate::plan::{PassShape, Plan};
 use crate::pool::Pool;
 use crate::rope::RopeTable;
 use crate::run::Runner;
 use crate::setup::EngineSetup;
 use crate::tap::{RowId, Tap};
+use crate::variation::Variation;
 use crate::weights::Weights;
 
 /// Positions of a prefill that go through the blocks together.
@@ -79,6 +81,7 @@ pub struct Engine<'a> {
     graph: Graph,
     setup: EngineSetup,
     overrides: Overrides,
+    variation: Variation,
     weights: Weights<'a>,
     tables: Vec<RopeTable>,
     backend: Cpu,
@@ -122,20 +125,12 @@ impl<'a> Engine<'a> {
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;
         let config = checkpoint.config();
         let graph = config.graph();
-        let dispatch = setup.dispatch();
-        let tables = graph.tables.iter().enumerate().map(|(place, table)| {
-            let pairing = graph.nodes().find_map(|node| match &node.operation {
-                Operation::Rotary(rotary) if rotary.table == place => Some(rotary.pairing),
-                _ => None,
-            });
-            let recipe = dispatch.rotary(pairs_of(pairing.unwrap_or(Pairing::Halves)));
-            RopeTable::new(table, recipe, setup.context)
-        });
         Ok(Self {
             config,
             overrides: Overrides::default(),
+            variation: Variation::default(),
             weights: Weights::load(checkpoint, &graph, &setup, &pool)?,
-            tables: tables.collect(),
+            tables: rope_tables(&graph, &setup),
             graph,
             backend: Cpu { isa: setup.isa, pool },
             setup,
@@ -148,6 +143,43 @@ impl<'a> Engine<'a> {
     pub fn with_overrides(mut self, overrides: Overrides) -> Self {
         self.overrides = overrides;
         self
+    }
+
+    /// Lets every later pass do something otherwise: `graph` in place of the model's, with the same nodes of the same
+    /// widths in the same places, and `variation`.
+    ///
+    /// ```
+    /// use mantissa_engine::{Angle, NoTap, Variation};
+    /// # use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Hardware, Isa, QuantizedWeights};
+    /// # use mantissa_numerics::Dtype;
+    /// # use mantissa_model::synth::{SynthSpec, write};
+    /// # use mantissa_model::{Arch, Checkpoint};
+    /// # let folder = tempfile::tempdir()?;
+    /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+    /// # let checkpoint = Checkpoint::open(folder.path())?;
+    /// # let (hardware, attention, dtype) = (Hardware::Cpu, Attention::Eager, Dtype::F32);
+    /// # let (quantized, catalogs) = (QuantizedWeights::Keep, Catalogs::default());
+    /// # let (context, threads, isa) = (64, 1, Isa::detect());
+    /// # let setup = EngineSetup { hardware, dtype, attention, quantized, catalogs, context, threads, isa };
+    /// let mut engine = Engine::load(&checkpoint, setup)?;
+    /// let graph = engine.graph().clone();
+    /// let logits = |it: &Engine| it.prefill(&mut it.new_cache(3), &[1, 2, 3], 1, 0, 1, &mut NoTap).expect("fits");
+    /// let plain = logits(&engine);
+    /// assert_eq!(engine.angles(0, 0)[0], 1.0, "nothing is turned at position 0");
+    /// engine.vary(graph.clone(), Variation { angle: Angle::Moved(1), ..Variation::default() });
+    /// assert_ne!(logits(&engine), plain);
+    /// engine.vary(graph, Variation::default());
+    /// assert_eq!(logits(&engine), plain);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn vary(&mut self, graph: Graph, variation: Variation) {
+        self.tables = rope_tables(&graph, &self.setup);
+        (self.graph, self.variation) = (graph, variation);
+    }
+
+    /// Puts other recipes in place of those of dispatch, as [`Engine::with_overrides`] does.
+    pub fn set_overrides(&mut self, overrides: Overrides) {
+        self.overrides = overrides;
     }
 
     /// The model's dimensions.
@@ -228,6 +260,34 @@ impl<'a> Engine<'a> {
         keep: usize,
         taps: &mut dyn Tap,
     ) -> Result<Vec<f32>, EngineError> {
+        let hooks = &mut Hooks { taps, perturbation: None };
+        self.prefill_hooked(cache, ids, [batch_size, sequence, keep], hooks)
+    }
+
+    /// [`Engine::prefill`] of the first sequence with what `perturbation` replaces; every row of the last block is
+    /// computed.
+    ///
+    /// Example: [`Perturbation`].
+    pub fn perturbed_prefill(
+        &self,
+        cache: &mut KvCache,
+        ids: &[u32],
+        batch_size: usize,
+        keep: usize,
+        taps: &mut dyn Tap,
+        perturbation: &mut dyn Perturbation,
+    ) -> Result<Vec<f32>, EngineError> {
+        let hooks = &mut Hooks { taps, perturbation: Some(perturbation) };
+        self.prefill_hooked(cache, ids, [batch_size, 0, keep], hooks)
+    }
+
+    fn prefill_hooked(
+        &self,
+        cache: &mut KvCache,
+        ids: &[u32],
+        [batch_size, sequence, keep]: [usize; 3],
+        hooks: &mut Hooks<'_>,
+    ) -> Result<Vec<f32>, EngineError> {
         if ids.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
@@ -260,7 +320,7 @@ impl<'a> Engine<'a> {
                 plans: &plans,
             };
             let from = first_kept.saturating_sub(start).min(count);
-            logits.extend_from_slice(&runner.logits(&pass, caches, ids_of_chunk, from, taps));
+            logits.extend_from_slice(&runner.logits(&pass, caches, ids_of_chunk, from, hooks));
             caches[0].advance(count);
             if !caches[0].has_products_within(LARGEST_PRODUCT) {
                 let what = "eager attention of f16 with scores that may reach the format's largest number";
@@ -290,8 +350,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Feeds one token to the first sequence of a batch of `batch_size` sequences of one length (of a padded one, with
-    /// its padding) and returns its
-    /// logits: those that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot
+    /// its padding) and returns its logits: those that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot
     /// reach this one; how many they are does, by dispatch.
     ///
     /// *Shape:* returns `vocab_size`. *Rounding:* every site to the storage dtype, by the recipes that
@@ -341,7 +400,8 @@ impl<'a> Engine<'a> {
         let steps = [Step { plan: 0, rows: 0..rows.len() }];
         let pass = Pass { rows: &rows, caches: &of_rows, sequences: &of_rows, steps: &steps, plans: &plans };
         let ran = Mutex::new(Ran::default());
-        let logits = self.lockstep(&ran, &pass, caches, ids, taps);
+        let hooks = &mut Hooks { taps, perturbation: None };
+        let logits = self.lockstep(&ran, &pass, caches, ids, hooks);
         for cache in caches.iter_mut() {
             cache.advance(1);
         }
@@ -361,6 +421,28 @@ impl<'a> Engine<'a> {
         caches: &mut [KvCache],
         forced: &[Forced<'_>],
         taps: &mut dyn Tap,
+    ) -> Result<ForcedSteps, EngineError> {
+        self.forced_hooked(caches, forced, &mut Hooks { taps, perturbation: None })
+    }
+
+    /// [`Engine::forced`] with what `perturbation` replaces.
+    ///
+    /// Example: [`Perturbation`].
+    pub fn perturbed_forced(
+        &self,
+        caches: &mut [KvCache],
+        forced: &[Forced<'_>],
+        taps: &mut dyn Tap,
+        perturbation: &mut dyn Perturbation,
+    ) -> Result<ForcedSteps, EngineError> {
+        self.forced_hooked(caches, forced, &mut Hooks { taps, perturbation: Some(perturbation) })
+    }
+
+    fn forced_hooked(
+        &self,
+        caches: &mut [KvCache],
+        forced: &[Forced<'_>],
+        hooks: &mut Hooks<'_>,
     ) -> Result<ForcedSteps, EngineError> {
         let empty = forced.iter().any(|steps| steps.batch_size == 0);
         if caches.len() != forced.len() || forced.is_empty() || empty {
@@ -392,7 +474,7 @@ impl<'a> Engine<'a> {
         let first = vec![0; rows.len()];
         let pass = Pass { rows: &rows, caches: &of_rows, sequences: &first, steps: &steps, plans: &plans };
         let ran = Mutex::new(Ran::default());
-        let logits = self.lockstep(&ran, &pass, caches, &ids, taps);
+        let logits = self.lockstep(&ran, &pass, caches, &ids, hooks);
         for (cache, forced) in caches.iter_mut().zip(forced) {
             cache.advance(forced.tokens.len());
         }
@@ -408,10 +490,10 @@ impl<'a> Engine<'a> {
         pass: &Pass<'_>,
         caches: &mut [KvCache],
         ids: &[u32],
-        taps: &mut dyn Tap,
+        hooks: &mut Hooks<'_>,
     ) -> Vec<f32> {
         let runner = self.runner(ran);
-        runner.logits(pass, caches, ids, 0, taps).to_vec()
+        runner.logits(pass, caches, ids, 0, hooks).to_vec()
     }
 
     /// The `k` most probable tokens of one row of logits, most probable first, ties to the lower id; a NaN is never
@@ -450,6 +532,16 @@ impl<'a> Engine<'a> {
         &self.weights
     }
 
+    /// Cosines, then sines, of a position in a rotary table of the graph, as rows are turned by them; empty where there
+    /// is no such table or position.
+    ///
+    /// Example: [`Engine::vary`].
+    #[must_use]
+    pub fn angles(&self, table: usize, position: usize) -> &[f32] {
+        let found = self.tables.get(table).filter(|_| position < self.setup.context);
+        found.map_or(&[], |table| table.position(position))
+    }
+
     pub(crate) fn tables(&self) -> &[RopeTable] {
         &self.tables
     }
@@ -468,6 +560,7 @@ impl<'a> Engine<'a> {
             isa: self.setup.isa,
             embedding: self.dispatch().embedding(),
             overrides: &self.overrides,
+            variation: self.variation,
             ran,
         }
     }
@@ -499,4 +592,18 @@ impl<'a> Engine<'a> {
             observed.push(kernel);
         }
     }
+}
+
+/// The rotary tables of a graph.
+fn rope_tables(graph: &Graph, setup: &EngineSetup) -> Vec<RopeTable> {
+    let dispatch = setup.dispatch();
+    let tables = graph.tables.iter().enumerate().map(|(place, table)| {
+        let pairing = graph.nodes().find_map(|node| match &node.operation {
+            Operation::Rotary(rotary) if rotary.table == place => Some(rotary.pairing),
+            _ => None,
+        });
+        let recipe = dispatch.rotary(pairs_of(pairing.unwrap_or(Pairing::Halves)));
+        RopeTable::new(table, recipe, setup.context)
+    });
+    tables.collect()
 }

@@ -16,14 +16,16 @@ use crate::backend::{Backend, Queries, part};
 use crate::cache::KvCache;
 use crate::kernel::matrix::{CachedLayer, Matrix};
 use crate::pass::{Pass, Place, Run, Selection};
+use crate::perturbation::Hooks;
 use crate::pool::Buffer;
-use crate::tap::{Tap, View};
+use crate::tap::View;
 use crate::weights::NodeWeights;
 
 mod expanded;
 mod last_block;
 mod lifetimes;
 mod masked;
+mod perturbed;
 mod routing;
 mod runner;
 mod values;
@@ -49,29 +51,30 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         caches: &mut [KvCache],
         ids: &[u32],
         first: usize,
-        taps: &mut dyn Tap,
+        hooks: &mut Hooks<'_>,
     ) -> Buffer<'r> {
-        let mut x = self.section(&self.graph.stem, Place::Stem, pass, caches, Input::Tokens(ids), taps);
+        let mut x = self.section(&self.graph.stem, Place::Stem, pass, caches, Input::Tokens(ids), hooks);
         let blocks = || self.graph.blocks.iter().enumerate();
         for (layer, kind) in blocks().take(blocks().len().saturating_sub(1)) {
             let place = Place::Block { layer, kind: *kind };
-            x = self.section(&self.graph.kinds[*kind], place, pass, caches, Input::Rows(x), taps);
+            x = self.section(&self.graph.kinds[*kind], place, pass, caches, Input::Rows(x), hooks);
         }
         let mut places: Vec<usize> = (0..pass.rows.len()).collect();
         if let Some((layer, kind)) = blocks().next_back() {
             let (section, place) = (&self.graph.kinds[*kind], Place::Block { layer, kind: *kind });
             let tapped =
-                section.nodes.iter().any(|node| place.site(node).is_some_and(|site| taps.wants(site)));
-            let read = |row: usize| row >= first || tapped && taps.wants_row(pass.rows[row]);
-            let read = Selection::of(pass, read);
+                section.nodes.iter().any(|node| place.site(node).is_some_and(|site| hooks.taps.wants(site)));
+            let read = |row: usize| row >= first || tapped && hooks.taps.wants_row(pass.rows[row]);
+            let whole = hooks.perturbation.is_some();
+            let read = Selection::of(pass, |row| whole || read(row));
             if read.places.len() < places.len() {
                 let (at, mut input) = (self.at(section, place), Some(Input::Rows(x)));
                 x = last_block(section, pass, &read, self.pool, |nodes, pass, values| {
-                    self.nodes(at, nodes, pass, caches, values, &mut input, taps);
+                    self.nodes(at, nodes, pass, caches, values, &mut input, hooks);
                 });
                 places = read.places;
             } else {
-                x = self.section(section, place, pass, caches, Input::Rows(x), taps);
+                x = self.section(section, place, pass, caches, Input::Rows(x), hooks);
             }
         }
         let kept = Selection::of(pass, |row| row >= first);
@@ -85,7 +88,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             last.copy_from_slice(&x[before * width..]);
             x = last;
         }
-        self.section(&self.graph.head, Place::Head, &kept.pass(pass), &mut [], Input::Rows(x), taps)
+        self.section(&self.graph.head, Place::Head, &kept.pass(pass), &mut [], Input::Rows(x), hooks)
     }
 
     fn at<'s>(&'s self, section: &'s Section, place: Place) -> At<'s, 's> {
@@ -104,7 +107,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         pass: &Pass<'_>,
         caches: &mut [KvCache],
         input: Input<'_, 'r>,
-        taps: &mut dyn Tap,
+        hooks: &mut Hooks<'_>,
     ) -> Buffer<'r> {
         let at = self.at(section, place);
         let mut input = Some(input);
@@ -113,7 +116,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         while node < section.nodes.len() {
             let together = section.products_from(node);
             node = together.end;
-            self.nodes(at, together, pass, caches, &mut values, &mut input, taps);
+            self.nodes(at, together, pass, caches, &mut values, &mut input, hooks);
             section.forget(node, &mut values);
         }
         left(values)
@@ -129,7 +132,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         caches: &mut [KvCache],
         values: &mut Vec<Option<Value<'r>>>,
         input: &mut Option<Input<'_, 'r>>,
-        taps: &mut dyn Tap,
+        hooks: &mut Hooks<'_>,
     ) {
         if together.len() > 1 {
             let found = self.products(at, together.clone(), pass, values);
@@ -139,7 +142,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             values.push(Some(value));
         }
         for done in together {
-            self.tap(at, done, pass, values, taps);
+            self.tap(at, done, pass, values, hooks);
+            self.perturb(at, done, pass, caches, values, hooks);
         }
     }
 
@@ -190,10 +194,11 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             }
             Operation::Bias { .. } => {
                 let mut x = at.section.take(values, index, 0, self.pool);
+                let bias = self.variation.bias(at.weights[index].vector());
                 for run in self.runs(at, index, pass) {
                     let KernelRecipe::Bias(recipe) = run.recipe else { unreachable!("a bias") };
                     let x = &mut x[part(&run.rows, node.width)];
-                    let ran = self.backend.bias(recipe, x, at.weights[index].vector());
+                    let ran = self.backend.bias(recipe, x, &bias);
                     self.note(node, &run, pass, ran);
                 }
                 Value::Rows(x)
@@ -212,7 +217,9 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let table = &self.tables[rotary.table];
                 for run in self.runs(at, index, pass) {
                     let rows = &pass.rows[run.rows.clone()];
-                    let tables: Vec<&[f32]> = rows.iter().map(|row| table.position(row.position)).collect();
+                    let turns: Vec<_> =
+                        rows.iter().map(|row| self.variation.turn(table, row.position)).collect();
+                    let tables: Vec<&[f32]> = turns.iter().map(|turn| &**turn).collect();
                     let x = &mut x[part(&run.rows, node.width)];
                     let KernelRecipe::Rotary(recipe) = run.recipe else { unreachable!("a rotation") };
                     let ran = self.backend.rotary(recipe, rotary, x, node.width, &tables);
@@ -221,12 +228,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 Value::Rows(x)
             }
             Operation::Append { slot } => {
-                let x = rows_of(values, node.inputs[0]);
-                for (i, values) in x.chunks_exact(node.width).enumerate() {
-                    let cache = &mut caches[pass.caches[i]];
-                    let place = cache.place(pass.rows[i].position);
-                    cache.write(self.isa, at.place.layer(), *slot, place, values);
-                }
+                self.append(at, *slot, pass, caches, rows_of(values, node.inputs[0]));
                 Value::Cached(*slot)
             }
             Operation::Attention(attention) => {
@@ -497,11 +499,12 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         index: usize,
         pass: &Pass<'_>,
         values: &[Option<Value<'r>>],
-        taps: &mut dyn Tap,
+        hooks: &mut Hooks<'_>,
     ) {
         let storage = self.embedding.output;
         let node = &at.section.nodes[index];
-        let Some(site) = at.place.site(node).filter(|site| !pass.rows.is_empty() && taps.wants(*site)) else {
+        let Some(site) = at.place.site(node).filter(|site| !pass.rows.is_empty() && hooks.taps.wants(*site))
+        else {
             return;
         };
         let table;
@@ -517,7 +520,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             Some(Value::Expanded(_)) | None => return,
         };
         let dtype = if node.is_wide() { Dtype::F32 } else { storage };
-        taps.tap(View { site, phase: pass.phase(), rows: pass.rows, width: node.width, dtype, data });
+        hooks.taps.tap(View { site, phase: pass.phase(), rows: pass.rows, width: node.width, dtype, data });
     }
 }
 

@@ -15,6 +15,7 @@ use crate::backend::Backend as _;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::kernel::matrix::Matrix;
+use crate::perturbation::SectionId;
 use crate::plan::{PassShape, Plan};
 use crate::run::scaled;
 use crate::weights::NodeWeights;
@@ -64,14 +65,6 @@ pub fn inputs(graph: &Graph, site: Site) -> Option<Vec<Site>> {
         });
     }
     Some(sites)
-}
-
-/// Stem, block or head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SectionId {
-    Stem,
-    Block(usize),
-    Head,
 }
 
 fn section_of(graph: &Graph, site: Site) -> Option<(SectionId, &Section)> {

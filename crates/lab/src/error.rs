@@ -5,6 +5,7 @@
 
 use std::io;
 
+use crate::drift::DriftFault;
 use crate::prompt::PromptFault;
 
 /// An error of this crate.
@@ -16,6 +17,10 @@ pub enum LabError {
     /// A prompt cannot be made or fed.
     #[error(transparent)]
     Prompt(#[from] PromptFault),
+
+    /// Two sides cannot be compared.
+    #[error(transparent)]
+    Drift(#[from] DriftFault),
 
     /// The operating system refused to read the document.
     #[error("{document}: cannot be read ({source}); check the path and its permissions")]

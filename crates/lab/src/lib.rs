@@ -5,6 +5,7 @@ mod catalog_use;
 pub mod coverage;
 mod declared;
 pub mod document;
+pub mod drift;
 mod environment;
 pub mod error;
 pub mod plan;

@@ -24,7 +24,7 @@ use mantissa_verdict::analysis::Source;
 use crate::coverage::PlannedRun;
 use crate::error::LabError;
 
-pub use grid::{Assignment, Varied};
+pub use grid::{Assignment, Varied, claimed};
 pub use request::{Elsewhere, Event, Method, Model, Request};
 
 use unreplayed::ReplayObstacle;

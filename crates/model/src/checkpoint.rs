@@ -17,7 +17,7 @@ use crate::generation::settings;
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
 use crate::mapped::Mapped;
-use crate::quantized::Quantization;
+use crate::quantized::{OtherScales, Quantization};
 use crate::safetensors_header::read_header;
 use crate::shelf::{Found, Shelf};
 use crate::stored::Stored;
@@ -240,6 +240,26 @@ impl Checkpoint {
                 .map_err(|fault| ModelError::tensor(&shown_path(&self.path), name, fault)),
             None => Err(ModelError::tensor(&shown_path(&self.path), name, "absent")),
         }
+    }
+
+    /// [`Checkpoint::weight`] of a matrix of a [`Quantization`], decoded with the scales of other groups: to try whether
+    /// another program took them. `None` where the weight is not quantized so.
+    ///
+    /// ```
+    /// use mantissa_model::quantized::OtherScales;
+    /// use mantissa_model::synth::{SynthSpec, write};
+    /// use mantissa_model::{Arch, Checkpoint};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
+    /// let checkpoint = Checkpoint::open(folder.path())?;
+    /// assert!(checkpoint.weight_with("model.norm.weight", OtherScales::Next)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn weight_with(&self, name: &str, other: OtherScales) -> Result<Option<Weight<'_>>, ModelError> {
+        let Some(stored) = self.weights.get(name) else { return Ok(None) };
+        let found = stored.weight_with(&|number| self.files[number].bytes(), other).transpose();
+        found.map_err(|fault| ModelError::tensor(&shown_path(&self.path), name, fault))
     }
 
     /// How the weight with this name is stored; reads nothing.

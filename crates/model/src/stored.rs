@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::error::ModelError;
 use crate::graph::WeightName;
-use crate::quantized::Decoder;
+use crate::quantized::{Decoder, OtherScales};
 use crate::tensor_list::weight_name;
 use crate::weight::{Weight, WeightDtype};
 
@@ -40,6 +40,17 @@ impl Stored {
             (None, Some(head)) => Cow::Owned(halves_from_pairs(data, data.len() / self.shape[0], head)),
         };
         Ok(Weight { dtype: self.dtype, rows, cols, data })
+    }
+
+    /// [`Stored::weight`] of a quantized matrix with the scales of other groups; `None` where it is not quantized.
+    pub(crate) fn weight_with<'a>(
+        &self,
+        files: &dyn Fn(usize) -> &'a [u8],
+        other: OtherScales,
+    ) -> Option<Result<Weight<'a>, String>> {
+        let (rows, cols) = self.rows_and_cols();
+        let data = self.quantized.as_ref()?.decode_with(files, other);
+        Some(data.map(|data| Weight { dtype: self.dtype, rows, cols, data: Cow::Owned(data) }))
     }
 
     /// The shape as a matrix: stacked experts one below the other, a vector as one row.

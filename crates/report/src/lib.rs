@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod audit;
+mod drift;
 mod foreign;
 mod grid;
 mod html;
@@ -16,6 +17,7 @@ mod text;
 mod words;
 
 pub use audit::{audit_json, audit_markdown, audit_schema, audit_text};
+pub use drift::{drift_json, drift_markdown, drift_schema, drift_text};
 pub use html::{audit_html, comparison_html, html, index};
 pub use json::{json, schema};
 pub use markdown::markdown;

@@ -5,6 +5,7 @@
 
 use mantissa_verdict::Analysis;
 use mantissa_verdict::analysis::{Matrix, Mode, Outcome, Source};
+use mantissa_verdict::drift::DriftAnswer;
 
 use crate::foreign::{push, visible};
 use crate::grid::{self, Column, Grid, Kind, Row};
@@ -125,6 +126,17 @@ impl Page {
             Outcome::NotEnoughEvidence => "\x1b[1;33m",
         };
         self.answer(color, words::claim_outcome(outcome), means);
+    }
+
+    /// The answer about a drift.
+    pub(crate) fn drift(&mut self, answer: DriftAnswer, means: &str) {
+        let color = match answer {
+            DriftAnswer::Equal | DriftAnswer::Explained => "\x1b[1;32m",
+            DriftAnswer::WithinRounding => BOLD,
+            DriftAnswer::NotLocalized => "\x1b[1;33m",
+            DriftAnswer::Unexplained => "\x1b[1;31m",
+        };
+        self.answer(color, answer.words(), means);
     }
 
     fn answer(&mut self, color: &str, word: &str, means: &str) {

@@ -7,6 +7,7 @@
 pub mod analysis;
 pub mod as_published;
 pub mod audit;
+pub mod drift;
 mod error;
 mod found;
 pub mod judge;

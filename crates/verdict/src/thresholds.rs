@@ -58,6 +58,6 @@ pub(crate) fn effect(value: f64) -> Threshold {
     )
 }
 
-fn threshold(name: &str, value: f64, decides: &str, source: &str) -> Threshold {
+pub(crate) fn threshold(name: &str, value: f64, decides: &str, source: &str) -> Threshold {
     Threshold { name: name.to_owned(), value, decides: decides.to_owned(), source: source.to_owned() }
 }

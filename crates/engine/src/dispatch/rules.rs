@@ -6,10 +6,10 @@ use mantissa_model::graph::Attention as Node;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, EmbeddingRecipe, ExpertSumRecipe, GeGluRecipe,
-    Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe, NormWeight, ResidualRecipe,
-    RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu,
-    SwiGluRecipe, TorchSoftmax,
+    BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, EmbeddingRecipe, ExpertOrder, ExpertSumRecipe,
+    GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe, NormWeight,
+    ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax,
+    Silu, SwiGluRecipe, TorchSoftmax,
 };
 use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
@@ -118,7 +118,7 @@ impl<'c> Dispatch<'c> {
     pub fn expert_sum(self, wide: bool) -> ExpertSumRecipe {
         let [own, torch] = EXPERT_SUMS;
         let sums = if self.is_gpu() { torch } else { own };
-        ExpertSumRecipe { sums, wide: wide && self.is_gpu(), output: self.dtype }
+        ExpertSumRecipe { sums, wide: wide && self.is_gpu(), order: ExpertOrder::Once, output: self.dtype }
     }
 
     /// Whose exponentials and hyperbolic tangents.

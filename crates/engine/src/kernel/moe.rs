@@ -5,7 +5,9 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::sum_of_few;
 use mantissa_numerics::nvidia::softmax::TorchSoftmax;
 use mantissa_numerics::nvidia::topk;
-use mantissa_numerics::recipe::{CastRecipe, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
+use mantissa_numerics::recipe::{
+    CastRecipe, ExpertOrder, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax,
+};
 
 use super::rows;
 use crate::simd::Isa;
@@ -103,6 +105,18 @@ pub(crate) fn expert_sum(
     let mut rest = vec![0.0; (sums - 1) * hidden];
     for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
         rest.fill(0.0);
+        if recipe.order != ExpertOrder::Once {
+            let mut slots: Vec<usize> = (row * top..(row + 1) * top).collect();
+            if recipe.order == ExpertOrder::EachByNumber {
+                slots.sort_by_key(|slot| chosen[*slot].0);
+            }
+            for slot in slots {
+                let part = &parts[place[slot] * hidden..][..hidden];
+                rows::add_scaled(isa, products, out, part, chosen[slot].1);
+                rows::round(isa, CastRecipe { output: recipe.output }, out);
+            }
+            continue;
+        }
         for i in 0..top {
             let (slot, sum) = (row * top + i, i % sums);
             let to = if sum == 0 { &mut *out } else { &mut rest[(sum - 1) * hidden..][..hidden] };

@@ -45,6 +45,21 @@ impl Routing {
         self.groups.push((rows, experts));
     }
 
+    /// Puts the experts and weights of `table`, as [`Self::table`] gives them, in place of those chosen.
+    pub(super) fn replace(&mut self, table: &[f32]) {
+        let groups = std::mem::take(&mut self.groups);
+        let top = self.top;
+        *self = Self::new(top);
+        for (rows, _) in groups {
+            let part = &table[rows.start * 2 * top..rows.end * 2 * top];
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers of experts")]
+            let slots = part
+                .chunks_exact(2 * top.max(1))
+                .flat_map(|row| (0..top).map(|slot| (row[slot] as usize, row[top + slot])));
+            self.add(rows, slots.collect());
+        }
+    }
+
     /// Experts, then weights, of each row.
     pub(super) fn table(&self) -> Vec<f32> {
         #[expect(clippy::cast_precision_loss, reason = "expert ids are small")]

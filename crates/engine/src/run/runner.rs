@@ -10,6 +10,7 @@ use crate::pass::Ran;
 use crate::pool::Pool;
 use crate::rope::RopeTable;
 use crate::simd::Isa;
+use crate::variation::Variation;
 use crate::weights::Weights;
 
 /// A model ready to be interpreted.
@@ -22,5 +23,6 @@ pub(crate) struct Runner<'r, 'a, B> {
     pub isa: Isa,
     pub embedding: EmbeddingRecipe,
     pub overrides: &'r Overrides,
+    pub variation: Variation,
     pub ran: &'r Mutex<Ran>,
 }

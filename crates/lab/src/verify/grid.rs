@@ -81,7 +81,18 @@ impl FromStr for Varied {
 }
 
 /// What is claimed instead of what evidence declares.
-pub(super) fn claimed(assignments: &[Assignment]) -> Result<SomeAxes, LabError> {
+///
+/// ```
+/// use mantissa_lab::verify::claimed;
+/// use mantissa_numerics::setup::Axis;
+///
+/// let found = claimed(&["batch_size=4".parse()?]).expect("given once");
+/// assert!(found.get(Axis::BatchSize).is_some() && found.get(Axis::Hardware).is_none());
+/// # Ok::<(), String>(())
+/// ```
+///
+/// *Errors:* an axis that is claimed twice.
+pub fn claimed(assignments: &[Assignment]) -> Result<SomeAxes, LabError> {
     let mut claimed = SomeAxes::default();
     for Assignment(assigned) in assignments {
         let Claimed::Axis(value) = assigned else { continue };

@@ -3,5 +3,6 @@
 
 mod copies;
 mod documents;
+mod drift;
 mod generation;
 mod prompts;

@@ -18,6 +18,7 @@ use mantissa_numerics::Dtype;
 
 pub use parts::Part;
 pub(crate) use parts::{Made, Matrix, safetensors_name};
+pub use scheme::OtherScales;
 pub(crate) use scheme::{Decoder, Scheme};
 
 /// A published layout of quantized weights.

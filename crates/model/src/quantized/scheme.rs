@@ -202,6 +202,19 @@ pub(crate) struct Decoder {
     parts: Vec<(usize, std::ops::Range<usize>)>,
 }
 
+/// Which group's scale a value takes in place of its own: what an off-by-one in a kernel does.
+///
+/// Example: [`crate::Checkpoint::weight_with`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherScales {
+    /// Each group takes that of the next, the last that of the first.
+    Next,
+    /// Each group takes that of the one before, the first that of the last.
+    Previous,
+    /// The last group alone takes that of the one before.
+    LastFromPrevious,
+}
+
 impl Decoder {
     /// What its values are rounded to.
     pub(crate) fn dtype(&self) -> Dtype {
@@ -218,7 +231,42 @@ impl Decoder {
 
     /// Every value, row-major, in [`Decoder::dtype`]; the fault where parts contradict each other.
     pub(crate) fn decode<'a>(&self, file: &dyn Fn(usize) -> &'a [u8]) -> Result<Vec<u8>, String> {
-        let parts = self.parts.iter().map(|(number, range)| &file(*number)[range.clone()]).collect();
+        self.decode_parts(self.parts.iter().map(|(number, range)| &file(*number)[range.clone()]).collect())
+    }
+
+    /// [`Decoder::decode`] with the scales of other groups.
+    pub(crate) fn decode_with<'a>(
+        &self,
+        file: &dyn Fn(usize) -> &'a [u8],
+        other: OtherScales,
+    ) -> Result<Vec<u8>, String> {
+        let mut parts: Vec<&[u8]> =
+            self.parts.iter().map(|(number, range)| &file(*number)[range.clone()]).collect();
+        // Where scales are, how many bytes a group's take, and over how many of them a group has neighbours.
+        let (place, group, line) = match &self.element {
+            Element::Awq { dtype, .. } | Element::Gptq { dtype, .. } => {
+                (2, self.rows * dtype.size(), parts[2].len())
+            }
+            Element::Bnb(state) => (1, if state.nested.is_some() { 1 } else { 4 }, parts[1].len()),
+            Element::Fp8 { block, scales, .. } => {
+                (1, scales.size(), self.cols.div_ceil(block[1]) * scales.size())
+            }
+        };
+        let mut moved = parts[place].to_vec();
+        for line in moved.chunks_exact_mut(line.max(1)) {
+            let (groups, last) = (line.len() / group.max(1), line.len().saturating_sub(group));
+            match other {
+                OtherScales::Next => line.rotate_left(group.min(line.len())),
+                OtherScales::Previous => line.rotate_right(group.min(line.len())),
+                OtherScales::LastFromPrevious if groups > 1 => line.copy_within(last - group..last, last),
+                OtherScales::LastFromPrevious => {}
+            }
+        }
+        parts[place] = &moved;
+        self.decode_parts(parts)
+    }
+
+    fn decode_parts(&self, parts: Vec<&[u8]>) -> Result<Vec<u8>, String> {
         let packed = Packed { rows: self.rows, cols: self.cols, parts };
         if let Element::Gptq { groups, .. } = self.element
             && let Some(col) = (0..self.cols).find(|&col| gptq::group_of(&packed, col) >= groups)

@@ -30,7 +30,7 @@ pub use attention::{
 };
 pub use elementwise::{BiasRecipe, CapRecipe, CastRecipe, EmbeddingRecipe, ResidualRecipe};
 pub use matmul::{BatchedSum, Lanes, LinearSum, MatmulRecipe, PlainSum, TensorCoreSum, ThreadSum};
-pub use moe::{ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
+pub use moe::{ExpertOrder, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 pub use norm::{NormMean, NormRecipe, NormWeight};
 pub use rotary::{RotaryFunctions, RotaryPairs, RotaryRecipe};
 

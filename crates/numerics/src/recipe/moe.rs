@@ -69,8 +69,23 @@ pub enum RouterSoftmax {
     Warp,
 }
 
-/// Expert outputs times routing weights, each rounded to `output` unless they stay `wide`, summed in top-k order in
-/// binary32, rounded once.
+/// When the sum over a token's experts is rounded, and in which order they are added.
+///
+/// Example: [`ExpertSumRecipe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ExpertOrder {
+    /// In top-k order in binary32, rounded once.
+    #[default]
+    Once,
+    /// In top-k order, rounded after every addition: vLLM's of up to four experts.
+    EachInTopOrder,
+    /// In the order of the experts' numbers, rounded after every addition: `index_add_` of transformers' loop over
+    /// experts.
+    EachByNumber,
+}
+
+/// Expert outputs times routing weights, each rounded to `output` unless they stay `wide`, summed as [`ExpertOrder`]
+/// says.
 ///
 /// ```
 /// use mantissa_numerics::{Dtype, recipe::ExpertSumRecipe};
@@ -82,7 +97,9 @@ pub enum RouterSoftmax {
 ///     recipe.output.round(sums.into_iter().sum())
 /// };
 /// // One running sum loses the first 1 beside 2^24; of two sums, one has nothing but ones.
-/// let sums = |sums: u16| ExpertSumRecipe { sums: sums.try_into().unwrap(), wide: false, output: Dtype::Bf16 };
+/// let sums = |sums: u16| ExpertSumRecipe {
+///     sums: sums.try_into().unwrap(), wide: false, order: Default::default(), output: Dtype::Bf16,
+/// };
 /// let products = [16_777_216.0, 1.0, -16_777_216.0, 1.0];
 /// assert_eq!((add(sums(1), products), add(sums(2), products)), (1.0, 2.0));
 /// ```
@@ -92,6 +109,8 @@ pub struct ExpertSumRecipe {
     pub sums: NonZeroU16,
     /// Whether products stay in binary32: PyTorch's of weights that are binary32.
     pub wide: bool,
+    /// Order and rounding of the sum; of one running sum, unless it is rounded once.
+    pub order: ExpertOrder,
     /// Format of products and sum.
     pub output: Dtype,
 }

@@ -275,6 +275,26 @@ pub struct AttentionRecipe {
     pub output: Dtype,
 }
 
+/// The order of a sum over experts that is rounded after every addition.
+///
+/// ```
+/// use mantissa_numerics::recipe::{ExpertOrder, KernelRecipe};
+/// let json = r#"{"kernel":"expert_sum","output":"bf16","each":"by_number"}"#;
+/// let KernelRecipe::ExpertSum(recipe) = serde_json::from_str(json)? else { panic!("another kernel") };
+/// assert_eq!(recipe.order, ExpertOrder::EachByNumber);
+/// assert_eq!(serde_json::to_string(&KernelRecipe::ExpertSum(recipe))?, json);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum EachExpert {
+    /// As chosen, the most probable first.
+    TopOrder,
+    /// By the experts' numbers, ascending.
+    ByNumber,
+}
+
 /// One kernel's recipe.
 ///
 /// ```
@@ -367,6 +387,9 @@ pub enum KernelRecipe {
         /// Products stay in binary32.
         #[serde(default, skip_serializing_if = "is_false")]
         wide: bool,
+        /// Rounded after every addition, in this order; of one running sum.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        each: Option<EachExpert>,
     },
     /// Softmax over router logits in binary32, top-k by value (of equals the lower expert is chosen; its place among
     /// those chosen is PyTorch's on a GPU).

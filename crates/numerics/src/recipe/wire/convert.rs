@@ -2,14 +2,14 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::{Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting};
+use super::{EachExpert, Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting};
 use crate::Dtype;
 use crate::recipe::{
     self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, CudnnKernel, Elementary,
-    ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe,
-    NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe, RotaryFunctions,
-    RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe,
-    TensorCoreSum, ThreadSum, TorchCudnn, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    ExpertOrder, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean,
+    NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe,
+    RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu,
+    SwiGluRecipe, TensorCoreSum, ThreadSum, TorchCudnn, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const LANES_16: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
@@ -469,8 +469,13 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
             }
             Kernel::Cap(CapRecipe { functions, output }) => Self::Cap { output, functions: functions.into() },
             Kernel::Residual(ResidualRecipe { output }) => Self::Residual { output },
-            Kernel::ExpertSum(ExpertSumRecipe { sums, wide, output }) => {
-                Self::ExpertSum { output, sums: sums.get(), wide }
+            Kernel::ExpertSum(ExpertSumRecipe { sums, wide, order, output }) => {
+                let each = match order {
+                    ExpertOrder::Once => None,
+                    ExpertOrder::EachInTopOrder => Some(EachExpert::TopOrder),
+                    ExpertOrder::EachByNumber => Some(EachExpert::ByNumber),
+                };
+                Self::ExpertSum { output, sums: sums.get(), wide, each }
             }
             Kernel::Router(RouterRecipe { softmax, choice, output }) => {
                 let (reduction, functions) = match softmax {
@@ -532,9 +537,18 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 Self::Cap(CapRecipe { functions: functions.into(), output })
             }
             KernelRecipe::Residual { output } => Self::Residual(ResidualRecipe { output }),
-            KernelRecipe::ExpertSum { output, sums, wide } => {
+            KernelRecipe::ExpertSum { output, sums, wide, each } => {
                 let sums = NonZeroU16::new(sums).ok_or(RecipeError("experts have at least one sum"))?;
-                Self::ExpertSum(ExpertSumRecipe { sums, wide, output })
+                let order = match each {
+                    None => ExpertOrder::Once,
+                    Some(EachExpert::TopOrder) => ExpertOrder::EachInTopOrder,
+                    Some(EachExpert::ByNumber) => ExpertOrder::EachByNumber,
+                };
+                ensure(
+                    order == ExpertOrder::Once || sums == NonZeroU16::MIN,
+                    "a sum that is rounded each time is one",
+                )?;
+                Self::ExpertSum(ExpertSumRecipe { sums, wide, order, output })
             }
             KernelRecipe::Router { renormalize, chosen_first, reduction, output, functions } => {
                 let softmax = match (reduction, functions) {

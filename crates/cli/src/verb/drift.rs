@@ -1,0 +1,254 @@
+//! `mantissa drift`: where two computations of the same tokens part, and why.
+//!
+//! Flags → two sides → a drift. Left out: what is compared and recomputed (`mantissa_lab::drift`) and how the result
+//! looks (`mantissa_report`).
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::ValueEnum;
+use mantissa_evidence::{Record, write_whole};
+use mantissa_lab::document::Document;
+use mantissa_lab::drift::{Computed, Request, Side, drift};
+use mantissa_lab::prompt::given::{self, Given};
+use mantissa_lab::prompt::{PromptSet, PromptSpec, taken};
+use mantissa_lab::verify::{Assignment, claimed};
+use mantissa_numerics::Setup;
+use mantissa_numerics::setup::{Axis, QuantizedWeights, SomeAxes};
+use mantissa_published::Content;
+use mantissa_report as report;
+use mantissa_verdict::drift::{Drift, DriftAnswer};
+use serde::Serialize;
+
+use super::catalog::CatalogArgs;
+use super::record::{Model, machine};
+use crate::evidence::Damage;
+use crate::failure::Exit;
+use crate::output::absent;
+use crate::progress::{Bar, Unit};
+use crate::settings::Settings;
+use crate::terminal::{Page, Report, Terminal};
+
+const EXAMPLES: &str = "\
+Examples:
+  mantissa drift --model smollm2-135m-instruct --phases prefill,decode
+  mantissa drift --model model --setup hardware=h200 --phases prefill,decode --tokens 9,38,120
+  mantissa drift --model model --a batch_size=1 --b batch_size=8 --decode-steps 4
+  mantissa drift capture --model model          # a capture beside the engine on the same tokens
+  mantissa drift eager compiled --model model   # two captures
+  mantissa drift a.json#cpu_bs1 a.json#cpu_bs8  # two configurations of one file, compared alone
+
+Rows are paired by prompt, token position, layer and site. With a model, each is recomputed from the rows that its own
+side recorded: so record q, k, v and the sites around them at all positions (`--points`, `--positions`).
+Exit codes: 0 equal, explained, or within rounding (1 with --strict); 1 unexplained; 2 failure; 3 nothing could be
+compared, or the inputs that it takes were not recorded.";
+
+/// Where do two computations of the same tokens part: rounding or a bug?
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Record, capture, or published file with signals, the reference first; `FILE#CONFIG` names one configuration
+    #[arg(value_name = "A [B]", num_args = 0..=2)]
+    sides: Vec<PathBuf>,
+    /// The model: rows are recomputed, and a side that is not given is computed
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Compute both sides of the same tokens: the last as part of a prefill, and as decode steps
+    #[arg(long, value_name = "PREFILL,DECODE", value_delimiter = ',', num_args = 2, requires = "model")]
+    phases: Vec<PhaseName>,
+    /// Setup of both computed sides (may be given more than once)
+    #[arg(long, value_name = "AXIS=VALUE", requires = "model")]
+    setup: Vec<Assignment>,
+    /// Setup of the first side, where it is computed (may be given more than once)
+    #[arg(long, value_name = "AXIS=VALUE", requires = "model")]
+    a: Vec<Assignment>,
+    /// Setup of the second side, where it is computed (may be given more than once)
+    #[arg(long, value_name = "AXIS=VALUE", requires = "model")]
+    b: Vec<Assignment>,
+    /// Claim this of recorded sides beside what they state (may be given more than once)
+    #[arg(long, value_name = "AXIS=VALUE")]
+    claim: Vec<Assignment>,
+    /// Prompts for two computed sides: text (.txt), JSON or JSONL
+    #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
+    prompt: Option<PathBuf>,
+    /// Lengths of prompts that are cut from a built-in text instead
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [9, 38, 120])]
+    tokens: Vec<usize>,
+    /// How many of the last tokens are decode steps where both sides are computed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    decode_steps: usize,
+    /// `within rounding` is not enough
+    #[arg(long)]
+    strict: bool,
+    /// Write drift.json here as well
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Replace what --output names
+    #[arg(long, requires = "output")]
+    force: bool,
+    #[command(flatten)]
+    catalogs: CatalogArgs,
+    /// Threads [default: all cores]
+    #[arg(long, value_name = "N", value_parser = super::record::threads)]
+    threads: Option<u32>,
+    /// Instruction set
+    #[arg(long, value_name = "SET", default_value = "auto", value_parser = ["auto", "scalar", "avx2", "avx512"])]
+    isa: String,
+    #[command(flatten)]
+    damage: Damage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PhaseName {
+    Prefill,
+    Decode,
+}
+
+pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    absent(&[args.output.as_deref()], args.force)?;
+    let machine = machine(args.threads, &args.isa)?;
+    let catalogs = args.catalogs.read()?;
+    let model = args.model.as_ref().map(|name| Model::open(name)).transpose()?;
+    if let Some(model) = &model {
+        model.tell(terminal);
+    }
+    let (mut records, mut altered) = (Vec::new(), false);
+    for path in &args.sides {
+        let (record, config, damaged) = opened(args.damage, path, terminal)?;
+        records.push((record, config));
+        altered |= damaged;
+    }
+    let prompts = match (&model, records.is_empty()) {
+        (Some(model), true) => prompts(args, model)?,
+        (None, true) => {
+            bail!("two sides are needed; give two records, or --model and what is to be computed")
+        }
+        _ => Vec::new(),
+    };
+    let claim = claimed(&args.claim)?;
+    let decoded = |phase: Option<&PhaseName>| match phase {
+        Some(PhaseName::Prefill) => 0,
+        Some(PhaseName::Decode) => args.decode_steps,
+        None if records.is_empty() => args.decode_steps,
+        None => 0,
+    };
+    let computed = |side: usize| -> anyhow::Result<Side<'_>> {
+        let own = if side == 0 { &args.a } else { &args.b };
+        // Other programs decode weights of 4 and 8 bits before they multiply on a CPU.
+        let packed = model.as_ref().is_some_and(|model| model.checkpoint.packed().is_some());
+        let quantization = if packed { QuantizedWeights::Dequantize } else { QuantizedWeights::Keep };
+        let usual = Setup { quantization, ..Setup::default() };
+        let setup = with(with(usual, &claimed(&args.setup)?), &claimed(own)?);
+        let decoded = decoded(args.phases.get(side));
+        Ok(Side::Computed(Computed { setup, prompts: &prompts, decoded }))
+    };
+    let recorded = |side: usize| {
+        let (record, config) = &records[side];
+        Side::Recorded { record, config: config.as_deref(), claimed: &claim }
+    };
+    let sides = match records.len() {
+        0 => [computed(0)?, computed(1)?],
+        1 => [computed(0)?, recorded(0)],
+        _ => [recorded(0), recorded(1)],
+    };
+    if records.len() == 1 && model.is_none() {
+        bail!("{}: one side alone; give another record, or --model to compute it", args.sides[0].display());
+    }
+    let request =
+        Request { sides, model: model.as_ref().map(|model| &model.checkpoint), catalogs: &catalogs, machine };
+    let shown: RefCell<Option<(String, Bar)>> = RefCell::new(None);
+    let found = drift(&request, &|stage, done| {
+        let mut bar = shown.borrow_mut();
+        if bar.as_ref().is_none_or(|(known, _)| known != stage) {
+            *bar = Some((stage.to_owned(), Bar::new(settings, stage, None, Unit::Values)));
+        }
+        if let Some((_, bar)) = bar.as_ref() {
+            bar.at(stage, done, None);
+        }
+    });
+    drop(shown);
+    let found = found?;
+    if let Some(path) = &args.output {
+        write_whole(path, args.force, |out| report::drift_json(&found, out))?;
+    }
+    let exit = match found.answer {
+        DriftAnswer::Equal | DriftAnswer::Explained => Exit::Consistent,
+        DriftAnswer::WithinRounding if !args.strict => Exit::Consistent,
+        DriftAnswer::WithinRounding | DriftAnswer::Unexplained => Exit::Divergent,
+        DriftAnswer::NotLocalized => Exit::NotEnoughEvidence,
+    };
+    terminal.print(&Shown(found))?;
+    Ok(if altered { Exit::Altered } else { exit })
+}
+
+/// A setup with some axes set.
+fn with(setup: Setup, some: &SomeAxes) -> Setup {
+    Axis::ALL.into_iter().filter_map(|axis| some.get(axis)).fold(setup, |setup, value| setup.with(value))
+}
+
+/// Opens `FILE` or `FILE#CONFIG`.
+fn opened(
+    damage: Damage,
+    path: &Path,
+    terminal: &Terminal,
+) -> anyhow::Result<(Record, Option<String>, bool)> {
+    let text = path.to_string_lossy();
+    let (file, config) = match text.rsplit_once('#') {
+        Some((file, config)) if !path.exists() => (PathBuf::from(file), Some(config.to_owned())),
+        _ => (path.to_owned(), None),
+    };
+    let opened = damage.open(&file)?;
+    opened.warnings.iter().for_each(|warning| terminal.note(&format!("{}: {warning}", opened.name)));
+    let altered = !opened.damage.is_empty();
+    let record = match opened.content {
+        Content::Record(record) => record,
+        Content::Published(published) => match published.experiment() {
+            Some(experiment) => Record::from_experiment(experiment.clone(), &file),
+            None => bail!(
+                "{}: a {} file holds distances, not signals; rows are needed to find where they part",
+                file.display(),
+                published.layout().name
+            ),
+        },
+    };
+    Ok((record, config, altered))
+}
+
+/// Token ids of the prompts of two computed sides.
+fn prompts(args: &Args, model: &Model) -> anyhow::Result<Vec<Vec<u32>>> {
+    if let Some(path) = &args.prompt {
+        let given = Given { references: given::read(path)?, neighbours: Vec::new() };
+        let set = taken::set(&given, 0, &model.tokenizer)?;
+        return Ok(set.references.into_iter().map(|prompt| prompt.ids).collect());
+    }
+    let documents = Document::built_in();
+    let mut all = Vec::new();
+    for &length in &args.tokens {
+        if length < 2 {
+            bail!("--tokens {length}: two tokens at least, so that one can be a decode step");
+        }
+        let spec = PromptSpec { document_tokens: length, chat_template: false, ..PromptSpec::default() };
+        let mut ids = PromptSet::cut(&documents, &spec, &model.tokenizer)?.references.swap_remove(0).ids;
+        ids.truncate(length);
+        all.push(ids);
+    }
+    Ok(all)
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Shown(Drift);
+
+impl Report for Shown {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let style = page.style();
+        page.set(&report::drift_text(&self.0, style))
+    }
+
+    fn markdown(&self) -> Option<io::Result<Vec<u8>>> {
+        let mut text = Vec::new();
+        Some(report::drift_markdown(&self.0, &mut text).map(|()| text))
+    }
+}

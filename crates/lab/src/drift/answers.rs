@@ -1,0 +1,433 @@
+//! The answer of each pair.
+
+use std::collections::BTreeMap;
+
+use mantissa_engine::{Engine, EngineError};
+use mantissa_evidence::Record;
+use mantissa_model::Checkpoint;
+use mantissa_numerics::setup::QuantizedWeights;
+use mantissa_numerics::{Dtype, Setup, Site};
+use mantissa_verdict::drift::{Drift, DriftAnswer, DriftCounts, DriftPair, DriftSide, Spread, false_alarm};
+
+use super::align::{Aligned, aligned};
+use super::bound::{Bounds, Weights};
+use super::causes::causes;
+use super::fault::DriftFault;
+use super::fed::{Schedule, kept};
+use super::hypotheses::{Trial, hypotheses};
+use super::known::{Localized, localized};
+use super::local::{LocalRows, experts, judge, spread};
+use super::pairs::{Source, compared};
+use super::request::{Computed, Request, Side};
+use super::sheet::Sheet;
+use super::side::{computed, configuration, dtype, engine, name, stated};
+use crate::error::LabError;
+
+/// A prompt that both sides have.
+pub(crate) struct Prompt {
+    pub name: String,
+    /// Tokens that both sequences begin with.
+    pub tokens: usize,
+    /// Rows of each side.
+    pub sheets: [Sheet; 2],
+    /// How each side fed them.
+    pub schedules: [Schedule; 2],
+}
+
+/// What is known of a side's arithmetic.
+struct Judged<'c> {
+    engine: Engine<'c>,
+    /// The setup that it is recomputed by.
+    setup: Setup,
+    /// Each recorded row beside the same row recomputed.
+    rows: BTreeMap<Site, LocalRows>,
+    /// Whether every one that can be recomputed is equal to the bit.
+    reproduced: bool,
+    /// What can be recomputed, by prompt.
+    localized: Vec<BTreeMap<Site, Localized>>,
+    spreads: BTreeMap<Site, Spread>,
+}
+
+/// Compares the two sides of `request`; `progress` is told how much is done.
+///
+/// *Errors:* sides without common tokens, a configuration that is not there, rows of another model.
+pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drift, LabError> {
+    let configs = [side_config(&request.sides[0])?, side_config(&request.sides[1])?];
+    let Some(checkpoint) = request.model else { return without_model(request, &configs, progress) };
+    let prompts = prompts(request, checkpoint, &configs, progress)?;
+    let mut left_out = DriftCounts::default();
+    let mut pairs = Vec::new();
+    let mut of_pairs = Vec::new();
+    let experts = experts(&checkpoint.config().graph());
+    for (number, prompt) in prompts.iter().enumerate() {
+        let sources = prompt.sheets.each_ref().map(Source::Sheet);
+        let found = compared(&prompt.name, sources, prompt.tokens, experts, &mut left_out)?;
+        of_pairs.extend(std::iter::repeat_n(number, found.len()));
+        pairs.extend(found);
+    }
+    progress("compared", pairs.len() as u64);
+    let mut judged: Vec<Judged<'_>> = Vec::new();
+    for side in 0..2 {
+        let setup = match &request.sides[side] {
+            Side::Computed(computed) => Some(computed.setup),
+            Side::Recorded { record, claimed, .. } => stated(record, &configs[side], claimed, checkpoint),
+        };
+        judged.push(judged_side(request, checkpoint, (&prompts, side), setup, progress)?);
+    }
+    let mut needs: BTreeMap<Site, String> = BTreeMap::new();
+    let mut weights = [Weights::default(), Weights::default()];
+    for (number, (pair, prompt)) in pairs.iter_mut().zip(&of_pairs).enumerate() {
+        answer(pair, *prompt, &prompts[*prompt], &judged, &mut needs);
+        bounded(pair, (&prompts[*prompt], checkpoint), &judged, &mut weights)?;
+        progress("answers", number as u64 + 1);
+    }
+    drop(weights);
+    let sides = [0, 1].map(|side| DriftSide {
+        name: name(&request.sides[side]).into_owned(),
+        setup: judged[side].setup.to_string(),
+        digest: digest(&request.sides[side], &configs[side]),
+        reproduced: Some(judged[side].reproduced),
+    });
+    let mut found = Drift::of(sides, pairs, left_out);
+    for site in &mut found.sites {
+        let at = site.site();
+        site.needs = needs.get(&at).cloned();
+        let worst = worse(&judged, at);
+        let rows = judged[worst].rows.get(&at);
+        if let (Some(rows), Some(spread)) = (rows, judged[worst].spreads.get(&at)) {
+            site.deviation = Some(rows.values().map(|row| row.squared).sum::<f64>().sqrt());
+            site.spread = Some(spread.site);
+            site.smallest = Some(spread.smallest);
+        }
+    }
+    if judged.iter().all(|side| side.reproduced) {
+        found.causes = causes(&prompts, [&judged[0].engine, &judged[1].engine], progress)?;
+    }
+    let unexplained: Vec<Site> = found
+        .sites
+        .iter()
+        .filter(|site| site.answer == DriftAnswer::Unexplained)
+        .map(mantissa_verdict::drift::DriftSite::site)
+        .collect();
+    for side in 0..2 {
+        let own: Vec<Site> =
+            unexplained.iter().copied().filter(|site| worse(&judged, *site) == side).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let Judged { engine, spreads, rows, .. } = &mut judged[side];
+        let trial = Trial { checkpoint, prompts: &prompts, side, sites: &own, spreads, rows };
+        let (hypotheses, tried) = hypotheses(engine, &trial, progress)?;
+        found.hypotheses.extend(hypotheses);
+        found.tried = tried;
+    }
+    if judged.iter().any(|side| !side.spreads.is_empty()) {
+        found.thresholds.push(false_alarm());
+    }
+    Ok(found)
+}
+
+fn digest(side: &Side<'_>, config: &str) -> Option<mantissa_evidence::Digest> {
+    let Side::Recorded { record, .. } = side else { return None };
+    let run = record.shell().runs.iter().position(|run| run.config_id == config)?;
+    record.signals_digest(run).ok()
+}
+
+fn side_config(side: &Side<'_>) -> Result<String, LabError> {
+    match side {
+        Side::Recorded { record, config, .. } => configuration(record, *config),
+        Side::Computed(computed) => Ok(computed.setup.to_string()),
+    }
+}
+
+/// Rows of records compared, and nothing recomputed.
+fn without_model(
+    request: &Request<'_>,
+    configs: &[String; 2],
+    progress: &dyn Fn(&str, u64),
+) -> Result<Drift, LabError> {
+    let records = recorded(request);
+    let (Some(a), Some(b)) = (records[0], records[1]) else { return Err(DriftFault::NoModel.into()) };
+    let mut left_out = DriftCounts::default();
+    let mut pairs = Vec::new();
+    for Aligned { prompt, runs, tokens } in aligned([a, b], [&configs[0], &configs[1]])? {
+        let sources = [Source::Record(a, runs[0]), Source::Record(b, runs[1])];
+        pairs.extend(compared(&prompt, sources, tokens, None, &mut left_out)?);
+        progress("compared", pairs.len() as u64);
+    }
+    let sides = [0, 1].map(|side| DriftSide {
+        name: name(&request.sides[side]).into_owned(),
+        setup: configs[side].clone(),
+        digest: digest(&request.sides[side], &configs[side]),
+        reproduced: None,
+    });
+    let mut found = Drift::of(sides, pairs, left_out);
+    found
+        .notes
+        .push("no model was given (--model), so no row was recomputed and none is explained".to_owned());
+    Ok(found)
+}
+
+fn recorded<'r>(request: &Request<'r>) -> [Option<&'r Record>; 2] {
+    request.sides.map(|side| match side {
+        Side::Recorded { record, .. } => Some(record),
+        Side::Computed(_) => None,
+    })
+}
+
+/// The rows of both sides, prompt by prompt.
+fn prompts(
+    request: &Request<'_>,
+    checkpoint: &Checkpoint,
+    configs: &[String; 2],
+    progress: &dyn Fn(&str, u64),
+) -> Result<Vec<Prompt>, LabError> {
+    let records = recorded(request);
+    if let [Some(a), Some(b)] = records {
+        let all = aligned([a, b], [&configs[0], &configs[1]])?;
+        let batch = |side: usize| batch_size(request, checkpoint, configs, side);
+        let of = |Aligned { prompt, runs, tokens }: Aligned| {
+            let sheets = [Sheet::read(a, runs[0], usize::MAX)?, Sheet::read(b, runs[1], usize::MAX)?];
+            let schedules =
+                [0, 1].map(|side| Schedule { prompt: sheets[side].prompt, batch_size: batch(side) });
+            Ok(Prompt { name: prompt, tokens, sheets, schedules })
+        };
+        return all.into_iter().map(of).collect();
+    }
+    // Sequences, and what to keep of a computed side: what the other recorded, or every site of all tokens.
+    let sequences: Vec<(String, Option<Sheet>, Vec<u32>)> = match (&request.sides[0], &request.sides[1]) {
+        (Side::Recorded { record, .. }, _) | (_, Side::Recorded { record, .. }) => {
+            let side = usize::from(records[0].is_none());
+            let mut all = Vec::new();
+            for one in aligned([record, record], [&configs[side], &configs[side]])? {
+                let sheet = Sheet::read(record, one.runs[0], usize::MAX)?;
+                let ids = sheet.ids.clone();
+                all.push((one.prompt, Some(sheet), ids));
+            }
+            all
+        }
+        (Side::Computed(a), Side::Computed(b)) => {
+            let lists = if a.prompts.is_empty() { b.prompts } else { a.prompts };
+            lists.iter().enumerate().map(|(number, ids)| (number.to_string(), None, ids.clone())).collect()
+        }
+    };
+    let tokens = sequences.iter().map(|(_, _, ids)| ids.len()).max().unwrap_or(0);
+    let mut engines = Vec::new();
+    for side in &request.sides {
+        engines.push(match side {
+            Side::Computed(Computed { setup, .. }) => Some(engine(request, checkpoint, setup, tokens)?),
+            Side::Recorded { .. } => None,
+        });
+    }
+    let mut all = Vec::new();
+    for (name, other, ids) in sequences {
+        let mut sheets = Vec::new();
+        let mut schedules = Vec::new();
+        for (side, engine) in request.sides.iter().zip(&engines) {
+            let (sheet, schedule) = match (side, engine) {
+                (Side::Computed(own), Some(engine)) => {
+                    let prompt = match &other {
+                        Some(other) if own.decoded == 0 => other.prompt,
+                        _ => ids.len().saturating_sub(own.decoded).max(1),
+                    };
+                    let schedule = Schedule { prompt, batch_size: own.setup.batch_size };
+                    let wanted = |site: Site, position: usize| {
+                        other.as_ref().is_none_or(|other| other.row(site, position).is_some())
+                    };
+                    let keep = other.as_ref().map_or(ids.len(), kept);
+                    (computed(engine, schedule, &ids, keep, &wanted)?, schedule)
+                }
+                _ => {
+                    let sheet = other.clone().unwrap_or_else(|| Sheet::new(ids.clone(), ids.len()));
+                    let side = usize::from(records[0].is_none());
+                    let batch_size = batch_size(request, checkpoint, configs, side);
+                    let schedule = Schedule { prompt: sheet.prompt, batch_size };
+                    (sheet, schedule)
+                }
+            };
+            sheets.push(sheet);
+            schedules.push(schedule);
+            progress("computed", ids.len() as u64);
+        }
+        let (Ok(sheets), Ok(schedules)) = (sheets.try_into(), schedules.try_into()) else { continue };
+        all.push(Prompt { name, tokens: ids.len(), sheets, schedules });
+    }
+    Ok(all)
+}
+
+fn batch_size(request: &Request<'_>, checkpoint: &Checkpoint, configs: &[String; 2], side: usize) -> usize {
+    match &request.sides[side] {
+        Side::Computed(computed) => computed.setup.batch_size,
+        Side::Recorded { record, claimed, .. } => {
+            stated(record, &configs[side], claimed, checkpoint).map_or(1, |setup| setup.batch_size)
+        }
+    }
+}
+
+/// Recomputes every row of a side from its own inputs.
+fn judged_side<'c>(
+    request: &Request<'c>,
+    checkpoint: &'c Checkpoint,
+    (prompts, side): (&[Prompt], usize),
+    setup: Option<Setup>,
+    progress: &dyn Fn(&str, u64),
+) -> Result<Judged<'c>, LabError> {
+    let tokens = prompts.iter().map(|prompt| prompt.sheets[side].ids.len()).max().unwrap_or(0);
+    let storage = prompts.first().map_or(Dtype::Bf16, |prompt| dtype(&prompt.sheets[side]));
+    let quantization = match checkpoint.packed() {
+        Some(_) => QuantizedWeights::Dequantize,
+        None => QuantizedWeights::Keep,
+    };
+    let own = Setup { dtype: storage, quantization, ..Setup::default() };
+    let localized: Vec<_> =
+        prompts.iter().map(|prompt| localized(&checkpoint.config().graph(), &prompt.sheets[side])).collect();
+    let mut tried = setup.into_iter().chain(std::iter::once(own)).peekable();
+    while let Some(setup) = tried.next() {
+        let mut engine = match engine(request, checkpoint, &setup, tokens) {
+            // Nor are weights computed as they are stored where nobody does.
+            Err(EngineError::Packed { .. } | EngineError::Uncovered { .. }) if tried.peek().is_some() => {
+                continue;
+            }
+            engine => engine?,
+        };
+        let mut rows = BTreeMap::new();
+        let done = each(&mut engine, prompts, side, false, &mut rows);
+        match done {
+            // A shape that no recipe covers: the engine's own stand in for it.
+            Err(LabError::Engine(EngineError::Uncovered { .. })) if tried.peek().is_some() => continue,
+            done => done?,
+        }
+        forget(&mut rows, &localized);
+        let reproduced = rows.values().flat_map(|rows| rows.values()).all(|row| row.equal);
+        let mut spreads = BTreeMap::new();
+        if !reproduced {
+            rows.clear();
+            each(&mut engine, prompts, side, true, &mut rows)?;
+            forget(&mut rows, &localized);
+            spreads = rows.iter().map(|(site, rows)| (*site, spread(rows, |_| true))).collect();
+        }
+        progress("recomputed", rows.values().map(|rows| rows.len() as u64).sum());
+        return Ok(Judged { engine, setup, rows, reproduced, localized, spreads });
+    }
+    unreachable!("the last setup is the engine's own")
+}
+
+fn each(
+    engine: &mut Engine<'_>,
+    prompts: &[Prompt],
+    side: usize,
+    spread: bool,
+    rows: &mut BTreeMap<Site, LocalRows>,
+) -> Result<(), LabError> {
+    for (number, prompt) in prompts.iter().enumerate() {
+        judge(engine, prompt.schedules[side], (number, &prompt.sheets[side]), spread, rows)?;
+    }
+    Ok(())
+}
+
+/// Drops rows that were not computed from recorded inputs alone.
+fn forget(rows: &mut BTreeMap<Site, LocalRows>, localized: &[BTreeMap<Site, Localized>]) {
+    for (site, rows) in rows.iter_mut() {
+        rows.retain(|(prompt, position), _| {
+            let known = localized[*prompt].get(site);
+            known.is_some_and(|known| known.rows.get(*position).copied().unwrap_or(false))
+        });
+    }
+    rows.retain(|_, rows| !rows.is_empty());
+}
+
+/// The side whose rows of a site lie further from what its inputs give.
+fn worse(judged: &[Judged<'_>], site: Site) -> usize {
+    let share = |side: &Judged<'_>| -> f64 {
+        let (Some(rows), Some(spread)) = (side.rows.get(&site), side.spreads.get(&site)) else { return 0.0 };
+        let deviation = rows.values().map(|row| row.squared).sum::<f64>().sqrt();
+        if deviation == 0.0 { 0.0 } else { deviation / spread.site }
+    };
+    usize::from(share(&judged[1]) >= share(&judged[0]))
+}
+
+/// Fills in the answer of a pair that differs.
+fn answer(
+    pair: &mut DriftPair,
+    number: usize,
+    prompt: &Prompt,
+    judged: &[Judged<'_>],
+    needs: &mut BTreeMap<Site, String>,
+) {
+    let site = Site { layer: pair.place.layer, point: pair.place.point };
+    let position = usize::try_from(pair.place.position).unwrap_or(usize::MAX);
+    let known = judged[1].localized[number].get(&site);
+    pair.arrived = known.is_some_and(|known| {
+        known.inputs.iter().any(|input| {
+            let earlier = if known.earlier { 0..position + 1 } else { position..position + 1 };
+            earlier.into_iter().any(|position| {
+                let [a, b] = prompt.sheets.each_ref().map(|sheet| sheet.row(*input, position));
+                a.zip(b).is_some_and(|(a, b)| a.iter().zip(b).any(|(a, b)| a.to_bits() != b.to_bits()))
+            })
+        })
+    });
+    if pair.answer == DriftAnswer::Equal {
+        return;
+    }
+    let mut answer = DriftAnswer::Explained;
+    for side in judged {
+        let row = side.rows.get(&site).and_then(|rows| rows.get(&(number, position)));
+        let Some(row) = row else {
+            answer = answer.max(DriftAnswer::NotLocalized);
+            if let Some(lacking) = side.localized[number].get(&site) {
+                needs.entry(site).or_insert_with(|| lacks(lacking));
+            }
+            continue;
+        };
+        if row.equal {
+            continue;
+        }
+        let Some(of_site) = side.spreads.get(&site) else { continue };
+        let deviation = row.squared.sqrt();
+        let whole =
+            side.rows.get(&site).map_or(0.0, |rows| rows.values().map(|row| row.squared).sum::<f64>());
+        let inside = deviation <= of_site.rows && whole.sqrt() <= of_site.site;
+        let found = if inside { DriftAnswer::WithinRounding } else { DriftAnswer::Unexplained };
+        if found >= answer {
+            answer = found;
+            pair.deviation = Some(deviation);
+            pair.spread = Some(of_site.rows);
+            let length = row.length.sqrt();
+            pair.smallest = (length > 0.0).then(|| (of_site.rows + of_site.seen) / length);
+        }
+    }
+    pair.answer = answer;
+}
+
+/// Fills in how much of the bound of any order of sums a row's deviation takes; above 1 it is unexplained.
+fn bounded(
+    pair: &mut DriftPair,
+    (prompt, checkpoint): (&Prompt, &Checkpoint),
+    judged: &[Judged<'_>],
+    weights: &mut [Weights; 2],
+) -> Result<(), LabError> {
+    if !matches!(pair.answer, DriftAnswer::WithinRounding | DriftAnswer::Unexplained) {
+        return Ok(());
+    }
+    let site = Site { layer: pair.place.layer, point: pair.place.point };
+    let position = usize::try_from(pair.place.position).unwrap_or(usize::MAX);
+    for (side, judged) in judged.iter().enumerate().filter(|(_, judged)| !judged.spreads.is_empty()) {
+        let (sheet, weights) = (&prompt.sheets[side], &mut weights[side]);
+        let mut bounds = Bounds { engine: &judged.engine, checkpoint, sheet, weights };
+        if let Some(share) = bounds.share(site, position)? {
+            pair.bound = Some(pair.bound.map_or(share, |known: f64| known.max(share)));
+        }
+    }
+    if pair.bound.is_some_and(|share| share > 1.0) {
+        pair.answer = DriftAnswer::Unexplained;
+    }
+    Ok(())
+}
+
+/// What it takes to recompute a site.
+fn lacks(lacking: &Localized) -> String {
+    let mut points: Vec<String> = lacking.lacks.iter().map(ToString::to_string).collect();
+    points.dedup();
+    let where_ = if lacking.earlier { " at every position" } else { "" };
+    format!("record {}{where_}", points.join(", "))
+}

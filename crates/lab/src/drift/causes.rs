@@ -1,0 +1,193 @@
+//! Which nodes two recipes compute otherwise, from the same inputs.
+//!
+//! The second side's passes are run with what the first side's nodes left: each node then shows by itself whether its
+//! recipe has an effect. What both leave of the same inputs is the same recipe's, or another's without effect.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mantissa_engine::{Engine, Leaving, Perturbation, SectionId};
+use mantissa_numerics::LayerIdx;
+use mantissa_numerics::recipe::ObservedKernel;
+use mantissa_verdict::drift::Cause;
+
+use super::answers::Prompt;
+use super::fed::run;
+use super::known::sections;
+use crate::error::LabError;
+
+/// Blocks whose values are held at once: all of them take too much memory for long prompts.
+const HELD: usize = 512 << 20;
+
+type NodeId = (SectionId, usize);
+
+/// What nodes of some sections left, by position.
+struct Held<'h> {
+    wanted: &'h dyn Fn(SectionId) -> bool,
+    rows: BTreeMap<NodeId, BTreeMap<usize, Vec<f32>>>,
+}
+
+impl Perturbation for Held<'_> {
+    fn wants(&self, section: SectionId, _node: usize) -> bool {
+        (self.wanted)(section)
+    }
+
+    fn perturb(&mut self, leaving: Leaving<'_>) -> bool {
+        let width = leaving.data.len() / leaving.rows.len().max(1);
+        let known = self.rows.entry((leaving.section, leaving.node)).or_default();
+        for (row, data) in leaving.rows.iter().zip(leaving.data.chunks_exact(width.max(1))) {
+            known.insert(row.position, data.to_vec());
+        }
+        false
+    }
+}
+
+/// Hands those values over, and notes which rows a node would have left otherwise.
+struct Beside<'h> {
+    held: &'h Held<'h>,
+    /// Rows that are compared.
+    positions: &'h BTreeSet<usize>,
+    differing: BTreeMap<NodeId, u64>,
+}
+
+impl Perturbation for Beside<'_> {
+    fn wants(&self, section: SectionId, node: usize) -> bool {
+        self.held.rows.contains_key(&(section, node))
+    }
+
+    fn perturb(&mut self, leaving: Leaving<'_>) -> bool {
+        let id = (leaving.section, leaving.node);
+        let Some(known) = self.held.rows.get(&id) else { return false };
+        let width = leaving.data.len() / leaving.rows.len().max(1);
+        let mut changed = false;
+        for (row, data) in leaving.rows.iter().zip(leaving.data.chunks_exact_mut(width.max(1))) {
+            let Some(known) = known.get(&row.position) else { continue };
+            let differs = known.iter().zip(data.iter()).any(|(a, b)| a.to_bits() != b.to_bits());
+            if differs && leaving.node > 0 && self.positions.contains(&row.position) {
+                *self.differing.entry(id).or_default() += 1;
+            }
+            data.copy_from_slice(known);
+            changed = true;
+        }
+        changed
+    }
+}
+
+/// The nodes that the second engine computes otherwise than the first, over all prompts.
+pub(crate) fn causes(
+    prompts: &[Prompt],
+    engines: [&Engine<'_>; 2],
+    progress: &dyn Fn(&str, u64),
+) -> Result<Vec<Cause>, LabError> {
+    let graph = engines[0].graph();
+    let all: Vec<(SectionId, usize)> = sections(graph)
+        .map(|(section, nodes)| (section, nodes.nodes.iter().map(|node| node.width).sum::<usize>() * 4))
+        .collect();
+    let mut differing: BTreeMap<NodeId, u64> = BTreeMap::new();
+    let mut ran: [Vec<ObservedKernel>; 2] = [Vec::new(), Vec::new()];
+    for prompt in prompts {
+        let [a, b] =
+            [0, 1].map(|side| &prompt.sheets[side].ids[..prompt.tokens.min(prompt.sheets[side].ids.len())]);
+        let positions: BTreeSet<usize> =
+            (0..prompt.tokens).filter(|position| is_compared(prompt, *position)).collect();
+        let mut next = 0;
+        while next < all.len() {
+            let mut bytes = 0;
+            let first = next;
+            while next < all.len() && (next == first || bytes + all[next].1 * a.len() <= HELD) {
+                bytes += all[next].1 * a.len();
+                next += 1;
+            }
+            let part: BTreeSet<SectionId> = all[first..next].iter().map(|(section, _)| *section).collect();
+            let wanted = |section: SectionId| part.contains(&section);
+            let mut held = Held { wanted: &wanted, rows: BTreeMap::new() };
+            engines[0].take_observed();
+            run(engines[0], prompt.schedules[0], a, a.len(), &mut held)?;
+            note(&mut ran[0], engines[0]);
+            let mut beside = Beside { held: &held, positions: &positions, differing: BTreeMap::new() };
+            engines[1].take_observed();
+            run(engines[1], prompt.schedules[1], b, b.len(), &mut beside)?;
+            note(&mut ran[1], engines[1]);
+            for (id, rows) in beside.differing {
+                *differing.entry(id).or_default() += rows;
+            }
+            progress("causes", next as u64);
+        }
+    }
+    let mut found: BTreeMap<&'static str, (BTreeSet<usize>, u64)> = BTreeMap::new();
+    for ((section, node), rows) in differing {
+        let nodes = sections(graph).find(|(id, _)| *id == section).map(|(_, nodes)| nodes);
+        let Some(node) = nodes.and_then(|nodes| nodes.nodes.get(node)).filter(|node| !node.name.is_empty())
+        else {
+            continue;
+        };
+        let (layers, all) = found.entry(node.name).or_default();
+        if let SectionId::Block(layer) = section {
+            layers.insert(layer + 1);
+        }
+        *all += rows;
+    }
+    let causes = found.into_iter().map(|(node, (layers, rows))| {
+        let phases = prompts.first().map(|prompt| last_phases(prompt));
+        let [a, b] = [0, 1].map(|side| recipe(&ran[side], node, phases.map(|phases| phases[side])));
+        let layers: Vec<LayerIdx> =
+            layers.into_iter().filter_map(|layer| u32::try_from(layer).ok().map(LayerIdx)).collect();
+        let text = format!("{node}: {a} on the one side, {b} on the other");
+        Cause { node: node.to_owned(), layers, rows, a, b, text }
+    });
+    Ok(causes.collect())
+}
+
+/// Whether both sides have rows of a position.
+fn is_compared(prompt: &Prompt, position: usize) -> bool {
+    let sites = prompt.sheets[0].columns.keys();
+    sites.into_iter().any(|site| {
+        prompt.sheets.iter().all(|sheet| sheet.columns.get(site).is_some_and(|column| column.has(position)))
+    })
+}
+
+/// The pass of each side that computed the last token.
+fn last_phases(prompt: &Prompt) -> [mantissa_numerics::Phase; 2] {
+    [0, 1].map(|side| {
+        let origins = &prompt.sheets[side].origins;
+        let place = prompt.tokens.min(origins.len()).saturating_sub(1);
+        origins.get(place).map_or(mantissa_numerics::Phase::Prefill, |origin| origin.phase)
+    })
+}
+
+fn note(known: &mut Vec<ObservedKernel>, engine: &Engine<'_>) {
+    for kernel in engine.take_observed() {
+        if !known.contains(&kernel) {
+            known.push(kernel);
+        }
+    }
+}
+
+/// How a node was computed, in words.
+fn recipe(ran: &[ObservedKernel], node: &str, phase: Option<mantissa_numerics::Phase>) -> String {
+    let found =
+        ran.iter().rev().find(|kernel| kernel.op == node && phase.is_none_or(|phase| kernel.phase == phase));
+    let Some(kernel) = found.or_else(|| ran.iter().rev().find(|kernel| kernel.op == node)) else {
+        return "a recipe that was not noted".to_owned();
+    };
+    let json = serde_json::to_value(kernel.recipe).unwrap_or_default();
+    format!("{} of {} rows, {}", kernel.phase.name(), kernel.m, words(&json))
+}
+
+/// A recipe as its fields: `order lane_chains, lanes 16, output bf16`.
+fn words(json: &serde_json::Value) -> String {
+    match json {
+        serde_json::Value::Object(fields) => {
+            let parts: Vec<String> = fields
+                .iter()
+                .filter(|(key, _)| key.as_str() != "kernel")
+                .map(|(key, value)| match value {
+                    serde_json::Value::Object(_) => words(value),
+                    serde_json::Value::String(text) => format!("{key} {text}"),
+                    other => format!("{key} {other}"),
+                })
+                .collect();
+            parts.join(", ")
+        }
+        other => other.to_string(),
+    }
+}

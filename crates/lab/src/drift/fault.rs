@@ -1,0 +1,67 @@
+//! What keeps two sides from being compared.
+
+/// Example: [`crate::drift::Request`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DriftFault {
+    /// A run whose tokens are unknown.
+    #[error(
+        "{file}: runs[{run}] states no ids of its prompt; rows are paired by their tokens, so record the ids"
+    )]
+    WithoutIds {
+        /// The file.
+        file: String,
+        /// Which run.
+        run: usize,
+    },
+
+    /// No run of one side has the tokens of a run of the other.
+    #[error("{a} and {b}: no two runs begin with the same tokens; record both on the same prompts")]
+    OtherTokens {
+        /// The first side.
+        a: String,
+        /// The second.
+        b: String,
+    },
+
+    /// A record of several configurations, of which none was chosen.
+    #[error("{file}: has {count} configurations ({}); name one: {file}#{}", names.join(", "), names[0])]
+    WhichConfiguration {
+        /// The file.
+        file: String,
+        /// How many.
+        count: usize,
+        /// Their names.
+        names: Vec<String>,
+    },
+
+    /// A configuration that is not there.
+    #[error("{file}: has no configuration '{wanted}'; it has {}", names.join(", "))]
+    NoConfiguration {
+        /// The file.
+        file: String,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        names: Vec<String>,
+    },
+
+    /// Rows of another width than the model's.
+    #[error(
+        "{file}: {site} is {found} wide, and the model's is {expected}; give the model that was recorded"
+    )]
+    OtherWidth {
+        /// The file.
+        file: String,
+        /// The site.
+        site: String,
+        /// What was recorded.
+        found: usize,
+        /// The model's.
+        expected: usize,
+    },
+
+    /// A computed side without a model.
+    #[error("one side is to be computed, and there is no model; give --model")]
+    NoModel,
+}

@@ -1,0 +1,139 @@
+//! What else the other program may have done: each hypothesis is tried, and kept where the difference then vanishes or
+//! is no more than rounding.
+//!
+//! A trial recomputes every row from what was recorded with one thing done otherwise: a graph with another number in
+//! it ([`edits`]), attention over other keys ([`attention`]), a product with another weight ([`weights`]), arithmetic
+//! with other roundings ([`casts`]); or it looks for a recorded row among rows of other layers, heads, positions and
+//! tokens ([`rows`]). Since every node reads recorded rows, one trial tries all layers at once. No size of a difference
+//! names a hypothesis.
+
+mod attention;
+mod casts;
+mod edits;
+mod rows;
+mod weights;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mantissa_engine::Engine;
+use mantissa_model::Checkpoint;
+use mantissa_numerics::Site;
+use mantissa_verdict::drift::{DriftAnswer, Hypothesis, Spread};
+
+use super::answers::Prompt;
+use super::local::{LocalRows, deviations};
+use crate::error::LabError;
+
+/// What is to be explained.
+#[derive(Clone, Copy)]
+pub(crate) struct Trial<'t> {
+    pub checkpoint: &'t Checkpoint,
+    pub prompts: &'t [Prompt],
+    pub side: usize,
+    pub sites: &'t [Site],
+    pub spreads: &'t BTreeMap<Site, Spread>,
+    pub rows: &'t BTreeMap<Site, LocalRows>,
+}
+
+impl Trial<'_> {
+    /// Blocks of the sites, counted from 0.
+    pub(crate) fn layers(&self) -> BTreeSet<usize> {
+        let numbers = self.sites.iter().filter_map(|site| site.layer);
+        numbers.filter_map(|layer| usize::try_from(layer.0).ok()?.checked_sub(1)).collect()
+    }
+}
+
+/// Squared deviations of a site's rows, by prompt and position.
+pub(crate) type Deviations = BTreeMap<Site, BTreeMap<(usize, usize), f64>>;
+
+/// What is left of the deviations when one thing is done otherwise.
+pub(crate) struct Outcome {
+    pub name: &'static str,
+    pub detail: String,
+    pub left: Deviations,
+}
+
+/// Hypotheses that explain a site, best first, and the names of all that were tried.
+pub(crate) fn hypotheses(
+    engine: &mut Engine<'_>,
+    trial: &Trial<'_>,
+    progress: &dyn Fn(&str, u64),
+) -> Result<(Vec<Hypothesis>, Vec<String>), LabError> {
+    let mut found: Vec<Hypothesis> = Vec::new();
+    let mut tried: BTreeSet<&'static str> = BTreeSet::new();
+    let mut count = 0;
+    let mut keep = |outcome: Outcome| {
+        tried.insert(outcome.name);
+        for (site, left) in &outcome.left {
+            found.extend(judged(trial, &outcome, *site, left));
+        }
+        count += 1;
+        progress("hypotheses", count);
+    };
+    rows::outcomes(engine, trial, &mut keep)?;
+    edits::outcomes(engine, trial, &mut keep)?;
+    attention::outcomes(engine, trial, &mut keep)?;
+    weights::outcomes(engine, trial, &mut keep)?;
+    casts::outcomes(engine, trial, &mut keep)?;
+    found.sort_by(|a, b| {
+        let site = |one: &Hypothesis| Site { layer: one.layer, point: one.point };
+        site(a).cmp(&site(b)).then(a.deviation.total_cmp(&b.deviation)).then(a.name.cmp(&b.name))
+    });
+    // A hypothesis of several settings is named once, by the best of them.
+    let mut named: BTreeSet<(Site, String)> = BTreeSet::new();
+    found.retain(|one| named.insert((Site { layer: one.layer, point: one.point }, one.name.clone())));
+    Ok((found, tried.into_iter().map(str::to_owned).collect()))
+}
+
+/// Recomputes all prompts and says what is left at the sites.
+pub(crate) fn left(
+    engine: &Engine<'_>,
+    trial: &Trial<'_>,
+    mut tamper: Option<&mut dyn super::fed::Tamper>,
+) -> Result<Deviations, LabError> {
+    let mut found = Deviations::new();
+    for (number, prompt) in trial.prompts.iter().enumerate() {
+        let sheet = &prompt.sheets[trial.side];
+        if let Some(tamper) = tamper.as_mut() {
+            tamper.begin(sheet);
+        }
+        let again: Option<&mut dyn super::fed::Tamper> = match tamper.as_mut() {
+            Some(tamper) => Some(&mut **tamper),
+            None => None,
+        };
+        let rows = deviations(engine, prompt.schedules[trial.side], sheet, again, trial.sites)?;
+        for (site, rows) in rows {
+            let known = found.entry(site).or_default();
+            known.extend(rows.into_iter().map(|(position, squared)| ((number, position), squared)));
+        }
+    }
+    Ok(found)
+}
+
+/// A hypothesis about a site, if it explains every row of it.
+fn judged(
+    trial: &Trial<'_>,
+    outcome: &Outcome,
+    site: Site,
+    left: &BTreeMap<(usize, usize), f64>,
+) -> Option<Hypothesis> {
+    let (known, spread) = (trial.rows.get(&site)?, trial.spreads.get(&site)?);
+    // Rows that cannot be recomputed were never judged.
+    let rows: Vec<f64> =
+        left.iter().filter(|(key, _)| known.contains_key(key)).map(|(_, row)| *row).collect();
+    if rows.len() < known.len() {
+        return None;
+    }
+    let whole = rows.iter().sum::<f64>().sqrt();
+    let largest = rows.iter().copied().fold(0.0, f64::max).sqrt();
+    let before = known.values().map(|row| row.squared).sum::<f64>().sqrt();
+    let inside = whole <= spread.site && largest <= spread.rows;
+    (inside && whole < before).then(|| Hypothesis {
+        name: outcome.name.to_owned(),
+        layer: site.layer,
+        point: site.point,
+        detail: outcome.detail.clone(),
+        answer: if whole == 0.0 { DriftAnswer::Equal } else { DriftAnswer::WithinRounding },
+        deviation: whole,
+    })
+}

@@ -1,0 +1,127 @@
+//! The rows of one run, by site and token position.
+
+use std::collections::BTreeMap;
+
+use mantissa_evidence::Record;
+use mantissa_evidence::record::RowKey;
+use mantissa_numerics::{Dtype, Phase, Site};
+
+use crate::error::LabError;
+
+/// Which pass computed a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub phase: Phase,
+    /// Decode step, 0 in a prefill.
+    pub step: u64,
+}
+
+/// Rows of a site.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub dtype: Dtype,
+    pub width: usize,
+    /// Place of each position's row in `data`; `None` where none was recorded.
+    places: Vec<Option<usize>>,
+    data: Vec<f32>,
+}
+
+impl Column {
+    pub(crate) fn new(dtype: Dtype, width: usize, positions: usize) -> Self {
+        Self { dtype, width, places: vec![None; positions], data: Vec::new() }
+    }
+
+    pub(crate) fn row(&self, position: usize) -> Option<&[f32]> {
+        let place = (*self.places.get(position)?)?;
+        self.data.get(place * self.width..(place + 1) * self.width)
+    }
+
+    pub(crate) fn has(&self, position: usize) -> bool {
+        self.places.get(position).is_some_and(Option::is_some)
+    }
+
+    /// Positions with a row, ascending.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.places.len()).filter(|position| self.has(*position))
+    }
+
+    pub(crate) fn put(&mut self, position: usize, row: &[f32]) {
+        if position >= self.places.len() || row.len() != self.width {
+            return;
+        }
+        let place = *self.places[position].get_or_insert(self.data.len() / self.width.max(1));
+        let start = place * self.width;
+        if start == self.data.len() {
+            self.data.extend_from_slice(row);
+        } else {
+            self.data[start..start + self.width].copy_from_slice(row);
+        }
+    }
+}
+
+/// All rows of one run.
+#[derive(Debug, Clone)]
+pub(crate) struct Sheet {
+    /// The whole sequence: prompt, then what was fed in decode.
+    pub ids: Vec<u32>,
+    /// Tokens of the first pass.
+    pub prompt: usize,
+    pub columns: BTreeMap<Site, Column>,
+    /// The pass that computed each position.
+    pub origins: Vec<Origin>,
+}
+
+impl Sheet {
+    /// An empty one.
+    pub(crate) fn new(ids: Vec<u32>, prompt: usize) -> Self {
+        let origin = |position: usize| match position.checked_sub(prompt) {
+            None => Origin { phase: Phase::Prefill, step: 0 },
+            Some(step) => Origin { phase: Phase::Decode, step: step as u64 },
+        };
+        let origins = (0..ids.len()).map(origin).collect();
+        Self { ids, prompt, columns: BTreeMap::new(), origins }
+    }
+
+    pub(crate) fn row(&self, site: Site, position: usize) -> Option<&[f32]> {
+        self.columns.get(&site)?.row(position)
+    }
+
+    /// Rows of a run, up to `tokens` of its sequence.
+    pub(crate) fn read(record: &Record, run: usize, tokens: usize) -> Result<Self, LabError> {
+        let stored = &record.shell().runs[run];
+        let (mut ids, prompt) = (stored.prompt_token_ids.clone(), stored.prompt_token_ids.len());
+        ids.extend_from_slice(&stored.output_token_ids);
+        ids.truncate(tokens);
+        let mut sheet = Self::new(ids, prompt);
+        let mut scratch = Vec::new();
+        for phase in [Phase::Prefill, Phase::Decode] {
+            let Some(layout) = record.layout(run, phase) else { continue };
+            for (&site, tensor) in &layout.tensors {
+                let positions = sheet.ids.len();
+                let mut row = vec![0.0; tensor.dim];
+                for own in record.own_rows(run, phase, Some(site), layout.steps.clone()) {
+                    for step in own.steps {
+                        for &position in &own.positions {
+                            let key = RowKey { phase, step, position };
+                            let Some(token) = token(prompt, key).filter(|token| *token < positions) else {
+                                continue;
+                            };
+                            let Some(bytes) = record.row(run, site, key, &mut scratch)? else { continue };
+                            for (index, value) in row.iter_mut().enumerate() {
+                                *value = tensor.dtype.decode(bytes, index);
+                            }
+                            let new = || Column::new(tensor.dtype, tensor.dim, positions);
+                            sheet.columns.entry(site).or_insert_with(new).put(token, &row);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(sheet)
+    }
+}
+
+/// The position in its sequence of the token whose row this is.
+pub(crate) fn token(prompt: usize, key: RowKey) -> Option<usize> {
+    usize::try_from(i64::try_from(prompt).ok()?.checked_add(key.token())?).ok()
+}
