@@ -11,9 +11,13 @@ of `bugs`, `honest` or a case's name, and changes nothing in the cases that are 
 the relative L2 distance of each position is the effect there. What stands before it is the same in both runs, so it is
 the bug's own. A bug that changes no bit is no case: it is drawn again.
 
-**Honest.** Differences of recipes alone: attention eager and sdpa, neighbours in the batch (one of four kinds of cases
-has shorter, padded ones), one or two threads, oneDNN on or off, a prompt in chunks, the functions of experts, prompts
-of 5 to 200 tokens, decode steps. Needs torch, transformers 5 and the program `mantissa`, which makes the models.
+**Honest.** Differences of recipes alone: attention eager and sdpa, neighbours in the batch (padded ones in a quarter of
+those cases), one or two threads, oneDNN on or off, a prompt in chunks, the functions of experts, prompts of 5 to 200
+tokens, decode steps. On a CPU without bf16 instructions, threads, oneDNN and chunks changed no bit of a product
+(2026-11-29, PyTorch 2.15). So products come in four orders of sums (`PRODUCTS`), each with one rounding to bf16 at its
+end, as other machines have them.
+
+Needs torch, transformers 5 and the program `mantissa`, which makes the models.
 """
 
 import argparse
@@ -40,6 +44,7 @@ HONEST = 200
 # Draws of a bug that changes no bit, before this is an error.
 DRAWS = 20
 PLACES = ("early", "middle", "late")
+PRODUCTS = ("own", "f32", "f32 in two halves", "f64")
 
 
 @dataclasses.dataclass
@@ -55,6 +60,7 @@ class Recipe:
     onednn: bool = True
     chunk: int = 0
     experts: str = ""
+    products: str = "own"
 
 
 @dataclasses.dataclass
@@ -176,7 +182,7 @@ class Workshop:
 
 
 def pieces(prompt, chunk):
-    """A prompt in pieces of `chunk` tokens; a last one of one token would be a decode step, and joins the one before."""
+    """A prompt in pieces of `chunk` tokens. A last one of one token, which would be a decode step, joins the others."""
     found = list(prompt.split(chunk, dim=1))
     if len(found) > 1 and found[-1].shape[1] == 1:
         found[-2:] = [torch.cat(found[-2:], dim=1)]
@@ -191,11 +197,30 @@ def _settings(model, recipe):
         model.set_experts_implementation(recipe.experts)
     torch.set_num_threads(recipe.threads)
     try:
-        with torch.backends.mkldnn.flags(enabled=recipe.onednn):
+        with torch.backends.mkldnn.flags(enabled=recipe.onednn), _products(recipe.products):
             yield
     finally:
         torch.set_num_threads(threads)
         model.set_attn_implementation("eager")
+
+
+@contextlib.contextmanager
+def _products(kind):
+    """Products of linear layers in another order of sums, rounded once."""
+    wide = torch.float64 if kind == "f64" else torch.float32
+    plain = torch.nn.functional.linear
+
+    def linear(x, weight, bias=None):
+        wide_x, wide_weight = x.to(wide), weight.to(wide)
+        if kind == "f32 in two halves":
+            half = x.shape[-1] // 2
+            out = plain(wide_x[..., :half], wide_weight[:, :half]) + plain(wide_x[..., half:], wide_weight[:, half:])
+        else:
+            out = plain(wide_x, wide_weight)
+        return (out if bias is None else out + bias.to(wide)).to(x.dtype)
+
+    with contextlib.nullcontext() if kind == "own" else bugs.replaced(torch.nn.functional, "linear", linear):
+        yield
 
 
 def honest(case, draw):
@@ -211,6 +236,7 @@ def honest(case, draw):
         recipe.chunk = int(draw.integers(2, tokens - 1))
     if case.family == "qwen3_moe":
         recipe.experts = _of(["grouped_mm", "eager", "batched_mm"], int(draw.integers(3)))
+    recipe.products = _of(PRODUCTS, int(draw.integers(len(PRODUCTS))))
     return recipe
 
 
@@ -226,10 +252,11 @@ def effect_of(honest, wrong):
             if np.array_equal(x.bits, y.bits):
                 continue
             distances = distance(values(x), values(y))
-            ends = [len(a.prompt)] if name == "prefill" else range(len(a.prompt) + 1, len(a.prompt) + 1 + len(distances))
-            for step, end in enumerate(ends):
-                for place, far in zip(a.phases[name].positions, distances[step]):
-                    found.append({"phase": name, "step": step, "position": end + place, "distance": float(far)})
+            # Positions count from the end of the sequence at each step.
+            end = len(a.prompt) + (name == "decode")
+            for step, row in enumerate(distances):
+                for place, far in zip(a.phases[name].positions, row):
+                    found.append({"phase": name, "step": step, "position": end + step + place, "distance": float(far)})
         if found:
             largest = max(entry["distance"] for entry in found)
             return {"site": site, "largest": largest, "positions": [entry for entry in found if entry["distance"]]}
@@ -247,6 +274,14 @@ def distance(a, b):
     return np.linalg.norm(a - b, axis=-1) / np.maximum(np.linalg.norm(a, axis=-1), np.finfo(np.float64).tiny)
 
 
+def program(name):
+    """The path of the program `mantissa`."""
+    found = shutil.which(name)
+    if not found:
+        raise SystemExit(f"there is no program {name}; give the path of `mantissa` with --mantissa")
+    return os.path.abspath(found)
+
+
 def quiet():
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -257,7 +292,7 @@ def quiet():
 def on_path(mantissa):
     """The package asks the program of that name on the path for the digest of weights."""
     with tempfile.TemporaryDirectory() as folder:
-        os.symlink(os.path.abspath(mantissa), os.path.join(folder, "mantissa"))
+        os.symlink(mantissa, os.path.join(folder, "mantissa"))
         before = os.environ["PATH"]
         os.environ["PATH"] = os.pathsep.join([folder, before])
         try:
@@ -289,11 +324,10 @@ def main():
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--only", metavar="KIND", help="a kind of bug, `honest`, or the name of a case")
-    parser.add_argument("--mantissa", default=shutil.which("mantissa"), metavar="PROGRAM")
+    parser.add_argument("--mantissa", default="mantissa", metavar="PROGRAM")
     parser.add_argument("--first", type=int, metavar="N", help="no more than N cases")
     args = parser.parse_args()
-    if not args.mantissa:
-        raise SystemExit("no program `mantissa` on the path; give --mantissa")
+    args.mantissa = program(args.mantissa)
     quiet()
     with on_path(args.mantissa):
         workshop = Workshop(args.mantissa, args.out, args.seed)
