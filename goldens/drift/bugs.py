@@ -368,29 +368,30 @@ def _cast(what, query, key, value, mask, scaling):
 
 def other_expert(at, variant):
     router = at.block.mlp.gate
-    plain = router.forward
+    plain, count = router.forward, router.top_k
 
     def forward(x):
+        logits, weights, experts = plain(x)
         if variant == "second best for third best":
-            # Takes one more, and leaves the second out.
-            with replaced(router, "top_k", router.top_k + 1):
-                logits, weights, experts = plain(x)
-            keep = [0, *range(2, router.top_k + 1)]
-            return logits, weights[:, keep], experts[:, keep]
-        if variant == "last expert for the next in number":
-            logits, weights, experts = plain(x)
-            experts = experts.clone()
-            free = [next(e for e in range(router.num_experts) if e not in row) for row in experts.tolist()]
-            experts[:, -1] = torch.tensor(free)
-            return logits, weights, experts
-        logits, _, _ = plain(x)
-        noise = torch.from_numpy(at.draw.standard_normal(tuple(logits.shape))).to(logits.dtype)
-        values, experts = torch.softmax((logits + noise).float(), dim=-1).topk(router.top_k, dim=-1)
-        if router.norm_topk_prob:
-            values = values / values.sum(-1, keepdim=True)
-        return logits, values.to(logits.dtype), experts
+            return logits, *_chosen(router, logits, [0, *range(2, count + 1)])
+        if variant == "noise before the choice":
+            noise = torch.from_numpy(at.draw.standard_normal(tuple(logits.shape))).to(logits.dtype)
+            return logits, *_chosen(router, logits + noise, range(count))
+        experts = experts.clone()
+        free = [next(e for e in range(router.num_experts) if e not in row) for row in experts.tolist()]
+        experts[:, -1] = torch.tensor(free)
+        return logits, weights, experts
 
     return replaced(router, "forward", forward)
+
+
+def _chosen(router, logits, ranks):
+    """Weights and experts of these ranks, as the router makes them of the first ones."""
+    values, experts = torch.softmax(logits.float(), dim=-1).topk(router.top_k + 1, dim=-1)
+    values, experts = values[:, list(ranks)], experts[:, list(ranks)]
+    if router.norm_topk_prob:
+        values = values / values.sum(-1, keepdim=True)
+    return values.to(logits.dtype), experts
 
 
 def gelu_for_silu(at, variant):
@@ -432,7 +433,7 @@ LISTED = {
     "transposed_weight": Bug(transposed_weight, ("q_proj", "o_proj")),
     "other_expert": Bug(
         other_expert,
-        ("second best for third best", "last expert for the next in number", "noise before the choice"),
+        ("second best for third best", "first free expert for the last", "noise before the choice"),
         ("qwen3_moe",),
     ),
     "quantization_scale": Bug(

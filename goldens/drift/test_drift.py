@@ -54,6 +54,15 @@ class Bugs(unittest.TestCase):
                         if not variant.endswith(faint):
                             self.assertFalse(torch.equal(before, inside))
 
+    def test_first_ranks_are_the_routers_own(self):
+        model = models.load(models.folder(self.mantissa, self.shop.models, "qwen3_moe", 1))
+        router = model.model.layers[1].mlp.gate
+        x = torch.from_numpy(np.random.default_rng(1).standard_normal((9, router.hidden_dim))).bfloat16()
+        with torch.no_grad():
+            logits, weights, experts = router(x)
+        own, also = bugs._chosen(router, logits, range(router.top_k))
+        self.assertTrue(torch.equal(own, weights) and torch.equal(also, experts))
+
     def test_a_seed_decides_a_case(self):
         """The same case again has the same signals and the same truth; another seed has others."""
         [case] = planted.every("rope-position-qwen2-middle-2")
