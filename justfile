@@ -100,7 +100,7 @@ python PYTHON="python3" *TESTS:
     cargo build -p mantissa-cli
     cd python && {{PYTHON}} -m unittest {{ if TESTS == "" { "discover -t . -s tests" } else { TESTS } }}
 
-# `mantissa drift` on cases whose truth is known: honest recipes and planted bugs (PYTHON as above); the table in target/
+# `mantissa drift` on honest recipes and planted bugs (PYTHON as above); the table is target/drift-suite.md
 drift-suite PYTHON="python3" SEED="1" *FLAGS:
     cargo build --release -p mantissa-cli
     MANTISSA="$PWD/target/release/mantissa" {{PYTHON}} -m unittest discover goldens/drift
