@@ -2,8 +2,9 @@
 
     python3 goldens/drift/suite.py --mantissa PROGRAM --seed N --out TABLE.md [--only KIND] [--cases DIR]
 
-Each case of `planted.py` is made, judged by `mantissa drift --model MODEL CASE --json -` and deleted. With `--cases`
-the folder's own cases are judged, and stay. Ends with 1 if an honest case is called unexplained or an answer is wrong.
+Each case of `planted.py` is made, judged by `mantissa drift --model MODEL CASE --format json` and deleted. With
+`--cases` the folder's own cases are judged, and stay. Ends with 1 if an honest case is called unexplained or an answer
+is wrong.
 
 What counts, of a planted bug:
 
@@ -49,7 +50,7 @@ class Judgement:
 
 def judge(mantissa, truth, case):
     """Asks the program about a case and compares its answer with the truth."""
-    command = [mantissa, "--quiet", "drift", "--model", truth["model"], case, "--json", "-"]
+    command = [mantissa, "--quiet", "drift", "--model", truth["model"], case, "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     failed = "failed" if truth["honest"] else "wrong"
     said = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
