@@ -8,9 +8,9 @@ is wrong.
 
 What counts, of a planted bug:
 
-- **right**: pairs are unexplained, the first of them in the planted layer, and the first hypothesis that fits has the
-  bug's name and layer. **other**: it has another name or layer. **none**: no hypothesis fits, which is right of kinds
-  on no list. **elsewhere** counts cases with unexplained pairs in other layers too.
+- **right**: pairs are unexplained, the first of them in the flow of data is in the planted layer, and the first
+  hypothesis that fits has the bug's name and layer. **other**: it has another name or layer. **none**: no hypothesis
+  fits, which is right of kinds on no list. **elsewhere** counts cases with unexplained pairs in other layers too.
 - **rounding**: nothing is unexplained, and at the place of the bug every pair that it changed states a smallest effect
   larger than the bug's own.
 - **explained**: nothing is unexplained, and a recipe explains each changed pair whose smallest effect is not larger. Of
@@ -30,6 +30,7 @@ import sys
 import tempfile
 
 import planted
+from mantissa_forensics import sites
 
 COLUMNS = ("right", "other", "none", "rounding", "explained", "wrong")
 # Hypotheses that were tried and do not fit are listed with this answer.
@@ -61,7 +62,7 @@ def judge(mantissa, truth, case):
     except json.JSONDecodeError as error:
         return Judgement(truth, failed, f"no JSON ({error}): {said}")
     counts = found["counts"]
-    first = next((pair for pair in found["pairs"] if pair["answer"] == UNEXPLAINED), None)
+    first = min((pair for pair in found["pairs"] if pair["answer"] == UNEXPLAINED), key=flow, default=None)
     if (counts[UNEXPLAINED] > 0) != (first is not None) or (first is not None) != (done.returncode == 1):
         return Judgement(truth, failed, f"exit code {done.returncode} with {counts[UNEXPLAINED]} unexplained", counts)
     if truth["honest"]:
@@ -99,6 +100,12 @@ def of_silence(truth, pairs):
             return "wrong", words
         explained = True
     return ("explained" if explained else "rounding"), ""
+
+
+def flow(pair):
+    """Sorts pairs by the flow of data, then by position."""
+    layer, point = pair["layer"], pair["point"]
+    return sites.order(point if layer is None else f"layer_{layer}.{point}"), pair["position"]
 
 
 def place_of(entry):

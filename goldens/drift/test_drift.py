@@ -123,6 +123,10 @@ class Judging(unittest.TestCase):
         self.assertEqual(self.outcome(TRUTH, 1, wrong), "none")
         self.assertEqual(self.outcome(TRUTH, 1, [pair(2, 4, "unexplained")]), "wrong")
         self.assertEqual(self.judged(TRUTH, 1, [*wrong, pair(4, 4, "unexplained")]).elsewhere, 1)
+        # The flow of data decides what is first, not the order of pairs.
+        first = pair(4, 0, "unexplained")
+        self.assertEqual(self.outcome(TRUTH, 1, [first, *wrong], named("mask_off_by_one", 3)), "right")
+        self.assertEqual(self.outcome(TRUTH, 1, [*wrong, pair(None, 9, "unexplained", point="embed_out")]), "wrong")
         # An exit code that contradicts the answer.
         self.assertEqual(self.outcome(TRUTH, 0, wrong), "wrong")
         self.assertEqual(self.outcome(TRUTH, 2, []), "wrong")
