@@ -100,6 +100,13 @@ python PYTHON="python3" *TESTS:
     cargo build -p mantissa-cli
     cd python && {{PYTHON}} -m unittest {{ if TESTS == "" { "discover -t . -s tests" } else { TESTS } }}
 
+# `mantissa drift` on honest recipes and planted bugs (PYTHON as above); the table is target/drift-suite.md
+drift-suite PYTHON="python3" SEED="1" *FLAGS:
+    cargo build --release -p mantissa-cli
+    MANTISSA="$PWD/target/release/mantissa" {{PYTHON}} -m unittest discover goldens/drift
+    {{PYTHON}} goldens/drift/suite.py --mantissa target/release/mantissa --seed {{SEED}} \
+        --out target/drift-suite.md {{FLAGS}}
+
 # A prebuilt archive in target/archive: the program, manual pages, completions, licences, and its checksum
 archive:
     #!/usr/bin/env bash

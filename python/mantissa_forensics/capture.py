@@ -12,6 +12,7 @@ evidence, and a guess is not. Left out: what ran (`observe`), whose weights (`we
 import contextlib
 import dataclasses
 import inspect
+import sys
 import threading
 import time
 from datetime import datetime, timezone
@@ -27,6 +28,7 @@ from .families import Anatomy
 from .taps import FLAT, HEADS, Taps
 
 POSITIONS = (-3, -2, -1)
+ALL = "all"
 
 
 class Capture:
@@ -39,7 +41,8 @@ class Capture:
     - `layers`: numbers from 1 and `"last"`, or `"all"`; default those of 1, 2, 4, 12, last that the model has.
     - `sites`: points (`"x_out"`), whole sites (`"layer_4.q"`), or `"all"`; default `x_out`, `k`, `final_norm`.
     - `positions`: relative to the end of a sequence; default -3, -2, -1, or -1 alone where `generate` computed no more
-      logits. `top_k`: candidates per position, 0 for none.
+      logits. `"all"`: every position of a prompt, and of each decode step its own. `top_k`: candidates per position, 0
+      for none.
     - `sequences`: rows of the batch to keep, default all.
     - `expect`: settings that must have taken effect (`observe.AXES`); `save` fails where one did not.
     - `memory_limit`: bytes of signals after which the capture ends with an error.
@@ -61,7 +64,7 @@ class Capture:
         self.model = model
         self.layers_asked = layers
         self.sites = _sites(self.anatomy, layers, sites)
-        self.positions = None if positions is None else _ascending(positions)
+        self.positions = positions if positions in (None, ALL) else _ascending(positions)
         self.top_k, self.sequences, self.expect = top_k, sequences, dict(expect or {})
         self.conversations, self.notes, self.kernels = [], [], []
         self._limit = memory_limit
@@ -78,7 +81,8 @@ class Capture:
 
     @property
     def reach(self):
-        return -min(self.positions or POSITIONS)
+        """Positions of a pass that are kept, from its end."""
+        return sys.maxsize if self.positions == ALL else -min(self.positions or POSITIONS)
 
     def __enter__(self):
         if self._stack is not None:
@@ -306,7 +310,7 @@ class Capture:
         if positions is None:
             # Behind a prompt without logits only the newest position has all signals at the first step.
             positions = [-1] if logits and conversation.prefill_logits else list(POSITIONS)
-        elif logits and conversation.prefill_logits and conversation.steps and -min(positions) > 1:
+        elif positions != ALL and logits and conversation.prefill_logits and conversation.steps and -min(positions) > 1:
             fault = f"logits of the prompt were computed at its last {conversation.prefill_logits} positions alone"
             raise CaptureError(fault, "give positions=[-1], or top_k=0 and no logits")
         runs = [conversation.run(index, positions) for index in range(len(conversation.rows))]
@@ -444,10 +448,11 @@ class _Conversation:
         self.left, self.real = _extent(given, self.batch, length)
         self.ragged = any(left + real != length for left, real in zip(self.left, self.real))
         if self.ragged:
-            # Columns of the last positions of prompts padded on the right: as many of each.
+            # Columns of the last positions of prompts padded on the right: as many of each. What stands before the
+            # first token of a shorter one is asked for by nobody.
             ends = [self.left[row] + self.real[row] for row in self.rows]
-            reach = min([reach] + [self.real[row] for row in self.rows])
-            self.columns = torch.tensor([list(range(end - reach, end)) for end in ends])
+            reach = min(reach, max(self.real[row] for row in self.rows))
+            self.columns = torch.tensor([list(range(end - reach, end)) for end in ends]).clamp(min=0)
 
     def more_prompt(self, length):
         """Another piece of a prompt that is fed in several."""
@@ -486,6 +491,10 @@ class _Conversation:
         """The run of the `index`-th sequence kept, not numbered."""
         row, ids = self.rows[index], self.ids()
         prompt, output = self.prompt_and_output(row, ids)
+        later = positions
+        if positions == ALL:
+            # Earlier positions of a decode step are those of the prompt and of earlier steps.
+            positions, later = list(range(-len(prompt), 0)), [-1]
         if len(prompt) < -positions[0]:
             fault = f"a prompt of {len(prompt)} tokens has no position {positions[0]}"
             raise CaptureError(fault, f"give positions from {-len(prompt)} on")
@@ -493,7 +502,7 @@ class _Conversation:
         phases = {"prefill": self._phase(table, [len(prompt)], positions, self.prefill_logits is None)}
         if self.steps:
             ends = [len(prompt) + step + 1 for step in range(self.steps)]
-            phases["decode"] = self._phase(table, ends, positions, True)
+            phases["decode"] = self._phase(table, ends, later, True)
         neighbours = [Neighbour(*self.prompt_and_output(other, ids)) for other in range(self.batch) if other != row]
         return Run("", 0, 0, prompt, output, phases, neighbours, timestamp=self.timestamp)
 

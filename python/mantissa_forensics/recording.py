@@ -15,7 +15,7 @@ import time
 import torch
 
 from . import container, observe, repetitions, weights
-from .capture import POSITIONS, Capture
+from .capture import ALL, POSITIONS, Capture
 from .errors import CaptureError
 from .evidence import TOOL, Experiment, to_store
 from .prompts import Prompts, of_lists
@@ -86,7 +86,7 @@ def record(
         "forced": forced and [[int(token) for token in row] for row in forced],
         "repetitions": repetitions,
         "sites": Capture(model, **looks).sites,
-        "positions": list(positions),
+        "positions": positions if positions == ALL else list(positions),
         "top_k": top_k,
         "attention": attention or getattr(model.config, "_attn_implementation", None),
         "asked": {axis: str(value) for axis, value in asked.items()},

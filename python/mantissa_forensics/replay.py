@@ -51,10 +51,22 @@ def plan_of(evidence, model, candidates, repetitions=2):
         ],
         "candidates": [{"attention": first["attention"], "dtype": first["dtype"], **c} for c in candidates],
         "sites": sites,
-        "positions": list(phases[0].positions),
+        "positions": _positions(chosen),
         "top_k": top_k,
         "repetitions": repetitions,
     }
+
+
+def _positions(runs):
+    """Positions as captures take them: one list for every phase, or all."""
+    lists = {(name, tuple(phase.positions)) for run in runs for name, phase in run.phases.items() if phase}
+    if len({positions for _, positions in lists}) == 1:
+        return list(next(iter(lists))[1])
+    whole = all(run.phases["prefill"].positions == list(range(-len(run.prompt), 0)) for run in runs)
+    if whole and all(positions == (-1,) for name, positions in lists if name == "decode"):
+        return "all"
+    fault = "prompts and decode steps have different positions"
+    raise CaptureError(fault, "record with one list of positions, or positions='all'")
 
 
 def replay(plan, out, progress=lambda text: None):

@@ -127,6 +127,50 @@ class Generate(unittest.TestCase):
         self.assertTrue(np.array_equal(keys[0, :2], prefill[0, 1:]))
         self.assertTrue(np.array_equal(keys[1:, :2], keys[:-1, 1:]))
 
+    def test_all_positions(self):
+        """Of a prompt whole or in pieces, of prompts padded on either side, and of each decode step its own."""
+        long, short = support.ids(10), support.ids(6, 3)
+        left = {"input_ids": torch.tensor([long, [0] * 4 + short])}
+        left["attention_mask"] = torch.tensor([[1] * 10, [0] * 4 + [1] * 6])
+        left["position_ids"] = (left["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        right = {"input_ids": torch.tensor([long, short + [0] * 4])}
+        right["attention_mask"] = torch.tensor([[1] * 10, [1] * 6 + [0] * 4])
+        chunks = {**left, "input_ids": left["input_ids"][:1, :4]}, {"input_ids": left["input_ids"][:1, 4:]}
+        chunks[0].pop("attention_mask"), chunks[0].pop("position_ids")
+        look = {"layers": "all", "sites": "all", "positions": "all"}
+        found = {}
+        for name, passes in {"left": [left], "right": [right], "chunks": chunks}.items():
+            with Capture(self.model, **look) as capture, torch.no_grad():
+                out = {"past_key_values": None}
+                for given in passes:
+                    cache = {"past_key_values": out["past_key_values"]}
+                    out = self.model(**given, **cache, use_cache=True, output_hidden_states=True)
+            found[name] = runs_of(capture), out
+        for name, columns in {"left": slice(4, 10), "right": slice(0, 6)}.items():
+            runs, out = found[name]
+            for run, row, part in zip(runs, (0, 1), (slice(0, 10), columns)):
+                phase = run.phases["prefill"]
+                self.assertEqual(phase.positions, list(range(-len(run.prompt), 0)))
+                for site, x in {"layer_1.x_out": out.hidden_states[1], "logits": out.logits}.items():
+                    wanted = x[row, part].numpy().view(np.uint32)
+                    self.assertTrue(np.array_equal(phase.tensors[site].bits[0], wanted), f"{name} {row} {site}")
+        [run], out = found["chunks"]
+        self.assertTrue(np.array_equal(bits(run, "prefill", "logits")[0, 4:], out.logits[0].numpy().view(np.uint32)))
+        with Capture(self.model, **look) as capture:
+            support.decode(self.model, [long], steps=3)
+        with Capture(self.model, layers="all", sites="all", positions=[-3, -2, -1]) as few:
+            support.decode(self.model, [long], steps=3)
+        path = support.new("all")
+        capture.save(path)
+        [run], [known] = runs_of(capture), runs_of(few)
+        self.assertEqual(run.phases["decode"].positions, [-1])
+        for site in capture.sites:
+            self.assertTrue(np.array_equal(bits(run, "prefill", site)[:, -3:], bits(known, "prefill", site)), site)
+            self.assertTrue(np.array_equal(bits(run, "decode", site), bits(known, "decode", site)[:, -1:]), site)
+        shapes = {t["name"]: t["shape"] for t in support.run_json("inspect", path)["runs"][0]["tensors"]}
+        wanted = [[1, 10, 128], [3, 1, 128]]
+        self.assertEqual([shapes[f"{phase}/layer_2.x_out"] for phase in ("prefill", "decode")], wanted)
+
     def test_keys_are_those_of_the_cache(self):
         for family in support.FAMILIES:
             with self.subTest(family=family):

@@ -7,9 +7,9 @@ import sys
 import unittest
 
 from . import support
-from mantissa_forensics import record
+from mantissa_forensics import CaptureError, container, record
 from mantissa_forensics.container import read
-from mantissa_forensics.replay import plan_of
+from mantissa_forensics.replay import plan_of, replay
 
 
 class Replay(unittest.TestCase):
@@ -41,6 +41,30 @@ class Replay(unittest.TestCase):
             [*command[:-1], support.new("never")], capture_output=True, text=True, check=False, **more
         )
         self.assertIn("error: candidate 0 sets tp_size; a replay can set attention", done.stderr)
+
+    def test_all_positions(self):
+        folder, evidence, out = support.folder("llama"), support.new("evidence"), support.new("replayed")
+        prompts = [support.ids(16), support.ids(9, 1)]
+        record(support.load("llama", "bf16"), prompts, evidence, positions="all", decode=3, repetitions=1)
+        plan = plan_of(evidence, folder, [{"batch_size": 1}], repetitions=1)
+        replay(plan, out)
+        mine, theirs = read(evidence)[2], read(out)[2]
+        self.assertEqual([len(run.phases["prefill"].positions) for run in theirs], [16, 9])
+        self.assertEqual([run.signals_digest() for run in mine], [run.signals_digest() for run in theirs])
+        # Positions that no capture takes.
+        metadata, configurations, runs = read(evidence)
+        for run in runs:
+            phase = run.phases["prefill"]
+            phase.positions = phase.positions[1:]
+            for part in [*phase.tensors.values()]:
+                part.bits = part.bits[:, 1:]
+            phase.logprobs.token_ids, phase.logprobs.log_probs = (
+                bits[:, 1:] for bits in (phase.logprobs.token_ids, phase.logprobs.log_probs)
+            )
+        other = support.new("other")
+        container.write(other, metadata, configurations, runs)
+        with self.assertRaisesRegex(CaptureError, "prompts and decode steps have different positions"):
+            plan_of(other, folder, [{"batch_size": 1}])
 
 
 if __name__ == "__main__":
