@@ -15,6 +15,7 @@ mod pull;
 mod record;
 mod run;
 mod synth;
+mod trace;
 mod verify;
 
 use clap::{Command, Subcommand};
@@ -34,6 +35,7 @@ pub(crate) enum Verb {
     Inspect(inspect::Args),
     Verify(Box<verify::Args>),
     Compare(compare::Args),
+    Trace(Box<trace::Args>),
     Analyze(analyze::Args),
     Convert(convert::Args),
     Import(import::Args),
@@ -63,6 +65,7 @@ pub(crate) fn run(
         Verb::Run(args) => run::run(&args, settings, terminal),
         Verb::Inspect(args) => inspect::run(&args, settings, terminal),
         Verb::Verify(args) => verify::run(&args, settings, terminal),
+        Verb::Trace(args) => trace::run(&args, settings, terminal),
         Verb::Compare(args) => compare::run(&args, terminal),
         Verb::Analyze(args) => analyze::run(&args, settings, terminal),
         Verb::Convert(args) => convert::run(&args, terminal),

@@ -13,6 +13,7 @@ pub mod record;
 pub mod replay;
 mod session;
 pub mod setup;
+pub mod trace;
 mod uncovered;
 pub mod verify;
 

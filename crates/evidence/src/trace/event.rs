@@ -6,21 +6,22 @@ use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Site};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::statistics::Statistics;
 use crate::digest::Digest;
 
 /// A tensor that a pass left at one site: the rows of one prompt that were traced.
 ///
 /// ```
-/// use mantissa_evidence::trace::StageTrace;
+/// use mantissa_evidence::trace::TensorTrace;
 /// use mantissa_numerics::{Dtype, Phase, Point, Site};
 ///
+/// // The first decode step behind a prompt of 37 tokens.
 /// let site = Site::at(1, Point::AttnOut);
-/// let mut event = StageTrace::begin("p0", Phase::Decode, site, 1, 1, Dtype::F32);
-/// event.push(37, Some(5), &[1.0, -3.0]);
-/// let event = event.finish();
-/// assert_eq!((event.pos_id, event.shape, event.site()), (37, Some([1, 2]), Some(site)));
+/// let mut tensor = TensorTrace::new("p0", 1, 1, site, Dtype::F32);
+/// tensor.push(&[(37, Some(5))], &[1.0, -3.0]);
+/// let event = tensor.finish();
+/// assert_eq!((event.phase, event.pos_id, event.shape), (Phase::Decode, 37, Some([1, 2])));
 /// assert_eq!((event.min, event.max, event.mean, event.abs_sum), (Some(-3.0), Some(1.0), Some(-1.0), Some(4.0)));
+/// assert_eq!((event.site(), event.token(37)), (Some(site), Some(5)));
 /// assert_eq!(event.row_hash(37), Some(event.hash), "one row is the whole tensor");
 /// assert_eq!(event.row_hash(36), None);
 /// ```
@@ -138,50 +139,6 @@ impl fmt::Display for TraceHash {
 }
 
 impl StageTrace {
-    /// The event of a tensor whose rows follow.
-    ///
-    /// `step` counts passes from 0 and `seq_len` the tokens that this pass was fed, as the fields say.
-    #[must_use]
-    pub fn begin(
-        prompt_id: &str,
-        phase: Phase,
-        site: Site,
-        step: u64,
-        seq_len: u64,
-        dtype: Dtype,
-    ) -> TensorTrace {
-        TensorTrace {
-            event: Self {
-                prompt_id: prompt_id.to_owned(),
-                phase,
-                point: site.point,
-                layer: site.layer,
-                step,
-                pos_id: 0,
-                seq_len,
-                hash: TraceHash::Opaque(0),
-                min: None,
-                max: None,
-                mean: None,
-                abs_sum: None,
-                nan: None,
-                inf: None,
-                nonzero: None,
-                shape: None,
-                dtype: Some(dtype),
-                positions: Vec::new(),
-                rows: Vec::new(),
-                token_ids: Vec::new(),
-                tensor: None,
-            },
-            dtype,
-            width: 0,
-            statistics: Statistics::default(),
-            hasher: None,
-            bytes: Vec::new(),
-        }
-    }
-
     /// The site; `None` where a layer is missing or too many.
     #[must_use]
     pub fn site(&self) -> Option<Site> {
@@ -203,64 +160,6 @@ impl StageTrace {
     #[must_use]
     pub fn token(&self, position: u64) -> Option<u32> {
         self.token_ids.get(self.positions.binary_search(&position).ok()?).copied()
-    }
-}
-
-/// An event in the making: rows go in, in the order of their positions.
-///
-/// Example: [`StageTrace`].
-#[derive(Debug)]
-pub struct TensorTrace {
-    event: StageTrace,
-    dtype: Dtype,
-    width: usize,
-    statistics: Statistics,
-    /// Of all rows, from the second on: one row has its own hash.
-    hasher: Option<blake3::Hasher>,
-    /// The last row, as stored.
-    bytes: Vec<u8>,
-}
-
-impl TensorTrace {
-    /// Adds a row: where it stands, its token, and its values, which are rounded to the storage format already.
-    /// Returns its bytes.
-    pub fn push(&mut self, position: u64, token: Option<u32>, values: &[f32]) -> &[u8] {
-        if self.event.rows.len() == 1 {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(&self.bytes);
-            self.hasher = Some(hasher);
-        }
-        self.bytes.clear();
-        for x in values {
-            self.dtype.encode(*x, &mut self.bytes);
-        }
-        self.width = values.len();
-        self.statistics.add(values);
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&self.bytes);
-        }
-        self.event.rows.push(TraceHash::Blake3(Digest::of_bytes(&self.bytes)));
-        self.event.positions.push(position);
-        self.event.token_ids.extend(token);
-        self.event.pos_id = position;
-        &self.bytes
-    }
-
-    /// The whole event.
-    #[must_use]
-    pub fn finish(self) -> StageTrace {
-        let Self { mut event, width, statistics, hasher, .. } = self;
-        event.hash = match (hasher, event.rows.first()) {
-            (Some(hasher), _) => TraceHash::Blake3(Digest::of_hasher(&hasher)),
-            (None, Some(only)) => *only,
-            (None, None) => TraceHash::Blake3(Digest::of_bytes(&[])),
-        };
-        (event.min, event.max, event.mean) = (statistics.min(), statistics.max(), statistics.mean());
-        event.abs_sum = Some(statistics.abs_sum());
-        (event.nan, event.inf) = (Some(statistics.nan()), Some(statistics.inf()));
-        event.nonzero = Some(statistics.nonzero());
-        event.shape = Some([event.positions.len() as u64, width as u64]);
-        event
     }
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::UsedCatalog;
 use crate::digest::Digest;
 use crate::experiment::{ModelIdentity, Setup};
 
@@ -32,6 +33,9 @@ pub struct TraceHeader {
     /// The setup as evidence declares it; absent where nothing is known of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Setup>,
+    /// The catalogs that a prediction of a GPU took recipes from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catalogs: Vec<UsedCatalog>,
     /// How values were hashed.
     pub hash: HashRule,
     /// How statistics were computed.
@@ -92,6 +96,7 @@ impl TraceHeader {
             program: program.to_owned(),
             model,
             setup: None,
+            catalogs: Vec::new(),
             hash: HashRule::Blake3,
             statistics: StatisticsRule::Lanes,
             prompts: Vec::new(),

@@ -11,9 +11,8 @@ const LANES: usize = 16;
 /// ```
 /// use mantissa_evidence::trace::Statistics;
 ///
-/// let mut found = Statistics::default();
-/// found.add(&[1.0, f32::NAN, -0.0]);
-/// found.add(&[-3.0, f32::INFINITY, 0.0]);
+/// let mut found = Statistics::of(&[1.0, f32::NAN, -0.0]);
+/// found.add(&Statistics::of(&[-3.0, f32::INFINITY, 0.0]));
 /// assert_eq!((found.min(), found.max()), (Some(-3.0), Some(f64::INFINITY)));
 /// // What is not finite enters no sum: four values are.
 /// assert_eq!((found.mean(), found.abs_sum()), (Some(-0.5), 4.0));
@@ -90,8 +89,9 @@ fn counted(lanes: [u32; LANES]) -> u64 {
 }
 
 impl Statistics {
-    /// Adds the next row.
-    pub fn add(&mut self, row: &[f32]) {
+    /// Of one row.
+    #[must_use]
+    pub fn of(row: &[f32]) -> Self {
         let mut lanes = Lanes::EMPTY;
         let mut blocks = row.chunks_exact(LANES);
         for block in &mut blocks {
@@ -103,14 +103,30 @@ impl Statistics {
             lanes.take(lane, *x);
         }
         // A sum with zero drops the sign of a zero.
-        self.min = lanes.min.into_iter().map(f64::from).fold(self.min, f64::min) + 0.0;
-        self.max = lanes.max.into_iter().map(f64::from).fold(self.max, f64::max) + 0.0;
-        self.sum += joined(lanes.sum);
-        self.abs_sum += joined(lanes.abs_sum);
-        self.values += row.len() as u64;
-        self.nan += counted(lanes.nan);
-        self.inf += counted(lanes.inf);
-        self.zero += counted(lanes.zero);
+        let least =
+            |lanes: [f32; LANES]| lanes.into_iter().map(f64::from).fold(f64::INFINITY, f64::min) + 0.0;
+        Self {
+            min: least(lanes.min),
+            max: -least(lanes.max.map(|x| -x)) + 0.0,
+            sum: joined(lanes.sum),
+            abs_sum: joined(lanes.abs_sum),
+            values: row.len() as u64,
+            nan: counted(lanes.nan),
+            inf: counted(lanes.inf),
+            zero: counted(lanes.zero),
+        }
+    }
+
+    /// Adds the rows that follow.
+    pub fn add(&mut self, next: &Self) {
+        self.min = self.min.min(next.min);
+        self.max = self.max.max(next.max);
+        self.sum += next.sum;
+        self.abs_sum += next.abs_sum;
+        self.values += next.values;
+        self.nan += next.nan;
+        self.inf += next.inf;
+        self.zero += next.zero;
     }
 
     /// Smallest value that is not NaN; `None` where there is none.

@@ -10,16 +10,16 @@ use super::read::Line;
 ///
 /// ```
 /// use mantissa_evidence::ModelIdentity;
-/// use mantissa_evidence::trace::{StageTrace, TensorPlace, Trace, TraceHeader, TraceWriter, TracedPrompt};
-/// use mantissa_numerics::{Dtype, Phase, Point, Site};
+/// use mantissa_evidence::trace::{TensorPlace, TensorTrace, Trace, TraceHeader, TraceWriter, TracedPrompt};
+/// use mantissa_numerics::{Dtype, Point, Site};
 ///
 /// let model = ModelIdentity { id: "tiny".to_owned(), weights_digest: None };
 /// let mut header = TraceHeader::new("mantissa 0.1.0", model);
 /// header.prompts.push(TracedPrompt::of_ids("p0", vec![7]));
 /// let site = Site::outside(Point::EmbedOut);
-/// let mut event = StageTrace::begin("p0", Phase::Prefill, site, 0, 1, Dtype::Bf16);
-/// event.push(0, Some(7), &[0.5]);
-/// let mut event = event.finish();
+/// let mut tensor = TensorTrace::new("p0", 0, 1, site, Dtype::Bf16);
+/// tensor.push(&[(0, Some(7))], &[0.5]);
+/// let mut event = tensor.finish();
 /// let (file, name) = ("p0.safetensors".to_owned(), "prefill/embed_out".to_owned());
 /// event.tensor = Some(TensorPlace { file, name });
 ///
