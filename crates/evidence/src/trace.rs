@@ -6,6 +6,7 @@
 //! making them of an engine (`mantissa-lab`), and pairing them.
 
 mod event;
+mod foreign;
 mod founding;
 mod header;
 mod read;

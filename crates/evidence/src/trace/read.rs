@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event::{StageTrace, TraceHash};
-use super::founding;
 use super::header::{TRACE_VERSION, TraceHeader};
+use super::{foreign, founding};
 use crate::digest::Digest;
 use crate::error::{EvidenceError, Flaw, Result, one_line};
 use crate::files;
@@ -80,6 +80,9 @@ pub struct TraceReader<R> {
 impl TraceReader<BufReader<File>> {
     /// Opens a file.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(told) = foreign::of_path(path) {
+            return Err(told);
+        }
         Self::new(BufReader::with_capacity(1 << 20, files::open(path)?), path)
     }
 }
@@ -101,6 +104,9 @@ impl<R: BufRead> TraceReader<R> {
             lawful(&header).map_err(|flaw| reader.fault(flaw))?;
             reader.header = Some(header);
         } else {
+            if !line.trim_ascii_start().starts_with(b"{") {
+                return Err(reader.no_trace(line)?);
+            }
             reader.first = Some(line);
         }
         Ok(reader)
@@ -133,6 +139,22 @@ impl<R: BufRead> TraceReader<R> {
             }
             (event, _) => Ok(event == Some("trace_header")),
         }
+    }
+
+    /// What is said of text that does not begin as a trace.
+    fn no_trace(&mut self, first: Vec<u8>) -> Result<EvidenceError> {
+        let parsed = self.parse::<serde::de::IgnoredAny>(&first);
+        let flaw = Flaw::new("event", "no JSON object", REMEDY);
+        let fault = parsed.err().unwrap_or_else(|| self.fault(flaw));
+        let mut line = Some(first);
+        for _ in 0..foreign::LOG_LINES {
+            let Some(text) = line else { break };
+            if let Some(told) = foreign::of_line(&self.origin, &text) {
+                return Ok(told);
+            }
+            line = self.next_line()?;
+        }
+        Ok(fault)
     }
 
     /// The next line that is not blank, without its end; `None` after the last.

@@ -6,7 +6,7 @@ use mantissa_engine::{RowId, Tap, TokenLogprob, View};
 use mantissa_evidence::trace::{StageTrace, TensorTrace, TracedPrompt};
 use mantissa_numerics::{Phase, Site};
 
-use super::TraceSpec;
+use super::spec::TraceSpec;
 use crate::session::Keep;
 
 /// Where events go, with their values as stored if these are kept.
