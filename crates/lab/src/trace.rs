@@ -96,6 +96,11 @@ impl<'r> Tracing<'r> {
         let sites = what.sites(&recorder.checkpoint.config().graph())?;
         let prompts = recorder.prompts()?;
         recorder.check_size(&prompts)?;
+        let reach = what.positions.reach();
+        let short = prompts.references.iter().map(|prompt| prompt.ids.len()).find(|length| *length < reach);
+        if let Some(tokens) = short {
+            return Err(LabError::PromptShort { tokens, reach });
+        }
         let mut catalogs: Vec<UsedCatalog> = Vec::new();
         let mut basis = Basis::Own;
         for coverage in recorder.coverage(&prompts) {
@@ -182,8 +187,7 @@ impl<'r> Tracing<'r> {
         let behind = |site: &Site| matches!(site.point, Point::FinalNorm | Point::Logits);
         match &self.what.positions {
             Positions::All if self.sites.iter().any(behind) => length,
-            Positions::All => 1,
-            Positions::FromEnd(list) => list.first().map_or(1, |first| first.unsigned_abs() as usize),
+            positions => positions.reach().max(1),
         }
     }
 }

@@ -253,7 +253,7 @@ impl Args {
         let config_id = configuration(&record, self.config.as_deref())?;
         let trace = RecordedTrace::new(&record, &config_id, self.rep)?;
         let header = trace.header(concat!("mantissa ", env!("CARGO_PKG_VERSION")));
-        let tensors = self.tensor_files()?;
+        let tensors = self.tensor_files(&header)?;
         let summary = written((self.out.as_deref(), self.force), terminal, |out| {
             let keep = tensors.is_some();
             let mut lines = Lines::new(out, &header, tensors)?;
@@ -309,7 +309,7 @@ impl Args {
         };
         let tracing = Tracing::new(&recorder, &what, &told)?;
         hashing.clear();
-        let tensors = self.tensor_files()?;
+        let tensors = self.tensor_files(tracing.header())?;
         let summary = written((self.out.as_deref(), self.force), terminal, |out| {
             let keep = tensors.is_some();
             let mut lines = Lines::new(out, tracing.header(), tensors)?;
@@ -323,8 +323,11 @@ impl Args {
         Ok(summary)
     }
 
-    fn tensor_files(&self) -> anyhow::Result<Option<TensorFiles>> {
-        self.tensors.as_deref().map(|folder| tensor_files(folder, self.out.as_deref())).transpose()
+    fn tensor_files(&self, header: &TraceHeader) -> anyhow::Result<Option<TensorFiles>> {
+        let Some(folder) = &self.tensors else { return Ok(None) };
+        let files = tensor_files(folder, self.out.as_deref())?;
+        files.check(header)?;
+        Ok(Some(files))
     }
 }
 

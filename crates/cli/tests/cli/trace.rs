@@ -13,7 +13,7 @@ use crate::session::Session;
 fn with_model(arch: &str) -> Session {
     let session = Session::new();
     let synth = ["synth", "--arch", arch, "--seed", "3", "--out", "model"];
-    assert!(session.output(&synth).status.success());
+    assert!(session.output(&synth).status.success(), "{}", session.run(&synth));
     fs::write(session.path("prompts.jsonl"), "[5, 6, 7, 8, 9]\n[10, 11, 12, 13]\n").unwrap();
     session
 }
@@ -34,7 +34,7 @@ const MODEL: [&str; 6] = ["--model", "model", "--prompt", "prompts.jsonl", "--de
 
 #[test]
 fn a_record_and_the_run_that_made_it_leave_the_same_events() {
-    let session = with_model("qwen3-moe");
+    let session = with_model("qwen3_moe");
     let points =
         "embed_out,x_in,q,k,v,attn_out,x_after_attn,ffn_norm,router_logits,router_topk,mlp_out,logits";
     let record =
@@ -111,7 +111,7 @@ fn threads_instruction_sets_and_standard_output_change_no_byte() {
     told(&session, &[&base[..], &some].concat());
     let wanted = |event: &&StageTrace| {
         let site = event.site().unwrap().to_string();
-        event.step == 0 && (site == "logits" || site == "layer_2.attn_out")
+        event.step == 0 && (site == "logits" || site == "layer_4.attn_out")
     };
     let expected: Vec<StageTrace> = events.iter().filter(wanted).cloned().collect();
     assert_eq!((trace(&session, "some.jsonl").1, expected.len()), (expected, 4));
@@ -174,14 +174,19 @@ fn poison(path: &Path, name: &str) {
 #[test]
 fn what_cannot_be_traced_is_refused_in_one_line() {
     let session = with_model("llama");
-    told(&session, &[&["record", "--out", "two", "--batch-size", "1,2", "--reps", "1"][..], &MODEL].concat());
+    told(
+        &session,
+        &[&["record", "--out", "two", "--attention", "eager,sdpa", "--reps", "1"][..], &MODEL].concat(),
+    );
     fs::write(session.path("there.jsonl"), "").unwrap();
+    fs::create_dir(session.path("values")).unwrap();
+    fs::write(session.path("values/p1.safetensors"), "").unwrap();
     let with = |more: &[&'static str]| [&["trace"][..], &MODEL, more].concat();
     let cases = [
         vec!["trace"],
         vec!["trace", "two"],
         vec!["trace", "two", "--config", "three"],
-        vec!["trace", "two", "--config", "cpu_bs1_sdpa_bf16", "--rep", "9"],
+        vec!["trace", "two", "--config", "cpu_bs1_eager_bf16", "--rep", "9"],
         vec!["trace", "two", "--model", "model"],
         vec!["trace", "two", "--dtype", "f32"],
         vec!["trace", "two", "--sites", "k"],
@@ -189,13 +194,14 @@ fn what_cannot_be_traced_is_refused_in_one_line() {
         vec!["trace", "prompts.jsonl"],
         with(&["--batch-size", "1,2"]),
         with(&["--sites", "router_logits"]),
-        with(&["--layers", "3"]),
+        with(&["--layers", "9"]),
         with(&["--positions", "0"]),
         with(&["--positions=-9"]),
         with(&["--phases", "training"]),
         with(&["--out", "there.jsonl"]),
         with(&["--force"]),
         with(&["--tensors", "../elsewhere", "--out", "t.jsonl"]),
+        with(&["--tensors", "values", "--out", "t.jsonl"]),
     ];
     let lines: Vec<String> = cases
         .iter()

@@ -55,7 +55,9 @@ impl<'r> RecordedTrace<'r> {
         }
         let fault = |flaw: Flaw| flaw.in_file(record.origin());
         let Some(first) = runs.first() else {
-            let flaw = Flaw::new("runs", format!("none of '{config_id}' is as asked for"), "choose another");
+            let rep = rep.map_or_else(String::new, |rep| format!(" and repetition {rep}"));
+            let problem = format!("none is of configuration '{config_id}'{rep}");
+            let flaw = Flaw::new("runs", problem, "`mantissa inspect` lists the runs");
             return Err(fault(flaw));
         };
         let config_id = shell.runs[*first].config_id.as_str();

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
 use super::event::{StageTrace, TensorPlace};
+use super::header::TraceHeader;
 use crate::container::format_name;
 use crate::error::{EvidenceError, Result};
 use crate::files::{self, Existing};
@@ -55,6 +56,15 @@ impl TensorFiles {
     #[must_use]
     pub fn new(folder: &Path, named: &str) -> Self {
         Self { folder: folder.to_owned(), named: named.to_owned(), open: None }
+    }
+
+    /// Refuses prompts whose file is there already, before anything is computed.
+    pub fn check(&self, header: &TraceHeader) -> Result<()> {
+        let files = header.prompts.iter().map(|prompt| self.folder.join(file_name(&prompt.prompt_id)));
+        files
+            .into_iter()
+            .find(|path| path.exists())
+            .map_or(Ok(()), |path| Err(EvidenceError::Exists { path }))
     }
 
     /// Writes the values of an event, and puts their place into it.

@@ -98,6 +98,14 @@ pub enum Positions {
 }
 
 impl Positions {
+    /// How long a prompt must be to have them.
+    pub(super) fn reach(&self) -> usize {
+        match self {
+            Self::All => 0,
+            Self::FromEnd(list) => list.first().map_or(0, |first| first.unsigned_abs() as usize),
+        }
+    }
+
     /// Whether the row of a position of a prompt is among them.
     pub(super) fn has(&self, position: usize, length: usize) -> bool {
         match self {
