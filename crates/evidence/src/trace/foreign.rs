@@ -14,14 +14,13 @@ pub(super) const LOG_LINES: usize = 10_000;
 /// What is said of a folder or a file that is no text; `None` where it may be a trace.
 pub(super) fn of_path(path: &Path) -> Option<EvidenceError> {
     let is_pickle = |path: &Path| path.extension().is_some_and(|extension| extension == "pt");
-    let holds_pickles = || {
-        let entries = std::fs::read_dir(path).ok()?;
-        entries.flatten().any(|entry| is_pickle(&entry.path())).then_some(())
-    };
-    if path.is_dir() {
-        holds_pickles()?
+    let is_dump = if path.is_dir() {
+        std::fs::read_dir(path).ok()?.flatten().any(|entry| is_pickle(&entry.path()))
     } else {
-        is_pickle(path).then_some(())?
+        is_pickle(path)
+    };
+    if !is_dump {
+        return None;
     }
     Some(told(
         path,

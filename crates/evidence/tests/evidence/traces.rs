@@ -80,7 +80,9 @@ fn events() -> Vec<StageTrace> {
 fn text() -> String {
     let mut lines = Vec::new();
     let mut writer = TraceWriter::new(&mut lines, &header()).unwrap();
-    events().iter().for_each(|event| writer.event(event).unwrap());
+    for event in &events() {
+        writer.event(event).unwrap();
+    }
     String::from_utf8(lines).unwrap()
 }
 
@@ -293,7 +295,9 @@ proptest! {
             proptest::collection::vec(value(), width), 1..5))
     ) {
         let mut found = Statistics::default();
-        rows.iter().for_each(|row| found.add(&Statistics::of(row)));
+        for row in &rows {
+            found.add(&Statistics::of(row));
+        }
         let bits = |x: Option<f64>| x.map(f64::to_bits);
         let (min, max, mean, abs_sum, counts) = plain(&rows);
         prop_assert_eq!([found.min(), found.max(), found.mean()].map(bits), [min, max, mean].map(bits));
