@@ -1,8 +1,8 @@
 //! Traces of other programs that do not hold enough to compare: they are told by name, never guessed at.
 //!
-//! *Source:* llama.cpp, examples/eval-callback (lines that begin with `ggml_debug:`, later `common_debug_cb_eval:`, then
-//! values with four decimals, the first and last three of each axis). SGLang, srt/debug_utils/dumper.py (a folder with a
-//! `.pt` file for each tensor, named `forward_pass_id=…___rank=…___name=….pt`).
+//! *Source:* llama.cpp, examples/eval-callback (lines that begin with `ggml_debug:`, later `common_debug_cb_eval:`,
+//! then values with four decimals, the first and last three of each axis). SGLang, srt/debug_utils/dumper.py (a folder
+//! with a `.pt` file for each tensor, named `forward_pass_id=…___rank=…___name=….pt`).
 
 use std::path::Path;
 
@@ -38,7 +38,7 @@ pub(super) fn of_line(path: &Path, line: &[u8]) -> Option<EvidenceError> {
     is_callback.then(|| {
         told(
             path,
-            "what llama.cpp's eval-callback prints: four decimals of at most six values an axis, so no bits to compare",
+            "what llama.cpp's eval-callback prints: four decimals of at most six values an axis, so no bits are there",
             "trace its GGUF file with `mantissa trace --model FILE.gguf`, or keep tensors and read them with `mantissa \
              import --map`",
         )
