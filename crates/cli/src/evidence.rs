@@ -51,6 +51,23 @@ impl Damage {
     }
 }
 
+/// The record in a file of another program, where it has one.
+fn of_published(opened: &Opened) -> Option<Record> {
+    let Content::Published(published) = &opened.content else { return None };
+    published.experiment().map(|experiment| Record::from_experiment(experiment.clone(), &opened.path))
+}
+
+/// The record in a file of any kind; `None` where it holds no signals.
+pub(crate) fn into_record(opened: Opened) -> Option<Record> {
+    match of_published(&opened) {
+        Some(record) => Some(record),
+        None => match opened.content {
+            Content::Record(record) => Some(record),
+            Content::Published(_) => None,
+        },
+    }
+}
+
 /// Makes ids of the prompts that are known as text alone, with the tokenizer of the model called `name`, and says so.
 pub(crate) fn tokenize_prompts(
     opened: &mut Opened,
@@ -58,10 +75,7 @@ pub(crate) fn tokenize_prompts(
     name: &str,
     terminal: &Terminal,
 ) -> anyhow::Result<()> {
-    if let Content::Published(published) = &opened.content
-        && let Some(experiment) = published.experiment()
-    {
-        let record = Record::from_experiment(experiment.clone(), &opened.path);
+    if let Some(record) = of_published(opened) {
         opened.content = Content::Record(record);
     }
     let Content::Record(record) = &mut opened.content else {

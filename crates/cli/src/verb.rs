@@ -16,6 +16,7 @@ mod pull;
 mod record;
 mod run;
 mod synth;
+mod trace;
 mod verify;
 
 use clap::{Command, Subcommand};
@@ -36,6 +37,7 @@ pub(crate) enum Verb {
     Verify(Box<verify::Args>),
     Compare(compare::Args),
     Drift(Box<drift::Args>),
+    Trace(Box<trace::Args>),
     Analyze(analyze::Args),
     Convert(convert::Args),
     Import(import::Args),
@@ -65,6 +67,7 @@ pub(crate) fn run(
         Verb::Run(args) => run::run(&args, settings, terminal),
         Verb::Inspect(args) => inspect::run(&args, settings, terminal),
         Verb::Verify(args) => verify::run(&args, settings, terminal),
+        Verb::Trace(args) => trace::run(&args, settings, terminal),
         Verb::Compare(args) => compare::run(&args, terminal),
         Verb::Drift(args) => drift::run(&args, settings, terminal),
         Verb::Analyze(args) => analyze::run(&args, settings, terminal),

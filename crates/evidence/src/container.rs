@@ -362,15 +362,20 @@ fn matching(
     }
 }
 
-/// Name, safetensors format and width of every tensor of a phase.
-fn expected(phase: Phase, layout: &PhaseLayout) -> Vec<(String, &'static str, usize)> {
-    let dtype = |dtype: Dtype| match dtype {
+/// Name of a storage format in a safetensors file.
+pub(crate) const fn format_name(dtype: Dtype) -> &'static str {
+    match dtype {
         Dtype::F32 => "F32",
         Dtype::Bf16 => "BF16",
         Dtype::F16 => "F16",
-    };
+    }
+}
+
+/// Name, safetensors format and width of every tensor of a phase.
+fn expected(phase: Phase, layout: &PhaseLayout) -> Vec<(String, &'static str, usize)> {
     let sites = layout.tensors.0.iter();
-    let mut all: Vec<_> = sites.map(|(&site, t)| (tensor_name(phase, site), dtype(t.dtype), t.dim)).collect();
+    let mut all: Vec<_> =
+        sites.map(|(&site, t)| (tensor_name(phase, site), format_name(t.dtype), t.dim)).collect();
     if let Some(LogprobsLayout { k, .. }) = layout.logprobs {
         all.extend([(token_ids_name(phase), "U32", k), (log_probs_name(phase), "F32", k)]);
     }

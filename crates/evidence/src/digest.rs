@@ -35,14 +35,14 @@ impl Digest {
         for id in ids {
             hasher.update(&id.to_le_bytes());
         }
-        Self(*hasher.finalize().as_bytes())
+        Self::of_hasher(&hasher)
     }
 
     /// Digest of a file, read through a memory map by all cores.
     pub fn of_file(path: &Path) -> std::io::Result<Self> {
         let mut hasher = blake3::Hasher::new();
         hasher.update_mmap_rayon(path)?;
-        Ok(Self(*hasher.finalize().as_bytes()))
+        Ok(Self::of_hasher(&hasher))
     }
 
     /// Digest of a file that may be larger than memory, read window by window, hashed by all cores.
@@ -52,7 +52,7 @@ impl Digest {
         let mut window = vec![0; 1 << 21];
         loop {
             match std::io::Read::read(&mut file, &mut window) {
-                Ok(0) => return Ok(Self(*hasher.finalize().as_bytes())),
+                Ok(0) => return Ok(Self::of_hasher(&hasher)),
                 Ok(length) => {
                     hasher.update_rayon(&window[..length]);
                 }
@@ -60,6 +60,11 @@ impl Digest {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Digest of what was fed to `hasher`.
+    pub(crate) fn of_hasher(hasher: &blake3::Hasher) -> Self {
+        Self(*hasher.finalize().as_bytes())
     }
 
     /// The 32 bytes.
@@ -71,7 +76,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
@@ -137,7 +142,7 @@ impl Hasher {
     }
 
     pub(crate) fn finish(&self) -> Digest {
-        Digest(*self.0.finalize().as_bytes())
+        Digest::of_hasher(&self.0)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod reproducibility;
 pub mod run;
 pub mod schema;
 mod strict;
+pub mod trace;
 pub mod validate;
 pub mod verification;
 mod version;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::container::manifest::{Manifest, Timing};
 use crate::json::wire::{Document, ReadRun};
+use crate::trace::{Line, StageTrace, TraceHeader};
 
 /// Schema of the experiment JSON.
 ///
@@ -43,6 +44,18 @@ pub fn manifest() -> Value {
 #[must_use]
 pub fn timing() -> Value {
     of::<Timing>()
+}
+
+/// Schema of a line of a trace.
+///
+/// ```
+/// let file = std::fs::read("../../docs/format/trace.schema.json")?;
+/// assert_eq!(mantissa_evidence::schema::trace(), serde_json::from_slice::<serde_json::Value>(&file)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn trace() -> Value {
+    of::<Line<TraceHeader, StageTrace>>()
 }
 
 fn of<T: JsonSchema>() -> Value {

@@ -254,6 +254,13 @@ pub enum LabError {
         site: mantissa_numerics::Site,
     },
 
+    /// A trace of several setups.
+    #[error("{setups} setups: a trace is of one; give one value for each flag of the setup")]
+    TraceSetups {
+        /// What was asked for.
+        setups: usize,
+    },
+
     /// An unfinished record of another machine or instruction set.
     #[error("{}: its finished repetitions ran elsewhere ({found}, now {now}); resume it there, choose the same --isa, or use --fresh", path.display())]
     OtherMachine {

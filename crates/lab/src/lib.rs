@@ -14,6 +14,7 @@ pub mod record;
 pub mod replay;
 mod session;
 pub mod setup;
+pub mod trace;
 mod uncovered;
 pub mod verify;
 

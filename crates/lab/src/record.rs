@@ -26,7 +26,7 @@ pub use folder::lock;
 pub use recorder::Recorder;
 
 use folder::{RecordPlan, UNFINISHED, claim_folder, give_back, repetition_folder};
-use recorder::computed;
+pub(crate) use recorder::computed;
 
 use crate::capture::{Capture, Place, Watch};
 use crate::catalog_use;
@@ -147,7 +147,7 @@ impl Recorder<'_> {
     }
 
     /// Refuses what would not fit the model or the machine, before anything is allocated or written.
-    fn check_size(&self, prompts: &PromptSet) -> Result<(), LabError> {
+    pub(crate) fn check_size(&self, prompts: &PromptSet) -> Result<(), LabError> {
         let config = self.checkpoint.config();
         let longest = prompts.references.iter().map(|p| p.ids.len()).max().unwrap_or(0);
         let tokens = longest.saturating_add(self.spec.decode_steps);
@@ -166,7 +166,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    fn weights_digest(&self, progress: &dyn Fn(Event<'_>)) -> Result<Digest, LabError> {
+    pub(crate) fn weights_digest(&self, progress: &dyn Fn(Event<'_>)) -> Result<Digest, LabError> {
         let total = self.checkpoint.stored_bytes();
         let digest =
             self.checkpoint.digest(&|done| progress(Event::Hashing { done: done.min(total), total }))?;
@@ -264,7 +264,7 @@ impl Recorder<'_> {
         Ok((configurations, stored, resumed))
     }
 
-    fn engine(&self, setup: &Setup, prompts: &PromptSet) -> Result<Engine<'_>, LabError> {
+    pub(crate) fn engine(&self, setup: &Setup, prompts: &PromptSet) -> Result<Engine<'_>, LabError> {
         let longest = prompts.references.iter().map(|p| p.ids.len()).max().unwrap_or(0);
         let context = longest + self.spec.decode_steps;
         Ok(Engine::load(self.checkpoint, self.machine.engine(setup, context, self.catalogs))?)
@@ -447,7 +447,7 @@ impl Recorder<'_> {
         }
     }
 
-    fn configuration(
+    pub(crate) fn configuration(
         &self,
         cell: &Setup,
         weights_digest: Digest,
@@ -490,7 +490,7 @@ impl Recorder<'_> {
     }
 }
 
-const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));
+pub(crate) const TOOL: &str = concat!("mantissa ", env!("CARGO_PKG_VERSION"));
 
 /// The names of what differs between configurations.
 fn variable(varied: &[Axis]) -> String {

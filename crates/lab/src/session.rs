@@ -105,6 +105,8 @@ pub(crate) struct Session<'s> {
 pub(crate) trait Keep: Tap {
     /// Logits of one position of the measured sequence; `top` gives their top candidates.
     fn logits(&mut self, at: (Phase, usize), logits: &[f32], top: &mut dyn FnMut() -> Vec<TokenLogprob>);
+    /// Is told the token that the measured sequence is fed in the next decode step.
+    fn fed(&mut self, _token: u32) {}
 }
 
 /// Signals kept of the measured sequence.
@@ -170,7 +172,10 @@ impl Session<'_> {
             outputs.iter_mut().zip(&next).for_each(|(output, token)| output.push(*token));
             let mut ignore = NoTap;
             let taps: &mut dyn Tap = match &mut kept {
-                Some(kept) => kept.capture,
+                Some(kept) => {
+                    kept.capture.fed(next[0]);
+                    kept.capture
+                }
                 None => &mut ignore,
             };
             let logits = inference.step(&mut caches, &next, self.batch_size, taps)?;

@@ -32,6 +32,28 @@ pub enum Layer {
     Last,
 }
 
+impl Layer {
+    /// Whether a model of so many blocks has it.
+    fn is_of(self, layers: usize) -> bool {
+        let Self::Number(number) = self else { return layers > 0 };
+        number > 0 && usize::try_from(number).is_ok_and(|number| number <= layers)
+    }
+
+    /// The numbers of blocks of a model that has `layers` of them, ascending, without repeats.
+    pub(crate) fn numbers(chosen: &[Self], layers: usize) -> Result<Vec<u32>, LabError> {
+        let last = u32::try_from(layers).unwrap_or(u32::MAX);
+        let number = |layer: &Self| match *layer {
+            Self::Last => Ok(last),
+            Self::Number(number) if layer.is_of(layers) => Ok(number),
+            Self::Number(layer) => Err(LabError::LayerAbsent { layer, layers: last }),
+        };
+        let mut numbers = chosen.iter().map(number).collect::<Result<Vec<u32>, _>>()?;
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers)
+    }
+}
+
 impl FromStr for Layer {
     type Err = String;
 
@@ -87,21 +109,11 @@ impl Default for SignalSpec {
 impl SignalSpec {
     /// The blocks to keep, ascending, without repeats.
     pub fn layer_numbers(&self, layers: usize) -> Result<Vec<u32>, LabError> {
-        let last = u32::try_from(layers).unwrap_or(u32::MAX);
-        let mut numbers = match &self.layers {
-            None => [1, 2, 4, 12, last].into_iter().filter(|n| *n <= last).collect(),
-            Some(chosen) => chosen
-                .iter()
-                .map(|layer| match layer {
-                    Layer::Last => Ok(last),
-                    Layer::Number(n) if (1..=last).contains(n) => Ok(*n),
-                    Layer::Number(n) => Err(LabError::LayerAbsent { layer: *n, layers: last }),
-                })
-                .collect::<Result<Vec<_>, _>>()?,
-        };
-        numbers.sort_unstable();
-        numbers.dedup();
-        Ok(numbers)
+        let usual = [1, 2, 4, 12].map(Layer::Number).into_iter().filter(|layer| layer.is_of(layers));
+        match &self.layers {
+            None => Layer::numbers(&usual.chain([Layer::Last]).collect::<Vec<_>>(), layers),
+            Some(chosen) => Layer::numbers(chosen, layers),
+        }
     }
 
     /// Every site to keep.

@@ -67,12 +67,14 @@ pub(crate) struct Args {
     signals: SignalArgs,
     #[command(flatten)]
     execution: ExecutionArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 /// What is fed.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Prompt")]
-struct PromptArgs {
+pub(super) struct PromptArgs {
     /// Prompts as they are, instead of --document. `.jsonl`: one a line; `.json`: one, or a list of them; else a plain
     /// text. In JSON a text, token ids, chat messages, or an object with `text`, `ids` or `messages`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["document", "document_tokens", "references",
@@ -88,7 +90,7 @@ struct PromptArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     references: u32,
     /// Tokens to decode [default: 30, or as many as are forced]
-    #[arg(long, value_name = "N", value_parser = steps)]
+    #[arg(long, visible_alias = "decode-steps", value_name = "N", value_parser = steps)]
     decode: Option<u32>,
     /// What follows the document
     #[arg(long, value_name = "TEXT", default_value = mantissa_lab::prompt::INSTRUCTION)]
@@ -134,16 +136,28 @@ struct SignalArgs {
     top_k: u32,
 }
 
-/// What changes the time and no bit.
+/// Where to run: what changes the time and no bit.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Execution (changes no bit)")]
-struct ExecutionArgs {
+pub(super) struct MachineArgs {
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<u32>,
     /// Instruction set
     #[arg(long, value_name = "SET", default_value = "auto", value_parser = ["auto", "scalar", "avx2", "avx512"])]
     isa: String,
+}
+
+impl MachineArgs {
+    pub(super) fn machine(&self) -> anyhow::Result<Machine> {
+        machine(self.threads, &self.isa)
+    }
+}
+
+/// How a record goes on.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Execution (changes no bit)")]
+struct ExecutionArgs {
     /// Go on where a killed run stopped (the default)
     #[arg(long, conflicts_with = "fresh")]
     resume: bool,
@@ -160,7 +174,7 @@ pub(super) fn dtype() -> impl TypedValueParser<Value = Dtype> {
     PossibleValuesParser::new(Dtype::ALL.map(Dtype::name)).try_map(|name| name.parse::<Dtype>())
 }
 
-fn point() -> impl TypedValueParser<Value = Point> {
+pub(super) fn point() -> impl TypedValueParser<Value = Point> {
     PossibleValuesParser::new(Point::ALL.map(Point::name)).try_map(|name| name.parse::<Point>())
 }
 
@@ -242,18 +256,28 @@ pub(super) fn record(recorder: &Recorder<'_>, out: &Path, settings: &Settings) -
     Ok(recorded)
 }
 
-impl Args {
-    fn spec(&self, model: &Model, terminal: &Terminal) -> anyhow::Result<RecordSpec> {
-        let (prompt, setup, signals) = (&self.prompt, &self.setup, &self.signals);
-        let cells = setup.axes.setups()?;
-        once("--positions", &signals.positions)?;
-        let forced = prompt.teacher_force.as_deref().map(given::read_ids).transpose()?;
-        let others = prompt.neighbours.as_deref().map(given::read).transpose()?.unwrap_or_default();
-        let given = match prompt.prompt.as_deref() {
+/// What is fed, read from the files that flags name.
+pub(super) struct Fed {
+    pub(super) prompt: PromptSpec,
+    pub(super) decode_steps: usize,
+    pub(super) forced: Option<Vec<Vec<u32>>>,
+    pub(super) generation: Generation,
+}
+
+impl PromptArgs {
+    pub(super) fn fed(
+        &self,
+        generation: &GenerationArgs,
+        model: &Model,
+        terminal: &Terminal,
+    ) -> anyhow::Result<Fed> {
+        let forced = self.teacher_force.as_deref().map(given::read_ids).transpose()?;
+        let others = self.neighbours.as_deref().map(given::read).transpose()?.unwrap_or_default();
+        let given = match self.prompt.as_deref() {
             Some(path) => Some(Given { references: given::read(path)?, neighbours: others }),
             None => None,
         };
-        let decode_steps = match (prompt.decode, &forced) {
+        let decode_steps = match (self.decode, &forced) {
             (Some(steps), _) => usize::try_from(steps)?,
             (None, Some(forced)) => forced.first().map_or(0, Vec::len),
             (None, None) => 30,
@@ -261,20 +285,32 @@ impl Args {
         // Nothing acts on tokens that are given.
         let generation = match &forced {
             Some(_) => Generation::default(),
-            None => self.generation.settings(&model.checkpoint, terminal)?,
+            None => generation.settings(&model.checkpoint, terminal)?,
         };
+        let prompt = PromptSpec {
+            document_tokens: usize::try_from(self.document_tokens)?,
+            references: usize::try_from(self.references)?,
+            instruction: self.instruction.clone(),
+            chat_template: !self.no_chat_template,
+            given,
+            ..PromptSpec::default()
+        };
+        Ok(Fed { prompt, decode_steps, forced, generation })
+    }
+}
+
+impl Args {
+    fn spec(&self, model: &Model, terminal: &Terminal) -> anyhow::Result<RecordSpec> {
+        let (setup, signals) = (&self.setup, &self.signals);
+        let cells = setup.axes.setups()?;
+        once("--positions", &signals.positions)?;
+        let Fed { prompt, decode_steps, forced, generation } =
+            self.prompt.fed(&self.generation, model, terminal)?;
         let mut positions = signals.positions.clone();
         positions.sort_unstable();
         Ok(RecordSpec {
             model: model.name.clone(),
-            prompt: PromptSpec {
-                document_tokens: usize::try_from(prompt.document_tokens)?,
-                references: usize::try_from(prompt.references)?,
-                instruction: prompt.instruction.clone(),
-                chat_template: !prompt.no_chat_template,
-                given,
-                ..PromptSpec::default()
-            },
+            prompt,
             cells,
             decode_steps,
             repetitions: usize::try_from(setup.reps)?,
@@ -362,6 +398,27 @@ pub(super) struct Row {
     not_finite: Vec<NotFinite>,
 }
 
+/// What a prediction of hardware rests on, in words; none for the engine's own arithmetic.
+pub(super) fn predicted(hardware: Hardware, basis: Basis) -> Option<String> {
+    let name = hardware.name();
+    match basis {
+        Basis::Own => None,
+        Basis::Verified => {
+            Some(format!("{name}, by recipes compared with it (docs/coverage.md says how far)"))
+        }
+        Basis::Asked => Some(format!(
+            "{name}, by recipes compared with it; of some products the order of the sum is what cuBLAS itself names: \
+             such sums were compared at other sizes, not at theirs (docs/coverage.md)"
+        )),
+        Basis::Measured => Some(format!(
+            "{name}, by recipes of which some were measured by its user and verified by nobody else"
+        )),
+        Basis::Literature => Some(format!(
+            "{name}, from literature: compared with no hardware, not what one would leave for certain"
+        )),
+    }
+}
+
 impl Report for Summary {
     fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
         page.heading(&self.path.display().to_string())?;
@@ -373,32 +430,8 @@ impl Report for Summary {
         for note in &self.notes {
             page.field("note", note)?;
         }
-        let name = self.hardware.name();
-        match self.basis {
-            Basis::Own => {}
-            Basis::Verified => page.field(
-                "hardware",
-                format!("{name}, by recipes compared with it (docs/coverage.md says how far)"),
-            )?,
-            Basis::Asked => page.field(
-                "hardware",
-                format!(
-                    "{name}, by recipes compared with it; of some products the order of the sum is what cuBLAS itself \
-                     names: such sums were compared at other sizes, not at theirs (docs/coverage.md)"
-                ),
-            )?,
-            Basis::Measured => page.field(
-                "hardware",
-                format!(
-                    "{name}, by recipes of which some were measured by its user and verified by nobody else"
-                ),
-            )?,
-            Basis::Literature => page.field(
-                "hardware",
-                format!(
-                    "{name}, from literature: compared with no hardware, not what one would leave for certain"
-                ),
-            )?,
+        if let Some(words) = predicted(self.hardware, self.basis) {
+            page.field("hardware", words)?;
         }
         for used in &self.catalogs {
             page.field("recipes", used)?;
@@ -477,7 +510,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     if let Some(json) = json.as_ref().filter(|json| json.exists() && !container::is_complete(out)) {
         bail!("{}: already exists; choose another path or remove it first", json.display());
     }
-    let machine = machine(args.execution.threads, &args.execution.isa)?;
+    let machine = args.machine.machine()?;
     let model = Model::open(&args.model)?;
     model.tell(terminal);
     let spec = args.spec(&model, terminal)?;

@@ -22,5 +22,6 @@ mod record;
 mod run;
 mod session;
 mod terminal;
+mod trace;
 mod usage;
 mod verify;

@@ -10,3 +10,4 @@ mod repetitions;
 mod round_trip;
 mod sample;
 mod schemas;
+mod traces;

@@ -19,6 +19,7 @@ fn published_schemas_are_current() {
         ("experiment.schema.json", schema::experiment()),
         ("manifest.schema.json", schema::manifest()),
         ("timing.schema.json", schema::timing()),
+        ("trace.schema.json", schema::trace()),
     ];
     for (name, schema) in schemas {
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());

@@ -89,7 +89,7 @@ impl Recorder<'_> {
         Ok(self.spec.cells.iter().flat_map(of).collect())
     }
 
-    pub(super) fn prompts(&self) -> Result<PromptSet, LabError> {
+    pub(crate) fn prompts(&self) -> Result<PromptSet, LabError> {
         let largest = self.spec.cells.iter().map(computed).max().unwrap_or(1);
         let spec = PromptSpec { neighbours: largest - 1, ..self.spec.prompt.clone() };
         let prompts = match &spec.given {
@@ -129,7 +129,7 @@ impl Recorder<'_> {
     }
 
     /// What the runs of each cell rest on.
-    pub(super) fn coverage(&self, prompts: &PromptSet) -> Vec<Coverage> {
+    pub(crate) fn coverage(&self, prompts: &PromptSet) -> Vec<Coverage> {
         let graph = self.checkpoint.config().graph();
         let of = |cell| catalog_use::of_runs(cell, self.catalogs, &graph, self.runs(prompts));
         self.spec.cells.iter().map(of).collect()
@@ -167,6 +167,6 @@ impl Recorder<'_> {
 ///
 /// Rows mix only in attention over their own sequence, and an expert's product does not depend on which rows it gets:
 /// the whole-model comparisons ran other rows beside (docs/coverage.md).
-pub(super) fn computed(setup: &Setup) -> usize {
+pub(crate) fn computed(setup: &Setup) -> usize {
     if setup.hardware.basis() == Basis::Own { setup.batch_size } else { 1 }
 }

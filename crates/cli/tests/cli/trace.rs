@@ -1,0 +1,212 @@
+//! `mantissa trace`: a model as it runs and what was recorded of it leave the same events; values beside a trace.
+
+use std::fs;
+use std::path::Path;
+
+use mantissa_evidence::trace::{StageTrace, Trace, TraceHash, TraceHeader};
+use mantissa_evidence::{Digest, Outcome};
+use mantissa_numerics::{Phase, Point};
+use safetensors::SafeTensors;
+
+use crate::session::Session;
+
+fn with_model(arch: &str) -> Session {
+    let session = Session::new();
+    let synth = ["synth", "--arch", arch, "--seed", "3", "--out", "model"];
+    assert!(session.output(&synth).status.success(), "{}", session.run(&synth));
+    fs::write(session.path("prompts.jsonl"), "[5, 6, 7, 8, 9]\n[10, 11, 12, 13]\n").unwrap();
+    session
+}
+
+/// Runs a verb that must end well; what it said on standard error.
+fn told(session: &Session, arguments: &[&str]) -> String {
+    let output = session.output(arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", session.text(arguments, &output));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn trace(session: &Session, name: &str) -> (TraceHeader, Vec<StageTrace>) {
+    let trace = Trace::open(&session.path(name)).unwrap();
+    (trace.header.unwrap(), trace.events)
+}
+
+const MODEL: [&str; 6] = ["--model", "model", "--prompt", "prompts.jsonl", "--decode", "3"];
+
+#[test]
+fn a_record_and_the_run_that_made_it_leave_the_same_events() {
+    let session = with_model("qwen3_moe");
+    let points =
+        "embed_out,x_in,q,k,v,attn_out,x_after_attn,ffn_norm,router_logits,router_topk,mlp_out,logits";
+    let record =
+        [&["record", "--out", "record", "--sites", points, "--layers", "1,2", "--reps", "1"][..], &MODEL];
+    told(&session, &[&record.concat()[..], &["--positions=-3,-2,-1"]].concat());
+    let said = told(&session, &["trace", "record", "--out", "recorded.jsonl"]);
+    let traced =
+        [&["trace", "--layers", "1,2", "--positions=-3,-2,-1", "--out", "run.jsonl"][..], &MODEL].concat();
+    assert_eq!(told(&session, &traced), said, "the same summary");
+    let ((of_record, recorded), (of_run, run)) =
+        (trace(&session, "recorded.jsonl"), trace(&session, "run.jsonl"));
+    assert_eq!(of_record, of_run, "the model's digest, the setup, the prompts");
+    assert_eq!(recorded, run);
+    // Every point of the graph, of two prompts, in four passes.
+    let sites = 2 * 11 + 3;
+    assert_eq!(
+        (run.len(), said.as_str()),
+        (2 * 4 * sites, "trace: 200 events of 2 prompt(s); all values are finite\n")
+    );
+    // A row's hash is that of the row in the container.
+    let container = mantissa_evidence::read(&session.path("record")).unwrap();
+    let stored = &container.runs[1];
+    for (event, position) in run
+        .iter()
+        .filter(|event| event.prompt_id == "p1")
+        .flat_map(|event| event.positions.iter().map(move |position| (event, *position)))
+    {
+        let (phase, step) = (event.phase, usize::try_from(event.step.saturating_sub(1)).unwrap());
+        let at = if phase == Phase::Prefill { usize::try_from(position).unwrap() - 1 } else { 2 };
+        let row = stored.phase(phase).unwrap().tensors[&event.site().unwrap()].row(step, at).unwrap();
+        assert_eq!(event.row_hash(position), Some(TraceHash::Blake3(Digest::of_bytes(row))));
+    }
+    // Tokens of decode steps are those that were generated.
+    let fed = |event: &&StageTrace| event.prompt_id == "p1" && event.point == Point::Logits && event.step > 0;
+    let tokens: Vec<u32> = run.iter().filter(fed).flat_map(|event| event.token_ids.clone()).collect();
+    assert_eq!(tokens, stored.output_token_ids);
+    assert!(container.configurations.iter().all(|one| {
+        one.mantissa
+            .as_ref()
+            .is_some_and(|extras| !matches!(extras.reproducibility.outcome, Outcome::Divergent { .. }))
+    }));
+}
+
+#[test]
+fn threads_instruction_sets_and_standard_output_change_no_byte() {
+    let session = with_model("llama");
+    let base = [
+        "trace",
+        "--positions",
+        "all",
+        "--model",
+        "model",
+        "--prompt",
+        "prompts.jsonl",
+        "--decode-steps",
+        "2",
+    ];
+    let output = |more: &[&str]| session.output(&[&base[..], more].concat()).stdout;
+    let whole = output(&["--threads", "1", "--isa", "scalar"]);
+    assert_eq!(output(&["--threads", "3"]), whole);
+    assert_eq!(output(&["--format", "json"]), whole, "a trace is JSON Lines whichever is asked for");
+    told(&session, &[&base[..], &["--out", "t.jsonl"]].concat());
+    assert_eq!(fs::read(session.path("t.jsonl")).unwrap(), whole);
+    // The header first, then the prefill of all positions.
+    let (header, events) = trace(&session, "t.jsonl");
+    assert_eq!(header.prompts.iter().map(|prompt| prompt.token_ids.len()).collect::<Vec<_>>(), [5, 4]);
+    let rows = |event: &StageTrace| (event.positions.clone(), event.token_ids.clone(), event.seq_len);
+    assert_eq!(rows(&events[0]), (vec![0, 1, 2, 3, 4], vec![5, 6, 7, 8, 9], 5));
+    let last = events.last().unwrap();
+    assert_eq!((last.point, last.step, last.pos_id, last.shape), (Point::Logits, 2, 5, Some([1, 512])));
+    // Prefill alone, of chosen sites.
+    let some =
+        ["--phases", "prefill", "--sites", "attn_out,logits", "--layers", "last", "--out", "some.jsonl"];
+    told(&session, &[&base[..], &some].concat());
+    let wanted = |event: &&StageTrace| {
+        let site = event.site().unwrap().to_string();
+        event.step == 0 && (site == "logits" || site == "layer_4.attn_out")
+    };
+    let expected: Vec<StageTrace> = events.iter().filter(wanted).cloned().collect();
+    assert_eq!((trace(&session, "some.jsonl").1, expected.len()), (expected, 4));
+}
+
+#[test]
+fn values_beside_a_trace_hash_to_it() {
+    let session = with_model("llama");
+    let traced = ["trace", "--positions", "all", "--tensors", "beside/values", "--out", "t.jsonl"];
+    told(&session, &[&traced[..], &MODEL].concat());
+    let (_, events) = trace(&session, "t.jsonl");
+    let mut seen = 0;
+    for prompt in ["p0", "p1"] {
+        let name = format!("beside/values/{prompt}.safetensors");
+        let bytes = fs::read(session.path(&name)).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        for event in events.iter().filter(|event| event.prompt_id == prompt) {
+            let place = event.tensor.as_ref().unwrap();
+            assert_eq!(place.file, name);
+            let tensor = file.tensor(&place.name).unwrap();
+            assert_eq!(event.hash, TraceHash::Blake3(Digest::of_bytes(tensor.data())));
+            let shape: Vec<u64> = tensor.shape().iter().map(|n| *n as u64).collect();
+            assert_eq!(event.shape.map(Vec::from), Some(shape));
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, events.len());
+    // Without them the same events, of no place.
+    told(&session, &[&["trace", "--positions", "all", "--out", "plain.jsonl"][..], &MODEL].concat());
+    let without: Vec<StageTrace> =
+        events.into_iter().map(|event| StageTrace { tensor: None, ..event }).collect();
+    assert_eq!(trace(&session, "plain.jsonl").1, without);
+}
+
+#[test]
+fn what_is_not_finite_is_named_at_its_first_place() {
+    let session = with_model("llama");
+    poison(&session.path("model/model.safetensors"), "model.layers.1.self_attn.o_proj.weight");
+    let said = told(&session, &[&["trace", "--out", "t.jsonl"][..], &MODEL].concat());
+    assert!(
+        said.ends_with("; the first value that is not finite is at layer_2.attn_out of pass 0 of p0\n"),
+        "{said}"
+    );
+    let (_, events) = trace(&session, "t.jsonl");
+    let nan = |event: &StageTrace| event.nan.unwrap() > 0;
+    let first = events.iter().position(nan).unwrap();
+    assert_eq!(events[first].site().unwrap().to_string(), "layer_2.attn_out");
+    assert!(!events[..first].iter().any(nan));
+}
+
+/// Writes a NaN at the beginning of a bf16 tensor.
+fn poison(path: &Path, name: &str) {
+    let mut bytes = fs::read(path).unwrap();
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let (start, _) = metadata.info(name).unwrap().data_offsets;
+    bytes[8 + header + start..][..2].copy_from_slice(&0x7FC0u16.to_le_bytes());
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_cannot_be_traced_is_refused_in_one_line() {
+    let session = with_model("llama");
+    told(
+        &session,
+        &[&["record", "--out", "two", "--attention", "eager,sdpa", "--reps", "1"][..], &MODEL].concat(),
+    );
+    fs::write(session.path("there.jsonl"), "").unwrap();
+    fs::create_dir(session.path("values")).unwrap();
+    fs::write(session.path("values/p1.safetensors"), "").unwrap();
+    let with = |more: &[&'static str]| [&["trace"][..], &MODEL, more].concat();
+    let cases = [
+        vec!["trace"],
+        vec!["trace", "two"],
+        vec!["trace", "two", "--config", "three"],
+        vec!["trace", "two", "--config", "cpu_bs1_eager_bf16", "--rep", "9"],
+        vec!["trace", "two", "--model", "model"],
+        vec!["trace", "two", "--dtype", "f32"],
+        vec!["trace", "two", "--sites", "k"],
+        vec!["trace", "two", "--threads", "1"],
+        vec!["trace", "prompts.jsonl"],
+        with(&["--batch-size", "1,2"]),
+        with(&["--sites", "router_logits"]),
+        with(&["--layers", "9"]),
+        with(&["--positions", "0"]),
+        with(&["--positions=-9"]),
+        with(&["--phases", "training"]),
+        with(&["--out", "there.jsonl"]),
+        with(&["--force"]),
+        with(&["--tensors", "../elsewhere", "--out", "t.jsonl"]),
+        with(&["--tensors", "values", "--out", "t.jsonl"]),
+    ];
+    let lines: Vec<String> = cases
+        .iter()
+        .map(|words| format!("$ mantissa {}\n{}", words.join(" "), session.failure(words)))
+        .collect();
+    insta::assert_snapshot!("refused", lines.join("\n"));
+    assert!(!session.path("t.jsonl").exists());
+}
