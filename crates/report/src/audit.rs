@@ -20,6 +20,9 @@ use crate::short::Short;
 use crate::text::{Page, Style};
 use crate::words;
 
+/// The file that has all of it, and the flag that writes it.
+pub(crate) const WHOLE: &str = "verification.json (--output)";
+
 /// The audit for a terminal.
 ///
 /// ```
@@ -72,6 +75,7 @@ pub fn audit_text(audit: &Audit, style: Style) -> String {
             page.grid(&grid);
         }
         page.matrix_grids(&shortened(audit));
+        single_prompts(audit).iter().for_each(|line| page.hanging("  ", line));
     }
     if audit.cost.candidates > 0 {
         page.field_list("Cost", &cost(audit));
@@ -138,6 +142,7 @@ pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
     if !matrices.is_empty() {
         writeln!(out, "\n## Matrices\n\n{}", words::LEGEND)?;
         matrices.iter().try_for_each(|matrix| crate::markdown::table(out, matrix))?;
+        single_prompts(audit).iter().try_for_each(|line| writeln!(out, "\n{line}"))?;
     }
     writeln!(out, "\n## Cost\n")?;
     for (label, value) in cost(audit) {
@@ -315,10 +320,6 @@ pub(crate) fn facts(claim: &ClaimVerdict) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn column(title: &str, kind: Kind) -> Column {
-    Column { title: title.to_owned(), kind, wide: false }
-}
-
 pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
     let short = short(audit);
     let mut grids = Vec::new();
@@ -329,14 +330,14 @@ pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
         let grid = Grid {
             caption: format!("Replays beside {}{}", claim.config_id, short.said("candidates")),
             columns: vec![
-                column("class", Kind::Words),
-                column("bits", Kind::Words),
-                column("first difference", Kind::Prose),
-                column("values", Kind::Number),
-                column("differ", Kind::Number),
-                column("passes", Kind::Number),
-                column("mean L2", Kind::Prose),
-                column("p, Holm", Kind::Number),
+                Column::new("class", Kind::Words),
+                Column::new("bits", Kind::Words),
+                Column::new("first difference", Kind::Prose),
+                Column::new("values", Kind::Number),
+                Column::new("differ", Kind::Number),
+                Column::new("passes", Kind::Number),
+                Column::new("mean L2", Kind::Prose),
+                Column::new("p, Holm", Kind::Number),
             ],
             rows: claim.replays.iter().map(|replay| row(replay, &short)).collect(),
             note: None,
@@ -354,8 +355,8 @@ pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
         grids.push(Grid {
             caption: format!("Spot check of {}", spot.config_id),
             columns: vec![
-                column("a deviation in", Kind::Words),
-                column("is missed with probability", Kind::Number),
+                Column::new("a deviation in", Kind::Words),
+                Column::new("is missed with probability", Kind::Number),
             ],
             rows: missed.collect(),
             note: Some(format!(
@@ -389,10 +390,10 @@ pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
         grids.push(Grid {
             caption: "Self-test: known deviations, planted".to_owned(),
             columns: vec![
-                column("planted", Kind::Prose),
-                column("answer", Kind::Words),
-                column("", Kind::Words),
-                column("found", Kind::Prose),
+                Column::new("planted", Kind::Prose),
+                Column::new("answer", Kind::Words),
+                Column::new("", Kind::Words),
+                Column::new("found", Kind::Prose),
             ],
             rows: rows.collect(),
             note: None,
@@ -403,7 +404,7 @@ pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
 
 fn row<'a>(replay: &'a ReplayVerdict, short: &Short) -> Row<'a> {
     let mark = if replay.claimed { "claim: " } else { "" };
-    let apart = replay.distances.iter().filter(|distance| distance.mean_l2 != Some(0.0));
+    let apart = replay.distances.iter().filter(|distance| distance.different > 0);
     let distances: Vec<String> = apart.map(distance).collect();
     let class: Vec<&str> = replay.class.iter().map(|name| short.name(name)).collect();
     let cells = vec![
@@ -428,6 +429,7 @@ pub(crate) fn short(audit: &Audit) -> Short {
 fn shortened(audit: &Audit) -> Vec<Matrix> {
     let short = short(audit);
     let mut matrices = audit.matrices.clone();
+    matrices.retain(|matrix| matrix.reference.is_none());
     matrices.retain(|matrix| matrix.rows.len() > 1 || matrix.columns.len() > 1);
     for matrix in &mut matrices {
         matrix.title.push_str(&short.said("candidates"));
@@ -436,6 +438,13 @@ fn shortened(audit: &Audit) -> Vec<Matrix> {
         }
     }
     matrices
+}
+
+/// Where matrices of single prompts are: beside that of all they say little that a line of text could.
+fn single_prompts(audit: &Audit) -> Option<String> {
+    let single = audit.matrices.iter().filter(|matrix| matrix.reference.is_some()).count();
+    (single > 0)
+        .then(|| format!("{} matrices of single prompts are in {WHOLE}.", words::count(single as u64)))
 }
 
 /// Claimed × verified: whether every compared bit is equal. Where one grid has no room for all candidates, those that
@@ -489,14 +498,14 @@ fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
     }
     let last = blocks.len().saturating_sub(1);
     let grids = blocks.into_iter().enumerate().map(|(i, block)| {
-        let columns = block.iter().map(|candidate| column(short.name(candidate), Kind::Number));
+        let columns = block.iter().map(|candidate| Column::new(short.name(candidate), Kind::Number));
         let rows = audit.claims.iter().map(|claim| {
             let cells = block.iter().map(|candidate| cell(claim, candidate).to_owned());
             Row::new(std::iter::once(name(claim)).chain(cells).collect(), [])
         });
         Grid {
             caption: format!("Claimed × verified{}", short.said("candidates")),
-            columns: std::iter::once(column("", Kind::Words)).chain(columns).collect(),
+            columns: std::iter::once(Column::new("", Kind::Words)).chain(columns).collect(),
             rows: rows.collect(),
             note: (i == last).then(|| note.clone()),
         }

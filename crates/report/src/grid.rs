@@ -52,6 +52,12 @@ pub(crate) struct Column {
     pub(crate) wide: bool,
 }
 
+impl Column {
+    pub(crate) fn new(title: &str, kind: Kind) -> Self {
+        Self { title: title.to_owned(), kind, wide: false }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Words,
@@ -84,15 +90,15 @@ impl<'a> Row<'a> {
 }
 
 fn words(title: &str) -> Column {
-    Column { title: title.to_owned(), kind: Kind::Words, wide: false }
+    Column::new(title, Kind::Words)
 }
 
 fn number(title: &str) -> Column {
-    Column { title: title.to_owned(), kind: Kind::Number, wide: false }
+    Column::new(title, Kind::Number)
 }
 
 fn prose(title: &str) -> Column {
-    Column { title: title.to_owned(), kind: Kind::Prose, wide: false }
+    Column::new(title, Kind::Prose)
 }
 
 fn wide(column: Column) -> Column {
@@ -363,8 +369,7 @@ pub(crate) fn matrix(matrix: &Matrix, digits: usize) -> Grid<'_> {
 }
 
 pub(crate) fn matrix_caption(matrix: &Matrix) -> String {
-    let reference =
-        matrix.reference.as_ref().map_or_else(|| "all references".to_owned(), |r| format!("reference {r}"));
+    let reference = matrix.reference.as_deref().map_or_else(|| "all references".to_owned(), reference_name);
     format!(
         "{}: {}, {}, {}; {}; {reference}",
         matrix.title,
@@ -373,6 +378,11 @@ pub(crate) fn matrix_caption(matrix: &Matrix) -> String {
         matrix.statistic,
         words::matrix_kind(matrix.kind),
     )
+}
+
+/// A reference prompt: `reference 3`, or the words that it is called by.
+pub(crate) fn reference_name(reference: &str) -> String {
+    if reference.contains(' ') { reference.to_owned() } else { format!("reference {reference}") }
 }
 
 /// Profiles that share their axis, phase and signal, as one table; at most so many side by side.

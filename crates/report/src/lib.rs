@@ -6,6 +6,8 @@
 #![deny(unsafe_code)]
 
 mod audit;
+mod compared;
+mod comparison;
 mod foreign;
 mod grid;
 mod html;
@@ -16,6 +18,7 @@ mod text;
 mod words;
 
 pub use audit::{audit_json, audit_markdown, audit_schema, audit_text};
+pub use comparison::comparison_text;
 pub use html::{audit_html, comparison_html, html, index};
 pub use json::{json, schema};
 pub use markdown::markdown;

@@ -9,7 +9,7 @@ use mantissa_verdict::analysis::{
 };
 
 use super::heat::{HeatCell, Paint};
-use super::limits::{CELLS, CHARTS};
+use super::limits::{CELLS, CHARTS, Cut};
 use super::lines::{Lines, SERIES, Series};
 use super::look::Look;
 use super::matrices::{LayerRow, layer_map, matrices};
@@ -22,8 +22,8 @@ use crate::grid;
 use crate::short::Short;
 use crate::words;
 
-/// The file that has all of it.
-const WHOLE: &str = "analysis_results.json";
+/// The file that has all of it, and the flag that writes it.
+const WHOLE: &str = "analysis_results.json (--output)";
 
 pub(super) fn parts(analysis: &Analysis) -> Parts<'_> {
     Parts {
@@ -36,7 +36,7 @@ pub(super) fn parts(analysis: &Analysis) -> Parts<'_> {
         sections: vec![
             Section::new("findings", "Findings", findings(analysis)),
             Section::new("own-and-other", "Own against other distance", own_and_other(analysis)),
-            Section::new("matrices", "Matrices of distances", matrices(&analysis.matrices, Some(WHOLE))),
+            Section::new("matrices", "Matrices of distances", matrices(&analysis.matrices)),
             Section::new("first", "Where setups first differ", first_differences(analysis)),
             Section::new("profiles", "Distance along layers and tokens", profiles(analysis)),
             Section::new("classes", "Equivalence classes", classes(analysis)),
@@ -246,9 +246,8 @@ fn first_differences(analysis: &Analysis) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     let most = analysis.first_differences.iter().flat_map(|map| counts(map).into_values()).max().unwrap_or(0);
     let scale = Scale::of([1.0, f64::from(u32::try_from(most).unwrap_or(u32::MAX))]);
-    for map in
-        analysis.first_differences.iter().filter(|map| map.layers.len().max(1) * map.tokens.len() <= CELLS)
-    {
+    let fits = |map: &&FirstDifferences| map.layers.len().max(1) * map.tokens.len() <= CELLS;
+    for map in analysis.first_differences.iter().filter(fits) {
         let counted = counts(map);
         let mut layers: Vec<Option<u32>> = map.layers.iter().copied().map(Some).collect();
         if counted.keys().any(|(layer, _)| layer.is_none()) {
@@ -274,7 +273,9 @@ fn first_differences(analysis: &Analysis) -> Vec<Block<'_>> {
             cell,
         )));
     }
-    if !blocks.is_empty() {
+    let (shown, all) = (blocks.len(), analysis.first_differences.len());
+    blocks.extend(Cut::of("maps of first differences", shown, all).map(Block::Cut));
+    if shown > 0 {
         blocks.insert(0, Block::Text(
             "Layers from top to bottom, tokens from left to right: 0 is the first output token, −1 the prompt's last. \
              Only what was recorded has a row or a column; a blank cell is recorded, and no pair differs there first."
@@ -316,12 +317,15 @@ fn profiles(analysis: &Analysis) -> Vec<Block<'_>> {
             .map(|profile| Series { name: grid::profile_name(profile), points: profile.points.clone() });
         let axis = group.first().map_or("", |profile| words::axis(profile.axis));
         let to = if drawn > OPEN { &mut folded } else { &mut blocks };
-        to.push(Block::Lines(Lines {
+        let lines = Lines {
             caption: grid::profile_caption(group),
             axis: axis.to_owned(),
             scale,
             series: series.collect(),
-        }));
+        };
+        let cut = lines.cut();
+        to.push(Block::Lines(lines));
+        to.extend(cut.map(Block::Cut));
         let summary = "Values as a table".to_owned();
         to.push(Block::Folded { summary, blocks: vec![Block::Grid(grid::profiles(group))] });
     }
@@ -329,10 +333,7 @@ fn profiles(analysis: &Analysis) -> Vec<Block<'_>> {
         let summary = words::of(drawn.min(CHARTS) - OPEN, "more chart");
         blocks.push(Block::Folded { summary, blocks: folded });
     }
-    if drawn > CHARTS {
-        let cut = format!("The first {CHARTS} of {drawn} charts; all values are in analysis_results.json.");
-        blocks.push(Block::Text(cut));
-    }
+    blocks.extend(Cut::of("charts", CHARTS, drawn).map(Block::Cut));
     if !alike.is_empty() {
         alike.dedup();
         blocks.push(Block::Text(format!(

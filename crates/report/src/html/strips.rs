@@ -2,6 +2,8 @@
 //!
 //! Places are percentages, so that a strip is as broad as there is room. Left out: the numbers as a table.
 
+use std::collections::BTreeSet;
+
 use super::look::Look;
 use super::scale::{Scale, label};
 use crate::foreign::{html as escape, html_name, push};
@@ -12,11 +14,14 @@ pub(super) struct Strips {
     /// What the axis counts.
     pub(super) axis: String,
     pub(super) scale: Scale,
-    /// What is said of other setups that are not the same.
-    pub(super) apart: &'static str,
+    /// What each look means.
+    pub(super) means: Means,
     pub(super) lines: Vec<Line>,
     pub(super) rows: Vec<Strip>,
 }
+
+/// What looks mean, in the order of a legend.
+pub(super) type Means = &'static [(Look, &'static str)];
 
 /// A line through all strips.
 pub(super) struct Line {
@@ -55,24 +60,15 @@ impl Strips {
         if self.rows.iter().any(|row| row.interval.is_some()) {
             out.push_str("<li><span class=\"interval\"></span> interval of the ratio</li>");
         }
-        let looks = [
-            (Look::Apart, self.apart),
-            (Look::Contradicted, "other: contradicted"),
-            (Look::Fits, "the claim"),
-            (Look::FitsNot, "the claim, contradicted"),
-            (Look::Alike, "other: not separable"),
-            (Look::Same, "other: same bits"),
-            (Look::Open, "other: open"),
-        ];
-        for (look, means) in looks {
-            if self.rows.iter().any(|row| row.dots.iter().any(|dot| dot.1 == look)) {
+        for (look, means) in self.means {
+            if self.rows.iter().any(|row| row.dots.iter().any(|dot| dot.1 == *look)) {
                 push(
                     out,
                     format_args!(
                         "<li><svg class=\"dot {}\" width=\"14\" height=\"14\" viewBox=\"-7 -7 14 14\" \
                          aria-hidden=\"true\">{}</svg> {means}</li>",
                         look.class(),
-                        shape(look)
+                        shape(*look)
                     ),
                 );
             }
@@ -151,16 +147,19 @@ impl Strips {
                 ),
             );
         }
+        // A dot on one like it cannot be seen.
+        let mut drawn = BTreeSet::new();
         for (value, look) in &row.dots {
-            push(
-                out,
-                format_args!(
-                    "<svg x=\"{}%\" y=\"11\" overflow=\"visible\" class=\"dot {}\">{}</svg>",
-                    at(*value),
-                    look.class(),
-                    shape(*look)
-                ),
+            let dot = format!(
+                "<svg x=\"{}%\" y=\"11\" overflow=\"visible\" class=\"dot {}\">{}</svg>",
+                at(*value),
+                look.class(),
+                shape(*look)
             );
+            if !drawn.contains(&dot) {
+                out.push_str(&dot);
+                drawn.insert(dot);
+            }
         }
         push(out, format_args!("</svg><span class=\"said\">{}</span></li>\n", escape(&row.figure)));
     }
