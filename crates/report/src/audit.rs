@@ -14,7 +14,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::Value;
 
-use crate::foreign::markdown as escape;
+use crate::foreign::{markdown as escape, push};
 use crate::grid::{self, Column, Grid, Kind, Row};
 use crate::short::Short;
 use crate::text::{Page, Style};
@@ -75,7 +75,9 @@ pub fn audit_text(audit: &Audit, style: Style) -> String {
             page.grid(&grid);
         }
         page.matrix_grids(&shortened(audit));
-        single_prompts(audit).iter().for_each(|line| page.hanging("  ", line));
+        if let Some(line) = single_prompts(audit) {
+            page.hanging("  ", &line);
+        }
     }
     if audit.cost.candidates > 0 {
         page.field_list("Cost", &cost(audit));
@@ -142,7 +144,7 @@ pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
     if !matrices.is_empty() {
         writeln!(out, "\n## Matrices\n\n{}", words::LEGEND)?;
         matrices.iter().try_for_each(|matrix| crate::markdown::table(out, matrix))?;
-        single_prompts(audit).iter().try_for_each(|line| writeln!(out, "\n{line}"))?;
+        single_prompts(audit).map_or(Ok(()), |line| writeln!(out, "\n{line}"))?;
     }
     writeln!(out, "\n## Cost\n")?;
     for (label, value) in cost(audit) {
@@ -299,18 +301,17 @@ pub(crate) fn facts(claim: &ClaimVerdict) -> Vec<(&'static str, String)> {
     let basis = &claim.rests_on;
     let mut facts = Vec::new();
     if basis.runs > 0 {
-        facts.push((
-            "rests on",
-            format!(
-                "{} of {} recorded values in {} rows of {} run(s); {} tokens fed, {} held against the largest logit",
-                words::count(basis.values),
-                words::count(basis.recorded),
-                words::count(basis.rows),
-                basis.runs,
-                words::count(basis.tokens_fed),
-                words::count(basis.tokens_checked)
-            ),
-        ));
+        let [values, recorded] = [basis.values, basis.recorded].map(words::count);
+        let mut said = format!("{values} of {recorded} recorded values");
+        if basis.rows > 0 {
+            push(&mut said, format_args!(" in {}", whole(basis.rows, "row")));
+        }
+        push(&mut said, format_args!(" of {}", whole(basis.runs, "run")));
+        if basis.tokens_fed > 0 {
+            let [fed, held] = [basis.tokens_fed, basis.tokens_checked].map(words::count);
+            push(&mut said, format_args!("; {fed} tokens fed, {held} held against the largest logit"));
+        }
+        facts.push(("rests on", said));
     }
     if claim.tier != Tier::None {
         facts.push(("reasoning", words::tier(claim.tier).to_owned()));
@@ -475,11 +476,13 @@ fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
         let unfit = shown.iter().filter(|candidate| all(candidate, &["≠", "×"])).count();
         if unfit < shown.len() {
             shown.retain(|candidate| !all(candidate, &["≠", "×"]));
-            let left_out = [(unfit - unchecked, "that fit no claim's evidence"), (unchecked, "not checked")];
+            let left_out =
+                [(unfit - unchecked, "without a claim whose evidence fits"), (unchecked, "not checked")];
             let left_out = left_out.into_iter().filter(|(count, _)| *count > 0);
-            note.extend(left_out.map(|(count, what)| {
-                format!(" · not shown: {} candidate(s) {what}", words::count(count as u64))
-            }));
+            note.extend(
+                left_out
+                    .map(|(count, what)| format!(" · not shown: {} {what}", words::of(count, "candidate"))),
+            );
         }
     }
     // As many columns side by side as fit.
@@ -534,6 +537,10 @@ pub(crate) fn place(d: &Difference) -> String {
     format!("{} step {}{position} {}{element}", d.phase.name(), d.step, d.site)
 }
 
+fn whole(number: u64, noun: &str) -> String {
+    words::of(usize::try_from(number).unwrap_or(usize::MAX), noun)
+}
+
 pub(crate) fn cost(audit: &Audit) -> Vec<(&'static str, String)> {
     let cost = &audit.cost;
     let saved = cost.passes_alone.saturating_sub(cost.passes_planned);
@@ -563,9 +570,6 @@ pub(crate) fn cost(audit: &Audit) -> Vec<(&'static str, String)> {
                 words::count(cost.rows_alone)
             ),
         ),
-        (
-            "ended early",
-            format!("{} class(es), at their first contradiction", words::count(cost.stopped_early)),
-        ),
+        ("ended early", format!("{}, at their first contradiction", whole(cost.stopped_early, "replay"))),
     ]
 }

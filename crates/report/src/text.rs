@@ -83,7 +83,7 @@ pub fn text(analysis: &Analysis, style: Style) -> String {
     for pairs in grid::pairs(analysis) {
         page.grid(&pairs);
     }
-    for group in grid::profile_groups(analysis, 4) {
+    for group in grid::profile_groups(&analysis.profiles, 4) {
         page.grid(&grid::profiles(&group));
     }
     page.grid(&grid::bounds(analysis));

@@ -296,33 +296,34 @@ fn counts(map: &FirstDifferences) -> BTreeMap<(Option<u32>, i64), usize> {
 fn profiles(analysis: &Analysis) -> Vec<Block<'_>> {
     /// Charts that are not folded.
     const OPEN: usize = 4;
-    let groups = grid::profile_groups(analysis, SERIES);
-    let values = |group: &[&Profile]| -> Vec<f64> {
-        group.iter().flat_map(|profile| profile.points.iter().filter_map(|point| point.1)).collect()
-    };
-    let scale = Scale::with_ticks(groups.iter().flat_map(|group| values(group)));
+    let values =
+        |profile: &Profile| -> Vec<f64> { profile.points.iter().filter_map(|point| point.1).collect() };
+    let above = |profile: &&Profile| values(profile).iter().any(|value| *value > 0.0);
+    let (lines, flat): (Vec<&Profile>, Vec<&Profile>) = analysis.profiles.iter().partition(above);
+    let groups = grid::profile_groups(lines.iter().copied(), SERIES);
+    let scale = Scale::with_ticks(lines.iter().flat_map(|profile| values(profile)));
+    let captions: Vec<String> = groups.iter().map(|group| grid::profile_caption(group)).collect();
     let (mut blocks, mut folded) = (Vec::new(), Vec::new());
-    let (mut alike, mut drawn) = (Vec::new(), 0);
-    for group in &groups {
-        let Some(scale) = scale.filter(|_| values(group).iter().any(|value| *value > 0.0)) else {
-            alike.push(grid::profile_caption(group));
-            continue;
-        };
+    let mut drawn = 0;
+    for (i, group) in groups.iter().enumerate() {
+        let Some(scale) = scale else { continue };
         drawn += 1;
         if drawn > CHARTS {
             continue;
         }
+        let caption = match captions.iter().filter(|caption| **caption == captions[i]).count() {
+            1 => captions[i].clone(),
+            all => {
+                let before = captions[..i].iter().filter(|caption| **caption == captions[i]).count();
+                format!("{} ({} of {all})", captions[i], before + 1)
+            }
+        };
         let series = group
             .iter()
             .map(|profile| Series { name: grid::profile_name(profile), points: profile.points.clone() });
         let axis = group.first().map_or("", |profile| words::axis(profile.axis));
         let to = if drawn > OPEN { &mut folded } else { &mut blocks };
-        let lines = Lines {
-            caption: grid::profile_caption(group),
-            axis: axis.to_owned(),
-            scale,
-            series: series.collect(),
-        };
+        let lines = Lines { caption, axis: axis.to_owned(), scale, series: series.collect() };
         let cut = lines.cut();
         to.push(Block::Lines(lines));
         to.extend(cut.map(Block::Cut));
@@ -334,11 +335,15 @@ fn profiles(analysis: &Analysis) -> Vec<Block<'_>> {
         blocks.push(Block::Folded { summary, blocks: folded });
     }
     blocks.extend(Cut::of("charts", CHARTS, drawn).map(Block::Cut));
-    if !alike.is_empty() {
-        alike.dedup();
+    if !flat.is_empty() {
+        let flat = grid::profile_groups(flat, usize::MAX);
+        let named = |group: &Vec<&Profile>| {
+            format!("{} ({})", grid::profile_caption(group), words::of(group.len(), "pair"))
+        };
+        let flat: Vec<String> = flat.iter().map(named).collect();
         blocks.push(Block::Text(format!(
             "Without a picture, because no distance is above 0: {}.",
-            alike.join(" · ")
+            flat.join(" · ")
         )));
     }
     blocks

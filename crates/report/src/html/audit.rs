@@ -366,7 +366,7 @@ fn own_and_other(audit: &Audit) -> Vec<Block<'_>> {
         let lines = vec![Line { at: 0.0, label: label.to_owned(), decides: exact }];
         let of = if audit.claims.len() == 1 { "replay" } else { "claim" };
         let axis = Axis { name: "mean L2 over rows", of, means: REPLAYED, scale };
-        strips(words::lane_name(phase, signal), axis, lines, rows, &mut blocks);
+        strips(&words::lane_name(phase, signal), axis, lines, rows, &mut blocks);
     }
     if !alike.is_empty() {
         let alike = alike.join(" · ");

@@ -188,7 +188,7 @@ impl<'a> Named<'a> {
                 words::of(prompts.len(), "prompt")
             ),
             format!(
-                "In {}, these are the rows: {}; runs fall into {} of equal bits.",
+                "Rows of {}: {}; runs fall into {} of equal bits.",
                 words::of(pairs().count(), "pair"),
                 compared::rows(counts),
                 if classes == 1 { "1 class".to_owned() } else { format!("{classes} classes") }
@@ -333,7 +333,7 @@ impl<'a> Named<'a> {
                 };
                 let (lines, rows) = self.strips_of(facts());
                 let axis = Axis { name: "largest L2 of a row", of: "pair", means: COMPARED, scale };
-                strips(lane, axis, lines, rows, &mut blocks);
+                strips(&lane, axis, lines, rows, &mut blocks);
             }
         }
         if !flat.is_empty() {

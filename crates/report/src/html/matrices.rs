@@ -43,7 +43,7 @@ pub(super) fn matrices(matrices: &[Matrix]) -> Vec<Block<'_>> {
         };
         let (pictured, flat): (Vec<&Matrix>, Vec<&Matrix>) =
             group.iter().partition(|matrix| worth_a_panel(paints(matrix).iter().flatten()));
-        alike.extend(flat.into_iter().map(grid::matrix_caption));
+        alike.extend(flat.into_iter().map(grid::matrix_name));
         if pictured.is_empty() {
             continue;
         }

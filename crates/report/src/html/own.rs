@@ -57,7 +57,7 @@ pub(super) fn own_and_other(analysis: &Analysis) -> Vec<Block<'_>> {
                 decides: true,
             }));
             let axis = Axis { name: "× own floor", of: "pair", means: JUDGED, scale };
-            strips(words::lane_name(phase, signal), axis, lines, rows, &mut blocks);
+            strips(&words::lane_name(phase, signal), axis, lines, rows, &mut blocks);
         }
     }
     let distances = analysis.pairs.iter().filter(exact).filter_map(|pair| pair.distance);
@@ -80,7 +80,7 @@ pub(super) fn own_and_other(analysis: &Analysis) -> Vec<Block<'_>> {
                 decides: true,
             }];
             let axis = Axis { name: "mean distance", of: "pair", means: JUDGED, scale };
-            strips(words::lane_name(phase, signal), axis, lines, rows, &mut blocks);
+            strips(&words::lane_name(phase, signal), axis, lines, rows, &mut blocks);
         }
     }
     blocks
@@ -108,7 +108,7 @@ pub(super) struct Axis {
 
 /// Strips in the open, or folded where there are many.
 pub(super) fn strips(
-    caption: String,
+    caption: &str,
     axis: Axis,
     lines: Vec<Line>,
     mut rows: Vec<Strip>,
@@ -127,7 +127,7 @@ pub(super) fn strips(
     let Axis { name, means, scale, of } = axis;
     let together = count > OPEN;
     let draw = |lines, rows| {
-        let (caption, axis) = (caption.clone(), name.to_owned());
+        let (caption, axis) = (caption.to_owned(), name.to_owned());
         Block::Strips(Strips { caption, axis, scale, means, lines, rows })
     };
     if together {

@@ -87,7 +87,8 @@ impl Strips {
                 "<li class=\"axis\" aria-hidden=\"true\"><span></span><svg height=\"34\" width=\"100%\">"
             ),
         );
-        for tick in self.scale.ticks() {
+        let zero = self.scale.is_logarithmic() && self.has_zero();
+        for tick in zero.then_some(0.0).into_iter().chain(self.scale.ticks()) {
             let x = place(self.scale, tick);
             push(
                 out,
@@ -105,6 +106,12 @@ impl Strips {
                 escape(&self.axis)
             ),
         );
+    }
+
+    /// Whether anything lies at 0, which a logarithmic scale has apart from its ticks.
+    fn has_zero(&self) -> bool {
+        let dots = self.rows.iter().flat_map(|row| &row.dots).map(|dot| dot.0);
+        self.lines.iter().map(|line| line.at).chain(dots).any(|value| value <= 0.0)
     }
 
     fn row(&self, id: &str, row: &Strip, out: &mut String) {

@@ -105,8 +105,8 @@ fn no_distance_is_not_the_same_bits() {
         let figure = elements(&document, "figure")
             .find(|figure| text(*figure).starts_with(caption))
             .expect("a figure");
-        let rows = figure.descendants().filter(|node| node.has_tag_name("li"));
-        let row = rows.filter(|row| text(*row).starts_with("bs2")).next().expect("a strip");
+        let mut rows = figure.descendants().filter(|node| node.has_tag_name("li"));
+        let row = rows.find(|row| text(*row).starts_with("bs2")).expect("a strip");
         let dots = row.descendants().filter_map(|node| node.attribute("class"));
         dots.filter(|class| class.starts_with("dot")).map(str::to_owned).collect()
     };

@@ -121,8 +121,7 @@ fn dots_at_no_distance_are_told_apart_by_their_bits() {
     let page = page(&Comparison::of(&records, &Selection::default()).expect("facts"));
     let document = parsed(&page);
     let strips = elements(&document, "figure")
-        .filter(|figure| figure.attribute("class") == Some("strips"))
-        .next()
+        .find(|figure| figure.attribute("class") == Some("strips"))
         .expect("one");
     let dots: Vec<&str> = strips
         .descendants()
