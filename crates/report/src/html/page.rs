@@ -178,6 +178,10 @@ impl<'a> Page<'a> {
                 ),
             );
         }
+        let mut marks = overview.groups.iter().flat_map(|group| &group.rows).flat_map(|(_, marks)| marks);
+        if marks.any(Option::is_none) {
+            self.out.push_str("<li>blank: not compared</li>");
+        }
         self.out.push_str("</ul>\n");
         push(
             &mut self.out,
@@ -236,7 +240,7 @@ impl<'a> Page<'a> {
 
     fn mark(&mut self, mark: Option<&Mark>) {
         let Some(mark) = mark else {
-            self.out.push_str("<td class=\"unasked\"><span class=\"hidden\">not recorded</span></td>");
+            self.out.push_str("<td class=\"unasked\"><span class=\"hidden\">not compared</span></td>");
             return;
         };
         push(
