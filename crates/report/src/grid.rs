@@ -380,11 +380,15 @@ pub(crate) fn matrix_caption(matrix: &Matrix) -> String {
 /// What tells a matrix from the others.
 pub(crate) fn matrix_name(matrix: &Matrix) -> String {
     let (phase, title) = (matrix.phase.name(), matrix.title.as_str());
-    let titled = title.starts_with(phase);
-    let name = if titled {
-        words::capital(title)
-    } else {
-        format!("{title}, {phase} {}", words::signal(matrix.signal))
+    // Titles of a judgement write log-probabilities out.
+    let signal =
+        [words::signal(matrix.signal), "log-probabilities"].into_iter().any(|word| title.contains(word));
+    let titled = signal && title.contains(phase);
+    let name = match (titled, title.starts_with(phase)) {
+        // A name of a file, which may come first, stays as it is.
+        (true, true) => words::capital(title),
+        (true, false) => title.to_owned(),
+        (false, _) => format!("{title}, {phase} {}", words::signal(matrix.signal)),
     };
     match matrix.reference.as_deref() {
         Some(reference) => format!("{name}, {}", reference_name(reference)),
