@@ -150,6 +150,11 @@ impl Page<'_> {
         report::Style { color: self.color, width, ..report::Style::default() }
     }
 
+    /// The same, with lines as long as they come where nobody asks for a width.
+    pub(crate) fn unbroken(&self) -> report::Style {
+        report::Style { width: self.width.unwrap_or(usize::MAX), ..self.style() }
+    }
+
     /// Text that is already laid out, and escaped, by another room.
     pub(crate) fn set(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())

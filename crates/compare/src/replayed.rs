@@ -84,6 +84,23 @@ impl SignalReplay {
     pub fn mean_l2(&self) -> Option<f64> {
         (self.rows > 0 && self.without_distance == 0).then(|| self.sum_l2 / distance::count(self.rows))
     }
+
+    /// Adds the rows of another, which come after these.
+    ///
+    /// ```
+    /// use mantissa_compare::replayed::SignalReplay;
+    ///
+    /// let equal = SignalReplay { rows: 3, ..SignalReplay::default() };
+    /// let mut both = SignalReplay { rows: 1, different: 1, sum_l2: 2.0, ..SignalReplay::default() };
+    /// both.add(equal);
+    /// assert_eq!((both.rows, both.different, both.mean_l2()), (4, 1, Some(0.5)));
+    /// ```
+    pub fn add(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.different += other.different;
+        self.without_distance += other.without_distance;
+        self.sum_l2 += other.sum_l2;
+    }
 }
 
 /// Where evidence and replay first have other bits.

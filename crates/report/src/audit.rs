@@ -14,11 +14,14 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::Value;
 
-use crate::foreign::markdown as escape;
+use crate::foreign::{markdown as escape, push};
 use crate::grid::{self, Column, Grid, Kind, Row};
 use crate::short::Short;
 use crate::text::{Page, Style};
 use crate::words;
+
+/// The file that has all of it, and the flag that writes it.
+pub(crate) const WHOLE: &str = "verification.json (--output)";
 
 /// The audit for a terminal.
 ///
@@ -72,6 +75,9 @@ pub fn audit_text(audit: &Audit, style: Style) -> String {
             page.grid(&grid);
         }
         page.matrix_grids(&shortened(audit));
+        if let Some(line) = single_prompts(audit) {
+            page.hanging("  ", &line);
+        }
     }
     if audit.cost.candidates > 0 {
         page.field_list("Cost", &cost(audit));
@@ -138,6 +144,7 @@ pub fn audit_markdown(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
     if !matrices.is_empty() {
         writeln!(out, "\n## Matrices\n\n{}", words::LEGEND)?;
         matrices.iter().try_for_each(|matrix| crate::markdown::table(out, matrix))?;
+        single_prompts(audit).map_or(Ok(()), |line| writeln!(out, "\n{line}"))?;
     }
     writeln!(out, "\n## Cost\n")?;
     for (label, value) in cost(audit) {
@@ -294,18 +301,17 @@ pub(crate) fn facts(claim: &ClaimVerdict) -> Vec<(&'static str, String)> {
     let basis = &claim.rests_on;
     let mut facts = Vec::new();
     if basis.runs > 0 {
-        facts.push((
-            "rests on",
-            format!(
-                "{} of {} recorded values in {} rows of {} run(s); {} tokens fed, {} held against the largest logit",
-                words::count(basis.values),
-                words::count(basis.recorded),
-                words::count(basis.rows),
-                basis.runs,
-                words::count(basis.tokens_fed),
-                words::count(basis.tokens_checked)
-            ),
-        ));
+        let [values, recorded] = [basis.values, basis.recorded].map(words::count);
+        let mut said = format!("{values} of {recorded} recorded values");
+        if basis.rows > 0 {
+            push(&mut said, format_args!(" in {}", whole(basis.rows, "row")));
+        }
+        push(&mut said, format_args!(" of {}", whole(basis.runs, "run")));
+        if basis.tokens_fed > 0 {
+            let [fed, held] = [basis.tokens_fed, basis.tokens_checked].map(words::count);
+            push(&mut said, format_args!("; {fed} tokens fed, {held} held against the largest logit"));
+        }
+        facts.push(("rests on", said));
     }
     if claim.tier != Tier::None {
         facts.push(("reasoning", words::tier(claim.tier).to_owned()));
@@ -313,10 +319,6 @@ pub(crate) fn facts(claim: &ClaimVerdict) -> Vec<(&'static str, String)> {
     facts.extend(claim.cannot_tell_apart.iter().map(|line| ("one class", line.clone())));
     facts.extend(claim.not_checked.iter().map(|line| ("not checked", line.clone())));
     facts
-}
-
-fn column(title: &str, kind: Kind) -> Column {
-    Column { title: title.to_owned(), kind, wide: false }
 }
 
 pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
@@ -329,14 +331,14 @@ pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
         let grid = Grid {
             caption: format!("Replays beside {}{}", claim.config_id, short.said("candidates")),
             columns: vec![
-                column("class", Kind::Words),
-                column("bits", Kind::Words),
-                column("first difference", Kind::Prose),
-                column("values", Kind::Number),
-                column("differ", Kind::Number),
-                column("passes", Kind::Number),
-                column("mean L2", Kind::Prose),
-                column("p, Holm", Kind::Number),
+                Column::new("class", Kind::Words),
+                Column::new("bits", Kind::Words),
+                Column::new("first difference", Kind::Prose),
+                Column::new("values", Kind::Number),
+                Column::new("differ", Kind::Number),
+                Column::new("passes", Kind::Number),
+                Column::new("mean L2", Kind::Prose),
+                Column::new("p, Holm", Kind::Number),
             ],
             rows: claim.replays.iter().map(|replay| row(replay, &short)).collect(),
             note: None,
@@ -354,8 +356,8 @@ pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
         grids.push(Grid {
             caption: format!("Spot check of {}", spot.config_id),
             columns: vec![
-                column("a deviation in", Kind::Words),
-                column("is missed with probability", Kind::Number),
+                Column::new("a deviation in", Kind::Words),
+                Column::new("is missed with probability", Kind::Number),
             ],
             rows: missed.collect(),
             note: Some(format!(
@@ -389,10 +391,10 @@ pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
         grids.push(Grid {
             caption: "Self-test: known deviations, planted".to_owned(),
             columns: vec![
-                column("planted", Kind::Prose),
-                column("answer", Kind::Words),
-                column("", Kind::Words),
-                column("found", Kind::Prose),
+                Column::new("planted", Kind::Prose),
+                Column::new("answer", Kind::Words),
+                Column::new("", Kind::Words),
+                Column::new("found", Kind::Prose),
             ],
             rows: rows.collect(),
             note: None,
@@ -403,7 +405,7 @@ pub(crate) fn tables(audit: &Audit) -> Vec<Grid<'_>> {
 
 fn row<'a>(replay: &'a ReplayVerdict, short: &Short) -> Row<'a> {
     let mark = if replay.claimed { "claim: " } else { "" };
-    let apart = replay.distances.iter().filter(|distance| distance.mean_l2 != Some(0.0));
+    let apart = replay.distances.iter().filter(|distance| distance.different > 0);
     let distances: Vec<String> = apart.map(distance).collect();
     let class: Vec<&str> = replay.class.iter().map(|name| short.name(name)).collect();
     let cells = vec![
@@ -428,6 +430,7 @@ pub(crate) fn short(audit: &Audit) -> Short {
 fn shortened(audit: &Audit) -> Vec<Matrix> {
     let short = short(audit);
     let mut matrices = audit.matrices.clone();
+    matrices.retain(|matrix| matrix.reference.is_none());
     matrices.retain(|matrix| matrix.rows.len() > 1 || matrix.columns.len() > 1);
     for matrix in &mut matrices {
         matrix.title.push_str(&short.said("candidates"));
@@ -436,6 +439,13 @@ fn shortened(audit: &Audit) -> Vec<Matrix> {
         }
     }
     matrices
+}
+
+/// Where matrices of single prompts are: beside that of all they say little that a line of text could.
+fn single_prompts(audit: &Audit) -> Option<String> {
+    let single = audit.matrices.iter().filter(|matrix| matrix.reference.is_some()).count();
+    (single > 0)
+        .then(|| format!("{} matrices of single prompts are in {WHOLE}.", words::count(single as u64)))
 }
 
 /// Claimed × verified: whether every compared bit is equal. Where one grid has no room for all candidates, those that
@@ -466,11 +476,13 @@ fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
         let unfit = shown.iter().filter(|candidate| all(candidate, &["≠", "×"])).count();
         if unfit < shown.len() {
             shown.retain(|candidate| !all(candidate, &["≠", "×"]));
-            let left_out = [(unfit - unchecked, "that fit no claim's evidence"), (unchecked, "not checked")];
+            let left_out =
+                [(unfit - unchecked, "without a claim whose evidence fits"), (unchecked, "not checked")];
             let left_out = left_out.into_iter().filter(|(count, _)| *count > 0);
-            note.extend(left_out.map(|(count, what)| {
-                format!(" · not shown: {} candidate(s) {what}", words::count(count as u64))
-            }));
+            note.extend(
+                left_out
+                    .map(|(count, what)| format!(" · not shown: {} {what}", words::of(count, "candidate"))),
+            );
         }
     }
     // As many columns side by side as fit.
@@ -489,14 +501,14 @@ fn overview<'a>(audit: &'a Audit, short: &Short) -> Vec<Grid<'a>> {
     }
     let last = blocks.len().saturating_sub(1);
     let grids = blocks.into_iter().enumerate().map(|(i, block)| {
-        let columns = block.iter().map(|candidate| column(short.name(candidate), Kind::Number));
+        let columns = block.iter().map(|candidate| Column::new(short.name(candidate), Kind::Number));
         let rows = audit.claims.iter().map(|claim| {
             let cells = block.iter().map(|candidate| cell(claim, candidate).to_owned());
             Row::new(std::iter::once(name(claim)).chain(cells).collect(), [])
         });
         Grid {
             caption: format!("Claimed × verified{}", short.said("candidates")),
-            columns: std::iter::once(column("", Kind::Words)).chain(columns).collect(),
+            columns: std::iter::once(Column::new("", Kind::Words)).chain(columns).collect(),
             rows: rows.collect(),
             note: (i == last).then(|| note.clone()),
         }
@@ -523,6 +535,10 @@ pub(crate) fn place(d: &Difference) -> String {
     let position = d.position.map_or_else(String::new, |position| format!(" position {position}"));
     let element = d.element.map_or_else(String::new, |element| format!("[{element}]"));
     format!("{} step {}{position} {}{element}", d.phase.name(), d.step, d.site)
+}
+
+fn whole(number: u64, noun: &str) -> String {
+    words::of(usize::try_from(number).unwrap_or(usize::MAX), noun)
 }
 
 pub(crate) fn cost(audit: &Audit) -> Vec<(&'static str, String)> {
@@ -554,9 +570,6 @@ pub(crate) fn cost(audit: &Audit) -> Vec<(&'static str, String)> {
                 words::count(cost.rows_alone)
             ),
         ),
-        (
-            "ended early",
-            format!("{} class(es), at their first contradiction", words::count(cost.stopped_early)),
-        ),
+        ("ended early", format!("{}, at their first contradiction", whole(cost.stopped_early, "replay"))),
     ]
 }

@@ -2,7 +2,7 @@
 
 use mantissa_verdict::Analysis;
 use mantissa_verdict::analysis::{
-    Citation, ClassSet, Comparison, Matrix, PairVerdict, Profile, Threshold, Tier, TokenBasis,
+    Citation, ClassSet, Comparison, Matrix, MatrixKind, PairVerdict, Profile, Threshold, Tier, TokenBasis,
 };
 
 use crate::words;
@@ -52,6 +52,12 @@ pub(crate) struct Column {
     pub(crate) wide: bool,
 }
 
+impl Column {
+    pub(crate) fn new(title: &str, kind: Kind) -> Self {
+        Self { title: title.to_owned(), kind, wide: false }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Words,
@@ -84,15 +90,15 @@ impl<'a> Row<'a> {
 }
 
 fn words(title: &str) -> Column {
-    Column { title: title.to_owned(), kind: Kind::Words, wide: false }
+    Column::new(title, Kind::Words)
 }
 
 fn number(title: &str) -> Column {
-    Column { title: title.to_owned(), kind: Kind::Number, wide: false }
+    Column::new(title, Kind::Number)
 }
 
 fn prose(title: &str) -> Column {
-    Column { title: title.to_owned(), kind: Kind::Prose, wide: false }
+    Column::new(title, Kind::Prose)
 }
 
 fn wide(column: Column) -> Column {
@@ -362,24 +368,52 @@ pub(crate) fn matrix(matrix: &Matrix, digits: usize) -> Grid<'_> {
     Grid { caption: matrix_caption(matrix), columns: columns.collect(), rows: rows.collect(), note: None }
 }
 
+/// A matrix in a line. What its title says already is not said again.
 pub(crate) fn matrix_caption(matrix: &Matrix) -> String {
-    let reference =
-        matrix.reference.as_ref().map_or_else(|| "all references".to_owned(), |r| format!("reference {r}"));
-    format!(
-        "{}: {}, {}, {}; {}; {reference}",
-        matrix.title,
-        matrix.phase.name(),
-        words::signal(matrix.signal),
-        matrix.statistic,
-        words::matrix_kind(matrix.kind),
-    )
+    let mut said = vec![matrix.statistic.clone()];
+    if matrix.kind != MatrixKind::WithinMode {
+        said.push(words::matrix_kind(matrix.kind).to_owned());
+    }
+    format!("{}: {}", matrix_name(matrix), said.join("; "))
+}
+
+/// What tells a matrix from the others.
+pub(crate) fn matrix_name(matrix: &Matrix) -> String {
+    let (phase, title) = (matrix.phase.name(), matrix.title.as_str());
+    // Titles of a judgement write log-probabilities out.
+    let signal =
+        [words::signal(matrix.signal), "log-probabilities"].into_iter().any(|word| title.contains(word));
+    let titled = signal && title.contains(phase);
+    let name = match (titled, title.starts_with(phase)) {
+        // A name of a file, which may come first, stays as it is.
+        (true, true) => words::capital(title),
+        (true, false) => title.to_owned(),
+        (false, _) => format!("{title}, {phase} {}", words::signal(matrix.signal)),
+    };
+    match matrix.reference.as_deref() {
+        Some(reference) => format!("{name}, {}", reference_name(reference)),
+        None if title.contains("reference") => name,
+        None => format!("{name}, all references"),
+    }
+}
+
+/// A reference prompt: `reference 3`, or the words that it is called by.
+pub(crate) fn reference_name(reference: &str) -> String {
+    if reference.contains(' ') || reference.starts_with("ref") {
+        reference.to_owned()
+    } else {
+        format!("reference {reference}")
+    }
 }
 
 /// Profiles that share their axis, phase and signal, as one table; at most so many side by side.
-pub(crate) fn profile_groups(analysis: &Analysis, side_by_side: usize) -> Vec<Vec<&Profile>> {
+pub(crate) fn profile_groups<'a>(
+    profiles: impl IntoIterator<Item = &'a Profile>,
+    side_by_side: usize,
+) -> Vec<Vec<&'a Profile>> {
     let key = |profile: &Profile| (profile.axis, profile.phase, profile.signal);
     let mut groups: Vec<Vec<&Profile>> = Vec::new();
-    for profile in &analysis.profiles {
+    for profile in profiles {
         let open =
             groups.iter_mut().find(|group| group.len() < side_by_side && key(group[0]) == key(profile));
         match open {

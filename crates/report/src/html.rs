@@ -20,7 +20,6 @@ mod limits;
 mod lines;
 mod look;
 mod matrices;
-mod named;
 mod own;
 mod page;
 mod parts;

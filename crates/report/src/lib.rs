@@ -7,6 +7,8 @@
 
 mod audit;
 mod drift;
+mod compared;
+mod comparison;
 mod foreign;
 mod grid;
 mod html;
@@ -18,6 +20,7 @@ mod words;
 
 pub use audit::{audit_json, audit_markdown, audit_schema, audit_text};
 pub use drift::{drift_json, drift_markdown, drift_schema, drift_text};
+pub use comparison::comparison_text;
 pub use html::{audit_html, comparison_html, html, index};
 pub use json::{json, schema};
 pub use markdown::markdown;

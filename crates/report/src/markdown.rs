@@ -57,7 +57,7 @@ pub fn markdown(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
         matrices.iter().try_for_each(|matrix| table(out, matrix))?;
     }
     let profiles: Vec<Grid<'_>> =
-        grid::profile_groups(analysis, 6).iter().map(|group| grid::profiles(group)).collect();
+        grid::profile_groups(&analysis.profiles, 6).iter().map(|group| grid::profiles(group)).collect();
     section(out, "Distance along layers and steps", &profiles)?;
     section(out, "False alarms", &[grid::bounds(analysis)])?;
     section(out, "Published definitions", &grid::tables(analysis))?;

@@ -84,7 +84,7 @@ pub fn text(analysis: &Analysis, style: Style) -> String {
     for pairs in grid::pairs(analysis) {
         page.grid(&pairs);
     }
-    for group in grid::profile_groups(analysis, 4) {
+    for group in grid::profile_groups(&analysis.profiles, 4) {
         page.grid(&grid::profiles(&group));
     }
     page.grid(&grid::bounds(analysis));
@@ -155,9 +155,18 @@ impl Page {
         }
     }
 
-    pub(crate) fn heading(&mut self, text: &str) {
-        let (bold, plain) = if self.color { (BOLD, PLAIN) } else { ("", "") };
+    pub(crate) fn blank(&mut self) {
         self.out.push('\n');
+    }
+
+    pub(crate) fn heading(&mut self, text: &str) {
+        self.blank();
+        self.title(text);
+    }
+
+    /// A heading with nothing before it.
+    pub(crate) fn title(&mut self, text: &str) {
+        let (bold, plain) = if self.color { (BOLD, PLAIN) } else { ("", "") };
         for line in wrap(&visible(text), self.width) {
             push(&mut self.out, format_args!("{bold}{line}{plain}\n"));
         }
@@ -200,6 +209,11 @@ impl Page {
             return;
         }
         self.heading(&grid.caption);
+        self.rows(grid);
+    }
+
+    /// A table without its caption.
+    pub(crate) fn rows(&mut self, grid: &Grid<'_>) {
         let shown: Vec<usize> = (0..grid.columns.len()).filter(|&i| !grid.columns[i].wide).collect();
         let columns: Vec<Column> = shown.iter().map(|&i| grid.columns[i].clone()).collect();
         let row =
@@ -233,7 +247,7 @@ impl Page {
                     let cells = row.iter().skip(from + 1).take(until - from);
                     row.iter().take(1).chain(cells).cloned().collect::<Vec<_>>()
                 };
-                let label = Column { title: String::new(), kind: Kind::Words, wide: false };
+                let label = Column::new("", Kind::Words);
                 let titles: Vec<Column> =
                     std::iter::once(label).chain(grid.columns[from + 1..=until].iter().cloned()).collect();
                 let rows: Vec<Vec<String>> = grid.rows.iter().map(|row| pick(&row.cells)).collect();

@@ -1,7 +1,6 @@
 //! `mantissa compare`: facts about two or more runs, without a judgement.
 
 mod facts;
-mod text;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -164,7 +164,7 @@ fn compare_says_where_outputs_part_and_counts_runs_throughout() {
     let text = session.output(&["--quiet", "compare", name]);
     assert_eq!(text.status.code(), Some(1));
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains("outputs 2     gptq: 6 tokens, part from the first at 0\n"), "{text}");
+    assert!(text.contains("outputs 2    gptq: 6 tokens, part from the first at 0\n"), "{text}");
     let output = session.output(&["--format", "json", "--quiet", "compare", name]);
     let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     // Numbers of runs mean the same in every list of the second prompt.
@@ -189,7 +189,7 @@ fn machines_that_agree_are_consistent_though_they_state_no_outputs() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("rep 0-2") && !text.contains("class 2"), "{text}");
-    assert!(text.contains("batch_size_1 ref 0 (3 stored, outputs not stated)"), "{text}");
+    assert!(text.contains("batch_size_1 ref 0 (3 by stored runs), outputs not stated"), "{text}");
 }
 
 #[test]

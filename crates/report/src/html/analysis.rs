@@ -9,7 +9,7 @@ use mantissa_verdict::analysis::{
 };
 
 use super::heat::{HeatCell, Paint};
-use super::limits::{CELLS, CHARTS};
+use super::limits::{CELLS, CHARTS, Cut};
 use super::lines::{Lines, SERIES, Series};
 use super::look::Look;
 use super::matrices::{LayerRow, layer_map, matrices};
@@ -22,8 +22,8 @@ use crate::grid;
 use crate::short::Short;
 use crate::words;
 
-/// The file that has all of it.
-const WHOLE: &str = "analysis_results.json";
+/// The file that has all of it, and the flag that writes it.
+const WHOLE: &str = "analysis_results.json (--output)";
 
 pub(super) fn parts(analysis: &Analysis) -> Parts<'_> {
     Parts {
@@ -36,7 +36,7 @@ pub(super) fn parts(analysis: &Analysis) -> Parts<'_> {
         sections: vec![
             Section::new("findings", "Findings", findings(analysis)),
             Section::new("own-and-other", "Own against other distance", own_and_other(analysis)),
-            Section::new("matrices", "Matrices of distances", matrices(&analysis.matrices, Some(WHOLE))),
+            Section::new("matrices", "Matrices of distances", matrices(&analysis.matrices)),
             Section::new("first", "Where setups first differ", first_differences(analysis)),
             Section::new("profiles", "Distance along layers and tokens", profiles(analysis)),
             Section::new("classes", "Equivalence classes", classes(analysis)),
@@ -246,9 +246,8 @@ fn first_differences(analysis: &Analysis) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     let most = analysis.first_differences.iter().flat_map(|map| counts(map).into_values()).max().unwrap_or(0);
     let scale = Scale::of([1.0, f64::from(u32::try_from(most).unwrap_or(u32::MAX))]);
-    for map in
-        analysis.first_differences.iter().filter(|map| map.layers.len().max(1) * map.tokens.len() <= CELLS)
-    {
+    let fits = |map: &&FirstDifferences| map.layers.len().max(1) * map.tokens.len() <= CELLS;
+    for map in analysis.first_differences.iter().filter(fits) {
         let counted = counts(map);
         let mut layers: Vec<Option<u32>> = map.layers.iter().copied().map(Some).collect();
         if counted.keys().any(|(layer, _)| layer.is_none()) {
@@ -274,7 +273,9 @@ fn first_differences(analysis: &Analysis) -> Vec<Block<'_>> {
             cell,
         )));
     }
-    if !blocks.is_empty() {
+    let (shown, all) = (blocks.len(), analysis.first_differences.len());
+    blocks.extend(Cut::of("maps of first differences", shown, all).map(Block::Cut));
+    if shown > 0 {
         blocks.insert(0, Block::Text(
             "Layers from top to bottom, tokens from left to right: 0 is the first output token, −1 the prompt's last. \
              Only what was recorded has a row or a column; a blank cell is recorded, and no pair differs there first."
@@ -295,33 +296,37 @@ fn counts(map: &FirstDifferences) -> BTreeMap<(Option<u32>, i64), usize> {
 fn profiles(analysis: &Analysis) -> Vec<Block<'_>> {
     /// Charts that are not folded.
     const OPEN: usize = 4;
-    let groups = grid::profile_groups(analysis, SERIES);
-    let values = |group: &[&Profile]| -> Vec<f64> {
-        group.iter().flat_map(|profile| profile.points.iter().filter_map(|point| point.1)).collect()
-    };
-    let scale = Scale::with_ticks(groups.iter().flat_map(|group| values(group)));
+    let values =
+        |profile: &Profile| -> Vec<f64> { profile.points.iter().filter_map(|point| point.1).collect() };
+    let above = |profile: &&Profile| values(profile).iter().any(|value| *value > 0.0);
+    let (lines, flat): (Vec<&Profile>, Vec<&Profile>) = analysis.profiles.iter().partition(above);
+    let groups = grid::profile_groups(lines.iter().copied(), SERIES);
+    let scale = Scale::with_ticks(lines.iter().flat_map(|profile| values(profile)));
+    let captions: Vec<String> = groups.iter().map(|group| grid::profile_caption(group)).collect();
     let (mut blocks, mut folded) = (Vec::new(), Vec::new());
-    let (mut alike, mut drawn) = (Vec::new(), 0);
-    for group in &groups {
-        let Some(scale) = scale.filter(|_| values(group).iter().any(|value| *value > 0.0)) else {
-            alike.push(grid::profile_caption(group));
-            continue;
-        };
+    let mut drawn = 0;
+    for (i, group) in groups.iter().enumerate() {
+        let Some(scale) = scale else { continue };
         drawn += 1;
         if drawn > CHARTS {
             continue;
         }
+        let caption = match captions.iter().filter(|caption| **caption == captions[i]).count() {
+            1 => captions[i].clone(),
+            all => {
+                let before = captions[..i].iter().filter(|caption| **caption == captions[i]).count();
+                format!("{} ({} of {all})", captions[i], before + 1)
+            }
+        };
         let series = group
             .iter()
             .map(|profile| Series { name: grid::profile_name(profile), points: profile.points.clone() });
         let axis = group.first().map_or("", |profile| words::axis(profile.axis));
         let to = if drawn > OPEN { &mut folded } else { &mut blocks };
-        to.push(Block::Lines(Lines {
-            caption: grid::profile_caption(group),
-            axis: axis.to_owned(),
-            scale,
-            series: series.collect(),
-        }));
+        let lines = Lines { caption, axis: axis.to_owned(), scale, series: series.collect() };
+        let cut = lines.cut();
+        to.push(Block::Lines(lines));
+        to.extend(cut.map(Block::Cut));
         let summary = "Values as a table".to_owned();
         to.push(Block::Folded { summary, blocks: vec![Block::Grid(grid::profiles(group))] });
     }
@@ -329,15 +334,16 @@ fn profiles(analysis: &Analysis) -> Vec<Block<'_>> {
         let summary = words::of(drawn.min(CHARTS) - OPEN, "more chart");
         blocks.push(Block::Folded { summary, blocks: folded });
     }
-    if drawn > CHARTS {
-        let cut = format!("The first {CHARTS} of {drawn} charts; all values are in analysis_results.json.");
-        blocks.push(Block::Text(cut));
-    }
-    if !alike.is_empty() {
-        alike.dedup();
+    blocks.extend(Cut::of("charts", CHARTS, drawn).map(Block::Cut));
+    if !flat.is_empty() {
+        let flat = grid::profile_groups(flat, usize::MAX);
+        let named = |group: &Vec<&Profile>| {
+            format!("{} ({})", grid::profile_caption(group), words::of(group.len(), "pair"))
+        };
+        let flat: Vec<String> = flat.iter().map(named).collect();
         blocks.push(Block::Text(format!(
             "Without a picture, because no distance is above 0: {}.",
-            alike.join(" · ")
+            flat.join(" · ")
         )));
     }
     blocks

@@ -5,24 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use mantissa_numerics::Phase;
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Outcome, Signal, Tier};
-use mantissa_verdict::audit::{ClaimAnswer, ClaimVerdict, Contested, ReplayState, ReplayVerdict};
+use mantissa_verdict::audit::{
+    ClaimAnswer, ClaimVerdict, Contested, ReplayState, ReplayVerdict, SignalDistance,
+};
 
 use super::analysis::{columns, tables};
 use super::heat::{HeatCell, Paint};
 use super::look::Look;
 use super::matrices::{LayerRow, layer_map, matrices};
-use super::own::{TOLD_APART, strips};
+use super::own::{Axis, strips};
 use super::parts::{Block, Item, Lead, Mark, Overview, Parts, Rows, Section, Tone};
 use super::scale::Scale;
 use super::stated::{about, all, warnings};
-use super::strips::{Line, Strip};
+use super::strips::{Line, Means, Strip};
 use crate::audit as said;
 use crate::foreign::push;
 use crate::grid::{Column, Grid, Kind, Row};
+use crate::short::Short;
 use crate::words;
-
-/// The file that has all of it.
-const WHOLE: &str = "verification.json";
 
 pub(super) fn parts(audit: &Audit) -> Parts<'_> {
     Parts {
@@ -49,7 +49,7 @@ pub(super) fn parts(audit: &Audit) -> Parts<'_> {
             Section::new("thresholds", "Thresholds", thresholds(audit)),
         ],
         sources: &audit.sources,
-        whole: WHOLE,
+        whole: said::WHOLE,
     }
 }
 
@@ -163,29 +163,21 @@ fn contested(audit: &Audit) -> impl Iterator<Item = String> + '_ {
 }
 
 /// What a cell of the grid looks at.
-type Lane = (Option<Phase>, Option<Signal>);
+type Lane = (Phase, Signal);
 
-fn lanes(audit: &Audit) -> Vec<(Phase, Signal)> {
+fn lanes(audit: &Audit) -> Vec<Lane> {
     let replays = || audit.claims.iter().flat_map(|claim| &claim.replays);
     let distances = replays().flat_map(|replay| &replay.distances).map(|one| (one.phase, one.signal));
-    let firsts = replays().filter_map(first_lane).filter_map(|(phase, signal)| Some((phase?, signal?)));
-    let mut lanes: Vec<(Phase, Signal)> = distances.chain(firsts).collect();
+    let mut lanes: Vec<Lane> = distances.chain(replays().filter_map(first_lane)).collect();
     lanes.sort_unstable();
     lanes.dedup();
     lanes
 }
 
-/// The phase and signal of a first difference; without a signal where it is a token, or a site that is no signal.
+/// The phase and signal of a first difference; absent where it is a token, or a site that is no signal.
 fn first_lane(replay: &ReplayVerdict) -> Option<Lane> {
     let first = replay.first.as_ref()?;
-    let point = first.site.rsplit('.').next().unwrap_or(&first.site);
-    let signal = match point {
-        "k" => Some(Signal::KeyVectors),
-        "logprobs" => Some(Signal::Logprobs),
-        "x_out" | "final_norm" | "embed_out" => Some(Signal::HiddenStates),
-        _ => None,
-    };
-    Some((Some(first.phase), signal))
+    Some((first.phase, first.signal()?))
 }
 
 /// Candidates × signals, claim by claim.
@@ -256,16 +248,15 @@ fn answer_of(replay: &ReplayVerdict, claim: &ClaimVerdict) -> Mark {
 }
 
 /// One signal of a replay: its distance, or what the first difference says of a replay that ended there.
-fn lane_of(replay: &ReplayVerdict, lane: (Phase, Signal)) -> Option<Mark> {
-    let first = first_lane(replay) == Some((Some(lane.0), Some(lane.1)));
+fn lane_of(replay: &ReplayVerdict, lane: Lane) -> Option<Mark> {
     let found = replay.distances.iter().find(|one| (one.phase, one.signal) == lane);
-    match found.map(|one| one.mean_l2) {
-        Some(Some(0.0)) => Some(Mark::new(Look::Same, "same bits")),
-        Some(distance) => {
-            let figure = distance.map_or_else(String::new, |value| words::number(value, 2));
+    match found {
+        Some(SignalDistance { different: 0, .. }) => Some(Mark::new(Look::Same, "same bits")),
+        Some(found) => {
+            let figure = found.mean_l2.map_or_else(String::new, |value| words::number(value, 2));
             Some(Mark { figure, ..Mark::new(Look::Apart, "other bits") })
         }
-        None if first => {
+        None if first_lane(replay) == Some(lane) => {
             Some(Mark { figure: "first".to_owned(), ..Mark::new(Look::Apart, "the first other bits") })
         }
         None if replay.state == ReplayState::Equal => Some(Mark::new(Look::Same, "same bits")),
@@ -300,10 +291,6 @@ fn list(lines: &[String]) -> Vec<Block<'_>> {
     if lines.is_empty() { Vec::new() } else { vec![Block::List(items.collect())] }
 }
 
-fn column(title: &str, kind: Kind) -> Column {
-    Column { title: title.to_owned(), kind, wide: false }
-}
-
 fn statements(audit: &Audit) -> Vec<Block<'_>> {
     let grid = |one: &Contested| Grid {
         caption: words::capital(&format!(
@@ -312,7 +299,7 @@ fn statements(audit: &Audit) -> Vec<Block<'_>> {
             one.config_id.as_ref().map_or_else(String::new, |id| format!(", {id}")),
             if one.settled { ": settled by a claim" } else { ": not settled, so there is no verdict" }
         )),
-        columns: vec![column("place", Kind::Words), column("states", Kind::Prose)],
+        columns: vec![Column::new("place", Kind::Words), Column::new("states", Kind::Prose)],
         rows: one.statements.iter().map(|stated| Row::new(stated.to_vec(), [])).collect(),
         note: (one.more > 0)
             .then(|| format!("{} more of this kind in the same run.", words::count(one.more))),
@@ -323,7 +310,7 @@ fn statements(audit: &Audit) -> Vec<Block<'_>> {
 /// Claims × candidates. One setup beside itself alone is no matrix: its verdict says it all.
 fn claimed_verified(audit: &Audit) -> Vec<Block<'_>> {
     let several = audit.matrices.iter().any(|matrix| matrix.rows.len() > 1 || matrix.columns.len() > 1);
-    if several { matrices(&audit.matrices, Some(WHOLE)) } else { Vec::new() }
+    if several { matrices(&audit.matrices) } else { Vec::new() }
 }
 
 /// Distances of all replays of a claim, where they went on to their end: a strip per candidate of the only claim, or
@@ -331,13 +318,18 @@ fn claimed_verified(audit: &Audit) -> Vec<Block<'_>> {
 fn own_and_other(audit: &Audit) -> Vec<Block<'_>> {
     let replays = || audit.claims.iter().flat_map(|claim| &claim.replays);
     let values = replays().flat_map(|replay| &replay.distances).filter_map(|one| one.mean_l2);
-    let Some(scale) = Scale::with_ticks(values) else { return Vec::new() };
+    let Some(scale) = Scale::with_ticks(values) else {
+        let text = "Bits differ, and no distance is above 0 (+0 and −0, or nothing finite): there is nothing to draw.";
+        let differ = replays().flat_map(|replay| &replay.distances).any(|one| one.different > 0);
+        return if differ { vec![Block::Text(text.to_owned())] } else { Vec::new() };
+    };
     let mut blocks = vec![Block::Text(
         "How far each candidate's replay lies from the evidence. Where the evidence repeats itself to the bit, one \
-         different bit contradicts a candidate, so the line that decides is 0."
+         different bit contradicts a candidate, so the line that decides is 0. Bits can differ there too: +0 and −0 \
+         are no distance apart."
             .to_owned(),
     )];
-    let short = said::short(audit);
+    let (short, mut alike) = (said::short(audit), Vec::new());
     let exact = audit.claims.iter().all(|claim| claim.tier == Tier::Exact);
     for (phase, signal) in lanes(audit) {
         let of_claim = |claim: &ClaimVerdict| -> Vec<Strip> {
@@ -361,25 +353,37 @@ fn own_and_other(audit: &Audit) -> Vec<Block<'_>> {
                 })
                 .collect(),
         };
-        if rows.iter().flat_map(|row| &row.dots).all(|dot| dot.0 <= 0.0) {
+        let here = replays().flat_map(|replay| &replay.distances);
+        if here.filter(|one| (one.phase, one.signal) == (phase, signal)).all(|one| one.different == 0) {
+            alike.push(words::lane_name(phase, signal));
             continue;
         }
         let label = if exact {
-            "0: every bit equal, the line that decides"
+            "0: where equal bits lie, the line that decides"
         } else {
-            "0: every bit equal; where repetitions differ, p decides"
+            "0: where equal bits lie; where repetitions differ, p decides"
         };
         let lines = vec![Line { at: 0.0, label: label.to_owned(), decides: exact }];
-        strips(
-            (words::lane_name(phase, signal), "mean L2 over rows", TOLD_APART),
-            scale,
-            lines,
-            rows,
-            &mut blocks,
-        );
+        let of = if audit.claims.len() == 1 { "replay" } else { "claim" };
+        let axis = Axis { name: "mean L2 over rows", of, means: REPLAYED, scale };
+        strips(&words::lane_name(phase, signal), axis, lines, rows, &mut blocks);
+    }
+    if !alike.is_empty() {
+        let alike = alike.join(" · ");
+        blocks.push(Block::Text(format!("Without a picture, because no compared bit differs: {alike}.")));
     }
     blocks
 }
+
+/// What a verification says of replays.
+const REPLAYED: Means = &[
+    (Look::Contradicted, "other: contradicted"),
+    (Look::Fits, "the claim"),
+    (Look::FitsNot, "the claim, contradicted"),
+    (Look::Alike, "other: within the evidence's own noise"),
+    (Look::Same, "other: same bits in this signal"),
+    (Look::Open, "other: open"),
+];
 
 /// Dots in the order in which they are drawn: that of the claim lies on top.
 fn claim_last(mut dots: Vec<(f64, Look)>) -> Vec<(f64, Look)> {
@@ -387,13 +391,13 @@ fn claim_last(mut dots: Vec<(f64, Look)>) -> Vec<(f64, Look)> {
     dots
 }
 
-fn strip(replay: &ReplayVerdict, lane: (Phase, Signal), short: &crate::short::Short) -> Option<Strip> {
+fn strip(replay: &ReplayVerdict, lane: Lane, short: &Short) -> Option<Strip> {
     let found = replay.distances.iter().find(|one| (one.phase, one.signal) == lane)?;
     let value = found.mean_l2?;
     let look = match replay.state {
         ReplayState::Different if replay.claimed => Look::FitsNot,
         _ if replay.claimed => Look::Fits,
-        _ if value <= 0.0 => Look::Same,
+        _ if found.different == 0 => Look::Same,
         ReplayState::Different | ReplayState::Equal => Look::Contradicted,
         ReplayState::WithinNoise => Look::Alike,
         ReplayState::TooFewRepetitions | ReplayState::NotCompared => Look::Open,
@@ -423,8 +427,7 @@ fn first_differences(audit: &Audit) -> Vec<Block<'_>> {
         let mut counts: BTreeMap<(Option<u32>, i64), u32> = BTreeMap::new();
         let replays = audit.claims.iter().flat_map(|claim| &claim.replays);
         for first in replays.filter_map(|replay| replay.first.as_ref()).filter(|first| first.phase == phase) {
-            let layer =
-                first.site.strip_prefix("layer_").and_then(|rest| rest.split('.').next()?.parse().ok());
+            let layer = first.place().and_then(|site| site.layer).map(|layer| layer.0);
             let token = match phase {
                 Phase::Prefill => i64::from(first.position.unwrap_or(-1)),
                 Phase::Decode => i64::try_from(first.step).unwrap_or(i64::MAX),
@@ -445,7 +448,7 @@ fn first_differences(audit: &Audit) -> Vec<Block<'_>> {
             Phase::Decode => "decode step",
         };
         let caption = format!("{}, by layer and {what}", words::capital(phase.name()));
-        let rows = LayerRow::all(layers.iter().copied(), "tokens, logprobs");
+        let rows = LayerRow::all(layers.iter().copied(), "outside the blocks");
         let cell = |row: usize, token| {
             counts.get(&(layers[row], token)).map_or_else(
                 || HeatCell::new(Paint::Blank, ""),

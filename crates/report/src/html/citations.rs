@@ -1,6 +1,6 @@
 //! Places that numbers come from, numbered in the order in which they are cited and listed by file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_verdict::analysis::{Citation, Source};
 
@@ -12,12 +12,13 @@ const MOST: usize = 4_000;
 pub(super) struct Citations<'a> {
     sources: &'a [Source],
     numbers: BTreeMap<&'a Citation, usize>,
-    full: bool,
+    /// Cited without a number.
+    left_out: BTreeSet<&'a Citation>,
 }
 
 impl<'a> Citations<'a> {
     pub(super) const fn new(sources: &'a [Source]) -> Self {
-        Self { sources, numbers: BTreeMap::new(), full: false }
+        Self { sources, numbers: BTreeMap::new(), left_out: BTreeSet::new() }
     }
 
     /// Its number, while the page has room for it.
@@ -27,15 +28,22 @@ impl<'a> Citations<'a> {
             return Some(number);
         }
         if next > MOST {
-            self.full = true;
+            self.leave_out(citation);
             return None;
         }
         self.numbers.insert(citation, next);
         Some(next)
     }
 
-    pub(super) const fn is_full(&self) -> bool {
-        self.full
+    /// Notes a place that the page cites and does not name.
+    pub(super) fn leave_out(&mut self, citation: &'a Citation) {
+        self.left_out.insert(citation);
+    }
+
+    /// Places with a number, and all that are cited.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let unnamed = self.left_out.iter().filter(|citation| !self.numbers.contains_key(*citation)).count();
+        (self.numbers.len(), self.numbers.len() + unnamed)
     }
 
     /// Appends a list per file.

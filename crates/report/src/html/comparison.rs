@@ -1,37 +1,42 @@
 //! The page of a comparison: facts, without a judgement.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mantissa_compare::{
-    ComparedPair, ComparedPrompt, Comparison, Counts, RowState, ShownBy, SignalFacts, SignalKind, State,
-    UnplacedReason,
+    ComparedPair, ComparedPrompt, ComparedRepetitions, Comparison, Counts, RowState, SignalFacts, SignalKind,
+    State,
 };
 use mantissa_numerics::Phase;
 use mantissa_verdict::analysis::{self, Cell, Matrix, MatrixKind, Signal, Source};
 
 use super::analysis::tables;
-use super::limits::CELLS;
+use super::limits::{CELLS, Cut};
 use super::look::Look;
 use super::matrices::matrices;
-use super::named::Named;
-use super::own::strips;
+use super::own::{Axis, strips};
 use super::parts::{Block, Group, Item, Lead, Mark, Overview, Parts, Rows, Section, Tone};
-use super::rows::{column, first_text, map, site_table};
+use super::rows::map;
 use super::scale::Scale;
 use super::stated::{about, warnings};
-use super::strips::{Line, Strip};
-use crate::grid::{Grid, Kind, Row};
+use super::strips::{Line, Means, Strip};
+use crate::compared::{self, Named, beside_the_first};
+use crate::grid::{Column, Grid, Kind, Row};
 use crate::words;
 
+/// Where everything stands that a page cuts.
+const WHOLE: &str = "the output of --format json";
+/// Runs of a prompt that has matrices, at least and at most.
+const RUNS: std::ops::RangeInclusive<usize> = 3..=40;
 /// Pairs whose rows are shown one by one, at most.
 const SHOWN: usize = 6;
 /// Of these, that are not folded.
 const OPEN: usize = 2;
 
-const KINDS: [(SignalKind, Signal); 3] = [
-    (SignalKind::HiddenStates, Signal::HiddenStates),
-    (SignalKind::KeyVectors, Signal::KeyVectors),
-    (SignalKind::Logprobs, Signal::Logprobs),
+/// What is said of two runs, or setups.
+const COMPARED: Means = &[
+    (Look::Apart, "other: other bits"),
+    (Look::Alike, "other: same bits as far as compared"),
+    (Look::Same, "other: same bits"),
 ];
 
 pub(super) fn parts<'a>(
@@ -39,7 +44,7 @@ pub(super) fn parts<'a>(
     sources: &'a [Source],
     figures: &'a [Matrix],
 ) -> Parts<'a> {
-    let of = Named { comparison };
+    let of = Named::of(comparison);
     let files: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
     Parts {
         verb: "Comparison",
@@ -51,25 +56,24 @@ pub(super) fn parts<'a>(
         sections: vec![
             Section::new("classes", "Classes of equal bits, and outputs", of.classes()),
             Section::new("own-and-other", "Own against other distance", of.own_and_other()),
-            Section::new("matrices", "Matrices of distances", matrices(figures, None)),
+            Section::new("matrices", "Matrices of distances", of.matrices(figures)),
             Section::new("where", "Where bits differ", of.maps()),
             Section::new("sites", "Site by site", of.sites()),
-            Section::new("repetitions", "Repetitions of a setup", of.repetitions()),
+            Section::new("repetitions", "Repetitions of a setup", of.table_of_repetitions()),
         ],
         sources,
-        whole: "the output of --format json",
+        whole: WHOLE,
     }
 }
 
 /// Runs against runs, one matrix per prompt, phase and signal.
 pub(super) fn figures(comparison: &Comparison) -> Vec<Matrix> {
-    /// Runs of a prompt, at most.
-    const RUNS: usize = 40;
-    let of = Named { comparison };
+    let of = Named::of(comparison);
     let mut figures = Vec::new();
     for phase in [Phase::Prefill, Phase::Decode] {
-        for (kind, signal) in KINDS {
-            for prompt in comparison.prompts.iter().filter(|prompt| (3..=RUNS).contains(&prompt.runs.len())) {
+        for kind in SignalKind::ALL {
+            let signal = Signal::from(kind);
+            for prompt in comparison.prompts.iter().filter(|prompt| RUNS.contains(&prompt.runs.len())) {
                 let facts: BTreeMap<(usize, usize), SignalFacts> = prompt
                     .pairs
                     .iter()
@@ -92,7 +96,7 @@ pub(super) fn figures(comparison: &Comparison) -> Vec<Matrix> {
                     };
                     Cell { state, value, n: 1, citation: None }
                 };
-                let names: Vec<String> = prompt.runs.iter().map(|&run| of.name(prompt, run)).collect();
+                let names: Vec<String> = prompt.runs.iter().map(|&run| of.name(run)).collect();
                 let reference = of.prompt(prompt);
                 figures.push(Matrix {
                     title: format!("{} {}", phase.name(), words::signal(signal)),
@@ -116,93 +120,127 @@ pub(super) fn figures(comparison: &Comparison) -> Vec<Matrix> {
 }
 
 impl<'a> Named<'a> {
-    fn lead(&self, files: &[&str]) -> Lead {
+    /// What differs in a word, and what that means.
+    fn answer(&self) -> (&'static str, &'static str) {
         let comparison = self.comparison;
-        let (word, meaning) = match comparison.state() {
-            State::Different => ("Bits differ", "bits or outputs differ"),
+        let pairs = || comparison.prompts.iter().flat_map(|prompt| &prompt.pairs);
+        match comparison.state() {
+            State::Different if pairs().any(|pair| pair.facts.counts(None).different > 0) => {
+                ("Bits differ", "bits differ")
+            }
+            State::Different if pairs().any(|pair| pair.state == State::Different) => {
+                ("Outputs differ", "outputs differ, and no compared bit does")
+            }
+            State::Different => ("Repetitions differ", "none of these differs from another"),
             State::Equal => ("No bit differs", "every run was compared, and no bit differs"),
             State::Missing | State::Incomparable => {
                 ("Not everything could be compared", "none differs, and not everything could be compared")
             }
-        };
-        let tone = if comparison.state() == State::Missing { Tone::Open } else { Tone::Neutral };
-        let prompts = comparison.prompts.len();
-        if prompts == 0 {
-            let sentence = format!(
-                "Of {}, no two runs are known to have consumed the same prompt: nothing was compared.",
-                words::listed(files, 3)
-            );
-            return Lead { tone, word: word.to_owned(), sentences: vec![sentence] };
         }
-        let runs: usize = comparison.prompts.iter().map(|prompt| prompt.runs.len()).sum();
-        let mut counts = Counts::default();
-        comparison
-            .prompts
-            .iter()
-            .flat_map(|prompt| &prompt.pairs)
-            .for_each(|pair| counts.add(pair.facts.counts(None)));
-        let pairs: usize = comparison.prompts.iter().map(|prompt| prompt.pairs.len()).sum();
-        let classes: usize = comparison.prompts.iter().map(|prompt| prompt.classes.classes.len()).sum();
-        let mut sentences = vec![
-            format!(
-                "Of {}, {} of {} were compared bit by bit: {meaning}.",
-                words::listed(files, 3),
-                words::of(runs, "run"),
-                words::of(prompts, "prompt")
-            ),
-            format!(
-                "In {}, {} rows are equal, {} different, {} missing and {} incomparable; runs fall into {} of equal \
-                 bits.",
-                words::of(pairs, "pair"),
-                words::count(counts.equal),
-                words::count(counts.different),
-                words::count(counts.missing),
-                words::count(counts.incomparable),
-                if classes == 1 { "1 class".to_owned() } else { format!("{classes} classes") }
-            ),
-        ];
-        let firsts =
-            comparison.prompts.iter().flat_map(|prompt| prompt.pairs.iter().map(move |pair| (prompt, pair)));
-        let first = firsts.filter_map(|(prompt, pair)| Some((prompt, pair, pair.facts.first?)));
-        // Log-probabilities, which have no site, come last in a step.
-        let first = first.min_by_key(|(_, pair, first)| {
-            (first.phase, first.step, first.site.is_none(), first.site, pair.a, pair.b)
-        });
-        sentences.extend(first.map(|(prompt, pair, _)| {
-            format!(
-                "The first difference lies between {} and {}: {}.",
-                self.name(prompt, pair.a),
-                self.name(prompt, pair.b),
-                first_text(&pair.facts)
-            )
-        }));
+    }
+
+    fn lead(&self, files: &[&str]) -> Lead {
+        let comparison = self.comparison;
+        let (word, meaning) = self.answer();
+        let tone = if comparison.state() == State::Missing { Tone::Open } else { Tone::Neutral };
+        let of = words::listed(files, 3);
+        let mut sentences = Vec::new();
+        if comparison.prompts.is_empty() {
+            sentences.push(format!(
+                "Of {of}, no two runs are known to have consumed the same prompt: no two were compared."
+            ));
+        } else {
+            sentences.extend(self.compared(&of, meaning));
+        }
+        let differ = comparison.repetitions.iter().filter(|one| compared::repetitions_differ(&one.found));
+        let differ: Vec<&ComparedRepetitions> = differ.collect();
+        // Of stored repetitions all is said above.
+        if let Some(one) = differ.first().filter(|_| word == "Repetitions differ") {
+            let more = differ.len() - 1;
+            let more = if more > 0 {
+                format!(", and those of {}", words::of(more, "other setup"))
+            } else {
+                String::new()
+            };
+            sentences.push(format!(
+                "Repetitions of one setup differ: {}: outputs {}, signals {}{more}.",
+                self.repeated(one),
+                compared::outputs_agree(&one.found),
+                compared::agree(one.found.signals)
+            ));
+        }
         sentences.push("Nothing is judged here; mantissa analyze does that.".to_owned());
         Lead { tone, word: word.to_owned(), sentences }
     }
 
+    /// What was compared, how many rows differ, and where first.
+    fn compared(&self, of: &str, meaning: &str) -> Vec<String> {
+        let prompts = &self.comparison.prompts;
+        let pairs = || prompts.iter().flat_map(|prompt| &prompt.pairs);
+        let runs: usize = prompts.iter().map(|prompt| prompt.runs.len()).sum();
+        let mut counts = Counts::default();
+        pairs().for_each(|pair| counts.add(pair.facts.counts(None)));
+        let classes: usize = prompts.iter().map(|prompt| prompt.classes.classes.len()).sum();
+        let mut sentences = vec![
+            format!(
+                "Of {of}, {} of {} were compared bit by bit: {meaning}.",
+                words::of(runs, "run"),
+                words::of(prompts.len(), "prompt")
+            ),
+            format!(
+                "Rows of {}: {}; runs fall into {} of equal bits.",
+                words::of(pairs().count(), "pair"),
+                compared::rows(counts),
+                if classes == 1 { "1 class".to_owned() } else { format!("{classes} classes") }
+            ),
+        ];
+        let firsts = pairs().filter_map(|pair| Some((pair, pair.facts.first?)));
+        // Log-probabilities, which have no site, come last in a step.
+        let first = firsts.min_by_key(|(pair, first)| {
+            (first.phase, first.step, first.site.is_none(), first.site, pair.a, pair.b)
+        });
+        sentences.extend(first.map(|(pair, _)| {
+            format!(
+                "The first difference lies between {} and {}: {}.",
+                self.name(pair.a),
+                self.name(pair.b),
+                compared::first(&pair.facts)
+            )
+        }));
+        sentences
+    }
+
     fn warnings(&self) -> Vec<String> {
+        /// Runs that are named, at most.
+        const NAMED: usize = 12;
         let mut warnings = Vec::new();
-        let alone: Vec<String> = self.comparison.alone.iter().map(|&run| self.whole_name(run)).collect();
+        let alone = &self.comparison.alone;
         if !alone.is_empty() {
+            let names = self.names(alone.iter().copied());
+            let shown = names.len().min(NAMED);
+            let cut = Cut::of("names", shown, names.len()).map(|cut| format!(" {}", cut.said(WHOLE)));
             warnings.push(format!(
-                "Not compared, because no other run is known to have consumed the same prompt: {}.",
-                words::listed(&alone, 12)
+                "Not compared, because no other run is known to have consumed the same prompt: {}.{}",
+                names[..shown].join(", "),
+                cut.unwrap_or_default()
             ));
         }
-        for prompt in &self.comparison.prompts {
-            for conflict in &prompt.classes.conflicts {
-                let names: Vec<String> = conflict.chain.iter().map(|&run| self.name(prompt, run)).collect();
-                warnings.push(format!(
-                    "Each of these equals the next, and the ends differ: {}.",
-                    names.join(", ")
-                ));
-            }
-        }
+        let conflicts = self.comparison.prompts.iter().flat_map(|prompt| self.conflicts(prompt));
+        warnings.extend(conflicts.map(|conflict| format!("{}.", words::capital(&conflict))));
         warnings
     }
 
+    fn matrices<'m>(&self, figures: &'m [Matrix]) -> Vec<Block<'m>> {
+        let runs = || self.comparison.prompts.iter().map(|prompt| prompt.runs.len());
+        let of = |most: usize| runs().filter(|runs| (*RUNS.start()..=most).contains(runs)).count();
+        let mut blocks = matrices(figures);
+        let what = format!("prompts with {} or more runs", RUNS.start());
+        blocks.extend(Cut::of(what, of(*RUNS.end()), of(usize::MAX)).map(Block::Cut));
+        blocks
+    }
+
     fn lanes(&self) -> Vec<(Phase, Option<SignalKind>)> {
-        let kinds = KINDS.map(|(kind, _)| Some(kind)).into_iter().chain([None]);
+        let kinds = SignalKind::ALL.map(Some).into_iter().chain([None]);
         let all = [Phase::Prefill, Phase::Decode]
             .into_iter()
             .flat_map(|phase| kinds.clone().map(move |kind| (phase, kind)));
@@ -218,13 +256,13 @@ impl<'a> Named<'a> {
         }
         let mut looks: Vec<Look> = Vec::new();
         let short = self.short();
-        let name = |prompt, run| self.name_of(short.name(&self.setup(run)), prompt, run);
+        let name = |run| self.name_of(short.name(&self.setup(run)), run);
         let groups = self.comparison.prompts.iter().map(|prompt| {
             let rows = prompt.pairs.iter().map(|pair| {
                 let marks = lanes.iter().map(|&(phase, kind)| pair.facts.signal(phase, kind).map(mark));
                 let marks: Vec<Option<Mark>> = marks.collect();
                 looks.extend(marks.iter().flatten().map(|mark| mark.look));
-                (words::pair_name(&name(prompt, pair.a), &name(prompt, pair.b)), marks)
+                (words::pair_name(&name(pair.a), &name(pair.b)), marks)
             });
             Rows { rows: rows.collect(), heading: Some(words::capital(&self.prompt(prompt))) }
         });
@@ -238,10 +276,8 @@ impl<'a> Named<'a> {
         ];
         let legend = legend.into_iter().filter(|(look, _)| looks.contains(look));
         let columns = lanes.chunk_by(|a, b| a.0 == b.0).map(|lanes| {
-            let signals = lanes.iter().map(|lane| match KINDS.iter().find(|kind| Some(kind.0) == lane.1) {
-                Some((_, signal)) => words::signal(*signal).to_owned(),
-                None => "other sites".to_owned(),
-            });
+            let name = |kind: SignalKind| words::signal(kind.into()).to_owned();
+            let signals = lanes.iter().map(|lane| lane.1.map_or_else(|| "other sites".to_owned(), name));
             (lanes[0].0.name().to_owned(), signals.collect())
         });
         Some(Overview {
@@ -257,7 +293,7 @@ impl<'a> Named<'a> {
     fn classes(&self) -> Vec<Block<'a>> {
         let mut blocks = Vec::new();
         for prompt in &self.comparison.prompts {
-            let names = |runs: &[usize]| runs.iter().map(|&run| self.name(prompt, run)).collect::<Vec<_>>();
+            let names = |runs: &[usize]| runs.iter().map(|&run| self.name(run)).collect::<Vec<_>>();
             blocks.push(Block::Heading(words::capital(&self.prompt(prompt))));
             let placed = prompt.classes.classes.iter().enumerate().map(|(i, class)| Group {
                 heading: format!("class {} · {}", i + 1, words::of(class.len(), "run")),
@@ -265,43 +301,17 @@ impl<'a> Named<'a> {
                 placed: true,
             });
             let mut boxes: Vec<Group> = placed.collect();
-            if !prompt.classes.unplaced.is_empty() {
-                let unplaced = prompt.classes.unplaced.iter().map(|one| {
-                    let why = match one.why {
-                        UnplacedReason::Alone => "there is no other",
-                        UnplacedReason::Missing => "equal to no other as far as is known: rows are missing",
-                        UnplacedReason::Incomparable => {
-                            "equal to no other as far as is known: rows could not be compared"
-                        }
-                    };
-                    format!("{}: {why}", self.name(prompt, one.member))
-                });
-                boxes.push(Group {
-                    heading: "in no class".to_owned(),
-                    members: unplaced.collect(),
-                    placed: false,
-                });
+            let unplaced = self.unplaced(prompt);
+            if !unplaced.is_empty() {
+                let heading = "in no class".to_owned();
+                boxes.push(Group { heading, members: unplaced, placed: false });
             }
             blocks.push(Block::Boxes(boxes));
-            let mut outputs: Vec<String> = Vec::new();
-            match (prompt.outputs.groups.as_slice(), prompt.outputs.unknown.is_empty()) {
-                ([], _) => outputs.push("Outputs are not stated.".to_owned()),
-                ([all], true) => outputs.push(format!(
-                    "The same {} output tokens in all {} runs.",
-                    all.tokens,
-                    all.members.len()
-                )),
-                (groups, _) => outputs.extend(groups.iter().map(|group| {
-                    let part = group
-                        .part_at
-                        .map_or_else(String::new, |at| format!(", part from the first at output {at}"));
-                    format!("{} output tokens{part}: {}", group.tokens, names(&group.members).join(", "))
-                })),
-            }
-            if !prompt.outputs.groups.is_empty() && !prompt.outputs.unknown.is_empty() {
-                outputs.push(format!("Outputs not stated: {}", names(&prompt.outputs.unknown).join(", ")));
-            }
-            blocks.push(Block::List(outputs.into_iter().map(|text| Item { text, citations: &[] }).collect()));
+            let outputs = self.outputs(prompt).into_iter().map(|(label, value)| Item {
+                text: format!("{}: {value}.", words::capital(&label)),
+                citations: &[],
+            });
+            blocks.push(Block::List(outputs.collect()));
         }
         blocks
     }
@@ -309,127 +319,132 @@ impl<'a> Named<'a> {
     /// Distances between setups beside those between repetitions of one.
     fn own_and_other(&self) -> Vec<Block<'a>> {
         let mut blocks = Vec::new();
-        let distance = |pair: &ComparedPair, phase, kind| {
-            pair.facts.signal(phase, Some(kind)).and_then(|facts| facts.largest)
-        };
+        let (mut flat, mut unknown) = (Vec::new(), 0);
         let pairs = || self.comparison.prompts.iter().flat_map(|prompt| &prompt.pairs);
-        let own = |pair: &ComparedPair| self.setup(pair.a) == self.setup(pair.b);
         for phase in [Phase::Prefill, Phase::Decode] {
-            for (kind, signal) in KINDS {
-                let Some(scale) = Scale::with_ticks(pairs().filter_map(|pair| distance(pair, phase, kind)))
-                else {
+            for kind in SignalKind::ALL {
+                let facts = || pairs().filter_map(|pair| Some((pair, pair.facts.signal(phase, Some(kind))?)));
+                let differ = |facts: &SignalFacts| facts.counts.state() == State::Different;
+                unknown += facts().filter(|(_, facts)| differ(facts) && facts.largest.is_none()).count();
+                let lane = words::lane_name(phase, kind.into());
+                let Some(scale) = Scale::with_ticks(facts().filter_map(|(_, facts)| facts.largest)) else {
+                    flat.extend(facts().any(|(_, facts)| differ(&facts)).then_some(lane));
                     continue;
                 };
-                let mut setups: Vec<((String, String), Vec<f64>)> = Vec::new();
-                let mut owns: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-                for pair in pairs() {
-                    let Some(value) = distance(pair, phase, kind) else { continue };
-                    if own(pair) {
-                        owns.entry(self.setup(pair.a)).or_default().push(value);
-                        continue;
-                    }
-                    // One pair of setups, whichever of its runs comes first.
-                    let (a, b) = (self.setup(pair.a), self.setup(pair.b));
-                    let ends = if a <= b { (a, b) } else { (b, a) };
-                    match setups.iter_mut().find(|(known, _)| *known == ends) {
-                        Some((_, values)) => values.push(value),
-                        None => setups.push((ends, vec![value])),
-                    }
-                }
-                let largest = owns.values().flatten().copied().reduce(f64::max);
-                let lines = match largest {
-                    Some(at) => vec![Line {
-                        at,
-                        label: format!(
-                            "{}: the largest distance between repetitions of one setup",
-                            words::number(at, 3)
-                        ),
-                        decides: true,
-                    }],
-                    None => vec![Line {
-                        at: 0.0,
-                        label: "0: same bits; no repetitions are stored beside one another".to_owned(),
-                        decides: false,
-                    }],
-                };
-                let short = self.short();
-                let rows = setups.into_iter().map(|((a, b), values)| {
-                    let both: Vec<f64> =
-                        [&a, &b].into_iter().filter_map(|one| owns.get(one)).flatten().copied().collect();
-                    let band =
-                        both.iter().copied().reduce(f64::min).zip(both.iter().copied().reduce(f64::max));
-                    let most = values.iter().copied().fold(0.0, f64::max);
-                    let look = |value: f64| if value > 0.0 { Look::Apart } else { Look::Same };
-                    Strip {
-                        label: words::pair_name(short.name(&a), short.name(&b)),
-                        own: band,
-                        interval: None,
-                        dots: values.iter().map(|&value| (value, look(value))).collect(),
-                        figure: words::number(most, 3),
-                        said: format!(
-                            "{} of runs, the largest distance of a row {}.",
-                            words::of(values.len(), "pair"),
-                            words::number(most, 3)
-                        ),
-                    }
-                });
-                strips(
-                    (words::lane_name(phase, signal), "largest L2 of a row", "other: other bits"),
-                    scale,
-                    lines,
-                    rows.collect(),
-                    &mut blocks,
-                );
+                let (lines, rows) = self.strips_of(facts());
+                let axis = Axis { name: "largest L2 of a row", of: "pair", means: COMPARED, scale };
+                strips(&lane, axis, lines, rows, &mut blocks);
             }
+        }
+        if !flat.is_empty() {
+            blocks.push(Block::Text(format!(
+                "Without a picture, because bits differ and no distance is above 0 (+0 and −0, or nothing finite): {}.",
+                flat.join(" · ")
+            )));
+        }
+        if unknown > 0 {
+            blocks.push(Block::Text(format!(
+                "Other bits at no known distance, and so no dot: {}, counted by phase and signal.",
+                words::of(unknown, "time")
+            )));
         }
         blocks
     }
 
-    /// One run of each class beside one of the first; or the only pair.
-    fn chosen(&self) -> Vec<(&'a ComparedPrompt, &'a ComparedPair)> {
-        let mut chosen = Vec::new();
-        for prompt in &self.comparison.prompts {
-            let classes = prompt.classes.classes.iter().filter_map(|class| class.first().copied());
-            let unplaced = prompt.classes.unplaced.iter().map(|one| one.member);
-            let beside: BTreeSet<usize> = classes.chain(unplaced).collect();
-            let first =
-                prompt.classes.classes.first().and_then(|class| class.first()).or(prompt.runs.first());
-            let Some(&first) = first else { continue };
-            let pairs = prompt.pairs.iter().filter(|pair| {
-                prompt.runs.len() == 2
-                    || (pair.a == first && beside.contains(&pair.b))
-                    || (pair.b == first && beside.contains(&pair.a))
-            });
-            chosen.extend(pairs.map(|pair| (prompt, pair)));
+    /// A strip for each pair of setups, whichever of its runs comes first, and the line of repetitions.
+    fn strips_of<'p>(
+        &self,
+        facts: impl Iterator<Item = (&'p ComparedPair, SignalFacts)>,
+    ) -> (Vec<Line>, Vec<Strip>) {
+        let mut setups: BTreeMap<(String, String), Vec<(f64, Look)>> = BTreeMap::new();
+        let mut owns: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        for (pair, facts) in facts {
+            let Some(value) = facts.largest else { continue };
+            let (a, b) = (self.setup(pair.a), self.setup(pair.b));
+            if a == b {
+                let (least, most) = owns.entry(a).or_insert((value, value));
+                (*least, *most) = (least.min(value), most.max(value));
+            } else {
+                let ends = if a <= b { (a, b) } else { (b, a) };
+                setups.entry(ends).or_default().push((value, look(facts.counts)));
+            }
         }
-        chosen
+        let line = match owns.values().map(|own| own.1).reduce(f64::max) {
+            Some(at) => Line {
+                at,
+                label: format!(
+                    "{}: the largest distance between repetitions of one setup",
+                    words::number(at, 3)
+                ),
+                decides: true,
+            },
+            None => Line {
+                at: 0.0,
+                label: "0: where equal bits lie; no repetitions are stored beside one another".to_owned(),
+                decides: false,
+            },
+        };
+        let short = self.short();
+        let rows = setups.into_iter().map(|((a, b), dots)| {
+            let own = [&a, &b].into_iter().filter_map(|one| owns.get(one)).copied();
+            let most = words::number(dots.iter().map(|dot| dot.0).fold(0.0, f64::max), 3);
+            Strip {
+                label: words::pair_name(short.name(&a), short.name(&b)),
+                own: own.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
+                interval: None,
+                said: format!(
+                    "{} of runs, {} of them with other bits; the largest distance of a row is {most}.",
+                    words::of(dots.len(), "pair"),
+                    dots.iter().filter(|dot| dot.1 == Look::Apart).count()
+                ),
+                figure: most,
+                dots,
+            }
+        });
+        (vec![line], rows.collect())
+    }
+
+    /// One run of each class beside one of the first; or the only pair.
+    fn chosen(&self) -> Vec<&'a ComparedPair> {
+        let of = |prompt: &'a ComparedPrompt| match prompt.pairs.as_slice() {
+            [only] => vec![only],
+            _ => beside_the_first(prompt).into_iter().map(|(_, _, pair)| pair).collect(),
+        };
+        self.comparison.prompts.iter().flat_map(of).collect()
+    }
+
+    fn pair_name(&self, pair: &ComparedPair) -> String {
+        words::pair_name(&self.name(pair.a), &self.name(pair.b))
     }
 
     /// Layers × positions of each kind, painted by distance.
     fn maps(&self) -> Vec<Block<'a>> {
         let chosen: Vec<_> =
-            self.chosen().into_iter().filter(|(_, pair)| pair.facts.counts(None).different > 0).collect();
-        let shown = || chosen.iter().take(SHOWN);
-        let sites = || shown().flat_map(|(_, pair)| &pair.facts.sites);
-        let scale = Scale::of(sites().flat_map(|site| &site.rows).filter_map(|row| match row.state {
+            self.chosen().into_iter().filter(|pair| pair.facts.counts(None).different > 0).collect();
+        let shown = &chosen[..chosen.len().min(SHOWN)];
+        let sites = shown.iter().flat_map(|pair| &pair.facts.sites);
+        let scale = Scale::of(sites.flat_map(|site| &site.rows).filter_map(|row| match row.state {
             RowState::Different(distance) => distance.l2,
             _ => None,
         }));
         let mut blocks = Vec::new();
-        let mut room = CELLS;
-        for (i, (prompt, pair)) in shown().enumerate() {
+        let (mut room, mut drawn, mut all) = (CELLS, 0, 0);
+        for (i, pair) in shown.iter().enumerate() {
+            let lanes = [Phase::Prefill, Phase::Decode].into_iter();
+            let lanes = lanes.flat_map(|phase| {
+                [SignalKind::HiddenStates, SignalKind::KeyVectors].map(|kind| (phase, kind))
+            });
             let mut maps = Vec::new();
-            for phase in [Phase::Prefill, Phase::Decode] {
-                for (kind, signal) in &KINDS[..2] {
-                    let Some(map) = map(&pair.facts, phase, (*kind, *signal), scale, &mut room) else {
-                        continue;
-                    };
-                    maps.push(map);
+            for heat in lanes.filter_map(|(phase, kind)| map(&pair.facts, phase, kind, scale)) {
+                all += 1;
+                if let Some(left) = room.checked_sub(heat.cells()) {
+                    room = left;
+                    drawn += 1;
+                    maps.push(Block::Heat(heat));
                 }
             }
             if !maps.is_empty() {
-                let names = words::pair_name(&self.name(prompt, pair.a), &self.name(prompt, pair.b));
-                let title = format!("{names}: first {}", first_text(&pair.facts));
+                let title = format!("{}: first {}", self.pair_name(pair), compared::first(&pair.facts));
                 if i < OPEN {
                     blocks.push(Block::Heading(title));
                     blocks.extend(maps);
@@ -447,80 +462,65 @@ impl<'a> Named<'a> {
                     .to_owned(),
             ));
         }
-        if chosen.len() > SHOWN {
-            blocks.push(Block::Text(format!("The first {SHOWN} of {} pairs that differ.", chosen.len())));
-        }
+        blocks.extend(Cut::of("maps of these pairs", drawn, all).map(Block::Cut));
+        blocks.extend(Cut::of("pairs that differ", shown.len(), chosen.len()).map(Block::Cut));
         blocks
     }
 
     fn sites(&self) -> Vec<Block<'a>> {
         let chosen = self.chosen();
-        let mut blocks: Vec<Block<'a>> = Vec::new();
-        for (prompt, pair) in chosen.iter().take(SHOWN) {
-            let names = words::pair_name(&self.name(prompt, pair.a), &self.name(prompt, pair.b));
-            let counts = pair.facts.counts(None);
-            let summary = format!(
-                "{names}: {} equal, {} different, {} missing, {} incomparable rows",
-                words::count(counts.equal),
-                words::count(counts.different),
-                words::count(counts.missing),
-                words::count(counts.incomparable)
-            );
-            blocks.push(Block::Folded { summary, blocks: vec![Block::Grid(site_table(names, &pair.facts))] });
-        }
-        if chosen.len() > SHOWN {
-            blocks.push(Block::Text(format!("The first {SHOWN} of {} pairs.", chosen.len())));
-        }
-        blocks
+        let folded = chosen.iter().take(SHOWN).map(|pair| {
+            let name = self.pair_name(pair);
+            Block::Folded {
+                summary: format!("{name}: rows: {}", compared::rows(pair.facts.counts(None))),
+                blocks: vec![Block::Grid(compared::site_table(name, &pair.facts))],
+            }
+        });
+        folded.chain(Cut::of("pairs", SHOWN, chosen.len()).map(Block::Cut)).collect()
     }
 
-    fn repetitions(&self) -> Vec<Block<'a>> {
-        let state = |state: State| match state {
-            State::Equal => "agree",
-            State::Different => "differ",
-            State::Missing => "missing",
-            State::Incomparable => "incomparable",
-        };
+    fn table_of_repetitions(&self) -> Vec<Block<'a>> {
         let rows = self.comparison.repetitions.iter().map(|one| {
             let found = &one.found;
-            let basis = match found.basis {
-                ShownBy::Stored => "stored runs",
-                ShownBy::Digests => "stated digests",
-                ShownBy::Stated | ShownBy::Nothing => "the record's word",
-            };
-            let outputs = match (found.outputs, found.part_at) {
-                (State::Missing, _) => "not stated".to_owned(),
-                (State::Different, Some(at)) => format!("part at {at}"),
-                (outputs, _) => state(outputs).to_owned(),
-            };
             let cells = vec![
                 found.config_id.clone(),
                 one.record.clone(),
                 format!("ref {}", found.reference_id),
                 found.repetitions.to_string(),
-                outputs,
-                state(found.signals).to_owned(),
-                basis.to_owned(),
+                compared::outputs_agree(found),
+                compared::agree(found.signals).to_owned(),
+                compared::shown_by(found.basis).to_owned(),
             ];
             Row::new(cells, [])
         });
         let titles = ["setup", "record", "prompt", "repetitions", "outputs", "signals", "shown by"];
         tables(vec![Grid {
             caption: "Repetitions of each setup".to_owned(),
-            columns: titles.iter().map(|title| column(title, Kind::Words)).collect(),
+            columns: titles.iter().map(|title| Column::new(title, Kind::Words)).collect(),
             rows: rows.collect(),
             note: None,
         }])
     }
 }
 
+const fn look(counts: Counts) -> Look {
+    match (counts.state(), counts) {
+        (State::Different, _) => Look::Apart,
+        (State::Equal, Counts { missing: 0, incomparable: 0, .. }) => Look::Same,
+        (State::Equal, _) => Look::Alike,
+        (State::Missing, _) => Look::Missing,
+        (State::Incomparable, _) => Look::None,
+    }
+}
+
 fn mark(facts: SignalFacts) -> Mark {
-    let (look, word) = match (facts.counts.state(), facts.counts) {
-        (State::Different, _) => (Look::Apart, "other bits"),
-        (State::Equal, Counts { missing: 0, incomparable: 0, .. }) => (Look::Same, "same bits"),
-        (State::Equal, _) => (Look::Alike, "same bits as far as compared"),
-        (State::Missing, _) => (Look::Missing, "missing on one side"),
-        (State::Incomparable, _) => (Look::None, "incomparable"),
+    let look = look(facts.counts);
+    let word = match look {
+        Look::Apart => "other bits",
+        Look::Same => "same bits",
+        Look::Alike => "same bits as far as compared",
+        Look::Missing => "missing on one side",
+        _ => "incomparable",
     };
     let figure = facts.largest.filter(|_| look == Look::Apart).map(|value| words::number(value, 2));
     Mark { figure: figure.unwrap_or_default(), ..Mark::new(look, word) }

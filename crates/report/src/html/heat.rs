@@ -78,6 +78,11 @@ pub(super) struct Panel {
 }
 
 impl Heat {
+    /// How many cells there are.
+    pub(super) fn cells(&self) -> usize {
+        self.rows.iter().map(|row| if let HeatRow::Row(_, cells) = row { cells.len() } else { 0 }).sum()
+    }
+
     /// Appends it; `id` is unique on the page.
     pub(super) fn draw(&self, id: &str, out: &mut String) {
         push(

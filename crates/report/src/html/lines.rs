@@ -3,6 +3,7 @@
 //! A line joins neighbours only: where a layer was not recorded or could not be compared, there is a gap. On a
 //! logarithmic axis distance 0 lies at the foot, and no slope leads there. Left out: the numbers as a table.
 
+use super::limits::Cut;
 use super::scale::{Scale, label};
 use super::strips::percent;
 use crate::foreign::{html as escape, push};
@@ -33,7 +34,29 @@ const HEIGHT: i32 = 240;
 const TOP: f64 = 10.0;
 const FOOT: f64 = 200.0;
 
+/// The least and the largest coordinate.
+#[derive(Clone, Copy)]
+struct Span {
+    first: i64,
+    last: i64,
+}
+
+impl Span {
+    fn x(self, at: i64) -> String {
+        let apart = |from: i64, to: i64| real(i128::from(to) - i128::from(from));
+        let share =
+            if self.first == self.last { 0.5 } else { apart(self.first, at) / apart(self.first, self.last) };
+        percent(0.03 + 0.94 * share)
+    }
+}
+
 impl Lines {
+    /// Points that are not drawn, of the series that has most.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        let most = self.series.iter().map(|series| series.points.len()).max().unwrap_or(0);
+        Cut::of("points of a line", DRAWN, most)
+    }
+
     /// Appends them; `id` is unique on the page.
     pub(super) fn draw(&self, id: &str, out: &mut String) {
         push(
@@ -44,7 +67,7 @@ impl Lines {
                 escape(&self.caption)
             ),
         );
-        let ticks = self.ticks();
+        let (ticks, span) = (self.ticks(), self.span());
         for &tick in &ticks {
             let (y, label) = (self.y(tick), label(tick));
             push(
@@ -65,10 +88,10 @@ impl Lines {
             let y = round(self.y(tick));
             push(out, format_args!("<line x1=\"0\" x2=\"100%\" y1=\"{y}\" y2=\"{y}\" class=\"rule\"/>"));
         }
-        for at in self.columns() {
+        for at in self.columns(span) {
             push(
                 out,
-                format_args!("<text x=\"{}%\" y=\"218\" text-anchor=\"middle\">{at}</text>", self.x(at)),
+                format_args!("<text x=\"{}%\" y=\"218\" text-anchor=\"middle\">{at}</text>", span.x(at)),
             );
         }
         push(
@@ -76,7 +99,7 @@ impl Lines {
             format_args!("<text x=\"50%\" y=\"236\" text-anchor=\"middle\">{}</text>", escape(&self.axis)),
         );
         for (i, series) in self.series.iter().take(SERIES).enumerate() {
-            self.line(i, series, out);
+            self.line(i, series, span, out);
         }
         out.push_str("</svg></div>\n<ul class=\"legend series\">");
         for (i, series) in self.series.iter().take(SERIES).enumerate() {
@@ -94,7 +117,7 @@ impl Lines {
         out.push_str("</ul></figure>\n");
     }
 
-    fn line(&self, i: usize, series: &Series, out: &mut String) {
+    fn line(&self, i: usize, series: &Series, span: Span, out: &mut String) {
         push(out, format_args!("<g class=\"s{}\">", i + 1));
         let points: Vec<(i64, Option<f64>)> = series.points.iter().take(DRAWN).copied().collect();
         let joined = |a: (i64, Option<f64>), b: (i64, Option<f64>)| match (a.1, b.1) {
@@ -110,8 +133,8 @@ impl Lines {
                 out,
                 format_args!(
                     "<line x1=\"{}%\" x2=\"{}%\" y1=\"{}\" y2=\"{}\"/>",
-                    self.x(from),
-                    self.x(to),
+                    span.x(from),
+                    span.x(to),
                     round(self.y(a)),
                     round(self.y(b))
                 ),
@@ -123,34 +146,26 @@ impl Lines {
             let before = k > 0 && joined(points[k - 1], points[k]);
             let after = points.get(k + 1).is_some_and(|&next| joined(points[k], next));
             if k.is_multiple_of(stride) || !(before || after) {
-                let (x, y) = (self.x(at), round(self.y(value)));
+                let (x, y) = (span.x(at), round(self.y(value)));
                 push(out, format_args!("<svg x=\"{x}%\" y=\"{y}\" overflow=\"visible\">{}</svg>", marker(i)));
             }
         }
         out.push_str("</g>");
     }
 
-    fn ends(&self) -> (i64, i64) {
+    fn span(&self) -> Span {
         let all =
             || self.series.iter().flat_map(|series| series.points.iter().take(DRAWN)).map(|point| point.0);
-        (all().min().unwrap_or(0), all().max().unwrap_or(0))
-    }
-
-    fn x(&self, at: i64) -> String {
-        let (first, last) = self.ends();
-        let apart = |from: i64, to: i64| real(i128::from(to) - i128::from(from));
-        let share = if first == last { 0.5 } else { apart(first, at) / apart(first, last) };
-        percent(0.03 + 0.94 * share)
+        Span { first: all().min().unwrap_or(0), last: all().max().unwrap_or(0) }
     }
 
     /// Up to a dozen recorded coordinates; numbers beside one another would not be read.
-    fn columns(&self) -> Vec<i64> {
+    fn columns(&self, span: Span) -> Vec<i64> {
         let mut all: Vec<i64> =
             self.series.iter().flat_map(|s| s.points.iter().take(DRAWN)).map(|p| p.0).collect();
         all.sort_unstable();
         all.dedup();
-        let (first, last) = self.ends();
-        let nearest = (i128::from(last) - i128::from(first)) / 10;
+        let nearest = (i128::from(span.last) - i128::from(span.first)) / 10;
         let mut kept: Vec<i64> = Vec::new();
         for at in all {
             let far = kept.last().is_none_or(|&before| i128::from(at) - i128::from(before) >= nearest.max(1));

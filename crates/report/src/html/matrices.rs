@@ -3,7 +3,7 @@
 use mantissa_verdict::analysis::{Matrix, State};
 
 use super::heat::{Heat, HeatCell, HeatRow, Paint, Panel};
-use super::limits::CELLS;
+use super::limits::{CELLS, Cut};
 use super::parts::{Block, worth_a_panel};
 use super::scale::Scale;
 use crate::grid;
@@ -11,7 +11,7 @@ use crate::short::Short;
 use crate::words;
 
 /// Matrices on one scale, those of single prompts small beside their average. What is alike everywhere is only named.
-pub(super) fn matrices<'m>(matrices: &'m [Matrix], whole: Option<&str>) -> Vec<Block<'m>> {
+pub(super) fn matrices(matrices: &[Matrix]) -> Vec<Block<'_>> {
     let all = matrices.iter().flat_map(|matrix| matrix.cells.iter().flatten());
     let scale = Scale::of(all.filter(|cell| cell.state == State::Different).filter_map(|cell| cell.value));
     let mut blocks = vec![Block::Key(scale)];
@@ -34,8 +34,6 @@ pub(super) fn matrices<'m>(matrices: &'m [Matrix], whole: Option<&str>) -> Vec<B
         }
         cells += each * group.len();
         shown += group.len();
-        let (single, average): (Vec<&Matrix>, Vec<&Matrix>) =
-            group.iter().partition(|matrix| matrix.reference.is_some() && group.len() > 1);
         let paints = |matrix: &Matrix| -> Vec<Vec<Paint>> {
             matrix
                 .cells
@@ -43,10 +41,14 @@ pub(super) fn matrices<'m>(matrices: &'m [Matrix], whole: Option<&str>) -> Vec<B
                 .map(|row| row.iter().map(|cell| paint(cell.state, cell.value, scale)).collect())
                 .collect()
         };
-        if !group.iter().any(|matrix| worth_a_panel(paints(matrix).iter().flatten())) {
-            alike.extend(group.iter().map(grid::matrix_caption));
+        let (pictured, flat): (Vec<&Matrix>, Vec<&Matrix>) =
+            group.iter().partition(|matrix| worth_a_panel(paints(matrix).iter().flatten()));
+        alike.extend(flat.into_iter().map(grid::matrix_name));
+        if pictured.is_empty() {
             continue;
         }
+        let (single, average): (Vec<&Matrix>, Vec<&Matrix>) =
+            pictured.into_iter().partition(|matrix| matrix.reference.is_some() && group.len() > 1);
         // Where there is no average, the first stands for the others: small ones have no labels.
         let large = if average.is_empty() { single.iter().take(1).copied().collect() } else { average };
         for matrix in large {
@@ -54,7 +56,7 @@ pub(super) fn matrices<'m>(matrices: &'m [Matrix], whole: Option<&str>) -> Vec<B
         }
         if !single.is_empty() {
             let panels = single.iter().map(|matrix| Panel {
-                caption: matrix.reference.clone().unwrap_or_default(),
+                caption: matrix.reference.as_deref().map_or_else(String::new, grid::reference_name),
                 description: described(matrix),
                 cells: paints(matrix),
             });
@@ -75,11 +77,7 @@ pub(super) fn matrices<'m>(matrices: &'m [Matrix], whole: Option<&str>) -> Vec<B
             alike.join(" · ")
         )));
     }
-    if shown < matrices.len() {
-        let all = matrices.len();
-        let rest = whole.map_or_else(String::new, |file| format!("; all are in {file}"));
-        blocks.push(Block::Text(format!("{shown} of {all} matrices are shown{rest}.")));
-    }
+    blocks.extend(Cut::of("matrices", shown, matrices.len()).map(Block::Cut));
     if matrices.is_empty() { Vec::new() } else { blocks }
 }
 

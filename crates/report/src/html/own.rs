@@ -4,10 +4,11 @@ use mantissa_numerics::Phase;
 use mantissa_verdict::Analysis;
 use mantissa_verdict::analysis::{Answer, Comparison, PairVerdict, Signal};
 
+use super::limits::Cut;
 use super::look::Look;
 use super::parts::Block;
 use super::scale::Scale;
-use super::strips::{Line, Strip, Strips};
+use super::strips::{Line, Means, Strip, Strips};
 use crate::short::Short;
 use crate::words;
 
@@ -55,20 +56,15 @@ pub(super) fn own_and_other(analysis: &Analysis) -> Vec<Block<'_>> {
                 ),
                 decides: true,
             }));
-            strips(
-                (words::lane_name(phase, signal), "× own floor", TOLD_APART),
-                scale,
-                lines,
-                rows,
-                &mut blocks,
-            );
+            let axis = Axis { name: "× own floor", of: "pair", means: JUDGED, scale };
+            strips(&words::lane_name(phase, signal), axis, lines, rows, &mut blocks);
         }
     }
     let distances = analysis.pairs.iter().filter(exact).filter_map(|pair| pair.distance);
     if let Some(scale) = Scale::with_ticks(distances) {
         blocks.push(Block::Text(
             "Setups without a noise floor: where a setup repeats itself to the bit its own distance is 0, and one \
-             different bit tells it apart."
+             different bit tells it apart, also one that adds no distance (+0 and −0)."
                 .to_owned(),
         ));
         for (phase, signal) in lanes(&analysis.pairs, |pair| (pair.phase, pair.signal)) {
@@ -80,28 +76,40 @@ pub(super) fn own_and_other(analysis: &Analysis) -> Vec<Block<'_>> {
             }
             let lines = vec![Line {
                 at: 0.0,
-                label: "0: same bits, the line that decides".to_owned(),
+                label: "0: where equal bits lie, the line that decides".to_owned(),
                 decides: true,
             }];
-            strips(
-                (words::lane_name(phase, signal), "mean distance", TOLD_APART),
-                scale,
-                lines,
-                rows,
-                &mut blocks,
-            );
+            let axis = Axis { name: "mean distance", of: "pair", means: JUDGED, scale };
+            strips(&words::lane_name(phase, signal), axis, lines, rows, &mut blocks);
         }
     }
     blocks
 }
 
-/// What a judgement says of setups that differ.
-pub(super) const TOLD_APART: &str = "other: told apart";
+/// What a judgement says of two setups.
+const JUDGED: Means = &[
+    (Look::Apart, "other: told apart"),
+    (Look::Alike, "other: not separable"),
+    (Look::Same, "other: same bits"),
+    (Look::Open, "other: open"),
+];
+
+/// What strips stand on.
+#[derive(Clone, Copy)]
+pub(super) struct Axis {
+    /// What it counts.
+    pub(super) name: &'static str,
+    /// What a strip is of, where it is one of many.
+    pub(super) of: &'static str,
+    /// What dots mean.
+    pub(super) means: Means,
+    pub(super) scale: Scale,
+}
 
 /// Strips in the open, or folded where there are many.
 pub(super) fn strips(
-    (caption, axis, apart): (String, &str, &'static str),
-    scale: Scale,
+    caption: &str,
+    axis: Axis,
     lines: Vec<Line>,
     mut rows: Vec<Strip>,
     blocks: &mut Vec<Block<'_>>,
@@ -114,36 +122,37 @@ pub(super) fn strips(
         return;
     }
     let count = rows.len();
-    rows.truncate(SHOWN);
-    let summary = format!("{caption}: each of {count} pairs");
-    let (axis, together) = (axis.to_owned(), count > OPEN);
+    let all = words::of(count, axis.of);
+    let summary = format!("{caption}: each of {all}");
+    let Axis { name, means, scale, of } = axis;
+    let together = count > OPEN;
+    let draw = |lines, rows| {
+        let (caption, axis) = (caption.to_owned(), name.to_owned());
+        Block::Strips(Strips { caption, axis, scale, means, lines, rows })
+    };
     if together {
         let dots = rows.iter().flat_map(|row| row.dots.clone()).collect();
         let own = rows.iter().filter_map(|row| row.own);
         let own = own.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         let one = Strip {
-            label: format!("{count} pairs"),
+            label: all.clone(),
             own,
             interval: None,
             dots,
             figure: String::new(),
-            said: format!("{count} pairs on one axis; each of them below"),
+            said: format!("{all} on one axis; each of them below"),
         };
         let lines = lines.iter().map(|line| Line { label: line.label.clone(), ..*line }).collect();
-        blocks.push(Block::Strips(Strips {
-            caption: caption.clone(),
-            axis: axis.clone(),
-            scale,
-            apart,
-            lines,
-            rows: vec![one],
-        }));
+        blocks.push(draw(lines, vec![one]));
     }
-    if count > SHOWN {
-        blocks.push(Block::Text(format!("{caption}: the first {SHOWN} of {count} pairs.")));
+    rows.truncate(SHOWN);
+    let mut each = vec![draw(lines, rows)];
+    each.extend(Cut::of(format!("{of}s"), SHOWN, count).map(Block::Cut));
+    if together {
+        blocks.push(Block::Folded { summary, blocks: each });
+    } else {
+        blocks.append(&mut each);
     }
-    let strips = Block::Strips(Strips { caption, axis, scale, apart, lines, rows });
-    blocks.push(if together { Block::Folded { summary, blocks: vec![strips] } } else { strips });
 }
 
 fn ratio_strip(pair: &PairVerdict, short: &Short) -> Strip {

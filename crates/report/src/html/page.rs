@@ -3,12 +3,14 @@
 //! The answer comes first, then what to know before relying on it, the grid, and sections. It is well-formed XML too,
 //! which is how its tests read it. Left out: what a verb has to say (`analysis`, `audit`, `comparison`).
 
+use std::borrow::Borrow;
 use std::io::{self, Write};
 
 use mantissa_verdict::analysis::Citation;
 
 use super::citations::Citations;
 use super::heat;
+use super::limits::Cut;
 use super::parts::{Block, Mark, Overview, Parts, Tone};
 use crate::foreign::{html as escape, html_name, push};
 use crate::grid::{Grid, Kind, Row};
@@ -157,7 +159,7 @@ impl<'a> Page<'a> {
         if !rest.is_empty() {
             push(&mut self.out, format_args!("<details><summary>{} more</summary>\n", rest.len()));
             list(&rest[..rest.len().min(ROWS)], &mut self.out);
-            self.cut(ROWS, rest.len(), "warnings");
+            self.cut(Cut::of("further warnings", ROWS, rest.len()));
             self.out.push_str("</details>\n");
         }
         self.out.push_str("</section>\n");
@@ -165,6 +167,22 @@ impl<'a> Page<'a> {
 
     fn overview(&mut self, overview: &Overview) {
         self.open("overview", overview.heading);
+        self.out.push_str("<ul class=\"legend\" aria-label=\"Answers\">");
+        for (mark, means) in &overview.legend {
+            push(
+                &mut self.out,
+                format_args!(
+                    "<li><span class=\"swatch {}\"><span>{}</span></span> {means}</li>",
+                    mark.look.class(),
+                    mark.look.symbol()
+                ),
+            );
+        }
+        let mut marks = overview.groups.iter().flat_map(|group| &group.rows).flat_map(|(_, marks)| marks);
+        if marks.any(Option::is_none) {
+            self.out.push_str("<li>blank: not compared</li>");
+        }
+        self.out.push_str("</ul>\n");
         push(
             &mut self.out,
             format_args!(
@@ -214,25 +232,15 @@ impl<'a> Page<'a> {
             left -= group.rows.len().min(left);
             self.out.push_str("</tbody>\n");
         }
-        self.out.push_str("</table></div></figure>\n<ul class=\"legend\" aria-label=\"Answers\">");
-        for (mark, means) in &overview.legend {
-            push(
-                &mut self.out,
-                format_args!(
-                    "<li><span class=\"swatch {}\"><span>{}</span></span> {means}</li>",
-                    mark.look.class(),
-                    mark.look.symbol()
-                ),
-            );
-        }
-        self.out.push_str("</ul>\n");
-        self.cut(OVERVIEW, overview.groups.iter().map(|group| group.rows.len()).sum(), "rows");
+        self.out.push_str("</table></div></figure>\n");
+        let rows = overview.groups.iter().map(|group| group.rows.len()).sum();
+        self.cut(Cut::of("rows", OVERVIEW, rows));
         self.out.push_str("</section>\n");
     }
 
     fn mark(&mut self, mark: Option<&Mark>) {
         let Some(mark) = mark else {
-            self.out.push_str("<td class=\"unasked\"><span class=\"hidden\">not recorded</span></td>");
+            self.out.push_str("<td class=\"unasked\"><span class=\"hidden\">not compared</span></td>");
             return;
         };
         push(
@@ -275,7 +283,7 @@ impl<'a> Page<'a> {
                         self.out.push_str("</li>\n");
                     }
                     self.out.push_str("</ul>\n");
-                    self.cut(ROWS, items.len(), "findings");
+                    self.cut(Cut::of("lines", ROWS, items.len()));
                 }
                 Block::Grid(grid) => self.grid(grid),
                 Block::Folded { summary, blocks } => {
@@ -318,25 +326,23 @@ impl<'a> Page<'a> {
                         for member in one.members.iter().take(ROWS) {
                             push(&mut self.out, format_args!("<li>{}</li>", escape(member)));
                         }
-                        self.out.push_str("</ul></li>\n");
+                        self.out.push_str("</ul>");
+                        self.cut(Cut::of("members", ROWS, one.members.len()));
+                        self.out.push_str("</li>\n");
                     }
                     self.out.push_str("</ul>\n");
-                    self.cut(ROWS, boxes.len(), "classes");
+                    self.cut(Cut::of("classes", ROWS, boxes.len()));
                 }
+                Block::Cut(cut) => self.cut(Some(cut)),
             }
         }
     }
 
     /// Says that there is more than is shown.
-    fn cut(&mut self, shown: usize, all: usize, of: &str) {
-        if all > shown {
-            push(
-                &mut self.out,
-                format_args!(
-                    "<p class=\"cut\">The first {shown} of {all} {of}; all are in {}.</p>\n",
-                    self.whole
-                ),
-            );
+    fn cut(&mut self, cut: Option<impl Borrow<Cut>>) {
+        if let Some(cut) = cut {
+            let said = cut.borrow().said(self.whole);
+            push(&mut self.out, format_args!("<p class=\"cut\">{}</p>\n", escape(&said)));
         }
     }
 
@@ -370,7 +376,7 @@ impl<'a> Page<'a> {
             self.row(grid, row, sourced);
         }
         self.out.push_str("</tbody></table></div>\n");
-        self.cut(ROWS, grid.rows.len(), "rows");
+        self.cut(Cut::of("rows", ROWS, grid.rows.len()));
         if let Some(note) = &grid.note {
             push(&mut self.out, format_args!("<p class=\"note\">{}</p>\n", escape(note)));
         }
@@ -407,7 +413,11 @@ impl<'a> Page<'a> {
     /// Links to the first citations, and how many more there are.
     fn cite_all(&mut self, citations: impl ExactSizeIterator<Item = &'a Citation>) {
         let more = citations.len().saturating_sub(BESIDE);
-        for citation in citations.take(BESIDE) {
+        for (i, citation) in citations.enumerate() {
+            if i >= BESIDE {
+                self.citations.leave_out(citation);
+                continue;
+            }
             match self.citations.number(citation) {
                 Some(number) => push(
                     &mut self.out,
@@ -453,11 +463,10 @@ impl<'a> Page<'a> {
             );
         }
         self.out.push_str("</tbody></table></div>\n");
-        self.cut(ROWS, parts.sources.len(), "files");
+        self.cut(Cut::of("files", ROWS, parts.sources.len()));
         self.citations.list(&mut self.out);
-        if self.citations.is_full() {
-            push(&mut self.out, format_args!("<p class=\"cut\">Further places are in {}.</p>\n", self.whole));
-        }
+        let (shown, cited) = self.citations.counts();
+        self.cut(Cut::of("places that numbers come from", shown, cited));
         self.out.push_str("</section>\n");
     }
 }

@@ -5,6 +5,7 @@
 use mantissa_verdict::analysis::{Citation, Source};
 
 use super::heat::{Heat, Paint, Panel};
+use super::limits::Cut;
 use super::lines::Lines;
 use super::look::Look;
 use super::scale::Scale;
@@ -113,6 +114,7 @@ pub(super) enum Block<'a> {
     Lines(Lines),
     /// Setups that are alike, a box per class.
     Boxes(Vec<Group>),
+    Cut(Cut),
 }
 
 /// A sentence, and where its numbers stand.

@@ -1,26 +1,17 @@
-//! Rows of a pair of runs: as maps of layers by positions, and site by site.
+//! Rows of a pair of runs as maps of layers by positions.
 
 use std::collections::BTreeMap;
 
-use mantissa_compare::{Counts, PairFacts, RowState, SignalKind};
+use mantissa_compare::{PairFacts, RowState, SignalKind};
 use mantissa_numerics::{Phase, Site};
-use mantissa_verdict::analysis::Signal;
 
-use super::heat::{HeatCell, Paint};
+use super::heat::{Heat, HeatCell, Paint};
 use super::matrices::{LayerRow, layer_map};
-use super::parts::Block;
 use super::scale::Scale;
-use crate::grid::{Column, Grid, Kind, Row};
 use crate::words;
 
-/// Rows of a kind in a phase, layer by layer; absent where all are equal, or where there is no room.
-pub(super) fn map<'a>(
-    facts: &PairFacts,
-    phase: Phase,
-    (kind, signal): (SignalKind, Signal),
-    scale: Option<Scale>,
-    room: &mut usize,
-) -> Option<Block<'a>> {
+/// Rows of a kind in a phase, layer by layer; absent where none differs.
+pub(super) fn map(facts: &PairFacts, phase: Phase, kind: SignalKind, scale: Option<Scale>) -> Option<Heat> {
     let sites: Vec<_> = facts
         .sites
         .iter()
@@ -60,7 +51,6 @@ pub(super) fn map<'a>(
     let mut ordered: Vec<Site> = sites.iter().map(|site| site.site).collect();
     ordered.sort_unstable();
     ordered.dedup();
-    *room = room.checked_sub(ordered.len() * tokens.len())?;
     let layers: Vec<LayerRow> = ordered
         .iter()
         .map(|site| {
@@ -70,7 +60,7 @@ pub(super) fn map<'a>(
         .collect();
     let caption = format!(
         "{}, by layer and {}",
-        words::lane_name(phase, signal),
+        words::lane_name(phase, kind.into()),
         if phase == Phase::Prefill { "position of the prompt" } else { "decode step" }
     );
     let cell = |row: usize, token: i64| {
@@ -80,64 +70,5 @@ pub(super) fn map<'a>(
             |cell| HeatCell { text: cell.text.clone(), ..*cell },
         )
     };
-    Some(Block::Heat(layer_map(caption, &layers, &tokens, "not recorded", cell)))
-}
-
-pub(super) fn site_table<'a>(names: String, facts: &PairFacts) -> Grid<'a> {
-    let of = |value: Option<f64>, digits: usize| {
-        value.map_or_else(String::new, |value| words::number(value, digits))
-    };
-    let counts = |counts: Counts| {
-        [counts.equal, counts.different, counts.missing, counts.incomparable].map(words::count)
-    };
-    let sites = facts.sites.iter().map(|site| {
-        let differs = site.total.filter(|total| total.different > 0);
-        let distances = [
-            differs.and_then(|d| d.max_ulps).map_or_else(String::new, |ulps| words::count(u64::from(ulps))),
-            of(differs.and_then(|d| d.l2), 4),
-            of(differs.and_then(|d| d.max_abs), 4),
-            of(differs.and_then(|d| d.cosine), 6),
-        ];
-        let name = [format!("{} {}", site.phase.name(), site.site)];
-        Row::new([name.as_slice(), &counts(site.counts), &distances].concat(), [])
-    });
-    let logprobs = facts.logprobs.iter().map(|one| {
-        let largest = |of: fn(&mantissa_compare::LogprobDistance) -> Option<f64>| {
-            let rows = one.rows.iter().filter_map(|row| match &row.state {
-                RowState::Different(distance) => of(distance),
-                RowState::Equal | RowState::Missing | RowState::Incomparable => None,
-            });
-            rows.reduce(f64::max)
-        };
-        let distances =
-            [String::new(), of(largest(|d| d.l2), 4), of(largest(|d| d.max_abs), 4), String::new()];
-        let name = [format!("{} logprobs", one.phase.name())];
-        Row::new([name.as_slice(), &counts(one.counts), &distances].concat(), [])
-    });
-    let titles =
-        ["site", "equal", "differ", "missing", "incomparable", "max ULP", "L2", "max |a−b|", "cosine"];
-    let kind = |i: usize| if i == 0 { Kind::Words } else { Kind::Number };
-    let columns = titles.iter().enumerate().map(|(i, title)| column(title, kind(i)));
-    Grid { caption: names, columns: columns.collect(), rows: sites.chain(logprobs).collect(), note: None }
-}
-
-/// Where two runs first differ.
-pub(super) fn first_text(facts: &PairFacts) -> String {
-    facts.first.map_or_else(
-        || "no compared value differs".to_owned(),
-        |first| {
-            let site = first.site.map_or_else(|| "logprobs".to_owned(), |site| site.to_string());
-            format!(
-                "{} step {}, position {}, {site}[{}]",
-                first.phase.name(),
-                first.step,
-                first.position,
-                first.element
-            )
-        },
-    )
-}
-
-pub(super) fn column(title: &str, kind: Kind) -> Column {
-    Column { title: title.to_owned(), kind, wide: false }
+    Some(layer_map(caption, &layers, &tokens, "not recorded", cell))
 }

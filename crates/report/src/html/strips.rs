@@ -2,6 +2,8 @@
 //!
 //! Places are percentages, so that a strip is as broad as there is room. Left out: the numbers as a table.
 
+use std::collections::BTreeSet;
+
 use super::look::Look;
 use super::scale::{Scale, label};
 use crate::foreign::{html as escape, html_name, push};
@@ -12,11 +14,14 @@ pub(super) struct Strips {
     /// What the axis counts.
     pub(super) axis: String,
     pub(super) scale: Scale,
-    /// What is said of other setups that are not the same.
-    pub(super) apart: &'static str,
+    /// What each look means.
+    pub(super) means: Means,
     pub(super) lines: Vec<Line>,
     pub(super) rows: Vec<Strip>,
 }
+
+/// What looks mean, in the order of a legend.
+pub(super) type Means = &'static [(Look, &'static str)];
 
 /// A line through all strips.
 pub(super) struct Line {
@@ -55,24 +60,15 @@ impl Strips {
         if self.rows.iter().any(|row| row.interval.is_some()) {
             out.push_str("<li><span class=\"interval\"></span> interval of the ratio</li>");
         }
-        let looks = [
-            (Look::Apart, self.apart),
-            (Look::Contradicted, "other: contradicted"),
-            (Look::Fits, "the claim"),
-            (Look::FitsNot, "the claim, contradicted"),
-            (Look::Alike, "other: not separable"),
-            (Look::Same, "other: same bits"),
-            (Look::Open, "other: open"),
-        ];
-        for (look, means) in looks {
-            if self.rows.iter().any(|row| row.dots.iter().any(|dot| dot.1 == look)) {
+        for (look, means) in self.means {
+            if self.rows.iter().any(|row| row.dots.iter().any(|dot| dot.1 == *look)) {
                 push(
                     out,
                     format_args!(
                         "<li><svg class=\"dot {}\" width=\"14\" height=\"14\" viewBox=\"-7 -7 14 14\" \
                          aria-hidden=\"true\">{}</svg> {means}</li>",
                         look.class(),
-                        shape(look)
+                        shape(*look)
                     ),
                 );
             }
@@ -91,7 +87,8 @@ impl Strips {
                 "<li class=\"axis\" aria-hidden=\"true\"><span></span><svg height=\"34\" width=\"100%\">"
             ),
         );
-        for tick in self.scale.ticks() {
+        let zero = self.scale.is_logarithmic() && self.has_zero();
+        for tick in zero.then_some(0.0).into_iter().chain(self.scale.ticks()) {
             let x = place(self.scale, tick);
             push(
                 out,
@@ -109,6 +106,12 @@ impl Strips {
                 escape(&self.axis)
             ),
         );
+    }
+
+    /// Whether anything lies at 0, which a logarithmic scale has apart from its ticks.
+    fn has_zero(&self) -> bool {
+        let dots = self.rows.iter().flat_map(|row| &row.dots).map(|dot| dot.0);
+        self.lines.iter().map(|line| line.at).chain(dots).any(|value| value <= 0.0)
     }
 
     fn row(&self, id: &str, row: &Strip, out: &mut String) {
@@ -151,16 +154,19 @@ impl Strips {
                 ),
             );
         }
+        // A dot on one like it cannot be seen.
+        let mut drawn = BTreeSet::new();
         for (value, look) in &row.dots {
-            push(
-                out,
-                format_args!(
-                    "<svg x=\"{}%\" y=\"11\" overflow=\"visible\" class=\"dot {}\">{}</svg>",
-                    at(*value),
-                    look.class(),
-                    shape(*look)
-                ),
+            let dot = format!(
+                "<svg x=\"{}%\" y=\"11\" overflow=\"visible\" class=\"dot {}\">{}</svg>",
+                at(*value),
+                look.class(),
+                shape(*look)
             );
+            if !drawn.contains(&dot) {
+                out.push_str(&dot);
+                drawn.insert(dot);
+            }
         }
         push(out, format_args!("</svg><span class=\"said\">{}</span></li>\n", escape(&row.figure)));
     }

@@ -84,10 +84,8 @@ pub(super) fn fitting(grid: &Grid<'_>, from: usize, width: usize) -> usize {
 #[must_use]
 pub fn plain(columns: &[(&str, bool)], rows: &[Vec<String>], width: usize, color: bool) -> String {
     let kind = |number: bool| if number { Kind::Number } else { Kind::Words };
-    let columns: Vec<Column> = columns
-        .iter()
-        .map(|&(title, number)| Column { title: title.to_owned(), kind: kind(number), wide: false })
-        .collect();
+    let columns: Vec<Column> =
+        columns.iter().map(|&(title, number)| Column::new(title, kind(number))).collect();
     let mut out = String::new();
     table(&mut out, &columns, rows, width, color);
     out
@@ -195,10 +193,6 @@ fn set(out: &mut String, row: &[String], columns: &[Column], widths: &[usize], d
 mod tests {
     use super::*;
 
-    fn column(title: &str, kind: Kind) -> Column {
-        Column { title: title.to_owned(), kind, wide: false }
-    }
-
     #[test]
     fn lines_break_at_words_and_measure_columns() {
         assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
@@ -209,7 +203,7 @@ mod tests {
 
     #[test]
     fn tables_keep_to_their_width() {
-        let columns = [column("name", Kind::Words), column("much too long", Kind::Number)];
+        let columns = [Column::new("name", Kind::Words), Column::new("much too long", Kind::Number)];
         let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
         let mut out = String::new();
         let rows = [row(["模型", "1"]), row(["a name that is far too long for its column", "0.25"])];
@@ -224,7 +218,7 @@ mod tests {
     #[test]
     fn numbers_are_never_broken() {
         let columns: Vec<Column> = [("site", Kind::Words), ("min", Kind::Number), ("digest", Kind::Words)]
-            .map(|(title, kind)| column(title, kind))
+            .map(|(title, kind)| Column::new(title, kind))
             .into();
         let rows = [["prefill/layer_1.k", "-3.953125", "41fa92e29b26bee3"].map(str::to_owned).to_vec()];
         let mut out = String::new();

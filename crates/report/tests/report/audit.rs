@@ -17,6 +17,16 @@ fn an_audit_for_a_terminal() {
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 }
 
+/// A spot check feeds no token and has no row: neither is said.
+#[test]
+fn what_there_is_none_of_is_no_basis() {
+    let mut audit = audit();
+    let basis = &mut audit.claims[0].rests_on;
+    (basis.rows, basis.tokens_fed, basis.tokens_checked) = (0, 0, 0);
+    let text = audit_text(&audit, Style::default());
+    assert!(text.contains("rests on     12,345 of 12,345 recorded values of 1 run\n"), "{text}");
+}
+
 /// Where candidates do not fit side by side, those that fit nothing are counted.
 #[test]
 fn a_grid_without_room_shows_the_candidates_that_fit() {
@@ -34,7 +44,7 @@ fn a_grid_without_room_shows_the_candidates_that_fit() {
     assert_eq!(grid[1].split_whitespace().collect::<Vec<_>>(), ["cpu_bs2_eager_bf16", "cpu_bs4_eager_bf16"]);
     let said = grid[2..].iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
     let note =
-        "not shown: 1 candidate(s) that fit no claim's evidence · not shown: 40 candidate(s) not checked";
+        "not shown: 1 candidate without a claim whose evidence fits · not shown: 40 candidates not checked";
     assert!(said.contains(note), "{text}");
     // With none that fits, all are there.
     for claim in &mut audit.claims {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use mantissa_numerics::Phase;
 use mantissa_report::html;
 use mantissa_verdict::Analysis;
-use mantissa_verdict::analysis::{Answer, Mode, Outcome, State};
+use mantissa_verdict::analysis::{Answer, Axis, Mode, Outcome, Signal, State};
 use roxmltree::{Document, Node, ParsingOptions};
 
 use crate::experiment::{NINE, NOISY, TWO, judged};
@@ -185,6 +186,37 @@ fn zeros_alone_have_no_panel() {
     let page = page(&flat);
     assert_eq!(page.matches("Without a picture").count(), 2);
     assert!(!page.contains("class=\"lines\""));
+}
+
+/// Pairs without a distance have no line; their number is told.
+#[test]
+fn lines_at_zero_throughout_are_counted_and_not_drawn() {
+    let analysis = judged(&NINE);
+    let above = |profile: &&mantissa_verdict::analysis::Profile| {
+        (profile.axis, profile.phase, profile.signal) == (Axis::Layer, Phase::Prefill, Signal::KeyVectors)
+            && profile.points.iter().any(|point| point.1 > Some(0.0))
+    };
+    let drawn = analysis.profiles.iter().filter(above).count();
+    let page = page(&analysis);
+    let document = parsed(&page);
+    let charts: Vec<_> = elements(&document, "figure")
+        .filter(|figure| text(*figure).starts_with("Mean L2 by layer: prefill, key vectors"))
+        .collect();
+    let lines: usize = charts.iter().map(|chart| elements_of(*chart, "g").count()).sum();
+    assert!(drawn > 6 && lines > 0 && lines <= drawn, "{lines} of {drawn}");
+    assert!(
+        text(charts[0])
+            .starts_with(&format!("Mean L2 by layer: prefill, key vectors (1 of {})", drawn.div_ceil(6)))
+    );
+    for chart in charts {
+        for line in elements_of(chart, "g") {
+            let heights: BTreeSet<&str> =
+                elements_of(line, "svg").filter_map(|mark| mark.attribute("y")).collect();
+            assert!(heights.iter().any(|y| *y != "200"), "a line at the foot throughout");
+        }
+    }
+    let flat = 36 - drawn;
+    assert!(page.contains(&format!("Mean L2 by layer: prefill, key vectors ({flat} pairs)")));
 }
 
 /// A number of a pair leads to the place that it was read at.

@@ -1,5 +1,6 @@
 //! What is looked at, and the four states in which it is found.
 
+use mantissa_compare::SignalKind;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -15,6 +16,16 @@ pub enum Signal {
     KeyVectors,
     /// Log-probabilities by token id.
     Logprobs,
+}
+
+impl From<SignalKind> for Signal {
+    fn from(kind: SignalKind) -> Self {
+        match kind {
+            SignalKind::HiddenStates => Self::HiddenStates,
+            SignalKind::KeyVectors => Self::KeyVectors,
+            SignalKind::Logprobs => Self::Logprobs,
+        }
+    }
 }
 
 /// The four states of anything that was looked at.

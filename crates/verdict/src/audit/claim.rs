@@ -176,6 +176,8 @@ pub struct SignalDistance {
     pub signal: Signal,
     /// Rows compared.
     pub rows: u64,
+    /// Of those, with other bits: more than none also where the distance is 0, as between +0 and -0.
+    pub different: u64,
     /// Mean over rows of the Euclidean norm of the difference.
     pub mean_l2: Option<f64>,
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use mantissa_compare::ReplayFacts;
 use mantissa_compare::replayed::SignalReplay;
+use mantissa_compare::{ReplayFacts, SignalKind};
 use mantissa_numerics::Phase;
 
 use super::case::{Case, RunFacts, SetupFacts};
 use super::claim::{ClaimAnswer, ClaimVerdict, ReplayState, ReplayVerdict, RestsOn, SignalDistance};
 use super::difference::Difference;
-use crate::analysis::{Signal, Tier};
+use crate::analysis::Tier;
 use crate::error::Result;
 use crate::found::{Claim, NotChecked, OneClass, Replayed, SufficientEvidence};
 use crate::said;
@@ -427,9 +427,7 @@ fn score(facts: &ReplayFacts) -> Option<f64> {
     let mut all = SignalReplay::default();
     for phase in [&facts.prefill, &facts.decode] {
         for signal in &phase.signals[..2] {
-            all.rows += signal.rows;
-            all.without_distance += signal.without_distance;
-            all.sum_l2 += signal.sum_l2;
+            all.add(*signal);
         }
     }
     all.mean_l2()
@@ -441,18 +439,19 @@ fn distances(facts: &[(&RunFacts, &ReplayFacts)]) -> Vec<SignalDistance> {
     }
     let mut found = Vec::new();
     for phase in [Phase::Prefill, Phase::Decode] {
-        for (i, signal) in
-            [Signal::HiddenStates, Signal::KeyVectors, Signal::Logprobs].into_iter().enumerate()
-        {
+        for kind in SignalKind::ALL {
             let mut all = SignalReplay::default();
             for (_, facts) in facts {
-                let one = facts.phase(phase).signals[i];
-                all.rows += one.rows;
-                all.without_distance += one.without_distance;
-                all.sum_l2 += one.sum_l2;
+                all.add(facts.phase(phase).signals[kind as usize]);
             }
             if all.rows > 0 {
-                found.push(SignalDistance { phase, signal, rows: all.rows, mean_l2: all.mean_l2() });
+                found.push(SignalDistance {
+                    phase,
+                    signal: kind.into(),
+                    rows: all.rows,
+                    different: all.different,
+                    mean_l2: all.mean_l2(),
+                });
             }
         }
     }

@@ -198,7 +198,7 @@ pub(super) fn measured_pairs(
     which: &[(usize, usize)],
     options: &Options,
 ) -> Result<Vec<Pair>> {
-    let kinds = SignalKind::ALL.into_iter().filter(|&kind| options.wants(signal_of(kind)));
+    let kinds = SignalKind::ALL.into_iter().filter(|&kind| options.wants(kind.into()));
     let facts = pairs(members, which, &Selection::of(kinds));
     let facts = facts.map_err(|error| VerdictError::Evidence { message: error.to_string() })?;
     let outputs =
@@ -215,14 +215,6 @@ pub(super) fn measured_pairs(
         pair
     });
     Ok(measured.collect())
-}
-
-const fn signal_of(kind: SignalKind) -> Signal {
-    match kind {
-        SignalKind::HiddenStates => Signal::HiddenStates,
-        SignalKind::KeyVectors => Signal::KeyVectors,
-        SignalKind::Logprobs => Signal::Logprobs,
-    }
 }
 
 /// Citations of the runs of some setups on some prompts.

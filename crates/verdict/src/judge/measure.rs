@@ -75,12 +75,8 @@ pub(super) struct Pair {
 
 /// The signal that a site belongs to: keys, and what Hugging Face calls hidden states. Other points are taps of a
 /// trace, no signals of evidence.
-pub(super) const fn signal_of(site: Site) -> Option<Signal> {
-    match SignalKind::of(site) {
-        Some(SignalKind::KeyVectors) => Some(Signal::KeyVectors),
-        Some(SignalKind::HiddenStates) => Some(Signal::HiddenStates),
-        Some(SignalKind::Logprobs) | None => None,
-    }
+pub(super) fn signal_of(site: Site) -> Option<Signal> {
+    SignalKind::of(site).map(Signal::from)
 }
 
 /// Sums up the facts of a pair, but for its tokens.

@@ -1,5 +1,7 @@
 //! Signals by their names in files.
 
+use mantissa_compare::SignalKind;
+
 use crate::analysis::Signal;
 
 /// The name in files.
@@ -13,7 +15,5 @@ pub(super) const fn signal_key(signal: Signal) -> &'static str {
 
 /// The signal of a name in files.
 pub(super) fn signal_of(name: &str) -> Option<Signal> {
-    [Signal::HiddenStates, Signal::KeyVectors, Signal::Logprobs]
-        .into_iter()
-        .find(|&signal| signal_key(signal) == name)
+    SignalKind::ALL.map(Signal::from).into_iter().find(|&signal| signal_key(signal) == name)
 }

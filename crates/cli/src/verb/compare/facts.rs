@@ -1,11 +1,15 @@
 //! What a comparison found, as it is serialized, and the exit code that it comes to.
 //!
-//! Left out: how people read it ([`super::text`], and `mantissa_report` for a page).
+//! Left out: how people read it (`mantissa_report`).
+
+use std::io;
 
 use mantissa_compare::{Comparison, State};
+use mantissa_report as report;
 use serde::Serialize;
 
 use crate::failure::Exit;
+use crate::terminal::{Page, Report};
 
 /// What was found, prompt by prompt.
 #[derive(Serialize)]
@@ -23,5 +27,12 @@ impl Compared {
             State::Equal => Exit::Consistent,
             State::Missing | State::Incomparable => Exit::NotEnoughEvidence,
         }
+    }
+}
+
+impl Report for Compared {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let style = page.unbroken();
+        page.set(&report::comparison_text(&self.found, self.full, style))
     }
 }
