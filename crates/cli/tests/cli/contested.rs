@@ -235,7 +235,9 @@ fn draws_and_ends_that_contradict_what_else_is_stated_get_no_verdict_before_a_cl
         let (code, audit) = verified(&session, "x.json", &[]);
         assert_eq!((code, &audit["claims"][0]["answer"]), (Some(3), &json!("contradicts_itself")), "{audit}");
         let sentence = audit["claims"][0]["sentence"].as_str().unwrap();
-        words.iter().for_each(|word| assert!(sentence.contains(word), "{word}: {sentence}"));
+        for word in words {
+            assert!(sentence.contains(word), "{word}: {sentence}");
+        }
     };
     let settled = |claim: &str, want: i32| {
         let (code, audit) = verified(&session, "x.json", &["--claim", claim]);

@@ -195,7 +195,7 @@ fn settings_are_claimed_by_name() {
         let line = session.failure(&["verify", "silent.json", "--model", "m", "--claim", claim]);
         assert!(line.contains(want), "{claim}: {line}");
     }
-    let tokens = ["verify", "silent.json", "--model", "m", "--quiet", "--claim", "suppress_tokens=[9999]"];
+    let tokens = ["verify", "silent.json", "--model", "m", "--quiet", "--claim", "bad_words_ids=[[9999]]"];
     assert_eq!(session.output(&tokens).status.code(), Some(2), "no token of the model");
     let twice = ["--claim", "repetition_penalty=1", "--claim", "repetition_penalty=2"];
     let line = session.failure(&[&["verify", "silent.json", "--model", "m", "--quiet"], &twice[..]].concat());

@@ -118,8 +118,10 @@ fn a_fault_of_a_plan_is_shown_in_its_file() {
     );
     assert!(text.contains("vary.batch_size = [2, 0]") && text.contains('─'), "{text}");
     assert!(session.failure(&["run", "nothing.toml"]).contains("nothing.toml: cannot be read"));
-    let unknown = PLAN.replace("model = \"model\"", "model = \"no/such/model\"");
-    fs::write(session.path("plan.toml"), unknown).unwrap();
+    fs::create_dir(session.path("broken")).unwrap();
+    fs::write(session.path("broken/config.json"), "{}").unwrap();
+    let broken = PLAN.replace("model = \"model\"", "model = \"broken\"");
+    fs::write(session.path("plan.toml"), broken).unwrap();
     let failed = session.output(&["run", "plan.toml", "--out", "out"]);
     let text = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(

@@ -40,7 +40,7 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
 pub(super) fn graph(config: &ModelConfig, attention: &parts::AttentionParts) -> Graph {
     let after = Weighting::AfterCast;
     let (kinds, blocks) = kinds(&parts::windows(config), |window| {
-        let attention = parts::AttentionParts { window: *window, ..attention.clone() };
+        let attention = parts::AttentionParts { window: *window, ..*attention };
         parts::pre_norm_block(config, after, attention, &|section, input| {
             parts::mlp(section, config, Activation::Silu, config.intermediate_size, parts::MLP, input)
         })

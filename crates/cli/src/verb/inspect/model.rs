@@ -56,7 +56,7 @@ struct Storage {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum OwnSettings {
-    Known(Generation),
+    Known(Box<Generation>),
     Unknown { fault: String },
 }
 
@@ -125,7 +125,7 @@ pub(super) fn run(
         digest,
         decisions,
         generation: match checkpoint.generation() {
-            Ok(own) => OwnSettings::Known(own.clone()),
+            Ok(own) => OwnSettings::Known(Box::new(own.clone())),
             Err(fault) => OwnSettings::Unknown { fault: fault.to_string() },
         },
         tensors,
@@ -176,7 +176,7 @@ impl Report for Inspected {
         }
         match &self.generation {
             OwnSettings::Known(own) => {
-                let settings = Generation { eos_token_id: Vec::new(), ..own.clone() };
+                let settings = Generation { eos_token_id: Vec::new(), ..(**own).clone() };
                 if !settings.is_plain() {
                     page.field("generation", &settings)?;
                 }
