@@ -260,7 +260,8 @@ fn draws_and_ends_that_contradict_what_else_is_stated_get_no_verdict_before_a_cl
         changed(&session, &tree, "x.json", &[(&generation, end(more))]);
         assert_eq!(verified(&session, "x.json", &[]).1["contested"], json!([]));
     }
-    // By the model's own ends: what another program's `generate` left, but no record of as many tokens as were asked for.
+    // By the model's own ends: what another program's `generate` left, but no record of as many tokens as were asked
+    // for.
     let mut config: Value =
         serde_json::from_slice(&fs::read(session.path("model/config.json")).unwrap()).unwrap();
     let weights = format!("{setup}/model/weights_digest");
