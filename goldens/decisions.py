@@ -91,6 +91,13 @@ def variants():
         yield f"{arch}, a window that layer_types gives to no block", arch, {
             **window, "max_window_layers": 0, "layer_types": ["full_attention"] * 4}, None, None
         yield f"{arch}, a window that is switched off", arch, {"sliding_window": 16, "max_window_layers": 0}, None, None
+        half = {**window, "max_window_layers": 2}
+        yield f"{arch}, a window from the third block on", arch, half, None, {}
+        kinds = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+        yield f"{arch}, a window that layer_types gives to some blocks", arch, {
+            **half, "layer_types": kinds}, None, half
+    yield "qwen3_moe, a window of all blocks", "qwen3_moe", {
+        "use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2}, None, {}
     yield "mistral by model_type", "mistral", {
         "architectures": ["LlamaForCausalLM"], "model_type": "mistral", "sliding_window": 16}, None, {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "sliding_window": None}

@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 import numpy as np
 import torch
 
-from . import observe, sites
+from . import observe, settings, sites
 from .container import Logprobs, Neighbour, Phase, Run, Tensor
 from .drain import Drain
 from .errors import CaptureError
@@ -70,6 +70,8 @@ class Capture:
         self._limit = memory_limit
         self._drain = Drain(limit=memory_limit)
         self._pass, self._stack = None, None
+        # Of the call of `generate` whose first pass is still to come.
+        self._settings = None
         self._signature = inspect.signature(self.anatomy.causal.forward)
         self.watch = observe.Watch(self.anatomy.module)
         self.compiled = observe.compiled_parts(model)
@@ -145,7 +147,8 @@ class Capture:
             rows = list(range(batch)) if self.sequences is None else list(self.sequences)
             if not rows or not all(0 <= row < batch for row in rows):
                 raise CaptureError(f"there are no sequences {rows} in a batch of {batch}", f"rows are 0 to {batch - 1}")
-            conversation = _Conversation(rows, batch)
+            conversation = _Conversation(rows, batch, settings=self._settings)
+            self._settings = None
             conversation.start(given, length, self.reach)
             self._let_go()
             self.conversations.append(conversation)
@@ -269,7 +272,8 @@ class Capture:
 
     @contextlib.contextmanager
     def _generation(self):
-        """Refuses what `generate` may do behind a capture's back: compile by itself, reorder a cache."""
+        """Looks at the settings of `generate`, and refuses what it may do behind a capture's back: compile by itself,
+        reorder a cache."""
         causal = self.anatomy.causal
 
         def compiles(*_):
@@ -281,12 +285,25 @@ class Capture:
 
         from transformers.cache_utils import Cache
 
+        processors = getattr(causal, "_get_logits_processor", None)
+
+        def prepared(generation_config, *arguments, logits_processor=None, **more):
+            own = [type(one).__name__ for one in logits_processor or ()]
+            own += [name for name in ("prefix_allowed_tokens_fn",) if more.get(name) is not None]
+            self._settings = settings.of(generation_config, own)
+            return processors(generation_config, *arguments, logits_processor=logits_processor, **more)
+
+        if processors is not None:
+            causal._get_logits_processor = prepared
         reorder = Cache.reorder_cache
         causal.get_compiled_call = compiles
         Cache.reorder_cache = reorders
         try:
             yield
         finally:
+            if processors is not None:
+                del causal._get_logits_processor
+            self._settings = None
             del causal.get_compiled_call
             Cache.reorder_cache = reorder
 
@@ -419,6 +436,8 @@ class _Conversation:
 
     rows: list
     batch: int
+    # Settings of the `generate` that it belongs to; `None` where none was seen.
+    settings: dict | None = None
     cache: object = None
     # Tokens fed to each sequence, padding included; of the prompt; decode steps.
     total: int = 0

@@ -8,7 +8,7 @@ import os
 
 import torch
 
-from . import container, observe, repetitions, weights
+from . import container, observe, repetitions, settings, weights
 from .errors import CaptureError
 
 VERSION = "0.1.0"
@@ -75,12 +75,16 @@ class Experiment:
                 axes = self.axes(conversation, index)
                 observe.check(self.capture.expect, axes)
                 further = self.further(axes, conversation)
-                key = repr((sorted(axes.items()), sorted(further.items())))
+                key = repr((sorted(axes.items()), sorted(further.items()), conversation.settings))
                 groups.setdefault(key, (axes, further, []))[2].append((conversation, index, run))
-        stored, configurations = [], []
+        stored, configurations, names = [], [], {}
         for axes, further, members in groups.values():
             runs, greedy = self._number(members)
             configuration = self.configuration(axes, further, greedy, members[0][0])
+            # Settings of generation are no part of a name.
+            name = configuration["config_id"]
+            names[name] = names.get(name, 0) + 1
+            configuration["config_id"] += f"_settings{names[name]}" if names[name] > 1 else ""
             extras = configuration["mantissa"]
             extras["reproducibility"] = repetitions.reproducibility(runs)
             for run in runs:
@@ -149,7 +153,7 @@ class Experiment:
             **fixed,
             "cuda_version": self.versions.get("cuda"),
             "axes": further,
-            "decoding": "greedy" if greedy else "teacher_forced",
+            **_choice(greedy, conversation.settings),
         }
         if not further:
             del setup["axes"]
@@ -243,11 +247,15 @@ class Experiment:
         """Whether `run` is greedy. Behind the end of its text, `generate` feeds padding: those steps are left out."""
         ends = getattr(self.anatomy.causal, "generation_config", None)
         stops = getattr(ends, "eos_token_id", None)
+        seen = conversation.settings
+        if seen is not None:
+            stops = seen.get("eos_token_id")
         stops = {stops} if isinstance(stops, int) else set(stops or ())
         for step, token in enumerate(run.output[:-1]):
             rest = run.output[step + 1 :]
-            if token in stops and len(set(rest)) == 1 and conversation.is_greedy(index, step + 1):
-                if not conversation.is_greedy(index, step + 2):
+            ended = seen is not None and conversation.batch > 1
+            if token in stops and len(set(rest)) == 1 and (ended or conversation.is_greedy(index, step + 1)):
+                if ended or not conversation.is_greedy(index, step + 2):
                     run.output = run.output[: step + 1]
                     run.phases["decode"] = _first_steps(run.phases["decode"], step + 1)
                 break
@@ -268,7 +276,7 @@ class Experiment:
         """Fills `variable_value`, and names what differs."""
         setups = [c["mantissa"]["setup"] for c in configurations]
         flat = [{**s, **s.get("axes", {})} for s in setups]
-        keys = sorted({key for setup in flat for key in setup} - {"model", "axes", "decoding"})
+        keys = sorted({key for setup in flat for key in setup} - {"model", "axes", "decoding", "generation"})
         varied = [key for key in keys if len({str(setup.get(key)) for setup in flat}) > 1]
         for configuration, setup in zip(configurations, flat):
             if varied:
@@ -276,6 +284,18 @@ class Experiment:
                 values = {key: setup.get(key, "none") for key in varied}
                 configuration["variable_value"] = values[varied[0]] if len(varied) == 1 else values
         return configurations
+
+
+def _choice(greedy, seen):
+    """How tokens were chosen, and under which settings where a `generate` was seen.
+
+    Under settings that act, greedy tokens need not have the largest logits: a verifier computes the choice again.
+    """
+    if seen is not None and seen.get("do_sample"):
+        return {"decoding": "sampled", "generation": seen}
+    if seen is not None and (greedy or settings.act(seen)):
+        return {"decoding": "greedy", "generation": seen}
+    return {"decoding": "greedy" if greedy else "teacher_forced"}
 
 
 def to_store(runs, reproducibility):

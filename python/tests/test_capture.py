@@ -65,8 +65,46 @@ class Generate(unittest.TestCase):
         with Capture(self.model) as capture:
             prompts = torch.tensor([support.ids(12)])
             self.model.generate(input_ids=prompts, max_new_tokens=8, do_sample=True, temperature=5.0, pad_token_id=0)
-        axes = Experiment(capture).assemble(capture.batches())[1][0]["mantissa"]["setup"]
-        self.assertEqual(axes["decoding"], "teacher_forced")
+        setup = Experiment(capture).assemble(capture.batches())[1][0]["mantissa"]["setup"]
+        self.assertEqual(setup["decoding"], "sampled")
+        drawn = {name: setup["generation"][name] for name in ("do_sample", "temperature", "top_k")}
+        self.assertEqual(drawn, {"do_sample": True, "temperature": 5.0, "top_k": 50})
+
+    def test_settings_are_those_that_generate_applied(self):
+        prompts = torch.tensor([support.ids(12)])
+        self.model.generation_config.update(repetition_penalty=1.7, top_k=-1, eos_token_id=3)
+
+        class Own(transformers.LogitsProcessor):
+            def __call__(self, input_ids, scores):
+                return scores
+
+        calls = [
+            ({}, {"repetition_penalty": 1.7, "eos_token_id": [3]}),
+            ({"repetition_penalty": 1.0, "eos_token_id": None}, {"ignore_eos": True}),
+            (
+                {"min_new_tokens": 6, "no_repeat_ngram_size": 2, "suppress_tokens": [5]},
+                {"repetition_penalty": 1.7, "eos_token_id": [3], "min_new_tokens": 6, "no_repeat_ngram_size": 2}
+                | {"suppress_tokens": [5]},
+            ),
+            (
+                {"logits_processor": [Own()], "bad_words_ids": [[4, 5]]},
+                {"repetition_penalty": 1.7, "eos_token_id": [3], "bad_words_ids": [[4, 5]]}
+                | {"other": {"logits_processor": "Own"}},
+            ),
+        ]
+        with Capture(self.model) as capture:
+            for more, _ in calls:
+                self.model.generate(input_ids=prompts, max_new_tokens=6, do_sample=False, pad_token_id=0, **more)
+            with torch.no_grad():
+                self.model(input_ids=prompts)
+        found = [conversation.settings for conversation in capture.conversations]
+        self.assertEqual(found, [want for _, want in calls] + [None], "a call of the model itself has none")
+        _, configurations = Experiment(capture).assemble(capture.batches())
+        setups = [configuration["mantissa"]["setup"] for configuration in configurations]
+        self.assertEqual([setup.get("generation") for setup in setups], found)
+        self.assertEqual({setup["decoding"] for setup in setups}, {"greedy"}, "chosen under what is stated")
+        names = [configuration["config_id"] for configuration in configurations]
+        self.assertEqual(len(set(names)), len(names))
 
     def test_steps_behind_the_end_are_left_out(self):
         prompts = torch.tensor([support.ids(12), support.ids(12, 1)])

@@ -1,11 +1,16 @@
 //! Settings of generation of a record: the model's own, and those of flags.
 
+use std::collections::BTreeMap;
+
 use anyhow::{anyhow, bail};
-use mantissa_model::generation::{is_of_draws, settings};
+use mantissa_model::generation::{is_of_draws, meant, settings};
 use mantissa_model::{Checkpoint, ModelError};
 use mantissa_numerics::Generation;
 
 use crate::terminal::Terminal;
+
+/// Settings that do nothing where no token ends an output.
+const READ_ENDS: [&str; 3] = ["min_length", "min_new_tokens", "exponential_decay_length_penalty"];
 
 /// What acts on the choice of tokens.
 #[derive(Debug, clap::Args)]
@@ -27,17 +32,18 @@ impl GenerationArgs {
         checkpoint: &Checkpoint,
         terminal: &Terminal,
     ) -> anyhow::Result<Generation> {
-        let own = checkpoint.generation();
-        if let Some(why) = own.not_computed().filter(|_| !self.no_generation_config) {
-            let why = if own.do_sample { "a record chooses greedily, without draws" } else { why.as_str() };
-            terminal.note(&format!("generation_config.json: {own}; {why}"));
-        }
-        let mut base = if self.no_generation_config {
-            Generation { eos_token_id: own.eos_token_id.clone(), ..Generation::default() }
+        let base = if self.no_generation_config {
+            checkpoint.generation_without_file()
         } else {
-            Generation { eos_token_id: own.eos_token_id.clone(), ..own.greedy() }
+            let own = checkpoint.generation();
+            let own = own.map_err(|error| anyhow!("{error}, or leave it out with --no-generation-config"))?;
+            if let Some(why) = own.not_computed() {
+                let why =
+                    if own.do_sample { "a record chooses greedily, without draws" } else { why.as_str() };
+                terminal.note(&format!("generation_config.json: {own}; {why}"));
+            }
+            Generation { eos_token_id: own.eos_token_id.clone(), other: BTreeMap::new(), ..own.greedy() }
         };
-        base.other.clear();
         let mut map = match serde_json::to_value(&base)? {
             serde_json::Value::Object(map) => map,
             _ => serde_json::Map::new(),
@@ -70,9 +76,17 @@ impl GenerationArgs {
             other => other.into(),
         })?;
         if let Some(name) = stated.unknown.first() {
+            let remedy = match meant(name) {
+                Some(known) => format!("did you mean {known}?"),
+                None => "use one that acts on a greedy choice, such as repetition_penalty".to_owned(),
+            };
+            bail!("--generation {name}: no setting that a record computes; {remedy}");
+        }
+        let asks = |name: &&&str| self.generation.iter().any(|setting| setting.trim().starts_with(**name));
+        if let (Some(name), []) = (READ_ENDS.iter().find(asks), stated.generation.eos_token_id.as_slice()) {
             bail!(
-                "--generation {name}: no setting that a record computes; use one that acts on a greedy choice, such as \
-                 repetition_penalty"
+                "--generation {name}: acts on the tokens that end an output, and the model's settings name none; give \
+                 --generation eos_token_id=ID"
             );
         }
         if let Some(why) = stated.generation.not_computed() {

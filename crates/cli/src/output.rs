@@ -2,10 +2,11 @@
 //!
 //! Left out: what they come to on this terminal ([`crate::settings`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::ValueEnum;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 
 /// Flags of every verb.
 #[derive(Debug, clap::Args)]
@@ -39,14 +40,29 @@ pub(crate) enum When {
     Never,
 }
 
+/// Where something is written. `-` is no file: standard output is the result itself, as words or by `--format json`.
+pub(crate) fn written() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        if path.as_os_str() == "-" {
+            return Err("standard output is the result itself, as words or with --format json; name a file or a folder");
+        }
+        Ok(path)
+    })
+}
+
+/// Refuses a file in a folder that is not there.
+pub(crate) fn folder_of(file: &Path) -> anyhow::Result<()> {
+    let there = file.parent().is_none_or(|folder| folder == Path::new("") || folder.is_dir());
+    if there {
+        return Ok(());
+    }
+    bail!("{}: its folder is not there; make it first, or choose another path", file.display())
+}
+
 /// Refuses files that are there already, unless they are to be replaced, and files in folders that are not there. Asked
 /// before anything is computed.
 pub(crate) fn absent(files: &[Option<&Path>], force: bool) -> anyhow::Result<()> {
-    let no_folder =
-        |path: &&&Path| path.parent().is_some_and(|folder| folder != Path::new("") && !folder.is_dir());
-    if let Some(path) = files.iter().flatten().find(no_folder) {
-        bail!("{}: its folder is not there; make it first, or choose another path", path.display());
-    }
+    files.iter().flatten().try_for_each(|path| folder_of(path))?;
     match files.iter().flatten().find(|path| path.exists() && !force) {
         Some(path) => bail!("{}: already exists; choose another path or give --force", path.display()),
         None => Ok(()),

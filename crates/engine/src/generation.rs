@@ -49,7 +49,7 @@ pub fn scores<'l>(
     at: Generated<'_>,
     logits: &'l [f32],
 ) -> Cow<'l, [f32]> {
-    if settings.greedy().is_plain() {
+    if settings.keep_the_largest() {
         return Cow::Borrowed(logits);
     }
     let mut row = Row { scores: logits.to_vec(), at, ends: &settings.eos_token_id };
@@ -69,10 +69,7 @@ pub fn scores<'l>(
     let words = words.filter(|word| !matches!(word, [one] if ends.contains(one)));
     row.bias(words.map(|word| (word, f32::NEG_INFINITY)));
     let (length, new) = (at.prompt.len() + at.output.len(), at.output.len());
-    let shorter = |least: Option<u32>, length: usize| least.is_some_and(|least| length < least as usize);
-    // `generate` puts the length of the prompt and the new tokens in place of a length that is stated beside them.
-    let least = settings.min_length.filter(|_| settings.min_new_tokens.is_none());
-    if shorter(least, length) || shorter(settings.min_new_tokens, new) {
+    if new < settings.without_end(at.prompt.len()) {
         row.ban(ends);
     }
     if let Some(token) = settings.forced_bos_token_id.filter(|_| length == 1) {

@@ -1,9 +1,11 @@
-//! What evidence states twice, compared: axes of a setup, names, counts, shapes, and rows that several passes stored.
+//! What evidence states twice, compared: axes of a setup, names, counts, shapes, how tokens were chosen, and rows that
+//! several passes stored.
 //!
 //! A [`Conflict`] is the finding, with both places and both values; nothing here decides which of them is right. Left
 //! out: texts beside token ids (they need a tokenizer: `mantissa_lab::verify`), data beside their digests
 //! ([`Record::verify`]), how a conflict reads in a sentence (`mantissa-verdict`).
 
+mod choice;
 mod conflict;
 mod contents;
 mod rows;
@@ -12,6 +14,7 @@ mod setups;
 use crate::error::Result;
 use crate::record::Record;
 
+pub use choice::past_an_end;
 pub use conflict::{About, Conflict, Statement};
 
 /// Everything that `record` states twice and not alike, in the order of the file.
@@ -27,6 +30,7 @@ pub use conflict::{About, Conflict, Statement};
 /// ```
 pub fn conflicts(record: &Record) -> Result<Vec<Conflict>> {
     let mut found = setups::conflicts(record.shell());
+    found.extend(choice::conflicts(record.shell()));
     found.extend(contents::conflicts(record));
     found.extend(rows::conflicts(record)?);
     Ok(found)

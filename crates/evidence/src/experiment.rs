@@ -312,7 +312,7 @@ impl std::fmt::Display for NotFinite {
 /// Everything declared about how inference ran.
 ///
 /// Example: [`ConfigurationExtras`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Setup {
     /// The model.

@@ -296,8 +296,14 @@ pub enum LabError {
     },
 
     /// Forced tokens of another number than there are steps.
-    #[error("forced tokens: {tokens} for {steps} decode steps; give one token per step")]
+    #[error("forced tokens: list {list} of {lists} has {tokens} tokens for {steps} decode steps; {remedy}")]
     ForcedLength {
+        /// The list, counted from 1.
+        list: usize,
+        /// How many lists there are.
+        lists: usize,
+        /// What to do.
+        remedy: String,
         /// Tokens given.
         tokens: usize,
         /// Decode steps.
@@ -349,6 +355,15 @@ pub enum LabError {
     OtherPlan {
         /// What it was told.
         path: std::path::PathBuf,
+    },
+
+    /// A setting of generation claimed where no token is set against a choice.
+    #[error(
+        "--claim: {setting} acts on the choice of tokens, which only a replay of passes here checks; leave it out"
+    )]
+    ChoiceNotChecked {
+        /// The setting.
+        setting: String,
     },
 
     /// Another program cannot be told this axis.
@@ -446,11 +461,11 @@ pub enum LabError {
         kernel: String,
     },
 
-    /// One axis claimed twice.
-    #[error("--claim: {axis} is given twice; give each axis once")]
+    /// One axis or setting claimed twice.
+    #[error("--claim: {what} is given twice; give it once")]
     ClaimedTwice {
-        /// The axis.
-        axis: &'static str,
+        /// The axis or the setting.
+        what: String,
     },
 
     /// One axis varied twice.

@@ -24,7 +24,7 @@ pub use carry::{CarryOut, Finished, Outcome, Progress, Summary};
 pub use cells::{Cell, Experiment};
 pub use error::PlanError;
 pub use estimate::Estimate;
-pub use file::{LayerName, Plan, Signals, Stack};
+pub use file::{GivenFiles, LayerName, Plan, Signals, Stack};
 pub use process::{CELL_FORMAT, CellSpec, Launch, Program, SpecPrompt};
 pub use values::{Backend, CellAxis, CellSetup, CellValue, Format};
 

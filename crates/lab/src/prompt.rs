@@ -24,8 +24,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use mantissa_model::Message;
 pub use mantissa_model::tokenizer::Placed;
-use mantissa_model::{Message, Tokenizer};
 use serde::{Deserialize, Serialize};
 
 use crate::document::Document;
@@ -34,9 +34,11 @@ use crate::error::LabError;
 mod fault;
 pub mod given;
 pub mod taken;
+mod tokenize;
 
 pub use fault::PromptFault;
 use given::Given;
+pub use tokenize::Tokenize;
 
 /// What follows the document unless said otherwise.
 pub const INSTRUCTION: &str = "Provide a summary of the text above.";
@@ -52,37 +54,6 @@ const ENDS: usize = 12;
 
 /// Stands for the document while the chat template is rendered. Plain letters, which no template escapes.
 const PLACEHOLDER: &str = "qMantissaDocumentGoesHereq";
-
-/// What the prompts need of a tokenizer.
-///
-/// Example: [`PromptSet`].
-pub trait Tokenize {
-    /// The tokens of `text` with their places; `special` adds those that the tokenizer puts around a text.
-    fn encode(&self, text: &str, special: bool) -> Result<Vec<Placed>, String>;
-
-    /// Text of `ids`; control tokens are left out if `skip_special`.
-    fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String>;
-
-    /// The chat template's text for messages; `None` without a template. `generate` opens the model's turn.
-    fn render(&self, messages: &[Message], generate: bool) -> Result<Option<String>, String>;
-}
-
-impl Tokenize for Tokenizer {
-    fn encode(&self, text: &str, special: bool) -> Result<Vec<Placed>, String> {
-        self.encode_placed(text, special).map_err(|error| error.to_string())
-    }
-
-    fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, String> {
-        self.decode(ids, skip_special).map_err(|error| error.to_string())
-    }
-
-    fn render(&self, messages: &[Message], generate: bool) -> Result<Option<String>, String> {
-        if !self.has_chat_template() {
-            return Ok(None);
-        }
-        self.apply_chat_template(messages, generate).map(Some).map_err(|error| error.to_string())
-    }
-}
 
 /// Which prompts to cut.
 ///
@@ -365,6 +336,21 @@ struct Fitted {
     around: [usize; 2],
 }
 
+/// The text of a prompt around a slice, and its tokens.
+struct Whole {
+    /// Bytes of the slice in the document.
+    place: (usize, usize),
+    text: String,
+    tokens: Vec<Placed>,
+}
+
+/// What became of a slice of N tokens of the document.
+enum Tried {
+    Fits(Fitted),
+    /// The whole text has other ids; itself, where it was encoded.
+    Differs(Option<Whole>),
+}
+
 struct Cutter<'a, T> {
     tokenizer: &'a T,
     spec: &'a PromptSpec,
@@ -460,8 +446,8 @@ impl<T: Tokenize> Cutter<'_, T> {
                 return Ok(None);
             }
             let fitted = match self.parts(from, start)? {
-                Some(fitted) => Some(fitted),
-                None => self.search(from, start)?,
+                Tried::Fits(fitted) => Some(fitted),
+                Tried::Differs(encoded) => self.search(from, start, encoded)?,
             };
             if let Some(fitted) = fitted {
                 self.around = Some(fitted.around);
@@ -475,29 +461,32 @@ impl<T: Tokenize> Cutter<'_, T> {
     }
 
     /// The slice of N tokens from `start` on, if the ids of the whole text are those of its parts.
-    fn parts(&self, from: &Slices<'_>, start: usize) -> Result<Option<Fitted>, LabError> {
+    fn parts(&self, from: &Slices<'_>, start: usize) -> Result<Tried, LabError> {
         let Framing { prefix, suffix, .. } = &self.frame;
         let end = start + self.spec.document_tokens;
         let (Some((begin, _)), Some((_, stop))) = (from.bytes(start), from.bytes(end - 1)) else {
-            return Ok(None);
+            return Ok(Tried::Differs(None));
         };
-        let Some((text, tokens)) = self.whole(from, begin, stop)? else { return Ok(None) };
+        let Some(whole) = self.whole(from, begin, stop)? else { return Ok(Tried::Differs(None)) };
         let cut = from.tokens[start..end].iter().map(|token| token.id);
         let ids: Vec<u32> = prefix.iter().copied().chain(cut).chain(suffix.iter().copied()).collect();
         let around = [prefix.len(), suffix.len()];
-        let same = tokens.iter().map(|token| token.id).eq(ids.iter().copied());
-        Ok((same && self.around.is_none_or(|of| of == around)).then_some(Fitted {
-            start,
-            end,
-            text,
-            ids,
-            around,
-        }))
+        let same = whole.tokens.iter().map(|token| token.id).eq(ids.iter().copied());
+        Ok(if same && self.around.is_none_or(|of| of == around) {
+            Tried::Fits(Fitted { start, end, text: whole.text, ids, around })
+        } else {
+            Tried::Differs(Some(whole))
+        })
     }
 
     /// The slice from the first character of token `start` on that is no white space, of which the whole text has N
-    /// tokens; its end is looked for from where N tokens of the document end.
-    fn search(&self, from: &Slices<'_>, start: usize) -> Result<Option<Fitted>, LabError> {
+    /// tokens; its end is looked for from where N tokens of the document end. `encoded` was encoded before.
+    fn search(
+        &self,
+        from: &Slices<'_>,
+        start: usize,
+        mut encoded: Option<Whole>,
+    ) -> Result<Option<Fitted>, LabError> {
         let length = self.spec.document_tokens;
         let Some((at, _)) = from.bytes(start) else { return Ok(None) };
         // A token within a character that another begins.
@@ -507,7 +496,11 @@ impl<T: Tokenize> Cutter<'_, T> {
         let mut last = start + length - 1;
         for _ in 0..ENDS {
             let Some((_, stop)) = from.bytes(last).filter(|(_, stop)| *stop > begin) else { return Ok(None) };
-            let Some((text, tokens)) = self.whole(from, begin, stop)? else { return Ok(None) };
+            let whole = match encoded.take().filter(|whole| whole.place == (begin, stop)) {
+                None => self.whole(from, begin, stop)?,
+                known => known,
+            };
+            let Some(Whole { text, tokens, .. }) = whole else { return Ok(None) };
             let (offset, end) = (self.frame.before.len(), self.frame.before.len() + (stop - begin));
             let touches = |token: &Placed| token.bytes.is_some_and(|(a, b)| a < end && b > offset);
             let (Some(one), Some(other)) =
@@ -534,12 +527,7 @@ impl<T: Tokenize> Cutter<'_, T> {
 
     /// The text around the bytes of a document, and its tokens; `None` where they are no characters, or the template
     /// would show something else.
-    fn whole(
-        &self,
-        from: &Slices<'_>,
-        begin: usize,
-        stop: usize,
-    ) -> Result<Option<(String, Vec<Placed>)>, LabError> {
+    fn whole(&self, from: &Slices<'_>, begin: usize, stop: usize) -> Result<Option<Whole>, LabError> {
         let Some(slice) = from.document.text().get(begin..stop) else { return Ok(None) };
         let text = [self.frame.before.as_str(), slice, &self.frame.after].concat();
         let shown = !self.spec.chat_template || render(self.spec, slice, self.tokenizer)? == text;
@@ -547,7 +535,7 @@ impl<T: Tokenize> Cutter<'_, T> {
             return Ok(None);
         }
         let tokens = encode(self.tokenizer, &text, !self.spec.chat_template, from.document.name())?;
-        Ok(Some((text, tokens)))
+        Ok(Some(Whole { place: (begin, stop), text, tokens }))
     }
 
     fn prompt(&self, from: &Slices<'_>, fitted: Fitted) -> Result<Prompt, LabError> {

@@ -17,7 +17,7 @@ use mantissa_evidence::{
 use mantissa_model::Checkpoint;
 use mantissa_numerics::recipe::ObservedKernel;
 use mantissa_numerics::setup::Axis;
-use mantissa_numerics::{Point, Setup};
+use mantissa_numerics::{Generation, Point, Setup};
 
 mod folder;
 mod recorder;
@@ -365,11 +365,12 @@ impl Recorder<'_> {
         }))
     }
 
-    /// The text that each token adds: decoding is not per token where characters span several.
+    /// The text that each token adds, where there is a tokenizer: decoding is not per token where characters span several.
     fn texts(&self, ids: &[u32]) -> Result<Vec<String>, LabError> {
+        let Some(tokenizer) = self.tokenizer else { return Ok(Vec::new()) };
         let text = |id: &u32| {
             let failed = |reason| LabError::Tokenizer { what: format!("decoding token {id}"), reason };
-            self.tokenizer.decode(&[*id], false).map_err(|e| failed(e.to_string()))
+            tokenizer.decode(&[*id], false).map_err(|e| failed(e.to_string()))
         };
         ids.iter().map(text).collect()
     }
@@ -457,9 +458,13 @@ impl Recorder<'_> {
         let model = ModelIdentity { id: spec.model.clone(), weights_digest: Some(weights_digest) };
         let decoding = if spec.forced.is_some() { Decoding::TeacherForced } else { Decoding::Greedy };
         // Said where it could be taken for something else: settings that acted, or a model's own that were left out.
-        let own = self.checkpoint.generation().greedy();
-        let says = spec.forced.is_none() && !(spec.generation.is_plain() && own.is_plain());
-        let generation = says.then(|| spec.generation.clone());
+        let own = self.checkpoint.generation().is_ok_and(|own| own.greedy().is_plain());
+        let says = spec.forced.is_none() && !(spec.generation.is_plain() && own);
+        // A record has as many tokens as were asked for, whichever of them would end an output.
+        let generation = says.then(|| Generation {
+            ignore_eos: !spec.generation.eos_token_id.is_empty(),
+            ..spec.generation.clone()
+        });
         let (fixed_params, setup) = declared::declare(cell, self.checkpoint, model, decoding, generation);
         Configuration {
             config_id: declared::config_id(cell, self.checkpoint),

@@ -147,7 +147,7 @@ impl SignalSpec {
 /// Everything that decides the bytes of a record, besides the model and the documents.
 ///
 /// Example: [`crate::Recorder`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecordSpec {
     /// Name of the model for people; its weights are identified by digest.
     pub model: String,
@@ -204,9 +204,9 @@ impl RecordSpec {
             return nothing("number of logprobs");
         }
         let vocabulary = checkpoint.config().vocab_size;
-        for forced in self.forced.iter().flatten() {
+        for (index, forced) in self.forced.iter().flatten().enumerate() {
             if forced.len() != self.decode_steps {
-                return Err(LabError::ForcedLength { tokens: forced.len(), steps: self.decode_steps });
+                return Err(self.forced_length(index, forced.len()));
             }
             if let Some(index) = forced.iter().position(|id| *id as usize >= vocabulary) {
                 return Err(LabError::ForcedToken { token: forced[index], index, vocabulary });
@@ -216,6 +216,29 @@ impl RecordSpec {
             return nothing("list of forced tokens");
         }
         Ok(())
+    }
+
+    /// The fault of a list of forced tokens that has not one for each step.
+    fn forced_length(&self, index: usize, tokens: usize) -> LabError {
+        let lengths = || self.forced.iter().flatten().map(Vec::len);
+        let (least, most) = (lengths().min().unwrap_or(0), lengths().max().unwrap_or(0));
+        let remedy = if least == most {
+            "give one token per step".to_owned()
+        } else {
+            let count = |length: usize| lengths().filter(|each| *each == length).count();
+            format!(
+                "all lists must have the same length, and theirs are {least} ({}) to {most} ({})",
+                count(least),
+                count(most)
+            )
+        };
+        LabError::ForcedLength {
+            list: index + 1,
+            lists: lengths().count(),
+            remedy,
+            tokens,
+            steps: self.decode_steps,
+        }
     }
 
     /// The tokens that are forced on a reference.

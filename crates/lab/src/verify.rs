@@ -62,7 +62,7 @@ use unreplayed::ReplayObstacle;
 /// # let (documents, catalogs) = (Document::built_in(), Catalogs::built_in());
 /// # let recorder = Recorder {
 /// #     checkpoint: &checkpoint,
-/// #     tokenizer: &tokenizer,
+/// #     tokenizer: Some(&tokenizer),
 /// #     documents: &documents,
 /// #     spec: &spec,
 /// #     catalogs,

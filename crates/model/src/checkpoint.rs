@@ -8,12 +8,11 @@ use mantissa_numerics::{BlockFormat, Generation};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
-use crate::config_json::token_ids;
-use crate::decision::{Decision, Decisions, some};
+use crate::decision::{Decision, Decisions};
 pub(crate) use crate::error::LARGEST_JSON;
 use crate::error::{ModelError, present, read_small, shown, shown_path};
 use crate::folder::{Entries, entries, refuse_adapter, tell_unused, tie, weight_files};
-use crate::generation::settings;
+use crate::generation::of_file;
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
 use crate::mapped::Mapped;
@@ -58,7 +57,9 @@ pub struct Checkpoint {
     weights: BTreeMap<String, Stored>,
     packed: Option<Quantization>,
     decisions: Vec<Decision>,
-    generation: Generation,
+    /// Or why they are not known.
+    generation: Result<Generation, Box<ModelError>>,
+    ends_of_config: Vec<u32>,
 }
 
 /// Digest of the files that decide a model's numbers.
@@ -146,6 +147,7 @@ impl Checkpoint {
         let gguf = Gguf::parse(&file, mapped.bytes())?;
         let config = gguf_config(&gguf, mapped.bytes())?;
         let weights = select_all(&file, &config, gguf_weights(&gguf, &config)?)?;
+        let ends_of_config = config.eos_token_ids.clone();
         Ok(Self {
             path: path.to_owned(),
             config,
@@ -154,36 +156,22 @@ impl Checkpoint {
             weights,
             packed: None,
             decisions: Vec::new(),
-            generation: Generation::default(),
+            generation: Ok(ending_at(&ends_of_config)),
+            ends_of_config,
         })
     }
 
     fn open_folder(folder: &Path, config_file: PathBuf) -> Result<Self, ModelError> {
         let shown_folder = shown_path(folder);
-        let (decisions, mut settings_of_file) = (Decisions::default(), Generation::default());
+        let decisions = Decisions::default();
         let bytes = read_small(&config_file, LARGEST_JSON)?;
         let mut config = ModelConfig::read(&shown_path(&config_file), &bytes, &decisions)?;
-        if let Some(generation) = present(folder, "generation_config.json") {
-            // transformers stops at these, which are often more than config.json names.
-            let json = read_small(&generation, LARGEST_JSON)?;
-            let file = shown_path(&generation);
-            let Ok(map) = serde_json::from_slice::<serde_json::Map<_, _>>(&json) else {
-                return Err(ModelError::damaged(&file, "line 1", "not a JSON object"));
-            };
-            let Some(ids) = token_ids(&map, "eos_token_id") else {
-                let fault = "must be a token id or a list of them";
-                return Err(ModelError::damaged(&file, "eos_token_id", fault));
-            };
-            if !ids.is_empty() {
-                config.eos_token_ids = ids;
-            }
-            let stated = settings(&file, &map, config.vocab_size, false)?;
-            if !stated.unknown.is_empty() {
-                let rule = "transformers 5.17 has no setting of this name";
-                decisions.add(&file, format!("{} is there", some(&stated.unknown)), "not applied", rule);
-            }
-            settings_of_file = stated.generation;
-        }
+        let ends_of_config = config.eos_token_ids.clone();
+        // transformers takes the ends of config.json only where the file is not there.
+        let generation = match present(folder, "generation_config.json") {
+            Some(file) => of_file(&file, &mut config, &decisions),
+            None => Ok(ending_at(&ends_of_config)),
+        };
         let (files, index) = weight_files(folder, &bytes, &decisions)?;
         let mut shelf = Shelf::new(&config, &bytes);
         let Entries { chosen, unnamed } = entries(&files, index.as_ref(), &decisions)?;
@@ -198,8 +186,8 @@ impl Checkpoint {
         tell_unused(&files, &found, &unnamed, &decisions);
         let decisions = decisions.into_list();
         let config_file = Some(config_file);
-        let (path, generation) = (folder.to_owned(), settings_of_file);
-        Ok(Self { path, config, config_file, files, weights, packed, decisions, generation })
+        let (path, generation) = (folder.to_owned(), generation.map_err(Box::new));
+        Ok(Self { path, config, config_file, files, weights, packed, decisions, generation, ends_of_config })
     }
 
     /// Where it was opened.
@@ -222,10 +210,18 @@ impl Checkpoint {
         &self.decisions
     }
 
-    /// The settings of its `generation_config.json` that act on the choice of tokens.
+    /// The settings of its `generation_config.json` that act on the choice of tokens; without that file the ends that
+    /// its configuration names. *Errors:* the file is damaged, which concerns only those who read it.
+    ///
+    /// *Source:* `adjust_generation_fn` of transformers 5.17.
+    pub fn generation(&self) -> Result<&Generation, &ModelError> {
+        self.generation.as_ref().map_err(|error| &**error)
+    }
+
+    /// The settings without a `generation_config.json`: the ends that the model's configuration names.
     #[must_use]
-    pub fn generation(&self) -> &Generation {
-        &self.generation
+    pub fn generation_without_file(&self) -> Generation {
+        ending_at(&self.ends_of_config)
     }
 
     /// The weight with this Hugging Face name.
@@ -359,6 +355,10 @@ impl Checkpoint {
         let files = files.into_iter().map(|(file, _)| file).collect();
         Ok(WeightsDigest { digest: whole.finalize().to_hex().to_string(), files })
     }
+}
+
+fn ending_at(ids: &[u32]) -> Generation {
+    Generation { eos_token_id: ids.to_vec(), ..Generation::default() }
 }
 
 /// The one GGUF file of a folder.

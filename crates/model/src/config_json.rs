@@ -112,7 +112,7 @@ impl Keys<'_> {
             head_dim,
             vocab_size: self.required("vocab_size")?,
             max_position_embeddings: self.required("max_position_embeddings")?,
-            rms_norm_eps: self.number(self.map, "rms_norm_eps")?.unwrap_or(1e-6),
+            rms_norm_eps: self.number("rms_norm_eps")?.unwrap_or(1e-6),
             rope_theta,
             rope_scaling,
             qkv_bias: false,

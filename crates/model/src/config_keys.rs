@@ -124,23 +124,58 @@ impl<'a> Keys<'a> {
     }
 
     pub(crate) fn size(&self, key: &str) -> Result<Option<usize>, ModelError> {
-        self.value(key).map(|v| as_size(v).ok_or_else(|| self.wrong(key, "a size"))).transpose()
+        self.value(key).map(|v| as_size(v).ok_or_else(|| self.wrong(key, unquoted(v, "a size")))).transpose()
     }
 
     pub(crate) fn required(&self, key: &str) -> Result<usize, ModelError> {
         self.size(key)?.ok_or_else(|| self.wrong(key, "present"))
     }
 
-    pub(crate) fn number(&self, map: &Map<String, Value>, key: &str) -> Result<Option<f64>, ModelError> {
-        match map.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => value.as_f64().map(Some).ok_or_else(|| self.wrong(key, "a number")),
-        }
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        self.value(key)
+            .map(|v| v.as_f64().ok_or_else(|| self.wrong(key, unquoted(v, "a number"))))
+            .transpose()
+    }
+
+    /// A number of the object `map`, which stands under `object`.
+    pub(crate) fn number_in(
+        &self,
+        object: &str,
+        map: &Map<String, Value>,
+        key: &str,
+    ) -> Result<Option<f64>, ModelError> {
+        let Some(value) = map.get(key).filter(|value| !value.is_null()) else { return Ok(None) };
+        let wrong = || self.wrong_in(object, map, key, unquoted(value, "a number"));
+        value.as_f64().map(Some).ok_or_else(wrong)
     }
 
     pub(crate) fn wrong(&self, key: &str, want: &str) -> ModelError {
-        let got = self.map.get(key).map_or("absent".to_owned(), |v| shown(&v.to_string()));
-        ModelError::damaged(self.file, key, format!("must be {want}, is {got}"))
+        self.wrong_value(key, self.map.get(key), want)
+    }
+
+    /// As [`Keys::wrong`], of the object `map`, which stands under `object`.
+    pub(crate) fn wrong_in(
+        &self,
+        object: &str,
+        map: &Map<String, Value>,
+        key: &str,
+        want: &str,
+    ) -> ModelError {
+        self.wrong_value(&format!("{object}.{key}"), map.get(key), want)
+    }
+
+    fn wrong_value(&self, place: &str, value: Option<&Value>, want: &str) -> ModelError {
+        let got = value.map_or("absent".to_owned(), |v| shown(&v.to_string()));
+        ModelError::damaged(self.file, place, format!("must be {want}, is {got}"))
+    }
+}
+
+/// What is wanted in place of `value`: where that is a number as text, without its quotes.
+pub(crate) fn unquoted(value: &Value, want: &'static str) -> &'static str {
+    match (value.as_str().and_then(|text| text.trim().parse::<f64>().ok()), want) {
+        (Some(_), "a number") => "a number without quotes",
+        (Some(_), "a size") => "a size without quotes",
+        _ => want,
     }
 }
 

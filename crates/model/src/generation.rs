@@ -4,20 +4,29 @@
 //! Left out: settings that change no token of a record (lengths, caches, outputs, what ends an output), and what
 //! settings do to logits (engine).
 
+use std::path::Path;
+
 use mantissa_numerics::Generation;
 use serde_json::{Map, Value, json};
 
-use crate::error::{ModelError, shown};
+use crate::config::ModelConfig;
+use crate::config_json::token_ids;
+use crate::decision::{Decisions, some};
+use crate::error::{LARGEST_JSON, ModelError, read_small, shown, shown_path};
 
 /// Settings, and what was found beside them.
 ///
 /// Example: [`settings`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stated {
     /// The settings, draws included.
     pub generation: Generation,
     /// Keys that transformers has no setting for.
     pub unknown: Vec<String>,
+    /// Settings of draws that are not read, since tokens are chosen greedily.
+    pub unread: Vec<String>,
+    /// Settings of draws, with their values, that nothing can be drawn by.
+    pub undrawable: Vec<String>,
 }
 
 /// Keys without an effect on which token is chosen next.
@@ -34,12 +43,16 @@ const NOT_COMPUTED: &str = "num_beams num_beam_groups diversity_penalty penalty_
      encoder_repetition_penalty encoder_no_repeat_ngram_size dola_layers constraints force_words_ids \
      watermarking_config renormalize_logits use_mtp";
 
-/// Keys that only draws read; the first five have a place of their own.
-const OF_DRAWS: &str = "temperature top_k top_p min_p seed typical_p epsilon_cutoff eta_cutoff top_h";
+/// Of the settings that only draws read, those with a place of their own.
 const WITH_A_PLACE: usize = 5;
 
-/// Penalties of requests, which transformers does not have.
-const OF_REQUESTS: &str = "frequency_penalty presence_penalty";
+/// Settings of requests, which transformers does not have.
+const OF_REQUESTS: &str = "frequency_penalty presence_penalty ignore_eos";
+
+/// The settings that a greedy choice is computed under.
+const COMPUTED: &str = "sequence_bias repetition_penalty frequency_penalty presence_penalty no_repeat_ngram_size \
+     bad_words_ids min_length min_new_tokens forced_bos_token_id forced_eos_token_id remove_invalid_values \
+     exponential_decay_length_penalty suppress_tokens begin_suppress_tokens eos_token_id ignore_eos";
 
 /// Whether a setting acts on draws alone.
 ///
@@ -50,7 +63,38 @@ const OF_REQUESTS: &str = "frequency_penalty presence_penalty";
 /// ```
 #[must_use]
 pub fn is_of_draws(key: &str) -> bool {
-    key == "do_sample" || is_one(OF_DRAWS, key)
+    key == "do_sample" || Generation::OF_DRAWS.contains(&key)
+}
+
+/// Whether a setting of this name acts on the choice of tokens.
+///
+/// ```
+/// use mantissa_model::generation::is_setting;
+///
+/// assert!(is_setting("repetition_penalty") && is_setting("num_beams") && is_setting("top_h"));
+/// assert!(!is_setting("max_length") && !is_setting("batch_size"));
+/// ```
+#[must_use]
+pub fn is_setting(key: &str) -> bool {
+    is_of_draws(key) || is_one(COMPUTED, key) || is_one(NOT_COMPUTED, key)
+}
+
+/// The setting that `name` may be a slip of: at most two letters away, and less than half of it.
+///
+/// ```
+/// use mantissa_model::generation::meant;
+///
+/// assert_eq!(meant("repetion_penalty"), Some("repetition_penalty"));
+/// assert_eq!(meant("repetition-penalty"), Some("repetition_penalty"));
+/// assert_eq!(meant("nonsense"), None);
+/// ```
+#[must_use]
+pub fn meant(name: &str) -> Option<&'static str> {
+    const MOST: usize = 2;
+    let names = COMPUTED.split_whitespace().chain(NOT_COMPUTED.split_whitespace());
+    let names = names.chain(Generation::OF_DRAWS).chain(["do_sample"]);
+    let near = names.map(|known| (strsim::damerau_levenshtein(name, known), known)).min()?;
+    (near.0 <= MOST && 2 * near.0 < name.chars().count()).then_some(near.1)
 }
 
 fn is_one(names: &str, key: &str) -> bool {
@@ -104,9 +148,10 @@ pub fn settings(
     let wrong = |key: &str, fault: String| Err(ModelError::damaged(file, key, fault));
     let mut known = Map::new();
     let (mut other, mut unknown) = (Map::new(), Vec::new());
+    let (mut unread, mut undrawable) = (Vec::new(), Vec::new());
     let drawn = map.get("do_sample").is_some_and(|flag| !is_idle("do_sample", flag));
     for (key, value) in map {
-        let of_draws = OF_DRAWS.split_whitespace().position(|name| name == key);
+        let of_draws = Generation::OF_DRAWS.iter().position(|name| name == key);
         if is_one(WITHOUT_EFFECT, key) && of_request {
             unknown.push(key.clone());
             continue;
@@ -118,7 +163,12 @@ pub fn settings(
             continue;
         }
         match of_draws {
-            Some(_) if !drawn => continue,
+            Some(_) if !drawn => {
+                if !is_usual(key, value) {
+                    unread.push(key.clone());
+                }
+                continue;
+            }
             Some(place) if place >= WITH_A_PLACE => {
                 other.insert(key.clone(), shown(&value.to_string()).into());
                 continue;
@@ -142,6 +192,11 @@ pub fn settings(
             Ok(_) => drop(known.insert(key.clone(), value)),
             Err(error) if error.to_string().starts_with("unknown field") || key == "other" => {
                 unknown.push(key.clone());
+            }
+            // A greedy choice does not read it, so it refuses no model.
+            Err(_) if of_draws.is_some() => {
+                undrawable.push(format!("{key} {}", shown(&value.to_string())));
+                other.insert(key.clone(), shown(&value.to_string()).into());
             }
             Err(error) => return wrong(key, shown(&error.to_string())),
         }
@@ -170,12 +225,74 @@ pub fn settings(
             return wrong(key, format!("{ids:?} must be tokens of a vocabulary of {tokens}"));
         }
     }
-    Ok(Stated { generation, unknown })
+    if generation.temperature.is_some_and(|temperature| temperature <= 0.0) {
+        undrawable.extend(generation.temperature.map(|temperature| format!("temperature {temperature}")));
+    }
+    Ok(Stated { generation, unknown, unread, undrawable })
+}
+
+/// Whether a setting of draws has the value that it has where nothing is said of it, or none.
+fn is_usual(key: &str, value: &Value) -> bool {
+    let usual = match key {
+        "temperature" | "top_p" | "typical_p" => 1.0,
+        "top_k" => 50.0,
+        _ => return is_idle(key, value),
+    };
+    value.is_null() || value.as_f64().is_some_and(|value| value.to_bits() == f64::to_bits(usual))
+}
+
+/// The settings of a `generation_config.json`, whose ends take the place of those in `config`.
+pub(crate) fn of_file(
+    path: &Path,
+    config: &mut ModelConfig,
+    decisions: &Decisions,
+) -> Result<Generation, ModelError> {
+    let json = read_small(path, LARGEST_JSON)?;
+    let file = shown_path(path);
+    let Ok(map) = serde_json::from_slice::<Map<_, _>>(&json) else {
+        return Err(ModelError::damaged(&file, "line 1", "not a JSON object"));
+    };
+    let Some(ids) = token_ids(&map, "eos_token_id") else {
+        return Err(ModelError::damaged(&file, "eos_token_id", "must be a token id or a list of them"));
+    };
+    let Stated { generation, unknown, unread, undrawable } = settings(&file, &map, config.vocab_size, false)?;
+    if !ids.is_empty() {
+        // transformers stops at these, which are often more than config.json names.
+        config.eos_token_ids = ids;
+    }
+    if !unknown.is_empty() {
+        let rule = "transformers 5.17 has no setting of this name";
+        decisions.add(&file, format!("{} is there", some(&unknown)), "not applied", rule);
+    }
+    if !unread.is_empty() {
+        let rule = "transformers 5.17 reads it only with do_sample";
+        decisions.add(&file, format!("{} without do_sample", some(&unread)), "not read", rule);
+    }
+    if !undrawable.is_empty() {
+        let rule = "transformers 5.17 refuses to draw by it, and a greedy choice does not read it";
+        decisions.add(&file, format!("{} with do_sample", some(&undrawable)), "kept as stated", rule);
+    }
+    Ok(generation)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_setting_has_a_name_and_every_name_a_setting() {
+        let names: Vec<&str> = COMPUTED.split_whitespace().chain(Generation::OF_DRAWS).collect();
+        for name in &names[..names.len() - (Generation::OF_DRAWS.len() - WITH_A_PLACE)] {
+            let error = serde_json::from_value::<Generation>(json!({*name: {}})).unwrap_err().to_string();
+            assert!(!error.starts_with("unknown field"), "{error}");
+        }
+        let error = serde_json::from_value::<Generation>(json!({"none": 0})).unwrap_err().to_string();
+        let fields =
+            error.split_once("expected one of ").unwrap().1.split(", ").map(|name| name.trim_matches('`'));
+        for field in fields {
+            assert!(field == "other" || is_setting(field), "{field}");
+        }
+    }
 
     fn of(json: &Value, of_request: bool) -> Result<Stated, ModelError> {
         settings("generation_config.json", json.as_object().unwrap(), 8, of_request)
@@ -187,7 +304,8 @@ mod tests {
             "no_repeat_ngram_size": 0, "num_beams": 1, "guidance_scale": 1.0, "max_new_tokens": 20, "min_length": 0,
             "eos_token_id": null, "bad_words_ids": null, "typical_p": 0.5, "_from_model_config": true,
             "remove_invalid_values": false, "seed": 0, "transformers_version": "5.17.0", "renormalize_logits": false});
-        assert_eq!(of(&idle, false).unwrap(), Stated::default());
+        let unread = ["temperature", "top_p", "typical_p", "seed"].map(str::to_owned).to_vec();
+        assert_eq!(of(&idle, false).unwrap(), Stated { unread, ..Stated::default() });
         let zero = json!({"eos_token_id": 0, "forced_bos_token_id": 0, "suppress_tokens": 0});
         let stated = of(&zero, false).unwrap().generation;
         assert_eq!(

@@ -1,5 +1,5 @@
 //! Settings of generation: what changes logits before a token is chosen, under the names of transformers'
-//! `generation_config.json` (and of an OpenAI-compatible request, where transformers has no such setting).
+//! `generation_config.json` (and of an OpenAI-compatible request or of vLLM, where transformers has no such setting).
 //!
 //! Left out: what they do to logits (engine), reading files (model), and settings that change no token (lengths,
 //! caches, outputs).
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(sampled.to_string(), "do_sample, temperature 0.7, seed 3, repetition_penalty 1.05");
 /// let why = sampled.not_computed().expect("a draw");
 /// assert!(why.starts_with("they were sampled (do_sample, temperature 0.7, seed 3)"), "{why}");
-/// // What a greedy choice is left with.
+/// // What a greedy choice is left with: `other` keeps no setting of draws either.
 /// assert_eq!(sampled.greedy(), Generation { repetition_penalty: Some(1.05), ..Generation::default() });
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -94,13 +94,13 @@ pub struct Generation {
     /// Tokens that end an output: stated where another setting reads them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub eos_token_id: Vec<u32>,
+    /// Outputs go on behind a token of `eos_token_id`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub ignore_eos: bool,
     /// Further settings that change tokens, by name; nothing here computes them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub other: BTreeMap<String, String>,
 }
-
-// No field is a NaN: files cannot hold one, and whoever reads settings refuses it.
-impl Eq for Generation {}
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
 const fn is_false(flag: &bool) -> bool {
@@ -108,10 +108,43 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 impl Generation {
+    /// Settings that only draws read, by name; the first five have a place of their own.
+    pub const OF_DRAWS: [&'static str; 9] = [
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "seed",
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "top_h",
+    ];
+
     /// Whether tokens are those of the largest logits as they are.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// How many of the first output tokens behind a prompt of `prompt` tokens end nothing.
+    ///
+    /// *Source:* transformers 5.17, where `min_new_tokens` takes the place of `min_length`.
+    ///
+    /// ```
+    /// use mantissa_numerics::Generation;
+    ///
+    /// let settings = Generation { min_length: Some(10), ..Generation::default() };
+    /// assert_eq!(settings.without_end(8), 2);
+    /// assert_eq!(Generation { min_new_tokens: Some(5), ..settings }.without_end(8), 5);
+    /// ```
+    #[must_use]
+    pub fn without_end(&self, prompt: usize) -> usize {
+        match (self.min_new_tokens, self.min_length) {
+            (Some(new), _) => new as usize,
+            (None, Some(length)) => (length as usize).saturating_sub(prompt),
+            (None, None) => 0,
+        }
     }
 
     /// What these settings do to a greedy choice: without those of draws, and without ends that nothing reads.
@@ -126,14 +159,66 @@ impl Generation {
             seed: None,
             ..self.clone()
         };
+        greedy.other.retain(|name, _| !Self::OF_DRAWS.contains(&name.as_str()));
         let ends = greedy.min_length.is_some()
             || greedy.min_new_tokens.is_some()
             || !greedy.bad_words_ids.is_empty()
             || greedy.exponential_decay_length_penalty.is_some();
         if !ends {
             greedy.eos_token_id.clear();
+            greedy.ignore_eos = false;
         }
         greedy
+    }
+
+    /// Whether a greedy choice under them is the token of the largest logit as it is.
+    ///
+    /// ```
+    /// use mantissa_numerics::Generation;
+    ///
+    /// let drawn = Generation { do_sample: true, top_k: Some(4), eos_token_id: vec![2], ..Generation::default() };
+    /// assert!(drawn.keep_the_largest());
+    /// assert!(!Generation { min_new_tokens: Some(1), ..drawn }.keep_the_largest());
+    /// ```
+    #[must_use]
+    pub fn keep_the_largest(&self) -> bool {
+        let Self {
+            do_sample: _,
+            temperature: _,
+            top_k: _,
+            top_p: _,
+            min_p: _,
+            seed: _,
+            sequence_bias,
+            repetition_penalty,
+            frequency_penalty,
+            presence_penalty,
+            no_repeat_ngram_size,
+            bad_words_ids,
+            min_length,
+            min_new_tokens,
+            forced_bos_token_id,
+            forced_eos_token_id,
+            remove_invalid_values,
+            exponential_decay_length_penalty,
+            suppress_tokens,
+            begin_suppress_tokens,
+            // Only others read them.
+            eos_token_id: _,
+            ignore_eos: _,
+            other,
+        } = self;
+        let numbers = [repetition_penalty, frequency_penalty, presence_penalty];
+        let counts = [no_repeat_ngram_size, min_length, min_new_tokens, forced_bos_token_id];
+        let lists = [forced_eos_token_id, suppress_tokens, begin_suppress_tokens];
+        numbers.iter().all(|number| number.is_none())
+            && counts.iter().all(|count| count.is_none())
+            && lists.iter().all(|list| list.is_empty())
+            && sequence_bias.is_empty()
+            && bad_words_ids.is_empty()
+            && !remove_invalid_values
+            && exponential_decay_length_penalty.is_none()
+            && other.keys().all(|name| Self::OF_DRAWS.contains(&name.as_str()))
     }
 
     /// Whether what is fed beside a prompt (padding) changes what they do.
@@ -192,6 +277,7 @@ impl std::fmt::Display for Generation {
         number("exponential_decay_length_penalty", decay);
         number("suppress_tokens", counted(self.suppress_tokens.len()));
         number("begin_suppress_tokens", counted(self.begin_suppress_tokens.len()));
+        number("ignore_eos", flag(self.ignore_eos));
         said.extend(self.other.iter().map(|(name, value)| format!("{name} {value}")));
         let said: Vec<&str> = said.iter().map(|setting| setting.trim_end()).collect();
         if said.is_empty() { f.write_str("none") } else { f.write_str(&said.join(", ")) }

@@ -6,9 +6,9 @@
 #![deny(unsafe_code)]
 
 mod audit;
-mod drift;
 mod compared;
 mod comparison;
+mod drift;
 mod foreign;
 mod grid;
 mod html;
@@ -19,8 +19,8 @@ mod text;
 mod words;
 
 pub use audit::{audit_json, audit_markdown, audit_schema, audit_text};
-pub use drift::{drift_json, drift_markdown, drift_schema, drift_text};
 pub use comparison::comparison_text;
+pub use drift::{drift_json, drift_markdown, drift_schema, drift_text};
 pub use html::{audit_html, comparison_html, html, index};
 pub use json::{json, schema};
 pub use markdown::markdown;

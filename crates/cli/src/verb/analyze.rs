@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::evidence::Damage;
 use crate::failure::Exit;
-use crate::output::absent;
+use crate::output::{absent, written};
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
 use crate::terminal::{Column, Page, Report, Terminal};
@@ -58,10 +58,10 @@ pub(crate) struct Args {
     #[arg(long)]
     as_published: bool,
     /// Write analysis_results.json here as well
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written())]
     output: Option<PathBuf>,
     /// Write a self-contained page here as well
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written())]
     html: Option<PathBuf>,
     /// With --all: the tables of every analysis too, not its findings only
     #[arg(long, requires = "all")]

@@ -20,6 +20,7 @@ use die::Die;
 
 use crate::failure::Exit;
 use crate::interrupt::Resumable;
+use crate::output::written;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, model_path};
 use crate::terminal::{Page, Report, Terminal};
@@ -103,7 +104,7 @@ struct BuildArgs {
     #[arg(long)]
     fused: bool,
     /// Catalog to write or complete
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written())]
     out: PathBuf,
 }
 

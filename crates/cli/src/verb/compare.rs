@@ -16,7 +16,7 @@ use mantissa_verdict::analysis::Source;
 
 use crate::evidence::Damage;
 use crate::failure::Exit;
-use crate::output::absent;
+use crate::output::{absent, written};
 use crate::terminal::Terminal;
 use facts::Compared;
 
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     #[arg(long)]
     full: bool,
     /// Write a self-contained page here as well
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written())]
     html: Option<PathBuf>,
     /// Replace what --html names
     #[arg(long, requires = "html")]

@@ -8,6 +8,7 @@ use mantissa_evidence::{Experiment, container, json};
 use serde::Serialize;
 
 use crate::failure::Exit;
+use crate::output::written;
 use crate::terminal::{Page, Report, Terminal};
 
 const EXAMPLES: &str = "\
@@ -26,7 +27,7 @@ pub(crate) struct Args {
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// `NAME.json` or a directory
-    #[arg(value_name = "OUT")]
+    #[arg(value_name = "OUT", value_parser = written())]
     output: PathBuf,
     /// Replace OUT
     #[arg(long)]

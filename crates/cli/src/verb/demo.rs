@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use super::record::{Model, Row, exit, machine, record, rows, rows_text, write_json};
 use crate::failure::Exit;
+use crate::output::written;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home};
 use crate::terminal::{Column, Page, Report, Terminal};
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SPEC")]
     model: Option<String>,
     /// Directory for what it makes
-    #[arg(long, value_name = "DIR", default_value = "mantissa-demo")]
+    #[arg(long, value_name = "DIR", default_value = "mantissa-demo", value_parser = written())]
     out: PathBuf,
     /// Threads [default: all cores]
     #[arg(long, value_name = "N", value_parser = super::record::threads)]
@@ -104,7 +105,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     };
     let recorder = Recorder {
         checkpoint: &model.checkpoint,
-        tokenizer: &model.tokenizer,
+        tokenizer: Some(model.tokenizer()?),
         documents: &documents,
         spec: &spec,
         catalogs: Catalogs::built_in(),

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::record::write_json;
 use crate::failure::Exit;
+use crate::output::written;
 use crate::terminal::{Page, Report, Terminal};
 
 const EXAMPLES: &str = "\
@@ -30,10 +31,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MAP.toml")]
     map: PathBuf,
     /// Directory of the evidence
-    #[arg(long, value_name = "DIR", required_unless_present = "json")]
+    #[arg(long, value_name = "DIR", required_unless_present = "json", value_parser = written())]
     out: Option<PathBuf>,
     /// Write the experiment JSON here
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written())]
     json: Option<PathBuf>,
 }
 

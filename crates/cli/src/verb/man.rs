@@ -7,6 +7,7 @@ use clap::Command;
 use clap_mangen::Man;
 
 use crate::failure::Exit;
+use crate::output::written;
 use crate::terminal::Terminal;
 
 const EXAMPLES: &str = "\
@@ -19,7 +20,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Write `mantissa.1` and a page for every verb into this folder
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = written())]
     out: Option<PathBuf>,
 }
 

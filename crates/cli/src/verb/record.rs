@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mantissa_engine::Isa;
 use mantissa_evidence::{Experiment, NotFinite, Outcome, UsedCatalog, container};
@@ -12,7 +12,7 @@ use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
 use mantissa_lab::prompt::given::{self, Given};
 use mantissa_lab::{Event, Layer, Machine, RecordSpec, Recorded, Recorder, SignalSpec};
-use mantissa_model::{Checkpoint, Tokenizer, pull};
+use mantissa_model::{Checkpoint, ModelError, Tokenizer, pull};
 use mantissa_numerics::setup::{Basis, Hardware};
 use mantissa_numerics::{Dtype, Generation, Point, Setup};
 use serde::Serialize;
@@ -24,6 +24,7 @@ use crate::coverage::Answer;
 use crate::failure::Exit;
 use crate::generation::GenerationArgs;
 use crate::interrupt::Resumable;
+use crate::output::{folder_of, written};
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, home, model_path};
 use crate::terminal::{Column, Page, Report, Terminal};
@@ -52,10 +53,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", required_unless_present = "prompt")]
     document: Vec<PathBuf>,
     /// Directory of the evidence
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = written())]
     out: PathBuf,
     /// Also write the experiment JSON here
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written())]
     json: Option<PathBuf>,
     #[command(flatten)]
     prompt: PromptArgs,
@@ -202,7 +203,8 @@ pub(super) struct Model {
     /// Its name for people: as pulled, or its file's.
     pub(super) name: String,
     pub(super) checkpoint: Checkpoint,
-    pub(super) tokenizer: Tokenizer,
+    /// Its tokenizer, or why there is none.
+    pub(super) tokenizer: Result<Tokenizer, ModelError>,
 }
 
 impl Model {
@@ -218,12 +220,25 @@ impl Model {
             }
             _ => spec.to_owned(),
         };
-        Ok(Self { name, checkpoint: Checkpoint::open(&path)?, tokenizer: Tokenizer::open(&path)? })
+        Ok(Self { name, checkpoint: Checkpoint::open(&path)?, tokenizer: Tokenizer::open(&path) })
+    }
+
+    /// Its tokenizer, for what needs one.
+    pub(super) fn tokenizer(&self) -> anyhow::Result<&Tokenizer> {
+        self.tokenizer.as_ref().map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Its tokenizer, if there is one; if not, it is said what is left out.
+    pub(super) fn tokenizer_if_any(&self, left_out: &str, terminal: &Terminal) -> Option<&Tokenizer> {
+        let told = |error| terminal.note(&format!("{left_out}, since there is no tokenizer: {error}"));
+        self.tokenizer.as_ref().map_err(told).ok()
     }
 
     /// Says what was decided about its files.
     pub(super) fn tell(&self, terminal: &Terminal) {
-        self.checkpoint.decisions().iter().for_each(|decision| terminal.note(&decision.to_string()));
+        let of_tokenizer = self.tokenizer.iter().flat_map(Tokenizer::decisions);
+        let all = self.checkpoint.decisions().iter().chain(of_tokenizer);
+        all.for_each(|decision| terminal.note(&decision.to_string()));
     }
 }
 
@@ -377,7 +392,7 @@ struct Summary {
     reproducible: bool,
     hardware: Hardware,
     basis: Basis,
-    /// What was decided about the tokenizer, and what of the documents was lost.
+    /// What of the documents was lost.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     /// Catalogs that recipes were taken from.
@@ -507,8 +522,11 @@ pub(super) fn exit(recorded: &Recorded) -> Exit {
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     let catalogs = args.setup.catalogs.read()?;
     let (out, json) = (&args.out, &args.json);
-    if let Some(json) = json.as_ref().filter(|json| json.exists() && !container::is_complete(out)) {
-        bail!("{}: already exists; choose another path or remove it first", json.display());
+    if let Some(json) = json {
+        folder_of(json)?;
+        if json.exists() && !container::is_complete(out) {
+            bail!("{}: already exists; choose another path or remove it first", json.display());
+        }
     }
     let machine = args.machine.machine()?;
     let model = Model::open(&args.model)?;
@@ -517,9 +535,15 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let reader = PdfReader::this_program()?;
     let documents = args.document.iter().map(|path| Document::open(path, &reader));
     let documents = documents.collect::<Result<Vec<_>, _>>()?;
+    let ids_alone = spec.prompt.given.as_ref().is_some_and(Given::are_ids);
+    let tokenizer = if ids_alone {
+        model.tokenizer_if_any("the record has no texts", terminal)
+    } else {
+        Some(model.tokenizer()?)
+    };
     let recorder = Recorder {
         checkpoint: &model.checkpoint,
-        tokenizer: &model.tokenizer,
+        tokenizer,
         documents: &documents,
         spec: &spec,
         catalogs: &catalogs,
@@ -534,8 +558,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         discard_unfinished(out)?;
     }
     let recorded = record(&recorder, out, settings)?;
-    let mut notes = model.tokenizer.notes().to_vec();
-    notes.extend(documents.iter().filter_map(Document::note));
+    let notes = documents.iter().filter_map(Document::note).collect();
     if let Some(json) = json {
         write_json(json, &recorded.experiment)?;
     }

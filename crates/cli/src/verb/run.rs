@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{anyhow, bail};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::plan::{
-    Backend, CarryOut, Cell, CellAxis, Estimate, Finished, Outcome, Plan, PlanError, Program, Progress,
-    Stack, Summary,
+    Backend, CarryOut, Cell, CellAxis, Estimate, Finished, GivenFiles, Outcome, Plan, PlanError, Program,
+    Progress, Stack, Summary,
 };
-use mantissa_lab::prompt::PromptSet;
+use mantissa_lab::prompt::{PromptSet, taken};
 use mantissa_model::{Checkpoint, Tokenizer};
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde::Serialize;
@@ -19,6 +19,7 @@ use super::catalog::config_of;
 use super::inspect::outcome_text;
 use crate::failure::{EarlyExit, Exit};
 use crate::interrupt::Resumable;
+use crate::output::written;
 use crate::progress::{Bar, Unit};
 use crate::settings::{Settings, model_path};
 use crate::terminal::{Column, Page, Report, Terminal, bytes};
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     #[arg(value_name = "PLAN.toml")]
     plan: PathBuf,
     /// Folder of the outputs [default: the plan's name]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = written())]
     out: Option<PathBuf>,
     /// These experiments alone, and the reference
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -75,6 +76,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
             anyhow!("--only: the plan has no experiment '{}'; use {}", known.0, known.1.join(", "))
         })?;
     }
+    plan.prompt.given = plan.given.as_ref().map(GivenFiles::read).transpose()?;
     if let (Some(python), Some(stack)) = (&args.python, plan.stacks.get_mut("default")) {
         stack.python.clone_from(python);
     }
@@ -85,8 +87,10 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     }
     if args.dry_run {
         terminal.print(&Preview::of(&plan, threads))?;
+        models_are_there(&plan)?;
         return Ok(Exit::Consistent);
     }
+    models_are_there(&plan)?;
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(plan.name.replace(['/', ' '], "-")));
     if args.fresh {
         discard(&out)?;
@@ -140,17 +144,45 @@ fn shown(error: &PlanError) -> anyhow::Error {
     EarlyExit::Help(text).into()
 }
 
+/// Refuses models that are not on this machine, of all configurations at once. What a hub's name means is left to the
+/// backend.
+fn models_are_there(plan: &Plan) -> anyhow::Result<()> {
+    let missing = |cell: &&Cell| match cell.backend {
+        Backend::Mantissa => model_path(&cell.model).is_err(),
+        Backend::Transformers | Backend::Vllm => is_path(&cell.model) && !Path::new(&cell.model).exists(),
+    };
+    let mut names: Vec<&str> = plan.cells.iter().filter(missing).map(|cell| cell.model.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() {
+        return Ok(());
+    }
+    bail!("the plan's models {}: not on this machine; give folders from the plan's own", names.join(", "))
+}
+
+/// Whether a model's name can only be a path: a hub's name is `ORG/NAME`.
+fn is_path(name: &str) -> bool {
+    name.starts_with(['/', '.', '~']) || name.ends_with('/') || name.split('/').count() > 2
+}
+
 /// The prompts of backends that are given token ids; none where this program cuts them itself.
 fn prompts(plan: &Plan) -> anyhow::Result<Option<PromptSet>> {
     let Some(cell) = plan.cells.iter().find(|cell| cell.backend != Backend::Mantissa) else {
         return Ok(None);
     };
-    let tokenizer = match &plan.tokenizer {
-        Some(path) => Tokenizer::open(path)?,
-        None => Tokenizer::open(&model_path(&cell.model).map_err(|error| {
+    let opened = || match &plan.tokenizer {
+        Some(path) => Ok(Tokenizer::open(path)?),
+        None => Ok(Tokenizer::open(&model_path(&cell.model).map_err(|error| {
             anyhow!("{error}; or say in [prompt] where the tokenizer is: tokenizer = \"FOLDER\"")
-        })?)?,
+        })?)?),
     };
+    if let Some(given) = &plan.prompt.given {
+        // Ids need none, but have no text without one.
+        let tokenizer: anyhow::Result<Tokenizer> = opened();
+        let tokenizer = if given.are_ids() { tokenizer.ok() } else { Some(tokenizer?) };
+        return Ok(Some(taken::set(given, plan.prompt.neighbours, &tokenizer.as_ref())?));
+    }
+    let tokenizer = opened()?;
     let reader = PdfReader::this_program()?;
     let documents = plan.documents.iter().map(|path| Document::open(path, &reader));
     let documents = documents.collect::<Result<Vec<_>, _>>()?;

@@ -11,6 +11,7 @@ use mantissa_numerics::Dtype;
 use serde::Serialize;
 
 use crate::failure::Exit;
+use crate::output::written;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
 use crate::terminal::{Page, Report, Terminal, bytes};
@@ -42,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Folder to write
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = written())]
     out: PathBuf,
     /// Storage format of the weights, or of those that are not quantized [default: bf16; f16 beside awq and gptq]
     #[arg(long, value_name = "DTYPE", value_parser = super::record::dtype())]

@@ -24,7 +24,7 @@ use crate::coverage::Answer;
 use crate::evidence::{Damage, tokenize_prompts};
 use crate::failure::Exit;
 use crate::interrupt::Resumable;
-use crate::output::absent;
+use crate::output::{absent, written};
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
 use crate::terminal::{Page, Report, Terminal};
@@ -51,7 +51,8 @@ fn examples() -> String {
     });
     format!(
         "{EXAMPLES}\n\nAXIS is one of\n{}\n  model (--claim alone): which of the names that evidence gives its model \
-         is meant",
+         is meant\n  repetition_penalty, do_sample, ignore_eos, … (--claim alone): settings of generation by \
+         transformers' names",
         axes.join("\n")
     )
 }
@@ -84,7 +85,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", default_value = "python3", requires = "replay_with")]
     python: String,
     /// Where the other program's replay is kept [default: EVIDENCE.replay]
-    #[arg(long, value_name = "DIR", requires = "replay_with")]
+    #[arg(long, value_name = "DIR", requires = "replay_with", value_parser = written())]
     replay_folder: Option<PathBuf>,
     /// Replay contradicted classes to their end too, for distances and matrices
     #[arg(long)]
@@ -102,13 +103,13 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["spot_check", "self_test", "output", "html"])]
     coverage: bool,
     /// Keep finished replays in this file, and go on from what it holds
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written())]
     state: Option<PathBuf>,
     /// Write verification.json here as well
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written())]
     output: Option<PathBuf>,
     /// Write a self-contained page here as well
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = written())]
     html: Option<PathBuf>,
     /// Replace what --output and --html name
     #[arg(long)]
@@ -164,7 +165,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         name.into()
     });
     if let (true, Some(opened), Some(model)) = (args.tokenize_prompt, &mut opened, &model) {
-        tokenize_prompts(opened, &model.tokenizer, &model.name, terminal)?;
+        tokenize_prompts(opened, model.tokenizer()?, &model.name, terminal)?;
     }
     let request = Request {
         evidence: opened.as_ref(),
@@ -172,7 +173,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
             // A self-test alone names the model as it was asked for.
             name: args.model.as_deref().filter(|_| opened.is_none()).unwrap_or(&model.name),
             checkpoint: &model.checkpoint,
-            tokenizer: Some(&model.tokenizer),
+            tokenizer: model.tokenizer_if_any("texts are not set beside ids", terminal),
         }),
         claim: &args.claim,
         vary: &args.vary,

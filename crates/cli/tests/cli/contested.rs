@@ -218,3 +218,66 @@ fn a_headline_says_of_how_much_it_speaks() {
     let words = format!("drawn from {} of {} recorded values", of("population"), of("recorded"));
     assert!(audit["claims"][0]["sentence"].as_str().unwrap().contains(&words), "{audit}");
 }
+
+#[test]
+fn draws_and_ends_that_contradict_what_else_is_stated_get_no_verdict_before_a_claim() {
+    let (session, tree) = with_record(&["--generation", "repetition_penalty=0.4"]);
+    let setup = "/configurations/0/mantissa/setup";
+    let (decoding, generation) = (format!("{setup}/decoding"), format!("{setup}/generation"));
+    let tokens = tree.pointer("/runs/0/mantissa/output_token_ids").unwrap().clone();
+    let end = |more: Value| {
+        let mut all = json!({"repetition_penalty": 0.4});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    let open = |changes: &[(&str, Value)], words: &[&str]| {
+        changed(&session, &tree, "x.json", changes);
+        let (code, audit) = verified(&session, "x.json", &[]);
+        assert_eq!((code, &audit["claims"][0]["answer"]), (Some(3), &json!("contradicts_itself")), "{audit}");
+        let sentence = audit["claims"][0]["sentence"].as_str().unwrap();
+        for word in words {
+            assert!(sentence.contains(word), "{word}: {sentence}");
+        }
+    };
+    let settled = |claim: &str, want: i32| {
+        let (code, audit) = verified(&session, "x.json", &["--claim", claim]);
+        assert_eq!(code, Some(want), "{claim}: {audit}");
+        assert_eq!(audit["contested"][0]["settled"], json!(want != 3), "{claim}: {audit}");
+    };
+    let words = ["whether tokens were drawn", "setup.decoding says 'sampled'", "do_sample says 'false'"];
+    open(&[(&decoding, json!("sampled"))], &words);
+    settled("do_sample=false", 0);
+    settled("do_sample=true", 0);
+    settled("ignore_eos=true", 3);
+    open(&[(&generation, end(json!({"do_sample": true})))], &["setup.decoding says 'greedy'"]);
+    let first = tokens[0].as_u64().unwrap();
+    let words = ["the end of an output", &format!("says '{first} as output token 1 of"), "ignore_eos=true"];
+    open(&[(&generation, end(json!({"eos_token_id": [first]})))], &words);
+    settled("ignore_eos=true", 0);
+    settled("ignore_eos=false", 3);
+    // The settings say why.
+    for more in [json!({"eos_token_id": [first], "ignore_eos": true}), json!({"eos_token_id": [511]})] {
+        changed(&session, &tree, "x.json", &[(&generation, end(more))]);
+        assert_eq!(verified(&session, "x.json", &[]).1["contested"], json!([]));
+    }
+    // By the model's own ends: what another program's `generate` left, but no record of as many tokens as were asked
+    // for.
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(session.path("model/config.json")).unwrap()).unwrap();
+    let weights = format!("{setup}/model/weights_digest");
+    config["eos_token_id"] = first.into();
+    fs::write(session.path("model/config.json"), config.to_string()).unwrap();
+    fs::remove_file(session.path("model/generation_config.json")).unwrap();
+    let mut tree = tree.clone();
+    *tree.pointer_mut(&weights).unwrap() = Value::Null;
+    tree["experiment_metadata"]["mantissa"]["weights_digest"] = Value::Null;
+    let engine = format!("{setup}/engine");
+    changed(&session, &tree, "own.json", &[]);
+    assert_eq!(verified(&session, "own.json", &[]).1["contested"], json!([]));
+    changed(&session, &tree, "theirs.json", &[(&engine, json!("transformers"))]);
+    let (code, audit) = verified(&session, "theirs.json", &[]);
+    assert_eq!(code, Some(3), "{audit}");
+    let sentence = audit["claims"][0]["sentence"].as_str().unwrap();
+    assert!(sentence.contains(&format!("eos_token_id of the model says '{first}'")), "{sentence}");
+    assert_eq!(verified(&session, "theirs.json", &["--claim", "ignore_eos=true"]).0, Some(0));
+}

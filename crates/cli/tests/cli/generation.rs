@@ -69,7 +69,8 @@ fn the_models_own_settings_are_applied_unless_left_out() {
         ("forced_bos_token_id=900", "must be a token of a vocabulary of 512"),
         ("temperature=0.7", "acts on draws, and a record chooses greedily"),
         ("num_beams=4", "nothing here computes num_beams 4"),
-        ("nonsense=4", "no setting that a record computes"),
+        ("nonsense=4", "no setting that a record computes; use one"),
+        ("repetion_penalty=1.1", "no setting that a record computes; did you mean repetition_penalty?"),
         ("bad_words_ids=[[99999]]", "must be tokens of a vocabulary of 512"),
     ] {
         let arguments: Vec<&str> =
@@ -107,4 +108,99 @@ fn verify_applies_what_is_stated_or_says_what_fits() {
     fs::write(session.path("drawn.json"), evidence.to_string()).unwrap();
     let (code, text) = verify("drawn.json");
     assert!(code == Some(0) && text.contains("they were sampled"), "{text}");
+}
+
+/// A file that nobody asked for refuses no model, and whoever asks for it is told how to go on without.
+#[test]
+fn a_damaged_generation_config_is_left_out_on_demand() {
+    let session = session(&json!({}));
+    let (_, plain) = record(&session, "plain", &[]);
+    fs::write(session.path("m/generation_config.json"), "{\"repetition_penalty\": 0.4").unwrap();
+    let refused: Vec<&str> = RECORD.split(' ').chain(["--quiet", "--out", "refused"]).collect();
+    let line = session.failure(&refused);
+    let want = "not a JSON object; download or convert it again, or leave it out with --no-generation-config";
+    assert!(line.contains("generation_config.json: line 1: ") && line.ends_with(want), "{line}");
+    assert_eq!(record(&session, "without", &["--no-generation-config"]).1, plain);
+    let shown = String::from_utf8(session.output(&["inspect", "m"]).stdout).unwrap();
+    assert!(shown.contains("generation    not known: m/generation_config.json: line 1: "), "{shown}");
+    // Evidence that says nothing of settings may have been chosen by those that are not known.
+    let verified = session.output(&["verify", "plain", "--model", "m"]);
+    let text = String::from_utf8(verified.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(verified.status.code(), Some(0), "{text}");
+    assert!(text.contains("the model's own settings are not known: "), "{text}");
+    // Settings of draws that nothing can be drawn by are no damage.
+    let settings = json!({"do_sample": true, "top_k": -1});
+    fs::write(session.path("m/generation_config.json"), settings.to_string()).unwrap();
+    let (said, drawn) = record(&session, "drawn", &[]);
+    assert_eq!(drawn, plain);
+    assert!(said.contains("top_k -1 with do_sample; kept as stated: transformers 5.17 refuses"), "{said}");
+}
+
+/// As `generate` of transformers 5.17: without a generation_config.json the ends are those of config.json.
+#[test]
+fn shortest_lengths_ban_the_ends_of_the_configuration() {
+    let session = session(&json!({}));
+    let (_, plain) = record(&session, "plain", &[]);
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(session.path("m/config.json")).unwrap()).unwrap();
+    config["eos_token_id"] = plain[0].into();
+    fs::write(session.path("m/config.json"), config.to_string()).unwrap();
+    let shortest = ["--generation", "min_new_tokens=12"];
+    let refused: Vec<&str> =
+        RECORD.split(' ').chain(["--quiet", "--out", "refused"]).chain(shortest).collect();
+    let line = session.failure(&refused);
+    assert!(line.contains("--generation min_new_tokens: acts on the tokens that end an output"), "{line}");
+    fs::remove_file(session.path("m/generation_config.json")).unwrap();
+    let (_, banned) = record(&session, "banned", &shortest);
+    assert!(!banned.contains(&plain[0]), "{banned:?} / {plain:?}");
+    let evidence: Value = serde_json::from_slice(&fs::read(session.path("banned.json")).unwrap()).unwrap();
+    let stated = json!({"min_new_tokens": 12, "eos_token_id": [plain[0]], "ignore_eos": true});
+    assert_eq!(evidence["configurations"][0]["mantissa"]["setup"]["generation"], stated);
+    assert_eq!(session.output(&["verify", "banned", "--model", "m"]).status.code(), Some(0));
+    // The file of settings is there, and leaves them out on demand.
+    fs::write(session.path("m/generation_config.json"), "{}").unwrap();
+    let without = ["--no-generation-config", "--generation", "min_new_tokens=12"];
+    assert_eq!(record(&session, "left_out", &without).1, banned);
+}
+
+#[test]
+fn settings_are_claimed_by_name() {
+    let session = session(&json!({}));
+    record(&session, "under", &["--generation", "repetition_penalty=0.4"]);
+    let mut evidence: Value = serde_json::from_slice(&fs::read(session.path("under.json")).unwrap()).unwrap();
+    let setup = &mut evidence["configurations"][0]["mantissa"]["setup"];
+    setup.as_object_mut().unwrap().remove("generation");
+    // As a capture declares tokens that are not those of the largest logits.
+    setup["decoding"] = "teacher_forced".into();
+    fs::write(session.path("silent.json"), evidence.to_string()).unwrap();
+    let verify = |claims: &[&str]| {
+        let claims = claims.iter().flat_map(|claim| ["--claim", claim]);
+        let all: Vec<&str> = ["verify", "silent.json", "--model", "m"].into_iter().chain(claims).collect();
+        let output = session.output(&all);
+        let text = String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        (output.status.code(), text)
+    };
+    let (code, text) = verify(&["repetition_penalty=0.4"]);
+    assert!(code == Some(0) && text.contains("tokens are claimed under repetition_penalty 0.4"), "{text}");
+    let (code, text) = verify(&["repetition_penalty=1.5"]);
+    assert!(code == Some(1) && text.contains("output_token"), "{text}");
+    let (code, text) = verify(&["do_sample=true"]);
+    assert!(code == Some(0) && text.contains("they were sampled"), "{text}");
+    for (claim, want) in [
+        ("repetion_penalty=1.1", "did you mean repetition_penalty?"),
+        ("repetition_penalty=high", "invalid type: string"),
+        ("temperature=0.7", "claim do_sample=true"),
+        ("nonsense=1", "or a setting of generation"),
+    ] {
+        let line = session.failure(&["verify", "silent.json", "--model", "m", "--claim", claim]);
+        assert!(line.contains(want), "{claim}: {line}");
+    }
+    let tokens = ["verify", "silent.json", "--model", "m", "--quiet", "--claim", "bad_words_ids=[[9999]]"];
+    assert_eq!(session.output(&tokens).status.code(), Some(2), "no token of the model");
+    let twice = ["--claim", "repetition_penalty=1", "--claim", "repetition_penalty=2"];
+    let line = session.failure(&[&["verify", "silent.json", "--model", "m", "--quiet"], &twice[..]].concat());
+    assert!(line.contains("repetition_penalty is given twice"), "{line}");
+    let drawn = ["verify", "silent.json", "--model", "m", "--quiet", "--spot-check", "5", "--claim"];
+    let line = session.failure(&[&drawn[..], &["repetition_penalty=0.4"]].concat());
+    assert!(line.contains("only a replay of passes here checks"), "{line}");
 }

@@ -154,3 +154,70 @@ fn a_token_without_a_row_is_named() {
     let shown = session.run(&["inspect", "model"]);
     assert!(shown.contains("more than the embedding's 512 rows"), "{shown}");
 }
+
+/// Ids need no tokenizer: the record has no texts, and is verified all the same.
+#[test]
+fn ids_are_recorded_without_a_tokenizer() {
+    let session = with_model();
+    fs::write(session.path("ids.json"), "[5, 6, 7]").unwrap();
+    fs::write(session.path("a.txt"), "a text").unwrap();
+    let with = runs(&session, &["--prompt", "ids.json", "--out", "with"]);
+    fs::remove_file(session.path("model/tokenizer.json")).unwrap();
+    let without = runs(&session, &["--prompt", "ids.json", "--out", "without"]);
+    let tokens = |run: &Value| run["mantissa"]["output_token_ids"].clone();
+    assert_eq!((tokens(&without[0]), &without[0]["prompt_text"]), (tokens(&with[0]), &json!("")));
+    let output = session.output(&["verify", "without", "--model", "model"]);
+    let text = session.text(&[], &output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("texts are not set beside ids, since there is no tokenizer: "), "{text}");
+    let line = session.failure(&record(&["--prompt", "a.txt", "--out", "x", "--quiet"]));
+    assert!(line.contains("no tokenizer.json beside config.json"), "{line}");
+}
+
+#[test]
+fn lists_of_forced_tokens_of_other_lengths_are_named() {
+    let session = with_model();
+    fs::write(session.path("a.jsonl"), "[1, 2]\n[3, 4]\n[5, 6]\n").unwrap();
+    fs::write(session.path("f.jsonl"), "[1, 2, 3]\n[4, 5, 6]\n[7, 8]\n").unwrap();
+    let forced = ["--prompt", "a.jsonl", "--teacher-force", "f.jsonl", "--out", "x"];
+    let all: Vec<&str> =
+        record(&forced).into_iter().map(|word| if word == "2" { "3" } else { word }).collect();
+    let line = session.failure(&all);
+    assert_eq!(
+        line,
+        "error: forced tokens: list 3 of 3 has 2 tokens for 3 decode steps; all lists must have the same length, and \
+         theirs are 2 (1) to 3 (2)"
+    );
+    assert!(!session.path("x").exists());
+}
+
+/// Where something is written is asked before anything runs, alike in all verbs.
+#[test]
+fn standard_output_is_no_file_and_folders_are_there() {
+    let session = with_model();
+    fs::write(session.path("ids.json"), "[5, 6, 7]").unwrap();
+    let line = session.failure(&record(&["--prompt", "ids.json", "--out", "x", "--json", "none/x.json"]));
+    assert!(line.contains("none/x.json: its folder is not there; make it first"), "{line}");
+    assert!(!session.path("x").exists(), "nothing ran");
+    for words in [
+        "record --model model --prompt ids.json --out -",
+        "record --model model --prompt ids.json --out x --json -",
+        "verify x --html -",
+        "verify x --output -",
+        "verify x --state -",
+        "analyze x --html -",
+        "analyze x --output -",
+        "compare x --html -",
+        "convert x -",
+        "synth --arch llama --out -",
+        "demo --out -",
+        "import x --map m.toml --out -",
+        "import x --map m.toml --json -",
+        "run plan.toml --out -",
+        "man --out -",
+    ] {
+        let line = session.failure(&words.split(' ').collect::<Vec<_>>());
+        assert!(line.contains("standard output is the result itself"), "{words}: {line}");
+    }
+    assert!(!session.path("-").exists());
+}

@@ -118,8 +118,10 @@ fn a_fault_of_a_plan_is_shown_in_its_file() {
     );
     assert!(text.contains("vary.batch_size = [2, 0]") && text.contains('─'), "{text}");
     assert!(session.failure(&["run", "nothing.toml"]).contains("nothing.toml: cannot be read"));
-    let unknown = PLAN.replace("model = \"model\"", "model = \"no/such/model\"");
-    fs::write(session.path("plan.toml"), unknown).unwrap();
+    fs::create_dir(session.path("broken")).unwrap();
+    fs::write(session.path("broken/config.json"), "{}").unwrap();
+    let broken = PLAN.replace("model = \"model\"", "model = \"broken\"");
+    fs::write(session.path("plan.toml"), broken).unwrap();
     let failed = session.output(&["run", "plan.toml", "--out", "out"]);
     let text = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(
@@ -178,4 +180,36 @@ esac
     let (code, done, error) = run(" --keep-going");
     assert_eq!((code, &done["stopped"]), (Some(1), &Value::Null), "{error}");
     assert!(session.path("out/two_experiment.json").is_file());
+}
+
+/// A plan of prompts that are given: texts, messages and ids, with their neighbours.
+#[test]
+fn a_plan_takes_prompts_as_they_are_and_a_dry_run_misses_a_model() {
+    let session = session();
+    fs::write(session.path("prompts.jsonl"), "[5, 6, 7]\n[8, 9, 10]\n").unwrap();
+    fs::write(session.path("others.json"), "[[11, 12, 13], [14, 15, 16]]").unwrap();
+    let documents = "documents = [\"document.txt\", \"document.txt\"]\ntokens = 30\nchat_template = false\n";
+    let given = "given = \"prompts.jsonl\"\nneighbours = \"others.json\"\n";
+    fs::write(session.path("given.toml"), PLAN.replace(documents, given)).unwrap();
+    let (code, preview, error) = json(&session, "run given.toml --dry-run");
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(preview["cells"][0]["estimate"]["passes"], 2 * 2 * 3, "two prompts: {preview}");
+    let (code, _, error) = json(&session, "run given.toml --out given");
+    assert_eq!(code, Some(0), "{error}");
+    let sizes = read(&session, "given/batch_size_experiment.json");
+    let runs = sizes["runs"].as_array().unwrap();
+    let fed: Vec<&Value> = runs.iter().map(|run| &run["mantissa"]["prompt_token_ids"]).collect();
+    assert!(fed.contains(&&serde_json::json!([5, 6, 7])) && fed.contains(&&serde_json::json!([8, 9, 10])));
+    let largest =
+        runs.iter().find(|run| run["mantissa"]["neighbours"].as_array().unwrap().len() == 2).unwrap();
+    assert_eq!(largest["mantissa"]["neighbours"][1]["prompt_token_ids"], serde_json::json!([14, 15, 16]));
+
+    fs::write(session.path("none.toml"), PLAN.replace("model = \"model\"", "model = \"models/none\""))
+        .unwrap();
+    for words in ["run none.toml --dry-run", "run none.toml --out none"] {
+        let (code, _, error) = json(&session, words);
+        assert_eq!(code, Some(2), "{words}: {error}");
+        assert!(error.contains("the plan's models models/none: not on this machine"), "{words}: {error}");
+    }
+    assert!(!session.path("none").exists(), "nothing ran");
 }

@@ -32,7 +32,15 @@ fn parts(arch: Arch) -> (Vec<Tensor>, Map<String, Value>) {
 }
 
 /// Variants of which another reading is thinkable, and that state one thing.
-const STATED_ONCE: [&str; 2] = ["an empty rope_scaling", "gpt_oss, empty rope_parameters"];
+const STATED_ONCE: [&str; 7] = [
+    "an empty rope_scaling",
+    "gpt_oss, empty rope_parameters",
+    "qwen2, a window from the third block on",
+    "qwen2, a window that layer_types gives to some blocks",
+    "qwen3, a window from the third block on",
+    "qwen3, a window that layer_types gives to some blocks",
+    "qwen3_moe, a window of all blocks",
+];
 
 fn words(value: Option<&Value>) -> Option<Vec<&str>> {
     Some(value?.as_array()?.iter().filter_map(Value::as_str).collect())

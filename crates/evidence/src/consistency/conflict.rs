@@ -63,6 +63,10 @@ pub enum About {
     OutputText,
     /// The bits of one row, which several passes stored.
     Row,
+    /// Whether tokens were drawn.
+    Draws,
+    /// The token that ends an output.
+    End,
 }
 
 impl Statement {

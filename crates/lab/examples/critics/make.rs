@@ -143,7 +143,7 @@ pub(crate) fn record(wanted: &Wanted, model: &Model, out: &Path) -> Made<Experim
     };
     let recorder = Recorder {
         checkpoint: &model.checkpoint,
-        tokenizer: &model.tokenizer,
+        tokenizer: Some(&model.tokenizer),
         documents: &documents,
         spec: &spec,
         catalogs: Catalogs::built_in(),

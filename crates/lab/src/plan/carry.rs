@@ -253,7 +253,7 @@ impl CarryOut<'_> {
 #[derive(Serialize)]
 struct Own<'c> {
     cell: &'c Cell,
-    /// Digests of what prompts are cut from.
+    /// Digests of what prompts are cut from, or of the files that hold them.
     documents: Vec<String>,
     prompt: &'c crate::prompt::PromptSpec,
     decode: u32,
@@ -267,9 +267,15 @@ impl<'c> Own<'c> {
             let bytes = std::fs::read(path).map_err(|source| LabError::io(path, "read", source))?;
             Ok(blake3::hash(&bytes).to_hex().to_string())
         };
+        let given = plan.given.iter().flat_map(|given| [Some(&given.references), given.neighbours.as_ref()]);
         Ok(Self {
             cell,
-            documents: plan.documents.iter().map(digest).collect::<Result<_, LabError>>()?,
+            documents: plan
+                .documents
+                .iter()
+                .chain(given.flatten())
+                .map(digest)
+                .collect::<Result<_, LabError>>()?,
             prompt: &plan.prompt,
             decode: plan.decode,
             repetitions: plan.repetitions,

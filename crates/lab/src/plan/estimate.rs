@@ -5,6 +5,8 @@ use mantissa_model::ModelConfig;
 use super::cells::Cell;
 use super::file::Plan;
 use super::values::{Backend, CellAxis, Format};
+use crate::prompt::PromptSpec;
+use crate::prompt::given::{Content, GivenPrompt};
 
 /// Multiplications of a core of this program in a second (docs/performance.md).
 const OWN_RATE: f64 = 1e10;
@@ -51,8 +53,8 @@ impl Estimate {
     pub fn of(plan: &Plan, cell: &Cell, config: &ModelConfig, stored: u64, threads: usize) -> Self {
         let whole = |n: usize| n as u64;
         let batch = u64::from(cell.setup.count(CellAxis::BatchSize));
-        let (steps, prompt) = (u64::from(plan.decode), whole(plan.prompt.document_tokens));
-        let runs = u64::from(plan.repetitions) * whole(plan.prompt.references);
+        let (prompt, references) = prompts(&plan.prompt);
+        let (steps, runs) = (u64::from(plan.decode), u64::from(plan.repetitions) * references);
         let layers = whole(config.num_hidden_layers);
         let key = whole(config.num_key_value_heads * config.head_dim);
         let cache = 2 * 2 * layers * key * (prompt + steps) * batch;
@@ -78,8 +80,23 @@ impl Estimate {
             passes: runs * (1 + steps),
             tokens: runs * tokens,
             memory_bytes: (stored + cache) / ranks.max(1),
-            disk_bytes: values * bytes_each * whole(plan.prompt.references),
+            disk_bytes: values * bytes_each * references,
             seconds,
         }
     }
+}
+
+/// Tokens of the longest prompt, and prompts. A given text has a token for each four bytes, about.
+fn prompts(spec: &PromptSpec) -> (u64, u64) {
+    const BYTES_OF_TOKEN: usize = 4;
+    let Some(given) = &spec.given else { return (spec.document_tokens as u64, spec.references as u64) };
+    let tokens = |prompt: &GivenPrompt| match &prompt.content {
+        Content::Ids(ids) => ids.len(),
+        Content::Text(text) => text.len() / BYTES_OF_TOKEN,
+        Content::Messages { messages, .. } => {
+            messages.iter().map(|message| message.content.len()).sum::<usize>() / BYTES_OF_TOKEN
+        }
+    };
+    let longest = given.references.iter().map(tokens).max().unwrap_or(0);
+    (longest as u64, given.references.len() as u64)
 }

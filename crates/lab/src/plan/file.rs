@@ -10,6 +10,8 @@ use toml::Spanned;
 use super::cells::{Cell, Experiment, Variation, expand};
 use super::error::{PlanError, Source};
 use super::values::{Backend, CellAxis, CellSetup, CellValue, Format};
+use crate::error::LabError;
+use crate::prompt::given::{self, Given};
 use crate::prompt::{INSTRUCTION, PromptSpec};
 use crate::setup::Layer;
 
@@ -52,9 +54,11 @@ pub struct Plan {
     pub keep_going: bool,
     /// How outputs are written.
     pub format: Format,
-    /// Documents that prompts are cut from, as they are found from here.
+    /// Documents that prompts are cut from, as they are found from here; none where prompts are given.
     pub documents: Vec<PathBuf>,
-    /// How they are cut; neighbours are those of the largest batch.
+    /// Files of prompts that are taken as they are, in place of documents.
+    pub given: Option<GivenFiles>,
+    /// How documents are cut; neighbours are those of the largest batch.
     pub prompt: PromptSpec,
     /// Where the tokenizer is, if not beside the base model.
     pub tokenizer: Option<PathBuf>,
@@ -68,6 +72,39 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     /// What is put together from them.
     pub experiments: Vec<Experiment>,
+}
+
+/// Files of prompts that are taken as they are ([`crate::prompt::given`]).
+///
+/// ```
+/// use mantissa_lab::plan::Plan;
+///
+/// let base = "name = 'p'\n[base]\nbackend = 'mantissa'\nmodel = 'm'\n[prompt]\n";
+/// let text = format!("{base}given = 'prompts.jsonl'\nneighbours = 'others.jsonl'\n");
+/// let plan = Plan::parse(&text, "plans/p.toml".as_ref())?;
+/// let given = plan.given.expect("prompts");
+/// assert_eq!(given.references, std::path::Path::new("plans/prompts.jsonl"));
+///
+/// let both = Plan::parse(&format!("{text}documents = ['d.txt']\n"), "p.toml".as_ref()).unwrap_err();
+/// assert!(both.to_string().ends_with("beside given prompts; leave one of the two out"), "{both}");
+/// # Ok::<(), mantissa_lab::plan::PlanError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenFiles {
+    /// Those that are measured.
+    pub references: PathBuf,
+    /// Those beside each of them; `None` for the other references.
+    pub neighbours: Option<PathBuf>,
+}
+
+impl GivenFiles {
+    /// The prompts in the files.
+    ///
+    /// Example: [`crate::prompt::given::read`].
+    pub fn read(&self) -> Result<Given, LabError> {
+        let neighbours = self.neighbours.as_deref().map(given::read).transpose()?.unwrap_or_default();
+        Ok(Given { references: given::read(&self.references)?, neighbours })
+    }
 }
 
 /// An interpreter and libraries of its own.
@@ -182,14 +219,13 @@ struct Written {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenPrompt {
-    documents: Spanned<Vec<String>>,
-    #[serde(default = "tokens")]
-    tokens: Spanned<u32>,
-    #[serde(default = "one")]
-    references: u32,
-    instruction: Option<String>,
-    #[serde(default = "yes")]
-    chat_template: bool,
+    documents: Option<Spanned<Vec<String>>>,
+    given: Option<Spanned<String>>,
+    neighbours: Option<Spanned<String>>,
+    tokens: Option<Spanned<u32>>,
+    references: Option<Spanned<u32>>,
+    instruction: Option<Spanned<String>>,
+    chat_template: Option<Spanned<bool>>,
     #[serde(default = "thirty")]
     decode: u32,
     tokenizer: Option<String>,
@@ -204,18 +240,6 @@ struct WrittenExperiment {
     vary: BTreeMap<Spanned<String>, Spanned<Vec<Spanned<toml::Value>>>>,
     #[serde(default)]
     set: Table,
-}
-
-fn tokens() -> Spanned<u32> {
-    Spanned::new(0..0, 512)
-}
-
-const fn one() -> u32 {
-    1
-}
-
-const fn yes() -> bool {
-    true
 }
 
 const fn thirty() -> u32 {
@@ -310,12 +334,7 @@ impl Plan {
         if let Some(signals) = &signals {
             check_signals(&source, signals)?;
         }
-        if prompt.documents.get_ref().is_empty() {
-            return Err(source.at(prompt.documents.span(), "there are no documents", "name a PDF or a text"));
-        }
-        if *prompt.tokens.get_ref() == 0 {
-            return Err(source.at(prompt.tokens.span(), "a prompt of 0 tokens is none", "use 1 or more"));
-        }
+        let (documents, given) = prompt.files(&source, folder)?;
         let mut stacks = stack;
         stacks.entry("default".to_owned()).or_default();
         for stack in stacks.values_mut() {
@@ -353,13 +372,14 @@ impl Plan {
             repetitions,
             keep_going,
             format,
-            documents: prompt.documents.get_ref().iter().map(|document| folder.join(document)).collect(),
+            documents,
+            given,
             prompt: PromptSpec {
-                document_tokens: *prompt.tokens.get_ref() as usize,
-                references: prompt.references as usize,
+                document_tokens: prompt.tokens.map_or(512, Spanned::into_inner) as usize,
+                references: prompt.references.map_or(1, Spanned::into_inner) as usize,
                 neighbours: largest as usize - 1,
-                instruction: prompt.instruction.unwrap_or_else(|| INSTRUCTION.to_owned()),
-                chat_template: prompt.chat_template,
+                instruction: prompt.instruction.map_or_else(|| INSTRUCTION.to_owned(), Spanned::into_inner),
+                chat_template: prompt.chat_template.is_none_or(Spanned::into_inner),
                 ..PromptSpec::default()
             },
             tokenizer: prompt.tokenizer.map(|path| folder.join(path)),
@@ -369,6 +389,45 @@ impl Plan {
             cells,
             experiments,
         })
+    }
+}
+
+impl WrittenPrompt {
+    /// Documents or given prompts, as they are found from `folder`.
+    fn files(&self, source: &Source, folder: &Path) -> Result<(Vec<PathBuf>, Option<GivenFiles>), PlanError> {
+        let Some(given) = &self.given else {
+            let Some(documents) = &self.documents else {
+                let remedy = "name documents = [\"a.pdf\"], or given = \"prompts.jsonl\"";
+                return Err(
+                    source.whole("[prompt] has neither documents nor given prompts".to_owned(), remedy)
+                );
+            };
+            if documents.get_ref().is_empty() {
+                return Err(source.at(documents.span(), "there are no documents", "name a PDF or a text"));
+            }
+            if let Some(zero) = self.tokens.as_ref().filter(|tokens| *tokens.get_ref() == 0) {
+                return Err(source.at(zero.span(), "a prompt of 0 tokens is none", "use 1 or more"));
+            }
+            if let Some(neighbours) = &self.neighbours {
+                let problem = "neighbours are those of given prompts";
+                return Err(source.at(neighbours.span(), problem, "name a second document"));
+            }
+            return Ok((documents.get_ref().iter().map(|document| folder.join(document)).collect(), None));
+        };
+        // What says how documents are cut.
+        let cutting = [
+            ("documents", self.documents.as_ref().map(Spanned::span)),
+            ("tokens", self.tokens.as_ref().map(Spanned::span)),
+            ("references", self.references.as_ref().map(Spanned::span)),
+            ("instruction", self.instruction.as_ref().map(Spanned::span)),
+            ("chat_template", self.chat_template.as_ref().map(Spanned::span)),
+        ];
+        if let Some((name, span)) = cutting.into_iter().find_map(|(name, span)| Some((name, span?))) {
+            let problem = format!("{name} stands beside given prompts");
+            return Err(source.at(span, problem, "leave one of the two out"));
+        }
+        let neighbours = self.neighbours.as_ref().map(|path| folder.join(path.get_ref()));
+        Ok((Vec::new(), Some(GivenFiles { references: folder.join(given.get_ref()), neighbours })))
     }
 }
 

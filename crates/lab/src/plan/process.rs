@@ -168,9 +168,16 @@ impl Program {
             add("document", document.as_os_str().to_owned());
         }
         let list = |numbers: &[i32]| numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        add("document-tokens", plan.prompt.document_tokens.to_string().into());
-        add("references", plan.prompt.references.to_string().into());
-        add("instruction", plan.prompt.instruction.clone().into());
+        if let Some(given) = &plan.given {
+            add("prompt", given.references.as_os_str().to_owned());
+            if let Some(neighbours) = &given.neighbours {
+                add("neighbours", neighbours.as_os_str().to_owned());
+            }
+        } else {
+            add("document-tokens", plan.prompt.document_tokens.to_string().into());
+            add("references", plan.prompt.references.to_string().into());
+            add("instruction", plan.prompt.instruction.clone().into());
+        }
         add("decode", plan.decode.to_string().into());
         add("reps", plan.repetitions.to_string().into());
         add("positions", list(&plan.signals.positions).into());

@@ -45,6 +45,25 @@ pub struct Given {
     pub neighbours: Vec<GivenPrompt>,
 }
 
+impl Given {
+    /// Whether all of them are ids, which need no tokenizer.
+    ///
+    /// ```
+    /// use mantissa_lab::prompt::given::{Content, Given, GivenPrompt};
+    ///
+    /// let given = |content| GivenPrompt { name: "a".to_owned(), file_blake3: String::new(), content };
+    /// let ids = given(Content::Ids(vec![1, 2]));
+    /// let text = given(Content::Text("a text".to_owned()));
+    /// assert!(Given { references: vec![ids.clone()], neighbours: Vec::new() }.are_ids());
+    /// assert!(!Given { references: vec![ids], neighbours: vec![text] }.are_ids());
+    /// ```
+    #[must_use]
+    pub fn are_ids(&self) -> bool {
+        let mut all = self.references.iter().chain(&self.neighbours);
+        all.all(|prompt| matches!(prompt.content, Content::Ids(_)))
+    }
+}
+
 /// A prompt as it was given.
 ///
 /// Example: [`read`].

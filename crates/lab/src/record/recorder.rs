@@ -45,7 +45,7 @@ use super::folder::repetition_folder;
 /// let documents = Document::built_in();
 /// let recorder = Recorder {
 ///     checkpoint: &checkpoint,
-///     tokenizer: &tokenizer,
+///     tokenizer: Some(&tokenizer),
 ///     documents: &documents,
 ///     spec: &spec,
 ///     catalogs: Catalogs::built_in(),
@@ -62,8 +62,8 @@ use super::folder::repetition_folder;
 pub struct Recorder<'r> {
     /// The model.
     pub checkpoint: &'r Checkpoint,
-    /// Its tokenizer.
-    pub tokenizer: &'r Tokenizer,
+    /// Its tokenizer; without one, prompts are given as ids, and evidence has no texts.
+    pub tokenizer: Option<&'r Tokenizer>,
     /// Documents to cut prompts from.
     pub documents: &'r [Document],
     /// What to record.
@@ -93,8 +93,8 @@ impl Recorder<'_> {
         let largest = self.spec.cells.iter().map(computed).max().unwrap_or(1);
         let spec = PromptSpec { neighbours: largest - 1, ..self.spec.prompt.clone() };
         let prompts = match &spec.given {
-            Some(given) => taken::set(given, spec.neighbours, self.tokenizer)?,
-            None => PromptSet::cut(self.documents, &spec, self.tokenizer)?,
+            Some(given) => taken::set(given, spec.neighbours, &self.tokenizer)?,
+            None => PromptSet::cut(self.documents, &spec, &self.tokenizer)?,
         };
         self.check_rows(&prompts)?;
         let (lists, references) = (self.spec.forced.as_ref().map_or(1, Vec::len), prompts.references.len());
@@ -111,7 +111,8 @@ impl Recorder<'_> {
             if let Some(position) = prompt.ids.iter().position(|id| *id as usize >= rows) {
                 let token = prompt.ids[position];
                 let prompt = prompt.source.document.clone();
-                let Some(text) = self.tokenizer.token_text(token) else {
+                let known = self.tokenizer.and_then(|one| Some((one.token_text(token)?, one.vocab_size())));
+                let Some((text, tokens)) = known else {
                     return Err(PromptFault::TokenUnknown { prompt, token, position, rows }.into());
                 };
                 return Err(PromptFault::TokenWithoutRow {
@@ -119,7 +120,7 @@ impl Recorder<'_> {
                     token,
                     text: text.escape_debug().collect(),
                     position,
-                    tokens: self.tokenizer.vocab_size(),
+                    tokens,
                     rows,
                 }
                 .into());

@@ -7,7 +7,7 @@ use mantissa_engine::plan::{Computation, PassShape, PlannedPass, planned};
 use mantissa_engine::{Catalogs, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
 use mantissa_model::graph::Graph;
-use mantissa_model::{Checkpoint, ModelConfig};
+use mantissa_model::{Checkpoint, ModelConfig, ModelError};
 use mantissa_numerics::recipe::LogSoftmaxRecipe;
 use mantissa_numerics::setup::{Padding, QuantizedWeights};
 use mantissa_numerics::{Dtype, Generation, Phase, Setup};
@@ -345,14 +345,23 @@ impl RunPlan {
     }
 }
 
+/// Engines whose repetition penalty on a GPU is known: our own computes that of transformers.
+const MEASURED: [&str; 2] = ["mantissa-cpu", "transformers"];
+
 /// What output tokens may have been chosen by, and why they are set against nothing.
 ///
 /// Evidence that states no settings may come from `generate`, which takes the model's own, or from a loop of one's own.
-fn readings(claim: &Claim, own: &Generation) -> (Vec<Generation>, Option<String>) {
+fn readings(claim: &Claim, own: Result<&Generation, &ModelError>) -> (Vec<Generation>, Option<String>) {
+    // A GPU multiplies by the reciprocal in transformers, which is what was measured.
+    let unmeasured = claim.engine.as_deref().filter(|engine| !MEASURED.contains(engine));
+    let unmeasured =
+        unmeasured.filter(|_| claim.candidate.as_ref().is_ok_and(|setup| setup.hardware != Hardware::Cpu));
     let why_not = |settings: &Generation| {
+        let penalty = settings.repetition_penalty.and(unmeasured);
+        let penalty = penalty.map(|engine| format!("how {engine} applies {settings} on a GPU is unknown"));
         let padded = claim.candidate.as_ref().is_ok_and(|setup| setup.padding != Padding::None);
         let padded = padded && settings.reads_the_prompt();
-        settings.not_computed().or_else(|| {
+        settings.not_computed().or(penalty).or_else(|| {
             padded.then(|| format!("{settings} counts the tokens of padding, which are not in the file"))
         })
     };
@@ -368,10 +377,11 @@ fn readings(claim: &Claim, own: &Generation) -> (Vec<Generation>, Option<String>
             None => (vec![settings.clone()], None),
             why => (Vec::new(), why),
         },
-        (Some(Decoding::Greedy), None) => match Some(own.greedy()).filter(|own| !own.is_plain()) {
-            None => (vec![Generation::default()], None),
+        (Some(Decoding::Greedy), None) => match own.map(Generation::greedy) {
+            Err(fault) => (Vec::new(), Some(format!("the model's own settings are not known: {fault}"))),
+            Ok(own) if own.is_plain() => (vec![Generation::default()], None),
             // `generate` would have chosen by settings that nobody computes here: that contradicts nobody.
-            Some(own) => match why_not(&own) {
+            Ok(own) => match why_not(&own) {
                 None => (vec![Generation::default(), own], None),
                 why => (Vec::new(), why),
             },

@@ -49,7 +49,7 @@ use crate::setup::Machine;
 /// # let (documents, catalogs) = (Document::built_in(), Catalogs::built_in());
 /// # let recorder = Recorder {
 /// #     checkpoint: &checkpoint,
-/// #     tokenizer: &tokenizer,
+/// #     tokenizer: Some(&tokenizer),
 /// #     documents: &documents,
 /// #     spec: &spec,
 /// #     catalogs,

@@ -77,7 +77,7 @@ pub struct Progress {
 /// # let (documents, catalogs) = (Document::built_in(), Catalogs::built_in());
 /// # let recorder = Recorder {
 /// #     checkpoint: &checkpoint,
-/// #     tokenizer: &tokenizer,
+/// #     tokenizer: Some(&tokenizer),
 /// #     documents: &documents,
 /// #     spec: &spec,
 /// #     catalogs,

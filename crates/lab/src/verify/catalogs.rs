@@ -9,6 +9,7 @@ use mantissa_evidence::{CatalogBasis, Configuration, Experiment, UsedCatalog};
 use mantissa_numerics::setup::SomeAxes;
 
 use super::contested;
+use super::grid;
 use super::request::{Model, Request};
 use crate::catalog_use;
 use crate::error::LabError;
@@ -73,6 +74,9 @@ pub(super) fn claims(
         claim
     };
     let mut claims: Vec<Claim> = experiment.configurations.iter().map(claim).collect();
+    for claim in &mut claims {
+        grid::settle(claim, request.claim, model.checkpoint)?;
+    }
     contested::set_aside(request, experiment, &mut claims)?;
     Ok(claims)
 }

@@ -1,13 +1,15 @@
 //! What evidence states twice and not alike, and what of it a claim settles.
 //!
 //! Most is found when evidence is opened (`mantissa_evidence::consistency`); texts are set beside ids here, where there
-//! is a tokenizer. A claim that an unsettled conflict concerns is not replayed.
+//! is a tokenizer, and outputs beside the tokens that end them in the model. A claim that an unsettled conflict concerns is not replayed.
 
+use mantissa_evidence::consistency::past_an_end;
 use mantissa_evidence::{About, Conflict, Experiment, Run, Statement};
 use mantissa_model::{ModelError, Tokenizer};
+use mantissa_published::Content;
 
 use super::grid;
-use super::request::Request;
+use super::request::{Model, Request};
 use crate::error::LabError;
 use crate::replay::Claim;
 use crate::uncovered::Unreadable;
@@ -15,6 +17,17 @@ use crate::uncovered::Unreadable;
 /// Every conflict of the evidence that `request` names, whose runs are those of `shell`.
 pub(super) fn conflicts(request: &Request<'_>, shell: &Experiment) -> Result<Vec<Conflict>, LabError> {
     let mut found = request.evidence.map(|opened| opened.conflicts.clone()).unwrap_or_default();
+    if let (Some(opened), Some(model)) = (request.evidence, request.model)
+        && matches!(opened.content, Content::Record(_))
+    {
+        let told = |id: &str| {
+            let mut known = found.iter().filter(|known| known.about == About::End);
+            known.any(|known| known.config_id.as_deref() == Some(id))
+        };
+        let ends = shell.configurations.iter().enumerate().filter(|(_, one)| !told(&one.config_id));
+        let ends: Vec<Conflict> = ends.filter_map(|(index, _)| past_its_end(shell, index, model)).collect();
+        found.extend(ends);
+    }
     if let Some(tokenizer) = request.model.and_then(|model| model.tokenizer) {
         let ours = shell.metadata.mantissa.is_some();
         for (index, run) in shell.runs.iter().enumerate() {
@@ -34,8 +47,26 @@ pub(super) fn settled(request: &Request<'_>, found: &Conflict) -> bool {
         // By a claim of the hardware the library version is the one that is meant here.
         About::Version(_) => claimed.hardware.is_some(),
         About::Model => grid::claimed_model(request.claim).is_some(),
+        About::Draws => grid::claimed_settings(request.claim).contains_key("do_sample"),
+        About::End => grid::claimed_settings(request.claim).get("ignore_eos") == Some(&true.into()),
         _ => false,
     }
+}
+
+/// An output that goes on behind a token that ends it in the model, where the settings do not name the tokens that do.
+///
+/// A record of this project's own recorders has as many tokens as were asked for, unless its settings are those of a
+/// `generate` that was seen.
+fn past_its_end(shell: &Experiment, index: usize, model: Model<'_>) -> Option<Conflict> {
+    let setup = &shell.configurations[index].mantissa.as_ref()?.setup;
+    let tool = shell.metadata.mantissa.as_ref().map(|provenance| provenance.tool.as_str());
+    let ours = tool.is_some_and(|tool| tool.starts_with("mantissa"));
+    let silent = setup.generation.as_ref().is_none_or(|settings| settings.eos_token_id.is_empty());
+    let asked_for = ours && (setup.engine == "mantissa-cpu" || setup.generation.is_none());
+    if asked_for || !silent {
+        return None;
+    }
+    past_an_end(shell, index, &model.checkpoint.config().eos_token_ids, "eos_token_id of the model")
 }
 
 /// Takes from `claims` those that something unsettled concerns, so that nothing is replayed of them.

@@ -37,6 +37,7 @@ pub(super) fn audit(
     source: &Source,
     progress: &dyn Fn(Event<'_>),
 ) -> Result<Audit, LabError> {
+    grid::refuse_settings(request.claim)?;
     let claimed = grid::claimed(request.claim)?;
     let varied = request.vary.iter().map(grid::Varied::axis);
     if let Some(axis) = varied.chain(claimed.values().map(Value::axis)).find(|axis| !sets(*axis)) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mantissa_compare::ReplayFacts;
 use mantissa_evidence::{Outcome, Record};
-use mantissa_numerics::Setup;
+use mantissa_numerics::{Generation, Setup};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Source, Tier};
 use mantissa_verdict::audit::{AUDIT_VERSION, Cost, audit as judge};
@@ -67,8 +67,8 @@ fn settings_notes(
     record: &Record,
     model: Model<'_>,
 ) -> Vec<String> {
-    let own = model.checkpoint.generation().greedy();
     let mut notes = BTreeMap::new();
+    let Ok(own) = model.checkpoint.generation().map(Generation::greedy) else { return Vec::new() };
     let runs = &record.shell().runs;
     for ((run, _), facts) in facts {
         let (Some(planned), Some(stored)) = (plan.runs.get(*run), runs.get(*run)) else { continue };
@@ -99,9 +99,9 @@ pub(super) fn audit(
         Method::SpotCheck { .. } | Method::Elsewhere(_) => (Replay::Decode, false, None),
     };
     let configurations = &record.shell().configurations;
-    let (claims, wanted) = wanted(request, model, record)?;
-    let weights = same_weights(record.origin(), model, &claims, progress)?;
-    let plan = ReplayPlan::new(record, model.checkpoint, &claims, &wanted, replay, &request.catalogs);
+    let (stated, wanted) = wanted(request, model, record)?;
+    let weights = same_weights(record.origin(), model, &stated, progress)?;
+    let plan = ReplayPlan::new(record, model.checkpoint, &stated, &wanted, replay, &request.catalogs);
     // Statistics need whole replays.
     let noisy = configurations
         .iter()
@@ -132,7 +132,7 @@ pub(super) fn audit(
     walk.run(&|run, class| known.contains(&(run, class)), &mut finished, &|fed| {
         progress(Event::Replayed { done: fed.done, total: fed.total });
     })?;
-    let case = case(record, &plan, &claims, &state.facts, replay)?;
+    let case = case(record, &plan, &stated, &state.facts, replay)?;
     let claims = judge(&case)?;
     let statistical = claims.iter().any(|claim| claim.tier == Tier::Statistical);
     let stopped = state.facts.values().filter(|facts| facts.passes < facts.passes_in_all).count();
@@ -145,6 +145,10 @@ pub(super) fn audit(
     }
     if !request.claim.is_empty() {
         notes.push("Claims were given with --claim, in place of what the evidence declares.".to_owned());
+    }
+    if !grid::claimed_settings(request.claim).is_empty() {
+        let chosen = stated.iter().filter_map(|claim| Some((&claim.config_id, claim.generation.as_ref()?)));
+        notes.extend(chosen.map(|(id, settings)| format!("{id}: tokens are claimed under {settings}.")));
     }
     notes.extend(settings_notes(&plan, &state.facts, record, model));
     notes.push("Neighbours of the evidence's row were not computed: a row's bits do not depend on what shares its batch, only on how many rows that is.".to_owned());

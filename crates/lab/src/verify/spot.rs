@@ -22,6 +22,7 @@ pub(super) fn audit(
     source: &Source,
     progress: &dyn Fn(Event<'_>),
 ) -> Result<Audit, LabError> {
+    grid::refuse_settings(request.claim)?;
     let claimed = grid::claimed(request.claim)?;
     let shell = record.shell();
     let claims = catalogs::claims(shell, &claimed, model, request)?;

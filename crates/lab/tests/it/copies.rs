@@ -43,7 +43,7 @@ fn a_row_that_several_passes_stored_is_compared_and_counted_once() {
         };
         let recorder = Recorder {
             checkpoint: &checkpoint,
-            tokenizer: &tokenizer,
+            tokenizer: Some(&tokenizer),
             documents: &documents,
             spec: &spec,
             catalogs,

@@ -50,7 +50,7 @@ fn record(checkpoint: &Checkpoint, spec: &RecordSpec, out: &Path) -> Result<Expe
     let tokenizer = Tokenizer::open(checkpoint.path()).unwrap();
     let recorder = Recorder {
         checkpoint,
-        tokenizer: &tokenizer,
+        tokenizer: Some(&tokenizer),
         documents: &documents,
         spec,
         catalogs: Catalogs::built_in(),
@@ -88,7 +88,8 @@ fn settings_are_recorded_and_tokens_set_against_the_choice_under_them() {
     let folder = tempfile::tempdir().unwrap();
     let (plain, own) = (model(folder.path(), "{}"), model(folder.path(), r#"{"repetition_penalty": 0.4}"#));
     let without = record(&plain, &spec(Generation::default()), &folder.path().join("without")).unwrap();
-    let under = record(&own, &spec(own.generation().greedy()), &folder.path().join("under")).unwrap();
+    let under =
+        record(&own, &spec(own.generation().unwrap().greedy()), &folder.path().join("under")).unwrap();
     let tokens = |experiment: &Experiment| experiment.runs[0].output_token_ids.clone();
     let beside = |experiment: &Experiment| experiment.runs[0].neighbours[0].output_token_ids.clone();
     assert_ne!(tokens(&without), tokens(&under));
@@ -169,6 +170,33 @@ fn drawn_tokens_are_set_against_nothing_and_everything_else_is_compared() {
     let decode = other.runs[0].decode.as_mut().unwrap();
     decode.tensors.values_mut().next().unwrap().data[0] ^= 1;
     assert!(replayed(&other, &own).differs());
+}
+
+/// What was measured of a GPU's repetition penalty is what transformers computes there.
+#[test]
+fn the_penalty_of_another_engine_on_a_gpu_is_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = model(folder.path(), r#"{"repetition_penalty": 0.4}"#);
+    let under = record(&own, &spec(penalty()), &folder.path().join("under")).unwrap();
+    let unchosen = |hardware: &str, engine: &str, generation: Option<Generation>| {
+        let mut experiment = with(&under, Decoding::Greedy, generation);
+        let configuration = &mut experiment.configurations[0];
+        configuration.hardware = hardware.to_owned();
+        configuration.mantissa.as_mut().unwrap().setup.engine = engine.to_owned();
+        let record = Record::from_experiment(experiment, Path::new("record"));
+        let claim = Claim::of(&record.shell().configurations[0], &SomeAxes::default(), &own);
+        let claimed = claim.candidate.clone().unwrap();
+        let catalogs = Catalogs::built_in();
+        let plan = ReplayPlan::new(&record, &own, &[claim], &[vec![claimed]], Replay::Decode, catalogs);
+        plan.runs[0].unchosen.clone()
+    };
+    let unknown = "how vllm applies repetition_penalty 0.4 on a GPU is unknown".to_owned();
+    for stated in [None, Some(penalty())] {
+        assert_eq!(unchosen("h200", "vllm", stated.clone()), Some(unknown.clone()));
+        assert_eq!(unchosen("h200", "transformers", stated.clone()), None);
+        assert_eq!(unchosen("cpu", "vllm", stated), None);
+    }
+    assert_eq!(unchosen("h200", "vllm", Some(Generation::default())), None);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use mantissa_numerics::rotary::{LongRope, RopeScaling, Yarn};
 use serde_json::{Map, Value};
 
 use crate::config::ModelConfig;
-use crate::config_keys::{Keys, as_size};
+use crate::config_keys::{Keys, as_size, unquoted};
 use crate::decision::some;
 use crate::error::{ModelError, shown};
 use crate::family::Family;
@@ -110,7 +110,7 @@ impl<'a> Keys<'a> {
         name: &str,
         top: &str,
     ) -> Result<Option<f64>, ModelError> {
-        let (inside, outside) = (self.number(&angles.map, name)?, self.number(self.map, top)?);
+        let (inside, outside) = (self.number_in(angles.key, &angles.map, name)?, self.number(top)?);
         if let (Some(inside), Some(outside)) = (inside, outside)
             && inside.to_bits() != outside.to_bits()
         {
@@ -130,7 +130,7 @@ impl<'a> Keys<'a> {
         let name = |name: &str| match map.get(name) {
             None => Ok(None),
             Some(Value::String(kind)) => Ok(Some(kind.as_str())),
-            Some(_) => Err(self.wrong(&format!("{key}.{name}"), "a name")),
+            Some(_) => Err(self.wrong_in(key, map, name, "a name")),
         };
         match (name("rope_type")?, name("type")?) {
             (Some(kind), Some(old)) if kind != old => {
@@ -162,7 +162,7 @@ impl<'a> Keys<'a> {
             self.decide(stated, "not used", "transformers 5.17 reads none of them for that type");
         }
         let need = |name: &str| {
-            self.number(map, name)?.ok_or_else(|| self.wrong(&format!("{key}.{name}"), "a number"))
+            self.number_in(key, map, name)?.ok_or_else(|| self.wrong_in(key, map, name, "a number"))
         };
         match kind {
             "default" => Ok(None),
@@ -188,19 +188,19 @@ impl<'a> Keys<'a> {
     /// transformers' defaults where a key is absent or, as it says itself, 0.
     fn yarn(&self, key: &str, map: &Map<String, Value>) -> Result<Yarn, ModelError> {
         let original = self.original(key, map)?;
-        let given = |name: &str| Ok(self.number(map, name)?.filter(|value| value.abs() > 0.0));
+        let given = |name: &str| Ok(self.number_in(key, map, name)?.filter(|value| value.abs() > 0.0));
         let truncate = match map.get("truncate") {
             None => true,
             Some(value) => {
-                value.as_bool().ok_or_else(|| self.wrong(&format!("{key}.truncate"), "true or false"))?
+                value.as_bool().ok_or_else(|| self.wrong_in(key, map, "truncate", "true or false"))?
             }
         };
         Ok(Yarn {
-            factor: self.stretch(map, original)?,
+            factor: self.stretch(key, map, original)?,
             original_max_position_embeddings: original,
-            attention_factor: self.number(map, "attention_factor")?,
-            mscale: self.number(map, "mscale")?,
-            mscale_all_dim: self.number(map, "mscale_all_dim")?,
+            attention_factor: self.number_in(key, map, "attention_factor")?,
+            mscale: self.number_in(key, map, "mscale")?,
+            mscale_all_dim: self.number_in(key, map, "mscale_all_dim")?,
             beta_fast: given("beta_fast")?.unwrap_or(32.0),
             beta_slow: given("beta_slow")?.unwrap_or(1.0),
             truncate,
@@ -213,13 +213,13 @@ impl<'a> Keys<'a> {
             let values = map.get(name).and_then(Value::as_array);
             values
                 .and_then(|values| values.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>())
-                .ok_or_else(|| self.wrong(&format!("{key}.{name}"), "a list of numbers"))
+                .ok_or_else(|| self.wrong_in(key, map, name, "a list of numbers"))
         };
         Ok(LongRope {
             short_factor: list("short_factor")?,
             long_factor: list("long_factor")?,
-            factor: self.stretch(map, original)?,
-            attention_factor: self.number(map, "attention_factor")?,
+            factor: self.stretch(key, map, original)?,
+            attention_factor: self.number_in(key, map, "attention_factor")?,
             original_max_position_embeddings: original,
         })
     }
@@ -228,9 +228,9 @@ impl<'a> Keys<'a> {
     /// context.
     fn original(&self, key: &str, map: &Map<String, Value>) -> Result<usize, ModelError> {
         const NAME: &str = "original_max_position_embeddings";
-        let inside = map
-            .get(NAME)
-            .map(|value| as_size(value).ok_or_else(|| self.wrong(&format!("{key}.{NAME}"), "a size")));
+        let inside = map.get(NAME).map(|value| {
+            as_size(value).ok_or_else(|| self.wrong_in(key, map, NAME, unquoted(value, "a size")))
+        });
         match (self.size(NAME)?, inside.transpose()?) {
             (Some(top), Some(inside)) if top != inside => {
                 let stated = format!("{key}.{NAME} is {inside}, on top {top}");
@@ -252,8 +252,8 @@ impl<'a> Keys<'a> {
 
     /// `factor`, or the context over the original one.
     #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^53")]
-    fn stretch(&self, map: &Map<String, Value>, original: usize) -> Result<f64, ModelError> {
-        match self.number(map, "factor")? {
+    fn stretch(&self, key: &str, map: &Map<String, Value>, original: usize) -> Result<f64, ModelError> {
+        match self.number_in(key, map, "factor")? {
             Some(factor) => Ok(factor),
             None => Ok(self.required("max_position_embeddings")? as f64 / original as f64),
         }

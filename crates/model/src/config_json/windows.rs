@@ -1,6 +1,6 @@
 //! Sliding windows that a configuration declares: in use, not in use, or refused.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::config_keys::Keys;
 use crate::error::{ModelError, shown};
@@ -11,8 +11,8 @@ impl Keys<'_> {
     pub(super) fn windows(&self, family: &Family) -> Result<(), ModelError> {
         let kinds = self.kinds()?;
         match family.windows {
-            // Checked where the family is read.
-            Windows::ByLayerTypes => Ok(()),
+            // Read with the family.
+            Windows::ByLayerTypes | Windows::FromLayer | Windows::BySwitch => Ok(()),
             Windows::Everywhere { absent } => {
                 let want = if self.window(absent)?.is_some() { SLIDING } else { FULL };
                 match kinds.iter().flatten().find(|kind| **kind != want) {
@@ -35,14 +35,6 @@ impl Keys<'_> {
                     _ => Ok(()),
                 }
             }
-            Windows::BySwitch => {
-                self.refuse_kinds(kinds.as_deref())?;
-                match self.switched()? {
-                    Some(window) => self.refuse_window(window),
-                    None => Ok(()),
-                }
-            }
-            Windows::FromLayer => self.in_later_blocks(kinds.as_deref()),
         }
     }
 
@@ -65,11 +57,6 @@ impl Keys<'_> {
             }
             None => Ok(()),
         }
-    }
-
-    fn refuse_window(&self, window: usize) -> Result<(), ModelError> {
-        let fault = format!("a sliding window of {window} is not computed");
-        self.refuse("sliding_window", fault, "use a model with full attention")
     }
 
     /// The window, where `use_sliding_window` says that there is one.
@@ -101,23 +88,62 @@ impl Keys<'_> {
         self.refuse("sliding_window", fault, "remove the key if the model has no window")
     }
 
-    /// Blocks from `max_window_layers` on have the window, unless `layer_types` says which.
-    fn in_later_blocks(&self, kinds: Option<&[&str]>) -> Result<(), ModelError> {
-        self.refuse_kinds(kinds)?;
-        let Some(window) = self.switched()? else { return Ok(()) };
+    /// What a configuration keeps of the window of all blocks, if `use_sliding_window` says that there is one.
+    ///
+    /// *Source:* `Qwen3MoeConfig` of transformers 5.17, which reads no `layer_types`.
+    pub(crate) fn window_by_switch(&self) -> Result<Map<String, Value>, ModelError> {
+        self.refuse_kinds(self.kinds()?.as_deref())?;
+        Ok(self.switched()?.map(in_use).unwrap_or_default())
+    }
+
+    /// What a configuration keeps of the window of some blocks: those that `layer_types` names, else those from
+    /// `max_window_layers` on, if `use_sliding_window` says that there is one.
+    ///
+    /// *Source:* `Qwen2Config` of transformers 5.17.
+    pub(crate) fn window_from_layer(&self) -> Result<Map<String, Value>, ModelError> {
+        let kinds = self.kinds()?;
+        if let Some(other) = kinds.iter().flatten().find(|kind| ![FULL, SLIDING].contains(kind)) {
+            self.refuse_kinds(Some(&[*other]))?;
+        }
         let (first, blocks) =
             (self.size("max_window_layers")?.unwrap_or(28), self.required("num_hidden_layers")?);
-        let stated = format!("use_sliding_window is true, sliding_window {window}");
-        let rule = match kinds {
-            Some(_) => "layer_types gives full attention to every block".to_owned(),
-            None if first >= blocks => format!(
+        let named = kinds.as_ref().map(|kinds| kinds.contains(&SLIDING));
+        let Some(window) = self.switched()? else {
+            return match named {
+                Some(true) => self.refuse(
+                    "layer_types",
+                    format!("{SLIDING} is named, and no window is in use"),
+                    "set use_sliding_window and sliding_window, or name full_attention",
+                ),
+                _ => Ok(Map::new()),
+            };
+        };
+        let rule = match (&kinds, named) {
+            (Some(kinds), Some(true)) => {
+                let mut kept = in_use(window);
+                kept.insert("layer_types".to_owned(), kinds.clone().into());
+                return Ok(kept);
+            }
+            (Some(_), _) => "layer_types gives full attention to every block".to_owned(),
+            (None, _) if first >= blocks => format!(
                 "transformers 5.17 gives the window to the blocks from max_window_layers ({first}) on, of {blocks}"
             ),
-            None => return self.refuse_window(window),
+            (None, _) => {
+                let mut kept = in_use(window);
+                kept.insert("max_window_layers".to_owned(), first.into());
+                return Ok(kept);
+            }
         };
+        let stated = format!("use_sliding_window is true, sliding_window {window}");
         self.decide(stated, "no block uses the window", rule);
-        Ok(())
+        Ok(Map::new())
     }
+}
+
+fn in_use(window: usize) -> Map<String, Value> {
+    [("use_sliding_window".to_owned(), true.into()), ("sliding_window".to_owned(), window.into())]
+        .into_iter()
+        .collect()
 }
 
 const FULL: &str = "full_attention";

@@ -167,7 +167,7 @@ fn experts(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> 
     let width = keys.size("moe_intermediate_size")?.unwrap_or(1407);
     let dense = keys.size("first_k_dense_replace")?.unwrap_or(0).min(config.num_hidden_layers);
     config.moe = Some(experts_of(count, keys.required("num_experts_per_tok")?, width, dense));
-    let factor = keys.number(keys.map, "routed_scaling_factor")?.unwrap_or(1.0);
+    let factor = keys.number("routed_scaling_factor")?.unwrap_or(1.0);
     if !factor.is_finite() {
         return Err(keys.wrong("routed_scaling_factor", "a number"));
     }

@@ -58,7 +58,7 @@ pub(super) const GELU: &str = "gelu_pytorch_tanh";
 fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     read_blocks(keys, config)?;
     for (key, usual) in [("attn_logit_softcapping", 50.0), ("final_logit_softcapping", 30.0)] {
-        let cap = if keys.states(key) { keys.number(keys.map, key)? } else { Some(usual) };
+        let cap = if keys.states(key) { keys.number(key)? } else { Some(usual) };
         if let Some(cap) = cap {
             if !(cap.is_finite() && cap > 0.0) {
                 return Err(keys.wrong(key, "a positive number"));
@@ -93,7 +93,7 @@ pub(super) fn read_blocks(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(
     if keys.size("num_key_value_heads")?.is_none() {
         config.num_key_value_heads = 4;
     }
-    let scalar = keys.number(keys.map, "query_pre_attn_scalar")?.unwrap_or(256.0);
+    let scalar = keys.number("query_pre_attn_scalar")?.unwrap_or(256.0);
     if !(scalar.is_finite() && scalar > 0.0) {
         return Err(keys.wrong("query_pre_attn_scalar", "a positive number"));
     }

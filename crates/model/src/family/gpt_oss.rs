@@ -78,10 +78,10 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
         let stated = keys.states("num_key_value_heads");
         config.num_key_value_heads = if stated { config.num_attention_heads } else { 8 };
     }
-    config.rms_norm_eps = keys.number(keys.map, "rms_norm_eps")?.unwrap_or(1e-5);
+    config.rms_norm_eps = keys.number("rms_norm_eps")?.unwrap_or(1e-5);
     let bias = keys.flag("attention_bias")?.unwrap_or(true);
     (config.qkv_bias, config.o_bias) = (bias, bias);
-    if let Some(limit) = keys.number(keys.map, "swiglu_limit")?
+    if let Some(limit) = keys.number("swiglu_limit")?
         && limit.to_bits() != LIMIT.to_bits()
     {
         return keys.refuse("swiglu_limit", format!("{limit} is not computed"), "use a model with 7.0");

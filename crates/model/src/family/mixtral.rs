@@ -43,7 +43,7 @@ fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     if keys.size("num_key_value_heads")?.is_none() {
         config.num_key_value_heads = 8;
     }
-    config.rms_norm_eps = keys.number(keys.map, "rms_norm_eps")?.unwrap_or(1e-5);
+    config.rms_norm_eps = keys.number("rms_norm_eps")?.unwrap_or(1e-5);
     let experts = keys.experts()?.unwrap_or(8);
     let top = keys.size("num_experts_per_tok")?.unwrap_or(2);
     config.moe = Some(parts::experts_of(experts, top, config.intermediate_size));

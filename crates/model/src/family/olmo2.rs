@@ -34,7 +34,7 @@ pub(super) static FAMILY: Family = Family {
 fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     let bias = keys.flag("attention_bias")?.unwrap_or(false);
     (config.qkv_bias, config.o_bias) = (bias, bias);
-    config.rms_norm_eps = keys.number(keys.map, "rms_norm_eps")?.unwrap_or(1e-5);
+    config.rms_norm_eps = keys.number("rms_norm_eps")?.unwrap_or(1e-5);
     if keys.size("num_key_value_heads")?.is_none() {
         config.num_key_value_heads = config.num_attention_heads;
     }

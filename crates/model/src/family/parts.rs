@@ -322,6 +322,19 @@ pub(super) fn check_layer_types(keys: &Keys<'_>, config: &ModelConfig) -> Result
     Ok(())
 }
 
+/// The window of each block where a configuration keeps one: of the blocks that `layer_types` names, else of those from
+/// `max_window_layers` on.
+pub(super) fn windows(config: &ModelConfig) -> Vec<Option<usize>> {
+    let stated = config.extra.get("layer_types").and_then(Value::as_array);
+    let first = config.extra_size("max_window_layers").unwrap_or(0);
+    let window = config.extra_size("sliding_window");
+    let of_layer = |layer: usize| match stated.and_then(|list| list.get(layer)) {
+        Some(kind) => window.filter(|_| kind.as_str() == Some("sliding_attention")),
+        None => window.filter(|_| layer >= first),
+    };
+    (0..config.num_hidden_layers).map(of_layer).collect()
+}
+
 /// Whether each block has the window: as `layer_types` says, else all but every `pattern`-th.
 pub(super) fn windowed(config: &ModelConfig, pattern: usize) -> Vec<bool> {
     let stated = config.extra.get("layer_types").and_then(Value::as_array);

@@ -41,7 +41,7 @@ pub(super) static FAMILY: Family = Family {
 /// `rope_parameters`.
 fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     mistral::window(keys, config, None)?;
-    config.rms_norm_eps = keys.number(keys.map, "rms_norm_eps")?.unwrap_or(1e-5);
+    config.rms_norm_eps = keys.number("rms_norm_eps")?.unwrap_or(1e-5);
     if keys.size("num_key_value_heads")?.is_none() {
         config.num_key_value_heads = config.num_attention_heads;
     }

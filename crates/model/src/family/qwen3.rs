@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::definition::{Family, Windows, object};
-use super::parts;
+use super::{parts, qwen2};
 use crate::arch::Arch;
 use crate::config::ModelConfig;
 use crate::config_keys::Keys;
 use crate::error::ModelError;
-use crate::graph::{Activation, Graph, Weighting};
+use crate::graph::Weighting;
 
 impl Arch {
     /// Qwen3.
@@ -24,7 +24,7 @@ pub(super) static FAMILY: Family = Family {
     windows: Windows::FromLayer,
     theta: 1e4,
     read,
-    graph,
+    graph: |config| qwen2::graph(config, &attention(config)),
     tiny: |base| ModelConfig {
         head_dim: 64,
         tie_word_embeddings: true,
@@ -38,6 +38,7 @@ pub(super) static FAMILY: Family = Family {
 /// transformers' `Qwen3Config` defaults to heads of 128.
 fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     read_attention(keys, config)?;
+    config.extra.extend(keys.window_from_layer()?);
     if !keys.states("head_dim") {
         keys.assume("head_dim", 128);
         config.head_dim = 128;
@@ -50,19 +51,6 @@ pub(super) fn read_attention(keys: &Keys<'_>, config: &mut ModelConfig) -> Resul
     let bias = keys.flag("attention_bias")?.unwrap_or(false);
     (config.qkv_bias, config.o_bias, config.qk_norm) = (bias, bias, true);
     Ok(())
-}
-
-fn graph(config: &ModelConfig) -> Graph {
-    let block = parts::pre_norm_block(config, Weighting::AfterCast, attention(config), &|section, input| {
-        parts::mlp(section, config, Activation::Silu, config.intermediate_size, parts::MLP, input)
-    });
-    Graph {
-        stem: parts::stem(config, None),
-        kinds: vec![block],
-        blocks: vec![0; config.num_hidden_layers],
-        head: parts::head(config, Weighting::AfterCast),
-        tables: vec![parts::table(config)],
-    }
 }
 
 /// Llama's attention with a norm over each head.

@@ -45,6 +45,7 @@ pub(super) static FAMILY: Family = Family {
 
 fn read(keys: &Keys<'_>, config: &mut ModelConfig) -> Result<(), ModelError> {
     qwen3::read_attention(keys, config)?;
+    config.extra.extend(keys.window_by_switch()?);
     config.moe = Some(MoeConfig {
         norm_topk_prob: keys.flag("norm_topk_prob")?.unwrap_or(false),
         decoder_sparse_step: keys.size("decoder_sparse_step")?.unwrap_or(1),
@@ -77,7 +78,9 @@ fn graph(config: &ModelConfig) -> Graph {
             Some(moe) if sparse => experts(section, config, moe, input),
             _ => parts::mlp(section, config, Activation::Silu, config.intermediate_size, parts::MLP, input),
         };
-        parts::pre_norm_block(config, Weighting::AfterCast, qwen3::attention(config), &feed_forward)
+        let attention =
+            parts::AttentionParts { window: config.extra_size("sliding_window"), ..qwen3::attention(config) };
+        parts::pre_norm_block(config, Weighting::AfterCast, attention, &feed_forward)
     };
     let sparse: Vec<bool> = (0..config.num_hidden_layers).map(|layer| config.is_sparse(layer)).collect();
     let (kinds, blocks) = kinds(&sparse, |sparse| block(*sparse));

@@ -43,14 +43,19 @@ pub(super) fn snapshot(repository: &Path, revision: Option<&str>) -> Result<Path
         (None, None, [only]) => here(only),
         (None, None, _) => None,
     };
-    found.ok_or_else(|| ModelError::NotFound {
-        spec: shown_path(repository),
-        fault: format!(
-            "no snapshot of revision {} here; there are {}",
-            shown(revision.unwrap_or("main")),
-            list(&commits)
-        ),
-        remedy: "download that revision, or name another with @REVISION".to_owned(),
+    found.ok_or_else(|| {
+        let revision = revision.unwrap_or("main");
+        let begin = commits.iter().filter(|commit| commit.starts_with(revision)).count();
+        let remedy = match begin {
+            0 => "download that revision, or name another with @REVISION".to_owned(),
+            1 => format!("give at least {SHORTEST_COMMIT} characters of a commit, or a branch or tag"),
+            _ => "give more characters of the commit: several begin so".to_owned(),
+        };
+        ModelError::NotFound {
+            spec: shown_path(repository),
+            fault: format!("no snapshot of revision {} here; there are {}", shown(revision), list(&commits)),
+            remedy,
+        }
     })
 }
 
@@ -110,12 +115,20 @@ mod tests {
             assert!(found.ends_with(commit), "{revision:?}: {found:?}");
             assert_eq!(name_of(&found), Some(format!("some/model@{commit}")));
         }
-        for revision in ["0123456", "0123", "v3", "gone"] {
+        for (revision, remedy) in [
+            ("0123456", "give more characters of the commit: several begin so"),
+            ("0123", "give more characters"),
+            ("v3", "download that revision"),
+            ("gone", "download that revision"),
+        ] {
             let e = snapshot(&path, Some(revision)).unwrap_err().to_string();
-            let want = format!("no snapshot of revision {revision} here; there are {first}, {second}");
+            let want =
+                format!("no snapshot of revision {revision} here; there are {first}, {second}; {remedy}");
             assert!(e.contains(&want), "{e}");
         }
         let only = repository(&[first], &[]);
+        let e = snapshot(&folder(only.path(), "some/model"), Some("0123")).unwrap_err().to_string();
+        assert!(e.ends_with("give at least 7 characters of a commit, or a branch or tag"), "{e}");
         assert!(snapshot(&folder(only.path(), "some/model"), None).unwrap().ends_with(first));
         assert_eq!(name_of(Path::new("/models/some/model")), None);
     }

@@ -5,10 +5,10 @@
 //! special tokens that templates use. `add_bos_token` and `add_eos_token` of the settings change nothing where there is
 //! a `tokenizer.json`: its post-processor counts.
 //!
-//! Where transformers 4.57 goes by the file instead, a note says so. *Source:* `AutoTokenizer.from_pretrained`,
+//! Where transformers 4.57 goes by the file instead, a decision says so. *Source:* `AutoTokenizer.from_pretrained`,
 //! `TokenizersBackend` and the classes of `llama`, `gemma`, `qwen2`, `gpt2` and `gpt_neox` of transformers 5.17.0; the
 //! golden `goldens/prompts.py`. Left out: other classes that build their own tokenizer, which are taken as the file
-//! says, with a note.
+//! says, with a decision.
 
 use std::path::Path;
 
@@ -17,7 +17,11 @@ use tokenizers::AddedToken;
 
 use super::chat::{self, Template};
 use crate::checkpoint::LARGEST_JSON;
+use crate::decision::Decisions;
 use crate::error::{ModelError, present, read_small, shown, shown_path};
+
+/// Names the tokenizer's class.
+const CONFIG: &str = "tokenizer_config.json";
 
 /// Special tokens that templates may name, in the order in which they are added. *Source:*
 /// `SPECIAL_TOKENS_ATTRIBUTES` of transformers.
@@ -71,7 +75,7 @@ enum Asked {
 pub(super) struct Opened {
     pub(super) inner: tokenizers::Tokenizer,
     pub(super) template: Option<Template>,
-    pub(super) notes: Vec<String>,
+    pub(super) decisions: Decisions,
 }
 
 /// Opens the tokenizer whose `tokenizer.json` is at `path` in `folder`.
@@ -80,15 +84,18 @@ pub(super) fn open(folder: &Path, path: &Path) -> Result<Opened, ModelError> {
     let damaged = |e: &str| ModelError::damaged(&file, "tokenizer", shown(e));
     let bytes = read_small(path, LARGEST_JSON)?;
     let settings = Settings::read(folder)?;
-    let mut notes = Vec::new();
+    let decisions = Decisions::default();
     let class = match settings.asked() {
         Asked::File => None,
         Asked::Class(class) => Some(class),
         Asked::Other(name) => {
-            notes.push(format!(
-                "tokenizer_class {} is not known here: the tokenizer is what tokenizer.json says",
-                shown(&name)
-            ));
+            let stated = format!("tokenizer_class is {}", shown(&name));
+            decisions.add(
+                CONFIG,
+                stated,
+                "tokenizer.json is followed",
+                "no rules of that class are known here",
+            );
             None
         }
     };
@@ -97,8 +104,13 @@ pub(super) fn open(folder: &Path, path: &Path) -> Result<Opened, ModelError> {
         Some(class) => {
             let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(&e.to_string()))?;
             drop(bytes);
-            if let Some(note) = settings.rebuild(class, &mut json) {
-                notes.push(note);
+            if settings.rebuild(class, &mut json) {
+                decisions.add(
+                    CONFIG,
+                    format!("tokenizer_class is {class:?}Tokenizer, and tokenizer.json has other rules"),
+                    "texts are normalized and split by the rules of that class",
+                    "transformers 5.17 goes by the class (4.57: by tokenizer.json)",
+                );
             }
             serde_json::from_value(json).map_err(|e| damaged(&e.to_string()))?
         }
@@ -115,7 +127,7 @@ pub(super) fn open(folder: &Path, path: &Path) -> Result<Opened, ModelError> {
         inner.set_encode_special_tokens(true);
     }
     let template = chat::from_folder(folder, &settings.map, settings.special(class))?;
-    Ok(Opened { inner, template, notes })
+    Ok(Opened { inner, template, decisions })
 }
 
 /// `tokenizer_config.json`, with what of older files counts.
@@ -134,7 +146,7 @@ impl Settings {
             serde_json::from_slice(&read_small(&path, LARGEST_JSON)?)
                 .map_err(|e| ModelError::damaged(&shown_path(&path), "JSON", shown(&e.to_string())))
         };
-        let mut map = read("tokenizer_config.json")?;
+        let mut map = read(CONFIG)?;
         // As transformers: the older file counts, and goes before, where the newer one does not list added tokens.
         if !map.contains_key("added_tokens_decoder") {
             map.extend(read("special_tokens_map.json")?);
@@ -168,8 +180,8 @@ impl Settings {
         }
     }
 
-    /// Puts the class's own rules in place of those of the file; a note where they are others.
-    fn rebuild(&self, class: Class, json: &mut Value) -> Option<String> {
+    /// Puts the class's own rules in place of those of the file; whether they are others.
+    fn rebuild(&self, class: Class, json: &mut Value) -> bool {
         let before = rules(json);
         let flag = |key: &str| self.map.get(key).and_then(Value::as_bool);
         let bytes = |split: bool| {
@@ -225,12 +237,7 @@ impl Settings {
         if self.map.contains_key("added_tokens_decoder") {
             json["added_tokens"] = json!([]);
         }
-        (before != rules(json)).then(|| {
-            format!(
-                "tokenizer_class {class:?}Tokenizer: texts are normalized and split by the rule of that class, as \
-                 transformers 5 does; tokenizer.json has another, by which transformers 4 goes"
-            )
-        })
+        before != rules(json)
     }
 
     /// Names and texts of the special tokens, those that the class has by default included.

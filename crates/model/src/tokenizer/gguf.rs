@@ -2,7 +2,7 @@
 //!
 //! Two families: byte-level BPE (`gpt2`, split by the rule that `tokenizer.ggml.pre` names: [`split`]) and
 //! SentencePiece BPE (`llama`), whose merges are derived from the pieces' scores. Others are refused by name. A file
-//! that names no rule is split by llama.cpp's `default`, and a note says so.
+//! that names no rule is split by llama.cpp's `default`, and a decision says so.
 //! Where llama.cpp and Hugging Face differ (Unicode normalization of Qwen), Hugging Face's rule is used.
 //! *Source:* the `tokenizer.json` of SmolLM2, Qwen2.5, Llama 3 and Llama 2; `SentencePieceExtractor` and
 //! `LlamaConverter` of transformers `convert_slow_tokenizer.py` (4.57); token types of llama.cpp `llama.h`.
@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::chat::Template;
+use crate::decision::Decisions;
 use crate::error::{ModelError, shown};
 use crate::gguf::Gguf;
 
@@ -42,16 +43,16 @@ const SPECIAL: [(&str, &str); 7] = [
 pub(super) struct Parts {
     pub(super) inner: tokenizers::Tokenizer,
     pub(super) template: Option<Template>,
-    /// What was decided for want of a statement in the file.
-    pub(super) notes: Vec<String>,
+    pub(super) decisions: Decisions,
 }
 
 /// The tokenizer of a GGUF file.
 pub(super) fn parts(gguf: &Gguf<'_>) -> Result<Parts, ModelError> {
     let vocabulary = Vocabulary::read(gguf)?;
-    let ByteLevel { mut json, adds_bos, note } = match gguf.text("tokenizer.ggml.model")? {
-        Some("gpt2") => byte_level(gguf, &vocabulary)?,
-        Some("llama") => ByteLevel { json: sentence_piece(gguf, &vocabulary)?, adds_bos: true, note: None },
+    let decisions = Decisions::default();
+    let ByteLevel { mut json, adds_bos } = match gguf.text("tokenizer.ggml.model")? {
+        Some("gpt2") => byte_level(gguf, &vocabulary, &decisions)?,
+        Some("llama") => ByteLevel { json: sentence_piece(gguf, &vocabulary)?, adds_bos: true },
         Some(other) => {
             let fault = format!("'{}' is not read", shown(other));
             let remedy = "use a file whose tokenizer is gpt2 (byte-level BPE) or llama (SentencePiece BPE), or the \
@@ -73,9 +74,8 @@ pub(super) fn parts(gguf: &Gguf<'_>) -> Result<Parts, ModelError> {
     );
     let inner = serde_json::from_value(json)
         .map_err(|e| ModelError::damaged(gguf.file(), "tokenizer.ggml", shown(&e.to_string())))?;
-    let notes = note.into_iter().map(str::to_owned).collect();
     let Some(source) = gguf.text("tokenizer.chat_template")? else {
-        return Ok(Parts { inner, template: None, notes });
+        return Ok(Parts { inner, template: None, decisions });
     };
     let mut tokens = Vec::new();
     // One that the template does not name is not looked up: files have ids there that are no token's.
@@ -83,7 +83,7 @@ pub(super) fn parts(gguf: &Gguf<'_>) -> Result<Parts, ModelError> {
         tokens.extend(vocabulary.named(gguf, kind)?.map(|(_, text)| (name.to_owned(), text.to_owned())));
     }
     let template = Some(Template::new(gguf.file().to_owned(), source.to_owned(), tokens)?);
-    Ok(Parts { inner, template, notes })
+    Ok(Parts { inner, template, decisions })
 }
 
 /// Tokens in the order of their ids.
@@ -153,11 +153,13 @@ struct ByteLevel {
     json: Value,
     /// Whether such tokenizers begin texts with a token unless the file says otherwise.
     adds_bos: bool,
-    /// What was decided for want of a statement.
-    note: Option<&'static str>,
 }
 
-fn byte_level(gguf: &Gguf<'_>, vocabulary: &Vocabulary<'_>) -> Result<ByteLevel, ModelError> {
+fn byte_level(
+    gguf: &Gguf<'_>,
+    vocabulary: &Vocabulary<'_>,
+    decisions: &Decisions,
+) -> Result<ByteLevel, ModelError> {
     let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": use_regex});
     let named = gguf.text("tokenizer.ggml.pre")?;
     let Some(rule) = split::rule(named.unwrap_or(split::DEFAULT)) else {
@@ -168,13 +170,15 @@ fn byte_level(gguf: &Gguf<'_>, vocabulary: &Vocabulary<'_>) -> Result<ByteLevel,
         );
         return Err(ModelError::unsupported(gguf.file(), "tokenizer.ggml.pre", fault, remedy));
     };
-    let note = match named {
-        None => Some(
-            "the file names no split rule (tokenizer.ggml.pre): llama.cpp's rule 'default' splits the text",
-        ),
-        Some(split::DEFAULT) => Some("the text is split by llama.cpp's rule 'default', which the file names"),
+    let stated = match named {
+        None => Some("tokenizer.ggml.pre is absent"),
+        Some(split::DEFAULT) => Some("tokenizer.ggml.pre is default"),
         Some(_) => None,
     };
+    if let Some(stated) = stated {
+        let rule = "llama.cpp does, and warns that texts may be split wrongly";
+        decisions.add(gguf.file(), stated, "texts are split by the rule 'default'", rule);
+    }
     let pieces = rule.patterns.iter().map(|pattern| {
         json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
     });
@@ -206,7 +210,7 @@ fn byte_level(gguf: &Gguf<'_>, vocabulary: &Vocabulary<'_>) -> Result<ByteLevel,
             "ignore_merges": rule.ignore_merges, "vocab": vocabulary.json(), "merges": pairs,
         },
     });
-    Ok(ByteLevel { json, adds_bos: rule.adds_bos, note })
+    Ok(ByteLevel { json, adds_bos: rule.adds_bos })
 }
 
 /// A merge as a pair, both halves and their whole being tokens.

@@ -15,6 +15,7 @@ pub use chat::Message;
 use chat::Template;
 
 use crate::checkpoint::gguf_in;
+use crate::decision::{Decision, Decisions};
 use crate::error::{ModelError, present, shown, shown_path};
 use crate::gguf::Gguf;
 use crate::mapped::Mapped;
@@ -42,7 +43,7 @@ pub struct Tokenizer {
     /// What puts tokens around a text.
     ends: Option<tokenizers::PostProcessorWrapper>,
     template: Option<Template>,
-    notes: Vec<String>,
+    decisions: Vec<Decision>,
 }
 
 /// A token of a text, and where in it.
@@ -87,15 +88,15 @@ impl Tokenizer {
     }
 
     fn open_folder(folder: &Path, json: &Path) -> Result<Self, ModelError> {
-        let folder::Opened { inner, template, notes } = folder::open(folder, json)?;
-        Self::new(shown_path(json), inner, template, notes)
+        let folder::Opened { inner, template, decisions } = folder::open(folder, json)?;
+        Self::new(shown_path(json), inner, template, decisions)
     }
 
     fn new(
         file: String,
         mut inner: tokenizers::Tokenizer,
         template: Option<Template>,
-        notes: Vec<String>,
+        decisions: Decisions,
     ) -> Result<Self, ModelError> {
         // Saved batch settings would cut or pad prompts silently.
         inner
@@ -104,7 +105,7 @@ impl Tokenizer {
             .map_err(|e| ModelError::damaged(&file, "truncation", shown(&e.to_string())))?;
         let ends = inner.get_post_processor().cloned();
         inner.with_post_processor(None::<tokenizers::PostProcessorWrapper>);
-        Ok(Self { file, inner, ends, template, notes })
+        Ok(Self { file, inner, ends, template, decisions: decisions.into_list() })
     }
 
     /// The ids of `text`. Control tokens such as `<|im_start|>` written in it become their single ids;
@@ -207,10 +208,13 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// What was decided where the files leave something open, in sentences: a GGUF file without a split rule, say.
+    /// What was decided where its files contradict each other or leave something open: a GGUF file without a split
+    /// rule, say.
+    ///
+    /// Example: [`Decision`].
     #[must_use]
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
     }
 
     /// Whether the model brought a chat template.
@@ -250,6 +254,6 @@ impl Tokenizer {
 /// ```
 pub fn from_gguf_bytes(file: &str, bytes: &[u8]) -> Result<Tokenizer, ModelError> {
     let gguf = Gguf::parse(file, bytes)?;
-    let gguf::Parts { inner, template, notes } = gguf::parts(&gguf)?;
-    Tokenizer::new(gguf.file().to_owned(), inner, template, notes)
+    let gguf::Parts { inner, template, decisions } = gguf::parts(&gguf)?;
+    Tokenizer::new(gguf.file().to_owned(), inner, template, decisions)
 }

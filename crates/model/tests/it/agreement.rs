@@ -174,9 +174,68 @@ fn generation_config_adds_the_tokens_that_end_a_turn() {
     ];
     write_folder(folder.path(), &tiny::config_json(arch), &files);
     assert_eq!(Checkpoint::open(folder.path()).unwrap().config().eos_token_ids, [5, 6]);
-    std::fs::write(folder.path().join("generation_config.json"), r#"{"eos_token_id": "x"}"#).unwrap();
-    let e = one_line(Checkpoint::open(folder.path()));
-    assert!(e.contains("generation_config.json: eos_token_id"), "{e}");
+    let own = |text: &str| {
+        std::fs::write(folder.path().join("generation_config.json"), text).unwrap();
+        Checkpoint::open(folder.path()).unwrap()
+    };
+    // A damaged file concerns those alone who ask for its settings.
+    for (text, want) in [
+        (r#"{"eos_token_id": "x"}"#, "generation_config.json: eos_token_id: must be a token id"),
+        (r#"{"repetition_penalty": "high"}"#, "generation_config.json: repetition_penalty: invalid type"),
+        ("{cut", "generation_config.json: line 1: not a JSON object"),
+    ] {
+        let checkpoint = own(text);
+        let e = checkpoint.generation().unwrap_err().to_string();
+        assert!(e.contains(want), "{e}");
+        assert_eq!(checkpoint.generation_without_file().eos_token_id, checkpoint.config().eos_token_ids);
+    }
+}
+
+/// As transformers 5.17 loads these files: its own `from_pretrained` left the same ends.
+#[test]
+fn ends_are_those_of_the_file_and_those_of_the_configuration_only_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = build(&tiny::tensors(&tiny::config(Arch::LLAMA), Dtype::F32));
+    let mut json = tiny::config_json(Arch::LLAMA);
+    json["eos_token_id"] = 7.into();
+    write_folder(folder.path(), &json, &[("model.safetensors", weights)]);
+    let ends = || Checkpoint::open(folder.path()).unwrap().generation().unwrap().eos_token_id.clone();
+    assert_eq!(ends(), [7]);
+    for (text, want) in
+        [(r#"{"repetition_penalty": 1.1}"#, &[][..]), (r#"{"eos_token_id": [5, 6]}"#, &[5, 6])]
+    {
+        std::fs::write(folder.path().join("generation_config.json"), text).unwrap();
+        assert_eq!(ends(), want, "{text}");
+        assert_eq!(Checkpoint::open(folder.path()).unwrap().generation_without_file().eos_token_id, [7]);
+    }
+}
+
+#[test]
+fn settings_of_draws_refuse_no_model_and_are_told_where_transformers_would_not_draw_by_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = build(&tiny::tensors(&tiny::config(Arch::LLAMA), Dtype::F32));
+    write_folder(folder.path(), &tiny::config_json(Arch::LLAMA), &[("model.safetensors", weights)]);
+    for (settings, want) in [
+        (
+            json!({"do_sample": false, "top_k": -1, "temperature": 0}),
+            "top_k, temperature without do_sample; not read",
+        ),
+        (json!({"top_p": "high"}), "top_p without do_sample; not read: transformers 5.17 reads it only with"),
+        (
+            json!({"do_sample": true, "top_k": -1}),
+            "top_k -1 with do_sample; kept as stated: transformers 5.17 refuses",
+        ),
+        (json!({"do_sample": true, "temperature": 0}), "temperature 0 with do_sample; kept as stated"),
+        (json!({"top_k": 50, "temperature": 1.0, "top_p": 1.0}), ""),
+        (json!({"do_sample": true, "top_k": 0, "temperature": 0.6}), ""),
+    ] {
+        std::fs::write(folder.path().join("generation_config.json"), settings.to_string()).unwrap();
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        let told: Vec<String> = checkpoint.decisions().iter().map(ToString::to_string).collect();
+        assert!(told.len() == usize::from(!want.is_empty()), "{settings}: {told:?}");
+        assert!(told.concat().contains(want), "{settings}: {told:?}");
+        assert!(checkpoint.generation().unwrap().greedy().is_plain(), "{settings}");
+    }
 }
 
 #[test]

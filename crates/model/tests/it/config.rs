@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use mantissa_model::graph::{Operation, Section};
 use mantissa_model::{Arch, ModelConfig, RopeScaling};
 use mantissa_numerics::Dtype;
 use serde_json::{Value, json};
@@ -170,18 +171,18 @@ fn what_transformers_would_mix_is_refused_by_name() {
         ),
         (
             Arch::QWEN2,
-            json!({"use_sliding_window": true, "sliding_window": 64, "max_window_layers": 1}),
-            "sliding_window: a sliding window of 64 is not computed",
+            json!({"layer_types": ["full_attention", "sliding_attention"]}),
+            "layer_types: sliding_attention is named, and no window is in use",
         ),
         (
-            Arch::QWEN2,
-            json!({"use_sliding_window": true, "max_window_layers": 0}),
-            "sliding_window: a sliding window of 4096 is not computed",
+            Arch::QWEN3,
+            json!({"use_sliding_window": true, "layer_types": ["full_attention", "chunked_attention"]}),
+            "layer_types: \"chunked_attention\" is not computed",
         ),
         (
             Arch::QWEN3_MOE,
-            json!({"use_sliding_window": true, "sliding_window": 64, "max_window_layers": 9}),
-            "sliding_window: a sliding window of 64 is not computed",
+            json!({"use_sliding_window": true, "layer_types": ["full_attention", "sliding_attention"]}),
+            "layer_types: \"sliding_attention\" is not computed",
         ),
         (
             Arch::LLAMA,
@@ -385,4 +386,100 @@ fn deepseek_v2_has_the_defaults_of_transformers_and_refuses_the_rest() {
         let e = one_line(of(&changes));
         assert!(e.starts_with("config.json: ") && e.contains(want), "{e} / {want}");
     }
+}
+
+/// transformers refuses them too, or computes with a text: no number is guessed from one.
+#[test]
+fn a_number_in_quotes_is_called_one() {
+    let sizes = [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "vocab_size",
+        "max_position_embeddings",
+        "num_experts",
+        "num_experts_per_tok",
+        "moe_intermediate_size",
+        "decoder_sparse_step",
+    ];
+    let quoted = |key: &str| read(&with(Arch::QWEN3_MOE, &json!({key: "8"})));
+    for key in sizes {
+        let e = one_line(quoted(key));
+        assert!(e.contains(&format!("{key}: must be a size without quotes, is \"8\"")), "{e}");
+    }
+    for key in ["rms_norm_eps", "rope_theta", "partial_rotary_factor"] {
+        let e = one_line(quoted(key));
+        assert!(e.contains(&format!("{key}: must be a number without quotes, is \"8\"")), "{e}");
+    }
+    let all = |kind: &str| {
+        let mut all = json!({"rope_type": kind, "factor": 4.0, "original_max_position_embeddings": 64});
+        if kind == "llama3" {
+            all["low_freq_factor"] = 1.into();
+            all["high_freq_factor"] = 4.into();
+        }
+        all
+    };
+    for (kind, keys) in [
+        ("linear", &["factor", "rope_theta", "partial_rotary_factor"][..]),
+        ("dynamic", &["factor"]),
+        ("llama3", &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]),
+        ("yarn", &["factor", "attention_factor", "mscale", "mscale_all_dim", "beta_fast", "beta_slow"]),
+    ] {
+        for object in ["rope_scaling", "rope_parameters"] {
+            for key in keys {
+                let mut scaling = all(kind);
+                scaling[*key] = "8.0".into();
+                let e = one_line(read(&of_class("LlamaForCausalLM", &json!({object: scaling}))));
+                let want = format!("config.json: {object}.{key}: must be a ");
+                assert!(e.contains(&want) && e.contains("without quotes, is \"8.0\""), "{kind}: {e}");
+            }
+        }
+    }
+    let e = one_line(read(&of_class("LlamaForCausalLM", &json!({"rope_scaling": {"rope_type": 1}}))));
+    assert!(e.contains("rope_scaling.rope_type: must be a name, is 1"), "{e}");
+}
+
+/// The window of a block's attention.
+fn window_of(block: &Section) -> Option<u32> {
+    let mut windows = block.nodes.iter().filter_map(|node| match &node.operation {
+        Operation::Attention(attention) => {
+            Some(attention.window.map(|window| u32::try_from(window).unwrap()))
+        }
+        _ => None,
+    });
+    windows.next().unwrap()
+}
+
+#[test]
+fn windows_in_use_are_those_of_the_blocks_that_have_them() {
+    let windows = |arch, changes: &Value| -> Vec<Option<u32>> {
+        let graph = read(&with(arch, changes)).unwrap().graph();
+        graph.blocks.iter().map(|kind| window_of(&graph.kinds[*kind])).collect()
+    };
+    let on = |more: Value| {
+        let mut all = json!({"num_hidden_layers": 3, "use_sliding_window": true, "sliding_window": 64});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all
+    };
+    for arch in [Arch::QWEN2, Arch::QWEN3] {
+        let w = Some(64);
+        assert_eq!(windows(arch, &on(json!({"max_window_layers": 1}))), [None, w, w]);
+        let named = json!({"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]});
+        assert_eq!(windows(arch, &on(named)), [w, None, w]);
+        assert_eq!(windows(arch, &on(json!({}))), [None; 3], "from block 28 on");
+        let absent = json!({"max_window_layers": 0, "sliding_window": "(absent)"});
+        assert_eq!(windows(arch, &on(absent)), [Some(4096); 3], "the default of transformers");
+        assert_eq!(
+            windows(arch, &on(json!({"max_window_layers": 0, "use_sliding_window": false}))),
+            [None; 3]
+        );
+        // What is kept is written, and reads back.
+        let config = read(&with(arch, &on(json!({"max_window_layers": 2})))).unwrap();
+        let kept = Value::Object(config.extra.clone());
+        assert_eq!(kept, json!({"use_sliding_window": true, "sliding_window": 64, "max_window_layers": 2}));
+    }
+    assert_eq!(windows(Arch::QWEN3_MOE, &on(json!({}))), [Some(64); 3]);
 }

@@ -30,6 +30,7 @@ pub fn conflict(found: &Conflict) -> String {
     let said = found.statements.iter().map(|stated| format!("{} says '{}'", stated.place, stated.value));
     let more = match (found.more, found.about) {
         (0, _) => String::new(),
+        (n, About::End) => format!(", and so in {} more", words::count(n, "run")),
         (n, About::Row) => format!(", and {} more", words::count(n, "row")),
         (n, _) => format!(", and {n} more"),
     };
@@ -51,6 +52,8 @@ pub(crate) fn about(about: About) -> String {
         About::PromptText => "a prompt (its text and its ids)".to_owned(),
         About::OutputText => "an output (its text and its ids)".to_owned(),
         About::Row => "a row that two passes stored".to_owned(),
+        About::Draws => "whether tokens were drawn".to_owned(),
+        About::End => "the end of an output".to_owned(),
         // Another kind of conflict is added here with its words.
         _ => "what it holds".to_owned(),
     }
@@ -62,6 +65,8 @@ pub(crate) fn settles(about: About) -> String {
         About::Axis(axis) => format!("--claim {}=… says what is meant", axis.name()),
         About::Model => "--claim model=… says which is meant".to_owned(),
         About::Version(_) => "--claim hardware=… says whose arithmetic is meant".to_owned(),
+        About::Draws => "--claim do_sample=… says whether they were".to_owned(),
+        About::End => "--claim ignore_eos=true says that outputs go on behind their end".to_owned(),
         About::Row => {
             "no claim settles it: the file was altered, or decoding used no cache, which is not covered; \
             evidence of decoding with a cache, as it was recorded, would be enough"

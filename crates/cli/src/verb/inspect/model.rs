@@ -38,8 +38,8 @@ struct Inspected {
     digest: Option<WeightsDigest>,
     /// What was decided where the files contradict each other, leave something open, or hold what is not used.
     decisions: Vec<Decision>,
-    /// What acts on the choice of tokens.
-    generation: Generation,
+    /// What acts on the choice of tokens, or why that is not known.
+    generation: OwnSettings,
     tensors: Vec<Tensor>,
     #[serde(skip)]
     list_tensors: bool,
@@ -54,18 +54,17 @@ struct Storage {
 }
 
 #[derive(Serialize)]
+#[serde(untagged)]
+enum OwnSettings {
+    Known(Box<Generation>),
+    Unknown { fault: String },
+}
+
+#[derive(Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 enum TokenizerState {
-    Present {
-        vocabulary: usize,
-        chat_template: bool,
-        /// What was decided where the files leave something open.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        notes: Vec<String>,
-    },
-    Unusable {
-        reason: String,
-    },
+    Present { vocabulary: usize, chat_template: bool },
+    Unusable { reason: String },
 }
 
 #[derive(Serialize)]
@@ -93,12 +92,15 @@ pub(super) fn run(
         kind.bytes += bytes;
         tensors.push(Tensor { name: name.to_owned(), dtype: format, rows, cols });
     }
+    let mut decisions = checkpoint.decisions().to_vec();
     let tokenizer = match Tokenizer::open(path) {
-        Ok(tokenizer) => TokenizerState::Present {
-            vocabulary: tokenizer.vocab_size(),
-            chat_template: tokenizer.has_chat_template(),
-            notes: tokenizer.notes().to_vec(),
-        },
+        Ok(tokenizer) => {
+            decisions.extend_from_slice(tokenizer.decisions());
+            TokenizerState::Present {
+                vocabulary: tokenizer.vocab_size(),
+                chat_template: tokenizer.has_chat_template(),
+            }
+        }
         Err(error) => TokenizerState::Unusable { reason: error.to_string() },
     };
     let digest = if flags.digest {
@@ -121,8 +123,11 @@ pub(super) fn run(
         files: checkpoint.files().map(Path::to_owned).collect(),
         tokenizer,
         digest,
-        decisions: checkpoint.decisions().to_vec(),
-        generation: checkpoint.generation().clone(),
+        decisions,
+        generation: match checkpoint.generation() {
+            Ok(own) => OwnSettings::Known(Box::new(own.clone())),
+            Err(fault) => OwnSettings::Unknown { fault: fault.to_string() },
+        },
         tensors,
         list_tensors: flags.tensors,
     })
@@ -151,11 +156,8 @@ impl Report for Inspected {
         page.field("quantization", self.quantization.as_deref().unwrap_or("none"))?;
         page.field("size", format!("{} in {} file(s)", bytes(self.stored_bytes), self.files.len()))?;
         match &self.tokenizer {
-            TokenizerState::Present { vocabulary, chat_template, notes } => {
+            TokenizerState::Present { vocabulary, chat_template } => {
                 page.field("tokenizer", format!("{vocabulary} tokens"))?;
-                for note in notes {
-                    page.field("", note)?;
-                }
                 if *vocabulary > self.config.vocab_size {
                     page.field(
                         "",
@@ -172,9 +174,14 @@ impl Report for Inspected {
         if let Some(digest) = &self.digest {
             page.field("digest", &digest.digest)?;
         }
-        let settings = Generation { eos_token_id: Vec::new(), ..self.generation.clone() };
-        if !settings.is_plain() {
-            page.field("generation", &settings)?;
+        match &self.generation {
+            OwnSettings::Known(own) => {
+                let settings = Generation { eos_token_id: Vec::new(), ..(**own).clone() };
+                if !settings.is_plain() {
+                    page.field("generation", &settings)?;
+                }
+            }
+            OwnSettings::Unknown { fault } => page.field("generation", format!("not known: {fault}"))?,
         }
         for decision in &self.decisions {
             page.field("decided", decision)?;
