@@ -220,7 +220,7 @@ fn opened(
 fn prompts(args: &Args, model: &Model) -> anyhow::Result<Vec<Vec<u32>>> {
     if let Some(path) = &args.prompt {
         let given = Given { references: given::read(path)?, neighbours: Vec::new() };
-        let set = taken::set(&given, 0, &model.tokenizer)?;
+        let set = taken::set(&given, 0, &model.tokenizer.as_ref().ok())?;
         return Ok(set.references.into_iter().map(|prompt| prompt.ids).collect());
     }
     let documents = Document::built_in();
@@ -230,7 +230,7 @@ fn prompts(args: &Args, model: &Model) -> anyhow::Result<Vec<Vec<u32>>> {
             bail!("--tokens {length}: two tokens at least, so that one can be a decode step");
         }
         let spec = PromptSpec { document_tokens: length, chat_template: false, ..PromptSpec::default() };
-        let mut ids = PromptSet::cut(&documents, &spec, &model.tokenizer)?.references.swap_remove(0).ids;
+        let mut ids = PromptSet::cut(&documents, &spec, model.tokenizer()?)?.references.swap_remove(0).ids;
         ids.truncate(length);
         all.push(ids);
     }

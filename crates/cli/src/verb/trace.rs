@@ -285,7 +285,7 @@ impl Args {
         let documents = documents.collect::<Result<Vec<_>, _>>()?;
         let recorder = Recorder {
             checkpoint: &model.checkpoint,
-            tokenizer: &model.tokenizer,
+            tokenizer: model.tokenizer.as_ref().ok(),
             documents: &documents,
             spec: &spec,
             catalogs: &catalogs,

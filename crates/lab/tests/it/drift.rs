@@ -62,7 +62,7 @@ fn recorded(folder: &Path, checkpoint: &Checkpoint, setup: Setup, without: &[Poi
     };
     let recorder = Recorder {
         checkpoint,
-        tokenizer: &Tokenizer::open(folder).unwrap(),
+        tokenizer: Some(&Tokenizer::open(folder).unwrap()),
         documents: &Document::built_in(),
         spec: &spec,
         catalogs: Catalogs::built_in(),
