@@ -20,7 +20,10 @@ mod pairs;
 mod request;
 mod sheet;
 mod side;
+mod traces;
 
 pub use answers::drift;
 pub use fault::DriftFault;
 pub use request::{Computed, Request, Side};
+pub use side::configuration;
+pub use traces::{TracedSide, drift_of_traces, traced};

@@ -203,6 +203,13 @@ pub(crate) fn about(drift: &Drift) -> Vec<(&'static str, String)> {
     {
         about.push(("unexplained", format!("first at {}", placed(drift, first))));
     }
+    if drift.counts.incomparable > 0 {
+        let number = drift.counts.incomparable;
+        about.push((
+            "hashes",
+            format!("{number} rows have hashes of other kinds or formats, which say nothing"),
+        ));
+    }
     if drift.counts.other_tokens > 0 {
         let number = drift.counts.other_tokens;
         about.push(("tokens", format!("{number} rows lie behind the first token that is not the same")));
@@ -219,7 +226,8 @@ fn placed(drift: &Drift, place: &DriftPlace) -> String {
             [Phase::Decode, Phase::Prefill] => ", decode beside prefill",
             _ => "",
         };
-        format!("{phases}: {} of {} elements", pair.differing, pair.width)
+        let elements = pair.differing.map(|differing| format!(": {differing} of {} elements", pair.width));
+        format!("{phases}{}", elements.unwrap_or_default())
     });
     format!(
         "prompt {}, position {}, {}{what}; {answer}",

@@ -9,14 +9,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::ValueEnum;
+use mantissa_evidence::trace::Trace;
 use mantissa_evidence::{Record, write_whole};
 use mantissa_lab::document::Document;
-use mantissa_lab::drift::{Computed, Request, Side, drift};
+use mantissa_lab::drift::{
+    Computed, Request, Side, TracedSide, configuration, drift, drift_of_traces, traced,
+};
 use mantissa_lab::prompt::given::{self, Given};
 use mantissa_lab::prompt::{PromptSet, PromptSpec, taken};
 use mantissa_lab::verify::{Assignment, claimed};
-use mantissa_numerics::Setup;
 use mantissa_numerics::setup::{Axis, QuantizedWeights, SomeAxes};
+use mantissa_numerics::{Phase, Setup};
 use mantissa_published::Content;
 use mantissa_report as report;
 use mantissa_verdict::drift::{Drift, DriftAnswer};
@@ -39,6 +42,8 @@ Examples:
   mantissa drift capture --model model          # a capture beside the engine on the same tokens
   mantissa drift eager compiled --model model   # two captures
   mantissa drift a.json#cpu_bs1 a.json#cpu_bs8  # two configurations of one file, compared alone
+  mantissa drift a.jsonl b.jsonl                # two traces, by hashes
+  mantissa drift b366.jsonl --phases prefill,decode
 
 Rows are paired by prompt, token position, layer and site. With a model, each is recomputed from the rows that its own
 side recorded: so record q, k, v and the sites around them at all positions (`--points`, `--positions`).
@@ -49,14 +54,15 @@ compared, or the inputs that it takes were not recorded.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Record, capture, or published file with signals, the reference first; `FILE#CONFIG` names one configuration
+    /// Record, capture, trace (.jsonl), or published file with signals, the reference first; `FILE#CONFIG` names one configuration
     #[arg(value_name = "A [B]", num_args = 0..=2)]
     sides: Vec<PathBuf>,
     /// The model: rows are recomputed, and a side that is not given is computed
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
-    /// Compute both sides of the same tokens: the last as part of a prefill, and as decode steps
-    #[arg(long, value_name = "PREFILL,DECODE", value_delimiter = ',', num_args = 2, requires = "model")]
+    /// Both sides of the same tokens: the last as part of a prefill, and as decode steps; of one trace, its events of
+    /// these phases
+    #[arg(long, value_name = "PREFILL,DECODE", value_delimiter = ',', num_args = 2)]
     phases: Vec<PhaseName>,
     /// Setup of both computed sides (may be given more than once)
     #[arg(long, value_name = "AXIS=VALUE", requires = "model")]
@@ -106,6 +112,15 @@ enum PhaseName {
     Decode,
 }
 
+impl From<PhaseName> for Phase {
+    fn from(phase: PhaseName) -> Self {
+        match phase {
+            PhaseName::Prefill => Self::Prefill,
+            PhaseName::Decode => Self::Decode,
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     absent(&[args.output.as_deref()], args.force)?;
     let machine = machine(args.threads, &args.isa)?;
@@ -113,6 +128,9 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let model = args.model.as_ref().map(|name| Model::open(name)).transpose()?;
     if let Some(model) = &model {
         model.tell(terminal);
+    }
+    if args.sides.iter().any(|path| is_trace(path)) {
+        return traces(args, terminal);
     }
     let (mut records, mut altered) = (Vec::new(), false);
     for path in &args.sides {
@@ -169,7 +187,12 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         }
     });
     drop(shown);
-    let found = found?;
+    let exit = conclude(args, found?, terminal)?;
+    Ok(if altered { Exit::Altered } else { exit })
+}
+
+/// Writes and prints a drift.
+fn conclude(args: &Args, found: Drift, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     if let Some(path) = &args.output {
         write_whole(path, args.force, |out| report::drift_json(&found, out))?;
     }
@@ -180,7 +203,38 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         DriftAnswer::NotLocalized => Exit::NotEnoughEvidence,
     };
     terminal.print(&Shown(found))?;
-    Ok(if altered { Exit::Altered } else { exit })
+    Ok(exit)
+}
+
+/// Whether a file is called a trace.
+fn is_trace(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "jsonl")
+}
+
+/// Compares traces, by hashes: two files, or two phases of one.
+fn traces(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+    if args.model.is_some() {
+        bail!("--model: a trace has hashes and no rows to recompute; give records, or leave --model out");
+    }
+    let mut all = Vec::new();
+    for path in &args.sides {
+        all.push(if is_trace(path) {
+            (path.display().to_string(), Trace::open(path)?)
+        } else {
+            let (record, config, _) = opened(args.damage, path, terminal)?;
+            let config = configuration(&record, config.as_deref())?;
+            (path.display().to_string(), traced(&record, &config)?)
+        });
+    }
+    let phases: Vec<Phase> = args.phases.iter().map(|phase| (*phase).into()).collect();
+    let side = |place: usize| {
+        let (name, trace) = &all[place.min(all.len() - 1)];
+        TracedSide { name, trace, phase: phases.get(place).copied() }
+    };
+    if all.len() == 1 && phases.is_empty() {
+        bail!("{}: one trace alone; give another, or --phases prefill,decode", args.sides[0].display());
+    }
+    conclude(args, drift_of_traces([side(0), side(1)])?, terminal)
 }
 
 /// A setup with some axes set.

@@ -64,4 +64,13 @@ pub enum DriftFault {
     /// A computed side without a model.
     #[error("one side is to be computed, and there is no model; give --model")]
     NoModel,
+
+    /// Traces of other prompts.
+    #[error("{a} and {b}: no prompt is in both; trace both on the same prompts")]
+    OtherPrompts {
+        /// The first side.
+        a: String,
+        /// The second.
+        b: String,
+    },
 }

@@ -157,7 +157,7 @@ fn pair(
         steps: origins.map(|origin| origin.step),
         answer: DriftAnswer::Equal,
         arrived: false,
-        differing: 0,
+        differing: Some(0),
         width: width as u64,
         distance: Some(0.0),
         deviation: None,
@@ -172,9 +172,10 @@ fn pair(
         (0..bytes.len() / dtype.size()).map(|index| dtype.decode(bytes, index)).collect()
     };
     let (a, b) = (values(&a), values(&b));
-    found.differing = a.iter().zip(&b).filter(|(a, b)| a.to_bits() != b.to_bits()).count() as u64;
-    found.differing += a.len().abs_diff(b.len()) as u64;
-    if found.differing == 0 {
+    let differing = a.iter().zip(&b).filter(|(a, b)| a.to_bits() != b.to_bits()).count() as u64;
+    let differing = differing + a.len().abs_diff(b.len()) as u64;
+    found.differing = Some(differing);
+    if differing == 0 {
         // The same numbers in two formats.
         return found;
     }

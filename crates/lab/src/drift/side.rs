@@ -18,7 +18,11 @@ use crate::declared;
 use crate::error::LabError;
 
 /// The one configuration of a record that is meant.
-pub(crate) fn configuration(record: &Record, wanted: Option<&str>) -> Result<String, LabError> {
+///
+/// *Errors:* several and none named, or none of that name.
+///
+/// Example: [`super::drift_of_traces`].
+pub fn configuration(record: &Record, wanted: Option<&str>) -> Result<String, LabError> {
     let file = record.origin().display().to_string();
     let names: Vec<String> =
         record.shell().configurations.iter().map(|configuration| configuration.config_id.clone()).collect();

@@ -91,6 +91,8 @@ pub struct DriftCounts {
     pub missing: u64,
     /// The same of the second side.
     pub missing_in_a: u64,
+    /// Rows whose hashes are of other kinds or formats.
+    pub incomparable: u64,
     /// Rows behind the first token that is not the same on both sides.
     pub other_tokens: u64,
 }
@@ -148,9 +150,9 @@ pub struct DriftPair {
     pub answer: DriftAnswer,
     /// Whether a recorded input of the row differs already.
     pub arrived: bool,
-    /// Elements with other bits.
-    pub differing: u64,
-    /// Elements.
+    /// Elements with other bits; absent where only hashes are known.
+    pub differing: Option<u64>,
+    /// Elements; 0 where they are not known.
     pub width: u64,
     /// Euclidean distance of the two rows; absent beside NaN or infinity.
     pub distance: Option<f64>,
@@ -253,7 +255,7 @@ pub struct Hypothesis {
 /// let place = DriftPlace { prompt: "0".into(), position: 37, layer: None, point: Point::EmbedOut };
 /// let pair = DriftPair {
 ///     place, phases: [Phase::Prefill, Phase::Decode], steps: [0, 0], answer: DriftAnswer::Equal, arrived: false,
-///     differing: 0, width: 576, distance: Some(0.0), deviation: None, bound: None, spread: None, smallest: None,
+///     differing: Some(0), width: 576, distance: Some(0.0), deviation: None, bound: None, spread: None, smallest: None,
 /// };
 /// let drift = Drift::of([side("a"), side("b")], vec![pair], DriftCounts::default());
 /// assert_eq!((drift.drift_version, drift.answer, drift.first), (DRIFT_VERSION, DriftAnswer::Equal, None));

@@ -1,0 +1,173 @@
+//! Two traces: rows paired by prompt, token position and site, and told apart by their hashes alone.
+
+use std::collections::BTreeMap;
+
+use mantissa_evidence::trace::{RecordedTrace, StageTrace, Trace, TraceHash};
+use mantissa_evidence::{EvidenceError, Record};
+use mantissa_numerics::{Dtype, Phase, Site};
+use mantissa_verdict::drift::{Drift, DriftAnswer, DriftCounts, DriftPair, DriftPlace, DriftSide};
+
+use super::fault::DriftFault;
+use crate::error::LabError;
+
+/// A trace, and which of its events are meant.
+///
+/// Example: [`drift_of_traces`].
+#[derive(Debug, Clone, Copy)]
+pub struct TracedSide<'t> {
+    /// What it is called.
+    pub name: &'t str,
+    /// The events.
+    pub trace: &'t Trace,
+    /// Those of one phase alone.
+    pub phase: Option<Phase>,
+}
+
+/// A row of a trace.
+struct Row<'t> {
+    event: &'t StageTrace,
+    hash: TraceHash,
+    token: Option<u32>,
+}
+
+type Rows<'t> = BTreeMap<(usize, Site), Row<'t>>;
+
+/// The events of a configuration of a record, as a trace.
+///
+/// *Errors:* a run without prompt ids, a row that cannot be read.
+pub fn traced(record: &Record, config: &str) -> Result<Trace, LabError> {
+    let recorded = RecordedTrace::new(record, config, None)?;
+    let mut events = Vec::new();
+    recorded.events(false, &mut |event, _| {
+        events.push(event);
+        Ok::<(), EvidenceError>(())
+    })?;
+    Ok(Trace { header: Some(recorded.header("mantissa")), events })
+}
+
+/// Compares two traces. Hashes say whether rows are equal, and nothing of why they are not.
+///
+/// *Errors:* no prompt that both have.
+///
+/// ```
+/// use mantissa_evidence::trace::Trace;
+/// use mantissa_lab::drift::{TracedSide, drift_of_traces};
+/// use mantissa_numerics::Phase;
+///
+/// let event = |phase: &str, step: u64, hash: u64| {
+///     format!(
+///         "{{\"event\":\"stage_trace\",\"prompt_id\":\"p0\",\"phase\":\"{phase}\",\"point\":\"attn_out\",\
+///          \"layer\":0,\"step\":{step},\"pos_id\":37,\"seq_len\":38,\"hash\":{hash},\"min\":0,\"max\":1,\"mean\":0}}\n"
+///     )
+/// };
+/// // As the events of a report that compares a prefill's last row with the same token decoded.
+/// let text = event("prefill_last", 0, 4144761570523161186) + &event("decode0", 1, 10153995460507501903);
+/// let trace = Trace::from_reader(text.as_bytes(), "b366.jsonl".as_ref())?;
+/// let side = |name, phase| TracedSide { name, trace: &trace, phase: Some(phase) };
+/// let found = drift_of_traces([side("prefill", Phase::Prefill), side("decode", Phase::Decode)])?;
+/// assert_eq!((found.counts.pairs, found.counts.equal), (1, 0));
+/// assert_eq!(found.first.expect("a difference").position, 37);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn drift_of_traces(sides: [TracedSide<'_>; 2]) -> Result<Drift, LabError> {
+    let [a, b] = sides.map(rows);
+    let mut pairs = Vec::new();
+    let mut left_out = DriftCounts::default();
+    let mut shared = false;
+    for (prompt, of_a) in &a {
+        let Some(of_b) = partner(sides, prompt, &b) else { continue };
+        shared = true;
+        // The first position whose tokens are known and differ.
+        let other = of_a.iter().find(|(key, row)| {
+            let beside = of_b.get(key).and_then(|row| row.token);
+            row.token.zip(beside).is_some_and(|(a, b)| a != b)
+        });
+        let other = other.map(|((position, _), _)| *position);
+        for (key @ (position, site), row) in of_a {
+            if other.is_some_and(|other| *position >= other) {
+                left_out.other_tokens += 1;
+                continue;
+            }
+            let Some(beside) = of_b.get(key) else {
+                left_out.missing += 1;
+                continue;
+            };
+            let formats = row.event.dtype.zip(beside.event.dtype);
+            let comparable = formats.is_none_or(|(a, b): (Dtype, Dtype)| a == b);
+            let Some(same) = row.hash.same(beside.hash).filter(|_| comparable) else {
+                left_out.incomparable += 1;
+                continue;
+            };
+            pairs.push(DriftPair {
+                place: DriftPlace {
+                    prompt: (*prompt).to_owned(),
+                    position: *position as u64,
+                    layer: site.layer,
+                    point: site.point,
+                },
+                phases: [row.event.phase, beside.event.phase],
+                steps: [row.event.step, beside.event.step],
+                answer: if same { DriftAnswer::Equal } else { DriftAnswer::NotLocalized },
+                arrived: false,
+                differing: same.then_some(0),
+                width: row.event.shape.map_or(0, |[_, width]| width),
+                distance: same.then_some(0.0),
+                deviation: None,
+                bound: None,
+                spread: None,
+                smallest: None,
+            });
+        }
+        left_out.missing_in_a += of_b.keys().filter(|key| !of_a.contains_key(key)).count() as u64;
+    }
+    if !shared {
+        let [a, b] = sides.map(|side| side.name.to_owned());
+        return Err(DriftFault::OtherPrompts { a, b }.into());
+    }
+    let named = sides.map(|side| DriftSide {
+        name: side.name.to_owned(),
+        setup: side.phase.map_or("a trace", Phase::name).to_owned(),
+        digest: None,
+        reproduced: None,
+    });
+    let mut found = Drift::of(named, pairs, left_out);
+    let note = "a trace holds hashes: which rows differ is known, and nothing of why; give records of all positions and \
+                --model for that";
+    found.notes.push(note.to_owned());
+    Ok(found)
+}
+
+/// Rows of each prompt.
+fn rows(side: TracedSide<'_>) -> BTreeMap<&str, Rows<'_>> {
+    let mut all: BTreeMap<&str, Rows<'_>> = BTreeMap::new();
+    let events = side.trace.events.iter().filter(|event| side.phase.is_none_or(|phase| event.phase == phase));
+    for event in events {
+        let Some(site) = event.site() else { continue };
+        for position in &event.positions {
+            // One row is the whole tensor, also where another program hashed it alone.
+            let whole = (event.positions.len() == 1).then_some(event.hash);
+            let Some(hash) = event.row_hash(*position).or(whole) else { continue };
+            let Ok(place) = usize::try_from(*position) else { continue };
+            let row = Row { event, hash, token: event.token(*position) };
+            all.entry(&event.prompt_id).or_default().entry((place, site)).or_insert(row);
+        }
+    }
+    all
+}
+
+/// The rows of the other side's prompt: of the same ids, or of the same name where ids are not known.
+fn partner<'b, 't>(
+    sides: [TracedSide<'_>; 2],
+    prompt: &str,
+    others: &'b BTreeMap<&'t str, Rows<'t>>,
+) -> Option<&'b Rows<'t>> {
+    let headers = sides.map(|side| side.trace.header.as_ref());
+    let own = headers[0].and_then(|header| header.prompt(prompt)).map(|prompt| &prompt.token_ids);
+    let (Some(own), Some(other)) = (own.filter(|ids| !ids.is_empty()), headers[1]) else {
+        return others.get(prompt);
+    };
+    let shared = |ids: &[u32]| own.iter().zip(ids).take_while(|(a, b)| a == b).count();
+    let best = other.prompts.iter().max_by_key(|prompt| shared(&prompt.token_ids))?;
+    let enough = shared(&best.token_ids) + 1 >= own.len().min(best.token_ids.len());
+    others.get(best.prompt_id.as_str()).filter(|_| enough)
+}
