@@ -90,11 +90,13 @@ impl Strips {
         let zero = self.scale.is_logarithmic() && self.has_zero();
         for tick in zero.then_some(0.0).into_iter().chain(self.scale.ticks()) {
             let x = place(self.scale, tick);
+            // On a logarithmic scale 0 lies close before the first tick, and their numbers must not meet.
+            let anchor = if zero && tick <= 0.0 { "end" } else { "middle" };
             push(
                 out,
                 format_args!(
                     "<line x1=\"{x}%\" x2=\"{x}%\" y1=\"0\" y2=\"5\" class=\"rule\"/>\
-                     <text x=\"{x}%\" y=\"17\" text-anchor=\"middle\">{}</text>",
+                     <text x=\"{x}%\" y=\"17\" text-anchor=\"{anchor}\">{}</text>",
                     label(tick)
                 ),
             );
