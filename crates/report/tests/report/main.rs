@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_sample;
+mod drift;
 mod experiment;
 mod html;
 mod html_audit;
