@@ -49,7 +49,7 @@ pub use spec::{Positions, TraceSpec};
 /// # let documents = Document::built_in();
 /// # let recorder = Recorder {
 /// #     checkpoint: &checkpoint,
-/// #     tokenizer: &tokenizer,
+/// #     tokenizer: Some(&tokenizer),
 /// #     documents: &documents,
 /// #     spec: &spec,
 /// #     catalogs: Catalogs::built_in(),

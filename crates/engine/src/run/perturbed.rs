@@ -27,7 +27,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             return;
         }
         let node = &at.section.nodes[index];
-        let dtype = if node.is_wide() { Dtype::F32 } else { self.embedding.output };
+        let dtype = if node.leaves_binary32() { Dtype::F32 } else { self.embedding.output };
         let (phase, rows) = (pass.phase(), pass.rows);
         let mut changes = |data: &mut [f32]| {
             perturbation.perturb(Leaving { section, node: index, phase, rows, dtype, data })

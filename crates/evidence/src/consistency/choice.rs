@@ -52,12 +52,12 @@ fn draws(index: usize, configuration: &Configuration) -> Option<Conflict> {
 /// use mantissa_evidence::consistency::past_an_end;
 ///
 /// let mut experiment = mantissa_evidence::read("../../fixtures/evidence/v1/experiment.json".as_ref())?;
-/// let third = experiment.runs[0].output_token_ids[2];
-/// let conflict = past_an_end(&experiment, 0, &[third], "eos_token_id of the model").expect("tokens behind it");
-/// assert_eq!(conflict.statements[0].value, third.to_string());
+/// let first = experiment.runs[0].output_token_ids[0];
+/// let conflict = past_an_end(&experiment, 0, &[first], "eos_token_id of the model").expect("tokens behind it");
+/// assert_eq!(conflict.statements[0].value, first.to_string());
 /// let setup = &mut experiment.configurations[0].mantissa.as_mut().expect("a record of Mantissa").setup;
 /// setup.generation.get_or_insert_default().ignore_eos = true;
-/// assert_eq!(past_an_end(&experiment, 0, &[third], "eos_token_id of the model"), None);
+/// assert_eq!(past_an_end(&experiment, 0, &[first], "eos_token_id of the model"), None);
 /// # Ok::<(), mantissa_evidence::EvidenceError>(())
 /// ```
 #[must_use]

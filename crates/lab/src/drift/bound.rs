@@ -109,7 +109,7 @@ impl Bounds<'_, '_> {
         {
             return Ok(Some(row.iter().map(|x| Interval::point(f64::from(*x))).collect()));
         }
-        let output = if node.is_wide() { Dtype::F32 } else { storage };
+        let output = if node.leaves_binary32() { Dtype::F32 } else { storage };
         let mut inputs = Vec::new();
         if !matches!(
             node.operation,
@@ -254,7 +254,7 @@ impl Bounds<'_, '_> {
     ) -> Result<Option<Vec<Interval>>, LabError> {
         let storage = self.engine.setup().dtype;
         let node = &nodes.nodes[place];
-        let output = if node.is_wide() { Dtype::F32 } else { storage };
+        let output = if node.leaves_binary32() { Dtype::F32 } else { storage };
         match &node.operation {
             Operation::Gather => self.node(section, node.inputs[0], position, false),
             Operation::ExpertLinear(linear) => {

@@ -54,7 +54,8 @@ pub struct Computed<'r> {
 /// write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
 /// let checkpoint = Checkpoint::open(folder.path())?;
 /// let prompts = [(1..12).collect::<Vec<u32>>()];
-/// let side = |decoded| Side::Computed(Computed { setup: Setup::default(), prompts: &prompts, decoded });
+/// let setup = Setup { dtype: mantissa_numerics::Dtype::F32, ..Setup::default() };
+/// let side = |decoded| Side::Computed(Computed { setup, prompts: &prompts, decoded });
 /// // The last token in the pass of all, and as a decode step.
 /// let found = drift(&Request {
 ///     sides: [side(0), side(1)],

@@ -182,10 +182,11 @@ fn the_penalty_of_another_engine_on_a_gpu_is_unknown() {
         let mut experiment = with(&under, Decoding::Greedy, generation);
         let configuration = &mut experiment.configurations[0];
         configuration.hardware = hardware.to_owned();
-        configuration.mantissa.as_mut().unwrap().setup.engine = engine.to_owned();
         let record = Record::from_experiment(experiment, Path::new("record"));
         let claim = Claim::of(&record.shell().configurations[0], &SomeAxes::default(), &own);
         let claimed = claim.candidate.clone().unwrap();
+        // Nobody's recipes are vLLM's, so its own evidence is refused before; here its claim alone is read.
+        let claim = Claim { engine: Some(engine.to_owned()), ..claim };
         let catalogs = Catalogs::built_in();
         let plan = ReplayPlan::new(&record, &own, &[claim], &[vec![claimed]], Replay::Decode, catalogs);
         plan.runs[0].unchosen.clone()
