@@ -20,7 +20,7 @@ use crate::error::EngineError;
 use crate::logits::{TokenLogprob, top_logprobs};
 use crate::overrides::Overrides;
 use crate::pass::{Pass, Ran, Step};
-use crate::perturbation::{Hooks, Perturbation};
+use crate::perturbation::Hooks;
 use crate::plan::{PassShape, Plan};
 use crate::pool::Pool;
 use crate::rope::RopeTable;
@@ -29,6 +29,8 @@ use crate::setup::EngineSetup;
 use crate::tap::{RowId, Tap};
 use crate::variation::Variation;
 use crate::weights::Weights;
+
+mod perturbed;
 
 /// Positions of a prefill that go through the blocks together.
 const CHUNK: usize = 512;
@@ -145,38 +147,6 @@ impl<'a> Engine<'a> {
         self
     }
 
-    /// Lets every later pass do something otherwise: `graph` in place of the model's, with the same nodes of the same
-    /// widths in the same places, and `variation`.
-    ///
-    /// ```
-    /// use mantissa_engine::{Angle, NoTap, Variation};
-    /// # use mantissa_engine::{Attention, Catalogs, Engine, EngineSetup, Hardware, Isa, QuantizedWeights};
-    /// # use mantissa_numerics::Dtype;
-    /// # use mantissa_model::synth::{SynthSpec, write};
-    /// # use mantissa_model::{Arch, Checkpoint};
-    /// # let folder = tempfile::tempdir()?;
-    /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
-    /// # let checkpoint = Checkpoint::open(folder.path())?;
-    /// # let (hardware, attention, dtype) = (Hardware::Cpu, Attention::Eager, Dtype::F32);
-    /// # let (quantized, catalogs) = (QuantizedWeights::Keep, Catalogs::default());
-    /// # let (context, threads, isa) = (64, 1, Isa::detect());
-    /// # let setup = EngineSetup { hardware, dtype, attention, quantized, catalogs, context, threads, isa };
-    /// let mut engine = Engine::load(&checkpoint, setup)?;
-    /// let graph = engine.graph().clone();
-    /// let logits = |it: &Engine| it.prefill(&mut it.new_cache(3), &[1, 2, 3], 1, 0, 1, &mut NoTap).expect("fits");
-    /// let plain = logits(&engine);
-    /// assert_eq!(engine.angles(0, 0)[0], 1.0, "nothing is turned at position 0");
-    /// engine.vary(graph.clone(), Variation { angle: Angle::Moved(1), ..Variation::default() });
-    /// assert_ne!(logits(&engine), plain);
-    /// engine.vary(graph, Variation::default());
-    /// assert_eq!(logits(&engine), plain);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn vary(&mut self, graph: Graph, variation: Variation) {
-        self.tables = rope_tables(&graph, &self.setup);
-        (self.graph, self.variation) = (graph, variation);
-    }
-
     /// Puts other recipes in place of those of dispatch, as [`Engine::with_overrides`] does.
     pub fn set_overrides(&mut self, overrides: Overrides) {
         self.overrides = overrides;
@@ -264,23 +234,6 @@ impl<'a> Engine<'a> {
         self.prefill_hooked(cache, ids, [batch_size, sequence, keep], hooks)
     }
 
-    /// [`Engine::prefill`] of the first sequence with what `perturbation` replaces; every row of the last block is
-    /// computed.
-    ///
-    /// Example: [`Perturbation`].
-    pub fn perturbed_prefill(
-        &self,
-        cache: &mut KvCache,
-        ids: &[u32],
-        batch_size: usize,
-        keep: usize,
-        taps: &mut dyn Tap,
-        perturbation: &mut dyn Perturbation,
-    ) -> Result<Vec<f32>, EngineError> {
-        let hooks = &mut Hooks { taps, perturbation: Some(perturbation) };
-        self.prefill_hooked(cache, ids, [batch_size, 0, keep], hooks)
-    }
-
     fn prefill_hooked(
         &self,
         cache: &mut KvCache,
@@ -350,8 +303,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Feeds one token to the first sequence of a batch of `batch_size` sequences of one length (of a padded one, with
-    /// its padding) and returns its logits: those that [`Engine::decode`] gives for this row, for the price of one row. The others' contents cannot
-    /// reach this one; how many they are does, by dispatch.
+    /// its padding) and returns its logits: those that [`Engine::decode`] gives for this row, for the price of one row.
+    /// The others' contents cannot reach this one; how many they are does, by dispatch.
     ///
     /// *Shape:* returns `vocab_size`. *Rounding:* every site to the storage dtype, by the recipes that
     /// [`Dispatch`] names for a pass of `batch_size` rows.
@@ -423,19 +376,6 @@ impl<'a> Engine<'a> {
         taps: &mut dyn Tap,
     ) -> Result<ForcedSteps, EngineError> {
         self.forced_hooked(caches, forced, &mut Hooks { taps, perturbation: None })
-    }
-
-    /// [`Engine::forced`] with what `perturbation` replaces.
-    ///
-    /// Example: [`Perturbation`].
-    pub fn perturbed_forced(
-        &self,
-        caches: &mut [KvCache],
-        forced: &[Forced<'_>],
-        taps: &mut dyn Tap,
-        perturbation: &mut dyn Perturbation,
-    ) -> Result<ForcedSteps, EngineError> {
-        self.forced_hooked(caches, forced, &mut Hooks { taps, perturbation: Some(perturbation) })
     }
 
     fn forced_hooked(
@@ -530,16 +470,6 @@ impl<'a> Engine<'a> {
 
     pub(crate) fn weights(&self) -> &Weights<'a> {
         &self.weights
-    }
-
-    /// Cosines, then sines, of a position in a rotary table of the graph, as rows are turned by them; empty where there
-    /// is no such table or position.
-    ///
-    /// Example: [`Engine::vary`].
-    #[must_use]
-    pub fn angles(&self, table: usize, position: usize) -> &[f32] {
-        let found = self.tables.get(table).filter(|_| position < self.setup.context);
-        found.map_or(&[], |table| table.position(position))
     }
 
     pub(crate) fn tables(&self) -> &[RopeTable] {

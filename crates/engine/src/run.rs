@@ -21,6 +21,7 @@ use crate::pool::Buffer;
 use crate::tap::View;
 use crate::weights::NodeWeights;
 
+mod at;
 mod expanded;
 mod last_block;
 mod lifetimes;
@@ -30,6 +31,7 @@ mod routing;
 mod runner;
 mod values;
 
+use at::At;
 use expanded::Expanded;
 use last_block::last_block;
 use lifetimes::Lifetimes as _;
@@ -539,14 +541,6 @@ impl Planned {
     fn covers(&self, rows: &Range<usize>) -> bool {
         self.rows.start <= rows.start && rows.end <= self.rows.end
     }
-}
-
-/// A section with its weights.
-#[derive(Clone, Copy)]
-struct At<'s, 'a> {
-    section: &'s Section,
-    place: Place,
-    weights: &'s [NodeWeights<'a>],
 }
 
 fn routing_of<'v>(values: &'v [Option<Value<'_>>], place: usize) -> &'v Routing {

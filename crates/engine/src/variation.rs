@@ -37,15 +37,13 @@ impl Variation {
             Angle::Moved(by) => isize::try_from(by).unwrap_or(0),
             Angle::Zero => return Cow::Borrowed(table.position(0)),
         };
-        match position.checked_add_signed(by) {
-            Some(moved) => Cow::Borrowed(table.position(moved)),
-            None => {
-                let mut turned = table.position(by.unsigned_abs() - position).to_vec();
-                let half = turned.len() / 2;
-                turned[half..].iter_mut().for_each(|sine| *sine = -*sine);
-                Cow::Owned(turned)
-            }
+        if let Some(moved) = position.checked_add_signed(by) {
+            return Cow::Borrowed(table.position(moved));
         }
+        let mut turned = table.position(by.unsigned_abs() - position).to_vec();
+        let half = turned.len() / 2;
+        turned[half..].iter_mut().for_each(|sine| *sine = -*sine);
+        Cow::Owned(turned)
     }
 
     /// A bias, or zeros.

@@ -17,10 +17,12 @@ mod hypotheses;
 mod known;
 mod local;
 mod pairs;
+mod prompt;
 mod request;
 mod sheet;
 mod side;
 mod traces;
+mod trial;
 
 pub use answers::drift;
 pub use fault::DriftFault;

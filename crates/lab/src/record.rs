@@ -365,7 +365,8 @@ impl Recorder<'_> {
         }))
     }
 
-    /// The text that each token adds, where there is a tokenizer: decoding is not per token where characters span several.
+    /// The text that each token adds, where there is a tokenizer: decoding is not per token where characters span
+    /// several.
     fn texts(&self, ids: &[u32]) -> Result<Vec<String>, LabError> {
         let Some(tokenizer) = self.tokenizer else { return Ok(Vec::new()) };
         let text = |id: &u32| {

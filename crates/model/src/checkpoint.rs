@@ -238,8 +238,8 @@ impl Checkpoint {
         }
     }
 
-    /// [`Checkpoint::weight`] of a matrix of a [`Quantization`], decoded with the scales of other groups: to try whether
-    /// another program took them. `None` where the weight is not quantized so.
+    /// [`Checkpoint::weight`] of a matrix of a [`Quantization`], decoded with the scales of other groups: to try
+    /// whether another program took them. `None` where the weight is not quantized so.
     ///
     /// ```
     /// use mantissa_model::quantized::OtherScales;

@@ -12,7 +12,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use serde_json::Value;
 
-use crate::foreign::markdown as escape;
+use crate::foreign::{markdown as escape, push};
 use crate::grid::{Column, Grid, Kind, Row};
 use crate::markdown::{section, table};
 use crate::text::{Page, Style};
@@ -331,12 +331,8 @@ fn propagation(drift: &Drift) -> String {
         } else {
             ""
         };
-        text.push_str(&format!(
-            "  {} {}: {}{arrived}\n",
-            sign(known.answer),
-            known.point.name(),
-            known.answer.words()
-        ));
+        let (sign, point, answer) = (sign(known.answer), known.point.name(), known.answer.words());
+        push(&mut text, format_args!("  {sign} {point}: {answer}{arrived}\n"));
     }
     text
 }
@@ -413,8 +409,8 @@ fn measured(drift: &Drift) -> Grid<'static> {
         ],
         rows: rows.collect(),
         note: Some(format!(
-            "arose here: distance from the same rows recomputed from their own inputs. spread: what other orders of the \
-             same sums explain. smallest: the smallest effect that is found, as a share of the rows.{cut}"
+            "arose here: distance from the same rows recomputed from their own inputs. spread: what other orders of \
+             the same sums explain. smallest: the smallest effect that is found, as a share of the rows.{cut}"
         )),
     }
     .lean()

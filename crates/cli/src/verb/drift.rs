@@ -54,7 +54,8 @@ compared, or the inputs that it takes were not recorded.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Record, capture, trace (.jsonl), or published file with signals, the reference first; `FILE#CONFIG` names one configuration
+    /// Record, capture, trace (.jsonl), or published file with signals, the reference first; `FILE#CONFIG` names a
+    /// configuration
     #[arg(value_name = "A [B]", num_args = 0..=2)]
     sides: Vec<PathBuf>,
     /// The model: rows are recomputed, and a side that is not given is computed
@@ -147,10 +148,9 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     };
     let claim = claimed(&args.claim)?;
     let decoded = |phase: Option<&PhaseName>| match phase {
-        Some(PhaseName::Prefill) => 0,
         Some(PhaseName::Decode) => args.decode_steps,
         None if records.is_empty() => args.decode_steps,
-        None => 0,
+        Some(PhaseName::Prefill) | None => 0,
     };
     let computed = |side: usize| -> anyhow::Result<Side<'_>> {
         let own = if side == 0 { &args.a } else { &args.b };
@@ -239,7 +239,7 @@ fn traces(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
 
 /// A setup with some axes set.
 fn with(setup: Setup, some: &SomeAxes) -> Setup {
-    Axis::ALL.into_iter().filter_map(|axis| some.get(axis)).fold(setup, |setup, value| setup.with(value))
+    Axis::ALL.into_iter().filter_map(|axis| some.get(axis)).fold(setup, Setup::with)
 }
 
 /// Opens `FILE` or `FILE#CONFIG`.

@@ -2,8 +2,9 @@
 
 use mantissa_numerics::Dtype;
 
+use super::at::At;
+use super::runner::Runner;
 use super::values::{Value, rows_of};
-use super::{At, Runner};
 use crate::backend::Backend;
 use crate::cache::KvCache;
 use crate::pass::Pass;
@@ -11,7 +12,6 @@ use crate::perturbation::{Hooks, Leaving, in_order};
 
 impl<'r, B: Backend> Runner<'r, '_, B> {
     /// Lets a perturbation replace what a node left.
-    #[expect(clippy::too_many_arguments, reason = "as node")]
     pub(super) fn perturb(
         &self,
         at: At<'_, '_>,

@@ -14,25 +14,16 @@ use super::bound::{Bounds, Weights};
 use super::causes::causes;
 use super::fault::DriftFault;
 use super::fed::{Schedule, kept};
-use super::hypotheses::{Trial, hypotheses};
+use super::hypotheses::hypotheses;
 use super::known::{Localized, localized};
 use super::local::{LocalRows, experts, judge, spread};
 use super::pairs::{Source, compared};
+use super::prompt::Prompt;
 use super::request::{Computed, Request, Side};
 use super::sheet::Sheet;
 use super::side::{computed, configuration, dtype, engine, name, stated};
+use super::trial::Trial;
 use crate::error::LabError;
-
-/// A prompt that both sides have.
-pub(crate) struct Prompt {
-    pub name: String,
-    /// Tokens that both sequences begin with.
-    pub tokens: usize,
-    /// Rows of each side.
-    pub sheets: [Sheet; 2],
-    /// How each side fed them.
-    pub schedules: [Schedule; 2],
-}
 
 /// What is known of a side's arithmetic.
 struct Judged<'c> {
@@ -51,6 +42,8 @@ struct Judged<'c> {
 /// Compares the two sides of `request`; `progress` is told how much is done.
 ///
 /// *Errors:* sides without common tokens, a configuration that is not there, rows of another model.
+///
+/// Example: [`Request`].
 pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drift, LabError> {
     let configs = [side_config(&request.sides[0])?, side_config(&request.sides[1])?];
     let Some(checkpoint) = request.model else { return without_model(request, &configs, progress) };
@@ -67,12 +60,12 @@ pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drif
     }
     progress("compared", pairs.len() as u64);
     let mut judged: Vec<Judged<'_>> = Vec::new();
-    for side in 0..2 {
-        let setup = match &request.sides[side] {
+    for (place, (side, config)) in request.sides.iter().zip(&configs).enumerate() {
+        let setup = match side {
             Side::Computed(computed) => Some(computed.setup),
-            Side::Recorded { record, claimed, .. } => stated(record, &configs[side], claimed, checkpoint),
+            Side::Recorded { record, claimed, .. } => stated(record, config, claimed, checkpoint),
         };
-        judged.push(judged_side(request, checkpoint, (&prompts, side), setup, progress)?);
+        judged.push(judged_side(request, checkpoint, (&prompts, place), setup, progress)?);
     }
     let mut needs: BTreeMap<Site, String> = BTreeMap::new();
     let mut weights = [Weights::default(), Weights::default()];
@@ -224,26 +217,23 @@ fn prompts(
         let mut sheets = Vec::new();
         let mut schedules = Vec::new();
         for (side, engine) in request.sides.iter().zip(&engines) {
-            let (sheet, schedule) = match (side, engine) {
-                (Side::Computed(own), Some(engine)) => {
-                    let prompt = match &other {
-                        Some(other) if own.decoded == 0 => other.prompt,
-                        _ => ids.len().saturating_sub(own.decoded).max(1),
-                    };
-                    let schedule = Schedule { prompt, batch_size: own.setup.batch_size };
-                    let wanted = |site: Site, position: usize| {
-                        other.as_ref().is_none_or(|other| other.row(site, position).is_some())
-                    };
-                    let keep = other.as_ref().map_or(ids.len(), kept);
-                    (computed(engine, schedule, &ids, keep, &wanted)?, schedule)
-                }
-                _ => {
-                    let sheet = other.clone().unwrap_or_else(|| Sheet::new(ids.clone(), ids.len()));
-                    let side = usize::from(records[0].is_none());
-                    let batch_size = batch_size(request, checkpoint, configs, side);
-                    let schedule = Schedule { prompt: sheet.prompt, batch_size };
-                    (sheet, schedule)
-                }
+            let (sheet, schedule) = if let (Side::Computed(own), Some(engine)) = (side, engine) {
+                let prompt = match &other {
+                    Some(other) if own.decoded == 0 => other.prompt,
+                    _ => ids.len().saturating_sub(own.decoded).max(1),
+                };
+                let schedule = Schedule { prompt, batch_size: own.setup.batch_size };
+                let wanted = |site: Site, position: usize| {
+                    other.as_ref().is_none_or(|other| other.row(site, position).is_some())
+                };
+                let keep = other.as_ref().map_or(ids.len(), kept);
+                (computed(engine, schedule, &ids, keep, &wanted)?, schedule)
+            } else {
+                let sheet = other.clone().unwrap_or_else(|| Sheet::new(ids.clone(), ids.len()));
+                let side = usize::from(records[0].is_none());
+                let batch_size = batch_size(request, checkpoint, configs, side);
+                let schedule = Schedule { prompt: sheet.prompt, batch_size };
+                (sheet, schedule)
             };
             sheets.push(sheet);
             schedules.push(schedule);

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use mantissa_engine::{Engine, SectionId};
 use mantissa_model::Checkpoint;
-use mantissa_model::graph::{Activation, ExpertWeight, Operation, Section, Weighting};
+use mantissa_model::graph::{Activation, Attention, ExpertWeight, Operation, Section, Weighting};
 use mantissa_numerics::{Dtype, Point, Site};
 
 use super::known::{before, site};
@@ -196,6 +196,43 @@ impl Bounds<'_, '_> {
         })
     }
 
+    /// A row of attention, from its query and the keys and values of all positions that it sees; `None` where one of
+    /// them was not recorded, and for a softmax with sinks.
+    fn attention(
+        &mut self,
+        section: SectionId,
+        attention: Attention,
+        inputs: &[usize],
+        position: usize,
+    ) -> Result<Option<Vec<Interval>>, LabError> {
+        let [q, k, v] = inputs else { return Ok(None) };
+        if attention.sinks.is_some() {
+            return Ok(None);
+        }
+        let Some(query) = self.node(section, *q, position, false)? else { return Ok(None) };
+        let first = attention.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let mut keys = Vec::new();
+        let mut values = Vec::new();
+        for at in first..=position {
+            let (Some(key), Some(value)) = (self.cached(section, *k, at), self.cached(section, *v, at))
+            else {
+                return Ok(None);
+            };
+            keys.push(key);
+            values.push(value);
+        }
+        Ok(Some(attention::attended(self.engine.setup().dtype, &attention, &query, &keys, &values)))
+    }
+
+    fn cached(&self, section: SectionId, node: usize, position: usize) -> Option<Vec<f64>> {
+        let node = self.section(section)?.nodes.get(node)?;
+        if !matches!(node.operation, Operation::Append { .. }) {
+            return None;
+        }
+        let row = self.sheet.row(site(section, node.site?), position)?;
+        Some(row.iter().map(|x| f64::from(*x)).collect())
+    }
+
     /// The sum over a token's experts, of those that were recorded.
     fn experts(
         &mut self,
@@ -235,9 +272,9 @@ impl Bounds<'_, '_> {
             let of_parts = parts.iter().map(|part| part[column]);
             let total = of_parts.clone().fold(Interval::point(0.0), Interval::plus);
             // Each partial sum may be rounded.
-            let largest: f64 = of_parts.map(|part| part.largest()).sum();
+            let largest: f64 = of_parts.map(Interval::largest).sum();
             let step = interval::half_step(storage, largest);
-            let loose = total.wider(step * parts.len() as f64);
+            let loose = total.wider(step * interval::count(parts.len()));
             rounded(storage, loose)
         });
         Ok(Some(whole.collect()))
@@ -298,7 +335,7 @@ fn product(weight: &[f32], k: usize, x: &[Interval], output: Dtype) -> Vec<Inter
 }
 
 fn normed(x: &[Interval], weight: &[f32], eps: f64, weighting: Weighting, output: Dtype) -> Vec<Interval> {
-    let count = x.len() as f64;
+    let count = interval::count(x.len());
     let squares = x.iter().map(|x| x.square()).fold(Interval::point(0.0), Interval::plus);
     let mean = scaled(squares, 1.0 / count).widened(lost(x.len()) + 4.0 * LOST);
     let factor =

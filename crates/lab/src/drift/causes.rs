@@ -10,9 +10,9 @@ use mantissa_numerics::LayerIdx;
 use mantissa_numerics::recipe::ObservedKernel;
 use mantissa_verdict::drift::Cause;
 
-use super::answers::Prompt;
 use super::fed::run;
 use super::known::sections;
+use super::prompt::Prompt;
 use crate::error::LabError;
 
 /// Blocks whose values are held at once: all of them take too much memory for long prompts.
@@ -127,7 +127,7 @@ pub(crate) fn causes(
         *all += rows;
     }
     let causes = found.into_iter().map(|(node, (layers, rows))| {
-        let phases = prompts.first().map(|prompt| last_phases(prompt));
+        let phases = prompts.first().map(last_phases);
         let [a, b] = [0, 1].map(|side| recipe(&ran[side], node, phases.map(|phases| phases[side])));
         let layers: Vec<LayerIdx> =
             layers.into_iter().filter_map(|layer| u32::try_from(layer).ok().map(LayerIdx)).collect();

@@ -41,7 +41,7 @@ fn blocks(dtype: Dtype) -> Vec<BlockRecipe> {
     let operand = match dtype {
         Dtype::Bf16 => Operand::Bf16,
         Dtype::F16 => Operand::F16,
-        _ => return Vec::new(),
+        Dtype::F32 => return Vec::new(),
     };
     let of = |gpu: Architecture| gpu.block(operand);
     [Architecture::Hopper, Architecture::Ampere].into_iter().filter_map(of).collect()
@@ -58,7 +58,7 @@ fn others(kernel: &ObservedKernel, dtype: Dtype, torch: bool) -> Vec<KernelRecip
                 sums.extend(parts.map(|parts| LinearSum::TensorCore(TensorCoreSum { block, parts })));
             }
             // Where a bias follows, the product is rounded before it is added, or not.
-            let outputs = [recipe.output, if recipe.output != dtype { dtype } else { recipe.output }];
+            let outputs = [recipe.output, dtype];
             let each = sums.into_iter().enumerate().map(|(number, summation)| {
                 KernelRecipe::Matmul(MatmulRecipe { summation, output: outputs[number % 2] })
             });

@@ -16,42 +16,11 @@ mod weights;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_engine::Engine;
-use mantissa_model::Checkpoint;
 use mantissa_numerics::Site;
-use mantissa_verdict::drift::{DriftAnswer, Hypothesis, Spread};
+use mantissa_verdict::drift::{DriftAnswer, Hypothesis};
 
-use super::answers::Prompt;
-use super::local::{LocalRows, deviations};
+use super::trial::{Outcome, Trial};
 use crate::error::LabError;
-
-/// What is to be explained.
-#[derive(Clone, Copy)]
-pub(crate) struct Trial<'t> {
-    pub checkpoint: &'t Checkpoint,
-    pub prompts: &'t [Prompt],
-    pub side: usize,
-    pub sites: &'t [Site],
-    pub spreads: &'t BTreeMap<Site, Spread>,
-    pub rows: &'t BTreeMap<Site, LocalRows>,
-}
-
-impl Trial<'_> {
-    /// Blocks of the sites, counted from 0.
-    pub(crate) fn layers(&self) -> BTreeSet<usize> {
-        let numbers = self.sites.iter().filter_map(|site| site.layer);
-        numbers.filter_map(|layer| usize::try_from(layer.0).ok()?.checked_sub(1)).collect()
-    }
-}
-
-/// Squared deviations of a site's rows, by prompt and position.
-pub(crate) type Deviations = BTreeMap<Site, BTreeMap<(usize, usize), f64>>;
-
-/// What is left of the deviations when one thing is done otherwise.
-pub(crate) struct Outcome {
-    pub name: &'static str,
-    pub detail: String,
-    pub left: Deviations,
-}
 
 /// Hypotheses that explain a site, best first, and the names of all that were tried.
 pub(crate) fn hypotheses(
@@ -83,31 +52,6 @@ pub(crate) fn hypotheses(
     let mut named: BTreeSet<(Site, String)> = BTreeSet::new();
     found.retain(|one| named.insert((Site { layer: one.layer, point: one.point }, one.name.clone())));
     Ok((found, tried.into_iter().map(str::to_owned).collect()))
-}
-
-/// Recomputes all prompts and says what is left at the sites.
-pub(crate) fn left(
-    engine: &Engine<'_>,
-    trial: &Trial<'_>,
-    mut tamper: Option<&mut dyn super::fed::Tamper>,
-) -> Result<Deviations, LabError> {
-    let mut found = Deviations::new();
-    for (number, prompt) in trial.prompts.iter().enumerate() {
-        let sheet = &prompt.sheets[trial.side];
-        if let Some(tamper) = tamper.as_mut() {
-            tamper.begin(sheet);
-        }
-        let again: Option<&mut dyn super::fed::Tamper> = match tamper.as_mut() {
-            Some(tamper) => Some(&mut **tamper),
-            None => None,
-        };
-        let rows = deviations(engine, prompt.schedules[trial.side], sheet, again, trial.sites)?;
-        for (site, rows) in rows {
-            let known = found.entry(site).or_default();
-            known.extend(rows.into_iter().map(|(position, squared)| ((number, position), squared)));
-        }
-    }
-    Ok(found)
 }
 
 /// A hypothesis about a site, if it explains every row of it.

@@ -9,7 +9,7 @@ use mantissa_numerics::{Dtype, Phase, Site};
 use mantissa_verdict::drift::{DriftAnswer, DriftCounts, DriftPair, DriftPlace};
 
 use super::local::{comparable, squared};
-use super::sheet::{Origin, Sheet, token};
+use super::sheet::{Column, Origin, Sheet, token};
 use crate::error::LabError;
 
 /// Where the rows of one run are.
@@ -20,6 +20,9 @@ pub(crate) enum Source<'s> {
     /// In memory.
     Sheet(&'s Sheet),
 }
+
+/// A row as it is stored.
+type Stored<'b> = (Dtype, Cow<'b, [u8]>);
 
 /// Where a row is found again.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +50,7 @@ impl Source<'_> {
     fn rows(self, site: Site) -> BTreeMap<usize, Row> {
         match self {
             Self::Sheet(sheet) => {
-                let positions = sheet.columns.get(&site).into_iter().flat_map(|column| column.positions());
+                let positions = sheet.columns.get(&site).into_iter().flat_map(Column::positions);
                 positions
                     .map(|position| (position, Row { origin: sheet.origins[position], key: None }))
                     .collect()
@@ -80,7 +83,7 @@ impl Source<'_> {
         position: usize,
         row: Row,
         scratch: &'b mut Vec<u8>,
-    ) -> Result<Option<(Dtype, Cow<'b, [u8]>)>, LabError> {
+    ) -> Result<Option<Stored<'b>>, LabError> {
         match self {
             Self::Sheet(sheet) => {
                 let Some(column) = sheet.columns.get(&site) else { return Ok(None) };
@@ -147,7 +150,7 @@ pub(crate) fn compared(
 fn pair(
     place: DriftPlace,
     origins: [Origin; 2],
-    [a, b]: [(Dtype, Cow<'_, [u8]>); 2],
+    [a, b]: [Stored<'_>; 2],
     experts: Option<usize>,
 ) -> DriftPair {
     let width = a.1.len() / a.0.size();
@@ -168,7 +171,7 @@ fn pair(
     if a == b {
         return found;
     }
-    let values = |(dtype, bytes): &(Dtype, Cow<'_, [u8]>)| -> Vec<f32> {
+    let values = |(dtype, bytes): &Stored<'_>| -> Vec<f32> {
         (0..bytes.len() / dtype.size()).map(|index| dtype.decode(bytes, index)).collect()
     };
     let (a, b) = (values(&a), values(&b));

@@ -21,7 +21,7 @@ use crate::error::LabError;
 ///
 /// *Errors:* several and none named, or none of that name.
 ///
-/// Example: [`super::drift_of_traces`].
+/// Example: [`super::traced`].
 pub fn configuration(record: &Record, wanted: Option<&str>) -> Result<String, LabError> {
     let file = record.origin().display().to_string();
     let names: Vec<String> =

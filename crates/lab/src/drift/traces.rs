@@ -35,6 +35,18 @@ type Rows<'t> = BTreeMap<(usize, Site), Row<'t>>;
 /// The events of a configuration of a record, as a trace.
 ///
 /// *Errors:* a run without prompt ids, a row that cannot be read.
+///
+/// ```
+/// use mantissa_evidence::Record;
+/// use mantissa_lab::drift::{TracedSide, configuration, drift_of_traces, traced};
+///
+/// let record = Record::open("../../goldens/gpu/evidence_h200".as_ref())?;
+/// let trace = traced(&record, &configuration(&record, None)?)?;
+/// let side = TracedSide { name: "evidence", trace: &trace, phase: None };
+/// let found = drift_of_traces([side, side])?;
+/// assert!(found.counts.pairs > 0 && found.counts.equal == found.counts.pairs);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn traced(record: &Record, config: &str) -> Result<Trace, LabError> {
     let recorded = RecordedTrace::new(record, config, None)?;
     let mut events = Vec::new();
@@ -57,7 +69,8 @@ pub fn traced(record: &Record, config: &str) -> Result<Trace, LabError> {
 /// let event = |phase: &str, step: u64, hash: u64| {
 ///     format!(
 ///         "{{\"event\":\"stage_trace\",\"prompt_id\":\"p0\",\"phase\":\"{phase}\",\"point\":\"attn_out\",\
-///          \"layer\":0,\"step\":{step},\"pos_id\":37,\"seq_len\":38,\"hash\":{hash},\"min\":0,\"max\":1,\"mean\":0}}\n"
+///          \"layer\":0,\"step\":{step},\"pos_id\":37,\"seq_len\":38,\"hash\":{hash},\
+///          \"min\":0,\"max\":1,\"mean\":0}}\n"
 ///     )
 /// };
 /// // As the events of a report that compares a prefill's last row with the same token decoded.
@@ -131,8 +144,8 @@ pub fn drift_of_traces(sides: [TracedSide<'_>; 2]) -> Result<Drift, LabError> {
         reproduced: None,
     });
     let mut found = Drift::of(named, pairs, left_out);
-    let note = "a trace holds hashes: which rows differ is known, and nothing of why; give records of all positions and \
-                --model for that";
+    let note = "a trace holds hashes: which rows differ is known, and nothing of why; give records of all positions \
+                and --model for that";
     found.notes.push(note.to_owned());
     Ok(found)
 }

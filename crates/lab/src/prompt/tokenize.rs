@@ -7,7 +7,7 @@ const NO_TOKENIZER: &str = "there is no tokenizer";
 
 /// What the prompts need of a tokenizer.
 ///
-/// Example: [`PromptSet`].
+/// Example: [`super::PromptSet`].
 pub trait Tokenize {
     /// The tokens of `text` with their places; `special` adds those that the tokenizer puts around a text.
     fn encode(&self, text: &str, special: bool) -> Result<Vec<Placed>, String>;

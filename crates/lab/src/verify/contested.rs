@@ -1,7 +1,8 @@
 //! What evidence states twice and not alike, and what of it a claim settles.
 //!
 //! Most is found when evidence is opened (`mantissa_evidence::consistency`); texts are set beside ids here, where there
-//! is a tokenizer, and outputs beside the tokens that end them in the model. A claim that an unsettled conflict concerns is not replayed.
+//! is a tokenizer, and outputs beside the tokens that end them in the model. A claim that an unsettled conflict
+//! concerns is not replayed.
 
 use mantissa_evidence::consistency::past_an_end;
 use mantissa_evidence::{About, Conflict, Experiment, Run, Statement};

@@ -102,7 +102,9 @@ fn changed(experiment: &mut Experiment, site: Site, change: impl Fn(usize, &mut 
         let at = |index: usize| dtype.decode(&tensor.data, position * width + index);
         let mut row: Vec<f32> = (0..width).map(at).collect();
         change(position, &mut row);
-        row.iter().for_each(|x| dtype.encode(*x, &mut bytes));
+        for x in row {
+            dtype.encode(x, &mut bytes);
+        }
     }
     tensor.data = bytes;
 }

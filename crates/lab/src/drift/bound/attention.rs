@@ -1,61 +1,18 @@
 //! The bound of attention.
 
-use mantissa_engine::{Engine, SectionId};
-use mantissa_model::graph::{Attention, Operation};
+use mantissa_model::graph::Attention;
 use mantissa_numerics::Dtype;
 
-use super::Bounds;
 use super::interval::{Interval, LOST, half_step, lost, rounded};
-use crate::drift::known::site;
-use crate::error::LabError;
 
-impl Bounds<'_, '_> {
-    /// A row of attention, from its query and the keys and values of all positions that it sees; `None` where one of
-    /// them was not recorded, and for a softmax with sinks.
-    pub(super) fn attention(
-        &mut self,
-        section: SectionId,
-        attention: Attention,
-        inputs: &[usize],
-        position: usize,
-    ) -> Result<Option<Vec<Interval>>, LabError> {
-        let [q, k, v] = inputs else { return Ok(None) };
-        if attention.sinks.is_some() {
-            return Ok(None);
-        }
-        let Some(query) = self.node(section, *q, position, false)? else { return Ok(None) };
-        let first = attention.window.map_or(0, |window| (position + 1).saturating_sub(window));
-        let mut keys = Vec::new();
-        let mut values = Vec::new();
-        for at in first..=position {
-            let (Some(key), Some(value)) = (self.cached(section, *k, at), self.cached(section, *v, at))
-            else {
-                return Ok(None);
-            };
-            keys.push(key);
-            values.push(value);
-        }
-        Ok(Some(attended(self.engine, &attention, &query, &keys, &values)))
-    }
-
-    fn cached(&self, section: SectionId, node: usize, position: usize) -> Option<Vec<f64>> {
-        let node = self.section(section)?.nodes.get(node)?;
-        if !matches!(node.operation, Operation::Append { .. }) {
-            return None;
-        }
-        let row = self.sheet.row(site(section, node.site?), position)?;
-        Some(row.iter().map(|x| f64::from(*x)).collect())
-    }
-}
-
-fn attended(
-    engine: &Engine<'_>,
+/// A row of attention, from its query and the keys and values that it sees.
+pub(super) fn attended(
+    storage: Dtype,
     attention: &Attention,
     query: &[Interval],
     keys: &[Vec<f64>],
     values: &[Vec<f64>],
 ) -> Vec<Interval> {
-    let storage: Dtype = engine.setup().dtype;
     let Attention { heads, kv_heads, key_dim, value_dim, scale, cap, .. } = *attention;
     let group = heads / kv_heads.max(1);
     let mut out = Vec::with_capacity(heads * value_dim);

@@ -6,10 +6,15 @@ use mantissa_numerics::Dtype;
 /// What one operation in binary32 loses at most, relatively: cut off, not rounded to nearest.
 pub(super) const LOST: f64 = 1.0 / 8_388_608.0;
 
-/// What a sum of `terms` products loses at most, as a share of the sum of their magnitudes, in any order.
+/// A number of terms.
 #[expect(clippy::cast_precision_loss, reason = "a number of terms")]
+pub(super) const fn count(terms: usize) -> f64 {
+    terms as f64
+}
+
+/// What a sum of `terms` products loses at most, as a share of the sum of their magnitudes, in any order.
 pub(super) fn lost(terms: usize) -> f64 {
-    (terms as f64 + 1.0) * LOST
+    (count(terms) + 1.0) * LOST
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -106,8 +111,7 @@ pub(super) fn rotated(
     if angles.len() < 2 * half {
         return None;
     }
-    #[expect(clippy::cast_precision_loss, reason = "a position")]
-    let far = (position as f64 + 1.0) * 2.0 * LOST;
+    let far = (count(position) + 1.0) * 2.0 * LOST;
     let entry = |value: f32| {
         let value = f64::from(value);
         Interval::point(value).wider(2.0 * half_step(output, value.abs()) + far)

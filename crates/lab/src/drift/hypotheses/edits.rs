@@ -3,7 +3,7 @@
 use mantissa_engine::{Angle, Engine, Variation};
 use mantissa_model::graph::{Graph, Operation, Pairing, Section, Weighting};
 
-use super::{Outcome, Trial, left};
+use crate::drift::trial::{Outcome, Trial, left};
 use crate::error::LabError;
 
 /// Epsilons of norms that are in use, and those around them.

@@ -6,11 +6,11 @@ use mantissa_engine::Engine;
 use mantissa_model::graph::Operation;
 use mantissa_numerics::{LayerIdx, Point, Site};
 
-use super::{Deviations, Outcome, Trial};
 use crate::drift::fed::recomputed;
 use crate::drift::known::sections;
 use crate::drift::local::{comparable, experts, squared};
 use crate::drift::sheet::Sheet;
+use crate::drift::trial::{Deviations, Outcome, Trial};
 use crate::error::LabError;
 
 /// Looks for the rows of unexplained sites among others.

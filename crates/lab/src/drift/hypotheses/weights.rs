@@ -6,9 +6,9 @@ use mantissa_engine::{Engine, Leaving, SectionId};
 use mantissa_model::graph::Operation;
 use mantissa_model::quantized::OtherScales;
 
-use super::{Outcome, Trial, left};
 use crate::drift::fed::Tamper;
 use crate::drift::known::sections;
+use crate::drift::trial::{Outcome, Trial, left};
 use crate::error::LabError;
 
 type NodeId = (SectionId, usize);
