@@ -41,7 +41,7 @@ type Rows<'t> = BTreeMap<(usize, Site), Row<'t>>;
 /// use mantissa_lab::drift::{TracedSide, configuration, drift_of_traces, traced};
 ///
 /// let record = Record::open("../../goldens/gpu/evidence_h200".as_ref())?;
-/// let trace = traced(&record, &configuration(&record, None)?)?;
+/// let trace = traced(&record, &configuration(&record, Some("h200_bs1_eager_bf16"))?)?;
 /// let side = TracedSide { name: "evidence", trace: &trace, phase: None };
 /// let found = drift_of_traces([side, side])?;
 /// assert!(found.counts.pairs > 0 && found.counts.equal == found.counts.pairs);
