@@ -63,7 +63,7 @@ pub(crate) struct Args {
     model: Option<String>,
     /// Both sides of the same tokens: the last as part of a prefill, and as decode steps; of one trace, its events of
     /// these phases
-    #[arg(long, value_name = "PREFILL,DECODE", value_delimiter = ',', num_args = 2)]
+    #[arg(long, value_name = "PREFILL,DECODE", value_delimiter = ',')]
     phases: Vec<PhaseName>,
     /// Setup of both computed sides (may be given more than once)
     #[arg(long, value_name = "AXIS=VALUE", requires = "model")]
@@ -124,6 +124,9 @@ impl From<PhaseName> for Phase {
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     absent(&[args.output.as_deref()], args.force)?;
+    if ![0, 2].contains(&args.phases.len()) {
+        bail!("--phases: one for each side, like --phases prefill,decode");
+    }
     let machine = machine(args.threads, &args.isa)?;
     let catalogs = args.catalogs.read()?;
     let model = args.model.as_ref().map(|name| Model::open(name)).transpose()?;

@@ -101,12 +101,12 @@ pub(crate) fn causes(
             let wanted = |section: SectionId| part.contains(&section);
             let mut held = Held { wanted: &wanted, rows: BTreeMap::new() };
             engines[0].take_observed();
-            run(engines[0], prompt.schedules[0], a, a.len(), &mut held)?;
-            note(&mut ran[0], engines[0]);
+            let steps = run(engines[0], prompt.schedules[0], a, a.len(), &mut held)?;
+            note(&mut ran[0], engines[0], steps);
             let mut beside = Beside { held: &held, positions: &positions, differing: BTreeMap::new() };
             engines[1].take_observed();
-            run(engines[1], prompt.schedules[1], b, b.len(), &mut beside)?;
-            note(&mut ran[1], engines[1]);
+            let steps = run(engines[1], prompt.schedules[1], b, b.len(), &mut beside)?;
+            note(&mut ran[1], engines[1], steps);
             for (id, rows) in beside.differing {
                 *differing.entry(id).or_default() += rows;
             }
@@ -154,8 +154,8 @@ fn last_phases(prompt: &Prompt) -> [mantissa_numerics::Phase; 2] {
     })
 }
 
-fn note(known: &mut Vec<ObservedKernel>, engine: &Engine<'_>) {
-    for kernel in engine.take_observed() {
+fn note(known: &mut Vec<ObservedKernel>, engine: &Engine<'_>, steps: Vec<ObservedKernel>) {
+    for kernel in engine.take_observed().into_iter().chain(steps) {
         if !known.contains(&kernel) {
             known.push(kernel);
         }

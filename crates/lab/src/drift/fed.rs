@@ -3,6 +3,7 @@
 
 use mantissa_engine::{Engine, Forced, Leaving, NoTap, Perturbation, SectionId};
 use mantissa_model::graph::Graph;
+use mantissa_numerics::recipe::ObservedKernel;
 use mantissa_numerics::{Point, Site};
 
 use super::known::{before, site};
@@ -123,14 +124,15 @@ pub(crate) fn kept(sheet: &Sheet) -> usize {
     first.map_or(1, |first| sheet.ids.len() - first)
 }
 
-/// Feeds `ids` as `schedule` says; logits are computed of the last `kept` positions.
+/// Feeds `ids` as `schedule` says; logits are computed of the last `kept` positions. Returns the kernels of the decode
+/// steps; those of the prefill the engine keeps.
 pub(crate) fn run(
     engine: &Engine<'_>,
     schedule: Schedule,
     ids: &[u32],
     kept: usize,
     perturbation: &mut dyn Perturbation,
-) -> Result<(), LabError> {
+) -> Result<Vec<ObservedKernel>, LabError> {
     let prompt = schedule.prompt.clamp(1, ids.len().max(1)).min(ids.len());
     let (first, rest) = ids.split_at(prompt);
     let mut cache = engine.new_cache(ids.len() + 1);
@@ -138,7 +140,8 @@ pub(crate) fn run(
     engine.perturbed_prefill(&mut cache, first, schedule.batch_size, keep, &mut NoTap, perturbation)?;
     if !rest.is_empty() {
         let forced = Forced { tokens: rest, batch_size: schedule.batch_size };
-        engine.perturbed_forced(&mut [cache], &[forced], &mut NoTap, perturbation)?;
+        let steps = engine.perturbed_forced(&mut [cache], &[forced], &mut NoTap, perturbation)?;
+        return Ok(steps.observed.concat());
     }
-    Ok(())
+    Ok(Vec::new())
 }
