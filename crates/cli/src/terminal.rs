@@ -24,6 +24,31 @@ pub(crate) trait Report: Serialize {
     }
 }
 
+/// A result that another room lays out: as text of a style, and as Markdown.
+pub(crate) struct Laid<T> {
+    pub(crate) data: T,
+    pub(crate) text: fn(&T, report::Style) -> String,
+    pub(crate) markdown: fn(&T, &mut dyn Write) -> io::Result<()>,
+}
+
+impl<T: Serialize> Serialize for Laid<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.data.serialize(serializer)
+    }
+}
+
+impl<T: Serialize> Report for Laid<T> {
+    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
+        let style = page.style();
+        page.set(&(self.text)(&self.data, style))
+    }
+
+    fn markdown(&self) -> Option<io::Result<Vec<u8>>> {
+        let mut text = Vec::new();
+        Some((self.markdown)(&self.data, &mut text).map(|()| text))
+    }
+}
+
 /// The two streams.
 #[derive(Debug)]
 pub(crate) struct Terminal {

@@ -14,7 +14,7 @@ mod self_test;
 mod spot;
 mod state;
 mod unreplayed;
-mod weights;
+pub(crate) mod weights;
 
 use mantissa_evidence::Record;
 use mantissa_published::{Content, Opened};

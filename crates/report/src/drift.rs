@@ -20,6 +20,8 @@ use crate::words;
 
 /// Rows of a table that are shown; all are in the JSON.
 const SHOWN: usize = 24;
+/// Sites without a hypothesis that are named.
+const UNNAMED: usize = 6;
 
 /// The drift for a terminal.
 ///
@@ -261,17 +263,20 @@ fn sentences(drift: &Drift) -> Vec<String> {
             found.name
         ));
     }
-    let unexplained = drift.sites.iter().filter(|site| site.answer == DriftAnswer::Unexplained);
-    for open in unexplained {
-        let known =
-            drift.hypotheses.iter().any(|found| (found.layer, found.point) == (open.layer, open.point));
-        if !known && !drift.tried.is_empty() {
-            all.push(format!(
-                "{}: none of the hypotheses explains it ({})",
-                site(open.layer, open.point),
-                drift.tried.join(", ")
-            ));
-        }
+    let named = |open: &DriftSite| {
+        drift.hypotheses.iter().any(|found| (found.layer, found.point) == (open.layer, open.point))
+    };
+    let open: Vec<String> = drift
+        .sites
+        .iter()
+        .filter(|site| site.answer == DriftAnswer::Unexplained && !named(site))
+        .map(|open| site(open.layer, open.point))
+        .collect();
+    if !open.is_empty() && !drift.tried.is_empty() {
+        let more = open.len().saturating_sub(UNNAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let shown = open.into_iter().take(UNNAMED).collect::<Vec<_>>().join(", ");
+        all.push(format!("{shown}{more}: no hypothesis explains it; tried {}", drift.tried.join(", ")));
     }
     let lacking: Vec<&DriftSite> = drift.sites.iter().filter(|site| site.needs.is_some()).collect();
     for open in lacking.iter().take(4) {

@@ -4,7 +4,6 @@
 //! looks (`mantissa_report`).
 
 use std::cell::RefCell;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -23,16 +22,15 @@ use mantissa_numerics::{Phase, Setup};
 use mantissa_published::Content;
 use mantissa_report as report;
 use mantissa_verdict::drift::{Drift, DriftAnswer};
-use serde::Serialize;
 
 use super::catalog::CatalogArgs;
-use super::record::{Model, machine};
+use super::record::{MachineArgs, Model};
 use crate::evidence::Damage;
 use crate::failure::Exit;
 use crate::output::absent;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
-use crate::terminal::{Page, Report, Terminal};
+use crate::terminal::{Laid, Terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,7 +44,7 @@ Examples:
   mantissa drift b366.jsonl --phases prefill,decode
 
 Rows are paired by prompt, token position, layer and site. With a model, each is recomputed from the rows that its own
-side recorded: so record q, k, v and the sites around them at all positions (`--points`, `--positions`).
+side recorded: so record q, k, v and the sites around them at all positions (`record --sites`, `--positions`).
 Exit codes: 0 equal, explained, or within rounding (1 with --strict); 1 unexplained; 2 failure; 3 nothing could be
 compared, or the inputs that it takes were not recorded.";
 
@@ -97,14 +95,10 @@ pub(crate) struct Args {
     force: bool,
     #[command(flatten)]
     catalogs: CatalogArgs,
-    /// Threads [default: all cores]
-    #[arg(long, value_name = "N", value_parser = super::record::threads)]
-    threads: Option<u32>,
-    /// Instruction set
-    #[arg(long, value_name = "SET", default_value = "auto", value_parser = ["auto", "scalar", "avx2", "avx512"])]
-    isa: String,
     #[command(flatten)]
     damage: Damage,
+    #[command(flatten)]
+    machine: MachineArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -127,7 +121,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     if ![0, 2].contains(&args.phases.len()) {
         bail!("--phases: one for each side, like --phases prefill,decode");
     }
-    let machine = machine(args.threads, &args.isa)?;
+    let machine = args.machine.machine()?;
     let catalogs = args.catalogs.read()?;
     let model = args.model.as_ref().map(|name| Model::open(name)).transpose()?;
     if let Some(model) = &model {
@@ -205,7 +199,7 @@ fn conclude(args: &Args, found: Drift, terminal: &mut Terminal) -> anyhow::Resul
         DriftAnswer::WithinRounding | DriftAnswer::Unexplained => Exit::Divergent,
         DriftAnswer::NotLocalized => Exit::NotEnoughEvidence,
     };
-    terminal.print(&Shown(found))?;
+    terminal.print(&Laid { data: found, text: report::drift_text, markdown: report::drift_markdown })?;
     Ok(exit)
 }
 
@@ -292,20 +286,4 @@ fn prompts(args: &Args, model: &Model) -> anyhow::Result<Vec<Vec<u32>>> {
         all.push(ids);
     }
     Ok(all)
-}
-
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Shown(Drift);
-
-impl Report for Shown {
-    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
-        let style = page.style();
-        page.set(&report::drift_text(&self.0, style))
-    }
-
-    fn markdown(&self) -> Option<io::Result<Vec<u8>>> {
-        let mut text = Vec::new();
-        Some(report::drift_markdown(&self.0, &mut text).map(|()| text))
-    }
 }

@@ -4,7 +4,6 @@
 //! (`mantissa_report`).
 
 use std::cell::RefCell;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -16,7 +15,6 @@ use mantissa_numerics::setup::Axis;
 use mantissa_report as report;
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Outcome;
-use serde::Serialize;
 
 use super::catalog::CatalogArgs;
 use super::record::{Model, machine};
@@ -27,7 +25,7 @@ use crate::interrupt::Resumable;
 use crate::output::{absent, written};
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
-use crate::terminal::{Page, Report, Terminal};
+use crate::terminal::{Laid, Terminal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -296,27 +294,11 @@ fn conclude(args: &Args, audit: Audit, sound: bool, terminal: &mut Terminal) -> 
         Outcome::Divergent => Exit::Divergent,
         Outcome::NotEnoughEvidence => Exit::NotEnoughEvidence,
     };
-    terminal.print(&Judged(audit))?;
+    terminal.print(&Laid { data: audit, text: report::audit_text, markdown: report::audit_markdown })?;
     if !sound {
         bail!(
             "self-test: a planted deviation was not judged as it should be; see the table, and rely on no verdict of this setup"
         );
     }
     Ok(exit)
-}
-
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Judged(Audit);
-
-impl Report for Judged {
-    fn text(&self, page: &mut Page<'_>) -> io::Result<()> {
-        let style = page.style();
-        page.set(&report::audit_text(&self.0, style))
-    }
-
-    fn markdown(&self) -> Option<io::Result<Vec<u8>>> {
-        let mut text = Vec::new();
-        Some(report::audit_markdown(&self.0, &mut text).map(|()| text))
-    }
 }

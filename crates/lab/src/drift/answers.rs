@@ -1,12 +1,13 @@
 //! The answer of each pair.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_engine::{Engine, EngineError};
 use mantissa_evidence::Record;
 use mantissa_model::Checkpoint;
+use mantissa_model::graph::Graph;
 use mantissa_numerics::setup::QuantizedWeights;
-use mantissa_numerics::{Dtype, Setup, Site};
+use mantissa_numerics::{Dtype, LayerIdx, Setup, Site};
 use mantissa_verdict::drift::{Drift, DriftAnswer, DriftCounts, DriftPair, DriftSide, Spread, false_alarm};
 
 use super::align::{Aligned, aligned};
@@ -24,6 +25,9 @@ use super::sheet::Sheet;
 use super::side::{computed, configuration, dtype, engine, name, stated};
 use super::trial::Trial;
 use crate::error::LabError;
+use crate::replay::Claim;
+use crate::verify::weights::same_weights;
+use crate::verify::{Event, Model};
 
 /// What is known of a side's arithmetic.
 struct Judged<'c> {
@@ -47,7 +51,14 @@ struct Judged<'c> {
 pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drift, LabError> {
     let configs = [side_config(&request.sides[0])?, side_config(&request.sides[1])?];
     let Some(checkpoint) = request.model else { return without_model(request, &configs, progress) };
+    weights_fit(request, checkpoint, &configs, progress)?;
     let prompts = prompts(request, checkpoint, &configs, progress)?;
+    let graph = checkpoint.config().graph();
+    for prompt in &prompts {
+        for (sheet, side) in prompt.sheets.iter().zip(&request.sides) {
+            fits(&graph, sheet, &name(side))?;
+        }
+    }
     let mut left_out = DriftCounts::default();
     let mut pairs = Vec::new();
     let mut of_pairs = Vec::new();
@@ -118,6 +129,44 @@ pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drif
         found.thresholds.push(false_alarm());
     }
     Ok(found)
+}
+
+/// Refuses a model of other weights than a recorded side states.
+fn weights_fit(
+    request: &Request<'_>,
+    checkpoint: &Checkpoint,
+    configs: &[String; 2],
+    progress: &dyn Fn(&str, u64),
+) -> Result<(), LabError> {
+    let name = checkpoint.path().display().to_string();
+    let model = Model { name: &name, checkpoint, tokenizer: None };
+    for (side, config) in request.sides.iter().zip(configs) {
+        let Side::Recorded { record, claimed, .. } = side else { continue };
+        let all = record.shell().configurations.iter().filter(|one| one.config_id == *config);
+        let claims: Vec<Claim> = all.map(|one| Claim::of(one, claimed, checkpoint)).collect();
+        same_weights(record.origin(), model, &claims, &|event| {
+            if let Event::Hashing { done, .. } = event {
+                progress("digest of the weights", done);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Refuses rows that the model has no site for, or another width of.
+fn fits(graph: &Graph, sheet: &Sheet, file: &str) -> Result<(), LabError> {
+    for (site, column) in &sheet.columns {
+        let layer = match site.layer {
+            Some(LayerIdx(layer)) => usize::try_from(layer).ok().and_then(|layer| layer.checked_sub(1)),
+            None => None,
+        };
+        let expected = graph.width(layer, site.point).unwrap_or(0);
+        if column.width != expected {
+            let (file, site, found) = (file.to_owned(), site.to_string(), column.width);
+            return Err(DriftFault::OtherWidth { file, site, found, expected }.into());
+        }
+    }
+    Ok(())
 }
 
 fn digest(side: &Side<'_>, config: &str) -> Option<mantissa_evidence::Digest> {
@@ -414,10 +463,13 @@ fn bounded(
     Ok(())
 }
 
-/// What it takes to recompute a site.
+/// What it takes to recompute a site, and the flags that record it.
 fn lacks(lacking: &Localized) -> String {
-    let mut points: Vec<String> = lacking.lacks.iter().map(ToString::to_string).collect();
-    points.dedup();
-    let where_ = if lacking.earlier { " at every position" } else { "" };
-    format!("record {}{where_}", points.join(", "))
+    let joined = |parts: BTreeSet<String>| parts.into_iter().collect::<Vec<_>>().join(",");
+    let sites: Vec<String> = lacking.lacks.iter().map(ToString::to_string).collect();
+    let points = joined(lacking.lacks.iter().map(|site| site.point.name().to_owned()).collect());
+    let layers = joined(lacking.lacks.iter().filter_map(|site| Some(site.layer?.0.to_string())).collect());
+    let layers = if layers.is_empty() { layers } else { format!(" --layers {layers}") };
+    let earlier = if lacking.earlier { " at every position" } else { "" };
+    format!("record {}{earlier} (--sites {points}{layers})", sites.join(", "))
 }

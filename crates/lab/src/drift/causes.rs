@@ -131,8 +131,7 @@ pub(crate) fn causes(
         let [a, b] = [0, 1].map(|side| recipe(&ran[side], node, phases.map(|phases| phases[side])));
         let layers: Vec<LayerIdx> =
             layers.into_iter().filter_map(|layer| u32::try_from(layer).ok().map(LayerIdx)).collect();
-        let text = format!("{node}: {a} on the one side, {b} on the other");
-        Cause { node: node.to_owned(), layers, rows, a, b, text }
+        Cause { node: node.to_owned(), layers, rows, a, b }
     });
     Ok(causes.collect())
 }

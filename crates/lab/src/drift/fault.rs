@@ -46,7 +46,7 @@ pub enum DriftFault {
         names: Vec<String>,
     },
 
-    /// Rows of another width than the model's.
+    /// Rows of another width than the model's, which is 0 where it has no such site.
     #[error(
         "{file}: {site} is {found} wide, and the model's is {expected}; give the model that was recorded"
     )]

@@ -8,7 +8,7 @@ use crate::error::LabError;
 use crate::replay::Claim;
 
 /// Refuses a model of other weights than the evidence states. Returns their digest where it states one.
-pub(super) fn same_weights(
+pub(crate) fn same_weights(
     evidence: &std::path::Path,
     model: Model<'_>,
     claims: &[Claim],

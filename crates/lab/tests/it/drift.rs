@@ -209,7 +209,7 @@ fn what_lacks_its_inputs_says_so() {
     let site = found.sites.iter().find(|known| known.site() == Site::at(2, Point::AttnOut)).unwrap();
     assert_eq!(site.answer, DriftAnswer::NotLocalized);
     let needs = site.needs.as_deref().unwrap();
-    assert_eq!(needs, "record layer_2.q, layer_2.v at every position");
+    assert_eq!(needs, "record layer_2.q, layer_2.v at every position (--sites q,v --layers 2)");
 }
 
 #[test]

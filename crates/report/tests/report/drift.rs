@@ -52,7 +52,6 @@ fn drift() -> Drift {
         rows: 3,
         a: "prefill of 38 rows, parts 1".into(),
         b: "decode of 1 row, parts 4".into(),
-        text: "o_proj".into(),
     });
     drift.hypotheses.push(Hypothesis {
         name: "attention_scale".into(),

@@ -218,8 +218,6 @@ pub struct Cause {
     pub a: String,
     /// How the second does.
     pub b: String,
-    /// All of it in a sentence.
-    pub text: String,
 }
 
 /// Something else that the other program may have done, and what becomes of the difference then.
@@ -277,9 +275,9 @@ pub struct Drift {
     pub sides: [DriftSide; 2],
     /// Pairs by answer.
     pub counts: DriftCounts,
-    /// The first pair that is not equal, in the order of computation; absent where all are.
+    /// The first pair that is not equal: by prompt, position, then order of computation; absent where all are.
     pub first: Option<DriftPlace>,
-    /// The first pair that is unexplained.
+    /// The first pair that is unexplained, in the same order.
     pub first_unexplained: Option<DriftPlace>,
     /// Sites in the order of computation.
     pub sites: Vec<DriftSite>,
@@ -305,8 +303,8 @@ impl Drift {
     pub fn of(sides: [DriftSide; 2], mut pairs: Vec<DriftPair>, left_out: DriftCounts) -> Self {
         let site = |place: &DriftPlace| Site { layer: place.layer, point: place.point };
         pairs.sort_by(|a, b| {
-            let key = |pair: &DriftPair| (pair.place.prompt.clone(), pair.place.position, site(&pair.place));
-            key(a).cmp(&key(b))
+            let by_place = |pair: &DriftPair| (pair.place.position, site(&pair.place));
+            a.place.prompt.cmp(&b.place.prompt).then_with(|| by_place(a).cmp(&by_place(b)))
         });
         let mut counts = left_out;
         let mut sites: BTreeMap<Site, (DriftSite, [f64; 2])> = BTreeMap::new();
