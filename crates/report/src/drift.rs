@@ -14,12 +14,15 @@ use serde_json::Value;
 
 use crate::foreign::{markdown as escape, push};
 use crate::grid::{Column, Grid, Kind, Row};
-use crate::markdown::{section, table};
+use crate::markdown::table;
 use crate::text::{Page, Style};
 use crate::words;
 
 /// Rows of a table that are shown; all are in the JSON.
 const SHOWN: usize = 24;
+/// What the numbers of a site are.
+const MEASURED: &str = "arose here: distance from the same rows recomputed from their own inputs. spread: what other \
+    orders of the same sums explain. smallest: the smallest effect that is found, as a share of the rows.";
 /// Sites without a hypothesis that are named.
 const UNNAMED: usize = 6;
 
@@ -73,14 +76,9 @@ pub fn drift_markdown(drift: &Drift, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "- {}: {}", words::capital(label), escape(&value))?;
     }
     writeln!(out, "\n## Summary\n")?;
-    writeln!(
-        out,
-        "| pairs | {} |",
-        escape(&counted(drift).iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" | "))
-            .replace("\\|", "|")
-    )?;
-    writeln!(out, "|{}", " ---: |".repeat(counted(drift).len() + 1))?;
-    let numbers: Vec<String> = counted(drift).iter().map(|(_, number)| number.to_string()).collect();
+    let (titles, numbers): (Vec<&str>, Vec<String>) =
+        counted(drift).into_iter().map(|(word, number)| (word, number.to_string())).unzip();
+    writeln!(out, "| pairs | {} |\n|{}", titles.join(" | "), " ---: |".repeat(titles.len() + 1))?;
     writeln!(out, "| {} | {} |", drift.counts.pairs, numbers.join(" | "))?;
     let sentences = sentences(drift);
     if !sentences.is_empty() {
@@ -96,7 +94,6 @@ pub fn drift_markdown(drift: &Drift, out: &mut dyn Write) -> io::Result<()> {
             table(out, &grid)?;
         }
     }
-    section(out, "", &[])?;
     if !drift.notes.is_empty() {
         writeln!(out, "\n## Notes\n")?;
         for note in &drift.notes {
@@ -139,34 +136,30 @@ pub fn drift_schema() -> Value {
         .to_value()
 }
 
-/// The answer in a sentence.
+/// The answer in two sentences.
 fn meaning(drift: &Drift) -> String {
     let counts = drift.counts;
-    let of = |number: u64| words::of(usize::try_from(number).unwrap_or(usize::MAX), "pair");
+    let pairs = words::of(usize::try_from(counts.pairs).unwrap_or(usize::MAX), "pair");
+    let unequal = format!("Not equal: {} of {pairs}.", counts.pairs - counts.equal);
     match drift.answer {
         _ if counts.pairs == 0 => "Nothing could be compared.".to_owned(),
-        DriftAnswer::Equal => format!("All {} are equal to the bit.", of(counts.pairs)),
-        DriftAnswer::Explained => format!(
-            "{} of {} differ, and recipes explain every one: both sides are recomputed to the bit.",
-            counts.pairs - counts.equal,
-            of(counts.pairs)
-        ),
-        DriftAnswer::WithinRounding => format!(
-            "{} of {} differ by no more than other orders of the same sums do; no recipe proves it.",
-            counts.pairs - counts.equal,
-            of(counts.pairs)
-        ),
+        DriftAnswer::Equal => format!("Equal to the bit: {pairs}."),
+        DriftAnswer::Explained => {
+            format!("{unequal} Recipes explain every one: both sides are recomputed to the bit.")
+        }
+        DriftAnswer::WithinRounding => {
+            format!("{unequal} None by more than other orders of the same sums; no recipe proves it.")
+        }
+        DriftAnswer::NotLocalized if drift.sides.iter().all(|side| side.reproduced.is_none()) => {
+            format!("{unequal} Nothing was recomputed, so it is not known why.")
+        }
         DriftAnswer::NotLocalized => format!(
-            "{} of {} differ, and for {} the inputs that it takes to recompute them were not recorded.",
-            counts.pairs - counts.equal,
-            of(counts.pairs),
+            "{unequal} Of {} the inputs that it takes to recompute them were not recorded.",
             counts.not_localized
         ),
-        DriftAnswer::Unexplained => format!(
-            "{} of {} differ by more than any order of the same sums explains.",
-            counts.unexplained,
-            of(counts.pairs)
-        ),
+        DriftAnswer::Unexplained => {
+            format!("{unequal} {} by more than any order of the same sums explains.", counts.unexplained)
+        }
     }
 }
 
@@ -399,6 +392,7 @@ fn measured(drift: &Drift) -> Grid<'static> {
     let column = |title: &str, kind, wide| Column { title: title.into(), kind, wide };
     let cut = differing.len().saturating_sub(SHOWN);
     let cut = if cut > 0 { format!(" {cut} sites more are in the JSON.") } else { String::new() };
+    let recomputed = differing.iter().any(|known| known.deviation.is_some());
     Grid {
         caption: "Sites that differ".to_owned(),
         columns: vec![
@@ -413,10 +407,8 @@ fn measured(drift: &Drift) -> Grid<'static> {
             column("answer", Kind::Words, false),
         ],
         rows: rows.collect(),
-        note: Some(format!(
-            "arose here: distance from the same rows recomputed from their own inputs. spread: what other orders of \
-             the same sums explain. smallest: the smallest effect that is found, as a share of the rows.{cut}"
-        )),
+        note: Some(format!("{}{cut}", if recomputed { MEASURED } else { "" }))
+            .filter(|note| !note.is_empty()),
     }
     .lean()
 }
