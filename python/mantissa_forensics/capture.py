@@ -143,12 +143,18 @@ class Capture:
         batch, length = ids.shape
         self.watch.begin(batch, ids.device)
         conversation, past = self._conversation(cache, batch, length)
+        seen, self._settings = self._settings, None
+        if conversation is not None and seen is not None:
+            # `generate` goes on with a cache that other calls filled.
+            if conversation.steps and seen != conversation.settings:
+                fault = "generate goes on with a cache whose tokens were chosen otherwise"
+                raise CaptureError(fault, "give it a prompt's cache, or none")
+            conversation.settings = seen
         if conversation is None:
             rows = list(range(batch)) if self.sequences is None else list(self.sequences)
             if not rows or not all(0 <= row < batch for row in rows):
                 raise CaptureError(f"there are no sequences {rows} in a batch of {batch}", f"rows are 0 to {batch - 1}")
-            conversation = _Conversation(rows, batch, settings=self._settings)
-            self._settings = None
+            conversation = _Conversation(rows, batch, settings=seen)
             conversation.start(given, length, self.reach)
             self._let_go()
             self.conversations.append(conversation)

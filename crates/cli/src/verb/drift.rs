@@ -88,7 +88,7 @@ pub(crate) struct Args {
     #[arg(long)]
     strict: bool,
     /// Write drift.json here as well
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::written())]
     output: Option<PathBuf>,
     /// Replace what --output names
     #[arg(long, requires = "output")]

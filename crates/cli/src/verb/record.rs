@@ -228,6 +228,19 @@ impl Model {
         self.tokenizer.as_ref().map_err(|error| anyhow!("{error}"))
     }
 
+    /// Its tokenizer, for the prompts of `spec`; ids alone need none, and it is said what is left out without one.
+    pub(super) fn tokenizer_for(
+        &self,
+        spec: &RecordSpec,
+        left_out: &str,
+        terminal: &Terminal,
+    ) -> anyhow::Result<Option<&Tokenizer>> {
+        if spec.prompt.given.as_ref().is_some_and(Given::are_ids) {
+            return Ok(self.tokenizer_if_any(left_out, terminal));
+        }
+        self.tokenizer().map(Some)
+    }
+
     /// Its tokenizer, if there is one; if not, it is said what is left out.
     pub(super) fn tokenizer_if_any(&self, left_out: &str, terminal: &Terminal) -> Option<&Tokenizer> {
         let told = |error| terminal.note(&format!("{left_out}, since there is no tokenizer: {error}"));
@@ -535,15 +548,9 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let reader = PdfReader::this_program()?;
     let documents = args.document.iter().map(|path| Document::open(path, &reader));
     let documents = documents.collect::<Result<Vec<_>, _>>()?;
-    let ids_alone = spec.prompt.given.as_ref().is_some_and(Given::are_ids);
-    let tokenizer = if ids_alone {
-        model.tokenizer_if_any("the record has no texts", terminal)
-    } else {
-        Some(model.tokenizer()?)
-    };
     let recorder = Recorder {
         checkpoint: &model.checkpoint,
-        tokenizer,
+        tokenizer: model.tokenizer_for(&spec, "the record has no texts", terminal)?,
         documents: &documents,
         spec: &spec,
         catalogs: &catalogs,

@@ -50,13 +50,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", required_unless_present_any = ["prompt", "evidence"])]
     document: Vec<PathBuf>,
     /// The trace [default: standard output]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = crate::output::written())]
     out: Option<PathBuf>,
     /// Replace the file of --out
     #[arg(long, requires = "out")]
     force: bool,
     /// Also keep the values: a safetensors file for each prompt, in this folder beside the trace
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = crate::output::written())]
     tensors: Option<PathBuf>,
     /// Of evidence with several configurations, the one to trace
     #[arg(long, value_name = "ID", requires = "evidence")]
@@ -285,7 +285,7 @@ impl Args {
         let documents = documents.collect::<Result<Vec<_>, _>>()?;
         let recorder = Recorder {
             checkpoint: &model.checkpoint,
-            tokenizer: model.tokenizer.as_ref().ok(),
+            tokenizer: model.tokenizer_for(&spec, "the trace has no texts", terminal)?,
             documents: &documents,
             spec: &spec,
             catalogs: &catalogs,

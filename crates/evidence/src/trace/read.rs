@@ -134,7 +134,7 @@ impl<R: BufRead> TraceReader<R> {
         // A line that is no JSON may be the first of an event that spans several.
         let kind = serde_json::from_slice(line).unwrap_or(Kind { event: None, version: None });
         match (kind.event.as_deref(), kind.version) {
-            (Some("trace_header"), Some(found)) if found > u64::from(TRACE_VERSION) => {
+            (Some("trace_header"), Some(found)) if found != u64::from(TRACE_VERSION) => {
                 Err(EvidenceError::Version { path: self.origin.clone(), found, known: TRACE_VERSION })
             }
             (event, _) => Ok(event == Some("trace_header")),
@@ -256,6 +256,13 @@ impl<R: BufRead> TraceReader<R> {
         {
             let problem = format!("{} of a prefill of {length} tokens", event.seq_len);
             return Err(Flaw::new("seq_len", problem, REMEDY));
+        }
+        // A decode step is of one token, and they follow the prompt one by one.
+        let decoded = event.step.checked_sub(1).map(|step| length + step);
+        if event.phase == Phase::Decode && length > 0 && (event.seq_len != 1 || Some(event.pos_id) != decoded)
+        {
+            let problem = format!("{} of decode step {} behind {length} tokens", event.pos_id, event.step);
+            return Err(Flaw::new("pos_id", problem, REMEDY));
         }
         let place = (number, event.step, site);
         if self.last.is_some_and(|last| last >= place) {

@@ -1,6 +1,5 @@
 //! What of a pass is traced: sites, rows, kinds of pass.
 
-use std::fmt;
 use std::str::FromStr;
 
 use mantissa_model::graph::Graph;
@@ -130,16 +129,5 @@ impl FromStr for Positions {
         list.sort_unstable();
         list.dedup();
         Ok(Self::FromEnd(list))
-    }
-}
-
-impl fmt::Display for Positions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::FromEnd(list) => {
-                f.write_str(&list.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
-            }
-        }
     }
 }

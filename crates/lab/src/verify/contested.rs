@@ -67,7 +67,9 @@ fn past_its_end(shell: &Experiment, index: usize, model: Model<'_>) -> Option<Co
     if asked_for || !silent {
         return None;
     }
-    past_an_end(shell, index, &model.checkpoint.config().eos_token_ids, "eos_token_id of the model")
+    // Those that `generate` takes; of a damaged file they are not known.
+    let own = model.checkpoint.generation().ok()?;
+    past_an_end(shell, index, &own.eos_token_id, "eos_token_id of the model")
 }
 
 /// Takes from `claims` those that something unsettled concerns, so that nothing is replayed of them.

@@ -187,6 +187,15 @@ pub(super) fn settle(
     if claimed.is_empty() {
         return Ok(());
     }
+    // What says how evidence is meant makes no choice of tokens that were forced, and no settings where none are stated.
+    let only = |names: &[&str]| claimed.keys().all(|name| names.contains(&name.as_str()));
+    let drawn = claimed.get("do_sample") == Some(&Json::Bool(true));
+    let forced = claim.decoding == Some(Decoding::TeacherForced);
+    if forced && !drawn && only(&["do_sample", "ignore_eos"])
+        || claim.generation.is_none() && only(&["ignore_eos"])
+    {
+        return Ok(());
+    }
     let ends = || checkpoint.generation().map(|own| own.eos_token_id.clone()).unwrap_or_default();
     let stated = claim.generation.clone();
     let base = stated.unwrap_or_else(|| Generation { eos_token_id: ends(), ..Generation::default() });
@@ -196,8 +205,10 @@ pub(super) fn settle(
     };
     map.extend(claimed.clone());
     let mut generation = settings("--claim", &map, checkpoint.config().vocab_size, true)?.generation;
-    // What nothing here computes stays as it is stated.
-    generation.other.extend(base.other.into_iter().filter(|(name, _)| !claimed.contains_key(name)));
+    // What nothing here computes stays as it is stated, unless draws alone read it.
+    let drawn = generation.do_sample;
+    let stays = |name: &str| !claimed.contains_key(name) && (drawn || !is_of_draws(name));
+    generation.other.extend(base.other.into_iter().filter(|(name, _)| stays(name)));
     claim.decoding = match (claim.decoding, claimed.contains_key("do_sample"), generation.do_sample) {
         (_, true, true) | (Some(Decoding::Sampled), false, _) => Some(Decoding::Sampled),
         _ => Some(Decoding::Greedy),
