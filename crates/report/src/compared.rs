@@ -112,7 +112,7 @@ impl<'a> Named<'a> {
             }
         }
         let name = |(setup, reps): (String, Vec<u32>)| {
-            if self.repeated { format!("{setup} rep {}", ranges(&reps)) } else { setup }
+            if self.repeated { format!("{setup} rep {}", words::ranges(&reps)) } else { setup }
         };
         setups.into_iter().map(name).collect()
     }
@@ -294,13 +294,4 @@ fn logprobs_row<'a>(logprobs: &LogprobFacts) -> Row<'a> {
     let distances = [String::new(), largest(|d| d.l2), largest(|d| d.max_abs), String::new()];
     let name = [format!("{} logprobs", logprobs.phase.name())];
     Row::new([name.as_slice(), &by_state(logprobs.counts), &distances].concat(), [])
-}
-
-/// `0-2,5` for 0, 1, 2, 5.
-fn ranges(numbers: &[u32]) -> String {
-    let ranges = numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)).map(|range| match range {
-        [first, .., last] => format!("{first}-{last}"),
-        range => range.iter().map(u32::to_string).collect(),
-    });
-    ranges.collect::<Vec<_>>().join(",")
 }

@@ -241,7 +241,8 @@ fn sentences(drift: &Drift) -> Vec<String> {
     let mut all = Vec::new();
     for cause in &drift.causes {
         let layers: Vec<u32> = cause.layers.iter().map(|LayerIdx(layer)| *layer).collect();
-        let place = if layers.is_empty() { String::new() } else { format!(" of layers {}", ranges(&layers)) };
+        let place =
+            if layers.is_empty() { String::new() } else { format!(" of layers {}", words::ranges(&layers)) };
         all.push(format!("{}{place}: a is {}; b is {}", cause.node, cause.a, cause.b));
     }
     for found in &drift.hypotheses {
@@ -281,23 +282,6 @@ fn sentences(drift: &Drift) -> Vec<String> {
         all.push(format!("{} sites more lack inputs; all are in the JSON", lacking.len() - 4));
     }
     all
-}
-
-/// `1-4, 7`.
-fn ranges(numbers: &[u32]) -> String {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for &number in numbers {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => runs.push((number, number)),
-        }
-    }
-    let words = runs.iter().map(
-        |(first, last)| {
-            if first == last { first.to_string() } else { format!("{first}-{last}") }
-        },
-    );
-    words.collect::<Vec<_>>().join(", ")
 }
 
 /// One sign for an answer.
@@ -356,7 +340,7 @@ fn map(drift: &Drift) -> Grid<'static> {
         Row::new(vec![point.name().to_owned(), signs.collect()], [])
     });
     Grid {
-        caption: format!("Sites by layer (layers {})", ranges(&layers)),
+        caption: format!("Sites by layer (layers {})", words::ranges(&layers)),
         columns: vec![
             Column { title: "point".into(), kind: Kind::Words, wide: false },
             Column { title: "from the first layer to the last".into(), kind: Kind::Words, wide: false },

@@ -332,3 +332,12 @@ mod tests {
         );
     }
 }
+
+/// `0-2,5` for 0, 1, 2, 5.
+pub(crate) fn ranges(numbers: &[u32]) -> String {
+    let ranges = numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)).map(|range| match range {
+        [first, .., last] => format!("{first}-{last}"),
+        range => range.iter().map(u32::to_string).collect(),
+    });
+    ranges.collect::<Vec<_>>().join(",")
+}

@@ -136,6 +136,15 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         records.push((record, config));
         altered |= damaged;
     }
+    let of_computed = [&args.setup, &args.a, &args.b].iter().any(|given| !given.is_empty());
+    if records.len() == 2 && (of_computed || !args.phases.is_empty()) {
+        bail!(
+            "--phases, --setup, --a, --b: are for sides that are computed; leave them out beside two records"
+        );
+    }
+    if args.decode_steps == 0 && args.phases.contains(&PhaseName::Decode) {
+        bail!("--decode-steps 0: a side of decode steps has one at least");
+    }
     let prompts = match (&model, records.is_empty()) {
         (Some(model), true) => prompts(args, model)?,
         (None, true) => {
@@ -213,12 +222,13 @@ fn traces(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     if args.model.is_some() {
         bail!("--model: a trace has hashes and no rows to recompute; give records, or leave --model out");
     }
-    let mut all = Vec::new();
+    let (mut all, mut altered) = (Vec::new(), false);
     for path in &args.sides {
         all.push(if is_trace(path) {
             (path.display().to_string(), Trace::open(path)?)
         } else {
-            let (record, config, _) = opened(args.damage, path, terminal)?;
+            let (record, config, damaged) = opened(args.damage, path, terminal)?;
+            altered |= damaged;
             let config = configuration(&record, config.as_deref())?;
             (path.display().to_string(), traced(&record, &config)?)
         });
@@ -231,7 +241,8 @@ fn traces(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     if all.len() == 1 && phases.is_empty() {
         bail!("{}: one trace alone; give another, or --phases prefill,decode", args.sides[0].display());
     }
-    conclude(args, drift_of_traces([side(0), side(1)])?, terminal)
+    let exit = conclude(args, drift_of_traces([side(0), side(1)])?, terminal)?;
+    Ok(if altered { Exit::Altered } else { exit })
 }
 
 /// A setup with some axes set.

@@ -36,10 +36,10 @@ fn first_runs(record: &Record, config: &str) -> Vec<usize> {
 }
 
 /// Runs of two configurations whose sequences begin with the same tokens: each of the first with the one of the second
-/// that it shares most with, at least all of the shorter prompt but its last token.
+/// that it shares most with, at least all of the shorter prompt but its last token. Also, how many runs have no partner.
 ///
 /// *Errors:* a run without ids of its prompt; nothing that fits.
-pub(crate) fn aligned(records: [&Record; 2], configs: [&str; 2]) -> Result<Vec<Aligned>, LabError> {
+pub(crate) fn aligned(records: [&Record; 2], configs: [&str; 2]) -> Result<(Vec<Aligned>, usize), LabError> {
     let [of_a, of_b] = [0, 1].map(|side| first_runs(records[side], configs[side]));
     for (record, runs) in records.iter().zip([&of_a, &of_b]) {
         if let Some(run) = runs.iter().find(|run| record.shell().runs[**run].prompt_token_ids.is_empty()) {
@@ -48,6 +48,7 @@ pub(crate) fn aligned(records: [&Record; 2], configs: [&str; 2]) -> Result<Vec<A
             );
         }
     }
+    let all = of_a.len() + of_b.len();
     let mut found = Vec::new();
     let mut free: Vec<usize> = of_b;
     for a in of_a {
@@ -68,5 +69,6 @@ pub(crate) fn aligned(records: [&Record; 2], configs: [&str; 2]) -> Result<Vec<A
         let [a, b] = records.map(|record| record.origin().display().to_string());
         return Err(DriftFault::OtherTokens { a, b }.into());
     }
-    Ok(found)
+    let unmatched = all - 2 * found.len();
+    Ok((found, unmatched))
 }

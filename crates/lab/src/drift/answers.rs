@@ -7,7 +7,7 @@ use mantissa_evidence::Record;
 use mantissa_model::Checkpoint;
 use mantissa_model::graph::Graph;
 use mantissa_numerics::setup::QuantizedWeights;
-use mantissa_numerics::{Dtype, LayerIdx, Setup, Site};
+use mantissa_numerics::{Dtype, LayerIdx, Point, Setup, Site};
 use mantissa_verdict::drift::{Drift, DriftAnswer, DriftCounts, DriftPair, DriftSide, Spread, false_alarm};
 
 use super::align::{Aligned, aligned};
@@ -36,8 +36,8 @@ struct Judged<'c> {
     setup: Setup,
     /// Each recorded row beside the same row recomputed.
     rows: BTreeMap<Site, LocalRows>,
-    /// Whether every one that can be recomputed is equal to the bit.
-    reproduced: bool,
+    /// Whether every one that can be recomputed is equal to the bit; `None` where none can.
+    reproduced: Option<bool>,
     /// What can be recomputed, by prompt.
     localized: Vec<BTreeMap<Site, Localized>>,
     spreads: BTreeMap<Site, Spread>,
@@ -52,7 +52,7 @@ pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drif
     let configs = [side_config(&request.sides[0])?, side_config(&request.sides[1])?];
     let Some(checkpoint) = request.model else { return without_model(request, &configs, progress) };
     weights_fit(request, checkpoint, &configs, progress)?;
-    let prompts = prompts(request, checkpoint, &configs, progress)?;
+    let (prompts, unmatched) = prompts(request, checkpoint, &configs, progress)?;
     let graph = checkpoint.config().graph();
     for prompt in &prompts {
         for (sheet, side) in prompt.sheets.iter().zip(&request.sides) {
@@ -79,10 +79,10 @@ pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drif
         judged.push(judged_side(request, checkpoint, (&prompts, place), setup, progress)?);
     }
     let mut needs: BTreeMap<Site, String> = BTreeMap::new();
-    let mut weights = [Weights::default(), Weights::default()];
+    let mut weights = [0, 1].map(|side: usize| Weights::new(&judged[side].engine));
     for (number, (pair, prompt)) in pairs.iter_mut().zip(&of_pairs).enumerate() {
         answer(pair, *prompt, &prompts[*prompt], &judged, &mut needs);
-        bounded(pair, (&prompts[*prompt], checkpoint), &judged, &mut weights)?;
+        bounded(pair, (*prompt, &prompts[*prompt], checkpoint), &judged, &mut weights)?;
         progress("answers", number as u64 + 1);
     }
     drop(weights);
@@ -90,7 +90,7 @@ pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drif
         name: name(&request.sides[side]).into_owned(),
         setup: judged[side].setup.to_string(),
         digest: digest(&request.sides[side], &configs[side]),
-        reproduced: Some(judged[side].reproduced),
+        reproduced: judged[side].reproduced,
     });
     let mut found = Drift::of(sides, pairs, left_out);
     for site in &mut found.sites {
@@ -104,7 +104,7 @@ pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drif
             site.smallest = Some(spread.smallest);
         }
     }
-    if judged.iter().all(|side| side.reproduced) {
+    if judged.iter().all(|side| side.reproduced == Some(true)) {
         found.causes = causes(&prompts, [&judged[0].engine, &judged[1].engine], progress)?;
     }
     let unexplained: Vec<Site> = found
@@ -123,12 +123,21 @@ pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drif
         let trial = Trial { checkpoint, prompts: &prompts, side, sites: &own, spreads, rows };
         let (hypotheses, tried) = hypotheses(engine, &trial, progress)?;
         found.hypotheses.extend(hypotheses);
-        found.tried = tried;
+        found.tried.extend(tried);
     }
+    found.tried.sort();
+    found.tried.dedup();
+    found.notes.extend(unmatched_note(unmatched));
     if judged.iter().any(|side| !side.spreads.is_empty()) {
         found.thresholds.push(false_alarm());
     }
     Ok(found)
+}
+
+/// What is said of runs whose tokens the other side has not.
+fn unmatched_note(unmatched: usize) -> Option<String> {
+    (unmatched > 0)
+        .then(|| format!("prompts that one side alone has, and that are not compared: {unmatched}"))
 }
 
 /// Refuses a model of other weights than a recorded side states.
@@ -165,6 +174,18 @@ fn fits(graph: &Graph, sheet: &Sheet, file: &str) -> Result<(), LabError> {
             let (file, site, found) = (file.to_owned(), site.to_string(), column.width);
             return Err(DriftFault::OtherWidth { file, site, found, expected }.into());
         }
+        if site.point == Point::RouterTopk {
+            let experts = experts(graph).unwrap_or(0);
+            #[expect(clippy::cast_precision_loss, reason = "a number of an expert")]
+            let known = |expert: &f32| expert.fract() == 0.0 && *expert >= 0.0 && *expert < experts as f32;
+            let fits = |position: usize| {
+                column.row(position).is_some_and(|row| row[..row.len() / 2].iter().all(known))
+            };
+            if let Some(position) = column.positions().find(|position| !fits(*position)) {
+                let (file, site) = (file.to_owned(), site.to_string());
+                return Err(DriftFault::NoExpert { file, site, position, experts }.into());
+            }
+        }
     }
     Ok(())
 }
@@ -192,7 +213,8 @@ fn without_model(
     let (Some(a), Some(b)) = (records[0], records[1]) else { return Err(DriftFault::NoModel.into()) };
     let mut left_out = DriftCounts::default();
     let mut pairs = Vec::new();
-    for Aligned { prompt, runs, tokens } in aligned([a, b], [&configs[0], &configs[1]])? {
+    let (all, unmatched) = aligned([a, b], [&configs[0], &configs[1]])?;
+    for Aligned { prompt, runs, tokens } in all {
         let sources = [Source::Record(a, runs[0]), Source::Record(b, runs[1])];
         pairs.extend(compared(&prompt, sources, tokens, None, &mut left_out)?);
         progress("compared", pairs.len() as u64);
@@ -207,6 +229,7 @@ fn without_model(
     found
         .notes
         .push("no model was given (--model), so no row was recomputed and none is explained".to_owned());
+    found.notes.extend(unmatched_note(unmatched));
     Ok(found)
 }
 
@@ -223,26 +246,26 @@ fn prompts(
     checkpoint: &Checkpoint,
     configs: &[String; 2],
     progress: &dyn Fn(&str, u64),
-) -> Result<Vec<Prompt>, LabError> {
+) -> Result<(Vec<Prompt>, usize), LabError> {
     let records = recorded(request);
     if let [Some(a), Some(b)] = records {
-        let all = aligned([a, b], [&configs[0], &configs[1]])?;
+        let (all, unmatched) = aligned([a, b], [&configs[0], &configs[1]])?;
         let batch = |side: usize| batch_size(request, checkpoint, configs, side);
         let of = |Aligned { prompt, runs, tokens }: Aligned| {
-            let sheets = [Sheet::read(a, runs[0], usize::MAX)?, Sheet::read(b, runs[1], usize::MAX)?];
+            let sheets = [Sheet::read(a, runs[0])?, Sheet::read(b, runs[1])?];
             let schedules =
                 [0, 1].map(|side| Schedule { prompt: sheets[side].prompt, batch_size: batch(side) });
             Ok(Prompt { name: prompt, tokens, sheets, schedules })
         };
-        return all.into_iter().map(of).collect();
+        return Ok((all.into_iter().map(of).collect::<Result<_, LabError>>()?, unmatched));
     }
     // Sequences, and what to keep of a computed side: what the other recorded, or every site of all tokens.
     let sequences: Vec<(String, Option<Sheet>, Vec<u32>)> = match (&request.sides[0], &request.sides[1]) {
         (Side::Recorded { record, .. }, _) | (_, Side::Recorded { record, .. }) => {
             let side = usize::from(records[0].is_none());
             let mut all = Vec::new();
-            for one in aligned([record, record], [&configs[side], &configs[side]])? {
-                let sheet = Sheet::read(record, one.runs[0], usize::MAX)?;
+            for one in aligned([record, record], [&configs[side], &configs[side]])?.0 {
+                let sheet = Sheet::read(record, one.runs[0])?;
                 let ids = sheet.ids.clone();
                 all.push((one.prompt, Some(sheet), ids));
             }
@@ -267,6 +290,10 @@ fn prompts(
         let mut schedules = Vec::new();
         for (side, engine) in request.sides.iter().zip(&engines) {
             let (sheet, schedule) = if let (Side::Computed(own), Some(engine)) = (side, engine) {
+                if own.decoded >= ids.len() {
+                    let (tokens, decoded) = (ids.len(), own.decoded);
+                    return Err(DriftFault::TooShort { prompt: name, tokens, decoded }.into());
+                }
                 let prompt = match &other {
                     Some(other) if own.decoded == 0 => other.prompt,
                     _ => ids.len().saturating_sub(own.decoded).max(1),
@@ -291,7 +318,7 @@ fn prompts(
         let (Ok(sheets), Ok(schedules)) = (sheets.try_into(), schedules.try_into()) else { continue };
         all.push(Prompt { name, tokens: ids.len(), sheets, schedules });
     }
-    Ok(all)
+    Ok((all, 0))
 }
 
 fn batch_size(request: &Request<'_>, checkpoint: &Checkpoint, configs: &[String; 2], side: usize) -> usize {
@@ -337,9 +364,10 @@ fn judged_side<'c>(
             done => done?,
         }
         forget(&mut rows, &localized);
-        let reproduced = rows.values().flat_map(|rows| rows.values()).all(|row| row.equal);
+        let all = || rows.values().flat_map(|rows| rows.values());
+        let reproduced = all().next().is_some().then(|| all().all(|row| row.equal));
         let mut spreads = BTreeMap::new();
-        if !reproduced {
+        if reproduced == Some(false) {
             rows.clear();
             each(&mut engine, prompts, side, true, &mut rows)?;
             forget(&mut rows, &localized);
@@ -398,7 +426,9 @@ fn answer(
     let known = judged[1].localized[number].get(&site);
     pair.arrived = known.is_some_and(|known| {
         known.inputs.iter().any(|input| {
-            let earlier = if known.earlier { 0..position + 1 } else { position..position + 1 };
+            // Of earlier positions keys and values are read, and nothing else.
+            let cached = matches!(input.point, Point::K | Point::V);
+            let earlier = if known.earlier && cached { 0..position + 1 } else { position..position + 1 };
             earlier.into_iter().any(|position| {
                 let [a, b] = prompt.sheets.each_ref().map(|sheet| sheet.row(*input, position));
                 a.zip(b).is_some_and(|(a, b)| a.iter().zip(b).any(|(a, b)| a.to_bits() != b.to_bits()))
@@ -408,7 +438,7 @@ fn answer(
     if pair.answer == DriftAnswer::Equal {
         return;
     }
-    let mut answer = DriftAnswer::Explained;
+    let (mut answer, mut worst) = (DriftAnswer::Explained, None);
     for side in judged {
         let row = side.rows.get(&site).and_then(|rows| rows.get(&(number, position)));
         let Some(row) = row else {
@@ -425,10 +455,11 @@ fn answer(
         let deviation = row.squared.sqrt();
         let whole =
             side.rows.get(&site).map_or(0.0, |rows| rows.values().map(|row| row.squared).sum::<f64>());
-        let inside = deviation <= of_site.rows && whole.sqrt() <= of_site.site;
+        let inside = deviation.is_finite() && deviation <= of_site.rows && whole.sqrt() <= of_site.site;
         let found = if inside { DriftAnswer::WithinRounding } else { DriftAnswer::Unexplained };
-        if found >= answer {
-            answer = found;
+        answer = answer.max(found);
+        if worst.is_none_or(|worst| found >= worst) {
+            worst = Some(found);
             pair.deviation = Some(deviation);
             pair.spread = Some(of_site.rows);
             let length = row.length.sqrt();
@@ -441,16 +472,20 @@ fn answer(
 /// Fills in how much of the bound of any order of sums a row's deviation takes; above 1 it is unexplained.
 fn bounded(
     pair: &mut DriftPair,
-    (prompt, checkpoint): (&Prompt, &Checkpoint),
+    (number, prompt, checkpoint): (usize, &Prompt, &Checkpoint),
     judged: &[Judged<'_>],
     weights: &mut [Weights; 2],
 ) -> Result<(), LabError> {
-    if !matches!(pair.answer, DriftAnswer::WithinRounding | DriftAnswer::Unexplained) {
+    if pair.deviation.is_none() {
         return Ok(());
     }
     let site = Site { layer: pair.place.layer, point: pair.place.point };
     let position = usize::try_from(pair.place.position).unwrap_or(usize::MAX);
-    for (side, judged) in judged.iter().enumerate().filter(|(_, judged)| !judged.spreads.is_empty()) {
+    let deviates = |judged: &Judged<'_>| {
+        let row = judged.rows.get(&site).and_then(|rows| rows.get(&(number, position)));
+        row.is_some_and(|row| !row.equal)
+    };
+    for (side, judged) in judged.iter().enumerate().filter(|(_, judged)| deviates(judged)) {
         let (sheet, weights) = (&prompt.sheets[side], &mut weights[side]);
         let mut bounds = Bounds { engine: &judged.engine, checkpoint, sheet, weights };
         if let Some(share) = bounds.share(site, position)? {

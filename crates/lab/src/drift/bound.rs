@@ -9,9 +9,9 @@ mod interval;
 
 use std::collections::BTreeMap;
 
-use mantissa_engine::{Engine, SectionId};
-use mantissa_model::Checkpoint;
+use mantissa_engine::{Engine, QuantizedWeights, SectionId};
 use mantissa_model::graph::{Activation, Attention, ExpertWeight, Operation, Section, Weighting};
+use mantissa_model::{Checkpoint, WeightDtype};
 use mantissa_numerics::{Dtype, Point, Site};
 
 use super::known::{before, site};
@@ -19,13 +19,20 @@ use super::sheet::Sheet;
 use crate::error::LabError;
 use interval::{Interval, LOST, lost, rounded, scaled};
 
-/// Weights as binary32 numbers, decoded once.
-#[derive(Default)]
+/// Weights as the engine multiplies by them, decoded once.
 pub(crate) struct Weights {
+    /// Weights are rounded to this, unless blocks are computed as they are stored.
+    storage: Dtype,
+    keeps_blocks: bool,
     known: BTreeMap<String, std::rc::Rc<Vec<f32>>>,
 }
 
 impl Weights {
+    pub(crate) fn new(engine: &Engine<'_>) -> Self {
+        let keeps_blocks = engine.setup().quantized == QuantizedWeights::Keep;
+        Self { storage: engine.setup().dtype, keeps_blocks, known: BTreeMap::new() }
+    }
+
     fn of(&mut self, checkpoint: &Checkpoint, name: &str) -> Result<std::rc::Rc<Vec<f32>>, LabError> {
         if let Some(known) = self.known.get(name) {
             return Ok(std::rc::Rc::clone(known));
@@ -34,6 +41,9 @@ impl Weights {
         let mut values = vec![0.0; weight.rows * weight.cols];
         for (row, out) in values.chunks_exact_mut(weight.cols.max(1)).enumerate() {
             weight.row_f32(row, out);
+        }
+        if !self.keeps_blocks || matches!(weight.dtype, WeightDtype::Plain(_)) {
+            self.storage.round_each(&mut values);
         }
         let values = std::rc::Rc::new(values);
         self.known.insert(name.to_owned(), std::rc::Rc::clone(&values));

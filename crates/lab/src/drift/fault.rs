@@ -73,4 +73,30 @@ pub enum DriftFault {
         /// The second.
         b: String,
     },
+
+    /// Nothing is left to be a prompt.
+    #[error("prompt {prompt}: {tokens} tokens, of which {decoded} are to be decoded; give longer prompts")]
+    TooShort {
+        /// Which prompt.
+        prompt: String,
+        /// Its tokens.
+        tokens: usize,
+        /// Decode steps.
+        decoded: usize,
+    },
+
+    /// An expert that the model has not.
+    #[error(
+        "{file}: {site}, position {position}: names an expert that is none of {experts}; record it again"
+    )]
+    NoExpert {
+        /// The file.
+        file: String,
+        /// The site.
+        site: String,
+        /// The position.
+        position: usize,
+        /// Experts of the model.
+        experts: usize,
+    },
 }

@@ -97,7 +97,8 @@ impl Perturbation for Feed<'_, '_> {
     }
 }
 
-/// What each recorded row would be, computed by `engine` from the rows of `sheet` that it is computed from.
+/// What each recorded row would be, computed by `engine` from the rows of `sheet` that it is computed from, and the
+/// kernels of the decode steps.
 ///
 /// *Errors:* a shape that no verified recipe covers, a token outside the vocabulary.
 pub(crate) fn recomputed(
@@ -105,12 +106,12 @@ pub(crate) fn recomputed(
     schedule: Schedule,
     sheet: &Sheet,
     tamper: Option<&mut dyn Tamper>,
-) -> Result<Sheet, LabError> {
+) -> Result<(Sheet, Vec<ObservedKernel>), LabError> {
     let graph = engine.graph().clone();
     let computed = Sheet::new(sheet.ids.clone(), sheet.prompt);
     let mut feed = Feed { graph: &graph, sheet, computed, tamper };
-    run(engine, schedule, &sheet.ids, kept(sheet), &mut feed)?;
-    Ok(feed.computed)
+    let steps = run(engine, schedule, &sheet.ids, kept(sheet), &mut feed)?;
+    Ok((feed.computed, steps))
 }
 
 /// Positions from the end whose logits are computed.

@@ -70,9 +70,12 @@ fn judged(
     }
     let whole = rows.iter().sum::<f64>().sqrt();
     let largest = rows.iter().copied().fold(0.0, f64::max).sqrt();
+    let inside = |whole: f64, largest: f64| whole <= spread.site && largest <= spread.rows;
     let before = known.values().map(|row| row.squared).sum::<f64>().sqrt();
-    let inside = whole <= spread.site && largest <= spread.rows;
-    (inside && whole < before).then(|| Hypothesis {
+    let largest_before = known.values().map(|row| row.squared).fold(0.0, f64::max).sqrt();
+    // What only the bound contradicts is explained by nothing but equal bits.
+    let explains = if inside(before, largest_before) { whole == 0.0 } else { inside(whole, largest) };
+    (explains && whole < before).then(|| Hypothesis {
         name: outcome.name.to_owned(),
         layer: site.layer,
         point: site.point,

@@ -109,8 +109,8 @@ pub(crate) fn judge(
 ) -> Result<(), LabError> {
     let experts = experts(engine.graph());
     engine.take_observed();
-    let base = recomputed(engine, schedule, sheet, None)?;
-    let ran = engine.take_observed();
+    let (base, steps) = recomputed(engine, schedule, sheet, None)?;
+    let ran = [engine.take_observed(), steps].concat();
     let dtype = engine.setup().dtype;
     for (site, column) in &base.columns {
         let rows = found.entry(*site).or_default();
@@ -140,7 +140,7 @@ pub(crate) fn judge(
         engine.set_overrides(member(number, &ran, dtype, torch));
         let other = recomputed(engine, schedule, sheet, None);
         engine.set_overrides(Overrides::default());
-        let other = other?;
+        let (other, _) = other?;
         for (site, column) in &base.columns {
             let Some(rows) = found.get_mut(site) else { continue };
             for position in column.positions() {
@@ -165,7 +165,7 @@ pub(crate) fn deviations(
     sites: &[Site],
 ) -> Result<BTreeMap<Site, BTreeMap<usize, f64>>, LabError> {
     let experts = experts(engine.graph());
-    let computed = recomputed(engine, schedule, sheet, tamper)?;
+    let (computed, _) = recomputed(engine, schedule, sheet, tamper)?;
     let mut found = BTreeMap::new();
     for site in sites {
         let Some(column) = computed.columns.get(site) else { continue };
@@ -189,12 +189,13 @@ fn unit(dtype: Dtype, row: &[f64]) -> f64 {
     if largest == 0.0 || !largest.is_finite() {
         return 0.0;
     }
-    let digits = match dtype {
-        Dtype::F32 => 23,
-        Dtype::F16 => 10,
-        Dtype::Bf16 => 7,
+    // Digits behind the first, and the exponent of the smallest step.
+    let (digits, least) = match dtype {
+        Dtype::F32 => (23.0, -149.0),
+        Dtype::F16 => (10.0, -24.0),
+        Dtype::Bf16 => (7.0, -133.0),
     };
-    let step = (largest.log2().floor() - f64::from(digits)).exp2();
+    let step = (largest.log2().floor() - digits).max(least).exp2();
     step * step
 }
 

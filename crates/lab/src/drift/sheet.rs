@@ -86,12 +86,11 @@ impl Sheet {
         self.columns.get(&site)?.row(position)
     }
 
-    /// Rows of a run, up to `tokens` of its sequence.
-    pub(crate) fn read(record: &Record, run: usize, tokens: usize) -> Result<Self, LabError> {
+    /// Rows of a run.
+    pub(crate) fn read(record: &Record, run: usize) -> Result<Self, LabError> {
         let stored = &record.shell().runs[run];
         let (mut ids, prompt) = (stored.prompt_token_ids.clone(), stored.prompt_token_ids.len());
         ids.extend_from_slice(&stored.output_token_ids);
-        ids.truncate(tokens);
         let mut sheet = Self::new(ids, prompt);
         let mut scratch = Vec::new();
         for phase in [Phase::Prefill, Phase::Decode] {
@@ -111,7 +110,12 @@ impl Sheet {
                                 *value = tensor.dtype.decode(bytes, index);
                             }
                             let new = || Column::new(tensor.dtype, tensor.dim, positions);
-                            sheet.columns.entry(site).or_insert_with(new).put(token, &row);
+                            let column = sheet.columns.entry(site).or_insert_with(new);
+                            if column.dtype != tensor.dtype {
+                                // Phases of two formats: binary32 holds both.
+                                column.dtype = Dtype::F32;
+                            }
+                            column.put(token, &row);
                         }
                     }
                 }

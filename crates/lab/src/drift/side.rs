@@ -47,7 +47,7 @@ pub(crate) fn stated(
     declared::setup(found, &record.shell().metadata.variable_tested, claimed, checkpoint).ok()
 }
 
-/// The format that most of a sheet's rows are stored in.
+/// The storage format of a sheet: the one that is not binary32, if there is one.
 pub(crate) fn dtype(sheet: &Sheet) -> Dtype {
     let narrow = sheet.columns.values().map(|column| column.dtype).find(|dtype| *dtype != Dtype::F32);
     narrow.unwrap_or(Dtype::F32)

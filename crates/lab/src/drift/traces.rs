@@ -131,7 +131,9 @@ pub fn drift_of_traces(sides: [TracedSide<'_>; 2]) -> Result<Drift, LabError> {
                 smallest: None,
             });
         }
-        left_out.missing_in_a += of_b.keys().filter(|key| !of_a.contains_key(key)).count() as u64;
+        let missing =
+            |key: &&(usize, Site)| other.is_none_or(|other| key.0 < other) && !of_a.contains_key(key);
+        left_out.missing_in_a += of_b.keys().filter(missing).count() as u64;
     }
     if !shared {
         let [a, b] = sides.map(|side| side.name.to_owned());

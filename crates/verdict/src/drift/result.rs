@@ -65,8 +65,8 @@ pub struct DriftSide {
     pub setup: String,
     /// Digest of its signals, over the runs that were compared; absent for hashes.
     pub digest: Option<Digest>,
-    /// Whether every compared row is, to the bit, what the stated setup leaves for these tokens; absent where it was
-    /// not tried.
+    /// Whether every row that can be recomputed from recorded rows is, to the bit, what the setup leaves of them; absent
+    /// where none can, and where it was not tried.
     pub reproduced: Option<bool>,
 }
 
@@ -156,7 +156,8 @@ pub struct DriftPair {
     pub width: u64,
     /// Euclidean distance of the two rows; absent beside NaN or infinity.
     pub distance: Option<f64>,
-    /// Euclidean distance of the second side's row from the same row recomputed from its own inputs: what arose here.
+    /// Euclidean distance of a side's row from the same row recomputed from its own inputs: what arose here, on the
+    /// side that is answered worse.
     pub deviation: Option<f64>,
     /// The largest share of the bound of any order of sums that an element deviates by; above 1, no order gives it.
     pub bound: Option<f64>,
@@ -285,7 +286,7 @@ pub struct Drift {
     pub causes: Vec<Cause>,
     /// What would explain the unexplained, best first.
     pub hypotheses: Vec<Hypothesis>,
-    /// What was tried in vain, by name.
+    /// What was tried on the unexplained, by name.
     pub tried: Vec<String>,
     /// Every pair: by prompt, position, order of computation.
     pub pairs: Vec<DriftPair>,

@@ -71,9 +71,17 @@ impl Interval {
     /// How far from the middle a value lies, as a share of half the width. A point, where all orders round to the same,
     /// counts as half a step of the format wide, so that its neighbours lie outside.
     pub(super) fn share(self, dtype: Dtype, x: f64) -> f64 {
+        if x.is_nan() || !(self.high - self.low).is_finite() {
+            // What overflows in some order may be anything there; what is no number is none of a finite interval.
+            return if self.low <= x && x <= self.high || !(self.high - self.low).is_finite() {
+                0.0
+            } else {
+                f64::MAX
+            };
+        }
         let from = (x - f64::midpoint(self.low, self.high)).abs();
         let half = ((self.high - self.low) / 2.0).max(half_step(dtype, self.largest()) / 2.0);
-        if from == 0.0 || x.is_nan() { 0.0 } else { (from / half).min(f64::MAX) }
+        if from == 0.0 { 0.0 } else { (from / half).min(f64::MAX) }
     }
 }
 
@@ -90,12 +98,13 @@ pub(super) fn scaled(x: Interval, by: f64) -> Interval {
 
 /// Half the step between neighbours of a format at a magnitude.
 pub(super) fn half_step(dtype: Dtype, magnitude: f64) -> f64 {
-    let digits = match dtype {
-        Dtype::F32 => 24.0,
-        Dtype::F16 => 11.0,
-        Dtype::Bf16 => 8.0,
+    // Digits, and the exponent of half the smallest step.
+    let (digits, least) = match dtype {
+        Dtype::F32 => (24.0, -150.0),
+        Dtype::F16 => (11.0, -25.0),
+        Dtype::Bf16 => (8.0, -134.0),
     };
-    if magnitude == 0.0 { 0.0 } else { (magnitude.log2().floor() - digits + 1.0).exp2() }
+    if magnitude == 0.0 { 0.0 } else { (magnitude.log2().floor() - digits).max(least).exp2() }
 }
 
 /// A rotary embedding; `angles` are cosines, then sines. Entries of the table may be a step off, and an angle of a far

@@ -80,6 +80,7 @@ impl Recast {
                         let stored = trial.checkpoint.weight(&name)?;
                         let mut weight = vec![0.0; stored.cols];
                         stored.row_f32(0, &mut weight);
+                        engine.setup().dtype.round_each(&mut weight);
                         Node::Norm { input: (section, node.inputs[0]), norm: *norm, weight }
                     }
                     _ => continue,

@@ -32,7 +32,7 @@ pub(super) fn outcomes(
     }
     let mut computed = Vec::new();
     for prompt in trial.prompts {
-        computed.push(recomputed(engine, prompt.schedules[trial.side], &prompt.sheets[trial.side], None)?);
+        computed.push(recomputed(engine, prompt.schedules[trial.side], &prompt.sheets[trial.side], None)?.0);
     }
     let heads = heads(engine);
     let layers = i64::try_from(engine.graph().blocks.len()).unwrap_or(0);

@@ -59,6 +59,8 @@ pub(super) fn outcomes(
                             None => continue,
                         },
                     };
+                    let mut values = values;
+                    engine.setup().dtype.round_each(&mut values);
                     let input = (section, node.inputs[0]);
                     matrices.insert((section, place), Matrix { input, k: linear.k, values });
                 }
