@@ -36,7 +36,8 @@ fn first_runs(record: &Record, config: &str) -> Vec<usize> {
 }
 
 /// Runs of two configurations whose sequences begin with the same tokens: each of the first with the one of the second
-/// that it shares most with, at least all of the shorter prompt but its last token. Also, how many runs have no partner.
+/// that it shares most with, at least all of the shorter prompt but its last token. Also, how many runs have no
+/// partner.
 ///
 /// *Errors:* a run without ids of its prompt; nothing that fits.
 pub(crate) fn aligned(records: [&Record; 2], configs: [&str; 2]) -> Result<(Vec<Aligned>, usize), LabError> {

@@ -187,7 +187,8 @@ pub(super) fn settle(
     if claimed.is_empty() {
         return Ok(());
     }
-    // What says how evidence is meant makes no choice of tokens that were forced, and no settings where none are stated.
+    // What says how evidence is meant makes no choice of tokens that were forced, and no settings where none are
+    // stated.
     let only = |names: &[&str]| claimed.keys().all(|name| names.contains(&name.as_str()));
     let drawn = claimed.get("do_sample") == Some(&Json::Bool(true));
     let forced = claim.decoding == Some(Decoding::TeacherForced);

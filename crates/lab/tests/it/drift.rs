@@ -12,11 +12,11 @@ use mantissa_lab::{LabError, Machine, RecordSpec, Recorder, SignalSpec};
 use mantissa_model::synth::{SynthSpec, write};
 use mantissa_model::{Arch, Checkpoint, Tokenizer};
 use mantissa_numerics::setup::SomeAxes;
-use mantissa_numerics::{Dtype, Generation, Phase, Point, Setup, Site};
+use mantissa_numerics::{Dtype, Generation, LayerIdx, Phase, Point, Setup, Site};
 use mantissa_verdict::drift::{Drift, DriftAnswer};
 
 const TOKENS: usize = 12;
-const EVERY: [Point; 9] = [
+const EVERY: [Point; 10] = [
     Point::EmbedOut,
     Point::XIn,
     Point::Q,
@@ -24,6 +24,7 @@ const EVERY: [Point; 9] = [
     Point::AttnOut,
     Point::XAfterAttn,
     Point::FfnNorm,
+    Point::RouterTopk,
     Point::MlpOut,
     Point::Logits,
 ];
@@ -39,6 +40,7 @@ fn model(folder: &Path, arch: Arch) -> Checkpoint {
 
 /// A record of every site but those `without`, at every position.
 fn recorded(folder: &Path, checkpoint: &Checkpoint, setup: Setup, without: &[Point]) -> Experiment {
+    let has = |point| point != Point::RouterTopk || checkpoint.config().arch == Arch::QWEN3_MOE;
     let ids = (1..=u32::try_from(TOKENS).unwrap()).collect();
     let prompt =
         GivenPrompt { name: "ids".to_owned(), file_blake3: "0".repeat(64), content: Content::Ids(ids) };
@@ -55,7 +57,7 @@ fn recorded(folder: &Path, checkpoint: &Checkpoint, setup: Setup, without: &[Poi
         signals: SignalSpec {
             layers: Some((1..=4).map(mantissa_lab::Layer::Number).collect()),
             positions: (1..=i32::try_from(TOKENS).unwrap()).rev().map(|back| -back).collect(),
-            points: EVERY.into_iter().filter(|point| !without.contains(point)).collect(),
+            points: EVERY.into_iter().filter(|point| !without.contains(point) && has(*point)).collect(),
             top_k: 1,
         },
         generation: Generation::default(),
@@ -233,4 +235,52 @@ fn runs_of_other_tokens_are_refused() {
     };
     let refused = drift(&request, &|_, _| {}).unwrap_err().to_string();
     assert!(refused.contains("no two runs begin with the same tokens"), "{refused}");
+}
+
+#[test]
+fn a_row_that_is_no_number_is_unexplained() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = model(folder.path(), Arch::LLAMA);
+    let setup = Setup { dtype: Dtype::Bf16, ..Setup::default() };
+    for wrong in [f32::NAN, f32::INFINITY] {
+        let mut experiment = recorded(folder.path(), &checkpoint, setup, &[]);
+        changed(&mut experiment, Site::at(2, Point::FfnNorm), |position, row| {
+            if position == 3 {
+                row[1] = wrong;
+            }
+        });
+        let found = beside_the_engine(&checkpoint, experiment, setup).unwrap();
+        let first = found.first_unexplained.unwrap();
+        assert_eq!((first.layer, first.point), (Some(LayerIdx(2)), Point::FfnNorm), "{wrong}");
+    }
+}
+
+#[test]
+fn nothing_that_can_be_recomputed_is_nothing_reproduced() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = model(folder.path(), Arch::LLAMA);
+    let setup = Setup { dtype: Dtype::Bf16, ..Setup::default() };
+    // Of the values of one layer alone nothing follows.
+    let but_values: Vec<Point> = EVERY.into_iter().filter(|point| *point != Point::V).collect();
+    let mut experiment = recorded(folder.path(), &checkpoint, setup, &but_values);
+    experiment.runs[0].prefill.as_mut().unwrap().tensors.retain(|site, _| *site == Site::at(2, Point::V));
+    experiment.runs[0].decode = None;
+    let found = beside_the_engine(&checkpoint, experiment, setup).unwrap();
+    assert_eq!(found.sides.each_ref().map(|side| side.reproduced), [None; 2]);
+    assert!(found.causes.is_empty());
+}
+
+#[test]
+fn an_expert_that_no_model_has_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = model(folder.path(), Arch::QWEN3_MOE);
+    let setup = Setup { dtype: Dtype::Bf16, ..Setup::default() };
+    let mut experiment = recorded(folder.path(), &checkpoint, setup, &[]);
+    changed(&mut experiment, Site::at(1, Point::RouterTopk), |position, row| {
+        if position == 2 {
+            row[0] = 4096.0;
+        }
+    });
+    let refused = beside_the_engine(&checkpoint, experiment, setup).unwrap_err().to_string();
+    assert!(refused.contains("layer_1.router_topk, position 2: names an expert"), "{refused}");
 }
