@@ -153,7 +153,7 @@ class Experiment:
             **fixed,
             "cuda_version": self.versions.get("cuda"),
             "axes": further,
-            **_choice(greedy, conversation.settings),
+            **settings.choice(greedy, conversation.settings),
         }
         if not further:
             del setup["axes"]
@@ -284,18 +284,6 @@ class Experiment:
                 values = {key: setup.get(key, "none") for key in varied}
                 configuration["variable_value"] = values[varied[0]] if len(varied) == 1 else values
         return configurations
-
-
-def _choice(greedy, seen):
-    """How tokens were chosen, and under which settings where a `generate` was seen.
-
-    Under settings that act, greedy tokens need not have the largest logits: a verifier computes the choice again.
-    """
-    if seen is not None and seen.get("do_sample"):
-        return {"decoding": "sampled", "generation": seen}
-    if seen is not None and (greedy or settings.act(seen)):
-        return {"decoding": "greedy", "generation": seen}
-    return {"decoding": "greedy" if greedy else "teacher_forced"}
 
 
 def to_store(runs, reproducibility):

@@ -299,6 +299,29 @@ class Worker:
         return self.model_runner.sample_tokens(output)
 
 
+class SamplingParams(types.SimpleNamespace):
+    """Fields that tell how tokens are chosen, with vLLM's defaults."""
+
+    def __init__(self, **more):
+        usual = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "seed": None, "ignore_eos": False}
+        usual |= {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_tokens": 0}
+        usual |= {"logit_bias": None, "stop_token_ids": [], "allowed_token_ids": None, "prompt_logprobs": None}
+        super().__init__(**usual | {"_bad_words_token_ids": None, "_eos_token_id": None} | more)
+
+
+class InputProcessor:
+    """Takes parameters over as vLLM does: a copy, with the model's own ends."""
+
+    EOS, ENDS = 39, [39, 38]
+
+    def process_inputs(self, request_id, prompt, params):
+        taken = SamplingParams(**vars(params))
+        if not taken.ignore_eos:
+            taken._eos_token_id = self.EOS
+            taken.stop_token_ids = [*taken.stop_token_ids, *(end for end in self.ENDS if end != self.EOS)]
+        return types.SimpleNamespace(request_id=request_id, sampling_params=taken)
+
+
 class LLM:
     """`LLM`: hands prompts to ranks in steps. `plan` gets the call's number; see `together` and `one_first`."""
 
@@ -309,6 +332,7 @@ class LLM:
         kind = type("Extended", (base, extension), {})
         self.workers = [kind(rank, ranks, eager, folder, runner) for rank in range(ranks)]
         self.plan, self.calls, self.count = plan or (lambda call: together), 0, 0
+        self.llm_engine = types.SimpleNamespace(input_processor=InputProcessor())
 
     def collective_rpc(self, method, timeout=None, args=(), kwargs=None):
         return [getattr(worker, method)(*args, **(kwargs or {})) for worker in self.workers]
@@ -316,6 +340,10 @@ class LLM:
     def generate(self, prompts, sampling):
         names = [f"{self.count + i}-{i * 77:08x}" for i in range(len(prompts))]
         self.count += len(prompts)
+        for number, name in enumerate(names):
+            given = sampling[number] if isinstance(sampling, list) else sampling
+            self.llm_engine.input_processor.process_inputs(name, prompts[number], given)
+        sampling = sampling[0] if isinstance(sampling, list) else sampling
         waiting = {name: list(prompt["prompt_token_ids"]) for name, prompt in zip(names, prompts)}
         lengths, computed, output = {n: len(p) for n, p in waiting.items()}, {}, {n: [] for n in names}
         start = self.plan(self.calls)

@@ -17,7 +17,7 @@ from mantissa_forensics.container import read
 from mantissa_forensics.vllm.worker import WorkerExtension, quantization
 
 PROMPTS = [[(7 * i + s) % 40 for i in range(n)] for s, n in ((1, 9), (2, 6), (3, 11))]
-SAMPLING = types.SimpleNamespace(max_tokens=5)
+SAMPLING = fake_vllm.SamplingParams(max_tokens=5, temperature=0.0, ignore_eos=True)
 ALL = ["x_in", "q", "k", "v", "attn_out", "x_after_attn", "ffn_norm", "mlp_out", "x_out", "embed_out", "final_norm"]
 
 
@@ -254,6 +254,66 @@ class Serving(unittest.TestCase):
             pass
         with self.assertRaisesRegex(CaptureError, "start it with VLLM_SERVER_DEV_MODE=1"):
             VllmServerCapture("http://127.0.0.1:9", folder).__enter__()
+
+
+class Settings(unittest.TestCase):
+    """How tokens were chosen, from what the engine took over."""
+
+    def stated(self, *params):
+        engine = llm()
+        with VllmCapture(engine, sites=["x_out"], top_k=0) as c:
+            for one in params:
+                engine.generate(tokens(), one)
+        out = support.new("settings")
+        c.save(out)
+        support.run("inspect", out)
+        setups = [c["mantissa"]["setup"] for c in read(out)[1]]
+        return [(setup["decoding"], setup["generation"]) for setup in setups]
+
+    def test_settings_are_those_of_the_engine(self):
+        new = lambda **more: fake_vllm.SamplingParams(max_tokens=3, **more)
+        cases = [
+            (new(temperature=0.0), ("greedy", {"eos_token_id": [38, 39]})),
+            (new(temperature=0.0, ignore_eos=True), ("greedy", {"ignore_eos": True})),
+            (new(temperature=0.0, ignore_eos=True, stop_token_ids=[7]), ("greedy", {"eos_token_id": [7]})),
+            (
+                new(temperature=0.0, repetition_penalty=1.1, min_tokens=2),
+                ("greedy", {"repetition_penalty": 1.1, "min_new_tokens": 2, "eos_token_id": [38, 39]}),
+            ),
+            (
+                new(temperature=0.7, top_p=0.9, top_k=-1, seed=3, ignore_eos=True),
+                ("sampled", {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "seed": 3, "ignore_eos": True}),
+            ),
+            (
+                new(temperature=0.0, logit_bias={5: 2}, presence_penalty=1.0, ignore_eos=True),
+                (
+                    "greedy",
+                    {
+                        "sequence_bias": [[[5], 2.0]],
+                        "presence_penalty": 1.0,
+                        "ignore_eos": True,
+                        "other": {"order": "biases before penalties"},
+                    },
+                ),
+            ),
+            (
+                new(temperature=0.0, _bad_words_token_ids=[[5], [6, 7]], ignore_eos=True),
+                ("greedy", {"ignore_eos": True, "other": {"bad_words": "[[5], [6, 7]]"}}),
+            ),
+        ]
+        for params, want in cases:
+            self.assertEqual(self.stated(params), [want])
+        # Other settings are another configuration, and the same ones a repetition.
+        first, second = cases[0], cases[1]
+        self.assertEqual(self.stated(first[0], second[0], first[0]), [first[1], second[1]])
+
+    def test_prompts_with_settings_of_their_own_are_refused(self):
+        engine = llm()
+        params = [fake_vllm.SamplingParams(max_tokens=3, temperature=0.0, seed=seed) for seed in (None, 1, 1)]
+        params[0].repetition_penalty = 1.2
+        with VllmCapture(engine, sites=["x_out"], top_k=0), self.assertRaisesRegex(CaptureError, "settings of their own"):
+            engine.generate(tokens(), params)
+        self.assertNotIn("process_inputs", vars(engine.llm_engine.input_processor))
 
 
 class Evidence(unittest.TestCase):

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .. import blake3, container, observe, repetitions, weights
+from .. import blake3, container, observe, repetitions, settings, weights
 from ..container import Logprobs, Neighbour, Phase, Run, Tensor
 from ..errors import CaptureError
 from ..evidence import TOOL, hardware_word, size_in_words, to_store
@@ -120,14 +120,44 @@ class VllmCapture:
         sampling = more.get("sampling_params", arguments[1] if len(arguments) > 1 else None)
         self._begin(getattr(sampling, "prompt_logprobs", None) or 0)
         stamp, began = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"), time.monotonic()
-        with self.beside or contextlib.nullcontext():
+        with self.beside or contextlib.nullcontext(), self._taken_over() as taken:
             outputs = self._generate(*arguments, **more)
         seconds = time.monotonic() - began
         ranks = [load_dump(found) for found in self._rpc("mantissa_collect")]
-        batch = _Batch(ranks, outputs, stamp, seconds)
+        batch = _Batch(ranks, outputs, stamp, seconds, settings=self._settings(taken, sampling))
         batch.overlapped = self.beside is not None and self.beside.overlapped
         self.batches.append(batch)
         return outputs
+
+    @contextlib.contextmanager
+    def _taken_over(self):
+        """Sampling parameters of requests as the engine takes them over, with the model's own ends."""
+        taken = []
+        processor = getattr(getattr(self.llm, "llm_engine", None), "input_processor", None)
+        if processor is None:
+            yield taken
+            return
+        process = processor.process_inputs
+
+        def looked(*arguments, **more):
+            request = process(*arguments, **more)
+            taken.append(request.sampling_params)
+            return request
+
+        processor.process_inputs = looked
+        try:
+            yield taken
+        finally:
+            del processor.process_inputs
+
+    @staticmethod
+    def _settings(taken, given):
+        """Settings of generation that all requests of a call share; `None` where they are not known."""
+        given = given if isinstance(given, (list, tuple)) else [given]
+        found = [settings.of_vllm(params) for params in taken or given if params is not None]
+        if any(one != found[0] for one in found):
+            raise CaptureError("prompts of one call have settings of their own", "call generate for each of them")
+        return found[0] if found else None
 
     # ---- evidence ----------------------------------------------------------------------------------------------------
 
@@ -163,16 +193,20 @@ class VllmCapture:
         groups = {}
         for number, batch in enumerate(self.batches):
             batch.same_on_all_ranks(self.notes)
-            groups.setdefault(batch.makeup(), []).append((number, batch))
+            groups.setdefault((batch.makeup(), repr(batch.settings)), []).append((number, batch))
         by_prompts = {}
-        for makeup, members in groups.items():
-            by_prompts.setdefault(members[0][1].prompts(), []).append(makeup)
-        stored, configurations = [], []
-        for makeup, members in groups.items():
+        for (makeup, _), members in groups.items():
+            by_prompts.setdefault(members[0][1].prompts(), set()).add(makeup)
+        stored, configurations, names = [], [], {}
+        for (makeup, _), members in groups.items():
             others = len(by_prompts[members[0][1].prompts()])
             axes = self._axes([batch for _, batch in members])
             observe.check(self.expect, axes)
             configuration = self._configuration(axes, makeup, members, others, name, identity, hardware)
+            # Settings of generation are no part of a name.
+            name_of = configuration["config_id"]
+            names[name_of] = names.get(name_of, 0) + 1
+            configuration["config_id"] += f"_settings{names[name_of]}" if names[name_of] > 1 else ""
             runs = self._runs(configuration["config_id"], members, rank)
             extras = configuration["mantissa"]
             extras["reproducibility"] = repetitions.reproducibility(runs)
@@ -296,7 +330,7 @@ class VllmCapture:
                     **fixed,
                     "cuda_version": versions.get("cuda"),
                     "axes": further,
-                    "decoding": "greedy" if all(b.greedy() for _, b in members) else "teacher_forced",
+                    **settings.choice(all(b.greedy() for _, b in members), members[0][1].settings),
                 },
                 "environment": observe.machine(),
                 "recipes": [],
@@ -357,7 +391,8 @@ class _Batch:
 
     overlapped = False
 
-    def __init__(self, ranks, outputs, stamp, seconds):
+    def __init__(self, ranks, outputs, stamp, seconds, settings=None):
+        self.settings = settings
         self.ranks = sorted(ranks, key=lambda rank: rank["rank"])
         self.outputs, self.stamp, self.seconds = outputs, stamp, seconds
         if len(self.names()) != len(outputs):

@@ -280,4 +280,7 @@ fn draws_and_ends_that_contradict_what_else_is_stated_get_no_verdict_before_a_cl
     let sentence = audit["claims"][0]["sentence"].as_str().unwrap();
     assert!(sentence.contains(&format!("eos_token_id of the model says '{first}'")), "{sentence}");
     assert_eq!(verified(&session, "theirs.json", &["--claim", "ignore_eos=true"]).0, Some(0));
+    // A file of settings that names no end goes before the configuration: `generate` then has none.
+    fs::write(session.path("model/generation_config.json"), "{}").unwrap();
+    assert_eq!(verified(&session, "theirs.json", &[]).1["contested"], json!([]));
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::cells::Cell;
 use super::file::Plan;
 use super::join::join;
-use super::process::{CellSpec, Program};
+use super::process::{CellSpec, GENERATION_CONFIG, Program};
 use super::values::{Backend, Format};
 use crate::error::LabError;
 use crate::prompt::PromptSet;
@@ -259,6 +259,8 @@ struct Own<'c> {
     decode: u32,
     repetitions: u32,
     signals: &'c super::file::Signals,
+    /// Whether the model's own settings of generation are applied.
+    generation_config: bool,
 }
 
 impl<'c> Own<'c> {
@@ -280,6 +282,7 @@ impl<'c> Own<'c> {
             decode: plan.decode,
             repetitions: plan.repetitions,
             signals: &plan.signals,
+            generation_config: GENERATION_CONFIG,
         })
     }
 }

@@ -15,6 +15,10 @@ use crate::prompt::{Prompt, PromptSet};
 /// Version of what a cell's process reads.
 pub const CELL_FORMAT: &str = "mantissa-cell/1";
 
+/// Whether a model's own settings of generation are applied: no backend does, so that all choose by the largest logit
+/// alone.
+pub(super) const GENERATION_CONFIG: bool = false;
+
 /// What a cell's process is told: all of it, so that two equal files give equal bytes.
 ///
 /// Example: [`super::CarryOut`].
@@ -155,8 +159,9 @@ impl Program {
 
     fn own(&self, plan: &Plan, cell: &Cell, out: &Path) -> Launch {
         let mut words: Vec<OsString> = vec!["record".into(), "--quiet".into()];
-        // As the other backends choose: by the largest logit alone.
-        words.push("--no-generation-config".into());
+        if !GENERATION_CONFIG {
+            words.push("--no-generation-config".into());
+        }
         let mut add = |flag: &str, value: OsString| {
             // In one word, since a value may begin with a minus.
             let mut word = OsString::from(format!("--{flag}="));
