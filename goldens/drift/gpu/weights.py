@@ -28,7 +28,7 @@ def whole(parts, folder):
 
 
 def decode(path, out):
-    """Writes every weight in bf16, and the tokenizer."""
+    """Writes every weight in bf16. Prompts are ids, so there is no tokenizer."""
     folder, name = os.path.split(os.path.abspath(path))
     load = transformers.AutoModelForCausalLM.from_pretrained
     decoded = load(folder, gguf_file=name, dtype=torch.bfloat16)
@@ -38,7 +38,6 @@ def decode(path, out):
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.load_state_dict(decoded.state_dict())
     model.save_pretrained(out)
-    transformers.AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained(out)
     return sum(p.numel() for p in model.parameters())
 
 
