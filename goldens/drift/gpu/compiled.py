@@ -130,7 +130,8 @@ def compiled(causal, points, prompt, forced, flags):
             close()
     kv = [x.cpu() for layer in cache.layers for x in (layer.keys, layer.values)]
     seconds = time.time() - began
-    print(f"  compiled with {len(points)} points, {flags}: {seconds:.1f} s, {len(seen.kernels)} kernels, {breaks}", flush=True)
+    made = f"{len(seen.kernels)} kernels, graph breaks {breaks}"
+    print(f"  compiled with {len(points)} points, {flags}: {seconds:.1f} s, {made}", flush=True)
     return {"passes": passes, "kv": kv, "code": code, "seen": seen, "first": first_kernels, "seconds": seconds}
 
 
@@ -139,7 +140,8 @@ def same(a, b):
     import torch
 
     count = lambda x, y: int((x.view(torch.int16) != y.view(torch.int16)).sum())
-    found = {f"logits of pass {n}": count(x["logits"], y["logits"]) for n, (x, y) in enumerate(zip(*(a["passes"], b["passes"])))}
+    passes = zip(PHASES, a["passes"], b["passes"])
+    found = {f"logits of {phase}": count(x["logits"], y["logits"]) for phase, x, y in passes}
     for number, (x, y) in enumerate(zip(a["kv"], b["kv"])):
         found[f"layer_{number // 2 + 1}.{'kv'[number % 2]}"] = count(x, y)
     return found

@@ -1,6 +1,7 @@
 """Which roundings of the eager graph the kernels of Inductor leave out.
 
-`watched()` notes, while something is compiled, which nodes of the graph each fused kernel computes. `kernels()` makes a table of them. In eager mode each node rounds what it leaves to its format. A fused kernel
+`watched()` notes, while something is compiled, which nodes of the graph each fused kernel computes. `kernels()` makes a
+table of them. In eager mode each node rounds what it leaves to its format. A fused kernel
 computes in binary32 and hands values on in registers, so a node in bf16 whose reader is in the same kernel is not
 rounded there (unless `emulate_precision_casts` puts the cast back).
 """

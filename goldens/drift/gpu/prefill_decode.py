@@ -11,7 +11,7 @@ kept at every position, twice, and the two repetitions are compared. Then, in OU
 - `decode_gpu_prediction.*`, `prefill_gpu_prediction.*`: each capture beside the program's prediction of it.
 - `report.md`: one decode step (the first after each prompt) in the form of the founding report: layers 0, 1, 2, 4, 8
   counted from 0; embed_out, x_in, attn_out, mlp_out.
-- `evidence/prefill`, `evidence/decode`: these layers' sites of both captures, without logits.
+- `evidence/prefill`, `evidence/decode`: these layers' sites of the prompt of 38 tokens, without logits.
 
 `--tiny` takes any model of few layers, on a CPU. Needs torch, transformers, numpy and safetensors.
 """
@@ -36,7 +36,7 @@ def captures(model, out, lists, layers):
     kept = [layer for layer in FOUNDING if layer <= layers]
 
     @torch.no_grad()
-    def run(whole):
+    def run(whole, lists=lists):
         for prompt, forced in lists:
             ids = torch.tensor([prompt + forced if whole else prompt], device=device)
             found = causal(input_ids=ids, use_cache=True)
@@ -51,7 +51,7 @@ def captures(model, out, lists, layers):
         for kind, (chosen, sites, repetitions) in looks.items():
             with Capture(causal, layers=chosen, sites=sites, positions="all", top_k=0) as capture:
                 for _ in range(repetitions):
-                    run(whole)
+                    run(whole, lists if kind == "all" else lists[1:2])
             if kind == "all":
                 capture.profile(lambda: run(whole))
             capture.save(os.path.join(out, name) if kind == "all" else os.path.join(out, "evidence", name))
@@ -104,6 +104,7 @@ def main():
     if os.path.exists(os.path.join(decode, "manifest.json")):
         session.step("inspect", [session.mantissa, "inspect", decode], output=os.path.join(out, "inspect.txt"))
         word = hardware_of(decode)
+        model += ["--claim", f"hardware={word}"] if word else []
         found = session.drift("captured", prefill, decode, *model)
         if found is not None:
             with open(os.path.join(out, "report.md"), "w") as file:
