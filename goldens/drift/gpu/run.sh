@@ -6,7 +6,7 @@
 #                            session of their own, so that the rest can come meanwhile
 #   run.sh late OUT          once all is there: vLLM, vllm_transformers.py; waits for the early ones; results to OUT
 #
-# Parts: mantissa.xz, model.00 … (a GGUF file cut), gguf-*.whl, rest.00 … (a tar file cut: wheels/ and vllm.tar.xz.*).
+# Parts: mantissa.xz, model.00 … (a GGUF file cut), gguf-*.whl, rest.00 … (a tar file cut: wheels/, vllm.tar.xz.*).
 # WORK is $DRIFT_WORK, default /tmp/drift.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -43,7 +43,8 @@ take)
 early)
     xz -dc "$work/mantissa.xz" >"$work/mantissa" && chmod +x "$work/mantissa" && "$work/mantissa" --version
     # A copy: the tree of the next call replaces this one.
-    mkdir -p "$work/tree/goldens/drift" && cp -r "$root/python" "$work/tree/" && cp -r "$here" "$work/tree/goldens/drift/"
+    mkdir -p "$work/tree/goldens/drift"
+    cp -r "$root/python" "$work/tree/" && cp -r "$here" "$work/tree/goldens/drift/"
     setsid nohup bash "$work/tree/goldens/drift/gpu/run.sh" jobs >"$work/early.log" 2>&1 </dev/null &
     sleep "${2:-1}"
     cat "$work/early.log"
@@ -68,7 +69,8 @@ late)
     cp "$work"/*.log "$work/out/logs/"
     # Containers apart: they are the largest.
     (cd "$work/out" && find . -type f \( -name '*.md' -o -name '*.json' -o -name '*.txt' -o -name '*.log' \) \
-        ! -name manifest.json ! -name timing.json ! -path '*/model/*' | tar cf - -T - | xz -T0 -6 >"$out/results.tar.xz")
+        ! -name manifest.json ! -name timing.json ! -path '*/model/*' | tar cf - -T - | xz -T0 -6 \
+        >"$out/results.tar.xz")
     pack prefill_decode "$work/out/prefill_decode/evidence" .
     pack compiled "$work/out/compiled" eager compiled emulated
     pack vllm1 "$work/out/vllm_transformers" vllm1
