@@ -59,6 +59,30 @@ class Rows(unittest.TestCase):
                             compared += wanted.size
         self.assertGreater(compared, 10_000)
 
+    def test_every_position(self):
+        """All of a prompt, of each decode step its own; logits where vLLM computes them."""
+        engine = llm(plan=lambda call: fake_vllm.one_first)
+        with VllmCapture(engine, layers="all", sites="all", positions="all", top_k=0) as capture:
+            engine.generate(tokens(), SAMPLING)
+        truth = engine.workers[0].model_runner.state.truth
+        names = sorted({key[0] for key in truth}, key=lambda name: int(name.split("-")[0]))
+        for row, name in enumerate(names):
+            run, length = capture.batches[0].run(row, "all", None, capture.facts[0]), len(PROMPTS[row])
+            prefill, decode = run.phases["prefill"], run.phases["decode"]
+            self.assertEqual((prefill.positions, decode.positions), (list(range(-length, 0)), [-1]))
+            self.assertEqual({*decode.tensors} - {*prefill.tensors}, {"logits"})
+            self.assertEqual({*(s.split(".")[-1] for s in decode.tensors)}, {*ALL, "logits"})
+            for phase, first in ((prefill, 0), (decode, length)):
+                for site, tensor in phase.tensors.items():
+                    rows = tensor.bits.reshape(-1, tensor.bits.shape[2])
+                    self.assertEqual(len(rows), length if phase is prefill else 4)
+                    for i, bits in enumerate(rows):
+                        if site != "embed_out":
+                            self.assertTrue(np.array_equal(bits, as_bits(truth[name, site, first + i])), site)
+        with support.tempfile.TemporaryDirectory() as folder:
+            path = capture.save(os.path.join(folder, "out"), name="m")
+            self.assertEqual([len(run.phases["prefill"].positions) for run in read(path)[2]], [9, 6, 11])
+
     def test_nothing_changes_and_nothing_stays(self):
         plain, seen = llm(), llm()
         wanted = plain.generate(tokens(), SAMPLING)

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -31,13 +32,15 @@ from ..sites import chosen
 from .worker import SHARDED, load_dump
 
 WORKER = "mantissa_forensics.vllm.worker.WorkerExtension"
+ALL = "all"
 GRAPHED = ("final_norm", "logits")
 
 
 class VllmCapture:
     """Keeps what each `generate` inside the `with` leaves; several calls with the same prompts are repetitions.
 
-    `layers`, `sites`, `positions`, `top_k`, `sequences`, `expect` as those of `Capture`. `ranks`: `"gathered"` (heads
+    `layers`, `sites`, `positions`, `top_k`, `sequences`, `expect` as those of `Capture`; with `positions="all"` logits
+    and log-probabilities of decode steps alone are kept, since vLLM computes no others. `ranks`: `"gathered"` (heads
     of all tensor-parallel ranks side by side) or `"each"` (a container for each rank). `beside`: a load on another
     stream of the engine's own process (`streams.Beside`). Without `enforce_eager` modules cannot be seen: the newest
     position's `final_norm`, `logits` and log-probabilities are kept.
@@ -64,7 +67,7 @@ class VllmCapture:
         if beside is not None:
             self.expect["concurrent_streams"] = True
         self._asked = (layers, sites)
-        self.positions = sorted(positions) if positions is not None else None
+        self.positions = sorted(positions) if positions not in (None, ALL) else positions
         self.batches, self.notes = [], []
         self._generate, self.facts = None, None
 
@@ -102,11 +105,11 @@ class VllmCapture:
             newest = "logits" in self.sites or prompt_logprobs < self.top_k
             if self.positions is None:
                 self.positions = [-1] if newest or not self.eager else [-3, -2, -1]
-            if self.positions != [-1] and newest:
+            if self.positions not in ([-1], ALL) and newest:
                 fault = "vLLM computes logits of a prompt's newest position alone"
                 remedy = "give positions=[-1], or no logits and SamplingParams(prompt_logprobs=top_k) or top_k=0"
                 raise CaptureError(fault, remedy)
-        reach = -self.positions[0]
+        reach = sys.maxsize if self.positions == ALL else -self.positions[0]
         self._rpc("mantissa_begin", {"sites": self.sites, "reach": reach, "top_k": self.top_k, "eager": self.eager})
 
     def _rpc(self, method, *arguments):
@@ -353,7 +356,7 @@ class VllmCapture:
             "decode_steps": max((run.phases["decode"].steps for run in runs if run.phases.get("decode")), default=0),
             "extraction_config": {
                 "layers": sorted({int(s[6:].split(".")[0]) for s in self.sites if s.startswith("layer_")}),
-                "positions": self.positions,
+                "positions": list(runs[0].phases["prefill"].positions),
                 "hidden_dim": facts["hidden_size"],
                 "key_dim": facts["heads"][1] * facts["heads"][2],
                 "top_k_logprobs": self.top_k,
@@ -457,11 +460,14 @@ class _Batch:
         names = self.names()
         kept = self.ranks[0]["requests"][names[row]]
         prompt, output = list(kept["prompt"]), [int(t) for t in self.outputs[row].outputs[0].token_ids]
+        whole = positions == ALL
+        # Earlier positions of a decode step are those of the prompt and of earlier steps.
+        positions, later = (list(range(-len(prompt), 0)), [-1]) if whole else (positions, positions)
         if kept["cached"] and kept["cached"] > len(prompt) + positions[0]:
             fault = f"{kept['cached']} tokens of a prompt were in the prefix cache, and their rows were not computed"
             raise CaptureError(fault, "give enable_prefix_caching=False")
         sites = self._sites(names[row], rank, facts)
-        if positions != [-1] and "logprobs.token_ids" in sites:
+        if not whole and positions != [-1] and "logprobs.token_ids" in sites:
             sites |= self._prompt_logprobs(sites, self.outputs[row].prompt_logprobs, len(prompt) + positions[0])
         last = max((first + len(bits) for first, _, bits in sites.values()), default=len(prompt))
         # With asynchronous scheduling a step may run whose token nobody asked for.
@@ -472,10 +478,11 @@ class _Batch:
             if stated != token:
                 fault = f"the model was given token {token} at position {position}, the request has {stated}"
                 raise CaptureError(fault, "use vLLM 0.24")
-        phases = {"prefill": _phase(sites, [len(prompt)], positions, facts["vocab_size"])}
+        of_prompt = {s: rows for s, rows in sites.items() if not (whole and s.startswith("log"))}
+        phases = {"prefill": _phase(of_prompt, [len(prompt)], positions, facts["vocab_size"])}
         if steps > 0:
             ends = [len(prompt) + step + 1 for step in range(steps)]
-            phases["decode"] = _phase(sites, ends, positions, facts["vocab_size"])
+            phases["decode"] = _phase(sites, ends, later, facts["vocab_size"])
         neighbours = []
         for other, name in enumerate(names):
             if other != row:
