@@ -224,6 +224,7 @@ fn draws_and_ends_that_contradict_what_else_is_stated_get_no_verdict_before_a_cl
     let (session, tree) = with_record(&["--generation", "repetition_penalty=0.4"]);
     let setup = "/configurations/0/mantissa/setup";
     let (decoding, generation) = (format!("{setup}/decoding"), format!("{setup}/generation"));
+    let engine = format!("{setup}/engine");
     let tokens = tree.pointer("/runs/0/mantissa/output_token_ids").unwrap().clone();
     let end = |more: Value| {
         let mut all = json!({"repetition_penalty": 0.4});
@@ -252,12 +253,14 @@ fn draws_and_ends_that_contradict_what_else_is_stated_get_no_verdict_before_a_cl
     open(&[(&generation, end(json!({"do_sample": true})))], &["setup.decoding says 'greedy'"]);
     let first = tokens[0].as_u64().unwrap();
     let words = ["the end of an output", &format!("says '{first} as output token 1 of"), "ignore_eos=true"];
-    open(&[(&generation, end(json!({"eos_token_id": [first]})))], &words);
+    // This engine's own records go on behind an end; another program's outputs do not.
+    let theirs = (engine.as_str(), json!("transformers"));
+    open(&[(&generation, end(json!({"eos_token_id": [first]}))), theirs.clone()], &words);
     settled("ignore_eos=true", 0);
     settled("ignore_eos=false", 3);
     // The settings say why.
     for more in [json!({"eos_token_id": [first], "ignore_eos": true}), json!({"eos_token_id": [511]})] {
-        changed(&session, &tree, "x.json", &[(&generation, end(more))]);
+        changed(&session, &tree, "x.json", &[(&generation, end(more)), theirs.clone()]);
         assert_eq!(verified(&session, "x.json", &[]).1["contested"], json!([]));
     }
     // By the model's own ends: what another program's `generate` left, but no record of as many tokens as were asked
@@ -271,10 +274,9 @@ fn draws_and_ends_that_contradict_what_else_is_stated_get_no_verdict_before_a_cl
     let mut tree = tree.clone();
     *tree.pointer_mut(&weights).unwrap() = Value::Null;
     tree["experiment_metadata"]["mantissa"]["weights_digest"] = Value::Null;
-    let engine = format!("{setup}/engine");
     changed(&session, &tree, "own.json", &[]);
     assert_eq!(verified(&session, "own.json", &[]).1["contested"], json!([]));
-    changed(&session, &tree, "theirs.json", &[(&engine, json!("transformers"))]);
+    changed(&session, &tree, "theirs.json", &[theirs]);
     let (code, audit) = verified(&session, "theirs.json", &[]);
     assert_eq!(code, Some(3), "{audit}");
     let sentence = audit["claims"][0]["sentence"].as_str().unwrap();
