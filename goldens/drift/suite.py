@@ -68,7 +68,7 @@ def judge(mantissa, truth, case):
     if truth["honest"]:
         note = f"{place_of(first)}, position {first['position']}" if first else ""
         return Judgement(truth, "alarm" if first else "quiet", note, counts)
-    outcome, note = of_alarm(truth, found, first) if first else of_silence(truth, found["pairs"])
+    outcome, note = of_alarm(truth, found, first) if first else of_silence(truth, found)
     other = [p for p in found["pairs"] if p["answer"] == UNEXPLAINED and p["layer"] != truth["layer"]]
     return Judgement(truth, outcome, note, counts, len(other))
 
@@ -85,18 +85,22 @@ def of_alarm(truth, found, first):
     return "other", f"{best['name']} in layer {best['layer']}"
 
 
-def of_silence(truth, pairs):
+def of_silence(truth, found):
+    """A bug that raised no alarm must be smaller than the smallest effect that is stated: for its pair, or its site."""
+    at = lambda entry: (entry["layer"], entry["point"]) == (truth["layer"], truth["point"])
+    of_site = next((site["smallest"] for site in found["sites"] if at(site)), None)
     effects = {entry["position"]: entry["distance"] for entry in truth["effect"]["positions"]}
-    place = {p["position"]: p for p in pairs if (p["layer"], p["point"]) == (truth["layer"], truth["point"])}
+    place = {pair["position"]: pair for pair in found["pairs"] if at(pair)}
     explained = False
     for position, effect in effects.items():
         pair = place.get(position)
         if pair is None:
             return "wrong", f"no pair at {place_of(truth)}, position {position}"
-        if pair["smallest"] is not None and pair["smallest"] > effect:
+        smallest = of_site if pair["smallest"] is None else pair["smallest"]
+        if smallest is not None and smallest > effect:
             continue
         if pair["answer"] != "explained":
-            words = f"{pair['answer']} at position {position}, smallest effect {pair['smallest']}, true {effect:.1e}"
+            words = f"{pair['answer']} at position {position}, smallest effect {smallest}, true {effect:.1e}"
             return "wrong", words
         explained = True
     return ("explained" if explained else "rounding"), ""

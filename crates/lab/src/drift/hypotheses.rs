@@ -3,13 +3,14 @@
 //!
 //! A trial recomputes every row from what was recorded with one thing done otherwise: a graph with another number in
 //! it ([`edits`]), attention over other keys ([`attention`]), a product with another weight ([`weights`]), arithmetic
-//! with other roundings ([`casts`]); or it looks for a recorded row among rows of other layers, heads, positions and
+//! with other roundings ([`casts`], [`fused`]); or it looks for a recorded row among rows of other layers, heads, positions and
 //! tokens ([`rows`]). Since every node reads recorded rows, one trial tries all layers at once. No size of a difference
 //! names a hypothesis.
 
 mod attention;
 mod casts;
 mod edits;
+mod fused;
 mod rows;
 mod weights;
 
@@ -44,6 +45,7 @@ pub(crate) fn hypotheses(
     attention::outcomes(engine, trial, &mut keep)?;
     weights::outcomes(engine, trial, &mut keep)?;
     casts::outcomes(engine, trial, &mut keep)?;
+    fused::outcomes(engine, trial, &mut keep)?;
     found.sort_by(|a, b| {
         let site = |one: &Hypothesis| Site { layer: one.layer, point: one.point };
         site(a).cmp(&site(b)).then(a.deviation.total_cmp(&b.deviation)).then(a.name.cmp(&b.name))

@@ -12,7 +12,7 @@ const EPSILONS: [f64; 11] = [0.0, 1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-
 /// Bases of rotary embeddings: 1, 2 and 5 times each power of ten that models have.
 const BASES: [f64; 16] = [1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 2.5e5, 5e5, 1e6, 2e6, 5e6, 1e7, 1e8, 1e9];
 
-fn each_node(graph: &mut Graph, mut change: impl FnMut(&mut Operation)) {
+pub(super) fn each_node(graph: &mut Graph, mut change: impl FnMut(&mut Operation)) {
     let Graph { stem, kinds, head, .. } = graph;
     for section in std::iter::once(stem).chain(kinds).chain(std::iter::once(head)) {
         section.nodes.iter_mut().for_each(|node| change(&mut node.operation));
