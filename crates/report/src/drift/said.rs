@@ -326,8 +326,12 @@ fn map(drift: &Drift) -> Grid<'static> {
 
 /// Sites that differ, with the numbers that decide; `most` of them.
 pub(crate) fn measured(drift: &Drift, most: usize) -> Grid<'static> {
-    let differing: Vec<&DriftSite> =
-        drift.sites.iter().filter(|site| site.answer != DriftAnswer::Equal).collect();
+    let differing = drift.sites.iter().filter(|site| site.answer != DriftAnswer::Equal).collect();
+    numbers("Sites that differ", differing, most)
+}
+
+/// The numbers that decide of `differing`; `most` of them.
+pub(crate) fn numbers(caption: &str, differing: Vec<&DriftSite>, most: usize) -> Grid<'static> {
     let rows = differing.iter().take(most).map(|known| {
         Row::new(
             vec![
@@ -349,7 +353,7 @@ pub(crate) fn measured(drift: &Drift, most: usize) -> Grid<'static> {
     let cut = if cut > 0 { format!(" {cut} sites more are in the JSON.") } else { String::new() };
     let recomputed = differing.iter().any(|known| known.deviation.is_some());
     Grid {
-        caption: "Sites that differ".to_owned(),
+        caption: caption.to_owned(),
         columns: vec![
             column("site", Kind::Words, false),
             column("pairs", Kind::Number, false),

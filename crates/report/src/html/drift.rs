@@ -16,6 +16,9 @@ use crate::words;
 /// Where everything stands that a page cuts.
 const WHOLE: &str = "drift.json (--output)";
 
+/// Rows of a table that is not folded.
+const OPEN: usize = 24;
+
 /// Points of a block, as many as one chart has lines for.
 const CHARTS: [(&str, &[Point]); 2] = [
     ("attention", &[Point::XIn, Point::Q, Point::K, Point::V, Point::AttnOut, Point::XAfterAttn]),
@@ -164,10 +167,10 @@ fn propagation(drift: &Drift) -> Vec<Block<'_>> {
         .sites
         .iter()
         .filter(|site| site.layer.is_none())
-        .map(|site| format!("{} is {}", site.point, site.answer.words()))
+        .map(|site| format!("{}: {}", site.point, site.answer.words()))
         .collect();
     if !outside.is_empty() {
-        all.push(Block::Text(format!("Outside blocks, {}.", words::listed(&outside, outside.len()))));
+        all.push(Block::Text(format!("Outside blocks: {}.", outside.join("; "))));
     }
     let layers = blocks(drift);
     if layers.is_empty() {
@@ -235,8 +238,21 @@ fn unequal(site: &DriftSite) -> f64 {
     (site.counts.pairs - site.counts.equal) as f64 / site.counts.pairs.max(1) as f64
 }
 
+/// The numbers of all sites that differ; where these are many, those that are amiss stand open above them.
 fn numbers(drift: &Drift) -> Vec<Block<'_>> {
-    grids(vec![said::measured(drift, usize::MAX)])
+    let all = said::measured(drift, usize::MAX);
+    if all.rows.len() <= OPEN {
+        return grids(vec![all]);
+    }
+    let amiss = [DriftAnswer::Unexplained, DriftAnswer::NotLocalized];
+    let amiss: Vec<&DriftSite> = drift.sites.iter().filter(|site| amiss.contains(&site.answer)).collect();
+    let mut blocks = Vec::new();
+    if amiss.len() <= OPEN {
+        blocks = grids(vec![said::numbers("Sites that are not explained", amiss, usize::MAX)]);
+    }
+    let summary = words::of(all.rows.len(), "site") + " that differ";
+    blocks.push(Block::Folded { summary, blocks: vec![Block::Grid(all)] });
+    blocks
 }
 
 fn against(drift: &Drift) -> Vec<Block<'_>> {
