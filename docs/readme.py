@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the examples of the README and docs/drift.md with a built program and holds what they print against what stands there.
+"""Runs the examples of the README and docs/drift.md with a built program and holds what they print against what
+stands there.
 
     python3 docs/readme.py target/release/mantissa
 
@@ -93,7 +94,8 @@ def main():
                     if run([sys.executable, "-c", "import numpy"]).returncode:
                         print(f"{page}:{number}: NOT TESTED, no numpy")
                         continue
-                    printing = [line for line in lines if line.startswith("print(") and "  # " in line]
+                    printing = [line for line in lines
+                            if line.startswith("print(") and "  # " in line]
                     expected = [line.split("  # ", 1)[1] for line in printing]
                     result = run([sys.executable, "-c", "\n".join(lines)])
                     ran += 1

@@ -326,12 +326,13 @@ fn map(drift: &Drift) -> Grid<'static> {
 
 /// Sites that differ, with the numbers that decide; `most` of them.
 pub(crate) fn measured(drift: &Drift, most: usize) -> Grid<'static> {
-    let differing = drift.sites.iter().filter(|site| site.answer != DriftAnswer::Equal).collect();
-    numbers("Sites that differ", differing, most)
+    let differing: Vec<&DriftSite> =
+        drift.sites.iter().filter(|site| site.answer != DriftAnswer::Equal).collect();
+    numbers("Sites that differ", &differing, most)
 }
 
 /// The numbers that decide of `differing`; `most` of them.
-pub(crate) fn numbers(caption: &str, differing: Vec<&DriftSite>, most: usize) -> Grid<'static> {
+pub(crate) fn numbers(caption: &str, differing: &[&DriftSite], most: usize) -> Grid<'static> {
     let rows = differing.iter().take(most).map(|known| {
         Row::new(
             vec![

@@ -61,28 +61,23 @@ struct Listed<'d> {
 
 /// What fails, unexplained sites first; with a baseline, what is new.
 fn listed(drift: &Drift) -> Vec<Listed<'_>> {
-    let mut all: Vec<Listed<'_>> = match &drift.baseline {
-        Some(against) => {
-            let news = against.sites.iter().filter(|found| is_news(found.change));
-            let listed = news.map(|found| {
-                let AgainstSite { layer, point, change, .. } = *found;
-                let mut sites = drift.sites.iter();
-                let site = sites.find(|site| (site.layer, site.point) == (layer, point));
-                Listed { layer, point, change: Some(change), site }
-            });
-            listed.collect()
-        }
-        None => {
-            let fails = [DriftAnswer::Unexplained, DriftAnswer::NotLocalized];
-            let failing = drift.sites.iter().filter(|site| fails.contains(&site.answer));
-            let listed = failing.map(|site| Listed {
-                layer: site.layer,
-                point: site.point,
-                change: None,
-                site: Some(site),
-            });
-            listed.collect()
-        }
+    let mut all: Vec<Listed<'_>> = if let Some(against) = &drift.baseline {
+        let news = against.sites.iter().filter(|found| is_news(found.change));
+        let listed = news.map(|found| {
+            let AgainstSite { layer, point, change, .. } = *found;
+            let mut sites = drift.sites.iter();
+            let site = sites.find(|site| (site.layer, site.point) == (layer, point));
+            Listed { layer, point, change: Some(change), site }
+        });
+        listed.collect()
+    } else {
+        let fails = [DriftAnswer::Unexplained, DriftAnswer::NotLocalized];
+        let failing = drift.sites.iter().filter(|site| fails.contains(&site.answer));
+        let listed = failing.map(|site| {
+            let DriftSite { layer, point, .. } = *site;
+            Listed { layer, point, change: None, site: Some(site) }
+        });
+        listed.collect()
     };
     all.sort_by_key(|listed| std::cmp::Reverse(listed.site.map(|site| site.answer)));
     all

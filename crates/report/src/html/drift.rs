@@ -248,7 +248,7 @@ fn numbers(drift: &Drift) -> Vec<Block<'_>> {
     let amiss: Vec<&DriftSite> = drift.sites.iter().filter(|site| amiss.contains(&site.answer)).collect();
     let mut blocks = Vec::new();
     if amiss.len() <= OPEN {
-        blocks = grids(vec![said::numbers("Sites that are not explained", amiss, usize::MAX)]);
+        blocks = grids(vec![said::numbers("Sites that are not explained", &amiss, usize::MAX)]);
     }
     let summary = words::of(all.rows.len(), "site") + " that differ";
     blocks.push(Block::Folded { summary, blocks: vec![Block::Grid(all)] });

@@ -90,7 +90,7 @@ fn outside(point: Point, answer: DriftAnswer) -> DriftPair {
 pub(crate) fn large() -> Drift {
     let mut pairs = vec![outside(Point::EmbedOut, DriftAnswer::Equal)];
     for layer in 1..=64 {
-        for (place, point) in POINTS.into_iter().enumerate() {
+        for (place, point) in (0_u32..).zip(POINTS) {
             let answer = match (layer, point) {
                 (..=3, _) => DriftAnswer::Equal,
                 (20, Point::AttnOut) | (41, Point::MlpOut) => DriftAnswer::Unexplained,
@@ -101,7 +101,7 @@ pub(crate) fn large() -> Drift {
             let mut pair = pair(layer, point, answer);
             if answer != DriftAnswer::Equal {
                 let size = if layer < 20 { 1e-4 } else { 0.01 };
-                pair.relative = Some(size * (1.0 + f64::from(layer) / 30.0) / (1.0 + place as f64));
+                pair.relative = Some(size * (1.0 + f64::from(layer) / 30.0) / (1.0 + f64::from(place)));
             }
             pairs.push(pair);
         }

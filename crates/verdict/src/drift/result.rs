@@ -25,8 +25,8 @@ pub struct DriftSide {
     pub setup: String,
     /// Digest of its signals, over the runs that were compared; absent for hashes.
     pub digest: Option<Digest>,
-    /// Whether every row that can be recomputed from recorded rows is, to the bit, what the setup leaves of them; absent
-    /// where none can, and where it was not tried.
+    /// Whether every row that can be recomputed from recorded rows is, to the bit, what the setup leaves of them;
+    /// absent where none can, and where it was not tried.
     pub reproduced: Option<bool>,
 }
 
