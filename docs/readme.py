@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the README's examples with a built program and holds what they print against what stands there.
+"""Runs the examples of the README and docs/drift.md with a built program and holds what they print against what
+stands there.
 
     python3 docs/readme.py target/release/mantissa
 
@@ -58,7 +59,6 @@ def missing(expected, printed):
 
 def main():
     program = Path(sys.argv[1]).resolve()
-    readme = REPOSITORY / "README.md"
     ran = failed = 0
     with tempfile.TemporaryDirectory() as folder:
         work, path = Path(folder) / "work", Path(folder) / "bin"
@@ -78,28 +78,30 @@ def main():
                 command, cwd=work, env=environment, capture_output=True, text=True, check=False
             )
 
-        for mark, lines, number in blocks(readme.read_text()):
-            if mark == "console":
-                for command, expected in commands(lines):
-                    result = run(["bash", "-c", command])
+        for page in ("README.md", "docs/drift.md"):
+            for mark, lines, number in blocks((REPOSITORY / page).read_text()):
+                if mark == "console":
+                    for command, expected in commands(lines):
+                        result = run(["bash", "-c", command])
+                        ran += 1
+                        lost = missing(expected, result.stdout)
+                        if lost is not None or result.returncode not in (0, 1, 3):
+                            failed += 1
+                            print(f"{page}:{number}: $ {command}\nexit {result.returncode}")
+                            print(result.stdout + result.stderr)
+                            print(f"does not print, in this order: {lost}")
+                elif mark == "python" and any(line.startswith("print(") for line in lines):
+                    if run([sys.executable, "-c", "import numpy"]).returncode:
+                        print(f"{page}:{number}: NOT TESTED, no numpy")
+                        continue
+                    printing = [line for line in lines
+                            if line.startswith("print(") and "  # " in line]
+                    expected = [line.split("  # ", 1)[1] for line in printing]
+                    result = run([sys.executable, "-c", "\n".join(lines)])
                     ran += 1
-                    lost = missing(expected, result.stdout)
-                    if lost is not None or result.returncode not in (0, 1, 3):
+                    if result.stdout.split("\n")[:-1] != expected:
                         failed += 1
-                        print(f"README.md:{number}: $ {command}\nexit {result.returncode}")
-                        print(result.stdout + result.stderr)
-                        print(f"does not print, in this order: {lost}")
-            elif mark == "python" and any(line.startswith("print(") for line in lines):
-                if run([sys.executable, "-c", "import numpy"]).returncode:
-                    print(f"README.md:{number}: NOT TESTED, no numpy")
-                    continue
-                printing = [line for line in lines if line.startswith("print(") and "  # " in line]
-                expected = [line.split("  # ", 1)[1] for line in printing]
-                result = run([sys.executable, "-c", "\n".join(lines)])
-                ran += 1
-                if result.stdout.split("\n")[:-1] != expected:
-                    failed += 1
-                    print(f"README.md:{number}: python\n{result.stdout}{result.stderr}instead of {expected}")
+                        print(f"{page}:{number}: python\n{result.stdout}{result.stderr}instead of {expected}")
     print(f"{ran} examples, {failed} failed")
     sys.exit(1 if failed or not ran else 0)
 

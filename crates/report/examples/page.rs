@@ -13,10 +13,13 @@ use std::path::Path;
 use mantissa_published::{Content, Opened, open};
 use mantissa_report::Style;
 use mantissa_verdict::analysis::{Mode, Source};
+use mantissa_verdict::drift::Drift;
 use mantissa_verdict::{Analysis, Audit, Options, judge};
 
 #[path = "../tests/report/audit_sample.rs"]
 mod audit_sample;
+#[path = "../tests/report/drift_sample.rs"]
+mod drift_sample;
 #[path = "../tests/report/experiment.rs"]
 mod experiment;
 #[path = "../tests/report/sample.rs"]
@@ -63,6 +66,11 @@ fn pages(folder: &Path) -> io::Result<()> {
     audit("verify-hostile", &audit_sample::audit())?;
     audit("verify-full", &audit_sample::full())?;
     audit("verify-open", &audit_sample::open())?;
+    let drift = |name: &str, drift: &Drift| mantissa_report::drift_html(drift, &mut file(name)?);
+    drift("drift-beside", &drift_sample::beside())?;
+    drift("drift-hashes", &drift_sample::hashes())?;
+    drift("drift-hostile", &drift_sample::hostile())?;
+    drift("drift-large", &drift_sample::large())?;
     comparison("compare-nine", &Shape { prompts: 2, repetitions: 1, ..NINE })?;
     comparison("compare-noisy", &Shape { prompts: 2, ..NOISY })?;
     comparison("compare-two", &TWO)

@@ -8,12 +8,14 @@ use std::io::{self, Write};
 
 use mantissa_compare::Comparison;
 use mantissa_verdict::analysis::Source;
+use mantissa_verdict::drift::Drift;
 use mantissa_verdict::{Analysis, Audit};
 
 mod analysis;
 mod audit;
 mod citations;
 mod comparison;
+mod drift;
 mod heat;
 mod index;
 mod limits;
@@ -104,4 +106,20 @@ pub fn audit_html(audit: &Audit, out: &mut dyn Write) -> io::Result<()> {
 pub fn comparison_html(comparison: &Comparison, sources: &[Source], out: &mut dyn Write) -> io::Result<()> {
     let figures = comparison::figures(comparison);
     page::write(&comparison::parts(comparison, sources, &figures), out)
+}
+
+/// Writes the page of a drift.
+///
+/// ```
+/// # use mantissa_verdict::drift::{Drift, DriftCounts, DriftSide};
+/// # let side = || DriftSide { name: "<a>".into(), setup: "cpu_bs1".into(), digest: None, reproduced: None };
+/// let drift = Drift::of([side(), side()], Vec::new(), DriftCounts::default());
+/// let mut page = Vec::new();
+/// mantissa_report::drift_html(&drift, &mut page)?;
+/// let page = String::from_utf8_lossy(&page);
+/// assert!(page.contains("Nothing could be compared.") && page.contains("&lt;a&gt;"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn drift_html(drift: &Drift, out: &mut dyn Write) -> io::Result<()> {
+    page::write(&drift::parts(drift), out)
 }

@@ -20,8 +20,11 @@ mod words;
 
 pub use audit::{audit_json, audit_markdown, audit_schema, audit_text};
 pub use comparison::comparison_text;
-pub use drift::{drift_json, drift_markdown, drift_schema, drift_text};
-pub use html::{audit_html, comparison_html, html, index};
+pub use drift::{
+    drift_baseline_json, drift_baseline_schema, drift_json, drift_markdown, drift_schema, drift_summary,
+    drift_text,
+};
+pub use html::{audit_html, comparison_html, drift_html, html, index};
 pub use json::{json, schema};
 pub use markdown::markdown;
 pub use text::layout::{plain as table, wrap};

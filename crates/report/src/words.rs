@@ -306,6 +306,15 @@ pub(crate) const fn agreement(agreement: Agreement) -> &'static str {
     }
 }
 
+/// `0-2,5` for 0, 1, 2, 5.
+pub(crate) fn ranges(numbers: &[u32]) -> String {
+    let ranges = numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)).map(|range| match range {
+        [first, .., last] => format!("{first}-{last}"),
+        range => range.iter().map(u32::to_string).collect(),
+    });
+    ranges.collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,13 +340,4 @@ mod tests {
             ("95%".into(), "99.9%".into(), "100%".into())
         );
     }
-}
-
-/// `0-2,5` for 0, 1, 2, 5.
-pub(crate) fn ranges(numbers: &[u32]) -> String {
-    let ranges = numbers.chunk_by(|a, b| a.checked_add(1) == Some(*b)).map(|range| match range {
-        [first, .., last] => format!("{first}-{last}"),
-        range => range.iter().map(u32::to_string).collect(),
-    });
-    ranges.collect::<Vec<_>>().join(",")
 }

@@ -5,11 +5,17 @@
 //! inputs is told apart from what arises where it is computed: only that decides its answer. Left out: recomputing
 //! (`mantissa-lab`), and how the result looks (`mantissa-report`).
 
+mod against;
+mod answer;
+mod baseline;
+mod change;
 mod result;
 mod within;
 
+pub use answer::DriftAnswer;
+pub use baseline::{BASELINE_VERSION, BaselineOf, BaselineSide, BaselineSite, DriftBaseline};
+pub use change::{AgainstBaseline, AgainstSite, BaselineChange};
 pub use result::{
-    Cause, DRIFT_VERSION, Drift, DriftAnswer, DriftCounts, DriftPair, DriftPlace, DriftSide, DriftSite,
-    Hypothesis,
+    Cause, DRIFT_VERSION, Drift, DriftCounts, DriftPair, DriftPlace, DriftSide, DriftSite, Hypothesis,
 };
 pub use within::{FALSE_ALARM, Spread, false_alarm};

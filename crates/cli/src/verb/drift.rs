@@ -3,6 +3,8 @@
 //! Flags → two sides → a drift. Left out: what is compared and recomputed (`mantissa_lab::drift`) and how the result
 //! looks (`mantissa_report`).
 
+mod known;
+
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,7 @@ use crate::output::absent;
 use crate::progress::{Bar, Unit};
 use crate::settings::Settings;
 use crate::terminal::{Laid, Terminal};
+use known::{Known, KnownArgs, Subject};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,11 +45,14 @@ Examples:
   mantissa drift a.json#cpu_bs1 a.json#cpu_bs8  # two configurations of one file, compared alone
   mantissa drift a.jsonl b.jsonl                # two traces, by hashes
   mantissa drift b366.jsonl --phases prefill,decode
+  mantissa drift capture --model model --html drift.html --summary drift.md
+  mantissa drift capture --model model --write-baseline drift-baseline.json
+  mantissa drift capture --model model --baseline drift-baseline.json
 
 Rows are paired by prompt, token position, layer and site. With a model, each is recomputed from the rows that its own
 side recorded: so record q, k, v and the sites around them at all positions (`record --sites`, `--positions`).
 Exit codes: 0 equal, explained, or within rounding (1 with --strict); 1 unexplained; 2 failure; 3 nothing could be
-compared, or the inputs that it takes were not recorded.";
+compared, or the inputs that it takes were not recorded. With --baseline only what is new beside it counts.";
 
 /// Where do two computations of the same tokens part: rounding or a bug?
 #[derive(Debug, clap::Args)]
@@ -90,8 +96,16 @@ pub(crate) struct Args {
     /// Write drift.json here as well
     #[arg(long, value_name = "FILE", value_parser = crate::output::written())]
     output: Option<PathBuf>,
-    /// Replace what --output names
-    #[arg(long, requires = "output")]
+    /// Write a self-contained page here as well
+    #[arg(long, value_name = "FILE", value_parser = crate::output::written())]
+    html: Option<PathBuf>,
+    /// Write a few lines of Markdown here as well, for a pull request
+    #[arg(long, value_name = "FILE", value_parser = crate::output::written())]
+    summary: Option<PathBuf>,
+    #[command(flatten)]
+    known: KnownArgs,
+    /// Replace what --output, --html, --summary and --write-baseline name
+    #[arg(long)]
     force: bool,
     #[command(flatten)]
     catalogs: CatalogArgs,
@@ -117,7 +131,10 @@ impl From<PhaseName> for Phase {
 }
 
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    absent(&[args.output.as_deref()], args.force)?;
+    let known_file = args.known.write_baseline.as_deref();
+    let written = [args.output.as_deref(), args.html.as_deref(), args.summary.as_deref(), known_file];
+    absent(&written, args.force)?;
+    let known = Known::open(&args.known)?;
     if ![0, 2].contains(&args.phases.len()) {
         bail!("--phases: one for each side, like --phases prefill,decode");
     }
@@ -128,7 +145,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         model.tell(terminal);
     }
     if args.sides.iter().any(|path| is_trace(path)) {
-        return traces(args, terminal);
+        return traces(args, &known, terminal);
     }
     let (mut records, mut altered) = (Vec::new(), false);
     for path in &args.sides {
@@ -193,16 +210,34 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         }
     });
     drop(shown);
-    let exit = conclude(args, found?, terminal)?;
+    let found = found?;
+    let subject = known.is_asked().then(|| Subject::of(model.as_ref(), &records, &prompts, settings));
+    let exit = conclude(args, &known, (found, subject.transpose()?.unwrap_or_default()), terminal)?;
     Ok(if altered { Exit::Altered } else { exit })
 }
 
-/// Writes and prints a drift.
-fn conclude(args: &Args, found: Drift, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+/// Writes and prints a drift of what `subject` says.
+fn conclude(
+    args: &Args,
+    known: &Known<'_>,
+    (found, subject): (Drift, Subject),
+    terminal: &mut Terminal,
+) -> anyhow::Result<Exit> {
+    let mut found = found;
+    let baseline = known.settle(&mut found, subject, args.strict)?;
     if let Some(path) = &args.output {
         write_whole(path, args.force, |out| report::drift_json(&found, out))?;
     }
-    let exit = match found.answer {
+    if let Some(path) = &args.html {
+        write_whole(path, args.force, |out| report::drift_html(&found, out))?;
+    }
+    if let Some(path) = &args.summary {
+        write_whole(path, args.force, |out| report::drift_summary(&found, out))?;
+    }
+    if let (Some(path), Some(baseline)) = (&args.known.write_baseline, &baseline) {
+        write_whole(path, args.force, |out| report::drift_baseline_json(baseline, out))?;
+    }
+    let exit = match decisive(&found) {
         DriftAnswer::Equal | DriftAnswer::Explained => Exit::Consistent,
         DriftAnswer::WithinRounding if !args.strict => Exit::Consistent,
         DriftAnswer::WithinRounding | DriftAnswer::Unexplained => Exit::Divergent,
@@ -212,13 +247,21 @@ fn conclude(args: &Args, found: Drift, terminal: &mut Terminal) -> anyhow::Resul
     Ok(exit)
 }
 
+/// The answer that decides the exit code: with a baseline, the worst of what is new beside it.
+fn decisive(found: &Drift) -> DriftAnswer {
+    match &found.baseline {
+        Some(against) if found.counts.pairs > 0 => against.worst().unwrap_or(DriftAnswer::Equal),
+        _ => found.answer,
+    }
+}
+
 /// Whether a file is called a trace.
 fn is_trace(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "jsonl")
 }
 
 /// Compares traces, by hashes: two files, or two phases of one.
-fn traces(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
+fn traces(args: &Args, known: &Known<'_>, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     if args.model.is_some() {
         bail!("--model: a trace has hashes and no rows to recompute; give records, or leave --model out");
     }
@@ -241,7 +284,8 @@ fn traces(args: &Args, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     if all.len() == 1 && phases.is_empty() {
         bail!("{}: one trace alone; give another, or --phases prefill,decode", args.sides[0].display());
     }
-    let exit = conclude(args, drift_of_traces([side(0), side(1)])?, terminal)?;
+    let found = drift_of_traces([side(0), side(1)])?;
+    let exit = conclude(args, known, (found, Subject::of_traces(&all)), terminal)?;
     Ok(if altered { Exit::Altered } else { exit })
 }
 

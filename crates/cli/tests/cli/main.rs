@@ -9,6 +9,7 @@ mod analysis;
 mod catalogs;
 mod contested;
 mod coverage;
+mod drift;
 mod evidence;
 mod generation;
 mod given;

@@ -163,6 +163,7 @@ fn pair(
         differing: Some(0),
         width: width as u64,
         distance: Some(0.0),
+        relative: Some(0.0),
         deviation: None,
         bound: None,
         spread: None,
@@ -184,7 +185,10 @@ fn pair(
     }
     found.answer = DriftAnswer::NotLocalized;
     let dense = |row: &[f32]| comparable(found.place.point, row, experts);
-    let distance = squared(&dense(&a), &dense(&b)).sqrt();
+    let reference = dense(&a);
+    let distance = squared(&reference, &dense(&b)).sqrt();
     found.distance = (distance.is_finite() && a.len() == b.len()).then_some(distance);
+    let length = reference.iter().map(|value| value * value).sum::<f64>().sqrt();
+    found.relative = found.distance.map(|distance| distance / length).filter(|share| share.is_finite());
     found
 }

@@ -125,6 +125,7 @@ pub fn drift_of_traces(sides: [TracedSide<'_>; 2]) -> Result<Drift, LabError> {
                 differing: same.then_some(0),
                 width: row.event.shape.map_or(0, |[_, width]| width),
                 distance: same.then_some(0.0),
+                relative: same.then_some(0.0),
                 deviation: None,
                 bound: None,
                 spread: None,

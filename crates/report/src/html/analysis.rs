@@ -323,7 +323,8 @@ fn profiles(analysis: &Analysis) -> Vec<Block<'_>> {
             .map(|profile| Series { name: grid::profile_name(profile), points: profile.points.clone() });
         let axis = group.first().map_or("", |profile| words::axis(profile.axis));
         let to = if drawn > OPEN { &mut folded } else { &mut blocks };
-        let lines = Lines { caption, axis: axis.to_owned(), scale, series: series.collect() };
+        let series = series.collect();
+        let lines = Lines { caption, axis: axis.to_owned(), scale, series, marked: None };
         let cut = lines.cut();
         to.push(Block::Lines(lines));
         to.extend(cut.map(Block::Cut));

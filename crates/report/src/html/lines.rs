@@ -16,6 +16,8 @@ pub(super) struct Lines {
     pub(super) axis: String,
     pub(super) scale: Scale,
     pub(super) series: Vec<Series>,
+    /// A coordinate to look at, and why.
+    pub(super) marked: Option<(i64, String)>,
 }
 
 pub(super) struct Series {
@@ -98,10 +100,24 @@ impl Lines {
             out,
             format_args!("<text x=\"50%\" y=\"236\" text-anchor=\"middle\">{}</text>", escape(&self.axis)),
         );
+        let marked = self.marked.as_ref().filter(|(at, _)| (span.first..=span.last).contains(at));
+        if let Some((at, _)) = marked {
+            let x = span.x(*at);
+            push(
+                out,
+                format_args!(
+                    "<line x1=\"{x}%\" x2=\"{x}%\" y1=\"0\" y2=\"{}\" class=\"decides\"/>",
+                    round(FOOT)
+                ),
+            );
+        }
         for (i, series) in self.series.iter().take(SERIES).enumerate() {
             self.line(i, series, span, out);
         }
         out.push_str("</svg></div>\n<ul class=\"legend series\">");
+        if let Some((_, why)) = marked {
+            push(out, format_args!("<li><span class=\"line decides\"></span> {}</li>", escape(why)));
+        }
         for (i, series) in self.series.iter().take(SERIES).enumerate() {
             push(
                 out,
@@ -199,9 +215,11 @@ impl Lines {
         let gaps =
             self.series.iter().flat_map(|series| &series.points).filter(|point| point.1.is_none()).count();
         let kind = if self.scale.is_logarithmic() { "logarithmic" } else { "linear" };
+        let marked =
+            self.marked.as_ref().map_or_else(String::new, |(at, why)| format!(" Marked at {at}: {why}."));
         format!(
             "Lines: {}. The vertical axis is {kind}; the largest distance is {}. Coordinates that could not be \
-             compared: {gaps}. The table below has every value.",
+             compared: {gaps}.{marked} The table below has every value.",
             names.join("; "),
             words::number(most, 3)
         )

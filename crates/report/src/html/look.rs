@@ -13,6 +13,12 @@ pub(super) enum Look {
     /// What was claimed, and does not fit.
     FitsNot,
     Contradicted,
+    /// A drift that named recipes explain.
+    Explained,
+    /// A drift that rounding may explain.
+    Rounding,
+    /// A drift that nothing explains.
+    Unexplained,
 }
 
 impl Look {
@@ -24,6 +30,9 @@ impl Look {
             Self::Open => "?",
             Self::Missing => "∅",
             Self::None => "×",
+            Self::Explained => "+",
+            Self::Rounding => "~",
+            Self::Unexplained => "!",
         }
     }
 
@@ -31,12 +40,12 @@ impl Look {
         match self {
             Self::Same => "same",
             Self::Apart => "apart",
-            Self::Alike => "alike",
+            Self::Alike | Self::Rounding => "alike",
             Self::Open => "open",
             Self::Missing => "missing",
             Self::None => "none",
-            Self::Fits => "fits",
-            Self::Contradicted | Self::FitsNot => "contradicted",
+            Self::Fits | Self::Explained => "fits",
+            Self::Contradicted | Self::FitsNot | Self::Unexplained => "contradicted",
         }
     }
 }

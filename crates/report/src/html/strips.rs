@@ -177,9 +177,9 @@ impl Strips {
 /// Told apart without colour too.
 const fn shape(look: Look) -> &'static str {
     match look {
-        Look::Apart | Look::Contradicted => "<path d=\"M-5 0L0-5L5 0L0 5Z\"/>",
-        Look::Fits | Look::FitsNot => "<path d=\"M-4-4H4V4H-4Z\"/>",
-        Look::Same | Look::Alike => "<circle r=\"4\"/>",
+        Look::Apart | Look::Contradicted | Look::Unexplained => "<path d=\"M-5 0L0-5L5 0L0 5Z\"/>",
+        Look::Fits | Look::FitsNot | Look::Explained => "<path d=\"M-4-4H4V4H-4Z\"/>",
+        Look::Same | Look::Alike | Look::Rounding => "<circle r=\"4\"/>",
         Look::Open | Look::Missing | Look::None => "<circle r=\"4\" class=\"hollow\"/>",
     }
 }

@@ -2,70 +2,17 @@
 
 use std::path::PathBuf;
 
-use mantissa_numerics::{LayerIdx, Phase, Point};
-use mantissa_report::{Style, drift_json, drift_markdown, drift_schema, drift_text};
-use mantissa_verdict::drift::{
-    Cause, Drift, DriftAnswer, DriftCounts, DriftPair, DriftPlace, DriftSide, Hypothesis,
+use mantissa_report::{
+    Style, drift_baseline_json, drift_baseline_schema, drift_json, drift_markdown, drift_schema,
+    drift_summary, drift_text,
 };
 
+use mantissa_verdict::drift::{Drift, DriftBaseline};
+
 use crate::checker::violations;
+use crate::drift_sample::{baseline, beside, drift, hostile, large};
 use crate::rendered;
-
-fn pair(layer: u32, point: Point, answer: DriftAnswer) -> DriftPair {
-    let equal = answer == DriftAnswer::Equal;
-    DriftPair {
-        place: DriftPlace { prompt: "0".into(), position: 37, layer: Some(LayerIdx(layer)), point },
-        phases: [Phase::Prefill, Phase::Decode],
-        steps: [0, 0],
-        answer,
-        arrived: !equal && layer > 1,
-        differing: Some(if equal { 0 } else { 12 }),
-        width: 576,
-        distance: Some(if equal { 0.0 } else { 0.25 }),
-        deviation: (!equal).then_some(0.125),
-        bound: (answer == DriftAnswer::Unexplained).then_some(8.0),
-        spread: (!equal).then_some(0.03125),
-        smallest: (!equal).then_some(0.001),
-    }
-}
-
-/// One pair of each answer, a cause and a hypothesis.
-fn drift() -> Drift {
-    let side = |name: &str, reproduced| DriftSide {
-        name: name.into(),
-        setup: "h200_bs1_eager_bf16".into(),
-        digest: None,
-        reproduced: Some(reproduced),
-    };
-    let pairs = vec![
-        pair(1, Point::XIn, DriftAnswer::Equal),
-        pair(1, Point::AttnOut, DriftAnswer::Explained),
-        pair(2, Point::Q, DriftAnswer::WithinRounding),
-        pair(2, Point::AttnOut, DriftAnswer::Unexplained),
-        pair(3, Point::MlpOut, DriftAnswer::NotLocalized),
-    ];
-    let counts = DriftCounts { missing: 2, ..DriftCounts::default() };
-    let mut drift = Drift::of([side("a|b.json", true), side("capture", false)], pairs, counts);
-    drift.causes.push(Cause {
-        node: "o_proj".into(),
-        layers: vec![LayerIdx(1), LayerIdx(2), LayerIdx(4)],
-        rows: 3,
-        a: "prefill of 38 rows, parts 1".into(),
-        b: "decode of 1 row, parts 4".into(),
-    });
-    drift.hypotheses.push(Hypothesis {
-        name: "attention_scale".into(),
-        layer: Some(LayerIdx(2)),
-        point: Point::AttnOut,
-        detail: "no scale of the scores".into(),
-        answer: DriftAnswer::Equal,
-        deviation: 0.0,
-    });
-    drift.sites.iter_mut().filter(|site| site.point == Point::MlpOut).for_each(|site| {
-        site.needs = Some("record layer_3.ffn_norm".into());
-    });
-    drift
-}
+use crate::sample::HOSTILE;
 
 #[test]
 fn a_drift_as_text() {
@@ -83,16 +30,63 @@ fn a_drift_as_markdown() {
     insta::assert_snapshot!(text);
 }
 
-/// `MANTISSA_UPDATE=1 cargo test -p mantissa-report schema` writes it anew.
+/// A few lines, no link, ten sites at most; beside a baseline only what is new.
 #[test]
-fn published_drift_schema_is_current_and_obeyed() {
-    let text = format!("{}\n", serde_json::to_string_pretty(&drift_schema()).expect("plain"));
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/format/drift.schema.json");
-    if std::env::var_os("MANTISSA_UPDATE").is_some() {
-        std::fs::write(&path, &text).expect("docs/format is there");
+fn a_summary_for_a_pull_request() {
+    fn summary(drift: &Drift) -> String {
+        rendered(|out| drift_summary(drift, out))
     }
-    let published = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(published == text, "drift.schema.json is not current; run the update");
-    let document = serde_json::from_str(&rendered(|out| drift_json(&drift(), out))).expect("JSON");
-    assert_eq!(violations(&drift_schema(), &document), Vec::<String>::new());
+    insta::assert_snapshot!(format!(
+        "{}\n----\n\n{}\n----\n\n{}",
+        summary(&drift()),
+        summary(&large()),
+        summary(&beside())
+    ));
+    let hostile = summary(&hostile());
+    assert!(!hostile.contains("<script") && !hostile.contains("https://") && !hostile.contains(HOSTILE));
+    for drift in [drift(), large(), beside()] {
+        let summary = summary(&drift);
+        assert!(summary.lines().filter(|line| line.contains("| layer ")).count() <= 10, "{summary}");
+        assert!(summary.lines().count() < 40 && !summary.contains("]("), "{summary}");
+    }
+}
+
+#[test]
+fn what_is_new_beside_a_baseline_as_text() {
+    let text = drift_text(&beside(), Style::default());
+    insta::assert_snapshot!(text);
+    assert!(text.contains("Something is new beside the baseline known.json"), "{text}");
+}
+
+/// `MANTISSA_UPDATE=1 cargo test -p mantissa-report schema` writes them anew.
+#[test]
+fn published_drift_schemas_are_current_and_obeyed() {
+    let drifts = [drift(), large(), beside()].map(|drift| rendered(|out| drift_json(&drift, out))).to_vec();
+    let baselines = [rendered(|out| drift_baseline_json(&baseline(), out))].to_vec();
+    for (name, schema, documents) in [
+        ("drift.schema.json", drift_schema(), drifts),
+        ("drift-baseline.schema.json", drift_baseline_schema(), baselines),
+    ] {
+        let text = format!("{}\n", serde_json::to_string_pretty(&schema).expect("plain"));
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/format").join(name);
+        if std::env::var_os("MANTISSA_UPDATE").is_some() {
+            std::fs::write(&path, &text).expect("docs/format is there");
+        }
+        let published = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(published == text, "{name} is not current; run the update");
+        for document in documents {
+            let document = serde_json::from_str(&document).expect("JSON");
+            assert_eq!(violations(&schema, &document), Vec::<String>::new());
+        }
+    }
+}
+
+/// What the page of the format shows is a baseline.
+#[test]
+fn the_documented_baseline_is_one() {
+    let page = include_str!("../../../../docs/format/drift-baseline.md");
+    let shown = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let shown = shown.replace('…', &"0".repeat(64));
+    let baseline = DriftBaseline::parse(shown.as_bytes(), "drift-baseline.md".as_ref()).expect("a baseline");
+    assert_eq!(baseline.sites.len(), 1);
 }

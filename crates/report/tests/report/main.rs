@@ -3,10 +3,12 @@
 mod audit;
 mod audit_sample;
 mod drift;
+mod drift_sample;
 mod experiment;
 mod html;
 mod html_audit;
 mod html_comparison;
+mod html_drift;
 mod json;
 mod large;
 mod sample;

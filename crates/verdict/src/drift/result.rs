@@ -7,52 +7,12 @@ use mantissa_numerics::{LayerIdx, Phase, Point, Site};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::answer::DriftAnswer;
+use super::change::AgainstBaseline;
 use crate::analysis::Threshold;
 
 /// Version of `drift.json`.
 pub const DRIFT_VERSION: u32 = 1;
-
-/// What a difference is.
-///
-/// ```
-/// use mantissa_verdict::drift::DriftAnswer;
-///
-/// // From harmless to not: the worst of its pairs is a site's answer.
-/// assert!(DriftAnswer::Equal < DriftAnswer::Explained && DriftAnswer::WithinRounding < DriftAnswer::Unexplained);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DriftAnswer {
-    /// The same bits.
-    Equal,
-    /// Recomputed from their own inputs by recipes that are named, both sides are equal to the bit.
-    Explained,
-    /// The recipe is not known. Recomputed from its inputs the row lies inside the bound of any order of sums, and
-    /// inside what an ensemble of orders spreads over.
-    WithinRounding,
-    /// The inputs that it takes to recompute the row were not recorded.
-    NotLocalized,
-    /// Neither a recipe nor rounding.
-    Unexplained,
-}
-
-impl DriftAnswer {
-    /// In words.
-    ///
-    /// ```
-    /// assert_eq!(mantissa_verdict::drift::DriftAnswer::NotLocalized.words(), "cannot be localized");
-    /// ```
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Equal => "equal",
-            Self::Explained => "explained",
-            Self::WithinRounding => "within rounding, not proven",
-            Self::NotLocalized => "cannot be localized",
-            Self::Unexplained => "unexplained",
-        }
-    }
-}
 
 /// One of the two that are compared.
 ///
@@ -156,6 +116,8 @@ pub struct DriftPair {
     pub width: u64,
     /// Euclidean distance of the two rows; absent beside NaN or infinity.
     pub distance: Option<f64>,
+    /// The same as a share of the length of the first side's row; absent where that is 0 or not finite.
+    pub relative: Option<f64>,
     /// Euclidean distance of a side's row from the same row recomputed from its own inputs: what arose here, on the
     /// side that is answered worse.
     pub deviation: Option<f64>,
@@ -184,6 +146,8 @@ pub struct DriftSite {
     pub arrived: u64,
     /// Mean distance of pairs that have one.
     pub distance: Option<f64>,
+    /// Mean of [`DriftPair::relative`] over pairs that have one.
+    pub relative: Option<f64>,
     /// As [`DriftPair::deviation`], of all rows together.
     pub deviation: Option<f64>,
     /// As [`DriftPair::spread`], of all rows together.
@@ -254,7 +218,8 @@ pub struct Hypothesis {
 /// let place = DriftPlace { prompt: "0".into(), position: 37, layer: None, point: Point::EmbedOut };
 /// let pair = DriftPair {
 ///     place, phases: [Phase::Prefill, Phase::Decode], steps: [0, 0], answer: DriftAnswer::Equal, arrived: false,
-///     differing: Some(0), width: 576, distance: Some(0.0), deviation: None, bound: None, spread: None, smallest: None,
+///     differing: Some(0), width: 576, distance: Some(0.0), relative: Some(0.0), deviation: None, bound: None,
+///     spread: None, smallest: None,
 /// };
 /// let drift = Drift::of([side("a"), side("b")], vec![pair], DriftCounts::default());
 /// assert_eq!((drift.drift_version, drift.answer, drift.first), (DRIFT_VERSION, DriftAnswer::Equal, None));
@@ -294,6 +259,8 @@ pub struct Drift {
     pub notes: Vec<String>,
     /// The thresholds that decided; empty where only bits did.
     pub thresholds: Vec<Threshold>,
+    /// What is new beside a baseline; absent where none was given.
+    pub baseline: Option<AgainstBaseline>,
 }
 
 impl Drift {
@@ -308,7 +275,7 @@ impl Drift {
             a.place.prompt.cmp(&b.place.prompt).then_with(|| by_place(a).cmp(&by_place(b)))
         });
         let mut counts = left_out;
-        let mut sites: BTreeMap<Site, (DriftSite, [f64; 2])> = BTreeMap::new();
+        let mut sites: BTreeMap<Site, (DriftSite, [Mean; 2])> = BTreeMap::new();
         for pair in &pairs {
             counts.add(pair.answer);
             let DriftPlace { layer, point, .. } = pair.place;
@@ -319,23 +286,23 @@ impl Drift {
                 answer: DriftAnswer::Equal,
                 arrived: 0,
                 distance: None,
+                relative: None,
                 deviation: None,
                 spread: None,
                 smallest: None,
                 needs: None,
             };
-            let (known, [sum, measured]) =
-                sites.entry(site(&pair.place)).or_insert_with(|| (new(), [0.0; 2]));
-            if let Some(distance) = pair.distance {
-                *sum += distance;
-                *measured += 1.0;
-            }
+            let (known, [distance, relative]) =
+                sites.entry(site(&pair.place)).or_insert_with(|| (new(), [Mean::default(); 2]));
+            distance.add(pair.distance);
+            relative.add(pair.relative);
             known.counts.add(pair.answer);
             known.answer = known.answer.max(pair.answer);
             known.arrived += u64::from(pair.arrived);
         }
-        let sites = sites.into_values().map(|(known, [sum, measured])| DriftSite {
-            distance: (measured > 0.0).then(|| sum / measured),
+        let sites = sites.into_values().map(|(known, [distance, relative])| DriftSite {
+            distance: distance.value(),
+            relative: relative.value(),
             ..known
         });
         let sites = sites.collect();
@@ -357,6 +324,27 @@ impl Drift {
             pairs,
             notes: Vec::new(),
             thresholds: Vec::new(),
+            baseline: None,
         }
+    }
+}
+
+/// A mean under way, of what is there.
+#[derive(Clone, Copy, Default)]
+struct Mean {
+    sum: f64,
+    of: f64,
+}
+
+impl Mean {
+    fn add(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            self.sum += value;
+            self.of += 1.0;
+        }
+    }
+
+    fn value(self) -> Option<f64> {
+        (self.of > 0.0).then(|| self.sum / self.of)
     }
 }

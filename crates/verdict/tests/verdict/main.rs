@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod as_published;
+mod baseline;
 mod judgement;
 mod simulation;
