@@ -128,7 +128,7 @@ pub(crate) fn causes(
     }
     let causes = found.into_iter().map(|(node, (layers, rows))| {
         let phases = prompts.first().map(last_phases);
-        let [a, b] = [0, 1].map(|side| recipe(&ran[side], node, phases.map(|phases| phases[side])));
+        let [a, b] = recipes([0, 1].map(|side| kernel(&ran[side], node, phases.map(|phases| phases[side]))));
         let layers: Vec<LayerIdx> =
             layers.into_iter().filter_map(|layer| u32::try_from(layer).ok().map(LayerIdx)).collect();
         Cause { node: node.to_owned(), layers, rows, a, b }
@@ -161,32 +161,42 @@ fn note(known: &mut Vec<ObservedKernel>, engine: &Engine<'_>, steps: Vec<Observe
     }
 }
 
-/// How a node was computed, in words.
-fn recipe(ran: &[ObservedKernel], node: &str, phase: Option<mantissa_numerics::Phase>) -> String {
-    let found =
-        ran.iter().rev().find(|kernel| kernel.op == node && phase.is_none_or(|phase| kernel.phase == phase));
-    let Some(kernel) = found.or_else(|| ran.iter().rev().find(|kernel| kernel.op == node)) else {
-        return "a recipe that was not noted".to_owned();
-    };
-    let json = serde_json::to_value(kernel.recipe).unwrap_or_default();
-    format!("{} of {} rows, {}", kernel.phase.name(), kernel.m, words(&json))
+/// What computed a node: in a phase, if there is such a kernel.
+fn kernel<'r>(
+    ran: &'r [ObservedKernel],
+    node: &str,
+    phase: Option<mantissa_numerics::Phase>,
+) -> Option<&'r ObservedKernel> {
+    let mut of_node = ran.iter().rev().filter(|kernel| kernel.op == node);
+    let found = of_node.clone().find(|kernel| phase.is_none_or(|phase| kernel.phase == phase));
+    found.or_else(|| of_node.next())
 }
 
-/// A recipe as its fields: `order lane_chains, lanes 16, output bf16`.
-fn words(json: &serde_json::Value) -> String {
-    match json {
-        serde_json::Value::Object(fields) => {
-            let parts: Vec<String> = fields
-                .iter()
-                .filter(|(key, _)| key.as_str() != "kernel")
-                .map(|(key, value)| match value {
-                    serde_json::Value::Object(_) => words(value),
-                    serde_json::Value::String(text) => format!("{key} {text}"),
-                    other => format!("{key} {other}"),
-                })
-                .collect();
-            parts.join(", ")
+/// How a node was computed on each side, in words: the fields of the two recipes that are not the same.
+fn recipes(kernels: [Option<&ObservedKernel>; 2]) -> [String; 2] {
+    let fields = kernels.map(|kernel| {
+        let mut all = Vec::new();
+        fields("", &serde_json::to_value(kernel.map(|kernel| kernel.recipe)).unwrap_or_default(), &mut all);
+        all
+    });
+    [0, 1].map(|side| {
+        let Some(kernel) = kernels[side] else { return "a recipe that was not noted".to_owned() };
+        let own = fields[side].iter().filter(|field| !fields[1 - side].contains(field));
+        let rest: Vec<&str> = own.map(String::as_str).collect();
+        let rest = if rest.is_empty() { "by the same recipe".to_owned() } else { rest.join(", ") };
+        format!("{} of {} rows, {rest}", kernel.phase.name(), kernel.m)
+    })
+}
+
+/// The fields of a recipe: `order lane_chains`, `lanes 16`, `scores parts 4`.
+fn fields(path: &str, json: &serde_json::Value, all: &mut Vec<String>) {
+    let serde_json::Value::Object(members) = json else { return };
+    for (key, value) in members.iter().filter(|(key, value)| key.as_str() != "kernel" && !value.is_null()) {
+        let name = if path.is_empty() { key.clone() } else { format!("{path} {key}") };
+        match value {
+            serde_json::Value::Object(_) => fields(&name, value, all),
+            serde_json::Value::String(text) => all.push(format!("{name} {text}")),
+            other => all.push(format!("{name} {other}")),
         }
-        other => other.to_string(),
     }
 }

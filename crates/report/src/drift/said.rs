@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use mantissa_numerics::{LayerIdx, Phase, Point};
-use mantissa_verdict::drift::{AgainstBaseline, BaselineChange, Drift, DriftAnswer, DriftPlace, DriftSite};
+use mantissa_verdict::drift::{
+    AgainstBaseline, BaselineChange, Drift, DriftAnswer, DriftPlace, DriftSite, Hypothesis,
+};
 
 use crate::foreign::push;
 use crate::grid::{Column, Grid, Kind, Row};
@@ -214,18 +216,7 @@ pub(crate) fn sentences(drift: &Drift) -> Vec<String> {
             if layers.is_empty() { String::new() } else { format!(" of layers {}", words::ranges(&layers)) };
         all.push(format!("{}{place}: a is {}; b is {}", cause.node, cause.a, cause.b));
     }
-    for found in &drift.hypotheses {
-        let rest = match found.answer {
-            DriftAnswer::Equal => "vanishes".to_owned(),
-            _ => "is no more than rounding".to_owned(),
-        };
-        all.push(format!(
-            "{}: with {}, the difference {rest} ({})",
-            site(found.layer, found.point),
-            found.detail,
-            found.name
-        ));
-    }
+    all.extend(explained(&drift.hypotheses));
     let named = |open: &DriftSite| {
         drift.hypotheses.iter().any(|found| (found.layer, found.point) == (open.layer, open.point))
     };
@@ -251,6 +242,54 @@ pub(crate) fn sentences(drift: &Drift) -> Vec<String> {
         all.push(format!("{} sites more lack inputs; all are in the JSON", lacking.len() - 4));
     }
     all
+}
+
+/// A sentence for each hypothesis that explains something, with all sites that it does so for.
+fn explained(hypotheses: &[Hypothesis]) -> Vec<String> {
+    let mut kinds: Vec<(&str, &str)> = Vec::new();
+    for found in hypotheses {
+        let kind = (found.name.as_str(), found.detail.as_str());
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let sentence = |(name, detail): (&str, &str)| {
+        let of = |equal: bool| {
+            let all = hypotheses.iter().filter(|found| found.name == name && found.detail == detail);
+            places(all.filter(|found| (found.answer == DriftAnswer::Equal) == equal))
+        };
+        let rest = match (of(true), of(false)) {
+            (Some(vanishes), Some(rounding)) => {
+                format!("vanishes at {vanishes}, and is no more than rounding at {rounding}")
+            }
+            (Some(vanishes), None) => format!("vanishes at {vanishes}"),
+            (None, rounding) => format!("is no more than rounding at {}", rounding.unwrap_or_default()),
+        };
+        format!("with {detail} ({name}), the difference {rest}")
+    };
+    kinds.into_iter().map(sentence).collect()
+}
+
+/// Sites by point, then by layer: `q, k of layers 2-5, v of layer 7, final_norm`.
+fn places<'h>(found: impl Iterator<Item = &'h Hypothesis>) -> Option<String> {
+    let mut points: BTreeMap<Point, Vec<u32>> = BTreeMap::new();
+    for one in found {
+        points.entry(one.point).or_default().extend(one.layer.map(|LayerIdx(layer)| layer));
+    }
+    let mut groups: Vec<(Vec<u32>, Vec<&str>)> = Vec::new();
+    for (point, layers) in points {
+        match groups.iter_mut().find(|(known, _)| *known == layers) {
+            Some((_, names)) => names.push(point.name()),
+            None => groups.push((layers, vec![point.name()])),
+        }
+    }
+    let words = groups.iter().map(|(layers, names)| match layers.as_slice() {
+        [] => names.join(", "),
+        [layer] => format!("{} of layer {layer}", names.join(", ")),
+        layers => format!("{} of layers {}", names.join(", "), words::ranges(layers)),
+    });
+    let all = words.collect::<Vec<_>>().join("; ");
+    (!all.is_empty()).then_some(all)
 }
 
 /// One sign for an answer.
