@@ -129,6 +129,7 @@ pub(crate) fn causes(
     let causes = found.into_iter().map(|(node, (layers, rows))| {
         let phases = prompts.first().map(last_phases);
         let [a, b] = [0, 1].map(|side| recipe(&ran[side], node, phases.map(|phases| phases[side])));
+        let (a, b) = if a == b { otherwise(&ran, node).unwrap_or((a, b)) } else { (a, b) };
         let layers: Vec<LayerIdx> =
             layers.into_iter().filter_map(|layer| u32::try_from(layer).ok().map(LayerIdx)).collect();
         Cause { node: node.to_owned(), layers, rows, a, b }
@@ -165,9 +166,19 @@ fn note(known: &mut Vec<ObservedKernel>, engine: &Engine<'_>, steps: Vec<Observe
 fn recipe(ran: &[ObservedKernel], node: &str, phase: Option<mantissa_numerics::Phase>) -> String {
     let found =
         ran.iter().rev().find(|kernel| kernel.op == node && phase.is_none_or(|phase| kernel.phase == phase));
-    let Some(kernel) = found.or_else(|| ran.iter().rev().find(|kernel| kernel.op == node)) else {
-        return "a recipe that was not noted".to_owned();
-    };
+    let found = found.or_else(|| ran.iter().rev().find(|kernel| kernel.op == node));
+    found.map_or_else(|| "a recipe that was not noted".to_owned(), in_words)
+}
+
+/// Two recipes of a node that differ, where the passes of the last token have one: those of the passes before.
+fn otherwise(ran: &[Vec<ObservedKernel>; 2], node: &str) -> Option<(String, String)> {
+    let of = |side: usize| ran[side].iter().filter(|kernel| kernel.op == node);
+    let differs = |a: &ObservedKernel, b: &ObservedKernel| a.phase == b.phase && a.recipe != b.recipe;
+    let found = of(0).find_map(|a| of(1).find(|b| differs(a, b)).map(|b| (a, b)));
+    found.map(|(a, b)| (in_words(a), in_words(b)))
+}
+
+fn in_words(kernel: &ObservedKernel) -> String {
     let json = serde_json::to_value(kernel.recipe).unwrap_or_default();
     format!("{} of {} rows, {}", kernel.phase.name(), kernel.m, words(&json))
 }
