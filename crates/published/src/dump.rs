@@ -3,19 +3,19 @@
 //! A tensor's name becomes a site where that is unambiguous; the others are counted by name. Left out: sites whose rows
 //! another program stores in another order, and modules that one name does not tell apart.
 
+mod found;
 mod llama;
 mod pickle;
 mod sglang;
 mod torch;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use mantissa_evidence::trace::{StageTrace, TensorTrace, TraceHeader, TracedPrompt};
+use mantissa_evidence::trace::{StageTrace, TensorTrace, TraceHeader};
 use mantissa_evidence::{EvidenceError, ModelIdentity};
-use mantissa_numerics::{Dtype, Site};
 
-use torch::TorchTensor;
+use found::{Found, Held, Stored, refused};
 
 /// A dump, opened: what it holds is known, and its values are read when they are asked for.
 ///
@@ -48,33 +48,7 @@ use torch::TorchTensor;
 /// ```
 #[derive(Debug)]
 pub struct Dump {
-    prompts: Vec<TracedPrompt>,
-    events: Vec<Held>,
-    left_out: LeftOut,
-}
-
-/// Names of tensors without a site, layers replaced by `*`, and how many there are.
-type LeftOut = BTreeMap<String, u64>;
-
-/// An event whose values are elsewhere, or that has none.
-#[derive(Debug)]
-enum Held {
-    Shown(Box<StageTrace>),
-    Stored(Stored),
-}
-
-/// A tensor in a file.
-#[derive(Debug)]
-struct Stored {
-    prompt_id: String,
-    step: u64,
-    seq_len: u64,
-    site: Site,
-    /// Position and token of each row.
-    rows: Vec<(u64, Option<u32>)>,
-    dtype: Dtype,
-    file: PathBuf,
-    tensor: TorchTensor,
+    found: Found,
 }
 
 impl Dump {
@@ -88,40 +62,40 @@ impl Dump {
     ///
     /// *Errors:* a file that is none; a pickle with anything but tensors; passes that cannot be placed.
     pub fn open(path: &Path) -> Result<Self, EvidenceError> {
-        let mut dump = Self { prompts: Vec::new(), events: Vec::new(), left_out: BTreeMap::new() };
+        let mut found = Found::default();
         if sglang::is_dump(path) {
-            sglang::read(path, &mut dump)?;
+            sglang::read(path, &mut found)?;
         } else {
-            llama::read(path, &mut dump)?;
+            llama::read(path, &mut found)?;
         }
-        if dump.events.is_empty() {
-            let names: Vec<&str> = dump.left_out.keys().map(String::as_str).take(5).collect();
+        if found.events.is_empty() {
+            let names: Vec<&str> = found.left_out.keys().map(String::as_str).take(5).collect();
             let found =
                 if names.is_empty() { String::new() } else { format!(" (it has {})", names.join(", ")) };
-            let what = format!("a dump of which no tensor has a site that is known{found}");
+            let what = format!("a dump of which no tensor has a site that is known{named}");
             let remedy = "docs/trace.md lists the names that are read";
             return Err(refused(path, &what, remedy));
         }
-        Ok(dump)
+        Ok(Self { found })
     }
 
     /// The header of the trace. A dump states neither the model nor its setup.
     #[must_use]
     pub fn header(&self, program: &str) -> TraceHeader {
         let model = ModelIdentity { id: "not stated".to_owned(), weights_digest: None };
-        TraceHeader { prompts: self.prompts.clone(), ..TraceHeader::new(program, model) }
+        TraceHeader { prompts: self.found.prompts.clone(), ..TraceHeader::new(program, model) }
     }
 
     /// Names of tensors without a site, layers replaced by `*`, and how many there are.
     #[must_use]
     pub const fn left_out(&self) -> &BTreeMap<String, u64> {
-        &self.left_out
+        &self.found.left_out
     }
 
     /// Whether its values are there, and not only some digits of them.
     #[must_use]
     pub fn has_values(&self) -> bool {
-        self.events.iter().any(|event| matches!(event, Held::Stored(_)))
+        self.found.events.iter().any(|event| matches!(event, Held::Stored(_)))
     }
 
     /// Gives every event to `each`, in the order of the format, with its values as stored if `keep`.
@@ -132,7 +106,7 @@ impl Dump {
         keep: bool,
         each: &mut dyn FnMut(StageTrace, Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        for event in &self.events {
+        for event in &self.found.events {
             match event {
                 Held::Shown(event) => each((**event).clone(), Vec::new())?,
                 Held::Stored(stored) => {
@@ -147,15 +121,4 @@ impl Dump {
         }
         Ok(())
     }
-
-    fn leave_out(&mut self, name: &str) {
-        let parts: Vec<&str> =
-            name.split('.').map(|part| if part.parse::<u32>().is_ok() { "*" } else { part }).collect();
-        *self.left_out.entry(parts.join(".")).or_default() += 1;
-    }
-}
-
-/// A dump that cannot be used, and why.
-fn refused(path: &Path, what: &str, remedy: &str) -> EvidenceError {
-    EvidenceError::NotEvidence { path: path.to_owned(), what: what.to_owned(), remedy: remedy.to_owned() }
 }

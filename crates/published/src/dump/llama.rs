@@ -15,7 +15,7 @@ use mantissa_evidence::EvidenceError;
 use mantissa_evidence::trace::{Printed, Shown, ShownRow, StageTrace, TracedPrompt};
 use mantissa_numerics::{Dtype, Phase, Point, Site};
 
-use super::{Dump, Held, refused};
+use super::found::{Found, Held, refused};
 
 /// What the line of a tensor begins with, behind what a logger puts before it.
 const MARKS: [&str; 2] = ["ggml_debug:", "common_debug_cb_eval:"];
@@ -183,7 +183,7 @@ struct Pass {
     step: u64,
 }
 
-pub(super) fn read(path: &Path, dump: &mut Dump) -> Result<(), EvidenceError> {
+pub(super) fn read(path: &Path, dump: &mut Found) -> Result<(), EvidenceError> {
     let file = File::open(path).map_err(|source| EvidenceError::Io {
         path: path.to_owned(),
         action: "read it",
@@ -251,7 +251,7 @@ pub(super) fn read(path: &Path, dump: &mut Dump) -> Result<(), EvidenceError> {
     Ok(())
 }
 
-fn flush(dump: &mut Dump, found: &mut BTreeMap<Site, StageTrace>) {
+fn flush(dump: &mut Found, found: &mut BTreeMap<Site, StageTrace>) {
     dump.events.extend(std::mem::take(found).into_values().map(|event| Held::Shown(Box::new(event))));
 }
 

@@ -15,8 +15,8 @@ use mantissa_evidence::EvidenceError;
 use mantissa_evidence::trace::TracedPrompt;
 use mantissa_numerics::{Point, Site};
 
+use super::found::{Found, Held, Stored, refused};
 use super::torch::{self, TorchTensor};
-use super::{Dump, Held, Stored, refused};
 
 /// A tensor of a pass: its module, which of the module's results, and where it is.
 struct Part {
@@ -145,7 +145,7 @@ fn passes(path: &Path) -> Result<Passes, EvidenceError> {
     Ok(passes)
 }
 
-pub(super) fn read(path: &Path, dump: &mut Dump) -> Result<(), EvidenceError> {
+pub(super) fn read(path: &Path, dump: &mut Found) -> Result<(), EvidenceError> {
     let passes = passes(path)?;
     let modules = || passes.values().flatten().map(|part| part.module.as_str());
     let layers = modules().filter_map(|module| layer(module).map(|(layer, _)| layer + 1)).max().unwrap_or(0);
@@ -201,7 +201,7 @@ pub(super) fn read(path: &Path, dump: &mut Dump) -> Result<(), EvidenceError> {
 }
 
 /// Notes the prompt of a sequence that ended.
-fn begin(dump: &mut Dump, sequence: &Option<Sequence>) {
+fn begin(dump: &mut Found, sequence: &Option<Sequence>) {
     if let Some(Sequence { prompt_id, ids, prompt }) = sequence {
         dump.prompts.push(TracedPrompt::of_ids(prompt_id, ids[..*prompt].to_vec()));
     }
@@ -209,7 +209,7 @@ fn begin(dump: &mut Dump, sequence: &Option<Sequence>) {
 
 /// Adds the tensors of a pass, site by site.
 fn placed(
-    dump: &mut Dump,
+    dump: &mut Found,
     sequence: &Sequence,
     parts: &[Part],
     (layers, shared): (u32, bool),

@@ -8,8 +8,8 @@ use mantissa_evidence::EvidenceError;
 use mantissa_numerics::Dtype;
 use zip::{CompressionMethod, ZipArchive};
 
+use super::found::refused;
 use super::pickle::{Item, Pickle, TensorRef};
-use super::refused;
 
 /// Longest pickle that is read: names and shapes, no values.
 const MAX_PICKLE: u64 = 64 << 20;

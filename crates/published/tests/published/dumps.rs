@@ -131,8 +131,8 @@ fn callback() -> String {
             rows => (0..rows).map(row).collect(),
         };
         format!(
-            "common_debug_cb_eval: {name:>24} = (f32) {operation:>10}({sources}}}) = {{8, {rows}, 1, 1}}\n    [\n        [\n\
-             {all}        ],\n    ]\n    sum = 1.500000\n"
+            "common_debug_cb_eval: {name:>24} = (f32) {operation:>10}({sources}}}) = {{8, {rows}, 1, 1}}\n    [\n\
+             [\n{all}        ],\n    ]\n    sum = 1.500000\n"
         )
     };
     let pass = |rows: usize, first: f64| {
