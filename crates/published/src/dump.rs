@@ -70,7 +70,7 @@ impl Dump {
         }
         if found.events.is_empty() {
             let names: Vec<&str> = found.left_out.keys().map(String::as_str).take(5).collect();
-            let found =
+            let named =
                 if names.is_empty() { String::new() } else { format!(" (it has {})", names.join(", ")) };
             let what = format!("a dump of which no tensor has a site that is known{named}");
             let remedy = "docs/trace.md lists the names that are read";
