@@ -14,6 +14,9 @@ fuzz_target!(|bytes: &[u8]| {
             let mut lines = Vec::new();
             let mut writer = TraceWriter::new(&mut lines, header).expect("memory");
             trace.events.iter().for_each(|event| writer.event(event).expect("memory"));
+            if trace.has_end {
+                writer.finish().expect("memory");
+            }
             assert_eq!(Trace::from_reader(&lines[..], path).expect("what was written"), trace);
         }
         Err(error) => assert!(!error.to_string().contains(char::is_control), "{error:?}"),

@@ -197,10 +197,12 @@ impl<'a> Engine<'a> {
     /// # let (context, isa, catalogs) = (64, Isa::detect(), Catalogs::default());
     /// # let setup = EngineSetup { hardware, dtype, attention, quantized, catalogs, context, threads, isa };
     /// let engine = Engine::load(&checkpoint, setup)?;
-    /// let mut cache = engine.padded_cache(64, Padding::Left(5), 3);
-    /// // The engine's own arithmetic gives each sequence its own length.
-    /// let refused = engine.prefill(&mut cache, &[1, 2, 3], 1, 0, 1, &mut NoTap).unwrap_err();
-    /// assert!(refused.to_string().contains("padding"));
+    /// let logits = |padding| {
+    ///     let mut cache = engine.padded_cache(64, padding, 3);
+    ///     engine.prefill(&mut cache, &[1, 2, 3], 1, 0, 1, &mut NoTap)
+    /// };
+    /// // Eleven rows are summed otherwise than three.
+    /// assert_ne!(logits(Padding::Left(8))?, logits(Padding::None)?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]

@@ -5,7 +5,7 @@
 //! last: a directory without one is an unfinished record. [`Container`] maps the runs and hands out views without
 //! copying; [`Container::load`] copies everything and checks every digest.
 
-mod header;
+pub(crate) mod header;
 pub(crate) mod manifest;
 mod names;
 

@@ -11,18 +11,20 @@ mod founding;
 mod header;
 mod read;
 mod recorded;
+mod shown;
 mod statistics;
 mod tensor;
 mod tensors;
 mod write;
 
 pub use event::{StageTrace, TensorPlace, TraceHash};
-pub use header::{HashRule, StatisticsRule, TRACE_VERSION, TraceHeader, TracedPrompt};
+pub use header::{HashRule, StatisticsRule, TRACE_VERSION, TraceEnd, TraceHeader, TracedPrompt};
 pub use read::{Trace, TraceKind, TraceReader};
 pub use recorded::{RecordedTrace, prompt_id};
+pub use shown::{Printed, Shown, ShownRow};
 pub use statistics::Statistics;
 pub use tensor::TensorTrace;
-pub use tensors::TensorFiles;
+pub use tensors::{TensorFiles, TensorReader};
 pub use write::TraceWriter;
 
 pub(crate) use read::Line;

@@ -13,6 +13,7 @@ mod causes;
 mod ensemble;
 mod fault;
 mod fed;
+mod given;
 mod hypotheses;
 mod known;
 mod local;
@@ -26,6 +27,6 @@ mod trial;
 
 pub use answers::drift;
 pub use fault::DriftFault;
-pub use request::{Computed, Request, Side};
+pub use request::{Computed, PrefillPasses, Request, Side};
 pub use side::configuration;
 pub use traces::{TracedSide, drift_of_traces, traced};

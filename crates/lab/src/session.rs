@@ -107,6 +107,10 @@ pub(crate) trait Keep: Tap {
     fn logits(&mut self, at: (Phase, usize), logits: &[f32], top: &mut dyn FnMut() -> Vec<TokenLogprob>);
     /// Is told the token that the measured sequence is fed in the next decode step.
     fn fed(&mut self, _token: u32) {}
+    /// Whether nothing more is taken in, so that nothing more need be computed.
+    fn stopped(&self) -> bool {
+        false
+    }
 }
 
 /// Signals kept of the measured sequence.
@@ -121,7 +125,7 @@ pub(crate) struct Kept<'k> {
 
 impl Session<'_> {
     /// Feeds the prompts, then the steps; `progress` is told tokens fed and tokens in all. Returns the tokens that each
-    /// sequence consumed.
+    /// sequence consumed, which are fewer where what is kept stopped.
     ///
     /// *Errors:* the engine's; a prompt shorter than what is kept of it.
     pub(crate) fn run<I: Inference>(
@@ -166,6 +170,9 @@ impl Session<'_> {
         }
         let mut outputs = vec![Vec::with_capacity(self.steps); self.prompts.len()];
         for step in 0..self.steps {
+            if kept.as_ref().is_some_and(|kept| kept.capture.stopped()) {
+                break;
+            }
             if let Some(token) = self.forced.and_then(|forced| forced.get(step)) {
                 next[0] = *token;
             }
@@ -247,6 +254,31 @@ mod tests {
         }
     }
 
+    /// Takes in two steps.
+    struct Full {
+        fed: usize,
+    }
+
+    impl Tap for Full {
+        fn wants(&self, _site: mantissa_numerics::Site) -> bool {
+            false
+        }
+
+        fn tap(&mut self, _view: mantissa_engine::View<'_>) {}
+    }
+
+    impl Keep for Full {
+        fn logits(&mut self, _: (Phase, usize), _: &[f32], _: &mut dyn FnMut() -> Vec<TokenLogprob>) {}
+
+        fn fed(&mut self, _token: u32) {
+            self.fed += 1;
+        }
+
+        fn stopped(&self) -> bool {
+            self.fed > 1
+        }
+    }
+
     fn logits(sum: u32) -> Vec<f32> {
         (0..8).map(|id| if id == sum % 8 { 1.0 } else { 0.0 }).collect()
     }
@@ -270,6 +302,11 @@ mod tests {
         let prompts: [&[u32]; 2] = [&[1, 3, 7], &[5, 0, 0]];
         let outputs = Session { prompts: &prompts, settings, ..session }.run(&Sum, None, &|_, _| {});
         assert_eq!(outputs.expect("tokens"), [[0, 2, 5], [1, 6, 4]]);
+        // What is kept is full after the first step: the second is the last.
+        let mut full = Full { fed: 0 };
+        let kept = Kept { capture: &mut full, reach: 1, top_k: 0 };
+        let stopped = session.run(&Sum, Some(kept), &|_, _| {}).expect("tokens");
+        assert_eq!((stopped, full.fed), (vec![vec![3, 6], vec![5, 2]], 2));
         let empty = Session { prompts: &[], ..session };
         assert!(matches!(empty.run(&Sum, None, &|_, _| {}), Err(LabError::Nothing { .. })));
     }

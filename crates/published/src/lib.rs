@@ -4,6 +4,7 @@
 //! figures again ([`Sheet`]). [`LAYOUTS`] lists them. A file is recognized by its content, never by its name, and
 //! what it does not say is stated as a warning. Files of generation and activations give an [`Experiment`], files of
 //! verification and logs give [`Verification`]s. `uniform` holds the definitions that apply to evidence of our own.
+//! [`dump`] reads tensors that other programs left while they ran.
 //! Left out: any opinion about setups (`mantissa-verdict`).
 //!
 //! [`Experiment`]: mantissa_evidence::Experiment
@@ -17,6 +18,7 @@ mod batch_generation;
 mod batch_matrix_log;
 mod batch_verification;
 mod definitions;
+pub mod dump;
 mod gzip;
 pub mod import;
 mod json;

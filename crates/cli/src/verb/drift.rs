@@ -5,16 +5,18 @@
 
 mod known;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::bail;
 use clap::ValueEnum;
 use mantissa_evidence::trace::Trace;
-use mantissa_evidence::{Record, write_whole};
+use mantissa_evidence::{EvidenceError, Record, write_whole};
 use mantissa_lab::document::Document;
 use mantissa_lab::drift::{
-    Computed, Request, Side, TracedSide, configuration, drift, drift_of_traces, traced,
+    Computed, PrefillPasses, Request, Side, TracedSide, configuration, drift, drift_of_traces, traced,
 };
 use mantissa_lab::prompt::given::{self, Given};
 use mantissa_lab::prompt::{PromptSet, PromptSpec, taken};
@@ -22,6 +24,7 @@ use mantissa_lab::verify::{Assignment, claimed};
 use mantissa_numerics::setup::{Axis, QuantizedWeights, SomeAxes};
 use mantissa_numerics::{Phase, Setup};
 use mantissa_published::Content;
+use mantissa_published::dump::Dump;
 use mantissa_report as report;
 use mantissa_verdict::drift::{Drift, DriftAnswer};
 
@@ -40,10 +43,11 @@ Examples:
   mantissa drift --model smollm2-135m-instruct --phases prefill,decode
   mantissa drift --model model --setup hardware=h200 --phases prefill,decode --tokens 9,38,120
   mantissa drift --model model --a batch_size=1 --b batch_size=8 --decode-steps 4
+  mantissa drift --model model --b chunk=64 --tokens 200      # or --b cached=32, --b padding=left:5
   mantissa drift capture --model model          # a capture beside the engine on the same tokens
   mantissa drift eager compiled --model model   # two captures
   mantissa drift a.json#cpu_bs1 a.json#cpu_bs8  # two configurations of one file, compared alone
-  mantissa drift a.jsonl b.jsonl                # two traces, by hashes
+  mantissa drift a.jsonl b.jsonl                # two traces: by hashes, or by values (--tensors) as captures
   mantissa drift b366.jsonl --phases prefill,decode
   mantissa drift capture --model model --html drift.html --summary drift.md
   mantissa drift capture --model model --write-baseline drift-baseline.json
@@ -58,8 +62,8 @@ compared, or the inputs that it takes were not recorded. With --baseline only wh
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Record, capture, trace (.jsonl), or published file with signals, the reference first; `FILE#CONFIG` names a
-    /// configuration
+    /// Record, capture, trace (.jsonl), dump of another program, or published file with signals, the reference first;
+    /// `FILE#CONFIG` names a configuration
     #[arg(value_name = "A [B]", num_args = 0..=2)]
     sides: Vec<PathBuf>,
     /// The model: rows are recomputed, and a side that is not given is computed
@@ -72,12 +76,13 @@ pub(crate) struct Args {
     /// Setup of both computed sides (may be given more than once)
     #[arg(long, value_name = "AXIS=VALUE", requires = "model")]
     setup: Vec<Assignment>,
-    /// Setup of the first side, where it is computed (may be given more than once)
+    /// Setup of the first side, where it is computed, or passes of its prefill: `chunk=N` tokens each, or `cached=N`
+    /// tokens before the others (may be given more than once)
     #[arg(long, value_name = "AXIS=VALUE", requires = "model")]
-    a: Vec<Assignment>,
-    /// Setup of the second side, where it is computed (may be given more than once)
+    a: Vec<Part>,
+    /// The same of the second side
     #[arg(long, value_name = "AXIS=VALUE", requires = "model")]
-    b: Vec<Assignment>,
+    b: Vec<Part>,
     /// Claim this of recorded sides beside what they state (may be given more than once)
     #[arg(long, value_name = "AXIS=VALUE")]
     claim: Vec<Assignment>,
@@ -115,6 +120,34 @@ pub(crate) struct Args {
     machine: MachineArgs,
 }
 
+/// What is set of a computed side.
+#[derive(Debug, Clone)]
+enum Part {
+    Axis(Assignment),
+    Prefill(PrefillPasses),
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let passes: fn(usize) -> PrefillPasses = match text.split_once('=') {
+            Some(("chunk", _)) => PrefillPasses::Chunks,
+            Some(("cached", _)) => PrefillPasses::Cached,
+            _ => {
+                return text
+                    .parse()
+                    .map(Self::Axis)
+                    .map_err(|error: <Assignment as FromStr>::Err| error.to_string());
+            }
+        };
+        let (name, tokens) = text.split_once('=').unwrap_or_default();
+        let tokens = tokens.parse().ok().filter(|tokens| *tokens > 0);
+        let tokens = tokens.ok_or_else(|| format!("{name} is a number of tokens, like {name}=64"))?;
+        Ok(Self::Prefill(passes(tokens)))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PhaseName {
     Prefill,
@@ -144,16 +177,17 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     if let Some(model) = &model {
         model.tell(terminal);
     }
-    if args.sides.iter().any(|path| is_trace(path)) {
-        return traces(args, &known, terminal);
-    }
     let (mut records, mut altered) = (Vec::new(), false);
     for path in &args.sides {
-        let (record, config, damaged) = opened(args.damage, path, terminal)?;
-        records.push((record, config));
+        let (given, damaged) = given_side(args.damage, path, terminal)?;
+        records.push(given);
         altered |= damaged;
     }
-    let of_computed = [&args.setup, &args.a, &args.b].iter().any(|given| !given.is_empty());
+    if let Some(place) = records.iter().position(|given| !given.has_values()) {
+        let exit = traces(args, &records, place, &known, terminal)?;
+        return Ok(if altered { Exit::Altered } else { exit });
+    }
+    let of_computed = !args.setup.is_empty() || !args.a.is_empty() || !args.b.is_empty();
     if records.len() == 2 && (of_computed || !args.phases.is_empty()) {
         bail!(
             "--phases, --setup, --a, --b: are for sides that are computed; leave them out beside two records"
@@ -181,13 +215,23 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         let packed = model.as_ref().is_some_and(|model| model.checkpoint.packed().is_some());
         let quantization = if packed { QuantizedWeights::Dequantize } else { QuantizedWeights::Keep };
         let usual = Setup { quantization, ..Setup::default() };
-        let setup = with(with(usual, &claimed(&args.setup)?), &claimed(own)?);
+        let (mut axes, mut prefill) = (Vec::new(), PrefillPasses::Whole);
+        for part in own {
+            match part {
+                Part::Axis(axis) => axes.push(axis.clone()),
+                Part::Prefill(passes) if prefill == PrefillPasses::Whole => prefill = *passes,
+                Part::Prefill(_) => bail!("chunk, cached: a prefill has one of them; leave the other out"),
+            }
+        }
+        let setup = with(with(usual, &claimed(&args.setup)?), &claimed(&axes)?);
         let decoded = decoded(args.phases.get(side));
-        Ok(Side::Computed(Computed { setup, prompts: &prompts, decoded }))
+        Ok(Side::Computed(Computed { setup, prompts: &prompts, decoded, prefill }))
     };
-    let recorded = |side: usize| {
-        let (record, config) = &records[side];
-        Side::Recorded { record, config: config.as_deref(), claimed: &claim }
+    let recorded = |side: usize| match &records[side] {
+        GivenSide::Record(record, config) => {
+            Side::Recorded { record, config: config.as_deref(), claimed: &claim }
+        }
+        GivenSide::Trace(trace) => Side::Traced { trace, path: &args.sides[side], claimed: &claim },
     };
     let sides = match records.len() {
         0 => [computed(0)?, computed(1)?],
@@ -211,8 +255,17 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     });
     drop(shown);
     let found = found?;
-    let subject = known.is_asked().then(|| Subject::of(model.as_ref(), &records, &prompts, settings));
-    let exit = conclude(args, &known, (found, subject.transpose()?.unwrap_or_default()), terminal)?;
+    let subject = if known.is_asked() {
+        let first = match records.first() {
+            Some(GivenSide::Record(record, config)) => Subject::of_record(record, config.as_deref())?,
+            Some(GivenSide::Trace(trace)) => Subject::of_trace(trace),
+            None => Subject::of_prompts(&prompts),
+        };
+        first.given(model.as_ref(), 2_usize.saturating_sub(records.len()), settings)?
+    } else {
+        Subject::default()
+    };
+    let exit = conclude(args, &known, (found, subject), terminal)?;
     Ok(if altered { Exit::Altered } else { exit })
 }
 
@@ -255,38 +308,89 @@ fn decisive(found: &Drift) -> DriftAnswer {
     }
 }
 
-/// Whether a file is called a trace.
-fn is_trace(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "jsonl")
+/// A side that is given.
+enum GivenSide {
+    Record(Record, Option<String>),
+    Trace(Trace),
 }
 
-/// Compares traces, by hashes: two files, or two phases of one.
-fn traces(args: &Args, known: &Known<'_>, terminal: &mut Terminal) -> anyhow::Result<Exit> {
-    if args.model.is_some() {
-        bail!("--model: a trace has hashes and no rows to recompute; give records, or leave --model out");
+impl GivenSide {
+    /// Whether it has rows, and not their hashes alone.
+    fn has_values(&self) -> bool {
+        match self {
+            Self::Record(..) => true,
+            Self::Trace(trace) => trace.events.iter().any(|event| event.tensor.is_some()),
+        }
     }
-    let (mut all, mut altered) = (Vec::new(), false);
-    for path in &args.sides {
-        all.push(if is_trace(path) {
-            (path.display().to_string(), Trace::open(path)?)
-        } else {
-            let (record, config, damaged) = opened(args.damage, path, terminal)?;
-            altered |= damaged;
-            let config = configuration(&record, config.as_deref())?;
-            (path.display().to_string(), traced(&record, &config)?)
+}
+
+/// Opens a side, and says whether it was altered.
+fn given_side(damage: Damage, path: &Path, terminal: &Terminal) -> anyhow::Result<(GivenSide, bool)> {
+    if Dump::is_one(path) {
+        return Ok((GivenSide::Trace(trace_of(path, terminal)?), false));
+    }
+    if path.extension().is_some_and(|extension| extension == "jsonl") {
+        let trace = Trace::open(path)?;
+        if !trace.has_end {
+            terminal
+                .note(&format!("{}: it has no end, so nothing tells whether it was cut off", path.display()));
+        }
+        return Ok((GivenSide::Trace(trace), false));
+    }
+    let (record, config, altered) = opened(damage, path, terminal)?;
+    Ok((GivenSide::Record(record, config), altered))
+}
+
+/// The trace of another program's dump.
+fn trace_of(path: &Path, terminal: &Terminal) -> anyhow::Result<Trace> {
+    let dump = Dump::open(path)?;
+    if let Some(said) = super::trace::left_out(&dump) {
+        terminal.note(&said);
+    }
+    let mut events = Vec::new();
+    dump.events(false, &mut |event, _| {
+        events.push(event);
+        Ok::<(), EvidenceError>(())
+    })?;
+    Ok(Trace { header: Some(dump.header("mantissa")), events, has_end: true })
+}
+
+/// Compares traces, by hashes: two files, or two phases of one. Of the side `place` there are no values.
+fn traces(
+    args: &Args,
+    given: &[GivenSide],
+    place: usize,
+    known: &Known<'_>,
+    terminal: &mut Terminal,
+) -> anyhow::Result<Exit> {
+    if args.model.is_some() {
+        bail!(
+            "{}: --model: it has hashes and no rows to recompute; make the trace with --tensors, or leave --model out",
+            args.sides[place].display()
+        );
+    }
+    let mut all = Vec::new();
+    for (given, path) in given.iter().zip(&args.sides) {
+        let (name, path) = (path.display().to_string(), path.as_path());
+        all.push(match given {
+            GivenSide::Trace(trace) => (name, Cow::Borrowed(trace), Some(path)),
+            GivenSide::Record(record, config) => {
+                let config = configuration(record, config.as_deref())?;
+                (name, Cow::Owned(traced(record, &config)?), None)
+            }
         });
     }
     let phases: Vec<Phase> = args.phases.iter().map(|phase| (*phase).into()).collect();
     let side = |place: usize| {
-        let (name, trace) = &all[place.min(all.len() - 1)];
-        TracedSide { name, trace, phase: phases.get(place).copied() }
+        let (name, trace, path) = &all[place.min(all.len() - 1)];
+        TracedSide { name, trace, phase: phases.get(place).copied(), path: *path }
     };
     if all.len() == 1 && phases.is_empty() {
         bail!("{}: one trace alone; give another, or --phases prefill,decode", args.sides[0].display());
     }
     let found = drift_of_traces([side(0), side(1)])?;
-    let exit = conclude(args, known, (found, Subject::of_traces(&all)), terminal)?;
-    Ok(if altered { Exit::Altered } else { exit })
+    let subject = all.first().map_or_else(Subject::default, |(_, trace, _)| Subject::of_trace(trace));
+    conclude(args, known, (found, subject), terminal)
 }
 
 /// A setup with some axes set.

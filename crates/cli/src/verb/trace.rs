@@ -13,6 +13,7 @@ use mantissa_lab::trace::{Positions, TraceSpec, Tracing};
 use mantissa_lab::{Event, Layer, RecordSpec, Recorder, SignalSpec};
 use mantissa_numerics::setup::Axis;
 use mantissa_numerics::{Phase, Point};
+use mantissa_published::dump::Dump;
 
 use super::catalog::CatalogArgs;
 use super::record::{Fed, MachineArgs, Model, PromptArgs, point, predicted};
@@ -31,6 +32,7 @@ Examples:
   mantissa trace --model smollm2-135m-instruct --prompt text.txt --hardware h200 --positions all \\
       --phases prefill --out predicted.jsonl
   mantissa trace record --out recorded.jsonl                # what evidence kept
+  mantissa trace callback.txt --out llama.jsonl             # what llama.cpp's eval-callback printed
   mantissa trace --model tiny --prompt text.txt --layers 1,2 --sites attn_out --tensors values --out trace.jsonl
 
 One JSON line for each prompt, pass and site (docs/format/trace.md). No values are kept without --tensors.
@@ -40,7 +42,7 @@ Exit codes: 0 the trace is made, 2 failure, 4 it is of evidence that was altered
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Trace what this container or experiment JSON holds, instead of running a model
+    /// Trace what this container or experiment JSON holds, or a dump of SGLang or llama.cpp, instead of running a model
     #[arg(value_name = "EVIDENCE", required_unless_present = "model", conflicts_with_all = of_a_model())]
     evidence: Option<PathBuf>,
     /// A pulled model's name, a Hugging Face folder or a GGUF file
@@ -158,6 +160,7 @@ impl<'o> Lines<'o> {
         if let Some(mut tensors) = self.tensors {
             tensors.finish()?;
         }
+        self.writer.finish()?;
         let finite = match self.not_finite {
             Some(place) => format!("the first value that is not finite is at {place}"),
             None => "all values are finite".to_owned(),
@@ -242,7 +245,41 @@ fn configuration(record: &Record, asked: Option<&str>) -> anyhow::Result<String>
     }
 }
 
+/// What is said of the tensors of a dump that have no site.
+pub(super) fn left_out(dump: &Dump) -> Option<String> {
+    const NAMED: usize = 8;
+    let all: u64 = dump.left_out().values().sum();
+    let names: Vec<&str> = dump.left_out().keys().map(String::as_str).take(NAMED).collect();
+    let more = if dump.left_out().len() > NAMED { ", …" } else { "" };
+    (all > 0).then(|| format!("tensors without a known site, left out: {all} ({}{more})", names.join(", ")))
+}
+
 impl Args {
+    fn of_dump(&self, path: &Path, terminal: &mut Terminal) -> anyhow::Result<String> {
+        if self.config.is_some() || self.rep.is_some() {
+            bail!(
+                "{}: a dump has one configuration and one repetition; leave --config and --rep out",
+                path.display()
+            );
+        }
+        let dump = Dump::open(path)?;
+        let header = dump.header(concat!("mantissa ", env!("CARGO_PKG_VERSION")));
+        if self.tensors.is_some() && !dump.has_values() {
+            bail!("{}: --tensors: it has some digits of values, and no values", path.display());
+        }
+        let tensors = self.tensor_files(&header)?;
+        let summary = written((self.out.as_deref(), self.force), terminal, |out| {
+            let keep = tensors.is_some();
+            let mut lines = Lines::new(out, &header, tensors)?;
+            dump.events(keep, &mut |event, values| lines.event(event, &values))?;
+            lines.finish()
+        })?;
+        if let Some(said) = left_out(&dump) {
+            terminal.note(&said);
+        }
+        Ok(summary)
+    }
+
     fn of_evidence(&self, path: &Path, terminal: &mut Terminal) -> anyhow::Result<(String, Exit)> {
         let opened = self.damage.open(path)?;
         let exit = Damage::exit([&opened], Exit::Consistent);
@@ -334,6 +371,7 @@ impl Args {
 pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> anyhow::Result<Exit> {
     absent(&[args.out.as_deref()], args.force)?;
     let (summary, exit) = match (&args.evidence, &args.model) {
+        (Some(path), _) if Dump::is_one(path) => (args.of_dump(path, terminal)?, Exit::Consistent),
         (Some(path), _) => args.of_evidence(path, terminal)?,
         (None, Some(model)) => (args.of_model(model, settings, terminal)?, Exit::Consistent),
         (None, None) => bail!("nothing to trace; give EVIDENCE or --model"),

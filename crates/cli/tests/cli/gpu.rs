@@ -159,9 +159,8 @@ fn padding_is_recorded_replayed_and_told_apart() {
         "{}",
         told.1
     );
-    // The engine's own arithmetic has no padding, and the flash backend no mask.
+    // The flash backend has no mask.
     for (more, why) in [
-        ("--padding left:24", "gives each sequence its own length"),
         ("--hardware h200 --attention sdpa_flash --padding right:3", "takes no mask"),
         ("--hardware h200 --dtype f16 --padding left:24", "what the padding holds is unknown"),
     ] {

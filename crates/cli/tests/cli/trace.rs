@@ -132,7 +132,7 @@ fn values_beside_a_trace_hash_to_it() {
             let place = event.tensor.as_ref().unwrap();
             assert_eq!(place.file, name);
             let tensor = file.tensor(&place.name).unwrap();
-            assert_eq!(event.hash, TraceHash::Blake3(Digest::of_bytes(tensor.data())));
+            assert_eq!(event.hash, Some(TraceHash::Blake3(Digest::of_bytes(tensor.data()))));
             let shape: Vec<u64> = tensor.shape().iter().map(|n| *n as u64).collect();
             assert_eq!(event.shape.map(Vec::from), Some(shape));
             seen += 1;
@@ -209,4 +209,100 @@ fn what_cannot_be_traced_is_refused_in_one_line() {
         .collect();
     insta::assert_snapshot!("refused", lines.join("\n"));
     assert!(!session.path("t.jsonl").exists());
+}
+
+/// What eval-callback would print of rows of eight values: the first and last three of each.
+fn printed(rows: &[Vec<f32>]) -> String {
+    let row = |row: &Vec<f32>| {
+        let shown = |part: &[f32]| part.iter().map(|x| format!("{x:12.4}")).collect::<Vec<_>>().join(", ");
+        format!("            [{},    ..., {}  ],\n", shown(&row[..3]), shown(&row[row.len() - 3..]))
+    };
+    let (width, count) = (rows[0].len(), rows.len());
+    let tensor =
+        format!("GET_ROWS(token_embd.weight{{{width}, 512, 1, 1}}, inp_tokens{{{count}, 1, 1, 1}}}})");
+    let values: String = rows.iter().map(row).collect();
+    format!(
+        "ggml_debug: inp_embd = (f32) {tensor} = {{{width}, {count}, 1, 1}}\n    [\n        [\n{values}        ],\n    ]\n\
+         sum = 0.000000\n"
+    )
+}
+
+#[test]
+fn dumps_of_other_programs_are_traced_and_compared() {
+    let session = with_model("llama");
+    fs::write(session.path("prompt.jsonl"), "[5, 6, 7, 8, 9]\n").unwrap();
+    let traced = "trace --model model --prompt prompt.jsonl --positions all --phases prefill --tensors values --out \
+                  ours.jsonl --dtype f32";
+    told(&session, &traced.split(' ').collect::<Vec<_>>());
+    let bytes = fs::read(session.path("values/p0.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let embedding = file.tensor("prefill/embed_out").unwrap();
+    let float = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+    let width = embedding.shape()[1];
+    let mut rows: Vec<Vec<f32>> = embedding
+        .data()
+        .chunks_exact(width * 4)
+        .map(|row| row.chunks_exact(4).map(float).collect())
+        .collect();
+    fs::write(session.path("same.txt"), printed(&rows)).unwrap();
+    rows[2][1] += 0.5;
+    fs::write(session.path("other.txt"), printed(&rows)).unwrap();
+    let drift = |other: &str| {
+        let output = session.output(&["drift", "ours.jsonl", other, "--format", "json"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), serde_json::from_str::<serde_json::Value>(&text).unwrap())
+    };
+    // Digits that agree are not called equal; one that differs is a difference at its row.
+    let (code, found) = drift("same.txt");
+    assert_eq!(
+        (code, &found["counts"]["pairs"], &found["counts"]["incomparable"]),
+        (Some(3), &0.into(), &5.into())
+    );
+    assert!(found["notes"].to_string().contains("that a program printed: 5"), "{found:#}");
+    let (code, found) = drift("other.txt");
+    assert_eq!(
+        (code, &found["counts"]["pairs"], &found["first"]["position"]),
+        (Some(3), &1.into(), &2.into())
+    );
+    // A trace of the text says the same, and has no values to keep.
+    told(&session, &["trace", "other.txt", "--out", "llama.jsonl"]);
+    assert_eq!(drift("llama.jsonl").1["counts"], found["counts"]);
+    let refused = session.failure(&["trace", "other.txt", "--tensors", "none", "--out", "t.jsonl"]);
+    assert!(refused.contains("some digits of values, and no values"), "{refused}");
+    // SGLang's passes, and the trace of them.
+    let dumps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/dumps");
+    let hook = dumps.join("sglang_hook").display().to_string();
+    let said = told(&session, &["trace", &hook, "--tensors", "sglang", "--out", "sglang.jsonl"]);
+    assert!(
+        said.contains("trace: 25 events of 1 prompt(s)") && said.contains("self_attn.qkv_proj"),
+        "{said}"
+    );
+    let (_, again) = trace(&session, "sglang.jsonl");
+    assert!(again.iter().all(|event| event.tensor.is_some()));
+    told(&session, &["drift", &hook, "sglang.jsonl"]);
+    told(&session, &["drift", "sglang.jsonl", "sglang.jsonl"]);
+}
+
+#[test]
+fn a_prefill_in_chunks_is_a_side_of_drift() {
+    let session = with_model("llama");
+    let drift = |parts: &str| {
+        let words = format!("drift --model model --prompt prompts.jsonl {parts}");
+        words.split(' ').map(str::to_owned).collect::<Vec<_>>()
+    };
+    for parts in ["--b chunk=2", "--b cached=3", "--a padding=left:5", "--a padding=right:2 --b chunk=3"] {
+        let words = drift(parts);
+        told(&session, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    for (parts, why) in [
+        ("--b chunk=0", "chunk is a number of tokens, like chunk=64"),
+        ("--b cached=4", "4 tokens are no part of a prefill of 4"),
+        ("--b chunk=2 --b cached=2", "a prefill has one of them"),
+        ("--b chunks=2", "chunks"),
+        ("--setup hardware=h200 --b chunk=2", "not covered"),
+    ] {
+        let words = drift(parts);
+        let refused = session.failure(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(refused.contains(why), "{parts}: {refused}");
+    }
 }

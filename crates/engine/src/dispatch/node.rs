@@ -36,8 +36,9 @@ impl Dispatch<'_> {
     ///
     /// *Errors:* the first that they do not.
     pub(crate) fn accepts(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
-        if !self.is_gpu() && shape.padded {
-            return Err(self.not_compared("padding", "its own arithmetic gives each sequence its own length"));
+        let expands = || graph.nodes().any(|node| matches!(node.operation, Operation::Expand(_)));
+        if !self.is_gpu() && shape.padded && expands() {
+            return Err(self.not_compared("padding", "keys and values of padding would be expanded too"));
         }
         if !self.is_gpu() {
             return match self.attention {

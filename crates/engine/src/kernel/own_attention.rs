@@ -46,8 +46,11 @@ pub(super) fn prefill(
             let at = (from + r % count) * width + (kv * group + r / count) * heads.dim;
             to.copy_from_slice(&q[at..at + heads.dim]);
         }
-        let sees =
-            |r| Sees { keys: first + from + r % count + 1, sink: sinks.get(kv * group + r / count).copied() };
+        let sees = |r| Sees {
+            keys: first + from + r % count + 1,
+            hidden: cached.hidden,
+            sink: sinks.get(kv * group + r / count).copied(),
+        };
         let sees: Vec<Sees> = (0..group * count).map(sees).collect();
         let cached = cached.head(kv, keys);
         let result = attend(isa, pool, recipe, heads, cached, &queries, &sees);
@@ -71,9 +74,10 @@ pub(super) fn decode(
     q: &[f32],
     out: &mut [f32],
 ) {
-    by_group(pool, heads, caches, q, out, |[_, kv], queries, cached| {
+    by_group(pool, heads, caches, q, out, |[row, kv], queries, cached| {
         let first = kv * heads.group();
-        let sees = |head| Sees { keys: cached[0].rows, sink: sinks.get(head).copied() };
+        let hidden = caches[row].0.hidden;
+        let sees = |head| Sees { keys: cached[0].rows, hidden, sink: sinks.get(head).copied() };
         let sees: Vec<Sees> = (first..first + heads.group()).map(sees).collect();
         attend(isa, pool, recipe, heads, cached, queries, &sees)
     });
@@ -84,6 +88,8 @@ pub(super) fn decode(
 struct Sees {
     /// Keys, from the first.
     keys: usize,
+    /// The first place of padding among them, and the first after it.
+    hidden: [usize; 2],
     /// A logit beside them.
     sink: Option<f32>,
 }
@@ -130,7 +136,7 @@ fn weighed<'p>(
         OwnSoftmax::Tiled { .. } | OwnSoftmax::Online { .. } => Dtype::F32,
     };
     let mut states = Vec::with_capacity(sees.len());
-    for (scores, Sees { keys, sink }) in scores.chunks_exact_mut(stride).zip(sees) {
+    for (scores, Sees { keys, hidden, sink }) in scores.chunks_exact_mut(stride).zip(sees) {
         // SAFETY: `isa` is available.
         unsafe { scale_scores(isa, rounding, heads.scale, &mut scores[..*keys]) };
         let from = heads.window.map_or(0, |window| keys.saturating_sub(window));
@@ -139,6 +145,8 @@ fn weighed<'p>(
         }
         scores[..from].fill(f32::NEG_INFINITY);
         scores[*keys..].fill(f32::NEG_INFINITY);
+        let [padding, behind] = hidden.map(|place| place.min(*keys));
+        scores[padding..behind].fill(f32::NEG_INFINITY);
         let sink = sink.filter(|_| recipe.sinks).map(|sink| {
             if recipe.softmax == OwnSoftmax::Eager {
                 below_maximum(recipe.storage, sink, scores)

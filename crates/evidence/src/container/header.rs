@@ -17,11 +17,11 @@ const REMEDY: &str = "copy the container again or record it again";
 
 /// A tensor of the file.
 #[derive(Debug)]
-pub(super) struct Tensor {
-    pub(super) dtype: String,
-    pub(super) shape: Vec<usize>,
+pub(crate) struct Tensor {
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<usize>,
     /// Place in the file.
-    pub(super) range: Range<usize>,
+    pub(crate) range: Range<usize>,
 }
 
 #[derive(Deserialize)]
@@ -41,7 +41,7 @@ struct Info {
 }
 
 /// Reads the header of `file`; every range lies inside it, and ranges cover its data without overlap.
-pub(super) fn read(file: &[u8]) -> Result<BTreeMap<String, Tensor>, Flaw> {
+pub(crate) fn read(file: &[u8]) -> Result<BTreeMap<String, Tensor>, Flaw> {
     let header = |problem: String| Flaw::new("safetensors header", problem, REMEDY);
     let length = file.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
     let length = length.ok_or_else(|| header(format!("the file has only {} bytes", file.len())))?;

@@ -6,6 +6,7 @@ use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Site};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shown::Shown;
 use crate::digest::Digest;
 
 /// A tensor that a pass left at one site: the rows of one prompt that were traced.
@@ -22,7 +23,7 @@ use crate::digest::Digest;
 /// assert_eq!((event.phase, event.pos_id, event.shape), (Phase::Decode, 37, Some([1, 2])));
 /// assert_eq!((event.min, event.max, event.mean, event.abs_sum), (Some(-3.0), Some(1.0), Some(-1.0), Some(4.0)));
 /// assert_eq!((event.site(), event.token(37)), (Some(site), Some(5)));
-/// assert_eq!(event.row_hash(37), Some(event.hash), "one row is the whole tensor");
+/// assert_eq!(event.row_hash(37), event.hash, "one row is the whole tensor");
 /// assert_eq!(event.row_hash(36), None);
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,8 +43,9 @@ pub struct StageTrace {
     pub pos_id: u64,
     /// Tokens of this sequence that the pass was fed: the prompt's in a prefill, 1 in a decode step.
     pub seq_len: u64,
-    /// Hash of all rows.
-    pub hash: TraceHash,
+    /// Hash of all rows; absent where a program showed some values and no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<TraceHash>,
     /// Smallest value that is not NaN, infinities as words; null where there is none.
     #[serde(with = "extreme")]
     #[schemars(with = "Option<extreme::Extreme>")]
@@ -57,6 +59,9 @@ pub struct StageTrace {
     /// Sum of the magnitudes of the finite values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abs_sum: Option<f64>,
+    /// Sum of all values, as another program printed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum: Option<String>,
     /// Values that are NaN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nan: Option<u64>,
@@ -80,6 +85,9 @@ pub struct StageTrace {
     /// Token of each row, in the order of `positions`; empty where they are not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_ids: Vec<u32>,
+    /// What another program printed of the values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
     /// Where the values are, if they were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tensor: Option<TensorPlace>,
@@ -151,7 +159,7 @@ impl StageTrace {
     pub fn row_hash(&self, position: u64) -> Option<TraceHash> {
         let index = self.positions.binary_search(&position).ok()?;
         match self.rows.get(index) {
-            None if self.positions.len() == 1 => Some(self.hash),
+            None if self.positions.len() == 1 => self.hash,
             hash => hash.copied(),
         }
     }

@@ -1,4 +1,4 @@
-//! Traces of other programs that do not hold enough to compare: they are told by name, never guessed at.
+//! Dumps of other programs, which are no traces: they are told by name, with what makes a trace of them.
 //!
 //! *Source:* llama.cpp, examples/eval-callback (lines that begin with `ggml_debug:`, later `common_debug_cb_eval:`,
 //! then values with four decimals, the first and last three of each axis). SGLang, srt/debug_utils/dumper.py (a folder
@@ -22,29 +22,18 @@ pub(super) fn of_path(path: &Path) -> Option<EvidenceError> {
     if !is_dump {
         return None;
     }
-    Some(told(
-        path,
-        "a dump of SGLang or another program of PyTorch: pickled tensors without token positions",
-        "a pickle can run code, so it is not read: save its tensors with safetensors where it was made, and read them \
-         with `mantissa import --map`",
-    ))
+    Some(told(path, "a dump of tensors of SGLang or another program of PyTorch"))
 }
 
 /// What is said of a log with this line; `None` where nothing is known of it.
 pub(super) fn of_line(path: &Path, line: &[u8]) -> Option<EvidenceError> {
-    let line = line.trim_ascii_start();
-    let is_callback =
-        [&b"ggml_debug:"[..], b"common_debug_cb_eval:"].iter().any(|mark| line.starts_with(mark));
-    is_callback.then(|| {
-        told(
-            path,
-            "what llama.cpp's eval-callback prints: four decimals of at most six values an axis, so no bits are there",
-            "trace its GGUF file with `mantissa trace --model FILE.gguf`, or keep tensors and read them with `mantissa \
-             import --map`",
-        )
-    })
+    let is_callback = [&b"ggml_debug:"[..], b"common_debug_cb_eval:"]
+        .iter()
+        .any(|mark| line.windows(mark.len()).any(|part| part == *mark));
+    is_callback.then(|| told(path, "what llama.cpp's eval-callback prints"))
 }
 
-fn told(path: &Path, what: &str, remedy: &str) -> EvidenceError {
-    EvidenceError::NotEvidence { path: path.to_owned(), what: what.to_owned(), remedy: remedy.to_owned() }
+fn told(path: &Path, what: &str) -> EvidenceError {
+    let remedy = format!("`mantissa trace {} --out trace.jsonl` makes a trace of it", path.display());
+    EvidenceError::NotEvidence { path: path.to_owned(), what: what.to_owned(), remedy }
 }

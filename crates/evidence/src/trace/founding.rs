@@ -62,11 +62,12 @@ impl Founding {
             step: self.step,
             pos_id: self.pos_id,
             seq_len: self.seq_len,
-            hash: TraceHash::Opaque(self.hash),
+            hash: Some(TraceHash::Opaque(self.hash)),
             min: self.min,
             max: self.max,
             mean: self.mean,
             abs_sum: None,
+            sum: None,
             nan: None,
             inf: None,
             nonzero: None,
@@ -75,6 +76,7 @@ impl Founding {
             positions: vec![self.pos_id],
             rows: Vec::new(),
             token_ids: Vec::new(),
+            shown: None,
             tensor: None,
         })
     }

@@ -8,7 +8,19 @@ use crate::digest::Digest;
 use crate::experiment::{ModelIdentity, Setup};
 
 /// Version of the format.
-pub const TRACE_VERSION: u32 = 1;
+pub const TRACE_VERSION: u32 = 2;
+
+/// The last line of a trace, which says that nothing was cut off. Version 1 has none.
+///
+/// Example: [`TraceWriter`](super::TraceWriter).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TraceEnd {
+    /// How many events there are.
+    pub events: u64,
+    /// Blake3 of every line before this one, line ends included.
+    pub digest: Digest,
+}
 
 /// What a trace is of.
 ///

@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event::{StageTrace, TraceHash};
-use super::header::{TRACE_VERSION, TraceHeader};
+use super::header::{TRACE_VERSION, TraceEnd, TraceHeader};
+use super::shown::Printed;
 use super::{foreign, founding};
 use crate::digest::Digest;
 use crate::error::{EvidenceError, Flaw, Result, one_line};
@@ -25,8 +26,10 @@ const MAX_LINE: usize = 64 << 20;
 pub(crate) enum Line<H, E> {
     /// The first line.
     TraceHeader(H),
-    /// Every other line.
+    /// Every line between.
     StageTrace(E),
+    /// The last line.
+    TraceEnd(TraceEnd),
 }
 
 /// Which program's form a trace has.
@@ -47,7 +50,7 @@ pub enum TraceKind {
 /// `prefill_last` is the last row of a prefill, `decode0` a decode step.
 ///
 /// *Errors:* each with its line: text that is no event, a line longer than 64 MiB, an event that contradicts itself,
-/// the header, or the order.
+/// the header, or the order; an end that is missing or says otherwise (traces of version 1 have none).
 ///
 /// ```
 /// use mantissa_evidence::trace::{TraceKind, TraceReader};
@@ -73,8 +76,12 @@ pub struct TraceReader<R> {
     header: Option<TraceHeader>,
     /// Prompt, pass and site of the last event.
     last: Option<(usize, u64, Site)>,
-    /// Whether there was an error, after which nothing is read.
-    failed: bool,
+    /// Whether nothing more is read: there was an error, or the end.
+    done: bool,
+    /// Events so far.
+    events: u64,
+    /// Of all lines so far.
+    hasher: blake3::Hasher,
 }
 
 impl TraceReader<BufReader<File>> {
@@ -91,14 +98,24 @@ impl<R: BufRead> TraceReader<R> {
     /// Reads the header, if there is one; `origin` names the input in errors.
     pub fn new(input: R, origin: &Path) -> Result<Self> {
         let origin = origin.to_owned();
-        let mut reader =
-            Self { input, origin, line: 0, first: None, header: None, last: None, failed: false };
+        let mut reader = Self {
+            input,
+            origin,
+            line: 0,
+            first: None,
+            header: None,
+            last: None,
+            done: false,
+            events: 0,
+            hasher: blake3::Hasher::new(),
+        };
         let Some(line) = reader.next_line()? else {
             let what = "an empty file".to_owned();
             let remedy = "give a trace: `mantissa trace` makes one".to_owned();
             return Err(EvidenceError::NotEvidence { path: reader.origin, what, remedy });
         };
         if reader.is_header(&line)? {
+            reader.hasher.update(&line);
             let line = reader.parse::<Line<TraceHeader, serde::de::IgnoredAny>>(&line)?;
             let Line::TraceHeader(header) = line else { unreachable!("its event is trace_header") };
             lawful(&header).map_err(|flaw| reader.fault(flaw))?;
@@ -124,6 +141,12 @@ impl<R: BufRead> TraceReader<R> {
         if self.header.is_some() { TraceKind::Own } else { TraceKind::Founding }
     }
 
+    /// Whether the file says where it ends, so that a cut is seen: not before version 2, nor without a header.
+    #[must_use]
+    pub fn has_end(&self) -> bool {
+        self.header.as_ref().is_some_and(|header| header.version > 1)
+    }
+
     /// Whether the first line is a header, of a version that is known.
     fn is_header(&self, line: &[u8]) -> Result<bool> {
         #[derive(Deserialize)]
@@ -134,7 +157,7 @@ impl<R: BufRead> TraceReader<R> {
         // A line that is no JSON may be the first of an event that spans several.
         let kind = serde_json::from_slice(line).unwrap_or(Kind { event: None, version: None });
         match (kind.event.as_deref(), kind.version) {
-            (Some("trace_header"), Some(found)) if found != u64::from(TRACE_VERSION) => {
+            (Some("trace_header"), Some(found)) if !(1..=u64::from(TRACE_VERSION)).contains(&found) => {
                 Err(EvidenceError::Version { path: self.origin.clone(), found, known: TRACE_VERSION })
             }
             (event, _) => Ok(event == Some("trace_header")),
@@ -203,6 +226,10 @@ impl<R: BufRead> TraceReader<R> {
             Some(line) => Some(line),
             None => self.next_line()?,
         }) else {
+            if self.has_end() {
+                let problem = format!("{} events and no end: the file was cut off", self.events);
+                return Err(self.fault(Flaw::new("trace_end", problem, "make the trace again")));
+            }
             return Ok(None);
         };
         if self.header.is_none() {
@@ -214,9 +241,31 @@ impl<R: BufRead> TraceReader<R> {
                 let flaw = Flaw::new("event", "a second header", "give traces one by one");
                 return Err(self.fault(flaw));
             }
+            Line::TraceEnd(end) => return self.end(end).map(|()| None),
         };
         self.check(&event).map_err(|flaw| self.fault(flaw))?;
+        self.events += 1;
+        if self.has_end() {
+            self.hasher.update(&line);
+        }
         Ok(Some(event))
+    }
+
+    /// Compares the end with what was read.
+    fn end(&mut self, end: TraceEnd) -> Result<()> {
+        let flaw = if !self.has_end() {
+            Flaw::new("trace_end", "in a trace of version 1, which has none", REMEDY)
+        } else if end.events != self.events {
+            let problem = format!("it says {} events, and there are {}", end.events, self.events);
+            Flaw::new("trace_end", problem, REMEDY)
+        } else if end.digest != Digest::of_hasher(&self.hasher) {
+            Flaw::altered("trace_end", "not the digest of the lines before it", REMEDY)
+        } else if self.next_line()?.is_some() {
+            Flaw::new("event", "a line behind the end", "give traces one by one")
+        } else {
+            return Ok(());
+        };
+        Err(self.fault(flaw))
     }
 
     /// An event without a header, which may span lines.
@@ -280,11 +329,11 @@ impl<R: BufRead> Iterator for TraceReader<R> {
     type Item = Result<StageTrace>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
+        if self.done {
             return None;
         }
         let next = self.next_event();
-        self.failed = next.is_err();
+        self.done = !matches!(next, Ok(Some(_)));
         next.transpose()
     }
 }
@@ -330,11 +379,20 @@ fn consistent(event: &StageTrace) -> std::result::Result<Site, Flaw> {
         return flaw("shape", format!("{:?} for {rows} positions", event.shape.unwrap_or_default()));
     }
     let own = |hash: &TraceHash| matches!(hash, TraceHash::Blake3(_));
-    if !own(&event.hash) || !event.rows.iter().all(own) {
+    if !event.hash.iter().chain(&event.rows).all(own) {
         return flaw("hash", "a number, where the header says blake3".to_owned());
     }
+    if event.hash.is_none() && (event.shown.is_none() || !event.rows.is_empty()) {
+        return flaw("hash", "absent, and nothing is shown in its place".to_owned());
+    }
+    if let Some(shown) = &event.shown {
+        shown.check(&event.positions, event.shape).map_err(|problem| Flaw::new("shown", problem, REMEDY))?;
+    }
+    if event.sum.as_deref().is_some_and(|sum| Printed::read(sum).is_none()) {
+        return flaw("sum", "no number as a program prints it".to_owned());
+    }
     if let [only] = event.rows[..]
-        && only != event.hash
+        && Some(only) != event.hash
     {
         return flaw("rows", "the only row has another hash than the tensor".to_owned());
     }
@@ -358,6 +416,8 @@ pub struct Trace {
     pub header: Option<TraceHeader>,
     /// The events, in the order of the file.
     pub events: Vec<StageTrace>,
+    /// Whether its file says where it ends; a file that does not may have been cut off.
+    pub has_end: bool,
 }
 
 impl Trace {
@@ -372,7 +432,7 @@ impl Trace {
     }
 
     fn collect<R: BufRead>(mut reader: TraceReader<R>) -> Result<Self> {
-        let header = reader.header.clone();
+        let (header, has_end) = (reader.header.clone(), reader.has_end());
         let mut seen = HashMap::new();
         let mut events = Vec::new();
         while let Some(event) = reader.next() {
@@ -384,6 +444,6 @@ impl Trace {
             }
             events.push(event);
         }
-        Ok(Self { header, events })
+        Ok(Self { header, events, has_end })
     }
 }

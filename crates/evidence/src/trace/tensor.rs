@@ -22,7 +22,7 @@ const MANY: usize = 1 << 17;
 /// tensor.push(&[(1, Some(7)), (2, Some(9))], &[1.0, 2.0, 3.0, 4.0]);
 /// let (event, values) = tensor.finish_with_values();
 /// assert_eq!(values, [0x80, 0x3F, 0x00, 0x40, 0x40, 0x40, 0x80, 0x40]);
-/// assert_eq!(event.hash, TraceHash::Blake3(Digest::of_bytes(&values)));
+/// assert_eq!(event.hash, Some(TraceHash::Blake3(Digest::of_bytes(&values))));
 /// assert_eq!(event.row_hash(2), Some(TraceHash::Blake3(Digest::of_bytes(&values[4..]))));
 /// assert_eq!((event.positions, event.token_ids, event.mean), (vec![1, 2], vec![7, 9], Some(2.5)));
 /// ```
@@ -53,11 +53,12 @@ impl TensorTrace {
             step,
             pos_id: 0,
             seq_len,
-            hash: TraceHash::Blake3(Digest::of_bytes(&[])),
+            hash: None,
             min: None,
             max: None,
             mean: None,
             abs_sum: None,
+            sum: None,
             nan: None,
             inf: None,
             nonzero: None,
@@ -66,6 +67,7 @@ impl TensorTrace {
             positions: Vec::new(),
             rows: Vec::new(),
             token_ids: Vec::new(),
+            shown: None,
             tensor: None,
         };
         let (statistics, hasher) = (Statistics::default(), blake3::Hasher::new());
@@ -140,10 +142,10 @@ impl TensorTrace {
     #[must_use]
     pub fn finish_with_values(self) -> (StageTrace, Vec<u8>) {
         let Self { mut event, width, statistics, hasher, kept, .. } = self;
-        event.hash = match event.rows[..] {
+        event.hash = Some(match event.rows[..] {
             [only] => only,
             _ => TraceHash::Blake3(Digest::of_hasher(&hasher)),
-        };
+        });
         event.pos_id = event.positions.last().copied().unwrap_or(0);
         (event.min, event.max, event.mean) = (statistics.min(), statistics.max(), statistics.mean());
         event.abs_sum = Some(statistics.abs_sum());

@@ -1,16 +1,19 @@
 //! The values of a trace, in safetensors files beside it: one file for each prompt.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use mantissa_numerics::Dtype;
+use memmap2::Mmap;
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
-use super::event::{StageTrace, TensorPlace};
+use super::event::{StageTrace, TensorPlace, TraceHash};
 use super::header::TraceHeader;
-use crate::container::format_name;
-use crate::error::{EvidenceError, Result};
+use crate::container::{format_name, header};
+use crate::digest::Digest;
+use crate::error::{EvidenceError, Flaw, Result};
 use crate::files::{self, Existing};
 
 /// Writes the values of events, which come in the order of the format.
@@ -127,6 +130,74 @@ impl Open {
             out.write_all(&header)?;
             io::copy(&mut values, out).map(|_| ())
         })
+    }
+}
+
+/// Reads the values of events from the files beside their trace.
+///
+/// ```
+/// use mantissa_evidence::trace::{TensorFiles, TensorReader, TensorTrace};
+/// use mantissa_numerics::{Dtype, Point, Site};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let mut files = TensorFiles::new(folder.path(), "");
+/// let mut tensor = TensorTrace::new("p0", 0, 1, Site::outside(Point::EmbedOut), Dtype::F32).keep(true);
+/// tensor.push(&[(0, None)], &[0.5]);
+/// let (mut event, values) = tensor.finish_with_values();
+/// files.add(&mut event, &values)?;
+/// files.finish()?;
+/// let mut reader = TensorReader::beside(&folder.path().join("trace.jsonl"));
+/// assert_eq!(reader.values(&event)?, Some(values));
+/// event.hash = None;
+/// event.tensor = None;
+/// assert_eq!(reader.values(&event)?, None, "it names no values");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct TensorReader {
+    folder: PathBuf,
+    open: Option<(String, Mmap, BTreeMap<String, header::Tensor>)>,
+}
+
+impl TensorReader {
+    /// A reader of the files beside a trace.
+    #[must_use]
+    pub fn beside(trace: &Path) -> Self {
+        let folder = trace.parent().unwrap_or_else(|| Path::new("")).to_owned();
+        Self { folder, open: None }
+    }
+
+    /// The values of an event as stored; `None` where it names none.
+    ///
+    /// *Errors:* a file that cannot be read, a tensor of another shape, values of another hash.
+    pub fn values(&mut self, event: &StageTrace) -> Result<Option<Vec<u8>>> {
+        let Some(place) = &event.tensor else { return Ok(None) };
+        let path = self.folder.join(&place.file);
+        let fault = |problem: &str| {
+            Flaw::new(&place.name, problem, "make the trace again with --tensors").in_file(&path)
+        };
+        if Path::new(&place.file).components().any(|part| !matches!(part, Component::Normal(_))) {
+            return Err(fault("its file is not in the folder of the trace"));
+        }
+        if self.open.as_ref().is_none_or(|(known, ..)| *known != place.file) {
+            let file = files::map(&path)?;
+            let tensors = header::read(&file).map_err(|flaw| flaw.in_file(&path))?;
+            self.open = Some((place.file.clone(), file, tensors));
+        }
+        let found = self.open.as_ref().and_then(|(_, file, tensors)| Some((file, tensors.get(&place.name)?)));
+        let Some((file, tensor)) = found else { return Err(fault("it is not there")) };
+        let shape: Vec<u64> = tensor.shape.iter().map(|size| *size as u64).collect();
+        let dtype = event.dtype.map(format_name);
+        if event.shape.map(Vec::from) != Some(shape) || dtype != Some(tensor.dtype.as_str()) {
+            return Err(fault("it has another shape or format than its event says"));
+        }
+        let values = file[tensor.range.clone()].to_vec();
+        if event.hash != Some(TraceHash::Blake3(Digest::of_bytes(&values))) {
+            let remedy = "make the trace again with --tensors";
+            return Err(Flaw::altered(&place.name, "its values have another hash than its event", remedy)
+                .in_file(&path));
+        }
+        Ok(Some(values))
     }
 }
 

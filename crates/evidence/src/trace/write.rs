@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use super::event::StageTrace;
-use super::header::TraceHeader;
+use super::header::{TraceEnd, TraceHeader};
 use super::read::Line;
+use crate::digest::Digest;
 
 /// Writes a trace.
 ///
@@ -26,31 +27,50 @@ use super::read::Line;
 /// let mut lines = Vec::new();
 /// let mut writer = TraceWriter::new(&mut lines, &header)?;
 /// writer.event(&event)?;
-/// assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 2);
+/// writer.finish()?;
+/// assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 3, "header, event, end");
 /// let trace = Trace::from_reader(&lines[..], "trace.jsonl".as_ref())?;
 /// assert_eq!((trace.header, trace.events), (Some(header), vec![event]));
+/// // Cut at the end of a line: the end is missing.
+/// let second = lines.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).map_or(0, |(at, _)| at + 1);
+/// let cut = Trace::from_reader(&lines[..second], "cut.jsonl".as_ref()).expect_err("cut off");
+/// assert!(cut.to_string().contains("no end: the file was cut off"), "{cut}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct TraceWriter<W: Write> {
     out: W,
+    events: u64,
+    /// Of all lines so far.
+    hasher: blake3::Hasher,
 }
 
 impl<W: Write> TraceWriter<W> {
     /// Writes the header.
     pub fn new(out: W, header: &TraceHeader) -> io::Result<Self> {
-        let mut writer = Self { out };
+        let mut writer = Self { out, events: 0, hasher: blake3::Hasher::new() };
         writer.line(&Line::TraceHeader(header))?;
         Ok(writer)
     }
 
     /// Writes an event.
     pub fn event(&mut self, event: &StageTrace) -> io::Result<()> {
-        self.line(&Line::StageTrace(event))
+        self.line(&Line::StageTrace(event))?;
+        self.events += 1;
+        Ok(())
+    }
+
+    /// Writes the end, without which a reader takes the trace for one that was cut off.
+    pub fn finish(mut self) -> io::Result<W> {
+        let end = TraceEnd { events: self.events, digest: Digest::of_hasher(&self.hasher) };
+        self.line(&Line::TraceEnd(end))?;
+        Ok(self.out)
     }
 
     fn line(&mut self, line: &Line<&TraceHeader, &StageTrace>) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, line)?;
-        self.out.write_all(b"\n")
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.hasher.update(&text);
+        self.out.write_all(&text)
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use mantissa_evidence::record::RowKey;
 use mantissa_evidence::trace::{
-    RecordedTrace, StageTrace, Statistics, TensorTrace, Trace, TraceHash, TraceHeader, TraceKind,
-    TraceReader, TraceWriter, TracedPrompt, prompt_id,
+    RecordedTrace, Shown, ShownRow, StageTrace, Statistics, TensorTrace, Trace, TraceHash, TraceHeader,
+    TraceKind, TraceReader, TraceWriter, TracedPrompt, prompt_id,
 };
 use mantissa_evidence::{Digest, EvidenceError, ModelIdentity, Record};
 use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Site};
@@ -83,7 +83,14 @@ fn text() -> String {
     for event in &events() {
         writer.event(event).unwrap();
     }
+    writer.finish().unwrap();
     String::from_utf8(lines).unwrap()
+}
+
+/// The same in version 1, which has no end.
+fn without_end() -> String {
+    let text = text().replacen("\"version\":2", "\"version\":1", 1);
+    text.lines().filter(|line| !line.contains("trace_end")).fold(String::new(), |all, line| all + line + "\n")
 }
 
 #[test]
@@ -107,15 +114,15 @@ fn what_is_written_is_read() {
 fn the_founding_events_are_read() {
     for text in [FOUNDING.to_owned(), FOUNDING.replace(",\n  ", ", ").replace("{\n", "{").replace("\n}", "}")]
     {
-        let Trace { header, events } = read(&text).unwrap();
-        assert_eq!(header, None);
+        let Trace { header, events, has_end } = read(&text).unwrap();
+        assert_eq!((header, has_end), (None, false));
         let [prefill, decode] = &events[..] else { panic!("{events:?}") };
         // Blocks are counted from 0 there, and from 1 here.
         assert_eq!((prefill.point, prefill.layer), (Point::AttnOut, Some(LayerIdx(1))));
         assert_eq!((prefill.phase, prefill.step, prefill.seq_len), (Phase::Prefill, 0, 38));
         assert_eq!((decode.phase, decode.step, decode.seq_len), (Phase::Decode, 1, 1));
         assert_eq!((prefill.pos_id, &prefill.positions), (37, &vec![37]));
-        assert_eq!(prefill.hash, TraceHash::Opaque(4_144_761_570_523_161_186));
+        assert_eq!(prefill.hash, Some(TraceHash::Opaque(4_144_761_570_523_161_186)));
         assert_eq!(
             (decode.min, decode.max, decode.mean),
             (Some(-0.00519423), Some(0.00725079), Some(-0.0000474128))
@@ -129,7 +136,7 @@ fn the_founding_events_are_read() {
 }
 
 fn events_hash() -> TraceHash {
-    events()[0].hash
+    events()[0].hash.unwrap()
 }
 
 #[test]
@@ -140,14 +147,24 @@ fn a_trace_that_is_cut_off_says_where() {
     for end in 0..whole.len() {
         let Some(cut) = whole.get(..end) else { continue };
         if starts.contains(&end) || starts.contains(&(end + 1)) {
-            // Whole lines: a shorter trace, of which nothing says that it was longer.
-            assert!(read(cut).is_ok(), "{cut}");
+            // Whole lines: the end is missing.
+            let line = cut.lines().count();
+            let expected =
+                format!("line {line}.trace_end: {} events and no end: the file was cut off", line - 1);
+            assert!(refusal(cut).contains(&expected), "{cut}");
             continue;
         }
         let line = cut.lines().count().max(1);
         let message = refusal(cut);
         let place = if end == 0 { "layout".to_owned() } else { format!("line {line}, column ") };
         assert!(message.contains(&place), "{end}: {message}");
+    }
+    // Of version 1, whole lines are a shorter trace, of which nothing says that it was longer.
+    let old = without_end();
+    let lines: Vec<&str> = old.lines().collect();
+    for count in 1..=lines.len() {
+        let trace = read(&lines[..count].join("\n")).unwrap();
+        assert_eq!((trace.events.len(), trace.has_end), (count - 1, false));
     }
     for end in 1..FOUNDING.find("\n{").unwrap() {
         assert!(refusal(&FOUNDING[..end]).contains("the file was cut off"), "{end}");
@@ -164,8 +181,16 @@ fn each_contradiction_is_named_with_its_line() {
     let line = |number: usize| text.lines().nth(number - 1).unwrap();
     let huge = format!("{}{}", line(1), " ".repeat((64 << 20) + 1));
     let cases = [
-        (edit("\"version\":1", "\"version\":2"), "format version 2 is newer than 1"),
-        (edit("\"version\":1", "\"version\":\"1\""), "line 1, column"),
+        (edit("\"version\":2", "\"version\":3"), "format version 3 is newer than 2"),
+        (edit("\"version\":2", "\"version\":\"2\""), "line 1, column"),
+        (edit("\"version\":2", "\"version\":1"), "line 6.trace_end: in a trace of version 1"),
+        (edit("\"events\":4", "\"events\":5"), "line 6.trace_end: it says 5 events, and there are 4"),
+        (edit("\"max\":0.0", "\"max\":0.5"), "line 6.trace_end: altered or damaged"),
+        (text.clone() + line_of(&text, 2) + "\n", "line 7.event: a line behind the end"),
+        (
+            text.lines().filter(|line| !line.contains("\"p1\",\"phase")).collect::<Vec<_>>().join("\n"),
+            "there are 3",
+        ),
         (
             edit("\"prompts\":[{\"prompt_id\":\"p0\"", "\"prompts\":[{\"prompt_id\":\"p1\""),
             "line 1.prompts: 'p1'",
@@ -199,7 +224,7 @@ fn each_contradiction_is_named_with_its_line() {
         (edit("\"event\":\"stage_trace\"", "\"event\":\"stage\""), "unknown variant `stage`"),
         (edit("\"p1\",\"phase\"", "\"p2\",\"phase\""), "line 5.prompt_id: 'p2' is not in the header"),
         (
-            format!("{}\n{}", text.trim_end(), line(2)),
+            format!("{}\n{}", without_end().trim_end(), line(2)),
             "line 6.prompt_id: 'p0' is not in the header, or out of order",
         ),
         (format!("{}\n{}", line(1), line(1)), "line 2.event: a second header"),
@@ -222,26 +247,78 @@ fn each_contradiction_is_named_with_its_line() {
     }
 }
 
+fn line_of(text: &str, number: usize) -> &str {
+    text.lines().nth(number - 1).unwrap()
+}
+
+/// What another program printed: some digits, and no hash.
+#[test]
+fn shown_values_are_read_and_checked() {
+    let row = |position, values: [&str; 2]| ShownRow { position, values: values.map(str::to_owned).into() };
+    let shown =
+        Shown { columns: vec![0, 3], rows: vec![row(1, ["0.0123", "-1.5000"]), row(2, ["nan", "-inf"])] };
+    let [whole, ..] = &events()[..] else { panic!() };
+    let event = StageTrace {
+        hash: None,
+        rows: Vec::new(),
+        shape: Some([2, 4]),
+        sum: Some("-0.250000".to_owned()),
+        shown: Some(shown),
+        ..whole.clone()
+    };
+    let written = |event: &StageTrace| {
+        let mut lines = Vec::new();
+        let mut writer = TraceWriter::new(&mut lines, &header()).unwrap();
+        writer.event(event).unwrap();
+        writer.finish().unwrap();
+        String::from_utf8(lines).unwrap()
+    };
+    assert_eq!(read(&written(&event)).unwrap().events, [event.clone()]);
+    assert_eq!((event.row_hash(1), event.row_hash(2)), (None, None));
+    let shown = |change: fn(&mut Shown)| {
+        let mut event = event.clone();
+        change(event.shown.as_mut().unwrap());
+        event
+    };
+    for (lying, expected) in [
+        (
+            StageTrace { shown: None, ..event.clone() },
+            "line 2.hash: absent, and nothing is shown in its place",
+        ),
+        (StageTrace { sum: Some("1e3".to_owned()), ..event.clone() }, "line 2.sum: no number"),
+        (shown(|shown| shown.columns = vec![3, 0]), "line 2.shown: columns or rows are not ascending"),
+        (shown(|shown| shown.columns = vec![0, 4]), "line 2.shown: a column behind the last of 4"),
+        (shown(|shown| shown.rows[0].position = 0), "line 2.shown: position 0 is none of the event's"),
+        (shown(|shown| shown.columns = vec![0]), "line 2.shown: 2 values for 1 columns"),
+        (
+            shown(|shown| shown.rows[0].values[1] = "x".to_owned()),
+            "line 2.shown: position 1: a value is no number",
+        ),
+    ] {
+        let message = refusal(&written(&lying));
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+}
+
 /// The beginning of what llama.cpp's README shows, and a dump as SGLang names its files.
 #[test]
 fn what_other_programs_print_is_named_and_not_guessed_at() {
     let callback = "llama_new_context_with_model: n_ctx      = 512\n...\n\
         ggml_debug:     inp_embd = (f32)   GET_ROWS(token_embd.weight{2560, 51200, 1, 1}, inp_tokens{1, 1, 1, 1}}) = \
         {2560, 1, 1, 1}\n  [\n   [\n    [ -0.0181,   0.0272,   0.0272, ...],\n   ],\n  ]\n";
-    assert!(refusal(callback).contains("what llama.cpp's eval-callback prints: four decimals"));
     assert!(
-        refusal(&callback.replace("ggml_debug", "common_debug_cb_eval")).contains("mantissa trace --model")
+        refusal(callback).contains("what llama.cpp's eval-callback prints; `mantissa trace t.jsonl --out")
     );
+    assert!(refusal(&callback.replace("ggml_debug", "common_debug_cb_eval")).contains("makes a trace of it"));
     assert!(refusal(&callback.replace("ggml_debug", "debug")).contains("line 1, column 1"));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("forward_pass_id=1___rank=0___name=hidden_states___dump_index=1.pt");
     std::fs::write(&file, b"PK\x03\x04").unwrap();
     for path in [folder.path(), &file] {
         let message = Trace::open(path).unwrap_err().to_string();
-        assert!(
-            message.contains("a dump of SGLang") && message.ends_with("`mantissa import --map`"),
-            "{message}"
-        );
+        let named =
+            message.contains("a dump of tensors of SGLang") && message.ends_with("makes a trace of it");
+        assert!(named, "{message}");
     }
 }
 
@@ -249,7 +326,7 @@ fn what_other_programs_print_is_named_and_not_guessed_at() {
 fn the_hash_of_the_only_row_is_that_of_the_tensor() {
     let text = text();
     let only = text.lines().nth(3).unwrap();
-    let hash = events()[2].hash.to_string();
+    let hash = events()[2].hash.unwrap().to_string();
     let lying = only.replacen(&hash, &Digest::of_bytes(b"other").to_string(), 1);
     let message = refusal(&format!("{}\n{lying}", text.lines().next().unwrap()));
     assert!(message.contains("line 2.rows: the only row has another hash"), "{message}");
@@ -325,7 +402,7 @@ fn rows_in_blocks_and_on_many_threads_are_the_same_event() {
     let mut stored = new();
     stored.push_stored(&names, &bytes);
     assert_eq!(stored.finish_with_values(), (event.clone(), bytes.clone()));
-    assert_eq!(event.hash, TraceHash::Blake3(Digest::of_bytes(&bytes)));
+    assert_eq!(event.hash, Some(TraceHash::Blake3(Digest::of_bytes(&bytes))));
     let row = |at: usize| TraceHash::Blake3(Digest::of_bytes(&bytes[at * width * 2..][..width * 2]));
     assert!((0..300).all(|at| event.rows[at] == row(at)));
 }
@@ -339,11 +416,12 @@ fn a_record_is_traced_row_by_row() {
         let mut lines = Vec::new();
         let mut writer = TraceWriter::new(&mut lines, &trace.header("test")).unwrap();
         let mut each = |event: StageTrace, bytes: Vec<u8>| {
-            assert_eq!(event.hash, TraceHash::Blake3(Digest::of_bytes(&bytes)));
+            assert_eq!(event.hash, Some(TraceHash::Blake3(Digest::of_bytes(&bytes))));
             writer.event(&event).unwrap();
             Ok::<(), EvidenceError>(())
         };
         trace.events(true, &mut each).unwrap();
+        writer.finish().unwrap();
         let mut events = Trace::from_reader(&lines[..], Path::new("memory")).unwrap().events;
         events.retain(|event| event.prompt_id == prompt_id(run.reference_id));
         let traced: usize = events.iter().map(|event| event.positions.len()).sum();

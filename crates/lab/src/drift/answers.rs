@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mantissa_engine::{Engine, EngineError};
-use mantissa_evidence::Record;
 use mantissa_model::Checkpoint;
 use mantissa_model::graph::Graph;
 use mantissa_numerics::setup::QuantizedWeights;
@@ -15,12 +14,13 @@ use super::bound::{Bounds, Weights};
 use super::causes::causes;
 use super::fault::DriftFault;
 use super::fed::{Schedule, kept};
+use super::given::Given;
 use super::hypotheses::hypotheses;
 use super::known::{Localized, localized};
 use super::local::{LocalRows, experts, judge, spread};
-use super::pairs::{Source, compared};
+use super::pairs::compared;
 use super::prompt::Prompt;
-use super::request::{Computed, Request, Side};
+use super::request::{Computed, PrefillPasses, Request, Side};
 use super::sheet::Sheet;
 use super::side::{computed, configuration, dtype, engine, name, stated};
 use super::trial::Trial;
@@ -64,8 +64,8 @@ pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drif
     let mut of_pairs = Vec::new();
     let experts = experts(&checkpoint.config().graph());
     for (number, prompt) in prompts.iter().enumerate() {
-        let sources = prompt.sheets.each_ref().map(Source::Sheet);
-        let found = compared(&prompt.name, sources, prompt.tokens, experts, &mut left_out)?;
+        let [a, b] = &prompt.sheets;
+        let found = compared(&prompt.name, [a, b], prompt.tokens, experts, &mut left_out)?;
         of_pairs.extend(std::iter::repeat_n(number, found.len()));
         pairs.extend(found);
     }
@@ -74,7 +74,7 @@ pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drif
     for (place, (side, config)) in request.sides.iter().zip(&configs).enumerate() {
         let setup = match side {
             Side::Computed(computed) => Some(computed.setup),
-            Side::Recorded { record, claimed, .. } => stated(record, config, claimed, checkpoint),
+            side => Given::of(side, config).and_then(|given| stated(&given, checkpoint)),
         };
         judged.push(judged_side(request, checkpoint, (&prompts, place), setup, progress)?);
     }
@@ -150,10 +150,10 @@ fn weights_fit(
     let name = checkpoint.path().display().to_string();
     let model = Model { name: &name, checkpoint, tokenizer: None };
     for (side, config) in request.sides.iter().zip(configs) {
-        let Side::Recorded { record, claimed, .. } = side else { continue };
-        let all = record.shell().configurations.iter().filter(|one| one.config_id == *config);
-        let claims: Vec<Claim> = all.map(|one| Claim::of(one, claimed, checkpoint)).collect();
-        same_weights(record.origin(), model, &claims, &|event| {
+        let Some(given) = Given::of(side, config) else { continue };
+        let stated = given.configuration();
+        let claims: Vec<Claim> = stated.iter().map(|one| Claim::of(one, given.claimed, checkpoint)).collect();
+        same_weights(given.origin(), model, &claims, &|event| {
             if let Event::Hashing { done, .. } = event {
                 progress("digest of the weights", done);
             }
@@ -199,6 +199,7 @@ fn digest(side: &Side<'_>, config: &str) -> Option<mantissa_evidence::Digest> {
 fn side_config(side: &Side<'_>) -> Result<String, LabError> {
     match side {
         Side::Recorded { record, config, .. } => configuration(record, *config),
+        Side::Traced { .. } => Ok("a trace".to_owned()),
         Side::Computed(computed) => Ok(computed.setup.to_string()),
     }
 }
@@ -209,14 +210,13 @@ fn without_model(
     configs: &[String; 2],
     progress: &dyn Fn(&str, u64),
 ) -> Result<Drift, LabError> {
-    let records = recorded(request);
-    let (Some(a), Some(b)) = (records[0], records[1]) else { return Err(DriftFault::NoModel.into()) };
+    let [Some(a), Some(b)] = given(request, configs) else { return Err(DriftFault::NoModel.into()) };
     let mut left_out = DriftCounts::default();
     let mut pairs = Vec::new();
-    let (all, unmatched) = aligned([a, b], [&configs[0], &configs[1]])?;
+    let (all, unmatched) = aligned([&a, &b])?;
     for Aligned { prompt, runs, tokens } in all {
-        let sources = [Source::Record(a, runs[0]), Source::Record(b, runs[1])];
-        pairs.extend(compared(&prompt, sources, tokens, None, &mut left_out)?);
+        let (left, right) = (a.rows(&runs[0]), b.rows(&runs[1]));
+        pairs.extend(compared(&prompt, [&left, &right], tokens, None, &mut left_out)?);
         progress("compared", pairs.len() as u64);
     }
     let sides = [0, 1].map(|side| DriftSide {
@@ -233,11 +233,8 @@ fn without_model(
     Ok(found)
 }
 
-fn recorded<'r>(request: &Request<'r>) -> [Option<&'r Record>; 2] {
-    request.sides.map(|side| match side {
-        Side::Recorded { record, .. } => Some(record),
-        Side::Computed(_) => None,
-    })
+fn given<'r>(request: &Request<'r>, configs: &'r [String; 2]) -> [Option<Given<'r>>; 2] {
+    [0, 1].map(|side| Given::of(&request.sides[side], &configs[side]))
 }
 
 /// The rows of both sides, prompt by prompt.
@@ -247,41 +244,40 @@ fn prompts(
     configs: &[String; 2],
     progress: &dyn Fn(&str, u64),
 ) -> Result<(Vec<Prompt>, usize), LabError> {
-    let records = recorded(request);
-    if let [Some(a), Some(b)] = records {
-        let (all, unmatched) = aligned([a, b], [&configs[0], &configs[1]])?;
-        let batch = |side: usize| batch_size(request, checkpoint, configs, side);
+    let given = given(request, configs);
+    if let [Some(a), Some(b)] = &given {
+        let (all, unmatched) = aligned([a, b])?;
         let of = |Aligned { prompt, runs, tokens }: Aligned| {
-            let sheets = [Sheet::read(a, runs[0])?, Sheet::read(b, runs[1])?];
+            let sheets = [a.sheet(&runs[0])?, b.sheet(&runs[1])?];
             let schedules =
-                [0, 1].map(|side| Schedule { prompt: sheets[side].prompt, batch_size: batch(side) });
+                [0, 1].map(|side| schedule(request, checkpoint, configs, (side, sheets[side].prompt)));
             Ok(Prompt { name: prompt, tokens, sheets, schedules })
         };
         return Ok((all.into_iter().map(of).collect::<Result<_, LabError>>()?, unmatched));
     }
     // Sequences, and what to keep of a computed side: what the other recorded, or every site of all tokens.
-    let sequences: Vec<(String, Option<Sheet>, Vec<u32>)> = match (&request.sides[0], &request.sides[1]) {
-        (Side::Recorded { record, .. }, _) | (_, Side::Recorded { record, .. }) => {
-            let side = usize::from(records[0].is_none());
+    let of_given = usize::from(given[0].is_none());
+    let sequences: Vec<(String, Option<Sheet>, Vec<u32>)> = match (&given[of_given], &request.sides) {
+        (Some(given), _) => {
             let mut all = Vec::new();
-            for one in aligned([record, record], [&configs[side], &configs[side]])?.0 {
-                let sheet = Sheet::read(record, one.runs[0])?;
-                let ids = sheet.ids.clone();
-                all.push((one.prompt, Some(sheet), ids));
+            for run in given.runs()? {
+                let sheet = given.sheet(&run)?;
+                all.push((run.name, Some(sheet), run.ids));
             }
             all
         }
-        (Side::Computed(a), Side::Computed(b)) => {
+        (None, [Side::Computed(a), Side::Computed(b)]) => {
             let lists = if a.prompts.is_empty() { b.prompts } else { a.prompts };
             lists.iter().enumerate().map(|(number, ids)| (number.to_string(), None, ids.clone())).collect()
         }
+        (None, _) => Vec::new(),
     };
     let tokens = sequences.iter().map(|(_, _, ids)| ids.len()).max().unwrap_or(0);
     let mut engines = Vec::new();
     for side in &request.sides {
         engines.push(match side {
             Side::Computed(Computed { setup, .. }) => Some(engine(request, checkpoint, setup, tokens)?),
-            Side::Recorded { .. } => None,
+            Side::Recorded { .. } | Side::Traced { .. } => None,
         });
     }
     let mut all = Vec::new();
@@ -298,7 +294,13 @@ fn prompts(
                     Some(other) if own.decoded == 0 => other.prompt,
                     _ => ids.len().saturating_sub(own.decoded).max(1),
                 };
-                let schedule = Schedule { prompt, batch_size: own.setup.batch_size };
+                if let PrefillPasses::Chunks(tokens) | PrefillPasses::Cached(tokens) = own.prefill
+                    && (tokens == 0 || (own.prefill == PrefillPasses::Cached(tokens) && tokens >= prompt))
+                {
+                    return Err(DriftFault::NoPart { prompt: name, tokens, prefill: prompt }.into());
+                }
+                let Computed { setup: Setup { batch_size, padding, .. }, prefill, .. } = *own;
+                let schedule = Schedule { prompt, batch_size, padding, prefill };
                 let wanted = |site: Site, position: usize| {
                     other.as_ref().is_none_or(|other| other.row(site, position).is_some())
                 };
@@ -306,9 +308,7 @@ fn prompts(
                 (computed(engine, schedule, &ids, keep, &wanted)?, schedule)
             } else {
                 let sheet = other.clone().unwrap_or_else(|| Sheet::new(ids.clone(), ids.len()));
-                let side = usize::from(records[0].is_none());
-                let batch_size = batch_size(request, checkpoint, configs, side);
-                let schedule = Schedule { prompt: sheet.prompt, batch_size };
+                let schedule = schedule(request, checkpoint, configs, (of_given, sheet.prompt));
                 (sheet, schedule)
             };
             sheets.push(sheet);
@@ -321,13 +321,19 @@ fn prompts(
     Ok((all, 0))
 }
 
-fn batch_size(request: &Request<'_>, checkpoint: &Checkpoint, configs: &[String; 2], side: usize) -> usize {
-    match &request.sides[side] {
-        Side::Computed(computed) => computed.setup.batch_size,
-        Side::Recorded { record, claimed, .. } => {
-            stated(record, &configs[side], claimed, checkpoint).map_or(1, |setup| setup.batch_size)
-        }
-    }
+/// How a recorded side was fed, as far as it states that.
+fn schedule(
+    request: &Request<'_>,
+    checkpoint: &Checkpoint,
+    configs: &[String; 2],
+    (side, prompt): (usize, usize),
+) -> Schedule {
+    let setup = match &request.sides[side] {
+        Side::Computed(computed) => Some(computed.setup),
+        given => Given::of(given, &configs[side]).and_then(|given| stated(&given, checkpoint)),
+    };
+    let Setup { batch_size, padding, .. } = setup.unwrap_or_default();
+    Schedule { prompt, batch_size, padding, prefill: PrefillPasses::Whole }
 }
 
 /// Recomputes every row of a side from its own inputs.

@@ -128,7 +128,8 @@ pub(crate) fn causes(
     }
     let causes = found.into_iter().map(|(node, (layers, rows))| {
         let phases = prompts.first().map(last_phases);
-        let [a, b] = recipes([0, 1].map(|side| kernel(&ran[side], node, phases.map(|phases| phases[side]))));
+        let kernels = [0, 1].map(|side| kernel(&ran[side], node, phases.map(|phases| phases[side])));
+        let [a, b] = recipes(otherwise(&ran, node, kernels).map_or(kernels, |found| found.map(Some)));
         let layers: Vec<LayerIdx> =
             layers.into_iter().filter_map(|layer| u32::try_from(layer).ok().map(LayerIdx)).collect();
         Cause { node: node.to_owned(), layers, rows, a, b }
@@ -170,6 +171,20 @@ fn kernel<'r>(
     let mut of_node = ran.iter().rev().filter(|kernel| kernel.op == node);
     let found = of_node.clone().find(|kernel| phase.is_none_or(|phase| kernel.phase == phase));
     found.or_else(|| of_node.next())
+}
+
+/// Two recipes of a node that differ, where those of the passes of the last token do not: of the passes before.
+fn otherwise<'r>(
+    ran: &'r [Vec<ObservedKernel>; 2],
+    node: &str,
+    found: [Option<&ObservedKernel>; 2],
+) -> Option<[&'r ObservedKernel; 2]> {
+    if found[0]?.recipe != found[1]?.recipe {
+        return None;
+    }
+    let of = |side: usize| ran[side].iter().filter(|kernel| kernel.op == node);
+    let differs = |a: &ObservedKernel, b: &ObservedKernel| a.phase == b.phase && a.recipe != b.recipe;
+    of(0).find_map(|a| of(1).find(|b| differs(a, b)).map(|b| [a, b]))
 }
 
 /// How a node was computed on each side, in words: the fields of the two recipes that are not the same.

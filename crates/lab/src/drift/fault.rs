@@ -85,6 +85,19 @@ pub enum DriftFault {
         decoded: usize,
     },
 
+    /// A cached prefix that is no part of a prompt, or chunks of nothing.
+    #[error(
+        "prompt {prompt}: {tokens} tokens are no part of a prefill of {prefill}; give fewer, and one at least"
+    )]
+    NoPart {
+        /// Which prompt.
+        prompt: String,
+        /// Tokens of the prefix or of a chunk.
+        tokens: usize,
+        /// Tokens of the prefill.
+        prefill: usize,
+    },
+
     /// An expert that the model has not.
     #[error(
         "{file}: {site}, position {position}: names an expert that is none of {experts}; record it again"

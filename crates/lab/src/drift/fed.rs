@@ -4,19 +4,25 @@
 use mantissa_engine::{Engine, Forced, Leaving, NoTap, Perturbation, SectionId};
 use mantissa_model::graph::Graph;
 use mantissa_numerics::recipe::ObservedKernel;
+use mantissa_numerics::setup::Padding;
 use mantissa_numerics::{Point, Site};
 
 use super::known::{before, site};
+use super::request::PrefillPasses;
 use super::sheet::{Column, Sheet};
 use crate::error::LabError;
 
 /// How the tokens of a sheet are fed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Schedule {
-    /// Tokens of the first pass; the others are decode steps.
+    /// Tokens of the prefill; the others are decode steps.
     pub prompt: usize,
     /// Sequences of each pass.
     pub batch_size: usize,
+    /// Padding of the sequence.
+    pub padding: Padding,
+    /// Passes of the prefill.
+    pub prefill: PrefillPasses,
 }
 
 /// Changes what nodes leave: a hypothesis under trial.
@@ -135,10 +141,16 @@ pub(crate) fn run(
     perturbation: &mut dyn Perturbation,
 ) -> Result<Vec<ObservedKernel>, LabError> {
     let prompt = schedule.prompt.clamp(1, ids.len().max(1)).min(ids.len());
-    let (first, rest) = ids.split_at(prompt);
-    let mut cache = engine.new_cache(ids.len() + 1);
+    let (mut first, rest) = ids.split_at(prompt);
+    let mut cache = engine.padded_cache(ids.len() + 1, schedule.padding, prompt);
     let keep = kept.saturating_sub(rest.len()).clamp(1, prompt.max(1));
-    engine.perturbed_prefill(&mut cache, first, schedule.batch_size, keep, &mut NoTap, perturbation)?;
+    while !first.is_empty() {
+        let (pass, later) = first.split_at(schedule.prefill.next(prompt - first.len(), first.len()));
+        // Of the last `keep` tokens of the prompt, those of this pass.
+        let keep = keep.saturating_sub(later.len()).min(pass.len());
+        engine.perturbed_prefill(&mut cache, pass, schedule.batch_size, keep, &mut NoTap, perturbation)?;
+        first = later;
+    }
     if !rest.is_empty() {
         let forced = Forced { tokens: rest, batch_size: schedule.batch_size };
         let steps = engine.perturbed_forced(&mut [cache], &[forced], &mut NoTap, perturbation)?;

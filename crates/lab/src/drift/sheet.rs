@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mantissa_evidence::Record;
 use mantissa_evidence::record::RowKey;
 use mantissa_numerics::{Dtype, Phase, Site};
-
-use crate::error::LabError;
 
 /// Which pass computed a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +11,16 @@ pub(crate) struct Origin {
     pub phase: Phase,
     /// Decode step, 0 in a prefill.
     pub step: u64,
+}
+
+impl Origin {
+    /// The pass that computes a position behind a prompt of `prompt` tokens, or in it.
+    pub(crate) fn of(position: usize, prompt: usize) -> Self {
+        match position.checked_sub(prompt) {
+            None => Self { phase: Phase::Prefill, step: 0 },
+            Some(step) => Self { phase: Phase::Decode, step: step as u64 },
+        }
+    }
 }
 
 /// Rows of a site.
@@ -45,6 +52,16 @@ impl Column {
         (0..self.places.len()).filter(|position| self.has(*position))
     }
 
+    /// Puts a row as it is stored.
+    pub(crate) fn put_stored(&mut self, position: usize, dtype: Dtype, bytes: &[u8]) {
+        if self.dtype != dtype {
+            // Phases of two formats: binary32 holds both.
+            self.dtype = Dtype::F32;
+        }
+        let row: Vec<f32> = (0..bytes.len() / dtype.size()).map(|index| dtype.decode(bytes, index)).collect();
+        self.put(position, &row);
+    }
+
     pub(crate) fn put(&mut self, position: usize, row: &[f32]) {
         if position >= self.places.len() || row.len() != self.width {
             return;
@@ -74,54 +91,12 @@ pub(crate) struct Sheet {
 impl Sheet {
     /// An empty one.
     pub(crate) fn new(ids: Vec<u32>, prompt: usize) -> Self {
-        let origin = |position: usize| match position.checked_sub(prompt) {
-            None => Origin { phase: Phase::Prefill, step: 0 },
-            Some(step) => Origin { phase: Phase::Decode, step: step as u64 },
-        };
-        let origins = (0..ids.len()).map(origin).collect();
+        let origins = (0..ids.len()).map(|position| Origin::of(position, prompt)).collect();
         Self { ids, prompt, columns: BTreeMap::new(), origins }
     }
 
     pub(crate) fn row(&self, site: Site, position: usize) -> Option<&[f32]> {
         self.columns.get(&site)?.row(position)
-    }
-
-    /// Rows of a run.
-    pub(crate) fn read(record: &Record, run: usize) -> Result<Self, LabError> {
-        let stored = &record.shell().runs[run];
-        let (mut ids, prompt) = (stored.prompt_token_ids.clone(), stored.prompt_token_ids.len());
-        ids.extend_from_slice(&stored.output_token_ids);
-        let mut sheet = Self::new(ids, prompt);
-        let mut scratch = Vec::new();
-        for phase in [Phase::Prefill, Phase::Decode] {
-            let Some(layout) = record.layout(run, phase) else { continue };
-            for (&site, tensor) in &layout.tensors {
-                let positions = sheet.ids.len();
-                let mut row = vec![0.0; tensor.dim];
-                for own in record.own_rows(run, phase, Some(site), layout.steps.clone()) {
-                    for step in own.steps {
-                        for &position in &own.positions {
-                            let key = RowKey { phase, step, position };
-                            let Some(token) = token(prompt, key).filter(|token| *token < positions) else {
-                                continue;
-                            };
-                            let Some(bytes) = record.row(run, site, key, &mut scratch)? else { continue };
-                            for (index, value) in row.iter_mut().enumerate() {
-                                *value = tensor.dtype.decode(bytes, index);
-                            }
-                            let new = || Column::new(tensor.dtype, tensor.dim, positions);
-                            let column = sheet.columns.entry(site).or_insert_with(new);
-                            if column.dtype != tensor.dtype {
-                                // Phases of two formats: binary32 holds both.
-                                column.dtype = Dtype::F32;
-                            }
-                            column.put(token, &row);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(sheet)
     }
 }
 

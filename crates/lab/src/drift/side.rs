@@ -6,13 +6,13 @@ use mantissa_engine::{Engine, EngineError, Leaving, Perturbation, SectionId};
 use mantissa_evidence::Record;
 use mantissa_model::Checkpoint;
 use mantissa_model::graph::Graph;
-use mantissa_numerics::setup::SomeAxes;
 use mantissa_numerics::{Dtype, Setup, Site};
 
 use super::fault::DriftFault;
 use super::fed::{Schedule, run};
+use super::given::Given;
 use super::known::{sections, site};
-use super::request::{Computed, Request, Side};
+use super::request::{Computed, PrefillPasses, Request, Side};
 use super::sheet::{Column, Sheet};
 use crate::declared;
 use crate::error::LabError;
@@ -36,15 +36,10 @@ pub fn configuration(record: &Record, wanted: Option<&str>) -> Result<String, La
     }
 }
 
-/// The setup of a recorded side as far as there are recipes for it.
-pub(crate) fn stated(
-    record: &Record,
-    config: &str,
-    claimed: &SomeAxes,
-    checkpoint: &Checkpoint,
-) -> Option<Setup> {
-    let found = record.shell().configurations.iter().find(|one| one.config_id == config)?;
-    declared::setup(found, &record.shell().metadata.variable_tested, claimed, checkpoint).ok()
+/// The setup of a given side as far as there are recipes for it.
+pub(crate) fn stated(given: &Given<'_>, checkpoint: &Checkpoint) -> Option<Setup> {
+    let found = given.configuration()?;
+    declared::setup(&found, given.tested(), given.claimed, checkpoint).ok()
 }
 
 /// The storage format of a sheet: the one that is not binary32, if there is one.
@@ -116,9 +111,23 @@ pub(crate) fn computed(
 pub(crate) fn name(side: &Side<'_>) -> Cow<'static, str> {
     match side {
         Side::Recorded { record, .. } => record.origin().display().to_string().into(),
-        Side::Computed(Computed { setup, decoded: 0, .. }) => format!("computed: {setup}, prefill").into(),
-        Side::Computed(Computed { setup, decoded, .. }) => {
-            format!("computed: {setup}, {decoded} of the tokens decoded").into()
+        Side::Traced { path, .. } => path.display().to_string().into(),
+        Side::Computed(Computed { setup, decoded, prefill, .. }) => {
+            let passes = match prefill {
+                PrefillPasses::Whole => String::new(),
+                PrefillPasses::Chunks(tokens) => format!(" in chunks of {tokens}"),
+                PrefillPasses::Cached(tokens) => format!(" behind a cached prefix of {tokens}"),
+            };
+            match (decoded, prefill) {
+                (0, _) => format!("computed: {setup}, prefill{passes}"),
+                (decoded, PrefillPasses::Whole) => {
+                    format!("computed: {setup}, {decoded} of the tokens decoded")
+                }
+                (decoded, _) => {
+                    format!("computed: {setup}, prefill{passes}, {decoded} of the tokens decoded")
+                }
+            }
+            .into()
         }
     }
 }

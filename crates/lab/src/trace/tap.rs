@@ -27,7 +27,7 @@ pub(super) struct TraceTap<'t, E> {
     step: u64,
     /// Its tensors so far: a long prompt comes in chunks.
     tensors: BTreeMap<Site, TensorTrace>,
-    /// What went wrong, after which nothing is traced.
+    /// What went wrong, after which nothing is traced, and no further step computed.
     failed: Option<E>,
 }
 
@@ -73,6 +73,10 @@ impl<E> Keep for TraceTap<'_, E> {
 
     fn fed(&mut self, token: u32) {
         self.ids.push(token);
+    }
+
+    fn stopped(&self) -> bool {
+        self.failed.is_some()
     }
 }
 

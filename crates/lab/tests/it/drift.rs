@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use mantissa_engine::{Catalogs, Isa};
-use mantissa_evidence::{Experiment, Record};
+use mantissa_evidence::trace::{RecordedTrace, TensorFiles, Trace};
+use mantissa_evidence::{EvidenceError, Experiment, Record};
 use mantissa_lab::document::Document;
-use mantissa_lab::drift::{Computed, Request, Side, drift};
+use mantissa_lab::drift::{Computed, PrefillPasses, Request, Side, drift};
 use mantissa_lab::prompt::PromptSpec;
 use mantissa_lab::prompt::given::{Content, Given, GivenPrompt};
 use mantissa_lab::{LabError, Machine, RecordSpec, Recorder, SignalSpec};
 use mantissa_model::synth::{SynthSpec, write};
 use mantissa_model::{Arch, Checkpoint, Tokenizer};
-use mantissa_numerics::setup::SomeAxes;
+use mantissa_numerics::setup::{Padding, SomeAxes};
 use mantissa_numerics::{Dtype, Generation, LayerIdx, Phase, Point, Setup, Site};
 use mantissa_verdict::drift::{Drift, DriftAnswer};
 
@@ -83,7 +84,8 @@ fn beside_the_engine(
     let record = Record::from_experiment(experiment, "planted".as_ref());
     let claimed = SomeAxes::default();
     let side = Side::Recorded { record: &record, config: None, claimed: &claimed };
-    let computed = Side::Computed(Computed { setup, prompts: &[], decoded: 0 });
+    let computed =
+        Side::Computed(Computed { setup, prompts: &[], decoded: 0, prefill: PrefillPasses::Whole });
     drift(
         &Request {
             sides: [computed, side],
@@ -134,7 +136,9 @@ fn a_batch_is_explained_by_the_products_that_it_changes() {
     let setup = Setup { dtype: Dtype::F32, ..Setup::default() };
     let other = Setup { batch_size: 9, ..setup };
     let prompts = [(1..12).collect::<Vec<u32>>()];
-    let side = |setup| Side::Computed(Computed { setup, prompts: &prompts, decoded: 3 });
+    let side = |setup| {
+        Side::Computed(Computed { setup, prompts: &prompts, decoded: 3, prefill: PrefillPasses::Whole })
+    };
     let request = Request {
         sides: [side(setup), side(other)],
         model: Some(&checkpoint),
@@ -283,4 +287,111 @@ fn an_expert_that_no_model_has_is_refused() {
     });
     let refused = beside_the_engine(&checkpoint, experiment, setup).unwrap_err().to_string();
     assert!(refused.contains("layer_1.router_topk, position 2: names an expert"), "{refused}");
+}
+
+/// Sides that people compare: chunked against one-shot, a cached prefix against none, padding against none.
+#[test]
+fn a_prefill_in_parts_and_padding_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = model(folder.path(), Arch::LLAMA);
+    let compared = |tokens, dtype, prefill, padding| {
+        let prompts = [(1..=tokens).collect::<Vec<u32>>()];
+        let side = |prefill, padding| {
+            let setup = Setup { dtype, padding, ..Setup::default() };
+            Side::Computed(Computed { setup, prompts: &prompts, decoded: 2, prefill })
+        };
+        let request = Request {
+            sides: [side(PrefillPasses::Whole, Padding::None), side(prefill, padding)],
+            model: Some(&checkpoint),
+            catalogs: Catalogs::built_in(),
+            machine: machine(),
+        };
+        drift(&request, &|_, _| {})
+    };
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        for (tokens, prefill, padding, by_products) in [
+            (21, PrefillPasses::Chunks(4), Padding::None, true),
+            (21, PrefillPasses::Cached(5), Padding::None, true),
+            (21, PrefillPasses::Chunks(3), Padding::Left(5), true),
+            // Five rows are summed otherwise than thirteen.
+            (7, PrefillPasses::Whole, Padding::Left(8), true),
+            // A sum over lanes is the same wherever its first element stands: left padding changes no bit.
+            (21, PrefillPasses::Whole, Padding::Left(5), false),
+            (21, PrefillPasses::Whole, Padding::Right(7), false),
+        ] {
+            let found = compared(tokens, dtype, prefill, padding).unwrap();
+            let what = format!("{dtype:?} {prefill:?} {padding:?}: {:?} {:?}", found.counts, found.causes);
+            assert!(found.answer <= DriftAnswer::Explained, "{what}");
+            assert_eq!(found.sides.each_ref().map(|side| side.reproduced), [Some(true); 2], "{what}");
+            assert_eq!(found.counts.missing + found.counts.missing_in_a, 0, "{what}");
+            assert_eq!(found.counts.equal + found.counts.explained, found.counts.pairs, "{what}");
+            let names: Vec<&str> = found.causes.iter().map(|cause| cause.node.as_str()).collect();
+            if by_products && dtype == Dtype::F32 {
+                assert!(
+                    names.iter().any(|name| name.ends_with("_proj")) && found.counts.explained > 0,
+                    "{what}"
+                );
+                assert!(found.causes.iter().all(|cause| cause.a != cause.b), "{what}");
+            } else if !by_products {
+                assert!(names.iter().all(|name| *name == "attention"), "{what}");
+            }
+        }
+    }
+    // As many tokens as there are: one pass.
+    let whole = compared(21, Dtype::F32, PrefillPasses::Chunks(19), Padding::None).unwrap();
+    assert_eq!(whole.answer, DriftAnswer::Equal);
+    let refused = compared(21, Dtype::F32, PrefillPasses::Cached(19), Padding::None).unwrap_err().to_string();
+    assert!(refused.contains("19 tokens are no part of a prefill of 19"), "{refused}");
+}
+
+/// A trace with its values beside it is recomputed as a record is.
+#[test]
+fn a_trace_with_values_is_read_as_a_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = model(folder.path(), Arch::LLAMA);
+    let setup = Setup { dtype: Dtype::Bf16, ..Setup::default() };
+    let mut experiment = recorded(folder.path(), &checkpoint, setup, &[]);
+    changed(&mut experiment, Site::at(2, Point::MlpOut), |position, row| {
+        if position == 3 {
+            row[1] += 4.0;
+        }
+    });
+    let record = Record::from_experiment(experiment, "planted".as_ref());
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("trace.jsonl");
+    let of_record = RecordedTrace::new(&record, &record.shell().configurations[0].config_id, None).unwrap();
+    let mut files = TensorFiles::new(out.path(), "");
+    let mut events = Vec::new();
+    of_record
+        .events(true, &mut |mut event, values| {
+            files.add(&mut event, &values)?;
+            events.push(event);
+            Ok::<(), EvidenceError>(())
+        })
+        .unwrap();
+    files.finish().unwrap();
+    let trace = Trace { header: Some(of_record.header("test")), events, has_end: true };
+    let claimed = SomeAxes::default();
+    let traced = Side::Traced { trace: &trace, path: &path, claimed: &claimed };
+    let of_record = Side::Recorded { record: &record, config: None, claimed: &claimed };
+    let prefill = PrefillPasses::Whole;
+    let computed = Side::Computed(Computed { setup, prompts: &[], decoded: 0, prefill });
+    let between = |sides, model| {
+        let (catalogs, machine) = (Catalogs::built_in(), machine());
+        drift(&Request { sides, model, catalogs, machine }, &|_, _| {}).unwrap()
+    };
+    // The record it was made of, row by row, without a model.
+    let same = between([of_record, traced], None);
+    assert_eq!((same.answer, same.counts.equal), (DriftAnswer::Equal, same.counts.pairs));
+    assert!(
+        same.counts.pairs > 100 && same.counts.missing + same.counts.missing_in_a == 0,
+        "{:?}",
+        same.counts
+    );
+    // Beside the engine, the same findings as the record's.
+    let [by_trace, by_record] = [traced, of_record].map(|side| between([computed, side], Some(&checkpoint)));
+    assert_eq!((by_trace.answer, by_trace.counts), (DriftAnswer::Unexplained, by_record.counts));
+    let place = |found: &Drift| found.first_unexplained.as_ref().map(|at| (at.position, at.layer, at.point));
+    assert_eq!(place(&by_trace), place(&by_record));
+    assert_eq!(by_trace.first_unexplained.unwrap().layer.map(|layer| layer.0), Some(2));
 }

@@ -79,51 +79,50 @@ impl<'a> Known<'a> {
 }
 
 impl Subject {
-    /// Of sides that are computed of `prompts`, or recorded.
-    pub(super) fn of(
-        model: Option<&Model>,
-        records: &[(Record, Option<String>)],
-        prompts: &[Vec<u32>],
-        settings: &Settings,
-    ) -> anyhow::Result<Self> {
-        let tokens_digest = match records.first() {
-            Some((record, config)) => {
-                let config = configuration(record, config.as_deref())?;
-                let runs = || record.shell().runs.iter().filter(|run| run.config_id == config);
-                let first = runs().map(|run| run.rep_id).min();
-                let runs = runs().filter(|run| Some(run.rep_id) == first);
-                of_tokens(runs.map(|run| run.prompt_token_ids.as_slice()))
-            }
-            None => of_tokens(prompts.iter().map(Vec::as_slice)),
-        };
-        let computed = 2_usize.saturating_sub(records.len());
-        if let Some(model) = model {
-            let bar = Bar::new(settings, "digest", Some(model.checkpoint.stored_bytes()), Unit::Bytes);
-            let digest = model.checkpoint.digest(&|done| bar.at("digest", done, None))?.digest;
-            let digest = digest.parse().map_err(|reason: String| anyhow!("{reason}"))?;
-            let model = Some(model.name.clone());
-            return Ok(Self { model, weights_digest: Some(digest), tokens_digest, computed });
-        }
-        let metadata = records.first().map(|(record, _)| &record.shell().metadata);
+    /// Of prompts of which both sides are computed.
+    pub(super) fn of_prompts(prompts: &[Vec<u32>]) -> Self {
+        let tokens_digest = of_tokens(prompts.iter().map(Vec::as_slice));
+        Self { tokens_digest, ..Self::default() }
+    }
+
+    /// Of a configuration of a record.
+    pub(super) fn of_record(record: &Record, config: Option<&str>) -> anyhow::Result<Self> {
+        let config = configuration(record, config)?;
+        let runs = || record.shell().runs.iter().filter(|run| run.config_id == config);
+        let first = runs().map(|run| run.rep_id).min();
+        let runs = runs().filter(|run| Some(run.rep_id) == first);
+        let metadata = &record.shell().metadata;
         Ok(Self {
-            model: metadata.map(|metadata| metadata.model.clone()),
-            weights_digest: metadata.and_then(|metadata| metadata.mantissa.as_ref()?.weights_digest),
-            tokens_digest,
-            computed,
+            model: Some(metadata.model.clone()),
+            weights_digest: metadata.mantissa.as_ref().and_then(|provenance| provenance.weights_digest),
+            tokens_digest: of_tokens(runs.map(|run| run.prompt_token_ids.as_slice())),
+            computed: 0,
         })
     }
 
-    /// Of traces, as far as the first says.
-    pub(super) fn of_traces(traces: &[(String, Trace)]) -> Self {
-        let Some(header) = traces.first().and_then(|(_, trace)| trace.header.as_ref()) else {
-            return Self::default();
-        };
+    /// Of a trace, as far as it says.
+    pub(super) fn of_trace(trace: &Trace) -> Self {
+        let Some(header) = &trace.header else { return Self::default() };
         Self {
             model: Some(header.model.id.clone()),
             weights_digest: header.model.weights_digest,
             tokens_digest: of_tokens(header.prompts.iter().map(|prompt| prompt.token_ids.as_slice())),
             computed: 0,
         }
+    }
+
+    /// The same, of which the first `computed` sides are computed here, and the model that is given.
+    pub(super) fn given(
+        self,
+        model: Option<&Model>,
+        computed: usize,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        let Some(model) = model else { return Ok(Self { computed, ..self }) };
+        let bar = Bar::new(settings, "digest", Some(model.checkpoint.stored_bytes()), Unit::Bytes);
+        let digest = model.checkpoint.digest(&|done| bar.at("digest", done, None))?.digest;
+        let digest = digest.parse().map_err(|reason: String| anyhow!("{reason}"))?;
+        Ok(Self { model: Some(model.name.clone()), weights_digest: Some(digest), computed, ..self })
     }
 }
 
