@@ -281,6 +281,7 @@ fn dumps_of_other_programs_are_traced_and_compared() {
     assert!(again.iter().all(|event| event.tensor.is_some()));
     told(&session, &["drift", &hook, "sglang.jsonl"]);
     told(&session, &["drift", "sglang.jsonl", "sglang.jsonl"]);
+    told(&session, &["drift", "sglang.jsonl", "sglang.jsonl", "--phases", "decode,decode"]);
 }
 
 #[test]
