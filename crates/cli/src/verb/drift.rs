@@ -166,7 +166,10 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         records.push(given);
         altered |= damaged;
     }
-    if let Some(place) = records.iter().position(|given| !given.has_values()) {
+    // Phases of a trace are told apart by its events, whether or not it has values.
+    let by_phase = model.is_none() && !args.phases.is_empty();
+    let by_hash = |given: &GivenSide| !given.has_values() || by_phase && matches!(given, GivenSide::Trace(_));
+    if let Some(place) = records.iter().position(by_hash) {
         let exit = traces(args, &records, place, terminal)?;
         return Ok(if altered { Exit::Altered } else { exit });
     }

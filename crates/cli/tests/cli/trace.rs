@@ -281,6 +281,7 @@ fn dumps_of_other_programs_are_traced_and_compared() {
     assert!(again.iter().all(|event| event.tensor.is_some()));
     told(&session, &["drift", &hook, "sglang.jsonl"]);
     told(&session, &["drift", "sglang.jsonl", "sglang.jsonl"]);
+    told(&session, &["drift", "sglang.jsonl", "sglang.jsonl", "--phases", "decode,decode"]);
 }
 
 #[test]
@@ -290,7 +291,7 @@ fn a_prefill_in_chunks_is_a_side_of_drift() {
         let words = format!("drift --model model --prompt prompts.jsonl {parts}");
         words.split(' ').map(str::to_owned).collect::<Vec<_>>()
     };
-    for parts in ["--b chunk=2", "--b cached=3", "--a padding=left:5", "--a padding=right:2 --b chunk=3"] {
+    for parts in ["--b chunk=2", "--b cached=2", "--a padding=left:5", "--a padding=right:2 --b chunk=3"] {
         let words = drift(parts);
         told(&session, &words.iter().map(String::as_str).collect::<Vec<_>>());
     }
