@@ -222,7 +222,8 @@ fn printed(rows: &[Vec<f32>]) -> String {
         format!("GET_ROWS(token_embd.weight{{{width}, 512, 1, 1}}, inp_tokens{{{count}, 1, 1, 1}}}})");
     let values: String = rows.iter().map(row).collect();
     format!(
-        "ggml_debug: inp_embd = (f32) {tensor} = {{{width}, {count}, 1, 1}}\n    [\n        [\n{values}        ],\n    ]\n\
+        "ggml_debug: inp_embd = (f32) {tensor} = {{{width}, {count}, 1, 1}}\n    [\n\
+         [\n{values}        ],\n    ]\n\
          sum = 0.000000\n"
     )
 }
