@@ -111,7 +111,7 @@ impl Dump {
                 Held::Shown(event) => each((**event).clone(), Vec::new())?,
                 Held::Stored(stored) => {
                     let bytes = torch::values(&stored.file, &stored.tensor)?;
-                    let Stored { prompt_id, step, seq_len, site, rows, dtype, .. } = stored;
+                    let Stored { prompt_id, step, seq_len, site, rows, dtype, .. } = &**stored;
                     let mut tensor = TensorTrace::new(prompt_id, *step, *seq_len, *site, *dtype).keep(keep);
                     tensor.push_stored(rows, &bytes);
                     let (event, values) = tensor.finish_with_values();

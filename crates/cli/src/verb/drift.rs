@@ -134,12 +134,7 @@ impl FromStr for Part {
         let passes: fn(usize) -> PrefillPasses = match text.split_once('=') {
             Some(("chunk", _)) => PrefillPasses::Chunks,
             Some(("cached", _)) => PrefillPasses::Cached,
-            _ => {
-                return text
-                    .parse()
-                    .map(Self::Axis)
-                    .map_err(|error: <Assignment as FromStr>::Err| error.to_string());
-            }
+            _ => return text.parse().map(Self::Axis),
         };
         let (name, tokens) = text.split_once('=').unwrap_or_default();
         let tokens = tokens.parse().ok().filter(|tokens| *tokens > 0);

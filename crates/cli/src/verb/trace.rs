@@ -265,7 +265,10 @@ impl Args {
         let dump = Dump::open(path)?;
         let header = dump.header(concat!("mantissa ", env!("CARGO_PKG_VERSION")));
         if self.tensors.is_some() && !dump.has_values() {
-            bail!("{}: --tensors: it has some digits of values, and no values", path.display());
+            bail!(
+                "{}: --tensors: it has some digits of values, and no values; leave --tensors out",
+                path.display()
+            );
         }
         let tensors = self.tensor_files(&header)?;
         let summary = written((self.out.as_deref(), self.force), terminal, |out| {

@@ -222,7 +222,8 @@ fn printed(rows: &[Vec<f32>]) -> String {
         format!("GET_ROWS(token_embd.weight{{{width}, 512, 1, 1}}, inp_tokens{{{count}, 1, 1, 1}}}})");
     let values: String = rows.iter().map(row).collect();
     format!(
-        "ggml_debug: inp_embd = (f32) {tensor} = {{{width}, {count}, 1, 1}}\n    [\n        [\n{values}        ],\n    ]\n\
+        "ggml_debug: inp_embd = (f32) {tensor} = {{{width}, {count}, 1, 1}}\n    [\n\
+         [\n{values}        ],\n    ]\n\
          sum = 0.000000\n"
     )
 }
@@ -291,7 +292,7 @@ fn a_prefill_in_chunks_is_a_side_of_drift() {
         let words = format!("drift --model model --prompt prompts.jsonl {parts}");
         words.split(' ').map(str::to_owned).collect::<Vec<_>>()
     };
-    for parts in ["--b chunk=2", "--b cached=3", "--a padding=left:5", "--a padding=right:2 --b chunk=3"] {
+    for parts in ["--b chunk=2", "--b cached=2", "--a padding=left:5", "--a padding=right:2 --b chunk=3"] {
         let words = drift(parts);
         told(&session, &words.iter().map(String::as_str).collect::<Vec<_>>());
     }

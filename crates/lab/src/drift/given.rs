@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use mantissa_evidence::record::RowKey;
-use mantissa_evidence::trace::{TensorReader, Trace};
+use mantissa_evidence::trace::{StageTrace, TensorReader, Trace};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Environment, FixedParams, Outcome, Record, Reproducibility,
 };
@@ -173,7 +173,7 @@ impl Columns for GivenRows<'_> {
             }
             Source::Trace(trace, _) => {
                 let of_run = trace.events.iter().filter(|event| event.prompt_id == self.run.name);
-                of_run.filter(|event| event.tensor.is_some()).filter_map(|event| event.site()).collect()
+                of_run.filter(|event| event.tensor.is_some()).filter_map(StageTrace::site).collect()
             }
         };
         sites.sort_unstable();

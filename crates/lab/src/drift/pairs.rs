@@ -51,7 +51,7 @@ pub(crate) fn compared(
         let has = |column: &Option<Cow<'_, Column>>, position: usize| {
             column.as_ref().is_some_and(|column| column.has(position))
         };
-        for column in a.iter() {
+        if let Some(column) = &a {
             for (position, left) in column.positions().filter_map(|at| Some((at, column.row(at)?))) {
                 if position >= tokens {
                     left_out.other_tokens += 1;

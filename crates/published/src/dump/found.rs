@@ -22,7 +22,7 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) enum Held {
     Shown(Box<StageTrace>),
-    Stored(Stored),
+    Stored(Box<Stored>),
 }
 
 /// A tensor in a file.

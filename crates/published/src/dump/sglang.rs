@@ -160,7 +160,9 @@ pub(super) fn read(path: &Path, dump: &mut Found) -> Result<(), EvidenceError> {
                 .iter()
                 .all(|part| site(part, layers, shared).is_none_or(|site| site.point == Point::Logits))
             {
-                parts.iter().for_each(|part| dump.leave_out(&part.module));
+                for part in parts {
+                    dump.leave_out(&part.module);
+                }
                 continue;
             }
             let what = format!("a dump of which pass {number} has no input_ids and positions");
@@ -178,7 +180,7 @@ pub(super) fn read(path: &Path, dump: &mut Found) -> Result<(), EvidenceError> {
         let held = usize::try_from(start).ok();
         match &mut sequence {
             _ if held == Some(0) => {
-                begin(dump, &sequence);
+                begin(dump, sequence.as_ref());
                 let prompt_id = format!("p{}", dump.prompts.len());
                 sequence = Some(Sequence { prompt_id, prompt: ids.len(), ids });
             }
@@ -193,27 +195,22 @@ pub(super) fn read(path: &Path, dump: &mut Found) -> Result<(), EvidenceError> {
             }
         }
         if let Some(sequence) = &sequence {
-            placed(dump, sequence, parts, (layers, shared))?;
+            placed(dump, sequence, parts, (layers, shared));
         }
     }
-    begin(dump, &sequence);
+    begin(dump, sequence.as_ref());
     Ok(())
 }
 
 /// Notes the prompt of a sequence that ended.
-fn begin(dump: &mut Found, sequence: &Option<Sequence>) {
+fn begin(dump: &mut Found, sequence: Option<&Sequence>) {
     if let Some(Sequence { prompt_id, ids, prompt }) = sequence {
         dump.prompts.push(TracedPrompt::of_ids(prompt_id, ids[..*prompt].to_vec()));
     }
 }
 
 /// Adds the tensors of a pass, site by site.
-fn placed(
-    dump: &mut Found,
-    sequence: &Sequence,
-    parts: &[Part],
-    (layers, shared): (u32, bool),
-) -> Result<(), EvidenceError> {
+fn placed(dump: &mut Found, sequence: &Sequence, parts: &[Part], (layers, shared): (u32, bool)) {
     let length = sequence.ids.len();
     let step = (length - sequence.prompt) as u64;
     let fed = if step == 0 { length } else { 1 };
@@ -242,8 +239,7 @@ fn placed(
         let (file, tensor) = (part.file.clone(), part.tensor.clone());
         found.insert(site, Stored { prompt_id, step, seq_len, site, rows, dtype, file, tensor });
     }
-    dump.events.extend(found.into_values().map(Held::Stored));
-    Ok(())
+    dump.events.extend(found.into_values().map(|stored| Held::Stored(Box::new(stored))));
 }
 
 /// Numbers of the batch: ids, positions, lengths.

@@ -119,7 +119,9 @@ fn a_pickle_that_would_run_code_is_refused_by_name() {
 fn callback() -> String {
     let block = |name: &str, operation: &str, sources: &str, rows: usize, first: f64| {
         let row = |row: usize| {
-            let value = |column: usize| format!("{:12.4}", first + (row * 8 + column) as f64 / 16.0);
+            let value = |column: usize| {
+                format!("{:12.4}", first + f64::from(u32::try_from(row * 8 + column).unwrap()) / 16.0)
+            };
             let shown = |columns: [usize; 3]| columns.map(value).join(", ");
             format!("            [{},    ..., {}  ],\n", shown([0, 1, 2]), shown([5, 6, 7]))
         };
@@ -173,7 +175,7 @@ fn callback() -> String {
         ]
         .concat()
     };
-    let ids: String = (10..17).map(|id| format!("  {id}\n")).collect();
+    let ids = (10..17).fold(String::new(), |all, id| all + &format!("  {id}\n"));
     format!("build: 9999\nnumber of input tokens = 7\n{ids}{}{}\nmain: done\n", pass(7, 0.0), pass(1, 100.0))
 }
 
