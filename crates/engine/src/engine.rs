@@ -193,7 +193,7 @@ impl<'a> Engine<'a> {
     /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
     /// # let checkpoint = Checkpoint::open(folder.path())?;
     /// # let (hardware, attention) = (Hardware::Cpu, Attention::Eager);
-    /// # let (dtype, quantized, threads) = (Dtype::Bf16, QuantizedWeights::Keep, 1);
+    /// # let (dtype, quantized, threads) = (Dtype::F32, QuantizedWeights::Keep, 1);
     /// # let (context, isa, catalogs) = (64, Isa::detect(), Catalogs::default());
     /// # let setup = EngineSetup { hardware, dtype, attention, quantized, catalogs, context, threads, isa };
     /// let engine = Engine::load(&checkpoint, setup)?;

@@ -273,7 +273,7 @@ fn shown_values_are_read_and_checked() {
         writer.finish().unwrap();
         String::from_utf8(lines).unwrap()
     };
-    assert_eq!(read(&written(&event)).unwrap().events, [event.clone()]);
+    assert_eq!(read(&written(&event)).unwrap().events, std::slice::from_ref(&event));
     assert_eq!((event.row_hash(1), event.row_hash(2)), (None, None));
     let shown = |change: fn(&mut Shown)| {
         let mut event = event.clone();
