@@ -87,8 +87,8 @@ def choice(greedy, seen):
 def of_vllm(params):
     """The settings of vLLM's `SamplingParams`, as its engine took them over: the model's own ends are among them.
 
-    Under `other` stands what is done otherwise than in `generate`: bad words of several tokens are looked for in outputs
-    alone, and penalties come after biases.
+    Under `other` stands what is done otherwise than in `generate`: bad words of several tokens are looked for in
+    outputs alone, and penalties come after biases.
     """
     value = lambda name, idle: x if (x := getattr(params, name, None)) not in (None, idle) else None
     idle = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}

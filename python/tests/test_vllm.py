@@ -335,7 +335,8 @@ class Settings(unittest.TestCase):
         engine = llm()
         params = [fake_vllm.SamplingParams(max_tokens=3, temperature=0.0, seed=seed) for seed in (None, 1, 1)]
         params[0].repetition_penalty = 1.2
-        with VllmCapture(engine, sites=["x_out"], top_k=0), self.assertRaisesRegex(CaptureError, "settings of their own"):
+        refused = self.assertRaisesRegex(CaptureError, "settings of their own")
+        with VllmCapture(engine, sites=["x_out"], top_k=0), refused:
             engine.generate(tokens(), params)
         self.assertNotIn("process_inputs", vars(engine.llm_engine.input_processor))
 

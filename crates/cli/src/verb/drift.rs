@@ -254,11 +254,7 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     drop(shown);
     let found = found?;
     let subject = if known.is_asked() {
-        let first = match records.first() {
-            Some(GivenSide::Record(record, config)) => Subject::of_record(record, config.as_deref())?,
-            Some(GivenSide::Trace(trace)) => Subject::of_trace(trace),
-            None => Subject::of_prompts(&prompts),
-        };
+        let first = records.first().map_or_else(|| Ok(Subject::of_prompts(&prompts)), GivenSide::subject)?;
         first.given(model.as_ref(), 2_usize.saturating_sub(records.len()), settings)?
     } else {
         Subject::default()
@@ -313,6 +309,14 @@ enum GivenSide {
 }
 
 impl GivenSide {
+    /// What is compared, as far as it says.
+    fn subject(&self) -> anyhow::Result<Subject> {
+        match self {
+            Self::Record(record, config) => Subject::of_record(record, config.as_deref()),
+            Self::Trace(trace) => Ok(Subject::of_trace(trace)),
+        }
+    }
+
     /// Whether it has rows, and not their hashes alone.
     fn has_values(&self) -> bool {
         match self {

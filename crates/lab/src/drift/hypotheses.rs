@@ -3,9 +3,9 @@
 //!
 //! A trial recomputes every row from what was recorded with one thing done otherwise: a graph with another number in
 //! it ([`edits`]), attention over other keys ([`attention`]), a product with another weight ([`weights`]), arithmetic
-//! with other roundings ([`casts`], [`fused`]); or it looks for a recorded row among rows of other layers, heads, positions and
-//! tokens ([`rows`]). Since every node reads recorded rows, one trial tries all layers at once. No size of a difference
-//! names a hypothesis.
+//! with other roundings ([`casts`], [`fused`]); or it looks for a recorded row among rows of other layers, heads,
+//! positions and tokens ([`rows`]). Since every node reads recorded rows, one trial tries all layers at once. No size
+//! of a difference names a hypothesis.
 
 mod attention;
 mod casts;
