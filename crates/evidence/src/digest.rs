@@ -112,9 +112,16 @@ impl From<Digest> for String {
     }
 }
 
+/// Bytes that are hashed at once: BLAKE3 is fast on many chunks of a kilobyte side by side.
+const AT_ONCE: usize = 128 * 1024;
+
 /// Accumulates named tensors into one digest; see [`crate::Run::signals_digest`] for the framing.
 #[derive(Default)]
-pub(crate) struct Hasher(blake3::Hasher);
+pub(crate) struct Hasher {
+    hashed: blake3::Hasher,
+    /// Bytes that are still to be hashed.
+    waiting: Vec<u8>,
+}
 
 impl Hasher {
     pub(crate) fn tensor(&mut self, name: &str, dtype: &str, shape: [usize; 3], bytes: &[u8]) {
@@ -126,7 +133,7 @@ impl Hasher {
     pub(crate) fn begin(&mut self, name: &str, dtype: &str, shape: [usize; 3]) {
         for text in [name, dtype] {
             self.count(text.len());
-            self.0.update(text.as_bytes());
+            self.row(text.as_bytes());
         }
         for dim in shape {
             self.count(dim);
@@ -134,15 +141,24 @@ impl Hasher {
     }
 
     pub(crate) fn row(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+        if self.waiting.len() + bytes.len() > AT_ONCE {
+            self.hashed.update(&self.waiting);
+            self.waiting.clear();
+        }
+        if bytes.len() > AT_ONCE {
+            self.hashed.update(bytes);
+        } else {
+            self.waiting.extend_from_slice(bytes);
+        }
     }
 
     fn count(&mut self, n: usize) {
-        self.0.update(&(n as u64).to_le_bytes());
+        self.row(&(n as u64).to_le_bytes());
     }
 
-    pub(crate) fn finish(&self) -> Digest {
-        Digest::of_hasher(&self.0)
+    pub(crate) fn finish(mut self) -> Digest {
+        self.hashed.update(&self.waiting);
+        Digest::of_hasher(&self.hashed)
     }
 }
 

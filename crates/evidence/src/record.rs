@@ -460,7 +460,11 @@ impl Record {
     /// The layout of a phase and the places of a step and a position in it.
     fn find(&self, run: usize, key: RowKey) -> Option<(&PhaseLayout, [usize; 2])> {
         let layout = self.layout(run, key.phase)?;
-        let position = layout.positions.iter().position(|&position| position == key.position)?;
+        let places = &layout.positions;
+        // Most are all those of a range.
+        let guess = i64::from(key.position) - i64::from(*places.first()?);
+        let guess = usize::try_from(guess).ok().filter(|guess| places.get(*guess) == Some(&key.position));
+        let position = guess.or_else(|| places.iter().position(|&position| position == key.position))?;
         let step = Some(key.step).filter(|step| layout.steps.contains(step))?;
         Some((layout, [usize::try_from(step - layout.steps.start).ok()?, position]))
     }
