@@ -127,7 +127,8 @@ def main():
         running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, status, used = os.wait4(running.pid, 0)
         seconds, code = time.monotonic() - began, os.waitstatus_to_exitcode(status)
-        print(f"{size / 1e6:.0f} MB a capture: {seconds:.1f} s, exit code {code}, at most {used.ru_maxrss / 1024:.0f} MiB")
+        peak = used.ru_maxrss / 1024
+        print(f"{size / 1e6:.0f} MB a capture: {seconds:.1f} s, exit code {code}, at most {peak:.0f} MiB")
 
 
 if __name__ == "__main__":
