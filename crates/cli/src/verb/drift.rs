@@ -74,7 +74,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PREFILL,DECODE", value_delimiter = ',')]
     phases: Vec<PhaseName>,
     /// Setup of both computed sides (may be given more than once)
-    #[arg(long, value_name = "AXIS=VALUE", requires = "model")]
+    #[arg(long, value_name = "AXIS=VALUE", requires = "model", value_parser = axis)]
     setup: Vec<Assignment>,
     /// Setup of the first side, where it is computed, or passes of its prefill: `chunk=N` tokens each, or `cached=N`
     /// tokens before the others (may be given more than once)
@@ -127,6 +127,18 @@ enum Part {
     Prefill(PrefillPasses),
 }
 
+/// An axis of a side that is computed; nothing is claimed of it.
+fn axis(text: &str) -> Result<Assignment, String> {
+    let name = text.split_once('=').map_or(text, |(name, _)| name);
+    if !Axis::ALL.iter().any(|axis| axis.name() == name) {
+        let known = "batch_size, attention, hardware, dtype, padding, quantization";
+        return Err(format!(
+            "no axis '{name}' of a computed side; use {known}, or for --a and --b chunk, cached"
+        ));
+    }
+    text.parse()
+}
+
 impl FromStr for Part {
     type Err = String;
 
@@ -134,7 +146,7 @@ impl FromStr for Part {
         let passes: fn(usize) -> PrefillPasses = match text.split_once('=') {
             Some(("chunk", _)) => PrefillPasses::Chunks,
             Some(("cached", _)) => PrefillPasses::Cached,
-            _ => return text.parse().map(Self::Axis),
+            _ => return axis(text).map(Self::Axis),
         };
         let (name, tokens) = text.split_once('=').unwrap_or_default();
         let tokens = tokens.parse().ok().filter(|tokens| *tokens > 0);

@@ -300,7 +300,11 @@ fn a_prefill_in_chunks_is_a_side_of_drift() {
         ("--b chunk=0", "chunk is a number of tokens, like chunk=64"),
         ("--b cached=4", "4 tokens are no part of a prefill of 4"),
         ("--b chunk=2 --b cached=2", "a prefill has one of them"),
-        ("--b chunks=2", "chunks"),
+        ("--b chunks=2", "no axis 'chunks' of a computed side"),
+        ("--a model=other", "no axis 'model' of a computed side"),
+        ("--setup repetition_penalty=1.1", "no axis 'repetition_penalty' of a computed side"),
+        ("--a tp_size=2", "there are no recipes for tensor-parallel ranks"),
+        ("--b compile=true", "there are no recipes for"),
         ("--setup hardware=h200 --b chunk=2", "not covered"),
     ] {
         let words = drift(parts);

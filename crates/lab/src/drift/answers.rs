@@ -26,6 +26,7 @@ use super::side::{computed, configuration, dtype, engine, name, stated};
 use super::trial::Trial;
 use crate::error::LabError;
 use crate::replay::Claim;
+use crate::uncovered::{Unreadable, uncovered};
 use crate::verify::weights::same_weights;
 use crate::verify::{Event, Model};
 
@@ -49,6 +50,12 @@ struct Judged<'c> {
 ///
 /// Example: [`Request`].
 pub fn drift(request: &Request<'_>, progress: &dyn Fn(&str, u64)) -> Result<Drift, LabError> {
+    for side in &request.sides {
+        if let Side::Computed(computed) = side {
+            uncovered(&computed.setup)
+                .map_err(|Unreadable { what, remedy }| LabError::Uncovered { what, remedy })?;
+        }
+    }
     let configs = [side_config(&request.sides[0])?, side_config(&request.sides[1])?];
     let Some(checkpoint) = request.model else { return without_model(request, &configs, progress) };
     weights_fit(request, checkpoint, &configs, progress)?;

@@ -395,3 +395,30 @@ fn a_trace_with_values_is_read_as_a_record() {
     assert_eq!(place(&by_trace), place(&by_record));
     assert_eq!(by_trace.first_unexplained.unwrap().layer.map(|layer| layer.0), Some(2));
 }
+
+/// What nobody computes is no side: it would be equal to the plain one.
+#[test]
+fn a_computed_side_without_recipes_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = model(folder.path(), Arch::LLAMA);
+    let prompts = [(1..9).collect::<Vec<u32>>()];
+    let plain = Setup::default();
+    for other in [
+        Setup { tp_size: 2, ..plain },
+        Setup { ep_size: 2, ..plain },
+        Setup { compile: true, ..plain },
+        Setup { concurrent_streams: true, ..plain },
+    ] {
+        let side = |setup| {
+            Side::Computed(Computed { setup, prompts: &prompts, decoded: 2, prefill: PrefillPasses::Whole })
+        };
+        let request = Request {
+            sides: [side(plain), side(other)],
+            model: Some(&checkpoint),
+            catalogs: Catalogs::built_in(),
+            machine: machine(),
+        };
+        let refused = drift(&request, &|_, _| {}).unwrap_err().to_string();
+        assert!(refused.contains("there are no recipes for"), "{other}: {refused}");
+    }
+}
