@@ -108,7 +108,7 @@ class Experiment:
             "batch_size": conversation.batch,
             "concurrent_streams": bool(getattr(capture, "beside", False)),
             "tp_size": self.facts["tp_size"],
-            "ep_size": 1,
+            "ep_size": self.facts["ep_size"],
             "device": "+".join(str(device) for device in self.devices),
             "cache": watch.cache_word(),
             "padding": conversation.padding(conversation.rows[index]),
@@ -140,6 +140,7 @@ class Experiment:
         name += "_compiled" if axes["compile"] else ""
         name += "_streams" if axes["concurrent_streams"] else ""
         name += f"_tp{axes['tp_size']}" if axes["tp_size"] > 1 else ""
+        name += f"_ep{axes['ep_size']}" if axes["ep_size"] > 1 else ""
         name += "".join(f"_{axis}-{value.split()[0][:16]}" for axis, value in further.items())
         fixed = {axis: axes[axis] for axis in ("compile", "quantization", "tp_size", "ep_size", "concurrent_streams")}
         setup = {

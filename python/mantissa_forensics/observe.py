@@ -254,6 +254,9 @@ def model_facts(causal):
         layers |= {pattern: kinds.pop()} if len(kinds) == 1 else names
     words.discard("none") if len(words) > 1 else None
     parameters = list(causal.parameters())
+    ranks = max([_ranks(p) for p in parameters] + [int(getattr(causal, "_tp_size", None) or 1)])
+    distributed = getattr(causal.config, "distributed_config", None)
+    experts = ranks > 1 and bool(getattr(distributed, "enable_expert_parallel", False))
     formats = {}
     for parameter in parameters:
         formats[str(parameter.dtype).removeprefix("torch.")] = (
@@ -264,7 +267,9 @@ def model_facts(causal):
         "layers": dict(sorted(layers.items())),
         "parameters": formats,
         "devices": sorted({p.device for p in parameters}, key=str),
-        "tp_size": max([_ranks(p) for p in parameters] + [int(getattr(causal, "_tp_size", None) or 1)]),
+        # With experts over ranks, transformers leaves everything else whole on each.
+        "tp_size": 1 if experts else ranks,
+        "ep_size": ranks if experts else 1,
     }
 
 

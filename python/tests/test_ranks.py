@@ -1,4 +1,4 @@
-"""Two tensor-parallel ranks of transformers on a CPU (gloo): heads side by side, one digest, one setup."""
+"""Two ranks of transformers on a CPU (gloo), tensor or expert parallel: heads side by side, one digest, one setup."""
 
 import os
 import subprocess
@@ -24,13 +24,27 @@ record(model, [support.ids(16)], out, decode=2, repetitions=2, sites=["q", "k", 
 dist.destroy_process_group()
 """
 
+EXPERTS = """
+import os, sys
+sys.path.insert(0, {python!r})
+import torch.distributed as dist
+from transformers.distributed import DistributedConfig
+from tests import support
+from mantissa_forensics import record
+dist.init_process_group("gloo")
+model = support.load("qwen3_moe", "f32", distributed_config=DistributedConfig(tp_size=2, enable_expert_parallel=True))
+out = sys.argv[1] + (f".rank{{dist.get_rank()}}" if dist.get_rank() else "")
+expect = {{"tp_size": 1, "ep_size": 2}}
+record(model, [support.ids(16)], out, decode=2, repetitions=2, sites=["q", "mlp_out", "x_out"], expect=expect)
+dist.destroy_process_group()
+"""
+
 
 class Ranks(unittest.TestCase):
-    def test_two_ranks_of_transformers(self):
-        folder, out, alone = support.folder("llama", "f32"), support.new("ranks"), support.new("alone")
-        path = support.new("ranks.py")
+    def _two(self, script, family, out):
+        folder, path = support.folder(family, "f32"), support.new("ranks.py")
         with open(path, "w") as file:
-            file.write(SCRIPT.format(python=os.path.join(support.ROOT, "python")))
+            file.write(script.format(python=os.path.join(support.ROOT, "python")))
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MANTISSA": support.program()}
         environment["MANTISSA_TEST_MODELS"] = os.path.dirname(folder)
         command = [
@@ -46,6 +60,23 @@ class Ranks(unittest.TestCase):
         ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+
+    def test_experts_over_two_ranks(self):
+        out, alone = support.new("experts"), support.new("alone")
+        self._two(EXPERTS, "qwen3_moe", out)
+        model = support.load("qwen3_moe", "f32")
+        record(model, [support.ids(16)], alone, decode=2, repetitions=1, sites=["q", "mlp_out", "x_out"])
+        (mine, _, [a]), (theirs, [two], [b]) = read(alone), read(out)
+        self.assertEqual([two["fixed_params"][axis] for axis in ("tp_size", "ep_size")], [1, 2])
+        self.assertTrue(two["config_id"].endswith("_ep2"), two["config_id"])
+        self.assertEqual(mine["mantissa"]["weights_digest"], theirs["mantissa"]["weights_digest"])
+        for site, tensor in a.phases["decode"].tensors.items():
+            x, y = (t.bits.view(np.float32) for t in (tensor, b.phases["decode"].tensors[site]))
+            self.assertLess(np.abs(x - y).max() / np.abs(x).max(), 1e-5, site)
+
+    def test_two_ranks_of_transformers(self):
+        out, alone = support.new("ranks"), support.new("alone")
+        self._two(SCRIPT, "llama", out)
         model = support.load("llama", "f32")
         record(model, [support.ids(16)], alone, decode=2, repetitions=1, sites=["q", "k", "v", "x_out"])
         (mine, _, [a]), (theirs, [two], [b]) = read(alone), read(out)
