@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use mantissa_engine::{
-    Attention, Catalogs, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View,
+    Attention, Catalogs, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Serving, Tap, View,
 };
 use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Site};
@@ -54,6 +54,7 @@ fn main() {
         .iter()
         .map(|(_, quantized, dtype)| {
             let setup = EngineSetup {
+                serving: Serving::default(),
                 hardware: mantissa_engine::Hardware::Cpu,
                 dtype: *dtype,
                 attention: Attention::Eager,

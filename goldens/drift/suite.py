@@ -128,20 +128,25 @@ def stored(folder, only):
             yield truth, os.path.join(folder, truth["case"])
 
 
-def made(mantissa, seed, only):
-    """Cases made one by one; each is gone when the next one is asked for."""
+def made(mantissa, seed, only, without_effect):
+    """Cases made one by one; each is gone when the next one is asked for. Bugs that change no bit are listed."""
     planted.quiet()
     with tempfile.TemporaryDirectory(prefix="drift-suite-") as folder, planted.on_path(mantissa):
         workshop = planted.Workshop(mantissa, folder, seed)
         for case in planted.every(only):
-            yield workshop.make(case), os.path.join(folder, case.name)
+            try:
+                truth = workshop.make(case)
+            except planted.NoEffectError as error:
+                without_effect.append(str(error))
+                continue
+            yield truth, os.path.join(folder, case.name)
             shutil.rmtree(os.path.join(folder, case.name))
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
 
 
-def table(judgements, title):
+def table(judgements, title, without_effect=()):
     """Markdown."""
     honest = [j for j in judgements if j.truth["honest"]]
     planted_ones = [j for j in judgements if not j.truth["honest"]]
@@ -161,6 +166,8 @@ def table(judgements, title):
             mine = [j for j in planted_ones if j.truth["kind"] == kind]
             lines.append(row(kind if mine[0].truth["listed"] else f"{kind} (on no list)", mine))
         lines += [row("all", planted_ones), ""]
+    if without_effect:
+        lines += [f"Left out, as the bug changed no bit in {planted.DRAWS} draws: {', '.join(without_effect)}.", ""]
     if notes := [f"- {j.truth['case']} ({told(j)}): {j.outcome}, {j.note}" for j in judgements if j.note]:
         lines += ["What was not right:", "", *notes, ""]
     return "\n".join(lines)
@@ -186,7 +193,11 @@ def main():
     parser.add_argument("--cases", metavar="DIR", help="judge the cases of this folder")
     args = parser.parse_args()
     args.mantissa = planted.program(args.mantissa)
-    cases = stored(args.cases, args.only) if args.cases else made(args.mantissa, args.seed, args.only)
+    without_effect = []
+    if args.cases:
+        cases = stored(args.cases, args.only)
+    else:
+        cases = made(args.mantissa, args.seed, args.only, without_effect)
     judgements = []
     for truth, path in cases:
         judgements.append(judge(args.mantissa, truth, path))
@@ -197,7 +208,7 @@ def main():
     day = datetime.date.today().isoformat()
     where = f"cases of {os.path.basename(os.path.normpath(args.cases))}" if args.cases else f"seed {args.seed}"
     with open(args.out, "w") as file:
-        file.write(table(judgements, f"{version}, {where}, {day}"))
+        file.write(table(judgements, f"{version}, {where}, {day}", without_effect))
     sys.exit(any(j.outcome in ("alarm", "failed", "wrong") for j in judgements))
 
 

@@ -53,10 +53,27 @@ def _parts(causal):
         parts = name.split(".")
         mine = any(p.startswith("lora_") or p in ("modules_to_save", "ia3_l", "prompt_encoder") for p in parts)
         if hasattr(tensor, "full_tensor"):
-            # Of tensor-parallel ranks, which all come here: the whole, on the host.
-            tensor = tensor.full_tensor().cpu()
+            tensor = _whole(tensor).cpu()
         (adapter if mine else base)[name.replace(".base_layer", "").replace(".original_module", "")] = tensor
     return base, adapter
+
+
+def _whole(tensor):
+    """The whole of what tensor-parallel ranks share; all of them come here."""
+    [placement] = tensor.placements
+    parts = getattr(placement, "split_factor", 1)
+    if parts == 1:
+        return tensor.full_tensor()
+    # Several weights in one, each divided by itself, which DTensor of PyTorch 2.11 cannot put together.
+    import torch
+    import torch.distributed as dist
+
+    group = tensor.device_mesh.get_group()
+    own = tensor.to_local().contiguous()
+    all_ranks = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(all_ranks, own, group=group)
+    of_rank = [one.chunk(parts, placement.dim) for one in all_ranks]
+    return torch.cat([chunks[part] for part in range(parts) for chunks in of_rank], placement.dim)
 
 
 def _of_base(causal, tensors, source):

@@ -39,6 +39,22 @@ record(model, [support.ids(16)], out, decode=2, repetitions=2, sites=["q", "mlp_
 dist.destroy_process_group()
 """
 
+WHOLE = """
+import os, sys
+sys.path.insert(0, {python!r})
+import torch, torch.distributed as dist
+from tests import support
+from mantissa_forensics.weights import _parts, _whole
+dist.init_process_group("gloo")
+model = support.load("qwen3_moe", "f32", tp_plan="auto")
+packed = [tensor for name, tensor in model.state_dict().items() if name.endswith("gate_up_proj")]
+assert packed and all(tensor.placements[0].split_factor == 2 for tensor in packed), packed
+one = support.load("qwen3_moe", "f32").state_dict()
+whole, _ = _parts(model)
+assert all(torch.equal(tensor, one[name]) for name, tensor in whole.items())
+dist.destroy_process_group()
+"""
+
 
 class Ranks(unittest.TestCase):
     def _two(self, script, family, out):
@@ -73,6 +89,9 @@ class Ranks(unittest.TestCase):
         for site, tensor in a.phases["decode"].tensors.items():
             x, y = (t.bits.view(np.float32) for t in (tensor, b.phases["decode"].tensors[site]))
             self.assertLess(np.abs(x - y).max() / np.abs(x).max(), 1e-5, site)
+
+    def test_weights_of_two_ranks_are_put_together(self):
+        self._two(WHOLE, "qwen3_moe", support.new("whole"))
 
     def test_two_ranks_of_transformers(self):
         out, alone = support.new("ranks"), support.new("alone")

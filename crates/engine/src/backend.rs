@@ -32,13 +32,29 @@ pub(crate) struct Queries<'q> {
     pub sinks: &'q [f32],
 }
 
+/// Where rows stand in the tensor of their whole pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Places {
+    /// The number of each row; none where no recipe asks for it.
+    pub rows: Vec<usize>,
+    /// Rows of the pass.
+    pub of: usize,
+}
+
+impl Places {
+    /// Of rows whose products are summed the same wherever they are.
+    pub(crate) const ANYWHERE: Self = Self { rows: Vec::new(), of: 0 };
+}
+
 /// Computes kernels on rows of binary32 values that are rounded to their storage format already. Each method computes
 /// exactly the recipe it is handed and returns the recipe that ran, for comparison with what was planned.
 pub(crate) trait Backend {
-    /// Products of one `x` with several weights. *Shape:* `x` is `m × k`, each output `m × n`.
+    /// Products of one `x` with several weights. *Shape:* `x` is `m × k`, each output `m × n`; `places` has the `m`
+    /// rows, if the recipe asks where they are.
     fn products(
         &self,
         recipe: MatmulRecipe,
+        places: &Places,
         x: &[f32],
         weights: &mut [(Matrix<'_>, &mut [f32])],
     ) -> KernelRecipe;

@@ -7,7 +7,7 @@ use mantissa_numerics::recipe::{
 };
 use mantissa_numerics::site::Phase;
 
-use crate::backend::{Backend, Chosen, Queries, part};
+use crate::backend::{Backend, Chosen, Places, Queries, part};
 use crate::kernel::attention;
 use crate::kernel::heads::Heads;
 use crate::kernel::matmul::matmul;
@@ -27,10 +27,11 @@ impl Backend for Cpu {
     fn products(
         &self,
         recipe: MatmulRecipe,
+        places: &Places,
         x: &[f32],
         weights: &mut [(Matrix<'_>, &mut [f32])],
     ) -> KernelRecipe {
-        matmul(self.isa, &self.pool, recipe, x, weights);
+        matmul(self.isa, &self.pool, recipe, places, x, weights);
         KernelRecipe::Matmul(recipe)
     }
 

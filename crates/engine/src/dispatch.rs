@@ -9,11 +9,12 @@
 mod attention;
 mod node;
 mod planned;
+mod ranks;
 mod rules;
 mod sdpa;
 
 pub(crate) use node::pairs_of;
-pub(crate) use planned::Planned;
+pub(crate) use planned::{InSection, Planned};
 pub use rules::Dispatch;
 
 #[cfg(test)]
@@ -201,7 +202,8 @@ mod tests {
         let of_attention = |keys: usize| {
             let attention = graph.nodes().find(|node| node.name == "attention").expect("attention");
             let mut used = crate::catalogs::CatalogUse::new(Hardware::H200);
-            dispatch.recipe(attention, decode(keys), &mut used).expect_err("not measured").to_string()
+            let block = InSection { section: graph.block(0).expect("a block"), first: true };
+            dispatch.recipe(block, attention, decode(keys), &mut used).expect_err("not measured").to_string()
         };
         assert!(of_attention(15).contains("over 15 keys") && of_attention(90).contains("over 20 keys"));
         assert!(of_attention(90).contains("--keys 20"), "{}", of_attention(90));

@@ -52,6 +52,7 @@ const LARGEST_PRODUCT: f32 = 65_000.0;
 /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
 /// # let checkpoint = Checkpoint::open(folder.path())?;
 /// let setup = EngineSetup {
+///     serving: mantissa_engine::Serving::default(),
 ///     hardware: Hardware::Cpu,
 ///     dtype: Dtype::Bf16,
 ///     attention: Attention::Eager,
@@ -195,7 +196,7 @@ impl<'a> Engine<'a> {
     /// # let (hardware, attention) = (Hardware::Cpu, Attention::Eager);
     /// # let (dtype, quantized, threads) = (Dtype::F32, QuantizedWeights::Keep, 1);
     /// # let (context, isa, catalogs) = (64, Isa::detect(), Catalogs::default());
-    /// # let setup = EngineSetup { hardware, dtype, attention, quantized, catalogs, context, threads, isa };
+    /// # let setup = EngineSetup { serving: mantissa_engine::Serving::default(), hardware, dtype, attention, quantized, catalogs, context, threads, isa };
     /// let engine = Engine::load(&checkpoint, setup)?;
     /// let logits = |padding| {
     ///     let mut cache = engine.padded_cache(64, padding, 3);

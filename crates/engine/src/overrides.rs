@@ -34,6 +34,7 @@ pub struct Override {
 /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
 /// # let checkpoint = Checkpoint::open(folder.path())?;
 /// # let setup = EngineSetup {
+/// #     serving: mantissa_engine::Serving::default(),
 /// #     hardware: Hardware::Cpu,
 /// #     dtype: Dtype::F32,
 /// #     attention: Attention::Eager,

@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use mantissa_model::graph::Node;
-use mantissa_numerics::recipe::{KernelRecipe, ObservedKernel};
+use mantissa_numerics::recipe::{KernelRecipe, MatmulRecipe, ObservedKernel};
 use mantissa_numerics::site::{Phase, Site};
 
+use crate::backend::Places;
 use crate::dispatch::Planned;
-use crate::plan::Plan;
+use crate::plan::{PassShape, Plan};
 use crate::tap::RowId;
 
 /// Part of a pass, or several passes in lockstep: rows that go through the model together.
@@ -119,6 +120,7 @@ impl Place {
     pub(crate) fn planned(self, plan: &Plan) -> &[Option<Planned>] {
         match self {
             Self::Stem => &plan.stem,
+            Self::Block { layer: 0, .. } => &plan.first,
             Self::Block { kind, .. } => &plan.kinds[kind],
             Self::Head => &plan.head,
         }
@@ -134,6 +136,24 @@ pub(crate) struct Run<'p> {
 }
 
 impl<'p> Pass<'p> {
+    /// Where `rows` stand in the tensors of their passes, if `recipe` asks for it.
+    pub(crate) fn places(&self, rows: &Range<usize>, recipe: MatmulRecipe) -> Places {
+        if !recipe.depends_on_place() {
+            return Places::ANYWHERE;
+        }
+        let step = self.steps.iter().find(|step| step.rows.start <= rows.start && rows.start < step.rows.end);
+        let shape = step.map(|step| self.plans[step.plan].shape);
+        let (fed, cached) = shape.map_or((1, 0), |shape| (shape.positions, shape.keys - shape.positions));
+        let number = |row: &RowId| match self.phase() {
+            Phase::Prefill => row.sequence * fed + (row.position - cached),
+            Phase::Decode => row.sequence,
+        };
+        Places {
+            rows: self.rows[rows.clone()].iter().map(number).collect(),
+            of: shape.map_or(0, PassShape::rows),
+        }
+    }
+
     /// The phase of all steps.
     pub(crate) fn phase(&self) -> Phase {
         self.plans.first().map_or(Phase::Prefill, |plan| plan.shape.phase)

@@ -5,11 +5,11 @@
 
 use std::num::NonZeroU32;
 
-use mantissa_model::graph::{Graph, Section};
+use mantissa_model::graph::Graph;
 use mantissa_numerics::recipe::{KernelRecipe, NormMean, NormRecipe, ObservedKernel};
 
 use crate::catalogs::CatalogUse;
-use crate::dispatch::{Dispatch, Planned};
+use crate::dispatch::{Dispatch, InSection, Planned};
 use crate::error::EngineError;
 
 pub use crate::shape::PassShape;
@@ -78,15 +78,16 @@ pub fn planned(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Resul
     let plan = Plan::new(dispatch, graph, shape)?;
     let mut kernels: Vec<ObservedKernel> = Vec::new();
     let sections = std::iter::once((&graph.stem, &plan.stem))
-        .chain(graph.blocks.iter().map(|kind| (&graph.kinds[*kind], &plan.kinds[*kind])))
+        .chain(graph.block(0).map(|block| (block, &plan.first)))
+        .chain(graph.blocks.iter().skip(1).map(|kind| (&graph.kinds[*kind], &plan.kinds[*kind])))
         .chain(std::iter::once((&graph.head, &plan.head)));
-    let mut seen: Vec<*const Section> = Vec::new();
+    let mut seen: Vec<*const Vec<Option<Planned>>> = Vec::new();
     for (section, planned) in sections {
         // A kind of block that was seen adds nothing.
-        if seen.contains(&std::ptr::from_ref(section)) {
+        if seen.contains(&std::ptr::from_ref(planned)) {
             continue;
         }
-        seen.push(section);
+        seen.push(planned);
         for (node, planned) in section.nodes.iter().zip(planned) {
             let Some(planned) = planned else { continue };
             let kernel = planned.observed(node, shape);
@@ -98,11 +99,13 @@ pub fn planned(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Resul
     Ok(PlannedPass { kernels, catalog_use: plan.catalog_use })
 }
 
-/// The recipe of every node of a pass, kind of block by kind of block; `None` for a node that computes nothing.
+/// The recipe of every node of a pass: of the first block, and kind of block by kind of block; `None` for a node that computes nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     pub shape: PassShape,
     pub stem: Vec<Option<Planned>>,
+    /// Of the first block, whose input is no sum.
+    pub first: Vec<Option<Planned>>,
     pub kinds: Vec<Vec<Option<Planned>>>,
     pub head: Vec<Option<Planned>>,
     /// The catalogs that have them.
@@ -113,14 +116,18 @@ impl Plan {
     pub(crate) fn new(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Result<Self, EngineError> {
         dispatch.accepts(graph, shape)?;
         let mut catalog_use = CatalogUse::new(dispatch.hardware);
-        let mut section = |section: &Section| {
+        let mut section = |section, first| {
+            let at = InSection { section, first };
             let nodes = section.nodes.iter();
-            nodes.map(|node| dispatch.recipe(node, shape, &mut catalog_use)).collect::<Result<Vec<_>, _>>()
+            nodes
+                .map(|node| dispatch.recipe(at, node, shape, &mut catalog_use))
+                .collect::<Result<Vec<_>, _>>()
         };
-        let stem = section(&graph.stem)?;
-        let kinds = graph.kinds.iter().map(&mut section).collect::<Result<_, _>>()?;
-        let head = section(&graph.head)?;
-        Ok(Self { shape, stem, kinds, head, catalog_use })
+        let stem = section(&graph.stem, false)?;
+        let first = graph.block(0).map(|block| section(block, true)).transpose()?.unwrap_or_default();
+        let kinds = graph.kinds.iter().map(|kind| section(kind, false)).collect::<Result<_, _>>()?;
+        let head = section(&graph.head, false)?;
+        Ok(Self { shape, stem, first, kinds, head, catalog_use })
     }
 }
 
@@ -166,6 +173,8 @@ pub struct Computation {
     recipe: KernelRecipe,
     /// Bits of the factor of PyTorch's mean, of which alone its number of rows is part.
     factor: Option<u32>,
+    /// Rows of a tensor that an all-reduce cuts into parts.
+    rows: Option<u64>,
 }
 
 impl Computation {
@@ -179,6 +188,11 @@ impl Computation {
             factor = Some(quotient.to_bits());
             *rows = NonZeroU32::MIN;
         }
-        Self { op: kernel.op.clone(), n: kernel.n, k: kernel.k, recipe, factor }
+        let cut = match recipe {
+            KernelRecipe::Matmul(product) => product.depends_on_place(),
+            _ => false,
+        };
+        let rows = cut.then_some(kernel.m);
+        Self { op: kernel.op.clone(), n: kernel.n, k: kernel.k, recipe, factor, rows }
     }
 }

@@ -3,6 +3,7 @@
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{LinearSum, MatmulRecipe};
 
+use crate::backend::Places;
 use crate::error::EngineError;
 use crate::kernel::matmul::matmul;
 use crate::kernel::matrix::{Format, Matrix};
@@ -54,14 +55,20 @@ impl Products {
     /// # Panics
     /// When no `k` and `n` give these lengths.
     pub fn run(&self, recipe: MatmulRecipe, m: usize, x: &[f32], weight: &[u8], out: &mut [f32]) {
-        let (k, n) = (x.len() / m.max(1), out.len() / m.max(1));
-        assert!(m * k == x.len() && m * n == out.len() && 2 * n * k == weight.len(), "lengths of no product");
+        let parts = recipe.parts();
+        let (k, n) = (x.len() / m.max(1), out.len() / (m * parts).max(1));
+        assert!(
+            m * k == x.len() && m * n * parts == out.len() && 2 * n * k == weight.len(),
+            "lengths of no product"
+        );
         let factors = match recipe.summation {
             LinearSum::TensorCore(sum) => sum.block.operand.dtype(),
+            LinearSum::Ranks(sum) => sum.each.block.operand.dtype(),
+            LinearSum::RankParts { each, .. } => each.block.operand.dtype(),
             _ => None,
         };
         let format = Format::Plain(factors.unwrap_or(Dtype::Bf16));
         let weight = Matrix { format, rows: n, cols: k, row_bytes: 2 * k, data: weight };
-        matmul(self.isa, &self.pool, recipe, x, &mut [(weight, out)]);
+        matmul(self.isa, &self.pool, recipe, &Places::ANYWHERE, x, &mut [(weight, out)]);
     }
 }

@@ -12,7 +12,7 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::KernelRecipe;
 use mantissa_numerics::site::Point;
 
-use crate::backend::{Backend, Queries, part};
+use crate::backend::{Backend, Places, Queries, part};
 use crate::cache::KvCache;
 use crate::kernel::matrix::{CachedLayer, Matrix};
 use crate::pass::{Pass, Place, Run, Selection};
@@ -343,15 +343,17 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             }
             Operation::ExpertLinear(linear) => {
                 let (x, routing) = (rows_of(values, node.inputs[0]), routing_of(values, node.inputs[1]));
-                let mut out = self.pool.buffer(routing.order.len() * linear.n);
-                for run in self.runs(at, index, pass) {
+                let runs = self.runs(at, index, pass);
+                let parts = runs.iter().map(|run| parts_of(run.recipe)).max().unwrap_or(1);
+                let mut out = self.pool.buffer(routing.order.len() * parts * linear.n);
+                for run in runs {
                     let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
                     let groups = routing.groups.iter().filter(|(rows, _)| run.covers(rows));
                     for (expert, slots) in groups.flat_map(|(_, experts)| experts) {
                         let weight = at.weights[index].experts()[*expert].matrix();
                         let x = &x[part(slots, linear.k)];
-                        let out = &mut out[part(slots, linear.n)];
-                        let ran = self.backend.products(recipe, x, &mut [(weight, out)]);
+                        let out = &mut out[part(slots, parts * linear.n)];
+                        let ran = self.backend.products(recipe, &Places::ANYWHERE, x, &mut [(weight, out)]);
                         self.note(node, &run, pass, ran);
                     }
                 }
@@ -428,7 +430,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let compressed = caches[cache].rows(layer, latent, count);
                 let shared = caches[cache].rows(layer, rope, count);
                 let mut out = self.pool.buffer(count * weight.rows);
-                let ran = self.backend.products(recipe, &compressed, &mut [(weight, &mut out)]);
+                let ran =
+                    self.backend.products(recipe, &Places::ANYWHERE, &compressed, &mut [(weight, &mut out)]);
                 self.note(node, &run, pass, ran);
                 let seeing = run.rows.clone().filter(|row| pass.caches[*row] == cache);
                 expanded.add(self.isa, self.embedding.output, expand, &out, &shared, seeing);
@@ -467,7 +470,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     .zip(&mut outs[group.clone()])
                     .map(|(w, out)| (*w, &mut out[part(&run.rows, w.rows)]))
                     .collect();
-                let ran = self.backend.products(recipe, &x[part(&run.rows, k)], &mut weights);
+                let places = pass.places(&run.rows, recipe);
+                let ran = self.backend.products(recipe, &places, &x[part(&run.rows, k)], &mut weights);
                 for index in group.clone() {
                     self.note(&section.nodes[nodes.start + index], &runs[index][number], pass, ran);
                 }
@@ -540,6 +544,14 @@ struct Planned {
 impl Planned {
     fn covers(&self, rows: &Range<usize>) -> bool {
         self.rows.start <= rows.start && rows.end <= self.rows.end
+    }
+}
+
+/// Outputs of a product's recipe for each row of the weight: passes of one engine divide by the same ranks.
+fn parts_of(recipe: KernelRecipe) -> usize {
+    match recipe {
+        KernelRecipe::Matmul(product) => product.parts(),
+        _ => 1,
     }
 }
 

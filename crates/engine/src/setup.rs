@@ -5,6 +5,7 @@ use mantissa_numerics::setup::{Attention, Hardware, QuantizedWeights};
 
 use crate::catalogs::Catalogs;
 use crate::dispatch::Dispatch;
+use crate::serving::Serving;
 use crate::simd::Isa;
 
 /// The arithmetic of a run, and where it runs.
@@ -18,6 +19,8 @@ pub struct EngineSetup {
     pub dtype: Dtype,
     /// Attention implementation.
     pub attention: Attention,
+    /// The program, and its ranks.
+    pub serving: Serving,
     /// Treatment of quantized weights.
     pub quantized: QuantizedWeights,
     /// What is known of libraries' choices.
@@ -33,7 +36,7 @@ pub struct EngineSetup {
 impl EngineSetup {
     /// Its recipes.
     pub(crate) const fn dispatch(&self) -> Dispatch<'_> {
-        let Self { hardware, dtype, attention, catalogs, .. } = self;
-        Dispatch { hardware: *hardware, dtype: *dtype, attention: *attention, catalogs }
+        let Self { hardware, dtype, attention, serving, catalogs, .. } = self;
+        Dispatch { hardware: *hardware, dtype: *dtype, attention: *attention, serving: *serving, catalogs }
     }
 }

@@ -11,7 +11,7 @@ use mantissa_model::graph::{Activation, Graph, Node, Operation, Section};
 use mantissa_numerics::recipe::KernelRecipe;
 use mantissa_numerics::site::{LayerIdx, Phase, Point, Site};
 
-use crate::backend::Backend as _;
+use crate::backend::{Backend as _, Places};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::kernel::matrix::Matrix;
@@ -159,6 +159,7 @@ impl Engine<'_> {
     /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
     /// # let checkpoint = Checkpoint::open(folder.path())?;
     /// # let setup = EngineSetup {
+    /// #     serving: mantissa_engine::Serving::default(),
     /// #     hardware: Hardware::Cpu,
     /// #     dtype: Dtype::F32,
     /// #     attention: Attention::Eager,
@@ -220,6 +221,7 @@ impl Engine<'_> {
         let weights = self.weights();
         let (planned, weights) = match place {
             SectionId::Stem => (&plan.stem, &weights.stem),
+            SectionId::Block(0) => (&plan.first, &weights.blocks[0]),
             SectionId::Block(layer) => (&plan.kinds[self.graph().blocks[layer]], &weights.blocks[layer]),
             SectionId::Head => (&plan.head, &weights.head),
         };
@@ -274,7 +276,10 @@ impl Engine<'_> {
                 let whole = weights.stored().matrix();
                 let data = &whole.data[columns.start * whole.row_bytes..columns.end * whole.row_bytes];
                 let rows = Matrix { rows: columns.len(), data, ..whole };
-                backend.products(recipe, input(0), &mut [(rows, part)]);
+                // Its sequence is the first of the batch.
+                let number = if row.phase == Phase::Prefill { row.position } else { 0 };
+                let places = Places { rows: vec![number], of: row.batch_size * row.positions };
+                backend.products(recipe, &places, input(0), &mut [(rows, part)]);
             }
             (Operation::Bias { .. }, Some(KernelRecipe::Bias(recipe))) => {
                 part.copy_from_slice(&input(0)[columns.clone()]);

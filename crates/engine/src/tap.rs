@@ -46,6 +46,7 @@ pub struct View<'a> {
 /// # write(&SynthSpec::tiny(Arch::LLAMA, 7), folder.path(), &|_| {})?;
 /// # let checkpoint = Checkpoint::open(folder.path())?;
 /// # let setup = EngineSetup {
+/// #     serving: mantissa_engine::Serving::default(),
 /// #     hardware: Hardware::Cpu,
 /// #     dtype: Dtype::F32,
 /// #     attention: Attention::Eager,

@@ -2,7 +2,7 @@
 
 use mantissa_engine::catalogs::{CatalogId, CatalogUse};
 use mantissa_engine::plan::PassShape;
-use mantissa_engine::{Catalogs, Dispatch, EngineError};
+use mantissa_engine::{Catalogs, Dispatch, EngineError, Ranks, Serving};
 use mantissa_evidence::{CatalogBasis, UsedCatalog};
 use mantissa_model::graph::Graph;
 use mantissa_numerics::Setup;
@@ -10,10 +10,16 @@ use mantissa_numerics::setup::Basis;
 
 use crate::error::LabError;
 
+/// The program of `setup`, and its ranks.
+pub(crate) const fn serving(setup: &Setup) -> Serving {
+    let ranks = Ranks { tensor: setup.tp_size, expert: setup.ep_size, all_reduce: setup.all_reduce };
+    Serving { program: setup.engine, ranks }
+}
+
 /// The recipes of `setup`, as far as `catalogs` know them.
 pub(crate) const fn dispatch<'c>(setup: &Setup, catalogs: &'c Catalogs) -> Dispatch<'c> {
     let Setup { hardware, dtype, attention, .. } = *setup;
-    Dispatch { hardware, dtype, attention, catalogs }
+    Dispatch { hardware, dtype, attention, serving: serving(setup), catalogs }
 }
 
 /// What runs of a setup rest on, by their plans.

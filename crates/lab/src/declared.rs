@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use mantissa_evidence::{Configuration, Decoding, FixedParams, ModelIdentity, Setup as Declared, words};
 use mantissa_model::Checkpoint;
-use mantissa_numerics::setup::{Axis, QuantizedWeights, SomeAxes, Value};
+use mantissa_numerics::setup::{AllReduce, Attention, Axis, Program, QuantizedWeights, SomeAxes, Value};
 use mantissa_numerics::{Generation, Setup};
 
 use crate::uncovered::{Unreadable, uncovered};
@@ -54,7 +54,8 @@ pub(crate) fn declare(
     let attention = setup.attention.name().to_owned();
     let quantization = quantization(setup.quantization, checkpoint);
     let Setup { compile, concurrent_streams, tp_size, ep_size, .. } = *setup;
-    let by_name = setup.differing(&Setup::default()).filter(|axis| place(*axis).is_none());
+    let by_name =
+        setup.differing(&Setup::default()).filter(|axis| place(*axis).is_none() || *axis == Axis::Engine);
     let axes: BTreeMap<String, String> =
         by_name.map(|axis| (axis.name().to_owned(), setup.get(axis).to_string())).collect();
     let fixed = FixedParams {
@@ -97,9 +98,11 @@ enum Stated {
 type Read = fn(&Configuration) -> Stated;
 
 /// What the schema has a place for, and what reads it there.
-const PLACES: [(Axis, Read); 9] = [
+const PLACES: [(Axis, Read); 11] = [
     (Axis::Hardware, |c| word(&c.hardware)),
-    (Axis::Attention, |c| word(&c.fixed_params.attention_impl)),
+    (Axis::Engine, program),
+    (Axis::Attention, attention),
+    (Axis::AllReduce, all_reduce),
     (Axis::Dtype, |c| whole(c, |setup| Some(Value::Dtype(setup.dtype)))),
     (Axis::BatchSize, |c| whole(c, |setup| setup.batch_size.try_into().ok().map(Value::BatchSize))),
     (Axis::Compile, |c| Stated::Typed(Value::Compile(c.fixed_params.compile))),
@@ -112,6 +115,49 @@ const PLACES: [(Axis, Read); 9] = [
 
 fn place(axis: Axis) -> Option<Read> {
     PLACES.into_iter().find(|(placed, _)| *placed == axis).map(|(_, read)| read)
+}
+
+/// The program: an axis of its own in predictions, the engine and its version in captures.
+fn program(configuration: &Configuration) -> Stated {
+    let Some(setup) = configuration.mantissa.as_ref().map(|extras| &extras.setup) else {
+        return Stated::Nothing;
+    };
+    if let Some(text) = setup.axes.get(Axis::Engine.name()) {
+        return Stated::Word(text.clone());
+    }
+    match setup.engine.as_str() {
+        "mantissa-cpu" | "transformers" => Stated::Nothing,
+        "vllm" => match setup.engine_version.split('.').take(2).collect::<Vec<_>>()[..] {
+            ["0", "24"] => Stated::Typed(Value::Engine(Program::Vllm024)),
+            _ => Stated::Word(format!("vllm-{}", setup.engine_version)),
+        },
+        other => word(other),
+    }
+}
+
+/// Attention; vLLM's name for it covers two versions, of which its capture says which ran.
+fn attention(configuration: &Configuration) -> Stated {
+    let stated = &configuration.fixed_params.attention_impl;
+    let observed = configuration.mantissa.as_ref().and_then(|extras| extras.observed.as_ref());
+    let version = observed.and_then(|observed| observed.axes.get("flash_attention"));
+    match version.map(String::as_str) {
+        Some("3") if stated == "FLASH_ATTN" => Stated::Typed(Value::Attention(Attention::FlashAttention3)),
+        _ => word(stated),
+    }
+}
+
+/// The all-reduce; captures of vLLM name its communicators in the order in which they are tried.
+fn all_reduce(configuration: &Configuration) -> Stated {
+    let extras = configuration.mantissa.as_ref();
+    let Some(text) = extras.and_then(|extras| extras.setup.axes.get(Axis::AllReduce.name())) else {
+        return Stated::Nothing;
+    };
+    let tried = text.split('+').next().unwrap_or_default();
+    match tried {
+        "ca" => Stated::Typed(Value::AllReduce(AllReduce::None)),
+        "pynccl" | "torch" => Stated::Typed(Value::AllReduce(AllReduce::Ring)),
+        _ => Stated::Word(text.clone()),
+    }
 }
 
 fn word(text: &str) -> Stated {
@@ -237,14 +283,6 @@ pub(crate) fn setup(
     let refuse = |what: String, remedy: &str| Err(Unreadable { what, remedy: remedy.to_owned() });
     if setup.batch_size == 0 {
         return refuse("a batch of 0 sequences".to_owned(), "claim one with --claim batch_size=…");
-    }
-    if let Some(whole) = whole.filter(|s| {
-        !matches!(s.engine.as_str(), "mantissa-cpu" | "transformers") && !words::says_nothing(&s.engine)
-    }) {
-        return refuse(
-            format!("no recipes for the engine '{}' (there are those of transformers)", whole.engine),
-            "only stock Hugging Face inference is covered",
-        );
     }
     if let Some((axis, value)) = whole.and_then(unknown_axis) {
         let remedy = "only evidence without it is covered; an upgrade of mantissa may know it";

@@ -11,6 +11,7 @@ use mantissa_numerics::setup::{Axis, Padding, Value};
 use mantissa_numerics::{Generation, LayerIdx, Point, Setup, Site};
 use serde::{Deserialize, Serialize};
 
+use crate::catalog_use;
 use crate::error::LabError;
 use crate::prompt::PromptSpec;
 use crate::uncovered::{Unreadable, uncovered};
@@ -303,6 +304,7 @@ impl Machine {
     #[must_use]
     pub fn engine(self, setup: &Setup, context: usize, catalogs: &Catalogs) -> EngineSetup {
         EngineSetup {
+            serving: catalog_use::serving(setup),
             hardware: setup.hardware,
             dtype: setup.dtype,
             attention: setup.attention,

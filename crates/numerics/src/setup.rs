@@ -18,6 +18,7 @@
 mod attention;
 mod hardware;
 mod padding;
+mod ranks;
 mod value;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::Dtype;
 pub use attention::Attention;
 pub use hardware::{Basis, Hardware};
 pub use padding::Padding;
+pub use ranks::{AllReduce, Program, Ranks};
 pub use value::{AxisValue, MOST, WrongValue};
 
 use value::words;
@@ -56,34 +58,6 @@ words! {
         /// They are decoded and rounded to the storage dtype when the model is loaded, as Hugging Face loads a GGUF
         /// file.
         Dequantize = "none",
-    }
-}
-
-words! {
-    /// How the sums of tensor-parallel ranks are put together.
-    ///
-    /// ```
-    /// use mantissa_numerics::setup::AllReduce;
-    ///
-    /// // What three ranks have for one output; beside 2^24 a single 1 is lost.
-    /// let ranks = [16_777_216.0, 1.0, 1.0];
-    /// let sum = |how, slice: usize| {
-    ///     let first = if how == AllReduce::Ring { slice } else { 0 };
-    ///     (0..3).map(|i| ranks[(first + i) % 3]).sum::<f32>()
-    /// };
-    /// // Around a ring, the sum depends on the slice that the output lies in.
-    /// assert_eq!([0, 1, 2].map(|slice| sum(AllReduce::OneShot, slice)), [16_777_216.0; 3]);
-    /// assert_eq!(sum(AllReduce::Ring, 1), 16_777_218.0);
-    /// ```
-    pub enum AllReduce {
-        /// There is one rank.
-        None = "none",
-        /// Around a ring: each slice is summed in the order of the ranks, from a different first one.
-        Ring = "ring",
-        /// Along a tree of ranks.
-        Tree = "tree",
-        /// Every rank reads all others and sums them in one order.
-        OneShot = "one_shot",
     }
 }
 
@@ -133,7 +107,7 @@ macro_rules! axes {
         ///
         /// assert_eq!(Axis::named("batch_size")?, Axis::BatchSize);
         /// assert_eq!(Axis::Attention.parse("egar").unwrap_err().to_string(),
-        ///     "no attention 'egar'; use one of eager, sdpa, flash_attention_2, sdpa_flash, sdpa_math");
+        ///     "no attention 'egar'; use one of eager, sdpa, flash_attention_2, flash_attention_3, sdpa_flash, sdpa_math");
         /// # Ok::<(), mantissa_numerics::setup::WrongValue>(())
         /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -281,6 +255,10 @@ axes! {
     batch_size: BatchSize(usize) = 1,
         Flag::list("Sequences per forward pass, comma-separated"),
         |n| format!("bs{n}");
+    /// The program that runs the model.
+    engine: Engine(Program) = Program::Transformers,
+        Flag::list("Programs whose kernels are meant, comma-separated"),
+        AxisValue::written;
     /// Attention implementation.
     attention: Attention(Attention) = Attention::Eager,
         Flag::list("Attention implementations, comma-separated"),
@@ -312,15 +290,15 @@ axes! {
         |_| "streams".to_owned();
     /// Tensor-parallel ranks.
     tp_size: TpSize(u32) = 1,
-        Flag::hidden("N", "Tensor-parallel ranks"),
+        Flag::list("Tensor-parallel ranks, comma-separated"),
         |n| format!("tp{n}");
     /// Expert-parallel ranks.
     ep_size: EpSize(u32) = 1,
-        Flag::hidden("N", "Expert-parallel ranks"),
+        Flag::list("Expert-parallel ranks, comma-separated"),
         |n| format!("ep{n}");
-    /// How the sums of tensor-parallel ranks are put together.
+    /// How the sums of ranks are put together.
     all_reduce: AllReduce(AllReduce) = AllReduce::None,
-        Flag::hidden("WHICH", "How the sums of tensor-parallel ranks are put together"),
+        Flag::list("How the sums of ranks are put together, comma-separated; `none` is the engine's own choice"),
         AxisValue::written;
 }
 

@@ -95,9 +95,9 @@ struct BuildArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager,sdpa_math")]
     attention: Vec<Kind>,
     /// Leave weights out: attention's products alone
-    #[arg(long, conflicts_with_all = ["tensor_parallel", "fused"])]
+    #[arg(long, conflicts_with = "fused")]
     no_weights: bool,
-    /// Ranks of tensor parallelism by which weights are also cut
+    /// Ranks of tensor parallelism by which weights and heads are also cut
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(2..=64))]
     tensor_parallel: Vec<u16>,
     /// Also weights as vLLM joins them: queries, keys and values; gate and up
@@ -245,7 +245,7 @@ fn run_build(args: &BuildArgs, settings: &Settings, terminal: &mut Terminal) -> 
                     Kind::SdpaMath => Dtype::F32,
                     Kind::None => continue,
                 };
-                shapes.add_attention(&config, dtype, &batches, &prompts, &keys);
+                shapes.add_attention(&config, dtype, &ranks, &batches, &prompts, &keys);
             }
         }
     }

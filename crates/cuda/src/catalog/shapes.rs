@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mantissa_engine::catalog::{Batched, Linear, Product};
 use mantissa_model::ModelConfig;
-use mantissa_model::graph::Operation;
+use mantissa_model::graph::{Attention, Operation};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::site::Phase;
 
@@ -19,7 +19,7 @@ use mantissa_numerics::site::Phase;
 /// let mut shapes = Shapes::default();
 /// assert!(shapes.is_empty());
 /// // Scores and values, in a prefill of 512 tokens and in steps over 513 and 514 keys.
-/// shapes.add_attention(spec.config(), Dtype::Bf16, &[1], &[512], &[513, 514]);
+/// shapes.add_attention(spec.config(), Dtype::Bf16, &[], &[1], &[512], &[513, 514]);
 /// assert_eq!(shapes.len(), 2 * 3);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -140,29 +140,39 @@ impl Shapes {
     }
 
     /// Adds attention's products of a model: prefills of `prompts` tokens and decode steps over `keys` keys, at each
-    /// batch size, of bf16 or f16 as in eager attention or of binary32 as in the math backend.
+    /// batch size, of bf16 or f16 as in eager attention or of binary32 as in the math backend; whole, and of each of
+    /// `ranks` ranks among which heads divide.
     pub fn add_attention(
         &mut self,
         config: &ModelConfig,
         dtype: Dtype,
+        ranks: &[usize],
         batches: &[usize],
         prompts: &[usize],
         keys: &[usize],
     ) {
         let graph = config.graph();
-        let attentions = graph.nodes().filter_map(|node| match &node.operation {
-            Operation::Attention(attention) => Some(attention),
+        let whole = graph.nodes().filter_map(|node| match &node.operation {
+            Operation::Attention(attention) => Some(*attention),
             _ => None,
         });
+        let of_ranks = whole.flat_map(|attention| {
+            let cut = ranks.iter().filter(move |ranks| attention.kv_heads.is_multiple_of(**ranks));
+            let part = move |ranks: &usize| Attention {
+                heads: attention.heads / ranks,
+                kv_heads: attention.kv_heads / ranks,
+                ..attention
+            };
+            std::iter::once(attention).chain(cut.map(part))
+        });
         // Blocks that differ in their window alone ask for the same.
-        for (attention, batch) in
-            attentions.flat_map(|attention| batches.iter().map(move |b| (attention, *b)))
+        for (attention, batch) in of_ranks.flat_map(|attention| batches.iter().map(move |b| (attention, *b)))
         {
             let (heads, dim) = (batch * attention.heads, attention.key_dim);
             let products = if dtype == Dtype::F32 {
                 [Product::Scores, Product::Values]
             } else {
-                Product::of_eager(attention, batch)
+                Product::of_eager(&attention, batch)
             };
             for product in products {
                 for (phase, keys) in [(Phase::Prefill, prompts), (Phase::Decode, keys)] {

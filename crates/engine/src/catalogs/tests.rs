@@ -7,6 +7,7 @@ use mantissa_numerics::recipe::LinearSum;
 use mantissa_numerics::setup::Attention;
 
 use super::*;
+use crate::Serving;
 use crate::dispatch::Dispatch;
 
 const SHAPE: Linear = Linear { n: 24, k: 40, bias: false, dtype: Dtype::Bf16 };
@@ -48,6 +49,7 @@ fn library_versions_stand_side_by_side() {
         let meant = both.meaning(stack).and_then(Catalogs::settled).expect("a known version");
         assert_eq!(parts(meant.of(Hardware::H200)), Some(expected));
         let dispatch = Dispatch {
+            serving: Serving::default(),
             hardware: Hardware::H200,
             dtype: Dtype::Bf16,
             attention: Attention::SdpaFlash,

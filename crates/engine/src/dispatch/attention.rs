@@ -64,7 +64,7 @@ impl<'c> Dispatch<'c> {
                 };
                 return Ok((recipe, [None; 2]));
             }
-            Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 => {}
+            Attention::Eager | Attention::Sdpa | Attention::FlashAttention2 | Attention::FlashAttention3 => {}
         }
         if self.is_gpu() {
             let block = catalog::block(self.hardware.architecture(), self.dtype);
@@ -87,7 +87,9 @@ impl<'c> Dispatch<'c> {
             Attention::FlashAttention2 => {
                 OwnSoftmax::Online { key_tile: if head_dim <= 64 { small_heads } else { large_heads } }
             }
-            Attention::SdpaFlash | Attention::SdpaMath => unreachable!("returned above"),
+            Attention::SdpaFlash | Attention::SdpaMath | Attention::FlashAttention3 => {
+                unreachable!("{UNCHECKED}")
+            }
         };
         let own =
             OwnAttention { scores, bound: ScoreBound::None, sinks: false, softmax, storage: self.dtype };

@@ -8,13 +8,13 @@ use mantissa_model::graph::{
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    AttentionRecipe, KernelRecipe, NormRecipe, NormWeight, RotaryPairs, RouterChoice, ScoreBound,
-    TorchSoftmax,
+    AttentionRecipe, ExpertSumRecipe, KernelRecipe, LinearSum, NormRecipe, NormWeight, RankSum, RotaryPairs,
+    RouterChoice, ScoreBound, TorchSoftmax,
 };
-use mantissa_numerics::setup::Attention as Implementation;
+use mantissa_numerics::setup::{Attention as Implementation, Basis};
 use mantissa_numerics::site::Phase;
 
-use super::planned::Planned;
+use super::planned::{InSection, Planned};
 use super::rules::{Dispatch, keys_of};
 use crate::catalog::{Batched, Linear, Product};
 use crate::catalogs::CatalogUse;
@@ -31,18 +31,24 @@ const LONGEST_SOFTMAX: usize = 40_000;
 const EXPERTS_OF_F16: &str =
     "PyTorch runs them as a product for each expert, whose sums depend on how many rows it gets";
 
+/// Most ranks that a run of was compared; of more, recipes are read from sources alone.
+const MOST_RANKS_COMPARED: u16 = 2;
+
 impl Dispatch<'_> {
     /// Whether verified recipes may cover such a pass at all; what single kernels lack, [`Self::recipe`] says.
     ///
     /// *Errors:* the first that they do not.
     pub(crate) fn accepts(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
         let expands = || graph.nodes().any(|node| matches!(node.operation, Operation::Expand(_)));
+        if let Some((what, why)) = self.serving_refused(shape) {
+            return Err(self.refused(what, why));
+        }
         if !self.is_gpu() && shape.padded && expands() {
             return Err(self.not_compared("padding", "keys and values of padding would be expanded too"));
         }
         if !self.is_gpu() {
             return match self.attention {
-                Implementation::SdpaFlash | Implementation::SdpaMath => {
+                Implementation::SdpaFlash | Implementation::SdpaMath | Implementation::FlashAttention3 => {
                     Err(self.refused(self.attention_in_words(), "it names kernels of a GPU"))
                 }
                 Implementation::Eager | Implementation::Sdpa | Implementation::FlashAttention2 => {
@@ -83,7 +89,8 @@ impl Dispatch<'_> {
     #[must_use]
     pub fn refusals(self, graph: &Graph, shape: PassShape) -> BTreeSet<Missing> {
         let mut used = CatalogUse::new(self.hardware);
-        let nodes = graph.nodes().filter_map(|node| self.recipe(node, shape, &mut used).err());
+        let nodes = InSection::all(graph).flat_map(|at| at.section.nodes.iter().map(move |node| (at, node)));
+        let nodes = nodes.filter_map(|(at, node)| self.recipe(at, node, shape, &mut used).err());
         let errors = self.accepts(graph, shape).err().into_iter().chain(nodes);
         let missing = errors.filter_map(|error| match error {
             EngineError::Uncovered { missing, .. } => Some(*missing),
@@ -108,15 +115,17 @@ impl Dispatch<'_> {
     #[expect(clippy::too_many_lines, reason = "an arm for each operation, of a few lines each")]
     pub(crate) fn recipe(
         self,
+        at: InSection<'_>,
         node: &Node,
         shape: PassShape,
         used: &mut CatalogUse,
     ) -> Result<Option<Planned>, EngineError> {
         let m = shape.rows();
+        let undivided = |(what, why)| self.refused(what, why);
         let planned = |n, k, recipe| Ok(Some(Planned { n, k, recipe }));
         match &node.operation {
             Operation::Norm(norm) => {
-                let rows = m * norm.groups;
+                let rows = m * self.rank_groups(node, norm.groups).map_err(undivided)?;
                 // Otherwise the order changes from row to row.
                 let aligned = norm.length.is_multiple_of(4);
                 if self.is_gpu() && !(aligned && TorchSum::of(rows, norm.length).is_some()) {
@@ -136,13 +145,22 @@ impl Dispatch<'_> {
                 if self.is_gpu() && linear.wide {
                     return Err(self.not_compared("a product left in binary32", "it was not compared"));
                 }
-                let Some((recipe, from)) = self.product(m, n, k, bias || linear.wide) else {
-                    let weight = Linear { n, k, bias, dtype: self.dtype };
-                    let what = format!("a product of {m} × {k} with {weight}");
+                let part = self.rank_product(at.section, node, linear, shape).map_err(undivided)?;
+                // What ranks add is rounded, and a bias follows.
+                let biased = part.reduce.is_none() && (bias || linear.wide);
+                let Some((mut recipe, from)) = self.product(part.m, part.n, part.k, biased) else {
+                    let weight = Linear { n: part.n, k: part.k, bias: biased, dtype: self.dtype };
+                    let what = format!("a product of {} × {} with {weight}", part.m, part.k);
                     let missing = Missing::Linear(weight);
                     return Err(self.lacks(what, "its split-K was not measured", missing, shape));
                 };
                 used.add(from);
+                if let (Some(reduce), LinearSum::TensorCore(each)) = (part.reduce, recipe.summation) {
+                    recipe.summation = LinearSum::Ranks(RankSum { each, reduce });
+                    if reduce.ranks() > MOST_RANKS_COMPARED {
+                        used.basis = used.basis.max(Basis::Literature);
+                    }
+                }
                 planned(n, k, KernelRecipe::Matmul(recipe))
             }
             Operation::Bias { .. } | Operation::ExpertBias { .. } => {
@@ -159,7 +177,8 @@ impl Dispatch<'_> {
             }
             Operation::Attention(attention) => {
                 self.attention_accepted(attention, shape)?;
-                let (heads, group) = (m * attention.heads, attention.heads / attention.kv_heads);
+                let [of_rank, _] = self.rank_heads(attention).map_err(undivided)?;
+                let (heads, group) = (m * of_rank, attention.heads / attention.kv_heads);
                 let dim = attention.key_dim;
                 let products = Product::of_eager(attention, shape.batch_size);
                 let keys = if self.is_gpu() { keys_of(attention, shape) } else { shape.keys };
@@ -215,11 +234,18 @@ impl Dispatch<'_> {
                 planned(routing.top, routing.experts, KernelRecipe::Router(recipe))
             }
             Operation::ExpertLinear(linear) => {
-                let recipe = self.expert(m, linear.n, linear.k, linear.biased);
+                let mut recipe = self.expert(m, linear.n, linear.k, linear.biased);
+                if let Some(ranks) = self.expert_parts(node, linear).map_err(undivided)?
+                    && let LinearSum::TensorCore(each) = recipe.summation
+                {
+                    recipe.summation = LinearSum::RankParts { each, ranks };
+                }
                 planned(linear.n, linear.k, KernelRecipe::Matmul(recipe))
             }
             Operation::ExpertSum { top, wide } => {
-                planned(node.width, *top, KernelRecipe::ExpertSum(self.expert_sum(*wide)))
+                let ranks = self.expert_ranks(at.section, m * node.width).map_err(undivided)?;
+                let recipe = ExpertSumRecipe { ranks, ..self.expert_sum(*wide) };
+                planned(node.width, *top, KernelRecipe::ExpertSum(recipe))
             }
             Operation::Cap { .. } => planned(node.width, 1, KernelRecipe::Cap(self.cap())),
             Operation::Input
@@ -275,7 +301,8 @@ impl Dispatch<'_> {
 
     fn not_measured(self, product: Product, attention: &Attention, shape: PassShape) -> EngineError {
         let (phase, name, keys) = (shape.phase, self.attention.name(), shape.keys);
-        let (heads, dim) = (shape.batch_size * attention.heads, attention.key_dim);
+        let heads = shape.batch_size * attention.heads / self.tensor_ranks();
+        let dim = attention.key_dim;
         let (named, of_phase) = (product.name(), phase.name());
         // The math backend multiplies binary32.
         let of_f16 = self.dtype == Dtype::F16 && self.attention == Implementation::Eager;

@@ -6,16 +6,17 @@ use mantissa_model::graph::Attention as Node;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
-    BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, EmbeddingRecipe, ExpertOrder, ExpertSumRecipe,
-    GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe, NormWeight,
-    ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax,
-    Silu, SwiGluRecipe, TorchSoftmax,
+    BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, EmbeddingRecipe, ExpertOrder, ExpertRanks,
+    ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean, NormRecipe,
+    NormWeight, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe,
+    RouterSoftmax, Silu, SwiGluRecipe, TorchSoftmax,
 };
 use mantissa_numerics::setup::{Attention, Hardware};
 use mantissa_numerics::site::Phase;
 
 use crate::catalog::{self, Batched, Linear, Product};
 use crate::catalogs::{Catalogs, Entry, Source, TargetCatalogs};
+use crate::serving::Serving;
 use crate::shape::PassShape;
 
 /// Lanes of sums over a row: attention, router, norms.
@@ -33,6 +34,8 @@ pub struct Dispatch<'c> {
     pub dtype: Dtype,
     /// Attention implementation.
     pub attention: Attention,
+    /// The program, and its ranks.
+    pub serving: Serving,
     /// What is known of libraries' choices.
     pub catalogs: &'c Catalogs,
 }
@@ -49,13 +52,20 @@ impl Dispatch<'static> {
     /// ```
     #[must_use]
     pub fn new(hardware: Hardware, dtype: Dtype, attention: Attention) -> Self {
-        Self { hardware, dtype, attention, catalogs: Catalogs::built_in() }
+        let serving = Serving::default();
+        Self { hardware, dtype, attention, serving, catalogs: Catalogs::built_in() }
     }
 }
 
 impl<'c> Dispatch<'c> {
     pub(crate) fn is_gpu(self) -> bool {
         self.hardware != Hardware::Cpu
+    }
+
+    /// The setup's part on one rank of transformers, which what is said of kernels in general is about.
+    #[must_use]
+    pub fn on_one_rank(self) -> Self {
+        Self { serving: Serving::default(), ..self }
     }
 
     /// What was measured of this hardware.
@@ -118,7 +128,14 @@ impl<'c> Dispatch<'c> {
     pub fn expert_sum(self, wide: bool) -> ExpertSumRecipe {
         let [own, torch] = EXPERT_SUMS;
         let sums = if self.is_gpu() { torch } else { own };
-        ExpertSumRecipe { sums, wide: wide && self.is_gpu(), order: ExpertOrder::Once, output: self.dtype }
+        let ranks = ExpertRanks::One;
+        ExpertSumRecipe {
+            sums,
+            wide: wide && self.is_gpu(),
+            order: ExpertOrder::Once,
+            ranks,
+            output: self.dtype,
+        }
     }
 
     /// Whose exponentials and hyperbolic tangents.

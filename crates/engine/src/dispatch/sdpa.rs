@@ -59,13 +59,16 @@ impl<'c> Dispatch<'c> {
             Attention::SdpaFlash if keys > LONGEST_FLASH => Some("at most 32,768 keys were compared"),
             Attention::Sdpa if keys > LONGEST_CUDNN => Some("at most 16,384 keys were compared"),
             Attention::Sdpa => {
-                let (heads, group) = (shape.rows() * node.heads, node.heads / node.kv_heads);
+                let heads = shape.rows() * node.heads / self.tensor_ranks();
+                let group = node.heads / node.kv_heads;
                 self.left_alone(shape.phase, heads, group, dim, keys).is_none().then_some(
                     "in decode over more than 256 keys (128, with more than 132 query heads of all sequences) cuDNN \
                      adds a row's sum in an order that is not fixed",
                 )
             }
-            Attention::Eager | Attention::SdpaFlash | Attention::SdpaMath => None,
+            Attention::Eager | Attention::SdpaFlash | Attention::SdpaMath | Attention::FlashAttention3 => {
+                None
+            }
             Attention::FlashAttention2 => {
                 Some("of PyTorch's attention only eager, sdpa, sdpa_flash and sdpa_math are verified")
             }

@@ -1,9 +1,11 @@
 //! Matrix products `x · wᵀ` with weights of any storage format: a file for each order of sums.
 
-use mantissa_numerics::recipe::{LinearSum, MatmulRecipe};
+use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, RankSum};
 
 use super::matrix::Matrix;
+use super::tensor_core::Among;
 use super::{chain, lanes, tensor_core};
+use crate::backend::Places;
 use crate::pool::Pool;
 use crate::simd::Isa;
 
@@ -15,20 +17,40 @@ pub(crate) fn matmul(
     isa: Isa,
     pool: &Pool,
     recipe: MatmulRecipe,
+    places: &Places,
     x: &[f32],
     weights: &mut [(Matrix<'_>, &mut [f32])],
 ) {
     let Some((first, out)) = weights.first() else { return };
-    let (k, m) = (first.cols, out.len() / first.rows.max(1));
+    let parts = recipe.parts();
+    let (k, m) = (first.cols, out.len() / (parts * first.rows).max(1));
     assert_eq!(x.len(), m * k, "matmul: x has another shape");
     for (w, out) in weights.iter() {
-        assert!(w.cols == k && out.len() == m * w.rows, "matmul: weights of different shapes");
+        assert!(w.cols == k && out.len() == m * parts * w.rows, "matmul: weights of different shapes");
         assert!(w.data.len() >= w.rows * w.row_bytes, "matmul: weight data is short");
     }
     match recipe.summation {
         LinearSum::FmaChain => chain::chains(isa, pool, recipe.output, m, x, weights),
         LinearSum::LaneChains { lanes } => lanes::lane_chains(isa, pool, recipe.output, lanes, m, x, weights),
-        LinearSum::TensorCore(sum) => tensor_core::products(isa, pool, sum, recipe.output, m, x, weights),
+        LinearSum::TensorCore(sum) => {
+            tensor_core::products(isa, pool, (sum, Among::One), recipe.output, places, m, x, weights);
+        }
+        LinearSum::Ranks(RankSum { each, reduce }) => {
+            tensor_core::products(
+                isa,
+                pool,
+                (each, Among::Added(reduce)),
+                recipe.output,
+                places,
+                m,
+                x,
+                weights,
+            );
+        }
+        LinearSum::RankParts { each, ranks } => {
+            let among = Among::SideBySide(ranks.get().into());
+            tensor_core::products(isa, pool, (each, among), recipe.output, places, m, x, weights);
+        }
     }
 }
 
@@ -44,7 +66,9 @@ mod tests {
     /// The recipe, word for word, over decoded weights.
     fn reference(recipe: MatmulRecipe, x: &[f32], w: &[f32], k: usize) -> Vec<u32> {
         let dot = |x: &[f32], w: &[f32]| match recipe.summation {
-            LinearSum::TensorCore(_) => panic!("compared with a GPU's own products"),
+            LinearSum::TensorCore(_) | LinearSum::Ranks(_) | LinearSum::RankParts { .. } => {
+                panic!("compared with a GPU's own products")
+            }
             LinearSum::FmaChain => x.iter().zip(w).fold(0.0_f32, |acc, (x, w)| x.mul_add(*w, acc)),
             LinearSum::LaneChains { lanes } => {
                 let lanes = usize::from(lanes.count());
@@ -178,7 +202,7 @@ mod tests {
                             let want = reference(recipe, &x, &decoded, k);
                             for pool in &pools {
                                 let mut out = vec![f32::NAN; m * n];
-                                matmul(isa, pool, recipe, &x, &mut [(w, &mut out)]);
+                                matmul(isa, pool, recipe, &Places::ANYWHERE, &x, &mut [(w, &mut out)]);
                                 let got: Vec<u32> = out.iter().map(|v| v.to_bits()).collect();
                                 assert!(got == want, "{isa:?} {format:?} {m}×{n}×{k} {recipe:?}");
                             }
@@ -205,7 +229,14 @@ mod tests {
                 for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available())
                 {
                     let mut out = [0.0];
-                    matmul(isa, &Pool::new(1).expect("threads"), recipe, &x, &mut [(w, &mut out)]);
+                    matmul(
+                        isa,
+                        &Pool::new(1).expect("threads"),
+                        recipe,
+                        &Places::ANYWHERE,
+                        &x,
+                        &mut [(w, &mut out)],
+                    );
                     assert!(out[0].to_bits() == want.to_bits() || out[0].is_nan() && want.is_nan());
                 }
             }
@@ -249,7 +280,7 @@ mod tests {
                     let mut best = f64::MAX;
                     for _ in 0..20 {
                         let start = std::time::Instant::now();
-                        matmul(Isa::detect(), &pool, recipe, &x, &mut [(w, &mut out)]);
+                        matmul(Isa::detect(), &pool, recipe, &Places::ANYWHERE, &x, &mut [(w, &mut out)]);
                         best = best.min(start.elapsed().as_secs_f64());
                     }
                     let macs = (m * n * k) as f64;

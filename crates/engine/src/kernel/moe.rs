@@ -1,12 +1,14 @@
 //! Mixture of experts: who computes a token, and the sum of what they computed. Left out: the experts' products.
 
+use std::ops::Range;
+
 use mantissa_model::graph::{Routing, RoutingWeights};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::reduce::sum_of_few;
 use mantissa_numerics::nvidia::softmax::TorchSoftmax;
 use mantissa_numerics::nvidia::topk;
 use mantissa_numerics::recipe::{
-    CastRecipe, ExpertOrder, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax,
+    CastRecipe, ExpertOrder, ExpertRanks, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax,
 };
 
 use super::rows;
@@ -81,10 +83,9 @@ fn largest(values: &[f32], count: usize) -> Vec<usize> {
 }
 
 /// The sum over each token's experts: see [`ExpertSumRecipe`]. Slot `s`, of expert and weight `chosen[s]`, left row
-/// `place[s]` of `parts`.
+/// `place[s]` of `parts`, in which ranks' parts of the same row stand side by side.
 ///
-/// *Shape:* `chosen` and `place` are `tokens × top`, rows of `parts` and `out` are as long, `out` has one for each
-/// token.
+/// *Shape:* `chosen` and `place` are `tokens × top`, `parts` has a row of each, `out` has one for each token.
 pub(crate) fn expert_sum(
     isa: Isa,
     recipe: ExpertSumRecipe,
@@ -99,35 +100,66 @@ pub(crate) fn expert_sum(
         chosen.len() == place.len() && top * out.len() == chosen.len() * hidden,
         "expert_sum: shapes differ"
     );
-    let sums = usize::from(recipe.sums.get());
+    let ranks = recipe.ranks.reduce().map_or(1, |reduce| usize::from(reduce.ranks()));
+    let wide = if matches!(recipe.ranks, ExpertRanks::Widths { .. }) { ranks } else { 1 };
+    let mut of_ranks = vec![0.0; ranks * hidden];
+    let mut values = vec![0.0; ranks];
+    for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
+        let slots = row * top..(row + 1) * top;
+        for (rank, sum) in of_ranks.chunks_exact_mut(hidden).enumerate() {
+            let part = |slot: usize| &parts[(place[slot] * wide + rank % wide) * hidden..][..hidden];
+            let own = |slot: usize| match recipe.ranks {
+                ExpertRanks::Experts { of_rank, .. } => chosen[slot].0 / of_rank.get() as usize == rank,
+                ExpertRanks::One | ExpertRanks::Widths { .. } => true,
+            };
+            sum_of_slots(isa, recipe, slots.clone(), (own, part), chosen, sum);
+        }
+        let Some(reduce) = recipe.ranks.reduce() else {
+            out.copy_from_slice(&of_ranks);
+            continue;
+        };
+        for (column, out) in out.iter_mut().enumerate() {
+            for (value, sum) in values.iter_mut().zip(of_ranks.chunks_exact(hidden)) {
+                *value = sum[column];
+            }
+            *out = reduce.sum(recipe.output, &values, 0, 0);
+        }
+    }
+}
+
+/// The sum over one token's slots, of which `own` says whose they are and `part` what they left.
+fn sum_of_slots<'p>(
+    isa: Isa,
+    recipe: ExpertSumRecipe,
+    slots: Range<usize>,
+    (own, part): (impl Fn(usize) -> bool, impl Fn(usize) -> &'p [f32]),
+    chosen: &[(usize, f32)],
+    out: &mut [f32],
+) {
+    let (sums, hidden) = (usize::from(recipe.sums.get()), out.len());
     let products = if recipe.wide { Dtype::F32 } else { recipe.output };
     out.fill(0.0);
-    let mut rest = vec![0.0; (sums - 1) * hidden];
-    for (row, out) in out.chunks_exact_mut(hidden).enumerate() {
-        rest.fill(0.0);
-        if recipe.order != ExpertOrder::Once {
-            let mut slots: Vec<usize> = (row * top..(row + 1) * top).collect();
-            if recipe.order == ExpertOrder::EachByNumber {
-                slots.sort_by_key(|slot| chosen[*slot].0);
-            }
-            for slot in slots {
-                let part = &parts[place[slot] * hidden..][..hidden];
-                rows::add_scaled(isa, products, out, part, chosen[slot].1);
-                rows::round(isa, CastRecipe { output: recipe.output }, out);
-            }
-            continue;
+    if recipe.order != ExpertOrder::Once {
+        let mut slots: Vec<usize> = slots.filter(|slot| own(*slot)).collect();
+        if recipe.order == ExpertOrder::EachByNumber {
+            slots.sort_by_key(|slot| chosen[*slot].0);
         }
-        for i in 0..top {
-            let (slot, sum) = (row * top + i, i % sums);
-            let to = if sum == 0 { &mut *out } else { &mut rest[(sum - 1) * hidden..][..hidden] };
-            let part = &parts[place[slot] * hidden..][..hidden];
-            rows::add_scaled(isa, products, to, part, chosen[slot].1);
+        for slot in slots {
+            rows::add_scaled(isa, products, out, part(slot), chosen[slot].1);
+            rows::round(isa, CastRecipe { output: recipe.output }, out);
         }
-        for part in rest.chunks_exact(hidden) {
-            out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
-        }
-        rows::round(isa, CastRecipe { output: recipe.output }, out);
+        return;
     }
+    let mut rest = vec![0.0; (sums - 1) * hidden];
+    for (i, slot) in slots.enumerate().filter(|(_, slot)| own(*slot)) {
+        let sum = i % sums;
+        let to = if sum == 0 { &mut *out } else { &mut rest[(sum - 1) * hidden..][..hidden] };
+        rows::add_scaled(isa, products, to, part(slot), chosen[slot].1);
+    }
+    for part in rest.chunks_exact(hidden) {
+        out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
+    }
+    rows::round(isa, CastRecipe { output: recipe.output }, out);
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use mantissa_engine::{
-    Attention, Catalogs, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Tap, View,
+    Attention, Catalogs, Engine, EngineSetup, Isa, KvCache, NoTap, QuantizedWeights, Serving, Tap, View,
 };
 use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::{Dtype, Site};
@@ -29,6 +29,7 @@ impl Tap for HashAll {
 
 fn setup(dtype: Dtype, attention: Attention) -> EngineSetup {
     EngineSetup {
+        serving: Serving::default(),
         hardware: mantissa_engine::Hardware::Cpu,
         dtype,
         attention,

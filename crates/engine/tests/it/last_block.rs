@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mantissa_engine::{
     Attention, Catalogs, Engine, EngineSetup, Hardware, Isa, NoTap, Override, Overrides, QuantizedWeights,
-    RowId, Tap, View,
+    RowId, Serving, Tap, View,
 };
 use mantissa_model::Arch;
 use mantissa_numerics::recipe::{
@@ -54,6 +54,7 @@ impl Tap for Chosen<'_> {
 
 fn engine(checkpoint: &mantissa_model::Checkpoint, attention: Attention) -> Engine<'_> {
     let setup = EngineSetup {
+        serving: Serving::default(),
         hardware: Hardware::Cpu,
         dtype: Dtype::Bf16,
         attention,

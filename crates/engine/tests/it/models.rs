@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use mantissa_engine::{Attention, Catalogs, EngineSetup, Hardware, Isa, QuantizedWeights};
+use mantissa_engine::{Attention, Catalogs, EngineSetup, Hardware, Isa, QuantizedWeights, Serving};
 use mantissa_model::synth::{self, SynthSpec, Values};
 use mantissa_model::{Arch, Checkpoint};
 use mantissa_numerics::{BlockFormat, Dtype};
@@ -27,6 +27,7 @@ pub(crate) const ARCHS: [(Arch, &str); 12] = [
 /// The engine's own kernels in f32, eager, on two threads.
 pub(crate) fn on_cpu(context: usize) -> EngineSetup {
     EngineSetup {
+        serving: Serving::default(),
         hardware: Hardware::Cpu,
         dtype: Dtype::F32,
         attention: Attention::Eager,

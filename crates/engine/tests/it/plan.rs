@@ -3,7 +3,7 @@
 use mantissa_engine::plan::{Computation, PassShape, kernels};
 use mantissa_engine::{
     Attention, Catalogs, Dispatch, Engine, EngineSetup, Forced, Hardware, Isa, NoTap, Override, Overrides,
-    QuantizedWeights, RowId, SpotRow, Tap, View, spot_inputs,
+    QuantizedWeights, RowId, Serving, SpotRow, Tap, View, spot_inputs,
 };
 use mantissa_numerics::{Dtype, Phase};
 
@@ -11,6 +11,7 @@ use crate::models;
 
 fn setup(attention: Attention) -> EngineSetup {
     EngineSetup {
+        serving: Serving::default(),
         hardware: Hardware::Cpu,
         dtype: Dtype::Bf16,
         attention,

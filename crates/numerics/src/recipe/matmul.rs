@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 
+use super::collective::AllReduceSum;
 use crate::Dtype;
 use crate::tensor_core::BlockRecipe;
 
@@ -157,6 +158,26 @@ impl ThreadSum {
     }
 }
 
+/// A sum whose `K` is divided among tensor-parallel ranks: each rank sums its equal part, rounded to the product's
+/// format, and an all-reduce adds what they have.
+///
+/// ```
+/// use mantissa_numerics::recipe::{AllReduceSum, LinearSum, RankOrder, RankSum, TensorCoreSum};
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let each = TensorCoreSum::uncut(Architecture::Hopper.block(Operand::Bf16).unwrap());
+/// let two = |order| LinearSum::Ranks(RankSum { each, reduce: AllReduceSum::new(2, order).unwrap() });
+/// // Two ranks: no kernel for the all-reduce can be told from another, and one rank can.
+/// assert_eq!(two(RankOrder::EachAlongRing), two(RankOrder::Once));
+/// assert_ne!(two(RankOrder::Once), LinearSum::TensorCore(each));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RankSum {
+    /// The sum of a rank's part, of which split-K cuts `K / ranks`.
+    pub each: TensorCoreSum,
+    /// How ranks' sums are added.
+    pub reduce: AllReduceSum,
+}
+
 /// How one output of a product with a weight is summed over the reduction axis `K`.
 ///
 /// ```
@@ -179,6 +200,16 @@ pub enum LinearSum {
     },
     /// A GPU's.
     TensorCore(TensorCoreSum),
+    /// Several GPUs'.
+    Ranks(RankSum),
+    /// The part of each rank, which has an equal part of `K`: outputs of rank 0, then of rank 1, … of each row. An
+    /// expert's, whose ranks' parts meet after the sum over experts.
+    RankParts {
+        /// The sum of a rank's part.
+        each: TensorCoreSum,
+        /// Ranks.
+        ranks: NonZeroU16,
+    },
 }
 
 /// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.
@@ -201,6 +232,32 @@ pub struct MatmulRecipe {
     pub summation: LinearSum,
     /// Format that the sum is rounded to, once; binary32 where a bias follows ([`BiasRecipe`](super::BiasRecipe)).
     pub output: Dtype,
+}
+
+impl MatmulRecipe {
+    /// Outputs that a row has for each row of the weight: 1, or one of each rank.
+    ///
+    /// ```
+    /// use mantissa_numerics::Dtype;
+    /// use mantissa_numerics::recipe::{LinearSum, MatmulRecipe};
+    /// let one = MatmulRecipe { summation: LinearSum::FmaChain, output: Dtype::Bf16 };
+    /// assert_eq!(one.parts(), 1);
+    /// ```
+    #[must_use]
+    pub fn parts(self) -> usize {
+        match self.summation {
+            LinearSum::RankParts { ranks, .. } => usize::from(ranks.get()),
+            _ => 1,
+        }
+    }
+
+    /// Whether an output's bits depend on where in the tensor of all rows it is.
+    ///
+    /// Example: [`AllReduceSum::depends_on_place`](super::AllReduceSum::depends_on_place).
+    #[must_use]
+    pub const fn depends_on_place(self) -> bool {
+        matches!(self.summation, LinearSum::Ranks(sum) if sum.reduce.depends_on_place())
+    }
 }
 
 /// How a GPU sums one of attention's batched products of bf16.

@@ -16,6 +16,7 @@ use crate::site::Phase;
 
 mod activation;
 mod attention;
+mod collective;
 mod elementwise;
 mod matmul;
 mod moe;
@@ -28,9 +29,10 @@ pub use attention::{
     AttentionRecipe, CudnnKernel, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, TorchCudnn, TorchEager,
     TorchFlash, TorchMath, TorchSoftmax,
 };
+pub use collective::{AllReduceSum, RankOrder};
 pub use elementwise::{BiasRecipe, CapRecipe, CastRecipe, EmbeddingRecipe, ResidualRecipe};
-pub use matmul::{BatchedSum, Lanes, LinearSum, MatmulRecipe, PlainSum, TensorCoreSum, ThreadSum};
-pub use moe::{ExpertOrder, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
+pub use matmul::{BatchedSum, Lanes, LinearSum, MatmulRecipe, PlainSum, RankSum, TensorCoreSum, ThreadSum};
+pub use moe::{ExpertOrder, ExpertRanks, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 pub use norm::{NormMean, NormRecipe, NormWeight};
 pub use rotary::{RotaryFunctions, RotaryPairs, RotaryRecipe};
 

@@ -1,8 +1,9 @@
 //! Mixture of experts: routing, and the sum over a token's experts. Left out: the experts' products, which are
 //! [`MatmulRecipe`](super::MatmulRecipe)s.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
+use super::collective::AllReduceSum;
 use super::matmul::Lanes;
 use crate::Dtype;
 
@@ -84,6 +85,53 @@ pub enum ExpertOrder {
     EachByNumber,
 }
 
+/// Which part of the sum over a token's experts a rank has.
+///
+/// ```
+/// use mantissa_numerics::recipe::{ExpertRanks, KernelRecipe};
+/// let json = r#"{"kernel":"expert_sum","output":"bf16","sums":4,"among":{"ranks":2,"reduce":"once","experts":64}}"#;
+/// let KernelRecipe::ExpertSum(recipe) = serde_json::from_str(json)? else { panic!("another kernel") };
+/// let ExpertRanks::Experts { of_rank, reduce } = recipe.ranks else { panic!("not by experts") };
+/// // Of a token's experts, rank 0 adds up those below 64 and rank 1 the others.
+/// assert_eq!((of_rank.get(), reduce.ranks()), (64, 2));
+/// assert_eq!(serde_json::to_string(&KernelRecipe::ExpertSum(recipe))?, json);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ExpertRanks {
+    /// There is one rank.
+    #[default]
+    One,
+    /// Its own experts, `of_rank` of them; others count as +0. What it has is rounded and goes into an all-reduce.
+    Experts {
+        /// Experts of each rank, in the order of their numbers.
+        of_rank: NonZeroU32,
+        /// How ranks' sums are added.
+        reduce: AllReduceSum,
+    },
+    /// All experts, of whose inner width it has an equal part ([`LinearSum::RankParts`](super::LinearSum::RankParts));
+    /// likewise.
+    Widths {
+        /// How ranks' sums are added.
+        reduce: AllReduceSum,
+    },
+}
+
+impl ExpertRanks {
+    /// The all-reduce, if there is one.
+    ///
+    /// ```
+    /// assert!(mantissa_numerics::recipe::ExpertRanks::One.reduce().is_none());
+    /// ```
+    #[must_use]
+    pub const fn reduce(self) -> Option<AllReduceSum> {
+        match self {
+            Self::One => None,
+            Self::Experts { reduce, .. } | Self::Widths { reduce } => Some(reduce),
+        }
+    }
+}
+
 /// Expert outputs times routing weights, each rounded to `output` unless they stay `wide`, summed as [`ExpertOrder`]
 /// says.
 ///
@@ -98,7 +146,7 @@ pub enum ExpertOrder {
 /// };
 /// // One running sum loses the first 1 beside 2^24; of two sums, one has nothing but ones.
 /// let sums = |sums: u16| ExpertSumRecipe {
-///     sums: sums.try_into().unwrap(), wide: false, order: Default::default(), output: Dtype::Bf16,
+///     sums: sums.try_into().unwrap(), wide: false, order: Default::default(), ranks: Default::default(), output: Dtype::Bf16,
 /// };
 /// let products = [16_777_216.0, 1.0, -16_777_216.0, 1.0];
 /// assert_eq!((add(sums(1), products), add(sums(2), products)), (1.0, 2.0));
@@ -111,6 +159,8 @@ pub struct ExpertSumRecipe {
     pub wide: bool,
     /// Order and rounding of the sum; of one running sum, unless it is rounded once.
     pub order: ExpertOrder,
+    /// What of it a rank adds up.
+    pub ranks: ExpertRanks,
     /// Format of products and sum.
     pub output: Dtype,
 }

@@ -7,13 +7,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::Dtype;
 use crate::nvidia::reduce::TorchSum;
+use crate::recipe::RankOrder;
 use crate::tensor_core::BlockRecipe;
 
 mod convert;
 
 /// How one output of a matrix product is summed over the reduction axis `K`.
 ///
-/// Example: [`MatmulRecipe`].
+/// ```
+/// use mantissa_numerics::recipe::{LinearSum, RankOrder, wire::Summation};
+/// let json = r#"{"order":"ranks","block":{"operand":"bf16","width":16,"fraction_bits":25,"result_bits":23},
+///     "parts":1,"ranks":4,"reduce":"each_along_ring"}"#;
+/// let LinearSum::Ranks(sum) = serde_json::from_str::<Summation>(json)?.try_into()? else { panic!("one rank") };
+/// assert_eq!((sum.reduce.ranks(), sum.reduce.order()), (4, RankOrder::EachAlongRing));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "order", rename_all = "snake_case")]
@@ -48,6 +56,42 @@ pub enum Summation {
         #[serde(default, skip_serializing_if = "is_false")]
         in_order: bool,
     },
+    /// `K` in as many equal parts as there are tensor-parallel ranks, each summed by steps of a tensor core and rounded
+    /// to the product's format; then an all-reduce.
+    Ranks {
+        /// One step.
+        block: BlockRecipe,
+        /// Split-K of a rank's part, as of `tensor_core`.
+        parts: u16,
+        /// Ranks, 2 to 8.
+        ranks: u16,
+        /// How ranks' sums are added.
+        reduce: RankOrder,
+    },
+    /// The same without the all-reduce: each rank's sums stand side by side. An expert's.
+    RankParts {
+        /// One step.
+        block: BlockRecipe,
+        /// Split-K of a rank's part, as of `tensor_core`.
+        parts: u16,
+        /// Ranks, 2 to 8.
+        ranks: u16,
+    },
+}
+
+/// How the sum over a token's experts is divided among ranks.
+///
+/// Example: [`super::ExpertRanks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Among {
+    /// Ranks, 2 to 8.
+    pub ranks: u16,
+    /// How ranks' sums, rounded to `output`, are added.
+    pub reduce: RankOrder,
+    /// Experts of each rank; absent where a rank has a part of every expert's inner width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<u32>,
 }
 
 const fn one() -> u16 {
@@ -390,6 +434,9 @@ pub enum KernelRecipe {
         /// Rounded after every addition, in this order; of one running sum.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         each: Option<EachExpert>,
+        /// Divided among ranks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        among: Option<Among>,
     },
     /// Softmax over router logits in binary32, top-k by value (of equals the lower expert is chosen; its place among
     /// those chosen is PyTorch's on a GPU).

@@ -8,9 +8,9 @@ words! {
     /// ```
     /// use mantissa_numerics::setup::Attention;
     ///
-    /// // PyTorch chooses what `sdpa` runs on a GPU; two names force a choice, and mean nothing without one.
+    /// // PyTorch chooses what `sdpa` runs on a GPU; two names force a choice. They and vLLM's mean nothing without one.
     /// let forced = Attention::ALL.into_iter().filter(|one| !Attention::OWN.contains(one));
-    /// assert_eq!(forced.map(Attention::name).collect::<Vec<_>>(), ["sdpa_flash", "sdpa_math"]);
+    /// assert_eq!(forced.map(Attention::name).collect::<Vec<_>>(), ["flash_attention_3", "sdpa_flash", "sdpa_math"]);
     /// ```
     pub enum Attention {
         /// Scores, softmax and probabilities materialized and rounded, as Hugging Face's `eager`.
@@ -20,6 +20,8 @@ words! {
         Sdpa = "sdpa",
         /// Tiled, online softmax.
         FlashAttention2 = "flash_attention_2",
+        /// FlashAttention 3 as vLLM runs it on Hopper.
+        FlashAttention3 = "flash_attention_3",
         /// PyTorch's `scaled_dot_product_attention` on a GPU with its flash backend forced.
         SdpaFlash = "sdpa_flash",
         /// The same with its math backend forced.

@@ -2,14 +2,17 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::{EachExpert, Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting};
+use super::{
+    Among, EachExpert, Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting,
+};
 use crate::Dtype;
 use crate::recipe::{
-    self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, CudnnKernel, Elementary,
-    ExpertOrder, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean,
-    NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe,
-    RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu,
-    SwiGluRecipe, TensorCoreSum, ThreadSum, TorchCudnn, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    self, AllReduceSum, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, CudnnKernel,
+    Elementary, ExpertOrder, ExpertRanks, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe,
+    MatmulRecipe, NormMean, NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RankOrder,
+    RankSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice,
+    RouterRecipe, RouterSoftmax, ScoreBound, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchCudnn,
+    TorchEager, TorchFlash, TorchMath, TorchSoftmax,
 };
 
 const LANES_16: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
@@ -17,6 +20,7 @@ const LANES_16: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
 const NO_LANES: RecipeError = RecipeError("lanes are 16, 32 or 64");
 const NO_PARTS: RecipeError = RecipeError("a sum has at least one part");
 const NO_TILE: RecipeError = RecipeError("a tile is not empty");
+const ONE_RANK: RecipeError = RecipeError("only products with weights are divided among ranks");
 const OWN_SUMS: RecipeError = RecipeError("the engine's own recipes are no GPU's");
 
 /// An error unless `holds`.
@@ -57,9 +61,17 @@ impl TryFrom<Summation> for TensorCoreSum {
             }
             Summation::TensorCore { .. } => Err(RecipeError("a product with a weight has no tile")),
             Summation::Threads { .. } => Err(RecipeError("only attention is summed by threads")),
+            Summation::Ranks { .. } | Summation::RankParts { .. } => Err(ONE_RANK),
             Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
+}
+
+/// The all-reduce of ranks in an order.
+fn all_reduce(ranks: u16, order: RankOrder) -> Result<AllReduceSum, RecipeError> {
+    let sum = AllReduceSum::new(ranks, order).ok_or(RecipeError("there are 2 to 8 ranks"))?;
+    ensure(sum.order() == order, "of two ranks sums are rounded once")?;
+    Ok(sum)
 }
 
 impl From<LinearSum> for Summation {
@@ -68,6 +80,12 @@ impl From<LinearSum> for Summation {
             LinearSum::FmaChain => Self::FmaChain,
             LinearSum::LaneChains { lanes } => Self::LaneChains { lanes: lanes.count() },
             LinearSum::TensorCore(sum) => sum.into(),
+            LinearSum::Ranks(RankSum { each: TensorCoreSum { block, parts }, reduce }) => {
+                Self::Ranks { block, parts: parts.get(), ranks: reduce.ranks(), reduce: reduce.order() }
+            }
+            LinearSum::RankParts { each: TensorCoreSum { block, parts }, ranks } => {
+                Self::RankParts { block, parts: parts.get(), ranks: ranks.get() }
+            }
         }
     }
 }
@@ -79,6 +97,18 @@ impl TryFrom<Summation> for LinearSum {
         Ok(match sum {
             Summation::FmaChain => Self::FmaChain,
             Summation::LaneChains { lanes } => Self::LaneChains { lanes: lanes_of(lanes)? },
+            Summation::Ranks { block, parts, ranks, reduce } => Self::Ranks(RankSum {
+                each: Summation::TensorCore { block, parts, tile: None }.try_into()?,
+                reduce: all_reduce(ranks, reduce)?,
+            }),
+            Summation::RankParts { block, parts, ranks } => {
+                // As many as an all-reduce may have.
+                all_reduce(ranks, RankOrder::Once)?;
+                Self::RankParts {
+                    each: Summation::TensorCore { block, parts, tile: None }.try_into()?,
+                    ranks: NonZeroU16::new(ranks).ok_or(NO_PARTS)?,
+                }
+            }
             Summation::TensorCore { .. } | Summation::Threads { .. } => Self::TensorCore(sum.try_into()?),
         })
     }
@@ -108,6 +138,7 @@ impl TryFrom<Summation> for BatchedSum {
             Summation::Threads { threads, vector, in_order } => {
                 threads_of(threads, vector, in_order).map(Self::Threads)
             }
+            Summation::Ranks { .. } | Summation::RankParts { .. } => Err(ONE_RANK),
             Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
@@ -132,6 +163,7 @@ impl TryFrom<Summation> for PlainSum {
                 threads_of(threads, vector, in_order).map(Self::Threads)
             }
             Summation::TensorCore { .. } => Err(RecipeError("binary32 is not multiplied by tensor cores")),
+            Summation::Ranks { .. } | Summation::RankParts { .. } => Err(ONE_RANK),
             Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
@@ -469,13 +501,19 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
             }
             Kernel::Cap(CapRecipe { functions, output }) => Self::Cap { output, functions: functions.into() },
             Kernel::Residual(ResidualRecipe { output }) => Self::Residual { output },
-            Kernel::ExpertSum(ExpertSumRecipe { sums, wide, order, output }) => {
+            Kernel::ExpertSum(ExpertSumRecipe { sums, wide, order, ranks, output }) => {
                 let each = match order {
                     ExpertOrder::Once => None,
                     ExpertOrder::EachInTopOrder => Some(EachExpert::TopOrder),
                     ExpertOrder::EachByNumber => Some(EachExpert::ByNumber),
                 };
-                Self::ExpertSum { output, sums: sums.get(), wide, each }
+                let experts = match ranks {
+                    ExpertRanks::Experts { of_rank, .. } => Some(of_rank.get()),
+                    ExpertRanks::One | ExpertRanks::Widths { .. } => None,
+                };
+                let among =
+                    ranks.reduce().map(|sum| Among { ranks: sum.ranks(), reduce: sum.order(), experts });
+                Self::ExpertSum { output, sums: sums.get(), wide, each, among }
             }
             Kernel::Router(RouterRecipe { softmax, choice, output }) => {
                 let (reduction, functions) = match softmax {
@@ -537,7 +575,7 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 Self::Cap(CapRecipe { functions: functions.into(), output })
             }
             KernelRecipe::Residual { output } => Self::Residual(ResidualRecipe { output }),
-            KernelRecipe::ExpertSum { output, sums, wide, each } => {
+            KernelRecipe::ExpertSum { output, sums, wide, each, among } => {
                 let sums = NonZeroU16::new(sums).ok_or(RecipeError("experts have at least one sum"))?;
                 let order = match each {
                     None => ExpertOrder::Once,
@@ -548,7 +586,17 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                     order == ExpertOrder::Once || sums == NonZeroU16::MIN,
                     "a sum that is rounded each time is one",
                 )?;
-                Self::ExpertSum(ExpertSumRecipe { sums, wide, order, output })
+                let ranks = match among {
+                    None => ExpertRanks::One,
+                    Some(Among { ranks, reduce, experts: None }) => {
+                        ExpertRanks::Widths { reduce: all_reduce(ranks, reduce)? }
+                    }
+                    Some(Among { ranks, reduce, experts: Some(experts) }) => ExpertRanks::Experts {
+                        of_rank: NonZeroU32::new(experts).ok_or(RecipeError("a rank has experts"))?,
+                        reduce: all_reduce(ranks, reduce)?,
+                    },
+                };
+                Self::ExpertSum(ExpertSumRecipe { sums, wide, order, ranks, output })
             }
             KernelRecipe::Router { renormalize, chosen_first, reduction, output, functions } => {
                 let softmax = match (reduction, functions) {
