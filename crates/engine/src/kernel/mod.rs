@@ -25,6 +25,7 @@ mod chain;
 mod cudnn;
 mod eager;
 mod flash;
+mod flash3;
 pub(crate) mod format;
 #[cfg(test)]
 mod hashed;

@@ -4,12 +4,14 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use super::{EachExpert, Functions, KernelRecipe, ReductionRecipe, SoftmaxRecipe, Summation, Weighting};
 use crate::Dtype;
+use crate::nvidia::flash3::Cut;
 use crate::recipe::{
     self, AttentionRecipe, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, CudnnKernel, Elementary,
     ExpertOrder, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean,
     NormRecipe, NormWeight, OwnAttention, OwnScores, OwnSoftmax, PlainSum, RecipeError, ResidualRecipe,
     RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, ScoreBound, Silu,
     SwiGluRecipe, TensorCoreSum, ThreadSum, TorchCudnn, TorchEager, TorchFlash, TorchMath, TorchSoftmax,
+    VllmFlash3,
 };
 
 const LANES_16: ReductionRecipe = ReductionRecipe::Lanes { lanes: 16 };
@@ -219,6 +221,7 @@ impl From<NormRecipe> for super::NormRecipe {
             NormMean::Torch { sum, rows } => {
                 (ReductionRecipe::Torch { torch: sum, rows: rows.get() }, Functions::Nvidia)
             }
+            NormMean::Vllm(vllm) => (ReductionRecipe::Vllm { vllm }, Functions::Nvidia),
         };
         Self { reduction, output: recipe.output, functions, weighting }
     }
@@ -237,7 +240,11 @@ impl TryFrom<super::NormRecipe> for NormRecipe {
                 ensure(torch.is_launched(), "threads are a power of two, and a block has at most 512")?;
                 NormMean::Torch { sum: torch, rows }
             }
-            _ => return Err(RecipeError("a norm is the engine's own or PyTorch's, in sum and functions")),
+            (ReductionRecipe::Vllm { vllm }, Functions::Nvidia) => {
+                ensure(vllm.is_launched(), "a block of vLLM's has 1 to 1,024 threads")?;
+                NormMean::Vllm(vllm)
+            }
+            _ => return Err(RecipeError("a norm is the engine's own or a GPU's, in sum and functions")),
         };
         let weight = match flat.weighting {
             Weighting::AfterCast => NormWeight::AfterCast,
@@ -278,6 +285,15 @@ impl From<AttentionRecipe> for super::AttentionRecipe {
                     score_rounding: Dtype::F32,
                     key_tile: Some(key_tile),
                     ..flat_torch(product, product, [cudnn.storage(); 2], softmax)
+                }
+            }
+            AttentionRecipe::VllmFlash3(flash) => {
+                let product = TensorCoreSum::uncut(flash.block).into();
+                let softmax = SoftmaxRecipe::Flash3 { cut: flash.cut };
+                Self {
+                    score_rounding: Dtype::F32,
+                    key_tile: Some(flash.key_tile.get()),
+                    ..flat_torch(product, product, [flash.storage(); 2], softmax)
                 }
             }
             AttentionRecipe::TorchMath(math) => Self {
@@ -374,7 +390,9 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                     SoftmaxRecipe::Exact { normalize_first: true, .. } => OwnSoftmax::Eager,
                     SoftmaxRecipe::Exact { .. } => OwnSoftmax::Tiled { key_tile: tile()? },
                     SoftmaxRecipe::Online { .. } => OwnSoftmax::Online { key_tile: tile()? },
-                    SoftmaxRecipe::Flash { .. } | SoftmaxRecipe::Cudnn { .. } => {
+                    SoftmaxRecipe::Flash { .. }
+                    | SoftmaxRecipe::Cudnn { .. }
+                    | SoftmaxRecipe::Flash3 { .. } => {
                         return Err(RecipeError("flash attention states how values are summed"));
                     }
                 },
@@ -384,6 +402,13 @@ impl TryFrom<super::AttentionRecipe> for AttentionRecipe {
                 let sum: TensorCoreSum = flat.scores.try_into()?;
                 let splits = NonZeroU16::new(splits).ok_or(NO_PARTS)?;
                 Self::TorchFlash(TorchFlash { block: sum.block, key_tile: tile()?, splits })
+            }
+            (Some(_), SoftmaxRecipe::Flash3 { cut }) => {
+                let sum: TensorCoreSum = flat.scores.try_into()?;
+                let key_tile = tile()?;
+                ensure(matches!(key_tile.get(), 128 | 160 | 192), "no kernel of vLLM's has such tiles")?;
+                ensure(cut.is_none_or(Cut::is_launched), "no kernel of vLLM's cuts keys so")?;
+                Self::VllmFlash3(VllmFlash3 { block: sum.block, key_tile, cut })
             }
             (Some(_), softmax @ SoftmaxRecipe::Cudnn { .. }) => {
                 let sum: TensorCoreSum = flat.scores.try_into()?;
@@ -451,6 +476,7 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                     output,
                     neighbours: pairs == RotaryPairs::Neighbours,
                     wide: pairs == RotaryPairs::WideHalves,
+                    rounded_tables: pairs == RotaryPairs::RoundedTables,
                     functions,
                 }
             }
@@ -507,16 +533,20 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
             KernelRecipe::Bias { output } => Self::Bias(BiasRecipe { output }),
             KernelRecipe::RmsNorm(norm) => Self::RmsNorm(norm.try_into()?),
             KernelRecipe::Attention(attention) => Self::Attention(attention.try_into()?),
-            KernelRecipe::Rotary { output, neighbours, wide, functions } => {
+            KernelRecipe::Rotary { output, neighbours, wide, rounded_tables, functions } => {
                 let functions = match functions {
                     Functions::Engine => RotaryFunctions::Own,
                     Functions::Nvidia => RotaryFunctions::Cuda,
                 };
-                let pairs = match (neighbours, wide) {
-                    (false, false) => RotaryPairs::Halves,
-                    (false, true) => RotaryPairs::WideHalves,
-                    (true, false) => RotaryPairs::Neighbours,
-                    (true, true) => return Err(RecipeError("neighbours are turned in binary32 anyway")),
+                let pairs = match (neighbours, wide, rounded_tables) {
+                    (false, false, false) => RotaryPairs::Halves,
+                    (false, true, false) => RotaryPairs::WideHalves,
+                    (true, false, false) => RotaryPairs::Neighbours,
+                    (false, false, true) => RotaryPairs::RoundedTables,
+                    (true, true, false) => {
+                        return Err(RecipeError("neighbours are turned in binary32 anyway"));
+                    }
+                    (_, _, true) => return Err(RecipeError("rounded tables are of halves of a head")),
                 };
                 Self::Rotary(RotaryRecipe { functions, pairs, output })
             }
