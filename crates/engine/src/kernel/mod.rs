@@ -44,3 +44,5 @@ pub(crate) mod tanh;
 mod tensor_core;
 mod tiles;
 mod torch_rows;
+#[cfg(test)]
+mod vllm_tests;
