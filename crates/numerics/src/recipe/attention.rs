@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use super::matmul::{BatchedSum, PlainSum};
 use crate::Dtype;
 pub use crate::nvidia::cudnn::CudnnKernel;
-use crate::nvidia::flash3::{Cut, Step};
+use crate::nvidia::flash3::{Cut, Request, Step};
 pub use crate::nvidia::softmax::TorchSoftmax;
 use crate::tensor_core::BlockRecipe;
 
@@ -288,8 +288,10 @@ pub struct TorchMath {
 /// let flat = wire::AttentionRecipe::from(AttentionRecipe::VllmFlash3(flash));
 /// assert_eq!(AttentionRecipe::try_from(flat), Ok(AttentionRecipe::VllmFlash3(flash)));
 /// let decode = of(64, &[Request { queries: 1, keys: 2000 }]).unwrap();
-/// assert_eq!((decode.key_tile.get(), decode.cut.map(|cut| cut.parts(11))), (192, Some(11)));
+/// assert_eq!((decode.key_tile.get(), decode.cut.map(|cut| cut.parts(11))), (192, Some(10)));
 /// assert_eq!(of(96, &[Request { queries: 1, keys: 9 }]), None);
+/// // Where keys are cut, the rest of a prompt has no recipe.
+/// assert_eq!(of(64, &[Request { queries: 100, keys: 2000 }]), None);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VllmFlash3 {
@@ -310,12 +312,16 @@ impl VllmFlash3 {
     #[must_use]
     pub fn of(block: BlockRecipe, step: Step<'_>) -> Option<Self> {
         let key_tile = NonZeroU32::new(step.tile()?.keys.into())?;
-        if step.requests.iter().any(|request| request.queries == 0 || request.queries > request.keys) {
+        let is_none = |request: &Request| request.queries == 0 || request.queries > request.keys;
+        if step.requests.is_empty() || step.requests.iter().any(is_none) {
             return None;
         }
         let cut = step.cut();
-        let later = step.requests.iter().any(|request| request.queries > 1 && request.queries < request.keys);
-        (!step.requests.is_empty() && !(cut.is_some() && later)).then_some(Self { block, key_tile, cut })
+        let is_rest = |request: &Request| request.queries > 1 && request.queries < request.keys;
+        if cut.is_some() && step.requests.iter().any(is_rest) {
+            return None;
+        }
+        Some(Self { block, key_tile, cut })
     }
 
     /// Storage format of activations and cache.
