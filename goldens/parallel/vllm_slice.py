@@ -22,7 +22,7 @@ from safetensors import safe_open
 
 signals, weights = (safe_open(path, "pt") for path in sys.argv[1:3])
 weight = lambda name: weights.get_tensor(f"model.layers.{name}.weight")
-site = lambda phase, name: signals.get_tensor(f"{phase}/{name}").reshape(-1, signals.get_slice(f"{phase}/{name}").get_shape()[-1])
+site = lambda phase, name: signals.get_tensor(f"{phase}/{name}").flatten(0, 1)
 COLUMNS = [1, 2, 14, 27, 28, 36, 40, 43]
 PAIRS = [0, 32, 5, 37, 20, 52]
 

@@ -1,7 +1,8 @@
 //! Attention by [`VllmFlash3`]: FlashAttention-3's kernels as vLLM runs them, with a tensor core's dot products.
 //!
 //! Rows share panels of keys and values, and where keys are cut, how many are; so how rows are divided among tasks
-//! cannot change a bit. Left out: what is done with scores, and how keys are cut ([`mantissa_numerics::nvidia::flash3`]).
+//! cannot change a bit. Left out: what is done with scores, and how keys are cut
+//! ([`mantissa_numerics::nvidia::flash3`]).
 
 use mantissa_numerics::nvidia::flash::Scale;
 use mantissa_numerics::nvidia::flash3::{Online, combined};
