@@ -96,7 +96,8 @@ fn fits(heads: Heads, rows: usize, q: &[f32], out: &[f32]) -> bool {
 }
 
 /// The engine's own attention alone has values of another width; those of flash and cuDNN have no window in prefill (of
-/// `keys`); sinks are eager's and the engine's. Dispatch refuses the others for such a model; an override may still ask for one.
+/// `keys`); sinks are eager's and the engine's. Dispatch refuses the others for such a model; an override may still ask
+/// for one.
 fn assert_computed(recipe: AttentionRecipe, heads: Heads, keys: Option<usize>, sinks: &[f32]) {
     let is_computed = match recipe {
         AttentionRecipe::Own(_) => true,

@@ -107,3 +107,6 @@ pub(super) fn decode(
         attend(instructions(isa), recipe, Cached::new(heads, cached), [tiles; 2], &queries)
     });
 }
+
+#[cfg(test)]
+mod tests;
