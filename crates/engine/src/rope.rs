@@ -31,7 +31,7 @@ impl RopeTable {
     pub(crate) fn new(table: &RotaryTable, recipe: RotaryRecipe, positions: usize) -> Self {
         let RotaryRecipe { functions: whose, pairs, output } = recipe;
         let output = match pairs {
-            RotaryPairs::Halves => output,
+            RotaryPairs::Halves | RotaryPairs::RoundedTables => output,
             RotaryPairs::WideHalves | RotaryPairs::Neighbours => Dtype::F32,
         };
         let Frequencies { inverse, attention_factor } = frequencies(table, whose);

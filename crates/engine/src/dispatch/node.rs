@@ -201,7 +201,8 @@ impl Dispatch<'_> {
                     // transformers' `sdpa` passes a bound on to nothing.
                     AttentionRecipe::TorchFlash(_)
                     | AttentionRecipe::TorchMath(_)
-                    | AttentionRecipe::TorchCudnn(_) => {}
+                    | AttentionRecipe::TorchCudnn(_)
+                    | AttentionRecipe::VllmFlash3(_) => {}
                 }
                 planned(node.width, dim, KernelRecipe::Attention(recipe))
             }

@@ -4,7 +4,7 @@ use mantissa_numerics::recipe::AttentionRecipe;
 
 use super::heads::Heads;
 use super::matrix::CachedLayer;
-use super::{cudnn, eager, flash, own_attention, sdpa_math};
+use super::{cudnn, eager, flash, flash3, own_attention, sdpa_math};
 use crate::pool::Pool;
 use crate::simd::Isa;
 
@@ -39,6 +39,7 @@ pub(crate) fn prefill(
         }
         AttentionRecipe::TorchFlash(torch) => flash::prefill(isa, pool, torch, heads, cached, seen, q, out),
         AttentionRecipe::TorchCudnn(torch) => cudnn::prefill(isa, pool, torch, heads, cached, first, q, out),
+        AttentionRecipe::VllmFlash3(vllm) => flash3::prefill(isa, pool, vllm, heads, cached, seen, q, out),
         AttentionRecipe::TorchMath(torch) => {
             sdpa_math::prefill(isa, pool, torch, heads, cached, sequence, seen, q, out);
         }
@@ -83,6 +84,7 @@ pub(crate) fn decode(
         }
         AttentionRecipe::TorchFlash(torch) => flash::decode(isa, pool, torch, heads, caches, q, out),
         AttentionRecipe::TorchCudnn(torch) => cudnn::decode(isa, pool, torch, heads, caches, q, out),
+        AttentionRecipe::VllmFlash3(vllm) => flash3::decode(isa, pool, vllm, heads, caches, q, out),
         AttentionRecipe::TorchMath(torch) => {
             sdpa_math::decode(isa, pool, torch, heads, caches, sequences, q, out);
         }
@@ -93,13 +95,14 @@ fn fits(heads: Heads, rows: usize, q: &[f32], out: &[f32]) -> bool {
     q.len() == rows * heads.query * heads.dim && out.len() == rows * heads.query * heads.value
 }
 
-/// The engine's own attention alone has values of another width; flash and cuDNN have no window in prefill (of `keys`);
-/// sinks are eager's and the engine's. Dispatch refuses the others for such a model; an override may still ask for one.
+/// The engine's own attention alone has values of another width; those of flash and cuDNN have no window in prefill (of
+/// `keys`); sinks are eager's and the engine's. Dispatch refuses the others for such a model; an override may still ask
+/// for one.
 fn assert_computed(recipe: AttentionRecipe, heads: Heads, keys: Option<usize>, sinks: &[f32]) {
     let is_computed = match recipe {
         AttentionRecipe::Own(_) => true,
         AttentionRecipe::TorchEager(torch) => heads.value == heads.dim && torch.sinks != sinks.is_empty(),
-        AttentionRecipe::TorchFlash(_) | AttentionRecipe::TorchCudnn(_) => {
+        AttentionRecipe::TorchFlash(_) | AttentionRecipe::TorchCudnn(_) | AttentionRecipe::VllmFlash3(_) => {
             let whole = heads.window.is_none_or(|window| keys.is_none_or(|keys| window >= keys));
             heads.value == heads.dim && sinks.is_empty() && whole
         }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::flash::{Online, Scale, combined};
 use mantissa_numerics::recipe::TorchFlash;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
@@ -20,9 +21,28 @@ use crate::simd::Isa;
 /// Query rows of a task.
 pub(super) const ROWS: usize = 64;
 
+/// A row's softmax while tiles of keys go by.
+pub(super) trait RowSoftmax: Copy + Default {
+    /// Makes weights of a tile's scores and says what the sums so far are multiplied by.
+    fn tile(&mut self, scale: Scale, scores: &mut [f32]) -> f32;
+
+    /// What the sums are multiplied by in the end, and the logarithm of the sum of exponentials.
+    fn finish(self, scale: Scale) -> (f32, f32);
+}
+
+impl RowSoftmax for Online {
+    fn tile(&mut self, scale: Scale, scores: &mut [f32]) -> f32 {
+        Self::tile(self, scale, scores)
+    }
+
+    fn finish(self, scale: Scale) -> (f32, f32) {
+        Self::finish(self, scale)
+    }
+}
+
 /// What a part of the keys leaves of every row: the sum of values, a row per sixteen elements of the head, and the
 /// logarithm.
-struct Part {
+pub(super) struct Part {
     sums: Vec<Vec<[f32; LANES]>>,
     logs: Vec<f32>,
 }
@@ -48,20 +68,31 @@ fn attend(
     let parts: Vec<Part> = (0..splits)
         .map(|part| {
             let range = part * length..(part + 1) * length;
-            part_of(&walk, tile, range)
+            part_of::<Online>(&walk, tile, range)
         })
         .collect();
-    let mut out = vec![0.0; rows.len() * cached.dim];
-    for (r, out) in out.chunks_exact_mut(cached.dim).enumerate() {
+    joined(&parts, cached.dim, storage, |logs| combined(cached.dim, logs).0)
+}
+
+/// The parts of each row together, by weights that are made of their logarithms. *Shape:* returns `rows × dim`.
+pub(super) fn joined(
+    parts: &[Part],
+    dim: usize,
+    storage: Dtype,
+    weights: impl Fn(&[f32]) -> Vec<f32>,
+) -> Vec<f32> {
+    let rows = parts.first().map_or(0, |part| part.logs.len());
+    let mut out = vec![0.0; rows * dim];
+    for (r, out) in out.chunks_exact_mut(dim).enumerate() {
         let element = |part: &Part, k: usize| part.sums[k / LANES][r][k % LANES];
-        if let [part] = &*parts {
+        if let [part] = parts {
             for (k, out) in out.iter_mut().enumerate() {
                 *out = storage.round(element(part, k));
             }
             continue;
         }
         let logs: Vec<f32> = parts.iter().map(|part| part.logs[r]).collect();
-        let (weights, _) = combined(cached.dim, &logs);
+        let weights = weights(&logs);
         for (k, out) in out.iter_mut().enumerate() {
             let weighed = parts.iter().zip(&weights);
             *out =
@@ -72,9 +103,9 @@ fn attend(
 }
 
 /// One part of the keys, tile by tile from its last.
-fn part_of(walk: &Walk<'_>, tile: usize, part: Range<usize>) -> Part {
+pub(super) fn part_of<S: RowSoftmax>(walk: &Walk<'_>, tile: usize, part: Range<usize>) -> Part {
     let scale = Scale::new(walk.cached.scale);
-    let mut states = vec![Online::default(); walk.rows.len()];
+    let mut states = vec![S::default(); walk.rows.len()];
     let (mut sums, mut panel) = (walk.sums(), Panel::default());
     let seen = walk.limits.last().copied().unwrap_or(0).min(part.end);
     for from in part.step_by(tile).filter(|from| *from < seen).collect::<Vec<_>>().into_iter().rev() {

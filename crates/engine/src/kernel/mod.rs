@@ -25,6 +25,7 @@ mod chain;
 mod cudnn;
 mod eager;
 mod flash;
+mod flash3;
 pub(crate) mod format;
 #[cfg(test)]
 mod hashed;
@@ -43,3 +44,5 @@ pub(crate) mod tanh;
 mod tensor_core;
 mod tiles;
 mod torch_rows;
+#[cfg(test)]
+mod vllm_tests;

@@ -30,6 +30,9 @@ pub(crate) fn rms_norm(
         NormMean::Torch { sum, rows } => {
             return torch_rows::rms_norm(pool, (weighting, output), sum, rows.get(), x, weight, eps, out);
         }
+        NormMean::Vllm(mean) => {
+            return torch_rows::vllm_rms_norm(pool, (weighting, output), mean, x, weight, eps, out);
+        }
         NormMean::Lanes { lanes } => lanes,
     };
     let to = Shared(out.as_mut_ptr());
@@ -162,6 +165,10 @@ pub(crate) fn rotary(
                     RotaryPairs::WideHalves => {
                         rotary_row(isa, rounded(Dtype::F32), x, [width, head, start], table);
                     }
+                    RotaryPairs::RoundedTables => {
+                        let x = std::slice::from_raw_parts_mut(x, width);
+                        turn_halves(recipe.output, x, [head, start], table);
+                    }
                     RotaryPairs::Neighbours => {
                         let x = std::slice::from_raw_parts_mut(x, width);
                         turn_neighbours(recipe.output, x, [head, start], table);
@@ -188,6 +195,19 @@ fn turn_neighbours(output: Dtype, x: &mut [f32], [head, start]: [usize; 2], tabl
         for (pair, (c, s)) in pairs.iter_mut().zip(cos.iter().zip(sin)) {
             let [a, b] = *pair;
             *pair = [output.round(a * c - b * s), output.round(a * s + b * c)];
+        }
+    }
+}
+
+/// Halves of each head of `x`, turned: the second product is rounded to binary32, the first fused into the sum.
+fn turn_halves(output: Dtype, x: &mut [f32], [head, start]: [usize; 2], table: &[f32]) {
+    let half = table.len() / 2;
+    let (cos, sin) = table.split_at(half);
+    for head in x.chunks_exact_mut(head) {
+        let (first, second) = head[start..start + 2 * half].split_at_mut(half);
+        for ((x, y), (c, s)) in first.iter_mut().zip(second).zip(cos.iter().zip(sin)) {
+            let (a, b) = (*x, *y);
+            (*x, *y) = (output.round(a.mul_add(*c, -(b * s))), output.round(a.mul_add(*s, b * c)));
         }
     }
 }

@@ -1,8 +1,9 @@
-//! PyTorch's CUDA kernels that treat each row of activations by itself.
+//! PyTorch's and vLLM's CUDA kernels that treat each row of activations by itself.
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::functions;
 use mantissa_numerics::nvidia::reduce::TorchSum;
+use mantissa_numerics::nvidia::vllm::VllmMean;
 use mantissa_numerics::recipe::NormWeight;
 use mantissa_numerics::tensor_core::dot::LANES;
 
@@ -13,7 +14,7 @@ use crate::pool::Pool;
 #[expect(clippy::too_many_arguments, reason = "where, how, and the operands")]
 pub(super) fn rms_norm(
     pool: &Pool,
-    (weighting, output): (NormWeight, Dtype),
+    how: (NormWeight, Dtype),
     torch: TorchSum,
     rows: u32,
     x: &[f32],
@@ -21,14 +22,40 @@ pub(super) fn rms_norm(
     eps: f32,
     out: &mut [f32],
 ) {
-    let width = weight.len();
     #[expect(clippy::cast_precision_loss, reason = "PyTorch divides these as binary32")]
-    let factor = rows as f32 / (rows as usize * width) as f32;
+    let factor = rows as f32 / (rows as usize * weight.len()) as f32;
+    let mean = |x: &[f32]| torch.sum(x.iter().map(|x| x * x)) * factor;
+    norm_by(pool, how, mean, x, weight, eps, out);
+}
+
+/// RMSNorm with vLLM's mean: `y = x · rsqrt(mean + eps)`, weighed as [`NormWeight`] says.
+pub(super) fn vllm_rms_norm(
+    pool: &Pool,
+    how: (NormWeight, Dtype),
+    mean: VllmMean,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    norm_by(pool, how, |x| mean.mean(x), x, weight, eps, out);
+}
+
+fn norm_by(
+    pool: &Pool,
+    (weighting, output): (NormWeight, Dtype),
+    mean: impl Fn(&[f32]) -> f32 + Sync,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    let width = weight.len();
     let to = Shared(out.as_mut_ptr());
     share(pool, x.len() / width, width, |from, until| {
         for i in from..until {
             let x = &x[i * width..(i + 1) * width];
-            let scale = functions::rsqrt(torch.sum(x.iter().map(|x| x * x)) * factor + eps);
+            let scale = functions::rsqrt(mean(x) + eps);
             for (j, (x, w)) in x.iter().zip(weight).enumerate() {
                 let y = x * scale;
                 let weighed = match weighting {

@@ -7,9 +7,10 @@ use mantissa_engine::{
     RowId, Serving, Tap, View,
 };
 use mantissa_model::Arch;
+use mantissa_numerics::nvidia::flash3::Cut;
 use mantissa_numerics::recipe::{
     AttentionRecipe, BatchedSum, CudnnKernel, KernelRecipe, PlainSum, ScoreBound, TorchCudnn, TorchEager,
-    TorchFlash, TorchMath, TorchSoftmax,
+    TorchFlash, TorchMath, TorchSoftmax, VllmFlash3,
 };
 use mantissa_numerics::tensor_core::{Architecture, Operand};
 use mantissa_numerics::{Dtype, LayerIdx, Point, Site};
@@ -158,6 +159,11 @@ fn attention_of_gpus_keeps_its_bits() {
         AttentionRecipe::TorchCudnn(TorchCudnn { block, kernel: CudnnKernel::Prefill }),
         AttentionRecipe::TorchCudnn(TorchCudnn { block, kernel: CudnnKernel::Middle }),
         AttentionRecipe::TorchMath(TorchMath { scores: chain, softmax, values: chain, storage }),
+        AttentionRecipe::VllmFlash3(VllmFlash3 {
+            block,
+            key_tile: 128.try_into().expect("a size"),
+            cut: Some(Cut { rows: 64, most: 3, share: 1 }),
+        }),
     ];
     for recipe in recipes {
         let replaced = Override {

@@ -101,11 +101,54 @@ fn what_no_kernel_computes_is_not_read() {
         r#"{"kernel":"router","renormalize":true,"reduction":{"warp":16},"output":"bf16","functions":"nvidia"}"#,
         r#"{"kernel":"expert_sum","output":"bf16","sums":0}"#,
         r#"{"kernel":"rotary","output":"bf16","neighbours":true,"wide":true}"#,
+        r#"{"kernel":"rotary","output":"bf16","wide":true,"rounded_tables":true}"#,
+        r#"{"kernel":"rms_norm","reduction":{"vllm":{"threads":72}},"output":"bf16"}"#,
+        r#"{"kernel":"rms_norm","reduction":{"vllm":{"threads":2048}},"output":"bf16","functions":"nvidia"}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"exact","reduction":{"lanes":16},"normalize_first":true},"probability_rounding":"bf16","key_tile":null,"output":"bf16"}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"flash","splits":1},"probability_rounding":"bf16","key_tile":64,"output":"bf16"}"#,
     ] {
         let read = serde_json::from_str::<KernelRecipe>(json).map_err(|error| error.to_string());
         assert!(read.as_ref().is_err_and(|why| why.starts_with("no kernel computes")), "{json}: {read:?}");
+    }
+}
+
+/// vLLM's kernels are written so.
+#[test]
+fn recipes_of_vllm_are_written_and_read() {
+    const STEP: &str = r#"{"operand":"bf16","width":16,"fraction_bits":25,"result_bits":23}"#;
+    let product = format!(r#"{{"order":"tensor_core","block":{STEP},"parts":1}}"#);
+    let flash = |softmax: &str, tile: u16| {
+        let rounding = r#""probability_rounding":"bf16""#;
+        let ends = format!(r#""key_tile":{tile},"values":{product},"functions":"nvidia","output":"bf16""#);
+        let scores = format!(r#""scores":{product},"score_rounding":"f32""#);
+        format!(
+            r#"{{"kernel":"attention",{scores},"softmax":{{"softmax":"flash3"{softmax}}},{rounding},{ends}}}"#
+        )
+    };
+    let norm = |sum: &str| {
+        let ends = r#""output":"bf16","functions":"nvidia","weighting":"before_cast""#;
+        format!(r#"{{"kernel":"rms_norm","reduction":{{"vllm":{sum}}},{ends}}}"#)
+    };
+    for line in [
+        norm(r#"{"threads":72}"#),
+        norm(r#"{"threads":256,"fused":true}"#),
+        r#"{"kernel":"rotary","output":"bf16","rounded_tables":true,"functions":"nvidia"}"#.to_owned(),
+        flash("", 128),
+        flash(r#","cut":{"rows":64,"most":11,"share":1}"#, 192),
+    ] {
+        unchanged(&line);
+    }
+    let own = flash("", 128).replace(&product, r#"{"order":"fma_chain"}"#);
+    assert!(serde_json::from_str::<KernelRecipe>(&own).is_err(), "sums of the engine's own");
+    for (cut, tile) in [
+        (r#","cut":{"rows":64,"most":1,"share":1}"#, 192),
+        (r#","cut":{"rows":64,"most":2,"share":0}"#, 192),
+        (r#","cut":{"rows":65,"most":2,"share":1}"#, 192),
+        ("", 64),
+    ] {
+        let line = flash(cut, tile);
+        let read = serde_json::from_str::<KernelRecipe>(&line).map_err(|error| error.to_string());
+        assert!(read.as_ref().is_err_and(|why| why.starts_with("no kernel computes")), "{line}: {read:?}");
     }
 }
 
@@ -132,7 +175,12 @@ fn what_dispatch_names_survives_a_record() {
                 continue;
             }
             let dispatch = Dispatch::new(hardware, dtype, attention);
-            for pairs in [RotaryPairs::Halves, RotaryPairs::WideHalves, RotaryPairs::Neighbours] {
+            for pairs in [
+                RotaryPairs::Halves,
+                RotaryPairs::WideHalves,
+                RotaryPairs::RoundedTables,
+                RotaryPairs::Neighbours,
+            ] {
                 hold(KernelRecipe::Rotary(dispatch.rotary(pairs)));
             }
             hold(KernelRecipe::SwiGlu(dispatch.swiglu()));

@@ -33,6 +33,11 @@ impl Scale {
     pub fn new(natural: f32) -> Self {
         Self { natural, binary: (f64::from(natural) * std::f64::consts::LOG2_E) as f32 }
     }
+
+    /// The factor times log₂ e.
+    pub(super) const fn binary(self) -> f32 {
+        self.binary
+    }
 }
 
 /// 2^x, as CUDA's `exp2f`: subnormal results by way of a root. That way is from the library's PTX; measured scores do

@@ -21,7 +21,7 @@ const LENGTH: usize = (1 << 23) / SEGMENTS;
 const WIDE: usize = 1 << 16;
 
 /// ln 2, rounded.
-const LN_2: f32 = f32::from_bits(0x3F31_7218);
+pub(super) const LN_2: f32 = f32::from_bits(0x3F31_7218);
 
 static LG2: LazyLock<Lg2> =
     LazyLock::new(|| Lg2::unpack(include_bytes!("../../tables/lg2.deflate")).unwrap_or_else(damaged));

@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use super::matmul::{BatchedSum, PlainSum};
 use crate::Dtype;
 pub use crate::nvidia::cudnn::CudnnKernel;
+use crate::nvidia::flash3::{Cut, Request, Step};
 pub use crate::nvidia::softmax::TorchSoftmax;
 use crate::tensor_core::BlockRecipe;
 
@@ -34,6 +35,8 @@ pub enum AttentionRecipe {
     TorchMath(TorchMath),
     /// The cuDNN backend of PyTorch's `scaled_dot_product_attention`.
     TorchCudnn(TorchCudnn),
+    /// FlashAttention-3 as vLLM runs it.
+    VllmFlash3(VllmFlash3),
 }
 
 /// The engine's own attention. Exponentials are the engine's; the sum of values within a tile is an `fma` chain over
@@ -262,4 +265,70 @@ pub struct TorchMath {
     pub values: PlainSum,
     /// Storage format of activations and cache: bf16 or f16.
     pub storage: Dtype,
+}
+
+/// FlashAttention-3 as vLLM runs it on a paged cache, [`crate::nvidia::flash3`]: tiles of keys **from the last to the
+/// first** with a running maximum; each tile's product with the values goes on from the sum so far, rescaled; the
+/// product with the approximate `1 / sum` at the end. Requests with enough keys are cut into parts, which are put
+/// together in binary32.
+///
+/// *Rounding:* scores stay in binary32; a tile's probabilities and the output to the storage format, which is that of
+/// the steps' factors. *Source:* vLLM 0.24.0; compared with an H200 where all keys are in one tile.
+///
+/// ```
+/// use mantissa_numerics::nvidia::flash3::{Request, Step};
+/// use mantissa_numerics::recipe::{AttentionRecipe, VllmFlash3, wire};
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// let of = |dim, requests: &[Request]| {
+///     VllmFlash3::of(block, Step { query_heads: 9, kv_heads: 3, dim, multiprocessors: 132, requests })
+/// };
+/// let flash = of(64, &[Request { queries: 38, keys: 38 }]).unwrap();
+/// assert_eq!((flash.key_tile.get(), flash.cut), (128, None));
+/// let flat = wire::AttentionRecipe::from(AttentionRecipe::VllmFlash3(flash));
+/// assert_eq!(AttentionRecipe::try_from(flat), Ok(AttentionRecipe::VllmFlash3(flash)));
+/// let decode = of(64, &[Request { queries: 1, keys: 2000 }]).unwrap();
+/// assert_eq!((decode.key_tile.get(), decode.cut.map(|cut| cut.parts(11))), (192, Some(10)));
+/// assert_eq!(of(96, &[Request { queries: 1, keys: 9 }]), None);
+/// // Where keys are cut, the rest of a prompt has no recipe.
+/// assert_eq!(of(64, &[Request { queries: 100, keys: 2000 }]), None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VllmFlash3 {
+    /// One step of both products, which are not cut.
+    pub block: BlockRecipe,
+    /// Keys of a tile.
+    pub key_tile: NonZeroU32,
+    /// How keys of requests are cut into parts, each attended alone; `None` where none is. A request's queries are its
+    /// last token or all up to it.
+    pub cut: Option<Cut>,
+}
+
+impl VllmFlash3 {
+    /// What vLLM launches for a step; `None` for heads that are neither of 64 nor of 128, for no requests, and where
+    /// keys are cut for the rest of a prompt, whose queries do not begin at its first token.
+    ///
+    /// Example: [`Self`].
+    #[must_use]
+    pub fn of(block: BlockRecipe, step: Step<'_>) -> Option<Self> {
+        let key_tile = NonZeroU32::new(step.tile()?.keys.into())?;
+        let is_none = |request: &Request| request.queries == 0 || request.queries > request.keys;
+        if step.requests.is_empty() || step.requests.iter().any(is_none) {
+            return None;
+        }
+        let cut = step.cut();
+        let is_rest = |request: &Request| request.queries > 1 && request.queries < request.keys;
+        if cut.is_some() && step.requests.iter().any(is_rest) {
+            return None;
+        }
+        Some(Self { block, key_tile, cut })
+    }
+
+    /// Storage format of activations and cache.
+    ///
+    /// Example: [`TorchFlash::storage`].
+    #[must_use]
+    pub fn storage(self) -> Dtype {
+        self.block.operand.dtype().unwrap_or(Dtype::Bf16)
+    }
 }

@@ -27,7 +27,7 @@ pub mod wire;
 pub use activation::{ClampedSwiGluRecipe, Elementary, GeGluRecipe, Silu, SwiGluRecipe};
 pub use attention::{
     AttentionRecipe, CudnnKernel, OwnAttention, OwnScores, OwnSoftmax, ScoreBound, TorchCudnn, TorchEager,
-    TorchFlash, TorchMath, TorchSoftmax,
+    TorchFlash, TorchMath, TorchSoftmax, VllmFlash3,
 };
 pub use collective::{AllReduceSum, RankOrder};
 pub use elementwise::{BiasRecipe, CapRecipe, CastRecipe, EmbeddingRecipe, ResidualRecipe};

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::matmul::Lanes;
 use crate::Dtype;
 use crate::nvidia::reduce::TorchSum;
+use crate::nvidia::vllm::VllmMean;
 
 /// RMSNorm of a row: `x · (1 / sqrt(mean(x²) + eps))`, times the weight where [`NormRecipe::weight`] says.
 ///
@@ -53,6 +54,9 @@ pub enum NormMean {
         /// Rows of the kernel.
         rows: NonZeroU32,
     },
+    /// vLLM's CUDA kernels: [`VllmMean`]; CUDA's `rsqrt`. The weight is multiplied before the one rounding
+    /// ([`NormWeight::BeforeCast`]).
+    Vllm(VllmMean),
 }
 
 /// Where RMSNorm's weight is applied.

@@ -13,10 +13,12 @@ use crate::Dtype;
 /// // The first element of (3, 1), turned by 1: 0.779436….
 /// let turned = |recipe: RotaryRecipe| match recipe.pairs {
 ///     RotaryPairs::Halves => r(r(3.0 * r(cos)) - r(1.0 * r(sin))),
+///     RotaryPairs::RoundedTables => r(3.0 * r(cos) - 1.0 * r(sin)),
 ///     RotaryPairs::WideHalves | RotaryPairs::Neighbours => r(3.0 * cos - 1.0 * sin),
 /// };
 /// assert_eq!(turned(RotaryRecipe { functions, pairs: RotaryPairs::Halves, output }), 0.77734375);
 /// assert_eq!(turned(RotaryRecipe { functions, pairs: RotaryPairs::Neighbours, output }), 0.78125);
+/// assert_eq!(turned(RotaryRecipe { functions, pairs: RotaryPairs::RoundedTables, output }), 0.77734375);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RotaryRecipe {
@@ -39,6 +41,10 @@ pub enum RotaryPairs {
     /// Those half a head apart: tables, products and sums in binary32, each rounded to it, the result once to `output`,
     /// as in Hugging Face's OLMo 2.
     WideHalves,
+    /// Those half a head apart: tables rounded to `output`; in binary32 `fma(x, cos, −(y · sin))` and
+    /// `fma(y, cos, x · sin)`, whose products are exact for tables and elements of 16 bits; the result once to
+    /// `output`, as vLLM's CUDA kernel (compared with an H200).
+    RoundedTables,
     /// Neighbours, as one complex number: tables, products and sums in binary32, each rounded to it, the result once to
     /// `output`, as in Hugging Face's DeepSeek.
     Neighbours,

@@ -6,7 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Dtype;
+use crate::nvidia::flash3::Cut;
 use crate::nvidia::reduce::TorchSum;
+use crate::nvidia::vllm::VllmMean;
 use crate::recipe::RankOrder;
 use crate::tensor_core::BlockRecipe;
 
@@ -197,6 +199,11 @@ pub enum ReductionRecipe {
         /// Threads of a row.
         across: u16,
     },
+    /// The mean of vLLM's CUDA kernels: squares fused into their sum, divided by the length.
+    Vllm {
+        /// The sum.
+        vllm: VllmMean,
+    },
 }
 
 /// `y = round(w · round(x · (1 / sqrt(mean(x²) + eps))))`, square root and division correctly rounded.
@@ -277,6 +284,15 @@ pub enum SoftmaxRecipe {
         /// Roundings of a score on its way to a power of two: 1 after its product with `scale · log₂ e`, or 2, after
         /// the scale and after log₂ e.
         scalings: u16,
+    },
+    /// FlashAttention-3 as vLLM runs it, [`crate::nvidia::flash3`]: tiles of `key_tile` keys **from the last to the
+    /// first** with a running maximum; each tile's product with the values goes on from the sum so far, rescaled; the
+    /// product with the approximate `1 / sum` at the end.
+    Flash3 {
+        /// How keys are cut into parts, which are attended alone and put together in binary32 by their sums of
+        /// exponentials; absent where no request's keys are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<Cut>,
     },
 }
 
@@ -379,6 +395,10 @@ pub enum KernelRecipe {
         /// Tables, products and sums in binary32, results rounded once.
         #[serde(default, skip_serializing_if = "is_false")]
         wide: bool,
+        /// Tables rounded to `output`, the product of the second factor rounded to binary32 and the first fused into
+        /// the sum, results rounded once.
+        #[serde(default, skip_serializing_if = "is_false")]
+        rounded_tables: bool,
         /// Whose cosines and sines, if not correctly rounded ones.
         #[serde(default, skip_serializing_if = "Functions::are_own")]
         functions: Functions,
