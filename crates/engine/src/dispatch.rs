@@ -12,6 +12,7 @@ mod planned;
 mod ranks;
 mod rules;
 mod sdpa;
+mod vllm;
 
 pub(crate) use node::pairs_of;
 pub(crate) use planned::{InSection, Planned};

@@ -126,6 +126,10 @@ impl Dispatch<'_> {
         match &node.operation {
             Operation::Norm(norm) => {
                 let rows = m * self.rank_groups(node, norm.groups).map_err(undivided)?;
+                if self.is_vllm() {
+                    let recipe = self.vllm_norm(at, node, norm, rows).map_err(undivided)?;
+                    return planned(norm.length, norm.length, KernelRecipe::RmsNorm(recipe));
+                }
                 // Otherwise the order changes from row to row.
                 let aligned = norm.length.is_multiple_of(4);
                 if self.is_gpu() && !(aligned && TorchSum::of(rows, norm.length).is_some()) {
@@ -173,9 +177,18 @@ impl Dispatch<'_> {
                 if self.is_gpu() && rotary.rotated < rotary.width {
                     return Err(self.not_compared("a rotation of parts of heads", "it was not compared"));
                 }
-                planned(node.width, 2, KernelRecipe::Rotary(self.rotary(pairs_of(rotary.pairing))))
+                let pairs = match rotary.pairing {
+                    Pairing::Halves if self.is_vllm() => RotaryPairs::RoundedTables,
+                    pairing => pairs_of(pairing),
+                };
+                planned(node.width, 2, KernelRecipe::Rotary(self.rotary(pairs)))
             }
             Operation::Attention(attention) => {
+                if self.attention == Implementation::FlashAttention3 {
+                    let recipe =
+                        AttentionRecipe::VllmFlash3(self.flash3(attention, shape).map_err(undivided)?);
+                    return planned(node.width, attention.key_dim, KernelRecipe::Attention(recipe));
+                }
                 self.attention_accepted(attention, shape)?;
                 let [of_rank, _] = self.rank_heads(attention).map_err(undivided)?;
                 let (heads, group) = (m * of_rank, attention.heads / attention.kv_heads);

@@ -27,7 +27,7 @@ const LONGEST_FLASH: usize = 32_768;
 const LONGEST_CUDNN: usize = 16_384;
 
 /// Multiprocessors of the hardware that was measured.
-const MULTIPROCESSORS: usize = 132;
+pub(super) const MULTIPROCESSORS: usize = 132;
 
 impl<'c> Dispatch<'c> {
     /// Why no recipe covers `sdpa` in a pass, with a backend forced or without; `None` where one may. What the catalog
