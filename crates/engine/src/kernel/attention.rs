@@ -65,7 +65,10 @@ pub(crate) fn decode(
     out: &mut [f32],
 ) {
     assert!(fits(heads, caches.len(), q, out), "attention: shapes differ");
-    assert_computed(recipe, heads, None, sinks);
+    // vLLM keeps all keys, and has another kernel for a window.
+    let whole = matches!(recipe, AttentionRecipe::VllmFlash3(_));
+    let longest = whole.then(|| caches.iter().map(|(_, keys)| *keys).max()).flatten();
+    assert_computed(recipe, heads, longest, sinks);
     let kept: Vec<(CachedLayer<'_>, usize)>;
     let caches = if matches!(recipe, AttentionRecipe::Own(_)) {
         caches
@@ -96,8 +99,8 @@ fn fits(heads: Heads, rows: usize, q: &[f32], out: &[f32]) -> bool {
 }
 
 /// The engine's own attention alone has values of another width; those of flash and cuDNN have no window in prefill (of
-/// `keys`); sinks are eager's and the engine's. Dispatch refuses the others for such a model; an override may still ask
-/// for one.
+/// `keys`), vLLM's has none at all; sinks are eager's and the engine's. Dispatch refuses the others for such a model;
+/// an override may still ask for one.
 fn assert_computed(recipe: AttentionRecipe, heads: Heads, keys: Option<usize>, sinks: &[f32]) {
     let is_computed = match recipe {
         AttentionRecipe::Own(_) => true,
