@@ -14,7 +14,6 @@ mod rules;
 mod sdpa;
 mod vllm;
 
-pub(crate) use node::pairs_of;
 pub(crate) use planned::{InSection, Planned};
 pub use rules::Dispatch;
 

@@ -15,7 +15,7 @@ use mantissa_numerics::site::Phase;
 
 use crate::cache::KvCache;
 use crate::cpu::Cpu;
-use crate::dispatch::{Dispatch, pairs_of};
+use crate::dispatch::Dispatch;
 use crate::error::EngineError;
 use crate::logits::{TokenLogprob, top_logprobs};
 use crate::overrides::Overrides;
@@ -535,7 +535,7 @@ fn rope_tables(graph: &Graph, setup: &EngineSetup) -> Vec<RopeTable> {
             Operation::Rotary(rotary) if rotary.table == place => Some(rotary.pairing),
             _ => None,
         });
-        let recipe = dispatch.rotary(pairs_of(pairing.unwrap_or(Pairing::Halves)));
+        let recipe = dispatch.rotary(dispatch.pairs(pairing.unwrap_or(Pairing::Halves)));
         RopeTable::new(table, recipe, setup.context)
     });
     tables.collect()

@@ -34,7 +34,7 @@ impl RopeTable {
             RotaryPairs::Halves | RotaryPairs::RoundedTables => output,
             RotaryPairs::WideHalves | RotaryPairs::Neighbours => Dtype::F32,
         };
-        let Frequencies { inverse, attention_factor } = frequencies(table, whose);
+        let Frequencies { inverse, attention_factor } = frequencies(table, whose, pairs);
         let half = inverse.len();
         let mut data = vec![0.0; positions * 2 * half];
         for (position, row) in data.chunks_exact_mut(2 * half).enumerate() {
@@ -70,12 +70,13 @@ fn rope(table: &RotaryTable) -> Rope<'_> {
     }
 }
 
-/// Inverse frequencies at load. Beside a GPU transformers computes them on the CPU; [`refused`] names models for which
-/// that is not one answer.
-fn frequencies(table: &RotaryTable, functions: RotaryFunctions) -> Frequencies {
-    let arithmetic = match functions {
-        RotaryFunctions::Own => Arithmetic::Engine,
-        RotaryFunctions::Cuda => Arithmetic::Torch(CpuCapability::Avx512),
+/// Inverse frequencies at load. Beside a GPU transformers computes them on the CPU, vLLM on the GPU; [`refused`] names
+/// models for which that is not one answer, or not known.
+fn frequencies(table: &RotaryTable, functions: RotaryFunctions, pairs: RotaryPairs) -> Frequencies {
+    let arithmetic = match (functions, pairs) {
+        (RotaryFunctions::Own, _) => Arithmetic::Engine,
+        (RotaryFunctions::Cuda, RotaryPairs::RoundedTables) => Arithmetic::OnGpu,
+        (RotaryFunctions::Cuda, _) => Arithmetic::Torch(CpuCapability::Avx512),
     };
     rope(table).frequencies(arithmetic, None)
 }
@@ -87,6 +88,7 @@ fn frequencies(table: &RotaryTable, functions: RotaryFunctions) -> Frequencies {
 pub(crate) fn refused(
     table: &RotaryTable,
     functions: RotaryFunctions,
+    pairs: RotaryPairs,
     keys: usize,
 ) -> Option<(String, &'static str)> {
     let what = || format!("RoPE of base {} over {} elements", table.theta, table.dim);
@@ -94,6 +96,11 @@ pub(crate) fn refused(
         let what = format!("{} at {keys} positions", what());
         let why = "its frequencies change with the length of the sequence";
         return Some((format!("{what}, more than the {border} of its own context"), why));
+    }
+    if functions == RotaryFunctions::Cuda && pairs == RotaryPairs::RoundedTables {
+        let why =
+            "vLLM computes its inverse frequencies on the GPU, and those of this base were not measured";
+        return (!rope(table).is_known_on_gpu()).then(|| (what(), why));
     }
     if functions == RotaryFunctions::Cuda && rope(table).one_answer().is_none() {
         return Some((what(), "its inverse frequencies depend on the machine's CPU"));
@@ -117,19 +124,25 @@ mod tests {
         for base in [1e4, 1e5, 5e5, 1e6] {
             for dim in [64, 128] {
                 let table = table(base, dim, None);
-                let mut own = frequencies(&table, RotaryFunctions::Own).inverse;
+                let mut own = frequencies(&table, RotaryFunctions::Own, RotaryPairs::Halves).inverse;
                 if base > 9e5 && dim == 128 {
                     own[37] = f32::from_bits(0x39B2_29FB);
                 }
-                assert_eq!(own, frequencies(&table, RotaryFunctions::Cuda).inverse, "{base} {dim}");
-                assert_eq!(refused(&table, RotaryFunctions::Cuda, 100_000), None);
+                assert_eq!(
+                    own,
+                    frequencies(&table, RotaryFunctions::Cuda, RotaryPairs::Halves).inverse,
+                    "{base} {dim}"
+                );
+                assert_eq!(refused(&table, RotaryFunctions::Cuda, RotaryPairs::Halves, 100_000), None);
             }
         }
     }
 
     #[test]
     fn what_depends_on_machine_or_length_is_refused() {
-        let why = |table: &RotaryTable, functions, keys| refused(table, functions, keys).map(|(_, why)| why);
+        let why = |table: &RotaryTable, functions, keys| {
+            refused(table, functions, RotaryPairs::Halves, keys).map(|(_, why)| why)
+        };
         let mut narrow = (1..500).map(|i| table(1e4 * f64::from(i), 96, None));
         let narrow = narrow.find(|narrow| rope(narrow).one_answer().is_none()).expect("a base that differs");
         assert_eq!(why(&narrow, RotaryFunctions::Own, 9000), None);

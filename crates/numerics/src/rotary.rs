@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::torch_cpu::{self, CpuCapability, glibc};
 
+mod on_gpu;
 mod scaling;
 
 pub use scaling::{LongRope, RopeScaling, Yarn};
@@ -36,6 +37,8 @@ pub enum Arithmetic {
     Engine,
     /// PyTorch on a CPU: [`torch_cpu::pow`]; a number over a tensor is the tensor's reciprocal times the number.
     Torch(CpuCapability),
+    /// PyTorch on an NVIDIA GPU, as vLLM asks for it, of bases that were measured ([`Rope::is_known_on_gpu`]).
+    OnGpu,
 }
 
 /// The parameters of a rotary embedding.
@@ -136,7 +139,7 @@ impl Rope<'_> {
         let (inverse, attention_factor) = match self.scaling {
             None => (plain(), 1.0),
             Some(RopeScaling::Linear { factor }) => {
-                (plain().into_iter().map(|f| f / single(*factor)).collect(), 1.0)
+                (plain().into_iter().map(|f| arithmetic.under(f, single(*factor))).collect(), 1.0)
             }
             Some(RopeScaling::Llama3 {
                 factor,
@@ -172,7 +175,34 @@ impl Rope<'_> {
         (sure && bits(&narrow.inverse).eq(bits(&wide.inverse))).then_some(wide)
     }
 
+    /// Whether the frequencies of load that a GPU computes are known: of measured bases, not stretched or as Llama 3.1
+    /// or by one factor.
+    ///
+    /// ```
+    /// use mantissa_numerics::rotary::{Arithmetic, Rope};
+    /// use mantissa_numerics::torch_cpu::CpuCapability;
+    /// let rope = |base| Rope { base, dim: 64, scaling: None, max_position_embeddings: 4096 };
+    /// assert!(rope(5e5).is_known_on_gpu() && !rope(1234.0).is_known_on_gpu());
+    /// // Three of 32 are not those that transformers computes on the CPU.
+    /// let of = |arithmetic| rope(5e5).frequencies(arithmetic, None).inverse;
+    /// let pairs = of(Arithmetic::OnGpu).into_iter().zip(of(Arithmetic::Torch(CpuCapability::Avx512)));
+    /// assert_eq!(pairs.filter(|(gpu, cpu)| gpu != cpu).count(), 3);
+    /// ```
+    #[must_use]
+    pub fn is_known_on_gpu(&self) -> bool {
+        let known = match self.scaling {
+            None | Some(RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. }) => true,
+            Some(RopeScaling::Dynamic { .. } | RopeScaling::Yarn(_) | RopeScaling::LongRope(_)) => false,
+        };
+        known && on_gpu::inverse(self.base, self.dim).is_some()
+    }
+
     fn plain(&self, arithmetic: Arithmetic, base: f64) -> Vec<f32> {
+        if arithmetic == Arithmetic::OnGpu
+            && let Some(inverse) = on_gpu::inverse(base, self.dim)
+        {
+            return inverse;
+        }
         arithmetic.powers(base, self.dim / 2, self.dim).into_iter().map(|power| 1.0 / power).collect()
     }
 
@@ -211,7 +241,9 @@ impl Arithmetic {
     fn powers(self, base: f64, count: usize, dim: usize) -> Vec<f32> {
         let exponents: Vec<f32> = (0..count).map(|i| exponent(i, dim)).collect();
         match self {
-            Self::Engine => exponents.iter().map(|&e| single(libm::pow(base, f64::from(e)))).collect(),
+            Self::Engine | Self::OnGpu => {
+                exponents.iter().map(|&e| single(libm::pow(base, f64::from(e)))).collect()
+            }
             Self::Torch(cpu) => torch_cpu::pow(cpu, base, &exponents),
         }
     }
@@ -220,7 +252,15 @@ impl Arithmetic {
     fn over(self, number: f64, element: f32) -> f32 {
         match self {
             Self::Engine => single(number) / element,
-            Self::Torch(_) => 1.0 / element * single(number),
+            Self::Torch(_) | Self::OnGpu => 1.0 / element * single(number),
+        }
+    }
+
+    /// An element of a tensor over a Python number that is binary32 there.
+    fn under(self, element: f32, number: f32) -> f32 {
+        match self {
+            Self::Engine | Self::Torch(_) => element / number,
+            Self::OnGpu => element * (1.0 / number),
         }
     }
 }
@@ -234,10 +274,10 @@ fn llama3(arithmetic: Arithmetic, plain: &[f32], [factor, low, high, context]: [
         if wavelength < shortest {
             f
         } else if wavelength > longest {
-            f / factor
+            arithmetic.under(f, factor)
         } else {
-            let smooth = (arithmetic.over(context, wavelength) - low) / span;
-            (1.0 - smooth) * f / factor + smooth * f
+            let smooth = arithmetic.under(arithmetic.over(context, wavelength) - low, span);
+            arithmetic.under((1.0 - smooth) * f, factor) + smooth * f
         }
     };
     plain.iter().map(stretch).collect()

@@ -177,10 +177,7 @@ impl Dispatch<'_> {
                 if self.is_gpu() && rotary.rotated < rotary.width {
                     return Err(self.not_compared("a rotation of parts of heads", "it was not compared"));
                 }
-                let pairs = match rotary.pairing {
-                    Pairing::Halves if self.is_vllm() => RotaryPairs::RoundedTables,
-                    pairing => pairs_of(pairing),
-                };
+                let pairs = self.pairs(rotary.pairing);
                 planned(node.width, 2, KernelRecipe::Rotary(self.rotary(pairs)))
             }
             Operation::Attention(attention) => {
@@ -352,9 +349,8 @@ impl Dispatch<'_> {
 
     fn angles_known(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
         for table in &graph.tables {
-            if let Some((what, why)) =
-                rope::refused(table, self.rotary(RotaryPairs::Halves).functions, shape.keys)
-            {
+            let pairs = if self.is_vllm() { RotaryPairs::RoundedTables } else { RotaryPairs::Halves };
+            if let Some((what, why)) = rope::refused(table, self.rotary(pairs).functions, pairs, shape.keys) {
                 return Err(self.refused(what, why));
             }
         }
@@ -389,11 +385,14 @@ impl Dispatch<'_> {
     }
 }
 
-/// What a rotation of the graph is as a recipe.
-pub(crate) fn pairs_of(pairing: Pairing) -> RotaryPairs {
-    match pairing {
-        Pairing::Halves => RotaryPairs::Halves,
-        Pairing::WideHalves => RotaryPairs::WideHalves,
-        Pairing::Neighbours => RotaryPairs::Neighbours,
+impl Dispatch<'_> {
+    /// What a rotation of the graph is as a recipe.
+    pub(crate) fn pairs(self, pairing: Pairing) -> RotaryPairs {
+        match pairing {
+            Pairing::Halves if self.is_vllm() => RotaryPairs::RoundedTables,
+            Pairing::Halves => RotaryPairs::Halves,
+            Pairing::WideHalves => RotaryPairs::WideHalves,
+            Pairing::Neighbours => RotaryPairs::Neighbours,
+        }
     }
 }
