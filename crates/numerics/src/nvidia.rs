@@ -8,6 +8,7 @@ pub mod cudnn;
 pub mod flash;
 pub mod flash3;
 pub mod functions;
+pub mod gating;
 pub mod logarithm;
 pub mod products;
 pub mod reduce;

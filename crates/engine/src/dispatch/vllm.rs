@@ -1,13 +1,21 @@
 //! vLLM 0.24 in eager mode: which kernels it launches where transformers launches others.
 //!
 //! Norms add up squares in another order, and the sum before a norm is part of its kernel; rotations take rounded
-//! tables and round once; attention is FlashAttention 3. Products are cuBLAS's, of weights that are joined
-//! ([`super::ranks`]).
+//! tables and round once; attention is FlashAttention 3; routers are one kernel, and experts' last products multiply by
+//! the weights that it leaves in binary32. Other products are cuBLAS's, of weights that are joined ([`super::ranks`]).
 
-use mantissa_model::graph::{Attention, Node, Norm, Weighting};
+use std::num::NonZeroU16;
+
+use mantissa_model::graph::{Attention, ExpertLinear, Node, Norm, Routing, Weighting};
+use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::flash3::{Request, Step};
+use mantissa_numerics::nvidia::gating::VllmGating;
 use mantissa_numerics::nvidia::vllm::VllmMean;
-use mantissa_numerics::recipe::{NormMean, NormRecipe, NormWeight, VllmFlash3};
+use mantissa_numerics::recipe::{
+    ExpertOrder, ExpertSumRecipe, NormMean, NormRecipe, NormWeight, RouterChoice, RouterRecipe,
+    RouterSoftmax, VllmFlash3,
+};
+use mantissa_numerics::setup::Basis;
 
 use super::planned::InSection;
 use super::ranks::Undivided;
@@ -43,6 +51,42 @@ impl Dispatch<'_> {
             (format!("a norm of rows of {}", norm.length), "only rows of whole loads are known")
         })?;
         Ok(NormRecipe { mean: NormMean::Vllm(mean), weight: NormWeight::BeforeCast, output: self.dtype })
+    }
+
+    /// The choice of experts; weights stay in binary32 whatever the model says.
+    pub(super) fn vllm_router(
+        self,
+        routing: &Routing,
+        choice: RouterChoice,
+    ) -> Result<RouterRecipe, Undivided> {
+        let what = |why| (format!("a router of {} experts of vLLM", routing.experts), why);
+        if choice == RouterChoice::Logits {
+            return Err(what("of its routers those with a softmax of all logits are known"));
+        }
+        let gating = VllmGating::of(routing.experts)
+            .ok_or_else(|| what("only numbers of experts that have a kernel of their own are known"))?;
+        Ok(RouterRecipe { softmax: RouterSoftmax::Vllm(gating), choice, output: Dtype::F32 })
+    }
+
+    /// The format that an expert's product leaves, which is Triton's `fused_moe_kernel`: the last one is multiplied by
+    /// the expert's weight before it is rounded, which is the sum's first step here.
+    pub(super) fn vllm_expert(self, node: &Node, linear: &ExpertLinear) -> Result<Dtype, Undivided> {
+        match node.name {
+            _ if linear.biased => Err(("experts with biases of vLLM".to_owned(), "they were not compared")),
+            "expert_down" => Ok(Dtype::F32),
+            _ => Ok(self.dtype),
+        }
+    }
+
+    /// The sum over `top` experts: `moe_sum`, which has a kernel of its own for two to four, read and not compared, and
+    /// is PyTorch's sum otherwise.
+    pub(super) fn vllm_expert_sum(self, sum: ExpertSumRecipe, top: usize) -> (ExpertSumRecipe, Basis) {
+        let sum = ExpertSumRecipe { wide: false, ..sum };
+        if (2..=4).contains(&top) {
+            let each = ExpertSumRecipe { sums: NonZeroU16::MIN, order: ExpertOrder::EachInTopOrder, ..sum };
+            return (each, Basis::Literature);
+        }
+        (sum, Basis::Verified)
     }
 
     /// Attention of a pass whose sequences are the requests of a step.
