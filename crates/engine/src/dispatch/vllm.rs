@@ -109,3 +109,106 @@ impl Dispatch<'_> {
             .ok_or_else(|| what("only heads of 64 and 128, and whole prompts, are known"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mantissa_model::graph::{Graph, Operation};
+    use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+    use mantissa_model::{Arch, ModelConfig};
+    use mantissa_numerics::recipe::{ExpertRanks, KernelRecipe, LinearSum, MatmulRecipe};
+    use mantissa_numerics::setup::{Attention as Kind, Hardware, Program, Ranks};
+
+    use super::*;
+    use crate::catalogs::CatalogUse;
+    use crate::serving::Serving;
+
+    /// Qwen3-30B-A3B.
+    fn graph() -> Graph {
+        let request = SynthRequest { preset: Some(Preset::Qwen3_30BA3B), ..SynthRequest::default() };
+        SynthSpec::new(&request).expect("a preset").config().graph()
+    }
+
+    /// What a node of the first block with experts runs, and what it rests on.
+    fn of(graph: &Graph, name: &str, [tensor, expert]: [u32; 2]) -> Result<(KernelRecipe, Basis), String> {
+        let ranks = Ranks { tensor, expert, ..Ranks::default() };
+        let serving = Serving { program: Program::Vllm024, ranks };
+        let dispatch =
+            Dispatch { serving, ..Dispatch::new(Hardware::H200, Dtype::Bf16, Kind::FlashAttention3) };
+        let mut used = CatalogUse::new(Hardware::H200);
+        let section = graph.block(0).expect("a block");
+        let node = section.nodes.iter().find(|node| node.name == name).expect("a node");
+        let found =
+            dispatch.recipe(InSection { section, first: true }, node, PassShape::decode(9, 40), &mut used);
+        let planned = found.map_err(|error| error.to_string())?.expect("a kernel");
+        Ok((planned.recipe, used.basis))
+    }
+
+    #[test]
+    fn experts_are_weighted_before_they_are_rounded() {
+        let graph = graph();
+        let product = |name, ranks| match of(&graph, name, ranks).expect("known").0 {
+            KernelRecipe::Matmul(MatmulRecipe { summation, output }) => (summation, output),
+            other => panic!("{other:?}"),
+        };
+        let sum = |ranks| match of(&graph, "expert_sum", ranks).expect("known") {
+            (KernelRecipe::ExpertSum(sum), basis) => (sum, basis),
+            other => panic!("{other:?}"),
+        };
+        for ranks in [[1, 1], [2, 1], [2, 2]] {
+            let (router, _) = of(&graph, "router_topk", ranks).expect("known");
+            let KernelRecipe::Router(router) = router else { panic!("{router:?}") };
+            assert_eq!(router.softmax, RouterSoftmax::Vllm(VllmGating { load: 8 }));
+            assert_eq!(router.output, Dtype::F32);
+            for name in ["expert_gate", "expert_up"] {
+                let (summation, output) = product(name, ranks);
+                assert!(
+                    output == Dtype::Bf16 && matches!(summation, LinearSum::TensorCore(_)),
+                    "{name} {ranks:?}"
+                );
+            }
+            let (summation, output) = product("expert_down", ranks);
+            assert!(output == Dtype::F32);
+            let by_widths = ranks == [2, 1];
+            assert_eq!(
+                matches!(summation, LinearSum::RankParts { ranks, .. } if ranks.get() == 2),
+                by_widths
+            );
+            let (sum, basis) = sum(ranks);
+            assert_eq!(
+                (sum.sums.get(), sum.wide, sum.order, basis),
+                (4, false, ExpertOrder::Once, Basis::Verified)
+            );
+            match (ranks, sum.ranks) {
+                ([1, 1], ExpertRanks::One) | ([2, 1], ExpertRanks::Widths { .. }) => {}
+                ([2, 2], ExpertRanks::Experts { of_rank, .. }) => assert_eq!(of_rank.get(), 64),
+                (ranks, found) => panic!("{ranks:?}: {found:?}"),
+            }
+        }
+        let why = of(&graph, "expert_sum", [1, 2]).expect_err("vLLM has no such ranks");
+        assert!(why.contains("divides both among the same ranks"), "{why}");
+    }
+
+    #[test]
+    fn a_sum_over_two_experts_has_a_kernel_of_its_own() {
+        let tiny = SynthSpec::tiny(Arch::MIXTRAL, 0).config().clone();
+        let (found, basis) = of(&tiny.graph(), "expert_sum", [1, 1]).expect("known");
+        let KernelRecipe::ExpertSum(sum) = found else { panic!("{found:?}") };
+        assert_eq!((sum.sums.get(), sum.order, basis), (1, ExpertOrder::EachInTopOrder, Basis::Literature));
+    }
+
+    #[test]
+    fn other_routers_are_refused() {
+        let tiny = SynthSpec::tiny(Arch::QWEN3_MOE, 0).config().clone();
+        let moe = tiny.moe.clone().map(|moe| mantissa_model::MoeConfig { num_experts: 60, ..moe });
+        let sixty = ModelConfig { moe, ..tiny }.graph();
+        for (graph, why) in [
+            (sixty, "a router of 60 experts of vLLM"),
+            (SynthSpec::tiny(Arch::GPT_OSS, 0).config().graph(), "a softmax of all logits"),
+        ] {
+            let section = graph.block(0).expect("a block");
+            let route = section.nodes.iter().find(|node| matches!(node.operation, Operation::Route(_)));
+            let said = of(&graph, route.expect("a router").name, [1, 1]).expect_err("another kernel");
+            assert!(said.contains(why), "{said}");
+        }
+    }
+}

@@ -104,6 +104,9 @@ fn what_no_kernel_computes_is_not_read() {
         r#"{"kernel":"rotary","output":"bf16","wide":true,"rounded_tables":true}"#,
         r#"{"kernel":"rms_norm","reduction":{"vllm":{"threads":72}},"output":"bf16"}"#,
         r#"{"kernel":"rms_norm","reduction":{"vllm":{"threads":2048}},"output":"bf16","functions":"nvidia"}"#,
+        r#"{"kernel":"router","renormalize":true,"reduction":{"gating":{"load":8}},"output":"f32"}"#,
+        r#"{"kernel":"router","renormalize":true,"reduction":{"gating":{"load":6}},"output":"f32","functions":"nvidia"}"#,
+        r#"{"kernel":"router","renormalize":false,"chosen_first":true,"reduction":{"gating":{"load":8}},"output":"f32","functions":"nvidia"}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"exact","reduction":{"lanes":16},"normalize_first":true},"probability_rounding":"bf16","key_tile":null,"output":"bf16"}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"flash","splits":1},"probability_rounding":"bf16","key_tile":64,"output":"bf16"}"#,
     ] {
@@ -135,6 +138,8 @@ fn recipes_of_vllm_are_written_and_read() {
         r#"{"kernel":"rotary","output":"bf16","rounded_tables":true,"functions":"nvidia"}"#.to_owned(),
         flash("", 128),
         flash(r#","cut":{"rows":64,"most":11,"share":1}"#, 192),
+        r#"{"kernel":"router","renormalize":true,"reduction":{"gating":{"load":8}},"output":"f32","functions":"nvidia"}"#
+            .to_owned(),
     ] {
         unchanged(&line);
     }
