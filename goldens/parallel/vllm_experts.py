@@ -143,8 +143,9 @@ def main():
         experts, weights = routed(functions, logits)
         parts = []
         for expert in experts:
-            of = lambda name: model.get_tensor(f"model.layers.0.mlp.experts.{expert}.{name}_proj.weight").float().numpy()
-            gate, up = (rounded(product(x, of(name))) for name in ("gate", "up"))
+            name = f"model.layers.0.mlp.experts.{expert}"
+            of = lambda part: model.get_tensor(f"{name}.{part}_proj.weight").float().numpy()
+            gate, up = (rounded(product(x, of(part))) for part in ("gate", "up"))
             with np.errstate(over="ignore"):
                 inner = rounded(rounded(gate / (f32(1) + functions.exp(-gate))) * up)
             down, half = of("down"), 2 if kind == 1 else 1
@@ -155,7 +156,8 @@ def main():
         wrong = int((found != recorded).sum())
         early = total(rounded(parts), weights, kind, experts) != recorded
         torch = total(parts, of_torch(functions, logits, experts), kind, experts) != recorded
-        print(job, row, f"{wrong} of {len(recorded)} differ; {early.sum()} if rounded early, {torch.sum()} by PyTorch's softmax")
+        otherwise = f"{early.sum()} if rounded early, {torch.sum()} by PyTorch's softmax"
+        print(job, row, f"{wrong} of {len(recorded)} differ; {otherwise}")
         assert wrong == 0
         columns = [*np.flatnonzero(torch), *np.flatnonzero(early), *range(len(recorded))][:COLUMNS]
         out += np.array([kind, len(columns)], "<u4").tobytes()

@@ -245,7 +245,9 @@ impl Dispatch<'_> {
                     ));
                 }
                 let recipe = if self.is_vllm() {
-                    self.vllm_router(routing, choice).map_err(undivided)?
+                    let (recipe, basis) = self.vllm_router(routing, choice).map_err(undivided)?;
+                    used.basis = used.basis.max(basis);
+                    recipe
                 } else {
                     self.router(choice, routing.weights.are_wide())
                 };

@@ -24,6 +24,9 @@ use super::sdpa::MULTIPROCESSORS;
 use crate::catalog;
 use crate::shape::PassShape;
 
+/// The number of experts whose router was compared.
+const EXPERTS_COMPARED: usize = 128;
+
 impl Dispatch<'_> {
     /// A norm of `rows` rows.
     pub(super) fn vllm_norm(
@@ -53,19 +56,21 @@ impl Dispatch<'_> {
         Ok(NormRecipe { mean: NormMean::Vllm(mean), weight: NormWeight::BeforeCast, output: self.dtype })
     }
 
-    /// The choice of experts; weights stay in binary32 whatever the model says.
+    /// The choice of experts; weights stay in binary32 whatever the model says. Of other numbers of experts than 128 the
+    /// kernel was read and not compared.
     pub(super) fn vllm_router(
         self,
         routing: &Routing,
         choice: RouterChoice,
-    ) -> Result<RouterRecipe, Undivided> {
+    ) -> Result<(RouterRecipe, Basis), Undivided> {
         let what = |why| (format!("a router of {} experts of vLLM", routing.experts), why);
         if choice == RouterChoice::Logits {
             return Err(what("of its routers those with a softmax of all logits are known"));
         }
         let gating = VllmGating::of(routing.experts)
             .ok_or_else(|| what("only numbers of experts that have a kernel of their own are known"))?;
-        Ok(RouterRecipe { softmax: RouterSoftmax::Vllm(gating), choice, output: Dtype::F32 })
+        let basis = if routing.experts == EXPERTS_COMPARED { Basis::Verified } else { Basis::Literature };
+        Ok((RouterRecipe { softmax: RouterSoftmax::Vllm(gating), choice, output: Dtype::F32 }, basis))
     }
 
     /// The format that an expert's product leaves, which is Triton's `fused_moe_kernel`: the last one is multiplied by
