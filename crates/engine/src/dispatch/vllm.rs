@@ -56,8 +56,8 @@ impl Dispatch<'_> {
         Ok(NormRecipe { mean: NormMean::Vllm(mean), weight: NormWeight::BeforeCast, output: self.dtype })
     }
 
-    /// The choice of experts; weights stay in binary32 whatever the model says. Of other numbers of experts than 128 the
-    /// kernel was read and not compared.
+    /// The choice of experts; weights stay in binary32 whatever the model says. Of other numbers of experts than 128
+    /// the kernel was read and not compared.
     pub(super) fn vllm_router(
         self,
         routing: &Routing,

@@ -105,7 +105,6 @@ fn what_no_kernel_computes_is_not_read() {
         r#"{"kernel":"rms_norm","reduction":{"vllm":{"threads":72}},"output":"bf16"}"#,
         r#"{"kernel":"rms_norm","reduction":{"vllm":{"threads":2048}},"output":"bf16","functions":"nvidia"}"#,
         r#"{"kernel":"router","renormalize":true,"reduction":{"gating":{"load":8}},"output":"f32"}"#,
-        r#"{"kernel":"router","renormalize":false,"chosen_first":true,"reduction":{"gating":{"load":8}},"output":"f32","functions":"nvidia"}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"exact","reduction":{"lanes":16},"normalize_first":true},"probability_rounding":"bf16","key_tile":null,"output":"bf16"}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"flash","splits":1},"probability_rounding":"bf16","key_tile":64,"output":"bf16"}"#,
     ] {
@@ -160,6 +159,9 @@ fn recipes_of_vllm_are_written_and_read() {
         assert!(read.as_ref().is_err_and(|why| why.starts_with("no kernel computes")), "{line}: {read:?}");
     }
     assert!(serde_json::from_str::<KernelRecipe>(&router("6")).is_err(), "no kernel loads six elements");
+    let chosen_first =
+        router("8").replace(r#""renormalize":true"#, r#""renormalize":false,"chosen_first":true"#);
+    assert!(serde_json::from_str::<KernelRecipe>(&chosen_first).is_err(), "the softmax is of all logits");
 }
 
 /// Whatever dispatch names comes back from a record as it was.

@@ -1,7 +1,7 @@
 //! The softmax over router logits, as vLLM's kernel that chooses experts computes it.
 //!
-//! *Source:* vLLM 0.24.0, csrc/libtorch_stable/moe/topk_softmax_kernels.cu (`topkGating`), restated. Of 128 experts it was
-//! compared with an H200 by what experts add up to (goldens/parallel); other numbers were read. Left out: those for
+//! *Source:* vLLM 0.24.0, csrc/libtorch_stable/moe/topk_softmax_kernels.cu (`topkGating`), restated. Of 128 experts it
+//! was compared with an H200 by what experts add up to (goldens/parallel); other numbers were read. Left out: those for
 //! which vLLM launches two other kernels.
 
 use serde::{Deserialize, Serialize};

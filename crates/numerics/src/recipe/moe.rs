@@ -149,7 +149,8 @@ impl ExpertRanks {
 /// };
 /// // One running sum loses the first 1 beside 2^24; of two sums, one has nothing but ones.
 /// let sums = |sums: u16| ExpertSumRecipe {
-///     sums: sums.try_into().unwrap(), wide: false, order: Default::default(), ranks: Default::default(), output: Dtype::Bf16,
+///     sums: sums.try_into().unwrap(), wide: false, order: Default::default(), ranks: Default::default(),
+///     output: Dtype::Bf16,
 /// };
 /// let products = [16_777_216.0, 1.0, -16_777_216.0, 1.0];
 /// assert_eq!((add(sums(1), products), add(sums(2), products)), (1.0, 2.0));
