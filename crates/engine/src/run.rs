@@ -323,6 +323,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let mut found = Routing::new(routing.top);
                 for run in self.runs(at, index, pass) {
                     let KernelRecipe::Router(recipe) = run.recipe else { unreachable!("a router") };
+                    found.wide |= recipe.output == Dtype::F32;
                     // An expert's product may have another recipe where the pass has other rows.
                     for rows in pass.alike(&run.rows) {
                         let logits = &logits[part(&rows, routing.experts)];
@@ -514,18 +515,20 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             return;
         };
         let table;
+        let mut wide = node.is_wide();
         let data = match &values[index] {
             Some(Value::Rows(rows)) => rows,
             // What is cached is what was appended.
             Some(Value::Cached(_)) => rows_of(values, node.inputs[0]),
             Some(Value::Routing(routing)) => {
                 debug_assert_eq!(site.point, Point::RouterTopk, "routing is seen at one point");
+                wide |= routing.wide;
                 table = routing.table();
                 &table[..]
             }
             Some(Value::Expanded(_)) | None => return,
         };
-        let dtype = if node.is_wide() { Dtype::F32 } else { storage };
+        let dtype = if wide { Dtype::F32 } else { storage };
         hooks.taps.tap(View { site, phase: pass.phase(), rows: pass.rows, width: node.width, dtype, data });
     }
 }

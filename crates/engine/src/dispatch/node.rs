@@ -241,11 +241,20 @@ impl Dispatch<'_> {
                         "only those of Qwen3-MoE, Mixtral and gpt-oss are known",
                     ));
                 }
-                let recipe = self.router(choice, routing.weights.are_wide());
+                let recipe = if self.is_vllm() {
+                    let (recipe, basis) = self.vllm_router(routing, choice).map_err(undivided)?;
+                    used.basis = used.basis.max(basis);
+                    recipe
+                } else {
+                    self.router(choice, routing.weights.are_wide())
+                };
                 planned(routing.top, routing.experts, KernelRecipe::Router(recipe))
             }
             Operation::ExpertLinear(linear) => {
                 let mut recipe = self.expert(m, linear.n, linear.k, linear.biased);
+                if self.is_vllm() {
+                    recipe.output = self.vllm_expert(node, linear).map_err(undivided)?;
+                }
                 if let Some(ranks) = self.expert_parts(node, linear).map_err(undivided)?
                     && let LinearSum::TensorCore(each) = recipe.summation
                 {
@@ -255,7 +264,12 @@ impl Dispatch<'_> {
             }
             Operation::ExpertSum { top, wide } => {
                 let ranks = self.expert_ranks(at.section, m * node.width).map_err(undivided)?;
-                let recipe = ExpertSumRecipe { ranks, ..self.expert_sum(*wide) };
+                let mut recipe = ExpertSumRecipe { ranks, ..self.expert_sum(*wide) };
+                if self.is_vllm() {
+                    let (sum, basis) = self.vllm_expert_sum(recipe, *top);
+                    recipe = sum;
+                    used.basis = used.basis.max(basis);
+                }
                 planned(node.width, *top, KernelRecipe::ExpertSum(recipe))
             }
             Operation::Cap { .. } => planned(node.width, 1, KernelRecipe::Cap(self.cap())),

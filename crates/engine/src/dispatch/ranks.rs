@@ -168,15 +168,16 @@ impl Dispatch<'_> {
         node: &Node,
         linear: &ExpertLinear,
     ) -> Result<Option<NonZeroU16>, Undivided> {
+        let Ranks { expert, .. } = self.serving.ranks;
         let ranks = self.tensor_ranks();
-        if self.is_vllm() {
-            return Err(("experts of vLLM".to_owned(), "their kernels were not compared"));
-        }
         if self.serving.ranks.is_one() {
             return Ok(None);
         }
         if linear.biased {
             return Err(("experts with biases among ranks".to_owned(), "they were not compared"));
+        }
+        if self.is_vllm() && expert > 1 {
+            return Ok(None);
         }
         if node.name != "expert_down" || ranks == 1 {
             divided(linear.n, ranks, "outputs of an expert")?;
@@ -191,10 +192,17 @@ impl Dispatch<'_> {
         let Ranks { tensor, expert, .. } = self.serving.ranks;
         let count = tensor.max(expert) as usize;
         let Some(reduce) = self.all_reduce(count, elements)? else { return Ok(ExpertRanks::One) };
-        if tensor > 1 && expert > 1 {
+        let both = tensor > 1 && expert > 1;
+        if both && !self.is_vllm() {
             return Err((
                 "experts and layers among ranks".to_owned(),
                 "transformers divides one or the other",
+            ));
+        }
+        if self.is_vllm() && expert > 1 && expert != tensor {
+            return Err((
+                format!("experts on {expert} ranks and layers on {tensor}"),
+                "vLLM divides both among the same ranks",
             ));
         }
         if reduce.depends_on_place() {

@@ -25,6 +25,7 @@ pub(crate) fn route(isa: Isa, recipe: RouterRecipe, routing: &Routing, logits: &
             let count = x.len();
             TorchSoftmax::Warp.softmax(x, count, count, 0);
         }
+        RouterSoftmax::Vllm(gating) => gating.softmax(x),
     };
     let (mut scores, mut factor) = (logits.to_vec(), None);
     if matches!(recipe.choice, RouterChoice::Probabilities { .. }) {
@@ -39,7 +40,7 @@ pub(crate) fn route(isa: Isa, recipe: RouterRecipe, routing: &Routing, logits: &
         factor = Some(scale);
     }
     let order = match recipe.softmax {
-        RouterSoftmax::Lanes { .. } => largest(&scores, routing.top),
+        RouterSoftmax::Lanes { .. } | RouterSoftmax::Vllm(_) => largest(&scores, routing.top),
         RouterSoftmax::Warp => topk::largest(&scores, routing.top),
     };
     let mut weights: Vec<f32> = order.iter().map(|expert| scores[*expert]).collect();
@@ -47,7 +48,7 @@ pub(crate) fn route(isa: Isa, recipe: RouterRecipe, routing: &Routing, logits: &
         RouterChoice::Probabilities { renormalize: false } => {}
         RouterChoice::Probabilities { renormalize: true } => {
             let sum = match recipe.softmax {
-                RouterSoftmax::Lanes { .. } => weights.iter().sum(),
+                RouterSoftmax::Lanes { .. } | RouterSoftmax::Vllm(_) => weights.iter().sum(),
                 RouterSoftmax::Warp => sum_of_few(&weights),
             };
             for weight in &mut weights {

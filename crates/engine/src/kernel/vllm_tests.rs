@@ -1,23 +1,26 @@
-//! vLLM's kernels: rows that vLLM 0.24.0 left on an H200 (goldens/parallel/vllm_slice.py says where they are from), and
-//! what was not captured against a scalar reference.
+//! vLLM's kernels: rows that vLLM 0.24.0 left on an H200 (goldens/parallel/vllm_slice.py and vllm_experts.py say where
+//! they are from), and what was not captured against a scalar reference.
 
 use std::path::Path;
 
-use mantissa_model::graph::{Attention, Slot};
+use mantissa_model::graph::{Attention, Routing, RoutingWeights, Slot, WideRouting};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::flash::Scale;
 use mantissa_numerics::nvidia::flash3::{Online, Request, Step, combined};
 use mantissa_numerics::nvidia::functions::{cos, sin};
+use mantissa_numerics::nvidia::gating::VllmGating;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::nvidia::vllm::VllmMean;
 use mantissa_numerics::recipe::{
-    AttentionRecipe, NormMean, NormRecipe, NormWeight, RotaryFunctions, RotaryPairs, RotaryRecipe,
-    TorchFlash, VllmFlash3,
+    AllReduceSum, AttentionRecipe, ExpertOrder, ExpertRanks, ExpertSumRecipe, NormMean, NormRecipe,
+    NormWeight, RankOrder, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe,
+    RouterSoftmax, TorchFlash, VllmFlash3,
 };
 use mantissa_numerics::tensor_core::{Architecture, BlockRecipe, Operand};
 
 use super::attention;
 use super::heads::Heads;
+use super::moe::{expert_sum, route};
 use super::rows::{rms_norm, rotary};
 use crate::cache::KvCache;
 use crate::pool::Pool;
@@ -99,6 +102,99 @@ fn rotated_queries_are_those_of_an_h200() {
         };
         assert_eq!(found(RotaryPairs::RoundedTables), bits(&want[2 * at..2 * at + 2]), "pair {pair}");
     }
+}
+
+/// A row whose experts one rank has, or two ranks by their widths or their numbers.
+struct ExpertRow {
+    ranks: ExpertRanks,
+    logits: Vec<f32>,
+    experts: Vec<usize>,
+    /// Products of each expert, as chosen, in binary32: a column of each rank with a part of its width.
+    products: Vec<f32>,
+    want: Vec<f32>,
+}
+
+fn expert_rows() -> Vec<ExpertRow> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/parallel/vllm_experts.bin");
+    let bytes = std::fs::read(path).unwrap();
+    let mut rest = &bytes[..];
+    let mut take = |count: usize| {
+        let (part, after) = rest.split_at(count);
+        rest = after;
+        (part.to_vec(), after.is_empty())
+    };
+    let word = |x: &[u8]| usize::from(u16::from_le_bytes([x[0], x[1]]));
+    let mut rows = Vec::new();
+    loop {
+        let (head, _) = take(8);
+        let (kind, columns) = (word(&head), word(&head[4..]));
+        let (logits, experts) = (take(2 * 128).0, take(2 * 8).0);
+        let wide = if kind == 1 { 2 } else { 1 };
+        let (mut products, mut want, mut ended) = (vec![0.0; 8 * wide * columns], Vec::new(), false);
+        for column in 0..columns {
+            for (row, x) in take(4 * 8 * wide).0.as_chunks::<4>().0.iter().enumerate() {
+                products[row * columns + column] = f32::from_le_bytes(*x);
+            }
+            let (sum, last) = take(2);
+            want.push(Dtype::Bf16.decode(&sum, 0));
+            ended = last;
+        }
+        let reduce = AllReduceSum::new(2, RankOrder::Once).unwrap();
+        rows.push(ExpertRow {
+            ranks: match kind {
+                0 => ExpertRanks::One,
+                1 => ExpertRanks::Widths { reduce },
+                _ => ExpertRanks::Experts { of_rank: 64.try_into().unwrap(), reduce },
+            },
+            logits: (0..128).map(|i| Dtype::Bf16.decode(&logits, i)).collect(),
+            experts: experts.chunks(2).map(word).collect(),
+            products,
+            want,
+        });
+        if ended {
+            return rows;
+        }
+    }
+}
+
+/// Router logits to experts and weights, and products of the experts to their sum.
+#[test]
+fn sums_of_experts_are_those_of_an_h200() {
+    let weights = RoutingWeights::SoftmaxThenTop {
+        renormalize: true,
+        scale: 1.0,
+        wide: WideRouting::Nothing,
+        groups: None,
+    };
+    let routing = Routing { experts: 128, top: 8, weights };
+    let (rows, places) = (expert_rows(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(rows.len(), 4);
+    let (mut by_torch, mut early) = (0, 0);
+    for row in &rows {
+        let found = |softmax, products: &[f32]| {
+            let choice = RouterChoice::Probabilities { renormalize: true };
+            let router = RouterRecipe { softmax, choice, output: Dtype::F32 };
+            let chosen = route(Isa::detect(), router, &routing, &row.logits);
+            let experts: Vec<usize> = chosen.iter().map(|(expert, _)| *expert).collect();
+            let sum = ExpertSumRecipe {
+                sums: 4.try_into().unwrap(),
+                wide: false,
+                order: ExpertOrder::Once,
+                ranks: row.ranks,
+                output: Dtype::Bf16,
+            };
+            let mut out = vec![0.0; row.want.len()];
+            expert_sum(Isa::detect(), sum, out.len(), &chosen, &places, products, &mut out);
+            (experts, bits(&out))
+        };
+        let vllm = RouterSoftmax::Vllm(VllmGating::of(128).unwrap());
+        assert_eq!(found(vllm, &row.products), (row.experts.clone(), bits(&row.want)), "{:?}", row.ranks);
+        by_torch += usize::from(found(RouterSoftmax::Warp, &row.products).1 != bits(&row.want));
+        let rounded: Vec<f32> = row.products.iter().map(|x| Dtype::Bf16.round(*x)).collect();
+        early += usize::from(found(vllm, &rounded).1 != bits(&row.want));
+    }
+    // Weights in another order of sums, and products that are rounded before they are weighted, leave other values.
+    assert_eq!((by_torch, early), (3, 4));
 }
 
 fn heads(query: usize, kv: usize, dim: usize) -> Heads {

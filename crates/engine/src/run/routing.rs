@@ -16,11 +16,13 @@ pub(super) struct Routing {
     /// Runs of `order` by run of rows: the rows, and each expert's part.
     pub(super) groups: Vec<(Range<usize>, Vec<ExpertRows>)>,
     pub(super) top: usize,
+    /// Whether weights stay in binary32.
+    pub(super) wide: bool,
 }
 
 impl Routing {
     pub(super) fn new(top: usize) -> Self {
-        Self { slots: Vec::new(), order: Vec::new(), place: Vec::new(), groups: Vec::new(), top }
+        Self { slots: Vec::new(), order: Vec::new(), place: Vec::new(), groups: Vec::new(), top, wide: false }
     }
 
     /// Adds the slots of the next run of rows.
@@ -49,7 +51,7 @@ impl Routing {
     pub(super) fn replace(&mut self, table: &[f32]) {
         let groups = std::mem::take(&mut self.groups);
         let top = self.top;
-        *self = Self::new(top);
+        *self = Self { wide: self.wide, ..Self::new(top) };
         for (rows, _) in groups {
             let part = &table[rows.start * 2 * top..rows.end * 2 * top];
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers of experts")]

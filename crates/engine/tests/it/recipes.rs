@@ -104,6 +104,7 @@ fn what_no_kernel_computes_is_not_read() {
         r#"{"kernel":"rotary","output":"bf16","wide":true,"rounded_tables":true}"#,
         r#"{"kernel":"rms_norm","reduction":{"vllm":{"threads":72}},"output":"bf16"}"#,
         r#"{"kernel":"rms_norm","reduction":{"vllm":{"threads":2048}},"output":"bf16","functions":"nvidia"}"#,
+        r#"{"kernel":"router","renormalize":true,"reduction":{"gating":{"load":8}},"output":"f32"}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"exact","reduction":{"lanes":16},"normalize_first":true},"probability_rounding":"bf16","key_tile":null,"output":"bf16"}"#,
         r#"{"kernel":"attention","scores":{"order":"fma_chain"},"score_rounding":"f32","softmax":{"softmax":"flash","splits":1},"probability_rounding":"bf16","key_tile":64,"output":"bf16"}"#,
     ] {
@@ -129,12 +130,19 @@ fn recipes_of_vllm_are_written_and_read() {
         let ends = r#""output":"bf16","functions":"nvidia","weighting":"before_cast""#;
         format!(r#"{{"kernel":"rms_norm","reduction":{{"vllm":{sum}}},{ends}}}"#)
     };
+    let router = |load: &str| {
+        let ends = r#""output":"f32","functions":"nvidia""#;
+        format!(
+            r#"{{"kernel":"router","renormalize":true,"reduction":{{"gating":{{"load":{load}}}}},{ends}}}"#
+        )
+    };
     for line in [
         norm(r#"{"threads":72}"#),
         norm(r#"{"threads":256,"fused":true}"#),
         r#"{"kernel":"rotary","output":"bf16","rounded_tables":true,"functions":"nvidia"}"#.to_owned(),
         flash("", 128),
         flash(r#","cut":{"rows":64,"most":11,"share":1}"#, 192),
+        router("8"),
     ] {
         unchanged(&line);
     }
@@ -150,6 +158,10 @@ fn recipes_of_vllm_are_written_and_read() {
         let read = serde_json::from_str::<KernelRecipe>(&line).map_err(|error| error.to_string());
         assert!(read.as_ref().is_err_and(|why| why.starts_with("no kernel computes")), "{line}: {read:?}");
     }
+    assert!(serde_json::from_str::<KernelRecipe>(&router("6")).is_err(), "no kernel loads six elements");
+    let chosen_first =
+        router("8").replace(r#""renormalize":true"#, r#""renormalize":false,"chosen_first":true"#);
+    assert!(serde_json::from_str::<KernelRecipe>(&chosen_first).is_err(), "the softmax is of all logits");
 }
 
 /// Whatever dispatch names comes back from a record as it was.

@@ -257,12 +257,12 @@ impl TorchSoftmax {
 }
 
 /// The largest value; NaNs are left out.
-fn largest(x: &[f32]) -> f32 {
+pub(super) fn largest(x: &[f32]) -> f32 {
     x.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Sum `i mod sums` gets the `vector` values of load `i`, one after the other.
-fn add(sums: &mut [f32], x: &[f32], vector: usize) {
+pub(super) fn add(sums: &mut [f32], x: &[f32], vector: usize) {
     for round in x.chunks(vector * sums.len()) {
         for (sum, load) in sums.iter_mut().zip(round.chunks(vector)) {
             *sum = load.iter().fold(*sum, |sum, x| sum + x);

@@ -230,7 +230,9 @@ pub enum LinearSum {
 pub struct MatmulRecipe {
     /// Order of the sum.
     pub summation: LinearSum,
-    /// Format that the sum is rounded to, once; binary32 where a bias follows ([`BiasRecipe`](super::BiasRecipe)).
+    /// Format that the sum is rounded to, once; binary32 where a bias follows ([`BiasRecipe`](super::BiasRecipe)),
+    /// and of vLLM's experts, whose kernel multiplies by their weights before it rounds
+    /// ([`ExpertSumRecipe`](super::ExpertSumRecipe)).
     pub output: Dtype,
 }
 

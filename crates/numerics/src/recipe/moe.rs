@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use super::collective::AllReduceSum;
 use super::matmul::Lanes;
 use crate::Dtype;
+use crate::nvidia::gating::VllmGating;
 
 /// The choice of experts from router logits, and their weights. Of equals the lower expert is chosen, and comes first
 /// but where [`RouterSoftmax`] says otherwise.
@@ -68,6 +69,8 @@ pub enum RouterSoftmax {
     /// order as its `topk` does ([`crate::nvidia::topk::largest`]); chosen weights are added up by the halving tree
     /// over as many lanes as there are ([`crate::nvidia::reduce::sum_of_few`]).
     Warp,
+    /// vLLM's `topkGating`; chosen weights are added up in binary32 in top-k order.
+    Vllm(VllmGating),
 }
 
 /// When the sum over a token's experts is rounded, and in which order they are added.
@@ -78,7 +81,7 @@ pub enum ExpertOrder {
     /// In top-k order in binary32, rounded once.
     #[default]
     Once,
-    /// In top-k order, rounded after every addition: vLLM's of up to four experts.
+    /// In top-k order, rounded after every addition: vLLM's of two to four experts.
     EachInTopOrder,
     /// In the order of the experts' numbers, rounded after every addition: `index_add_` of transformers' loop over
     /// experts.
@@ -133,7 +136,7 @@ impl ExpertRanks {
 }
 
 /// Expert outputs times routing weights, each rounded to `output` unless they stay `wide`, summed as [`ExpertOrder`]
-/// says.
+/// says. vLLM's experts leave their outputs in binary32: their last product and this one are one kernel.
 ///
 /// ```
 /// use mantissa_numerics::{Dtype, recipe::ExpertSumRecipe};
@@ -146,7 +149,8 @@ impl ExpertRanks {
 /// };
 /// // One running sum loses the first 1 beside 2^24; of two sums, one has nothing but ones.
 /// let sums = |sums: u16| ExpertSumRecipe {
-///     sums: sums.try_into().unwrap(), wide: false, order: Default::default(), ranks: Default::default(), output: Dtype::Bf16,
+///     sums: sums.try_into().unwrap(), wide: false, order: Default::default(), ranks: Default::default(),
+///     output: Dtype::Bf16,
 /// };
 /// let products = [16_777_216.0, 1.0, -16_777_216.0, 1.0];
 /// assert_eq!((add(sums(1), products), add(sums(2), products)), (1.0, 2.0));

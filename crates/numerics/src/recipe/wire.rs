@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Dtype;
 use crate::nvidia::flash3::Cut;
+use crate::nvidia::gating::VllmGating;
 use crate::nvidia::reduce::TorchSum;
 use crate::nvidia::vllm::VllmMean;
 use crate::recipe::RankOrder;
@@ -150,7 +151,8 @@ impl Functions {
 pub struct MatmulRecipe {
     /// Order of the sum.
     pub summation: Summation,
-    /// Format that the sum is rounded to, once; binary32 where a bias follows ([`KernelRecipe::Bias`]).
+    /// Format that the sum is rounded to, once; binary32 where a bias follows ([`KernelRecipe::Bias`]), and
+    /// of vLLM's experts, whose weights follow ([`KernelRecipe::ExpertSum`]).
     pub output: Dtype,
 }
 
@@ -203,6 +205,11 @@ pub enum ReductionRecipe {
     Vllm {
         /// The sum.
         vllm: VllmMean,
+    },
+    /// The softmax of vLLM's router kernel.
+    Gating {
+        /// The sum.
+        gating: VllmGating,
     },
 }
 
@@ -458,11 +465,11 @@ pub enum KernelRecipe {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         among: Option<Among>,
     },
-    /// Softmax over router logits in binary32, top-k by value (of equals the lower expert is chosen; its place among
-    /// those chosen is PyTorch's on a GPU).
+    /// Softmax over router logits in binary32, top-k by value (of equals the lower expert is chosen, and comes first;
+    /// by PyTorch on a GPU its place among those chosen is that of its sort).
     Router {
-        /// Whether the chosen weights are divided by their sum, added up in binary32 in top-k order; on a GPU by the
-        /// halving tree over as many lanes as there are.
+        /// Whether the chosen weights are divided by their sum, added up in binary32 in top-k order; by PyTorch by
+        /// the halving tree over as many lanes as there are.
         renormalize: bool,
         /// Experts are chosen by their logits, and the softmax is over the chosen alone.
         #[serde(default, skip_serializing_if = "is_false")]

@@ -337,6 +337,7 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                         (ReductionRecipe::Lanes { lanes: lanes.count() }, Functions::Engine)
                     }
                     RouterSoftmax::Warp => (TorchSoftmax::Warp.into(), Functions::Nvidia),
+                    RouterSoftmax::Vllm(gating) => (ReductionRecipe::Gating { gating }, Functions::Nvidia),
                 };
                 let (renormalize, chosen_first) = match choice {
                     RouterChoice::Probabilities { renormalize } => (renormalize, false),
@@ -428,7 +429,15 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                     {
                         RouterSoftmax::Warp
                     }
-                    _ => return Err(RecipeError("a router is the engine's own or PyTorch's by a warp")),
+                    (ReductionRecipe::Gating { gating }, Functions::Nvidia) if gating.is_launched() => {
+                        ensure(!chosen_first, "vLLM's router takes the softmax of all logits")?;
+                        RouterSoftmax::Vllm(gating)
+                    }
+                    _ => {
+                        return Err(RecipeError(
+                            "a router is the engine's own, PyTorch's by a warp or vLLM's",
+                        ));
+                    }
                 };
                 let choice = match (renormalize, chosen_first) {
                     (renormalize, false) => RouterChoice::Probabilities { renormalize },
