@@ -3,8 +3,8 @@
 #
 #   bnb.sh FOLDER OUT [SECONDS]
 #
-# FOLDER has mantissa.xz, wheels/ (blake3) and site/ (bitsandbytes). Leaves in OUT bnb.json (../bnb.py), the containers of
-# the quantized models of plan.py and logs. SECONDS, default 420: how long the captures may take.
+# FOLDER has mantissa.xz, wheels/ (blake3) and site/ (bitsandbytes). Leaves in OUT bnb.json (../bnb.py), the containers
+# of the quantized models of plan.py and logs. SECONDS, default 420: how long the captures may take.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$(cd "$1" && pwd)
