@@ -1,7 +1,7 @@
 //! Products with weights as passes compute them, without a model.
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{LinearSum, MatmulRecipe};
+use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, Nf4Sum};
 
 use crate::backend::Places;
 use crate::error::EngineError;
@@ -65,6 +65,7 @@ impl Products {
             LinearSum::TensorCore(sum) => sum.block.operand.dtype(),
             LinearSum::Ranks(sum) => sum.each.block.operand.dtype(),
             LinearSum::RankParts { each, .. } => each.block.operand.dtype(),
+            LinearSum::Nf4(Nf4Sum::Decoded(sum)) => sum.block.operand.dtype(),
             _ => None,
         };
         let format = Format::Plain(factors.unwrap_or(Dtype::Bf16));

@@ -35,6 +35,7 @@ pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod matrix;
 pub(crate) mod moe;
+mod nf4;
 mod own_attention;
 pub(crate) mod rows;
 mod sdpa_math;
