@@ -90,7 +90,7 @@ impl<'c> Dispatch<'c> {
     }
 
     /// [`Self::matmul`] with the catalog that has the recipe; `None` for a shape that was not measured.
-    pub(super) fn product(
+    pub(crate) fn product(
         self,
         m: usize,
         n: usize,

@@ -8,7 +8,7 @@
 //! Left out: its format of 8 bits and `fp4`.
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::nvidia::bnb::{Absmax, NF4 as CODE, Nf4Way};
+use mantissa_numerics::nvidia::bnb::{Absmax, NF4 as CODE, Nf4Way, dynamic_map};
 use serde_json::Value;
 
 use super::parts::{Made, Matrix, Packed, Part, f32_at, largest};
@@ -148,38 +148,6 @@ fn nearest(code: &[f32], x: f32) -> u8 {
         }
     }
     u8::try_from(least).unwrap_or(u8::MAX)
-}
-
-/// The dynamic code book of 256 numbers: for each power of ten from 1e-6 to 1 as many steps as fit, both signs, 0 and
-/// 1.
-///
-/// *Rounding:* a range from 0.1 to 1 in `n` steps is `fma(k, (1 − 0.1) / n, 0.1)` in its first half and
-/// `fma(−(n − k), (1 − 0.1) / n, 1)` in its second; numbers are the steps' midpoints times the power, all in binary32.
-/// *Source:* `create_dynamic_map`, whose `torch.linspace` rounds so; checked bit for bit.
-pub(super) fn dynamic_map() -> [f32; 256] {
-    const POWERS: [f32; 7] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
-    let mut map = [0.0; 256];
-    map[0] = 1.0;
-    let mut filled = 1;
-    for (power, steps) in POWERS.into_iter().zip((0..7).map(|i| 1_u8 << i)) {
-        let step = (1.0 - 0.1_f32) / f32::from(steps);
-        let at = |k: u8| {
-            if k < steps.div_ceil(2) {
-                f32::from(k).mul_add(step, 0.1)
-            } else {
-                f32::from(steps - k).mul_add(-step, 1.0)
-            }
-        };
-        for k in 0..steps {
-            let middle = power * f32::midpoint(at(k), at(k + 1));
-            map[filled] = middle;
-            map[filled + 1] = -middle;
-            filled += 2;
-        }
-    }
-    // The last place keeps the zero.
-    map.sort_by(f32::total_cmp);
-    map
 }
 
 fn bytes_of(values: &[f32]) -> Vec<u8> {

@@ -214,6 +214,46 @@ pub enum Absmax {
     },
 }
 
+/// The dynamic code book of 256 numbers: for each power of ten from 1e-6 to 1 as many steps as fit, both signs, 0 and
+/// 1.
+///
+/// *Rounding:* a range from 0.1 to 1 in `n` steps is `fma(k, (1 − 0.1) / n, 0.1)` in its first half and
+/// `fma(−(n − k), (1 − 0.1) / n, 1)` in its second; numbers are the steps' midpoints times the power, all in binary32.
+/// *Source:* `create_dynamic_map`, whose `torch.linspace` rounds so; checked bit for bit.
+///
+/// ```
+/// use mantissa_numerics::nvidia::bnb::dynamic_map;
+/// let map = dynamic_map();
+/// assert!(map.is_sorted() && map[127] == 0.0 && map[255] == 1.0);
+/// assert_eq!(map[254], 0.9929688);
+/// ```
+#[must_use]
+pub fn dynamic_map() -> [f32; 256] {
+    const POWERS: [f32; 7] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
+    let mut map = [0.0; 256];
+    map[0] = 1.0;
+    let mut filled = 1;
+    for (power, steps) in POWERS.into_iter().zip((0..7).map(|i| 1_u8 << i)) {
+        let step = (1.0 - 0.1_f32) / f32::from(steps);
+        let at = |k: u8| {
+            if k < steps.div_ceil(2) {
+                f32::from(k).mul_add(step, 0.1)
+            } else {
+                f32::from(steps - k).mul_add(-step, 1.0)
+            }
+        };
+        for k in 0..steps {
+            let middle = power * f32::midpoint(at(k), at(k + 1));
+            map[filled] = middle;
+            map[filled + 1] = -middle;
+            filled += 2;
+        }
+    }
+    // The last place keeps the zero.
+    map.sort_by(f32::total_cmp);
+    map
+}
+
 /// Lanes of a warp.
 const LANES: usize = 32;
 /// Neighbours of `K` that a lane takes at a time.
