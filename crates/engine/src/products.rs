@@ -62,10 +62,10 @@ impl Products {
             "lengths of no product"
         );
         let factors = match recipe.summation {
-            LinearSum::TensorCore(sum) => sum.block.operand.dtype(),
+            LinearSum::TensorCore(sum) | LinearSum::Nf4(Nf4Sum::Decoded(sum)) => sum.block.operand.dtype(),
+            LinearSum::Nf4(Nf4Sum::Mma(block)) => block.operand.dtype(),
             LinearSum::Ranks(sum) => sum.each.block.operand.dtype(),
             LinearSum::RankParts { each, .. } => each.block.operand.dtype(),
-            LinearSum::Nf4(Nf4Sum::Decoded(sum)) => sum.block.operand.dtype(),
             _ => None,
         };
         let format = Format::Plain(factors.unwrap_or(Dtype::Bf16));

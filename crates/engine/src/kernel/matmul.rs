@@ -33,7 +33,7 @@ pub(crate) fn matmul(
     match recipe.summation {
         LinearSum::FmaChain => chain::chains(isa, pool, recipe.output, m, x, weights),
         LinearSum::LaneChains { lanes } => lanes::lane_chains(isa, pool, recipe.output, lanes, m, x, weights),
-        LinearSum::TensorCore(sum) => {
+        LinearSum::TensorCore(sum) | LinearSum::Nf4(Nf4Sum::Decoded(sum)) => {
             tensor_core::products(isa, pool, (sum, Among::One), recipe.output, places, m, x, weights);
         }
         LinearSum::Ranks(RankSum { each, reduce }) => {
@@ -57,10 +57,9 @@ pub(crate) fn matmul(
             let sum = (TensorCoreSum::uncut(block), Among::One);
             tensor_core::products(isa, pool, sum, recipe.output, places, m, x, weights);
             // What follows a sum flushes it.
-            weights.iter_mut().for_each(|(_, out)| out.iter_mut().for_each(|x| *x = flushed(*x)));
-        }
-        LinearSum::Nf4(Nf4Sum::Decoded(sum)) => {
-            tensor_core::products(isa, pool, (sum, Among::One), recipe.output, places, m, x, weights);
+            for x in weights.iter_mut().flat_map(|(_, out)| out.iter_mut()) {
+                *x = flushed(*x);
+            }
         }
     }
 }
