@@ -124,8 +124,8 @@ impl Nf4Way {
     ///
     /// ```
     /// use mantissa_numerics::nvidia::bnb::Nf4Way;
-    /// let weights = [Nf4Way::Simt, Nf4Way::Mma, Nf4Way::Decoded].map(|way| way.weight(1, 0.03));
-    /// assert_eq!(weights, [-0.021118164, -0.02088928, -0.02088928]);
+    /// let weights = [Nf4Way::Simt, Nf4Way::Mma, Nf4Way::Decoded].map(|way| way.weight(1, 0.07));
+    /// assert_eq!(weights, [-0.048583984, -0.048828125, -0.048828125]);
     /// ```
     #[must_use]
     pub fn weight(self, index: u8, scale: f32) -> f32 {
@@ -225,7 +225,7 @@ pub enum Absmax {
 /// use mantissa_numerics::nvidia::bnb::dynamic_map;
 /// let map = dynamic_map();
 /// assert!(map.is_sorted() && map[127] == 0.0 && map[255] == 1.0);
-/// assert_eq!(map[254], 0.9929688);
+/// assert_eq!(map[254], 0.99296874);
 /// ```
 #[must_use]
 pub fn dynamic_map() -> [f32; 256] {
