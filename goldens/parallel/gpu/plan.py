@@ -138,7 +138,7 @@ JOBS = [
     Job("vllm", "qwen7b", 2, nccl=True, few=True),
     *(Job("transformers", model, few=True) for model in ("qwen7b", "llama1b", "qwen06b", "moe", "smollm2")),
     *(Job("vllm", model, 2, nccl=True, few=True) for model in ("llama1b", "qwen06b")),
-    *(Job("transformers", name + kind) for kind in QUANTIZED for name in ("qwen06b", "llama1b")),
+    *(Job("transformers", name + kind, seconds=300) for kind in QUANTIZED for name in ("qwen06b", "llama1b")),
 ]
 BY_NAME = {job.name: job for job in JOBS}
 
