@@ -7,6 +7,7 @@
 //! bits as the classes {1}, {2–4}, {5–8}, {9…}, and every prefill of nine tokens or more is of one class.
 
 mod attention;
+mod nf4;
 mod node;
 mod planned;
 mod ranks;

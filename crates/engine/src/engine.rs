@@ -121,6 +121,7 @@ impl<'a> Engine<'a> {
         }
         if let Some(quantization) = checkpoint.packed()
             && setup.quantized == QuantizedWeights::Keep
+            && !(setup.dispatch().is_gpu() && checkpoint.config().nf4_block.is_some())
         {
             return Err(EngineError::Packed { quantization });
         }

@@ -1,7 +1,7 @@
 //! Products with weights as passes compute them, without a model.
 
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{LinearSum, MatmulRecipe};
+use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, Nf4Sum};
 
 use crate::backend::Places;
 use crate::error::EngineError;
@@ -62,7 +62,8 @@ impl Products {
             "lengths of no product"
         );
         let factors = match recipe.summation {
-            LinearSum::TensorCore(sum) => sum.block.operand.dtype(),
+            LinearSum::TensorCore(sum) | LinearSum::Nf4(Nf4Sum::Decoded(sum)) => sum.block.operand.dtype(),
+            LinearSum::Nf4(Nf4Sum::Mma(block)) => block.operand.dtype(),
             LinearSum::Ranks(sum) => sum.each.block.operand.dtype(),
             LinearSum::RankParts { each, .. } => each.block.operand.dtype(),
             _ => None,

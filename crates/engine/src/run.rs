@@ -351,7 +351,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
                     let groups = routing.groups.iter().filter(|(rows, _)| run.covers(rows));
                     for (expert, slots) in groups.flat_map(|(_, experts)| experts) {
-                        let weight = at.weights[index].experts()[*expert].matrix();
+                        let weight = at.weights[index].experts()[*expert].matrix(self.pool, recipe);
                         let x = &x[part(slots, linear.k)];
                         let out = &mut out[part(slots, parts * linear.n)];
                         let ran = self.backend.products(recipe, &Places::ANYWHERE, x, &mut [(weight, out)]);
@@ -417,10 +417,11 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         [latent, rope]: [usize; 2],
     ) -> Expanded {
         let (node, layer) = (&at.section.nodes[index], at.place.layer());
-        let weight = at.weights[index].stored().matrix();
+        let stored = at.weights[index].stored();
         let mut expanded = Expanded::new(pass.rows.len());
         for run in self.runs(at, index, pass) {
             let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
+            let weight = stored.matrix(self.pool, recipe);
             // The last row of each cache sees the most.
             let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
             for row in run.rows.clone() {
@@ -452,10 +453,9 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         let section = at.section;
         let x = rows_of(values, section.nodes[nodes.start].inputs[0]);
         let k = x.len() / pass.rows.len().max(1);
-        let matrices: Vec<Matrix<'_>> =
-            nodes.clone().map(|node| at.weights[node].stored().matrix()).collect();
+        let stored: Vec<_> = nodes.clone().map(|node| at.weights[node].stored()).collect();
         let mut outs: Vec<Buffer<'r>> =
-            matrices.iter().map(|w| self.pool.buffer(pass.rows.len() * w.rows)).collect();
+            stored.iter().map(|w| self.pool.buffer(pass.rows.len() * w.rows())).collect();
         let runs: Vec<Vec<Planned>> = nodes.clone().map(|node| self.runs(at, node, pass)).collect();
         let alike = runs.windows(2).all(|pair| {
             let same = |(a, b): (&Planned, &Planned)| (&a.rows, a.recipe) == (&b.rows, b.recipe);
@@ -466,10 +466,10 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         for group in groups {
             for (number, run) in runs[group.start].iter().enumerate() {
                 let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
-                let mut weights: Vec<(Matrix<'_>, &mut [f32])> = matrices[group.clone()]
+                let mut weights: Vec<(Matrix<'_>, &mut [f32])> = stored[group.clone()]
                     .iter()
                     .zip(&mut outs[group.clone()])
-                    .map(|(w, out)| (*w, &mut out[part(&run.rows, w.rows)]))
+                    .map(|(w, out)| (w.matrix(self.pool, recipe), &mut out[part(&run.rows, w.rows())]))
                     .collect();
                 let places = pass.places(&run.rows, recipe);
                 let ran = self.backend.products(recipe, &places, &x[part(&run.rows, k)], &mut weights);

@@ -36,7 +36,14 @@ pub struct EngineSetup {
 impl EngineSetup {
     /// Its recipes.
     pub(crate) const fn dispatch(&self) -> Dispatch<'_> {
-        let Self { hardware, dtype, attention, serving, catalogs, .. } = self;
-        Dispatch { hardware: *hardware, dtype: *dtype, attention: *attention, serving: *serving, catalogs }
+        let Self { hardware, dtype, attention, serving, quantized, catalogs, .. } = self;
+        Dispatch {
+            hardware: *hardware,
+            dtype: *dtype,
+            attention: *attention,
+            serving: *serving,
+            quantized: *quantized,
+            catalogs,
+        }
     }
 }

@@ -273,7 +273,7 @@ impl Engine<'_> {
                 }
             }
             (Operation::Linear(_), Some(KernelRecipe::Matmul(recipe))) => {
-                let whole = weights.stored().matrix();
+                let whole = weights.stored().matrix(&backend.pool, recipe);
                 let data = &whole.data[columns.start * whole.row_bytes..columns.end * whole.row_bytes];
                 let rows = Matrix { rows: columns.len(), data, ..whole };
                 // Its sequence is the first of the batch.

@@ -1,13 +1,16 @@
 //! The weights of a checkpoint, in the form that the setup multiplies with.
 
 use std::borrow::Cow;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 
 use mantissa_model::graph::{ExpertLinear, ExpertWeight, Graph, Node, Operation, Section, WeightName};
+use mantissa_model::quantized::Nf4Matrix;
 use mantissa_model::tensor_list::weight_name;
 use mantissa_model::{Checkpoint, Weight, WeightDtype};
 use mantissa_numerics::Dtype;
-use mantissa_numerics::recipe::{CastRecipe, EmbeddingRecipe};
+use mantissa_numerics::nvidia::bnb::Nf4Way;
+use mantissa_numerics::recipe::{CastRecipe, EmbeddingRecipe, LinearSum, MatmulRecipe};
 use mantissa_numerics::setup::{Hardware, QuantizedWeights};
 
 use crate::error::EngineError;
@@ -26,17 +29,55 @@ pub(crate) struct Stored<'a> {
     cols: usize,
     row_bytes: usize,
     data: Cow<'a, [u8]>,
+    /// What is decoded otherwise by each recipe; then `data` is empty.
+    nf4: Option<Box<Nf4<'a>>>,
+}
+
+/// A matrix of nf4, and its weights in bf16 as far as recipes asked for them: two copies at most, three where scales
+/// are nested.
+#[derive(Debug)]
+struct Nf4<'a> {
+    stored: Nf4Matrix<'a>,
+    decoded: [OnceLock<Vec<u8>>; 3],
+}
+
+impl Nf4<'_> {
+    /// The weights of the way that `summation` goes; of every other sum those that a library gets.
+    fn weights(&self, pool: &Pool, summation: LinearSum) -> &[u8] {
+        let way = match summation {
+            LinearSum::Nf4(sum) => sum.way(),
+            _ => Nf4Way::Decoded,
+        };
+        let place = match way {
+            Nf4Way::Simt => 0,
+            Nf4Way::Mma => 1,
+            // Without nested scales they are the same.
+            Nf4Way::Decoded => 1 + usize::from(self.stored.is_nested()),
+        };
+        self.decoded[place].get_or_init(|| {
+            let decode = |row: usize, values: &mut [f32]| self.stored.row(way, row, values);
+            encoded(pool, [self.stored.rows(), self.stored.cols()], Dtype::Bf16, &decode)
+        })
+    }
 }
 
 impl Stored<'_> {
-    pub(crate) fn matrix(&self) -> Matrix<'_> {
-        Matrix {
-            format: self.format,
-            rows: self.rows,
-            cols: self.cols,
-            row_bytes: self.row_bytes,
-            data: &self.data,
-        }
+    /// What `recipe` multiplies by.
+    pub(crate) fn matrix(&self, pool: &Pool, recipe: MatmulRecipe) -> Matrix<'_> {
+        let data = match &self.nf4 {
+            Some(nf4) => nf4.weights(pool, recipe.summation),
+            None => &self.data,
+        };
+        Matrix { format: self.format, rows: self.rows, cols: self.cols, row_bytes: self.row_bytes, data }
+    }
+
+    /// Outputs.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn plain(dtype: Dtype, [rows, cols]: [usize; 2], data: Cow<'_, [u8]>) -> Stored<'_> {
+        Stored { format: Format::Plain(dtype), rows, cols, row_bytes: cols * dtype.size(), data, nf4: None }
     }
 
     /// Decodes one row into `out` and rounds it.
@@ -46,6 +87,33 @@ impl Stored<'_> {
             *x = recipe.output.round(*x);
         }
     }
+}
+
+/// A matrix whose rows `decode` gives, in `dtype`.
+fn encoded(
+    pool: &Pool,
+    [rows, cols]: [usize; 2],
+    dtype: Dtype,
+    decode: &(dyn Fn(usize, &mut [f32]) + Sync),
+) -> Vec<u8> {
+    let size = dtype.size();
+    let mut out = vec![0_u8; rows * cols * size];
+    let to = Shared(out.as_mut_ptr());
+    pool.run(rows.div_ceil(64), |task| {
+        let mut values = vec![0.0_f32; cols];
+        for row in task * 64..rows.min(task * 64 + 64) {
+            decode(row, &mut values);
+            let mut bytes = Vec::with_capacity(cols * size);
+            for x in &values {
+                dtype.encode(*x, &mut bytes);
+            }
+            // SAFETY: row `row` of `out` is this task's.
+            unsafe {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.get().add(row * cols * size), cols * size);
+            }
+        }
+    });
+    out
 }
 
 fn decode(format: Format, bytes: &[u8], out: &mut [f32]) {
@@ -130,10 +198,10 @@ impl<'a> Weights<'a> {
 
 impl<'a> Loader<'a, '_> {
     fn section(&mut self, section: &Section, layer: usize) -> Result<Vec<NodeWeights<'a>>, EngineError> {
-        section.nodes.iter().map(|node| self.node(node, layer)).collect()
+        section.nodes.iter().map(|node| self.node(section, node, layer)).collect()
     }
 
-    fn node(&mut self, node: &Node, layer: usize) -> Result<NodeWeights<'a>, EngineError> {
+    fn node(&mut self, section: &Section, node: &Node, layer: usize) -> Result<NodeWeights<'a>, EngineError> {
         let name = |template| weight_name(template, layer, 0);
         Ok(match &node.operation {
             Operation::Embedding { weight, .. } => {
@@ -143,7 +211,10 @@ impl<'a> Loader<'a, '_> {
             }
             Operation::Linear(linear) => match &self.embedding {
                 Some((weight, matrix)) if *weight == linear.weight => NodeWeights::Matrix(Arc::clone(matrix)),
-                _ => NodeWeights::Matrix(Arc::new(self.matrix(&name(linear.weight))?)),
+                _ => {
+                    let block = self.setup.dispatch().nf4_block(section, node);
+                    NodeWeights::Matrix(Arc::new(self.linear(&name(linear.weight), block)?))
+                }
             },
             Operation::Expand(expand) => NodeWeights::Matrix(Arc::new(self.matrix(&name(expand.weight))?)),
             Operation::Norm(norm) => NodeWeights::Vector(self.vector(&name(norm.weight))?),
@@ -232,7 +303,24 @@ impl<'a> Loader<'a, '_> {
                 out[(row * cols + col) * size..][..size].copy_from_slice(value);
             }
         }
-        Stored { format: Format::Plain(dtype), rows, cols, row_bytes: cols * size, data: Cow::Owned(out) }
+        Stored::plain(dtype, [rows, cols], Cow::Owned(out))
+    }
+
+    /// The matrix of a product, which is nf4 in blocks of `block` if there is one.
+    fn linear(&self, name: &str, block: Option<NonZeroUsize>) -> Result<Stored<'a>, EngineError> {
+        let keep = self.setup.quantized == QuantizedWeights::Keep && self.setup.dispatch().is_gpu();
+        let stored = self.checkpoint.nf4(name).filter(|_| keep);
+        if stored.as_ref().map(Nf4Matrix::block) != block.map(NonZeroUsize::get) {
+            let why = "only models whose blocks are quantized alike, and whose head is not, are known";
+            return Err(EngineError::kernel(self.setup.hardware, format!("nf4 at {name}"), why, why));
+        }
+        let Some(stored) = stored else { return self.matrix(name) };
+        if !stored.is_multiplied() {
+            let why = "bitsandbytes multiplies by blocks of a power of two from 32 on, nested scales in blocks of 256";
+            return Err(EngineError::kernel(self.setup.hardware, format!("nf4 at {name}"), why, why));
+        }
+        let plain = Stored::plain(Dtype::Bf16, [stored.rows(), stored.cols()], Cow::Borrowed(&[]));
+        Ok(Stored { nf4: Some(Box::new(Nf4 { stored, decoded: Default::default() })), ..plain })
     }
 
     /// A matrix: as stored where that multiplies exactly as the setup says, else decoded and rounded.
@@ -257,31 +345,13 @@ impl<'a> Loader<'a, '_> {
         let row_bytes = weight.row_bytes();
         let Weight { rows, cols, data, .. } = weight;
         if keep {
-            return Ok(Stored { format, rows, cols, row_bytes, data });
+            return Ok(Stored { format, rows, cols, row_bytes, data, nf4: None });
         }
-        let size = dtype.size();
-        let mut out = vec![0_u8; rows * cols * size];
-        let to = Shared(out.as_mut_ptr());
-        let (isa, tasks) = (self.setup.isa, rows.div_ceil(64));
-        self.pool.run(tasks, |task| {
-            let mut values = vec![0.0_f32; cols];
-            for row in task * 64..rows.min(task * 64 + 64) {
-                decode(format, &data[row * row_bytes..(row + 1) * row_bytes], &mut values);
-                rows::round(isa, CastRecipe { output: dtype }, &mut values);
-                let mut bytes = Vec::with_capacity(cols * size);
-                for x in &values {
-                    dtype.encode(*x, &mut bytes);
-                }
-                // SAFETY: row `row` of `out` is this task's.
-                unsafe {
-                    std::ptr::copy_nonoverlapping(
-                        bytes.as_ptr(),
-                        to.get().add(row * cols * size),
-                        cols * size,
-                    );
-                }
-            }
+        let isa = self.setup.isa;
+        let out = encoded(self.pool, [rows, cols], dtype, &|row, values| {
+            decode(format, &data[row * row_bytes..(row + 1) * row_bytes], values);
+            rows::round(isa, CastRecipe { output: dtype }, values);
         });
-        Ok(Stored { format: Format::Plain(dtype), rows, cols, row_bytes: cols * size, data: Cow::Owned(out) })
+        Ok(Stored::plain(dtype, [rows, cols], Cow::Owned(out)))
     }
 }

@@ -18,8 +18,8 @@ pub(crate) const fn serving(setup: &Setup) -> Serving {
 
 /// The recipes of `setup`, as far as `catalogs` know them.
 pub(crate) const fn dispatch<'c>(setup: &Setup, catalogs: &'c Catalogs) -> Dispatch<'c> {
-    let Setup { hardware, dtype, attention, .. } = *setup;
-    Dispatch { hardware, dtype, attention, serving: serving(setup), catalogs }
+    let Setup { hardware, dtype, attention, quantization: quantized, .. } = *setup;
+    Dispatch { hardware, dtype, attention, serving: serving(setup), quantized, catalogs }
 }
 
 /// What runs of a setup rest on, by their plans.

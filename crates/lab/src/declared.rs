@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use mantissa_evidence::{Configuration, Decoding, FixedParams, ModelIdentity, Setup as Declared, words};
 use mantissa_model::Checkpoint;
+use mantissa_model::quantized::Quantization;
 use mantissa_numerics::setup::{AllReduce, Attention, Axis, Program, QuantizedWeights, SomeAxes, Value};
 use mantissa_numerics::{Generation, Setup};
 
@@ -333,6 +334,12 @@ fn weights(
         return Ok(claimed);
     }
     if !quantized && words::is_unquantized(declared) {
+        return Ok(QuantizedWeights::Keep);
+    }
+    // Captures of transformers name the type of the values alone.
+    let of_capture =
+        checkpoint.packed() == Some(Quantization::BnbNf4Double) && declared == Quantization::BnbNf4.name();
+    if of_capture {
         return Ok(QuantizedWeights::Keep);
     }
     let fits = |weights: &QuantizedWeights| quantization(*weights, checkpoint) == declared;

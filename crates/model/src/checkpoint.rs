@@ -16,7 +16,7 @@ use crate::generation::of_file;
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
 use crate::mapped::Mapped;
-use crate::quantized::{OtherScales, Quantization};
+use crate::quantized::{Nf4Matrix, OtherScales, Quantization};
 use crate::safetensors_header::read_header;
 use crate::shelf::{Found, Shelf};
 use crate::stored::Stored;
@@ -183,6 +183,8 @@ impl Checkpoint {
         let mut found = shelf.weights(&shown_folder, &config, &read)?;
         tie(&shown_folder, &mut config, &mut found, &read, &decisions)?;
         let weights = select(&shown_folder, &config, &mut found)?;
+        let nf4 = |stored: &Stored| stored.quantized.as_ref().and_then(|decoder| decoder.nf4_block());
+        config.nf4_block = weights.values().find_map(nf4);
         tell_unused(&files, &found, &unnamed, &decisions);
         let decisions = decisions.into_list();
         let config_file = Some(config_file);
@@ -256,6 +258,32 @@ impl Checkpoint {
         let Some(stored) = self.weights.get(name) else { return Ok(None) };
         let found = stored.weight_with(&|number| self.files[number].bytes(), other).transpose();
         found.map_err(|fault| ModelError::tensor(&shown_path(&self.path), name, fault))
+    }
+
+    /// The weight with this name as it is stored, if that is nf4.
+    ///
+    /// ```
+    /// use mantissa_model::quantized::Quantization;
+    /// use mantissa_model::synth::{SynthRequest, SynthSpec, write};
+    /// use mantissa_model::{Arch, Checkpoint};
+    /// use mantissa_numerics::nvidia::bnb::Nf4Way;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let (arch, quantization) = (Some(Arch::LLAMA), Some(Quantization::BnbNf4));
+    /// let request = SynthRequest { arch, quantization, ..SynthRequest::default() };
+    /// write(&SynthSpec::new(&request)?, folder.path(), &|_| {})?;
+    /// let checkpoint = Checkpoint::open(folder.path())?;
+    /// let name = "model.layers.0.mlp.up_proj.weight";
+    /// let stored = checkpoint.nf4(name).expect("it is nf4");
+    /// let (mut row, mut decoded) = (vec![0.0; stored.cols()], vec![0.0; stored.cols()]);
+    /// stored.row(Nf4Way::Decoded, 1, &mut row);
+    /// checkpoint.weight(name)?.row_f32(1, &mut decoded);
+    /// assert_eq!((stored.block(), stored.is_multiplied(), row), (64, true, decoded));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn nf4(&self, name: &str) -> Option<Nf4Matrix<'_>> {
+        self.weights.get(name)?.quantized.as_ref()?.nf4(&|number| self.files[number].bytes())
     }
 
     /// How the weight with this name is stored; reads nothing.

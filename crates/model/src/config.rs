@@ -1,5 +1,7 @@
 //! The dimensions and switches of a decoder-only transformer, read from `config.json` or GGUF metadata.
 
+use std::num::NonZeroUsize;
+
 use mantissa_numerics::Dtype;
 pub use mantissa_numerics::rotary::RopeScaling;
 use serde::{Deserialize, Serialize};
@@ -81,6 +83,9 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
     /// Tokens that end a generation; may be empty.
     pub eos_token_ids: Vec<u32>,
+    /// Values that share a scale, where the matrices of the blocks are stored as nf4; files of weights say so.
+    #[serde(skip)]
+    pub nf4_block: Option<NonZeroUsize>,
     /// The family's own keys of `config.json`, as they stand there.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,

@@ -123,6 +123,7 @@ impl Keys<'_> {
             torch_dtype: self.torch_dtype()?,
             bos_token_id: self.token_ids("bos_token_id")?.first().copied(),
             eos_token_ids: self.token_ids("eos_token_id")?,
+            nf4_block: None,
             extra: own.collect(),
         };
         (arch.family().read)(self, &mut config)?;

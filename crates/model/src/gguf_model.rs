@@ -100,6 +100,7 @@ impl Reader<'_, '_> {
             torch_dtype: None,
             bos_token_id: self.token("bos")?,
             eos_token_ids: self.eos()?,
+            nf4_block: None,
             extra: serde_json::Map::new(),
         };
         let config = ModelConfig { rope_scaling: self.scaling(&config)?, ..config };

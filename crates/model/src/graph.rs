@@ -8,6 +8,8 @@
 
 mod node;
 
+use std::num::NonZeroUsize;
+
 use mantissa_numerics::Point;
 
 use crate::config::RopeScaling;
@@ -54,6 +56,8 @@ pub struct Section {
     pub nodes: Vec<Node>,
     /// What the section caches of every position.
     pub slots: Vec<Slot>,
+    /// Values that share a scale, where its matrices are stored as nf4, routers excepted.
+    pub nf4_block: Option<NonZeroUsize>,
 }
 
 /// What a block caches of a position: `heads` rows of `width` elements.
@@ -459,7 +463,7 @@ impl Section {
             width: hidden,
             site: Some(Point::XIn),
         };
-        Self { nodes: vec![input], slots: Vec::new() }
+        Self { nodes: vec![input], ..Self::default() }
     }
 
     /// Adds a node and returns the place of its value.

@@ -3,7 +3,15 @@
 
 use mantissa_numerics::Dtype;
 
-fn mixed(place: u64, seed: u64) -> u64 {
+/// 32 bits of a place in a tensor.
+///
+/// ```
+/// use mantissa_testkit::gpu_inputs::mixed;
+///
+/// assert!(mixed(0, 11) < 1 << 32 && mixed(0, 11) != mixed(1, 11));
+/// ```
+#[must_use]
+pub fn mixed(place: u64, seed: u64) -> u64 {
     const MASK: u64 = 0xFFFF_FFFF;
     let mut h = (place + (seed.wrapping_mul(0x9E37_79B1) & MASK)) & MASK;
     h = ((h ^ h >> 16) * 0x7FEB_352D) & MASK;

@@ -43,7 +43,9 @@ class Runner:
         # Digests of weights are the program's.
         os.environ["PATH"] = os.path.dirname(program) + os.pathsep + os.environ["PATH"]
         self.slots, self.pairs, self.port, self.began = [SLOTS] * given.gpus, PAIRS, 29700, time.time()
-        self.waiting = [job for job in plan.JOBS if not given.only or job.name in given.only]
+        # Quantized models need bitsandbytes, which is only there when they are asked for.
+        of_all = lambda job: not job.model.endswith(tuple(plan.QUANTIZED))
+        self.waiting = [job for job in plan.JOBS if (job.name in given.only if given.only else of_all(job))]
         self.running, self.making, self.made, self.seen = [], {}, set(), set()
         self.pool, self.packing = concurrent.futures.ThreadPoolExecutor(6), []
 

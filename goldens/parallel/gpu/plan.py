@@ -30,6 +30,13 @@ MODELS = {
     "smollm2": "--preset smollm2-135m --num-hidden-layers 4",
     "moe": "--preset qwen3-30b-a3b --num-hidden-layers 2",
 }
+# Weights as bitsandbytes has them, scales plain or quantized too.
+QUANTIZED = {"nf4": "bnb-nf4", "nf4double": "bnb-nf4-double"}
+MODELS |= {
+    name + kind: f"{MODELS[name]} --quantization {layout}"
+    for name in ("qwen06b", "llama1b")
+    for kind, layout in QUANTIZED.items()
+}
 # The same families, for a CPU.
 TINY = {
     "llama1b": "--arch llama --tie-word-embeddings true --max-position-embeddings 4096",
@@ -37,6 +44,11 @@ TINY = {
     "qwen06b": "--arch qwen3 --tie-word-embeddings true --max-position-embeddings 4096",
     "smollm2": "--arch llama --max-position-embeddings 4096",
     "moe": "--arch qwen3_moe --max-position-embeddings 4096",
+}
+TINY |= {
+    name + kind: f"{TINY[name]} --quantization {layout}"
+    for name in ("qwen06b", "llama1b")
+    for kind, layout in QUANTIZED.items()
 }
 
 # `x_in` of a block is `embed_out`, or `x_out` of the one before.
@@ -126,6 +138,7 @@ JOBS = [
     Job("vllm", "qwen7b", 2, nccl=True, few=True),
     *(Job("transformers", model, few=True) for model in ("qwen7b", "llama1b", "qwen06b", "moe", "smollm2")),
     *(Job("vllm", model, 2, nccl=True, few=True) for model in ("llama1b", "qwen06b")),
+    *(Job("transformers", name + kind, seconds=300) for kind in QUANTIZED for name in ("qwen06b", "llama1b")),
 ]
 BY_NAME = {job.name: job for job in JOBS}
 

@@ -43,8 +43,12 @@ def load(job, model):
         more["distributed_config"] = DistributedConfig(
             tp_size=job.ranks, tp_plan="auto", enable_expert_parallel=job.expert_parallel
         )
+    quantized = job.model.endswith(tuple(plan.QUANTIZED))
+    if quantized and torch.cuda.is_available():
+        # They are not moved afterwards.
+        more["device_map"] = 0
     causal = transformers.AutoModelForCausalLM.from_pretrained(model, **more).eval()
-    return causal.cuda() if job.ranks == 1 and torch.cuda.is_available() else causal
+    return causal.cuda() if job.ranks == 1 and torch.cuda.is_available() and not quantized else causal
 
 
 @torch.no_grad()

@@ -49,6 +49,7 @@ fn library_versions_stand_side_by_side() {
         let meant = both.meaning(stack).and_then(Catalogs::settled).expect("a known version");
         assert_eq!(parts(meant.of(Hardware::H200)), Some(expected));
         let dispatch = Dispatch {
+            quantized: mantissa_numerics::setup::QuantizedWeights::Keep,
             serving: Serving::default(),
             hardware: Hardware::H200,
             dtype: Dtype::Bf16,

@@ -6,6 +6,7 @@ use mantissa_model::graph::{
     Activation, Attention, Graph, Node, Operation, Pairing, RoutingWeights, Weighting, WideRouting,
 };
 use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::bnb::Nf4Way;
 use mantissa_numerics::nvidia::reduce::TorchSum;
 use mantissa_numerics::recipe::{
     AttentionRecipe, ExpertSumRecipe, KernelRecipe, LinearSum, NormRecipe, NormWeight, RankSum, RotaryPairs,
@@ -16,7 +17,7 @@ use mantissa_numerics::site::Phase;
 
 use super::planned::{InSection, Planned};
 use super::rules::{Dispatch, keys_of};
-use crate::catalog::{Batched, Linear, Product};
+use crate::catalog::{self, Batched, Linear, Product};
 use crate::catalogs::CatalogUse;
 use crate::error::EngineError;
 use crate::missing::Missing;
@@ -152,6 +153,16 @@ impl Dispatch<'_> {
                 let part = self.rank_product(at.section, node, linear, shape).map_err(undivided)?;
                 // What ranks add is rounded, and a bias follows.
                 let biased = part.reduce.is_none() && (bias || linear.wide);
+                let nf4 = self.nf4_block(at.section, node);
+                let way = nf4.map(|block| self.nf4_way(block, part)).transpose().map_err(undivided)?;
+                if way.is_some() {
+                    used.basis = used.basis.max(Self::NF4_BASIS);
+                }
+                if let Some(way @ (Nf4Way::Simt | Nf4Way::Mma)) = way {
+                    let uncut = catalog::uncut(self.hardware.architecture(), self.dtype);
+                    let output = if biased { Dtype::F32 } else { self.dtype };
+                    return planned(n, k, KernelRecipe::Matmul(self.nf4_product(way, uncut, output)));
+                }
                 let Some((mut recipe, from)) = self.product(part.m, part.n, part.k, biased) else {
                     let weight = Linear { n: part.n, k: part.k, bias: biased, dtype: self.dtype };
                     let what = format!("a product of {} × {} with {weight}", part.m, part.k);
@@ -164,6 +175,9 @@ impl Dispatch<'_> {
                     if reduce.ranks() > MOST_RANKS_COMPARED {
                         used.basis = used.basis.max(Basis::Literature);
                     }
+                }
+                if let (Some(way), LinearSum::TensorCore(decoded)) = (way, recipe.summation) {
+                    recipe = self.nf4_product(way, decoded, recipe.output);
                 }
                 planned(n, k, KernelRecipe::Matmul(recipe))
             }
@@ -249,6 +263,9 @@ impl Dispatch<'_> {
                     self.router(choice, routing.weights.are_wide())
                 };
                 planned(routing.top, routing.experts, KernelRecipe::Router(recipe))
+            }
+            Operation::ExpertLinear(_) if self.nf4_block(at.section, node).is_some() => {
+                Err(self.not_compared("experts of nf4", "they were not compared"))
             }
             Operation::ExpertLinear(linear) => {
                 let mut recipe = self.expert(m, linear.n, linear.k, linear.biased);

@@ -11,7 +11,7 @@ use mantissa_numerics::recipe::{
     NormWeight, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe,
     RouterSoftmax, Silu, SwiGluRecipe, TorchSoftmax,
 };
-use mantissa_numerics::setup::{Attention, Hardware};
+use mantissa_numerics::setup::{Attention, Hardware, QuantizedWeights};
 use mantissa_numerics::site::Phase;
 
 use crate::catalog::{self, Batched, Linear, Product};
@@ -36,6 +36,8 @@ pub struct Dispatch<'c> {
     pub attention: Attention,
     /// The program, and its ranks.
     pub serving: Serving,
+    /// Treatment of quantized weights.
+    pub quantized: QuantizedWeights,
     /// What is known of libraries' choices.
     pub catalogs: &'c Catalogs,
 }
@@ -53,7 +55,8 @@ impl Dispatch<'static> {
     #[must_use]
     pub fn new(hardware: Hardware, dtype: Dtype, attention: Attention) -> Self {
         let serving = Serving::default();
-        Self { hardware, dtype, attention, serving, catalogs: Catalogs::built_in() }
+        let quantized = QuantizedWeights::Keep;
+        Self { hardware, dtype, attention, serving, quantized, catalogs: Catalogs::built_in() }
     }
 }
 
@@ -87,7 +90,7 @@ impl<'c> Dispatch<'c> {
     }
 
     /// [`Self::matmul`] with the catalog that has the recipe; `None` for a shape that was not measured.
-    pub(super) fn product(
+    pub(crate) fn product(
         self,
         m: usize,
         n: usize,

@@ -1,10 +1,11 @@
 //! Matrix products `x · wᵀ` with weights of any storage format: a file for each order of sums.
 
-use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, RankSum};
+use mantissa_numerics::nvidia::bnb::flushed;
+use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, Nf4Sum, RankSum, TensorCoreSum};
 
 use super::matrix::Matrix;
 use super::tensor_core::Among;
-use super::{chain, lanes, tensor_core};
+use super::{chain, lanes, nf4, tensor_core};
 use crate::backend::Places;
 use crate::pool::Pool;
 use crate::simd::Isa;
@@ -32,7 +33,7 @@ pub(crate) fn matmul(
     match recipe.summation {
         LinearSum::FmaChain => chain::chains(isa, pool, recipe.output, m, x, weights),
         LinearSum::LaneChains { lanes } => lanes::lane_chains(isa, pool, recipe.output, lanes, m, x, weights),
-        LinearSum::TensorCore(sum) => {
+        LinearSum::TensorCore(sum) | LinearSum::Nf4(Nf4Sum::Decoded(sum)) => {
             tensor_core::products(isa, pool, (sum, Among::One), recipe.output, places, m, x, weights);
         }
         LinearSum::Ranks(RankSum { each, reduce }) => {
@@ -51,6 +52,15 @@ pub(crate) fn matmul(
             let among = Among::SideBySide(ranks.get().into());
             tensor_core::products(isa, pool, (each, among), recipe.output, places, m, x, weights);
         }
+        LinearSum::Nf4(Nf4Sum::Simt) => nf4::by_warps(pool, recipe.output, m, x, weights),
+        LinearSum::Nf4(Nf4Sum::Mma(block)) => {
+            let sum = (TensorCoreSum::uncut(block), Among::One);
+            tensor_core::products(isa, pool, sum, recipe.output, places, m, x, weights);
+            // What follows a sum flushes it.
+            for x in weights.iter_mut().flat_map(|(_, out)| out.iter_mut()) {
+                *x = flushed(*x);
+            }
+        }
     }
 }
 
@@ -66,7 +76,10 @@ mod tests {
     /// The recipe, word for word, over decoded weights.
     fn reference(recipe: MatmulRecipe, x: &[f32], w: &[f32], k: usize) -> Vec<u32> {
         let dot = |x: &[f32], w: &[f32]| match recipe.summation {
-            LinearSum::TensorCore(_) | LinearSum::Ranks(_) | LinearSum::RankParts { .. } => {
+            LinearSum::TensorCore(_)
+            | LinearSum::Ranks(_)
+            | LinearSum::RankParts { .. }
+            | LinearSum::Nf4(_) => {
                 panic!("compared with a GPU's own products")
             }
             LinearSum::FmaChain => x.iter().zip(w).fold(0.0_f32, |acc, (x, w)| x.mul_add(*w, acc)),

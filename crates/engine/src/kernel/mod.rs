@@ -35,6 +35,9 @@ pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod matrix;
 pub(crate) mod moe;
+mod nf4;
+#[cfg(test)]
+mod nf4_tests;
 mod own_attention;
 pub(crate) mod rows;
 mod sdpa_math;

@@ -7,5 +7,6 @@ mod generation;
 mod invariance;
 mod last_block;
 mod models;
+mod nf4;
 mod plan;
 mod recipes;

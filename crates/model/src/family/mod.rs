@@ -106,7 +106,11 @@ impl ModelConfig {
     /// ```
     #[must_use]
     pub fn graph(&self) -> Graph {
-        (self.arch.family().graph)(self)
+        let mut graph = (self.arch.family().graph)(self);
+        for kind in &mut graph.kinds {
+            kind.nf4_block = self.nf4_block;
+        }
+        graph
     }
 
     /// The tensors of such a model in the order of a forward pass; lazy, a section at a time.

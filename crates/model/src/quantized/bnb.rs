@@ -8,12 +8,15 @@
 //! Left out: its format of 8 bits and `fp4`.
 
 use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::bnb::{Absmax, NF4 as CODE, Nf4Way, dynamic_map};
 use serde_json::Value;
 
 use super::parts::{Made, Matrix, Packed, Part, f32_at, largest};
 
 /// Values that share a scale.
 pub(super) const BLOCK: usize = 64;
+/// The smallest block that kernels know: a lane takes as many values at a time.
+const LEAST_BLOCK: usize = 32;
 /// Scales that share a scale of their own.
 const NESTED_BLOCK: usize = 256;
 /// Values that a unit of work quantizes.
@@ -22,27 +25,6 @@ const UNIT: usize = 128 << 10;
 const LONGEST_NUMBER: usize = 24;
 /// Name of the part that holds the state.
 pub(super) const STATE: &str = "weight.quant_state.bitsandbytes__nf4";
-
-/// The code book: quantiles of the normal distribution, zero among them.
-#[expect(clippy::excessive_precision, reason = "as bitsandbytes spells them")]
-const CODE: [f32; 16] = [
-    -1.0,
-    -0.6961928009986877,
-    -0.5250730514526367,
-    -0.39491748809814453,
-    -0.28444138169288635,
-    -0.18477343022823334,
-    -0.09105003625154495,
-    0.0,
-    0.07958029955625534,
-    0.16093020141124725,
-    0.24611230194568634,
-    0.33791524171829224,
-    0.44070982933044434,
-    0.5626170039176941,
-    0.7229568362236023,
-    1.0,
-];
 
 pub(super) fn parts(rows: usize, cols: usize, dtype: Dtype, double: bool) -> Vec<Part> {
     let (bytes, scales) = ((rows * cols).div_ceil(2), (rows * cols).div_ceil(BLOCK));
@@ -168,38 +150,6 @@ fn nearest(code: &[f32], x: f32) -> u8 {
     u8::try_from(least).unwrap_or(u8::MAX)
 }
 
-/// The dynamic code book of 256 numbers: for each power of ten from 1e-6 to 1 as many steps as fit, both signs, 0 and
-/// 1.
-///
-/// *Rounding:* a range from 0.1 to 1 in `n` steps is `fma(k, (1 − 0.1) / n, 0.1)` in its first half and
-/// `fma(−(n − k), (1 − 0.1) / n, 1)` in its second; numbers are the steps' midpoints times the power, all in binary32.
-/// *Source:* `create_dynamic_map`, whose `torch.linspace` rounds so; checked bit for bit.
-pub(super) fn dynamic_map() -> [f32; 256] {
-    const POWERS: [f32; 7] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
-    let mut map = [0.0; 256];
-    map[0] = 1.0;
-    let mut filled = 1;
-    for (power, steps) in POWERS.into_iter().zip((0..7).map(|i| 1_u8 << i)) {
-        let step = (1.0 - 0.1_f32) / f32::from(steps);
-        let at = |k: u8| {
-            if k < steps.div_ceil(2) {
-                f32::from(k).mul_add(step, 0.1)
-            } else {
-                f32::from(steps - k).mul_add(-step, 1.0)
-            }
-        };
-        for k in 0..steps {
-            let middle = power * f32::midpoint(at(k), at(k + 1));
-            map[filled] = middle;
-            map[filled + 1] = -middle;
-            filled += 2;
-        }
-    }
-    // The last place keeps the zero.
-    map.sort_by(f32::total_cmp);
-    map
-}
-
 fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
@@ -242,6 +192,82 @@ impl State {
             }
         };
         Ok(Self { block, nested, dtype })
+    }
+}
+
+/// A matrix as nf4 is stored, decoded as a GPU does it.
+///
+/// Example: [`crate::Checkpoint::nf4`].
+#[derive(Debug, Clone)]
+pub struct Nf4Matrix<'a> {
+    packed: Packed<'a>,
+    state: State,
+}
+
+impl<'a> Nf4Matrix<'a> {
+    pub(super) fn new(packed: Packed<'a>, state: State) -> Self {
+        Self { packed, state }
+    }
+
+    /// Outputs.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.packed.rows
+    }
+
+    /// Inputs.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.packed.cols
+    }
+
+    /// Values that share a scale.
+    #[must_use]
+    pub fn block(&self) -> usize {
+        self.state.block
+    }
+
+    /// Whether scales are quantized too.
+    #[must_use]
+    pub fn is_nested(&self) -> bool {
+        self.state.nested.is_some()
+    }
+
+    /// Whether bitsandbytes' kernels multiply by it: they know blocks by a shift, and nested scales in blocks of 256.
+    #[must_use]
+    pub fn is_multiplied(&self) -> bool {
+        let nested = self.state.nested.is_none_or(|(nested, _)| nested == NESTED_BLOCK);
+        nested && self.state.block.is_power_of_two() && self.state.block >= LEAST_BLOCK
+    }
+
+    /// The weights of a row on a way of bitsandbytes' products. Kernels have the code book of nf4 in themselves.
+    ///
+    /// # Panics
+    /// When there is no such row or `out` has not [`Self::cols`] elements.
+    pub fn row(&self, way: Nf4Way, row: usize, out: &mut [f32]) {
+        let Packed { cols, parts, .. } = &self.packed;
+        assert_eq!(out.len(), *cols, "elements of a row");
+        let mut table = [0.0; 16];
+        for (index, out) in (row * cols..).zip(out) {
+            if index.is_multiple_of(self.state.block) || index == row * cols {
+                let scale = way.scale(self.absmax(index / self.state.block));
+                table = std::array::from_fn(|code| way.weight(u8::try_from(code).unwrap_or(0), scale));
+            }
+            let byte = parts[0][index / 2];
+            *out = table[usize::from(if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 })];
+        }
+    }
+
+    fn absmax(&self, block: usize) -> Absmax {
+        let parts = &self.packed.parts;
+        match self.state.nested {
+            None => Absmax::Stored(f32_at(parts[1], block)),
+            Some((nested, offset)) => Absmax::Nested {
+                code: f32_at(parts[4], usize::from(parts[1][block])),
+                scale: f32_at(parts[3], block / nested),
+                offset,
+            },
+        }
     }
 }
 

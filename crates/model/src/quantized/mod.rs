@@ -16,6 +16,7 @@ mod tests;
 
 use mantissa_numerics::Dtype;
 
+pub use bnb::Nf4Matrix;
 pub use parts::Part;
 pub(crate) use parts::{Made, Matrix, safetensors_name};
 pub use scheme::OtherScales;

@@ -56,6 +56,7 @@ pub(crate) struct Made {
 
 /// A quantized matrix as it lies in files. *Shape:* `parts` in the order of the scheme's names, checked by
 /// [`super::Scheme::check`].
+#[derive(Debug, Clone)]
 pub(crate) struct Packed<'a> {
     pub(crate) rows: usize,
     pub(crate) cols: usize,

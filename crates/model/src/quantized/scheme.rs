@@ -2,6 +2,8 @@
 //!
 //! Left out: the arithmetic of an element (`awq`, `gptq`, `bnb`, `fp8`).
 
+use std::num::NonZeroUsize;
+
 use mantissa_numerics::Dtype;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -232,6 +234,19 @@ impl Decoder {
     /// Every value, row-major, in [`Decoder::dtype`]; the fault where parts contradict each other.
     pub(crate) fn decode<'a>(&self, file: &dyn Fn(usize) -> &'a [u8]) -> Result<Vec<u8>, String> {
         self.decode_parts(self.parts.iter().map(|(number, range)| &file(*number)[range.clone()]).collect())
+    }
+
+    /// The matrix as it is stored, if that is nf4.
+    pub(crate) fn nf4<'a>(&self, file: &dyn Fn(usize) -> &'a [u8]) -> Option<bnb::Nf4Matrix<'a>> {
+        let Element::Bnb(state) = self.element else { return None };
+        let parts = self.parts.iter().map(|(number, range)| &file(*number)[range.clone()]).collect();
+        Some(bnb::Nf4Matrix::new(Packed { rows: self.rows, cols: self.cols, parts }, state))
+    }
+
+    /// Values that share a scale, of nf4.
+    pub(crate) fn nf4_block(&self) -> Option<NonZeroUsize> {
+        let Element::Bnb(state) = self.element else { return None };
+        NonZeroUsize::new(state.block)
     }
 
     /// [`Decoder::decode`] with the scales of other groups.

@@ -125,7 +125,8 @@ fn e4m3_rounds_to_nearest_even() {
 #[test]
 fn the_dynamic_code_book_is_bitsandbytes() {
     use sha2::Digest as _;
-    let bytes: Vec<u8> = bnb::dynamic_map().iter().flat_map(|x| x.to_le_bytes()).collect();
+    let bytes: Vec<u8> =
+        mantissa_numerics::nvidia::bnb::dynamic_map().iter().flat_map(|x| x.to_le_bytes()).collect();
     assert_eq!(
         crate::hex::hex(&sha2::Sha256::digest(&bytes)),
         "e732639a65f497b4ad684bb166a4467708255edd5207757de8b8f0c7e1fda89c"

@@ -185,6 +185,7 @@ fn base(arch: Arch) -> ModelConfig {
         torch_dtype: None,
         bos_token_id: Some(ids.end_of_text),
         eos_token_ids: vec![ids.turn_end],
+        nf4_block: None,
         extra: serde_json::Map::new(),
     }
 }

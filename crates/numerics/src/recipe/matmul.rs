@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use super::collective::AllReduceSum;
 use crate::Dtype;
+use crate::nvidia::bnb::Nf4Way;
 use crate::tensor_core::BlockRecipe;
 
 /// Virtual lanes of a sum: lane `k mod lanes` takes element `k`; then the halving tree `a[i] += a[i + half]` for
@@ -178,6 +179,43 @@ pub struct RankSum {
     pub reduce: AllReduceSum,
 }
 
+/// A sum of products with weights of nf4, as bitsandbytes computes it: each way has weights of its own.
+///
+/// *Source:* [`nvidia::bnb`](crate::nvidia::bnb).
+///
+/// ```
+/// use mantissa_numerics::nvidia::bnb::Nf4Way;
+/// use mantissa_numerics::recipe::{LinearSum, Nf4Sum, wire::Summation};
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// let steps = LinearSum::Nf4(Nf4Sum::Mma(block));
+/// assert_eq!(Nf4Sum::Mma(block).way(), Nf4Way::Mma);
+/// assert_eq!(LinearSum::try_from(Summation::Nf4Mma { block }), Ok(steps));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Nf4Sum {
+    /// [`by_warp`](crate::nvidia::bnb::by_warp).
+    Simt,
+    /// One chain of steps along `K`; a subnormal sum is flushed.
+    Mma(BlockRecipe),
+    /// The product of a library, with weights that were decoded before.
+    Decoded(TensorCoreSum),
+}
+
+impl Nf4Sum {
+    /// The way, which says what weights are worth.
+    ///
+    /// Example: [`Nf4Sum`].
+    #[must_use]
+    pub const fn way(self) -> Nf4Way {
+        match self {
+            Self::Simt => Nf4Way::Simt,
+            Self::Mma(_) => Nf4Way::Mma,
+            Self::Decoded(_) => Nf4Way::Decoded,
+        }
+    }
+}
+
 /// How one output of a product with a weight is summed over the reduction axis `K`.
 ///
 /// ```
@@ -210,6 +248,8 @@ pub enum LinearSum {
         /// Ranks.
         ranks: NonZeroU16,
     },
+    /// bitsandbytes', with a weight of nf4.
+    Nf4(Nf4Sum),
 }
 
 /// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.

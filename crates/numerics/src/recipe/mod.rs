@@ -31,7 +31,9 @@ pub use attention::{
 };
 pub use collective::{AllReduceSum, RankOrder};
 pub use elementwise::{BiasRecipe, CapRecipe, CastRecipe, EmbeddingRecipe, ResidualRecipe};
-pub use matmul::{BatchedSum, Lanes, LinearSum, MatmulRecipe, PlainSum, RankSum, TensorCoreSum, ThreadSum};
+pub use matmul::{
+    BatchedSum, Lanes, LinearSum, MatmulRecipe, Nf4Sum, PlainSum, RankSum, TensorCoreSum, ThreadSum,
+};
 pub use moe::{ExpertOrder, ExpertRanks, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 pub use norm::{NormMean, NormRecipe, NormWeight};
 pub use rotary::{RotaryFunctions, RotaryPairs, RotaryRecipe};

@@ -80,6 +80,22 @@ pub enum Summation {
         /// Ranks, 2 to 8.
         ranks: u16,
     },
+    /// bitsandbytes' product with a weight of nf4 by a warp for each output: code and scale rounded to bf16 and their
+    /// product again, products of two neighbours rounded to bf16 and added, then to the sum of lane `(k / 32) mod 32`;
+    /// then the halving tree.
+    Nf4Simt,
+    /// The same by steps of a tensor core along all of `K`; code times scale rounded once.
+    Nf4Mma {
+        /// One step.
+        block: BlockRecipe,
+    },
+    /// The same with a weight that was decoded before: code times scale rounded once.
+    Nf4Decoded {
+        /// One step.
+        block: BlockRecipe,
+        /// Split-K, as of `tensor_core`.
+        parts: u16,
+    },
 }
 
 /// How the sum over a token's experts is divided among ranks.

@@ -5,10 +5,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 use super::{Among, EachExpert, Functions, KernelRecipe, ReductionRecipe, Summation, Weighting};
 use crate::recipe::{
     self, AllReduceSum, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, ExpertOrder,
-    ExpertRanks, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, NormMean,
-    NormRecipe, NormWeight, PlainSum, RankOrder, RankSum, RecipeError, ResidualRecipe, RotaryFunctions,
-    RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe, TensorCoreSum,
-    ThreadSum, TorchSoftmax,
+    ExpertRanks, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, Nf4Sum,
+    NormMean, NormRecipe, NormWeight, PlainSum, RankOrder, RankSum, RecipeError, ResidualRecipe,
+    RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu,
+    SwiGluRecipe, TensorCoreSum, ThreadSum, TorchSoftmax,
 };
 
 mod attention;
@@ -17,6 +17,7 @@ const NO_LANES: RecipeError = RecipeError("lanes are 16, 32 or 64");
 const NO_PARTS: RecipeError = RecipeError("a sum has at least one part");
 const NO_TILE: RecipeError = RecipeError("a tile is not empty");
 const ONE_RANK: RecipeError = RecipeError("only products with weights are divided among ranks");
+const OF_WEIGHTS: RecipeError = RecipeError("only weights of blocks are of nf4");
 const OWN_SUMS: RecipeError = RecipeError("the engine's own recipes are no GPU's");
 
 /// An error unless `holds`.
@@ -58,6 +59,7 @@ impl TryFrom<Summation> for TensorCoreSum {
             Summation::TensorCore { .. } => Err(RecipeError("a product with a weight has no tile")),
             Summation::Threads { .. } => Err(RecipeError("only attention is summed by threads")),
             Summation::Ranks { .. } | Summation::RankParts { .. } => Err(ONE_RANK),
+            Summation::Nf4Simt | Summation::Nf4Mma { .. } | Summation::Nf4Decoded { .. } => Err(OF_WEIGHTS),
             Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
@@ -82,6 +84,11 @@ impl From<LinearSum> for Summation {
             LinearSum::RankParts { each: TensorCoreSum { block, parts }, ranks } => {
                 Self::RankParts { block, parts: parts.get(), ranks: ranks.get() }
             }
+            LinearSum::Nf4(Nf4Sum::Simt) => Self::Nf4Simt,
+            LinearSum::Nf4(Nf4Sum::Mma(block)) => Self::Nf4Mma { block },
+            LinearSum::Nf4(Nf4Sum::Decoded(TensorCoreSum { block, parts })) => {
+                Self::Nf4Decoded { block, parts: parts.get() }
+            }
         }
     }
 }
@@ -104,6 +111,12 @@ impl TryFrom<Summation> for LinearSum {
                     each: Summation::TensorCore { block, parts, tile: None }.try_into()?,
                     ranks: NonZeroU16::new(ranks).ok_or(NO_PARTS)?,
                 }
+            }
+            Summation::Nf4Simt => Self::Nf4(Nf4Sum::Simt),
+            Summation::Nf4Mma { block } => Self::Nf4(Nf4Sum::Mma(block)),
+            Summation::Nf4Decoded { block, parts } => {
+                let product = Summation::TensorCore { block, parts, tile: None };
+                Self::Nf4(Nf4Sum::Decoded(product.try_into()?))
             }
             Summation::TensorCore { .. } | Summation::Threads { .. } => Self::TensorCore(sum.try_into()?),
         })
@@ -135,6 +148,7 @@ impl TryFrom<Summation> for BatchedSum {
                 threads_of(threads, vector, in_order).map(Self::Threads)
             }
             Summation::Ranks { .. } | Summation::RankParts { .. } => Err(ONE_RANK),
+            Summation::Nf4Simt | Summation::Nf4Mma { .. } | Summation::Nf4Decoded { .. } => Err(OF_WEIGHTS),
             Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
@@ -160,6 +174,7 @@ impl TryFrom<Summation> for PlainSum {
             }
             Summation::TensorCore { .. } => Err(RecipeError("binary32 is not multiplied by tensor cores")),
             Summation::Ranks { .. } | Summation::RankParts { .. } => Err(ONE_RANK),
+            Summation::Nf4Simt | Summation::Nf4Mma { .. } | Summation::Nf4Decoded { .. } => Err(OF_WEIGHTS),
             Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
