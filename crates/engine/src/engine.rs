@@ -197,7 +197,10 @@ impl<'a> Engine<'a> {
     /// # let (hardware, attention) = (Hardware::Cpu, Attention::Eager);
     /// # let (dtype, quantized, threads) = (Dtype::F32, QuantizedWeights::Keep, 1);
     /// # let (context, isa, catalogs) = (64, Isa::detect(), Catalogs::default());
-    /// # let setup = EngineSetup { serving: mantissa_engine::Serving::default(), hardware, dtype, attention, quantized, catalogs, context, threads, isa };
+    /// # let serving = mantissa_engine::Serving::default();
+    /// # let setup = EngineSetup {
+    /// #     serving, hardware, dtype, attention, quantized, catalogs, context, threads, isa,
+    /// # };
     /// let engine = Engine::load(&checkpoint, setup)?;
     /// let logits = |padding| {
     ///     let mut cache = engine.padded_cache(64, padding, 3);

@@ -99,7 +99,8 @@ pub fn planned(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Resul
     Ok(PlannedPass { kernels, catalog_use: plan.catalog_use })
 }
 
-/// The recipe of every node of a pass: of the first block, and kind of block by kind of block; `None` for a node that computes nothing.
+/// The recipe of every node of a pass: of the first block, and kind of block by kind of block; `None` for a node that
+/// computes nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     pub shape: PassShape,

@@ -187,6 +187,7 @@ impl Rope<'_> {
     /// let of = |arithmetic| rope(5e5).frequencies(arithmetic, None).inverse;
     /// let pairs = of(Arithmetic::OnGpu).into_iter().zip(of(Arithmetic::Torch(CpuCapability::Avx512)));
     /// assert_eq!(pairs.filter(|(gpu, cpu)| gpu != cpu).count(), 3);
+    /// assert_eq!(of(Arithmetic::OnGpu)[3].to_bits(), 0x3E95_9EE2);
     /// ```
     #[must_use]
     pub fn is_known_on_gpu(&self) -> bool {
@@ -194,14 +195,20 @@ impl Rope<'_> {
             None | Some(RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. }) => true,
             Some(RopeScaling::Dynamic { .. } | RopeScaling::Yarn(_) | RopeScaling::LongRope(_)) => false,
         };
-        known && on_gpu::inverse(self.base, self.dim).is_some()
+        known && on_gpu::deviations(self.base, self.dim).is_some()
     }
 
     fn plain(&self, arithmetic: Arithmetic, base: f64) -> Vec<f32> {
         if arithmetic == Arithmetic::OnGpu
-            && let Some(inverse) = on_gpu::inverse(base, self.dim)
+            && let Some(deviations) = on_gpu::deviations(base, self.dim)
         {
-            return inverse;
+            let step = 1.0 / single(wide(self.dim));
+            let nearest = |i| 1.0 / single(libm::pow(base, f64::from(single(wide(2 * i)) * step)));
+            let mut found: Vec<f32> = (0..self.dim / 2).map(nearest).collect();
+            for (place, steps) in deviations {
+                found[*place] = f32::from_bits(found[*place].to_bits().wrapping_add_signed((*steps).into()));
+            }
+            return found;
         }
         arithmetic.powers(base, self.dim / 2, self.dim).into_iter().map(|power| 1.0 / power).collect()
     }

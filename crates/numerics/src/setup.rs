@@ -107,7 +107,8 @@ macro_rules! axes {
         ///
         /// assert_eq!(Axis::named("batch_size")?, Axis::BatchSize);
         /// assert_eq!(Axis::Attention.parse("egar").unwrap_err().to_string(),
-        ///     "no attention 'egar'; use one of eager, sdpa, flash_attention_2, flash_attention_3, sdpa_flash, sdpa_math");
+        ///     "no attention 'egar'; use one of eager, sdpa, flash_attention_2, flash_attention_3, sdpa_flash, \
+        ///      sdpa_math");
         /// # Ok::<(), mantissa_numerics::setup::WrongValue>(())
         /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

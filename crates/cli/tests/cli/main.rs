@@ -19,6 +19,7 @@ mod machine;
 mod models;
 mod not_numbers;
 mod plain;
+mod ranks;
 mod record;
 mod run;
 mod session;

@@ -303,7 +303,8 @@ fn a_prefill_in_chunks_is_a_side_of_drift() {
         ("--b chunks=2", "no axis 'chunks' of a computed side"),
         ("--a model=other", "no axis 'model' of a computed side"),
         ("--setup repetition_penalty=1.1", "no axis 'repetition_penalty' of a computed side"),
-        ("--a tp_size=2", "there are no recipes for tensor-parallel ranks"),
+        ("--a tp_size=2", "this engine's own arithmetic is of one rank"),
+        ("--setup hardware=h200 --a ep_size=2", "the model has no experts"),
         ("--b compile=true", "there are no recipes for"),
         ("--setup hardware=h200 --b chunk=2", "not covered"),
     ] {

@@ -24,7 +24,7 @@ fn recorded(batches: &str, more: &[&str]) -> Session {
 }
 
 /// What `verify` says of `evidence`, with its exit code.
-fn verified(session: &Session, evidence: &str, more: &[&str]) -> (i32, Value) {
+pub(crate) fn verified(session: &Session, evidence: &str, more: &[&str]) -> (i32, Value) {
     let arguments = [&["--format", "json", "verify", evidence, "--model", "model"], more].concat();
     let output = session.output(&arguments);
     let text = session.text(&arguments, &output);

@@ -41,7 +41,7 @@ impl Dispatch<'_> {
     /// *Errors:* the first that they do not.
     pub(crate) fn accepts(self, graph: &Graph, shape: PassShape) -> Result<(), EngineError> {
         let expands = || graph.nodes().any(|node| matches!(node.operation, Operation::Expand(_)));
-        if let Some((what, why)) = self.serving_refused(shape) {
+        if let Some((what, why)) = self.serving_refused(graph, shape) {
             return Err(self.refused(what, why));
         }
         if !self.is_gpu() && shape.padded && expands() {
@@ -256,7 +256,7 @@ impl Dispatch<'_> {
                     ));
                 }
                 let recipe = if self.is_vllm() {
-                    let (recipe, basis) = self.vllm_router(routing, choice).map_err(undivided)?;
+                    let (recipe, basis) = Self::vllm_router(routing, choice).map_err(undivided)?;
                     used.basis = used.basis.max(basis);
                     recipe
                 } else {
@@ -283,7 +283,7 @@ impl Dispatch<'_> {
                 let ranks = self.expert_ranks(at.section, m * node.width).map_err(undivided)?;
                 let mut recipe = ExpertSumRecipe { ranks, ..self.expert_sum(*wide) };
                 if self.is_vllm() {
-                    let (sum, basis) = self.vllm_expert_sum(recipe, *top);
+                    let (sum, basis) = Self::vllm_expert_sum(recipe, *top);
                     recipe = sum;
                     used.basis = used.basis.max(basis);
                 }

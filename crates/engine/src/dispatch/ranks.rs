@@ -6,11 +6,11 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use mantissa_model::graph::{Attention, ExpertLinear, Linear, Node, Operation, Section};
+use mantissa_model::graph::{Attention, ExpertLinear, Graph, Linear, Node, Operation, Section};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{AllReduceSum, ExpertRanks};
 use mantissa_numerics::setup::Attention::FlashAttention3 as Attention3;
-use mantissa_numerics::setup::{AllReduce, Program, Ranks};
+use mantissa_numerics::setup::{AllReduce, Ranks};
 
 use super::rules::Dispatch;
 use crate::shape::PassShape;
@@ -46,24 +46,19 @@ fn divided(whole: usize, ranks: usize, what: &str) -> Result<usize, Undivided> {
 }
 
 impl Dispatch<'_> {
-    /// Tensor-parallel ranks.
-    pub(super) fn tensor_ranks(self) -> usize {
-        self.serving.ranks.tensor.max(1) as usize
-    }
-
-    pub(super) fn is_vllm(self) -> bool {
-        self.serving.program == Program::Vllm024
-    }
-
     /// What of the program and its ranks nothing computes, and why.
-    pub(super) fn serving_refused(self, shape: PassShape) -> Option<Undivided> {
+    pub(super) fn serving_refused(self, graph: &Graph, shape: PassShape) -> Option<Undivided> {
         let refused = |what: String, why| Some((what, why));
         let one = self.serving.ranks.is_one();
-        if !self.is_gpu() && !(one && !self.is_vllm()) {
+        if !self.is_gpu() && (!one || self.is_vllm()) {
             return refused(
                 self.serving_in_words(),
                 "this engine's own arithmetic is of one rank; name a GPU",
             );
+        }
+        let has_experts = graph.nodes().any(|node| matches!(node.operation, Operation::ExpertSum { .. }));
+        if self.serving.ranks.expert > 1 && !has_experts {
+            return refused(format!("experts among {}", self.serving_in_words()), "the model has no experts");
         }
         if one && self.serving.ranks.all_reduce != AllReduce::None {
             return refused("an all-reduce of one rank".to_owned(), "there is nothing to add");

@@ -11,7 +11,7 @@ use mantissa_numerics::recipe::{
     NormWeight, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe,
     RouterSoftmax, Silu, SwiGluRecipe, TorchSoftmax,
 };
-use mantissa_numerics::setup::{Attention, Hardware, QuantizedWeights};
+use mantissa_numerics::setup::{Attention, Hardware, Program, QuantizedWeights};
 use mantissa_numerics::site::Phase;
 
 use crate::catalog::{self, Batched, Linear, Product};
@@ -65,10 +65,13 @@ impl<'c> Dispatch<'c> {
         self.hardware != Hardware::Cpu
     }
 
-    /// The setup's part on one rank of transformers, which what is said of kernels in general is about.
-    #[must_use]
-    pub fn on_one_rank(self) -> Self {
-        Self { serving: Serving::default(), ..self }
+    /// Tensor-parallel ranks.
+    pub(super) fn tensor_ranks(self) -> usize {
+        self.serving.ranks.tensor.max(1) as usize
+    }
+
+    pub(super) fn is_vllm(self) -> bool {
+        self.serving.program == Program::Vllm024
     }
 
     /// What was measured of this hardware.

@@ -59,7 +59,6 @@ impl Dispatch<'_> {
     /// The choice of experts; weights stay in binary32 whatever the model says. Of other numbers of experts than 128
     /// the kernel was read and not compared.
     pub(super) fn vllm_router(
-        self,
         routing: &Routing,
         choice: RouterChoice,
     ) -> Result<(RouterRecipe, Basis), Undivided> {
@@ -85,7 +84,7 @@ impl Dispatch<'_> {
 
     /// The sum over `top` experts: `moe_sum`, which has a kernel of its own for two to four, read and not compared, and
     /// is PyTorch's sum otherwise.
-    pub(super) fn vllm_expert_sum(self, sum: ExpertSumRecipe, top: usize) -> (ExpertSumRecipe, Basis) {
+    pub(super) fn vllm_expert_sum(sum: ExpertSumRecipe, top: usize) -> (ExpertSumRecipe, Basis) {
         let sum = ExpertSumRecipe { wide: false, ..sum };
         if (2..=4).contains(&top) {
             let each = ExpertSumRecipe { sums: NonZeroU16::MIN, order: ExpertOrder::EachInTopOrder, ..sum };

@@ -25,7 +25,10 @@ impl Engine<'_> {
     /// # let (hardware, attention, dtype) = (Hardware::Cpu, Attention::Eager, Dtype::F32);
     /// # let (quantized, catalogs) = (QuantizedWeights::Keep, Catalogs::default());
     /// # let (context, threads, isa) = (64, 1, Isa::detect());
-    /// # let setup = EngineSetup { serving: mantissa_engine::Serving::default(), hardware, dtype, attention, quantized, catalogs, context, threads, isa };
+    /// # let serving = mantissa_engine::Serving::default();
+    /// # let setup = EngineSetup {
+    /// #     serving, hardware, dtype, attention, quantized, catalogs, context, threads, isa,
+    /// # };
     /// let mut engine = Engine::load(&checkpoint, setup)?;
     /// let graph = engine.graph().clone();
     /// let logits = |it: &Engine| it.prefill(&mut it.new_cache(3), &[1, 2, 3], 1, 0, 1, &mut NoTap).expect("fits");

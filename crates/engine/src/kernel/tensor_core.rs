@@ -98,7 +98,9 @@ pub(super) fn products(
                 .iter()
                 .map(|cuts| {
                     let mut sums = sums(block, instructions, rows, w, outputs.clone(), cuts);
-                    sums.iter_mut().for_each(|sums| output.round_each(sums.as_flattened_mut()));
+                    for sums in &mut sums {
+                        output.round_each(sums.as_flattened_mut());
+                    }
                     sums
                 })
                 .collect();

@@ -12,7 +12,7 @@ use mantissa_lab::prompt::given::{Content, Given, GivenPrompt};
 use mantissa_lab::{LabError, Machine, RecordSpec, Recorder, SignalSpec};
 use mantissa_model::synth::{SynthSpec, write};
 use mantissa_model::{Arch, Checkpoint, Tokenizer};
-use mantissa_numerics::setup::{Padding, SomeAxes};
+use mantissa_numerics::setup::{Hardware, Padding, Program, SomeAxes};
 use mantissa_numerics::{Dtype, Generation, LayerIdx, Phase, Point, Setup, Site};
 use mantissa_verdict::drift::{Drift, DriftAnswer};
 
@@ -403,11 +403,12 @@ fn a_computed_side_without_recipes_is_refused() {
     let checkpoint = model(folder.path(), Arch::LLAMA);
     let prompts = [(1..9).collect::<Vec<u32>>()];
     let plain = Setup::default();
-    for other in [
-        Setup { tp_size: 2, ..plain },
-        Setup { ep_size: 2, ..plain },
-        Setup { compile: true, ..plain },
-        Setup { concurrent_streams: true, ..plain },
+    for (other, why) in [
+        (Setup { tp_size: 2, ..plain }, "own arithmetic is of one rank"),
+        (Setup { ep_size: 2, ..plain }, "own arithmetic is of one rank"),
+        (Setup { engine: Program::Vllm024, ..plain }, "own arithmetic is of one rank"),
+        (Setup { ep_size: 2, hardware: Hardware::H200, ..plain }, "the model has no experts"),
+        (Setup { compile: true, ..plain }, "there are no recipes for"),
     ] {
         let side = |setup| {
             Side::Computed(Computed { setup, prompts: &prompts, decoded: 2, prefill: PrefillPasses::Whole })
@@ -419,6 +420,6 @@ fn a_computed_side_without_recipes_is_refused() {
             machine: machine(),
         };
         let refused = drift(&request, &|_, _| {}).unwrap_err().to_string();
-        assert!(refused.contains("there are no recipes for"), "{other}: {refused}");
+        assert!(refused.contains(why), "{other}: {refused}");
     }
 }

@@ -44,10 +44,9 @@ impl VllmGating {
     pub const fn of(experts: usize) -> Option<Self> {
         let load = match experts {
             1 => 1,
-            2 => 2,
             4 => 4,
             8 | 16 | 32 | 64 | 128 | 256 | 512 => 8,
-            192 | 320 | 384 | 448 | 576 => 2,
+            2 | 192 | 320 | 384 | 448 | 576 => 2,
             _ => return None,
         };
         Some(Self { load })

@@ -191,7 +191,7 @@ mod tests {
                 #[expect(clippy::cast_possible_truncation, reason = "rounded to odd before")]
                 let odd = {
                     let near = exact as f32;
-                    if f64::from(near) == exact || near.to_bits() & 1 == 1 {
+                    if f64::from(near).to_bits() == exact.to_bits() || near.to_bits() & 1 == 1 {
                         near
                     } else if (f64::from(near) < exact) == (exact > 0.0) {
                         f32::from_bits(near.to_bits() + 1)

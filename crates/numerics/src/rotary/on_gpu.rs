@@ -9,21 +9,22 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use super::{single, wide};
-
 /// A line for each base and number of rotated elements: both, then `place:steps` where the inverse is so many steps of
 /// binary32 away from what the nearest power gives.
 const MEASURED: &str = include_str!("on_gpu.txt");
 
 /// Places and steps, by base and rotated elements.
-type Deviations = BTreeMap<(u64, usize), Vec<(usize, i8)>>;
+type Deviations = BTreeMap<(u64, usize), Places>;
+
+/// Places, each with steps.
+type Places = Vec<(usize, i8)>;
 
 fn measured() -> &'static Deviations {
     static TABLE: OnceLock<Deviations> = OnceLock::new();
     TABLE.get_or_init(|| MEASURED.lines().filter_map(entry).collect())
 }
 
-fn entry(line: &str) -> Option<((u64, usize), Vec<(usize, i8)>)> {
+fn entry(line: &str) -> Option<((u64, usize), Places)> {
     let mut words = line.split(' ');
     let key = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let places = words.map(|word| {
@@ -33,19 +34,13 @@ fn entry(line: &str) -> Option<((u64, usize), Vec<(usize, i8)>)> {
     Some((key, places.collect::<Option<_>>()?))
 }
 
-/// The inverse frequencies of `base` over `dim` rotated elements; `None` where they were not measured.
-pub(super) fn inverse(base: f64, dim: usize) -> Option<Vec<f32>> {
+/// Where inverse frequencies of `base` over `dim` rotated elements are not what the nearest powers give, and by how
+/// many steps; `None` where they were not measured.
+pub(super) fn deviations(base: f64, dim: usize) -> Option<&'static [(usize, i8)]> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared below")]
     let whole = base as u64;
     #[expect(clippy::cast_precision_loss, reason = "as above")]
-    let deviations = measured().get(&(whole, dim)).filter(|_| whole as f64 == base)?;
-    let step = 1.0 / single(wide(dim));
-    let mut found: Vec<f32> =
-        (0..dim / 2).map(|i| 1.0 / single(libm::pow(base, f64::from(single(wide(2 * i)) * step)))).collect();
-    for (place, steps) in deviations {
-        let value = found.get_mut(*place)?;
-        *value = f32::from_bits(value.to_bits().checked_add_signed((*steps).into())?);
-    }
+    let found = measured().get(&(whole, dim)).filter(|_| (whole as f64).to_bits() == base.to_bits())?;
     Some(found)
 }
 
@@ -60,11 +55,8 @@ mod tests {
         assert!(
             places.clone().count() > 500 && places.into_iter().all(|(dim, (place, _))| place < &(dim / 2))
         );
-        // As it was measured; the nearest power gives another.
-        let found = inverse(5e5, 64).expect("measured");
-        assert_eq!((found.len(), found[0], found[3].to_bits()), (32, 1.0, 0x3E95_9EE2));
-        assert_eq!(inverse(5e5, 66), None);
-        assert_eq!(inverse(500_000.5, 64), None);
-        assert_eq!(inverse(1234.0, 64), None);
+        assert_eq!(deviations(5e5, 66), None);
+        assert_eq!(deviations(500_000.5, 64), None);
+        assert_eq!(deviations(1234.0, 64), None);
     }
 }

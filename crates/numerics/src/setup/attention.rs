@@ -8,7 +8,8 @@ words! {
     /// ```
     /// use mantissa_numerics::setup::Attention;
     ///
-    /// // PyTorch chooses what `sdpa` runs on a GPU; two names force a choice. They and vLLM's mean nothing without one.
+    /// // PyTorch chooses what `sdpa` runs on a GPU; two names force a choice. They and vLLM's mean nothing without
+    /// // one.
     /// let forced = Attention::ALL.into_iter().filter(|one| !Attention::OWN.contains(one));
     /// assert_eq!(forced.map(Attention::name).collect::<Vec<_>>(), ["flash_attention_3", "sdpa_flash", "sdpa_math"]);
     /// ```

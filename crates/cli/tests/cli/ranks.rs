@@ -1,0 +1,44 @@
+//! Evidence of several GPUs and of vLLM, verified here without any.
+
+use serde_json::Value;
+
+use crate::session::{Session, repository};
+use crate::verify::verified;
+
+/// Qwen3-0.6B's widths in two layers, as `goldens/parallel/gpu/plan.py` makes them.
+const MODEL: &str = "synth --arch qwen3 --hidden-size 1024 --intermediate-size 3072 --num-attention-heads 16 \
+    --num-key-value-heads 8 --head-dim 128 --num-hidden-layers 2 --vocab-size 151936 \
+    --max-position-embeddings 40960 --tie-word-embeddings true --seed 17 --out model";
+
+/// Captured on two H200 with PyTorch 2.11.0+cu130: transformers 5.17 (`tp_plan="auto"`) and vLLM 0.24 (eager), four
+/// sequences of 32 tokens and four steps. Of each, the setup that ran is the only one of all candidates that fits; an
+/// all-reduce leaves no trace among two ranks, which is known before anything is computed.
+#[test]
+fn engine_and_ranks_are_named() {
+    let session = Session::new();
+    let made = session.output(&MODEL.split_whitespace().collect::<Vec<_>>());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    for (capture, fits, values) in [
+        ("tf-tp2", "h200_bs4_eager_bf16_tp2", 122_940),
+        ("vllm-tp1", "h200_bs4_flash_attention_3_bf16_vllm-0.24", 122_880),
+        ("vllm-tp2", "h200_bs4_flash_attention_3_bf16_vllm-0.24_tp2", 122_880),
+    ] {
+        let golden = repository().join("goldens/parallel/evidence_h200").join(capture);
+        let varied = ["engine=transformers,vllm-0.24", "attention=eager,flash_attention_3", "tp_size=1,2,4"];
+        let more: Vec<&str> = varied.iter().flat_map(|varied| ["--vary", varied]).collect();
+        let (code, audit) = verified(&session, &golden.display().to_string(), &more);
+        let claim = &audit["claims"][0];
+        assert_eq!((code, &claim["answer"]), (0, &Value::from("consistent")), "{claim}");
+        assert_eq!(claim["fits"], serde_json::json!([[fits]]), "{capture}");
+        let own =
+            claim["replays"].as_array().unwrap().iter().find(|replay| replay["claimed"] == true).unwrap();
+        assert_eq!((&own["values"], &own["different"]), (&Value::from(values), &Value::from(0)));
+    }
+    let golden = repository().join("goldens/parallel/evidence_h200/tf-tp2").display().to_string();
+    let (_, audit) = verified(&session, &golden, &["--vary", "all_reduce=none,ring,tree,one_shot,symm_mem"]);
+    let class = audit["claims"][0]["fits"][0].as_array().unwrap();
+    assert_eq!((class.len(), &audit["cost"]["classes"]), (5, &Value::from(1)), "{class:?}");
+    // A claim of one rank is contradicted.
+    let (_, audit) = verified(&session, &golden, &["--claim", "tp_size=1"]);
+    assert_eq!(audit["claims"][0]["answer"], "contradicted");
+}
