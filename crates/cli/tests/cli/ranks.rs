@@ -40,5 +40,5 @@ fn engine_and_ranks_are_named() {
     assert_eq!((class.len(), &audit["cost"]["classes"]), (5, &Value::from(1)), "{class:?}");
     // A claim of one rank is contradicted.
     let (_, audit) = verified(&session, &golden, &["--claim", "tp_size=1"]);
-    assert_eq!(audit["claims"][0]["answer"], "contradicted");
+    assert_eq!(audit["claims"][0]["answer"], "fits_none");
 }
