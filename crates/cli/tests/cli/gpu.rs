@@ -100,16 +100,20 @@ fn what_is_not_covered_is_refused() {
     assert!(said.contains("use one of cpu, h200, h100, literature-a100, literature-l40s"), "{said}");
     let said = refused("record --hardware a100 --model model --document document.txt --out d");
     assert!(said.contains("invalid value 'a100' for '--hardware <WHICH>': use literature-a100"), "{said}");
-    for (flag, what) in [
-        ("--compile true", "a compiled model"),
-        ("--concurrent-streams true", "concurrent streams"),
-        ("--tp-size 2", "tensor-parallel ranks"),
-        ("--ep-size 2", "expert-parallel ranks"),
-        ("--all-reduce ring", "an all-reduce of ranks"),
+    let of_one_rank = "(this engine's own arithmetic is of one rank; name a GPU)";
+    for (flag, why) in [
+        ("--compile true", "there are no recipes for a compiled model; only eager mode is covered"),
+        ("--tp-size 2", of_one_rank),
+        ("--ep-size 2", of_one_rank),
+        ("--engine vllm-0.24", of_one_rank),
+        ("--all-reduce ring", "an all-reduce of one rank is not covered (there is nothing to add)"),
+        ("--hardware h200 --ep-size 2", "(the model has no experts)"),
+        ("--hardware h200 --engine vllm-0.24", "say attention=flash_attention_3)"),
+        ("--hardware h200 --attention flash_attention_3", "say engine=vllm-0.24)"),
     ] {
-        let said = refused(&format!("record {flag} --model model --document document.txt --out d"));
-        let line = format!("there are no recipes for {what}; only one rank, uncompiled, is covered");
-        assert!(said.contains(&line), "{said}");
+        let command = "--model model --document document.txt --document-tokens 20 --reps 1 --out d";
+        let said = refused(&format!("record {flag} {command}"));
+        assert!(said.contains(why), "{flag}: {said}");
     }
     // Shapes that were measured for one model are not for another.
     let shape = "synth --arch llama --head-dim 64 --num-attention-heads 6 --num-key-value-heads 3 --hidden-size 384 --out other";
