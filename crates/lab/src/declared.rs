@@ -56,7 +56,7 @@ pub(crate) fn declare(
     let quantization = quantization(setup.quantization, checkpoint);
     let Setup { compile, concurrent_streams, tp_size, ep_size, .. } = *setup;
     let by_name =
-        setup.differing(&Setup::default()).filter(|axis| place(*axis).is_none() || *axis == Axis::Engine);
+        setup.differing(&Setup::default()).filter(|axis| place(*axis).is_none() || CAPTURED.contains(axis));
     let axes: BTreeMap<String, String> =
         by_name.map(|axis| (axis.name().to_owned(), setup.get(axis).to_string())).collect();
     let fixed = FixedParams {
@@ -87,6 +87,9 @@ pub(crate) fn declare(
     };
     (fixed, whole)
 }
+
+/// Axes that stand by name here, and that captures state elsewhere or in words of their own.
+const CAPTURED: [Axis; 2] = [Axis::Engine, Axis::AllReduce];
 
 /// What a file states of an axis.
 enum Stated {
