@@ -156,7 +156,7 @@ impl Dispatch<'_> {
                 let nf4 = self.nf4_block(at.section, node);
                 let way = nf4.map(|block| self.nf4_way(block, part)).transpose().map_err(undivided)?;
                 if way.is_some() {
-                    used.basis = used.basis.max(Self::NF4_BASIS);
+                    used.basis = used.basis.max(self.nf4_basis());
                 }
                 if let Some(way @ (Nf4Way::Simt | Nf4Way::Mma)) = way {
                     let uncut = catalog::uncut(self.hardware.architecture(), self.dtype);

@@ -128,7 +128,6 @@ impl Case {
 }
 
 #[test]
-#[ignore = "until goldens/parallel/bnb.json is there"]
 fn products_of_nf4_are_those_of_an_h200() {
     let pool = Pool::new(2).expect("threads");
     let (mut compared, mut left, mut wrong) = (0, 0, Vec::new());
@@ -156,7 +155,6 @@ fn products_of_nf4_are_those_of_an_h200() {
 }
 
 #[test]
-#[ignore = "until goldens/parallel/bnb.json is there"]
 fn the_ways_are_those_that_an_h200_launched() {
     let Golden { multiprocessors, tried, paths, .. } = golden();
     for Path { n, k, block, runs } in paths {
