@@ -16,6 +16,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use mantissa_numerics::{Phase, Site};
 
@@ -58,8 +59,15 @@ pub struct Record {
     layouts: Vec<[Option<PhaseLayout>; 2]>,
     /// The digest that each run states for its signals.
     stated: Vec<Option<Digest>>,
+    /// The digest that the signals of each run have, once it was asked for.
+    found: Vec<OnceLock<Digest>>,
     warnings: Vec<String>,
     store: Store,
+}
+
+/// Room for the digest of each run.
+fn unknown<T>(runs: &[T]) -> Vec<OnceLock<Digest>> {
+    runs.iter().map(|_| OnceLock::new()).collect()
 }
 
 #[derive(Debug)]
@@ -131,7 +139,7 @@ impl Record {
         }
         let stated = vec![None; shell.runs.len()];
         let (origin, store) = (origin.to_owned(), Store::Memory(experiment));
-        Self { origin, shell, layouts, stated, warnings: Vec::new(), store }
+        Self { origin, shell, layouts, found: unknown(&stated), stated, warnings: Vec::new(), store }
     }
 
     /// Puts ids in place of a run's prompt ids, which its file does not state. Nothing happens where there is no such
@@ -158,7 +166,7 @@ impl Record {
         let json::Opened { shell, layouts, stated, warnings, rows } = opened;
         let layouts = layouts.iter().map(|phases| phases.each_ref().map(|l| l.as_ref().map(PhaseLayout::of)));
         let (origin, store) = (origin.to_owned(), Store::Json(rows));
-        Self { origin, shell, layouts: layouts.collect(), stated, warnings, store }
+        Self { origin, shell, layouts: layouts.collect(), found: unknown(&stated), stated, warnings, store }
     }
 
     fn from_container(container: Container, origin: &Path, damage: &mut Damage) -> Result<Self> {
@@ -187,7 +195,7 @@ impl Record {
             runs: container.runs().map(|view| view.run().clone()).collect(),
         };
         let (origin, store) = (origin.to_owned(), Store::Mapped(container, ranges));
-        Ok(Self { origin, shell, layouts, stated, warnings: Vec::new(), store })
+        Ok(Self { origin, shell, layouts, found: unknown(&stated), stated, warnings: Vec::new(), store })
     }
 
     /// Where it was read from.
@@ -420,9 +428,17 @@ impl Record {
         damage.note(validate::statements(&self.shell, |run| digests[run]), &self.origin)
     }
 
-    /// The digest of a run's signals, as [`crate::Run::signals_digest`]: every row is read once. *Errors:* a row that
-    /// cannot be read.
+    /// The digest of a run's signals, as [`crate::Run::signals_digest`]: every row is read when it is first asked for.
+    /// *Errors:* a row that cannot be read.
     pub fn signals_digest(&self, run: usize) -> Result<Digest> {
+        if let Some(known) = self.found.get(run).and_then(OnceLock::get) {
+            return Ok(*known);
+        }
+        let digest = self.hashed(run)?;
+        Ok(self.found.get(run).map_or(digest, |found| *found.get_or_init(|| digest)))
+    }
+
+    fn hashed(&self, run: usize) -> Result<Digest> {
         let mut hasher = Hasher::default();
         let mut scratch = Vec::new();
         for phase in [Phase::Prefill, Phase::Decode] {

@@ -121,6 +121,33 @@ impl Dtype {
             Self::F16 => widened_f16(u16::from_le_bytes([bytes[at], bytes[at + 1]])),
         }
     }
+
+    /// [`Dtype::decode`] of the first `out.len()` values, or as many as there are.
+    ///
+    /// ```
+    /// let mut x = [0.0; 2];
+    /// mantissa_numerics::Dtype::Bf16.decode_each(&[0x80, 0x3F, 0x00, 0x40], &mut x);
+    /// assert_eq!(x, [1.0, 2.0]);
+    /// ```
+    pub fn decode_each(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::F32 => {
+                for (x, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+                    *x = f32::from_le_bytes(*bytes);
+                }
+            }
+            Self::Bf16 => {
+                for (x, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+                    *x = bf16::from_le_bytes(*bytes).to_f32();
+                }
+            }
+            Self::F16 => {
+                for (x, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+                    *x = widened_f16(u16::from_le_bytes(*bytes));
+                }
+            }
+        }
+    }
 }
 
 /// [`Dtype::round`] to binary16, without a branch, so that compilers vectorize it.
@@ -200,6 +227,19 @@ mod tests {
         for bits in 0..=0xFFFF_u16 {
             let found = Dtype::F16.decode(&bits.to_le_bytes(), 0).to_bits();
             assert_eq!(found, f16::from_bits(bits).to_f32().to_bits(), "{bits:04x}");
+        }
+    }
+
+    /// Every pattern of 16 bits; for binary32, two of them behind each other.
+    #[test]
+    fn all_are_decoded_as_one_is() {
+        let bytes: Vec<u8> = (0..=0xFFFF_u16).flat_map(u16::to_le_bytes).collect();
+        for dtype in Dtype::ALL {
+            let count = bytes.len() / dtype.size();
+            let mut all = vec![0.0; count];
+            dtype.decode_each(&bytes, &mut all);
+            let same = |(i, x): (usize, &f32)| x.to_bits() == dtype.decode(&bytes, i).to_bits();
+            assert!(all.iter().enumerate().all(same), "{dtype:?}");
         }
     }
 

@@ -58,21 +58,28 @@ impl Column {
             // Phases of two formats: binary32 holds both.
             self.dtype = Dtype::F32;
         }
-        let row: Vec<f32> = (0..bytes.len() / dtype.size()).map(|index| dtype.decode(bytes, index)).collect();
-        self.put(position, &row);
+        if let Some(row) = self.place(position, bytes.len() / dtype.size()) {
+            dtype.decode_each(bytes, row);
+        }
     }
 
     pub(crate) fn put(&mut self, position: usize, row: &[f32]) {
-        if position >= self.places.len() || row.len() != self.width {
-            return;
+        if let Some(place) = self.place(position, row.len()) {
+            place.copy_from_slice(row);
         }
-        let place = *self.places[position].get_or_insert(self.data.len() / self.width.max(1));
-        let start = place * self.width;
-        if start == self.data.len() {
-            self.data.extend_from_slice(row);
-        } else {
-            self.data[start..start + self.width].copy_from_slice(row);
+    }
+
+    /// The place of a position's row of `width` values; `None` where such a row has none.
+    fn place(&mut self, position: usize, width: usize) -> Option<&mut [f32]> {
+        if width != self.width {
+            return None;
         }
+        let place = *self.places.get_mut(position)?.get_or_insert(self.data.len() / width.max(1));
+        let row = place * width..(place + 1) * width;
+        if row.end > self.data.len() {
+            self.data.resize(row.end, 0.0);
+        }
+        self.data.get_mut(row)
     }
 }
 
