@@ -1,6 +1,6 @@
 """Judges `mantissa drift` by cases whose truth is known, and tabulates what it says of them.
 
-    python3 goldens/drift/suite.py --mantissa PROGRAM --seed N --out TABLE.md [--only KIND] [--cases DIR]
+    python3 goldens/drift/suite.py --mantissa PROGRAM --seed N --out TABLE.md [--only KIND] [--jobs N] [--cases DIR]
 
 Each case of `planted.py` is made, judged by `mantissa drift --model MODEL CASE --format json` and deleted. With
 `--cases` the folder's own cases are judged, and stay. Ends with 1 if an honest case is called unexplained or an answer
@@ -20,9 +20,11 @@ What counts, of a planted bug:
 
 import argparse
 import collections
+import concurrent.futures
 import dataclasses
 import datetime
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -128,12 +130,12 @@ def stored(folder, only):
             yield truth, os.path.join(folder, truth["case"])
 
 
-def made(mantissa, seed, only, without_effect):
+def made(mantissa, seed, cases, without_effect):
     """Cases made one by one; each is gone when the next one is asked for. Bugs that change no bit are listed."""
     planted.quiet()
     with tempfile.TemporaryDirectory(prefix="drift-suite-") as folder, planted.on_path(mantissa):
         workshop = planted.Workshop(mantissa, folder, seed)
-        for case in planted.every(only):
+        for case in cases:
             try:
                 truth = workshop.make(case)
             except planted.NoEffectError as error:
@@ -141,6 +143,33 @@ def made(mantissa, seed, only, without_effect):
                 continue
             yield truth, os.path.join(folder, case.name)
             shutil.rmtree(os.path.join(folder, case.name))
+
+
+def judged(mantissa, cases):
+    """Judges cases one after the other and says what it found."""
+    judgements = []
+    for truth, path in cases:
+        judgements.append(judge(mantissa, truth, path))
+        print(truth["case"], judgements[-1].outcome, judgements[-1].note, flush=True)
+    return judgements
+
+
+def share(mantissa, seed, only, first, jobs):
+    """Every `jobs`-th case from `first` on: judgements, and bugs that change no bit. A case's draws are its name's."""
+    without_effect = []
+    cases = planted.every(only)[first::jobs]
+    return judged(mantissa, made(mantissa, seed, cases, without_effect)), without_effect
+
+
+def shared(mantissa, seed, only, jobs):
+    """All cases by `jobs` processes, in their order."""
+    jobs = min(jobs, len(planted.every(only)))
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        shares = [pool.submit(share, mantissa, seed, only, first, jobs) for first in range(jobs)]
+        found = [one.result() for one in shares]
+    by_name = {judgement.truth["case"]: judgement for judgements, _ in found for judgement in judgements}
+    judgements = [by_name[case.name] for case in planted.every(only) if case.name in by_name]
+    return judgements, [name for _, names in found for name in names]
 
 
 # ---- the table -------------------------------------------------------------------------------------------------------
@@ -190,18 +219,14 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", required=True, metavar="TABLE")
     parser.add_argument("--only", metavar="KIND", help="a kind of bug, `honest`, or the name of a case")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that make and judge cases")
     parser.add_argument("--cases", metavar="DIR", help="judge the cases of this folder")
     args = parser.parse_args()
     args.mantissa = planted.program(args.mantissa)
-    without_effect = []
     if args.cases:
-        cases = stored(args.cases, args.only)
+        judgements, without_effect = judged(args.mantissa, stored(args.cases, args.only)), []
     else:
-        cases = made(args.mantissa, args.seed, args.only, without_effect)
-    judgements = []
-    for truth, path in cases:
-        judgements.append(judge(args.mantissa, truth, path))
-        print(truth["case"], judgements[-1].outcome, judgements[-1].note, flush=True)
+        judgements, without_effect = shared(args.mantissa, args.seed, args.only, max(args.jobs, 1))
     if not judgements:
         raise SystemExit(f"{args.cases} has no such case; leave --only out")
     version = subprocess.run([args.mantissa, "--version"], capture_output=True, text=True, check=True).stdout.strip()

@@ -29,6 +29,65 @@ impl AxisFlags {
     }
 }
 
+/// Values of every axis but the batch size, whose ranges are read apart, for what looks at many setups.
+#[derive(Debug, Clone)]
+pub(crate) struct AxisLists(Vec<Vec<Value>>);
+
+impl AxisLists {
+    /// The values of `axis`.
+    pub(crate) fn of(&self, axis: Axis) -> &[Value] {
+        self.0
+            .iter()
+            .find(|values| values.first().is_some_and(|value| value.axis() == axis))
+            .map_or(&[], |x| x)
+    }
+
+    /// The values of every axis, those of `axis` replaced by `values`.
+    pub(crate) fn with(&self, axis: Axis, values: Vec<Value>) -> Vec<Vec<Value>> {
+        let others = self.0.iter().filter(|all| all.first().is_none_or(|value| value.axis() != axis));
+        others.cloned().chain([values]).collect()
+    }
+
+    /// What is looked at where nothing is given.
+    fn usual(axis: Axis) -> String {
+        match axis {
+            Axis::Hardware => "h200,h100".to_owned(),
+            Axis::Attention => "eager,sdpa_flash,sdpa_math".to_owned(),
+            Axis::Dtype => "bf16".to_owned(),
+            axis => Setup::default().get(axis).to_string(),
+        }
+    }
+}
+
+impl clap::Args for AxisLists {
+    fn augment_args(command: Command) -> Command {
+        let listed =
+            |axis: Axis| flag(axis).value_name("LIST").action(ArgAction::Append).value_delimiter(',');
+        let flags = axes().map(|axis| listed(axis).default_value(Self::usual(axis)));
+        command.args(flags)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for AxisLists {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let given = |axis: Axis| matches.get_many(axis.name()).into_iter().flatten().copied().collect();
+        Ok(Self(axes().map(given).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn axes() -> impl Iterator<Item = Axis> {
+    Axis::ALL.into_iter().filter(|axis| *axis != Axis::BatchSize)
+}
+
 fn long(axis: Axis) -> String {
     axis.name().replace('_', "-")
 }

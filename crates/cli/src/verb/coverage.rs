@@ -9,7 +9,7 @@ use mantissa_numerics::Setup;
 use mantissa_numerics::setup::{Axis, Value};
 
 use super::catalog::{CatalogArgs, config_of};
-use crate::axes::AxisParser;
+use crate::axes::AxisLists;
 use crate::coverage::Answer;
 use crate::failure::Exit;
 use crate::settings::Settings;
@@ -20,6 +20,7 @@ Examples:
   mantissa coverage --model smollm2-135m-instruct
   mantissa coverage --model Llama-3.1-8B/config.json --hardware h100 --attention sdpa_flash --prompts 512
   mantissa coverage --model qwen.json --model llama.json --batch-sizes 1-64 --prompts 1-16384 --decode 512
+  mantissa coverage --model qwen.json --hardware h200 --engine vllm-0.24 --attention flash_attention_3 --tp-size 1,2,4
 
 A run is a prompt and decode steps after it. It is covered if every kernel of every pass is. Where there are more
 combinations than --runs, that many are drawn by --seed: prompts evenly on a logarithmic scale, the rest evenly.";
@@ -31,22 +32,8 @@ pub(crate) struct Args {
     /// A model's folder, its config.json, a GGUF file or a pulled model's name; several may be given
     #[arg(long, value_name = "SPEC", required = true)]
     model: Vec<String>,
-    /// Whose arithmetic
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "h200,h100",
-        value_parser = AxisParser(Axis::Hardware))]
-    hardware: Vec<Value>,
-    /// Attention implementations
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "eager,sdpa_flash,sdpa_math",
-        value_parser = AxisParser(Axis::Attention))]
-    attention: Vec<Value>,
-    /// Formats
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "bf16",
-        value_parser = AxisParser(Axis::Dtype))]
-    dtype: Vec<Value>,
-    /// Padding of the measured sequence
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "none",
-        value_parser = AxisParser(Axis::Padding))]
-    padding: Vec<Value>,
+    #[command(flatten)]
+    axes: AxisLists,
     /// Sequences per batch: `first-last/step`, separated by commas
     #[arg(long, value_name = "SIZES", default_value = "1-16")]
     batch_sizes: String,
@@ -76,16 +63,12 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
     let graphs: Vec<Graph> =
         args.model.iter().map(|spec| Ok(config_of(spec)?.graph())).collect::<anyhow::Result<_>>()?;
     let runs: Vec<PlannedRun> = args
-        .hardware
+        .axes
+        .of(Axis::Hardware)
         .iter()
         .flat_map(|hardware| {
-            let varied = [
-                vec![*hardware],
-                args.dtype.clone(),
-                args.attention.clone(),
-                args.padding.clone(),
-                batches.clone(),
-            ];
+            let mut varied = args.axes.with(Axis::Hardware, vec![*hardware]);
+            varied.push(batches.clone());
             runs(args, &grid(Setup::default(), &varied), &prompts)
         })
         .collect();

@@ -42,7 +42,7 @@ fn divided(whole: usize, ranks: usize, what: &str) -> Result<usize, Undivided> {
     if whole.is_multiple_of(ranks) {
         return Ok(whole / ranks);
     }
-    Err((format!("{ranks} ranks for {what} of {whole}"), "only equal parts are known"))
+    Err((format!("{ranks} ranks for {what} of {whole}"), "equal parts of ranks alone are known"))
 }
 
 impl Dispatch<'_> {
@@ -151,7 +151,7 @@ impl Dispatch<'_> {
         };
         if how == AllReduce::Ring && sum.depends_on_place() && elements > AllReduceSum::MOST_ALONG_RING {
             let what = format!("NCCL's ring of {ranks} ranks over {elements} values");
-            return Err((what, "where it cuts more than 2,048 values was not measured"));
+            return Err((what, "where NCCL's ring cuts more than 2,048 values was not measured"));
         }
         Ok(Some(sum))
     }
@@ -169,7 +169,10 @@ impl Dispatch<'_> {
             return Ok(None);
         }
         if linear.biased {
-            return Err(("experts with biases among ranks".to_owned(), "they were not compared"));
+            return Err((
+                "experts with biases among ranks".to_owned(),
+                "experts with biases were compared on one rank alone",
+            ));
         }
         if self.is_vllm() && expert > 1 {
             return Ok(None);
@@ -201,7 +204,7 @@ impl Dispatch<'_> {
             ));
         }
         if reduce.depends_on_place() {
-            return Err((format!("experts on {count} ranks"), "only two were compared"));
+            return Err((format!("experts on {count} ranks"), "experts on two ranks alone were compared"));
         }
         if expert <= 1 {
             return Ok(ExpertRanks::Widths { reduce });
@@ -229,9 +232,10 @@ impl Dispatch<'_> {
     pub(super) fn rank_groups(self, node: &Node, groups: usize) -> Result<usize, Undivided> {
         match self.tensor_ranks() {
             1 => Ok(groups),
-            _ if groups == 1 && matches!(node.name, "q_norm" | "k_norm") => {
-                Err(("a norm over the heads of all ranks".to_owned(), "it was not compared"))
-            }
+            _ if groups == 1 && matches!(node.name, "q_norm" | "k_norm") => Err((
+                "a norm over the heads of all ranks".to_owned(),
+                "norms over the heads of one rank alone were compared",
+            )),
             _ if groups == 1 => Ok(1),
             ranks => divided(groups, ranks, "heads"),
         }

@@ -76,7 +76,10 @@ impl Dispatch<'_> {
     /// the expert's weight before it is rounded, which is the sum's first step here.
     pub(super) fn vllm_expert(self, node: &Node, linear: &ExpertLinear) -> Result<Dtype, Undivided> {
         match node.name {
-            _ if linear.biased => Err(("experts with biases of vLLM".to_owned(), "they were not compared")),
+            _ if linear.biased => Err((
+                "experts with biases of vLLM".to_owned(),
+                "vLLM's experts without biases alone were compared",
+            )),
             "expert_down" => Ok(Dtype::F32),
             _ => Ok(self.dtype),
         }
