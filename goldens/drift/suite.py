@@ -1,6 +1,7 @@
 """Judges `mantissa drift` by cases whose truth is known, and tabulates what it says of them.
 
-    python3 goldens/drift/suite.py --mantissa PROGRAM --seed N --out TABLE.md [--only KIND] [--jobs N] [--cases DIR]
+    python3 goldens/drift/suite.py --mantissa PROGRAM --seed N --out TABLE.md [--only KIND] [--jobs N] [--keep DIR]
+    python3 goldens/drift/suite.py --mantissa PROGRAM --cases DIR --out TABLE.md [--only KIND]
 
 Each case of `planted.py` is made, judged by `mantissa drift --model MODEL CASE --format json` and deleted. With
 `--cases` the folder's own cases are judged, and stay. Ends with 1 if an honest case is called unexplained or an answer
@@ -38,6 +39,8 @@ COLUMNS = ("right", "other", "none", "rounding", "explained", "wrong")
 # Hypotheses that were tried and do not fit are listed with this answer.
 UNEXPLAINED = "unexplained"
 EXIT_CODES = (0, 1, 3)
+# Outcomes that fail the suite.
+FAILURES = ("alarm", "failed", "wrong")
 
 
 @dataclasses.dataclass
@@ -145,27 +148,34 @@ def made(mantissa, seed, cases, without_effect):
             shutil.rmtree(os.path.join(folder, case.name))
 
 
-def judged(mantissa, cases):
-    """Judges cases one after the other and says what it found."""
+def judged(mantissa, cases, keep):
+    """Judges cases one after the other and says what it found. Those that are not as they should be stay in `keep`."""
     judgements = []
     for truth, path in cases:
-        judgements.append(judge(mantissa, truth, path))
-        print(truth["case"], judgements[-1].outcome, judgements[-1].note, flush=True)
+        judgement = judge(mantissa, truth, path)
+        judgements.append(judgement)
+        print(truth["case"], judgement.outcome, judgement.note, flush=True)
+        if keep and judgement.outcome in FAILURES:
+            kept = os.path.join(keep, truth["case"])
+            shutil.copytree(path, os.path.join(kept, "evidence"))
+            shutil.copytree(truth["model"], os.path.join(kept, "model"))
+            with open(os.path.join(kept, "truth.json"), "w") as file:
+                json.dump(truth, file, indent=1)
     return judgements
 
 
-def share(mantissa, seed, only, first, jobs):
+def share(mantissa, seed, only, first, jobs, keep):
     """Every `jobs`-th case from `first` on: judgements, and bugs that change no bit. A case's draws are its name's."""
     without_effect = []
     cases = planted.every(only)[first::jobs]
-    return judged(mantissa, made(mantissa, seed, cases, without_effect)), without_effect
+    return judged(mantissa, made(mantissa, seed, cases, without_effect), keep), without_effect
 
 
-def shared(mantissa, seed, only, jobs):
+def shared(mantissa, seed, only, jobs, keep):
     """All cases by `jobs` processes, in their order."""
     jobs = min(jobs, len(planted.every(only)))
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        shares = [pool.submit(share, mantissa, seed, only, first, jobs) for first in range(jobs)]
+        shares = [pool.submit(share, mantissa, seed, only, first, jobs, keep) for first in range(jobs)]
         found = [one.result() for one in shares]
     by_name = {judgement.truth["case"]: judgement for judgements, _ in found for judgement in judgements}
     judgements = [by_name[case.name] for case in planted.every(only) if case.name in by_name]
@@ -220,13 +230,16 @@ def main():
     parser.add_argument("--out", required=True, metavar="TABLE")
     parser.add_argument("--only", metavar="KIND", help="a kind of bug, `honest`, or the name of a case")
     parser.add_argument("--jobs", type=int, default=1, help="processes that make and judge cases")
+    parser.add_argument("--keep", metavar="DIR", help="where cases stay that fail the suite, with their models")
     parser.add_argument("--cases", metavar="DIR", help="judge the cases of this folder")
     args = parser.parse_args()
     args.mantissa = planted.program(args.mantissa)
     if args.cases:
-        judgements, without_effect = judged(args.mantissa, stored(args.cases, args.only)), []
+        judgements, without_effect = judged(args.mantissa, stored(args.cases, args.only), args.keep), []
     else:
-        judgements, without_effect = shared(args.mantissa, args.seed, args.only, max(args.jobs, 1))
+        judgements, without_effect = shared(
+            args.mantissa, args.seed, args.only, max(args.jobs, 1), args.keep
+        )
     if not judgements:
         raise SystemExit(f"{args.cases} has no such case; leave --only out")
     version = subprocess.run([args.mantissa, "--version"], capture_output=True, text=True, check=True).stdout.strip()
@@ -234,7 +247,7 @@ def main():
     where = f"cases of {os.path.basename(os.path.normpath(args.cases))}" if args.cases else f"seed {args.seed}"
     with open(args.out, "w") as file:
         file.write(table(judgements, f"{version}, {where}, {day}", without_effect))
-    sys.exit(any(j.outcome in ("alarm", "failed", "wrong") for j in judgements))
+    sys.exit(any(j.outcome in FAILURES for j in judgements))
 
 
 if __name__ == "__main__":
