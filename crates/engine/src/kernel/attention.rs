@@ -4,6 +4,8 @@ use mantissa_numerics::recipe::AttentionRecipe;
 
 use super::heads::Heads;
 use super::matrix::CachedLayer;
+use super::tensor_core::instructions;
+use super::tiles::by_query;
 use super::{cudnn, eager, flash, flash3, own_attention, sdpa_math};
 use crate::pool::Pool;
 use crate::simd::Isa;
@@ -85,9 +87,20 @@ pub(crate) fn decode(
         AttentionRecipe::TorchEager(torch) => {
             eager::decode(isa, pool, torch, heads, caches, sequences, sinks, q, out);
         }
-        AttentionRecipe::TorchFlash(torch) => flash::decode(isa, pool, torch, heads, caches, q, out),
-        AttentionRecipe::TorchCudnn(torch) => cudnn::decode(isa, pool, torch, heads, caches, q, out),
-        AttentionRecipe::VllmFlash3(vllm) => flash3::decode(isa, pool, vllm, heads, caches, q, out),
+        AttentionRecipe::TorchFlash(torch) => {
+            by_query(pool, heads, caches, q, out, |cached, keys, queries| {
+                flash::attend(instructions(isa), torch, cached, keys, queries)
+            });
+        }
+        AttentionRecipe::TorchCudnn(torch) => by_query(pool, heads, caches, q, out, |cached, _, queries| {
+            cudnn::attend(instructions(isa), torch, cached, queries)
+        }),
+        AttentionRecipe::VllmFlash3(vllm) => {
+            by_query(pool, heads, caches, q, out, |cached, keys, queries| {
+                let tiles = keys.div_ceil(flash3::tile_of(vllm));
+                flash3::attend(instructions(isa), vllm, cached, [tiles; 2], queries)
+            });
+        }
         AttentionRecipe::TorchMath(torch) => {
             sdpa_math::decode(isa, pool, torch, heads, caches, sequences, q, out);
         }

@@ -9,7 +9,7 @@ use mantissa_numerics::recipe::TorchCudnn;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
 use super::flash::ROWS;
-use super::heads::{Heads, by_block, by_group};
+use super::heads::{Heads, by_block};
 use super::matrix::CachedLayer;
 use super::tensor_core::{instructions, row};
 use super::tiles::{Cached, Query, Walk};
@@ -20,7 +20,7 @@ use crate::simd::Isa;
 ///
 /// *Shape:* each sees at least one key, and none more than are cached; returns `rows × dim`. *Rounding:* as
 /// [`TorchCudnn`].
-fn attend(
+pub(super) fn attend(
     instructions: Instructions,
     recipe: TorchCudnn,
     cached: Cached<'_>,
@@ -62,23 +62,6 @@ pub(super) fn prefill(
 ) {
     by_block(pool, heads, ROWS, cached, first, q, out, |_, queries, limits, cached| {
         let queries: Vec<Query<'_>> = queries.iter().copied().zip(limits.iter().copied()).collect();
-        attend(instructions(isa), recipe, Cached::new(heads, cached), &queries)
-    });
-}
-
-/// Attention of one query row per sequence, as [`super::attention::decode`].
-pub(super) fn decode(
-    isa: Isa,
-    pool: &Pool,
-    recipe: TorchCudnn,
-    heads: Heads,
-    caches: &[(CachedLayer<'_>, usize)],
-    q: &[f32],
-    out: &mut [f32],
-) {
-    by_group(pool, heads, caches, q, out, |_, queries, cached| {
-        let count = cached[0].rows;
-        let queries: Vec<Query<'_>> = queries.chunks_exact(heads.dim).map(|q| (q, count)).collect();
         attend(instructions(isa), recipe, Cached::new(heads, cached), &queries)
     });
 }

@@ -11,7 +11,7 @@ use mantissa_numerics::nvidia::flash::{Online, Scale, combined};
 use mantissa_numerics::recipe::TorchFlash;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
-use super::heads::{Heads, by_block, by_group};
+use super::heads::{Heads, by_block};
 use super::matrix::CachedLayer;
 use super::tensor_core::{instructions, row};
 use super::tiles::{Cached, Query, Walk};
@@ -51,7 +51,7 @@ pub(super) struct Part {
 ///
 /// *Shape:* `total` keys decide where they are cut; no row sees more than are cached; returns `rows × dim`. *Rounding:*
 /// as [`TorchFlash`].
-fn attend(
+pub(super) fn attend(
     instructions: Instructions,
     recipe: TorchFlash,
     cached: Cached<'_>,
@@ -136,23 +136,6 @@ pub(super) fn prefill(
     by_block(pool, heads, ROWS, cached, first, q, out, |_, queries, limits, cached| {
         let queries: Vec<Query<'_>> = queries.iter().copied().zip(limits.iter().copied()).collect();
         attend(instructions(isa), recipe, Cached::new(heads, cached), total, &queries)
-    });
-}
-
-/// Attention of one query row per sequence, as [`super::attention::decode`].
-pub(super) fn decode(
-    isa: Isa,
-    pool: &Pool,
-    recipe: TorchFlash,
-    heads: Heads,
-    caches: &[(CachedLayer<'_>, usize)],
-    q: &[f32],
-    out: &mut [f32],
-) {
-    by_group(pool, heads, caches, q, out, |_, queries, cached| {
-        let count = cached[0].rows;
-        let queries: Vec<Query<'_>> = queries.chunks_exact(heads.dim).map(|q| (q, count)).collect();
-        attend(instructions(isa), recipe, Cached::new(heads, cached), count, &queries)
     });
 }
 

@@ -10,7 +10,7 @@ use mantissa_numerics::recipe::VllmFlash3;
 use mantissa_numerics::tensor_core::dot::{Instructions, Row};
 
 use super::flash::{ROWS, RowSoftmax, joined, part_of};
-use super::heads::{Heads, by_block, by_group};
+use super::heads::{Heads, by_block};
 use super::matrix::CachedLayer;
 use super::tensor_core::{instructions, row};
 use super::tiles::{Cached, Query, Walk};
@@ -28,7 +28,7 @@ impl RowSoftmax for Online {
 }
 
 /// Keys of a tile.
-fn tile_of(recipe: VllmFlash3) -> usize {
+pub(super) fn tile_of(recipe: VllmFlash3) -> usize {
     usize::try_from(recipe.key_tile.get()).unwrap_or(usize::MAX)
 }
 
@@ -37,7 +37,7 @@ fn tile_of(recipe: VllmFlash3) -> usize {
 ///
 /// *Shape:* of `tiles` tiles of keys in all the kernel walks the first `seen`; returns `rows × dim`. *Rounding:* as
 /// [`VllmFlash3`].
-fn attend(
+pub(super) fn attend(
     instructions: Instructions,
     recipe: VllmFlash3,
     cached: Cached<'_>,
@@ -87,24 +87,6 @@ pub(super) fn prefill(
             at += run.len();
         }
         found
-    });
-}
-
-/// Attention of one query row per sequence, as [`super::attention::decode`].
-pub(super) fn decode(
-    isa: Isa,
-    pool: &Pool,
-    recipe: VllmFlash3,
-    heads: Heads,
-    caches: &[(CachedLayer<'_>, usize)],
-    q: &[f32],
-    out: &mut [f32],
-) {
-    by_group(pool, heads, caches, q, out, |_, queries, cached| {
-        let count = cached[0].rows;
-        let queries: Vec<Query<'_>> = queries.chunks_exact(heads.dim).map(|q| (q, count)).collect();
-        let tiles = count.div_ceil(tile_of(recipe));
-        attend(instructions(isa), recipe, Cached::new(heads, cached), [tiles; 2], &queries)
     });
 }
 

@@ -9,12 +9,30 @@ use mantissa_numerics::Dtype;
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
-use super::heads::Heads;
-use super::matrix::Matrix;
+use super::heads::{Heads, by_group};
+use super::matrix::{CachedLayer, Matrix};
 use super::tensor_core::{bytes, row};
+use crate::pool::Pool;
 
 /// A query and how many keys it sees, from the first on.
 pub(super) type Query<'a> = (&'a [f32], usize);
+
+/// Attention of one query row per sequence, as [`super::attention::decode`]: each sees all keys of its sequence, whose
+/// number `attend` gets.
+pub(super) fn by_query(
+    pool: &Pool,
+    heads: Heads,
+    caches: &[(CachedLayer<'_>, usize)],
+    q: &[f32],
+    out: &mut [f32],
+    attend: impl Fn(Cached<'_>, usize, &[Query<'_>]) -> Vec<f32> + Sync,
+) {
+    by_group(pool, heads, caches, q, out, |_, queries, cached| {
+        let keys = cached[0].rows;
+        let queries: Vec<Query<'_>> = queries.chunks_exact(heads.dim).map(|q| (q, keys)).collect();
+        attend(Cached::new(heads, cached), keys, &queries)
+    });
+}
 
 /// Keys and values of one KV head.
 #[derive(Clone, Copy)]

@@ -174,7 +174,17 @@ fn every_way_leads_to_the_bits_of_the_reference() {
                 if prefill {
                     super::prefill(isa, pool, recipe, heads, layer, 0, &q, &mut out);
                 } else {
-                    decode(isa, pool, recipe, heads, &[(layer, keys)], &q, &mut out);
+                    super::super::attention::decode(
+                        isa,
+                        pool,
+                        AttentionRecipe::TorchCudnn(recipe),
+                        heads,
+                        &[(layer, keys)],
+                        &[0],
+                        &[],
+                        &q,
+                        &mut out,
+                    );
                 }
                 assert_eq!(patterns(&out), patterns(&expected), "{kernel:?} {dtype} over {keys} by {isa:?}");
                 compared += 1;
