@@ -487,7 +487,7 @@ impl<'a> Engine<'a> {
         &self.backend
     }
 
-    fn runner<'r>(&'r self, ran: &'r Mutex<Ran>) -> Runner<'r, 'a, Cpu> {
+    pub(crate) fn runner<'r>(&'r self, ran: &'r Mutex<Ran>) -> Runner<'r, 'a, Cpu> {
         Runner {
             graph: &self.graph,
             weights: &self.weights,

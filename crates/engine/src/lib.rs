@@ -48,6 +48,6 @@ pub use products::Products;
 pub use serving::Serving;
 pub use setup::EngineSetup;
 pub use simd::Isa;
-pub use spot::{SpotRow, inputs as spot_inputs};
+pub use spot::{SpotInputs, SpotRow, inputs as spot_inputs};
 pub use tap::{NoTap, RowId, Tap, View};
 pub use variation::{Angle, Variation};

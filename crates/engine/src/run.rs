@@ -26,6 +26,7 @@ mod expanded;
 mod last_block;
 mod lifetimes;
 mod masked;
+mod one_row;
 mod perturbed;
 mod routing;
 mod runner;

@@ -2,22 +2,26 @@
 //!
 //! The model's graph is walked back from a site to the sites that it is computed from, and forward again with as few
 //! outputs as the wanted value needs. Each kernel takes the recipe that dispatch names for the whole pass, so a value
-//! has the bits it has in the pass. Attention and experts are left out: attention needs every earlier key and value,
-//! which evidence does not hold.
+//! has the bits it has in the pass. Attention and experts run as in a pass of this one row; attention reads the keys and
+//! values of all earlier positions. Left out: a compressed cache.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 use mantissa_model::graph::{Activation, Graph, Node, Operation, Section};
 use mantissa_numerics::recipe::KernelRecipe;
+use mantissa_numerics::setup::Padding;
 use mantissa_numerics::site::{LayerIdx, Phase, Point, Site};
 
 use crate::backend::{Backend as _, Places};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::kernel::matrix::Matrix;
+use crate::pass::{Pass, Place, Step};
 use crate::perturbation::SectionId;
 use crate::plan::{PassShape, Plan};
 use crate::run::scaled;
+use crate::tap::RowId;
 use crate::weights::NodeWeights;
 
 /// Which row of which pass.
@@ -29,17 +33,38 @@ pub struct SpotRow {
     pub phase: Phase,
     /// Sequences of the pass.
     pub batch_size: usize,
-    /// Positions of each that the pass fed: 1 in decode.
-    pub positions: usize,
+    /// Tokens of the prompt, which a prefill feeds at once.
+    pub prompt: usize,
     /// Position in the sequence.
     pub position: usize,
     /// The token fed there.
     pub token: u32,
-    /// Positions of padding beside its sequence.
-    pub padding: usize,
+    /// Padding beside its sequence.
+    pub padding: Padding,
 }
 
-/// The sites of the same row that a site is recomputed from; `None` where it cannot be.
+impl SpotRow {
+    /// Positions that the pass fed, and keys behind it.
+    const fn fed(self) -> [usize; 2] {
+        match self.phase {
+            Phase::Prefill => [self.prompt; 2],
+            Phase::Decode => [1, self.position + 1],
+        }
+    }
+}
+
+/// What a site is recomputed from.
+///
+/// Example: [`inputs`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpotInputs {
+    /// Sites of the same row.
+    pub row: Vec<Site>,
+    /// Of those, the ones whose rows at all earlier positions are read too: what attention has cached.
+    pub earlier: Vec<Site>,
+}
+
+/// What a site is recomputed from; `None` where it cannot be.
 ///
 /// ```
 /// use mantissa_engine::spot_inputs;
@@ -47,24 +72,26 @@ pub struct SpotRow {
 /// use mantissa_numerics::{Point, Site};
 ///
 /// let graph = SynthSpec::tiny(Arch::LLAMA, 0).config().graph();
-/// let last = Site::at(4, Point::XOut);
-/// assert_eq!(spot_inputs(&graph, Site::outside(Point::FinalNorm)), Some(vec![last]));
-/// // Attention needs all earlier keys.
-/// assert_eq!(spot_inputs(&graph, Site::at(1, Point::AttnOut)), None);
+/// let norm = spot_inputs(&graph, Site::outside(Point::FinalNorm)).expect("it can be");
+/// assert_eq!((norm.row, norm.earlier), (vec![Site::at(4, Point::XOut)], vec![]));
+/// // Attention reads all earlier keys and values.
+/// let attention = spot_inputs(&graph, Site::at(1, Point::AttnOut)).expect("it can be");
+/// let [q, k, v] = [Point::Q, Point::K, Point::V].map(|point| Site::at(1, point));
+/// assert_eq!((attention.row, attention.earlier), (vec![q, k, v], vec![k, v]));
 /// ```
 #[must_use]
-pub fn inputs(graph: &Graph, site: Site) -> Option<Vec<Site>> {
+pub fn inputs(graph: &Graph, site: Site) -> Option<SpotInputs> {
     let (place, section) = section_of(graph, site)?;
     let node = section.nodes.iter().position(|node| node.site == Some(site.point))?;
-    let mut sites = Vec::new();
     let reached = walk(section, node)?;
-    for node in reached.sources {
-        sites.push(match section.nodes[node].operation {
-            Operation::Input => before(graph, place, site.point == Point::XIn)?,
-            _ => Site { layer: site.layer, point: section.nodes[node].site? },
-        });
-    }
-    Some(sites)
+    let of_node = |node: &usize| match section.nodes[*node].operation {
+        Operation::Input => before(graph, place, site.point == Point::XIn),
+        _ => Some(Site { layer: site.layer, point: section.nodes[*node].site? }),
+    };
+    Some(SpotInputs {
+        row: reached.sources.iter().map(of_node).collect::<Option<_>>()?,
+        earlier: reached.cached.iter().map(|(_, node)| of_node(node)).collect::<Option<_>>()?,
+    })
 }
 
 fn section_of(graph: &Graph, site: Site) -> Option<(SectionId, &Section)> {
@@ -95,13 +122,18 @@ fn before(graph: &Graph, place: SectionId, outside: bool) -> Option<Site> {
 struct Recomputation {
     /// Recorded nodes that it starts from, in the order they are read.
     sources: Vec<usize>,
+    /// Slots of the cache that are read, and the recorded node whose rows each holds.
+    cached: Vec<(usize, usize)>,
     /// Nodes to compute, ascending.
     nodes: Vec<usize>,
+    /// Whether whole rows are computed, as a pass does.
+    whole: bool,
 }
 
 /// Walks back from `node` to nodes that taps see; `None` where an operation on the way cannot be recomputed.
 fn walk(section: &Section, node: usize) -> Option<Recomputation> {
-    let mut reached = Recomputation { sources: Vec::new(), nodes: Vec::new() };
+    let mut reached =
+        Recomputation { sources: Vec::new(), cached: Vec::new(), nodes: Vec::new(), whole: false };
     visit(section, node, true, &mut reached)?;
     reached.nodes.sort_unstable();
     Some(reached)
@@ -112,17 +144,22 @@ fn visit(section: &Section, node: usize, wanted: bool, reached: &mut Recomputati
     if matches!(operation, Operation::Input) || (site.is_some() && !wanted) {
         if !reached.sources.contains(&node) {
             reached.sources.push(node);
+            if let Operation::Append { slot } = operation {
+                reached.cached.push((*slot, node));
+            }
         }
         return Some(());
     }
     match operation {
+        Operation::Expand(_) => return None,
+        // What is cached of earlier positions is known where it is seen.
+        Operation::Append { .. } if !wanted => return None,
         Operation::Attention(_)
-        | Operation::Expand(_)
         | Operation::Route(_)
         | Operation::Gather
         | Operation::ExpertLinear(_)
         | Operation::ExpertBias { .. }
-        | Operation::ExpertSum { .. } => return None,
+        | Operation::ExpertSum { .. } => reached.whole = true,
         _ => {}
     }
     for input in inputs {
@@ -141,9 +178,10 @@ struct PartialRow {
 }
 
 impl Engine<'_> {
-    /// Element `column` of `site`, from rows of [`inputs`] in their order.
+    /// Element `column` of `site`, from the row's values at the sites of [`inputs`] in their order, and those of all
+    /// earlier positions at the sites that it names so.
     ///
-    /// *Shape:* each input is as wide as its site. *Rounding:* as the pass that `row` belongs to. Returns `None` where
+    /// *Shape:* each input is as wide as its site, each of `earlier` is `position × width`. *Rounding:* as the pass that `row` belongs to. Returns `None` where
     /// the site cannot be recomputed, or an input or the column has another width. *Errors:* a token outside the
     /// vocabulary, a position outside the context, a shape that no verified recipe covers.
     ///
@@ -183,8 +221,9 @@ impl Engine<'_> {
     /// let mut rows = Rows(Vec::new());
     /// let engine = Engine::load(&checkpoint, setup)?;
     /// engine.prefill(&mut engine.new_cache(1), &[5], 1, 0, 1, &mut rows)?;
-    /// let row = SpotRow { phase: Phase::Prefill, batch_size: 1, positions: 1, position: 0, token: 5, padding: 0 };
-    /// let norm = engine.spot(row, Site::outside(Point::FinalNorm), 3, &[&rows.0[0]])?;
+    /// let (phase, padding) = (Phase::Prefill, mantissa_numerics::setup::Padding::None);
+    /// let row = SpotRow { phase, batch_size: 1, prompt: 1, position: 0, token: 5, padding };
+    /// let norm = engine.spot(row, Site::outside(Point::FinalNorm), 3, &[&rows.0[0]], &[])?;
     /// assert_eq!(norm, Some(rows.0[1][3]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -194,19 +233,18 @@ impl Engine<'_> {
         site: Site,
         column: usize,
         inputs: &[&[f32]],
+        earlier: &[&[f32]],
     ) -> Result<Option<f32>, EngineError> {
         self.check_tokens(&[row.token], row.position)?;
         if row.position >= self.setup().context {
             return Err(EngineError::Context { position: row.position, context: self.setup().context });
         }
-        let keys = match row.phase {
-            Phase::Prefill => row.positions,
-            Phase::Decode => row.position + 1,
-        };
-        let SpotRow { phase, batch_size, positions, .. } = row;
-        let shape = PassShape { phase, batch_size, positions, keys, padded: false }.beside(row.padding);
+        let SpotRow { phase, batch_size, padding, .. } = row;
+        let [positions, keys] = row.fed();
+        let shape =
+            PassShape { phase, batch_size, positions, keys, padded: false }.beside(padding.positions());
         let plan = Plan::new(self.dispatch(), self.graph(), shape)?;
-        Ok(self.recompute(&plan, row, site, column, inputs))
+        Ok(self.recompute(&plan, row, site, column, [inputs, earlier]))
     }
 
     fn recompute(
@@ -215,7 +253,7 @@ impl Engine<'_> {
         row: SpotRow,
         site: Site,
         column: usize,
-        inputs: &[&[f32]],
+        [inputs, earlier]: [&[&[f32]]; 2],
     ) -> Option<f32> {
         let (place, section) = section_of(self.graph(), site)?;
         let weights = self.weights();
@@ -226,19 +264,21 @@ impl Engine<'_> {
             SectionId::Head => (&plan.head, &weights.head),
         };
         let target = section.nodes.iter().position(|node| node.site == Some(site.point))?;
-        let Recomputation { sources, nodes } = walk(section, target)?;
-        let mut known = vec![PartialRow::default(); section.nodes.len()];
-        if sources.len() != inputs.len() {
+        let reached = walk(section, target)?;
+        let is_row = |(node, input): (&usize, &&[f32])| input.len() == section.nodes[*node].width;
+        if reached.sources.len() != inputs.len() || !reached.sources.iter().zip(inputs).all(is_row) {
             return None;
-        }
-        for (node, input) in sources.iter().zip(inputs) {
-            if input.len() != section.nodes[*node].width {
-                return None;
-            }
-            known[*node].values = input.to_vec();
         }
         if column >= section.nodes[target].width {
             return None;
+        }
+        if reached.whole {
+            return self.row(plan, row, place, &reached, target, [inputs, earlier])?.get(column).copied();
+        }
+        let Recomputation { sources, nodes, .. } = reached;
+        let mut known = vec![PartialRow::default(); section.nodes.len()];
+        for (node, input) in sources.iter().zip(inputs) {
+            known[*node].values = input.to_vec();
         }
         let needed = needs(section, target, column, &nodes);
         for node in nodes {
@@ -248,6 +288,44 @@ impl Engine<'_> {
             known[node].values = values;
         }
         known[target].values.get(column).copied()
+    }
+
+    /// What `target` leaves in a pass of this row alone, with what earlier positions left in the cache.
+    fn row(
+        &self,
+        plan: &Plan,
+        row: SpotRow,
+        place: SectionId,
+        reached: &Recomputation,
+        target: usize,
+        [inputs, earlier]: [&[&[f32]]; 2],
+    ) -> Option<Vec<f32>> {
+        let SectionId::Block(layer) = place else { return None };
+        let kind = self.graph().blocks[layer];
+        let section = &self.graph().kinds[kind];
+        let of_node = |(_, node): &(usize, usize)| row.position * section.nodes[*node].width;
+        if !reached.cached.iter().map(of_node).eq(earlier.iter().map(|rows| rows.len())) {
+            return None;
+        }
+        let mut cache = self.padded_cache(row.position + 1, row.padding, row.prompt);
+        for ((slot, node), rows) in reached.cached.iter().zip(earlier) {
+            for (position, values) in rows.chunks_exact(section.nodes[*node].width).enumerate() {
+                let at = cache.place(position);
+                cache.write(self.setup().isa, layer, *slot, at, values);
+            }
+        }
+        let pass = Pass {
+            rows: &[RowId { sequence: 0, position: row.position }],
+            caches: &[0],
+            sequences: &[0],
+            steps: &[Step { plan: 0, rows: 0..1 }],
+            plans: std::slice::from_ref(plan),
+        };
+        let known: Vec<(usize, &[f32])> =
+            reached.sources.iter().copied().zip(inputs.iter().copied()).collect();
+        let ran = Mutex::default();
+        let runner = self.runner(&ran);
+        runner.one_row(Place::Block { layer, kind }, &pass, &mut [cache], &known, &reached.nodes, target)
     }
 
     /// The values of a node in `columns`; the others are zeros.
@@ -278,7 +356,7 @@ impl Engine<'_> {
                 let rows = Matrix { rows: columns.len(), data, ..whole };
                 // Its sequence is the first of the batch.
                 let number = if row.phase == Phase::Prefill { row.position } else { 0 };
-                let places = Places { rows: vec![number], of: row.batch_size * row.positions };
+                let places = Places { rows: vec![number], of: row.batch_size * row.fed()[0] };
                 backend.products(recipe, &places, input(0), &mut [(rows, part)]);
             }
             (Operation::Bias { .. }, Some(KernelRecipe::Bias(recipe))) => {

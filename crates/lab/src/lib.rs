@@ -2,6 +2,7 @@
 
 mod capture;
 mod catalog_use;
+mod column;
 pub mod coverage;
 mod declared;
 pub mod document;

@@ -300,6 +300,41 @@ fn a_spot_check_finds_what_it_draws_and_says_what_it_would_miss() {
     assert_eq!(code, 3, "{audit}");
 }
 
+/// Where keys and values of all positions are recorded, attention and experts are drawn too.
+#[test]
+fn a_spot_check_recomputes_attention_and_experts() {
+    let session = Session::new();
+    assert!(
+        session.output(&["synth", "--arch", "qwen3_moe", "--seed", "3", "--out", "model"]).status.success()
+    );
+    let sites = "embed_out,x_in,q,k,v,attn_out,x_after_attn,ffn_norm,router_logits,router_topk,mlp_out,x_out";
+    let document = repository().join("fixtures/documents/demo.pdf").display().to_string();
+    let positions: Vec<String> = (1..=200).map(|back| format!("-{back}")).collect();
+    let positions = format!("--positions={}", positions.join(","));
+    let base = ["record", "--model", "model", "--document", &document, "--document-tokens", "24"];
+    let signals = ["--layers", "1,2,3,4", "--sites", sites, &positions];
+    let output = session.output(&[&base[..], &signals, &["--decode", "6", "--out", "record"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (code, audit) = verified(&session, "record", &["--spot-check", "600"]);
+    assert_eq!((code, &audit["claims"][0]["answer"]), (0, &"consistent".into()), "{audit}");
+    let spot = &audit["spot_checks"][0];
+    for point in ["attn_out", "router_topk", "mlp_out"] {
+        assert!(spot["kernels"][point].as_u64().unwrap() > 0, "{point}: {spot}");
+        assert!(!texts(&spot["out_of_reach"]).iter().any(|line| line.contains(point)), "{spot}");
+    }
+    // Consistent from a wrong attention on: only its own inputs tell.
+    for point in ["attn_out", "mlp_out"] {
+        altered(&session, point, |experiment| {
+            for layer in 1..=4 {
+                let tensor = tensor(experiment, Phase::Prefill, &format!("layer_{layer}.{point}"));
+                tensor.data.chunks_exact_mut(2).step_by(5).for_each(|value| value[0] ^= 1);
+            }
+        });
+        let (code, audit) = verified(&session, point, &["--spot-check", "600"]);
+        assert_eq!(code, 1, "{audit}");
+    }
+}
+
 #[test]
 fn a_self_test_catches_what_it_plants_and_passes_what_is_honest() {
     let session = Session::new();

@@ -25,6 +25,14 @@ impl Routing {
         Self { slots: Vec::new(), order: Vec::new(), place: Vec::new(), groups: Vec::new(), top, wide: false }
     }
 
+    /// Of one row, from its table ([`Self::table`]).
+    pub(super) fn of_row(top: usize, table: &[f32]) -> Self {
+        let mut found = Self::new(top);
+        found.groups.push((0..1, Vec::new()));
+        found.replace(table);
+        found
+    }
+
     /// Adds the slots of the next run of rows.
     pub(super) fn add(&mut self, rows: Range<usize>, slots: Vec<(usize, f32)>) {
         let first = self.slots.len();

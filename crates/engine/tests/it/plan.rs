@@ -5,6 +5,7 @@ use mantissa_engine::{
     Attention, Catalogs, Dispatch, Engine, EngineSetup, Forced, Hardware, Isa, NoTap, Override, Overrides,
     QuantizedWeights, RowId, Serving, SpotRow, Tap, View, spot_inputs,
 };
+use mantissa_numerics::setup::Padding;
 use mantissa_numerics::{Dtype, Phase};
 
 use crate::models;
@@ -138,6 +139,7 @@ impl Tap for Rows {
 /// Each value that a spot check can reach, recomputed alone from recorded inputs, has the bits of the pass.
 #[test]
 fn single_values_have_the_bits_of_their_pass() {
+    let mut attended = 0;
     for (arch, name) in models::ARCHS {
         let checkpoint = models::tiny(arch);
         let engine = Engine::load(&checkpoint, setup(Attention::Eager)).expect("engine");
@@ -147,19 +149,24 @@ fn single_values_have_the_bits_of_their_pass() {
             let (mut prefill, mut decode) = (Rows::default(), Rows::default());
             engine.prefill(&mut cache, &ids, batch, 0, 20, &mut prefill).expect("prefill");
             engine.decode_row(&mut cache, 77, batch, &mut decode).expect("decode");
-            for (seen, phase, positions, position, token) in
-                [(&prefill, Phase::Prefill, 20, 13, ids[13]), (&decode, Phase::Decode, 1, 20, 77)]
+            for (seen, phase, position, token) in
+                [(&prefill, Phase::Prefill, 13, ids[13]), (&decode, Phase::Decode, 20, 77)]
             {
                 let index = if phase == Phase::Prefill { position } else { 0 };
-                let row = SpotRow { phase, batch_size: batch, positions, position, token, padding: 0 };
+                let padding = Padding::None;
+                let row = SpotRow { phase, batch_size: batch, prompt: 20, position, token, padding };
                 let mut reached = 0;
                 for (&site, values) in &seen.0 {
                     let Some(inputs) = spot_inputs(engine.graph(), site) else { continue };
+                    let earlier: Vec<Vec<f32>> =
+                        inputs.earlier.iter().map(|site| prefill.0[site][..position].concat()).collect();
+                    let earlier: Vec<&[f32]> = earlier.iter().map(Vec::as_slice).collect();
+                    attended += usize::from(!earlier.is_empty());
                     let inputs: Vec<&[f32]> =
-                        inputs.iter().map(|site| seen.0[site][index].as_slice()).collect();
+                        inputs.row.iter().map(|site| seen.0[site][index].as_slice()).collect();
                     let width = values[index].len();
                     for column in [0, width / 3, width - 1] {
-                        let found = engine.spot(row, site, column, &inputs).expect("spot");
+                        let found = engine.spot(row, site, column, &inputs, &earlier).expect("spot");
                         let Some(found) = found else { continue };
                         assert_eq!(
                             found.to_bits(),
@@ -173,6 +180,7 @@ fn single_values_have_the_bits_of_their_pass() {
             }
         }
     }
+    assert!(attended > 200, "{attended}");
 }
 
 /// Steps whose tokens are known go through the model together and leave the bits that they leave one by one: of one

@@ -9,7 +9,8 @@ use mantissa_numerics::{Point, Site};
 
 use super::known::{before, site};
 use super::request::PrefillPasses;
-use super::sheet::{Column, Sheet};
+use super::sheet::Sheet;
+use crate::column::Column;
 use crate::error::LabError;
 
 /// How the tokens of a sheet are fed.

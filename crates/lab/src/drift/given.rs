@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::path::Path;
 
-use mantissa_evidence::record::RowKey;
 use mantissa_evidence::trace::{StageTrace, TensorReader, Trace};
 use mantissa_evidence::{
     Configuration, ConfigurationExtras, Environment, FixedParams, Outcome, Record, Reproducibility,
@@ -15,7 +14,8 @@ use mantissa_numerics::{Phase, Site};
 use super::fault::DriftFault;
 use super::pairs::Columns;
 use super::request::Side;
-use super::sheet::{Column, Origin, Sheet, token};
+use super::sheet::{Origin, Sheet};
+use crate::column::Column;
 use crate::error::LabError;
 
 /// What a configuration of a trace is called.
@@ -183,7 +183,10 @@ impl Columns for GivenRows<'_> {
 
     fn column(&self, site: Site) -> Result<Option<Cow<'_, Column>>, LabError> {
         let column = match self.given.source {
-            Source::Record(record) => of_record(record, self.run, site)?,
+            Source::Record(record) => {
+                let GivenRun { place, prompt, ids, .. } = self.run;
+                Column::of_record(record, *place, [*prompt, ids.len()], site)?
+            }
             Source::Trace(trace, _) => {
                 let mut reader = self.reader.borrow_mut();
                 match reader.as_mut() {
@@ -198,31 +201,6 @@ impl Columns for GivenRows<'_> {
     fn origin(&self, position: usize) -> Origin {
         Origin::of(position, self.run.prompt)
     }
-}
-
-/// The rows of a site that each pass of a run computed itself.
-fn of_record(record: &Record, run: &GivenRun, site: Site) -> Result<Option<Column>, LabError> {
-    let positions = run.ids.len();
-    let mut found: Option<Column> = None;
-    let mut scratch = Vec::new();
-    for phase in [Phase::Prefill, Phase::Decode] {
-        let Some(layout) = record.layout(run.place, phase) else { continue };
-        let Some(tensor) = layout.tensors.get(&site) else { continue };
-        for own in record.own_rows(run.place, phase, Some(site), layout.steps.clone()) {
-            for step in own.steps {
-                for &position in &own.positions {
-                    let key = RowKey { phase, step, position };
-                    let Some(token) = token(run.prompt, key).filter(|token| *token < positions) else {
-                        continue;
-                    };
-                    let Some(bytes) = record.row(run.place, site, key, &mut scratch)? else { continue };
-                    let new = || Column::new(tensor.dtype, tensor.dim, positions);
-                    found.get_or_insert_with(new).put_stored(token, tensor.dtype, bytes);
-                }
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// The rows of a site beside a trace.

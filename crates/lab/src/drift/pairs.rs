@@ -6,7 +6,8 @@ use mantissa_numerics::Site;
 use mantissa_verdict::drift::{DriftAnswer, DriftCounts, DriftPair, DriftPlace};
 
 use super::local::{comparable, squared};
-use super::sheet::{Column, Origin, Sheet};
+use super::sheet::{Origin, Sheet};
+use crate::column::Column;
 use crate::error::LabError;
 
 /// The rows of one run, site by site.

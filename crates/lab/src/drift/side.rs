@@ -13,7 +13,8 @@ use super::fed::{Schedule, run};
 use super::given::Given;
 use super::known::{sections, site};
 use super::request::{Computed, PrefillPasses, Request, Side};
-use super::sheet::{Column, Sheet};
+use super::sheet::Sheet;
+use crate::column::Column;
 use crate::declared;
 use crate::error::LabError;
 

@@ -3,10 +3,11 @@
 //!
 //! Draws are uniform and with replacement over every recorded value that can be recomputed, so a deviation in a share f
 //! of them is missed by n draws with probability (1 − f)ⁿ, wherever it is. Layers are taken one after the other, each
-//! with the checkpoint mapped anew, so that memory holds the weights of one. Left out: attention, whose inputs are
-//! every earlier key and value, and log-probabilities.
+//! with the checkpoint mapped anew, so that memory holds the weights of one. Attention is recomputed where the keys and
+//! values of all earlier positions are recorded. Left out: log-probabilities.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use mantissa_engine::{Catalogs, Engine, SpotRow, spot_inputs};
 use mantissa_evidence::Record;
@@ -15,6 +16,7 @@ use mantissa_model::Checkpoint;
 use mantissa_numerics::{Dtype, LayerIdx, Phase, Point, Setup, Site};
 
 use super::plan::RunPlan;
+use crate::column::{Column, own_rows, token};
 use crate::error::LabError;
 use crate::setup::Machine;
 
@@ -138,6 +140,9 @@ pub struct SpotDifference {
     pub replay: u32,
 }
 
+/// Keys and values that were read, by run and site.
+type Cached = BTreeMap<(usize, Site), Option<Column>>;
+
 /// Rows of one site of one run.
 struct Block {
     run: usize,
@@ -184,7 +189,7 @@ impl SpotCheck<'_> {
             let context = self.runs.iter().map(|(_, run)| run.prompt.len() + run.forced.len()).max();
             let setup = self.machine.engine(&self.claim, context.unwrap_or(1), self.catalogs);
             let engine = Engine::load(&checkpoint, setup)?;
-            let mut before = None;
+            let (mut before, mut cached) = (None, Cached::new());
             for draw in layer {
                 if before.replace(*draw) == Some(*draw) {
                     // Drawn again: what it showed counts again.
@@ -193,7 +198,7 @@ impl SpotCheck<'_> {
                 }
                 facts.distinct += 1;
                 let times = layer.iter().filter(|other| *other == draw).count() as u64;
-                if let Some(difference) = self.recompute(&engine, &blocks[draw.block], draw)? {
+                if let Some(difference) = self.recompute(&engine, &blocks[draw.block], draw, &mut cached)? {
                     facts.different += times;
                     facts.first.get_or_insert(difference);
                 }
@@ -214,22 +219,41 @@ impl SpotCheck<'_> {
                 let most = if phase == Phase::Prefill { 1 } else { planned.forced.len() as u64 };
                 let steps = layout.steps.start..layout.steps.end.min(most);
                 for (&site, tensor) in &layout.tensors {
-                    let own = self.record.own_rows(run, phase, Some(site), steps.clone());
-                    let reachable = spot_inputs(&graph, site)
-                        .is_some_and(|inputs| inputs.iter().all(|input| layout.tensors.contains_key(input)));
-                    if !reachable {
-                        let values = OwnRows::count(&own) * tensor.dim as u64;
-                        *facts.out_of_reach.entry(site.point).or_default() += values;
-                        continue;
-                    }
-                    blocks.extend(own.into_iter().map(|rows| {
+                    let inputs = spot_inputs(&graph, site)
+                        .filter(|inputs| inputs.row.iter().all(|input| layout.tensors.contains_key(input)));
+                    let until = inputs.map_or(0, |inputs| {
+                        let tokens =
+                            inputs.earlier.iter().map(|site| self.recorded_until(run, planned, *site));
+                        tokens.min().unwrap_or(usize::MAX)
+                    });
+                    for rows in self.record.own_rows(run, phase, Some(site), steps.clone()) {
                         let values = OwnRows::count(std::slice::from_ref(&rows)) * tensor.dim as u64;
-                        Block { run, phase, site, dtype: tensor.dtype, dim: tensor.dim, rows, values }
-                    }));
+                        let newest = rows.steps.end.checked_sub(1).zip(rows.positions.iter().max());
+                        let newest = newest.and_then(|(step, &position)| {
+                            token(planned.prompt.len(), RowKey { phase, step, position })
+                        });
+                        // Of the first token nothing is earlier; what has no inputs is never reached.
+                        if until == 0 || newest.is_none_or(|newest| newest > until) {
+                            *facts.out_of_reach.entry(site.point).or_default() += values;
+                            continue;
+                        }
+                        let (dtype, dim) = (tensor.dtype, tensor.dim);
+                        blocks.push(Block { run, phase, site, dtype, dim, rows, values });
+                    }
                 }
             }
         }
         blocks
+    }
+
+    /// The first token whose row of `site` is not recorded.
+    fn recorded_until(&self, run: usize, planned: &RunPlan, site: Site) -> usize {
+        let (prompt, tokens) = (planned.prompt.len(), planned.prompt.len() + planned.forced.len());
+        let mut seen = vec![false; tokens];
+        for (_, token) in own_rows(self.record, run, [prompt, tokens], site) {
+            seen[token] = true;
+        }
+        seen.iter().take_while(|seen| **seen).count()
     }
 
     fn draw(&self, blocks: &[Block], population: u64) -> Vec<Draw> {
@@ -278,6 +302,7 @@ impl SpotCheck<'_> {
         engine: &Engine<'_>,
         block: &Block,
         draw: &Draw,
+        cached: &mut Cached,
     ) -> Result<Option<SpotDifference>, LabError> {
         let Some((_, planned)) = self.runs.iter().find(|(run, _)| *run == block.run) else { return Ok(None) };
         let key = RowKey { phase: block.phase, step: draw.step, position: draw.position };
@@ -292,17 +317,25 @@ impl SpotCheck<'_> {
             return Ok(None);
         };
         // A window of a decode step reaches back into the prompt's pass.
-        let (phase, positions) =
-            if position < length { (Phase::Prefill, length) } else { (Phase::Decode, 1) };
-        let mut inputs = Vec::new();
-        for site in spot_inputs(engine.graph(), block.site).unwrap_or_default() {
-            inputs.push(self.row(block, site, key)?);
+        let phase = if position < length { Phase::Prefill } else { Phase::Decode };
+        let needed = spot_inputs(engine.graph(), block.site).unwrap_or_default();
+        let rows =
+            needed.row.iter().map(|site| self.row(block, *site, key)).collect::<Result<Vec<_>, _>>()?;
+        let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+        let mut earlier = Vec::new();
+        for site in needed.earlier {
+            if let Entry::Vacant(place) = cached.entry((block.run, site)) {
+                let tokens = [length, length + planned.forced.len()];
+                place.insert(Column::of_record(self.record, block.run, tokens, site)?);
+            }
+            let column = cached.get(&(block.run, site)).and_then(Option::as_ref);
+            let before = (0..position).filter_map(|at| column?.row(at));
+            earlier.push(before.flatten().copied().collect::<Vec<f32>>());
         }
-        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+        let earlier: Vec<&[f32]> = earlier.iter().map(Vec::as_slice).collect();
         let Setup { batch_size, padding, .. } = self.claim;
-        let padding = padding.positions();
-        let row = SpotRow { phase, batch_size, positions, position, token, padding };
-        let replay = engine.spot(row, block.site, draw.column, &inputs)?;
+        let row = SpotRow { phase, batch_size, prompt: length, position, token, padding };
+        let replay = engine.spot(row, block.site, draw.column, &rows, &earlier)?;
         let evidence = self.row(block, block.site, key)?.get(draw.column).copied();
         let (Some(replay), Some(evidence)) = (replay, evidence) else {
             // Another width than the model's: what was drawn is not what this model computes.

@@ -7,9 +7,10 @@ use mantissa_engine::{Engine, Leaving, SectionId};
 use mantissa_model::graph::{Attention, Graph, Operation};
 use mantissa_numerics::{Dtype, Phase, Point};
 
+use crate::column::Column;
 use crate::drift::fed::Tamper;
 use crate::drift::known::{sections, site};
-use crate::drift::sheet::{Column, Sheet};
+use crate::drift::sheet::Sheet;
 use crate::drift::trial::{Outcome, Trial, left};
 use crate::error::LabError;
 

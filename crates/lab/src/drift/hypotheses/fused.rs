@@ -7,9 +7,10 @@ use mantissa_model::graph::{Graph, Norm, Operation, Pairing, Rotary, Weighting};
 use mantissa_numerics::{Dtype, Site};
 
 use super::edits::each_node;
+use crate::column::Column;
 use crate::drift::fed::Tamper;
 use crate::drift::known::{before, sections, site};
-use crate::drift::sheet::{Column, Sheet};
+use crate::drift::sheet::Sheet;
 use crate::drift::trial::{Outcome, Trial, left};
 use crate::error::LabError;
 
