@@ -39,6 +39,7 @@ mod nf4;
 #[cfg(test)]
 mod nf4_tests;
 mod own_attention;
+mod packed;
 pub(crate) mod rows;
 mod sdpa_math;
 pub(crate) mod share;
