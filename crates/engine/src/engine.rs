@@ -126,11 +126,6 @@ impl<'a> Engine<'a> {
             if !dispatch.is_gpu() || config.nf4_block.is_none() && config.int4.is_none() {
                 return Err(EngineError::Packed { quantization });
             }
-            if let Some(layout) = config.int4.filter(|_| !dispatch.is_vllm()) {
-                let why = dispatch.int4_elsewhere(layout);
-                let what = format!("products with weights quantized as {quantization}");
-                return Err(EngineError::kernel(setup.hardware, what, why, why));
-            }
         }
         let pool = Pool::new(setup.threads)
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;

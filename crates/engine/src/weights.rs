@@ -1,7 +1,7 @@
 //! The weights of a checkpoint, in the form that the setup multiplies with.
 
 use std::borrow::Cow;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, OnceLock};
 
 use mantissa_model::graph::{ExpertLinear, ExpertWeight, Graph, Node, Operation, Section, WeightName};
@@ -49,10 +49,12 @@ struct Int4<'a> {
 }
 
 impl Int4<'_> {
-    /// The weights of the kernel of `summation`.
+    /// The weights of the kernel of `summation`; of every other sum those that are rounded once.
     fn weights(&self, pool: &Pool, summation: LinearSum) -> &[u8] {
-        let LinearSum::Packed(sum) = summation else { unreachable!("other sums have other weights") };
-        let kernel = sum.kernel();
+        let kernel = match summation {
+            LinearSum::Packed(sum) => sum.kernel(),
+            _ => PackedKernel::Marlin { group: NonZeroU32::MIN },
+        };
         self.decoded[usize::from(kernel != PackedKernel::Machete)].get_or_init(|| {
             let decode = |row: usize, values: &mut [f32]| self.stored.row(kernel, self.dtype, row, values);
             encoded(pool, [self.stored.rows(), self.stored.cols()], self.dtype, &decode)

@@ -41,7 +41,7 @@ impl Dispatch<'_> {
     ) -> Result<MatmulRecipe, Undivided> {
         let refused = |why| Err((format!("{} with weights of 4 bits", node.name), why));
         if !self.is_vllm() {
-            return refused(self.int4_elsewhere(layout));
+            return refused(Self::int4_elsewhere(layout));
         }
         match self.hardware {
             Hardware::H200 | Hardware::H100 => {}
@@ -96,7 +96,7 @@ impl Dispatch<'_> {
     }
 
     /// Why transformers' products with such weights are not known.
-    pub(crate) const fn int4_elsewhere(self, layout: Int4) -> &'static str {
+    const fn int4_elsewhere(layout: Int4) -> &'static str {
         if layout.zeros {
             "transformers multiplies by AWQ through kernels that were not compared; say engine=vllm-0.24 or \
              quantization=none"
