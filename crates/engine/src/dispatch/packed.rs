@@ -124,3 +124,97 @@ fn first(section: &Section, node: &Node) -> usize {
         })
         .sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use mantissa_model::ModelConfig;
+    use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+    use mantissa_numerics::recipe::KernelRecipe;
+    use mantissa_numerics::setup::{Attention, Program, Ranks};
+
+    use super::super::planned::InSection;
+    use super::*;
+    use crate::catalogs::CatalogUse;
+    use crate::serving::Serving;
+    use crate::shape::PassShape;
+
+    /// Qwen3-30B-A3B in groups of `group`.
+    fn config(group: usize, zeros: bool) -> ModelConfig {
+        let request = SynthRequest { preset: Some(Preset::Qwen3_30BA3B), ..SynthRequest::default() };
+        let config = SynthSpec::new(&request).expect("a preset").config().clone();
+        ModelConfig { int4: Some(Int4 { group: NonZeroUsize::new(group), zeros }), ..config }
+    }
+
+    fn vllm() -> Dispatch<'static> {
+        let serving = Serving { program: Program::Vllm024, ..Serving::default() };
+        Dispatch { serving, ..Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::FlashAttention3) }
+    }
+
+    /// What a product of the first block runs on a step of nine tokens.
+    fn of(dispatch: Dispatch<'_>, config: &ModelConfig, name: &str) -> Result<(LinearSum, Basis), String> {
+        let graph = config.graph();
+        let section = graph.block(0).expect("a block");
+        let node = section.nodes.iter().find(|node| node.name == name).expect("a node");
+        let mut used = CatalogUse::new(dispatch.hardware);
+        let at = InSection { section, first: true };
+        let planned = dispatch.recipe(at, node, PassShape::decode(9, 40), &mut used);
+        match planned.map_err(|error| error.to_string())?.expect("a kernel").recipe {
+            KernelRecipe::Matmul(product) => Ok((product.summation, used.basis)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn joined_weights_share_tiles_and_routers_are_not_packed() {
+        let config = config(128, true);
+        for (linear_backend, machete) in
+            [(LinearBackend::Auto, true), (LinearBackend::Machete, true), (LinearBackend::Marlin, false)]
+        {
+            let serving = Serving { linear_backend, ..vllm().serving };
+            let dispatch = Dispatch { serving, ..vllm() };
+            for (name, outputs, first) in
+                [("q_proj", 5120, 0), ("k_proj", 5120, 4096), ("v_proj", 5120, 4608), ("o_proj", 2048, 0)]
+            {
+                let (sum, basis) = of(dispatch, &config, name).expect("known");
+                let LinearSum::Packed(sum) = sum else { panic!("{sum:?}") };
+                assert_eq!(sum.shape(), [16, outputs, first], "{name}");
+                assert_eq!((sum.kernel() == PackedKernel::Machete, basis), (machete, Basis::Verified));
+            }
+            let (router, _) = of(dispatch, &config, "router").expect("known");
+            assert!(matches!(router, LinearSum::TensorCore(_)), "{router:?}");
+        }
+        let h100 = Dispatch { hardware: Hardware::H100, ..vllm() };
+        assert_eq!(of(h100, &config, "o_proj").expect("known").1, Basis::Literature);
+    }
+
+    #[test]
+    fn what_machete_does_not_take_is_marlins() {
+        // Groups of 32.
+        let (sum, _) = of(vllm(), &config(32, false), "o_proj").expect("known");
+        let LinearSum::Packed(sum) = sum else { panic!("{sum:?}") };
+        assert!(matches!(sum.kernel(), PackedKernel::Marlin { group } if group.get() == 32));
+        let serving = Serving { linear_backend: LinearBackend::Machete, ..vllm().serving };
+        let said =
+            of(Dispatch { serving, ..vllm() }, &config(32, false), "o_proj").expect_err("groups of 32");
+        assert!(said.contains("groups of 64 or 128"), "{said}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        let awq = config(128, true);
+        let two = Serving { ranks: Ranks { tensor: 2, ..Ranks::default() }, ..vllm().serving };
+        let transformers = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::Eager);
+        for (dispatch, config, name, why) in [
+            (transformers, &awq, "o_proj", "transformers multiplies by AWQ"),
+            (transformers, &config(128, false), "o_proj", "exllama, whose atomic additions"),
+            (Dispatch { serving: two, ..vllm() }, &awq, "o_proj", "on one rank"),
+            (vllm(), &config(0, true), "o_proj", "groups of inputs"),
+            (vllm(), &awq, "expert_down", "which experts all tokens of a step chose"),
+        ] {
+            let said = of(dispatch, config, name).expect_err(why);
+            assert!(said.contains(why), "{said}");
+        }
+    }
+}

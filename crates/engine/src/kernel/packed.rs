@@ -176,3 +176,92 @@ impl Tile<'_> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use half::bf16;
+    use mantissa_numerics::recipe::PackedKernel;
+    use mantissa_numerics::tensor_core::{Architecture, Operand};
+    use mantissa_testkit::gpu_inputs::hashed;
+
+    use super::*;
+
+    /// The order, word for word: warps' elements together, then steps of a tensor core over each part.
+    fn reference(sum: PackedSum, row: usize, output: usize, x: &[f32], w: &[f32]) -> f32 {
+        let k = x.len();
+        let launches = sum.launches(k);
+        let launch =
+            launches.iter().find(|launch| launch.rows.contains(&row)).expect("a launch for every row");
+        let bits = |values: &[f32]| -> Vec<u32> {
+            lay(launch, values).iter().map(|x| u32::from(bf16::from_f32(*x).to_bits())).collect()
+        };
+        let (x, w) = (bits(x), bits(w));
+        launch.sum(k, row, output, |places| sum.block().chain(&x[places.clone()], &w[places], 0.0))
+    }
+
+    #[test]
+    fn products_are_the_reference_bit_for_bit() {
+        let pool = Pool::new(2).expect("threads");
+        let block = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
+        let marlin = PackedKernel::Marlin { group: NonZeroU32::new(128).expect("not 0") };
+        let mut cut = 0;
+        for (kernel, m, n, first, rows, k) in [
+            (PackedKernel::Machete, 9, 1024, 384, 70, 1024),
+            (PackedKernel::Machete, 70, 2816, 2560, 200, 1152),
+            (PackedKernel::Machete, 300, 512, 0, 150, 1024),
+            (marlin, 3, 512, 100, 90, 1024),
+            (marlin, 70, 1088, 1000, 88, 512),
+            (marlin, 200, 2048, 256, 130, 640),
+        ] {
+            let x = hashed(Dtype::Bf16, 0, m * k, 3, 4.0);
+            // Sums that nearly cancel: orders show.
+            let x: Vec<f32> =
+                x.chunks_exact(k).flat_map(|row| [&row[..k / 2], &negated(&row[..k / 2])].concat()).collect();
+            let half = hashed(Dtype::Bf16, 0, rows * k / 2, 11, 4.0);
+            let w: Vec<f32> = half.chunks_exact(k / 2).flat_map(|row| [row, row].concat()).collect();
+            let data: Vec<u8> = w.iter().flat_map(|w| bf16::from_f32(*w).to_le_bytes()).collect();
+            let of = |x: usize| u32::try_from(x).expect("small");
+            let sum = PackedSum::new(kernel, block, [of(m), of(n), of(first)], 132);
+            // Every third row, backwards.
+            let here: Vec<usize> = (0..m).rev().step_by(3).collect();
+            let places = Places { rows: here.clone(), of: m };
+            let given: Vec<f32> = here.iter().flat_map(|row| &x[row * k..(row + 1) * k]).copied().collect();
+            for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
+                let mut out = vec![f32::NAN; here.len() * rows];
+                let matrix = Matrix {
+                    format: Format::Plain(Dtype::Bf16),
+                    rows,
+                    cols: k,
+                    row_bytes: 2 * k,
+                    data: &data,
+                };
+                products(isa, &pool, sum, Dtype::F32, &places, here.len(), &given, &mut [(matrix, &mut out)]);
+                for (i, row) in here.iter().enumerate().step_by(5) {
+                    for output in (0..rows).step_by(7) {
+                        let (x, w) = (&x[row * k..(row + 1) * k], &w[output * k..(output + 1) * k]);
+                        let expected = reference(sum, *row, first + output, x, w);
+                        let found = out[i * rows + output];
+                        assert_eq!(
+                            found.to_bits(),
+                            expected.to_bits(),
+                            "{kernel:?} {m} {n} {k} {row} {output}"
+                        );
+                        let whole = sum.block().chain(&bits(x), &bits(w), 0.0);
+                        cut += usize::from(whole.to_bits() != expected.to_bits());
+                    }
+                }
+            }
+        }
+        assert!(cut > 100, "{cut} sums differ from uncut ones");
+    }
+
+    fn negated(row: &[f32]) -> Vec<f32> {
+        row.iter().map(|x| -bf16::from_bits(bf16::from_f32(*x).to_bits() ^ 1).to_f32()).collect()
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|x| u32::from(bf16::from_f32(*x).to_bits())).collect()
+    }
+}

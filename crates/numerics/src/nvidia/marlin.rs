@@ -156,6 +156,6 @@ fn stripes(tiles: usize, depth: usize, group: usize, blocks: usize) -> Vec<Vec<R
         let ends = inside.take_while(|end| *end < depth).chain([depth]);
         ends.scan(0, |start, end| Some(std::mem::replace(start, end)..end)).collect()
     };
-    let whole = std::iter::repeat_n(vec![0..depth], tiles - dealt);
+    let whole = (dealt..tiles).map(|_| std::iter::once(0..depth).collect());
     whole.chain((0..dealt).map(cut)).collect()
 }
