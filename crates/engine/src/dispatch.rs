@@ -9,6 +9,7 @@
 mod attention;
 mod nf4;
 mod node;
+mod packed;
 mod planned;
 mod ranks;
 mod rules;

@@ -121,9 +121,11 @@ impl<'a> Engine<'a> {
         }
         if let Some(quantization) = checkpoint.packed()
             && setup.quantized == QuantizedWeights::Keep
-            && !(setup.dispatch().is_gpu() && checkpoint.config().nf4_block.is_some())
         {
-            return Err(EngineError::Packed { quantization });
+            let (dispatch, config) = (setup.dispatch(), checkpoint.config());
+            if !dispatch.is_gpu() || config.nf4_block.is_none() && config.int4.is_none() {
+                return Err(EngineError::Packed { quantization });
+            }
         }
         let pool = Pool::new(setup.threads)
             .map_err(|source| EngineError::Threads { threads: setup.threads, source })?;

@@ -6,7 +6,9 @@
 use std::num::NonZeroU32;
 
 use mantissa_model::graph::Graph;
-use mantissa_numerics::recipe::{KernelRecipe, NormMean, NormRecipe, ObservedKernel};
+use mantissa_numerics::recipe::{
+    KernelRecipe, LinearSum, MatmulRecipe, NormMean, NormRecipe, ObservedKernel,
+};
 
 use crate::catalogs::CatalogUse;
 use crate::dispatch::{Dispatch, InSection, Planned};
@@ -190,7 +192,9 @@ impl Computation {
             *rows = NonZeroU32::MIN;
         }
         let cut = match recipe {
-            KernelRecipe::Matmul(product) => product.depends_on_place(),
+            KernelRecipe::Matmul(MatmulRecipe { summation: LinearSum::Ranks(sum), .. }) => {
+                sum.reduce.depends_on_place()
+            }
             _ => false,
         };
         let rows = cut.then_some(kernel.m);

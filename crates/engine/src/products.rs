@@ -64,12 +64,15 @@ impl Products {
         let factors = match recipe.summation {
             LinearSum::TensorCore(sum) | LinearSum::Nf4(Nf4Sum::Decoded(sum)) => sum.block.operand.dtype(),
             LinearSum::Nf4(Nf4Sum::Mma(block)) => block.operand.dtype(),
+            LinearSum::Packed(sum) => sum.block().operand.dtype(),
             LinearSum::Ranks(sum) => sum.each.block.operand.dtype(),
             LinearSum::RankParts { each, .. } => each.block.operand.dtype(),
             _ => None,
         };
         let format = Format::Plain(factors.unwrap_or(Dtype::Bf16));
         let weight = Matrix { format, rows: n, cols: k, row_bytes: 2 * k, data: weight };
-        matmul(self.isa, &self.pool, recipe, &Places::ANYWHERE, x, &mut [(weight, out)]);
+        // Rows are those of the whole product.
+        let places = Places { rows: (0..m).collect(), of: m };
+        matmul(self.isa, &self.pool, recipe, &places, x, &mut [(weight, out)]);
     }
 }

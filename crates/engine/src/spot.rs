@@ -357,6 +357,7 @@ impl Engine<'_> {
                 // Its sequence is the first of the batch.
                 let number = if row.phase == Phase::Prefill { row.position } else { 0 };
                 let places = Places { rows: vec![number], of: row.batch_size * row.fed()[0] };
+                let recipe = recipe.from_output(columns.start);
                 backend.products(recipe, &places, input(0), &mut [(rows, part)]);
             }
             (Operation::Bias { .. }, Some(KernelRecipe::Bias(recipe))) => {

@@ -1,16 +1,16 @@
 //! The weights of a checkpoint, in the form that the setup multiplies with.
 
 use std::borrow::Cow;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, OnceLock};
 
 use mantissa_model::graph::{ExpertLinear, ExpertWeight, Graph, Node, Operation, Section, WeightName};
-use mantissa_model::quantized::Nf4Matrix;
+use mantissa_model::quantized::{Int4 as Layout, Int4Matrix, Nf4Matrix};
 use mantissa_model::tensor_list::weight_name;
 use mantissa_model::{Checkpoint, Weight, WeightDtype};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::bnb::Nf4Way;
-use mantissa_numerics::recipe::{CastRecipe, EmbeddingRecipe, LinearSum, MatmulRecipe};
+use mantissa_numerics::recipe::{CastRecipe, EmbeddingRecipe, LinearSum, MatmulRecipe, PackedKernel};
 use mantissa_numerics::setup::{Hardware, QuantizedWeights};
 
 use crate::error::EngineError;
@@ -30,7 +30,36 @@ pub(crate) struct Stored<'a> {
     row_bytes: usize,
     data: Cow<'a, [u8]>,
     /// What is decoded otherwise by each recipe; then `data` is empty.
-    nf4: Option<Box<Nf4<'a>>>,
+    packed: Option<Box<Kept<'a>>>,
+}
+
+/// A matrix that stays as it is stored.
+#[derive(Debug)]
+enum Kept<'a> {
+    Nf4(Nf4<'a>),
+    Int4(Int4<'a>),
+}
+
+/// A matrix of integers of 4 bits, and its weights as far as recipes asked for them, of each kernel.
+#[derive(Debug)]
+struct Int4<'a> {
+    stored: Int4Matrix<'a>,
+    dtype: Dtype,
+    decoded: [OnceLock<Vec<u8>>; 2],
+}
+
+impl Int4<'_> {
+    /// The weights of the kernel of `summation`; of every other sum those that are rounded once.
+    fn weights(&self, pool: &Pool, summation: LinearSum) -> &[u8] {
+        let kernel = match summation {
+            LinearSum::Packed(sum) => sum.kernel(),
+            _ => PackedKernel::Marlin { group: NonZeroU32::MIN },
+        };
+        self.decoded[usize::from(kernel != PackedKernel::Machete)].get_or_init(|| {
+            let decode = |row: usize, values: &mut [f32]| self.stored.row(kernel, self.dtype, row, values);
+            encoded(pool, [self.stored.rows(), self.stored.cols()], self.dtype, &decode)
+        })
+    }
 }
 
 /// A matrix of nf4, and its weights in bf16 as far as recipes asked for them: two copies at most, three where scales
@@ -64,8 +93,9 @@ impl Nf4<'_> {
 impl Stored<'_> {
     /// What `recipe` multiplies by.
     pub(crate) fn matrix(&self, pool: &Pool, recipe: MatmulRecipe) -> Matrix<'_> {
-        let data = match &self.nf4 {
-            Some(nf4) => nf4.weights(pool, recipe.summation),
+        let data = match self.packed.as_deref() {
+            Some(Kept::Nf4(nf4)) => nf4.weights(pool, recipe.summation),
+            Some(Kept::Int4(int4)) => int4.weights(pool, recipe.summation),
             None => &self.data,
         };
         Matrix { format: self.format, rows: self.rows, cols: self.cols, row_bytes: self.row_bytes, data }
@@ -77,7 +107,14 @@ impl Stored<'_> {
     }
 
     fn plain(dtype: Dtype, [rows, cols]: [usize; 2], data: Cow<'_, [u8]>) -> Stored<'_> {
-        Stored { format: Format::Plain(dtype), rows, cols, row_bytes: cols * dtype.size(), data, nf4: None }
+        Stored {
+            format: Format::Plain(dtype),
+            rows,
+            cols,
+            row_bytes: cols * dtype.size(),
+            data,
+            packed: None,
+        }
     }
 
     /// Decodes one row into `out` and rounds it.
@@ -212,8 +249,13 @@ impl<'a> Loader<'a, '_> {
             Operation::Linear(linear) => match &self.embedding {
                 Some((weight, matrix)) if *weight == linear.weight => NodeWeights::Matrix(Arc::clone(matrix)),
                 _ => {
-                    let block = self.setup.dispatch().nf4_block(section, node);
-                    NodeWeights::Matrix(Arc::new(self.linear(&name(linear.weight), block)?))
+                    let dispatch = self.setup.dispatch();
+                    let name = name(linear.weight);
+                    let stored = match dispatch.int4(section, node) {
+                        Some(layout) => self.int4(&name, layout)?,
+                        None => self.linear(&name, dispatch.nf4_block(section, node))?,
+                    };
+                    NodeWeights::Matrix(Arc::new(stored))
                 }
             },
             Operation::Expand(expand) => NodeWeights::Matrix(Arc::new(self.matrix(&name(expand.weight))?)),
@@ -320,7 +362,28 @@ impl<'a> Loader<'a, '_> {
             return Err(EngineError::kernel(self.setup.hardware, format!("nf4 at {name}"), why, why));
         }
         let plain = Stored::plain(Dtype::Bf16, [stored.rows(), stored.cols()], Cow::Borrowed(&[]));
-        Ok(Stored { nf4: Some(Box::new(Nf4 { stored, decoded: Default::default() })), ..plain })
+        let kept = Kept::Nf4(Nf4 { stored, decoded: Default::default() });
+        Ok(Stored { packed: Some(Box::new(kept)), ..plain })
+    }
+
+    /// The matrix of a product, which is integers of 4 bits.
+    fn int4(&self, name: &str, layout: Layout) -> Result<Stored<'a>, EngineError> {
+        let refused = |why| {
+            Err(EngineError::kernel(self.setup.hardware, format!("weights of 4 bits at {name}"), why, why))
+        };
+        let Some(stored) = self.checkpoint.int4(name) else {
+            return refused("only models whose blocks are quantized alike are known");
+        };
+        if stored.layout() != layout {
+            return refused("only models whose blocks are quantized alike are known");
+        }
+        if let Some(why) = stored.refused() {
+            return refused(why);
+        }
+        let dtype = self.setup.dtype;
+        let plain = Stored::plain(dtype, [stored.rows(), stored.cols()], Cow::Borrowed(&[]));
+        let kept = Kept::Int4(Int4 { stored, dtype, decoded: Default::default() });
+        Ok(Stored { packed: Some(Box::new(kept)), ..plain })
     }
 
     /// A matrix: as stored where that multiplies exactly as the setup says, else decoded and rounded.
@@ -345,7 +408,7 @@ impl<'a> Loader<'a, '_> {
         let row_bytes = weight.row_bytes();
         let Weight { rows, cols, data, .. } = weight;
         if keep {
-            return Ok(Stored { format, rows, cols, row_bytes, data, nf4: None });
+            return Ok(Stored { format, rows, cols, row_bytes, data, packed: None });
         }
         let isa = self.setup.isa;
         let out = encoded(self.pool, [rows, cols], dtype, &|row, values| {

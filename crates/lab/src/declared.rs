@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use mantissa_evidence::{Configuration, Decoding, FixedParams, ModelIdentity, Setup as Declared, words};
 use mantissa_model::Checkpoint;
 use mantissa_model::quantized::Quantization;
-use mantissa_numerics::setup::{AllReduce, Attention, Axis, Program, QuantizedWeights, SomeAxes, Value};
+use mantissa_numerics::setup::{
+    AllReduce, Attention, Axis, LinearBackend, Program, QuantizedWeights, SomeAxes, Value,
+};
 use mantissa_numerics::{Generation, Setup};
 
 use crate::uncovered::{Unreadable, uncovered};
@@ -89,7 +91,7 @@ pub(crate) fn declare(
 }
 
 /// Axes that stand by name here, and that captures state elsewhere or in words of their own.
-const CAPTURED: [Axis; 2] = [Axis::Engine, Axis::AllReduce];
+const CAPTURED: [Axis; 3] = [Axis::Engine, Axis::AllReduce, Axis::LinearBackend];
 
 /// What a file states of an axis.
 enum Stated {
@@ -102,11 +104,12 @@ enum Stated {
 type Read = fn(&Configuration) -> Stated;
 
 /// What the schema has a place for, and what reads it there.
-const PLACES: [(Axis, Read); 11] = [
+const PLACES: [(Axis, Read); 12] = [
     (Axis::Hardware, |c| word(&c.hardware)),
     (Axis::Engine, program),
     (Axis::Attention, attention),
     (Axis::AllReduce, all_reduce),
+    (Axis::LinearBackend, linear_backend),
     (Axis::Dtype, |c| whole(c, |setup| Some(Value::Dtype(setup.dtype)))),
     (Axis::BatchSize, |c| whole(c, |setup| setup.batch_size.try_into().ok().map(Value::BatchSize))),
     (Axis::Compile, |c| Stated::Typed(Value::Compile(c.fixed_params.compile))),
@@ -161,6 +164,22 @@ fn all_reduce(configuration: &Configuration) -> Stated {
         "ca" => Stated::Typed(Value::AllReduce(AllReduce::None)),
         "pynccl" | "torch" => Stated::Typed(Value::AllReduce(AllReduce::Ring)),
         _ => Stated::Word(text.clone()),
+    }
+}
+
+/// Who multiplied by packed weights: an axis of its own in predictions; captures of vLLM say what each layer had. A
+/// layer that had Machete was left to vLLM's choice, which is Marlin where Machete does not take the shape.
+fn linear_backend(configuration: &Configuration) -> Stated {
+    let Some(extras) = configuration.mantissa.as_ref() else { return Stated::Nothing };
+    if let Some(text) = extras.setup.axes.get(Axis::LinearBackend.name()) {
+        return Stated::Word(text.clone());
+    }
+    let Some(observed) = extras.observed.as_ref() else { return Stated::Nothing };
+    let had = |kernel: &str| observed.layers.values().any(|word| word.ends_with(kernel));
+    match (had("/MacheteLinearKernel"), had("/MarlinLinearKernel")) {
+        (true, _) => Stated::Typed(Value::LinearBackend(LinearBackend::Auto)),
+        (false, true) => Stated::Typed(Value::LinearBackend(LinearBackend::Marlin)),
+        (false, false) => Stated::Nothing,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::generation::of_file;
 use crate::gguf::Gguf;
 use crate::gguf_model::{gguf_config, gguf_weights, unexpected};
 use crate::mapped::Mapped;
-use crate::quantized::{Nf4Matrix, OtherScales, Quantization};
+use crate::quantized::{Int4Matrix, Nf4Matrix, OtherScales, Quantization};
 use crate::safetensors_header::read_header;
 use crate::shelf::{Found, Shelf};
 use crate::stored::Stored;
@@ -185,6 +185,8 @@ impl Checkpoint {
         let weights = select(&shown_folder, &config, &mut found)?;
         let nf4 = |stored: &Stored| stored.quantized.as_ref().and_then(|decoder| decoder.nf4_block());
         config.nf4_block = weights.values().find_map(nf4);
+        let int4 = |stored: &Stored| stored.quantized.as_ref().and_then(|decoder| decoder.int4_layout());
+        config.int4 = weights.values().find_map(int4);
         tell_unused(&files, &found, &unnamed, &decisions);
         let decisions = decisions.into_list();
         let config_file = Some(config_file);
@@ -284,6 +286,32 @@ impl Checkpoint {
     #[must_use]
     pub fn nf4(&self, name: &str) -> Option<Nf4Matrix<'_>> {
         self.weights.get(name)?.quantized.as_ref()?.nf4(&|number| self.files[number].bytes())
+    }
+
+    /// The weight with this name as it is stored, if that is integers of 4 bits (AWQ, GPTQ).
+    ///
+    /// ```
+    /// use mantissa_model::quantized::Quantization;
+    /// use mantissa_model::synth::{Preset, SynthRequest, SynthSpec, write};
+    /// use mantissa_model::{Arch, Checkpoint};
+    /// use mantissa_numerics::{Dtype, recipe::PackedKernel};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let (arch, quantization) = (Some(Arch::QWEN3), Some(Quantization::Gptq));
+    /// let request = SynthRequest { arch, quantization, dtype: Some(Dtype::Bf16), ..SynthRequest::default() };
+    /// write(&SynthSpec::new(&request)?, folder.path(), &|_| {})?;
+    /// let checkpoint = Checkpoint::open(folder.path())?;
+    /// let name = "model.layers.0.mlp.up_proj.weight";
+    /// let stored = checkpoint.int4(name).expect("it is GPTQ");
+    /// let (mut row, mut decoded) = (vec![0.0; stored.cols()], vec![0.0; stored.cols()]);
+    /// stored.row(PackedKernel::Machete, Dtype::Bf16, 1, &mut row);
+    /// checkpoint.weight(name)?.row_f32(1, &mut decoded);
+    /// assert_eq!((stored.layout().zeros, stored.refused(), row), (false, None, decoded));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn int4(&self, name: &str) -> Option<Int4Matrix<'_>> {
+        self.weights.get(name)?.quantized.as_ref()?.int4(&|number| self.files[number].bytes())
     }
 
     /// How the weight with this name is stored; reads nothing.

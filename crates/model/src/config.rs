@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::arch::Arch;
+use crate::quantized::Int4;
 
 /// Routing of a mixture-of-experts layer.
 ///
@@ -86,6 +87,9 @@ pub struct ModelConfig {
     /// Values that share a scale, where the matrices of the blocks are stored as nf4; files of weights say so.
     #[serde(skip)]
     pub nf4_block: Option<NonZeroUsize>,
+    /// How they are stored where that is as integers of 4 bits.
+    #[serde(skip)]
+    pub int4: Option<Int4>,
     /// The family's own keys of `config.json`, as they stand there.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,

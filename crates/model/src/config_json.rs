@@ -124,6 +124,7 @@ impl Keys<'_> {
             bos_token_id: self.token_ids("bos_token_id")?.first().copied(),
             eos_token_ids: self.token_ids("eos_token_id")?,
             nf4_block: None,
+            int4: None,
             extra: own.collect(),
         };
         (arch.family().read)(self, &mut config)?;

@@ -101,6 +101,7 @@ impl Reader<'_, '_> {
             bos_token_id: self.token("bos")?,
             eos_token_ids: self.eos()?,
             nf4_block: None,
+            int4: None,
             extra: serde_json::Map::new(),
         };
         let config = ModelConfig { rope_scaling: self.scaling(&config)?, ..config };

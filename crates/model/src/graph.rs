@@ -13,6 +13,7 @@ use std::num::NonZeroUsize;
 use mantissa_numerics::Point;
 
 use crate::config::RopeScaling;
+use crate::quantized::Int4;
 
 /// A forward pass.
 ///
@@ -58,6 +59,8 @@ pub struct Section {
     pub slots: Vec<Slot>,
     /// Values that share a scale, where its matrices are stored as nf4, routers excepted.
     pub nf4_block: Option<NonZeroUsize>,
+    /// How they are stored where that is as integers of 4 bits, routers excepted.
+    pub int4: Option<Int4>,
 }
 
 /// What a block caches of a position: `heads` rows of `width` elements.

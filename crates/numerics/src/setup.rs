@@ -30,7 +30,7 @@ use crate::Dtype;
 pub use attention::Attention;
 pub use hardware::{Basis, Hardware};
 pub use padding::Padding;
-pub use ranks::{AllReduce, Program, Ranks};
+pub use ranks::{AllReduce, LinearBackend, Program, Ranks};
 pub use value::{AxisValue, MOST, WrongValue};
 
 use value::words;
@@ -281,6 +281,10 @@ axes! {
         Flag::one("WHICH", "`auto` multiplies by quantized weights as stored; `none` decodes them to the storage \
             format first"),
         |_| "dequantized".to_owned();
+    /// Which kernel multiplies by packed weights.
+    linear_backend: LinearBackend(LinearBackend) = LinearBackend::Auto,
+        Flag::list("Kernels of vLLM for packed weights, comma-separated, as its --linear-backend; `auto` is its choice"),
+        AxisValue::written;
     /// Whether the model is compiled.
     compile: Compile(bool) = false,
         Flag::hidden("BOOL", "Whether the model is compiled"),

@@ -32,10 +32,13 @@ MODELS = {
 }
 # Weights as bitsandbytes has them, scales plain or quantized too.
 QUANTIZED = {"nf4": "bnb-nf4", "nf4double": "bnb-nf4-double"}
+# Integers of 4 bits in groups of 128, with zeros and without; scales are bf16 as the rest.
+PACKED = {"awq": "awq --dtype bf16", "gptq": "gptq --dtype bf16"}
 MODELS |= {
     name + kind: f"{MODELS[name]} --quantization {layout}"
-    for name in ("qwen06b", "llama1b")
-    for kind, layout in QUANTIZED.items()
+    for names, kinds in ((("qwen06b", "llama1b"), QUANTIZED), (("qwen06b", "llama1b", "qwen7b", "moe"), PACKED))
+    for name in names
+    for kind, layout in kinds.items()
 }
 # The same families, for a CPU.
 TINY = {
@@ -46,9 +49,10 @@ TINY = {
     "moe": "--arch qwen3_moe --max-position-embeddings 4096",
 }
 TINY |= {
-    name + kind: f"{TINY[name]} --quantization {layout}"
-    for name in ("qwen06b", "llama1b")
-    for kind, layout in QUANTIZED.items()
+    name: f"{TINY[base]} {'--hidden-size 128 --moe-intermediate-size 128 ' * (base == 'moe')}--quantization {layout}"
+    for base in list(TINY)
+    for kind, layout in (QUANTIZED | PACKED).items()
+    if (name := base + kind) in MODELS
 }
 
 # `x_in` of a block is `embed_out`, or `x_out` of the one before.
@@ -104,13 +108,16 @@ class Job:
     expert_parallel: bool = False
     # vLLM: NCCL instead of its own all-reduce.
     nccl: bool = False
+    # vLLM: Marlin for packed weights that Machete would take.
+    marlin: bool = False
     few: bool = False
     seconds: int = 150
 
     @property
     def name(self):
         word = {"transformers": "tf", "vllm": "vllm"}.get(self.engine, self.engine)
-        ways = ("ep" if self.expert_parallel else "tp") + str(self.ranks) + ("-nccl" if self.nccl else "")
+        ways = ("ep" if self.expert_parallel else "tp") + str(self.ranks)
+        ways += ("-nccl" if self.nccl else "") + ("-marlin" if self.marlin else "")
         return f"{word}-{ways}-{self.model}" if self.model else word
 
     @property
@@ -139,6 +146,11 @@ JOBS = [
     *(Job("transformers", model, few=True) for model in ("qwen7b", "llama1b", "qwen06b", "moe", "smollm2")),
     *(Job("vllm", model, 2, nccl=True, few=True) for model in ("llama1b", "qwen06b")),
     *(Job("transformers", name + kind, seconds=300) for kind in QUANTIZED for name in ("qwen06b", "llama1b")),
+    *(Job("vllm", name + kind, seconds=240) for name in ("qwen06b", "llama1b") for kind in PACKED),
+    *(Job("vllm", "moe" + kind, seconds=300) for kind in PACKED),
+    *(Job("vllm", "qwen06b" + kind, marlin=True, seconds=240) for kind in PACKED),
+    *(Job("vllm", "qwen7b" + kind, few=True, seconds=240) for kind in PACKED),
+    *(Job("vllm", "llama1b" + kind, marlin=True, few=True, seconds=240) for kind in PACKED),
 ]
 BY_NAME = {job.name: job for job in JOBS}
 
@@ -158,7 +170,7 @@ def prompts(cell, model):
 
 def sites(job, cell):
     """Points of a job. With experts over ranks, transformers' router hands each rank its own experts alone."""
-    router = ROUTER if job.model == "moe" else []
+    router = ROUTER if job.model.startswith("moe") else []
     if job.engine == "vllm" or job.expert_parallel:
         router = router[:1]
     return [*POINTS, *router, *(["logits"] if cell.logits else [])]

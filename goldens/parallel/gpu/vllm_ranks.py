@@ -114,6 +114,8 @@ def main():
     if len(given) != 3:
         sys.exit(__doc__)
     job, model, out = plan.BY_NAME[given[0]], *map(os.path.abspath, given[1:])
+    if job.marlin:
+        os.environ["VLLM_DISABLED_KERNELS"] = "MacheteLinearKernel"
     began, report = time.time(), {"job": job.name, "cells": {}}
     os.makedirs(out, exist_ok=True)
 

@@ -42,3 +42,28 @@ fn engine_and_ranks_are_named() {
     let (_, audit) = verified(&session, &golden, &["--claim", "tp_size=1"]);
     assert_eq!(audit["claims"][0]["answer"], "fits_none");
 }
+
+/// The same widths with AWQ's weights, served by vLLM 0.24 on an H200, left to itself and with Machete disabled: the two
+/// kernels multiply by other weights, and the evidence says which one ran.
+#[test]
+fn the_kernel_of_packed_weights_is_named() {
+    let session = Session::new();
+    let packed = format!("{MODEL} --quantization awq --dtype bf16");
+    let made = session.output(&packed.split_whitespace().collect::<Vec<_>>());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let name = "h200_bs4_flash_attention_3_bf16_vllm-0.24";
+    for (capture, fits) in [
+        ("vllm-awq-machete", vec![name.to_owned(), format!("{name}_machete")]),
+        ("vllm-awq-marlin", vec![format!("{name}_marlin")]),
+    ] {
+        let golden = repository().join("goldens/parallel/evidence_h200").join(capture);
+        let varied = ["--vary", "linear_backend=auto,machete,marlin"];
+        let (code, audit) = verified(&session, &golden.display().to_string(), &varied);
+        let claim = &audit["claims"][0];
+        assert_eq!((code, &claim["answer"]), (0, &Value::from("consistent")), "{claim}");
+        assert_eq!(claim["fits"], serde_json::json!([fits]), "{capture}");
+        let own =
+            claim["replays"].as_array().unwrap().iter().find(|replay| replay["claimed"] == true).unwrap();
+        assert_eq!((&own["values"], &own["different"]), (&Value::from(122_880), &Value::from(0)));
+    }
+}

@@ -153,6 +153,11 @@ impl Dispatch<'_> {
                 let part = self.rank_product(at.section, node, linear, shape).map_err(undivided)?;
                 // What ranks add is rounded, and a bias follows.
                 let biased = part.reduce.is_none() && (bias || linear.wide);
+                if let Some(layout) = self.int4(at.section, node) {
+                    let recipe = self.int4_product(at.section, node, layout, part).map_err(undivided)?;
+                    used.basis = used.basis.max(self.int4_basis());
+                    return planned(n, k, KernelRecipe::Matmul(recipe));
+                }
                 let nf4 = self.nf4_block(at.section, node);
                 let way = nf4.map(|block| self.nf4_way(block, part)).transpose().map_err(undivided)?;
                 if way.is_some() {
@@ -266,6 +271,10 @@ impl Dispatch<'_> {
             }
             Operation::ExpertLinear(_) if self.nf4_block(at.section, node).is_some() => {
                 Err(self.not_compared("experts of nf4", "they were not compared"))
+            }
+            Operation::ExpertLinear(_) if self.int4(at.section, node).is_some() => {
+                let why = "Marlin's sums depend on which experts all tokens of a step chose";
+                Err(self.not_compared("experts of 4 bits", why))
             }
             Operation::ExpertLinear(linear) => {
                 let mut recipe = self.expert(m, linear.n, linear.k, linear.biased);

@@ -10,7 +10,7 @@ use mantissa_model::graph::{Attention, ExpertLinear, Graph, Linear, Node, Operat
 use mantissa_numerics::Dtype;
 use mantissa_numerics::recipe::{AllReduceSum, ExpertRanks};
 use mantissa_numerics::setup::Attention::FlashAttention3 as Attention3;
-use mantissa_numerics::setup::{AllReduce, Ranks};
+use mantissa_numerics::setup::{AllReduce, LinearBackend, Ranks};
 
 use super::rules::Dispatch;
 use crate::shape::PassShape;
@@ -62,6 +62,10 @@ impl Dispatch<'_> {
         }
         if one && self.serving.ranks.all_reduce != AllReduce::None {
             return refused("an all-reduce of one rank".to_owned(), "there is nothing to add");
+        }
+        if !self.is_vllm() && self.serving.linear_backend != LinearBackend::Auto {
+            let what = format!("linear_backend={}", self.serving.linear_backend.name());
+            return refused(what, "it is vLLM's; say engine=vllm-0.24");
         }
         if !one && shape.padded {
             return refused(format!("padding on {}", self.serving_in_words()), "it was not compared");

@@ -70,7 +70,7 @@ impl<'c> Dispatch<'c> {
         self.serving.ranks.tensor.max(1) as usize
     }
 
-    pub(super) fn is_vllm(self) -> bool {
+    pub(crate) fn is_vllm(self) -> bool {
         self.serving.program == Program::Vllm024
     }
 

@@ -138,7 +138,7 @@ mod tests {
     /// What a node of the first block with experts runs, and what it rests on.
     fn of(graph: &Graph, name: &str, [tensor, expert]: [u32; 2]) -> Result<(KernelRecipe, Basis), String> {
         let ranks = Ranks { tensor, expert, ..Ranks::default() };
-        let serving = Serving { program: Program::Vllm024, ranks };
+        let serving = Serving { program: Program::Vllm024, ranks, ..Serving::default() };
         let dispatch =
             Dispatch { serving, ..Dispatch::new(Hardware::H200, Dtype::Bf16, Kind::FlashAttention3) };
         let mut used = CatalogUse::new(Hardware::H200);

@@ -5,7 +5,7 @@ use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, Nf4Sum, RankSum, Tensor
 
 use super::matrix::Matrix;
 use super::tensor_core::Among;
-use super::{chain, lanes, nf4, tensor_core};
+use super::{chain, lanes, nf4, packed, tensor_core};
 use crate::backend::Places;
 use crate::pool::Pool;
 use crate::simd::Isa;
@@ -52,6 +52,7 @@ pub(crate) fn matmul(
             let among = Among::SideBySide(ranks.get().into());
             tensor_core::products(isa, pool, (each, among), recipe.output, places, m, x, weights);
         }
+        LinearSum::Packed(sum) => packed::products(isa, pool, sum, recipe.output, places, m, x, weights),
         LinearSum::Nf4(Nf4Sum::Simt) => nf4::by_warps(pool, recipe.output, m, x, weights),
         LinearSum::Nf4(Nf4Sum::Mma(block)) => {
             let sum = (TensorCoreSum::uncut(block), Among::One);
@@ -79,7 +80,8 @@ mod tests {
             LinearSum::TensorCore(_)
             | LinearSum::Ranks(_)
             | LinearSum::RankParts { .. }
-            | LinearSum::Nf4(_) => {
+            | LinearSum::Nf4(_)
+            | LinearSum::Packed(_) => {
                 panic!("compared with a GPU's own products")
             }
             LinearSum::FmaChain => x.iter().zip(w).fold(0.0_f32, |acc, (x, w)| x.mul_add(*w, acc)),

@@ -39,6 +39,9 @@ mod nf4;
 #[cfg(test)]
 mod nf4_tests;
 mod own_attention;
+mod packed;
+#[cfg(test)]
+mod packed_tests;
 pub(crate) mod rows;
 mod sdpa_math;
 pub(crate) mod share;

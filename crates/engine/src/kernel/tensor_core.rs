@@ -125,7 +125,7 @@ pub(super) fn products(
 }
 
 /// Unpacks rows of equal length.
-fn fill(instructions: Instructions, pool: &Pool, block: BlockRecipe, x: &[f32], rows: &mut [Row]) {
+pub(super) fn fill(instructions: Instructions, pool: &Pool, block: BlockRecipe, x: &[f32], rows: &mut [Row]) {
     let (count, k) = (rows.len(), x.len() / rows.len());
     let rows = Shared(rows.as_mut_ptr());
     share(pool, count, k, |first, last| {

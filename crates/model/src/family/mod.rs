@@ -109,6 +109,7 @@ impl ModelConfig {
         let mut graph = (self.arch.family().graph)(self);
         for kind in &mut graph.kinds {
             kind.nf4_block = self.nf4_block;
+            kind.int4 = self.int4;
         }
         graph
     }

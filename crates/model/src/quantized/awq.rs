@@ -48,14 +48,22 @@ pub(super) fn unit(matrix: &Matrix<'_>, group: usize) -> Vec<Made> {
     ]
 }
 
+/// The integer of output `row` and input `col`.
+pub(super) fn integer_at(packed: &Packed<'_>, row: usize, col: usize) -> u8 {
+    nibble(packed.parts[0], col * (packed.rows / NIBBLES) + row / NIBBLES, NIBBLE_OF[row % NIBBLES])
+}
+
+/// The zero point of output `row` and input `col`, in groups of `group` inputs.
+pub(super) fn zero(packed: &Packed<'_>, group: usize, row: usize, col: usize) -> u8 {
+    nibble(packed.parts[1], col / group * (packed.rows / NIBBLES) + row / NIBBLES, NIBBLE_OF[row % NIBBLES])
+}
+
 /// The element of output `row` and input `col`, in groups of `group` inputs with scales of `dtype`.
 ///
 /// *Rounding:* `round((q − z) · s)`: the difference is exact, the product of at most 5 + 11 bits too; one rounding to
 /// `dtype`.
 pub(super) fn value(packed: &Packed<'_>, group: usize, dtype: Dtype, row: usize, col: usize) -> f32 {
-    let (words, of_word) = (packed.rows / NIBBLES, NIBBLE_OF[row % NIBBLES]);
-    let q = nibble(packed.parts[0], col * words + row / NIBBLES, of_word);
-    let z = nibble(packed.parts[1], col / group * words + row / NIBBLES, of_word);
+    let (q, z) = (integer_at(packed, row, col), zero(packed, group, row, col));
     let s = dtype.decode(packed.parts[2], col / group * packed.rows + row);
     dtype.round((f32::from(q) - f32::from(z)) * s)
 }

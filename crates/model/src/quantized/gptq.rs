@@ -12,6 +12,8 @@ use super::parts::{Made, Matrix, Packed, Part, largest, safetensors_name};
 
 /// Zero point of symmetric weights.
 const ZERO: u8 = 8;
+/// A byte of two zero points of 8, each less one.
+pub(super) const ZEROS_OF_EIGHT: u8 = 0x77;
 /// Values stand in a word in their own order.
 const ORDER: [usize; NIBBLES] = [0, 1, 2, 3, 4, 5, 6, 7];
 
@@ -57,12 +59,17 @@ pub(super) fn group_of(packed: &Packed<'_>, col: usize) -> usize {
     bytes.and_then(|bytes| usize::try_from(u32::from_le_bytes(*bytes)).ok()).unwrap_or(usize::MAX)
 }
 
+/// The integer of output `row` and input `col`.
+pub(super) fn integer_at(packed: &Packed<'_>, row: usize, col: usize) -> u8 {
+    nibble(packed.parts[0], col / NIBBLES * packed.rows + row, col % NIBBLES)
+}
+
 /// The element of output `row` and input `col`, with scales of `dtype`.
 ///
 /// *Rounding:* `round((q − (z + 1)) · s)`, `z` as stored: difference and product are exact, one rounding to `dtype`.
 pub(super) fn value(packed: &Packed<'_>, dtype: Dtype, row: usize, col: usize) -> f32 {
     let group = group_of(packed, col);
-    let q = nibble(packed.parts[0], col / NIBBLES * packed.rows + row, col % NIBBLES);
+    let q = integer_at(packed, row, col);
     let z = nibble(packed.parts[1], group * (packed.rows / NIBBLES) + row / NIBBLES, row % NIBBLES) + 1;
     let s = dtype.decode(packed.parts[2], group * packed.rows + row);
     dtype.round((f32::from(q) - f32::from(z)) * s)

@@ -9,6 +9,7 @@ mod bnb;
 mod fp8;
 mod gptq;
 mod int4;
+mod int4_matrix;
 mod parts;
 mod scheme;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 use mantissa_numerics::Dtype;
 
 pub use bnb::Nf4Matrix;
+pub use int4_matrix::{Int4, Int4Matrix};
 pub use parts::Part;
 pub(crate) use parts::{Made, Matrix, safetensors_name};
 pub use scheme::OtherScales;

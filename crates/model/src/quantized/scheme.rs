@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::parts::Packed;
-use super::{Quantization, awq, bnb, fp8, gptq, int4};
+use super::{Int4, Int4Matrix, Quantization, awq, bnb, fp8, gptq, int4};
 use crate::error::shown;
 use crate::safetensors_header::TensorEntry;
 
@@ -21,13 +21,17 @@ pub(crate) struct Scheme {
     block: [usize; 2],
     /// What fp8 decodes to.
     dtype: Dtype,
+    /// Whether GPTQ's inputs are sorted by activation.
+    desc_act: bool,
 }
 
 impl Scheme {
     /// Reads a `quantization_config`; `dtype` is what the configuration says of the other tensors. `None` where the
     /// format is not one of [`Quantization::ALL`]; `Err` says what of one is not read.
     pub(crate) fn read(config: &Value, dtype: Option<Dtype>) -> Option<Result<Self, String>> {
-        let with = |quantization, block| Self { quantization, block, dtype: dtype.unwrap_or(Dtype::Bf16) };
+        let desc_act = config["desc_act"] == json!(true);
+        let with =
+            |quantization, block| Self { quantization, block, dtype: dtype.unwrap_or(Dtype::Bf16), desc_act };
         let of_group = |quantization| match group(config) {
             Some(group) if bits(config) == Some(4) => Ok(with(quantization, [1, group])),
             _ => Err("not 4 bits in groups of inputs".to_owned()),
@@ -124,7 +128,10 @@ impl Scheme {
                 } else {
                     let head = ("I32", vec![cols / int4::NIBBLES, rows]);
                     let indices = ("I32", vec![cols]);
-                    (Element::Gptq { groups, dtype }, [vec![head], tail.to_vec(), vec![indices]].concat())
+                    (
+                        Element::Gptq { groups, dtype, desc_act: self.desc_act },
+                        [vec![head], tail.to_vec(), vec![indices]].concat(),
+                    )
                 }
             }
             Quantization::BnbNf4 | Quantization::BnbNf4Double => {
@@ -189,7 +196,7 @@ fn group(config: &Value) -> Option<usize> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Element {
     Awq { group: usize, dtype: Dtype },
-    Gptq { groups: usize, dtype: Dtype },
+    Gptq { groups: usize, dtype: Dtype, desc_act: bool },
     Bnb(bnb::State),
     Fp8 { block: [usize; 2], scales: Dtype, dtype: Dtype },
 }
@@ -247,6 +254,25 @@ impl Decoder {
     pub(crate) fn nf4_block(&self) -> Option<NonZeroUsize> {
         let Element::Bnb(state) = self.element else { return None };
         NonZeroUsize::new(state.block)
+    }
+
+    /// How its integers are stored, if they have 4 bits.
+    pub(crate) fn int4_layout(&self) -> Option<Int4> {
+        let (group, zeros) = match self.element {
+            Element::Awq { group, .. } => (group, true),
+            Element::Gptq { groups, .. } => (self.cols / groups.max(1), false),
+            Element::Bnb(_) | Element::Fp8 { .. } => return None,
+        };
+        Some(Int4 { group: NonZeroUsize::new(group).filter(|group| group.get() < self.cols), zeros })
+    }
+
+    /// The matrix as it is stored, if that is integers of 4 bits.
+    pub(crate) fn int4<'a>(&self, file: &dyn Fn(usize) -> &'a [u8]) -> Option<Int4Matrix<'a>> {
+        let layout = self.int4_layout()?;
+        let parts = self.parts.iter().map(|(number, range)| &file(*number)[range.clone()]).collect();
+        let packed = Packed { rows: self.rows, cols: self.cols, parts };
+        let desc_act = matches!(self.element, Element::Gptq { desc_act: true, .. });
+        Some(Int4Matrix::new(packed, layout, self.dtype(), desc_act))
     }
 
     /// [`Decoder::decode`] with the scales of other groups.

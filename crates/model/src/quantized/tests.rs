@@ -159,3 +159,28 @@ fn a_layout_that_is_not_read_says_what_of_it() {
     }
     assert_eq!(fault(serde_json::json!({"quant_method": "hqq"})), None);
 }
+
+#[test]
+fn integers_of_four_bits_are_refused_where_vllm_takes_others() {
+    use std::num::NonZeroUsize;
+
+    use super::{Int4, Int4Matrix};
+    use crate::quantized::parts::Packed;
+
+    // Eight outputs of 32 inputs in groups of 16: all 5, around 8.
+    let words = [0x55_u8; 32 / 8 * 8 * 4];
+    let scales: Vec<u8> = [0x3F80_u16; 16].iter().flat_map(|bits| bits.to_le_bytes()).collect();
+    let index =
+        |group: fn(u32) -> u32| -> Vec<u8> { (0..32).flat_map(|col| group(col).to_le_bytes()).collect() };
+    let layout = Int4 { group: NonZeroUsize::new(16), zeros: false };
+    let refused = |zeros: u8, indices: &[u8], desc_act| {
+        let zeros = [zeros; 8];
+        let parts = vec![&words[..], &zeros[..], &scales[..], indices];
+        Int4Matrix::new(Packed { rows: 8, cols: 32, parts }, layout, Dtype::Bf16, desc_act).refused()
+    };
+    let ascending = index(|col| col / 16);
+    assert_eq!(refused(0x77, &ascending, false), None);
+    assert!(refused(0x77, &ascending, true).is_some_and(|why| why.contains("desc_act")));
+    assert!(refused(0x77, &index(|col| col % 2), false).is_some_and(|why| why.contains("desc_act")));
+    assert!(refused(0x76, &ascending, false).is_some_and(|why| why.contains("8 for every zero point")));
+}

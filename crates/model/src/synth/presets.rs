@@ -186,6 +186,7 @@ fn base(arch: Arch) -> ModelConfig {
         bos_token_id: Some(ids.end_of_text),
         eos_token_ids: vec![ids.turn_end],
         nf4_block: None,
+        int4: None,
         extra: serde_json::Map::new(),
     }
 }

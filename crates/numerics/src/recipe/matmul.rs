@@ -3,6 +3,7 @@
 use std::num::NonZeroU16;
 
 use super::collective::AllReduceSum;
+use super::packed::PackedSum;
 use crate::Dtype;
 use crate::nvidia::bnb::Nf4Way;
 use crate::tensor_core::BlockRecipe;
@@ -250,6 +251,8 @@ pub enum LinearSum {
     },
     /// bitsandbytes', with a weight of nf4.
     Nf4(Nf4Sum),
+    /// vLLM's, with packed weights.
+    Packed(PackedSum),
 }
 
 /// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.
@@ -298,7 +301,22 @@ impl MatmulRecipe {
     /// Example: [`AllReduceSum::depends_on_place`](super::AllReduceSum::depends_on_place).
     #[must_use]
     pub const fn depends_on_place(self) -> bool {
-        matches!(self.summation, LinearSum::Ranks(sum) if sum.reduce.depends_on_place())
+        match self.summation {
+            LinearSum::Ranks(sum) => sum.reduce.depends_on_place(),
+            LinearSum::Packed(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The recipe of the outputs from `output` on.
+    ///
+    /// Example: [`PackedSum`].
+    #[must_use]
+    pub fn from_output(self, output: usize) -> Self {
+        match self.summation {
+            LinearSum::Packed(sum) => Self { summation: LinearSum::Packed(sum.from_output(output)), ..self },
+            _ => self,
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod elementwise;
 mod matmul;
 mod moe;
 mod norm;
+mod packed;
 mod rotary;
 pub mod wire;
 
@@ -36,6 +37,7 @@ pub use matmul::{
 };
 pub use moe::{ExpertOrder, ExpertRanks, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 pub use norm::{NormMean, NormRecipe, NormWeight};
+pub use packed::{PackedKernel, PackedSum};
 pub use rotary::{RotaryFunctions, RotaryPairs, RotaryRecipe};
 
 /// One kernel's recipe.

@@ -96,6 +96,38 @@ pub enum Summation {
         /// Split-K, as of `tensor_core`.
         parts: u16,
     },
+    /// vLLM's Machete: weights of 4 bits, a multiplication or one `fma` each, steps of a tensor core over the parts of
+    /// `K` that CUTLASS' stream-K scheduler deals out, added in ascending order.
+    Machete {
+        /// One step.
+        block: BlockRecipe,
+        /// Rows, in whole tiles.
+        rows: u32,
+        /// Outputs of all weights that are put together.
+        outputs: u32,
+        /// Which of them is this weight's first.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        first: u32,
+        /// Multiprocessors of the GPU.
+        multiprocessors: u32,
+    },
+    /// vLLM's Marlin: weights of 4 bits, rounded once, steps of a tensor core over stripes of `K`, which warps share,
+    /// added in descending order.
+    Marlin {
+        /// One step.
+        block: BlockRecipe,
+        /// Rows, in whole tiles.
+        rows: u32,
+        /// Outputs of all weights that are put together.
+        outputs: u32,
+        /// Which of them is this weight's first.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        first: u32,
+        /// Multiprocessors of the GPU.
+        multiprocessors: u32,
+        /// Elements that share a scale.
+        group: u32,
+    },
 }
 
 /// How the sum over a token's experts is divided among ranks.
@@ -120,6 +152,11 @@ const fn one() -> u16 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_one(x: &u16) -> bool {
     *x == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(x: &u32) -> bool {
+    *x == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

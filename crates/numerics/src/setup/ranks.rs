@@ -19,6 +19,24 @@ words! {
 }
 
 words! {
+    /// vLLM's `--linear-backend`: which kernel multiplies by packed weights.
+    ///
+    /// ```
+    /// use mantissa_numerics::setup::LinearBackend;
+    ///
+    /// assert_eq!(LinearBackend::ALL.map(LinearBackend::name), ["auto", "machete", "marlin"]);
+    /// ```
+    pub enum LinearBackend {
+        /// Its own choice: Machete where it takes the shape, else Marlin.
+        Auto = "auto",
+        /// Machete; shapes that it does not take are refused.
+        Machete = "machete",
+        /// Marlin.
+        Marlin = "marlin",
+    }
+}
+
+words! {
     /// How the sums of ranks are put together.
     ///
     /// ```

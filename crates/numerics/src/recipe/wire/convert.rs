@@ -6,10 +6,11 @@ use super::{Among, EachExpert, Functions, KernelRecipe, ReductionRecipe, Summati
 use crate::recipe::{
     self, AllReduceSum, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, ExpertOrder,
     ExpertRanks, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, Nf4Sum,
-    NormMean, NormRecipe, NormWeight, PlainSum, RankOrder, RankSum, RecipeError, ResidualRecipe,
-    RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax, Silu,
-    SwiGluRecipe, TensorCoreSum, ThreadSum, TorchSoftmax,
+    NormMean, NormRecipe, NormWeight, PackedKernel, PackedSum, PlainSum, RankOrder, RankSum, RecipeError,
+    ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax,
+    Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchSoftmax,
 };
+use crate::tensor_core::BlockRecipe;
 
 mod attention;
 
@@ -59,7 +60,11 @@ impl TryFrom<Summation> for TensorCoreSum {
             Summation::TensorCore { .. } => Err(RecipeError("a product with a weight has no tile")),
             Summation::Threads { .. } => Err(RecipeError("only attention is summed by threads")),
             Summation::Ranks { .. } | Summation::RankParts { .. } => Err(ONE_RANK),
-            Summation::Nf4Simt | Summation::Nf4Mma { .. } | Summation::Nf4Decoded { .. } => Err(OF_WEIGHTS),
+            Summation::Nf4Simt
+            | Summation::Nf4Mma { .. }
+            | Summation::Nf4Decoded { .. }
+            | Summation::Machete { .. }
+            | Summation::Marlin { .. } => Err(OF_WEIGHTS),
             Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
@@ -70,6 +75,19 @@ fn all_reduce(ranks: u16, order: RankOrder) -> Result<AllReduceSum, RecipeError>
     let sum = AllReduceSum::new(ranks, order).ok_or(RecipeError("there are 2 to 8 ranks"))?;
     ensure(sum.order() == order, "of two ranks sums are rounded once")?;
     Ok(sum)
+}
+
+/// A sum with packed weights, as [`PackedSum::new`] makes it.
+fn packed(
+    kernel: PackedKernel,
+    block: BlockRecipe,
+    shape: [u32; 3],
+    multiprocessors: u32,
+) -> Result<LinearSum, RecipeError> {
+    let sum = PackedSum::new(kernel, block, shape, multiprocessors);
+    ensure(sum.shape() == shape, "rows of packed products are whole tiles")?;
+    ensure(multiprocessors > 0 && shape[2] < shape[1], "a product has outputs and multiprocessors")?;
+    Ok(LinearSum::Packed(sum))
 }
 
 impl From<LinearSum> for Summation {
@@ -88,6 +106,16 @@ impl From<LinearSum> for Summation {
             LinearSum::Nf4(Nf4Sum::Mma(block)) => Self::Nf4Mma { block },
             LinearSum::Nf4(Nf4Sum::Decoded(TensorCoreSum { block, parts })) => {
                 Self::Nf4Decoded { block, parts: parts.get() }
+            }
+            LinearSum::Packed(sum) => {
+                let (block, [rows, outputs, first]) = (sum.block(), sum.shape());
+                let multiprocessors = sum.multiprocessors();
+                match sum.kernel() {
+                    PackedKernel::Machete => Self::Machete { block, rows, outputs, first, multiprocessors },
+                    PackedKernel::Marlin { group } => {
+                        Self::Marlin { block, rows, outputs, first, multiprocessors, group: group.get() }
+                    }
+                }
             }
         }
     }
@@ -117,6 +145,13 @@ impl TryFrom<Summation> for LinearSum {
             Summation::Nf4Decoded { block, parts } => {
                 let product = Summation::TensorCore { block, parts, tile: None };
                 Self::Nf4(Nf4Sum::Decoded(product.try_into()?))
+            }
+            Summation::Machete { block, rows, outputs, first, multiprocessors } => {
+                packed(PackedKernel::Machete, block, [rows, outputs, first], multiprocessors)?
+            }
+            Summation::Marlin { block, rows, outputs, first, multiprocessors, group } => {
+                let group = NonZeroU32::new(group).ok_or(RecipeError("a group has elements"))?;
+                packed(PackedKernel::Marlin { group }, block, [rows, outputs, first], multiprocessors)?
             }
             Summation::TensorCore { .. } | Summation::Threads { .. } => Self::TensorCore(sum.try_into()?),
         })
@@ -148,7 +183,11 @@ impl TryFrom<Summation> for BatchedSum {
                 threads_of(threads, vector, in_order).map(Self::Threads)
             }
             Summation::Ranks { .. } | Summation::RankParts { .. } => Err(ONE_RANK),
-            Summation::Nf4Simt | Summation::Nf4Mma { .. } | Summation::Nf4Decoded { .. } => Err(OF_WEIGHTS),
+            Summation::Nf4Simt
+            | Summation::Nf4Mma { .. }
+            | Summation::Nf4Decoded { .. }
+            | Summation::Machete { .. }
+            | Summation::Marlin { .. } => Err(OF_WEIGHTS),
             Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
@@ -174,7 +213,11 @@ impl TryFrom<Summation> for PlainSum {
             }
             Summation::TensorCore { .. } => Err(RecipeError("binary32 is not multiplied by tensor cores")),
             Summation::Ranks { .. } | Summation::RankParts { .. } => Err(ONE_RANK),
-            Summation::Nf4Simt | Summation::Nf4Mma { .. } | Summation::Nf4Decoded { .. } => Err(OF_WEIGHTS),
+            Summation::Nf4Simt
+            | Summation::Nf4Mma { .. }
+            | Summation::Nf4Decoded { .. }
+            | Summation::Machete { .. }
+            | Summation::Marlin { .. } => Err(OF_WEIGHTS),
             Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }

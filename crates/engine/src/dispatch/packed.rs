@@ -1,0 +1,220 @@
+//! Products with integers of 4 bits, kept as they are stored: vLLM's on a Hopper GPU, by Machete or Marlin.
+//!
+//! Weights of queries, keys and values, and of gate and up, are joined by outputs, and quantized ones too: what tile an
+//! output lies in, and so where its sum is cut, is told by its place among all of them.
+
+use std::num::NonZeroU32;
+
+use mantissa_model::graph::{Node, Operation, Section};
+use mantissa_model::quantized::Int4;
+use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::marlin;
+use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, PackedKernel, PackedSum};
+use mantissa_numerics::setup::{Basis, Hardware, LinearBackend, QuantizedWeights};
+
+use super::ranks::{RankProduct, Undivided};
+use super::rules::Dispatch;
+use super::sdpa::MULTIPROCESSORS;
+use crate::catalog;
+
+/// The node whose weight is never quantized.
+const ROUTER: &str = "router";
+/// What vLLM joins.
+const JOINED: [&[&str]; 2] = [&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up_proj"]];
+/// Multiples of outputs and inputs that Machete takes.
+const MACHETE: [usize; 2] = [128, 64];
+
+impl Dispatch<'_> {
+    /// How a node's weight is stored, where it is multiplied by as integers of 4 bits.
+    pub(crate) fn int4(self, section: &Section, node: &Node) -> Option<Int4> {
+        let kept = self.is_gpu() && self.quantized == QuantizedWeights::Keep && node.name != ROUTER;
+        section.int4.filter(|_| kept)
+    }
+
+    /// The recipe of a product with such a weight, or why none is known.
+    pub(super) fn int4_product(
+        self,
+        section: &Section,
+        node: &Node,
+        layout: Int4,
+        part: RankProduct,
+    ) -> Result<MatmulRecipe, Undivided> {
+        let refused = |why| Err((format!("{} with weights of 4 bits", node.name), why));
+        if !self.is_vllm() {
+            return refused(Self::int4_elsewhere(layout));
+        }
+        match self.hardware {
+            Hardware::H200 | Hardware::H100 => {}
+            Hardware::Cpu | Hardware::A100 | Hardware::L40s => {
+                return refused("vLLM's kernels are known of Hopper GPUs alone");
+            }
+        }
+        if !self.serving.ranks.is_one() {
+            return refused("they were compared on one rank");
+        }
+        if self.dtype != Dtype::Bf16 {
+            return refused("only bf16 was compared");
+        }
+        let Some(group) = layout.group else {
+            return refused("only scales of groups of inputs were compared");
+        };
+        let [shape_n, shape_k] = [part.n, part.k];
+        let machete = shape_n.is_multiple_of(MACHETE[0])
+            && shape_k.is_multiple_of(MACHETE[1])
+            && matches!(group.get(), 64 | 128);
+        let kernel = match self.serving.linear_backend {
+            LinearBackend::Auto | LinearBackend::Machete if machete => PackedKernel::Machete,
+            LinearBackend::Machete => {
+                return refused("Machete takes outputs in 128, inputs in 64, and groups of 64 or 128");
+            }
+            LinearBackend::Auto | LinearBackend::Marlin => {
+                if !matches!(group.get(), 32 | 64 | 128) {
+                    return refused("Marlin takes groups of 32, 64 or 128");
+                }
+                PackedKernel::Marlin {
+                    group: u32::try_from(group.get())
+                        .ok()
+                        .and_then(NonZeroU32::new)
+                        .unwrap_or(NonZeroU32::MIN),
+                }
+            }
+        };
+        let mut outputs = shape_n;
+        if matches!(kernel, PackedKernel::Marlin { .. }) {
+            let [filled, inputs] = marlin::padded(shape_n, shape_k, Some(group.get()));
+            if inputs != shape_k {
+                return refused("sums that Marlin fills up with zeros were not compared");
+            }
+            outputs = filled;
+        }
+        let numbers = [part.m, outputs, first(section, node)].map(|x| u32::try_from(x).unwrap_or(u32::MAX));
+        let block = catalog::block(self.hardware.architecture(), self.dtype);
+        let multiprocessors = u32::try_from(MULTIPROCESSORS).unwrap_or(u32::MAX);
+        let sum = PackedSum::new(kernel, block, numbers, multiprocessors);
+        // A bias is added to what was rounded.
+        Ok(MatmulRecipe { summation: LinearSum::Packed(sum), output: self.dtype })
+    }
+
+    /// Why transformers' products with such weights are not known.
+    const fn int4_elsewhere(layout: Int4) -> &'static str {
+        if layout.zeros {
+            "transformers multiplies by AWQ through kernels that were not compared; say engine=vllm-0.24 or \
+             quantization=none"
+        } else {
+            "transformers multiplies by GPTQ through exllama, whose atomic additions leave other bits each time; say \
+             engine=vllm-0.24 or quantization=none"
+        }
+    }
+
+    /// What such a product rests on: an H200; an H100 has as many multiprocessors and was not measured.
+    pub(super) fn int4_basis(self) -> Basis {
+        if self.hardware == Hardware::H200 { Basis::Verified } else { Basis::Literature }
+    }
+}
+
+/// Which output of the weights that are joined a node's first one is.
+fn first(section: &Section, node: &Node) -> usize {
+    let Some(names) = JOINED.into_iter().find(|names| names.contains(&node.name)) else { return 0 };
+    let before = names.iter().take_while(|name| **name != node.name);
+    before
+        .filter_map(|name| section.nodes.iter().find(|node| node.name == *name))
+        .map(|node| match &node.operation {
+            Operation::Linear(linear) => linear.n,
+            _ => 0,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use mantissa_model::ModelConfig;
+    use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+    use mantissa_numerics::recipe::KernelRecipe;
+    use mantissa_numerics::setup::{Attention, Program, Ranks};
+
+    use super::super::planned::InSection;
+    use super::*;
+    use crate::catalogs::CatalogUse;
+    use crate::serving::Serving;
+    use crate::shape::PassShape;
+
+    /// Qwen3-30B-A3B in groups of `group`.
+    fn config(group: usize, zeros: bool) -> ModelConfig {
+        let request = SynthRequest { preset: Some(Preset::Qwen3_30BA3B), ..SynthRequest::default() };
+        let config = SynthSpec::new(&request).expect("a preset").config().clone();
+        ModelConfig { int4: Some(Int4 { group: NonZeroUsize::new(group), zeros }), ..config }
+    }
+
+    fn vllm() -> Dispatch<'static> {
+        let serving = Serving { program: Program::Vllm024, ..Serving::default() };
+        Dispatch { serving, ..Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::FlashAttention3) }
+    }
+
+    /// What a product of the first block runs on a step of nine tokens.
+    fn of(dispatch: Dispatch<'_>, config: &ModelConfig, name: &str) -> Result<(LinearSum, Basis), String> {
+        let graph = config.graph();
+        let section = graph.block(0).expect("a block");
+        let node = section.nodes.iter().find(|node| node.name == name).expect("a node");
+        let mut used = CatalogUse::new(dispatch.hardware);
+        let at = InSection { section, first: true };
+        let planned = dispatch.recipe(at, node, PassShape::decode(9, 40), &mut used);
+        match planned.map_err(|error| error.to_string())?.expect("a kernel").recipe {
+            KernelRecipe::Matmul(product) => Ok((product.summation, used.basis)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn joined_weights_share_tiles_and_routers_are_not_packed() {
+        let config = config(128, true);
+        for (linear_backend, machete) in
+            [(LinearBackend::Auto, true), (LinearBackend::Machete, true), (LinearBackend::Marlin, false)]
+        {
+            let serving = Serving { linear_backend, ..vllm().serving };
+            let dispatch = Dispatch { serving, ..vllm() };
+            for (name, outputs, first) in
+                [("q_proj", 5120, 0), ("k_proj", 5120, 4096), ("v_proj", 5120, 4608), ("o_proj", 2048, 0)]
+            {
+                let (sum, basis) = of(dispatch, &config, name).expect("known");
+                let LinearSum::Packed(sum) = sum else { panic!("{sum:?}") };
+                assert_eq!(sum.shape(), [16, outputs, first], "{name}");
+                assert_eq!((sum.kernel() == PackedKernel::Machete, basis), (machete, Basis::Verified));
+            }
+            let (router, _) = of(dispatch, &config, "router").expect("known");
+            assert!(matches!(router, LinearSum::TensorCore(_)), "{router:?}");
+        }
+        let h100 = Dispatch { hardware: Hardware::H100, ..vllm() };
+        assert_eq!(of(h100, &config, "o_proj").expect("known").1, Basis::Literature);
+    }
+
+    #[test]
+    fn what_machete_does_not_take_is_marlins() {
+        // Groups of 32.
+        let (sum, _) = of(vllm(), &config(32, false), "o_proj").expect("known");
+        let LinearSum::Packed(sum) = sum else { panic!("{sum:?}") };
+        assert!(matches!(sum.kernel(), PackedKernel::Marlin { group } if group.get() == 32));
+        let serving = Serving { linear_backend: LinearBackend::Machete, ..vllm().serving };
+        let said =
+            of(Dispatch { serving, ..vllm() }, &config(32, false), "o_proj").expect_err("groups of 32");
+        assert!(said.contains("groups of 64 or 128"), "{said}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        let awq = config(128, true);
+        let two = Serving { ranks: Ranks { tensor: 2, ..Ranks::default() }, ..vllm().serving };
+        let transformers = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::Eager);
+        for (dispatch, config, name, why) in [
+            (transformers, &awq, "o_proj", "transformers multiplies by AWQ"),
+            (transformers, &config(128, false), "o_proj", "exllama, whose atomic additions"),
+            (Dispatch { serving: two, ..vllm() }, &awq, "o_proj", "on one rank"),
+            (vllm(), &config(0, true), "o_proj", "groups of inputs"),
+            (vllm(), &awq, "expert_down", "which experts all tokens of a step chose"),
+        ] {
+            let said = of(dispatch, config, name).expect_err(why);
+            assert!(said.contains(why), "{said}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Products by [`PackedSum`]: panels of sixteen emulated dot products over the parts of `K` that a tile's outputs have.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use mantissa_numerics::Dtype;
+use mantissa_numerics::nvidia::launch::Launch;
+use mantissa_numerics::recipe::PackedSum;
+use mantissa_numerics::tensor_core::BlockRecipe;
+use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
+
+use super::matrix::{Format, Matrix};
+use super::share::Shared;
+use super::tensor_core::{bytes, fill, instructions};
+use crate::backend::Places;
+use crate::pool::Pool;
+use crate::simd::Isa;
+
+/// Rows of `x` that are unpacked at a time.
+const ROWS: usize = 256;
+/// Elements of `K` that a panel holds at a time, a multiple of every step.
+const DEPTH: usize = 256;
+/// Outputs of a task.
+const OUTPUTS: usize = 4 * LANES;
+
+/// `out[i, j] = round(Σ_k x[i, k] · w[j, k])`, *shapes* as of `matmul`; `places` has every row.
+#[expect(clippy::too_many_arguments, reason = "how, where, and three kinds of tensors")]
+pub(super) fn products(
+    isa: Isa,
+    pool: &Pool,
+    sum: PackedSum,
+    output: Dtype,
+    places: &Places,
+    m: usize,
+    x: &[f32],
+    weights: &mut [(Matrix<'_>, &mut [f32])],
+) {
+    let k = x.len() / m.max(1);
+    assert_eq!(places.rows.len(), m, "a packed product asks where rows are");
+    let (block, instructions) = (sum.block(), instructions(isa));
+    let factors = block.operand.dtype().map(Format::Plain);
+    let first = sum.shape()[2] as usize;
+    for launch in sum.launches(k) {
+        let here: Vec<usize> = (0..m).filter(|i| launch.rows.contains(&places.rows[*i])).collect();
+        for here in here.chunks(ROWS) {
+            let laid: Vec<f32> = here.iter().flat_map(|i| lay(&launch, &x[i * k..(i + 1) * k])).collect();
+            let mut rows = vec![Row::default(); here.len()];
+            fill(instructions, pool, block, &laid, &mut rows);
+            for (w, out) in weights.iter_mut() {
+                assert_eq!(Some(w.format), factors, "a tensor core multiplies formats of 16 bits here");
+                let tasks = tasks(first..first + w.rows, launch.tile[1]);
+                let (w, to) = (*w, Shared(out.as_mut_ptr()));
+                pool.run(tasks.len(), |task| {
+                    let outputs = tasks[task].clone();
+                    let own = outputs.start - first..outputs.end - first;
+                    let lanes: Vec<Cow<'_, [u8]>> =
+                        own.clone().map(|row| lay_bytes(&launch, bytes(w, row, 0..k))).collect();
+                    let cuts = |i: usize| launch.cuts(places.rows[here[i]], outputs.start);
+                    for group in alike(here.len(), cuts) {
+                        let tile = Tile { launch: &launch, block, instructions, lanes: &lanes, k };
+                        let sums = tile.sums(&rows[group.clone()], cuts(group.start));
+                        for (i, sums) in group.zip(sums.chunks_exact(lanes.len())) {
+                            let to = to.get().wrapping_add(here[i] * w.rows + own.start);
+                            let sums: Vec<f32> = sums.iter().map(|sum| output.round(*sum)).collect();
+                            // SAFETY: these columns of this weight's output are this task's.
+                            unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, sums.len()) };
+                        }
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// `outputs` in pieces that cross no border of tiles of `tile`.
+fn tasks(outputs: Range<usize>, tile: usize) -> Vec<Range<usize>> {
+    let mut tasks = Vec::new();
+    let mut start = outputs.start;
+    while start < outputs.end {
+        let end = outputs.end.min((start / tile + 1) * tile).min(start + OUTPUTS);
+        tasks.push(start..end);
+        start = end;
+    }
+    tasks
+}
+
+/// Runs of `0..count` that are cut alike.
+fn alike<'c>(count: usize, cuts: impl Fn(usize) -> &'c [Range<usize>]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for i in 0..count {
+        match runs.last_mut() {
+            Some(run) if cuts(run.start) == cuts(i) => run.end = i + 1,
+            _ => runs.push(i..i + 1),
+        }
+    }
+    runs
+}
+
+/// Elements with those of each warp together.
+fn lay(launch: &Launch, row: &[f32]) -> Vec<f32> {
+    let mut laid = vec![0.0; row.len()];
+    for (k, value) in row.iter().enumerate() {
+        laid[launch.place(row.len(), k)] = *value;
+    }
+    laid
+}
+
+/// The same of elements of two bytes.
+fn lay_bytes<'a>(launch: &Launch, row: &'a [u8]) -> Cow<'a, [u8]> {
+    if launch.warps == 1 {
+        return Cow::Borrowed(row);
+    }
+    let mut laid = vec![0; row.len()];
+    for (k, value) in row.chunks_exact(2).enumerate() {
+        let at = 2 * launch.place(row.len() / 2, k);
+        laid[at..at + 2].copy_from_slice(value);
+    }
+    Cow::Owned(laid)
+}
+
+/// Outputs of one tile.
+struct Tile<'a> {
+    launch: &'a Launch,
+    block: BlockRecipe,
+    instructions: Instructions,
+    lanes: &'a [Cow<'a, [u8]>],
+    k: usize,
+}
+
+impl Tile<'_> {
+    /// Sums of every row and lane, cut at `cuts`.
+    fn sums(&self, rows: &[Row], cuts: &[Range<usize>]) -> Vec<f32> {
+        let Self { launch, k, .. } = self;
+        let width = self.lanes.len();
+        let mut parts = Vec::with_capacity(cuts.len());
+        for cut in cuts {
+            let warps: Vec<Vec<f32>> =
+                (0..launch.warps).map(|warp| self.chain(rows, launch.part(*k, cut, warp))).collect();
+            let of = |at: usize| {
+                let mut sums = [0.0; 4];
+                for (sum, warp) in sums.iter_mut().zip(&warps) {
+                    *sum = warp[at];
+                }
+                Launch::of_warps(&sums[..warps.len()])
+            };
+            parts.push((0..rows.len() * width).map(of).collect::<Vec<f32>>());
+        }
+        let mut sums = vec![0.0; parts.len()];
+        (0..rows.len() * width)
+            .map(|at| {
+                for (sum, part) in sums.iter_mut().zip(&parts) {
+                    *sum = part[at];
+                }
+                launch.order.sum(&sums)
+            })
+            .collect()
+    }
+
+    /// Sums of one chain of steps over places of `K`.
+    fn chain(&self, rows: &[Row], places: Range<usize>) -> Vec<f32> {
+        let width = self.lanes.len();
+        let mut panel = Panel::default();
+        let mut sums = vec![vec![[0.0; LANES]; rows.len()]; width.div_ceil(LANES)];
+        for from in places.clone().step_by(DEPTH) {
+            let until = places.end.min(from + DEPTH);
+            for (lanes, sums) in self.lanes.chunks(LANES).zip(&mut sums) {
+                let part: Vec<&[u8]> = lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
+                panel.fill_rows(self.instructions, self.block, &part);
+                self.block.dots_of_rows(self.instructions, rows, from, &panel, sums);
+            }
+        }
+        let at = |row: usize, lane: usize| sums[lane / LANES][row][lane % LANES];
+        (0..rows.len())
+            .flat_map(|row| (0..width).map(move |lane| (row, lane)))
+            .map(|(r, l)| at(r, l))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use half::bf16;
+    use mantissa_numerics::recipe::PackedKernel;
+    use mantissa_numerics::tensor_core::{Architecture, Operand};
+    use mantissa_testkit::gpu_inputs::hashed;
+
+    use super::*;
+
+    /// The order, word for word: warps' elements together, then steps of a tensor core over each part.
+    fn reference(sum: PackedSum, row: usize, output: usize, x: &[f32], w: &[f32]) -> f32 {
+        let k = x.len();
+        let launches = sum.launches(k);
+        let launch =
+            launches.iter().find(|launch| launch.rows.contains(&row)).expect("a launch for every row");
+        let bits = |values: &[f32]| -> Vec<u32> {
+            lay(launch, values).iter().map(|x| u32::from(bf16::from_f32(*x).to_bits())).collect()
+        };
+        let (x, w) = (bits(x), bits(w));
+        launch.sum(k, row, output, |places| sum.block().chain(&x[places.clone()], &w[places], 0.0))
+    }
+
+    #[test]
+    fn products_are_the_reference_bit_for_bit() {
+        let pool = Pool::new(2).expect("threads");
+        let block = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
+        let marlin = PackedKernel::Marlin { group: NonZeroU32::new(128).expect("not 0") };
+        let mut cut = 0;
+        for (kernel, m, n, first, rows, k) in [
+            (PackedKernel::Machete, 9, 1024, 384, 70, 1024),
+            (PackedKernel::Machete, 70, 2816, 2560, 200, 1152),
+            (PackedKernel::Machete, 300, 512, 0, 150, 1024),
+            (marlin, 3, 512, 100, 90, 1024),
+            (marlin, 70, 1088, 1000, 88, 512),
+            (marlin, 200, 2048, 256, 130, 640),
+        ] {
+            let x = hashed(Dtype::Bf16, 0, m * k, 3, 4.0);
+            // Sums that nearly cancel: orders show.
+            let x: Vec<f32> =
+                x.chunks_exact(k).flat_map(|row| [&row[..k / 2], &negated(&row[..k / 2])].concat()).collect();
+            let half = hashed(Dtype::Bf16, 0, rows * k / 2, 11, 4.0);
+            let w: Vec<f32> = half.chunks_exact(k / 2).flat_map(|row| [row, row].concat()).collect();
+            let data: Vec<u8> = w.iter().flat_map(|w| bf16::from_f32(*w).to_le_bytes()).collect();
+            let of = |x: usize| u32::try_from(x).expect("small");
+            let sum = PackedSum::new(kernel, block, [of(m), of(n), of(first)], 132);
+            // Every third row, backwards.
+            let here: Vec<usize> = (0..m).rev().step_by(3).collect();
+            let places = Places { rows: here.clone(), of: m };
+            let given: Vec<f32> = here.iter().flat_map(|row| &x[row * k..(row + 1) * k]).copied().collect();
+            for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
+                let mut out = vec![f32::NAN; here.len() * rows];
+                let matrix = Matrix {
+                    format: Format::Plain(Dtype::Bf16),
+                    rows,
+                    cols: k,
+                    row_bytes: 2 * k,
+                    data: &data,
+                };
+                products(isa, &pool, sum, Dtype::F32, &places, here.len(), &given, &mut [(matrix, &mut out)]);
+                for (i, row) in here.iter().enumerate().step_by(5) {
+                    for output in (0..rows).step_by(7) {
+                        let (x, w) = (&x[row * k..(row + 1) * k], &w[output * k..(output + 1) * k]);
+                        let expected = reference(sum, *row, first + output, x, w);
+                        let found = out[i * rows + output];
+                        assert_eq!(
+                            found.to_bits(),
+                            expected.to_bits(),
+                            "{kernel:?} {m} {n} {k} {row} {output}"
+                        );
+                        let whole = sum.block().chain(&bits(x), &bits(w), 0.0);
+                        cut += usize::from(whole.to_bits() != expected.to_bits());
+                    }
+                }
+            }
+        }
+        assert!(cut > 100, "{cut} sums differ from uncut ones");
+    }
+
+    fn negated(row: &[f32]) -> Vec<f32> {
+        row.iter().map(|x| -bf16::from_bits(bf16::from_f32(*x).to_bits() ^ 1).to_f32()).collect()
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|x| u32::from(bf16::from_f32(*x).to_bits())).collect()
+    }
+}

@@ -1,0 +1,134 @@
+//! Orders of the sums of vLLM's products with packed weights, which differ from tile to tile.
+
+use std::num::NonZeroU32;
+
+use crate::nvidia::launch::Launch;
+use crate::nvidia::machete::{self, Machete};
+use crate::nvidia::marlin::{self, Marlin};
+use crate::tensor_core::BlockRecipe;
+
+/// Rows of a step, to which Marlin rounds up those of its last tile.
+const STEP: u32 = 16;
+
+/// A kernel with weights of 4 bits.
+///
+/// ```
+/// use mantissa_numerics::Dtype::Bf16;
+/// use mantissa_numerics::recipe::PackedKernel;
+/// let marlin = PackedKernel::Marlin { group: 128.try_into().unwrap() };
+/// let of = |zero| [PackedKernel::Machete, marlin].map(|kernel| kernel.weight(Bf16, 11, zero, 0.010_009_766));
+/// // Without zero points they multiply by the same weights, with them by others.
+/// assert_eq!(of(None)[0], of(None)[1]);
+/// assert_ne!(of(Some(7))[0], of(Some(7))[1]);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PackedKernel {
+    /// [`nvidia::machete`](crate::nvidia::machete).
+    Machete,
+    /// [`nvidia::marlin`](crate::nvidia::marlin).
+    Marlin {
+        /// Elements that share a scale: stripes are whole groups.
+        group: NonZeroU32,
+    },
+}
+
+impl PackedKernel {
+    /// What it multiplies by: an integer of 4 bits, around 8 where there is no zero point.
+    #[must_use]
+    pub fn weight(self, dtype: crate::Dtype, q: u8, zero: Option<u8>, scale: f32) -> f32 {
+        match self {
+            Self::Machete => machete::weight(dtype, q, zero, scale),
+            Self::Marlin { .. } => marlin::weight(dtype, q, zero.unwrap_or(8), scale),
+        }
+    }
+}
+
+/// The sum of a product with packed weights: steps of a tensor core over parts of `K`, which the place of the output
+/// says.
+///
+/// *Source:* [`nvidia::launch`](crate::nvidia::launch).
+///
+/// ```
+/// use mantissa_numerics::recipe::{PackedKernel, PackedSum};
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// let of = |rows| PackedSum::new(PackedKernel::Machete, block, [rows, 6144, 0], 132);
+/// // Rows of the same tile are computed alike.
+/// assert_eq!(of(1), of(16));
+/// let cuts = |rows: u32, output| of(rows).launches(2048)[0].cuts(0, output).to_vec();
+/// assert_eq!((cuts(9, 0), cuts(9, 6143)), (vec![0..1024, 1024..2048], vec![0..1024, 1024..2048]));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PackedSum {
+    kernel: PackedKernel,
+    block: BlockRecipe,
+    rows: u32,
+    outputs: u32,
+    first: u32,
+    multiprocessors: u32,
+}
+
+impl PackedSum {
+    /// Of a product of `rows` rows with weights of `outputs` outputs that are put together, of which this weight's
+    /// begin at `first`. Rows count as whole tiles: more of the same tile change nothing.
+    #[must_use]
+    pub fn new(
+        kernel: PackedKernel,
+        block: BlockRecipe,
+        [rows, outputs, first]: [u32; 3],
+        multiprocessors: u32,
+    ) -> Self {
+        let tile = match kernel {
+            // Whatever the length is: tiles of more rows are of more rows alone.
+            PackedKernel::Machete if rows > 128 => 64,
+            PackedKernel::Machete if rows > 16 && rows <= 32 => 32,
+            PackedKernel::Machete | PackedKernel::Marlin { .. } => STEP,
+        };
+        let rows = rows.max(1).next_multiple_of(tile);
+        Self { kernel, block, rows, outputs, first, multiprocessors }
+    }
+
+    /// The kernel.
+    #[must_use]
+    pub const fn kernel(self) -> PackedKernel {
+        self.kernel
+    }
+
+    /// One step.
+    #[must_use]
+    pub const fn block(self) -> BlockRecipe {
+        self.block
+    }
+
+    /// Rows, in whole tiles, outputs of all weights together, and which of these is this weight's first.
+    #[must_use]
+    pub const fn shape(self) -> [u32; 3] {
+        [self.rows, self.outputs, self.first]
+    }
+
+    /// Multiprocessors of the GPU.
+    #[must_use]
+    pub const fn multiprocessors(self) -> u32 {
+        self.multiprocessors
+    }
+
+    /// The same of the outputs from `output` on.
+    #[must_use]
+    pub fn from_output(self, output: usize) -> Self {
+        let output = u32::try_from(output).unwrap_or(u32::MAX);
+        Self { first: self.first.saturating_add(output), ..self }
+    }
+
+    /// The launches where sums are of length `k`.
+    #[must_use]
+    pub fn launches(self, k: usize) -> Vec<Launch> {
+        let [m, n, multiprocessors] = [self.rows, self.outputs, self.multiprocessors].map(|x| x as usize);
+        match self.kernel {
+            PackedKernel::Machete => vec![machete::launch(Machete { m, n, k, multiprocessors })],
+            PackedKernel::Marlin { group } => {
+                let group = Some(group.get() as usize);
+                marlin::launches(Marlin { m, n, k, group, multiprocessors })
+            }
+        }
+    }
+}
