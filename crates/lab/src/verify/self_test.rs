@@ -19,7 +19,7 @@ use super::grid;
 use super::request::{Event, Model, Request};
 use crate::catalog_use::{self, Coverage};
 use crate::error::LabError;
-use crate::replay::{Claim, Deviations, PlantedRun, Replay, ReplayPlan, Walk};
+use crate::replay::{Claim, Deviations, Logprobs, PlantedRun, Replay, ReplayPlan, Walk};
 use crate::uncovered::{Unreadable, uncovered};
 
 /// Tokens of the prompt and decode steps of what is planted in.
@@ -168,7 +168,7 @@ fn verified(
         weights: None,
         decoding: Some(Decoding::Greedy),
         generation: Some(Generation::default()),
-        logprobs: Some(dispatch.log_softmax(checkpoint.config().vocab_size)),
+        logprobs: Logprobs::Stated(dispatch.log_softmax(checkpoint.config().vocab_size)),
         engine: None,
     }];
     let wanted = [std::iter::once(claim).chain(others.iter().copied()).collect::<Vec<_>>()];
