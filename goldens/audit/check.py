@@ -54,7 +54,7 @@ MORE = {
 DEFAULT = {
     "honest, compiled, one at a time": {"smollm2-default": ["greedy", "streamed"], "qwen06b-default": ["greedy"]},
     "honest, compiled, eight at once": {"smollm2-default": [EIGHT], "qwen06b-default": [EIGHT]},
-    "honest, eager, eight at once": {"smollm2": [EIGHT], "qwen06b": [EIGHT], "llama1b": [EIGHT], "qwen7b": [EIGHT]},
+    "honest, eager, eight at once": {"smollm2": [EIGHT], "qwen06b": [EIGHT], "llama1b": [EIGHT]},
     "one step of training, compiled, eight at once": {"smollm2-sgd-default": [EIGHT]},
     "fp8, compiled, eight at once": {"smollm2-fp8-default": [EIGHT]},
     "awq, compiled, eight at once": {"qwen06b-awq-default": [EIGHT]},

@@ -1,6 +1,6 @@
 //! The program that runs the model, and the ranks it is divided among.
 
-use mantissa_numerics::setup::{Program, Ranks};
+use mantissa_numerics::setup::{ModelRunner, Program, Ranks};
 
 /// The program that runs the model, and the ranks it is divided among.
 ///
@@ -17,11 +17,13 @@ pub struct Serving {
     pub program: Program,
     /// Its ranks.
     pub ranks: Ranks,
+    /// Which of its model runners, of vLLM.
+    pub runner: ModelRunner,
 }
 
 impl Default for Serving {
     /// transformers on one rank.
     fn default() -> Self {
-        Self { program: Program::Transformers, ranks: Ranks::default() }
+        Self { program: Program::Transformers, ranks: Ranks::default(), runner: ModelRunner::Auto }
     }
 }

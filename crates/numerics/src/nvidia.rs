@@ -1,7 +1,7 @@
 //! What NVIDIA GPUs compute outside their tensor cores: approximate functions, and the sums of PyTorch's CUDA kernels.
 //!
 //! All of it is binary32 arithmetic in an order that the kernel's source or a measurement gives; every function here is
-//! compared with an H200 bit for bit (docs/coverage.md), but for what `bnb`, `flash3`, `gating` and `triton` say. Left out:
+//! compared with an H200 bit for bit (docs/coverage.md), but for what `bnb`, `flash3` and `gating` say. Left out:
 //! threads and layouts, which are the engine's.
 
 pub mod bnb;

@@ -39,7 +39,9 @@ fn row(vocabulary: usize, half: u64, row: u64) -> Vec<f32> {
         let which: Vec<u64> = mixed(seed + (1 << 30), vocabulary).collect();
         let place = usize::try_from(which[0] % vocabulary as u64).unwrap();
         match row % 6 {
-            0 => x.iter_mut().zip(which).filter(|(_, z)| z & 15 == 0).for_each(|(x, _)| *x = f32::NEG_INFINITY),
+            0 => {
+                x.iter_mut().zip(which).filter(|(_, z)| z & 15 == 0).for_each(|(x, _)| *x = f32::NEG_INFINITY)
+            }
             1 => x.fill(3.0),
             2 => x.fill(f32::NEG_INFINITY),
             3 => x[place] = f32::INFINITY,
@@ -81,7 +83,8 @@ fn those_of_both_runners_are_an_h200s() {
     let mut compared = 0;
     for (name, expected) in digests() {
         let words: Vec<&str> = name.split('-').collect();
-        let (Some(Ok(vocabulary)), Some(kernel)) = (words.get(1).map(|n| n.parse::<usize>()), words.last()) else {
+        let (Some(Ok(vocabulary)), Some(kernel)) = (words.get(1).map(|n| n.parse::<usize>()), words.last())
+        else {
             continue;
         };
         let (half, dtype) = if words[0] == "bf16" { (1, Dtype::Bf16) } else { (0, Dtype::F32) };

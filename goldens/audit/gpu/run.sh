@@ -16,7 +16,7 @@ start)
     shift $(($# < 3 ? $# : 3))
     mkdir -p "$work/serve" "$out"
     cp -r "$here"/. "$work/serve/"
-    [ -x "$work/mantissa" ] || { xz -dc "$work/mantissa.xz" >"$work/mantissa.new" && chmod +x "$work/mantissa.new" && mv "$work/mantissa.new" "$work/mantissa"; }
+    [ -e "$work/mantissa" ] && chmod +x "$work/mantissa"; [ -x "$work/mantissa" ] || { xz -dc "$work/mantissa.xz" >"$work/mantissa.new" && chmod +x "$work/mantissa.new" && mv "$work/mantissa.new" "$work/mantissa"; }
     rm -f "$out/DONE"
     setsid nohup bash "$work/serve/go.sh" background "$session" "$limit" "$slots" "$@" >>"$out/background.log" 2>&1 </dev/null &
     sleep 1

@@ -68,13 +68,13 @@ SERVERS = [
     Server("smollm2-sgd", "smollm2sgd"),
     Server("qwen06b-fp8", "qwen06b", ("--quantization", "fp8")),
     Server("llama1b", "llama1b"),
+    Server("smollm2-v1", "smollm2", env=(("VLLM_USE_V2_MODEL_RUNNER", "0"),)),
     Server("smollm2-default", "smollm2", default=True, seconds=260),
     Server("qwen06b-awq", "qwen06bawq"),
     Server("qwen06b-gptq", "qwen06bgptq"),
     Server("qwen06b-invariant", "qwen06b", env=INVARIANT),
     Server("qwen7b", "qwen7b"),
     Server("qwen06b-default", "qwen06b", default=True, seconds=260),
-    Server("smollm2-v1", "smollm2", env=(("VLLM_USE_V2_MODEL_RUNNER", "0"),)),
     Server("qwen06b-sgd", "qwen06bsgd"),
     Server("smollm2-sgd-default", "smollm2sgd", default=True, seconds=260),
     Server("llama1b-awq", "llama1bawq"),
@@ -84,6 +84,8 @@ SERVERS = [
     Server("llama1b-invariant", "llama1b", env=INVARIANT),
     Server("qwen06b-awq-default", "qwen06bawq", default=True, seconds=260),
     Server("smollm2-triton", "smollm2", ("--attention-backend", "TRITON_ATTN")),
+    # Requests whose beginnings were computed for an earlier one.
+    Server("smollm2-prefix", "smollm2", ("--enable-prefix-caching",)),
     Server("smollm2-processed", "smollm2", ("--logprobs-mode", "processed_logprobs")),
     Server("smollm2-kv8", "smollm2", ("--kv-cache-dtype", "fp8")),
 ]

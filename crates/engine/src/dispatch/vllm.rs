@@ -17,7 +17,7 @@ use mantissa_numerics::recipe::{
     ExpertOrder, ExpertSumRecipe, LogSoftmaxRecipe, NormMean, NormRecipe, NormWeight, RouterChoice,
     RouterRecipe, RouterSoftmax, VllmFlash3,
 };
-use mantissa_numerics::setup::Basis;
+use mantissa_numerics::setup::{Basis, ModelRunner};
 
 use super::planned::InSection;
 use super::ranks::Undivided;
@@ -37,12 +37,12 @@ impl Dispatch<'_> {
     /// Log-probabilities as the engine hands them out, of a model of `config`.
     ///
     /// ```
-    /// use mantissa_engine::{Attention, Dispatch, Hardware, Program, Ranks, Serving};
+    /// use mantissa_engine::{Attention, Dispatch, Hardware, Program, Serving};
     /// use mantissa_model::{Arch, synth::SynthSpec};
     /// use mantissa_numerics::Dtype;
     /// use mantissa_numerics::recipe::LogSoftmaxRecipe;
     ///
-    /// let serving = Serving { program: Program::Vllm024, ranks: Ranks::default() };
+    /// let serving = Serving { program: Program::Vllm024, ..Serving::default() };
     /// let of = Dispatch { serving, ..Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::FlashAttention3) };
     /// let recipe = |arch| of.log_softmax_of(SynthSpec::tiny(arch, 0).config());
     /// assert!(matches!(recipe(Arch::LLAMA), LogSoftmaxRecipe::Triton(_)));
@@ -50,7 +50,12 @@ impl Dispatch<'_> {
     /// ```
     #[must_use]
     pub fn log_softmax_of(self, config: &ModelConfig) -> LogSoftmaxRecipe {
-        if self.is_vllm() && self.is_gpu() && RUNNER_V2.contains(&config.arch) {
+        let second = match self.serving.runner {
+            ModelRunner::Auto => RUNNER_V2.contains(&config.arch),
+            ModelRunner::V1 => false,
+            ModelRunner::V2 => true,
+        };
+        if self.is_vllm() && self.is_gpu() && second {
             return LogSoftmaxRecipe::Triton(TritonLogSoftmax::of(config.vocab_size, self.dtype));
         }
         self.log_softmax(config.vocab_size)
@@ -163,7 +168,7 @@ mod tests {
     /// What a node of the first block with experts runs, and what it rests on.
     fn of(graph: &Graph, name: &str, [tensor, expert]: [u32; 2]) -> Result<(KernelRecipe, Basis), String> {
         let ranks = Ranks { tensor, expert, ..Ranks::default() };
-        let serving = Serving { program: Program::Vllm024, ranks };
+        let serving = Serving { program: Program::Vllm024, ranks, ..Serving::default() };
         let dispatch =
             Dispatch { serving, ..Dispatch::new(Hardware::H200, Dtype::Bf16, Kind::FlashAttention3) };
         let mut used = CatalogUse::new(Hardware::H200);

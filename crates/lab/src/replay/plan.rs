@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, Logprobs};
 use crate::catalog_use::dispatch;
-use crate::setup::of_engine;
+use crate::setup::of_passes;
 use crate::uncovered::uncovered;
 
 /// How evidence is recomputed.
@@ -174,7 +174,7 @@ impl ReplayPlan {
         for run in &self.runs {
             for class in &run.classes {
                 // The batch size is in the kinds of passes already.
-                let engine = of_engine(self.candidates[class.members[0]]);
+                let engine = of_passes(self.candidates[class.members[0]]);
                 paths.push((engine, &run.prompt, run.steps(class)));
             }
         }

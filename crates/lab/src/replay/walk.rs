@@ -22,7 +22,7 @@ use super::job::{Job, tokens};
 use super::plan::{Replay, ReplayPlan, RunPlan, Work};
 use super::seen::{Chosen, Seen, TapGroup};
 use crate::error::LabError;
-use crate::setup::{Machine, of_engine};
+use crate::setup::{Machine, of_passes};
 
 /// A class of a run whose facts are complete.
 ///
@@ -197,7 +197,7 @@ impl Walk<'_> {
                 if known(run, class) {
                     continue;
                 }
-                let engine = of_engine(self.plan.candidates[members.members[0]]);
+                let engine = of_passes(self.plan.candidates[members.members[0]]);
                 let facts =
                     ReplayFacts { passes_in_all: members.path.len() as u64, ..ReplayFacts::default() };
                 engines.entry(engine).or_default().push(Job {

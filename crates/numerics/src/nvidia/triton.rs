@@ -2,7 +2,8 @@
 //!
 //! *Source:* vLLM 0.24.0, vllm/v1/worker/gpu/sample/logprob.py (`_topk_log_softmax_kernel`), and the PTX that Triton
 //! 3.6.0 makes of it for sm_90, restated: blocks of 1,024 logits, 128 threads. The same log-probabilities by the runner
-//! V1 are PyTorch's ([`super::softmax`]).
+//! V1 are PyTorch's ([`super::softmax`]). Compared with an H200: 24 sizes of vocabularies, both formats, ties, infinities
+//! and NaNs (goldens/audit): no bit differs.
 
 use serde::{Deserialize, Serialize};
 

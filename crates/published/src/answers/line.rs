@@ -106,7 +106,8 @@ pub(super) fn answers(bytes: &[u8]) -> Result<Option<Vec<Answer>>, Flaw> {
         let Value::Object(object) = &value else {
             return if known { Err(flaw("it is no answer")) } else { Ok(None) };
         };
-        let request = object.get("request").or_else(|| object.get("body").filter(|_| object.contains_key("response")));
+        let request =
+            object.get("request").or_else(|| object.get("body").filter(|_| object.contains_key("response")));
         if is_chunk(object) {
             let id = text(object, "id").unwrap_or_default();
             match streams.iter_mut().find(|(known, _)| *known == id) {
@@ -143,7 +144,9 @@ fn values(bytes: &[u8]) -> Result<Option<Vec<(String, Value)>>, Flaw> {
     }
     if let (false, Ok(value)) = (is_stream, serde_json::from_slice::<Value>(bytes)) {
         return Ok(Some(match value {
-            Value::Array(list) => (0..).zip(list).map(|(i, value): (usize, _)| (format!("[{i}]"), value)).collect(),
+            Value::Array(list) => {
+                (0..).zip(list).map(|(i, value): (usize, _)| (format!("[{i}]"), value)).collect()
+            }
             value => vec![(String::new(), value)],
         }));
     }
@@ -178,7 +181,8 @@ fn is_chunk(object: &Map<String, Value>) -> bool {
     let choices = object.get("choices").and_then(Value::as_array);
     let delta = choices.is_some_and(|choices| choices.iter().any(|choice| choice.get("delta").is_some()));
     // A whole completion states its usage; a chunk has none, or stands alone with no choices.
-    let parts = kind == "text_completion" && object.get("usage").is_none_or(Value::is_null) && choices.is_some();
+    let parts =
+        kind == "text_completion" && object.get("usage").is_none_or(Value::is_null) && choices.is_some();
     kind.ends_with(".chunk") || delta || (parts && object.contains_key("created"))
 }
 
@@ -224,7 +228,10 @@ fn answer(place: &str, parts: &[Value], request: Option<&Value>) -> Result<Answe
     for (index, output) in found.outputs.iter().enumerate() {
         let rows = output.rows.len();
         if let Some(ids) = output.ids.as_ref().filter(|ids| ids.len() != rows && rows > 0) {
-            return Err(wrong(format!("choices[{index}]: {} token ids beside {rows} log-probabilities", ids.len())));
+            return Err(wrong(format!(
+                "choices[{index}]: {} token ids beside {rows} log-probabilities",
+                ids.len()
+            )));
         }
     }
     Ok(found)
@@ -241,7 +248,8 @@ impl Answer {
         match (request.get("prompt"), request.get("messages").and_then(Value::as_array)) {
             (Some(Value::String(text)), _) => self.asked = Asked::Text(text.clone()),
             (Some(list @ Value::Array(_)), _) => {
-                self.prompt = Some(ids(list).ok_or("its request holds several prompts, or ids that are none")?);
+                self.prompt =
+                    Some(ids(list).ok_or("its request holds several prompts, or ids that are none")?);
             }
             (_, Some(turns)) => {
                 let turn = |turn: &Value| {

@@ -13,7 +13,8 @@ use std::path::Path;
 
 use mantissa_evidence::error::{Flaw, Result};
 use mantissa_evidence::{
-    Answers as Printed, Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Logprobs, PhaseSignals, Run,
+    Answers as Printed, Decoding, Experiment, ExperimentMetadata, ExtractionConfig, Logprobs, PhaseSignals,
+    Run,
 };
 use mantissa_numerics::{Dtype, Generation};
 
@@ -108,9 +109,9 @@ impl Answers {
     /// Example: [`Answers`].
     #[must_use]
     pub fn has_texts_alone(&self) -> bool {
-        self.list.iter().any(|answer| {
-            answer.prompt.is_none() && matches!(answer.asked, Asked::Text(_) | Asked::Chat(_))
-        })
+        self.list
+            .iter()
+            .any(|answer| answer.prompt.is_none() && matches!(answer.asked, Asked::Text(_) | Asked::Chat(_)))
     }
 
     /// Whether tokens are shown as texts.
@@ -148,7 +149,9 @@ impl Answers {
                         Asked::Chat(turns) => vocabulary.of_chat(turns),
                         Asked::Nothing => Ok(Vec::new()),
                     };
-                    made.map_err(|why| Flaw::new(&answer.place, why, "ask for return_token_ids").in_file(&self.path))?
+                    made.map_err(|why| {
+                        Flaw::new(&answer.place, why, "ask for return_token_ids").in_file(&self.path)
+                    })?
                 }
                 (None, None) => Vec::new(),
             };
@@ -156,7 +159,8 @@ impl Answers {
             let (config_id, decoding, generation) = answer.choice();
             settings.entry(config_id.clone()).or_insert((decoding, generation, answer.model.clone()));
             let text = answer.asked.text();
-            let key = (ids.clone(), if ids.is_empty() { format!("{text} {}", runs.len()) } else { String::new() });
+            let key =
+                (ids.clone(), if ids.is_empty() { format!("{text} {}", runs.len()) } else { String::new() });
             let reference = prompts.iter().position(|known| *known == key).unwrap_or_else(|| {
                 prompts.push(key);
                 prompts.len() - 1
@@ -288,7 +292,10 @@ impl line::Output {
             let mut row: Vec<(u32, f32)> = Vec::with_capacity(listed.len());
             for (at, (name, value)) in listed.iter().enumerate() {
                 let known = if at == 0 { chosen } else { id(name) };
-                #[expect(clippy::cast_possible_truncation, reason = "of binary32, or rounded: `decimals` says")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "of binary32, or rounded: `decimals` says"
+                )]
                 match known {
                     Some(id) if row.iter().any(|(other, _)| *other == id) => {}
                     Some(id) => row.push((id, *value as f32)),
@@ -325,6 +332,16 @@ fn phase(rows: &[Vec<(u32, f32)>], k: usize) -> Option<PhaseSignals> {
         steps: rows.len(),
         positions: vec![-1],
         tensors: BTreeMap::new(),
-        logprobs: Some(Logprobs { steps: rows.len(), positions: 1, k, vocab_size: None, token_ids, log_probs }),
+        logprobs: Some(Logprobs {
+            steps: rows.len(),
+            positions: 1,
+            k,
+            vocab_size: None,
+            token_ids,
+            log_probs,
+        }),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,8 @@ mod tests {
     #[test]
     fn rounded_values_are_told_from_binary32() {
         let of = |values: &[f64]| decimals(values.iter().copied());
-        let whole: Vec<f64> = [-3.399_611_2_f32, -0.000_123_4, -17.25].iter().map(|x| f64::from(*x)).collect();
+        let whole: Vec<f64> =
+            [-3.399_611_2_f32, -0.000_123_4, -17.25].iter().map(|x| f64::from(*x)).collect();
         assert_eq!(of(&whole), None, "binary32 values written as binary64");
         assert_eq!(of(&[-3.3996112, -0.0001234, -17.25]), None, "their shortest decimals");
         assert_eq!(of(&[-3.3996, -0.0001, -17.25, -9999.0]), Some(4));
