@@ -1,11 +1,13 @@
 //! Opening evidence as the flags ask: files that were altered or damaged, several files of one experiment, prompts that
 //! are known as text alone.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use mantissa_evidence::{Experiment, Record};
-use mantissa_model::Tokenizer;
+use mantissa_model::{Message, Tokenizer};
+use mantissa_published::answers::Vocabulary;
 use mantissa_published::{Content, Opened, open, open_despite_damage, together};
 
 use crate::failure::Exit;
@@ -66,6 +68,66 @@ pub(crate) fn into_record(opened: Opened) -> Option<Record> {
             Content::Published(_) => None,
         },
     }
+}
+
+/// What a model's tokenizer makes of the texts of an API.
+struct Texts<'t> {
+    tokenizer: &'t Tokenizer,
+    /// Tokens by what they are shown as; `None` where several are.
+    names: HashMap<String, Option<u32>>,
+}
+
+impl<'t> Texts<'t> {
+    fn new(tokenizer: &'t Tokenizer) -> Self {
+        let mut names: HashMap<String, Option<u32>> = HashMap::new();
+        for id in 0..u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX) {
+            let Ok(text) = tokenizer.decode(&[id], false) else { continue };
+            names.entry(text).and_modify(|known| *known = None).or_insert(Some(id));
+        }
+        Self { tokenizer, names }
+    }
+}
+
+impl Vocabulary for Texts<'_> {
+    /// A part of a character is shown as servers complete it from the tokens before: only ASCII is sure.
+    fn id(&self, text: &str) -> Option<u32> {
+        self.names.get(text).copied().flatten().filter(|_| !text.is_empty() && text.is_ascii())
+    }
+
+    fn of_text(&self, text: &str) -> Result<Vec<u32>, String> {
+        self.tokenizer.encode(text, true).map_err(|error| error.to_string())
+    }
+
+    fn of_chat(&self, turns: &[(String, String)]) -> Result<Vec<u32>, String> {
+        if !self.tokenizer.has_chat_template() {
+            return Err("the model has no chat template".to_owned());
+        }
+        let turns: Vec<Message> = turns.iter().map(|(role, said)| Message::new(role, said)).collect();
+        let text = self.tokenizer.apply_chat_template(&turns, true).map_err(|error| error.to_string())?;
+        self.tokenizer.encode(&text, false).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads answers of an API with a model's vocabulary, made of `files`: tokens shown as texts get their ids, and with
+/// `tokenize` prompts that were sent as texts or messages.
+pub(crate) fn name_tokens(
+    opened: &mut Opened,
+    tokenizer: &Tokenizer,
+    files: &str,
+    tokenize: bool,
+    terminal: &Terminal,
+) -> anyhow::Result<()> {
+    let Some(answers) = &opened.answers else { return Ok(()) };
+    let made = answers.experiment(Some(&Texts::new(tokenizer)), tokenize)?;
+    opened.warnings = made.warnings;
+    if answers.names_tokens() || tokenize {
+        opened.warnings.push(format!("texts were made ids by the model's {files}"));
+    }
+    for warning in &opened.warnings {
+        terminal.note(&format!("{}: {warning}", opened.name));
+    }
+    opened.content = Content::Record(Record::from_experiment(made.experiment, &opened.path));
+    Ok(())
 }
 
 /// Makes ids of the prompts that are known as text alone, with the tokenizer of the model called `name`, and says so.

@@ -21,7 +21,7 @@ pub(crate) struct Listed {
 
 /// Whether a value stands in for a log-probability that a recorder did not have: −∞, −9999.0 as OpenAI-compatible
 /// servers write it (vLLM 0.24, `entrypoints/openai`), −1e30 and below as masks do. NaN is a value: it was computed.
-fn stands_in(value: f32) -> bool {
+pub(crate) fn stands_in(value: f32) -> bool {
     const SERVERS: f32 = -9999.0;
     const MASKS: f32 = -1e30;
     value.to_bits() == SERVERS.to_bits() || value <= MASKS

@@ -4,11 +4,13 @@
 //! storage format. What goes out: [`ReplayFacts`], per phase, with the four states of a row and the first difference in
 //! the order of computation. Left out: running the replay (`mantissa-lab`), thresholds and verdicts.
 
+use mantissa_evidence::Answers;
 use mantissa_numerics::{Dtype, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::distance;
 use crate::facts::Counts;
+use crate::logprobs::stands_in;
 use crate::selection::SignalKind;
 
 /// What is known about one run of evidence and one replay of it.
@@ -144,6 +146,25 @@ pub struct TokenDifference {
 /// A candidate: token id and log-probability.
 pub type Candidate = (u32, f32);
 
+/// Candidates as a program handed them out, the chosen token first.
+///
+/// Example: [`PhaseReplay::listed`].
+#[derive(Debug, Clone, Copy)]
+pub struct Listed<'l> {
+    /// Ids and values.
+    pub candidates: &'l [Candidate],
+    /// Digits behind the point that values were rounded to; `None` where they are binary32 values.
+    pub decimals: Option<u8>,
+}
+
+/// Whether `value`, printed with so many decimals, may be `printed`.
+fn rounds_to(value: f32, printed: f32, decimals: u8) -> bool {
+    let scale = 10_f64.powi(i32::from(decimals));
+    let printed = (f64::from(printed) * scale).round();
+    // A half may go either way, and the product is rounded too.
+    (f64::from(value) * scale - printed).abs() <= 0.5 + printed.abs().max(1.0) * f64::EPSILON
+}
+
 impl ReplayFacts {
     /// One phase.
     #[must_use]
@@ -258,6 +279,87 @@ impl PhaseReplay {
                 replay: other,
             });
         }
+    }
+
+    /// Adds the candidates that evidence lists of one position, beside the log-probabilities of any token in a replay:
+    /// equal are the same bits, or values that round to the decimals which the evidence has. What stands in for a value
+    /// is not compared. `passed_over` counts tokens outside a list that are more likely than the least of it: the most
+    /// likely ones are listed, and before them the chosen one, wherever it is.
+    ///
+    /// ```
+    /// use mantissa_compare::ReplayFacts;
+    /// use mantissa_compare::replayed::Listed;
+    ///
+    /// let mut facts = ReplayFacts::default();
+    /// let replay = |id: u32| [-0.123_456_7, -2.5].get(id as usize).copied();
+    /// let listed = |candidates, decimals| Listed { candidates, decimals };
+    /// facts.decode.listed((0, -1), listed(&[(0, -0.123), (1, -2.5)], Some(3)), &replay, &|_| 0);
+    /// assert!(!facts.differs() && facts.values() == 2);
+    /// facts.decode.listed((1, -1), listed(&[(0, -0.123), (1, -2.5)], None), &replay, &|_| 0);
+    /// assert!(facts.differs() && facts.decode.different == 1);
+    /// ```
+    pub fn listed(
+        &mut self,
+        (step, position): (u64, i32),
+        listed: Listed<'_>,
+        replay: &dyn Fn(u32) -> Option<f32>,
+        passed_over: &dyn Fn(&[u32]) -> u64,
+    ) {
+        let Listed { candidates, decimals } = listed;
+        let measured: Vec<Candidate> =
+            candidates.iter().copied().filter(|(_, value)| !stands_in(*value)).collect();
+        if measured.len() < candidates.iter().filter(|(id, _)| *id < Answers::UNKNOWN).count() {
+            self.reason("logprobs: what stands in for a value (-9999.0, minus infinity) is not compared");
+        }
+        if measured.is_empty() {
+            self.incomparable(1, "logprobs: no candidate of such a row is known by its id");
+            return;
+        }
+        let same = |(id, value): &Candidate| {
+            replay(*id).is_some_and(|other| match decimals {
+                None => other.to_bits() == value.to_bits(),
+                Some(decimals) => rounds_to(other, *value, decimals),
+            })
+        };
+        let ids: Vec<u32> = measured.iter().map(|(id, _)| *id).collect();
+        let whole = !candidates.iter().any(|(id, _)| (Answers::UNKNOWN..Answers::FILLER).contains(id));
+        let passed = if whole { passed_over(&ids) } else { 0 };
+        let differ = measured.iter().filter(|candidate| !same(candidate)).count() as u64;
+        self.values += measured.len() as u64;
+        let signal = &mut self.signals[SignalKind::Logprobs as usize];
+        if differ == 0 && passed == 0 {
+            self.rows.equal += 1;
+            signal.rows += 1;
+            return;
+        }
+        self.rows.different += 1;
+        self.different += differ;
+        let square =
+            |(id, value): &Candidate| replay(*id).map(|other| (f64::from(*value) - f64::from(other)).powi(2));
+        let squares: Vec<f64> = measured.iter().filter_map(square).collect();
+        let l2 = (!squares.is_empty()).then(|| squares.iter().sum::<f64>().sqrt());
+        signal.differs(l2.filter(|l2| l2.is_finite()));
+        if self.first.is_some() {
+            return;
+        }
+        let element = measured.iter().position(|candidate| !same(candidate)).unwrap_or(measured.len());
+        let said = |p: f32| format!("0x{:08x}", p.to_bits());
+        let (evidence, replay) = match measured.get(element) {
+            Some((id, p)) => {
+                (format!("{id}: {}", said(*p)), replay(*id).map_or_else(|| "absent".to_owned(), said))
+            }
+            None => {
+                ("the most likely tokens".to_owned(), format!("{passed} more likely than the last of them"))
+            }
+        };
+        self.first = Some(ReplayDifference {
+            step,
+            position,
+            site: "logprobs".to_owned(),
+            element: element as u64,
+            evidence,
+            replay,
+        });
     }
 
     /// Notes a row that the replay does not have.

@@ -448,9 +448,9 @@ impl<'a> Engine<'a> {
     /// The `k` most probable tokens of one row of logits, most probable first, ties to the lower id; a NaN is never
     /// among them.
     ///
-    /// *Shape:* `logits` is `vocab_size`. *Rounding:* by the recipe that [`Dispatch::log_softmax`] names.
+    /// *Shape:* `logits` is `vocab_size`. *Rounding:* by the recipe that [`Dispatch::log_softmax_of`] names.
     pub fn top_logprobs(&self, phase: Phase, logits: &[f32], k: usize) -> Vec<TokenLogprob> {
-        self.top_logprobs_by(self.dispatch().log_softmax(logits.len()), phase, logits, k)
+        self.top_logprobs_by(self.dispatch().log_softmax_of(self.config), phase, logits, k)
     }
 
     /// [`Engine::top_logprobs`] by another recipe: one that evidence names.

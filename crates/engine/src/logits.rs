@@ -63,17 +63,94 @@ pub(crate) fn top_logprobs(
         token: u32::try_from(i).unwrap_or(u32::MAX),
         logprob: if logprob.is_nan() { f32::NAN } else { logprob },
     };
-    match recipe {
+    let row = logprobs_by(isa, recipe, logits);
+    top.into_iter().map(|i| token(i, row.at(i))).collect()
+}
+
+/// Log-probabilities of a row of logits, of which any may be asked for.
+///
+/// Example: [`logprobs_by`].
+#[derive(Debug, Clone, Copy)]
+pub struct RowLogprobs<'l> {
+    logits: &'l [f32],
+    max: f32,
+    log_sum: LogSum,
+}
+
+/// The logarithm of a sum of exponentials, in the format it is subtracted in.
+#[derive(Debug, Clone, Copy)]
+enum LogSum {
+    Wide(f64),
+    Single(f32),
+}
+
+/// Log-probabilities of a row of logits by `recipe`.
+///
+/// *Shape:* `logits` is the vocabulary. *Rounding:* as the recipe says.
+///
+/// ```
+/// use mantissa_engine::{Isa, logprobs_by};
+/// use mantissa_numerics::nvidia::triton::TritonLogSoftmax;
+/// use mantissa_numerics::recipe::LogSoftmaxRecipe;
+///
+/// let recipe = LogSoftmaxRecipe::Triton(TritonLogSoftmax { load: 8 });
+/// let row = logprobs_by(Isa::detect(), recipe, &[2.0, 2.0]);
+/// assert_eq!((row.of(1), row.of(2)), (Some(-0.693_147_2), None));
+/// ```
+#[must_use]
+pub fn logprobs_by(isa: Isa, recipe: LogSoftmaxRecipe, logits: &[f32]) -> RowLogprobs<'_> {
+    let (max, log_sum) = match recipe {
         LogSoftmaxRecipe::Own => {
             let max = logits.iter().fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
-            let log_sum = libm::log(sum_exp(isa, logits, max));
-            #[expect(clippy::cast_possible_truncation, reason = "the one rounding to binary32")]
-            let logprob = |i: usize| (f64::from(logits[i]) - f64::from(max) - log_sum) as f32;
-            top.into_iter().map(|i| token(i, logprob(i))).collect()
+            (max, LogSum::Wide(libm::log(sum_exp(isa, logits, max))))
         }
         LogSoftmaxRecipe::Torch(kernel) => {
             let (max, log_sum) = kernel.log_sum(logits, 0);
-            top.into_iter().map(|i| token(i, logits[i] - max - log_sum)).collect()
+            (max, LogSum::Single(log_sum))
+        }
+        LogSoftmaxRecipe::Triton(kernel) => {
+            let (max, log_sum) = kernel.log_sum(logits);
+            (max, LogSum::Single(log_sum))
+        }
+    };
+    RowLogprobs { logits, max, log_sum }
+}
+
+impl RowLogprobs<'_> {
+    /// Of token `id`; `None` beyond the vocabulary.
+    ///
+    /// Example: [`logprobs_by`].
+    #[must_use]
+    pub fn of(&self, id: u32) -> Option<f32> {
+        let place = usize::try_from(id).ok().filter(|place| *place < self.logits.len())?;
+        Some(self.at(place))
+    }
+
+    /// How many tokens outside `listed` are more likely than the least likely one of it; the first of it is the chosen
+    /// one, which may be anywhere.
+    ///
+    /// ```
+    /// use mantissa_engine::{Isa, logprobs_by};
+    /// use mantissa_numerics::recipe::LogSoftmaxRecipe;
+    ///
+    /// let row = logprobs_by(Isa::detect(), LogSoftmaxRecipe::Own, &[3.0, 2.0, 2.0, 1.0]);
+    /// // Of equals either may be listed.
+    /// assert_eq!([&[3, 0, 2][..], &[0, 2], &[0, 3], &[2, 1]].map(|listed| row.passed_over(listed)), [0, 0, 2, 1]);
+    /// ```
+    #[must_use]
+    pub fn passed_over(&self, listed: &[u32]) -> u64 {
+        let logit = |id: &u32| self.logits.get(usize::try_from(*id).unwrap_or(usize::MAX)).copied();
+        let Some(least) = listed.iter().skip(1).filter_map(logit).reduce(f32::min) else { return 0 };
+        let above = self.logits.iter().filter(|logit| **logit > least).count();
+        let of_listed = listed.iter().filter_map(logit).filter(|logit| *logit > least).count();
+        above.saturating_sub(of_listed) as u64
+    }
+
+    fn at(&self, place: usize) -> f32 {
+        match self.log_sum {
+            #[expect(clippy::cast_possible_truncation, reason = "the one rounding to binary32")]
+            LogSum::Wide(log_sum) => (f64::from(self.logits[place]) - f64::from(self.max) - log_sum) as f32,
+            LogSum::Single(log_sum) => self.logits[place] - self.max - log_sum,
         }
     }
 }

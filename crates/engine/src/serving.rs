@@ -1,6 +1,6 @@
 //! The program that runs the model, and the ranks it is divided among.
 
-use mantissa_numerics::setup::{LinearBackend, Program, Ranks};
+use mantissa_numerics::setup::{LinearBackend, ModelRunner, Program, Ranks};
 
 /// The program that runs the model, and the ranks it is divided among.
 ///
@@ -19,11 +19,18 @@ pub struct Serving {
     pub ranks: Ranks,
     /// Its choice among kernels for packed weights.
     pub linear_backend: LinearBackend,
+    /// Which of its model runners, of vLLM.
+    pub runner: ModelRunner,
 }
 
 impl Default for Serving {
     /// transformers on one rank.
     fn default() -> Self {
-        Self { program: Program::Transformers, ranks: Ranks::default(), linear_backend: LinearBackend::Auto }
+        Self {
+            program: Program::Transformers,
+            ranks: Ranks::default(),
+            linear_backend: LinearBackend::Auto,
+            runner: ModelRunner::Auto,
+        }
     }
 }

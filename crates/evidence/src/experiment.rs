@@ -236,6 +236,9 @@ pub struct ConfigurationExtras {
     /// What a capture found on the program that ran; absent from records of Mantissa's own engine, and in older files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Observed>,
+    /// What an API handed out, where that is all there is; absent from anything else, and in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
     /// Whether the repetitions agreed to the bit.
     pub reproducibility: Reproducibility,
     /// Where values first stopped being finite, of each repetition in which they did; absent where none did, and in
@@ -245,6 +248,29 @@ pub struct ConfigurationExtras {
     /// How long repetitions took. A clock: kept apart in a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
+}
+
+/// Log-probabilities as an API hands them out: those of the engine that served, by the id they are listed under.
+///
+/// ```
+/// let answers = mantissa_evidence::Answers { decimals: Some(4) };
+/// assert_eq!(serde_json::to_string(&answers)?, r#"{"decimals":4}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Answers {
+    /// Digits behind the point that they were rounded to; absent where they are binary32 values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decimals: Option<u8>,
+}
+
+impl Answers {
+    /// Ids from here on stand for tokens whose id is not known; they have no value.
+    pub const UNKNOWN: u32 = u32::MAX - 8192;
+
+    /// Ids from here on fill lists that are shorter than others.
+    pub const FILLER: u32 = u32::MAX - 4096;
 }
 
 /// The first value of a repetition, in the order of computation, that is not finite: why values behind it are `null`.

@@ -36,7 +36,7 @@ pub use container::Container;
 pub use digest::Digest;
 pub use error::{EvidenceError, Result};
 pub use experiment::{
-    Configuration, ConfigurationExtras, Decoding, Environment, Experiment, ExperimentMetadata,
+    Answers, Configuration, ConfigurationExtras, Decoding, Environment, Experiment, ExperimentMetadata,
     ExtractionConfig, FixedParams, ModelIdentity, NotFinite, Provenance, Runtime, Setup,
 };
 pub use files::write_whole;

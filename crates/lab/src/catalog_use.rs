@@ -13,7 +13,7 @@ use crate::error::LabError;
 /// The program of `setup`, and its ranks.
 pub(crate) const fn serving(setup: &Setup) -> Serving {
     let ranks = Ranks { tensor: setup.tp_size, expert: setup.ep_size, all_reduce: setup.all_reduce };
-    Serving { program: setup.engine, ranks, linear_backend: setup.linear_backend }
+    Serving { program: setup.engine, ranks, linear_backend: setup.linear_backend, runner: setup.model_runner }
 }
 
 /// The recipes of `setup`, as far as `catalogs` know them.

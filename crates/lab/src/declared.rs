@@ -231,7 +231,7 @@ fn value(
         stated => stated,
     };
     match stated {
-        Stated::Nothing => Ok(None),
+        Stated::Nothing => Ok(engines_own(configuration, claimed, axis)),
         Stated::Typed(value) => Ok(Some(value)),
         Stated::Word(text) => words::read(axis, &text).map(Some).map_err(|why| Unreadable {
             what: format!(
@@ -242,6 +242,13 @@ fn value(
             remedy: format!("claim another with --claim {}=…, if it is one", axis.name()),
         }),
     }
+}
+
+/// What a server takes that was told nothing: answers of an API state no attention.
+fn engines_own(configuration: &Configuration, claimed: &SomeAxes, axis: Axis) -> Option<Value> {
+    let answers = configuration.mantissa.as_ref().is_some_and(|extras| extras.answers.is_some());
+    let of_vllm = answers && axis == Axis::Attention && claimed.engine == Some(Program::Vllm024);
+    of_vllm.then_some(Value::Attention(Attention::FlashAttention3))
 }
 
 /// Without these nothing says what was computed.
@@ -411,6 +418,7 @@ mod tests {
                 recipes: Vec::new(),
                 catalogs: Vec::new(),
                 observed: None,
+                answers: None,
                 reproducibility: Reproducibility {
                     repetitions: 0,
                     outcome: Outcome::NotChecked,

@@ -484,6 +484,7 @@ impl Recorder<'_> {
                 recipes: Vec::new(),
                 catalogs,
                 observed: None,
+                answers: None,
                 reproducibility: Reproducibility {
                     repetitions: 0,
                     outcome: Outcome::NotChecked,

@@ -27,7 +27,7 @@ mod spot;
 mod walk;
 
 pub use between::between;
-pub use claim::Claim;
+pub use claim::{Claim, Logprobs};
 pub use mantissa_engine::plan::Computation;
 pub use plan::{Class, Replay, ReplayPlan, RunPlan, Work};
 pub use plant::{Deviations, PlantedRun};

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use mantissa_engine::{Catalogs, EngineSetup, Isa};
 use mantissa_model::Checkpoint;
-use mantissa_numerics::setup::{Axis, Padding, Value};
+use mantissa_numerics::setup::{Axis, ModelRunner, Padding, Value};
 use mantissa_numerics::{Generation, LayerIdx, Point, Setup, Site};
 use serde::{Deserialize, Serialize};
 
@@ -289,6 +289,11 @@ pub struct Machine {
 /// What of a setup an engine is loaded for: batch size and padding belong to each pass.
 pub(crate) const fn of_engine(setup: Setup) -> Setup {
     Setup { batch_size: 1, padding: Padding::None, ..setup }
+}
+
+/// What of a setup the passes of a replay are computed for: its log-probabilities are computed beside them.
+pub(crate) const fn of_passes(setup: Setup) -> Setup {
+    Setup { model_runner: ModelRunner::Auto, ..of_engine(setup) }
 }
 
 impl Machine {

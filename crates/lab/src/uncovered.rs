@@ -6,6 +6,7 @@
 use std::fmt;
 
 use mantissa_numerics::Setup;
+use mantissa_numerics::setup::{ModelRunner, Program};
 
 /// Why a setup has no replay.
 ///
@@ -42,6 +43,12 @@ pub fn uncovered(setup: &Setup) -> Result<(), Unreadable> {
         return Err(Unreadable {
             what: "there are no recipes for a compiled model".to_owned(),
             remedy: "only eager mode is covered".to_owned(),
+        });
+    }
+    if setup.model_runner != ModelRunner::Auto && setup.engine != Program::Vllm024 {
+        return Err(Unreadable {
+            what: "a model runner is vLLM's".to_owned(),
+            remedy: "claim engine=vllm-0.24 beside it, or leave it out".to_owned(),
         });
     }
     Ok(())

@@ -3,6 +3,7 @@
 //! Evidence → claims → candidates → a plan of classes → replays → an audit. Left out: how a pass is replayed
 //! ([`crate::replay`]), how facts are judged (`mantissa-verdict`), flags and printing (`mantissa-cli`).
 
+mod beside;
 mod case;
 mod catalogs;
 mod contested;
@@ -100,6 +101,12 @@ pub fn verify(request: &Request<'_>, progress: &dyn Fn(Event<'_>)) -> Result<Aud
                     elsewhere::audit(request, *elsewhere, model, record, &whole, &source, progress)?
                 }
             };
+            if let Some(other) = request.beside {
+                let made = published_record(other);
+                if let Some(reference) = record_of(other, made.as_ref()) {
+                    audit.notes.extend(beside::notes(request, model, record, reference)?);
+                }
+            }
             if request.self_test {
                 audit.self_test = self_test::of(request, model, record, &mut audit.notes, progress)?;
             }

@@ -18,4 +18,5 @@ pub mod products;
 pub mod reduce;
 pub mod softmax;
 pub mod topk;
+pub mod triton;
 pub mod vllm;

@@ -30,7 +30,7 @@ use crate::Dtype;
 pub use attention::Attention;
 pub use hardware::{Basis, Hardware};
 pub use padding::Padding;
-pub use ranks::{AllReduce, LinearBackend, Program, Ranks};
+pub use ranks::{AllReduce, LinearBackend, ModelRunner, Program, Ranks};
 pub use value::{AxisValue, MOST, WrongValue};
 
 use value::words;
@@ -305,6 +305,10 @@ axes! {
     all_reduce: AllReduce(AllReduce) = AllReduce::None,
         Flag::list("How the sums of ranks are put together, comma-separated; `none` is the engine's own choice"),
         AxisValue::written;
+    /// Which of vLLM's model runners.
+    model_runner: ModelRunner(ModelRunner) = ModelRunner::Auto,
+        Flag::list("Model runners of vLLM, comma-separated: `auto` is the one that it takes for the family"),
+        |runner| format!("runner-{runner}");
 }
 
 impl Axis {

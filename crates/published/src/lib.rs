@@ -12,6 +12,7 @@
 #![deny(unsafe_code)]
 
 mod activations;
+pub mod answers;
 mod attention_log;
 mod attention_verification;
 mod batch_generation;

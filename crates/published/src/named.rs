@@ -34,18 +34,6 @@ const RECORD: &str = "give an experiment JSON or a container that holds token id
 /// JSON keys, all of which tell a kind of file: what it is, what to give instead.
 const BY_KEYS: &[(&[&str], &str, &str)] = &[
     (
-        &["choices", "prompt_logprobs"],
-        "an answer of an OpenAI-compatible server (vLLM) with log-probabilities of the prompt: it states no prompt ids \
-         and no setup",
-        RECORD,
-    ),
-    (
-        &["choices"],
-        "an answer of an OpenAI-compatible server: its candidates are texts, not token ids, and it states no prompt and \
-         no setup",
-        "ask the server for ids (`return_token_ids`), and give an experiment JSON with ids, signals and the setup",
-    ),
-    (
         &["prompt_logprobs"],
         "log-probabilities of a prompt as vLLM reports them, without the prompt and its setup",
         RECORD,

@@ -7,6 +7,7 @@ use mantissa_evidence::{
     Conflict, Container, Digest, Experiment, Record, consistency, container, files, json,
 };
 
+use crate::answers::{self, Answers};
 use crate::published::{self, Published};
 use crate::recognize::{self, Kind};
 use crate::sheet::{Sheet, Signal};
@@ -42,6 +43,8 @@ pub struct Opened {
     pub damage: Vec<String>,
     /// What it states twice and not alike: no verdict before it is settled what is meant.
     pub conflicts: Vec<Conflict>,
+    /// Answers of an API, where it holds them: `content` is what they are without a vocabulary.
+    pub answers: Option<Answers>,
 }
 
 /// What evidence holds.
@@ -208,7 +211,12 @@ fn of_published(bytes: &[u8], digest: Digest, path: &Path) -> Result<Opened> {
         });
     }
     let Some((Kind::Published(layout), strict)) = recognize::kind(bytes) else {
-        return Err(unknown(bytes, path));
+        let Some(answers) = answers::parse(bytes, path)? else { return Err(unknown(bytes, path)) };
+        let made = answers.experiment(None, false)?;
+        let record = Record::from_experiment(made.experiment, path);
+        let mut opened = opened(path, digest, Content::Record(record), Vec::new());
+        opened.warnings.extend(made.warnings);
+        return Ok(Opened { answers: Some(answers), ..opened });
     };
     let published = published::parse_as(layout, strict, bytes, path)?;
     Ok(opened(path, digest, Content::Published(published), Vec::new()))
@@ -286,6 +294,11 @@ pub fn read_despite_damage(path: &Path) -> Result<(Experiment, Vec<String>)> {
 fn signals(bytes: &[u8], path: &Path) -> Result<Option<Experiment>> {
     let (layout, strict) = match recognize::kind(bytes) {
         Some((Kind::Published(layout), strict)) => (layout, strict),
+        None if bytes.len() as u64 <= LARGEST_PUBLISHED
+            && let Some(answers) = answers::parse(bytes, path)? =>
+        {
+            return answers.experiment(None, false).map(|made| Some(made.experiment));
+        }
         None if named::name(bytes).is_some() => return Err(unknown(bytes, path)),
         Some((Kind::Experiment, _)) | None => return Ok(None),
     };
@@ -323,5 +336,14 @@ fn opened(path: &Path, digest: Digest, content: Content, damage: Vec<String>) ->
             consistency::conflicts(&record).unwrap_or_default()
         }),
     };
-    Opened { path: path.to_owned(), name: name.into_owned(), digest, content, warnings, damage, conflicts }
+    Opened {
+        path: path.to_owned(),
+        name: name.into_owned(),
+        digest,
+        content,
+        warnings,
+        damage,
+        conflicts,
+        answers: None,
+    }
 }

@@ -62,6 +62,7 @@ pub fn together(paths: &[PathBuf], despite_damage: bool) -> Result<Opened> {
         warnings,
         damage,
         conflicts,
+        answers: None,
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{anyhow, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mantissa_engine::Isa;
-use mantissa_evidence::{Experiment, NotFinite, Outcome, UsedCatalog, container};
+use mantissa_evidence::{Digest, Experiment, NotFinite, Outcome, UsedCatalog, container};
 use mantissa_lab::document::{Document, PdfReader};
 use mantissa_lab::prompt::PromptSpec;
 use mantissa_lab::prompt::given::{self, Given};
@@ -205,6 +205,7 @@ pub(super) struct Model {
     pub(super) checkpoint: Checkpoint,
     /// Its tokenizer, or why there is none.
     pub(super) tokenizer: Result<Tokenizer, ModelError>,
+    pub(super) path: PathBuf,
 }
 
 impl Model {
@@ -220,7 +221,17 @@ impl Model {
             }
             _ => spec.to_owned(),
         };
-        Ok(Self { name, checkpoint: Checkpoint::open(&path)?, tokenizer: Tokenizer::open(&path) })
+        Ok(Self { name, checkpoint: Checkpoint::open(&path)?, tokenizer: Tokenizer::open(&path), path })
+    }
+
+    /// The files that make ids of texts and messages, by their digests; of a GGUF file its name.
+    pub(super) fn tokenizer_digest(&self) -> String {
+        let files = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"].map(|name| {
+            let bytes = std::fs::read(self.path.join(name)).ok()?;
+            Some(format!("{name} {}", Digest::of_bytes(&bytes)))
+        });
+        let files: Vec<String> = files.into_iter().flatten().collect();
+        if files.is_empty() { self.name.clone() } else { files.join(", ") }
     }
 
     /// Its tokenizer, for what needs one.

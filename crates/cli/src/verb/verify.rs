@@ -19,7 +19,7 @@ use mantissa_verdict::analysis::Outcome;
 use super::catalog::CatalogArgs;
 use super::record::{Model, machine};
 use crate::coverage::Answer;
-use crate::evidence::{Damage, tokenize_prompts};
+use crate::evidence::{Damage, name_tokens, tokenize_prompts};
 use crate::failure::Exit;
 use crate::interrupt::Resumable;
 use crate::output::{absent, written};
@@ -72,6 +72,10 @@ pub(crate) struct Args {
     /// Also replay the claim with these values (may be given more than once; all combinations)
     #[arg(long, value_name = "AXIS=LIST")]
     vary: Vec<Varied>,
+    /// Answers of a server that is known to run what is claimed: say how far those of the evidence are from a replay
+    /// beside how far these are, where nothing can be compared by bits
+    #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["spot_check", "replay_with"])]
+    beside: Option<PathBuf>,
     /// `decode` as it was generated, or `prefill`: one pass over prompt and output
     #[arg(long, value_name = "HOW", default_value = "decode")]
     replay: ReplayMode,
@@ -162,11 +166,32 @@ pub(crate) fn run(args: &Args, settings: &Settings, terminal: &mut Terminal) -> 
         name.push(".replay");
         name.into()
     });
-    if let (true, Some(opened), Some(model)) = (args.tokenize_prompt, &mut opened, &model) {
-        tokenize_prompts(opened, model.tokenizer()?, &model.name, terminal)?;
+    if let (true, Some(opened)) = (args.tokenize_prompt, &opened)
+        && opened.answers.as_ref().is_some_and(|answers| !answers.has_texts_alone())
+    {
+        bail!(
+            "--tokenize-prompt: no answer of {} has a prompt as text and no ids; leave it out",
+            opened.name
+        );
+    }
+    let mut beside = args.beside.as_ref().map(|path| args.damage.open(path)).transpose()?;
+    if let Some(model) = &model {
+        for opened in opened.iter_mut().chain(&mut beside) {
+            if let Some(answers) = &opened.answers {
+                let tokenize = args.tokenize_prompt && answers.has_texts_alone();
+                // Ids need no tokenizer.
+                if tokenize || model.tokenizer.is_ok() {
+                    let files = model.tokenizer_digest();
+                    name_tokens(opened, model.tokenizer()?, &files, tokenize, terminal)?;
+                }
+            } else if args.tokenize_prompt {
+                tokenize_prompts(opened, model.tokenizer()?, &model.name, terminal)?;
+            }
+        }
     }
     let request = Request {
         evidence: opened.as_ref(),
+        beside: beside.as_ref(),
         model: model.as_ref().map(|model| verify::Model {
             // A self-test alone names the model as it was asked for.
             name: args.model.as_deref().filter(|_| opened.is_none()).unwrap_or(&model.name),

@@ -6,6 +6,7 @@
 
 mod altered;
 mod analysis;
+mod answers;
 mod catalogs;
 mod contested;
 mod coverage;

@@ -7,15 +7,17 @@
 use std::num::NonZeroU16;
 
 use mantissa_model::graph::{Attention, ExpertLinear, Node, Norm, Routing, Weighting};
+use mantissa_model::{Arch, ModelConfig};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::flash3::{Request, Step};
 use mantissa_numerics::nvidia::gating::VllmGating;
+use mantissa_numerics::nvidia::triton::TritonLogSoftmax;
 use mantissa_numerics::nvidia::vllm::VllmMean;
 use mantissa_numerics::recipe::{
-    ExpertOrder, ExpertSumRecipe, NormMean, NormRecipe, NormWeight, RouterChoice, RouterRecipe,
-    RouterSoftmax, VllmFlash3,
+    ExpertOrder, ExpertSumRecipe, LogSoftmaxRecipe, NormMean, NormRecipe, NormWeight, RouterChoice,
+    RouterRecipe, RouterSoftmax, VllmFlash3,
 };
-use mantissa_numerics::setup::Basis;
+use mantissa_numerics::setup::{Basis, ModelRunner};
 
 use super::planned::InSection;
 use super::ranks::Undivided;
@@ -27,7 +29,38 @@ use crate::shape::PassShape;
 /// The number of experts whose router was compared.
 const EXPERTS_COMPARED: usize = 128;
 
+/// Families that run in the model runner V2 unless a variable of the environment says otherwise; others in V1, whose
+/// log-probabilities are PyTorch's. *Source:* `DEFAULT_V2_MODEL_RUNNER_ARCHITECTURES` in vllm/config/vllm.py, 0.24.0.
+const RUNNER_V2: [Arch; 3] = [Arch::LLAMA, Arch::MISTRAL, Arch::QWEN3];
+
 impl Dispatch<'_> {
+    /// Log-probabilities as the engine hands them out, of a model of `config`.
+    ///
+    /// ```
+    /// use mantissa_engine::{Attention, Dispatch, Hardware, Program, Serving};
+    /// use mantissa_model::{Arch, synth::SynthSpec};
+    /// use mantissa_numerics::Dtype;
+    /// use mantissa_numerics::recipe::LogSoftmaxRecipe;
+    ///
+    /// let serving = Serving { program: Program::Vllm024, ..Serving::default() };
+    /// let of = Dispatch { serving, ..Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::FlashAttention3) };
+    /// let recipe = |arch| of.log_softmax_of(SynthSpec::tiny(arch, 0).config());
+    /// assert!(matches!(recipe(Arch::LLAMA), LogSoftmaxRecipe::Triton(_)));
+    /// assert!(matches!(recipe(Arch::QWEN2), LogSoftmaxRecipe::Torch(_)));
+    /// ```
+    #[must_use]
+    pub fn log_softmax_of(self, config: &ModelConfig) -> LogSoftmaxRecipe {
+        let second = match self.serving.runner {
+            ModelRunner::Auto => RUNNER_V2.contains(&config.arch),
+            ModelRunner::V1 => false,
+            ModelRunner::V2 => true,
+        };
+        if self.is_vllm() && self.is_gpu() && second {
+            return LogSoftmaxRecipe::Triton(TritonLogSoftmax::of(config.vocab_size, self.dtype));
+        }
+        self.log_softmax(config.vocab_size)
+    }
+
     /// A norm of `rows` rows.
     pub(super) fn vllm_norm(
         self,

@@ -169,6 +169,7 @@ pub(crate) fn experiment(runs: Vec<Run>) -> Experiment {
         }],
         catalogs: Vec::new(),
         observed: None,
+        answers: None,
         reproducibility: Reproducibility::check(&runs),
         not_finite: Vec::new(),
         runtime: Runtime::of(&[0.1, 0.2, 0.4], Some(2)),

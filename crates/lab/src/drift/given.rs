@@ -267,6 +267,7 @@ fn of_header(trace: &Trace) -> Option<Configuration> {
             recipes: Vec::new(),
             catalogs: Vec::new(),
             observed: None,
+            answers: None,
             reproducibility,
             not_finite: Vec::new(),
             runtime: None,

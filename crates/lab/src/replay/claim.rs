@@ -24,8 +24,8 @@ pub struct Claim {
     pub decoding: Option<Decoding>,
     /// Settings that acted on the choice, where stated.
     pub generation: Option<Generation>,
-    /// The recipe of the evidence's log-probabilities, where it states one.
-    pub logprobs: Option<LogSoftmaxRecipe>,
+    /// What is known of the evidence's log-probabilities.
+    pub logprobs: Logprobs,
     /// Who recorded it.
     pub engine: Option<String>,
 }
@@ -55,18 +55,43 @@ impl Claim {
             weights: setup.and_then(|setup| setup.model.weights_digest),
             decoding: setup.map(|setup| setup.decoding),
             generation: setup.and_then(|setup| setup.generation.clone()),
-            logprobs: extras.and_then(logprobs),
+            logprobs: extras.map_or(Logprobs::Unknown, Logprobs::of),
             engine: setup.map(|setup| setup.engine.clone()),
         }
     }
 }
 
-/// The one recipe of log-probabilities that a configuration states; `None` where it states several.
-fn logprobs(extras: &ConfigurationExtras) -> Option<LogSoftmaxRecipe> {
-    let mut stated = extras.recipes.iter().filter_map(|kernel| match kernel.recipe {
-        KernelRecipe::LogSoftmax(recipe) => Some(recipe),
-        _ => None,
-    });
-    let first = stated.next()?;
-    stated.all(|recipe| recipe == first).then_some(first)
+/// What is known of how log-probabilities were made.
+///
+/// Example: [`super::Walk`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logprobs {
+    /// Nothing: they are not compared.
+    Unknown,
+    /// The evidence states the recipe: what a replay ranks first is compared.
+    Stated(LogSoftmaxRecipe),
+    /// They are whatever the engine of a setup computes, as an API hands them out: each by the id it is listed under.
+    /// Printed with so many decimals; `None` where they are binary32 values.
+    Engine(Option<u8>),
+}
+
+/// The engine whose log-probabilities are known though its captures state no recipe of them.
+const SERVER: &str = "vllm";
+
+impl Logprobs {
+    /// The one recipe that a configuration states, or that of an engine which is known.
+    fn of(extras: &ConfigurationExtras) -> Self {
+        if let Some(answers) = &extras.answers {
+            return Self::Engine(answers.decimals);
+        }
+        let mut stated = extras.recipes.iter().filter_map(|kernel| match kernel.recipe {
+            KernelRecipe::LogSoftmax(recipe) => Some(recipe),
+            _ => None,
+        });
+        match stated.next() {
+            Some(first) if stated.all(|recipe| recipe == first) => Self::Stated(first),
+            None if extras.setup.engine == SERVER => Self::Engine(None),
+            _ => Self::Unknown,
+        }
+    }
 }

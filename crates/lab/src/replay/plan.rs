@@ -1,6 +1,6 @@
 //! Which passes a verification needs: candidates as classes by their recipes, before anything runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use mantissa_engine::catalogs::CatalogUse;
 use mantissa_engine::plan::{Computation, PassShape, PlannedPass, planned};
@@ -13,9 +13,9 @@ use mantissa_numerics::setup::{Padding, QuantizedWeights};
 use mantissa_numerics::{Dtype, Generation, Phase, Setup};
 use serde::{Deserialize, Serialize};
 
-use super::claim::Claim;
+use super::claim::{Claim, Logprobs};
 use crate::catalog_use::dispatch;
-use crate::setup::of_engine;
+use crate::setup::of_passes;
 use crate::uncovered::uncovered;
 
 /// How evidence is recomputed.
@@ -79,8 +79,8 @@ pub struct RunPlan {
     pub unchosen: Option<String>,
     /// Most tokens of the output.
     pub longest_output: usize,
-    /// The recipe by which log-probabilities are compared by bits; `None` where the evidence states none.
-    pub logprobs: Option<LogSoftmaxRecipe>,
+    /// What is known of the log-probabilities.
+    pub logprobs: Logprobs,
     /// Candidates that are replayed, as classes.
     pub classes: Vec<Class>,
     /// Candidates that cannot be, and why.
@@ -102,7 +102,12 @@ pub struct Class {
     pub positions: usize,
     /// Padding of all members.
     pub padding: Padding,
+    /// The recipe by which log-probabilities are compared; `None` where none is known.
+    pub logprobs: Option<LogSoftmaxRecipe>,
 }
+
+/// What the setups of a class have in common.
+type ClassKey = (Dtype, QuantizedWeights, Padding, usize, Vec<usize>, Option<LogSoftmaxRecipe>);
 
 /// Engine, prompt and steps of a class.
 type Path<'p> = (Setup, &'p [u32], Vec<Step>);
@@ -169,7 +174,7 @@ impl ReplayPlan {
         for run in &self.runs {
             for class in &run.classes {
                 // The batch size is in the kinds of passes already.
-                let engine = of_engine(self.candidates[class.members[0]]);
+                let engine = of_passes(self.candidates[class.members[0]]);
                 paths.push((engine, &run.prompt, run.steps(class)));
             }
         }
@@ -288,8 +293,7 @@ impl RunPlan {
     }
 
     fn classify(&mut self, replay: Replay, candidates: &[Setup], wanted: &[Setup], shapes: &mut Shapes<'_>) {
-        let mut classes: BTreeMap<(Dtype, QuantizedWeights, Padding, usize, Vec<usize>), usize> =
-            BTreeMap::new();
+        let mut classes: HashMap<ClassKey, usize> = HashMap::new();
         for candidate in wanted {
             let Some(place) = candidates.iter().position(|known| known == candidate) else { continue };
             if let Err(refused) = uncovered(candidate) {
@@ -304,9 +308,16 @@ impl RunPlan {
                 Err(error) => self.unchecked.push((place, error.to_string())),
                 Ok((positions, path)) => {
                     let Setup { dtype, quantization, padding, .. } = *candidate;
-                    let key = (dtype, quantization, padding, positions, path.clone());
+                    let logprobs = match self.logprobs {
+                        Logprobs::Unknown => None,
+                        Logprobs::Stated(recipe) => Some(recipe),
+                        Logprobs::Engine(_) => {
+                            Some(dispatch(candidate, shapes.catalogs).log_softmax_of(shapes.config))
+                        }
+                    };
+                    let key = (dtype, quantization, padding, positions, path.clone(), logprobs);
                     let class = *classes.entry(key).or_insert_with(|| {
-                        self.classes.push(Class { members: Vec::new(), path, positions, padding });
+                        self.classes.push(Class { members: Vec::new(), path, positions, padding, logprobs });
                         self.classes.len() - 1
                     });
                     self.classes[class].members.push(place);
@@ -392,6 +403,7 @@ fn readings(claim: &Claim, own: Result<&Generation, &ModelError>) -> (Vec<Genera
 
 /// Kinds of passes, each found once.
 struct Shapes<'c> {
+    config: &'c ModelConfig,
     graph: Graph,
     catalogs: &'c Catalogs,
     computations: Vec<Vec<Computation>>,
@@ -401,8 +413,9 @@ struct Shapes<'c> {
 }
 
 impl<'c> Shapes<'c> {
-    fn new(config: &ModelConfig, catalogs: &'c Catalogs) -> Self {
+    fn new(config: &'c ModelConfig, catalogs: &'c Catalogs) -> Self {
         Self {
+            config,
             graph: config.graph(),
             catalogs,
             computations: Vec::new(),

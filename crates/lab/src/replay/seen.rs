@@ -41,6 +41,8 @@ pub(super) struct Row {
     pub sites: BTreeMap<Site, Rc<[f32]>>,
     /// Candidates by each recipe that evidence states.
     pub top: Vec<(LogSoftmaxRecipe, Rc<[TokenLogprob]>)>,
+    /// Logits, where evidence lists candidates that any of them may be.
+    pub logits: Option<Rc<[f32]>>,
 }
 
 /// The last positions that a walk has computed, at the sites that evidence holds.
@@ -50,6 +52,8 @@ pub(super) struct Seen {
     pub top_k: usize,
     /// Recipes of log-probabilities that evidence states, each once.
     pub logprobs: Vec<LogSoftmaxRecipe>,
+    /// Whether logits are kept.
+    pub keeps_logits: bool,
     /// Position of the first row kept.
     pub first: usize,
     pub rows: Vec<Row>,
@@ -71,6 +75,11 @@ impl Seen {
     }
 
     pub(super) fn candidates(&mut self, engine: &Engine<'_>, phase: Phase, position: usize, logits: &[f32]) {
+        if self.keeps_logits
+            && let Some(row) = self.at(position)
+        {
+            row.logits = Some(logits.into());
+        }
         if self.top_k > 0 {
             let by = |recipe: &LogSoftmaxRecipe| {
                 (*recipe, engine.top_logprobs_by(*recipe, phase, logits, self.top_k).into())

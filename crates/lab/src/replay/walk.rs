@@ -7,20 +7,22 @@
 use std::collections::BTreeMap;
 
 use mantissa_compare::ReplayFacts;
+use mantissa_compare::replayed::Listed;
 use mantissa_engine::generation::Generated;
 use mantissa_engine::plan::Computation;
-use mantissa_engine::{Engine, Forced, KvCache};
+use mantissa_engine::{Engine, Forced, KvCache, logprobs_by};
 use mantissa_evidence::Record;
 use mantissa_evidence::record::{OwnRows, RowKey};
 use mantissa_model::Checkpoint;
 use mantissa_numerics::recipe::{LogSoftmaxRecipe, ObservedKernel};
 use mantissa_numerics::{Dtype, Phase, Setup, Site};
 
+use super::claim::Logprobs;
 use super::job::{Job, tokens};
 use super::plan::{Replay, ReplayPlan, RunPlan, Work};
 use super::seen::{Chosen, Seen, TapGroup};
 use crate::error::LabError;
-use crate::setup::{Machine, of_engine};
+use crate::setup::{Machine, of_passes};
 
 /// A class of a run whose facts are complete.
 ///
@@ -195,7 +197,7 @@ impl Walk<'_> {
                 if known(run, class) {
                     continue;
                 }
-                let engine = of_engine(self.plan.candidates[members.members[0]]);
+                let engine = of_passes(self.plan.candidates[members.members[0]]);
                 let facts =
                     ReplayFacts { passes_in_all: members.path.len() as u64, ..ReplayFacts::default() };
                 engines.entry(engine).or_default().push(Job {
@@ -271,6 +273,7 @@ impl Walk<'_> {
             sites: self.sites(&jobs),
             top_k: self.top_k(&jobs),
             logprobs: self.logprobs(&jobs),
+            keeps_logits: jobs.iter().any(|job| self.lists(job)),
             first: prompt.saturating_sub(reach),
             rows: Vec::new(),
         };
@@ -443,7 +446,8 @@ impl Walk<'_> {
             return Ok(());
         }
         let dtype = self.candidate(job).dtype;
-        let logprobs = self.planned(job).logprobs;
+        let logprobs = self.planned(job).classes[job.class].logprobs;
+        let by_engine = self.planned(job).logprobs;
         let facts = job.facts.phase_mut(phase);
         let (mut scratch, mut evidence, mut replay) = (Vec::new(), Vec::new(), Vec::new());
         let run = job.run;
@@ -497,6 +501,21 @@ impl Walk<'_> {
             };
             let found = record.candidates(job.run, RowKey { phase, step, position })?;
             let row = seen.row(end, position);
+            if let Logprobs::Engine(decimals) = by_engine {
+                match (found, row.and_then(|row| row.logits.as_deref())) {
+                    (Some(found), Some(logits)) => {
+                        let evidence: Vec<(u32, f32)> =
+                            found.token_ids.into_iter().zip(found.log_probs).collect();
+                        let replay = logprobs_by(self.machine.isa, recipe, logits);
+                        let listed = Listed { candidates: &evidence, decimals };
+                        facts.listed((step, position), listed, &|id| replay.of(id), &|ids| {
+                            replay.passed_over(ids)
+                        });
+                    }
+                    _ => facts.missing(1, "logprobs: the evidence holds no candidates of such a row"),
+                }
+                continue;
+            }
             let top = row.and_then(|row| row.top.iter().find(|(by, _)| *by == recipe));
             match (found, top) {
                 (Some(found), Some((_, top))) => {
@@ -566,16 +585,23 @@ impl Walk<'_> {
     /// Recipes of log-probabilities that the evidence of jobs states, each once.
     fn logprobs(&self, jobs: &[Job]) -> Vec<LogSoftmaxRecipe> {
         let mut stated = Vec::new();
-        for recipe in jobs.iter().filter_map(|job| self.planned(job).logprobs) {
-            if !stated.contains(&recipe) {
+        for job in jobs {
+            if let Logprobs::Stated(recipe) = self.planned(job).logprobs
+                && !stated.contains(&recipe)
+            {
                 stated.push(recipe);
             }
         }
         stated
     }
 
+    /// Whether the evidence of a job lists log-probabilities of its engine.
+    fn lists(&self, job: &Job) -> bool {
+        matches!(self.planned(job).logprobs, Logprobs::Engine(_))
+    }
+
     fn top_k(&self, jobs: &[Job]) -> usize {
-        let wanted = jobs.iter().filter(|job| self.planned(job).logprobs.is_some());
+        let wanted = jobs.iter().filter(|job| matches!(self.planned(job).logprobs, Logprobs::Stated(_)));
         let layouts = wanted.flat_map(|job| {
             [Phase::Prefill, Phase::Decode].into_iter().filter_map(|phase| self.record.layout(job.run, phase))
         });

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use mantissa_compare::ReplayFacts;
+use mantissa_evidence::record::RowKey;
 use mantissa_evidence::{Outcome, Record};
-use mantissa_numerics::{Generation, Setup};
+use mantissa_numerics::{Generation, Phase, Setup};
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::{Source, Tier};
 use mantissa_verdict::audit::{AUDIT_VERSION, Cost, audit as judge};
@@ -20,7 +21,7 @@ use super::weights::{audited, same_weights};
 use crate::coverage::PlannedRun;
 use crate::declared::is_quantized;
 use crate::error::LabError;
-use crate::replay::{Claim, Finished, Replay, ReplayPlan, Walk};
+use crate::replay::{Claim, Finished, Logprobs, Replay, ReplayPlan, Walk};
 
 /// What is claimed of each configuration, and the setups that its runs are replayed in.
 fn wanted(
@@ -84,6 +85,41 @@ fn settings_notes(
         }
     }
     notes.into_values().collect()
+}
+
+/// How much rounded log-probabilities say: once for a configuration.
+fn rounded_notes(stated: &[Claim], record: &Record) -> Result<Vec<String>, LabError> {
+    let mut notes = Vec::new();
+    for claim in stated {
+        let Logprobs::Engine(Some(decimals)) = claim.logprobs else { continue };
+        let (mut values, mut bits) = (0_u32, 0.0);
+        let runs = &record.shell().runs;
+        for run in (0..runs.len()).filter(|run| runs[*run].config_id == claim.config_id) {
+            for phase in [Phase::Prefill, Phase::Decode] {
+                let Some(layout) = record.layout(run, phase) else { continue };
+                for step in layout.steps.clone() {
+                    let found = record.candidates(run, RowKey { phase, step, position: -1 })?;
+                    for value in found.into_iter().flat_map(|found| found.log_probs) {
+                        // Binary32 values that are printed alike.
+                        let unit = f64::from(value.abs().next_up()) - f64::from(value.abs());
+                        if value.is_finite() && unit > 0.0 {
+                            values += 1;
+                            bits += (10_f64.powi(-i32::from(decimals)) / unit).max(1.0).log2();
+                        }
+                    }
+                }
+            }
+        }
+        if values > 0 {
+            notes.push(format!(
+                "{}: log-probabilities were rounded to {decimals} decimals, which leaves out {:.1} of a value's 24 bits \
+                 on average; equal means equal at that precision.",
+                claim.config_id,
+                bits / f64::from(values)
+            ));
+        }
+    }
+    Ok(notes)
 }
 
 /// Replays and judges.
@@ -151,6 +187,7 @@ pub(super) fn audit(
         notes.extend(chosen.map(|(id, settings)| format!("{id}: tokens are claimed under {settings}.")));
     }
     notes.extend(settings_notes(&plan, &state.facts, record, model));
+    notes.extend(rounded_notes(&stated, record)?);
     notes.push("Neighbours of the evidence's row were not computed: a row's bits do not depend on what shares its batch, only on how many rows that is.".to_owned());
     notes.extend(catalogs::not_given(configurations, &request.catalogs));
     let audit = Audit {

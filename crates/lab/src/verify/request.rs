@@ -17,6 +17,8 @@ use crate::setup::Machine;
 pub struct Request<'r> {
     /// The evidence; without it only a self-test is run.
     pub evidence: Option<&'r Opened>,
+    /// Answers of a server that is known to run what is claimed: distances are set beside its.
+    pub beside: Option<&'r Opened>,
     /// The model that is claimed to have run; without it nothing is replayed.
     pub model: Option<Model<'r>>,
     /// Claimed instead of what the evidence declares.
@@ -39,6 +41,7 @@ impl Request<'_> {
     pub fn new(machine: Machine) -> Self {
         Self {
             evidence: None,
+            beside: None,
             model: None,
             claim: &[],
             vary: &[],

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use mantissa_engine::Dispatch;
 use mantissa_evidence::{Decoding, Experiment, ExperimentMetadata, Record};
 use mantissa_model::synth::{self, SynthSpec};
 use mantissa_model::{Arch, Checkpoint};
@@ -19,7 +18,7 @@ use super::grid;
 use super::request::{Event, Model, Request};
 use crate::catalog_use::{self, Coverage};
 use crate::error::LabError;
-use crate::replay::{Claim, Deviations, PlantedRun, Replay, ReplayPlan, Walk};
+use crate::replay::{Claim, Deviations, Logprobs, PlantedRun, Replay, ReplayPlan, Walk};
 use crate::uncovered::{Unreadable, uncovered};
 
 /// Tokens of the prompt and decode steps of what is planted in.
@@ -161,14 +160,14 @@ fn verified(
         runs: vec![run],
     };
     let record = Record::from_experiment(experiment, Path::new("self-test"));
-    let dispatch = Dispatch::new(claim.hardware, claim.dtype, claim.attention);
+    let dispatch = catalog_use::dispatch(&claim, &request.catalogs);
     let claims = [Claim {
         config_id: String::new(),
         candidate: Ok(claim),
         weights: None,
         decoding: Some(Decoding::Greedy),
         generation: Some(Generation::default()),
-        logprobs: Some(dispatch.log_softmax(checkpoint.config().vocab_size)),
+        logprobs: Logprobs::Stated(dispatch.log_softmax_of(checkpoint.config())),
         engine: None,
     }];
     let wanted = [std::iter::once(claim).chain(others.iter().copied()).collect::<Vec<_>>()];

@@ -12,6 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::nvidia::triton::TritonLogSoftmax;
 use crate::site::Phase;
 
 mod activation;
@@ -101,6 +102,8 @@ pub enum LogSoftmaxRecipe {
     Own,
     /// `torch.log_softmax` on a GPU, of a row that begins at an aligned address: [`TorchSoftmax::log_softmax`].
     Torch(TorchSoftmax),
+    /// That of vLLM's model runner V2: [`TritonLogSoftmax::log_sum`].
+    Triton(TritonLogSoftmax),
 }
 
 #[cfg(feature = "schema")]

@@ -9,6 +9,7 @@ use crate::Dtype;
 use crate::nvidia::flash3::Cut;
 use crate::nvidia::gating::VllmGating;
 use crate::nvidia::reduce::TorchSum;
+use crate::nvidia::triton::TritonLogSoftmax;
 use crate::nvidia::vllm::VllmMean;
 use crate::recipe::RankOrder;
 use crate::tensor_core::BlockRecipe;
@@ -542,5 +543,10 @@ pub enum KernelRecipe {
     TorchLogSoftmax {
         /// Order of the sum.
         reduction: ReductionRecipe,
+    },
+    /// vLLM's Triton kernel over logits in their storage format: `(x − max) − ln(sum)`, blocks of 1,024 added in turn.
+    TritonLogSoftmax {
+        /// Order of the sum of a block.
+        triton: TritonLogSoftmax,
     },
 }

@@ -37,6 +37,24 @@ words! {
 }
 
 words! {
+    /// Which of vLLM's model runners: their log-probabilities are added up in different orders.
+    ///
+    /// ```
+    /// use mantissa_numerics::setup::ModelRunner;
+    ///
+    /// assert_eq!(ModelRunner::ALL.map(ModelRunner::name), ["auto", "v1", "v2"]);
+    /// ```
+    pub enum ModelRunner {
+        /// The one that vLLM takes for the family, which a variable of the environment can change.
+        Auto = "auto",
+        /// Log-probabilities are PyTorch's.
+        V1 = "v1",
+        /// Log-probabilities are those of a Triton kernel.
+        V2 = "v2",
+    }
+}
+
+words! {
     /// How the sums of ranks are put together.
     ///
     /// ```

@@ -134,6 +134,7 @@ pub(crate) fn configuration(stated: Stated<'_>) -> Configuration {
             recipes: Vec::new(),
             catalogs: Vec::new(),
             observed: None,
+            answers: None,
             reproducibility: Reproducibility {
                 repetitions: stated.repetitions,
                 outcome: Outcome::NotChecked,

@@ -496,8 +496,8 @@ fn an_unnamed_average_may_be_of_either_signal() {
 fn files_that_are_no_evidence_are_named() {
     let folder = tempfile::tempdir().unwrap();
     for (content, words) in [
-        (&br#"{"id": "c", "object": "chat.completion", "choices": []}"#[..], "OpenAI-compatible server"),
-        (br#"{"prompt_logprobs": [null, {"7": {"logprob": -1.5}}], "choices": []}"#, "vLLM"),
+        (&br#"{"id": "c", "object": "chat.completion", "choices": []}"#[..], "no log-probabilities"),
+        (br#"{"prompt_logprobs": [null, {"7": {"logprob": -1.5}}]}"#, "vLLM"),
         (
             b"{\"event\": \"stage_trace\", \"layer\": 0}\n{\"event\": \"stage_trace\", \"layer\": 1}\n",
             "stage trace",

@@ -343,6 +343,7 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
         recipes,
         catalogs,
         observed,
+        answers,
         reproducibility,
         not_finite,
         runtime,
@@ -371,6 +372,10 @@ fn configuration_text(configuration: &Configuration, page: &mut Page<'_>) -> io:
     }
     for first in not_finite {
         page.field("not finite", first)?;
+    }
+    if let Some(answers) = answers {
+        let printed = answers.decimals.map_or_else(|| "binary32".to_owned(), |n| format!("{n} decimals"));
+        page.field("answers", format!("log-probabilities of an API, {printed}"))?;
     }
     for used in catalogs {
         page.field("recipes", used)?;

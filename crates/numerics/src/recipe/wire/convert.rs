@@ -407,6 +407,7 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
             Kernel::LogSoftmax(LogSoftmaxRecipe::Torch(kernel)) => {
                 Self::TorchLogSoftmax { reduction: kernel.into() }
             }
+            Kernel::LogSoftmax(LogSoftmaxRecipe::Triton(triton)) => Self::TritonLogSoftmax { triton },
         }
     }
 }
@@ -509,6 +510,12 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
             KernelRecipe::LogSoftmax => Self::LogSoftmax(LogSoftmaxRecipe::Own),
             KernelRecipe::TorchLogSoftmax { reduction } => {
                 Self::LogSoftmax(LogSoftmaxRecipe::Torch(reduction.try_into()?))
+            }
+            KernelRecipe::TritonLogSoftmax { triton } if triton.is_launched() => {
+                Self::LogSoftmax(LogSoftmaxRecipe::Triton(triton))
+            }
+            KernelRecipe::TritonLogSoftmax { .. } => {
+                return Err(RecipeError("loads of a Triton log-softmax are of 1, 4 or 8"));
             }
         })
     }

@@ -54,6 +54,7 @@ fn extras(reproducibility: Statement) -> ConfigurationExtras {
         recipes: vec![],
         catalogs: vec![],
         observed: None,
+        answers: None,
         reproducibility,
         not_finite: Vec::new(),
         runtime: None,
