@@ -283,7 +283,7 @@ axes! {
         |_| "dequantized".to_owned();
     /// Which kernel multiplies by packed weights.
     linear_backend: LinearBackend(LinearBackend) = LinearBackend::Auto,
-        Flag::list("Kernels of vLLM for packed weights, comma-separated, as its --linear-backend; `auto` is its choice"),
+        Flag::list("Kernels of vLLM for packed weights (its --linear-backend), comma-separated; `auto` is its choice"),
         AxisValue::written;
     /// Whether the model is compiled.
     compile: Compile(bool) = false,

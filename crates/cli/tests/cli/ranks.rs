@@ -43,8 +43,8 @@ fn engine_and_ranks_are_named() {
     assert_eq!(audit["claims"][0]["answer"], "fits_none");
 }
 
-/// The same widths with AWQ's weights, served by vLLM 0.24 on an H200, left to itself and with Machete disabled: the two
-/// kernels multiply by other weights, and the evidence says which one ran.
+/// The same widths with AWQ's weights, served by vLLM 0.24 on an H200, left to itself and with Machete disabled: the
+/// two kernels multiply by other weights, and the evidence says which one ran.
 #[test]
 fn the_kernel_of_packed_weights_is_named() {
     let session = Session::new();

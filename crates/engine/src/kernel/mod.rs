@@ -40,8 +40,6 @@ mod nf4;
 mod nf4_tests;
 mod own_attention;
 mod packed;
-#[cfg(test)]
-mod packed_tests;
 pub(crate) mod rows;
 mod sdpa_math;
 pub(crate) mod share;

@@ -52,11 +52,12 @@ impl PackedKernel {
 /// use mantissa_numerics::recipe::{PackedKernel, PackedSum};
 /// use mantissa_numerics::tensor_core::{Architecture, Operand};
 /// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
-/// let of = |rows| PackedSum::new(PackedKernel::Machete, block, [rows, 6144, 0], 132);
+/// let of = |rows| PackedSum::new(PackedKernel::Machete, block, [rows, 4096, 0], 132);
 /// // Rows of the same tile are computed alike.
 /// assert_eq!(of(1), of(16));
-/// let cuts = |rows: u32, output| of(rows).launches(2048)[0].cuts(0, output).to_vec();
-/// assert_eq!((cuts(9, 0), cuts(9, 6143)), (vec![0..1024, 1024..2048], vec![0..1024, 1024..2048]));
+/// assert_eq!(of(9).launches(1024)[0].cuts(0, 4095), [0..512, 512..1024]);
+/// // What is asked of output 100 alone is that of the whole product.
+/// assert_eq!(of(9).from_output(100).shape(), [16, 4096, 100]);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PackedSum {
