@@ -79,6 +79,19 @@ pub enum Logprobs {
 const SERVER: &str = "vllm";
 
 impl Logprobs {
+    /// The recipe that evidence states.
+    pub(super) const fn stated(self) -> Option<LogSoftmaxRecipe> {
+        match self {
+            Self::Stated(recipe) => Some(recipe),
+            Self::Unknown | Self::Engine(_) => None,
+        }
+    }
+
+    /// Whether candidates are any that an engine listed.
+    pub(super) const fn are_listed(self) -> bool {
+        matches!(self, Self::Engine(_))
+    }
+
     /// The one recipe that a configuration states, or that of an engine which is known.
     fn of(extras: &ConfigurationExtras) -> Self {
         if let Some(answers) = &extras.answers {
