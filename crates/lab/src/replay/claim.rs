@@ -75,9 +75,6 @@ pub enum Logprobs {
     Engine(Option<u8>),
 }
 
-/// The engine whose log-probabilities are known though its captures state no recipe of them.
-const SERVER: &str = "vllm";
-
 impl Logprobs {
     /// The recipe that evidence states.
     pub(super) const fn stated(self) -> Option<LogSoftmaxRecipe> {
@@ -92,7 +89,7 @@ impl Logprobs {
         matches!(self, Self::Engine(_))
     }
 
-    /// The one recipe that a configuration states, or that of an engine which is known.
+    /// The engine's own of an API's answers, else the one recipe that a configuration states.
     fn of(extras: &ConfigurationExtras) -> Self {
         if let Some(answers) = &extras.answers {
             return Self::Engine(answers.decimals);
@@ -103,7 +100,6 @@ impl Logprobs {
         });
         match stated.next() {
             Some(first) if stated.all(|recipe| recipe == first) => Self::Stated(first),
-            None if extras.setup.engine == SERVER => Self::Engine(None),
             _ => Self::Unknown,
         }
     }
