@@ -95,7 +95,7 @@ fn verify(checkpoint: &Checkpoint, record: &Record, setup: Setup, machine: Machi
         weights: None,
         decoding: Some(Decoding::TeacherForced),
         generation: None,
-        logprobs: Some(mantissa_numerics::recipe::LogSoftmaxRecipe::Own),
+        logprobs: mantissa_lab::replay::Logprobs::Stated(mantissa_numerics::recipe::LogSoftmaxRecipe::Own),
         engine: None,
     };
     let catalogs = Catalogs::built_in();

@@ -122,7 +122,9 @@ fn verify(
             weights: None,
             decoding: Some(Decoding::TeacherForced),
             generation: None,
-            logprobs: Some(mantissa_numerics::recipe::LogSoftmaxRecipe::Own),
+            logprobs: mantissa_lab::replay::Logprobs::Stated(
+                mantissa_numerics::recipe::LogSoftmaxRecipe::Own,
+            ),
             engine: None,
         })
         .collect();

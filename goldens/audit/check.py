@@ -4,8 +4,8 @@
 
 ANSWERS is what gpu/serve.py left (a folder for each server), MODELS a folder with smollm2 (whose tokenizer is that of
 SmolLM2), qwen06b, llama1b and qwen7b as gpu/serve.py makes them. Each case is a file of what was asked and answered
-(OUT/cases), a claim, and what served: honest, or not what is claimed. OUT/table.md has the confusion matrix, OUT/NAME.json
-each verdict.
+(OUT/cases), a claim, and what served: honest, or not what is claimed. OUT/table.md has the confusion matrix,
+OUT/NAME.json each verdict.
 """
 
 import argparse
@@ -131,7 +131,8 @@ def judged(given, case):
                     different += replay.get("different", 0)
     else:
         answer = f"refused ({done.returncode}): {done.stderr.strip().splitlines()[-1:]}"
-    print(f"{time.time() - began:6.1f} s  {case.truth}: {name}: {answer}, {different} of {values} values differ", flush=True)
+    said = f"{case.truth}: {name}: {answer}, {different} of {values} values differ"
+    print(f"{time.time() - began:6.1f} s  {said}", flush=True)
     return case, answer, values, different
 
 
@@ -158,7 +159,8 @@ def main():
         row[answer.split(" ")[0]] += 1
         row["values"] += values
         row["different"] += different
-    columns = ["cases", "consistent", "contradicted", "fits_none", "not_enough_evidence", "refused", "values", "different"]
+    columns = ["cases", "consistent", "contradicted", "fits_none", "not_enough_evidence", "refused"]
+    columns += ["values", "different"]
     table = ["| declared | truth | " + " | ".join(columns) + " |", "|---|---|" + "---:|" * len(columns)]
     for (group, truth), row in rows.items():
         table.append(f"| {group} | {truth} | " + " | ".join(f"{row[word]:,}" for word in columns) + " |")

@@ -33,14 +33,18 @@ fn row(vocabulary: usize, half: u64, row: u64) -> Vec<f32> {
     let mut x: Vec<f32> = mixed(seed, vocabulary).map(bell).collect();
     let special = row / 6;
     if special == 2 {
-        x.iter_mut().for_each(|x| *x = x.round_ties_even());
+        for x in &mut x {
+            *x = x.round_ties_even();
+        }
     }
     if special == 3 {
         let which: Vec<u64> = mixed(seed + (1 << 30), vocabulary).collect();
-        let place = usize::try_from(which[0] % vocabulary as u64).unwrap();
+        let place = usize::try_from(which[0] % vocabulary as u64).expect("within");
         match row % 6 {
             0 => {
-                x.iter_mut().zip(which).filter(|(_, z)| z & 15 == 0).for_each(|(x, _)| *x = f32::NEG_INFINITY)
+                for (x, z) in x.iter_mut().zip(which) {
+                    *x = if z.trailing_zeros() >= 4 { f32::NEG_INFINITY } else { *x };
+                }
             }
             1 => x.fill(3.0),
             2 => x.fill(f32::NEG_INFINITY),
@@ -53,9 +57,12 @@ fn row(vocabulary: usize, half: u64, row: u64) -> Vec<f32> {
 }
 
 fn digests() -> BTreeMap<String, String> {
-    let golden: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();
-    let digests = golden["digests"].as_object().unwrap();
-    digests.iter().map(|(name, digest)| (name.clone(), digest.as_str().unwrap().to_owned())).collect()
+    let golden: serde_json::Value = serde_json::from_str(GOLDEN).expect("JSON");
+    let digests = golden["digests"].as_object().expect("digests");
+    digests
+        .iter()
+        .map(|(name, digest)| (name.clone(), digest.as_str().expect("a digest").to_owned()))
+        .collect()
 }
 
 /// FNV-1a over bits, NaNs as one.
@@ -67,14 +74,19 @@ fn digest(values: impl Iterator<Item = f32>) -> String {
     format!("{hash:016x}")
 }
 
+/// A row's largest value and the logarithm of its sum, by the row's number too.
+type LogSum<'s> = dyn Fn(&[f32], usize) -> (f32, f32) + 's;
+
 /// What the tokens that the script asked for get, where a row's largest and sum are `of` it and its number.
-fn found(vocabulary: usize, half: u64, of: &dyn Fn(&[f32], usize) -> (f32, f32)) -> String {
+fn found(vocabulary: usize, half: u64, of: &LogSum<'_>) -> String {
     let asked: Vec<u64> = mixed(vocabulary as u64 * 2 + half + (1 << 20), ROWS * COLUMNS).collect();
     digest((0..ROWS).flat_map(|number| {
         let x = row(vocabulary, half, number as u64);
         let (largest, log) = of(&x, number);
         let asked = asked[number * COLUMNS..][..COLUMNS].to_vec();
-        asked.into_iter().map(move |id| x[usize::try_from(id % vocabulary as u64).unwrap()] - largest - log)
+        asked
+            .into_iter()
+            .map(move |id| x[usize::try_from(id % vocabulary as u64).expect("within")] - largest - log)
     }))
 }
 

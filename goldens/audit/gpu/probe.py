@@ -77,7 +77,8 @@ def main():
         for row in range(3):
             ids = torch.from_numpy(drawn.tokens(49152, half)[row : row + 1]).cuda()
             name = f"{'bf16' if half else 'f32'}-one{row}"
-            attempt(f"{name}-triton", lambda: logprob.compute_token_logprobs(one[row : row + 1], ids).cpu().numpy().view(np.uint32))
+            alone = one[row : row + 1]
+            attempt(f"{name}-triton", lambda: bits(logprob.compute_token_logprobs(alone, ids)))
     count = 0
     try:
         caches = [getattr(logprob._topk_log_softmax_kernel, "device_caches", {})]

@@ -24,11 +24,11 @@ fn golden(name: &str) -> String {
 fn answers_alone_tell_what_served() {
     let session = session();
     for (name, answer, values) in [
-        ("honest.jsonl", "consistent", 325),
+        ("honest.jsonl", "consistent", 331),
         ("honest-streamed.jsonl", "consistent", 320),
         ("batch-invariant.jsonl", "fits_none", 20),
         ("one-step-of-training.jsonl", "fits_none", 20),
-        ("runner-v1.jsonl", "fits_none", 20),
+        ("runner-v1.jsonl", "fits_none", 140),
     ] {
         let (code, audit) = verified(&session, &golden(name), &CLAIM);
         let claim = &audit["claims"][0];

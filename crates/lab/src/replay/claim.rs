@@ -75,11 +75,21 @@ pub enum Logprobs {
     Engine(Option<u8>),
 }
 
-/// The engine whose log-probabilities are known though its captures state no recipe of them.
-const SERVER: &str = "vllm";
-
 impl Logprobs {
-    /// The one recipe that a configuration states, or that of an engine which is known.
+    /// The recipe that evidence states.
+    pub(super) const fn stated(self) -> Option<LogSoftmaxRecipe> {
+        match self {
+            Self::Stated(recipe) => Some(recipe),
+            Self::Unknown | Self::Engine(_) => None,
+        }
+    }
+
+    /// Whether candidates are any that an engine listed.
+    pub(super) const fn are_listed(self) -> bool {
+        matches!(self, Self::Engine(_))
+    }
+
+    /// The engine's own of an API's answers, else the one recipe that a configuration states.
     fn of(extras: &ConfigurationExtras) -> Self {
         if let Some(answers) = &extras.answers {
             return Self::Engine(answers.decimals);
@@ -90,7 +100,6 @@ impl Logprobs {
         });
         match stated.next() {
             Some(first) if stated.all(|recipe| recipe == first) => Self::Stated(first),
-            None if extras.setup.engine == SERVER => Self::Engine(None),
             _ => Self::Unknown,
         }
     }

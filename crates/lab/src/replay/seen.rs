@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use mantissa_compare::replayed::{Listed, PhaseReplay};
 use mantissa_engine::generation::{Generated, scores};
-use mantissa_engine::{Engine, Hardware, RowId, Tap, TokenLogprob, View};
+use mantissa_engine::{Engine, Hardware, RowId, RowLogprobs, Tap, TokenLogprob, View};
+use mantissa_evidence::record::Candidates;
 use mantissa_numerics::recipe::LogSoftmaxRecipe;
 use mantissa_numerics::{Generation, Phase, Site};
 
@@ -33,6 +35,22 @@ impl Chosen {
         let allowed = score(token).zip(score(choice)).is_some_and(|(a, b)| a >= b || a.is_nan());
         if allowed { Ok(()) } else { Err(choice) }
     }
+}
+
+/// Why a row of log-probabilities is missing.
+pub(super) const NO_CANDIDATES: &str = "logprobs: the evidence holds no candidates of such a row";
+
+/// Adds candidates that an engine listed, beside all log-probabilities of a replay.
+pub(super) fn listed(
+    facts: &mut PhaseReplay,
+    at: (u64, i32),
+    found: Candidates,
+    decimals: Option<u8>,
+    replay: &RowLogprobs<'_>,
+) {
+    let candidates: Vec<(u32, f32)> = found.token_ids.into_iter().zip(found.log_probs).collect();
+    let listed = Listed { candidates: &candidates, decimals };
+    facts.listed(at, listed, &|id| replay.of(id), &|ids| replay.passed_over(ids));
 }
 
 /// A position that a walk has computed.

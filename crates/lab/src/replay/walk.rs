@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use mantissa_compare::ReplayFacts;
-use mantissa_compare::replayed::Listed;
 use mantissa_engine::generation::Generated;
 use mantissa_engine::plan::Computation;
 use mantissa_engine::{Engine, Forced, KvCache, logprobs_by};
@@ -20,7 +19,7 @@ use mantissa_numerics::{Dtype, Phase, Setup, Site};
 use super::claim::Logprobs;
 use super::job::{Job, tokens};
 use super::plan::{Replay, ReplayPlan, RunPlan, Work};
-use super::seen::{Chosen, Seen, TapGroup};
+use super::seen::{Chosen, NO_CANDIDATES, Seen, TapGroup, listed};
 use crate::error::LabError;
 use crate::setup::{Machine, of_passes};
 
@@ -273,7 +272,7 @@ impl Walk<'_> {
             sites: self.sites(&jobs),
             top_k: self.top_k(&jobs),
             logprobs: self.logprobs(&jobs),
-            keeps_logits: jobs.iter().any(|job| self.lists(job)),
+            keeps_logits: jobs.iter().any(|job| self.planned(job).logprobs.are_listed()),
             first: prompt.saturating_sub(reach),
             rows: Vec::new(),
         };
@@ -504,15 +503,10 @@ impl Walk<'_> {
             if let Logprobs::Engine(decimals) = by_engine {
                 match (found, row.and_then(|row| row.logits.as_deref())) {
                     (Some(found), Some(logits)) => {
-                        let evidence: Vec<(u32, f32)> =
-                            found.token_ids.into_iter().zip(found.log_probs).collect();
                         let replay = logprobs_by(self.machine.isa, recipe, logits);
-                        let listed = Listed { candidates: &evidence, decimals };
-                        facts.listed((step, position), listed, &|id| replay.of(id), &|ids| {
-                            replay.passed_over(ids)
-                        });
+                        listed(facts, (step, position), found, decimals, &replay);
                     }
-                    _ => facts.missing(1, "logprobs: the evidence holds no candidates of such a row"),
+                    _ => facts.missing(1, NO_CANDIDATES),
                 }
                 continue;
             }
@@ -525,7 +519,7 @@ impl Walk<'_> {
                         top.iter().take(k).map(|top| (top.token, top.logprob)).collect();
                     facts.candidates((step, position), &evidence, &replay);
                 }
-                _ => facts.missing(1, "logprobs: the evidence holds no candidates of such a row"),
+                _ => facts.missing(1, NO_CANDIDATES),
             }
         }
         Ok(())
@@ -585,23 +579,16 @@ impl Walk<'_> {
     /// Recipes of log-probabilities that the evidence of jobs states, each once.
     fn logprobs(&self, jobs: &[Job]) -> Vec<LogSoftmaxRecipe> {
         let mut stated = Vec::new();
-        for job in jobs {
-            if let Logprobs::Stated(recipe) = self.planned(job).logprobs
-                && !stated.contains(&recipe)
-            {
+        for recipe in jobs.iter().filter_map(|job| self.planned(job).logprobs.stated()) {
+            if !stated.contains(&recipe) {
                 stated.push(recipe);
             }
         }
         stated
     }
 
-    /// Whether the evidence of a job lists log-probabilities of its engine.
-    fn lists(&self, job: &Job) -> bool {
-        matches!(self.planned(job).logprobs, Logprobs::Engine(_))
-    }
-
     fn top_k(&self, jobs: &[Job]) -> usize {
-        let wanted = jobs.iter().filter(|job| matches!(self.planned(job).logprobs, Logprobs::Stated(_)));
+        let wanted = jobs.iter().filter(|job| self.planned(job).logprobs.stated().is_some());
         let layouts = wanted.flat_map(|job| {
             [Phase::Prefill, Phase::Decode].into_iter().filter_map(|phase| self.record.layout(job.run, phase))
         });

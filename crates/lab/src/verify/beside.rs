@@ -46,8 +46,9 @@ pub(super) fn notes(
     let error = error_a.hypot(error_b);
     Ok(vec![format!(
         "{what}: replayed as {setup}, the evidence's {} sequences are {mean_a:.5} away (mean distance of a row), the \
-         other's {} are {mean_b:.5}; p = {} of {} that both compute alike (sequences permuted). The difference of the means has a standard error of {error:.5}: one below {:.5} would mostly be \
-         missed. It says nothing about which setup served.",
+         other's {} are {mean_b:.5}; p = {} of {} that both compute alike (sequences permuted). The difference of the \
+         means has a standard error of {error:.5}: one below {:.5} would mostly be missed. It \
+         says nothing about which setup served.",
         ours.len(),
         theirs.len(),
         p.at_least(),

@@ -112,8 +112,8 @@ fn rounded_notes(stated: &[Claim], record: &Record) -> Result<Vec<String>, LabEr
         }
         if values > 0 {
             notes.push(format!(
-                "{}: log-probabilities were rounded to {decimals} decimals, which leaves out {:.1} of a value's 24 bits \
-                 on average; equal means equal at that precision.",
+                "{}: log-probabilities were rounded to {decimals} decimals, which leaves out {:.1} of a value's 24 \
+                 bits on average; equal means equal at that precision.",
                 claim.config_id,
                 bits / f64::from(values)
             ));

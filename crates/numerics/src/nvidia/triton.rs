@@ -2,8 +2,8 @@
 //!
 //! *Source:* vLLM 0.24.0, vllm/v1/worker/gpu/sample/logprob.py (`_topk_log_softmax_kernel`), and the PTX that Triton
 //! 3.6.0 makes of it for sm_90, restated: blocks of 1,024 logits, 128 threads. The same log-probabilities by the runner
-//! V1 are PyTorch's ([`super::softmax`]). Compared with an H200: 24 sizes of vocabularies, both formats, ties, infinities
-//! and NaNs (goldens/audit): no bit differs.
+//! V1 are PyTorch's ([`super::softmax`]). Compared with an H200: 24 sizes of vocabularies, both formats, ties,
+//! infinities and NaNs (goldens/audit): no bit differs.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ const ALIGNED: usize = 16;
 /// log₂ e, rounded.
 const LOG2_E: f32 = f32::from_bits(0x3FB8_AA3B);
 
-/// The order of the sum of exponentials: of each block of 1,024 logits, thread `t` of 128 takes loads `t`, `t + 128`, …,
+/// The order of the sum of exponentials: of each block of 1,024 logits, thread `t` of 128 takes loads `t`, `t + 128`, …
 /// element by element; warps of 32 threads are halved, then their four sums; blocks are added to what came before.
 ///
 /// *Rounding:* binary32 at every step. An exponential is `ex2(x · log₂ e)` with the product rounded; below 2^-126 it is

@@ -183,7 +183,7 @@ fn is_chunk(object: &Map<String, Value>) -> bool {
     // A whole completion states its usage; a chunk has none, or stands alone with no choices.
     let parts =
         kind == "text_completion" && object.get("usage").is_none_or(Value::is_null) && choices.is_some();
-    kind.ends_with(".chunk") || delta || (parts && object.contains_key("created"))
+    kind == "chat.completion.chunk" || delta || (parts && object.contains_key("created"))
 }
 
 fn text(object: &Map<String, Value>, key: &str) -> Option<String> {

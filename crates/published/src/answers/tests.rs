@@ -43,8 +43,8 @@ fn listed(run: &Run) -> Vec<Vec<(u32, f32)>> {
 }
 
 const CHAT: &str = r#"{"request": {"messages": [{"role": "user", "content": "ab"}], "temperature": 0},
-    "response": {"object": "chat.completion", "model": "m", "system_fingerprint": "vllm-0.24.0", "choices": [{"index": 0,
-    "logprobs": {"content": [
+    "response": {"object": "chat.completion", "model": "m", "system_fingerprint": "vllm-0.24.0",
+    "choices": [{"index": 0, "logprobs": {"content": [
         {"token": "c", "logprob": -0.5, "bytes": [99], "top_logprobs": [{"token": "c", "logprob": -0.5},
             {"token": "d", "logprob": -1.5}]},
         {"token": "é", "logprob": -0.25, "top_logprobs": [{"token": "é", "logprob": -0.25},

@@ -3,6 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 
 use super::{Among, EachExpert, Functions, KernelRecipe, ReductionRecipe, Summation, Weighting};
+use crate::nvidia::triton::TritonLogSoftmax;
 use crate::recipe::{
     self, AllReduceSum, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, ExpertOrder,
     ExpertRanks, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, Nf4Sum,
@@ -511,12 +512,13 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
             KernelRecipe::TorchLogSoftmax { reduction } => {
                 Self::LogSoftmax(LogSoftmaxRecipe::Torch(reduction.try_into()?))
             }
-            KernelRecipe::TritonLogSoftmax { triton } if triton.is_launched() => {
-                Self::LogSoftmax(LogSoftmaxRecipe::Triton(triton))
-            }
-            KernelRecipe::TritonLogSoftmax { .. } => {
-                return Err(RecipeError("loads of a Triton log-softmax are of 1, 4 or 8"));
-            }
+            KernelRecipe::TritonLogSoftmax { triton } => Self::LogSoftmax(of_triton(triton)?),
         })
     }
+}
+
+/// *Errors:* loads that no kernel has.
+fn of_triton(triton: TritonLogSoftmax) -> Result<LogSoftmaxRecipe, RecipeError> {
+    let refused = RecipeError("loads of a Triton log-softmax are of 1, 4 or 8");
+    if triton.is_launched() { Ok(LogSoftmaxRecipe::Triton(triton)) } else { Err(refused) }
 }
