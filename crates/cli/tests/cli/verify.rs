@@ -309,12 +309,16 @@ fn a_spot_check_recomputes_attention_and_experts() {
     );
     let sites = "embed_out,x_in,q,k,v,attn_out,x_after_attn,ffn_norm,router_logits,router_topk,mlp_out,x_out";
     let document = repository().join("fixtures/documents/demo.pdf").display().to_string();
-    let positions: Vec<String> = (1..=200).map(|back| format!("-{back}")).collect();
-    let positions = format!("--positions={}", positions.join(","));
     let base = ["record", "--model", "model", "--document", &document, "--document-tokens", "24"];
-    let signals = ["--layers", "1,2,3,4", "--sites", sites, &positions];
-    let output = session.output(&[&base[..], &signals, &["--decode", "6", "--out", "record"]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let record = |more: &[&str]| {
+        let output = session.output(&[&base[..], &["--decode", "6"], more].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    record(&["--out", "length", "--positions=-1"]);
+    let tokens = mantissa_evidence::read(&session.path("length")).unwrap().runs[0].prompt_token_ids.len();
+    let positions: Vec<String> = (1..=tokens).map(|back| format!("-{back}")).collect();
+    let positions = format!("--positions={}", positions.join(","));
+    record(&["--out", "record", "--layers", "1,2,3,4", "--sites", sites, &positions]);
     let (code, audit) = verified(&session, "record", &["--spot-check", "600"]);
     assert_eq!((code, &audit["claims"][0]["answer"]), (0, &"consistent".into()), "{audit}");
     let spot = &audit["spot_checks"][0];
