@@ -323,15 +323,23 @@ fn a_spot_check_recomputes_attention_and_experts() {
     assert_eq!((code, &audit["claims"][0]["answer"]), (0, &"consistent".into()), "{audit}");
     let spot = &audit["spot_checks"][0];
     for point in ["attn_out", "router_topk", "mlp_out"] {
-        assert!(spot["kernels"][point].as_u64().unwrap() > 0, "{point}: {spot}");
+        let kernels = spot["kernels"].as_array().unwrap();
+        assert!(
+            kernels.iter().any(|drawn| drawn[0] == *point && drawn[1].as_u64() > Some(0)),
+            "{point}: {spot}"
+        );
         assert!(!texts(&spot["out_of_reach"]).iter().any(|line| line.contains(point)), "{spot}");
     }
-    // Consistent from a wrong attention on: only its own inputs tell.
+    assert!(texts(&audit["notes"])[0].contains("all earlier tokens"), "{audit}");
+    // Wrong attention, wrong experts.
     for point in ["attn_out", "mlp_out"] {
         altered(&session, point, |experiment| {
-            for layer in 1..=4 {
-                let tensor = tensor(experiment, Phase::Prefill, &format!("layer_{layer}.{point}"));
-                tensor.data.chunks_exact_mut(2).step_by(5).for_each(|value| value[0] ^= 1);
+            // The same columns of every row: what two passes stored stays the same.
+            for (layer, phase) in (1..=4).flat_map(|layer| [(layer, Phase::Prefill), (layer, Phase::Decode)])
+            {
+                let tensor = tensor(experiment, phase, &format!("layer_{layer}.{point}"));
+                assert!(tensor.shape[2].is_multiple_of(4));
+                tensor.data.chunks_exact_mut(2).step_by(4).for_each(|value| value[0] ^= 1);
             }
         });
         let (code, audit) = verified(&session, point, &["--spot-check", "600"]);

@@ -1,6 +1,7 @@
 //! Single values instead of passes.
 
 use mantissa_evidence::Record;
+use mantissa_numerics::Point;
 use mantissa_verdict::Audit;
 use mantissa_verdict::analysis::Source;
 use mantissa_verdict::audit::{AUDIT_VERSION, Cost, Difference, SpotCheck};
@@ -65,7 +66,7 @@ pub(super) fn audit(
         verdicts.push(verdict);
         spots.push(spot);
     }
-    let mut notes = vec!["A spot check holds each value against its own recorded inputs. It cannot see evidence that is consistent in itself and was computed from other tokens' keys and values: attention is not recomputed.".to_owned()];
+    let mut notes = vec![limits(&spots).to_owned()];
     notes.extend(catalogs::not_given(&shell.configurations, &request.catalogs));
     let audit = Audit {
         audit_version: AUDIT_VERSION,
@@ -86,6 +87,18 @@ pub(super) fn audit(
         catalogs: Vec::new(),
     };
     Ok(audit.resting_on(&catalogs::used(&plan)?))
+}
+
+/// What no draw can see.
+fn limits(spots: &[SpotCheck]) -> &'static str {
+    let attention = Point::AttnOut.to_string();
+    if spots.iter().all(|spot| spot.kernels.iter().any(|(point, _)| *point == attention)) {
+        "A spot check holds each value against its own recorded inputs; those of attention are the recorded keys and \
+         values of all earlier tokens."
+    } else {
+        "A spot check holds each value against its own recorded inputs. It cannot see evidence that is consistent in \
+         itself and was computed from other tokens' keys and values: attention is not recomputed."
+    }
 }
 
 fn said(claim: &Claim, seed: u64, record: &Record, facts: &SpotFacts, plan: &ReplayPlan) -> SpotCheck {
