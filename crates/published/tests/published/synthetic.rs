@@ -496,8 +496,7 @@ fn an_unnamed_average_may_be_of_either_signal() {
 fn files_that_are_no_evidence_are_named() {
     let folder = tempfile::tempdir().unwrap();
     for (content, words) in [
-        (&br#"{"id": "c", "object": "chat.completion", "choices": []}"#[..], "no log-probabilities"),
-        (br#"{"prompt_logprobs": [null, {"7": {"logprob": -1.5}}]}"#, "vLLM"),
+        (&br#"{"prompt_logprobs": [null, {"7": {"logprob": -1.5}}]}"#[..], "vLLM"),
         (
             b"{\"event\": \"stage_trace\", \"layer\": 0}\n{\"event\": \"stage_trace\", \"layer\": 1}\n",
             "stage trace",
@@ -510,6 +509,23 @@ fn files_that_are_no_evidence_are_named() {
         std::fs::write(&path, content).unwrap();
         let error = open(&path).unwrap_err().to_string();
         assert!(error.contains("layout: it is ") && error.contains(words), "{error}");
+    }
+}
+
+/// Answers of an API are evidence only with log-probabilities: one object, one on each line, a stream.
+#[test]
+fn answers_without_log_probabilities_are_refused_with_what_to_ask_for() {
+    let folder = tempfile::tempdir().unwrap();
+    for content in [
+        &br#"{"id": "c", "object": "chat.completion", "choices": []}"#[..],
+        br#"{"prompt_logprobs": [null, {"7": {"logprob": -1.5}}], "object": "text_completion", "choices": []}"#,
+        b"{\"object\": \"text_completion\", \"choices\": []}\n{\"object\": \"text_completion\", \"choices\": []}\n",
+        b"data: {\"object\": \"text_completion\", \"choices\": []}\n\ndata: [DONE]\n",
+    ] {
+        let path = folder.path().join("file");
+        std::fs::write(&path, content).unwrap();
+        let error = open(&path).unwrap_err().to_string();
+        assert!(error.contains("no log-probabilities; ask the server for `logprobs`"), "{error}");
     }
 }
 
