@@ -100,8 +100,8 @@ its scale; run H, after that, is 120 of 120. Single kernels were compared alone 
 [kernels](coverage/kernels.md). [Models](coverage/models.md) has all setups of whole models;
 [catalogs](coverage/catalogs.md) says how to add shapes of your own.
 
-**Ranks, vLLM, nf4.** Tensor- and expert-parallel ranks, vLLM 0.24 in eager mode and bitsandbytes' nf4 have a page of
-their own: [parallel](parallel.md). This one is about transformers on one GPU.
+**Ranks, vLLM, nf4, AWQ, GPTQ.** Tensor- and expert-parallel ranks, vLLM 0.24 in eager mode and 4-bit layers have a page
+of their own: [parallel](parallel.md). This one is about transformers on one GPU.
 
 **Padding.** `--padding left:N|right:N` predicts a sequence that was padded by N positions to the length of its batch:
 with `eager` in bf16 and with `sdpa_math`. Of the random proof's setups {padded} were padded, by 1 to 64 positions.
@@ -123,7 +123,8 @@ of another die is refused.
 - Padding with `sdpa_flash`, which takes no mask, and in eager attention of f16. Chunked prefill, and a second prefill
   over cached positions; LongRoPE and dynamic RoPE past their context.
 - Weights that nobody asked for: on the H100 most of them, since no H100 was available.
-- `flash_attention_2` (the package), binary32, quantized weights as stored but nf4; softmax over more than 40,000 keys.
+- `flash_attention_2` (the package), binary32, quantized weights as stored but nf4, and AWQ and GPTQ under vLLM; softmax
+  over more than 40,000 keys.
 - Other versions of PyTorch, CUDA and cuBLAS: each needs its own catalog. `mantissa catalog build` makes one.
 
 ## Of setups drawn at random

@@ -181,9 +181,10 @@ impl Engine<'_> {
     /// Element `column` of `site`, from the row's values at the sites of [`inputs`] in their order, and those of all
     /// earlier positions at the sites that it names so.
     ///
-    /// *Shape:* each input is as wide as its site, each of `earlier` is `position × width`. *Rounding:* as the pass that `row` belongs to. Returns `None` where
-    /// the site cannot be recomputed, or an input or the column has another width. *Errors:* a token outside the
-    /// vocabulary, a position outside the context, a shape that no verified recipe covers.
+    /// *Shape:* each input is as wide as its site, each of `earlier` is `position × width`. *Rounding:* as the pass
+    /// that `row` belongs to. Returns `None` where the site cannot be recomputed, or an input or the column has another
+    /// width. *Errors:* a token outside the vocabulary, a position outside the context, a shape that no verified recipe
+    /// covers.
     ///
     /// ```
     /// use mantissa_engine::SpotRow;
