@@ -2,8 +2,8 @@
 //!
 //! The model's graph is walked back from a site to the sites that it is computed from, and forward again with as few
 //! outputs as the wanted value needs. Each kernel takes the recipe that dispatch names for the whole pass, so a value
-//! has the bits it has in the pass. Attention and experts run as in a pass of this one row; attention reads the keys and
-//! values of all earlier positions. Left out: a compressed cache.
+//! has the bits it has in the pass. Attention and experts run as in a pass of this one row; attention reads the keys
+//! and values of all earlier positions. Left out: a compressed cache.
 
 use std::ops::Range;
 use std::sync::Mutex;
