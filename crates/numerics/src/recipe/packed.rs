@@ -7,8 +7,10 @@ use crate::nvidia::machete::{self, Machete};
 use crate::nvidia::marlin::{self, Marlin};
 use crate::tensor_core::BlockRecipe;
 
-/// Rows of a step, to which Marlin rounds up those of its last tile.
+/// Rows of a step of a tensor core.
 const STEP: u32 = 16;
+/// Rows of Marlin's largest tile: what is less is a launch of its own.
+const TILE: u32 = 64;
 
 /// A kernel with weights of 4 bits.
 ///
@@ -71,7 +73,7 @@ pub struct PackedSum {
 
 impl PackedSum {
     /// Of a product of `rows` rows with weights of `outputs` outputs that are put together, of which this weight's
-    /// begin at `first`. Rows count as whole tiles: more of the same tile change nothing.
+    /// begin at `first`. Rows count as whole steps where more of the same step change nothing.
     #[must_use]
     pub fn new(
         kernel: PackedKernel,
@@ -79,13 +81,18 @@ impl PackedSum {
         [rows, outputs, first]: [u32; 3],
         multiprocessors: u32,
     ) -> Self {
-        let tile = match kernel {
+        let rows = rows.max(1);
+        let up = |to: u32| rows.next_multiple_of(to);
+        let rows = match kernel {
             // Whatever the length is: tiles of more rows are of more rows alone.
-            PackedKernel::Machete if rows > 128 => 64,
-            PackedKernel::Machete if rows > 16 && rows <= 32 => 32,
-            PackedKernel::Machete | PackedKernel::Marlin { .. } => STEP,
+            PackedKernel::Machete if rows > 128 => up(64),
+            PackedKernel::Machete if rows > 16 && rows <= 32 => up(32),
+            // Behind whole tiles 49 to 63 rows are launched alone, 64 with the others.
+            PackedKernel::Marlin { .. } if rows > TILE && up(STEP) % TILE == 0 && rows % TILE != 0 => {
+                up(STEP) - 1
+            }
+            PackedKernel::Machete | PackedKernel::Marlin { .. } => up(STEP),
         };
-        let rows = rows.max(1).next_multiple_of(tile);
         Self { kernel, block, rows, outputs, first, multiprocessors }
     }
 
@@ -101,7 +108,7 @@ impl PackedSum {
         self.block
     }
 
-    /// Rows, in whole tiles, outputs of all weights together, and which of these is this weight's first.
+    /// Rows, in whole steps, outputs of all weights together, and which of these is this weight's first.
     #[must_use]
     pub const fn shape(self) -> [u32; 3] {
         [self.rows, self.outputs, self.first]
@@ -129,6 +136,51 @@ impl PackedSum {
             PackedKernel::Marlin { group } => {
                 let group = Some(group.get() as usize);
                 marlin::launches(Marlin { m, n, k, group, multiprocessors })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor_core::{Architecture, Operand};
+
+    #[test]
+    fn rounded_rows_are_launched_as_those_that_were_asked_for() {
+        let block = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
+        let group = NonZeroU32::new(128).expect("not 0");
+        // Sums that are cut at other places in each row of tiles, and outputs that make Marlin launch more often.
+        for [n, k] in [[1024_u32, 2048], [1024, 3072], [2048, 8192], [6144, 1024], [640, 18944]] {
+            let (outputs, length) = (n as usize, k as usize);
+            for rows in (1..=400).chain(1281..1345).chain([2047, 2997, 8191]) {
+                let m = rows as usize;
+                let asked = marlin::launches(Marlin {
+                    m,
+                    n: outputs,
+                    k: length,
+                    group: Some(128),
+                    multiprocessors: 132,
+                });
+                let machete = machete::launch(Machete { m, n: outputs, k: length, multiprocessors: 132 });
+                for (kernel, asked) in
+                    [(PackedKernel::Marlin { group }, asked), (PackedKernel::Machete, vec![machete])]
+                {
+                    let found = PackedSum::new(kernel, block, [rows, n, 0], 132).launches(length);
+                    assert_eq!(asked.len(), found.len(), "{kernel:?} {rows} {n} {k}");
+                    for (asked, found) in asked.iter().zip(&found) {
+                        assert_eq!((asked.warps, asked.rows.start), (found.warps, found.rows.start));
+                        for row in asked.rows.clone() {
+                            for output in (0..outputs).step_by(64) {
+                                let (asked, found) = (asked.cuts(row, output), found.cuts(row, output));
+                                assert_eq!(
+                                    asked, found,
+                                    "{kernel:?} {rows} {n} {k}: row {row}, output {output}"
+                                );
+                            }
+                        }
+                    }
+                }
             }
         }
     }
