@@ -140,14 +140,10 @@ fn encoded(
         let mut values = vec![0.0_f32; cols];
         for row in task * 64..rows.min(task * 64 + 64) {
             decode(row, &mut values);
-            let mut bytes = Vec::with_capacity(cols * size);
-            for x in &values {
-                dtype.encode(*x, &mut bytes);
-            }
             // SAFETY: row `row` of `out` is this task's.
-            unsafe {
-                std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.get().add(row * cols * size), cols * size);
-            }
+            let bytes =
+                unsafe { std::slice::from_raw_parts_mut(to.get().add(row * cols * size), cols * size) };
+            dtype.encode_each(&values, bytes);
         }
     });
     out

@@ -108,6 +108,35 @@ impl Dtype {
         out.extend_from_slice(&self.pattern(x).to_le_bytes()[..self.size()]);
     }
 
+    /// [`Dtype::encode`] of each of `x`, into `out`: as many as there is room for.
+    ///
+    /// ```
+    /// let mut bytes = [0; 4];
+    /// mantissa_numerics::Dtype::Bf16.encode_each(&[1.0, 2.0], &mut bytes);
+    /// assert_eq!(bytes, [0x80, 0x3F, 0x00, 0x40]);
+    /// ```
+    pub fn encode_each(self, x: &[f32], out: &mut [u8]) {
+        match self {
+            Self::F32 => {
+                for (bytes, x) in out.as_chunks_mut().0.iter_mut().zip(x) {
+                    *bytes = x.to_le_bytes();
+                }
+            }
+            Self::Bf16 => {
+                for (bytes, x) in out.as_chunks_mut().0.iter_mut().zip(x) {
+                    // Rounded already: the lower half is empty.
+                    let [_, _, low, high] = x.to_le_bytes();
+                    *bytes = [low, high];
+                }
+            }
+            Self::F16 => {
+                for (bytes, x) in out.as_chunks_mut().0.iter_mut().zip(x) {
+                    *bytes = f16::from_f32(*x).to_le_bytes();
+                }
+            }
+        }
+    }
+
     /// Reads value `index` of a little-endian array of this format.
     ///
     /// # Panics

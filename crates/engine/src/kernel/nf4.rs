@@ -32,7 +32,7 @@ pub(super) fn by_warps(
     let laid_length = k.next_multiple_of(STEP);
     let mut rows = vec![0.0; m * laid_length];
     for (row, laid) in x.chunks_exact(k.max(1)).zip(rows.chunks_exact_mut(laid_length.max(1))) {
-        lay(row.iter().copied(), laid);
+        lay(row, laid, |x| x);
     }
     let mut tasks = Vec::new();
     for (index, (w, _)) in weights.iter().enumerate() {
@@ -46,10 +46,8 @@ pub(super) fn by_warps(
         let (w, to) = targets[index];
         let mut laid = vec![0.0; laid_length];
         for column in outputs {
-            let bytes = &w.data[column * w.row_bytes..][..2 * k];
-            let values =
-                bytes.chunks_exact(2).map(|b| f32::from_bits(u32::from_le_bytes([0, 0, b[0], b[1]])));
-            lay(values, &mut laid);
+            let (values, _) = w.data[column * w.row_bytes..][..2 * k].as_chunks();
+            lay(values, &mut laid, |[low, high]| f32::from_bits(u32::from_le_bytes([0, 0, low, high])));
             for (i, row) in rows.chunks_exact(laid_length.max(1)).enumerate() {
                 let sum = output.round(dot(row, &laid));
                 // SAFETY: this column of this weight's output is this task's.
@@ -60,10 +58,21 @@ pub(super) fn by_warps(
 }
 
 /// Puts element `k` where its lane and turn are: of a step pair after pair, of a pair first elements, then second ones.
-fn lay(values: impl Iterator<Item = f32>, laid: &mut [f32]) {
-    for (k, value) in values.enumerate() {
-        let (step, lane, turn) = (k / STEP, k / RUN % LANES, k % RUN);
-        laid[step * STEP + turn * LANES + lane] = value;
+fn lay<T: Copy>(values: &[T], laid: &mut [f32], of: impl Fn(T) -> f32) {
+    for (values, laid) in values.chunks(STEP).zip(laid.chunks_exact_mut(STEP)) {
+        if let (runs, []) = values.as_chunks::<RUN>()
+            && let Some(runs) = runs.first_chunk::<LANES>()
+        {
+            for (turn, laid) in laid.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+                for (laid, run) in laid.iter_mut().zip(runs) {
+                    *laid = of(run[turn]);
+                }
+            }
+            continue;
+        }
+        for (k, value) in values.iter().enumerate() {
+            laid[k % RUN * LANES + k / RUN] = of(*value);
+        }
     }
 }
 

@@ -43,9 +43,9 @@ pub(super) fn products(
     for launch in sum.launches(k) {
         let here: Vec<usize> = (0..m).filter(|i| launch.rows.contains(&places.rows[*i])).collect();
         for here in here.chunks(ROWS) {
-            let laid: Vec<f32> = here.iter().flat_map(|i| lay(&launch, &x[i * k..(i + 1) * k])).collect();
+            let rows_laid: Vec<f32> = here.iter().flat_map(|i| launch.laid(&x[i * k..(i + 1) * k])).collect();
             let mut rows = vec![Row::default(); here.len()];
-            fill(instructions, pool, block, &laid, &mut rows);
+            fill(instructions, pool, block, &rows_laid, &mut rows);
             for (w, out) in weights.iter_mut() {
                 assert_eq!(Some(w.format), factors, "a tensor core multiplies formats of 16 bits here");
                 let tasks = tasks(first..first + w.rows, launch.tile[1]);
@@ -54,7 +54,7 @@ pub(super) fn products(
                     let outputs = tasks[task].clone();
                     let own = outputs.start - first..outputs.end - first;
                     let lanes: Vec<Cow<'_, [u8]>> =
-                        own.clone().map(|row| lay_bytes(&launch, bytes(w, row, 0..k))).collect();
+                        own.clone().map(|row| laid(&launch, bytes(w, row, 0..k))).collect();
                     let cuts = |i: usize| launch.cuts(places.rows[here[i]], outputs.start);
                     for group in alike(here.len(), cuts) {
                         let tile = Tile { launch: &launch, block, instructions, lanes: &lanes, k };
@@ -96,26 +96,12 @@ fn alike<'c>(count: usize, cuts: impl Fn(usize) -> &'c [Range<usize>]) -> Vec<Ra
     runs
 }
 
-/// Elements with those of each warp together.
-fn lay(launch: &Launch, row: &[f32]) -> Vec<f32> {
-    let mut laid = vec![0.0; row.len()];
-    for (k, value) in row.iter().enumerate() {
-        laid[launch.place(row.len(), k)] = *value;
+/// A row of elements of two bytes with those of each warp together.
+fn laid<'a>(launch: &Launch, row: &'a [u8]) -> Cow<'a, [u8]> {
+    match launch.warps {
+        1 => Cow::Borrowed(row),
+        _ => Cow::Owned(launch.laid(row.as_chunks::<2>().0).into_flattened()),
     }
-    laid
-}
-
-/// The same of elements of two bytes.
-fn lay_bytes<'a>(launch: &Launch, row: &'a [u8]) -> Cow<'a, [u8]> {
-    if launch.warps == 1 {
-        return Cow::Borrowed(row);
-    }
-    let mut laid = vec![0; row.len()];
-    for (k, value) in row.chunks_exact(2).enumerate() {
-        let at = 2 * launch.place(row.len() / 2, k);
-        laid[at..at + 2].copy_from_slice(value);
-    }
-    Cow::Owned(laid)
 }
 
 /// Outputs of one tile.
@@ -195,7 +181,7 @@ mod tests {
         let launch =
             launches.iter().find(|launch| launch.rows.contains(&row)).expect("a launch for every row");
         let bits = |values: &[f32]| -> Vec<u32> {
-            lay(launch, values).iter().map(|x| u32::from(bf16::from_f32(*x).to_bits())).collect()
+            launch.laid(values).iter().map(|x| u32::from(bf16::from_f32(*x).to_bits())).collect()
         };
         let (x, w) = (bits(x), bits(w));
         launch.sum(k, row, output, |places| sum.block().chain(&x[places.clone()], &w[places], 0.0))

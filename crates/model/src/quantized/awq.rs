@@ -53,6 +53,15 @@ pub(super) fn integer_at(packed: &Packed<'_>, row: usize, col: usize) -> u8 {
     nibble(packed.parts[0], col * (packed.rows / NIBBLES) + row / NIBBLES, NIBBLE_OF[row % NIBBLES])
 }
 
+/// What `table` has for the integers of output `row` and inputs from `first` on.
+pub(super) fn looked_up(packed: &Packed<'_>, row: usize, first: usize, table: &[f32; 16], out: &mut [f32]) {
+    let (words, nibble) = (packed.rows / NIBBLES, NIBBLE_OF[row % NIBBLES]);
+    let bytes = &packed.parts[0][4 * (first * words + row / NIBBLES) + nibble / 2..];
+    for (out, byte) in out.iter_mut().zip(bytes.iter().step_by(4 * words)) {
+        *out = table[usize::from(byte >> (4 * (nibble % 2)) & 15)];
+    }
+}
+
 /// The zero point of output `row` and input `col`, in groups of `group` inputs.
 pub(super) fn zero(packed: &Packed<'_>, group: usize, row: usize, col: usize) -> u8 {
     nibble(packed.parts[1], col / group * (packed.rows / NIBBLES) + row / NIBBLES, NIBBLE_OF[row % NIBBLES])

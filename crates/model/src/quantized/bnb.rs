@@ -247,14 +247,19 @@ impl<'a> Nf4Matrix<'a> {
     pub fn row(&self, way: Nf4Way, row: usize, out: &mut [f32]) {
         let Packed { cols, parts, .. } = &self.packed;
         assert_eq!(out.len(), *cols, "elements of a row");
-        let mut table = [0.0; 16];
-        for (index, out) in (row * cols..).zip(out) {
-            if index.is_multiple_of(self.state.block) || index == row * cols {
-                let scale = way.scale(self.absmax(index / self.state.block));
-                table = std::array::from_fn(|code| way.weight(u8::try_from(code).unwrap_or(0), scale));
+        let (mut index, mut rest) = (row * cols, out);
+        while !rest.is_empty() {
+            let block = index / self.state.block;
+            let scale = way.scale(self.absmax(block));
+            let table: [f32; 16] =
+                std::array::from_fn(|code| way.weight(u8::try_from(code).unwrap_or(0), scale));
+            let count = ((block + 1) * self.state.block - index).min(rest.len());
+            let (of_block, others) = rest.split_at_mut(count);
+            for (index, out) in (index..).zip(of_block) {
+                let byte = parts[0][index / 2];
+                *out = table[usize::from(if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 })];
             }
-            let byte = parts[0][index / 2];
-            *out = table[usize::from(if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 })];
+            (index, rest) = (index + count, others);
         }
     }
 

@@ -60,8 +60,16 @@ pub(super) fn group_of(packed: &Packed<'_>, col: usize) -> usize {
 }
 
 /// The integer of output `row` and input `col`.
+#[inline]
 pub(super) fn integer_at(packed: &Packed<'_>, row: usize, col: usize) -> u8 {
     nibble(packed.parts[0], col / NIBBLES * packed.rows + row, col % NIBBLES)
+}
+
+/// What `table` has for the integers of output `row` and inputs from `first` on.
+pub(super) fn looked_up(packed: &Packed<'_>, row: usize, first: usize, table: &[f32; 16], out: &mut [f32]) {
+    for (col, out) in (first..).zip(out) {
+        *out = table[usize::from(integer_at(packed, row, col))];
+    }
 }
 
 /// The element of output `row` and input `col`, with scales of `dtype`.

@@ -63,6 +63,7 @@ pub(super) fn word(order: [usize; NIBBLES], value: impl Fn(usize) -> u8) -> [u8;
 }
 
 /// Nibble `nibble` of word `index` of `bytes`.
+#[inline]
 pub(super) fn nibble(bytes: &[u8], index: usize, nibble: usize) -> u8 {
     bytes[4 * index + nibble / 2] >> (4 * (nibble % 2)) & 15
 }

@@ -80,20 +80,17 @@ impl<'a> Int4Matrix<'a> {
         let Packed { rows, cols, parts } = &self.packed;
         assert_eq!(out.len(), *cols, "elements of a row");
         let group = self.layout.group.map_or(*cols, NonZeroUsize::get);
-        let mut table = [0.0; 16];
-        for (col, out) in out.iter_mut().enumerate() {
-            if col.is_multiple_of(group) {
-                let scale = dtype.round(self.scales.decode(parts[2], col / group * rows + row));
-                let zero = self.layout.zeros.then(|| awq::zero(&self.packed, group, row, col));
-                table =
-                    std::array::from_fn(|q| kernel.weight(dtype, u8::try_from(q).unwrap_or(0), zero, scale));
-            }
-            let q = if self.layout.zeros {
-                awq::integer_at(&self.packed, row, col)
+        for (number, out) in out.chunks_mut(group).enumerate() {
+            let first = number * group;
+            let scale = dtype.round(self.scales.decode(parts[2], number * rows + row));
+            let zero = self.layout.zeros.then(|| awq::zero(&self.packed, group, row, first));
+            let table: [f32; 16] =
+                std::array::from_fn(|q| kernel.weight(dtype, u8::try_from(q).unwrap_or(0), zero, scale));
+            if self.layout.zeros {
+                awq::looked_up(&self.packed, row, first, &table, out);
             } else {
-                gptq::integer_at(&self.packed, row, col)
-            };
-            *out = table[usize::from(q & 15)];
+                gptq::looked_up(&self.packed, row, first, &table, out);
+            }
         }
     }
 }

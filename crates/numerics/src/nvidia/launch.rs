@@ -98,6 +98,30 @@ impl Launch {
         warp * (length / self.warps) + tile * WARP + k % WARP
     }
 
+    /// A row whose elements are where [`Self::place`] says.
+    ///
+    /// ```
+    /// use mantissa_numerics::nvidia::marlin::{Marlin, launches};
+    /// let shape = Marlin { m: 1, n: 64, k: 256, group: Some(128), multiprocessors: 132 };
+    /// let launch = &launches(shape)[0];
+    /// let row: Vec<usize> = (0..256).collect();
+    /// let laid = launch.laid(&row);
+    /// assert!(row.iter().all(|k| laid[launch.place(256, *k)] == *k));
+    /// ```
+    #[must_use]
+    pub fn laid<T: Copy>(&self, row: &[T]) -> Vec<T> {
+        if self.warps == 1 {
+            return row.to_vec();
+        }
+        let mut laid = Vec::with_capacity(row.len());
+        for warp in 0..self.warps {
+            for tile in row.chunks_exact(WARP * self.warps) {
+                laid.extend_from_slice(&tile[WARP * warp..][..WARP]);
+            }
+        }
+        laid
+    }
+
     /// The places ([`Self::place`]) of a warp's part of `cut`.
     #[must_use]
     pub const fn part(&self, length: usize, cut: &Range<usize>, warp: usize) -> Range<usize> {
