@@ -196,7 +196,7 @@ def pieces(prompt, chunk):
 
 @contextlib.contextmanager
 def _settings(model, recipe):
-    threads = torch.get_num_threads()
+    threads, experts = torch.get_num_threads(), model.config._experts_implementation
     model.set_attn_implementation(recipe.attention)
     if recipe.experts:
         model.set_experts_implementation(recipe.experts)
@@ -207,6 +207,8 @@ def _settings(model, recipe):
     finally:
         torch.set_num_threads(threads)
         model.set_attn_implementation("eager")
+        if recipe.experts:
+            model.set_experts_implementation(experts)
 
 
 @contextlib.contextmanager

@@ -56,14 +56,19 @@ pub(super) fn products(
                     let lanes: Vec<Cow<'_, [u8]>> =
                         own.clone().map(|row| laid(&launch, bytes(w, row, 0..k))).collect();
                     let cuts = |i: usize| launch.cuts(places.rows[here[i]], outputs.start);
+                    let tile = Tile { launch: &launch, block, instructions, lanes: &lanes, k };
+                    let mut scratch = Scratch::default();
                     for group in alike(here.len(), cuts) {
-                        let tile = Tile { launch: &launch, block, instructions, lanes: &lanes, k };
-                        let sums = tile.sums(&rows[group.clone()], cuts(group.start));
-                        for (i, sums) in group.zip(sums.chunks_exact(lanes.len())) {
-                            let to = to.get().wrapping_add(here[i] * w.rows + own.start);
-                            let sums: Vec<f32> = sums.iter().map(|sum| output.round(*sum)).collect();
-                            // SAFETY: these columns of this weight's output are this task's.
-                            unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, sums.len()) };
+                        let sums = tile.sums(&rows[group.clone()], cuts(group.start), &mut scratch);
+                        for (panel, sums) in sums.chunks_exact_mut(group.len()).enumerate() {
+                            let count = LANES.min(lanes.len() - panel * LANES);
+                            for (i, sums) in group.clone().zip(sums) {
+                                output.round_each(sums);
+                                let column = own.start + panel * LANES;
+                                let to = to.get().wrapping_add(here[i] * w.rows + column);
+                                // SAFETY: these columns of this weight's output are this task's.
+                                unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
+                            }
                         }
                     }
                 });
@@ -113,53 +118,81 @@ struct Tile<'a> {
     k: usize,
 }
 
+/// Sixteen outputs of a row: of each panel all rows.
+type Sums = Vec<[f32; LANES]>;
+
+/// What tiles need beside their operands.
+#[derive(Default)]
+struct Scratch {
+    panel: Panel,
+    /// Of each part.
+    parts: Sums,
+    /// Of each warp of a part.
+    warps: Sums,
+    /// Of all parts.
+    sums: Sums,
+}
+
 impl Tile<'_> {
-    /// Sums of every row and lane, cut at `cuts`.
-    fn sums(&self, rows: &[Row], cuts: &[Range<usize>]) -> Vec<f32> {
+    /// Sums of every row, cut at `cuts`.
+    fn sums<'s>(
+        &self,
+        rows: &[Row],
+        cuts: &[Range<usize>],
+        scratch: &'s mut Scratch,
+    ) -> &'s mut [[f32; LANES]] {
         let Self { launch, k, .. } = self;
-        let width = self.lanes.len();
-        let mut parts = Vec::with_capacity(cuts.len());
-        for cut in cuts {
-            let warps: Vec<Vec<f32>> =
-                (0..launch.warps).map(|warp| self.chain(rows, launch.part(*k, cut, warp))).collect();
-            let of = |at: usize| {
-                let mut sums = [0.0; 4];
-                for (sum, warp) in sums.iter_mut().zip(&warps) {
-                    *sum = warp[at];
-                }
-                Launch::of_warps(&sums[..warps.len()])
-            };
-            parts.push((0..rows.len() * width).map(of).collect::<Vec<f32>>());
+        let each = rows.len() * self.lanes.len().div_ceil(LANES);
+        let Scratch { panel, parts, warps, sums } = scratch;
+        parts.clear();
+        parts.resize(cuts.len() * each, [0.0; LANES]);
+        for (cut, part) in cuts.iter().zip(parts.chunks_exact_mut(each)) {
+            if launch.warps == 1 {
+                self.chain(rows, cut.clone(), panel, part);
+                continue;
+            }
+            warps.clear();
+            warps.resize(launch.warps * each, [0.0; LANES]);
+            for (warp, sums) in warps.chunks_exact_mut(each).enumerate() {
+                self.chain(rows, launch.part(*k, cut, warp), panel, sums);
+            }
+            together(part, warps, launch.warps, Launch::of_warps);
         }
-        let mut sums = vec![0.0; parts.len()];
-        (0..rows.len() * width)
-            .map(|at| {
-                for (sum, part) in sums.iter_mut().zip(&parts) {
-                    *sum = part[at];
-                }
-                launch.order.sum(&sums)
-            })
-            .collect()
+        if cuts.len() == 1 {
+            return parts;
+        }
+        sums.clear();
+        sums.resize(each, [0.0; LANES]);
+        together(sums, parts, cuts.len(), |parts| launch.order.sum(parts));
+        sums
     }
 
-    /// Sums of one chain of steps over places of `K`.
-    fn chain(&self, rows: &[Row], places: Range<usize>) -> Vec<f32> {
-        let width = self.lanes.len();
-        let mut panel = Panel::default();
-        let mut sums = vec![vec![[0.0; LANES]; rows.len()]; width.div_ceil(LANES)];
+    /// Adds sums of one chain of steps over places of `K`.
+    fn chain(&self, rows: &[Row], places: Range<usize>, panel: &mut Panel, sums: &mut [[f32; LANES]]) {
         for from in places.clone().step_by(DEPTH) {
             let until = places.end.min(from + DEPTH);
-            for (lanes, sums) in self.lanes.chunks(LANES).zip(&mut sums) {
-                let part: Vec<&[u8]> = lanes.iter().map(|lane| &lane[2 * from..2 * until]).collect();
-                panel.fill_rows(self.instructions, self.block, &part);
-                self.block.dots_of_rows(self.instructions, rows, from, &panel, sums);
+            for (lanes, sums) in self.lanes.chunks(LANES).zip(sums.chunks_exact_mut(rows.len())) {
+                let mut part: [&[u8]; LANES] = [&[]; LANES];
+                for (part, lane) in part.iter_mut().zip(lanes) {
+                    *part = &lane[2 * from..2 * until];
+                }
+                panel.fill_rows(self.instructions, self.block, &part[..lanes.len()]);
+                self.block.dots_of_rows(self.instructions, rows, from, panel, sums);
             }
         }
-        let at = |row: usize, lane: usize| sums[lane / LANES][row][lane % LANES];
-        (0..rows.len())
-            .flat_map(|row| (0..width).map(move |lane| (row, lane)))
-            .map(|(r, l)| at(r, l))
-            .collect()
+    }
+}
+
+/// Puts together `count` sums of each output, which stand behind one another in `sums`.
+fn together(out: &mut [[f32; LANES]], sums: &[[f32; LANES]], count: usize, of: impl Fn(&[f32]) -> f32) {
+    let (out, sums) = (out.as_flattened_mut(), sums.as_flattened());
+    let each = out.len();
+    let mut values = vec![0.0; count];
+    for (at, out) in out.iter_mut().enumerate() {
+        for (value, sums) in values.iter_mut().zip(sums.chunks_exact(each)) {
+            *value = sums[at];
+        }
+        *out = of(&values);
     }
 }
 
