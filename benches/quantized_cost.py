@@ -5,7 +5,8 @@
 A model of Qwen3-0.6B's widths (four layers, a vocabulary of 2,048, so that products of blocks are nearly all of the
 work). A round runs every kind in an order that turns from round to round, once with a prompt of 512 tokens and one
 step, once with a prompt of 4 and 64 steps. Seconds are those of the passes, as `record` notes them, without reading
-and digesting files, but with decoding each weight once; the best of each counts. The goal is 80% of the rate of bf16 under the same program.
+and digesting files, but with decoding each weight once; the best of each counts. The goal is 80% of the rate of bf16
+under the same program.
 """
 
 import argparse
@@ -53,8 +54,8 @@ def main():
                 for name, layout, more in KINDS[:: 1 - 2 * (turn % 2)]:
                     out = folder / f"{turn} {case} {name}".replace(",", "")
                     command = [given.mantissa, "record", "--model", folder / str(layout), "--prompt", ids, *more]
-                    command += ["--hardware", "h200", "--decode", str(steps), "--reps", "1", "--positions=-1", "--out", out]
-                    command += ["--threads", str(given.threads), "-q"]
+                    command += ["--hardware", "h200", "--decode", str(steps), "--reps", "1", "--positions=-1"]
+                    command += ["--threads", str(given.threads), "-q", "--out", out]
                     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
                     [run] = json.loads((out / "timing.json").read_text())["runs"].values()
                     seconds = run["runtime_seconds"]

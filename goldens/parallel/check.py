@@ -53,7 +53,8 @@ def main():
         if args.only and args.only not in job:
             continue
         for cell in sorted(os.listdir(os.path.join(args.captures, job))):
-            if cells and cell not in cells:
+            whole = os.path.exists(os.path.join(args.captures, job, cell, "manifest.json"))
+            if not whole or cells and cell not in cells:
                 continue
             model = os.path.join(args.models, job.split("-")[-1])
             values, different, what = judged(args.mantissa, os.path.join(args.captures, job, cell), model)
