@@ -34,7 +34,8 @@ if not DRY:
     from vllm.model_executor.layers.quantization.utils import marlin_utils as marlin
     from vllm.scalar_type import scalar_types
 
-FEW = [1, 9, 16, 17, 32, 33, 64, 65, 128, 129, 256, 257, 333, 1024]
+# All remainders of 64 in steps of 16, behind whole launches too.
+FEW = [1, 9, 16, 17, 32, 33, 49, 64, 65, 113, 128, 129, 256, 257, 333, 1024, 1332]
 # `[K, N]`, of models' own layers and others: every tile, and sums that are not cut, cut equally, and dealt.
 WEIGHTS = {
     (1024, 4096): FEW, (3072, 1024): FEW, (2048, 3072): FEW, (2048, 16384): FEW, (8192, 2048): FEW,
