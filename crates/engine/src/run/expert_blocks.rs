@@ -115,3 +115,69 @@ impl<'p> ExpertBlocks<'p> {
         parts.into_iter().filter_map(places).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mantissa_numerics::tensor_core::{Architecture, Operand};
+
+    use super::*;
+    use crate::tap::RowId;
+
+    const PLACE: Place = Place::Block { layer: 2, kind: 0 };
+
+    fn sum(tokens: u32) -> PackedExperts {
+        let block = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
+        let (top, experts, outputs, first) = (2, 128, 256, 0);
+        PackedExperts { block, tokens, top, experts, outputs, first, zeros: true, multiprocessors: 132 }
+    }
+
+    /// What is known of steps of `tokens` tokens, each of which chose two experts.
+    fn of<T>(
+        tokens: u32,
+        chosen: &[[usize; 2]],
+        seen: impl Fn(Result<ExpertBlocks<'_>, Undetermined>, &Routing) -> T,
+    ) -> T {
+        let mut routing = Routing::new(2);
+        let slots = chosen.iter().flatten().map(|expert| (*expert, 0.5)).collect();
+        routing.add(0..chosen.len(), slots);
+        let rows: Vec<RowId> = (0..chosen.len()).map(|position| RowId { sequence: 0, position }).collect();
+        let none = vec![0; rows.len()];
+        let all: Vec<usize> = (0..rows.len()).collect();
+        let steps: Vec<Step> = all
+            .chunks(tokens as usize)
+            .map(|rows| Step { plan: 0, rows: rows[0]..rows[0] + rows.len() })
+            .collect();
+        let pass = Pass { rows: &rows, caches: &none, sequences: &none, steps: &steps, plans: &[] };
+        seen(ExpertBlocks::of(sum(tokens), PLACE, &pass, &(0..rows.len()), &routing), &routing)
+    }
+
+    #[test]
+    fn each_step_has_blocks_of_its_own() {
+        let found = of(2, &[[7, 3], [7, 9], [1, 7], [9, 7]], |blocks, routing| {
+            let blocks = blocks.unwrap_or_else(|found| panic!("{}", found.what));
+            let (_, experts) = &routing.groups[0];
+            let (_, slots) = experts.iter().find(|(expert, _)| *expert == 7).expect("chosen");
+            blocks.parts(routing, 7, slots)
+        });
+        // Behind expert 3 of three in the first step, behind 1 of three in the second; each has two rows.
+        let places: Vec<_> =
+            found.iter().map(|(slots, places)| (slots.len(), &places.rows, places.of)).collect();
+        assert_eq!(places, [(2, &vec![8, 8], 3), (2, &vec![8, 8], 3)]);
+        let alone = of(1, &[[7, 3], [7, 9]], |blocks, routing| {
+            let (_, slots) = &routing.groups[0].1[1];
+            blocks.ok().expect("a token each").parts(routing, 7, slots)
+        });
+        let rows: Vec<_> = alone.iter().map(|(_, places)| (places.rows.clone(), places.of)).collect();
+        assert_eq!(rows, [(vec![8], 2), (vec![0], 2)]);
+    }
+
+    #[test]
+    fn what_atomic_additions_decide_is_refused() {
+        let nine: Vec<[usize; 2]> = (0..9).map(|other| [50, other]).collect();
+        let said = of(9, &nine, |blocks, _| blocks.err().expect("nine rows of a block of eight").what);
+        assert_eq!(said, "expert 50 of layer 3 at position 8, behind 8 tokens of its step");
+        let part = of(9, &nine[..4], |blocks, _| blocks.err().expect("a part of a step").what);
+        assert!(part.ends_with("in a step of 9 tokens"), "{part}");
+        assert!(of(8, &nine[..8], |blocks, _| blocks.is_ok()));
+    }
+}

@@ -69,3 +69,37 @@ impl PackedExperts {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::{KernelRecipe, LinearSum};
+
+    #[test]
+    fn evidence_states_it_whole() {
+        let json = r#"{"kernel":"expert_sum","output":"bf16","sums":4,"rounded_weights":true}"#;
+        let found: KernelRecipe = serde_json::from_str(json).expect("a recipe");
+        assert!(matches!(found, KernelRecipe::ExpertSum(sum) if sum.rounded_weights));
+        assert_eq!(serde_json::to_string(&found).expect("JSON"), json);
+        let block = crate::tensor_core::Architecture::Hopper.block(crate::tensor_core::Operand::Bf16);
+        let sum = super::PackedExperts {
+            block: block.expect("bf16"),
+            tokens: 9,
+            top: 8,
+            experts: 128,
+            outputs: 1536,
+            first: 768,
+            zeros: true,
+            multiprocessors: 132,
+        };
+        let wire = crate::recipe::wire::Summation::from(LinearSum::PackedExperts(sum));
+        assert_eq!(LinearSum::try_from(wire), Ok(LinearSum::PackedExperts(sum)));
+        for refused in [
+            super::PackedExperts { top: 129, ..sum },
+            super::PackedExperts { tokens: 0, ..sum },
+            super::PackedExperts { first: 1536, ..sum },
+        ] {
+            let wire = crate::recipe::wire::Summation::from(LinearSum::PackedExperts(refused));
+            assert!(LinearSum::try_from(wire).is_err(), "{refused:?}");
+        }
+    }
+}
