@@ -194,7 +194,8 @@ mod tests {
             };
             let mut out = [0.0];
             // 1 + 2^-8 is halfway between two numbers of bf16.
-            expert_sum(Isa::Scalar, recipe, 1, &[(0, 1.003_906_25)], &[0], &[3.0], &mut out);
+            let weight = 1.0 + 2.0_f32.powi(-8);
+            expert_sum(Isa::Scalar, recipe, 1, &[(0, weight)], &[0], &[3.0], &mut out);
             out[0]
         };
         assert_eq!((sum(false).to_bits(), sum(true).to_bits()), (3.015_625_f32.to_bits(), 3.0_f32.to_bits()));
