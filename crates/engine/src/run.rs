@@ -14,7 +14,6 @@ use mantissa_numerics::site::Point;
 
 use crate::backend::{Backend, Places, Queries, part};
 use crate::cache::KvCache;
-use crate::error::EngineError;
 use crate::kernel::matrix::{CachedLayer, Matrix};
 use crate::pass::{Pass, Place, Run, Selection};
 use crate::perturbation::Hooks;
@@ -36,7 +35,7 @@ mod values;
 
 use at::At;
 use expanded::Expanded;
-use expert_blocks::{ExpertBlocks, Undetermined};
+use expert_blocks::ExpertBlocks;
 use last_block::last_block;
 use lifetimes::Lifetimes as _;
 use routing::Routing;
@@ -521,16 +520,6 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         for plan in &run.plans {
             noted.note((*plan, &pass.plans[*plan]), run.place, node.name, [run.n, run.k], ran);
         }
-    }
-
-    /// Notes that nothing from here on is a result.
-    fn refuse(&self, Undetermined { what, why }: Undetermined) {
-        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
-        ran.refused.get_or_insert_with(|| EngineError::kernel(self.hardware, what, why, why));
-    }
-
-    fn has_refused(&self) -> bool {
-        self.ran.lock().unwrap_or_else(PoisonError::into_inner).refused.is_some()
     }
 
     fn tap(

@@ -1,13 +1,16 @@
-//! The blocks that vLLM's Marlin puts a step's rows into, by expert: where a sum is cut depends on all of them. Left out:
-//! steps in which an expert has more rows than a block, which are put there in the order of atomic additions.
+//! The blocks that vLLM's Marlin puts a step's rows into, by expert: where a sum is cut depends on all of them.
+//! Left out: steps in which an expert has more rows than a block, which are put there in the order of atomic additions.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::PoisonError;
 
 use mantissa_numerics::recipe::{KernelRecipe, LinearSum, MatmulRecipe, PackedExperts};
 
 use super::routing::Routing;
+use super::runner::Runner;
 use crate::backend::Places;
+use crate::error::EngineError;
 use crate::pass::{Pass, Place, Step};
 
 /// Why a product of experts is not determined.
@@ -39,6 +42,19 @@ pub(super) fn asked(place: Place, pass: &Pass<'_>) -> bool {
     planned.any(|planned| matches!(planned.recipe, KernelRecipe::Matmul(recipe) if asks(recipe).is_some()))
 }
 
+impl<B> Runner<'_, '_, B> {
+    /// Notes that nothing from here on is a result.
+    pub(super) fn refuse(&self, Undetermined { what, why }: Undetermined) {
+        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        ran.refused.get_or_insert_with(|| EngineError::kernel(self.hardware, what, why, why));
+    }
+
+    /// Whether it did.
+    pub(super) fn has_refused(&self) -> bool {
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).refused.is_some()
+    }
+}
+
 impl<'p> ExpertBlocks<'p> {
     /// Of the steps in `run`.
     pub(super) fn of(
@@ -61,7 +77,7 @@ impl<'p> ExpertBlocks<'p> {
                     what: format!(
                         "experts of layer {layer} from position {position} on, in a step of {tokens} tokens"
                     ),
-                    why: "where their sums are cut depends on which experts all of them chose, and not all were computed \
+                    why: "where sums are cut depends on which experts all of them chose, and not all were computed \
                           together: prompts of at most 512 tokens are",
                 });
             }
@@ -74,7 +90,7 @@ impl<'p> ExpertBlocks<'p> {
                         let (position, most) = (pass.rows[row].position, sum.rows());
                         return Err(Undetermined {
                             what: format!(
-                                "expert {expert} of layer {layer} at position {position}, behind {most} tokens of its step"
+                                "expert {expert} of layer {layer} at position {position}, behind {most} tokens of a step"
                             ),
                             why: "vLLM puts an expert's tokens into blocks in the order of atomic additions, and one \
                                   block does not hold them: other tokens, or fewer in a step, may",
@@ -175,7 +191,7 @@ mod tests {
     fn what_atomic_additions_decide_is_refused() {
         let nine: Vec<[usize; 2]> = (0..9).map(|other| [50, other]).collect();
         let said = of(9, &nine, |blocks, _| blocks.err().expect("nine rows of a block of eight").what);
-        assert_eq!(said, "expert 50 of layer 3 at position 8, behind 8 tokens of its step");
+        assert_eq!(said, "expert 50 of layer 3 at position 8, behind 8 tokens of a step");
         let part = of(9, &nine[..4], |blocks, _| blocks.err().expect("a part of a step").what);
         assert!(part.ends_with("in a step of 9 tokens"), "{part}");
         assert!(of(8, &nine[..8], |blocks, _| blocks.is_ok()));

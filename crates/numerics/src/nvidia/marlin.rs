@@ -1,5 +1,5 @@
-//! Marlin, vLLM's product with packed weights where Machete refuses: what a weight is worth, which tiles a product gets,
-//! and where its sums are cut.
+//! Marlin, vLLM's product with packed weights where Machete refuses: what a weight is worth, which tiles a product
+//! gets, and where its sums are cut.
 //!
 //! *Source:* vLLM 0.24's `csrc/libtorch_stable/quantization/marlin` (`marlin.cu`, `marlin_template.h`). Left out:
 //! experts ([`super::marlin_experts`]), weights of 8 bits and of floating point, activations of 8 bits, sums by atomic

@@ -57,8 +57,8 @@ pub fn block_rows(tokens: usize, top: usize, experts: usize) -> usize {
     ROWS.into_iter().find(filled).unwrap_or(largest)
 }
 
-/// How a product is cut: rows `b · rows ..` of the launch are those of block `b`, blocks in the order of their experts'
-/// numbers. `None` where the weight has no whole tiles.
+/// How a product is cut: rows `b · rows ..` of the launch are those of block `b`, blocks in the order of their
+/// experts' numbers. `None` where the weight has no whole tiles.
 ///
 /// As many blocks of threads share a multiprocessor as registers and shared memory leave room for, up to four (of
 /// blocks of more than 16 rows two), and no more than there is work for; the tile that leaves room for most is taken.
@@ -117,8 +117,8 @@ fn chosen(shape: MarlinExperts) -> Option<(Tile, usize)> {
 /// compiles itself from PTX: the number stands in no file, and CUDA's compilers leave others.
 ///
 /// *Source:* sums on an H200 (docs/parallel.md), of which some differ with any other of the numbers that are possible
-/// here. Of blocks of 16 rows with zero points 4 would leave the same; compilers take 142 to 160 registers, 3 blocks. Of
-/// more rows the kernels take more than 200.
+/// here. Of blocks of 16 rows with zero points 4 would leave the same; compilers take 142 to 160 registers, 3 blocks.
+/// Of more rows the kernels take more than 200.
 fn by_registers(shape: MarlinExperts, tile: Tile) -> usize {
     match (tile.threads(), shape.rows) {
         // Where 2 have room, others have it for more.
