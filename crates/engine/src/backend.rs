@@ -35,9 +35,10 @@ pub(crate) struct Queries<'q> {
 /// Where rows stand in the tensor of their whole pass.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Places {
-    /// The number of each row; none where no recipe asks for it.
+    /// The number of each row; none where no recipe asks for it. Of experts that are put into blocks, the number of
+    /// the block's first row.
     pub rows: Vec<usize>,
-    /// Rows of the pass.
+    /// Rows of the pass, or blocks of experts.
     pub of: usize,
 }
 

@@ -283,6 +283,7 @@ impl<'a> Engine<'a> {
             };
             let from = first_kept.saturating_sub(start).min(count);
             logits.extend_from_slice(&runner.logits(&pass, caches, ids_of_chunk, from, hooks));
+            refused(&ran)?;
             caches[0].advance(count);
             if !caches[0].has_products_within(LARGEST_PRODUCT) {
                 let what = "eager attention of f16 with scores that may reach the format's largest number";
@@ -363,7 +364,7 @@ impl<'a> Engine<'a> {
         let pass = Pass { rows: &rows, caches: &of_rows, sequences: &of_rows, steps: &steps, plans: &plans };
         let ran = Mutex::new(Ran::default());
         let hooks = &mut Hooks { taps, perturbation: None };
-        let logits = self.lockstep(&ran, &pass, caches, ids, hooks);
+        let logits = self.lockstep(&ran, &pass, caches, ids, hooks)?;
         for cache in caches.iter_mut() {
             cache.advance(1);
         }
@@ -423,7 +424,7 @@ impl<'a> Engine<'a> {
         let first = vec![0; rows.len()];
         let pass = Pass { rows: &rows, caches: &of_rows, sequences: &first, steps: &steps, plans: &plans };
         let ran = Mutex::new(Ran::default());
-        let logits = self.lockstep(&ran, &pass, caches, &ids, hooks);
+        let logits = self.lockstep(&ran, &pass, caches, &ids, hooks)?;
         for (cache, forced) in caches.iter_mut().zip(forced) {
             cache.advance(forced.tokens.len());
         }
@@ -440,9 +441,10 @@ impl<'a> Engine<'a> {
         caches: &mut [KvCache],
         ids: &[u32],
         hooks: &mut Hooks<'_>,
-    ) -> Vec<f32> {
-        let runner = self.runner(ran);
-        runner.logits(pass, caches, ids, 0, hooks).to_vec()
+    ) -> Result<Vec<f32>, EngineError> {
+        let logits = self.runner(ran).logits(pass, caches, ids, 0, hooks).to_vec();
+        refused(ran)?;
+        Ok(logits)
     }
 
     /// The `k` most probable tokens of one row of logits, most probable first, ties to the lower id; a NaN is never
@@ -497,6 +499,7 @@ impl<'a> Engine<'a> {
             backend: &self.backend,
             pool: &self.backend.pool,
             isa: self.setup.isa,
+            hardware: self.setup.hardware,
             embedding: self.dispatch().embedding(),
             overrides: &self.overrides,
             variation: self.variation,
@@ -531,6 +534,11 @@ impl<'a> Engine<'a> {
             observed.push(kernel);
         }
     }
+}
+
+/// *Errors:* what a pass found that no recipe covers.
+fn refused(ran: &Mutex<Ran>) -> Result<(), EngineError> {
+    ran.lock().unwrap_or_else(PoisonError::into_inner).refused.take().map_or(Ok(()), Err)
 }
 
 /// The rotary tables of a graph.

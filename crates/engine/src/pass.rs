@@ -8,6 +8,7 @@ use mantissa_numerics::site::{Phase, Site};
 
 use crate::backend::Places;
 use crate::dispatch::Planned;
+use crate::error::EngineError;
 use crate::plan::{PassShape, Plan};
 use crate::tap::RowId;
 
@@ -204,6 +205,8 @@ impl<'p> Pass<'p> {
 #[derive(Debug, Default)]
 pub(crate) struct Ran {
     plans: Vec<(usize, Vec<Noted>)>,
+    /// What was found while rows were computed that no recipe covers: nothing that follows it is a result.
+    pub refused: Option<EngineError>,
 }
 
 /// A kernel, and the first section and node of a pass that ran it. Parts of a pass may run in another order.

@@ -65,6 +65,7 @@ impl Products {
             LinearSum::TensorCore(sum) | LinearSum::Nf4(Nf4Sum::Decoded(sum)) => sum.block.operand.dtype(),
             LinearSum::Nf4(Nf4Sum::Mma(block)) => block.operand.dtype(),
             LinearSum::Packed(sum) => sum.block().operand.dtype(),
+            LinearSum::PackedExperts(sum) => sum.block.operand.dtype(),
             LinearSum::Ranks(sum) => sum.each.block.operand.dtype(),
             LinearSum::RankParts { each, .. } => each.block.operand.dtype(),
             _ => None,

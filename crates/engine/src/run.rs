@@ -23,6 +23,7 @@ use crate::weights::NodeWeights;
 
 mod at;
 mod expanded;
+mod expert_blocks;
 mod last_block;
 mod lifetimes;
 mod masked;
@@ -34,6 +35,7 @@ mod values;
 
 use at::At;
 use expanded::Expanded;
+use expert_blocks::ExpertBlocks;
 use last_block::last_block;
 use lifetimes::Lifetimes as _;
 use routing::Routing;
@@ -61,6 +63,9 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         for (layer, kind) in blocks().take(blocks().len().saturating_sub(1)) {
             let place = Place::Block { layer, kind: *kind };
             x = self.section(&self.graph.kinds[*kind], place, pass, caches, Input::Rows(x), hooks);
+            if self.has_refused() {
+                return self.pool.buffer(0);
+            }
         }
         let mut places: Vec<usize> = (0..pass.rows.len()).collect();
         if let Some((layer, kind)) = blocks().next_back() {
@@ -68,7 +73,7 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
             let tapped =
                 section.nodes.iter().any(|node| place.site(node).is_some_and(|site| hooks.taps.wants(site)));
             let read = |row: usize| row >= first || tapped && hooks.taps.wants_row(pass.rows[row]);
-            let whole = hooks.perturbation.is_some();
+            let whole = hooks.perturbation.is_some() || expert_blocks::asked(place, pass);
             let read = Selection::of(pass, |row| whole || read(row));
             if read.places.len() < places.len() {
                 let (at, mut input) = (self.at(section, place), Some(Input::Rows(x)));
@@ -350,13 +355,29 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                 let mut out = self.pool.buffer(routing.order.len() * parts * linear.n);
                 for run in runs {
                     let KernelRecipe::Matmul(recipe) = run.recipe else { unreachable!("a product") };
+                    let blocks = match expert_blocks::asks(recipe) {
+                        None => None,
+                        Some(sum) => match ExpertBlocks::of(sum, at.place, pass, &run.rows, routing) {
+                            Ok(blocks) => Some(blocks),
+                            Err(why) => {
+                                self.refuse(why);
+                                continue;
+                            }
+                        },
+                    };
                     let groups = routing.groups.iter().filter(|(rows, _)| run.covers(rows));
                     for (expert, slots) in groups.flat_map(|(_, experts)| experts) {
                         let weight = at.weights[index].experts()[*expert].matrix(self.pool, recipe);
-                        let x = &x[part(slots, linear.k)];
-                        let out = &mut out[part(slots, parts * linear.n)];
-                        let ran = self.backend.products(recipe, &Places::ANYWHERE, x, &mut [(weight, out)]);
-                        self.note(node, &run, pass, ran);
+                        let anywhere = || vec![(slots.clone(), Places::ANYWHERE)];
+                        let of_steps = blocks
+                            .as_ref()
+                            .map_or_else(anywhere, |blocks| blocks.parts(routing, *expert, slots));
+                        for (slots, places) in of_steps {
+                            let x = &x[part(&slots, linear.k)];
+                            let out = &mut out[part(&slots, parts * linear.n)];
+                            let ran = self.backend.products(recipe, &places, x, &mut [(weight, out)]);
+                            self.note(node, &run, pass, ran);
+                        }
                     }
                 }
                 Value::Rows(out)
@@ -515,6 +536,9 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
         else {
             return;
         };
+        if self.has_refused() {
+            return;
+        }
         let table;
         let mut wide = node.is_wide();
         let data = match &values[index] {

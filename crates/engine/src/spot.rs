@@ -6,7 +6,7 @@
 //! and values of all earlier positions. Left out: a compressed cache.
 
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use mantissa_model::graph::{Activation, Graph, Node, Operation, Section};
 use mantissa_numerics::recipe::KernelRecipe;
@@ -17,7 +17,7 @@ use crate::backend::{Backend as _, Places};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::kernel::matrix::Matrix;
-use crate::pass::{Pass, Place, Step};
+use crate::pass::{Pass, Place, Ran, Step};
 use crate::perturbation::SectionId;
 use crate::plan::{PassShape, Plan};
 use crate::run::scaled;
@@ -324,9 +324,12 @@ impl Engine<'_> {
         };
         let known: Vec<(usize, &[f32])> =
             reached.sources.iter().copied().zip(inputs.iter().copied()).collect();
-        let ran = Mutex::default();
+        let ran: Mutex<Ran> = Mutex::default();
         let runner = self.runner(&ran);
-        runner.one_row(Place::Block { layer, kind }, &pass, &mut [cache], &known, &reached.nodes, target)
+        let block = Place::Block { layer, kind };
+        let row = runner.one_row(block, &pass, &mut [cache], &known, &reached.nodes, target);
+        // What depends on other rows of the pass is not known of one.
+        row.filter(|_| ran.lock().unwrap_or_else(PoisonError::into_inner).refused.is_none())
     }
 
     /// The values of a node in `columns`; the others are zeros.

@@ -262,11 +262,14 @@ impl<'a> Loader<'a, '_> {
                 None => NodeWeights::None,
             },
             Operation::ExpertLinear(linear) => match linear.weight {
-                ExpertWeight::Each(template) => NodeWeights::Experts(
-                    (0..linear.experts)
-                        .map(|expert| self.matrix(&weight_name(template, layer, expert)))
-                        .collect::<Result<_, _>>()?,
-                ),
+                ExpertWeight::Each(template) => {
+                    let layout = self.setup.dispatch().int4(section, node);
+                    let matrix = |expert| {
+                        let name = weight_name(template, layer, expert);
+                        layout.map_or_else(|| self.matrix(&name), |layout| self.int4(&name, layout))
+                    };
+                    NodeWeights::Experts((0..linear.experts).map(matrix).collect::<Result<_, _>>()?)
+                }
                 ExpertWeight::Stacked { name: template, transposed } => {
                     NodeWeights::Experts(self.stacked(&name(template), linear, transposed)?)
                 }

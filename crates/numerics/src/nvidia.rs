@@ -14,6 +14,7 @@ pub mod launch;
 pub mod logarithm;
 pub mod machete;
 pub mod marlin;
+pub mod marlin_experts;
 pub mod products;
 pub mod reduce;
 pub mod softmax;

@@ -272,11 +272,13 @@ impl Dispatch<'_> {
             Operation::ExpertLinear(_) if self.nf4_block(at.section, node).is_some() => {
                 Err(self.not_compared("experts of nf4", "they were not compared"))
             }
-            Operation::ExpertLinear(_) if self.int4(at.section, node).is_some() => {
-                let why = "Marlin's sums depend on which experts all tokens of a step chose";
-                Err(self.not_compared("experts of 4 bits", why))
-            }
             Operation::ExpertLinear(linear) => {
+                if let Some(layout) = self.int4(at.section, node) {
+                    let recipe =
+                        self.int4_experts(at.section, node, linear, layout, shape).map_err(undivided)?;
+                    used.basis = used.basis.max(self.int4_basis());
+                    return planned(linear.n, linear.k, KernelRecipe::Matmul(recipe));
+                }
                 let mut recipe = self.expert(m, linear.n, linear.k, linear.biased);
                 if self.is_vllm() {
                     recipe.output = self.vllm_expert(node, linear).map_err(undivided)?;
@@ -293,7 +295,9 @@ impl Dispatch<'_> {
                 let mut recipe = ExpertSumRecipe { ranks, ..self.expert_sum(*wide) };
                 if self.is_vllm() {
                     let (sum, basis) = Self::vllm_expert_sum(recipe, *top);
-                    recipe = sum;
+                    // Marlin's product leaves what it rounded, times the rounded weight.
+                    let rounded_weights = self.int4(at.section, node).is_some();
+                    recipe = ExpertSumRecipe { rounded_weights, ..sum };
                     used.basis = used.basis.max(basis);
                 }
                 planned(node.width, *top, KernelRecipe::ExpertSum(recipe))

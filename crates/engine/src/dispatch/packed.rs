@@ -3,19 +3,20 @@
 //! Weights of queries, keys and values, and of gate and up, are joined by outputs, and quantized ones too: what tile an
 //! output lies in, and so where its sum is cut, is told by its place among all of them.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 
-use mantissa_model::graph::{Node, Operation, Section};
+use mantissa_model::graph::{ExpertLinear, Node, Operation, Section};
 use mantissa_model::quantized::Int4;
 use mantissa_numerics::Dtype;
-use mantissa_numerics::nvidia::marlin;
-use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, PackedKernel, PackedSum};
+use mantissa_numerics::nvidia::{marlin, marlin_experts};
+use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, PackedExperts, PackedKernel, PackedSum};
 use mantissa_numerics::setup::{Basis, Hardware, LinearBackend, QuantizedWeights};
 
 use super::ranks::{RankProduct, Undivided};
 use super::rules::Dispatch;
 use super::sdpa::MULTIPROCESSORS;
 use crate::catalog;
+use crate::shape::PassShape;
 
 /// The node whose weight is never quantized.
 const ROUTER: &str = "router";
@@ -40,20 +41,8 @@ impl Dispatch<'_> {
         part: RankProduct,
     ) -> Result<MatmulRecipe, Undivided> {
         let refused = |why| Err((format!("{} with weights of 4 bits", node.name), why));
-        if !self.is_vllm() {
-            return refused(Self::int4_elsewhere(layout));
-        }
-        match self.hardware {
-            Hardware::H200 | Hardware::H100 => {}
-            Hardware::Cpu | Hardware::A100 | Hardware::L40s => {
-                return refused("vLLM's kernels are known of Hopper GPUs alone");
-            }
-        }
-        if !self.serving.ranks.is_one() {
-            return refused("they were compared on one rank");
-        }
-        if self.dtype != Dtype::Bf16 {
-            return refused("only bf16 was compared");
+        if let Some(why) = self.int4_refused(layout) {
+            return refused(why);
         }
         let Some(group) = layout.group else {
             return refused("only scales of groups of inputs were compared");
@@ -93,6 +82,73 @@ impl Dispatch<'_> {
         let sum = PackedSum::new(kernel, block, numbers, multiprocessors);
         // A bias is added to what was rounded.
         Ok(MatmulRecipe { summation: LinearSum::Packed(sum), output: self.dtype })
+    }
+
+    /// The recipe of a product with such weights of experts, or why none is known: Marlin's, whatever multiplies by
+    /// other weights.
+    pub(super) fn int4_experts(
+        self,
+        section: &Section,
+        node: &Node,
+        linear: &ExpertLinear,
+        layout: Int4,
+        shape: PassShape,
+    ) -> Result<MatmulRecipe, Undivided> {
+        let refused = |why| Err((format!("{} with weights of 4 bits", node.name), why));
+        if let Some(why) = self.int4_refused(layout) {
+            return refused(why);
+        }
+        if layout.group.map(NonZeroUsize::get) != Some(marlin_experts::GROUP) {
+            return refused("of experts only groups of 128 inputs were compared");
+        }
+        if linear.biased {
+            return refused("experts with biases were not compared");
+        }
+        if shape.batch_size > 1 {
+            return refused(
+                "where sums are cut depends on which experts the other sequences of a step chose",
+            );
+        }
+        let chosen = section.nodes.iter().find_map(|node| match &node.operation {
+            Operation::Route(routing) => Some([routing.top, routing.experts]),
+            _ => None,
+        });
+        let Some([top, experts]) = chosen else {
+            return refused("only experts that a router chooses are known");
+        };
+        let (outputs, first) = match node.name {
+            "expert_down" => (linear.n, 0),
+            "expert_up" => (2 * linear.n, linear.n),
+            _ => (2 * linear.n, 0),
+        };
+        let [tokens, top, experts, outputs, first, multiprocessors] =
+            [shape.rows(), top, experts, outputs, first, MULTIPROCESSORS]
+                .map(|x| u32::try_from(x).unwrap_or(u32::MAX));
+        let block = catalog::block(self.hardware.architecture(), self.dtype);
+        let zeros = layout.zeros;
+        let sum = PackedExperts { block, tokens, top, experts, outputs, first, zeros, multiprocessors };
+        // Whether there are tiles does not depend on blocks.
+        if !linear.k.is_multiple_of(marlin_experts::GROUP) || sum.launch(linear.k, 1).is_none() {
+            return refused("only outputs of whole tiles, and inputs of whole groups, are known");
+        }
+        Ok(MatmulRecipe { summation: LinearSum::PackedExperts(sum), output: self.dtype })
+    }
+
+    /// Why vLLM's products with such weights are not known, whatever their shape.
+    fn int4_refused(self, layout: Int4) -> Option<&'static str> {
+        if !self.is_vllm() {
+            return Some(Self::int4_elsewhere(layout));
+        }
+        match self.hardware {
+            Hardware::H200 | Hardware::H100 => {}
+            Hardware::Cpu | Hardware::A100 | Hardware::L40s => {
+                return Some("vLLM's kernels are known of Hopper GPUs alone");
+            }
+        }
+        if !self.serving.ranks.is_one() {
+            return Some("they were compared on one rank");
+        }
+        (self.dtype != Dtype::Bf16).then_some("only bf16 was compared")
     }
 
     /// Why transformers' products with such weights are not known.
@@ -154,12 +210,22 @@ mod tests {
 
     /// What a product of the first block runs on a step of nine tokens.
     fn of(dispatch: Dispatch<'_>, config: &ModelConfig, name: &str) -> Result<(LinearSum, Basis), String> {
+        on(PassShape::decode(9, 40), dispatch, config, name)
+    }
+
+    /// The same on another step.
+    fn on(
+        shape: PassShape,
+        dispatch: Dispatch<'_>,
+        config: &ModelConfig,
+        name: &str,
+    ) -> Result<(LinearSum, Basis), String> {
         let graph = config.graph();
         let section = graph.block(0).expect("a block");
         let node = section.nodes.iter().find(|node| node.name == name).expect("a node");
         let mut used = CatalogUse::new(dispatch.hardware);
         let at = InSection { section, first: true };
-        let planned = dispatch.recipe(at, node, PassShape::decode(9, 40), &mut used);
+        let planned = dispatch.recipe(at, node, shape, &mut used);
         match planned.map_err(|error| error.to_string())?.expect("a kernel").recipe {
             KernelRecipe::Matmul(product) => Ok((product.summation, used.basis)),
             other => panic!("{other:?}"),
@@ -190,6 +256,23 @@ mod tests {
     }
 
     #[test]
+    fn experts_are_marlins_whatever_multiplies_by_other_weights() {
+        for (linear_backend, zeros) in [(LinearBackend::Auto, true), (LinearBackend::Machete, false)] {
+            let serving = Serving { linear_backend, ..vllm().serving };
+            let dispatch = Dispatch { serving, ..vllm() };
+            for (name, outputs, first) in
+                [("expert_gate", 1536, 0), ("expert_up", 1536, 768), ("expert_down", 2048, 0)]
+            {
+                let (sum, basis) =
+                    on(PassShape::prefill(1, 9), dispatch, &config(128, zeros), name).expect("known");
+                let LinearSum::PackedExperts(sum) = sum else { panic!("{sum:?}") };
+                assert_eq!((sum.tokens, sum.top, sum.experts, sum.zeros), (9, 8, 128, zeros));
+                assert_eq!(([sum.outputs, sum.first], basis), ([outputs, first], Basis::Verified), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn what_machete_does_not_take_is_marlins() {
         // Groups of 32.
         let (sum, _) = of(vllm(), &config(32, false), "o_proj").expect("known");
@@ -211,7 +294,8 @@ mod tests {
             (transformers, &config(128, false), "o_proj", "exllama, whose atomic additions"),
             (Dispatch { serving: two, ..vllm() }, &awq, "o_proj", "on one rank"),
             (vllm(), &config(0, true), "o_proj", "groups of inputs"),
-            (vllm(), &awq, "expert_down", "which experts all tokens of a step chose"),
+            (vllm(), &awq, "expert_down", "which experts the other sequences of a step chose"),
+            (vllm(), &config(32, false), "expert_up", "groups of 128"),
         ] {
             let said = of(dispatch, config, name).expect_err(why);
             assert!(said.contains(why), "{said}");

@@ -136,6 +136,7 @@ impl<'c> Dispatch<'c> {
         let sums = if self.is_gpu() { torch } else { own };
         let ranks = ExpertRanks::One;
         ExpertSumRecipe {
+            rounded_weights: false,
             sums,
             wide: wide && self.is_gpu(),
             order: ExpertOrder::Once,

@@ -53,6 +53,9 @@ pub(crate) fn matmul(
             tensor_core::products(isa, pool, (each, among), recipe.output, places, m, x, weights);
         }
         LinearSum::Packed(sum) => packed::products(isa, pool, sum, recipe.output, places, m, x, weights),
+        LinearSum::PackedExperts(sum) => {
+            packed::of_expert(isa, pool, sum, recipe.output, places, m, x, weights);
+        }
         LinearSum::Nf4(Nf4Sum::Simt) => nf4::by_warps(pool, recipe.output, m, x, weights),
         LinearSum::Nf4(Nf4Sum::Mma(block)) => {
             let sum = (TensorCoreSum::uncut(block), Among::One);
@@ -81,7 +84,8 @@ mod tests {
             | LinearSum::Ranks(_)
             | LinearSum::RankParts { .. }
             | LinearSum::Nf4(_)
-            | LinearSum::Packed(_) => {
+            | LinearSum::Packed(_)
+            | LinearSum::PackedExperts(_) => {
                 panic!("compared with a GPU's own products")
             }
             LinearSum::FmaChain => x.iter().zip(w).fold(0.0_f32, |acc, (x, w)| x.mul_add(*w, acc)),

@@ -139,6 +139,10 @@ fn sum_of_slots<'p>(
 ) {
     let (sums, hidden) = (usize::from(recipe.sums.get()), out.len());
     let products = if recipe.wide { Dtype::F32 } else { recipe.output };
+    let weight = |slot: usize| {
+        let weight = chosen[slot].1;
+        if recipe.rounded_weights { recipe.output.round(weight) } else { weight }
+    };
     out.fill(0.0);
     if recipe.order != ExpertOrder::Once {
         let mut slots: Vec<usize> = slots.filter(|slot| own(*slot)).collect();
@@ -146,7 +150,7 @@ fn sum_of_slots<'p>(
             slots.sort_by_key(|slot| chosen[*slot].0);
         }
         for slot in slots {
-            rows::add_scaled(isa, products, out, part(slot), chosen[slot].1);
+            rows::add_scaled(isa, products, out, part(slot), weight(slot));
             rows::round(isa, CastRecipe { output: recipe.output }, out);
         }
         return;
@@ -155,7 +159,7 @@ fn sum_of_slots<'p>(
     for (i, slot) in slots.enumerate().filter(|(_, slot)| own(*slot)) {
         let sum = i % sums;
         let to = if sum == 0 { &mut *out } else { &mut rest[(sum - 1) * hidden..][..hidden] };
-        rows::add_scaled(isa, products, to, part(slot), chosen[slot].1);
+        rows::add_scaled(isa, products, to, part(slot), weight(slot));
     }
     for part in rest.chunks_exact(hidden) {
         out.iter_mut().zip(part).for_each(|(out, part)| *out += part);
@@ -175,6 +179,26 @@ mod tests {
         let recipe = RouterRecipe { softmax: RouterSoftmax::Lanes { lanes }, choice, output };
         let routing = Routing { experts: 8, top: 3, weights };
         route(Isa::Scalar, recipe, &routing, &[2.0, 1.0, 0.0, 3.0, 2.5, 2.75, 0.0, 0.5])
+    }
+
+    #[test]
+    fn weights_are_rounded_where_the_recipe_says_so() {
+        let sum = |rounded_weights| {
+            let recipe = ExpertSumRecipe {
+                sums: std::num::NonZeroU16::MIN,
+                wide: false,
+                rounded_weights,
+                order: ExpertOrder::Once,
+                ranks: ExpertRanks::One,
+                output: Dtype::Bf16,
+            };
+            let mut out = [0.0];
+            // 1 + 2^-8 is halfway between two numbers of bf16.
+            let weight = 1.0 + 2.0_f32.powi(-8);
+            expert_sum(Isa::Scalar, recipe, 1, &[(0, weight)], &[0], &[3.0], &mut out);
+            out[0]
+        };
+        assert_eq!((sum(false).to_bits(), sum(true).to_bits()), (3.015_625_f32.to_bits(), 3.0_f32.to_bits()));
     }
 
     #[test]

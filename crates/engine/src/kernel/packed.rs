@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::launch::Launch;
-use mantissa_numerics::recipe::PackedSum;
+use mantissa_numerics::recipe::{PackedExperts, PackedSum};
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
@@ -35,43 +35,90 @@ pub(super) fn products(
     x: &[f32],
     weights: &mut [(Matrix<'_>, &mut [f32])],
 ) {
-    let k = x.len() / m.max(1);
-    assert_eq!(places.rows.len(), m, "a packed product asks where rows are");
-    let (block, instructions) = (sum.block(), instructions(isa));
-    let factors = block.operand.dtype().map(Format::Plain);
-    let first = sum.shape()[2] as usize;
-    for launch in sum.launches(k) {
-        let here: Vec<usize> = (0..m).filter(|i| launch.rows.contains(&places.rows[*i])).collect();
-        for here in here.chunks(ROWS) {
-            let rows_laid: Vec<f32> = here.iter().flat_map(|i| launch.laid(&x[i * k..(i + 1) * k])).collect();
-            let mut rows = vec![Row::default(); here.len()];
-            fill(instructions, pool, block, &rows_laid, &mut rows);
-            for (w, out) in weights.iter_mut() {
-                assert_eq!(Some(w.format), factors, "a tensor core multiplies formats of 16 bits here");
-                let tasks = tasks(first..first + w.rows, launch.tile[1]);
-                let (w, to) = (*w, Shared(out.as_mut_ptr()));
-                pool.run(tasks.len(), |task| {
-                    let outputs = tasks[task].clone();
-                    let own = outputs.start - first..outputs.end - first;
-                    let lanes: Vec<Cow<'_, [u8]>> =
-                        own.clone().map(|row| laid(&launch, bytes(w, row, 0..k))).collect();
-                    let cuts = |i: usize| launch.cuts(places.rows[here[i]], outputs.start);
-                    let tile = Tile { launch: &launch, block, instructions, lanes: &lanes, k };
-                    let mut scratch = Scratch::default();
-                    for group in alike(here.len(), cuts) {
-                        let sums = tile.sums(&rows[group.clone()], cuts(group.start), &mut scratch);
-                        for (panel, sums) in sums.chunks_exact_mut(group.len()).enumerate() {
-                            let count = LANES.min(lanes.len() - panel * LANES);
-                            for (i, sums) in group.clone().zip(sums) {
-                                output.round_each(sums);
-                                let column = own.start + panel * LANES;
-                                let to = to.get().wrapping_add(here[i] * w.rows + column);
-                                // SAFETY: these columns of this weight's output are this task's.
-                                unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
+    let launched =
+        Launched { launches: sum.launches(x.len() / m.max(1)), block: sum.block(), first: sum.shape()[2] };
+    launched.products(isa, pool, output, places, m, x, weights);
+}
+
+/// The same with the weights of one expert: `places` has for each row the first one of its expert's block, of as many
+/// blocks as there are.
+#[expect(clippy::too_many_arguments, reason = "as products")]
+pub(super) fn of_expert(
+    isa: Isa,
+    pool: &Pool,
+    sum: PackedExperts,
+    output: Dtype,
+    places: &Places,
+    m: usize,
+    x: &[f32],
+    weights: &mut [(Matrix<'_>, &mut [f32])],
+) {
+    let launch = sum.launch(x.len() / m.max(1), places.of);
+    assert!(launch.is_some(), "weights of experts have whole tiles");
+    let launched = Launched { launches: launch.into_iter().collect(), block: sum.block, first: sum.first };
+    launched.products(isa, pool, output, places, m, x, weights);
+}
+
+/// What a product with packed weights launches.
+struct Launched {
+    launches: Vec<Launch>,
+    /// One step.
+    block: BlockRecipe,
+    /// Which output is the weights' first.
+    first: u32,
+}
+
+impl Launched {
+    #[expect(clippy::too_many_arguments, reason = "where, and three kinds of tensors")]
+    fn products(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        output: Dtype,
+        places: &Places,
+        m: usize,
+        x: &[f32],
+        weights: &mut [(Matrix<'_>, &mut [f32])],
+    ) {
+        let k = x.len() / m.max(1);
+        assert_eq!(places.rows.len(), m, "a packed product asks where rows are");
+        let (block, instructions) = (self.block, instructions(isa));
+        let factors = block.operand.dtype().map(Format::Plain);
+        let first = self.first as usize;
+        for launch in &self.launches {
+            let here: Vec<usize> = (0..m).filter(|i| launch.rows.contains(&places.rows[*i])).collect();
+            for here in here.chunks(ROWS) {
+                let rows_laid: Vec<f32> =
+                    here.iter().flat_map(|i| launch.laid(&x[i * k..(i + 1) * k])).collect();
+                let mut rows = vec![Row::default(); here.len()];
+                fill(instructions, pool, block, &rows_laid, &mut rows);
+                for (w, out) in weights.iter_mut() {
+                    assert_eq!(Some(w.format), factors, "a tensor core multiplies formats of 16 bits here");
+                    let tasks = tasks(first..first + w.rows, launch.tile[1]);
+                    let (w, to) = (*w, Shared(out.as_mut_ptr()));
+                    pool.run(tasks.len(), |task| {
+                        let outputs = tasks[task].clone();
+                        let own = outputs.start - first..outputs.end - first;
+                        let lanes: Vec<Cow<'_, [u8]>> =
+                            own.clone().map(|row| laid(launch, bytes(w, row, 0..k))).collect();
+                        let cuts = |i: usize| launch.cuts(places.rows[here[i]], outputs.start);
+                        let tile = Tile { launch, block, instructions, lanes: &lanes, k };
+                        let mut scratch = Scratch::default();
+                        for group in alike(here.len(), cuts) {
+                            let sums = tile.sums(&rows[group.clone()], cuts(group.start), &mut scratch);
+                            for (panel, sums) in sums.chunks_exact_mut(group.len()).enumerate() {
+                                let count = LANES.min(lanes.len() - panel * LANES);
+                                for (i, sums) in group.clone().zip(sums) {
+                                    output.round_each(sums);
+                                    let column = own.start + panel * LANES;
+                                    let to = to.get().wrapping_add(here[i] * w.rows + column);
+                                    // SAFETY: these columns of this weight's output are this task's.
+                                    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
+                                }
                             }
                         }
-                    }
-                });
+                    });
+                }
             }
         }
     }
@@ -274,6 +321,59 @@ mod tests {
             }
         }
         assert!(cut > 100, "{cut} sums differ from uncut ones");
+    }
+
+    #[test]
+    fn products_of_experts_are_the_reference_bit_for_bit() {
+        let pool = Pool::new(2).expect("threads");
+        let block = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
+        let mut cut = 0;
+        for (tokens, blocks, at, first, k, zeros) in [
+            // A token's experts; small prompts, in blocks that are cut and not.
+            (1_u32, 8, 5, 96, 512, true),
+            (9, 40, 0, 0, 256, false),
+            (9, 40, 39, 128, 256, true),
+            (120, 100, 70, 64, 256, true),
+        ] {
+            let sum = PackedExperts {
+                block,
+                tokens,
+                top: 8,
+                experts: 128,
+                outputs: 256,
+                first,
+                zeros,
+                multiprocessors: 132,
+            };
+            let (m, rows) = (2, 100);
+            let x = hashed(Dtype::Bf16, 0, m * k, 3, 4.0);
+            let x: Vec<f32> =
+                x.chunks_exact(k).flat_map(|row| [&row[..k / 2], &negated(&row[..k / 2])].concat()).collect();
+            let half = hashed(Dtype::Bf16, 0, rows * k / 2, 11, 4.0);
+            let w: Vec<f32> = half.chunks_exact(k / 2).flat_map(|row| [row, row].concat()).collect();
+            let data: Vec<u8> = w.iter().flat_map(|w| bf16::from_f32(*w).to_le_bytes()).collect();
+            let launch = sum.launch(k, blocks).expect("whole tiles");
+            let places = Places { rows: vec![at * sum.rows(); m], of: blocks };
+            for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
+                let mut out = vec![f32::NAN; m * rows];
+                let format = Format::Plain(Dtype::Bf16);
+                let matrix = Matrix { format, rows, cols: k, row_bytes: 2 * k, data: &data };
+                of_expert(isa, &pool, sum, Dtype::F32, &places, m, &x, &mut [(matrix, &mut out)]);
+                for (row, found) in out.chunks_exact(rows).enumerate() {
+                    for (output, found) in found.iter().enumerate().step_by(7) {
+                        let (x, w) = (&x[row * k..(row + 1) * k], &w[output * k..(output + 1) * k]);
+                        let (laid, with) = (bits(&launch.laid(x)), bits(&launch.laid(w)));
+                        let place = first as usize + output;
+                        let expected = launch.sum(k, at * sum.rows(), place, |part| {
+                            block.chain(&laid[part.clone()], &with[part], 0.0)
+                        });
+                        assert_eq!(found.to_bits(), expected.to_bits(), "{sum:?} {row} {output}");
+                        cut += usize::from(block.chain(&bits(x), &bits(w), 0.0).to_bits() != found.to_bits());
+                    }
+                }
+            }
+        }
+        assert!(cut > 50, "{cut} sums differ from uncut ones");
     }
 
     fn negated(row: &[f32]) -> Vec<f32> {

@@ -179,6 +179,7 @@ fn sums_of_experts_are_those_of_an_h200() {
             let sum = ExpertSumRecipe {
                 sums: 4.try_into().unwrap(),
                 wide: false,
+                rounded_weights: false,
                 order: ExpertOrder::Once,
                 ranks: row.ranks,
                 output: Dtype::Bf16,

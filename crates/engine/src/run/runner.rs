@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use mantissa_model::graph::Graph;
 use mantissa_numerics::recipe::EmbeddingRecipe;
+use mantissa_numerics::setup::Hardware;
 
 use crate::overrides::Overrides;
 use crate::pass::Ran;
@@ -21,6 +22,7 @@ pub(crate) struct Runner<'r, 'a, B> {
     pub backend: &'r B,
     pub pool: &'r Pool,
     pub isa: Isa,
+    pub hardware: Hardware,
     pub embedding: EmbeddingRecipe,
     pub overrides: &'r Overrides,
     pub variation: Variation,

@@ -1,9 +1,9 @@
-//! Marlin, vLLM's product with packed weights where Machete refuses, and that of its experts: what a weight is worth,
-//! which tiles a product gets, and where its sums are cut.
+//! Marlin, vLLM's product with packed weights where Machete refuses: what a weight is worth, which tiles a product
+//! gets, and where its sums are cut.
 //!
-//! *Source:* vLLM 0.24's `csrc/libtorch_stable/quantization/marlin` (`marlin.cu`, `marlin_template.h`) and, of experts,
-//! `csrc/libtorch_stable/moe/marlin_moe_wna16`. Left out: weights of 8 bits and of floating point, activations of 8
-//! bits, sums by atomic additions, which vLLM does not use unless asked to.
+//! *Source:* vLLM 0.24's `csrc/libtorch_stable/quantization/marlin` (`marlin.cu`, `marlin_template.h`). Left out:
+//! experts ([`super::marlin_experts`]), weights of 8 bits and of floating point, activations of 8 bits, sums by atomic
+//! additions, which vLLM does not use unless asked to.
 
 use std::ops::Range;
 
@@ -69,20 +69,32 @@ pub fn padded(n: usize, k: usize, group: Option<usize>) -> [usize; 2] {
 
 /// A tile: its length along `K`, and its outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tile {
-    depth: usize,
-    outputs: usize,
+pub(super) struct Tile {
+    pub depth: usize,
+    pub outputs: usize,
 }
 
 impl Tile {
-    const SMALL: Self = Self { depth: 128, outputs: 64 };
+    pub(super) const WIDE: Self = Self { depth: 64, outputs: 256 };
+    pub(super) const DEEP: Self = Self { depth: 128, outputs: 128 };
+    pub(super) const MIDDLE: Self = Self { depth: 64, outputs: 128 };
+    pub(super) const SMALL: Self = Self { depth: 128, outputs: 64 };
+
+    /// Threads of a block.
+    pub(super) const fn threads(self) -> usize {
+        self.depth * self.outputs / 64
+    }
+
+    /// Whether a weight of `n` outputs and length `k` has whole tiles.
+    pub(super) const fn divides(self, n: usize, k: usize) -> bool {
+        k.is_multiple_of(self.depth) && n.is_multiple_of(self.outputs)
+    }
 
     /// The tile of a launch of `rows` rows in tiles of `blocks` times 16; `None` where no tile fits.
     fn of(shape: Marlin, rows: usize, blocks: usize) -> Option<Self> {
-        let wide = if blocks > 1 { [64, 256] } else { [128, 128] };
-        let fits = |tile: &Self| shape.k.is_multiple_of(tile.depth) && shape.n.is_multiple_of(tile.outputs);
-        let tiles = [wide, [64, 128]].map(|[depth, outputs]| Self { depth, outputs });
-        let tile = [tiles[0], tiles[1], Self::SMALL].into_iter().find(fits)?;
+        let wide = if blocks > 1 { Self::WIDE } else { Self::DEEP };
+        let fits = |tile: &Self| tile.divides(shape.n, shape.k);
+        let tile = [wide, Self::MIDDLE, Self::SMALL].into_iter().find(fits)?;
         let few = shape.n / tile.outputs * rows.div_ceil(blocks * STEP) * 4 <= shape.multiprocessors;
         Some(if few && fits(&Self::SMALL) { Self::SMALL } else { tile })
     }
@@ -141,7 +153,7 @@ fn launch(
 
 /// Where the `depth` tiles of `K` of each of `tiles` are cut among `blocks`, each of which has whole groups of `group`
 /// of them.
-fn stripes(tiles: usize, depth: usize, group: usize, blocks: usize) -> Vec<Vec<Range<usize>>> {
+pub(super) fn stripes(tiles: usize, depth: usize, group: usize, blocks: usize) -> Vec<Vec<Range<usize>>> {
     let mut dealt = tiles;
     if tiles > blocks {
         dealt = tiles % blocks;

@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use super::collective::AllReduceSum;
 use super::packed::PackedSum;
+use super::packed_experts::PackedExperts;
 use crate::Dtype;
 use crate::nvidia::bnb::Nf4Way;
 use crate::tensor_core::BlockRecipe;
@@ -253,6 +254,8 @@ pub enum LinearSum {
     Nf4(Nf4Sum),
     /// vLLM's, with packed weights.
     Packed(PackedSum),
+    /// vLLM's, of tokens with packed weights of their experts.
+    PackedExperts(PackedExperts),
 }
 
 /// A product `x · wᵀ`: `x` is `m × k`, `w` is `n × k`, both exact in binary32.
@@ -303,7 +306,7 @@ impl MatmulRecipe {
     pub const fn depends_on_place(self) -> bool {
         match self.summation {
             LinearSum::Ranks(sum) => sum.reduce.depends_on_place(),
-            LinearSum::Packed(_) => true,
+            LinearSum::Packed(_) | LinearSum::PackedExperts(_) => true,
             _ => false,
         }
     }

@@ -23,6 +23,7 @@ mod matmul;
 mod moe;
 mod norm;
 mod packed;
+mod packed_experts;
 mod rotary;
 pub mod wire;
 
@@ -39,6 +40,7 @@ pub use matmul::{
 pub use moe::{ExpertOrder, ExpertRanks, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 pub use norm::{NormMean, NormRecipe, NormWeight};
 pub use packed::{PackedKernel, PackedSum};
+pub use packed_experts::PackedExperts;
 pub use rotary::{RotaryFunctions, RotaryPairs, RotaryRecipe};
 
 /// One kernel's recipe.

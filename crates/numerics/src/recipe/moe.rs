@@ -149,8 +149,8 @@ impl ExpertRanks {
 /// };
 /// // One running sum loses the first 1 beside 2^24; of two sums, one has nothing but ones.
 /// let sums = |sums: u16| ExpertSumRecipe {
-///     sums: sums.try_into().unwrap(), wide: false, order: Default::default(), ranks: Default::default(),
-///     output: Dtype::Bf16,
+///     sums: sums.try_into().unwrap(), wide: false, rounded_weights: false, order: Default::default(),
+///     ranks: Default::default(), output: Dtype::Bf16,
 /// };
 /// let products = [16_777_216.0, 1.0, -16_777_216.0, 1.0];
 /// assert_eq!((add(sums(1), products), add(sums(2), products)), (1.0, 2.0));
@@ -161,6 +161,8 @@ pub struct ExpertSumRecipe {
     pub sums: NonZeroU16,
     /// Whether products stay in binary32: PyTorch's of weights that are binary32.
     pub wide: bool,
+    /// Whether weights are rounded to `output` before they multiply: vLLM's Marlin, whose products are rounded too.
+    pub rounded_weights: bool,
     /// Order and rounding of the sum; of one running sum, unless it is rounded once.
     pub order: ExpertOrder,
     /// What of it a rank adds up.

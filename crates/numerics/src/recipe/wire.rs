@@ -129,6 +129,28 @@ pub enum Summation {
         /// Elements that share a scale.
         group: u32,
     },
+    /// vLLM's Marlin of tokens with weights of their experts: as [`Self::Marlin`], in groups of 128, over blocks of
+    /// rows of all experts that the step's tokens chose.
+    MarlinExperts {
+        /// One step.
+        block: BlockRecipe,
+        /// Tokens of the step.
+        tokens: u32,
+        /// Experts that each of them chooses.
+        top: u32,
+        /// Of how many.
+        experts: u32,
+        /// Outputs of an expert's weights that are put together.
+        outputs: u32,
+        /// Which of them is this weight's first.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        first: u32,
+        /// Groups have zero points.
+        #[serde(default, skip_serializing_if = "is_false")]
+        zeros: bool,
+        /// Multiprocessors of the GPU.
+        multiprocessors: u32,
+    },
 }
 
 /// How the sum over a token's experts is divided among ranks.
@@ -512,6 +534,9 @@ pub enum KernelRecipe {
         /// Products stay in binary32.
         #[serde(default, skip_serializing_if = "is_false")]
         wide: bool,
+        /// Weights are rounded to `output` first.
+        #[serde(default, skip_serializing_if = "is_false")]
+        rounded_weights: bool,
         /// Rounded after every addition, in this order; of one running sum.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         each: Option<EachExpert>,

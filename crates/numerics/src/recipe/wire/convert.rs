@@ -7,9 +7,9 @@ use crate::nvidia::triton::TritonLogSoftmax;
 use crate::recipe::{
     self, AllReduceSum, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, ExpertOrder,
     ExpertRanks, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, Nf4Sum,
-    NormMean, NormRecipe, NormWeight, PackedKernel, PackedSum, PlainSum, RankOrder, RankSum, RecipeError,
-    ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax,
-    Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchSoftmax,
+    NormMean, NormRecipe, NormWeight, PackedExperts, PackedKernel, PackedSum, PlainSum, RankOrder, RankSum,
+    RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe,
+    RouterSoftmax, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchSoftmax,
 };
 use crate::tensor_core::BlockRecipe;
 
@@ -65,7 +65,8 @@ impl TryFrom<Summation> for TensorCoreSum {
             | Summation::Nf4Mma { .. }
             | Summation::Nf4Decoded { .. }
             | Summation::Machete { .. }
-            | Summation::Marlin { .. } => Err(OF_WEIGHTS),
+            | Summation::Marlin { .. }
+            | Summation::MarlinExperts { .. } => Err(OF_WEIGHTS),
             Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
@@ -91,9 +92,30 @@ fn packed(
     Ok(LinearSum::Packed(sum))
 }
 
+/// A sum with packed weights of experts.
+fn packed_experts(sum: PackedExperts) -> Result<LinearSum, RecipeError> {
+    let PackedExperts { tokens, top, experts, outputs, first, multiprocessors, .. } = sum;
+    ensure(
+        tokens > 0 && top > 0 && top <= experts && multiprocessors > 0,
+        "experts are chosen, by tokens, on multiprocessors",
+    )?;
+    ensure(first < outputs, "a product has outputs")?;
+    Ok(LinearSum::PackedExperts(sum))
+}
+
 impl From<LinearSum> for Summation {
     fn from(sum: LinearSum) -> Self {
         match sum {
+            LinearSum::PackedExperts(PackedExperts {
+                block,
+                tokens,
+                top,
+                experts,
+                outputs,
+                first,
+                zeros,
+                multiprocessors,
+            }) => Self::MarlinExperts { block, tokens, top, experts, outputs, first, zeros, multiprocessors },
             LinearSum::FmaChain => Self::FmaChain,
             LinearSum::LaneChains { lanes } => Self::LaneChains { lanes: lanes.count() },
             LinearSum::TensorCore(sum) => sum.into(),
@@ -154,6 +176,25 @@ impl TryFrom<Summation> for LinearSum {
                 let group = NonZeroU32::new(group).ok_or(RecipeError("a group has elements"))?;
                 packed(PackedKernel::Marlin { group }, block, [rows, outputs, first], multiprocessors)?
             }
+            Summation::MarlinExperts {
+                block,
+                tokens,
+                top,
+                experts,
+                outputs,
+                first,
+                zeros,
+                multiprocessors,
+            } => packed_experts(PackedExperts {
+                block,
+                tokens,
+                top,
+                experts,
+                outputs,
+                first,
+                zeros,
+                multiprocessors,
+            })?,
             Summation::TensorCore { .. } | Summation::Threads { .. } => Self::TensorCore(sum.try_into()?),
         })
     }
@@ -188,7 +229,8 @@ impl TryFrom<Summation> for BatchedSum {
             | Summation::Nf4Mma { .. }
             | Summation::Nf4Decoded { .. }
             | Summation::Machete { .. }
-            | Summation::Marlin { .. } => Err(OF_WEIGHTS),
+            | Summation::Marlin { .. }
+            | Summation::MarlinExperts { .. } => Err(OF_WEIGHTS),
             Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
@@ -218,7 +260,8 @@ impl TryFrom<Summation> for PlainSum {
             | Summation::Nf4Mma { .. }
             | Summation::Nf4Decoded { .. }
             | Summation::Machete { .. }
-            | Summation::Marlin { .. } => Err(OF_WEIGHTS),
+            | Summation::Marlin { .. }
+            | Summation::MarlinExperts { .. } => Err(OF_WEIGHTS),
             Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
@@ -376,7 +419,7 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
             }
             Kernel::Cap(CapRecipe { functions, output }) => Self::Cap { output, functions: functions.into() },
             Kernel::Residual(ResidualRecipe { output }) => Self::Residual { output },
-            Kernel::ExpertSum(ExpertSumRecipe { sums, wide, order, ranks, output }) => {
+            Kernel::ExpertSum(ExpertSumRecipe { sums, wide, rounded_weights, order, ranks, output }) => {
                 let each = match order {
                     ExpertOrder::Once => None,
                     ExpertOrder::EachInTopOrder => Some(EachExpert::TopOrder),
@@ -388,7 +431,7 @@ impl From<recipe::KernelRecipe> for KernelRecipe {
                 };
                 let among =
                     ranks.reduce().map(|sum| Among { ranks: sum.ranks(), reduce: sum.order(), experts });
-                Self::ExpertSum { output, sums: sums.get(), wide, each, among }
+                Self::ExpertSum { output, sums: sums.get(), wide, rounded_weights, each, among }
             }
             Kernel::Router(RouterRecipe { softmax, choice, output }) => {
                 let (reduction, functions) = match softmax {
@@ -456,7 +499,7 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                 Self::Cap(CapRecipe { functions: functions.into(), output })
             }
             KernelRecipe::Residual { output } => Self::Residual(ResidualRecipe { output }),
-            KernelRecipe::ExpertSum { output, sums, wide, each, among } => {
+            KernelRecipe::ExpertSum { output, sums, wide, rounded_weights, each, among } => {
                 let sums = NonZeroU16::new(sums).ok_or(RecipeError("experts have at least one sum"))?;
                 let order = match each {
                     None => ExpertOrder::Once,
@@ -477,7 +520,7 @@ impl TryFrom<KernelRecipe> for recipe::KernelRecipe {
                         reduce: all_reduce(ranks, reduce)?,
                     },
                 };
-                Self::ExpertSum(ExpertSumRecipe { sums, wide, order, ranks, output })
+                Self::ExpertSum(ExpertSumRecipe { sums, wide, rounded_weights, order, ranks, output })
             }
             KernelRecipe::Router { renormalize, chosen_first, reduction, output, functions } => {
                 let softmax = match (reduction, functions) {

@@ -1,0 +1,105 @@
+//! The order of the sums of Marlin's product of a step's tokens with their experts, as far as it is known before they
+//! chose.
+
+use crate::nvidia::launch::Launch;
+use crate::nvidia::marlin_experts::{self, MarlinExperts};
+use crate::tensor_core::BlockRecipe;
+
+/// The sum of a product of tokens with weights of 4 bits of the experts that they chose: steps of a tensor core over
+/// parts of `K`, which the place of the expert among all that the step's tokens chose says, beside that of the output.
+///
+/// *Source:* [`nvidia::marlin_experts`](crate::nvidia::marlin_experts), in groups of
+/// [`GROUP`](crate::nvidia::marlin_experts::GROUP).
+///
+/// ```
+/// use mantissa_numerics::recipe::PackedExperts;
+/// use mantissa_numerics::tensor_core::{Architecture, Operand};
+/// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
+/// let up = PackedExperts {
+///     block, tokens: 1, top: 8, experts: 128, outputs: 1536, first: 768, zeros: true, multiprocessors: 132,
+/// };
+/// // A token's eight experts have a block each, and their sums are cut in different places.
+/// let launch = up.launch(2048, 8).unwrap();
+/// assert_eq!(up.rows(), 8);
+/// assert_ne!(launch.cuts(0, 768), launch.cuts(7 * 8, 768));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PackedExperts {
+    /// One step of a tensor core.
+    pub block: BlockRecipe,
+    /// Tokens of the step.
+    pub tokens: u32,
+    /// Experts that each of them chooses.
+    pub top: u32,
+    /// Of how many.
+    pub experts: u32,
+    /// Outputs of an expert's weights that are put together.
+    pub outputs: u32,
+    /// Which of them is this weight's first.
+    pub first: u32,
+    /// Whether groups have zero points: it counts for the kernel's registers.
+    pub zeros: bool,
+    /// Multiprocessors of the GPU.
+    pub multiprocessors: u32,
+}
+
+impl PackedExperts {
+    /// Rows of a block of tokens.
+    ///
+    /// Example: [`Self`].
+    #[must_use]
+    pub fn rows(self) -> usize {
+        marlin_experts::block_rows(self.tokens as usize, self.top as usize, self.experts as usize)
+    }
+
+    /// The launch where sums are of length `k` and the step's tokens chose experts that fill `blocks` blocks; `None`
+    /// where the weight has no whole tiles.
+    ///
+    /// Example: [`Self`].
+    #[must_use]
+    pub fn launch(self, k: usize, blocks: usize) -> Option<Launch> {
+        marlin_experts::launch(MarlinExperts {
+            pairs: self.tokens as usize * self.top as usize,
+            rows: self.rows(),
+            blocks,
+            n: self.outputs as usize,
+            k,
+            zeros: self.zeros,
+            multiprocessors: self.multiprocessors as usize,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::{KernelRecipe, LinearSum};
+
+    #[test]
+    fn evidence_states_it_whole() {
+        let json = r#"{"kernel":"expert_sum","output":"bf16","sums":4,"rounded_weights":true}"#;
+        let found: KernelRecipe = serde_json::from_str(json).expect("a recipe");
+        assert!(matches!(found, KernelRecipe::ExpertSum(sum) if sum.rounded_weights));
+        assert_eq!(serde_json::to_string(&found).expect("JSON"), json);
+        let block = crate::tensor_core::Architecture::Hopper.block(crate::tensor_core::Operand::Bf16);
+        let sum = super::PackedExperts {
+            block: block.expect("bf16"),
+            tokens: 9,
+            top: 8,
+            experts: 128,
+            outputs: 1536,
+            first: 768,
+            zeros: true,
+            multiprocessors: 132,
+        };
+        let wire = crate::recipe::wire::Summation::from(LinearSum::PackedExperts(sum));
+        assert_eq!(LinearSum::try_from(wire), Ok(LinearSum::PackedExperts(sum)));
+        for refused in [
+            super::PackedExperts { top: 129, ..sum },
+            super::PackedExperts { tokens: 0, ..sum },
+            super::PackedExperts { first: 1536, ..sum },
+        ] {
+            let wire = crate::recipe::wire::Summation::from(LinearSum::PackedExperts(refused));
+            assert!(LinearSum::try_from(wire).is_err(), "{refused:?}");
+        }
+    }
+}
