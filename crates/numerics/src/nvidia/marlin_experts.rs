@@ -74,9 +74,9 @@ pub fn block_rows(tokens: usize, top: usize, experts: usize) -> usize {
 /// };
 /// let one = launch(gate_and_up).unwrap();
 /// assert_eq!((one.tile, one.warps), ([8, 64], 4));
-/// // The same sum in the last block.
-/// assert_eq!([one.cuts(0, 0).len(), one.cuts(56, 0).len()], [3, 3]);
-/// assert_ne!(one.cuts(0, 0), one.cuts(56, 0));
+/// // Eight blocks of 24 tiles of 16 steps, for 4 · 132 blocks of threads: 6 steps each, and so three for a tile.
+/// assert_eq!(one.cuts(0, 0), [0..768, 768..1536, 1536..2048]);
+/// assert_eq!(one.cuts(56, 64), [0..256, 256..1024, 1024..1792, 1792..2048]);
 /// ```
 #[must_use]
 pub fn launch(shape: MarlinExperts) -> Option<Launch> {

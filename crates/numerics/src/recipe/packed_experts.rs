@@ -18,10 +18,10 @@ use crate::tensor_core::BlockRecipe;
 /// let up = PackedExperts {
 ///     block, tokens: 1, top: 8, experts: 128, outputs: 1536, first: 768, zeros: true, multiprocessors: 132,
 /// };
-/// // A token's eight experts have a block each, and their sums are cut in different places.
+/// // A token's eight experts have a block each; neighbouring tiles of outputs are cut in different places.
 /// let launch = up.launch(2048, 8).unwrap();
 /// assert_eq!(up.rows(), 8);
-/// assert_ne!(launch.cuts(0, 768), launch.cuts(7 * 8, 768));
+/// assert_ne!(launch.cuts(7 * 8, 768), launch.cuts(7 * 8, 832));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PackedExperts {
