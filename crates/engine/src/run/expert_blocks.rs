@@ -87,11 +87,9 @@ impl<'p> ExpertBlocks<'p> {
                     let rows = found.entry(*expert).or_default();
                     *rows += 1;
                     if *rows > sum.rows() {
-                        let (position, most) = (pass.rows[row].position, sum.rows());
+                        let at = format!("layer {layer} at position {}", pass.rows[row].position);
                         return Err(Undetermined {
-                            what: format!(
-                                "expert {expert} of layer {layer} at position {position}, behind {most} tokens of a step"
-                            ),
+                            what: format!("expert {expert} of {at}, behind {} tokens of a step", sum.rows()),
                             why: "vLLM puts an expert's tokens into blocks in the order of atomic additions, and one \
                                   block does not hold them: other tokens, or fewer in a step, may",
                         });
