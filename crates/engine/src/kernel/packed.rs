@@ -281,13 +281,7 @@ mod tests {
             (marlin, 70, 1088, 1000, 88, 512),
             (marlin, 200, 2048, 256, 130, 640),
         ] {
-            let x = hashed(Dtype::Bf16, 0, m * k, 3, 4.0);
-            // Sums that nearly cancel: orders show.
-            let x: Vec<f32> =
-                x.chunks_exact(k).flat_map(|row| [&row[..k / 2], &negated(&row[..k / 2])].concat()).collect();
-            let half = hashed(Dtype::Bf16, 0, rows * k / 2, 11, 4.0);
-            let w: Vec<f32> = half.chunks_exact(k / 2).flat_map(|row| [row, row].concat()).collect();
-            let data: Vec<u8> = w.iter().flat_map(|w| bf16::from_f32(*w).to_le_bytes()).collect();
+            let (x, w, data) = cancelling(m, rows, k);
             let of = |x: usize| u32::try_from(x).expect("small");
             let sum = PackedSum::new(kernel, block, [of(m), of(n), of(first)], 132);
             // Every third row, backwards.
@@ -346,12 +340,7 @@ mod tests {
                 multiprocessors: 132,
             };
             let (m, rows) = (2, 100);
-            let x = hashed(Dtype::Bf16, 0, m * k, 3, 4.0);
-            let x: Vec<f32> =
-                x.chunks_exact(k).flat_map(|row| [&row[..k / 2], &negated(&row[..k / 2])].concat()).collect();
-            let half = hashed(Dtype::Bf16, 0, rows * k / 2, 11, 4.0);
-            let w: Vec<f32> = half.chunks_exact(k / 2).flat_map(|row| [row, row].concat()).collect();
-            let data: Vec<u8> = w.iter().flat_map(|w| bf16::from_f32(*w).to_le_bytes()).collect();
+            let (x, w, data) = cancelling(m, rows, k);
             let launch = sum.launch(k, blocks).expect("whole tiles");
             let places = Places { rows: vec![at * sum.rows(); m], of: blocks };
             for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
@@ -374,6 +363,16 @@ mod tests {
             }
         }
         assert!(cut > 50, "{cut} sums differ from uncut ones");
+    }
+
+    /// Rows, weights, and the weights' bytes, whose sums nearly cancel: orders show.
+    fn cancelling(m: usize, rows: usize, k: usize) -> (Vec<f32>, Vec<f32>, Vec<u8>) {
+        let x = hashed(Dtype::Bf16, 0, m * k, 3, 4.0);
+        let x = x.chunks_exact(k).flat_map(|row| [&row[..k / 2], &negated(&row[..k / 2])].concat()).collect();
+        let half = hashed(Dtype::Bf16, 0, rows * k / 2, 11, 4.0);
+        let w: Vec<f32> = half.chunks_exact(k / 2).flat_map(|row| [row, row].concat()).collect();
+        let data = w.iter().flat_map(|w| bf16::from_f32(*w).to_le_bytes()).collect();
+        (x, w, data)
     }
 
     fn negated(row: &[f32]) -> Vec<f32> {
