@@ -13,8 +13,8 @@ for word, with the same scales; of activations with the other sign, and one unit
 the hash says so. So sums cancel but for eight bits, and other orders of them leave other bits. Rows `[M, K / 2]` have
 seed 3 and spread 4 in bf16, units seed 5; a bias has seed 7 and spread 2; words `[K / 16, N]`, lowest nibble first,
 seed 11, zero points `[groups / 2, N]` 4 low bits of seed 13, scales `(1 + 7 low bits / 128) / 2^(8 + bit 7)` of seed
-17, each a bf16; of expert E places begin at E times a whole tensor; weights of pairs are `(1 + 8 low bits of seed 19 /
-256) / 16`. A digest is as in ../gpu/long_rows.py, over columns `i · (N − 1) / 63`, `i` below 64. `cpu` makes inputs
+17, each a bf16 (a `group` of -1 is all of K: one row of them); of expert E places begin at E times a whole tensor;
+weights of pairs are `(1 + 8 low bits of seed 19 / 256) / 16`. A digest is as in ../gpu/long_rows.py, over columns `i · (N − 1) / 63`, `i` below 64. `cpu` makes inputs
 alone.
 """
 
@@ -42,6 +42,7 @@ WEIGHTS = {
     (3584, 4608): FEW, (18944, 3584): FEW, (4096, 28672): [1, 17, 40, 100, 200, 300], (4096, 5120): FEW,
     (512, 1024): FEW, (6144, 2560): FEW, (16384, 12288): [1, 24, 50, 90, 150, 400],
 }  # fmt: skip
+CHANNELS = [(1024, 4096), (3584, 4608), (8192, 2048)]
 # Outputs that 128 does not divide, and few of them.
 ODD = {
     (2048, 2112): FEW, (4096, 576): FEW, (1024, 1088): FEW, (8192, 320): FEW, (2048, 64): FEW, (1024, 40): FEW,
@@ -74,11 +75,14 @@ def weight(k, n, group, zeros, expert=0):
     half = k // 2
     words = places((half // 8, n), 11, expert * (half // 8) * n)
     words = (words - (words >> 31 << 32)).to(torch.int32)
-    bits = places((half // group, n), 17, expert * (half // group) * n)
+    groups = 1 if group < 0 else half // group
+    bits = places((groups, n), 17, expert * groups * n)
     scales = ((1 + (bits & 127).float() / 128) / torch.where((bits >> 7 & 1) == 1, 512.0, 256.0)).to(torch.bfloat16)
-    zero = (places((half // group, n), 13, expert * (half // group) * n) & 15).to(torch.int32)
-    twice = [torch.cat([one, one]).contiguous() for one in (words, scales, zero)]
-    return twice if zeros else [*twice[:2], None]
+    zero = (places((groups, n), 13, expert * groups * n) & 15).to(torch.int32)
+    words = torch.cat([words, words])
+    if group > 0:
+        scales, zero = (torch.cat([one, one]) for one in (scales, zero))
+    return [words.contiguous(), scales.contiguous(), zero.contiguous() if zeros else None]
 
 
 def activations(m, k):
@@ -224,8 +228,10 @@ def main():
     todo += [("marlin", *kn, 128, z, False, m) for kn, m in ODD.items() for z in (0, 1)]
     todo += [("machete", 3584, 4608, group, z, True, FEW) for group in (64, 128) for z in (0, 1)]
     todo += [("marlin", 2048, 2112, group, z, True, FEW) for group in (32, 64, 128) for z in (0, 1)]
+    # One scale for all inputs of an output, with a bias and without.
+    todo += [(kernel, *kn, -1, z, b, FEW) for kn in CHANNELS for z in (0, 1) for b in (0, 1) for kernel in kernels]
     for kernel, k, n, group, zeros, biased, counts in todo:
-        made["cases"].append(product(kernel, k, n, group, bool(zeros), biased, counts))
+        made["cases"].append(product(kernel, k, n, group, bool(zeros), bool(biased), counts))
         print(kernel, k, n, group, zeros, flush=True)
         save(made)
     for (k, inner, experts, top), counts in EXPERTS.items():

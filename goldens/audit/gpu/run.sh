@@ -2,9 +2,9 @@
 # Servers and probes, unattended. WORK (default /tmp/parallel) has `mantissa` (or mantissa.xz), site/ and, when vLLM is
 # unpacked into it, site.done.
 #
-#   go.sh start [SESSION] [LIMIT] [SLOTS] [--only NAME…]   copies this folder to WORK/serve and starts in the background
-#   go.sh look                                             what happened so far
-#   go.sh collect OUT                                      everything there is, packed (a few MB); call it as often as liked
+#   run.sh start [SESSION] [LIMIT] [SLOTS] [--only NAME…]   copies this folder to WORK/serve and starts in the background
+#   run.sh look                                             what happened so far
+#   run.sh collect OUT                                      everything there is, packed (a few MB); call it as often as liked
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=${PARALLEL_WORK:-/tmp/parallel}
@@ -18,7 +18,7 @@ start)
     cp -r "$here"/. "$work/serve/"
     [ -e "$work/mantissa" ] && chmod +x "$work/mantissa"; [ -x "$work/mantissa" ] || { xz -dc "$work/mantissa.xz" >"$work/mantissa.new" && chmod +x "$work/mantissa.new" && mv "$work/mantissa.new" "$work/mantissa"; }
     rm -f "$out/DONE"
-    setsid nohup bash "$work/serve/go.sh" background "$session" "$limit" "$slots" "$@" >>"$out/background.log" 2>&1 </dev/null &
+    setsid nohup bash "$work/serve/run.sh" background "$session" "$limit" "$slots" "$@" >>"$out/background.log" 2>&1 </dev/null &
     sleep 1
     ls "$work" "$out"
     ;;

@@ -121,6 +121,11 @@ def requests(session, server):
         out.append(("streamed", whole | {"prompt": prompt, "temperature": 0, "stream": True}))
     prompt = ids(session, server, "prompt", 0, 41)
     out.append(("prompt", whole | {"prompt": prompt, "temperature": 0, "prompt_logprobs": 20, "max_tokens": 4}))
+    # A prompt's own log-probabilities, in both ways to ask for them.
+    prompt = ids(session, server, "prompt-long", 0, 333)
+    out.append(("prompt-long", whole | {"prompt": prompt, "temperature": 0, "prompt_logprobs": 20, "max_tokens": 2}))
+    prompt = ids(session, server, "echo", 0, 50)
+    out.append(("echo", whole | {"prompt": prompt, "temperature": 0, "echo": True, "max_tokens": 4}))
     out = [(case, "/v1/completions", body) for case, body in out]
     if server.base == "smollm2":
         text = words(session, server, "text", 0, 30)
@@ -133,6 +138,9 @@ def requests(session, server):
         talk = [{"role": "user", "content": words(session, server, "chat-text", 0, 20)}]
         body = {"messages": talk, "max_tokens": TOKENS, "ignore_eos": True, "logprobs": True, "top_logprobs": 20}
         out.append(("chat-text", "/v1/chat/completions", body | {"temperature": 0}))
+        talk = [{"role": "user", "content": words(session, server, "chat-prompt", 0, 30)}]
+        more = {"return_token_ids": True, "prompt_logprobs": 20, "temperature": 0}
+        out.append(("chat-prompt", "/v1/chat/completions", body | more | {"messages": talk}))
     return out
 
 

@@ -29,6 +29,10 @@ MODELS = {
     " --tie-word-embeddings true",
     "smollm2": "--preset smollm2-135m --num-hidden-layers 4",
     "moe": "--preset qwen3-30b-a3b --num-hidden-layers 2",
+    "mixtral": "--arch mixtral --hidden-size 4096 --moe-intermediate-size 14336 --num-attention-heads 32"
+    " --num-key-value-heads 8 --head-dim 128 --num-hidden-layers 2 --vocab-size 32000 --max-position-embeddings 32768"
+    " --num-experts 8 --num-experts-per-tok 2",
+    "mistral": "--preset mistral-7b --num-hidden-layers 2",
 }
 # Weights as bitsandbytes has them, scales plain or quantized too.
 QUANTIZED = {"nf4": "bnb-nf4", "nf4double": "bnb-nf4-double"}
@@ -36,7 +40,7 @@ QUANTIZED = {"nf4": "bnb-nf4", "nf4double": "bnb-nf4-double"}
 PACKED = {"awq": "awq --dtype bf16", "gptq": "gptq --dtype bf16"}
 MODELS |= {
     name + kind: f"{MODELS[name]} --quantization {layout}"
-    for names, kinds in ((("qwen06b", "llama1b"), QUANTIZED), (("qwen06b", "llama1b", "qwen7b", "moe"), PACKED))
+    for names, kinds in ((("qwen06b", "llama1b"), QUANTIZED), (("qwen06b", "llama1b", "qwen7b", "moe", "mixtral"), PACKED))
     for name in names
     for kind, layout in kinds.items()
 }
@@ -47,9 +51,16 @@ TINY = {
     "qwen06b": "--arch qwen3 --tie-word-embeddings true --max-position-embeddings 4096",
     "smollm2": "--arch llama --max-position-embeddings 4096",
     "moe": "--arch qwen3_moe --max-position-embeddings 4096",
+    "mixtral": "--arch mixtral --max-position-embeddings 4096",
+    "mistral": "--arch mistral --max-position-embeddings 4096",
+}
+# Widths of experts that are whole groups.
+WHOLE_GROUPS = {
+    "moe": "--hidden-size 128 --moe-intermediate-size 128",
+    "mixtral": "--hidden-size 128 --moe-intermediate-size 128",
 }
 TINY |= {
-    name: f"{TINY[base]} {'--hidden-size 128 --moe-intermediate-size 128 ' * (base == 'moe')}--quantization {layout}"
+    name: f"{TINY[base]} {WHOLE_GROUPS.get(base, '')} --quantization {layout}"
     for base in list(TINY)
     for kind, layout in (QUANTIZED | PACKED).items()
     if (name := base + kind) in MODELS
@@ -97,6 +108,14 @@ FEW = {
     "l333": dataclasses.replace(CELLS["l333"], decode=8),
     "b9-l32": CELLS["b9-l32"],
 }
+# Of experts with packed weights: no expert of a step has more tokens than a block of 8, or, of 16 and 24, hardly any.
+# More tokens are put into blocks in the order of atomic additions.
+SHORT = {
+    **{f"l{length}": Cell(length, 1, decode, tuple(range(length))) for length, decode in ((2, 8), (8, 30), (16, 30))},
+    **{f"l{length}": Cell(length, 1, 8, tuple(range(length))) for length in (4, 24)},
+    "logits": Cell(8, 1, 2, (7,), logits=True),
+    "b2-l4": Cell(4, 2, 8, tuple(range(4))),
+}
 REPETITIONS = 2
 
 
@@ -111,6 +130,7 @@ class Job:
     # vLLM: Marlin for packed weights that Machete would take.
     marlin: bool = False
     few: bool = False
+    short: bool = False
     seconds: int = 150
 
     @property
@@ -122,7 +142,7 @@ class Job:
 
     @property
     def cells(self):
-        return FEW if self.few else CELLS
+        return SHORT if self.short else FEW if self.few else CELLS
 
     @property
     def needs_vllm(self):
@@ -147,10 +167,19 @@ JOBS = [
     *(Job("vllm", model, 2, nccl=True, few=True) for model in ("llama1b", "qwen06b")),
     *(Job("transformers", name + kind, seconds=300) for kind in QUANTIZED for name in ("qwen06b", "llama1b")),
     *(Job("vllm", name + kind, seconds=240) for name in ("qwen06b", "llama1b") for kind in PACKED),
-    *(Job("vllm", "moe" + kind, seconds=300) for kind in PACKED),
+    *(Job("vllm", "moe" + kind, short=True, seconds=300) for kind in PACKED),
     *(Job("vllm", "qwen06b" + kind, marlin=True, seconds=240) for kind in PACKED),
-    *(Job("vllm", "qwen7b" + kind, few=True, seconds=240) for kind in PACKED),
-    *(Job("vllm", "llama1b" + kind, marlin=True, few=True, seconds=240) for kind in PACKED),
+    *(Job("vllm", "qwen7b" + kind, seconds=240) for kind in PACKED),
+    *(Job("vllm", "llama1b" + kind, marlin=True, seconds=240) for kind in PACKED),
+    *(Job("vllm", "qwen7b" + kind, marlin=True, few=True, seconds=240) for kind in PACKED),
+    *(Job("vllm", name, few=True) for name in ("mixtral", "mistral")),
+    *(Job("vllm", "mixtral" + kind, few=True, seconds=240) for kind in PACKED),
+    *(Job("vllm", "qwen06b" + kind, 2, few=True, seconds=240) for kind in PACKED),
+    Job("vllm", "qwen06bgptq", 2, marlin=True, few=True, seconds=240),
+    Job("vllm", "mixtral", 2, few=True, seconds=240),
+    Job("vllm", "mixtral", 2, expert_parallel=True, few=True, seconds=240),
+    Job("vllm", "moeawq", 2, short=True, seconds=240),
+    Job("vllm", "moeawq", 2, expert_parallel=True, short=True, seconds=240),
 ]
 BY_NAME = {job.name: job for job in JOBS}
 
@@ -170,7 +199,7 @@ def prompts(cell, model):
 
 def sites(job, cell):
     """Points of a job. With experts over ranks, transformers' router hands each rank its own experts alone."""
-    router = ROUTER if job.model.startswith("moe") else []
+    router = ROUTER if job.model.startswith(("moe", "mixtral")) else []
     if job.engine == "vllm" or job.expert_parallel:
         router = router[:1]
     return [*POINTS, *router, *(["logits"] if cell.logits else [])]

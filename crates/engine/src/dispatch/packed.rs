@@ -44,33 +44,33 @@ impl Dispatch<'_> {
         if let Some(why) = self.int4_refused(layout) {
             return refused(why);
         }
-        let Some(group) = layout.group else {
-            return refused("only scales of groups of inputs were compared");
-        };
+        let group = layout.group.map(NonZeroUsize::get);
         let [shape_n, shape_k] = [part.n, part.k];
         let machete = shape_n.is_multiple_of(MACHETE[0])
             && shape_k.is_multiple_of(MACHETE[1])
-            && matches!(group.get(), 64 | 128);
+            && matches!(group, None | Some(64 | 128));
         let kernel = match self.serving.linear_backend {
             LinearBackend::Auto | LinearBackend::Machete if machete => PackedKernel::Machete,
             LinearBackend::Machete => {
-                return refused("Machete takes outputs in 128, inputs in 64, and groups of 64 or 128");
+                return refused("Machete takes outputs in 128, inputs in 64, and groups of 64, 128 or all inputs");
             }
             LinearBackend::Auto | LinearBackend::Marlin => {
-                if !matches!(group.get(), 32 | 64 | 128) {
+                let Some(group) = group else {
+                    return refused(
+                        "Marlin multiplies what it rounded by an output's one scale, and adds the bias in the same \
+                         step: for that there is no recipe",
+                    );
+                };
+                let known = u32::try_from(group).ok().filter(|group| matches!(group, 32 | 64 | 128));
+                let Some(group) = known.and_then(NonZeroU32::new) else {
                     return refused("Marlin takes groups of 32, 64 or 128");
-                }
-                PackedKernel::Marlin {
-                    group: u32::try_from(group.get())
-                        .ok()
-                        .and_then(NonZeroU32::new)
-                        .unwrap_or(NonZeroU32::MIN),
-                }
+                };
+                PackedKernel::Marlin { group }
             }
         };
         let mut outputs = shape_n;
         if matches!(kernel, PackedKernel::Marlin { .. }) {
-            let [filled, inputs] = marlin::padded(shape_n, shape_k, Some(group.get()));
+            let [filled, inputs] = marlin::padded(shape_n, shape_k, group);
             if inputs != shape_k {
                 return refused("sums that Marlin fills up with zeros were not compared");
             }
@@ -273,6 +273,15 @@ mod tests {
     }
 
     #[test]
+    fn one_scale_of_an_output_is_machetes() {
+        for zeros in [false, true] {
+            let (sum, _) = of(vllm(), &config(0, zeros), "o_proj").expect("known");
+            let LinearSum::Packed(sum) = sum else { panic!("{sum:?}") };
+            assert_eq!(sum.kernel(), PackedKernel::Machete);
+        }
+    }
+
+    #[test]
     fn what_machete_does_not_take_is_marlins() {
         // Groups of 32.
         let (sum, _) = of(vllm(), &config(32, false), "o_proj").expect("known");
@@ -287,13 +296,15 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         let awq = config(128, true);
+        let serving = Serving { linear_backend: LinearBackend::Marlin, ..vllm().serving };
+        let marlin = Dispatch { serving, ..vllm() };
         let two = Serving { ranks: Ranks { tensor: 2, ..Ranks::default() }, ..vllm().serving };
         let transformers = Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::Eager);
         for (dispatch, config, name, why) in [
             (transformers, &awq, "o_proj", "transformers multiplies by AWQ"),
             (transformers, &config(128, false), "o_proj", "exllama, whose atomic additions"),
             (Dispatch { serving: two, ..vllm() }, &awq, "o_proj", "on one rank"),
-            (vllm(), &config(0, true), "o_proj", "groups of inputs"),
+            (marlin, &config(0, false), "o_proj", "an output's one scale"),
             (vllm(), &awq, "expert_down", "which experts the other sequences of a step chose"),
             (vllm(), &config(32, false), "expert_up", "groups of 128"),
         ] {

@@ -49,4 +49,6 @@ mod tensor_core;
 mod tiles;
 mod torch_rows;
 #[cfg(test)]
+mod packed_tests;
+#[cfg(test)]
 mod vllm_tests;

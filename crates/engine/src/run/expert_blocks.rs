@@ -1,5 +1,5 @@
 //! The blocks that vLLM's Marlin puts a step's rows into, by expert: where a sum is cut depends on all of them.
-//! Left out: steps in which an expert has more rows than a block, which are put there in the order of atomic additions.
+//! Left out: steps in which an expert has more rows than a block and atomic additions say which of them come first.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,12 +20,19 @@ pub(super) struct Undetermined {
     pub why: &'static str,
 }
 
-/// The experts of each step of a run, ascending: each has a block.
+/// The blocks of each step of a run, by expert, ascending.
 pub(super) struct ExpertBlocks<'p> {
     steps: &'p [Step],
-    experts: Vec<Vec<usize>>,
+    blocks: Vec<StepBlocks>,
     /// Rows of a block.
     rows: usize,
+}
+
+/// The blocks of a step.
+struct StepBlocks {
+    /// That of each row's experts, row by row.
+    of_slots: Vec<usize>,
+    count: usize,
 }
 
 /// The sum of a product that asks for blocks.
@@ -68,7 +75,7 @@ impl<'p> ExpertBlocks<'p> {
         let first = pass.steps.iter().take_while(|step| !inside(step)).count();
         let count = pass.steps[first..].iter().take_while(|step| inside(step)).count();
         let (steps, layer) = (&pass.steps[first..first + count], place.layer() + 1);
-        let mut experts = Vec::with_capacity(count);
+        let mut blocks = Vec::with_capacity(count);
         for step in steps {
             let tokens = sum.tokens as usize;
             if step.rows.len() != tokens {
@@ -81,24 +88,17 @@ impl<'p> ExpertBlocks<'p> {
                           together: prompts of at most 512 tokens are",
                 });
             }
-            let mut found: BTreeMap<usize, usize> = BTreeMap::new();
-            for row in step.rows.clone() {
-                for (expert, _) in &routing.slots[row * routing.top..(row + 1) * routing.top] {
-                    let rows = found.entry(*expert).or_default();
-                    *rows += 1;
-                    if *rows > sum.rows() {
-                        let at = format!("layer {layer} at position {}", pass.rows[row].position);
-                        return Err(Undetermined {
-                            what: format!("expert {expert} of {at}, behind {} tokens of a step", sum.rows()),
-                            why: "vLLM puts an expert's tokens into blocks in the order of atomic additions, and one \
-                                  block does not hold them: other tokens, or fewer in a step, may",
-                        });
-                    }
+            let slots = &routing.slots[step.rows.start * routing.top..step.rows.end * routing.top];
+            blocks.push(StepBlocks::of(sum, slots).map_err(|Overfull { expert, slot }| {
+                let at = format!("layer {layer} at position {}", pass.rows[step.rows.start + slot / routing.top].position);
+                Undetermined {
+                    what: format!("expert {expert} of {at}, behind {} tokens of a step", sum.rows()),
+                    why: "vLLM puts an expert's tokens into blocks in the order of atomic additions, and one block \
+                          does not hold them: other tokens, or fewer in a step, may",
                 }
-            }
-            experts.push(found.into_keys().collect());
+            })?);
         }
-        Ok(Self { steps, experts, rows: sum.rows() })
+        Ok(Self { steps, blocks, rows: sum.rows() })
     }
 
     /// The parts of an expert's `slots` by step, and where their rows are.
@@ -108,25 +108,57 @@ impl<'p> ExpertBlocks<'p> {
         expert: usize,
         slots: &Range<usize>,
     ) -> Vec<(Range<usize>, Places)> {
-        let step_of = |slot: usize| {
-            let row = routing.order[slot] / routing.top;
-            self.steps.iter().position(|step| step.rows.contains(&row))
+        let block_of = |slot: usize| {
+            let slot = routing.order[slot];
+            let step = self.steps.iter().position(|step| step.rows.contains(&(slot / routing.top)))?;
+            let of_step = slot - self.steps[step].rows.start * routing.top;
+            Some((step, self.blocks[step].of_slots[of_step]))
         };
-        let mut parts: Vec<(Option<usize>, Range<usize>)> = Vec::new();
+        let mut parts: Vec<(Option<(usize, usize)>, Range<usize>)> = Vec::new();
         for slot in slots.clone() {
-            let step = step_of(slot);
+            let block = block_of(slot);
             match parts.last_mut() {
-                Some((last, range)) if *last == step => range.end = slot + 1,
-                _ => parts.push((step, slot..slot + 1)),
+                Some((last, range)) if *last == block => range.end = slot + 1,
+                _ => parts.push((block, slot..slot + 1)),
             }
         }
-        let places = |(step, slots): (Option<usize>, Range<usize>)| {
-            let experts = &self.experts[step?];
-            let block = experts.iter().position(|known| *known == expert)?;
+        let places = |(block, slots): (Option<(usize, usize)>, Range<usize>)| {
+            let (step, block) = block?;
             let rows = vec![block * self.rows; slots.len()];
-            Some((slots, Places { rows, of: experts.len() }))
+            Some((slots, Places { rows, of: self.blocks[step].count }))
         };
         parts.into_iter().filter_map(places).collect()
+    }
+}
+
+/// The expert that has more rows than a block, and the first of a step's slots that is too much.
+struct Overfull {
+    expert: usize,
+    slot: usize,
+}
+
+impl StepBlocks {
+    /// Of a step whose rows chose the experts of `slots`, row by row.
+    fn of(sum: PackedExperts, slots: &[(usize, f32)]) -> Result<Self, Overfull> {
+        let lined_up = sum.lined_up();
+        let is_known = lined_up.is_some();
+        let mut by_expert: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for slot in lined_up.unwrap_or_else(|| (0..slots.len()).collect()) {
+            let (expert, _) = slots[slot];
+            let of_expert = by_expert.entry(expert).or_default();
+            if of_expert.len() == sum.rows() && !is_known {
+                return Err(Overfull { expert, slot });
+            }
+            of_expert.push(slot);
+        }
+        let mut found = Self { of_slots: vec![0; slots.len()], count: 0 };
+        for of_block in by_expert.values().flat_map(|slots| slots.chunks(sum.rows())) {
+            for slot in of_block {
+                found.of_slots[*slot] = found.count;
+            }
+            found.count += 1;
+        }
+        Ok(found)
     }
 }
 
@@ -143,6 +175,25 @@ mod tests {
         let block = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
         let (top, experts, outputs, first) = (2, 128, 256, 0);
         PackedExperts { block, tokens, top, experts, outputs, first, zeros: true, multiprocessors: 132 }
+    }
+
+    #[test]
+    fn few_experts_fill_several_blocks_in_a_known_order() {
+        // Forty tokens choose experts 3 and 5 of eight: pairs 0, 32 and 64 are the first thread's.
+        let slots: Vec<(usize, f32)> = (0..40).flat_map(|_| [(5, 0.5), (3, 0.5)]).collect();
+        let few = PackedExperts { experts: 8, ..sum(40) };
+        assert_eq!(few.rows(), 16);
+        let found = StepBlocks::of(few, &slots).ok().expect("known");
+        assert_eq!(found.count, 6);
+        let block_of = |token: usize| [found.of_slots[2 * token], found.of_slots[2 * token + 1]];
+        // Expert 3 has the first three blocks. Of its pairs 1, 33, 65, 3, 35, 67, … sixteen are one.
+        assert_eq!([0, 16, 32, 1].map(block_of), [[3, 0]; 4]);
+        assert_eq!(block_of(5), [3, 0]);
+        assert_eq!(block_of(21), [4, 1]);
+        assert_eq!(block_of(39), [4, 1]);
+        assert_eq!(block_of(15), [5, 2]);
+        // As many tokens of 128 experts are atomic additions'.
+        assert!(StepBlocks::of(sum(40), &slots).is_err());
     }
 
     /// What is known of steps of `tokens` tokens, each of which chose two experts.

@@ -2,8 +2,9 @@
 //! which tiles a product gets, how many blocks of threads, and where its sums are cut.
 //!
 //! *Source:* vLLM 0.24's `fused_marlin_moe` and `csrc/libtorch_stable/moe/marlin_moe_wna16` (`ops.cu`,
-//! `marlin_template.h`). Left out: weights ([`super::marlin::weight`]), groups of other sizes than [`GROUP`], and the
-//! order in which tokens of an expert are put into several blocks, which is not determined.
+//! `marlin_template.h`) and `csrc/moe/moe_align_sum_kernels.cu`. Left out: weights ([`super::marlin::weight`]), groups of
+//! other sizes than [`GROUP`], and the order in which tokens of an expert are put into several blocks where atomic
+//! additions decide it ([`lined_up`]).
 
 use std::ops::Range;
 
@@ -17,6 +18,10 @@ const ROWS: [usize; 5] = [8, 16, 32, 48, 64];
 /// Rows of a step of a tensor core, and stages of the kernel's pipeline.
 const STEP: usize = 16;
 const STAGES: usize = 4;
+/// Below so many pairs, and of at most so many experts, one block of threads lines them up, of at least so many.
+const FEW_PAIRS: usize = 1024;
+const FEW_EXPERTS: usize = 64;
+const THREADS: usize = 32;
 /// Shared memory of a multiprocessor of a Hopper GPU that one block of threads can have, in bytes.
 const SHARED: usize = 232_448;
 
@@ -55,6 +60,23 @@ pub fn block_rows(tokens: usize, top: usize, experts: usize) -> usize {
     let filled = |rows: &usize| of_expert / (*rows as f64) < 0.9;
     let [.., largest] = ROWS;
     ROWS.into_iter().find(filled).unwrap_or(largest)
+}
+
+/// Pairs of a step, token by token, in the order in which those of one expert are put into its blocks; `None` where
+/// atomic additions decide it: where there are more than 64 experts, or 1,024 pairs.
+///
+/// A thread for each expert, at least 32, takes every so many-th pair, and those of the first thread come first.
+///
+/// ```
+/// use mantissa_numerics::nvidia::marlin_experts::lined_up;
+/// assert_eq!(lined_up(66, 8).unwrap()[..5], [0, 32, 64, 1, 33]);
+/// assert_eq!((lined_up(1024, 8), lined_up(8, 128)), (None, None));
+/// ```
+#[must_use]
+pub fn lined_up(pairs: usize, experts: usize) -> Option<Vec<usize>> {
+    let threads = experts.max(THREADS);
+    let known = pairs < FEW_PAIRS && experts <= FEW_EXPERTS;
+    known.then(|| (0..threads).flat_map(|thread| (thread..pairs).step_by(threads)).collect())
 }
 
 /// How a product is cut: rows `b · rows ..` of the launch are those of block `b`, blocks in the order of their
@@ -249,6 +271,57 @@ mod tests {
         rows.dedup();
         assert_eq!(rows, ROWS);
         assert!(others.iter().all(|count| *count > 0), "{others:?} values show another order");
+    }
+
+    /// What an H200 launched (goldens/parallel/packed.py).
+    #[derive(serde::Deserialize)]
+    struct Launched {
+        multiprocessors: usize,
+        experts: Vec<Layer>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Layer {
+        k: usize,
+        n: usize,
+        experts: usize,
+        top: usize,
+        zeros: bool,
+        steps: Vec<Step>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Step {
+        m: usize,
+        /// Rows of a block, and of all blocks.
+        block: usize,
+        filled: usize,
+        /// Blocks of threads, threads of each, registers of each.
+        kernel: [usize; 3],
+    }
+
+    #[test]
+    fn as_many_blocks_of_threads_run_as_an_h200_launched() {
+        let golden = include_str!("../../../../goldens/parallel/packed.json");
+        let Launched { multiprocessors, experts: layers } = serde_json::from_str(golden).expect("JSON");
+        let mut counts = Vec::new();
+        for Layer { k, n, experts, top, zeros, steps } in layers {
+            for Step { m, block, filled, kernel: [launched, threads, registers] } in steps {
+                assert_eq!(block_rows(m, top, experts), block);
+                let blocks = filled / block;
+                let shape = MarlinExperts { pairs: m * top, rows: block, blocks, n, k, zeros, multiprocessors };
+                let (tile, shared_by) = chosen(shape).expect("whole tiles");
+                let found = [shared_by * multiprocessors, tile.threads()];
+                assert_eq!(found, [launched, threads], "{m} {n} {k} {zeros}");
+                // Registers are dealt to warps, eight of a thread at a time, of 65,536.
+                let room = 65_536 / (registers.next_multiple_of(8) * threads);
+                assert!(by_registers(shape, tile) <= room, "{registers} registers, {m} {n} {k} {zeros}");
+                counts.push(shared_by);
+            }
+        }
+        counts.sort_unstable();
+        counts.dedup();
+        assert_eq!(counts, [1, 2, 3, 4]);
     }
 
     #[test]

@@ -52,6 +52,13 @@ impl PackedExperts {
         marlin_experts::block_rows(self.tokens as usize, self.top as usize, self.experts as usize)
     }
 
+    /// Pairs of the step, token by token, in the order in which those of one expert are put into its blocks; `None`
+    /// where atomic additions decide it ([`marlin_experts::lined_up`]).
+    #[must_use]
+    pub fn lined_up(self) -> Option<Vec<usize>> {
+        marlin_experts::lined_up(self.tokens as usize * self.top as usize, self.experts as usize)
+    }
+
     /// The launch where sums are of length `k` and the step's tokens chose experts that fill `blocks` blocks; `None`
     /// where the weight has no whole tiles.
     ///
