@@ -369,9 +369,8 @@ impl<'r, B: Backend> Runner<'r, '_, B> {
                     for (expert, slots) in groups.flat_map(|(_, experts)| experts) {
                         let weight = at.weights[index].experts()[*expert].matrix(self.pool, recipe);
                         let anywhere = || vec![(slots.clone(), Places::ANYWHERE)];
-                        let of_steps = blocks
-                            .as_ref()
-                            .map_or_else(anywhere, |blocks| blocks.parts(routing, *expert, slots));
+                        let of_steps =
+                            blocks.as_ref().map_or_else(anywhere, |blocks| blocks.parts(routing, slots));
                         for (slots, places) in of_steps {
                             let x = &x[part(&slots, linear.k)];
                             let out = &mut out[part(&slots, parts * linear.n)];

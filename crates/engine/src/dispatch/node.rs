@@ -33,7 +33,7 @@ const EXPERTS_OF_F16: &str =
     "PyTorch runs them as a product for each expert, whose sums depend on how many rows it gets";
 
 /// Most ranks that a run of was compared; of more, recipes are read from sources alone.
-const MOST_RANKS_COMPARED: u16 = 2;
+pub(super) const MOST_RANKS_COMPARED: u16 = 2;
 
 impl Dispatch<'_> {
     /// Whether verified recipes may cover such a pass at all; what single kernels lack, [`Self::recipe`] says.
@@ -154,7 +154,8 @@ impl Dispatch<'_> {
                 // What ranks add is rounded, and a bias follows.
                 let biased = part.reduce.is_none() && (bias || linear.wide);
                 if let Some(layout) = self.int4(at.section, node) {
-                    let recipe = self.int4_product(at.section, node, layout, part).map_err(undivided)?;
+                    let recipe =
+                        self.int4_product(at.section, node, linear, layout, part).map_err(undivided)?;
                     used.basis = used.basis.max(self.int4_basis());
                     return planned(n, k, KernelRecipe::Matmul(recipe));
                 }

@@ -5,13 +5,16 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use mantissa_model::graph::{ExpertLinear, Node, Operation, Section};
+use mantissa_model::graph::{ExpertLinear, Linear, Node, Operation, Section};
 use mantissa_model::quantized::Int4;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::{marlin, marlin_experts};
-use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, PackedExperts, PackedKernel, PackedSum};
+use mantissa_numerics::recipe::{
+    LinearSum, MatmulRecipe, PackedExperts, PackedKernel, PackedRanks, PackedSum,
+};
 use mantissa_numerics::setup::{Basis, Hardware, LinearBackend, QuantizedWeights};
 
+use super::node::MOST_RANKS_COMPARED;
 use super::ranks::{RankProduct, Undivided};
 use super::rules::Dispatch;
 use super::sdpa::MULTIPROCESSORS;
@@ -37,6 +40,7 @@ impl Dispatch<'_> {
         self,
         section: &Section,
         node: &Node,
+        linear: &Linear,
         layout: Int4,
         part: RankProduct,
     ) -> Result<MatmulRecipe, Undivided> {
@@ -52,7 +56,9 @@ impl Dispatch<'_> {
         let kernel = match self.serving.linear_backend {
             LinearBackend::Auto | LinearBackend::Machete if machete => PackedKernel::Machete,
             LinearBackend::Machete => {
-                return refused("Machete takes outputs in 128, inputs in 64, and groups of 64, 128 or all inputs");
+                return refused(
+                    "Machete takes outputs in 128, inputs in 64, and groups of 64, 128 or all inputs",
+                );
             }
             LinearBackend::Auto | LinearBackend::Marlin => {
                 let Some(group) = group else {
@@ -76,10 +82,26 @@ impl Dispatch<'_> {
             }
             outputs = filled;
         }
-        let numbers = [part.m, outputs, first(section, node)].map(|x| u32::try_from(x).unwrap_or(u32::MAX));
+        let ranks = self.tensor_ranks();
+        let divided = match part.reduce {
+            _ if ranks == 1 => PackedRanks::One,
+            Some(_) if group.is_some_and(|group| !shape_k.is_multiple_of(group)) => {
+                return refused("a rank has whole groups of inputs");
+            }
+            Some(_) if group.is_none() => {
+                return refused("one scale of ranks' parts of inputs was not compared");
+            }
+            Some(_) if linear.bias.is_some() => {
+                return refused("a bias that one rank adds before ranks are added was not compared");
+            }
+            Some(reduce) => PackedRanks::Added(reduce),
+            None => of_outputs(linear.n / ranks),
+        };
+        let first = first(section, node, ranks);
+        let numbers = [part.m, outputs, first].map(|x| u32::try_from(x).unwrap_or(u32::MAX));
         let block = catalog::block(self.hardware.architecture(), self.dtype);
         let multiprocessors = u32::try_from(MULTIPROCESSORS).unwrap_or(u32::MAX);
-        let sum = PackedSum::new(kernel, block, numbers, multiprocessors);
+        let sum = PackedSum::new(kernel, block, numbers, multiprocessors).among(divided);
         // A bias is added to what was rounded.
         Ok(MatmulRecipe { summation: LinearSum::Packed(sum), output: self.dtype })
     }
@@ -116,19 +138,39 @@ impl Dispatch<'_> {
         let Some([top, experts]) = chosen else {
             return refused("only experts that a router chooses are known");
         };
-        let (outputs, first) = match node.name {
-            "expert_down" => (linear.n, 0),
-            "expert_up" => (2 * linear.n, linear.n),
-            _ => (2 * linear.n, 0),
+        let parts = self.expert_parts(node, linear)?;
+        // Experts whole, or a part of the widths of each.
+        let whole = self.serving.ranks.expert > 1;
+        let ranks = if whole { 1 } else { self.tensor_ranks() };
+        let (outputs, first, k) = match node.name {
+            "expert_down" => (linear.n, 0, linear.k / ranks),
+            "expert_up" => (2 * linear.n / ranks, linear.n / ranks, linear.k),
+            _ => (2 * linear.n / ranks, 0, linear.k),
         };
+        let divided = match parts {
+            Some(parts) => PackedRanks::SideBySide(parts),
+            None if ranks > 1 => of_outputs(linear.n / ranks),
+            None => PackedRanks::One,
+        };
+        let of_rank = whole.then(|| experts / self.serving.ranks.expert as usize);
+        let of_rank = of_rank.and_then(|of_rank| u32::try_from(of_rank).ok()).and_then(NonZeroU32::new);
         let [tokens, top, experts, outputs, first, multiprocessors] =
             [shape.rows(), top, experts, outputs, first, MULTIPROCESSORS]
                 .map(|x| u32::try_from(x).unwrap_or(u32::MAX));
-        let block = catalog::block(self.hardware.architecture(), self.dtype);
-        let zeros = layout.zeros;
-        let sum = PackedExperts { block, tokens, top, experts, outputs, first, zeros, multiprocessors };
+        let sum = PackedExperts {
+            block: catalog::block(self.hardware.architecture(), self.dtype),
+            tokens,
+            top,
+            experts,
+            of_rank,
+            outputs,
+            first,
+            zeros: layout.zeros,
+            multiprocessors,
+            ranks: divided,
+        };
         // Whether there are tiles does not depend on blocks.
-        if !linear.k.is_multiple_of(marlin_experts::GROUP) || sum.launch(linear.k, 1).is_none() {
+        if !k.is_multiple_of(marlin_experts::GROUP) || sum.launch(k, 1).is_none() {
             return refused("only outputs of whole tiles, and inputs of whole groups, are known");
         }
         Ok(MatmulRecipe { summation: LinearSum::PackedExperts(sum), output: self.dtype })
@@ -145,9 +187,6 @@ impl Dispatch<'_> {
                 return Some("vLLM's kernels are known of Hopper GPUs alone");
             }
         }
-        if !self.serving.ranks.is_one() {
-            return Some("they were compared on one rank");
-        }
         (self.dtype != Dtype::Bf16).then_some("only bf16 was compared")
     }
 
@@ -162,20 +201,28 @@ impl Dispatch<'_> {
         }
     }
 
-    /// What such a product rests on: an H200; an H100 has as many multiprocessors and was not measured.
+    /// What such a product rests on: an H200, one rank and two; an H100 has as many multiprocessors and was not measured.
     pub(super) fn int4_basis(self) -> Basis {
-        if self.hardware == Hardware::H200 { Basis::Verified } else { Basis::Literature }
+        let ranks = self.tensor_ranks().max(self.serving.ranks.expert as usize);
+        let compared = self.hardware == Hardware::H200 && ranks <= usize::from(MOST_RANKS_COMPARED);
+        if compared { Basis::Verified } else { Basis::Literature }
     }
 }
 
-/// Which output of the weights that are joined a node's first one is.
-fn first(section: &Section, node: &Node) -> usize {
+/// Ranks that have `of_rank` outputs each.
+fn of_outputs(of_rank: usize) -> PackedRanks {
+    let of_rank = u32::try_from(of_rank).ok().and_then(NonZeroU32::new);
+    of_rank.map_or(PackedRanks::One, |of_rank| PackedRanks::Outputs { of_rank, skipped: 0 })
+}
+
+/// Which output of the weights that are joined on each of `ranks` a node's first one is.
+fn first(section: &Section, node: &Node, ranks: usize) -> usize {
     let Some(names) = JOINED.into_iter().find(|names| names.contains(&node.name)) else { return 0 };
     let before = names.iter().take_while(|name| **name != node.name);
     before
         .filter_map(|name| section.nodes.iter().find(|node| node.name == *name))
         .map(|node| match &node.operation {
-            Operation::Linear(linear) => linear.n,
+            Operation::Linear(linear) => linear.n / ranks,
             _ => 0,
         })
         .sum()

@@ -40,6 +40,8 @@ mod nf4;
 mod nf4_tests;
 mod own_attention;
 mod packed;
+#[cfg(test)]
+mod packed_tests;
 pub(crate) mod rows;
 mod sdpa_math;
 pub(crate) mod share;
@@ -48,7 +50,5 @@ pub(crate) mod tanh;
 mod tensor_core;
 mod tiles;
 mod torch_rows;
-#[cfg(test)]
-mod packed_tests;
 #[cfg(test)]
 mod vllm_tests;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::launch::Launch;
-use mantissa_numerics::recipe::{PackedExperts, PackedSum};
+use mantissa_numerics::recipe::{PackedExperts, PackedRanks, PackedSum};
 use mantissa_numerics::tensor_core::BlockRecipe;
 use mantissa_numerics::tensor_core::dot::{Instructions, LANES, Panel, Row};
 
@@ -35,8 +35,10 @@ pub(super) fn products(
     x: &[f32],
     weights: &mut [(Matrix<'_>, &mut [f32])],
 ) {
+    let ranks = sum.ranks();
+    let of_rank = x.len() / m.max(1) / ranks.parts_of_k();
     let launched =
-        Launched { launches: sum.launches(x.len() / m.max(1)), block: sum.block(), first: sum.shape()[2] };
+        Launched { launches: sum.launches(of_rank), block: sum.block(), first: sum.shape()[2], ranks };
     launched.products(isa, pool, output, places, m, x, weights);
 }
 
@@ -53,19 +55,29 @@ pub(super) fn of_expert(
     x: &[f32],
     weights: &mut [(Matrix<'_>, &mut [f32])],
 ) {
-    let launch = sum.launch(x.len() / m.max(1), places.of);
+    let launch = sum.launch(x.len() / m.max(1) / sum.ranks.parts_of_k(), places.of);
     assert!(launch.is_some(), "weights of experts have whole tiles");
-    let launched = Launched { launches: launch.into_iter().collect(), block: sum.block, first: sum.first };
+    let launches = launch.into_iter().collect();
+    let launched = Launched { launches, block: sum.block, first: sum.first, ranks: sum.ranks };
     launched.products(isa, pool, output, places, m, x, weights);
 }
 
-/// What a product with packed weights launches.
+/// What a product with packed weights launches, on each rank.
 struct Launched {
     launches: Vec<Launch>,
     /// One step.
     block: BlockRecipe,
     /// Which output is the weights' first.
     first: u32,
+    ranks: PackedRanks,
+}
+
+/// Where sums of a weight go: row `i` is row `each · i + rank` there.
+#[derive(Clone, Copy)]
+struct Target {
+    out: Shared<f32>,
+    each: usize,
+    rank: usize,
 }
 
 impl Launched {
@@ -80,58 +92,112 @@ impl Launched {
         x: &[f32],
         weights: &mut [(Matrix<'_>, &mut [f32])],
     ) {
-        let k = x.len() / m.max(1);
         assert_eq!(places.rows.len(), m, "a packed product asks where rows are");
+        let (ranks, k) = (self.ranks.parts_of_k(), x.len() / m.max(1));
+        let PackedRanks::Added(reduce) = self.ranks else {
+            for rank in 0..ranks {
+                for (w, out) in weights.iter_mut() {
+                    let to = Target { out: Shared(out.as_mut_ptr()), each: ranks, rank };
+                    self.of_rank(isa, pool, output, places, &x_of(x, k, ranks, rank), *w, to);
+                }
+            }
+            return;
+        };
+        for (w, out) in weights.iter_mut() {
+            let mut of_ranks = vec![0.0; ranks * out.len()];
+            for rank in 0..ranks {
+                let to = Target { out: Shared(of_ranks.as_mut_ptr()), each: ranks, rank };
+                self.of_rank(isa, pool, output, places, &x_of(x, k, ranks, rank), *w, to);
+            }
+            let (width, of_ranks) = (w.rows, &of_ranks);
+            for ((i, row), out) in places.rows.iter().enumerate().zip(out.chunks_exact_mut(width)) {
+                let mut values = vec![0.0; ranks];
+                for (column, out) in out.iter_mut().enumerate() {
+                    for (rank, value) in values.iter_mut().enumerate() {
+                        *value = of_ranks[(i * ranks + rank) * width + column];
+                    }
+                    *out = reduce.sum(output, &values, row * width + column, places.of * width);
+                }
+            }
+        }
+    }
+
+    /// What a rank computes of a weight, over its part of `K`.
+    #[expect(clippy::too_many_arguments, reason = "where, and three kinds of tensors")]
+    fn of_rank(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        output: Dtype,
+        places: &Places,
+        x: &[f32],
+        w: Matrix<'_>,
+        to: Target,
+    ) {
+        let m = places.rows.len();
+        let k = x.len() / m.max(1);
+        let from = to.rank * k;
         let (block, instructions) = (self.block, instructions(isa));
-        let factors = block.operand.dtype().map(Format::Plain);
-        let first = self.first as usize;
+        assert_eq!(
+            Some(w.format),
+            block.operand.dtype().map(Format::Plain),
+            "a tensor core multiplies formats of 16 bits here"
+        );
+        let runs = self.ranks.runs(self.first as usize, w.rows);
         for launch in &self.launches {
             let here: Vec<usize> = (0..m).filter(|i| launch.rows.contains(&places.rows[*i])).collect();
+            let tasks = tasks(&runs, launch.tile[1]);
             for here in here.chunks(ROWS) {
                 let rows_laid: Vec<f32> =
                     here.iter().flat_map(|i| launch.laid(&x[i * k..(i + 1) * k])).collect();
                 let mut rows = vec![Row::default(); here.len()];
                 fill(instructions, pool, block, &rows_laid, &mut rows);
-                for (w, out) in weights.iter_mut() {
-                    assert_eq!(Some(w.format), factors, "a tensor core multiplies formats of 16 bits here");
-                    let tasks = tasks(first..first + w.rows, launch.tile[1]);
-                    let (w, to) = (*w, Shared(out.as_mut_ptr()));
-                    pool.run(tasks.len(), |task| {
-                        let outputs = tasks[task].clone();
-                        let own = outputs.start - first..outputs.end - first;
-                        let lanes: Vec<Cow<'_, [u8]>> =
-                            own.clone().map(|row| laid(launch, bytes(w, row, 0..k))).collect();
-                        let cuts = |i: usize| launch.cuts(places.rows[here[i]], outputs.start);
-                        let tile = Tile { launch, block, instructions, lanes: &lanes, k };
-                        let mut scratch = Scratch::default();
-                        for group in alike(here.len(), cuts) {
-                            let sums = tile.sums(&rows[group.clone()], cuts(group.start), &mut scratch);
-                            for (panel, sums) in sums.chunks_exact_mut(group.len()).enumerate() {
-                                let count = LANES.min(lanes.len() - panel * LANES);
-                                for (i, sums) in group.clone().zip(sums) {
-                                    output.round_each(sums);
-                                    let column = own.start + panel * LANES;
-                                    let to = to.get().wrapping_add(here[i] * w.rows + column);
-                                    // SAFETY: these columns of this weight's output are this task's.
-                                    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
-                                }
+                pool.run(tasks.len(), |task| {
+                    let (own, place) = tasks[task].clone();
+                    let lanes: Vec<Cow<'_, [u8]>> =
+                        own.clone().map(|row| laid(launch, bytes(w, row, from..from + k))).collect();
+                    let cuts = |i: usize| launch.cuts(places.rows[here[i]], place);
+                    let tile = Tile { launch, block, instructions, lanes: &lanes, k };
+                    let mut scratch = Scratch::default();
+                    for group in alike(here.len(), cuts) {
+                        let sums = tile.sums(&rows[group.clone()], cuts(group.start), &mut scratch);
+                        for (panel, sums) in sums.chunks_exact_mut(group.len()).enumerate() {
+                            let count = LANES.min(lanes.len() - panel * LANES);
+                            for (i, sums) in group.clone().zip(sums) {
+                                output.round_each(sums);
+                                let row = here[i] * to.each + to.rank;
+                                let to = to.out.get().wrapping_add(row * w.rows + own.start + panel * LANES);
+                                // SAFETY: these columns of this rank's rows are this task's.
+                                unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
                             }
                         }
-                    });
-                }
+                    }
+                });
             }
         }
     }
 }
 
-/// `outputs` in pieces that cross no border of tiles of `tile`.
-fn tasks(outputs: Range<usize>, tile: usize) -> Vec<Range<usize>> {
+/// A rank's part of rows of length `k`.
+fn x_of(x: &[f32], k: usize, ranks: usize, rank: usize) -> Cow<'_, [f32]> {
+    if ranks == 1 {
+        return Cow::Borrowed(x);
+    }
+    let of_rank = k / ranks;
+    x.chunks_exact(k).flat_map(|row| &row[rank * of_rank..(rank + 1) * of_rank]).copied().collect()
+}
+
+/// Outputs of `runs` in pieces that cross no border of tiles of `tile`, and the place of each piece's first.
+fn tasks(runs: &[(Range<usize>, usize)], tile: usize) -> Vec<(Range<usize>, usize)> {
     let mut tasks = Vec::new();
-    let mut start = outputs.start;
-    while start < outputs.end {
-        let end = outputs.end.min((start / tile + 1) * tile).min(start + OUTPUTS);
-        tasks.push(start..end);
-        start = end;
+    for (run, first) in runs {
+        let mut start = run.start;
+        while start < run.end {
+            let place = first + start - run.start;
+            let end = run.end.min(start + (place / tile + 1) * tile - place).min(start + OUTPUTS);
+            tasks.push((start..end, place));
+            start = end;
+        }
     }
     tasks
 }
@@ -245,17 +311,43 @@ fn together(out: &mut [[f32; LANES]], sums: &[[f32; LANES]], count: usize, of: i
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
+    use std::num::{NonZeroU16, NonZeroU32};
 
     use half::bf16;
-    use mantissa_numerics::recipe::PackedKernel;
+    use mantissa_numerics::recipe::{AllReduceSum, PackedKernel, RankOrder};
     use mantissa_numerics::tensor_core::{Architecture, Operand};
     use mantissa_testkit::gpu_inputs::hashed;
 
     use super::*;
 
-    /// The order, word for word: warps' elements together, then steps of a tensor core over each part.
-    fn reference(sum: PackedSum, row: usize, output: usize, x: &[f32], w: &[f32]) -> f32 {
+    /// The order, word for word, of the weight's output `own`: ranks that have outputs count theirs from the same place,
+    /// ranks that have parts of `K` add what they rounded.
+    fn reference(
+        sum: PackedSum,
+        [row, of]: [usize; 2],
+        [own, rows]: [usize; 2],
+        x: &[f32],
+        w: &[f32],
+    ) -> f32 {
+        let first = sum.shape()[2] as usize;
+        match sum.ranks() {
+            PackedRanks::One => of_rank(sum, row, first + own, x, w),
+            PackedRanks::Outputs { of_rank: each, skipped } => {
+                of_rank(sum, row, first + (skipped as usize + own) % each.get() as usize, x, w)
+            }
+            PackedRanks::Added(reduce) => {
+                let k = x.len() / usize::from(reduce.ranks());
+                let parts = x.chunks_exact(k).zip(w.chunks_exact(k));
+                let sums: Vec<f32> =
+                    parts.map(|(x, w)| Dtype::Bf16.round(of_rank(sum, row, first + own, x, w))).collect();
+                reduce.sum(Dtype::Bf16, &sums, row * rows + own, of * rows)
+            }
+            PackedRanks::SideBySide(_) => panic!("of experts alone"),
+        }
+    }
+
+    /// Warps' elements together, then steps of a tensor core over each part.
+    fn of_rank(sum: PackedSum, row: usize, output: usize, x: &[f32], w: &[f32]) -> f32 {
         let k = x.len();
         let launches = sum.launches(k);
         let launch =
@@ -273,17 +365,29 @@ mod tests {
         let block = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
         let marlin = PackedKernel::Marlin { group: NonZeroU32::new(128).expect("not 0") };
         let mut cut = 0;
-        for (kernel, m, n, first, rows, k) in [
-            (PackedKernel::Machete, 9, 1024, 384, 70, 1024),
-            (PackedKernel::Machete, 70, 2816, 2560, 200, 1152),
-            (PackedKernel::Machete, 300, 512, 0, 150, 1024),
-            (marlin, 3, 512, 100, 90, 1024),
-            (marlin, 70, 1088, 1000, 88, 512),
-            (marlin, 200, 2048, 256, 130, 640),
+        let one = PackedRanks::One;
+        let added =
+            |ranks| PackedRanks::Added(AllReduceSum::new(ranks, RankOrder::EachAlongRing).expect("ranks"));
+        let outputs = |of_rank, skipped| PackedRanks::Outputs {
+            of_rank: NonZeroU32::new(of_rank).expect("some"),
+            skipped,
+        };
+        for (kernel, m, n, first, rows, k, ranks) in [
+            (PackedKernel::Machete, 9, 1024, 384, 70, 1024, one),
+            (PackedKernel::Machete, 70, 2816, 2560, 200, 1152, one),
+            (PackedKernel::Machete, 300, 512, 0, 150, 1024, one),
+            (marlin, 3, 512, 100, 90, 1024, one),
+            (marlin, 70, 1088, 1000, 88, 512, one),
+            (marlin, 200, 2048, 256, 130, 640, one),
+            (PackedKernel::Machete, 9, 512, 128, 150, 1024, outputs(100, 30)),
+            (marlin, 33, 512, 100, 150, 1024, outputs(60, 0)),
+            (PackedKernel::Machete, 9, 1024, 0, 70, 2048, added(2)),
+            (marlin, 70, 512, 0, 512, 1024, added(4)),
         ] {
             let (x, w, data) = cancelling(m, rows, k);
             let of = |x: usize| u32::try_from(x).expect("small");
-            let sum = PackedSum::new(kernel, block, [of(m), of(n), of(first)], 132);
+            let sum = PackedSum::new(kernel, block, [of(m), of(n), of(first)], 132).among(ranks);
+            let output = if matches!(ranks, PackedRanks::Added(_)) { Dtype::Bf16 } else { Dtype::F32 };
             // Every third row, backwards.
             let here: Vec<usize> = (0..m).rev().step_by(3).collect();
             let places = Places { rows: here.clone(), of: m };
@@ -297,17 +401,13 @@ mod tests {
                     row_bytes: 2 * k,
                     data: &data,
                 };
-                products(isa, &pool, sum, Dtype::F32, &places, here.len(), &given, &mut [(matrix, &mut out)]);
+                products(isa, &pool, sum, output, &places, here.len(), &given, &mut [(matrix, &mut out)]);
                 for (i, row) in here.iter().enumerate().step_by(5) {
-                    for output in (0..rows).step_by(7) {
-                        let (x, w) = (&x[row * k..(row + 1) * k], &w[output * k..(output + 1) * k]);
-                        let expected = reference(sum, *row, first + output, x, w);
-                        let found = out[i * rows + output];
-                        assert_eq!(
-                            found.to_bits(),
-                            expected.to_bits(),
-                            "{kernel:?} {m} {n} {k} {row} {output}"
-                        );
+                    for own in (0..rows).step_by(7) {
+                        let (x, w) = (&x[row * k..(row + 1) * k], &w[own * k..(own + 1) * k]);
+                        let expected = reference(sum, [*row, m], [own, rows], x, w);
+                        let found = out[i * rows + own];
+                        assert_eq!(found.to_bits(), expected.to_bits(), "{sum:?} {k}: {row} {own}");
                         let whole = sum.block().chain(&bits(x), &bits(w), 0.0);
                         cut += usize::from(whole.to_bits() != expected.to_bits());
                     }
@@ -322,38 +422,47 @@ mod tests {
         let pool = Pool::new(2).expect("threads");
         let block = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
         let mut cut = 0;
-        for (tokens, blocks, at, first, k, zeros) in [
+        for (tokens, blocks, at, first, k, zeros, ranks) in [
             // A token's experts; small prompts, in blocks that are cut and not.
-            (1_u32, 8, 5, 96, 512, true),
-            (9, 40, 0, 0, 256, false),
-            (9, 40, 39, 128, 256, true),
-            (120, 100, 70, 64, 256, true),
+            (1_u32, 8, 5, 96, 512, true, 1),
+            (9, 40, 0, 0, 256, false, 1),
+            (9, 40, 39, 128, 256, true, 1),
+            (120, 100, 70, 64, 256, true, 1),
+            (9, 40, 39, 0, 1024, true, 2),
         ] {
             let sum = PackedExperts {
                 block,
                 tokens,
                 top: 8,
                 experts: 128,
+                of_rank: None,
                 outputs: 256,
                 first,
                 zeros,
                 multiprocessors: 132,
+                ranks: NonZeroU16::new(ranks)
+                    .filter(|_| ranks > 1)
+                    .map_or(PackedRanks::One, PackedRanks::SideBySide),
             };
-            let (m, rows) = (2, 100);
+            let (m, rows, ranks) = (2, 100, usize::from(ranks));
             let (x, w, data) = cancelling(m, rows, k);
-            let launch = sum.launch(k, blocks).expect("whole tiles");
+            let of_rank = k / ranks;
+            let launch = sum.launch(of_rank, blocks).expect("whole tiles");
             let places = Places { rows: vec![at * sum.rows(); m], of: blocks };
             for isa in [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available()) {
-                let mut out = vec![f32::NAN; m * rows];
+                let mut out = vec![f32::NAN; m * ranks * rows];
                 let format = Format::Plain(Dtype::Bf16);
                 let matrix = Matrix { format, rows, cols: k, row_bytes: 2 * k, data: &data };
                 of_expert(isa, &pool, sum, Dtype::F32, &places, m, &x, &mut [(matrix, &mut out)]);
+                // Of each row those of rank 0, then those of rank 1.
                 for (row, found) in out.chunks_exact(rows).enumerate() {
+                    let (row, from) = (row / ranks, row % ranks * of_rank);
                     for (output, found) in found.iter().enumerate().step_by(7) {
-                        let (x, w) = (&x[row * k..(row + 1) * k], &w[output * k..(output + 1) * k]);
+                        let of = |row: usize| row * k + from..row * k + from + of_rank;
+                        let (x, w) = (&x[of(row)], &w[of(output)]);
                         let (laid, with) = (bits(&launch.laid(x)), bits(&launch.laid(w)));
                         let place = first as usize + output;
-                        let expected = launch.sum(k, at * sum.rows(), place, |part| {
+                        let expected = launch.sum(of_rank, at * sum.rows(), place, |part| {
                             block.chain(&laid[part.clone()], &with[part], 0.0)
                         });
                         assert_eq!(found.to_bits(), expected.to_bits(), "{sum:?} {row} {output}");

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use half::bf16;
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::marlin;
-use mantissa_numerics::recipe::{PackedExperts, PackedKernel, PackedSum};
+use mantissa_numerics::recipe::{PackedExperts, PackedKernel, PackedRanks, PackedSum};
 use mantissa_numerics::setup::Hardware;
 use mantissa_testkit::gpu_inputs::{digest, hashed, mixed};
 use serde::Deserialize;
@@ -131,7 +131,14 @@ impl Case {
     }
 
     /// Values of the columns of some rows of a product of `m` rows.
-    fn computed(&self, pool: &Pool, kernel: PackedKernel, multiprocessors: u32, m: usize, rows: &[usize]) -> Vec<Vec<f32>> {
+    fn computed(
+        &self,
+        pool: &Pool,
+        kernel: PackedKernel,
+        multiprocessors: u32,
+        m: usize,
+        rows: &[usize],
+    ) -> Vec<Vec<f32>> {
         let Self { k, n, zeros, .. } = *self;
         let group = usize::try_from(self.group).ok();
         let outputs = match kernel {
@@ -147,10 +154,25 @@ impl Case {
         let weight = Weight { k, n, group, zeros, expert: 0 };
         let by_column = columns(n).into_iter().map(|column| {
             let data = bytes(&weight.output(kernel, column));
-            let matrix = Matrix { format: Format::Plain(Dtype::Bf16), rows: 1, cols: k, row_bytes: 2 * k, data: &data };
+            let matrix = Matrix {
+                format: Format::Plain(Dtype::Bf16),
+                rows: 1,
+                cols: k,
+                row_bytes: 2 * k,
+                data: &data,
+            };
             let mut out = vec![0.0; rows.len()];
             let here = sum.from_output(column);
-            products(Isa::detect(), pool, here, Dtype::Bf16, &places, rows.len(), &x, &mut [(matrix, &mut out)]);
+            products(
+                Isa::detect(),
+                pool,
+                here,
+                Dtype::Bf16,
+                &places,
+                rows.len(),
+                &x,
+                &mut [(matrix, &mut out)],
+            );
             if self.bias {
                 out.iter_mut().for_each(|x| *x = Dtype::Bf16.round(*x + bias[column]));
             }
@@ -183,7 +205,8 @@ fn products_are_those_of_an_h200() {
             let found = case.computed(&pool, kernel, golden.multiprocessors, *m, &at);
             for ((row, expected), found) in rows.iter().zip(&found) {
                 let Case { k, n, group, zeros, bias, .. } = case;
-                let what = format!("{kernel:?}: row {row} of {m}, {n} × {k}, groups of {group}, {zeros} {bias}");
+                let what =
+                    format!("{kernel:?}: row {row} of {m}, {n} × {k}, groups of {group}, {zeros} {bias}");
                 assert_eq!(digest_of(found), *expected, "{what}");
                 compared += 1;
             }
@@ -204,16 +227,19 @@ fn products_of_experts_are_those_of_an_h200() {
     let mut compared = 0;
     for Layer { k, n, experts, top, group, zeros, weighted, steps } in &golden.experts {
         let kernel = PackedKernel::Marlin { group: NonZeroU32::new(of(*group)).expect("groups") };
-        for (number, Step { m, block: rows, filled, rows: digests, differs, .. }) in steps.iter().enumerate() {
+        for (number, Step { m, block: rows, filled, rows: digests, differs, .. }) in steps.iter().enumerate()
+        {
             let sum = PackedExperts {
                 block,
                 tokens: of(*m),
                 top: of(*top),
                 experts: of(*experts),
+                of_rank: None,
                 outputs: of(*n),
                 first: 0,
                 zeros: *zeros,
                 multiprocessors: golden.multiprocessors,
+                ranks: PackedRanks::One,
             };
             let blocks = (m * top).min(*experts);
             assert_eq!((*differs, sum.rows(), blocks * rows), (0, *rows, *filled), "{m} {n} {k}");
@@ -230,11 +256,24 @@ fn products_of_experts_are_those_of_an_h200() {
                     let format = Format::Plain(Dtype::Bf16);
                     let matrix = Matrix { format, rows: 1, cols: *k, row_bytes: 2 * k, data: &data };
                     let (mut out, sum) = ([0.0], PackedExperts { first: of(column), ..sum });
-                    of_expert(Isa::detect(), &pool, sum, Dtype::Bf16, &places, 1, &x, &mut [(matrix, &mut out)]);
+                    of_expert(
+                        Isa::detect(),
+                        &pool,
+                        sum,
+                        Dtype::Bf16,
+                        &places,
+                        1,
+                        &x,
+                        &mut [(matrix, &mut out)],
+                    );
                     if *weighted { Dtype::Bf16.round(out[0] * factor) } else { out[0] }
                 });
                 let values: Vec<f32> = values.collect();
-                assert_eq!(digest_of(&values), *expected, "pair {pair} of {m} tokens, {n} × {k}, {zeros} {weighted}");
+                assert_eq!(
+                    digest_of(&values),
+                    *expected,
+                    "pair {pair} of {m} tokens, {n} × {k}, {zeros} {weighted}"
+                );
                 compared += 1;
             }
         }

@@ -30,9 +30,8 @@ pub(super) struct ExpertBlocks<'p> {
 
 /// The blocks of a step.
 struct StepBlocks {
-    /// That of each row's experts, row by row.
-    of_slots: Vec<usize>,
-    count: usize,
+    /// That of each row's experts, row by row, and how many there are on the rank that has the expert.
+    of_slots: Vec<[usize; 2]>,
 }
 
 /// The sum of a product that asks for blocks.
@@ -102,19 +101,14 @@ impl<'p> ExpertBlocks<'p> {
     }
 
     /// The parts of an expert's `slots` by step, and where their rows are.
-    pub(super) fn parts(
-        &self,
-        routing: &Routing,
-        expert: usize,
-        slots: &Range<usize>,
-    ) -> Vec<(Range<usize>, Places)> {
+    pub(super) fn parts(&self, routing: &Routing, slots: &Range<usize>) -> Vec<(Range<usize>, Places)> {
         let block_of = |slot: usize| {
             let slot = routing.order[slot];
             let step = self.steps.iter().position(|step| step.rows.contains(&(slot / routing.top)))?;
             let of_step = slot - self.steps[step].rows.start * routing.top;
             Some((step, self.blocks[step].of_slots[of_step]))
         };
-        let mut parts: Vec<(Option<(usize, usize)>, Range<usize>)> = Vec::new();
+        let mut parts: Vec<(Option<(usize, [usize; 2])>, Range<usize>)> = Vec::new();
         for slot in slots.clone() {
             let block = block_of(slot);
             match parts.last_mut() {
@@ -122,10 +116,9 @@ impl<'p> ExpertBlocks<'p> {
                 _ => parts.push((block, slot..slot + 1)),
             }
         }
-        let places = |(block, slots): (Option<(usize, usize)>, Range<usize>)| {
-            let (step, block) = block?;
-            let rows = vec![block * self.rows; slots.len()];
-            Some((slots, Places { rows, of: self.blocks[step].count }))
+        let places = |(block, slots): (Option<(usize, [usize; 2])>, Range<usize>)| {
+            let (_, [block, count]) = block?;
+            Some((slots.clone(), Places { rows: vec![block * self.rows; slots.len()], of: count }))
         };
         parts.into_iter().filter_map(places).collect()
     }
@@ -151,19 +144,28 @@ impl StepBlocks {
             }
             of_expert.push(slot);
         }
-        let mut found = Self { of_slots: vec![0; slots.len()], count: 0 };
-        for of_block in by_expert.values().flat_map(|slots| slots.chunks(sum.rows())) {
-            for slot in of_block {
-                found.of_slots[*slot] = found.count;
+        let of_rank = sum.of_rank() as usize;
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut of_slots = vec![[0, 0]; slots.len()];
+        for (expert, slots) in &by_expert {
+            let count = counts.entry(expert / of_rank).or_default();
+            for of_block in slots.chunks(sum.rows()) {
+                for slot in of_block {
+                    of_slots[*slot][0] = *count;
+                }
+                *count += 1;
             }
-            found.count += 1;
         }
-        Ok(found)
+        for (slot, (expert, _)) in slots.iter().enumerate() {
+            of_slots[slot][1] = counts[&(expert / of_rank)];
+        }
+        Ok(Self { of_slots })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use mantissa_numerics::recipe::PackedRanks;
     use mantissa_numerics::tensor_core::{Architecture, Operand};
 
     use super::*;
@@ -174,7 +176,19 @@ mod tests {
     fn sum(tokens: u32) -> PackedExperts {
         let block = Architecture::Hopper.block(Operand::Bf16).expect("bf16");
         let (top, experts, outputs, first) = (2, 128, 256, 0);
-        PackedExperts { block, tokens, top, experts, outputs, first, zeros: true, multiprocessors: 132 }
+        let (of_rank, ranks) = (None, PackedRanks::One);
+        let (zeros, multiprocessors) = (true, 132);
+        PackedExperts { block, tokens, top, experts, of_rank, outputs, first, zeros, multiprocessors, ranks }
+    }
+
+    #[test]
+    fn a_rank_counts_the_blocks_of_its_own_experts() {
+        // Experts 1 and 70 of 128; the second is the first of the second rank's two.
+        let two = PackedExperts { of_rank: std::num::NonZeroU32::new(64), ..sum(2) };
+        let found = StepBlocks::of(two, &[(1, 0.5), (70, 0.5), (90, 0.5), (1, 0.5)]).ok().expect("known");
+        assert_eq!(found.of_slots, [[0, 1], [0, 2], [1, 2], [0, 1]]);
+        // Blocks have as many rows as half of the experts leave to each.
+        assert_eq!([two.rows(), PackedExperts { tokens: 250, ..two }.rows()], [8, 16]);
     }
 
     #[test]
@@ -184,8 +198,8 @@ mod tests {
         let few = PackedExperts { experts: 8, ..sum(40) };
         assert_eq!(few.rows(), 16);
         let found = StepBlocks::of(few, &slots).ok().expect("known");
-        assert_eq!(found.count, 6);
-        let block_of = |token: usize| [found.of_slots[2 * token], found.of_slots[2 * token + 1]];
+        assert!(found.of_slots.iter().all(|[_, count]| *count == 6));
+        let block_of = |token: usize| [found.of_slots[2 * token][0], found.of_slots[2 * token + 1][0]];
         // Expert 3 has the first three blocks. Of its pairs 1, 33, 65, 3, 35, 67, … sixteen are one.
         assert_eq!([0, 16, 32, 1].map(block_of), [[3, 0]; 4]);
         assert_eq!(block_of(5), [3, 0]);
@@ -222,7 +236,7 @@ mod tests {
             let blocks = blocks.unwrap_or_else(|found| panic!("{}", found.what));
             let (_, experts) = &routing.groups[0];
             let (_, slots) = experts.iter().find(|(expert, _)| *expert == 7).expect("chosen");
-            blocks.parts(routing, 7, slots)
+            blocks.parts(routing, slots)
         });
         // Behind expert 3 of three in the first step, behind 1 of three in the second; each has two rows.
         let places: Vec<_> =
@@ -230,7 +244,7 @@ mod tests {
         assert_eq!(places, [(2, &vec![8, 8], 3), (2, &vec![8, 8], 3)]);
         let alone = of(1, &[[7, 3], [7, 9]], |blocks, routing| {
             let (_, slots) = &routing.groups[0].1[1];
-            blocks.ok().expect("a token each").parts(routing, 7, slots)
+            blocks.ok().expect("a token each").parts(routing, slots)
         });
         let rows: Vec<_> = alone.iter().map(|(_, places)| (places.rows.clone(), places.of)).collect();
         assert_eq!(rows, [(vec![8], 2), (vec![0], 2)]);

@@ -309,7 +309,8 @@ mod tests {
             for Step { m, block, filled, kernel: [launched, threads, registers] } in steps {
                 assert_eq!(block_rows(m, top, experts), block);
                 let blocks = filled / block;
-                let shape = MarlinExperts { pairs: m * top, rows: block, blocks, n, k, zeros, multiprocessors };
+                let shape =
+                    MarlinExperts { pairs: m * top, rows: block, blocks, n, k, zeros, multiprocessors };
                 let (tile, shared_by) = chosen(shape).expect("whole tiles");
                 let found = [shared_by * multiprocessors, tile.threads()];
                 assert_eq!(found, [launched, threads], "{m} {n} {k} {zeros}");

@@ -295,6 +295,7 @@ impl MatmulRecipe {
     pub fn parts(self) -> usize {
         match self.summation {
             LinearSum::RankParts { ranks, .. } => usize::from(ranks.get()),
+            LinearSum::PackedExperts(sum) => sum.ranks.shown(),
             _ => 1,
         }
     }

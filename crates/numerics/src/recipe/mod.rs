@@ -39,7 +39,7 @@ pub use matmul::{
 };
 pub use moe::{ExpertOrder, ExpertRanks, ExpertSumRecipe, RouterChoice, RouterRecipe, RouterSoftmax};
 pub use norm::{NormMean, NormRecipe, NormWeight};
-pub use packed::{PackedKernel, PackedSum};
+pub use packed::{PackedKernel, PackedRanks, PackedSum};
 pub use packed_experts::PackedExperts;
 pub use rotary::{RotaryFunctions, RotaryPairs, RotaryRecipe};
 

@@ -1,7 +1,9 @@
 //! Orders of the sums of vLLM's products with packed weights, which differ from tile to tile.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::ops::Range;
 
+use super::collective::AllReduceSum;
 use crate::nvidia::launch::Launch;
 use crate::nvidia::machete::{self, Machete};
 use crate::nvidia::marlin::{self, Marlin};
@@ -45,6 +47,81 @@ impl PackedKernel {
     }
 }
 
+/// How a packed weight is divided among tensor-parallel ranks.
+///
+/// ```
+/// use mantissa_numerics::recipe::PackedRanks;
+/// // 40 outputs of two ranks, joined behind 100 others of each: both have them at places 100 to 119.
+/// let two = PackedRanks::Outputs { of_rank: 20.try_into().unwrap(), skipped: 0 };
+/// assert_eq!(two.runs(100, 40), [(0..20, 100), (20..40, 100)]);
+/// assert_eq!(two.from_output(15).runs(100, 10), [(0..5, 115), (5..10, 100)]);
+/// assert_eq!(PackedRanks::One.runs(100, 40), [(0..40, 100)]);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PackedRanks {
+    /// There is one.
+    #[default]
+    One,
+    /// Each has outputs of its own, in order, joined with its part of the other weights.
+    Outputs {
+        /// Outputs of this weight that a rank has.
+        of_rank: NonZeroU32,
+        /// How many outputs before the first one are left out.
+        skipped: u32,
+    },
+    /// Each has an equal part of `K`; their sums are rounded and added.
+    Added(AllReduceSum),
+    /// The same, but sums stand side by side, those of rank 0 first: an expert's, whose parts meet after the sum over
+    /// experts.
+    SideBySide(NonZeroU16),
+}
+
+impl PackedRanks {
+    /// Equal parts of `K`.
+    #[must_use]
+    pub fn parts_of_k(self) -> usize {
+        match self {
+            Self::One | Self::Outputs { .. } => 1,
+            Self::Added(reduce) => reduce.ranks().into(),
+            Self::SideBySide(ranks) => ranks.get().into(),
+        }
+    }
+
+    /// Sums that a product shows of each output.
+    #[must_use]
+    pub fn shown(self) -> usize {
+        if matches!(self, Self::SideBySide(_)) { self.parts_of_k() } else { 1 }
+    }
+
+    /// The same of the outputs from `output` on.
+    #[must_use]
+    pub fn from_output(self, output: u32) -> Self {
+        match self {
+            Self::Outputs { of_rank, skipped } => {
+                Self::Outputs { of_rank, skipped: skipped.saturating_add(output) }
+            }
+            other => other,
+        }
+    }
+
+    /// The first `count` outputs in runs, and the place of each run's first among what is joined, where the weight's
+    /// first is at `first`.
+    #[must_use]
+    pub fn runs(self, first: usize, count: usize) -> Vec<(Range<usize>, usize)> {
+        let Self::Outputs { of_rank, skipped } = self else { return vec![(0..count, first)] };
+        let (of_rank, skipped) = (of_rank.get() as usize, skipped as usize);
+        let mut runs = Vec::new();
+        let mut start = 0;
+        while start < count {
+            let within = (skipped + start) % of_rank;
+            let end = count.min(start + of_rank - within);
+            runs.push((start..end, first + within));
+            start = end;
+        }
+        runs
+    }
+}
+
 /// The sum of a product with packed weights: steps of a tensor core over parts of `K`, which the place of the output
 /// says.
 ///
@@ -69,11 +146,12 @@ pub struct PackedSum {
     outputs: u32,
     first: u32,
     multiprocessors: u32,
+    ranks: PackedRanks,
 }
 
 impl PackedSum {
     /// Of a product of `rows` rows with weights of `outputs` outputs that are put together, of which this weight's
-    /// begin at `first`. Rows count as whole steps where more of the same step change nothing.
+    /// begin at `first`, on one rank. Rows count as whole steps where more of the same step change nothing.
     #[must_use]
     pub fn new(
         kernel: PackedKernel,
@@ -93,7 +171,19 @@ impl PackedSum {
             }
             PackedKernel::Machete | PackedKernel::Marlin { .. } => up(STEP),
         };
-        Self { kernel, block, rows, outputs, first, multiprocessors }
+        Self { kernel, block, rows, outputs, first, multiprocessors, ranks: PackedRanks::One }
+    }
+
+    /// The same on ranks: outputs are those of a rank.
+    #[must_use]
+    pub const fn among(self, ranks: PackedRanks) -> Self {
+        Self { ranks, ..self }
+    }
+
+    /// How the weight is divided.
+    #[must_use]
+    pub const fn ranks(self) -> PackedRanks {
+        self.ranks
     }
 
     /// The kernel.
@@ -124,10 +214,13 @@ impl PackedSum {
     #[must_use]
     pub fn from_output(self, output: usize) -> Self {
         let output = u32::try_from(output).unwrap_or(u32::MAX);
-        Self { first: self.first.saturating_add(output), ..self }
+        match self.ranks {
+            PackedRanks::Outputs { .. } => Self { ranks: self.ranks.from_output(output), ..self },
+            _ => Self { first: self.first.saturating_add(output), ..self },
+        }
     }
 
-    /// The launches where sums are of length `k`.
+    /// The launches of a rank whose sums are of length `k`.
     #[must_use]
     pub fn launches(self, k: usize) -> Vec<Launch> {
         let [m, n, multiprocessors] = [self.rows, self.outputs, self.multiprocessors].map(|x| x as usize);

@@ -1,6 +1,9 @@
 //! The order of the sums of Marlin's product of a step's tokens with their experts, as far as it is known before they
 //! chose.
 
+use std::num::NonZeroU32;
+
+use super::packed::PackedRanks;
 use crate::nvidia::launch::Launch;
 use crate::nvidia::marlin_experts::{self, MarlinExperts};
 use crate::tensor_core::BlockRecipe;
@@ -12,11 +15,12 @@ use crate::tensor_core::BlockRecipe;
 /// [`GROUP`](crate::nvidia::marlin_experts::GROUP).
 ///
 /// ```
-/// use mantissa_numerics::recipe::PackedExperts;
+/// use mantissa_numerics::recipe::{PackedExperts, PackedRanks};
 /// use mantissa_numerics::tensor_core::{Architecture, Operand};
 /// let block = Architecture::Hopper.block(Operand::Bf16).unwrap();
 /// let up = PackedExperts {
-///     block, tokens: 1, top: 8, experts: 128, outputs: 1536, first: 768, zeros: true, multiprocessors: 132,
+///     block, tokens: 1, top: 8, experts: 128, of_rank: None, outputs: 1536, first: 768, zeros: true,
+///     multiprocessors: 132, ranks: PackedRanks::One,
 /// };
 /// // A token's eight experts have a block each; neighbouring tiles of outputs are cut in different places.
 /// let launch = up.launch(2048, 8).unwrap();
@@ -33,7 +37,9 @@ pub struct PackedExperts {
     pub top: u32,
     /// Of how many.
     pub experts: u32,
-    /// Outputs of an expert's weights that are put together.
+    /// How many of them a rank has whole, in order; `None` where it has all.
+    pub of_rank: Option<NonZeroU32>,
+    /// Outputs of an expert's weights that are put together, on a rank.
     pub outputs: u32,
     /// Which of them is this weight's first.
     pub first: u32,
@@ -41,6 +47,8 @@ pub struct PackedExperts {
     pub zeros: bool,
     /// Multiprocessors of the GPU.
     pub multiprocessors: u32,
+    /// How an expert's weight is divided.
+    pub ranks: PackedRanks,
 }
 
 impl PackedExperts {
@@ -49,7 +57,13 @@ impl PackedExperts {
     /// Example: [`Self`].
     #[must_use]
     pub fn rows(self) -> usize {
-        marlin_experts::block_rows(self.tokens as usize, self.top as usize, self.experts as usize)
+        marlin_experts::block_rows(self.tokens as usize, self.top as usize, self.of_rank() as usize)
+    }
+
+    /// Experts that a rank has.
+    #[must_use]
+    pub fn of_rank(self) -> u32 {
+        self.of_rank.map_or(self.experts, NonZeroU32::get)
     }
 
     /// Pairs of the step, token by token, in the order in which those of one expert are put into its blocks; `None`
@@ -59,8 +73,8 @@ impl PackedExperts {
         marlin_experts::lined_up(self.tokens as usize * self.top as usize, self.experts as usize)
     }
 
-    /// The launch where sums are of length `k` and the step's tokens chose experts that fill `blocks` blocks; `None`
-    /// where the weight has no whole tiles.
+    /// The launch of a rank where sums are of length `k` and the step's tokens chose experts of its own that fill
+    /// `blocks` blocks; `None` where the weight has no whole tiles.
     ///
     /// Example: [`Self`].
     #[must_use]
@@ -79,7 +93,9 @@ impl PackedExperts {
 
 #[cfg(test)]
 mod tests {
-    use crate::recipe::{KernelRecipe, LinearSum};
+    use std::num::NonZeroU32;
+
+    use crate::recipe::{KernelRecipe, LinearSum, PackedRanks};
 
     #[test]
     fn evidence_states_it_whole() {
@@ -93,17 +109,21 @@ mod tests {
             tokens: 9,
             top: 8,
             experts: 128,
-            outputs: 1536,
-            first: 768,
+            of_rank: NonZeroU32::new(64),
+            outputs: 768,
+            first: 384,
             zeros: true,
             multiprocessors: 132,
+            ranks: PackedRanks::Outputs { of_rank: NonZeroU32::MIN, skipped: 3 },
         };
         let wire = crate::recipe::wire::Summation::from(LinearSum::PackedExperts(sum));
         assert_eq!(LinearSum::try_from(wire), Ok(LinearSum::PackedExperts(sum)));
         for refused in [
             super::PackedExperts { top: 129, ..sum },
             super::PackedExperts { tokens: 0, ..sum },
-            super::PackedExperts { first: 1536, ..sum },
+            super::PackedExperts { first: 768, ..sum },
+            super::PackedExperts { of_rank: NonZeroU32::new(48), ..sum },
+            super::PackedExperts { ranks: PackedRanks::SideBySide(std::num::NonZeroU16::MIN), ..sum },
         ] {
             let wire = crate::recipe::wire::Summation::from(LinearSum::PackedExperts(refused));
             assert!(LinearSum::try_from(wire).is_err(), "{refused:?}");

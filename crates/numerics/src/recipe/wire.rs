@@ -111,6 +111,9 @@ pub enum Summation {
         first: u32,
         /// Multiprocessors of the GPU.
         multiprocessors: u32,
+        /// How the weight is divided among ranks; absent of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        divided: Option<DividedWeight>,
     },
     /// vLLM's Marlin: weights of 4 bits, rounded once, steps of a tensor core over stripes of `K`, which warps share,
     /// added in descending order.
@@ -128,6 +131,9 @@ pub enum Summation {
         multiprocessors: u32,
         /// Elements that share a scale.
         group: u32,
+        /// How the weight is divided among ranks; absent of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        divided: Option<DividedWeight>,
     },
     /// vLLM's Marlin of tokens with weights of their experts: as [`Self::Marlin`], in groups of 128, over blocks of
     /// rows of all experts that the step's tokens chose.
@@ -140,7 +146,10 @@ pub enum Summation {
         top: u32,
         /// Of how many.
         experts: u32,
-        /// Outputs of an expert's weights that are put together.
+        /// How many of them a rank has whole; absent where it has all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of_rank: Option<u32>,
+        /// Outputs of an expert's weights that are put together, on a rank.
         outputs: u32,
         /// Which of them is this weight's first.
         #[serde(default, skip_serializing_if = "is_zero")]
@@ -150,6 +159,38 @@ pub enum Summation {
         zeros: bool,
         /// Multiprocessors of the GPU.
         multiprocessors: u32,
+        /// How the weight is divided among ranks; absent of one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        divided: Option<DividedWeight>,
+    },
+}
+
+/// How a weight of 4 bits is divided among tensor-parallel ranks.
+///
+/// Example: [`super::PackedRanks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum DividedWeight {
+    /// Each rank has outputs of its own.
+    Outputs {
+        /// Outputs of this weight that a rank has.
+        of_rank: u32,
+        /// How many outputs before the first one are left out.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        skipped: u32,
+    },
+    /// Each rank has an equal part of `K`; sums are rounded to the product's format and added.
+    Added {
+        /// Ranks, 2 to 8.
+        ranks: u16,
+        /// How ranks' sums are added.
+        reduce: RankOrder,
+    },
+    /// The same without the sum: each rank's sums stand side by side. An expert's.
+    SideBySide {
+        /// Ranks, 2 to 8.
+        ranks: u16,
     },
 }
 

@@ -2,14 +2,16 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::{Among, EachExpert, Functions, KernelRecipe, ReductionRecipe, Summation, Weighting};
+use super::{
+    Among, DividedWeight, EachExpert, Functions, KernelRecipe, ReductionRecipe, Summation, Weighting,
+};
 use crate::nvidia::triton::TritonLogSoftmax;
 use crate::recipe::{
     self, AllReduceSum, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, ExpertOrder,
     ExpertRanks, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, Nf4Sum,
-    NormMean, NormRecipe, NormWeight, PackedExperts, PackedKernel, PackedSum, PlainSum, RankOrder, RankSum,
-    RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe,
-    RouterSoftmax, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchSoftmax,
+    NormMean, NormRecipe, NormWeight, PackedExperts, PackedKernel, PackedRanks, PackedSum, PlainSum,
+    RankOrder, RankSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe,
+    RouterChoice, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchSoftmax,
 };
 use crate::tensor_core::BlockRecipe;
 
@@ -79,14 +81,47 @@ fn all_reduce(ranks: u16, order: RankOrder) -> Result<AllReduceSum, RecipeError>
     Ok(sum)
 }
 
+impl From<PackedRanks> for Option<DividedWeight> {
+    fn from(ranks: PackedRanks) -> Self {
+        match ranks {
+            PackedRanks::One => None,
+            PackedRanks::Outputs { of_rank, skipped } => {
+                Some(DividedWeight::Outputs { of_rank: of_rank.get(), skipped })
+            }
+            PackedRanks::Added(reduce) => {
+                Some(DividedWeight::Added { ranks: reduce.ranks(), reduce: reduce.order() })
+            }
+            PackedRanks::SideBySide(ranks) => Some(DividedWeight::SideBySide { ranks: ranks.get() }),
+        }
+    }
+}
+
+fn divided(weight: Option<DividedWeight>) -> Result<PackedRanks, RecipeError> {
+    Ok(match weight {
+        None => PackedRanks::One,
+        Some(DividedWeight::Outputs { of_rank, skipped }) => {
+            let of_rank = NonZeroU32::new(of_rank).ok_or(RecipeError("a rank has outputs"))?;
+            PackedRanks::Outputs { of_rank, skipped }
+        }
+        Some(DividedWeight::Added { ranks, reduce }) => PackedRanks::Added(all_reduce(ranks, reduce)?),
+        Some(DividedWeight::SideBySide { ranks }) => {
+            all_reduce(ranks, RankOrder::Once)?;
+            PackedRanks::SideBySide(NonZeroU16::new(ranks).ok_or(NO_PARTS)?)
+        }
+    })
+}
+
 /// A sum with packed weights, as [`PackedSum::new`] makes it.
 fn packed(
     kernel: PackedKernel,
     block: BlockRecipe,
     shape: [u32; 3],
     multiprocessors: u32,
+    weight: Option<DividedWeight>,
 ) -> Result<LinearSum, RecipeError> {
-    let sum = PackedSum::new(kernel, block, shape, multiprocessors);
+    let ranks = divided(weight)?;
+    ensure(!matches!(ranks, PackedRanks::SideBySide(_)), "only sums of experts stand side by side")?;
+    let sum = PackedSum::new(kernel, block, shape, multiprocessors).among(ranks);
     ensure(sum.shape() == shape, "rows of packed products are whole tiles")?;
     ensure(multiprocessors > 0 && shape[2] < shape[1], "a product has outputs and multiprocessors")?;
     Ok(LinearSum::Packed(sum))
@@ -100,6 +135,8 @@ fn packed_experts(sum: PackedExperts) -> Result<LinearSum, RecipeError> {
         "experts are chosen, by tokens, on multiprocessors",
     )?;
     ensure(first < outputs, "a product has outputs")?;
+    ensure(experts.is_multiple_of(sum.of_rank()), "ranks have equally many experts")?;
+    ensure(!matches!(sum.ranks, PackedRanks::Added(_)), "ranks are added after the sum over experts")?;
     Ok(LinearSum::PackedExperts(sum))
 }
 
@@ -111,11 +148,24 @@ impl From<LinearSum> for Summation {
                 tokens,
                 top,
                 experts,
+                of_rank,
                 outputs,
                 first,
                 zeros,
                 multiprocessors,
-            }) => Self::MarlinExperts { block, tokens, top, experts, outputs, first, zeros, multiprocessors },
+                ranks,
+            }) => Self::MarlinExperts {
+                block,
+                tokens,
+                top,
+                experts,
+                of_rank: of_rank.map(NonZeroU32::get),
+                outputs,
+                first,
+                zeros,
+                multiprocessors,
+                divided: ranks.into(),
+            },
             LinearSum::FmaChain => Self::FmaChain,
             LinearSum::LaneChains { lanes } => Self::LaneChains { lanes: lanes.count() },
             LinearSum::TensorCore(sum) => sum.into(),
@@ -132,11 +182,14 @@ impl From<LinearSum> for Summation {
             }
             LinearSum::Packed(sum) => {
                 let (block, [rows, outputs, first]) = (sum.block(), sum.shape());
-                let multiprocessors = sum.multiprocessors();
+                let (multiprocessors, divided) = (sum.multiprocessors(), sum.ranks().into());
                 match sum.kernel() {
-                    PackedKernel::Machete => Self::Machete { block, rows, outputs, first, multiprocessors },
+                    PackedKernel::Machete => {
+                        Self::Machete { block, rows, outputs, first, multiprocessors, divided }
+                    }
                     PackedKernel::Marlin { group } => {
-                        Self::Marlin { block, rows, outputs, first, multiprocessors, group: group.get() }
+                        let group = group.get();
+                        Self::Marlin { block, rows, outputs, first, multiprocessors, group, divided }
                     }
                 }
             }
@@ -169,31 +222,43 @@ impl TryFrom<Summation> for LinearSum {
                 let product = Summation::TensorCore { block, parts, tile: None };
                 Self::Nf4(Nf4Sum::Decoded(product.try_into()?))
             }
-            Summation::Machete { block, rows, outputs, first, multiprocessors } => {
-                packed(PackedKernel::Machete, block, [rows, outputs, first], multiprocessors)?
+            Summation::Machete { block, rows, outputs, first, multiprocessors, divided } => {
+                packed(PackedKernel::Machete, block, [rows, outputs, first], multiprocessors, divided)?
             }
-            Summation::Marlin { block, rows, outputs, first, multiprocessors, group } => {
+            Summation::Marlin { block, rows, outputs, first, multiprocessors, group, divided } => {
                 let group = NonZeroU32::new(group).ok_or(RecipeError("a group has elements"))?;
-                packed(PackedKernel::Marlin { group }, block, [rows, outputs, first], multiprocessors)?
+                packed(
+                    PackedKernel::Marlin { group },
+                    block,
+                    [rows, outputs, first],
+                    multiprocessors,
+                    divided,
+                )?
             }
             Summation::MarlinExperts {
                 block,
                 tokens,
                 top,
                 experts,
+                of_rank,
                 outputs,
                 first,
                 zeros,
                 multiprocessors,
+                divided: weight,
             } => packed_experts(PackedExperts {
                 block,
                 tokens,
                 top,
                 experts,
+                of_rank: of_rank
+                    .map(|of_rank| NonZeroU32::new(of_rank).ok_or(RecipeError("a rank has experts")))
+                    .transpose()?,
                 outputs,
                 first,
                 zeros,
                 multiprocessors,
+                ranks: divided(weight)?,
             })?,
             Summation::TensorCore { .. } | Summation::Threads { .. } => Self::TensorCore(sum.try_into()?),
         })
