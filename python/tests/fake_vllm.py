@@ -117,7 +117,9 @@ class Block(nn.Module):
         note("x_after_attn", hidden_states + residual)
         hidden_states, residual = self.post_attention_layernorm(hidden_states, residual)
         note("ffn_norm", hidden_states)
-        hidden_states = self.mlp(hidden_states)
+        # As Mixtral's blocks call theirs.
+        mlp = self.mlp if hasattr(self, "mlp") else self.block_sparse_moe
+        hidden_states = mlp(hidden_states)
         note("mlp_out", hidden_states)
         note("x_out", hidden_states + residual)
         return hidden_states, residual

@@ -59,6 +59,21 @@ class Rows(unittest.TestCase):
                             compared += wanted.size
         self.assertGreater(compared, 10_000)
 
+    def test_the_experts_of_mixtral(self):
+        """Their module has a name of its own."""
+        engine = llm()
+        for block in engine.workers[0].get_model().model.layers:
+            block.block_sparse_moe = block.mlp
+            del block.mlp
+        with VllmCapture(engine, layers="all", sites=["mlp_out"], top_k=0) as capture:
+            engine.generate(tokens(PROMPTS[:1]), SAMPLING)
+        truth = engine.workers[0].model_runner.state.truth
+        name = next(iter({key[0] for key in truth}))
+        run = capture.batches[0].run(0, [-1], None, capture.facts[0])
+        for site, tensor in run.phases["prefill"].tensors.items():
+            wanted = as_bits(truth[name, site, len(PROMPTS[0]) - 1])
+            self.assertTrue(np.array_equal(tensor.bits[0, 0], wanted), site)
+
     def test_every_position(self):
         """All of a prompt, of each decode step its own; logits where vLLM computes them."""
         engine = llm(plan=lambda call: fake_vllm.one_first)

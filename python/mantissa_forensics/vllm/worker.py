@@ -194,7 +194,10 @@ class Look:
                 self._block(inner.layers[layer - 1], f"layer_{layer}.", points)
 
     def _block(self, block, at, points):
-        lacking = [n for n in ("self_attn", "mlp", "post_attention_layernorm") if not hasattr(block, n)]
+        lacking = [n for n in ("self_attn", "post_attention_layernorm") if not hasattr(block, n)]
+        # Mixtral's experts have a name of their own.
+        mlp = next((getattr(block, n) for n in ("mlp", "block_sparse_moe") if hasattr(block, n)), None)
+        lacking += ["mlp"] if mlp is None else []
         lacking += [] if hasattr(getattr(block, "self_attn", None), "attn") else ["self_attn.attn"]
         if lacking:
             fault = f"blocks of the kind {type(block).__name__} lack {', '.join(lacking)}"
@@ -221,12 +224,12 @@ class Look:
 
             self._hook(block.post_attention_layernorm.register_forward_hook(normed))
         if "router_logits" in points:
-            gate = getattr(block.mlp, "gate", None)
+            gate = getattr(mlp, "gate", None)
             if gate is None:
                 raise CaptureError(f"{at}mlp has no router", "leave router_logits out, or choose other layers")
             self._after(gate, at + "router_logits")
         if "mlp_out" in points:
-            self._after(block.mlp, at + "mlp_out")
+            self._after(mlp, at + "mlp_out")
         if "x_out" in points:
             self._hook(block.register_forward_hook(lambda _, inputs, output: self._put(at + "x_out", _sum(*output))))
 
