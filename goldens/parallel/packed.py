@@ -1,19 +1,19 @@
 """vLLM's products with packed weights of 4 bits on a GPU: Machete, Marlin, and Marlin for experts.
 
-    PYTHONPATH=FOLDER_OF_VLLM python packed.py DIRECTORY [cpu]
+    PYTHONPATH=FOLDER_OF_VLLM python packed.py DIRECTORY [cpu] [f16]
 
-Writes packed.json. `cases`: for every kernel, weight and kind of zero points, of each M some rows as `[row, digest over
-COLUMNS]`; `differs` counts values in which a second run differed. `experts`: products of tokens with experts as
-`fused_marlin_moe` asks for them, routed so that no expert has more tokens than a block; of each M `[pair, digest]`, the
-rows of a block, how many rows all blocks have, and blocks, threads and registers of the kernel. Those with `weighted`
-multiply by the router's weights.
+Writes packed.json, of bf16, or packed_f16.json. `cases`: for every kernel, weight and kind of zero points, of each M
+some rows as `[row, digest over COLUMNS]`; `differs` counts values in which a second run differed. `experts`: products
+of tokens with experts as `fused_marlin_moe` asks for them, routed so that no expert has more tokens than a block; of
+each M `[pair, digest]`, the rows of a block, how many rows all blocks have, and blocks, threads and registers of the
+kernel. Those with `weighted` multiply by the router's weights.
 
 Inputs are hashed from their place (../gpu/inputs.py). The second halves of K are the first ones again: of a weight word
 for word, with the same scales; of activations with the other sign, and one unit in the last place more where a bit of
 the hash says so. So sums cancel but for eight bits, and other orders of them leave other bits. Rows `[M, K / 2]` have
-seed 3 and spread 4 in bf16, units seed 5; a bias has seed 7 and spread 2; words `[K / 16, N]`, lowest nibble first,
+seed 3 and spread 4 in the format, units seed 5; a bias has seed 7 and spread 2; words `[K / 16, N]`, lowest nibble first,
 seed 11, zero points `[groups / 2, N]` 4 low bits of seed 13, scales `(1 + 7 low bits / 128) / 2^(8 + bit 7)` of seed
-17, each a bf16 (a `group` of -1 is all of K: one row of them); of expert E places begin at E times a whole tensor;
+17 (a `group` of -1 is all of K: one row of them); of expert E places begin at E times a whole tensor;
 weights of pairs are `(1 + 8 low bits of seed 19 / 256) / 16`. A digest is as in ../gpu/long_rows.py, over columns `i · (N − 1) / 63`, `i` below 64. `cpu` makes inputs
 alone.
 """
@@ -27,7 +27,9 @@ import torch
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "gpu"))
 from inputs import hashed, mixed
 
-DRY = sys.argv[2:] == ["cpu"]
+DRY = "cpu" in sys.argv[2:]
+FORMAT = "f16" if "f16" in sys.argv[2:] else "bf16"
+DTYPE = {"bf16": torch.bfloat16, "f16": torch.float16}[FORMAT]
 DEVICE = "cpu" if DRY else "cuda"
 if not DRY:
     from vllm import _custom_ops as ops
@@ -77,7 +79,7 @@ def weight(k, n, group, zeros, expert=0):
     words = (words - (words >> 31 << 32)).to(torch.int32)
     groups = 1 if group < 0 else half // group
     bits = places((groups, n), 17, expert * groups * n)
-    scales = ((1 + (bits & 127).float() / 128) / torch.where((bits >> 7 & 1) == 1, 512.0, 256.0)).to(torch.bfloat16)
+    scales = ((1 + (bits & 127).float() / 128) / torch.where((bits >> 7 & 1) == 1, 512.0, 256.0)).to(DTYPE)
     zero = (places((groups, n), 13, expert * groups * n) & 15).to(torch.int32)
     words = torch.cat([words, words])
     if group > 0:
@@ -86,9 +88,9 @@ def weight(k, n, group, zeros, expert=0):
 
 
 def activations(m, k):
-    first = hashed((m, k // 2), 3, 4.0, "bf16", DEVICE)
+    first = hashed((m, k // 2), 3, 4.0, FORMAT, DEVICE)
     units = (places((m, k // 2), 5) & 1).to(torch.int16)
-    second = ((-first).view(torch.int16) + units).view(torch.bfloat16)
+    second = ((-first).view(torch.int16) + units).view(DTYPE)
     return torch.cat([first, second], 1).contiguous()
 
 
@@ -112,9 +114,8 @@ class Machete:
     def __init__(self, k, n, group, zeros):
         words, self.scales, zero = weight(k, n, group, zeros)
         self.kind = scalar_types.uint4 if zeros else scalar_types.uint4b8
-        bf16 = torch.bfloat16
-        self.words = ops.machete_prepack_B(words.t().contiguous().t(), bf16, self.kind, bf16)
-        self.zeros = (-1.0 * self.scales * zero.to(bf16)).contiguous() if zeros else None
+        self.words = ops.machete_prepack_B(words.t().contiguous().t(), DTYPE, self.kind, DTYPE)
+        self.zeros = (-1.0 * self.scales * zero.to(DTYPE)).contiguous() if zeros else None
         self.group = group
 
     def __call__(self, x, bias):
@@ -159,7 +160,7 @@ class Marlin:
 def product(kernel, k, n, group, zeros, biased, counts):
     case = {"kernel": kernel, "k": k, "n": n, "group": group, "zeros": zeros, "bias": biased, "rows": [], "differs": 0}
     made = None if DRY else {"machete": Machete, "marlin": Marlin}[kernel](k, n, group, zeros)
-    bias, at = hashed((n,), 7, 2.0, "bf16", DEVICE) if biased else None, columns(n)
+    bias, at = hashed((n,), 7, 2.0, FORMAT, DEVICE) if biased else None, columns(n)
     for m in counts if made else ():
         x = activations(m, k)
         one, two = made(x, bias).clone(), made(x, bias)
@@ -199,7 +200,7 @@ def layer(k, n, experts, top, group, zeros, weighted, counts):
         more |= {"use_fp32_reduce": True, "is_zp_float": False}
         outs = []
         for _ in range(2):
-            out = torch.empty((pairs, n), dtype=torch.bfloat16, device=DEVICE)
+            out = torch.empty((pairs, n), dtype=DTYPE, device=DEVICE)
             given = (x, out, words, None, scales, None, None, zero, none, none, space, order, of_block, filled, values)
             outs.append(ops.moe_wna16_marlin_gemm(*given, **more))
         try:
@@ -243,7 +244,7 @@ def main():
 
 
 def save(made):
-    with open(os.path.join(sys.argv[1], "packed.json"), "w") as file:
+    with open(os.path.join(sys.argv[1], "packed_f16.json" if FORMAT == "f16" else "packed.json"), "w") as file:
         parts = []
         for name in ("cases", "experts"):
             parts.append(f'"{name}": [\n' + ",\n".join(json.dumps(case) for case in made[name]) + "\n]")

@@ -6,9 +6,7 @@
 use std::num::NonZeroU32;
 
 use mantissa_model::graph::Graph;
-use mantissa_numerics::recipe::{
-    KernelRecipe, LinearSum, MatmulRecipe, NormMean, NormRecipe, ObservedKernel,
-};
+use mantissa_numerics::recipe::{KernelRecipe, NormMean, NormRecipe, ObservedKernel};
 
 use crate::catalogs::CatalogUse;
 use crate::dispatch::{Dispatch, InSection, Planned};
@@ -191,12 +189,7 @@ impl Computation {
             factor = Some(quotient.to_bits());
             *rows = NonZeroU32::MIN;
         }
-        let cut = match recipe {
-            KernelRecipe::Matmul(MatmulRecipe { summation: LinearSum::Ranks(sum), .. }) => {
-                sum.reduce.depends_on_place()
-            }
-            _ => false,
-        };
+        let cut = matches!(recipe, KernelRecipe::Matmul(product) if product.reduces_by_place());
         let rows = cut.then_some(kernel.m);
         Self { op: kernel.op.clone(), n: kernel.n, k: kernel.k, recipe, factor, rows }
     }

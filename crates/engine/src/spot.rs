@@ -356,11 +356,17 @@ impl Engine<'_> {
             }
             (Operation::Linear(_), Some(KernelRecipe::Matmul(recipe))) => {
                 let whole = weights.stored().matrix(&backend.pool, recipe);
-                let data = &whole.data[columns.start * whole.row_bytes..columns.end * whole.row_bytes];
-                let rows = Matrix { rows: columns.len(), data, ..whole };
                 // Its sequence is the first of the batch.
                 let number = if row.phase == Phase::Prefill { row.position } else { 0 };
                 let places = Places { rows: vec![number], of: row.batch_size * row.fed()[0] };
+                if recipe.reduces_by_place() {
+                    let mut all = vec![0.0; node.width];
+                    backend.products(recipe, &places, input(0), &mut [(whole, &mut all)]);
+                    part.copy_from_slice(&all[columns]);
+                    return out;
+                }
+                let data = &whole.data[columns.start * whole.row_bytes..columns.end * whole.row_bytes];
+                let rows = Matrix { rows: columns.len(), data, ..whole };
                 let recipe = recipe.from_output(columns.start);
                 backend.products(recipe, &places, input(0), &mut [(rows, part)]);
             }

@@ -88,6 +88,10 @@ SERVERS = [
     Server("smollm2-prefix", "smollm2", ("--enable-prefix-caching",)),
     Server("smollm2-processed", "smollm2", ("--logprobs-mode", "processed_logprobs")),
     Server("smollm2-kv8", "smollm2", ("--kv-cache-dtype", "fp8")),
+    # The later one counts.
+    Server("smollm2-f16", "smollm2", ("--dtype", "float16")),
+    Server("qwen06b-awq-f16", "qwen06bawq", ("--dtype", "float16")),
+    Server("qwen06b-awq-marlin", "qwen06bawq", env=(("VLLM_DISABLED_KERNELS", "MacheteLinearKernel"),)),
 ]
 BY_NAME = {server.name: server for server in SERVERS}
 TOKENS = 16

@@ -44,7 +44,7 @@ class Runner:
         os.environ["PATH"] = os.path.dirname(program) + os.pathsep + os.environ["PATH"]
         self.slots, self.pairs, self.port, self.began = [SLOTS] * given.gpus, PAIRS, 29700, time.time()
         # Quantized models are asked for by name: some need bitsandbytes.
-        of_all = lambda job: not job.model.endswith((*plan.QUANTIZED, *plan.PACKED))
+        of_all = lambda job: not job.model.removesuffix("f16").endswith((*plan.QUANTIZED, *plan.PACKED))
         self.waiting = [job for job in plan.JOBS if (job.name in given.only if given.only else of_all(job))]
         self.running, self.making, self.made, self.seen = [], {}, set(), set()
         self.pool, self.packing = concurrent.futures.ThreadPoolExecutor(6), []

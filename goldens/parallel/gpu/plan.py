@@ -44,6 +44,12 @@ MODELS |= {
     for name in names
     for kind, layout in kinds.items()
 }
+# Of binary16, in which vLLM serves models with weights of 4 bits unless told otherwise.
+HALF = ("qwen06b", "llama1b", "moe", "mixtral")
+MODELS |= {f"{name}f16": f"{MODELS[name]} --dtype f16" for name in HALF}
+MODELS |= {
+    f"{name}{kind}f16": MODELS[name + kind].replace("--dtype bf16", "--dtype f16") for name in HALF for kind in PACKED
+}
 # The same families, for a CPU.
 TINY = {
     "llama1b": "--arch llama --tie-word-embeddings true --max-position-embeddings 4096",
@@ -64,6 +70,11 @@ TINY |= {
     for base in list(TINY)
     for kind, layout in (QUANTIZED | PACKED).items()
     if (name := base + kind) in MODELS
+}
+TINY |= {
+    name: TINY[name.removesuffix("f16")].replace(" --dtype bf16", "") + " --dtype f16"
+    for name in MODELS
+    if name.endswith("f16")
 }
 
 # `x_in` of a block is `embed_out`, or `x_out` of the one before.
@@ -141,6 +152,10 @@ class Job:
         return f"{word}-{ways}-{self.model}" if self.model else word
 
     @property
+    def dtype(self):
+        return "f16" if self.model.endswith("f16") else "bf16"
+
+    @property
     def cells(self):
         return SHORT if self.short else FEW if self.few else CELLS
 
@@ -178,6 +193,16 @@ JOBS = [
     Job("vllm", "qwen06bgptq", 2, marlin=True, few=True, seconds=240),
     Job("vllm", "mixtral", 2, few=True, seconds=240),
     Job("vllm", "mixtral", 2, expert_parallel=True, few=True, seconds=240),
+    *(Job("vllm", "llama1b" + kind, 2, few=True, seconds=240) for kind in PACKED),
+    *(Job("vllm", "qwen7b" + kind, 2, few=True, seconds=240) for kind in PACKED),
+    *(Job("vllm", name + "f16", few=True, seconds=240) for name in HALF),
+    *(Job("vllm", name + kind + "f16", few=True, seconds=240) for name in ("qwen06b", "llama1b") for kind in PACKED),
+    *(Job("vllm", f"qwen06b{kind}f16", marlin=True, few=True, seconds=240) for kind in PACKED),
+    *(Job("vllm", f"moe{kind}f16", short=True, seconds=240) for kind in PACKED),
+    Job("vllm", "mixtralawqf16", few=True, seconds=240),
+    Job("vllm", "qwen06bf16", 2, few=True, seconds=240),
+    Job("vllm", "qwen06bawqf16", 2, few=True, seconds=240),
+    Job("vllm", "mixtralgptq", 2, few=True, seconds=240),
     Job("vllm", "moeawq", 2, short=True, seconds=240),
     Job("vllm", "moeawq", 2, expert_parallel=True, short=True, seconds=240),
 ]

@@ -1,4 +1,4 @@
-"""One job of vLLM 0.24: `enforce_eager`, bf16, no prefix cache; tensor or expert parallel by its own workers.
+"""One job of vLLM 0.24: `enforce_eager`, bf16 or f16, no prefix cache; tensor or expert parallel by its own workers.
 
     PYTHONPATH=SITE python3 vllm_ranks.py JOB MODEL OUT [--fake]
 
@@ -44,7 +44,8 @@ class Trimmed(VllmCapture):
 def load(job, model):
     from vllm import LLM
 
-    more = {"dtype": "bfloat16", "enforce_eager": True, "enable_prefix_caching": False, "seed": 0}
+    dtype = {"bf16": "bfloat16", "f16": "float16"}[job.dtype]
+    more = {"dtype": dtype, "enforce_eager": True, "enable_prefix_caching": False, "seed": 0}
     more |= {"skip_tokenizer_init": True, "max_model_len": 2304, "max_num_batched_tokens": 4096, "max_num_seqs": 16}
     # Other jobs share the GPU: how much is free says nothing.
     more |= {"gpu_memory_utilization": 0.05, "kv_cache_memory_bytes": 2 << 30}
@@ -92,7 +93,7 @@ def generate(llm, lists, steps):
 def captured(job, llm, model, name, cell, out, identity, faked):
     expect = {"compile": False, "batch_size": cell.batch}
     if not faked:
-        expect |= {"dtype": "bf16", "tp_size": job.ranks, "ep_size": job.ranks if job.expert_parallel else 1}
+        expect |= {"dtype": job.dtype, "tp_size": job.ranks, "ep_size": job.ranks if job.expert_parallel else 1}
     looks = {"layers": "all", "sites": plan.sites(job, cell), "positions": [-1] if cell.logits else "all"}
     with Trimmed(llm, **looks, top_k=10, sequences=[0], expect=expect) as capture:
         capture.keep, capture.identity = cell.keep, identity

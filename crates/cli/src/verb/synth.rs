@@ -65,7 +65,7 @@ struct Dimensions {
     /// Width of the residual stream
     #[arg(long, value_name = "N")]
     hidden_size: Option<usize>,
-    /// Inner width of the dense MLP
+    /// Inner width of the dense MLP; of an expert (mixtral, gpt_oss)
     #[arg(long, value_name = "N")]
     intermediate_size: Option<usize>,
     /// Decoder blocks
@@ -86,13 +86,13 @@ struct Dimensions {
     /// Longest context
     #[arg(long, value_name = "N")]
     max_position_embeddings: Option<usize>,
-    /// Experts per layer (qwen3_moe)
+    /// Experts per layer
     #[arg(long, value_name = "N")]
     num_experts: Option<usize>,
-    /// Experts of each token (qwen3_moe)
+    /// Experts of each token
     #[arg(long, value_name = "N")]
     num_experts_per_tok: Option<usize>,
-    /// Inner width of an expert (qwen3_moe)
+    /// Inner width of an expert
     #[arg(long, value_name = "N")]
     moe_intermediate_size: Option<usize>,
     /// Whether the embedding is also the output projection

@@ -379,7 +379,8 @@ impl Dispatch<'_> {
                     let Some((top, experts)) = chosen.take() else { continue };
                     let (hidden, width) = (linear.k, linear.n);
                     let what = format!("{top} of {experts} experts of {width} over {hidden}");
-                    if self.dtype == Dtype::F16 {
+                    // vLLM has a kernel of its own.
+                    if self.dtype == Dtype::F16 && !self.is_vllm() {
                         return Err(self.refused(what, EXPERTS_OF_F16));
                     }
                     if !(hidden.is_multiple_of(8) && width.is_multiple_of(8)) {

@@ -187,7 +187,7 @@ impl Dispatch<'_> {
                 return Some("vLLM's kernels are known of Hopper GPUs alone");
             }
         }
-        (self.dtype != Dtype::Bf16).then_some("only bf16 was compared")
+        (self.dtype == Dtype::F32).then_some("bf16 and f16 were compared")
     }
 
     /// Why transformers' products with such weights are not known.
@@ -303,6 +303,38 @@ mod tests {
     }
 
     #[test]
+    fn ranks_have_outputs_or_parts_of_sums() {
+        let serving = Serving { ranks: Ranks { tensor: 2, ..Ranks::default() }, ..vllm().serving };
+        let two = Dispatch { serving, ..vllm() };
+        let config = config(128, true);
+        for (name, outputs, first, of_rank) in
+            [("q_proj", 2560, 0, 2048), ("k_proj", 2560, 2048, 256), ("v_proj", 2560, 2304, 256)]
+        {
+            let (sum, basis) = of(two, &config, name).expect("known");
+            let LinearSum::Packed(sum) = sum else { panic!("{sum:?}") };
+            assert_eq!((sum.shape(), basis), ([16, outputs, first], Basis::Verified), "{name}");
+            assert_eq!(sum.ranks(), of_outputs(of_rank));
+        }
+        let (sum, _) = of(two, &config, "o_proj").expect("known");
+        let LinearSum::Packed(sum) = sum else { panic!("{sum:?}") };
+        assert!(matches!(sum.ranks(), PackedRanks::Added(reduce) if reduce.ranks() == 2));
+        // Experts in halves, and half of the experts.
+        let expert = |dispatch, name| match on(PassShape::prefill(1, 9), dispatch, &config, name) {
+            Ok((LinearSum::PackedExperts(sum), _)) => sum,
+            other => panic!("{other:?}"),
+        };
+        let up = expert(two, "expert_up");
+        assert_eq!((up.outputs, up.first, up.ranks, up.of_rank()), (768, 384, of_outputs(384), 128));
+        assert!(
+            matches!(expert(two, "expert_down").ranks, PackedRanks::SideBySide(ranks) if ranks.get() == 2)
+        );
+        let ranks = Ranks { tensor: 2, expert: 2, ..Ranks::default() };
+        let whole = Dispatch { serving: Serving { ranks, ..vllm().serving }, ..vllm() };
+        let up = expert(whole, "expert_up");
+        assert_eq!((up.outputs, up.first, up.ranks, up.of_rank()), (1536, 768, PackedRanks::One, 64));
+    }
+
+    #[test]
     fn experts_are_marlins_whatever_multiplies_by_other_weights() {
         for (linear_backend, zeros) in [(LinearBackend::Auto, true), (LinearBackend::Machete, false)] {
             let serving = Serving { linear_backend, ..vllm().serving };
@@ -337,7 +369,7 @@ mod tests {
         let serving = Serving { linear_backend: LinearBackend::Machete, ..vllm().serving };
         let said =
             of(Dispatch { serving, ..vllm() }, &config(32, false), "o_proj").expect_err("groups of 32");
-        assert!(said.contains("groups of 64 or 128"), "{said}");
+        assert!(said.contains("groups of 64, 128 or all inputs"), "{said}");
     }
 
     #[test]
@@ -350,7 +382,7 @@ mod tests {
         for (dispatch, config, name, why) in [
             (transformers, &awq, "o_proj", "transformers multiplies by AWQ"),
             (transformers, &config(128, false), "o_proj", "exllama, whose atomic additions"),
-            (Dispatch { serving: two, ..vllm() }, &awq, "o_proj", "on one rank"),
+            (Dispatch { serving: two, ..vllm() }, &config(0, true), "o_proj", "ranks' parts of inputs"),
             (marlin, &config(0, false), "o_proj", "an output's one scale"),
             (vllm(), &awq, "expert_down", "which experts the other sequences of a step chose"),
             (vllm(), &config(32, false), "expert_up", "groups of 128"),

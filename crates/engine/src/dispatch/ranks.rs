@@ -71,8 +71,8 @@ impl Dispatch<'_> {
             return refused(format!("padding on {}", self.serving_in_words()), "it was not compared");
         }
         match (self.is_vllm(), self.attention) {
-            (true, Attention3) if self.dtype == Dtype::Bf16 => None,
-            (true, Attention3) => refused(format!("vLLM in {}", self.dtype), "only bf16 was compared"),
+            (true, Attention3) if self.dtype != Dtype::F32 => None,
+            (true, Attention3) => refused(format!("vLLM in {}", self.dtype), "bf16 and f16 were compared"),
             (true, _) => refused(
                 format!("vLLM with {} attention", self.attention.name()),
                 "on Hopper it runs FlashAttention 3; say attention=flash_attention_3",

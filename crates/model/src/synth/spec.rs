@@ -226,6 +226,22 @@ impl SynthSpec {
                 }
             }
         }
+        // Mixtral's and gpt-oss' config.json call the width of an expert so.
+        let of_experts = (arch.family().config_json)(&config).contains_key("intermediate_size");
+        if let (Some(moe), Some(asked), true) = (&mut config.moe, request.intermediate_size, of_experts) {
+            if request.moe_intermediate_size.is_some_and(|width| width != asked) {
+                return Err(SynthError::setting(
+                    "intermediate_size",
+                    asked,
+                    format!(
+                        "of {} it is the width of an expert, and moe_intermediate_size is another",
+                        arch.name()
+                    ),
+                    "leave one of them out",
+                ));
+            }
+            moe.moe_intermediate_size = asked;
+        }
         let spec = Self {
             config,
             seed: request.seed,

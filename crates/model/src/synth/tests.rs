@@ -188,6 +188,27 @@ fn a_configuration_from_a_file_is_taken_whole_or_cut() {
 }
 
 #[test]
+fn the_width_of_experts_has_the_name_that_the_family_gives_it() {
+    for arch in [Arch::MIXTRAL, Arch::GPT_OSS] {
+        let asked = SynthRequest { arch: Some(arch), intermediate_size: Some(64), ..SynthRequest::default() };
+        let spec = SynthSpec::new(&asked).expect("valid");
+        assert_eq!(
+            spec.config().moe.as_ref().map(|moe| moe.moe_intermediate_size),
+            Some(64),
+            "{}",
+            arch.name()
+        );
+        let both = SynthRequest { moe_intermediate_size: Some(32), ..asked };
+        assert!(refused(&both).contains("width of an expert"));
+    }
+    // Beside dense layers they have a width of their own.
+    let own =
+        SynthRequest { arch: Some(Arch::QWEN3_MOE), intermediate_size: Some(64), ..SynthRequest::default() };
+    let spec = SynthSpec::new(&own).expect("valid");
+    assert_ne!(spec.config().moe.as_ref().map(|moe| moe.moe_intermediate_size), Some(64));
+}
+
+#[test]
 fn an_interrupted_run_is_completed_and_a_finished_one_is_checked() {
     let request =
         SynthRequest { arch: Some(Arch::LLAMA), max_shard_bytes: Some(500_000), ..SynthRequest::default() };

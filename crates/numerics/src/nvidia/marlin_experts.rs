@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::launch::{Launch, PartOrder};
 use super::marlin::{Tile, stripes};
+use crate::Dtype;
 
 /// Elements that share a scale where the kernels' registers are known.
 pub const GROUP: usize = 128;
@@ -42,6 +43,8 @@ pub struct MarlinExperts {
     pub k: usize,
     /// Whether groups have zero points.
     pub zeros: bool,
+    /// Format of inputs and scales: bf16 or f16.
+    pub format: Dtype,
     /// Multiprocessors of the GPU.
     pub multiprocessors: usize,
 }
@@ -89,10 +92,10 @@ pub fn lined_up(pairs: usize, experts: usize) -> Option<Vec<usize>> {
 /// step's other tokens chose.
 ///
 /// ```
-/// use mantissa_numerics::nvidia::marlin_experts::{MarlinExperts, launch};
+/// use mantissa_numerics::{Dtype, nvidia::marlin_experts::{MarlinExperts, launch}};
 /// // A token, eight experts of 768 over 2,048.
 /// let gate_and_up = MarlinExperts {
-///     pairs: 8, rows: 8, blocks: 8, n: 1536, k: 2048, zeros: true, multiprocessors: 132,
+///     pairs: 8, rows: 8, blocks: 8, n: 1536, k: 2048, zeros: true, format: Dtype::Bf16, multiprocessors: 132,
 /// };
 /// let one = launch(gate_and_up).unwrap();
 /// assert_eq!((one.tile, one.warps), ([8, 64], 4));
@@ -138,14 +141,14 @@ fn chosen(shape: MarlinExperts) -> Option<(Tile, usize)> {
 /// How many blocks of threads have registers. vLLM asks CUDA how many the kernel takes, which a Hopper GPU's driver
 /// compiles itself from PTX: the number stands in no file, and CUDA's compilers leave others.
 ///
-/// *Source:* sums on an H200 (docs/parallel.md), of which some differ with any other of the numbers that are possible
-/// here. Of blocks of 16 rows with zero points 4 would leave the same; compilers take 142 to 160 registers, 3 blocks.
-/// Of more rows the kernels take more than 200.
+/// *Source:* launches on an H200 (driver 580.159.04), as its profiler saw them: of blocks of 8 rows 128 registers of
+/// bf16 without zero points, otherwise 120 to 127; of 16 rows 142 to 149, of more 208 to 255. vLLM has 255 · 1024 bytes
+/// for them.
 fn by_registers(shape: MarlinExperts, tile: Tile) -> usize {
     match (tile.threads(), shape.rows) {
-        // Where 2 have room, others have it for more.
+        (256, 8) => 2,
         (256, _) => 1,
-        (_, 8) if shape.zeros => 4,
+        (_, 8) if shape.zeros || shape.format == Dtype::F16 => 4,
         (_, 8 | 16) => 3,
         _ => 2,
     }
@@ -166,7 +169,6 @@ fn shared_memory(shape: MarlinExperts, tile: Tile) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Dtype;
     use crate::nvidia::marlin::weight;
     use crate::tensor_core::{Architecture, BlockRecipe, Operand};
 
@@ -215,7 +217,16 @@ mod tests {
                 let (pairs, zeros) = (tokens * top, zeros == 1);
                 values.push(Self {
                     tokens: [tokens, top, experts],
-                    shape: MarlinExperts { pairs, rows, blocks, n, k, zeros, multiprocessors: 132 },
+                    shape: MarlinExperts {
+                        pairs,
+                        rows,
+                        blocks,
+                        n,
+                        k,
+                        zeros,
+                        format: Dtype::Bf16,
+                        multiprocessors: 132,
+                    },
                     block,
                     output,
                     weighted: weighted == 1,
@@ -302,33 +313,52 @@ mod tests {
 
     #[test]
     fn as_many_blocks_of_threads_run_as_an_h200_launched() {
-        let golden = include_str!("../../../../goldens/parallel/packed.json");
-        let Launched { multiprocessors, experts: layers } = serde_json::from_str(golden).expect("JSON");
+        let bf16 = include_str!("../../../../goldens/parallel/packed.json");
+        let f16 = include_str!("../../../../goldens/parallel/packed_f16.json");
         let mut counts = Vec::new();
-        for Layer { k, n, experts, top, zeros, steps } in layers {
-            for Step { m, block, filled, kernel: [launched, threads, registers] } in steps {
-                assert_eq!(block_rows(m, top, experts), block);
-                let blocks = filled / block;
-                let shape =
-                    MarlinExperts { pairs: m * top, rows: block, blocks, n, k, zeros, multiprocessors };
-                let (tile, shared_by) = chosen(shape).expect("whole tiles");
-                let found = [shared_by * multiprocessors, tile.threads()];
-                assert_eq!(found, [launched, threads], "{m} {n} {k} {zeros}");
-                // Registers are dealt to warps, eight of a thread at a time, of 65,536.
-                let room = 65_536 / (registers.next_multiple_of(8) * threads);
-                assert!(by_registers(shape, tile) <= room, "{registers} registers, {m} {n} {k} {zeros}");
-                counts.push(shared_by);
-            }
+        for (format, golden) in [(Dtype::Bf16, bf16), (Dtype::F16, f16)] {
+            let Launched { multiprocessors, experts } = serde_json::from_str(golden).expect("JSON");
+            launched(format, multiprocessors, experts, &mut counts);
         }
         counts.sort_unstable();
         counts.dedup();
         assert_eq!(counts, [1, 2, 3, 4]);
     }
 
+    fn launched(format: Dtype, multiprocessors: usize, layers: Vec<Layer>, counts: &mut Vec<usize>) {
+        for Layer { k, n, experts, top, zeros, steps } in layers {
+            for Step { m, block, filled, kernel: [launched, threads, registers] } in steps {
+                assert_eq!(block_rows(m, top, experts), block);
+                let blocks = filled / block;
+                let shape = MarlinExperts {
+                    pairs: m * top,
+                    rows: block,
+                    blocks,
+                    n,
+                    k,
+                    zeros,
+                    format,
+                    multiprocessors,
+                };
+                let (tile, shared_by) = chosen(shape).expect("whole tiles");
+                let found = [shared_by * multiprocessors, tile.threads()];
+                assert_eq!(found, [launched, threads], "{m} {n} {k} {zeros}");
+                let room = 255 * 1024 / (4 * registers * threads);
+                assert_eq!(
+                    by_registers(shape, tile),
+                    room.clamp(1, 4),
+                    "{registers} registers, {m} {n} {k} {zeros}"
+                );
+                counts.push(shared_by);
+            }
+        }
+    }
+
     #[test]
     fn the_tile_that_leaves_room_for_most_blocks_is_taken() {
         let of = |pairs, rows, n, k, zeros| {
-            let shape = MarlinExperts { pairs, rows, blocks: 8, n, k, zeros, multiprocessors: 132 };
+            let format = Dtype::Bf16;
+            let shape = MarlinExperts { pairs, rows, blocks: 8, n, k, zeros, format, multiprocessors: 132 };
             chosen(shape).map(|(tile, count)| ([tile.depth, tile.outputs], count))
         };
         // Of few rows those of 64 outputs, which are more.
@@ -353,6 +383,7 @@ mod tests {
                 n: 2048,
                 k: 768,
                 zeros: false,
+                format: Dtype::Bf16,
                 multiprocessors: 132,
             };
             launch(shape).expect("whole tiles")

@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 
 use super::collective::AllReduceSum;
-use super::packed::PackedSum;
+use super::packed::{PackedRanks, PackedSum};
 use super::packed_experts::PackedExperts;
 use crate::Dtype;
 use crate::nvidia::bnb::Nf4Way;
@@ -308,6 +308,21 @@ impl MatmulRecipe {
         match self.summation {
             LinearSum::Ranks(sum) => sum.reduce.depends_on_place(),
             LinearSum::Packed(_) | LinearSum::PackedExperts(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it depends on where among all rows and outputs it is: on an all-reduce whose first rank changes.
+    ///
+    /// Example: [`AllReduceSum::depends_on_place`](super::AllReduceSum::depends_on_place).
+    #[must_use]
+    pub const fn reduces_by_place(self) -> bool {
+        match self.summation {
+            LinearSum::Ranks(sum) => sum.reduce.depends_on_place(),
+            LinearSum::Packed(sum) => match sum.ranks() {
+                PackedRanks::Added(reduce) => reduce.depends_on_place(),
+                _ => false,
+            },
             _ => false,
         }
     }

@@ -4,6 +4,7 @@
 use std::num::NonZeroU32;
 
 use super::packed::PackedRanks;
+use crate::Dtype;
 use crate::nvidia::launch::Launch;
 use crate::nvidia::marlin_experts::{self, MarlinExperts};
 use crate::tensor_core::BlockRecipe;
@@ -86,6 +87,7 @@ impl PackedExperts {
             n: self.outputs as usize,
             k,
             zeros: self.zeros,
+            format: self.block.operand.dtype().unwrap_or(Dtype::Bf16),
             multiprocessors: self.multiprocessors as usize,
         })
     }
