@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use half::bf16;
+use half::{bf16, f16};
 use mantissa_numerics::Dtype;
 use mantissa_numerics::nvidia::marlin;
 use mantissa_numerics::recipe::{PackedExperts, PackedKernel, PackedRanks, PackedSum};
@@ -59,10 +59,19 @@ struct Step {
     differs: usize,
 }
 
-fn golden() -> Golden {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/parallel/packed.json");
-    let text = std::fs::read_to_string(path).expect("goldens/parallel/packed.json");
+/// Of a format of 16 bits.
+fn golden(format: Dtype) -> Golden {
+    let name = if format == Dtype::F16 { "packed_f16.json" } else { "packed.json" };
+    let path = format!("{}/../../goldens/parallel/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).expect("goldens/parallel/packed.json");
     serde_json::from_str(&text).expect("JSON")
+}
+
+const FORMATS: [Dtype; 2] = [Dtype::Bf16, Dtype::F16];
+
+/// The pattern of a value.
+fn bits(format: Dtype, x: f32) -> u16 {
+    if format == Dtype::F16 { f16::from_f32(x).to_bits() } else { bf16::from_f32(x).to_bits() }
 }
 
 /// Outputs that digests are over.
@@ -71,12 +80,13 @@ fn columns(n: usize) -> Vec<usize> {
 }
 
 /// A row of activations: its second half takes the first back but for some units of the last place.
-fn activations(row: usize, k: usize) -> Vec<f32> {
+fn activations(format: Dtype, row: usize, k: usize) -> Vec<f32> {
     let half = k / 2;
-    let first = hashed(Dtype::Bf16, row * half, half, 3, 4.0);
+    let first = hashed(format, row * half, half, 3, 4.0);
     let second = first.iter().enumerate().map(|(i, x)| {
         let unit = u16::from(mixed((row * half + i) as u64, 5) & 1 == 1);
-        bf16::from_bits(bf16::from_f32(-x).to_bits() + unit).to_f32()
+        let next = bits(format, -x) + unit;
+        if format == Dtype::F16 { f16::from_bits(next).to_f32() } else { bf16::from_bits(next).to_f32() }
     });
     first.iter().copied().chain(second).collect()
 }
@@ -84,6 +94,7 @@ fn activations(row: usize, k: usize) -> Vec<f32> {
 /// A weight, of expert `expert`.
 #[derive(Clone, Copy)]
 struct Weight {
+    format: Dtype,
     k: usize,
     n: usize,
     group: Option<usize>,
@@ -94,7 +105,7 @@ struct Weight {
 impl Weight {
     /// What `kernel` multiplies by for one output.
     fn output(self, kernel: PackedKernel, output: usize) -> Vec<f32> {
-        let Self { k, n, group, zeros, expert } = self;
+        let Self { format, k, n, group, zeros, expert } = self;
         let half = k / 2;
         let groups = group.map_or(1, |group| half / group);
         let of_group = |group: usize| {
@@ -103,7 +114,7 @@ impl Weight {
             let low = u8::try_from(bits & 127).expect("seven bits");
             let scale = (1.0 + f32::from(low) / 128.0) / if bits >> 7 & 1 == 1 { 512.0 } else { 256.0 };
             let zero = zeros.then(|| (mixed(place, 13) & 15) as u8);
-            std::array::from_fn::<_, 16, _>(|q| kernel.weight(Dtype::Bf16, q as u8, zero, scale))
+            std::array::from_fn::<_, 16, _>(|q| kernel.weight(format, q as u8, zero, scale))
         };
         let tables: Vec<[f32; 16]> = (0..groups).map(of_group).collect();
         let first: Vec<f32> = (0..half)
@@ -116,8 +127,8 @@ impl Weight {
     }
 }
 
-fn bytes(row: &[f32]) -> Vec<u8> {
-    row.iter().flat_map(|w| bf16::from_f32(*w).to_le_bytes()).collect()
+fn bytes(format: Dtype, row: &[f32]) -> Vec<u8> {
+    row.iter().flat_map(|w| bits(format, *w).to_le_bytes()).collect()
 }
 
 impl Case {
@@ -134,7 +145,7 @@ impl Case {
     fn computed(
         &self,
         pool: &Pool,
-        kernel: PackedKernel,
+        (kernel, format): (PackedKernel, Dtype),
         multiprocessors: u32,
         m: usize,
         rows: &[usize],
@@ -145,36 +156,22 @@ impl Case {
             PackedKernel::Machete => n,
             PackedKernel::Marlin { .. } => marlin::padded(n, k, group)[0],
         };
-        let block = crate::catalog::block(Hardware::H200.architecture(), Dtype::Bf16);
+        let block = crate::catalog::block(Hardware::H200.architecture(), format);
         let of = |x: usize| u32::try_from(x).expect("small");
         let sum = PackedSum::new(kernel, block, [of(m), of(outputs), 0], multiprocessors);
-        let x: Vec<f32> = rows.iter().flat_map(|row| activations(*row, k)).collect();
+        let x: Vec<f32> = rows.iter().flat_map(|row| activations(format, *row, k)).collect();
         let places = Places { rows: rows.to_vec(), of: m };
-        let bias = hashed(Dtype::Bf16, 0, n, 7, 2.0);
-        let weight = Weight { k, n, group, zeros, expert: 0 };
+        let bias = hashed(format, 0, n, 7, 2.0);
+        let weight = Weight { format, k, n, group, zeros, expert: 0 };
         let by_column = columns(n).into_iter().map(|column| {
-            let data = bytes(&weight.output(kernel, column));
-            let matrix = Matrix {
-                format: Format::Plain(Dtype::Bf16),
-                rows: 1,
-                cols: k,
-                row_bytes: 2 * k,
-                data: &data,
-            };
+            let data = bytes(format, &weight.output(kernel, column));
+            let matrix =
+                Matrix { format: Format::Plain(format), rows: 1, cols: k, row_bytes: 2 * k, data: &data };
             let mut out = vec![0.0; rows.len()];
             let here = sum.from_output(column);
-            products(
-                Isa::detect(),
-                pool,
-                here,
-                Dtype::Bf16,
-                &places,
-                rows.len(),
-                &x,
-                &mut [(matrix, &mut out)],
-            );
+            products(Isa::detect(), pool, here, format, &places, rows.len(), &x, &mut [(matrix, &mut out)]);
             if self.bias {
-                out.iter_mut().for_each(|x| *x = Dtype::Bf16.round(*x + bias[column]));
+                out.iter_mut().for_each(|x| *x = format.round(*x + bias[column]));
             }
             out
         });
@@ -183,100 +180,111 @@ impl Case {
     }
 }
 
-fn digest_of(values: &[f32]) -> String {
-    digest(values.iter().map(|x| u32::from(bf16::from_f32(*x).to_bits())))
+fn digest_of(format: Dtype, values: &[f32]) -> String {
+    digest(values.iter().map(|x| u32::from(bits(format, *x))))
 }
 
 /// Of long sums a quarter of the numbers of rows, each time others.
 #[test]
 fn products_are_those_of_an_h200() {
-    let golden = golden();
     let pool = Pool::new(2).expect("threads");
-    let (mut compared, mut left) = (0, 0);
-    for (number, case) in golden.cases.iter().enumerate() {
-        assert_eq!(case.differs, 0, "values of another run");
-        let Some(kernel) = case.kernel() else {
-            left += 1;
-            continue;
-        };
-        let every = if case.k > 4096 { 4 } else { 1 };
-        for (m, rows) in case.rows.iter().skip(number % every).step_by(every) {
-            let at: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
-            let found = case.computed(&pool, kernel, golden.multiprocessors, *m, &at);
-            for ((row, expected), found) in rows.iter().zip(&found) {
-                let Case { k, n, group, zeros, bias, .. } = case;
-                let what =
-                    format!("{kernel:?}: row {row} of {m}, {n} × {k}, groups of {group}, {zeros} {bias}");
-                assert_eq!(digest_of(found), *expected, "{what}");
-                compared += 1;
+    for format in FORMATS {
+        let golden = golden(format);
+        let (mut compared, mut left, mut wrong) = (0, 0, Vec::new());
+        for (number, case) in golden.cases.iter().enumerate() {
+            assert_eq!(case.differs, 0, "values of another run");
+            let Some(kernel) = case.kernel() else {
+                left += 1;
+                continue;
+            };
+            let every = if case.k > 4096 { 4 } else { 1 };
+            for (m, rows) in case.rows.iter().skip(number % every).step_by(every) {
+                let at: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
+                let found = case.computed(&pool, (kernel, format), golden.multiprocessors, *m, &at);
+                for ((row, expected), found) in rows.iter().zip(&found) {
+                    compared += 1;
+                    if digest_of(format, found) != *expected {
+                        let Case { k, n, group, zeros, bias, .. } = case;
+                        wrong.push(format!("{kernel:?} {row} of {m}, {n} × {k}, {group} {zeros} {bias}"));
+                    }
+                }
             }
         }
+        assert!(wrong.is_empty(), "{format}: {} of {compared}\n{}", wrong.len(), wrong.join("\n"));
+        // Marlin with one scale for all inputs has no recipe.
+        assert_eq!(left, 12);
+        assert!(compared > 4000, "{compared}");
     }
-    // Marlin with one scale for all inputs has no recipe.
-    assert_eq!(left, 12);
-    assert!(compared > 1000, "{compared}");
 }
 
 /// Tokens choose neighbouring experts in turn: pair `i` is of expert `i % experts`, and no expert has more than a block.
 #[test]
 fn products_of_experts_are_those_of_an_h200() {
-    let golden = golden();
     let pool = Pool::new(2).expect("threads");
-    let block = crate::catalog::block(Hardware::H200.architecture(), Dtype::Bf16);
-    let of = |x: usize| u32::try_from(x).expect("small");
-    let mut compared = 0;
-    for Layer { k, n, experts, top, group, zeros, weighted, steps } in &golden.experts {
-        let kernel = PackedKernel::Marlin { group: NonZeroU32::new(of(*group)).expect("groups") };
-        for (number, Step { m, block: rows, filled, rows: digests, differs, .. }) in steps.iter().enumerate()
-        {
-            let sum = PackedExperts {
-                block,
-                tokens: of(*m),
-                top: of(*top),
-                experts: of(*experts),
-                of_rank: None,
-                outputs: of(*n),
-                first: 0,
-                zeros: *zeros,
-                multiprocessors: golden.multiprocessors,
-                ranks: PackedRanks::One,
-            };
-            let blocks = (m * top).min(*experts);
-            assert_eq!((*differs, sum.rows(), blocks * rows), (0, *rows, *filled), "{m} {n} {k}");
-            for (pair, expected) in digests.iter().skip(number % 2).step_by(2) {
-                let expert = pair % experts;
-                let x = activations(if *weighted { *pair } else { pair / top }, *k);
-                let places = Places { rows: vec![expert * rows], of: blocks };
-                let weight = Weight { k: *k, n: *n, group: Some(*group), zeros: *zeros, expert };
-                // 8 bits behind the point, in a sixteenth.
-                let low = (mixed(*pair as u64, 19) & 255) as u8;
-                let factor = Dtype::Bf16.round((1.0 + f32::from(low) / 256.0) / 16.0);
-                let values = columns(*n).into_iter().map(|column| {
-                    let data = bytes(&weight.output(kernel, column));
-                    let format = Format::Plain(Dtype::Bf16);
-                    let matrix = Matrix { format, rows: 1, cols: *k, row_bytes: 2 * k, data: &data };
-                    let (mut out, sum) = ([0.0], PackedExperts { first: of(column), ..sum });
-                    of_expert(
-                        Isa::detect(),
-                        &pool,
-                        sum,
-                        Dtype::Bf16,
-                        &places,
-                        1,
-                        &x,
-                        &mut [(matrix, &mut out)],
-                    );
-                    if *weighted { Dtype::Bf16.round(out[0] * factor) } else { out[0] }
-                });
-                let values: Vec<f32> = values.collect();
-                assert_eq!(
-                    digest_of(&values),
-                    *expected,
-                    "pair {pair} of {m} tokens, {n} × {k}, {zeros} {weighted}"
-                );
-                compared += 1;
+    for format in FORMATS {
+        let golden = golden(format);
+        let (mut compared, mut wrong) = (0, Vec::new());
+        for layer in &golden.experts {
+            for step in &layer.steps {
+                for (pair, expected) in &step.rows {
+                    let found = layer.computed(&pool, format, golden.multiprocessors, step, *pair);
+                    compared += 1;
+                    if digest_of(format, &found) != *expected {
+                        let Layer { k, n, zeros, weighted, .. } = layer;
+                        wrong
+                            .push(format!("pair {pair} of {} tokens, {n} × {k}, {zeros} {weighted}", step.m));
+                    }
+                }
             }
         }
+        assert!(wrong.is_empty(), "{format}: {} of {compared}\n{}", wrong.len(), wrong.join("\n"));
+        assert!(compared > 250, "{compared}");
     }
-    assert!(compared > 100, "{compared}");
+}
+
+impl Layer {
+    /// Values of the columns of a pair's product.
+    fn computed(
+        &self,
+        pool: &Pool,
+        format: Dtype,
+        multiprocessors: u32,
+        step: &Step,
+        pair: usize,
+    ) -> Vec<f32> {
+        let Self { k, n, experts, top, group, zeros, weighted, .. } = *self;
+        let of = |x: usize| u32::try_from(x).expect("small");
+        let kernel = PackedKernel::Marlin { group: NonZeroU32::new(of(group)).expect("groups") };
+        let sum = PackedExperts {
+            block: crate::catalog::block(Hardware::H200.architecture(), format),
+            tokens: of(step.m),
+            top: of(top),
+            experts: of(experts),
+            of_rank: None,
+            outputs: of(n),
+            first: 0,
+            zeros,
+            multiprocessors,
+            ranks: PackedRanks::One,
+        };
+        let blocks = (step.m * top).min(experts);
+        let launched = (step.differs, sum.rows(), blocks * sum.rows());
+        assert_eq!(launched, (0, step.block, step.filled), "{} {n} {k}", step.m);
+        let expert = pair % experts;
+        let x = activations(format, if weighted { pair } else { pair / top }, k);
+        let places = Places { rows: vec![expert * sum.rows()], of: blocks };
+        let weight = Weight { format, k, n, group: Some(group), zeros, expert };
+        // 8 bits behind the point, in a sixteenth.
+        let low = (mixed(pair as u64, 19) & 255) as u8;
+        let factor = format.round((1.0 + f32::from(low) / 256.0) / 16.0);
+        let values = columns(n).into_iter().map(|column| {
+            let data = bytes(format, &weight.output(kernel, column));
+            let matrix =
+                Matrix { format: Format::Plain(format), rows: 1, cols: k, row_bytes: 2 * k, data: &data };
+            let (mut out, sum) = ([0.0], PackedExperts { first: of(column), ..sum });
+            of_expert(Isa::detect(), pool, sum, format, &places, 1, &x, &mut [(matrix, &mut out)]);
+            if weighted { format.round(out[0] * factor) } else { out[0] }
+        });
+        values.collect()
+    }
 }

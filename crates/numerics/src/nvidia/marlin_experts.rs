@@ -142,14 +142,19 @@ fn chosen(shape: MarlinExperts) -> Option<(Tile, usize)> {
 /// compiles itself from PTX: the number stands in no file, and CUDA's compilers leave others.
 ///
 /// *Source:* launches on an H200 (driver 580.159.04), as its profiler saw them: of blocks of 8 rows 128 registers of
-/// bf16 without zero points, otherwise 120 to 127; of 16 rows 142 to 149, of more 208 to 255. vLLM has 255 · 1024 bytes
-/// for them.
+/// bf16 without zero points, otherwise 120 to 127; of 16 rows 142 to 150, of more 208 to 255. vLLM has 255 · 1024 bytes
+/// for them. That f16 with zero points takes the smallest tile where bf16 takes that of 64 by 128 says that its kernel
+/// for the latter has 128 registers or more: nothing launches it.
 fn by_registers(shape: MarlinExperts, tile: Tile) -> usize {
     match (tile.threads(), shape.rows) {
         (256, 8) => 2,
         (256, _) => 1,
-        (_, 8) if shape.zeros || shape.format == Dtype::F16 => 4,
-        (_, 8 | 16) => 3,
+        (_, 8) => match (shape.format, shape.zeros) {
+            (Dtype::F16, true) if tile.depth == Tile::MIDDLE.depth => 3,
+            (Dtype::F16, _) | (_, true) => 4,
+            _ => 3,
+        },
+        (_, 16) => 3,
         _ => 2,
     }
 }
@@ -356,11 +361,11 @@ mod tests {
 
     #[test]
     fn the_tile_that_leaves_room_for_most_blocks_is_taken() {
-        let of = |pairs, rows, n, k, zeros| {
-            let format = Dtype::Bf16;
+        let in_format = |format, pairs, rows, n, k, zeros| {
             let shape = MarlinExperts { pairs, rows, blocks: 8, n, k, zeros, format, multiprocessors: 132 };
             chosen(shape).map(|(tile, count)| ([tile.depth, tile.outputs], count))
         };
+        let of = |pairs, rows, n, k, zeros| in_format(Dtype::Bf16, pairs, rows, n, k, zeros);
         // Of few rows those of 64 outputs, which are more.
         assert_eq!(of(8, 8, 1536, 2048, true), Some(([128, 64], 4)));
         assert_eq!(of(8, 8, 1536, 2048, false), Some(([128, 64], 3)));
@@ -369,6 +374,8 @@ mod tests {
         assert_eq!(of(1024, 16, 1536, 2048, true), Some(([64, 128], 3)));
         assert_eq!(of(2664, 32, 1536, 2048, true), Some(([64, 128], 2)));
         assert_eq!(of(2, 8, 512, 1024, false), Some(([128, 128], 1)));
+        assert_eq!(in_format(Dtype::F16, 72, 8, 1536, 2048, true), Some(([128, 64], 4)));
+        assert_eq!(in_format(Dtype::F16, 72, 8, 1536, 2048, false), Some(([64, 128], 4)));
         // Outputs of no whole tile.
         assert_eq!(of(8, 8, 1536 + 32, 2048, true), None);
     }
