@@ -51,6 +51,23 @@ MORE = {
     "8-bit cache": {"smollm2-kv8": ["greedy", "streamed"]},
     "processed log-probabilities": {"smollm2-processed": ["greedy", "sampled"]},
 }
+# What is said of prompts' own tokens; the kinds are those of gpu/serve.py.
+PROMPTS = ("prompt", "prompt-long", "echo")
+PROMPTS_HONEST = {
+    "smollm2": [*PROMPTS, "chat-prompt"],
+    "smollm2-v1": [*PROMPTS, "chat-prompt"],
+    "qwen06b": PROMPTS,
+    "llama1b": PROMPTS,
+    "qwen7b": PROMPTS,
+}
+PROMPTS_FALSE = {
+    "batch invariance": {"smollm2-invariant": [*PROMPTS, "chat-prompt"], "qwen06b-invariant": PROMPTS},
+    "quantization": {"qwen06b-fp8": PROMPTS, "qwen06b-awq": PROMPTS, "qwen06b-gptq": PROMPTS},
+    "one step of training": {"smollm2-sgd": [*PROMPTS, "chat-prompt"], "qwen06b-sgd": PROMPTS},
+    "V2 claimed, V1 served": {"smollm2-v1": [*PROMPTS, "chat-prompt"]},
+    "V1 claimed, V2 served": {"smollm2": PROMPTS},
+    "compiled": {"smollm2-default": PROMPTS, "qwen06b-default": PROMPTS},
+}
 DEFAULT = {
     "honest, compiled, one at a time": {"smollm2-default": ["greedy", "streamed"], "qwen06b-default": ["greedy"]},
     "honest, compiled, eight at once": {"smollm2-default": [EIGHT], "qwen06b-default": [EIGHT]},
@@ -63,6 +80,8 @@ DEFAULT = {
     "one step of training, eager, eight at once": {"smollm2-sgd": [EIGHT], "qwen06b-sgd": [EIGHT]},
     "fp8, eager, eight at once": {"qwen06b-fp8": [EIGHT]},
 }
+# What is claimed besides, by what is false.
+CLAIMED = {"two ranks": ("tp_size=2",), "V1 claimed": ("model_runner=v1",)}
 MODELS = ("smollm2", "qwen06b", "llama1b", "qwen7b")
 
 Case = collections.namedtuple("Case", "group truth server kind claim")
@@ -72,11 +91,15 @@ def cases():
     for server, kinds in HONEST.items():
         for kind in kinds:
             yield Case("eager, one at a time", "honest", server, kind, ())
-    for groups, name in ((FALSE, "eager, one at a time"), (MORE, "beyond"), (DEFAULT, "defaults")):
+    for server, kinds in PROMPTS_HONEST.items():
+        for kind in kinds:
+            yield Case("prompts", "honest", server, kind, ("model_runner=v1",) if server.endswith("-v1") else ())
+    named = ((FALSE, "eager, one at a time"), (MORE, "beyond"), (PROMPTS_FALSE, "prompts"), (DEFAULT, "defaults"))
+    for groups, name in named:
         for truth, servers in groups.items():
             for server, kinds in servers.items():
                 for kind in kinds:
-                    claim = ("tp_size=2",) if truth.startswith("two ranks") else ()
+                    claim = next((claim for words, claim in CLAIMED.items() if truth.startswith(words)), ())
                     yield Case(name, truth, server, kind, claim)
 
 

@@ -11,12 +11,14 @@ mod nf4;
 mod node;
 mod packed;
 mod planned;
+mod prompt;
 mod ranks;
 mod rules;
 mod sdpa;
 mod vllm;
 
 pub(crate) use planned::{InSection, Planned};
+pub(crate) use prompt::PromptProduct;
 pub use rules::Dispatch;
 
 #[cfg(test)]

@@ -30,7 +30,11 @@ use crate::tap::{RowId, Tap};
 use crate::variation::Variation;
 use crate::weights::Weights;
 
+mod heads;
 mod perturbed;
+mod scored;
+
+use heads::{Each, Scored};
 
 /// Positions of a prefill that go through the blocks together.
 const CHUNK: usize = 512;
@@ -240,7 +244,7 @@ impl<'a> Engine<'a> {
         taps: &mut dyn Tap,
     ) -> Result<Vec<f32>, EngineError> {
         let hooks = &mut Hooks { taps, perturbation: None };
-        self.prefill_hooked(cache, ids, [batch_size, sequence, keep], hooks)
+        self.prefill_hooked(cache, ids, [batch_size, sequence, keep], None, hooks)
     }
 
     fn prefill_hooked(
@@ -248,6 +252,7 @@ impl<'a> Engine<'a> {
         cache: &mut KvCache,
         ids: &[u32],
         [batch_size, sequence, keep]: [usize; 3],
+        mut each: Option<&mut Each<'_>>,
         hooks: &mut Hooks<'_>,
     ) -> Result<Vec<f32>, EngineError> {
         if ids.is_empty() {
@@ -263,7 +268,15 @@ impl<'a> Engine<'a> {
             keys: cache.len() + cache.padding() + ids.len(),
             padded: cache.padding() > 0,
         };
-        let plans = [Plan::new(self.dispatch(), &self.graph, shape)?];
+        let mut plans = vec![Plan::new(self.dispatch(), &self.graph, shape)?];
+        let mut products = Vec::new();
+        if each.is_some() {
+            let of_prompt = Plan::of_prompt(self.dispatch(), self.config, &self.graph, shape)?;
+            for (positions, plan) in of_prompt {
+                products.push(positions);
+                plans.push(plan);
+            }
+        }
         let ran = Mutex::new(Ran::default());
         let runner = self.runner(&ran);
         let first_kept = ids.len() - keep.min(ids.len());
@@ -279,10 +292,18 @@ impl<'a> Engine<'a> {
                 caches: &vec![0; count],
                 sequences: &vec![sequence; count],
                 steps: &steps,
-                plans: &plans,
+                // The others are of the head alone.
+                plans: &plans[..1],
             };
             let from = first_kept.saturating_sub(start).min(count);
-            logits.extend_from_slice(&runner.logits(&pass, caches, ids_of_chunk, from, hooks));
+            if let Some(each) = &mut each {
+                let (_, x) = runner.body(&pass, caches, ids_of_chunk, 0, hooks);
+                refused(&ran)?;
+                let scored = Scored { plans: &plans, products: &products, start, from };
+                logits.extend(scored.heads(&runner, &pass, &x, each, hooks));
+            } else {
+                logits.extend_from_slice(&runner.logits(&pass, caches, ids_of_chunk, from, hooks));
+            }
             refused(&ran)?;
             caches[0].advance(count);
             if !caches[0].has_products_within(LARGEST_PRODUCT) {

@@ -4,12 +4,14 @@
 //! The list is the model's [`Graph`], each node with the recipe that [`Dispatch`] names for the pass.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
+use mantissa_model::ModelConfig;
 use mantissa_model::graph::Graph;
 use mantissa_numerics::recipe::{KernelRecipe, NormMean, NormRecipe, ObservedKernel};
 
 use crate::catalogs::CatalogUse;
-use crate::dispatch::{Dispatch, InSection, Planned};
+use crate::dispatch::{Dispatch, InSection, Planned, PromptProduct};
 use crate::error::EngineError;
 
 pub use crate::shape::PassShape;
@@ -76,6 +78,58 @@ pub struct PlannedPass {
 /// ```
 pub fn planned(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Result<PlannedPass, EngineError> {
     let plan = Plan::new(dispatch, graph, shape)?;
+    Ok(PlannedPass { kernels: of_plan(&plan, graph), catalog_use: plan.catalog_use })
+}
+
+/// The kernels of a prompt's pass that leaves logits of every position ([`Engine::scored_prefill`]), and the catalogs
+/// that have their recipes: those of [`planned`], then the head's of other shapes.
+///
+/// *Errors:* as [`kernels`], and a batch in which the place of a request decides what it shares a product with.
+///
+/// ```
+/// use mantissa_engine::plan::{PassShape, planned, planned_scored};
+/// use mantissa_engine::{Attention, Dispatch, Hardware, Program, Serving};
+/// use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+/// use mantissa_numerics::Dtype;
+///
+/// let request = SynthRequest { preset: Some(Preset::SmolLm2_135M), ..SynthRequest::default() };
+/// let spec = SynthSpec::new(&request)?;
+/// let (config, graph) = (spec.config(), spec.config().graph());
+/// let serving = Serving { program: Program::Vllm024, ..Serving::default() };
+/// let dispatch =
+///     Dispatch { serving, ..Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::FlashAttention3) };
+/// let shape = PassShape::prefill(1, 100);
+/// let plain = planned(dispatch, &graph, shape)?.kernels;
+/// let scored = planned_scored(dispatch, config, &graph, shape)?.kernels;
+/// // Logits of 99 positions are another product than those of one; this weight's are never cut, so they are alike.
+/// assert_eq!(plain, scored);
+/// // A prompt in a batch may be in one product of several.
+/// let refused = planned_scored(dispatch, config, &graph, PassShape::prefill(8, 200)).expect_err("1,600 positions");
+/// assert!(refused.to_string().contains("where in its batch a request stands is not known"), "{refused}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// [`Engine::scored_prefill`]: crate::Engine::scored_prefill
+pub fn planned_scored(
+    dispatch: Dispatch<'_>,
+    config: &ModelConfig,
+    graph: &Graph,
+    shape: PassShape,
+) -> Result<PlannedPass, EngineError> {
+    let PlannedPass { mut kernels, mut catalog_use } = planned(dispatch, graph, shape)?;
+    for (_, plan) in Plan::of_prompt(dispatch, config, graph, shape)? {
+        for (node, planned) in graph.head.nodes.iter().zip(&plan.head) {
+            let kernel = planned.as_ref().map(|planned| planned.observed(node, shape));
+            kernels.extend(kernel.filter(|kernel| !kernels.contains(kernel)));
+        }
+        catalog_use.join(plan.catalog_use);
+    }
+    Ok(PlannedPass { kernels, catalog_use })
+}
+
+/// Each kernel of a plan once, in the order of a pass.
+fn of_plan(plan: &Plan, graph: &Graph) -> Vec<ObservedKernel> {
+    let shape = plan.shape;
     let mut kernels: Vec<ObservedKernel> = Vec::new();
     let sections = std::iter::once((&graph.stem, &plan.stem))
         .chain(graph.block(0).map(|block| (block, &plan.first)))
@@ -96,7 +150,7 @@ pub fn planned(dispatch: Dispatch<'_>, graph: &Graph, shape: PassShape) -> Resul
             }
         }
     }
-    Ok(PlannedPass { kernels, catalog_use: plan.catalog_use })
+    kernels
 }
 
 /// The recipe of every node of a pass: of the first block, and kind of block by kind of block; `None` for a node that
@@ -129,6 +183,33 @@ impl Plan {
         let kinds = graph.kinds.iter().map(|kind| section(kind, false)).collect::<Result<_, _>>()?;
         let head = section(&graph.head, false)?;
         Ok(Self { shape, stem, first, kinds, head, catalog_use })
+    }
+
+    /// Plans of the head alone for the products that leave logits of a prompt's positions, with the positions that each
+    /// is for; none where they are parts of the pass's own.
+    pub(crate) fn of_prompt(
+        dispatch: Dispatch<'_>,
+        config: &ModelConfig,
+        graph: &Graph,
+        shape: PassShape,
+    ) -> Result<Vec<(Range<usize>, Self)>, EngineError> {
+        let products = dispatch.prompt_products(config, shape);
+        let products =
+            products.map_err(|(what, why)| EngineError::kernel(dispatch.hardware, what, why, why))?;
+        let plan = |PromptProduct { positions, m }| {
+            let mut catalog_use = CatalogUse::new(dispatch.hardware);
+            let at = InSection { section: &graph.head, first: false };
+            // The head's product is asked for by sequences, of which a pass has one row each.
+            let of_product = PassShape { batch_size: m, ..shape };
+            let nodes = graph.head.nodes.iter().map(|node| {
+                let shape = if node.name == "lm_head" { of_product } else { shape };
+                dispatch.recipe(at, node, shape, &mut catalog_use)
+            });
+            let head = nodes.collect::<Result<_, _>>()?;
+            let [stem, first] = [Vec::new(), Vec::new()];
+            Ok((positions, Self { shape, stem, first, kinds: Vec::new(), head, catalog_use }))
+        };
+        products.into_iter().map(plan).collect()
     }
 }
 
@@ -192,5 +273,78 @@ impl Computation {
         let cut = matches!(recipe, KernelRecipe::Matmul(product) if product.reduces_by_place());
         let rows = cut.then_some(kernel.m);
         Self { op: kernel.op.clone(), n: kernel.n, k: kernel.k, recipe, factor, rows }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mantissa_model::ModelConfig;
+    use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
+    use mantissa_numerics::Dtype;
+    use mantissa_numerics::recipe::TensorCoreSum;
+    use mantissa_numerics::setup::{Attention, Hardware, ModelRunner, Program};
+
+    use super::*;
+    use crate::catalog::{Catalog, Linear, block};
+    use crate::catalogs::Catalogs;
+    use crate::serving::Serving;
+
+    /// A product of as many rows as its `K` has parts.
+    fn parts(planned: &Plan, graph: &Graph) -> u16 {
+        let head = graph.head.nodes.iter().position(|node| node.name == "lm_head").expect("a head");
+        match planned.head[head].expect("a product").recipe {
+            KernelRecipe::Matmul(MatmulRecipe { summation: LinearSum::TensorCore(sum), .. }) => {
+                sum.parts.get()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_prompts_logits_are_asked_for_by_the_rows_of_their_product() {
+        let request = SynthRequest { preset: Some(Preset::SmolLm2_135M), ..SynthRequest::default() };
+        let spec = SynthSpec::new(&request).expect("a preset");
+        // A head that no catalog of the program has, cut in as many parts as rows end in.
+        let config = ModelConfig { vocab_size: 1000, ..spec.config().clone() };
+        let graph = config.graph();
+        let mut catalog =
+            Catalog::new(Catalogs::built_in().of(Hardware::H200).expect("built in").origin().clone());
+        let weight = Linear { n: 1024, k: 576, bias: false, dtype: Dtype::Bf16 };
+        let uncut = TensorCoreSum::uncut(block(Hardware::H200.architecture(), Dtype::Bf16));
+        for (rows, parts) in [(1, 1), (40, 2), (41, 3), (1024, 4), (2, 5), (1025, 6)] {
+            let parts = parts.try_into().expect("not 0");
+            catalog.add_linear(weight, rows, TensorCoreSum { parts, ..uncut });
+        }
+        let catalogs = Catalogs::built_in().with(&catalog.write()).expect("a catalog");
+        for (runner, positions, wanted) in [
+            (ModelRunner::V1, 41, vec![(0..40, 2)]),
+            (ModelRunner::V2, 41, vec![(0..40, 3)]),
+            (ModelRunner::V1, 1026, vec![(0..1025, 6)]),
+            (ModelRunner::V2, 1026, vec![(0..1024, 4), (1024..1025, 5)]),
+        ] {
+            let serving = Serving { program: Program::Vllm024, runner, ..Serving::default() };
+            let attention = Attention::FlashAttention3;
+            let dispatch = Dispatch {
+                serving,
+                catalogs: &catalogs,
+                ..Dispatch::new(Hardware::H200, Dtype::Bf16, attention)
+            };
+            let shape = PassShape::prefill(1, positions);
+            let found = Plan::of_prompt(dispatch, &config, &graph, shape).expect("covered");
+            let found: Vec<_> =
+                found.iter().map(|(positions, plan)| (positions.clone(), parts(plan, &graph))).collect();
+            assert_eq!(found, wanted, "{runner:?} {positions}");
+            let plain = planned(dispatch, &graph, shape).expect("covered").kernels;
+            let scored = planned_scored(dispatch, &config, &graph, shape).expect("covered").kernels;
+            assert!(scored.starts_with(&plain) && scored.len() == plain.len() + wanted.len(), "{scored:?}");
+        }
+        let more = PassShape::prefill(1, 43);
+        let dispatch = Dispatch {
+            serving: Serving { program: Program::Vllm024, ..Serving::default() },
+            catalogs: &catalogs,
+            ..Dispatch::new(Hardware::H200, Dtype::Bf16, Attention::FlashAttention3)
+        };
+        let said = planned_scored(dispatch, &config, &graph, more).expect_err("43 rows").to_string();
+        assert!(said.contains("a product of 43 × 576"), "{said}");
     }
 }

@@ -15,7 +15,7 @@ use mantissa_numerics::site::Point;
 use crate::backend::{Backend, Places, Queries, part};
 use crate::cache::KvCache;
 use crate::kernel::matrix::{CachedLayer, Matrix};
-use crate::pass::{Pass, Place, Run, Selection};
+use crate::pass::{Pass, Place, Run};
 use crate::perturbation::Hooks;
 use crate::pool::Buffer;
 use crate::tap::View;
@@ -32,11 +32,11 @@ mod perturbed;
 mod routing;
 mod runner;
 mod values;
+mod whole;
 
 use at::At;
 use expanded::Expanded;
 use expert_blocks::ExpertBlocks;
-use last_block::last_block;
 use lifetimes::Lifetimes as _;
 use routing::Routing;
 use values::{Input, Value, left, rows_of, slot_of};
@@ -44,61 +44,6 @@ use values::{Input, Value, left, rows_of, slot_of};
 pub(crate) use runner::Runner;
 
 impl<'r, B: Backend> Runner<'r, '_, B> {
-    /// Rows through the whole model. Returns the logits of those from place `first` on.
-    ///
-    /// The last block computes keys and values of every row, and the rest of the rows that are read: those whose
-    /// logits are wanted and those that `taps` reads.
-    ///
-    /// *Shape:* returns `(rows − first) × vocabulary`.
-    pub(crate) fn logits(
-        &self,
-        pass: &Pass<'_>,
-        caches: &mut [KvCache],
-        ids: &[u32],
-        first: usize,
-        hooks: &mut Hooks<'_>,
-    ) -> Buffer<'r> {
-        let mut x = self.section(&self.graph.stem, Place::Stem, pass, caches, Input::Tokens(ids), hooks);
-        let blocks = || self.graph.blocks.iter().enumerate();
-        for (layer, kind) in blocks().take(blocks().len().saturating_sub(1)) {
-            let place = Place::Block { layer, kind: *kind };
-            x = self.section(&self.graph.kinds[*kind], place, pass, caches, Input::Rows(x), hooks);
-            if self.has_refused() {
-                return self.pool.buffer(0);
-            }
-        }
-        let mut places: Vec<usize> = (0..pass.rows.len()).collect();
-        if let Some((layer, kind)) = blocks().next_back() {
-            let (section, place) = (&self.graph.kinds[*kind], Place::Block { layer, kind: *kind });
-            let tapped =
-                section.nodes.iter().any(|node| place.site(node).is_some_and(|site| hooks.taps.wants(site)));
-            let read = |row: usize| row >= first || tapped && hooks.taps.wants_row(pass.rows[row]);
-            let whole = hooks.perturbation.is_some() || expert_blocks::asked(place, pass);
-            let read = Selection::of(pass, |row| whole || read(row));
-            if read.places.len() < places.len() {
-                let (at, mut input) = (self.at(section, place), Some(Input::Rows(x)));
-                x = last_block(section, pass, &read, self.pool, |nodes, pass, values| {
-                    self.nodes(at, nodes, pass, caches, values, &mut input, hooks);
-                });
-                places = read.places;
-            } else {
-                x = self.section(section, place, pass, caches, Input::Rows(x), hooks);
-            }
-        }
-        let kept = Selection::of(pass, |row| row >= first);
-        if kept.places.is_empty() {
-            return self.pool.buffer(0);
-        }
-        let before = places.len() - kept.places.len();
-        if before > 0 {
-            let width = self.graph.head.nodes[0].width;
-            let mut last = self.pool.buffer(kept.places.len() * width);
-            last.copy_from_slice(&x[before * width..]);
-            x = last;
-        }
-        self.section(&self.graph.head, Place::Head, &kept.pass(pass), &mut [], Input::Rows(x), hooks)
-    }
-
     fn at<'s>(&'s self, section: &'s Section, place: Place) -> At<'s, 's> {
         let weights = match place {
             Place::Stem => &self.weights.stem,

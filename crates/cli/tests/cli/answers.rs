@@ -51,6 +51,66 @@ fn answers_alone_tell_what_served() {
     );
 }
 
+/// A prompt's own log-probabilities are evidence as those of outputs are, and more of it: here 840 of 920 values.
+#[test]
+fn a_prompts_own_tokens_tell_what_served() {
+    let session = session();
+    let judged = |path: &str, claim: &[&str]| {
+        let (code, audit) = verified(&session, path, &[&CLAIM[..], claim].concat());
+        let claim = &audit["claims"][0];
+        let replay = &claim["replays"][0];
+        let answer = claim["answer"].as_str().unwrap_or_default().to_owned();
+        (
+            code,
+            answer,
+            claim["rests_on"]["values"].clone(),
+            replay["different"].clone(),
+            replay["first"].clone(),
+        )
+    };
+    let (code, answer, values, different, first) = judged(&golden("prompt.jsonl"), &[]);
+    assert_eq!((code, answer.as_str()), (0, "consistent"), "{first}");
+    assert_eq!((values, different), (Value::from(920), Value::from(0)));
+    // The other model runner: another sum of exponentials, seen in the prompt's pass already.
+    let (code, answer, values, different, first) =
+        judged(&golden("prompt.jsonl"), &["--claim", "model_runner=v1"]);
+    assert_eq!((code, answer.as_str(), values), (1, "fits_none", Value::from(860)), "{first}");
+    assert_eq!((different, &first["position"]), (Value::from(158), &Value::from(-41)), "{first}");
+    // The prompt alone is enough, and one other bit in it is found where it is.
+    let mut whole: Value =
+        serde_json::from_str(&std::fs::read_to_string(golden("prompt.jsonl")).unwrap()).unwrap();
+    whole["response"]["choices"][0]["logprobs"] = Value::Null;
+    let path = session.path("prompt.jsonl");
+    std::fs::write(&path, whole.to_string()).unwrap();
+    let (code, answer, values, ..) = judged("prompt.jsonl", &[]);
+    assert_eq!((code, answer.as_str(), values), (0, "consistent", Value::from(840)));
+    let value = whole["response"]["choices"][0]["prompt_logprobs"][7]
+        .as_object_mut()
+        .and_then(|entry| entry.values_mut().last())
+        .expect("a candidate");
+    let bits = value["logprob"].as_f64().expect("a number");
+    #[expect(clippy::cast_possible_truncation, reason = "it is a binary32 value")]
+    let next = f64::from((bits as f32).next_up());
+    value["logprob"] = next.into();
+    std::fs::write(&path, whole.to_string()).unwrap();
+    let (code, answer, _, different, first) = judged("prompt.jsonl", &[]);
+    assert_eq!((code, answer.as_str(), different), (1, "fits_none", Value::from(1)));
+    // Token 7 of 41 is told by the position before it.
+    assert_eq!(
+        (&first["phase"], &first["position"]),
+        (&Value::from("prefill"), &Value::from(-35)),
+        "{first}"
+    );
+    // Ids that are not the prompt's.
+    whole["response"]["choices"][0]["prompt_logprobs"].as_array_mut().unwrap().pop();
+    std::fs::write(&path, whole.to_string()).unwrap();
+    let arguments = ["verify", "prompt.jsonl", "--model", "model"];
+    let refused = session.output(&[&arguments[..], &CLAIM[..]].concat());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("40 entries of prompt_logprobs beside 41 prompt ids"), "{said}");
+}
+
 /// The same answers with fewer digits, without ids, and changed in one digit.
 #[test]
 fn rounded_values_are_equal_at_their_decimals() {

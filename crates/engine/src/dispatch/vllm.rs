@@ -50,15 +50,19 @@ impl Dispatch<'_> {
     /// ```
     #[must_use]
     pub fn log_softmax_of(self, config: &ModelConfig) -> LogSoftmaxRecipe {
-        let second = match self.serving.runner {
-            ModelRunner::Auto => RUNNER_V2.contains(&config.arch),
-            ModelRunner::V1 => false,
-            ModelRunner::V2 => true,
-        };
-        if self.is_vllm() && self.is_gpu() && second {
+        if self.is_vllm() && self.is_gpu() && self.is_second_runner(config) {
             return LogSoftmaxRecipe::Triton(TritonLogSoftmax::of(config.vocab_size, self.dtype));
         }
         self.log_softmax(config.vocab_size)
+    }
+
+    /// Whether a model of `config` runs in the model runner V2.
+    pub(super) fn is_second_runner(self, config: &ModelConfig) -> bool {
+        match self.serving.runner {
+            ModelRunner::Auto => RUNNER_V2.contains(&config.arch),
+            ModelRunner::V1 => false,
+            ModelRunner::V2 => true,
+        }
     }
 
     /// A norm of `rows` rows.

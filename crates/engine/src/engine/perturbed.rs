@@ -59,7 +59,7 @@ impl Engine<'_> {
         perturbation: &mut dyn Perturbation,
     ) -> Result<Vec<f32>, EngineError> {
         let hooks = &mut Hooks { taps, perturbation: Some(perturbation) };
-        self.prefill_hooked(cache, ids, [batch_size, 0, keep], hooks)
+        self.prefill_hooked(cache, ids, [batch_size, 0, keep], None, hooks)
     }
 
     /// [`Engine::forced`] with what `perturbation` replaces.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use mantissa_engine::catalogs::CatalogUse;
-use mantissa_engine::plan::{Computation, PassShape, PlannedPass, planned};
+use mantissa_engine::plan::{Computation, PassShape, PlannedPass, planned, planned_scored};
 use mantissa_engine::{Catalogs, EngineError, Hardware};
 use mantissa_evidence::{Decoding, Record};
 use mantissa_model::graph::Graph;
@@ -81,6 +81,8 @@ pub struct RunPlan {
     pub longest_output: usize,
     /// What is known of the log-probabilities.
     pub logprobs: Logprobs,
+    /// Whether those of the prompt's own tokens are among them, as an engine hands them out.
+    pub scored: bool,
     /// Candidates that are replayed, as classes.
     pub classes: Vec<Class>,
     /// Candidates that cannot be, and why.
@@ -239,6 +241,10 @@ impl RunPlan {
             unchosen,
             forced,
             logprobs: claim.logprobs,
+            scored: claim.logprobs.are_listed() && {
+                let prefill = record.layout(index, Phase::Prefill);
+                prefill.is_some_and(|layout| layout.positions.iter().any(|position| *position < -1))
+            },
             classes: Vec::new(),
             unchecked: Vec::new(),
             refused: None,
@@ -336,14 +342,16 @@ impl RunPlan {
         let batch_size = candidate.batch_size;
         let length = self.prompt.len();
         if replay == Replay::Prefill {
-            let (positions, kind) = shapes.longest(candidate, length, length + self.forced.len())?;
+            let (positions, kind) =
+                shapes.longest(candidate, self.scored, length, length + self.forced.len())?;
             return Ok((positions, vec![kind]));
         }
         let padding = candidate.padding.positions();
-        let mut path = vec![shapes.kind(candidate, PassShape::prefill(batch_size, length).beside(padding))?];
+        let prompt = PassShape::prefill(batch_size, length).beside(padding);
+        let mut path = vec![shapes.kind(candidate, prompt, self.scored)?];
         for step in 1..=self.forced.len() {
             let shape = PassShape::decode(batch_size, length + step).beside(padding);
-            path.push(shapes.kind(candidate, shape)?);
+            path.push(shapes.kind(candidate, shape, false)?);
         }
         Ok((length, path))
     }
@@ -408,7 +416,7 @@ struct Shapes<'c> {
     catalogs: &'c Catalogs,
     computations: Vec<Vec<Computation>>,
     kinds: HashMap<Vec<Computation>, usize>,
-    known: HashMap<(Setup, PassShape), usize>,
+    known: HashMap<(Setup, PassShape, bool), usize>,
     catalog_use: HashMap<Setup, CatalogUse>,
 }
 
@@ -425,12 +433,17 @@ impl<'c> Shapes<'c> {
         }
     }
 
-    fn kind(&mut self, candidate: &Setup, shape: PassShape) -> Result<usize, EngineError> {
-        if let Some(kind) = self.known.get(&(*candidate, shape)) {
+    /// The kind of a pass; of one that leaves logits of every position where it is `scored`.
+    fn kind(&mut self, candidate: &Setup, shape: PassShape, scored: bool) -> Result<usize, EngineError> {
+        if let Some(kind) = self.known.get(&(*candidate, shape, scored)) {
             return Ok(*kind);
         }
         let dispatch = dispatch(candidate, self.catalogs);
-        let PlannedPass { kernels, catalog_use } = planned(dispatch, &self.graph, shape)?;
+        let PlannedPass { kernels, catalog_use } = if scored {
+            planned_scored(dispatch, self.config, &self.graph, shape)?
+        } else {
+            planned(dispatch, &self.graph, shape)?
+        };
         let computed: Vec<Computation> = kernels.iter().map(Computation::of).collect();
         self.catalog_use
             .entry(*candidate)
@@ -441,7 +454,7 @@ impl<'c> Shapes<'c> {
             self.computations.push(computed.clone());
             next
         });
-        self.known.insert((*candidate, shape), kind);
+        self.known.insert((*candidate, shape, scored), kind);
         Ok(kind)
     }
 
@@ -451,15 +464,16 @@ impl<'c> Shapes<'c> {
     fn longest(
         &mut self,
         candidate: &Setup,
+        scored: bool,
         least: usize,
         most: usize,
     ) -> Result<(usize, usize), EngineError> {
         let padding = candidate.padding.positions();
         let shape = |positions| PassShape::prefill(candidate.batch_size, positions).beside(padding);
-        let alone = self.kind(candidate, shape(least))?;
+        let alone = self.kind(candidate, shape(least), scored)?;
         if candidate.hardware == Hardware::Cpu {
             for positions in (least.max(most.saturating_sub(8))..=most).rev() {
-                if self.kind(candidate, shape(positions)).is_ok_and(|kind| kind == alone) {
+                if self.kind(candidate, shape(positions), scored).is_ok_and(|kind| kind == alone) {
                     return Ok((positions, alone));
                 }
             }

@@ -13,8 +13,8 @@ use mantissa_engine::{Engine, Forced, KvCache, logprobs_by};
 use mantissa_evidence::Record;
 use mantissa_evidence::record::{OwnRows, RowKey};
 use mantissa_model::Checkpoint;
-use mantissa_numerics::recipe::{LogSoftmaxRecipe, ObservedKernel};
-use mantissa_numerics::{Dtype, Phase, Setup, Site};
+use mantissa_numerics::recipe::ObservedKernel;
+use mantissa_numerics::{Dtype, Phase, Setup};
 
 use super::claim::Logprobs;
 use super::job::{Job, tokens};
@@ -22,6 +22,12 @@ use super::plan::{Replay, ReplayPlan, RunPlan, Work};
 use super::seen::{Chosen, NO_CANDIDATES, Seen, TapGroup, listed};
 use crate::error::LabError;
 use crate::setup::{Machine, of_passes};
+
+mod prompt;
+mod wanted;
+
+use prompt::FirstPass;
+use wanted::Wanted;
 
 /// A class of a run whose facts are complete.
 ///
@@ -228,6 +234,10 @@ impl Walk<'_> {
         &self.plan.runs[job.run]
     }
 
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted { record: self.record, plan: self.plan }
+    }
+
     fn candidate(&self, job: &Job) -> Setup {
         self.plan.candidates[self.planned(job).classes[job.class].members[0]]
     }
@@ -261,17 +271,17 @@ impl Walk<'_> {
     }
 
     /// Walks the classes that share their first pass.
-    fn tree(&self, engine: &Engine<'_>, jobs: Vec<Job>, report: &mut Report<'_>) -> Result<(), LabError> {
+    fn tree(&self, engine: &Engine<'_>, mut jobs: Vec<Job>, report: &mut Report<'_>) -> Result<(), LabError> {
         let Some(first) = jobs.first() else { return Ok(()) };
         let ids = self.fed(first);
         let prompt = self.planned(first).prompt.len();
         let context = jobs.iter().map(|job| self.context(job)).max().unwrap_or(ids.len());
-        let batch_size = self.candidate(first).batch_size;
-        let reach = jobs.iter().map(|job| self.reach(job.run)).max().unwrap_or(1);
+        let wanted = self.wanted();
+        let reach = wanted.reach_of(&jobs);
         let mut seen = Seen {
-            sites: self.sites(&jobs),
-            top_k: self.top_k(&jobs),
-            logprobs: self.logprobs(&jobs),
+            sites: wanted.sites(&jobs),
+            top_k: wanted.top_k(&jobs),
+            logprobs: wanted.logprobs(&jobs),
             keeps_logits: jobs.iter().any(|job| self.planned(job).logprobs.are_listed()),
             first: prompt.saturating_sub(reach),
             rows: Vec::new(),
@@ -279,8 +289,10 @@ impl Walk<'_> {
         let mut cache = engine.padded_cache(context, self.candidate(first).padding, prompt);
         let kept = ids.len() - seen.first;
         engine.take_observed();
-        let logits = engine.prefill(&mut cache, &ids, batch_size, 0, kept, &mut seen)?;
-        self.check_plan(&engine.take_observed(), first, 0)?;
+        let batch_size = self.candidate(first).batch_size;
+        let pass = FirstPass { record: self.record, plan: self.plan, batch_size };
+        let logits = pass.run(engine, (&mut cache, &ids, kept), &mut jobs, &mut seen)?;
+        self.check_plan(&engine.take_observed(), &jobs[0], 0)?;
         for (i, row) in logits.chunks_exact(engine.config().vocab_size).enumerate() {
             let at = seen.first + i;
             seen.candidates(engine, Phase::Prefill, at, row);
@@ -345,7 +357,7 @@ impl Walk<'_> {
                     pass += 1;
                 }
                 if let Some(job) = jobs.first() {
-                    seen.forget(self.planned(job).prompt.len() + pass, self.reach_of(&jobs));
+                    seen.forget(self.planned(job).prompt.len() + pass, self.wanted().reach_of(&jobs));
                     rest.push(Branch { jobs, pass, cache, seen });
                 }
             }
@@ -447,6 +459,8 @@ impl Walk<'_> {
         let dtype = self.candidate(job).dtype;
         let logprobs = self.planned(job).classes[job.class].logprobs;
         let by_engine = self.planned(job).logprobs;
+        // Log-probabilities of the prompt's own tokens were compared as they came.
+        let scored = phase == Phase::Prefill && self.planned(job).scored;
         let facts = job.facts.phase_mut(phase);
         let (mut scratch, mut evidence, mut replay) = (Vec::new(), Vec::new(), Vec::new());
         let run = job.run;
@@ -490,7 +504,7 @@ impl Walk<'_> {
             }
         }
         let Some(k) = layout.top_k else { return Ok(()) };
-        for position in own(None) {
+        for position in own(None).filter(|position| !scored || *position == -1) {
             let Some(recipe) = logprobs else {
                 facts.incomparable(
                     1,
@@ -553,45 +567,5 @@ impl Walk<'_> {
         if rows > 0 {
             job.facts.decode.missing(rows, why);
         }
-    }
-
-    /// How far before the end of a window its first position lies.
-    fn reach(&self, run: usize) -> usize {
-        let layouts = [Phase::Prefill, Phase::Decode].map(|phase| self.record.layout(run, phase));
-        let first = layouts.into_iter().flatten().filter_map(|layout| layout.positions.first());
-        first.map(|p| p.unsigned_abs() as usize).max().unwrap_or(1).max(1)
-    }
-
-    fn reach_of(&self, jobs: &[Job]) -> usize {
-        jobs.iter().map(|job| self.reach(job.run)).max().unwrap_or(1)
-    }
-
-    fn sites(&self, jobs: &[Job]) -> Vec<Site> {
-        let layouts = jobs.iter().flat_map(|job| {
-            [Phase::Prefill, Phase::Decode].into_iter().filter_map(|phase| self.record.layout(job.run, phase))
-        });
-        let mut sites: Vec<Site> = layouts.flat_map(|layout| layout.tensors.keys().copied()).collect();
-        sites.sort_unstable();
-        sites.dedup();
-        sites
-    }
-
-    /// Recipes of log-probabilities that the evidence of jobs states, each once.
-    fn logprobs(&self, jobs: &[Job]) -> Vec<LogSoftmaxRecipe> {
-        let mut stated = Vec::new();
-        for recipe in jobs.iter().filter_map(|job| self.planned(job).logprobs.stated()) {
-            if !stated.contains(&recipe) {
-                stated.push(recipe);
-            }
-        }
-        stated
-    }
-
-    fn top_k(&self, jobs: &[Job]) -> usize {
-        let wanted = jobs.iter().filter(|job| self.planned(job).logprobs.stated().is_some());
-        let layouts = wanted.flat_map(|job| {
-            [Phase::Prefill, Phase::Decode].into_iter().filter_map(|phase| self.record.layout(job.run, phase))
-        });
-        layouts.filter_map(|layout| layout.top_k).max().unwrap_or(0)
     }
 }

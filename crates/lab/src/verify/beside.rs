@@ -3,11 +3,12 @@
 //!
 //! Both are replayed in the claim's nearest setup that has recipes, eager and one request at a time, and each sequence
 //! has a score: the mean distance of its log-probabilities from that replay. Scores of two servers that compute alike
-//! are drawn alike. Left out: any bit, and a verdict; what is found is a note.
+//! are drawn alike. Left out: any bit, a verdict (what is found is a note), and the tokens of prompts: what somebody
+//! asked is not drawn as outputs are, and the two files need not have both.
 
 use mantissa_compare::SignalKind;
 use mantissa_compare::replayed::SignalReplay;
-use mantissa_evidence::Record;
+use mantissa_evidence::{Experiment, PhaseSignals, Record};
 use mantissa_numerics::setup::SomeAxes;
 use mantissa_verdict::VerdictError;
 use mantissa_verdict::stats::{TwoSampleStatistic, seed_of, two_sample_p};
@@ -27,8 +28,12 @@ pub(super) fn notes(
     reference: &Record,
 ) -> Result<Vec<String>, LabError> {
     let claimed = SomeAxes { compile: Some(false), ..grid::claimed(request.claim)? };
+    let outputs = |record: &Record| -> Result<Record, LabError> {
+        Ok(Record::from_experiment(outputs_alone(record.experiment()?), record.origin()))
+    };
+    let [record, reference] = [outputs(record)?, outputs(reference)?];
     let [(ours, setup), (theirs, _)] =
-        [scores(request, model, record, &claimed)?, scores(request, model, reference, &claimed)?];
+        [scores(request, model, &record, &claimed)?, scores(request, model, &reference, &claimed)?];
     let what = "log-probabilities beside another server's";
     if ours.is_empty() || theirs.is_empty() {
         return Ok(vec![format!(
@@ -55,6 +60,23 @@ pub(super) fn notes(
         p.of(),
         2.0 * error,
     )])
+}
+
+/// Without log-probabilities of the prompts' own tokens.
+fn outputs_alone(mut experiment: Experiment) -> Experiment {
+    for run in &mut experiment.runs {
+        let Some(prefill) = run.prefill.take_if(|prefill| prefill.tensors.is_empty()) else { continue };
+        let PhaseSignals { positions, mut logprobs, .. } = prefill;
+        let of_output = positions.last() == Some(&-1);
+        if let Some(list) = logprobs.as_mut().filter(|_| of_output) {
+            let before = list.token_ids.len().saturating_sub(list.k);
+            list.token_ids.drain(..before);
+            list.log_probs.drain(..before);
+            list.positions = 1;
+        }
+        run.prefill = of_output.then_some(PhaseSignals { positions: vec![-1], logprobs, ..prefill });
+    }
+    experiment
 }
 
 /// Scores of the sequences of a record, replayed in `claimed`; the setup's name.

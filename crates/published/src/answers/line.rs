@@ -6,7 +6,10 @@ use serde_json::{Map, Value};
 use mantissa_evidence::Decoding;
 use mantissa_numerics::Generation;
 
-const RESTORE: &str = "give the answers as the server wrote them";
+use super::prompt::PromptRows;
+use super::token::{Name, Row, ids, number};
+
+pub(super) const RESTORE: &str = "give the answers as the server wrote them";
 
 /// What an API answered to one request.
 #[derive(Debug, Clone)]
@@ -18,8 +21,16 @@ pub(super) struct Answer {
     pub(super) asked: Asked,
     /// Ids that were fed, as the server returns them or as they were sent.
     pub(super) prompt: Option<Vec<u32>>,
+    /// What is said of the prompt's own tokens.
+    pub(super) prompt_rows: PromptRows,
     temperature: Option<f64>,
     ignore_eos: bool,
+    /// Whether the prompt was to stand before the output; unknown without the request.
+    echo: Option<bool>,
+    /// Tokens of the output that were asked for.
+    max_tokens: Option<u64>,
+    /// Tokens of the prompt, as the server counts them.
+    prompt_tokens: Option<usize>,
     pub(super) outputs: Vec<Output>,
 }
 
@@ -37,29 +48,10 @@ pub(super) enum Asked {
 pub(super) struct Output {
     pub(super) ids: Option<Vec<u32>>,
     pub(super) rows: Vec<Row>,
-}
-
-/// A token of an output, and the candidates beside it.
-#[derive(Debug, Clone)]
-pub(super) struct Row {
-    pub(super) token: Name,
-    /// The token itself first.
-    pub(super) listed: Vec<(Name, f64)>,
-}
-
-/// What a token is called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Name {
-    Id(u32),
-    Text(String),
-}
-
-impl Name {
-    /// `token_id:123` is how vLLM names a token where `return_tokens_as_token_ids` is asked for.
-    fn of(text: &str) -> Self {
-        let id = text.strip_prefix("token_id:").and_then(|digits| digits.parse().ok());
-        id.map_or_else(|| Self::Text(text.to_owned()), Self::Id)
-    }
+    /// Whether its rows are those of a completion's lists.
+    is_completion: bool,
+    /// Whether the first token has no log-probability, as the first of a prompt has none.
+    begins_with_none: bool,
 }
 
 impl Asked {
@@ -198,8 +190,12 @@ fn answer(place: &str, parts: &[Value], request: Option<&Value>) -> Result<Answe
         fingerprint: None,
         asked: Asked::Nothing,
         prompt: None,
+        prompt_rows: PromptRows::default(),
         temperature: None,
         ignore_eos: false,
+        echo: None,
+        max_tokens: None,
+        prompt_tokens: None,
         outputs: Vec::new(),
     };
     let wrong = |what: String| Flaw::new(place, what, RESTORE);
@@ -213,6 +209,10 @@ fn answer(place: &str, parts: &[Value], request: Option<&Value>) -> Result<Answe
         }
         found.fingerprint = text(object, "system_fingerprint").or(found.fingerprint);
         found.fed(object.get("prompt_token_ids")).map_err(&wrong)?;
+        found.prompt_rows.add(object.get("prompt_logprobs")).map_err(&wrong)?;
+        let counted =
+            object.get("usage").and_then(|usage| usage.get("prompt_tokens")).and_then(Value::as_u64);
+        found.prompt_tokens = counted.and_then(|count| usize::try_from(count).ok()).or(found.prompt_tokens);
         let choices = object.get("choices").and_then(Value::as_array).into_iter().flatten();
         for choice in choices {
             let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
@@ -222,9 +222,12 @@ fn answer(place: &str, parts: &[Value], request: Option<&Value>) -> Result<Answe
                 found.outputs.resize_with(index + 1, Output::default);
             }
             found.fed(choice.get("prompt_token_ids")).map_err(&wrong)?;
+            let of_prompt = found.prompt_rows.add(choice.get("prompt_logprobs"));
+            of_prompt.map_err(|what| wrong(format!("choices[{index}]: {what}")))?;
             found.outputs[index].add(choice).map_err(|what| wrong(format!("choices[{index}]: {what}")))?;
         }
     }
+    found.part_echoes().map_err(|(index, what)| wrong(format!("choices[{index}]: {what}")))?;
     for (index, output) in found.outputs.iter().enumerate() {
         let rows = output.rows.len();
         if let Some(ids) = output.ids.as_ref().filter(|ids| ids.len() != rows && rows > 0) {
@@ -242,6 +245,8 @@ impl Answer {
     fn asks(&mut self, request: &Value) -> Result<(), &'static str> {
         self.temperature = request.get("temperature").and_then(Value::as_f64);
         self.ignore_eos = request.get("ignore_eos").and_then(Value::as_bool).unwrap_or(false);
+        self.echo = Some(request.get("echo").and_then(Value::as_bool).unwrap_or(false));
+        self.max_tokens = request.get("max_tokens").and_then(Value::as_u64);
         if let Some(model) = request.get("model").and_then(Value::as_str) {
             model.clone_into(&mut self.model);
         }
@@ -276,6 +281,42 @@ impl Answer {
         self.prompt = Some(list);
         Ok(())
     }
+
+    /// Takes echoed prompts off outputs. *Errors:* the choice in which none or no end of one is found, and why.
+    fn part_echoes(&mut self) -> Result<(), (usize, String)> {
+        for (index, output) in self.outputs.iter_mut().enumerate() {
+            if self.echo == Some(false) || !output.is_completion || output.rows.is_empty() {
+                continue;
+            }
+            if !output.begins_with_none {
+                if self.echo == Some(true) {
+                    let what = "its prompt was to be echoed, and its first token has a log-probability";
+                    return Err((index, what.to_owned()));
+                }
+                continue;
+            }
+            let rows = output.rows.len();
+            let known = self.prompt.as_ref().map(Vec::len).or(self.prompt_tokens);
+            let length = match (known, self.max_tokens, &output.ids) {
+                (Some(length), ..) => length,
+                (None, Some(0), _) => rows,
+                (None, _, Some(ids)) => rows.saturating_sub(ids.len()),
+                (None, _, None) => {
+                    let what =
+                        "where its echoed prompt ends is not said (usage.prompt_tokens, prompt_token_ids)";
+                    return Err((index, what.to_owned()));
+                }
+            };
+            if length == 0 || length > rows {
+                let what = format!("{rows} tokens with an echoed prompt of {length}");
+                return Err((index, what));
+            }
+            let behind = output.rows.split_off(length);
+            let echoed = std::mem::replace(&mut output.rows, behind);
+            self.prompt_rows.add_echo(echoed).map_err(|what| (index, what))?;
+        }
+        Ok(())
+    }
 }
 
 impl Output {
@@ -301,6 +342,10 @@ impl Output {
         let top = list("top_logprobs");
         if tokens.len() != values.len() || top.is_some_and(|top| top.len() != tokens.len()) {
             return Err("logprobs hold lists of different lengths".to_owned());
+        }
+        if self.rows.is_empty() {
+            self.is_completion = true;
+            self.begins_with_none = values.first().is_some_and(Value::is_null);
         }
         for (place, (token, value)) in tokens.iter().zip(values).enumerate() {
             let token = Name::of(token.as_str().ok_or("a token of logprobs is no text")?);
@@ -329,13 +374,4 @@ fn of_chat(token: &Value) -> Option<Row> {
         }
     }
     Some(Row { token: token_name, listed })
-}
-
-/// A log-probability; what is none counts as minus infinity, which is missing.
-fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or(f64::NEG_INFINITY)
-}
-
-fn ids(list: &Value) -> Option<Vec<u32>> {
-    list.as_array()?.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect()
 }

@@ -2,13 +2,15 @@
 //!
 //! A file holds answers to completions or chats: one JSON object, a list, one on each line, or the events of a stream.
 //! Beside an answer may stand what was asked (`request` and `response`, as batch files and logs have them). `line`
-//! reads them, `number` tells rounded values from binary32 values. Left out: making ids of texts, which a
-//! [`Vocabulary`] does, and any claim about the setup.
+//! reads them, `prompt` what they say of the prompt's own tokens, `number` tells rounded values from binary32 values.
+//! Left out: making ids of texts, which a [`Vocabulary`] does, and any claim about the setup.
 
 mod line;
 mod number;
+mod prompt;
+mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use mantissa_evidence::error::{Flaw, Result};
@@ -20,7 +22,8 @@ use mantissa_numerics::{Dtype, Generation};
 
 use crate::json::entries::NOT_STATED;
 use crate::json::setup::{Stated, configuration};
-use line::{Answer, Asked, Name, Row};
+use line::{Answer, Asked};
+use token::{Candidates, Name, Row};
 
 /// What makes ids of the texts that an API hands out.
 ///
@@ -82,9 +85,16 @@ pub struct Made {
 struct Count {
     unknown: usize,
     cut: usize,
+    echoed: usize,
     tokenized: usize,
     unfed: usize,
 }
+
+/// Ids that can fill a list.
+const MOST_FILLED: usize = 4096;
+
+/// Candidates that fill the lists of a file: what is read is not much larger than the file.
+const MOST_FILLED_IN_ALL: usize = 1 << 26;
 
 const REMEDY: &str = "ask the server for `logprobs` (completions) or `logprobs` and `top_logprobs` (chats)";
 
@@ -95,8 +105,13 @@ pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Option<Answers>> {
     let Some(list) = line::answers(bytes).map_err(|flaw: Flaw| flaw.in_file(path))? else { return Ok(None) };
     let values = list.iter().flat_map(|answer| &answer.outputs).flat_map(|output| &output.rows);
     let values = values.flat_map(|row| row.listed.iter().map(|(_, value)| *value));
-    let decimals = number::decimals(values);
-    if list.iter().all(|answer| answer.outputs.iter().all(|output| output.rows.is_empty())) {
+    let of_prompts = list.iter().flat_map(|answer| answer.prompt_rows.values());
+    let decimals = number::decimals(values.chain(of_prompts));
+    let is_bare = |answer: &Answer| {
+        let has_prompt = !answer.prompt_rows.is_empty() && !answer.outputs.is_empty();
+        !has_prompt && answer.outputs.iter().all(|output| output.rows.is_empty())
+    };
+    if list.iter().all(is_bare) {
         let flaw = Flaw::new("logprobs", "its answers hold no log-probabilities", REMEDY);
         return Err(flaw.in_file(path));
     }
@@ -120,7 +135,9 @@ impl Answers {
     #[must_use]
     pub fn names_tokens(&self) -> bool {
         let rows = self.list.iter().flat_map(|answer| &answer.outputs).flat_map(|output| &output.rows);
-        rows.flat_map(|row| &row.listed).any(|(name, _)| matches!(name, Name::Text(_)))
+        let names = rows.flat_map(|row| row.listed.iter().map(|(name, _)| name));
+        let of_prompts = self.list.iter().flat_map(|answer| answer.prompt_rows.names());
+        names.chain(of_prompts).any(|name| matches!(name, Name::Text(_)))
     }
 
     /// Runs of an experiment: one for each answer, references by prompt, a configuration for each model and way of
@@ -129,7 +146,7 @@ impl Answers {
     /// Without a vocabulary, tokens that are shown as texts have no ids. With `tokenize` it makes the ids of prompts
     /// that were sent as texts or messages and that the server did not return.
     ///
-    /// *Errors:* a prompt that the vocabulary makes no ids of.
+    /// *Errors:* a prompt that the vocabulary makes no ids of, or whose own log-probabilities are those of other ids.
     ///
     /// Example: [`Answers`].
     pub fn experiment(&self, vocabulary: Option<&dyn Vocabulary>, tokenize: bool) -> Result<Made> {
@@ -137,24 +154,14 @@ impl Answers {
         let mut runs: Vec<Run> = Vec::new();
         let mut settings: BTreeMap<String, (Decoding, Option<Generation>, String)> = BTreeMap::new();
         let mut prompts: Vec<(Vec<u32>, String)> = Vec::new();
-        let rows = self.list.iter().flat_map(|answer| &answer.outputs).flat_map(|output| &output.rows);
-        let k = rows.map(|row| row.listed.len()).max().unwrap_or(0);
+        let k = self.most_candidates()?;
+        let id = |name: &Name| match name {
+            Name::Id(id) => Some(*id),
+            Name::Text(text) => vocabulary.and_then(|vocabulary| vocabulary.id(text)),
+        };
         for answer in &self.list {
-            let ids = match (&answer.prompt, vocabulary.filter(|_| tokenize)) {
-                (Some(ids), _) => ids.clone(),
-                (None, Some(vocabulary)) => {
-                    count.tokenized += 1;
-                    let made = match &answer.asked {
-                        Asked::Text(text) => vocabulary.of_text(text),
-                        Asked::Chat(turns) => vocabulary.of_chat(turns),
-                        Asked::Nothing => Ok(Vec::new()),
-                    };
-                    made.map_err(|why| {
-                        Flaw::new(&answer.place, why, "ask for return_token_ids").in_file(&self.path)
-                    })?
-                }
-                (None, None) => Vec::new(),
-            };
+            let (ids, mut of_prompt) =
+                self.prompt(answer, &id, vocabulary.filter(|_| tokenize), &mut count)?;
             count.unfed += usize::from(ids.is_empty());
             let (config_id, decoding, generation) = answer.choice();
             settings.entry(config_id.clone()).or_insert((decoding, generation, answer.model.clone()));
@@ -169,8 +176,14 @@ impl Answers {
                 let reference_id = u32::try_from(reference).unwrap_or(u32::MAX);
                 let same = |run: &&Run| run.config_id == config_id && run.reference_id == reference_id;
                 let rep_id = u32::try_from(runs.iter().filter(same).count()).unwrap_or(u32::MAX);
-                let (tokens, rows) = output.known(vocabulary, &mut count);
-                let (first, later) = rows.split_at(rows.len().min(1));
+                let (tokens, mut rows) = output.known(&id, &mut count);
+                let later = rows.split_off(rows.len().min(1));
+                // What is said of the prompt is said once, however many outputs it has.
+                let of_prompt = std::mem::take(&mut of_prompt);
+                let last = if rows.is_empty() { -2 } else { -1 };
+                let before = i32::try_from(of_prompt.len()).unwrap_or(i32::MAX);
+                let positions = if before > 0 { -1 - before..=last } else { -1..=-1 };
+                let first: Vec<Candidates> = of_prompt.into_iter().chain(rows).collect();
                 runs.push(Run {
                     config_id: config_id.clone(),
                     rep_id,
@@ -184,43 +197,43 @@ impl Answers {
                     output_token_texts: Vec::new(),
                     neighbours: Vec::new(),
                     prompt_source: None,
-                    prefill: phase(first, k),
-                    decode: phase(later, k),
+                    prefill: phase(&first, positions.collect(), k),
+                    decode: phase(&later, vec![-1], k),
                 });
             }
         }
-        let configurations = settings
-            .into_iter()
-            .map(|(config_id, (decoding, generation, model))| {
-                let repetitions = runs.iter().filter(|run| run.config_id == config_id).count();
-                let mut made = configuration(Stated {
-                    config_id,
-                    variable_value: serde_json::Value::Null,
-                    model: &model,
-                    hardware: NOT_STATED,
-                    engine: NOT_STATED,
-                    engine_version: None,
-                    attention: None,
-                    quantization: None,
-                    dtype: Dtype::Bf16,
-                    batch_size: 1,
-                    tp_size: 1,
-                    repetitions: u32::try_from(repetitions).unwrap_or(u32::MAX),
-                    settings: BTreeMap::new(),
-                });
-                if let Some(extras) = &mut made.mantissa {
-                    extras.setup.decoding = decoding;
-                    extras.setup.generation = generation;
-                    extras.answers = Some(Printed { decimals: self.decimals });
-                }
-                made
-            })
-            .collect();
+        let configurations = settings.into_iter().map(|(config_id, (decoding, generation, model))| {
+            let repetitions = runs.iter().filter(|run| run.config_id == config_id).count();
+            let mut made = configuration(Stated {
+                config_id,
+                variable_value: serde_json::Value::Null,
+                model: &model,
+                hardware: NOT_STATED,
+                engine: NOT_STATED,
+                engine_version: None,
+                attention: None,
+                quantization: None,
+                dtype: Dtype::Bf16,
+                batch_size: 1,
+                tp_size: 1,
+                repetitions: u32::try_from(repetitions).unwrap_or(u32::MAX),
+                settings: BTreeMap::new(),
+            });
+            if let Some(extras) = &mut made.mantissa {
+                extras.setup.decoding = decoding;
+                extras.setup.generation = generation;
+                extras.answers = Some(Printed { decimals: self.decimals });
+            }
+            made
+        });
+        let configurations = configurations.collect();
+        let positions = runs.iter().flat_map(|run| [&run.prefill, &run.decode]).flatten();
+        let positions: BTreeSet<i32> = positions.flat_map(|phase| phase.positions.iter().copied()).collect();
         let metadata = ExperimentMetadata {
             model: self.list.first().map_or_else(String::new, |answer| answer.model.clone()),
             extraction_config: ExtractionConfig {
                 layers: Vec::new(),
-                positions: vec![-1],
+                positions: positions.into_iter().collect(),
                 hidden_dim: 0,
                 key_dim: 0,
                 top_k_logprobs: u32::try_from(k).unwrap_or(u32::MAX),
@@ -231,13 +244,65 @@ impl Answers {
         Ok(Made { experiment: Experiment { metadata, configurations, runs }, warnings })
     }
 
+    /// Ids of an answer's prompt as far as they are known, and candidates of its own tokens but the first; `vocabulary`
+    /// makes ids of what was asked.
+    fn prompt(
+        &self,
+        answer: &Answer,
+        id: &dyn Fn(&Name) -> Option<u32>,
+        vocabulary: Option<&dyn Vocabulary>,
+        count: &mut Count,
+    ) -> Result<(Vec<u32>, Vec<Candidates>)> {
+        let flaw = |why, remedy| Flaw::new(&answer.place, why, remedy).in_file(&self.path);
+        let mut remedy = line::RESTORE;
+        let ids = match (&answer.prompt, answer.prompt_rows.ids(id), vocabulary) {
+            (Some(ids), ..) => ids.clone(),
+            (None, Some(ids), _) => {
+                count.echoed += 1;
+                ids
+            }
+            (None, None, Some(vocabulary)) => {
+                count.tokenized += 1;
+                remedy = "the ids that were made of the prompt were not fed; ask for return_token_ids";
+                let made = match &answer.asked {
+                    Asked::Text(text) => vocabulary.of_text(text),
+                    Asked::Chat(turns) => vocabulary.of_chat(turns),
+                    Asked::Nothing => Ok(Vec::new()),
+                };
+                made.map_err(|why| flaw(why, "ask for return_token_ids"))?
+            }
+            (None, None, None) => Vec::new(),
+        };
+        if ids.is_empty() {
+            return Ok((ids, Vec::new()));
+        }
+        let rows = answer.prompt_rows.by_id(&ids, id, &mut count.unknown);
+        let rows = rows.map_err(|why| flaw(why, remedy))?;
+        Ok((ids, rows))
+    }
+
+    /// The most candidates of a row; rows of fewer are filled up.
+    fn most_candidates(&self) -> Result<usize> {
+        let rows = self.list.iter().flat_map(|answer| &answer.outputs).flat_map(|output| &output.rows);
+        let of_prompts = self.list.iter().flat_map(|answer| answer.prompt_rows.lengths());
+        let lengths: Vec<usize> = rows.map(|row| row.listed.len()).chain(of_prompts).collect();
+        let (least, most) = (lengths.iter().min().copied(), lengths.iter().max().copied().unwrap_or(0));
+        let filled = most.saturating_mul(lengths.len()) - lengths.iter().sum::<usize>();
+        if most - least.unwrap_or(0) > MOST_FILLED || filled > MOST_FILLED_IN_ALL {
+            let what = format!("{most} candidates of one token and {} of another", least.unwrap_or(0));
+            let remedy = "ask for as many of each";
+            return Err(Flaw::new("logprobs", what, remedy).in_file(&self.path));
+        }
+        Ok(most)
+    }
+
     fn warnings(&self, count: &Count) -> Vec<String> {
         let mut warnings = vec![
             "answers of an API state no setup: storage format taken as bf16, one request at a time and one rank unless \
              they are claimed"
                 .to_owned(),
         ];
-        let servers: std::collections::BTreeSet<&String> =
+        let servers: BTreeSet<&String> =
             self.list.iter().filter_map(|answer| answer.fingerprint.as_ref()).collect();
         if !servers.is_empty() {
             let names: Vec<String> = servers.into_iter().map(|name| format!("'{name}'")).collect();
@@ -261,6 +326,12 @@ impl Answers {
                 count.cut
             ));
         }
+        if count.echoed > 0 {
+            warnings.push(format!(
+                "prompt ids of {} answers are those of the tokens that the server echoed",
+                count.echoed
+            ));
+        }
         if count.tokenized > 0 {
             warnings.push(format!(
                 "prompt ids of {} answers were made from what was asked (--tokenize-prompt): whether these ids were \
@@ -277,36 +348,11 @@ impl Answers {
 
 impl line::Output {
     /// Ids of the output as far as they are known, and candidates of each token by id, the chosen one first.
-    fn known(
-        &self,
-        vocabulary: Option<&dyn Vocabulary>,
-        count: &mut Count,
-    ) -> (Vec<u32>, Vec<Vec<(u32, f32)>>) {
-        let id = |name: &Name| match name {
-            Name::Id(id) => Some(*id),
-            Name::Text(text) => vocabulary.and_then(|vocabulary| vocabulary.id(text)),
-        };
+    fn known(&self, id: &dyn Fn(&Name) -> Option<u32>, count: &mut Count) -> (Vec<u32>, Vec<Candidates>) {
         let (mut tokens, mut rows) = (Vec::new(), Vec::new());
-        for (place, Row { token, listed }) in self.rows.iter().enumerate() {
+        for (place, row @ Row { token, .. }) in self.rows.iter().enumerate() {
             let chosen = self.ids.as_ref().and_then(|ids| ids.get(place).copied()).or_else(|| id(token));
-            let mut row: Vec<(u32, f32)> = Vec::with_capacity(listed.len());
-            for (at, (name, value)) in listed.iter().enumerate() {
-                let known = if at == 0 { chosen } else { id(name) };
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "of binary32, or rounded: `decimals` says"
-                )]
-                match known {
-                    Some(id) if row.iter().any(|(other, _)| *other == id) => {}
-                    Some(id) => row.push((id, *value as f32)),
-                    None => {
-                        count.unknown += 1;
-                        let unknown = u32::try_from(at).unwrap_or(u32::MAX) % 4096;
-                        row.push((Printed::UNKNOWN + unknown, f32::NEG_INFINITY));
-                    }
-                }
-            }
-            rows.push(row);
+            rows.push(row.by_id(chosen, id, &mut count.unknown));
             let Some(chosen) = chosen else {
                 count.cut += usize::from(place + 1 < self.rows.len());
                 break;
@@ -317,30 +363,19 @@ impl line::Output {
     }
 }
 
-/// Steps of one position each, from step 0; lists are filled up to `k`.
-fn phase(rows: &[Vec<(u32, f32)>], k: usize) -> Option<PhaseSignals> {
+/// Steps from step 0, each of `positions`; lists are filled up to `k`.
+fn phase(rows: &[Candidates], positions: Vec<i32>, k: usize) -> Option<PhaseSignals> {
     if rows.is_empty() || k == 0 {
         return None;
     }
     let filled = rows.iter().flat_map(|row| {
-        let fill = (0..4096).map(|i| (Printed::FILLER + i, f32::NEG_INFINITY));
+        let fill = (0..MOST_FILLED).zip(Printed::FILLER..).map(|(_, id)| (id, f32::NEG_INFINITY));
         row.iter().copied().chain(fill).take(k)
     });
     let (token_ids, log_probs) = filled.unzip();
-    Some(PhaseSignals {
-        first_step: 0,
-        steps: rows.len(),
-        positions: vec![-1],
-        tensors: BTreeMap::new(),
-        logprobs: Some(Logprobs {
-            steps: rows.len(),
-            positions: 1,
-            k,
-            vocab_size: None,
-            token_ids,
-            log_probs,
-        }),
-    })
+    let steps = rows.len() / positions.len().max(1);
+    let logprobs = Logprobs { steps, positions: positions.len(), k, vocab_size: None, token_ids, log_probs };
+    Some(PhaseSignals { first_step: 0, steps, positions, tensors: BTreeMap::new(), logprobs: Some(logprobs) })
 }
 
 #[cfg(test)]

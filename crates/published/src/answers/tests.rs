@@ -138,3 +138,167 @@ fn what_is_no_answer_is_refused_or_left_to_others() {
     assert!(refused(&format!("{whole}\n{}", &whole[..40])).contains("line 2: no JSON"));
     assert!(refused(&format!("{whole}\n{{\"a\": 1}}")).contains("it is no answer"));
 }
+
+/// An answer to the prompt 5, 6, 7 with one token, and what it says of the prompt.
+fn scored(request: &str, of_prompt: &str) -> String {
+    format!(
+        r#"{{"request": {{{request}}}, "response": {{"choices": [{{"prompt_token_ids": [5, 6, 7], "token_ids": [9],
+        "prompt_logprobs": {of_prompt}, "logprobs": {{"tokens": ["token_id:9"], "token_logprobs": [-0.5],
+        "top_logprobs": [{{"token_id:9": -0.5, "token_id:8": -1.5}}]}}}}]}}}}"#
+    )
+}
+
+const OF_PROMPT: &str = r#"[null, {"6": {"logprob": -4.5, "rank": 9, "decoded_token": "f"}, "1": {"logprob": -0.25,
+    "rank": 1}, "2": {"logprob": -0.75}}, {"3": {"logprob": -1.5}, "7": {"logprob": -9999.0}}]"#;
+
+#[test]
+fn tokens_of_a_prompt_are_rows_of_their_own() {
+    let read = |text: &str| read(text).experiment(None, false).unwrap().experiment;
+    let fill = (Printed::FILLER, f32::NEG_INFINITY);
+    let rows = vec![
+        vec![(6, -4.5), (1, -0.25), (2, -0.75)],
+        vec![(7, -9999.0), (3, -1.5), fill],
+        vec![(9, -0.5), (8, -1.5), fill],
+    ];
+    let made = read(&scored("", OF_PROMPT));
+    let run = &made.runs[0];
+    assert_eq!(listed(run), rows, "the prompt's own token first, wherever it stood");
+    assert_eq!(run.phase(Phase::Prefill).unwrap().positions, [-3, -2, -1]);
+    assert_eq!(made.metadata.extraction_config.positions, [-3, -2, -1]);
+    // Of a chat it stands beside the choices; without an output's log-probabilities it stands alone.
+    let alone = format!(
+        r#"{{"object": "chat.completion", "prompt_token_ids": [5, 6, 7], "prompt_logprobs": {OF_PROMPT},
+        "choices": [{{"index": 0, "logprobs": null}}, {{"index": 1, "logprobs": null}}]}}"#
+    );
+    let made = read(&alone);
+    assert_eq!((listed(&made.runs[0]), listed(&made.runs[1])), (rows[..2].to_vec(), vec![]), "said once");
+    assert_eq!(made.runs[0].phase(Phase::Prefill).unwrap().positions, [-3, -2]);
+    // A prompt of one token has no other.
+    let one = r#"{"choices": [{"prompt_token_ids": [5], "prompt_logprobs": [null]}]}"#;
+    assert!(read(one).runs[0].prefill.is_none());
+    // Without ids nobody knows which candidate is the prompt's own.
+    let unfed = scored("", OF_PROMPT).replace(r#""prompt_token_ids": [5, 6, 7], "#, "");
+    assert_eq!(listed(&read(&unfed).runs[0]), [vec![(9, -0.5), (8, -1.5), fill]]);
+}
+
+#[test]
+fn lists_are_not_filled_without_bound() {
+    let of = |rows: usize, most: usize| {
+        let entry = r#"{"5": {"logprob": -1}}, "#.repeat(rows);
+        let longest: Vec<String> = (5..5 + most).map(|id| format!(r#""{id}": {{"logprob": -1}}"#)).collect();
+        let ids = vec!["5"; rows + 2].join(", ");
+        let longest = longest.join(", ");
+        let text = format!(
+            r#"{{"choices": [{{"prompt_token_ids": [{ids}], "prompt_logprobs": [null, {entry}{{{longest}}}]}}]}}"#
+        );
+        read(&text).experiment(None, false).map(|made| listed(&made.experiment.runs[0]).len())
+    };
+    assert_eq!(of(2, 4097).unwrap(), 3);
+    for (rows, most) in [(2, 4098), (16_500, 4097)] {
+        let said = of(rows, most).unwrap_err().to_string();
+        assert!(said.contains(&format!("{most} candidates of one token and 1 of another")), "{said}");
+    }
+}
+
+/// An echo of the prompt a, b and one token, with `behind` it.
+fn echoed(request: &str, behind: &str, names: [&str; 3]) -> String {
+    let [a, b, c] = names;
+    format!(
+        r#"{{"request": {{"prompt": "ab", "echo": true{request}}}, "response": {{"choices": [{{{behind} "logprobs": {{
+        "tokens": ["{a}", "{b}", "{c}"], "token_logprobs": [null, -2.5, -0.5], "top_logprobs": [null,
+        {{"{b}": -2.5, "{a}": -0.25}}, {{"{c}": -0.5}}]}}}}], "usage": {{"prompt_tokens": 2}}}}}}"#
+    )
+}
+
+#[test]
+fn an_echo_names_the_prompt() {
+    let ids = ["token_id:1", "token_id:2", "token_id:3"];
+    let letters = ["a", "b", "c"];
+    let fill = (Printed::FILLER, f32::NEG_INFINITY);
+    let rows = vec![vec![(2, -2.5), (1, -0.25)], vec![(3, -0.5), fill]];
+    for (names, behind) in [
+        (ids, ""),
+        (ids, r#""prompt_token_ids": [1, 2], "token_ids": [3],"#),
+        (ids, r#""prompt_logprobs": [null, {"2": {"logprob": -2.5}, "1": {"logprob": -0.25}}],"#),
+        (letters, ""),
+    ] {
+        let made = read(&echoed("", behind, names)).experiment(Some(&Letters), false).unwrap();
+        let run = &made.experiment.runs[0];
+        assert_eq!(
+            (&run.prompt_token_ids[..], &run.output_token_ids[..]),
+            (&[1, 2][..], &[3][..]),
+            "{behind}"
+        );
+        assert_eq!(listed(run), rows, "{behind}");
+        let said = made.warnings.join(" ");
+        assert_eq!(said.contains("that the server echoed"), !behind.contains("prompt_token_ids"), "{said}");
+    }
+    // `max_tokens` 0 is answered with the prompt alone, whatever else was computed.
+    let whole = echoed(r#", "max_tokens": 0"#, r#""token_ids": [9],"#, ids)
+        .replace(r#"{"prompt_tokens": 2}"#, "null");
+    let run = &read(&whole).experiment(None, false).unwrap().experiment.runs[0];
+    assert_eq!(
+        (&run.prompt_token_ids[..], run.output_token_ids.len(), listed(run).len()),
+        (&[1, 2, 3][..], 0, 2)
+    );
+    // A text that is no token leaves the prompt unknown.
+    let run =
+        &read(&echoed("", "", ["é", "b", "c"])).experiment(Some(&Letters), false).unwrap().experiment.runs[0];
+    assert_eq!((run.prompt_token_ids.len(), listed(run).len()), (0, 1));
+    // What begins with no value is an output where the request asked for no echo.
+    let plain = echoed("", "", ids).replace(r#""echo": true"#, r#""echo": false"#);
+    let run = &read(&plain).experiment(None, false).unwrap().experiment.runs[0];
+    assert_eq!((run.output_token_ids.len(), listed(run).len()), (3, 3));
+}
+
+#[test]
+fn a_prompt_that_contradicts_itself_is_refused() {
+    let said = |text: &str| {
+        parse(text.as_bytes(), Path::new("a.jsonl")).map_or_else(
+            |error| error.to_string(),
+            |answers| answers.expect("answers").experiment(Some(&Letters), true).unwrap_err().to_string(),
+        )
+    };
+    let of = |from: &str, to: &str| {
+        let text = scored("", OF_PROMPT);
+        assert!(text.contains(from), "{from}");
+        said(&text.replace(from, to))
+    };
+    for (from, to, why) in [
+        ("[null, ", "[", "does not begin with null"),
+        (r#""1": {"#, r#""one": {"#, "prompt_logprobs[1]: 'one' is no token id"),
+        (
+            r#"{"3": {"logprob": -1.5}, "7": {"logprob": -9999.0}}"#,
+            "null",
+            "prompt_logprobs[2]: it is no map",
+        ),
+        (r#""3": {"logprob": -1.5}"#, r#""3": {}"#, "prompt_logprobs[2]: 3 has no logprob"),
+        (
+            r#""7": {"#,
+            r#""8": {"#,
+            "prompt_logprobs[2]: the prompt's own token 7 is not in it; give the answers as",
+        ),
+        ("[5, 6, 7]", "[5, 6]", "3 entries of prompt_logprobs beside 2 prompt ids"),
+    ] {
+        let found = of(from, to);
+        assert!(found.contains(why), "{why}: {found}");
+    }
+    let chat = r#"{"request": {"messages": [{"role": "user", "content": "efg"}]}, "response": {"choices": [{}],
+        "prompt_logprobs": [null, {"6": {"logprob": -1.5}}, {"8": {"logprob": -1.5}}]}}"#;
+    assert!(
+        said(chat).contains("own token 7 is not in it; the ids that were made of the prompt were not fed")
+    );
+    let ids = ["token_id:1", "token_id:2", "token_id:3"];
+    for (behind, why) in [
+        (r#""prompt_token_ids": [1, 4],"#, "token 1 of the echoed prompt is 2, of its ids 4"),
+        (r#""prompt_token_ids": [1, 2, 3, 4],"#, "3 tokens with an echoed prompt of 4"),
+        (r#""prompt_logprobs": [null, {"2": {"logprob": -2.25}}],"#, "has -2.25 and, echoed, -2.5"),
+    ] {
+        let found = said(&echoed("", behind, ids));
+        assert!(found.contains(why), "{why}: {found}");
+    }
+    let endless = echoed("", "", ids).replace(r#"{"prompt_tokens": 2}"#, "null");
+    assert!(said(&endless).contains("where its echoed prompt ends is not said"));
+    let first = echoed("", "", ids).replace("[null, -2.5", "[-1.0, -2.5");
+    assert!(said(&first).contains("was to be echoed, and its first token has a log-probability"));
+}

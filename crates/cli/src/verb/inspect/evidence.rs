@@ -210,12 +210,20 @@ impl InspectedRun {
 /// Steps, positions and candidates of a phase.
 fn extent(phase: Phase, signals: &PhaseSignals) -> String {
     let steps = if signals.steps == 1 { "1 step".to_owned() } else { format!("{} steps", signals.steps) };
-    let positions: Vec<String> = signals.positions.iter().map(ToString::to_string).collect();
+    // All of a prompt, but not a few that somebody chose.
+    let positions = match signals.positions[..] {
+        [first, .., last]
+            if signals.positions.len() > 16 && signals.positions.is_sorted_by(|a, b| a + 1 == *b) =>
+        {
+            format!("{first} to {last}")
+        }
+        _ => signals.positions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    };
     let logprobs = signals.logprobs.as_ref().map_or_else(String::new, |logprobs| {
         let of = logprobs.vocab_size.map(|size| format!(" of {size}")).unwrap_or_default();
         format!(", top {}{of} log-probabilities", logprobs.k)
     });
-    format!("{}: {steps}, positions {}{logprobs}", phase.name(), positions.join(" "))
+    format!("{}: {steps}, positions {positions}{logprobs}", phase.name())
 }
 
 impl Prompt {
