@@ -11,11 +11,11 @@ kernel. Those with `weighted` multiply by the router's weights.
 Inputs are hashed from their place (../gpu/inputs.py). The second halves of K are the first ones again: of a weight word
 for word, with the same scales; of activations with the other sign, and one unit in the last place more where a bit of
 the hash says so. So sums cancel but for eight bits, and other orders of them leave other bits. Rows `[M, K / 2]` have
-seed 3 and spread 4 in the format, units seed 5; a bias has seed 7 and spread 2; words `[K / 16, N]`, lowest nibble first,
-seed 11, zero points `[groups / 2, N]` 4 low bits of seed 13, scales `(1 + 7 low bits / 128) / 2^(8 + bit 7)` of seed
-17 (a `group` of -1 is all of K: one row of them); of expert E places begin at E times a whole tensor;
-weights of pairs are `(1 + 8 low bits of seed 19 / 256) / 16`. A digest is as in ../gpu/long_rows.py, over columns `i · (N − 1) / 63`, `i` below 64. `cpu` makes inputs
-alone.
+seed 3 and spread 4 in the format, units seed 5; a bias has seed 7 and spread 2; words `[K / 16, N]`, lowest nibble
+first, seed 11, zero points `[groups / 2, N]` 4 low bits of seed 13, scales `(1 + 7 low bits / 128) / 2^(8 + bit 7)` of
+seed 17 (a `group` of -1 is all of K: one row of them); of expert E places begin at E times a whole tensor; weights of
+pairs are `(1 + 8 low bits of seed 19 / 256) / 16`. A digest is as in ../gpu/long_rows.py, over columns `i · (N − 1) /
+63`, `i` below 64. `cpu` makes inputs alone.
 """
 
 import json

@@ -281,7 +281,7 @@ mod tests {
     use mantissa_model::ModelConfig;
     use mantissa_model::synth::{Preset, SynthRequest, SynthSpec};
     use mantissa_numerics::Dtype;
-    use mantissa_numerics::recipe::TensorCoreSum;
+    use mantissa_numerics::recipe::{LinearSum, MatmulRecipe, TensorCoreSum};
     use mantissa_numerics::setup::{Attention, Hardware, ModelRunner, Program};
 
     use super::*;

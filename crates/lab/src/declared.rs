@@ -11,7 +11,7 @@ use mantissa_model::quantized::Quantization;
 use mantissa_numerics::setup::{
     AllReduce, Attention, Axis, LinearBackend, Program, QuantizedWeights, SomeAxes, Value,
 };
-use mantissa_numerics::{Generation, Setup};
+use mantissa_numerics::{Dtype, Generation, Setup};
 
 use crate::uncovered::{Unreadable, uncovered};
 
@@ -310,6 +310,11 @@ pub(crate) fn setup(
             setup.set(value);
         }
     }
+    if configuration.mantissa.as_ref().is_some_and(|extras| extras.answers.is_some())
+        && claimed.dtype.is_none()
+    {
+        setup.dtype = served(checkpoint);
+    }
     let refuse = |what: String, remedy: &str| Err(Unreadable { what, remedy: remedy.to_owned() });
     if setup.batch_size == 0 {
         return refuse("a batch of 0 sequences".to_owned(), "claim one with --claim batch_size=…");
@@ -326,6 +331,16 @@ pub(crate) fn setup(
     uncovered(&setup)?;
     setup.quantization = weights(&configuration.fixed_params.quantization, claimed, checkpoint)?;
     Ok(setup)
+}
+
+/// The format in which a server serves a model unless it is told otherwise: that of its configuration, bf16 for binary32.
+///
+/// *Source:* `_resolve_auto_dtype` of vLLM 0.24's `vllm/config/model.py`.
+fn served(checkpoint: &Checkpoint) -> Dtype {
+    match checkpoint.config().torch_dtype {
+        Some(Dtype::F16) => Dtype::F16,
+        _ => Dtype::Bf16,
+    }
 }
 
 /// What `configuration` states of some axes, whatever has recipes; other axes are at their defaults.
@@ -371,6 +386,10 @@ fn weights(
     if of_capture {
         return Ok(QuantizedWeights::Keep);
     }
+    // Whoever states nothing is held to the model as it is given.
+    if words::says_nothing(declared) {
+        return Ok(QuantizedWeights::Keep);
+    }
     let fits = |weights: &QuantizedWeights| quantization(*weights, checkpoint) == declared;
     // Keep first: of weights that are not quantized both say "none".
     QuantizedWeights::ALL.into_iter().find(fits).ok_or_else(|| Unreadable {
@@ -378,16 +397,17 @@ fn weights(
             "the setup is quantized as '{declared}', the model given as '{}'",
             quantization(QuantizedWeights::Keep, checkpoint)
         ),
-        remedy: "give the model in that form".to_owned(),
+        remedy: "give the model in that form; or say --claim quantization=auto, if it was as the model is"
+            .to_owned(),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use mantissa_engine::Isa;
-    use mantissa_evidence::{ConfigurationExtras, Outcome, Reproducibility};
+    use mantissa_evidence::{Answers, ConfigurationExtras, Outcome, Reproducibility};
     use mantissa_model::Arch;
-    use mantissa_model::synth::{self, SynthSpec};
+    use mantissa_model::synth::{self, SynthRequest, SynthSpec};
 
     use super::*;
 
@@ -511,5 +531,34 @@ mod tests {
         plain.hardware = String::new();
         let value = value(&plain, "hardware", &SomeAxes::default(), Axis::Hardware).unwrap();
         assert_eq!(value.map(|value| value.to_string()).as_deref(), Some("h100"));
+    }
+
+    /// An API's answers state nothing: they are held to the model as it is given.
+    #[test]
+    fn answers_are_of_the_model_as_it_is_given() {
+        for (dtype, quantization) in
+            [(Dtype::F16, None), (Dtype::Bf16, None), (Dtype::F16, Some(Quantization::Awq))]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("model");
+            let request = SynthRequest {
+                arch: Some(Arch::LLAMA),
+                dtype: Some(dtype),
+                quantization,
+                hidden_size: Some(128),
+                intermediate_size: Some(128),
+                ..SynthRequest::default()
+            };
+            synth::write(&SynthSpec::new(&request).unwrap(), &path, &|_| {}).unwrap();
+            let checkpoint = Checkpoint::open(&path).unwrap();
+            let mut answers = configuration(&Setup::default(), &checkpoint);
+            answers.fixed_params.quantization = "not stated".to_owned();
+            answers.mantissa.as_mut().unwrap().answers = Some(Answers { decimals: None });
+            let read = setup(&answers, "", &SomeAxes::default(), &checkpoint).unwrap();
+            assert_eq!((read.dtype, read.quantization), (dtype, QuantizedWeights::Keep));
+            let mut claimed = SomeAxes::default();
+            claimed.set(Axis::Dtype.parse("bf16").unwrap());
+            assert_eq!(setup(&answers, "", &claimed, &checkpoint).unwrap().dtype, Dtype::Bf16);
+        }
     }
 }

@@ -34,13 +34,14 @@ MODELS = {
     " --num-experts 8 --num-experts-per-tok 2",
     "mistral": "--preset mistral-7b --num-hidden-layers 2",
 }
+DENSE = ("qwen06b", "llama1b", "qwen7b")
 # Weights as bitsandbytes has them, scales plain or quantized too.
 QUANTIZED = {"nf4": "bnb-nf4", "nf4double": "bnb-nf4-double"}
 # Integers of 4 bits in groups of 128, with zeros and without; scales are bf16 as the rest.
 PACKED = {"awq": "awq --dtype bf16", "gptq": "gptq --dtype bf16"}
 MODELS |= {
     name + kind: f"{MODELS[name]} --quantization {layout}"
-    for names, kinds in ((("qwen06b", "llama1b"), QUANTIZED), (("qwen06b", "llama1b", "qwen7b", "moe", "mixtral"), PACKED))
+    for names, kinds in ((DENSE[:2], QUANTIZED), ((*DENSE, "moe", "mixtral"), PACKED))
     for name in names
     for kind, layout in kinds.items()
 }

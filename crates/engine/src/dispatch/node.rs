@@ -16,6 +16,7 @@ use mantissa_numerics::setup::{Attention as Implementation, Basis};
 use mantissa_numerics::site::Phase;
 
 use super::planned::{InSection, Planned};
+use super::ranks::MOST_RANKS_COMPARED;
 use super::rules::{Dispatch, keys_of};
 use crate::catalog::{self, Batched, Linear, Product};
 use crate::catalogs::CatalogUse;
@@ -31,9 +32,6 @@ const LONGEST_SOFTMAX: usize = 40_000;
 /// aten/src/ATen/native/cuda/GroupedBlas.cpp and native/GroupedMMUtils.h).
 const EXPERTS_OF_F16: &str =
     "PyTorch runs them as a product for each expert, whose sums depend on how many rows it gets";
-
-/// Most ranks that a run of was compared; of more, recipes are read from sources alone.
-pub(super) const MOST_RANKS_COMPARED: u16 = 2;
 
 impl Dispatch<'_> {
     /// Whether verified recipes may cover such a pass at all; what single kernels lack, [`Self::recipe`] says.

@@ -14,8 +14,7 @@ use mantissa_numerics::recipe::{
 };
 use mantissa_numerics::setup::{Basis, Hardware, LinearBackend, QuantizedWeights};
 
-use super::node::MOST_RANKS_COMPARED;
-use super::ranks::{RankProduct, Undivided};
+use super::ranks::{MOST_RANKS_COMPARED, RankProduct, Undivided};
 use super::rules::Dispatch;
 use super::sdpa::MULTIPROCESSORS;
 use crate::catalog;
@@ -201,7 +200,8 @@ impl Dispatch<'_> {
         }
     }
 
-    /// What such a product rests on: an H200, one rank and two; an H100 has as many multiprocessors and was not measured.
+    /// What such a product rests on: an H200, one rank and two. An H100 has as many multiprocessors and was not
+    /// measured.
     pub(super) fn int4_basis(self) -> Basis {
         let ranks = self.tensor_ranks().max(self.serving.ranks.expert as usize);
         let compared = self.hardware == Hardware::H200 && ranks <= usize::from(MOST_RANKS_COMPARED);

@@ -15,6 +15,9 @@ use mantissa_numerics::setup::{AllReduce, LinearBackend, Ranks};
 use super::rules::Dispatch;
 use crate::shape::PassShape;
 
+/// Most ranks that a run of was compared; of more, recipes are read from sources alone.
+pub(super) const MOST_RANKS_COMPARED: u16 = 2;
+
 /// vLLM's head has a row for each of so many entries of the vocabulary at a time.
 const VOCABULARY_UNIT: usize = 64;
 

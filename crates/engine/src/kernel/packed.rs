@@ -320,8 +320,8 @@ mod tests {
 
     use super::*;
 
-    /// The order, word for word, of the weight's output `own`: ranks that have outputs count theirs from the same place,
-    /// ranks that have parts of `K` add what they rounded.
+    /// The order, word for word, of the weight's output `own`: ranks that have outputs count theirs from the same
+    /// place, ranks that have parts of `K` add what they rounded.
     fn reference(
         sum: PackedSum,
         [row, of]: [usize; 2],

@@ -114,7 +114,7 @@ impl Weight {
             let low = u8::try_from(bits & 127).expect("seven bits");
             let scale = (1.0 + f32::from(low) / 128.0) / if bits >> 7 & 1 == 1 { 512.0 } else { 256.0 };
             let zero = zeros.then(|| (mixed(place, 13) & 15) as u8);
-            std::array::from_fn::<_, 16, _>(|q| kernel.weight(format, q as u8, zero, scale))
+            std::array::from_fn(|q| kernel.weight(format, u8::try_from(q).expect("16 of them"), zero, scale))
         };
         let tables: Vec<[f32; 16]> = (0..groups).map(of_group).collect();
         let first: Vec<f32> = (0..half)
@@ -171,7 +171,9 @@ impl Case {
             let here = sum.from_output(column);
             products(Isa::detect(), pool, here, format, &places, rows.len(), &x, &mut [(matrix, &mut out)]);
             if self.bias {
-                out.iter_mut().for_each(|x| *x = format.round(*x + bias[column]));
+                for x in &mut out {
+                    *x = format.round(*x + bias[column]);
+                }
             }
             out
         });
@@ -184,7 +186,7 @@ fn digest_of(format: Dtype, values: &[f32]) -> String {
     digest(values.iter().map(|x| u32::from(bits(format, *x))))
 }
 
-/// Of long sums a quarter of the numbers of rows, each time others.
+/// Half of the numbers of rows, each time others; of long sums a sixth.
 #[test]
 fn products_are_those_of_an_h200() {
     let pool = Pool::new(2).expect("threads");
@@ -197,7 +199,7 @@ fn products_are_those_of_an_h200() {
                 left += 1;
                 continue;
             };
-            let every = if case.k > 4096 { 4 } else { 1 };
+            let every = if case.k > 4096 { 6 } else { 2 };
             for (m, rows) in case.rows.iter().skip(number % every).step_by(every) {
                 let at: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
                 let found = case.computed(&pool, (kernel, format), golden.multiprocessors, *m, &at);
@@ -213,11 +215,11 @@ fn products_are_those_of_an_h200() {
         assert!(wrong.is_empty(), "{format}: {} of {compared}\n{}", wrong.len(), wrong.join("\n"));
         // Marlin with one scale for all inputs has no recipe.
         assert_eq!(left, 12);
-        assert!(compared > 4000, "{compared}");
+        assert!(compared > 2000, "{compared}");
     }
 }
 
-/// Tokens choose neighbouring experts in turn: pair `i` is of expert `i % experts`, and no expert has more than a block.
+/// Tokens choose neighbouring experts in turn: pair `i` is of expert `i % experts`. None has more than a block.
 #[test]
 fn products_of_experts_are_those_of_an_h200() {
     let pool = Pool::new(2).expect("threads");

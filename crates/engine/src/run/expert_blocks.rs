@@ -28,10 +28,16 @@ pub(super) struct ExpertBlocks<'p> {
     rows: usize,
 }
 
+/// A block, and how many there are on the rank that has its expert.
+type Block = [usize; 2];
+
+/// The number of a step, and a block of it.
+type Placed = (usize, Block);
+
 /// The blocks of a step.
 struct StepBlocks {
-    /// That of each row's experts, row by row, and how many there are on the rank that has the expert.
-    of_slots: Vec<[usize; 2]>,
+    /// Those of each row's experts, row by row.
+    of_slots: Vec<Block>,
 }
 
 /// The sum of a product that asks for blocks.
@@ -89,7 +95,8 @@ impl<'p> ExpertBlocks<'p> {
             }
             let slots = &routing.slots[step.rows.start * routing.top..step.rows.end * routing.top];
             blocks.push(StepBlocks::of(sum, slots).map_err(|Overfull { expert, slot }| {
-                let at = format!("layer {layer} at position {}", pass.rows[step.rows.start + slot / routing.top].position);
+                let position = pass.rows[step.rows.start + slot / routing.top].position;
+                let at = format!("layer {layer} at position {position}");
                 Undetermined {
                     what: format!("expert {expert} of {at}, behind {} tokens of a step", sum.rows()),
                     why: "vLLM puts an expert's tokens into blocks in the order of atomic additions, and one block \
@@ -108,7 +115,7 @@ impl<'p> ExpertBlocks<'p> {
             let of_step = slot - self.steps[step].rows.start * routing.top;
             Some((step, self.blocks[step].of_slots[of_step]))
         };
-        let mut parts: Vec<(Option<(usize, [usize; 2])>, Range<usize>)> = Vec::new();
+        let mut parts: Vec<(Option<Placed>, Range<usize>)> = Vec::new();
         for slot in slots.clone() {
             let block = block_of(slot);
             match parts.last_mut() {
@@ -116,7 +123,7 @@ impl<'p> ExpertBlocks<'p> {
                 _ => parts.push((block, slot..slot + 1)),
             }
         }
-        let places = |(block, slots): (Option<(usize, [usize; 2])>, Range<usize>)| {
+        let places = |(block, slots): (Option<Placed>, Range<usize>)| {
             let (_, [block, count]) = block?;
             Some((slots.clone(), Places { rows: vec![block * self.rows; slots.len()], of: count }))
         };

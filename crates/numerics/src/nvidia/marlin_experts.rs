@@ -2,8 +2,8 @@
 //! which tiles a product gets, how many blocks of threads, and where its sums are cut.
 //!
 //! *Source:* vLLM 0.24's `fused_marlin_moe` and `csrc/libtorch_stable/moe/marlin_moe_wna16` (`ops.cu`,
-//! `marlin_template.h`) and `csrc/moe/moe_align_sum_kernels.cu`. Left out: weights ([`super::marlin::weight`]), groups of
-//! other sizes than [`GROUP`], and the order in which tokens of an expert are put into several blocks where atomic
+//! `marlin_template.h`) and `csrc/moe/moe_align_sum_kernels.cu`. Left out: weights ([`super::marlin::weight`]), groups
+//! of other sizes than [`GROUP`], and the order in which tokens of an expert are put into several blocks where atomic
 //! additions decide it ([`lined_up`]).
 
 use std::ops::Range;
@@ -142,9 +142,9 @@ fn chosen(shape: MarlinExperts) -> Option<(Tile, usize)> {
 /// compiles itself from PTX: the number stands in no file, and CUDA's compilers leave others.
 ///
 /// *Source:* launches on an H200 (driver 580.159.04), as its profiler saw them: of blocks of 8 rows 128 registers of
-/// bf16 without zero points, otherwise 120 to 127; of 16 rows 142 to 150, of more 208 to 255. vLLM has 255 · 1024 bytes
-/// for them. That f16 with zero points takes the smallest tile where bf16 takes that of 64 by 128 says that its kernel
-/// for the latter has 128 registers or more: nothing launches it.
+/// bf16 without zero points, otherwise 120 to 127; of 16 rows 142 to 150, of more 208 to 255. vLLM has 255 · 1024
+/// bytes for them. That f16 with zero points takes the smallest tile where bf16 takes that of 64 by 128 says that its
+/// kernel for the latter has 128 registers or more: nothing launches it.
 fn by_registers(shape: MarlinExperts, tile: Tile) -> usize {
     match (tile.threads(), shape.rows) {
         (256, 8) => 2,

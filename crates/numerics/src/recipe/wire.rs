@@ -14,7 +14,11 @@ use crate::nvidia::vllm::VllmMean;
 use crate::recipe::RankOrder;
 use crate::tensor_core::BlockRecipe;
 
+mod checked;
 mod convert;
+mod divided;
+
+pub use divided::DividedWeight;
 
 /// How one output of a matrix product is summed over the reduction axis `K`.
 ///
@@ -162,35 +166,6 @@ pub enum Summation {
         /// How the weight is divided among ranks; absent of one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         divided: Option<DividedWeight>,
-    },
-}
-
-/// How a weight of 4 bits is divided among tensor-parallel ranks.
-///
-/// Example: [`super::PackedRanks`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(tag = "by", rename_all = "snake_case")]
-pub enum DividedWeight {
-    /// Each rank has outputs of its own.
-    Outputs {
-        /// Outputs of this weight that a rank has.
-        of_rank: u32,
-        /// How many outputs before the first one are left out.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        skipped: u32,
-    },
-    /// Each rank has an equal part of `K`; sums are rounded to the product's format and added.
-    Added {
-        /// Ranks, 2 to 8.
-        ranks: u16,
-        /// How ranks' sums are added.
-        reduce: RankOrder,
-    },
-    /// The same without the sum: each rank's sums stand side by side. An expert's.
-    SideBySide {
-        /// Ranks, 2 to 8.
-        ranks: u16,
     },
 }
 

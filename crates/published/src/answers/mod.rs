@@ -298,8 +298,8 @@ impl Answers {
 
     fn warnings(&self, count: &Count) -> Vec<String> {
         let mut warnings = vec![
-            "answers of an API state no setup: storage format taken as bf16, one request at a time and one rank unless \
-             they are claimed"
+            "answers of an API state no setup: format and weights taken as the model has them (bf16 for binary32), one \
+             request at a time and one rank unless they are claimed"
                 .to_owned(),
         ];
         let servers: BTreeSet<&String> =

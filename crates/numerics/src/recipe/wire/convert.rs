@@ -2,32 +2,25 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::{
-    Among, DividedWeight, EachExpert, Functions, KernelRecipe, ReductionRecipe, Summation, Weighting,
-};
+use super::checked::{NO_PARTS, all_reduce, ensure};
+use super::divided::{divided, packed, packed_experts};
+use super::{Among, EachExpert, Functions, KernelRecipe, ReductionRecipe, Summation, Weighting};
 use crate::nvidia::triton::TritonLogSoftmax;
 use crate::recipe::{
-    self, AllReduceSum, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, ExpertOrder,
-    ExpertRanks, ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, Nf4Sum,
-    NormMean, NormRecipe, NormWeight, PackedExperts, PackedKernel, PackedRanks, PackedSum, PlainSum,
-    RankOrder, RankSum, RecipeError, ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe,
-    RouterChoice, RouterRecipe, RouterSoftmax, Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchSoftmax,
+    self, BatchedSum, BiasRecipe, CapRecipe, ClampedSwiGluRecipe, Elementary, ExpertOrder, ExpertRanks,
+    ExpertSumRecipe, GeGluRecipe, Lanes, LinearSum, LogSoftmaxRecipe, MatmulRecipe, Nf4Sum, NormMean,
+    NormRecipe, NormWeight, PackedExperts, PackedKernel, PlainSum, RankOrder, RankSum, RecipeError,
+    ResidualRecipe, RotaryFunctions, RotaryPairs, RotaryRecipe, RouterChoice, RouterRecipe, RouterSoftmax,
+    Silu, SwiGluRecipe, TensorCoreSum, ThreadSum, TorchSoftmax,
 };
-use crate::tensor_core::BlockRecipe;
 
 mod attention;
 
 const NO_LANES: RecipeError = RecipeError("lanes are 16, 32 or 64");
-const NO_PARTS: RecipeError = RecipeError("a sum has at least one part");
 const NO_TILE: RecipeError = RecipeError("a tile is not empty");
 const ONE_RANK: RecipeError = RecipeError("only products with weights are divided among ranks");
 const OF_WEIGHTS: RecipeError = RecipeError("only weights of blocks are of nf4");
 const OWN_SUMS: RecipeError = RecipeError("the engine's own recipes are no GPU's");
-
-/// An error unless `holds`.
-const fn ensure(holds: bool, why: &'static str) -> Result<(), RecipeError> {
-    if holds { Ok(()) } else { Err(RecipeError(why)) }
-}
 
 fn lanes_of(lanes: u16) -> Result<Lanes, RecipeError> {
     Lanes::ALL.into_iter().find(|known| known.count() == lanes).ok_or(NO_LANES)
@@ -72,72 +65,6 @@ impl TryFrom<Summation> for TensorCoreSum {
             Summation::FmaChain | Summation::LaneChains { .. } => Err(OWN_SUMS),
         }
     }
-}
-
-/// The all-reduce of ranks in an order.
-fn all_reduce(ranks: u16, order: RankOrder) -> Result<AllReduceSum, RecipeError> {
-    let sum = AllReduceSum::new(ranks, order).ok_or(RecipeError("there are 2 to 8 ranks"))?;
-    ensure(sum.order() == order, "of two ranks sums are rounded once")?;
-    Ok(sum)
-}
-
-impl From<PackedRanks> for Option<DividedWeight> {
-    fn from(ranks: PackedRanks) -> Self {
-        match ranks {
-            PackedRanks::One => None,
-            PackedRanks::Outputs { of_rank, skipped } => {
-                Some(DividedWeight::Outputs { of_rank: of_rank.get(), skipped })
-            }
-            PackedRanks::Added(reduce) => {
-                Some(DividedWeight::Added { ranks: reduce.ranks(), reduce: reduce.order() })
-            }
-            PackedRanks::SideBySide(ranks) => Some(DividedWeight::SideBySide { ranks: ranks.get() }),
-        }
-    }
-}
-
-fn divided(weight: Option<DividedWeight>) -> Result<PackedRanks, RecipeError> {
-    Ok(match weight {
-        None => PackedRanks::One,
-        Some(DividedWeight::Outputs { of_rank, skipped }) => {
-            let of_rank = NonZeroU32::new(of_rank).ok_or(RecipeError("a rank has outputs"))?;
-            PackedRanks::Outputs { of_rank, skipped }
-        }
-        Some(DividedWeight::Added { ranks, reduce }) => PackedRanks::Added(all_reduce(ranks, reduce)?),
-        Some(DividedWeight::SideBySide { ranks }) => {
-            all_reduce(ranks, RankOrder::Once)?;
-            PackedRanks::SideBySide(NonZeroU16::new(ranks).ok_or(NO_PARTS)?)
-        }
-    })
-}
-
-/// A sum with packed weights, as [`PackedSum::new`] makes it.
-fn packed(
-    kernel: PackedKernel,
-    block: BlockRecipe,
-    shape: [u32; 3],
-    multiprocessors: u32,
-    weight: Option<DividedWeight>,
-) -> Result<LinearSum, RecipeError> {
-    let ranks = divided(weight)?;
-    ensure(!matches!(ranks, PackedRanks::SideBySide(_)), "only sums of experts stand side by side")?;
-    let sum = PackedSum::new(kernel, block, shape, multiprocessors).among(ranks);
-    ensure(sum.shape() == shape, "rows of packed products are whole tiles")?;
-    ensure(multiprocessors > 0 && shape[2] < shape[1], "a product has outputs and multiprocessors")?;
-    Ok(LinearSum::Packed(sum))
-}
-
-/// A sum with packed weights of experts.
-fn packed_experts(sum: PackedExperts) -> Result<LinearSum, RecipeError> {
-    let PackedExperts { tokens, top, experts, outputs, first, multiprocessors, .. } = sum;
-    ensure(
-        tokens > 0 && top > 0 && top <= experts && multiprocessors > 0,
-        "experts are chosen, by tokens, on multiprocessors",
-    )?;
-    ensure(first < outputs, "a product has outputs")?;
-    ensure(experts.is_multiple_of(sum.of_rank()), "ranks have equally many experts")?;
-    ensure(!matches!(sum.ranks, PackedRanks::Added(_)), "ranks are added after the sum over experts")?;
-    Ok(LinearSum::PackedExperts(sum))
 }
 
 impl From<LinearSum> for Summation {
