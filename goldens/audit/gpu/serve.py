@@ -61,6 +61,11 @@ class Server:
 
 
 INVARIANT = (("VLLM_BATCH_INVARIANT", "1"),)
+LONG = ("--max-model-len", "4096")
+# Two GPUs. NVLink multicast stays off.
+TWO = ("--tensor-parallel-size", "2")
+GPUS = (("CUDA_VISIBLE_DEVICES", "0,1"), ("VLLM_ALLREDUCE_USE_SYMM_MEM", "0"), ("VLLM_ALLREDUCE_USE_FLASHINFER", "0"))
+GPUS += (("NCCL_NVLS_ENABLE", "0"), ("TORCH_SYMM_MEM_DISABLE_MULTICAST", "1"))
 SERVERS = [
     Server("smollm2", "smollm2"),
     Server("qwen06b", "qwen06b"),
@@ -91,6 +96,15 @@ SERVERS = [
     # The later one counts.
     Server("smollm2-f16", "smollm2", ("--dtype", "float16")),
     Server("qwen06b-awq-f16", "qwen06bawq", ("--dtype", "float16")),
+    Server("qwen06b-tp2", "qwen06b", TWO, env=GPUS),
+    Server("llama1b-tp2", "llama1b", TWO, env=GPUS),
+    Server("qwen06b-awq-tp2", "qwen06bawq", TWO, env=GPUS),
+    # Prompts of more positions than runner V2 multiplies at once.
+    Server("smollm2-long", "smollm2", LONG),
+    Server("qwen06b-long", "qwen06b", LONG),
+    Server("smollm2-long-v1", "smollm2", LONG, env=(("VLLM_USE_V2_MODEL_RUNNER", "0"),)),
+    # Once more, to be held beside itself.
+    Server("smollm2-default-again", "smollm2", default=True, seconds=260),
     Server("qwen06b-awq-marlin", "qwen06bawq", env=(("VLLM_DISABLED_KERNELS", "MacheteLinearKernel"),)),
 ]
 BY_NAME = {server.name: server for server in SERVERS}
@@ -130,6 +144,10 @@ def requests(session, server):
     out.append(("prompt-long", whole | {"prompt": prompt, "temperature": 0, "prompt_logprobs": 20, "max_tokens": 2}))
     prompt = ids(session, server, "echo", 0, 50)
     out.append(("echo", whole | {"prompt": prompt, "temperature": 0, "echo": True, "max_tokens": 4}))
+    if LONG[0] in server.flags:
+        prompt = ids(session, server, "prompt-2000", 0, 2000)
+        whole_prompt = whole | {"temperature": 0, "prompt_logprobs": 20, "max_tokens": 2}
+        out.append(("prompt-2000", whole_prompt | {"prompt": prompt}))
     out = [(case, "/v1/completions", body) for case, body in out]
     if server.base == "smollm2":
         text = words(session, server, "text", 0, 30)

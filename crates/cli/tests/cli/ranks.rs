@@ -43,27 +43,46 @@ fn engine_and_ranks_are_named() {
     assert_eq!(audit["claims"][0]["answer"], "fits_none");
 }
 
-/// The same widths with AWQ's weights, served by vLLM 0.24 on an H200, left to itself and with Machete disabled: the
-/// two kernels multiply by other weights, and the evidence says which one ran.
+/// The same widths with AWQ's weights, served by vLLM 0.24 on an H200, left to itself, with Machete disabled, on two
+/// ranks, and in f16. Kernels, ranks and formats multiply by other weights or in other orders, and the evidence says
+/// which ones ran.
 #[test]
 fn the_kernel_of_packed_weights_is_named() {
-    let session = Session::new();
-    let packed = format!("{MODEL} --quantization awq --dtype bf16");
-    let made = session.output(&packed.split_whitespace().collect::<Vec<_>>());
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let name = "h200_bs4_flash_attention_3_bf16_vllm-0.24";
-    for (capture, fits) in [
-        ("vllm-awq-machete", vec![name.to_owned(), format!("{name}_machete")]),
-        ("vllm-awq-marlin", vec![format!("{name}_marlin")]),
+    let [whole, half] = ["bf16", "f16"].map(|dtype| {
+        let session = Session::new();
+        let packed = format!("{MODEL} --quantization awq --dtype {dtype}");
+        let made = session.output(&packed.split_whitespace().collect::<Vec<_>>());
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        session
+    });
+    let name = |batch, dtype, more| format!("h200_bs{batch}_flash_attention_3_{dtype}_vllm-0.24{more}");
+    for (capture, session, varied, fits) in [
+        (
+            "vllm-awq-machete",
+            &whole,
+            "linear_backend=auto,machete,marlin",
+            vec![name(4, "bf16", ""), name(4, "bf16", "_machete")],
+        ),
+        ("vllm-awq-marlin", &whole, "linear_backend=auto,machete,marlin", vec![name(4, "bf16", "_marlin")]),
+        ("vllm-awq-tp2", &whole, "tp_size=1,2", vec![name(9, "bf16", "_tp2")]),
+        ("vllm-awq-f16", &half, "dtype=bf16,f16", vec![name(9, "f16", "")]),
     ] {
         let golden = repository().join("goldens/parallel/evidence_h200").join(capture);
-        let varied = ["--vary", "linear_backend=auto,machete,marlin"];
-        let (code, audit) = verified(&session, &golden.display().to_string(), &varied);
+        let (code, audit) = verified(session, &golden.display().to_string(), &["--vary", varied]);
         let claim = &audit["claims"][0];
         assert_eq!((code, &claim["answer"]), (0, &Value::from("consistent")), "{claim}");
         assert_eq!(claim["fits"], serde_json::json!([fits]), "{capture}");
         let own =
             claim["replays"].as_array().unwrap().iter().find(|replay| replay["claimed"] == true).unwrap();
         assert_eq!((&own["values"], &own["different"]), (&Value::from(122_880), &Value::from(0)));
+    } // What a server of that model answered: nobody has to say that its weights are quantized.
+    let answers = repository().join("goldens/audit/answers_h200/awq.jsonl").display().to_string();
+    let claim = ["--claim", "engine=vllm-0.24", "--claim", "hardware=h200"];
+    for (more, fits) in [("linear_backend=auto", "consistent"), ("linear_backend=marlin", "fits_none")] {
+        let (_, audit) = verified(&whole, &answers, &[&claim[..], &["--claim", more]].concat());
+        assert_eq!(audit["claims"][0]["answer"], fits, "{more}");
     }
+    // Of the same integers in a model of f16 it is f16 that is served.
+    let (_, audit) = verified(&half, &answers, &claim);
+    assert_eq!(audit["claims"][0]["answer"], "fits_none");
 }
