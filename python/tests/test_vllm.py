@@ -68,9 +68,11 @@ class Rows(unittest.TestCase):
         with VllmCapture(engine, layers="all", sites=["mlp_out"], top_k=0) as capture:
             engine.generate(tokens(PROMPTS[:1]), SAMPLING)
         truth = engine.workers[0].model_runner.state.truth
-        name = next(iter({key[0] for key in truth}))
+        [name] = {key[0] for key in truth}
         run = capture.batches[0].run(0, [-1], None, capture.facts[0])
-        for site, tensor in run.phases["prefill"].tensors.items():
+        found = run.phases["prefill"].tensors
+        self.assertEqual([*found], [f"layer_{n + 1}.mlp_out" for n in range(fake_vllm.LAYERS)])
+        for site, tensor in found.items():
             wanted = as_bits(truth[name, site, len(PROMPTS[0]) - 1])
             self.assertTrue(np.array_equal(tensor.bits[0, 0], wanted), site)
 

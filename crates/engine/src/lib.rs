@@ -39,7 +39,7 @@ pub use catalogs::Catalogs;
 pub use dispatch::Dispatch;
 pub use engine::{Engine, Forced, ForcedSteps};
 pub use error::EngineError;
-pub use logits::{RowLogprobs, TokenLogprob, greedy, logprobs_by};
+pub use logits::{RowLogprobs, TokenLogprob, greedy, logprobs_at, logprobs_by};
 pub use mantissa_numerics::setup::{Attention, Basis, Hardware, Program, QuantizedWeights, Ranks};
 pub use missing::Missing;
 pub use overrides::{Override, Overrides};

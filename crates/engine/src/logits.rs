@@ -99,13 +99,30 @@ enum LogSum {
 /// ```
 #[must_use]
 pub fn logprobs_by(isa: Isa, recipe: LogSoftmaxRecipe, logits: &[f32]) -> RowLogprobs<'_> {
+    logprobs_at(isa, recipe, logits, 0)
+}
+
+/// The same of a row that `before` logits stand before, which PyTorch's kernels read from an address that is not
+/// aligned where they divide nothing.
+///
+/// ```
+/// use mantissa_engine::{Isa, logprobs_at};
+/// use mantissa_numerics::recipe::{LogSoftmaxRecipe, TorchSoftmax};
+///
+/// let recipe = LogSoftmaxRecipe::Torch(TorchSoftmax::Shifted(4));
+/// let logits: Vec<f32> = (0..4099_u16).map(|i| f32::from(i * 37 % 101) / 8.0).collect();
+/// let row = |before| logprobs_at(Isa::detect(), recipe, &logits, before).of(0);
+/// assert_eq!(row(0), row(4 * 4099));
+/// ```
+#[must_use]
+pub fn logprobs_at(isa: Isa, recipe: LogSoftmaxRecipe, logits: &[f32], before: usize) -> RowLogprobs<'_> {
     let (max, log_sum) = match recipe {
         LogSoftmaxRecipe::Own => {
             let max = logits.iter().fold(f32::NEG_INFINITY, |max, x| if *x > max { *x } else { max });
             (max, LogSum::Wide(libm::log(sum_exp(isa, logits, max))))
         }
         LogSoftmaxRecipe::Torch(kernel) => {
-            let (max, log_sum) = kernel.log_sum(logits, 0);
+            let (max, log_sum) = kernel.log_sum(logits, before);
             (max, LogSum::Single(log_sum))
         }
         LogSoftmaxRecipe::Triton(kernel) => {

@@ -333,12 +333,19 @@ pub(crate) fn setup(
     Ok(setup)
 }
 
-/// The format in which a server serves a model unless it is told otherwise: that of its configuration, bf16 for binary32.
+/// The format in which a server serves a model unless it is told otherwise: that of its configuration, or of its
+/// embedding where the configuration names none; bf16 for binary32.
 ///
-/// *Source:* `_resolve_auto_dtype` of vLLM 0.24's `vllm/config/model.py`.
+/// *Source:* `_resolve_auto_dtype` of vLLM 0.24's `vllm/config/model.py`, which takes bf16 for Gemma in f16 too: vLLM's
+/// Gemma has no recipes.
 fn served(checkpoint: &Checkpoint) -> Dtype {
+    let stored = || {
+        let embedding = checkpoint.weight_names().find(|name| name.ends_with("embed_tokens.weight"))?;
+        checkpoint.stored_as(embedding).map(|stored| stored.format)
+    };
     match checkpoint.config().torch_dtype {
         Some(Dtype::F16) => Dtype::F16,
+        None if stored() == Some(Dtype::F16.name()) => Dtype::F16,
         _ => Dtype::Bf16,
     }
 }
@@ -374,8 +381,9 @@ fn weights(
     checkpoint: &Checkpoint,
 ) -> Result<QuantizedWeights, Unreadable> {
     let quantized = is_quantized(checkpoint);
-    if let Some(claimed) = claimed.quantization.filter(|_| quantized) {
-        return Ok(claimed);
+    if let Some(claimed) = claimed.quantization {
+        // Of weights that are not quantized every claim is the same.
+        return Ok(if quantized { claimed } else { QuantizedWeights::Keep });
     }
     if !quantized && words::is_unquantized(declared) {
         return Ok(QuantizedWeights::Keep);
@@ -536,9 +544,12 @@ mod tests {
     /// An API's answers state nothing: they are held to the model as it is given.
     #[test]
     fn answers_are_of_the_model_as_it_is_given() {
-        for (dtype, quantization) in
-            [(Dtype::F16, None), (Dtype::Bf16, None), (Dtype::F16, Some(Quantization::Awq))]
-        {
+        for (dtype, expected, quantization) in [
+            (Dtype::F16, Dtype::F16, None),
+            (Dtype::Bf16, Dtype::Bf16, None),
+            (Dtype::F32, Dtype::Bf16, None),
+            (Dtype::F16, Dtype::F16, Some(Quantization::Awq)),
+        ] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("model");
             let request = SynthRequest {
@@ -555,7 +566,7 @@ mod tests {
             answers.fixed_params.quantization = "not stated".to_owned();
             answers.mantissa.as_mut().unwrap().answers = Some(Answers { decimals: None });
             let read = setup(&answers, "", &SomeAxes::default(), &checkpoint).unwrap();
-            assert_eq!((read.dtype, read.quantization), (dtype, QuantizedWeights::Keep));
+            assert_eq!((read.dtype, read.quantization), (expected, QuantizedWeights::Keep));
             let mut claimed = SomeAxes::default();
             claimed.set(Axis::Dtype.parse("bf16").unwrap());
             assert_eq!(setup(&answers, "", &claimed, &checkpoint).unwrap().dtype, Dtype::Bf16);

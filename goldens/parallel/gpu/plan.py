@@ -45,7 +45,7 @@ MODELS |= {
     for name in names
     for kind, layout in kinds.items()
 }
-# Of binary16, in which vLLM serves models with weights of 4 bits unless told otherwise.
+# Of binary16, which most checkpoints with weights of 4 bits name.
 HALF = ("qwen06b", "llama1b", "moe", "mixtral")
 MODELS |= {f"{name}f16": f"{MODELS[name]} --dtype f16" for name in HALF}
 MODELS |= {

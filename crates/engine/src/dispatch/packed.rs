@@ -14,7 +14,7 @@ use mantissa_numerics::recipe::{
 };
 use mantissa_numerics::setup::{Basis, Hardware, LinearBackend, QuantizedWeights};
 
-use super::ranks::{MOST_RANKS_COMPARED, RankProduct, Undivided};
+use super::ranks::{MOST_RANKS_COMPARED, RankProduct, Undivided, divided};
 use super::rules::Dispatch;
 use super::sdpa::MULTIPROCESSORS;
 use crate::catalog;
@@ -56,7 +56,8 @@ impl Dispatch<'_> {
             LinearBackend::Auto | LinearBackend::Machete if machete => PackedKernel::Machete,
             LinearBackend::Machete => {
                 return refused(
-                    "Machete takes outputs in 128, inputs in 64, and groups of 64, 128 or all inputs",
+                    "Machete takes outputs in 128, inputs in 64, and groups of 64, 128 or all inputs; of others \
+                     linear_backend=auto takes Marlin",
                 );
             }
             LinearBackend::Auto | LinearBackend::Marlin => {
@@ -82,16 +83,15 @@ impl Dispatch<'_> {
             outputs = filled;
         }
         let ranks = self.tensor_ranks();
-        let divided = match part.reduce {
+        let among = match part.reduce {
             _ if ranks == 1 => PackedRanks::One,
             Some(_) if group.is_some_and(|group| !shape_k.is_multiple_of(group)) => {
-                return refused("a rank has whole groups of inputs");
+                return refused(
+                    "where ranks share a group vLLM takes other kernels, which were not compared",
+                );
             }
             Some(_) if group.is_none() => {
                 return refused("one scale of ranks' parts of inputs was not compared");
-            }
-            Some(_) if linear.bias.is_some() => {
-                return refused("a bias that one rank adds before ranks are added was not compared");
             }
             Some(reduce) => PackedRanks::Added(reduce),
             None => of_outputs(linear.n / ranks),
@@ -100,7 +100,7 @@ impl Dispatch<'_> {
         let numbers = [part.m, outputs, first].map(|x| u32::try_from(x).unwrap_or(u32::MAX));
         let block = catalog::block(self.hardware.architecture(), self.dtype);
         let multiprocessors = u32::try_from(MULTIPROCESSORS).unwrap_or(u32::MAX);
-        let sum = PackedSum::new(kernel, block, numbers, multiprocessors).among(divided);
+        let sum = PackedSum::new(kernel, block, numbers, multiprocessors).among(among);
         // A bias is added to what was rounded.
         Ok(MatmulRecipe { summation: LinearSum::Packed(sum), output: self.dtype })
     }
@@ -146,13 +146,15 @@ impl Dispatch<'_> {
             "expert_up" => (2 * linear.n / ranks, linear.n / ranks, linear.k),
             _ => (2 * linear.n / ranks, 0, linear.k),
         };
-        let divided = match parts {
+        let among = match parts {
             Some(parts) => PackedRanks::SideBySide(parts),
             None if ranks > 1 => of_outputs(linear.n / ranks),
             None => PackedRanks::One,
         };
-        let of_rank = whole.then(|| experts / self.serving.ranks.expert as usize);
-        let of_rank = of_rank.and_then(|of_rank| u32::try_from(of_rank).ok()).and_then(NonZeroU32::new);
+        let of_rank = match self.serving.ranks.expert as usize {
+            0 | 1 => None,
+            ranks => u32::try_from(divided(experts, ranks, "experts")?).ok().and_then(NonZeroU32::new),
+        };
         let [tokens, top, experts, outputs, first, multiprocessors] =
             [shape.rows(), top, experts, outputs, first, MULTIPROCESSORS]
                 .map(|x| u32::try_from(x).unwrap_or(u32::MAX));
@@ -166,7 +168,7 @@ impl Dispatch<'_> {
             first,
             zeros: layout.zeros,
             multiprocessors,
-            ranks: divided,
+            ranks: among,
         };
         // Whether there are tiles does not depend on blocks.
         if !k.is_multiple_of(marlin_experts::GROUP) || sum.launch(k, 1).is_none() {

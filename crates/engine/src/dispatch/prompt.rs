@@ -48,7 +48,8 @@ impl Dispatch<'_> {
         if shape.batch_size > 1 && rows > AT_ONCE {
             return Err((
                 format!("the head over {rows} positions of {} prompts", shape.batch_size),
-                "vLLM takes 1,024 at a time, and where in its batch a request stands is not known",
+                "vLLM takes 1,024 at a time, and where in its batch a request stands is not known; ask for shorter \
+                 prompts, or one at a time",
             ));
         }
         let starts = (0..own).step_by(AT_ONCE);

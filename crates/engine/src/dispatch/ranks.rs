@@ -41,7 +41,7 @@ pub(super) struct RankProduct {
 pub(super) type Undivided = (String, &'static str);
 
 /// Divides by ranks, or says what does not divide.
-fn divided(whole: usize, ranks: usize, what: &str) -> Result<usize, Undivided> {
+pub(super) fn divided(whole: usize, ranks: usize, what: &str) -> Result<usize, Undivided> {
     if whole.is_multiple_of(ranks) {
         return Ok(whole / ranks);
     }
@@ -101,6 +101,10 @@ impl Dispatch<'_> {
             return Ok(of(linear.n, None));
         }
         match node.name {
+            "o_proj" | "down_proj" if ranks > 1 && self.is_vllm() && linear.bias.is_some() => Err((
+                format!("{} with a bias on {}", node.name, self.serving_in_words()),
+                "one rank adds it before ranks are added, which was not compared",
+            )),
             "o_proj" | "down_proj" => {
                 let k = divided(linear.k, ranks, "sums")?;
                 let reduce = self.all_reduce(ranks, shape.rows() * linear.n)?;

@@ -15,7 +15,7 @@ use mantissa_numerics::nvidia::triton::TritonLogSoftmax;
 use mantissa_numerics::nvidia::vllm::VllmMean;
 use mantissa_numerics::recipe::{
     ExpertOrder, ExpertSumRecipe, LogSoftmaxRecipe, NormMean, NormRecipe, NormWeight, RouterChoice,
-    RouterRecipe, RouterSoftmax, VllmFlash3,
+    RouterRecipe, RouterSoftmax, TorchSoftmax, VllmFlash3,
 };
 use mantissa_numerics::setup::{Basis, ModelRunner};
 
@@ -52,6 +52,10 @@ impl Dispatch<'_> {
     pub fn log_softmax_of(self, config: &ModelConfig) -> LogSoftmaxRecipe {
         if self.is_vllm() && self.is_gpu() && self.is_second_runner(config) {
             return LogSoftmaxRecipe::Triton(TritonLogSoftmax::of(config.vocab_size, self.dtype));
+        }
+        if self.is_vllm() && self.is_gpu() {
+            // Called on the logits as they are: of f16 PyTorch has a kernel that reads them.
+            return LogSoftmaxRecipe::Torch(TorchSoftmax::of(config.vocab_size, self.dtype));
         }
         self.log_softmax(config.vocab_size)
     }
@@ -122,13 +126,13 @@ impl Dispatch<'_> {
         }
     }
 
-    /// The sum over `top` experts: `moe_sum`, which has a kernel of its own for two to four, read and not compared, and
-    /// is PyTorch's sum otherwise.
+    /// The sum over `top` experts: `moe_sum`, which has a kernel of its own for two to four, of which that for two was
+    /// compared, and is PyTorch's sum otherwise.
     pub(super) fn vllm_expert_sum(sum: ExpertSumRecipe, top: usize) -> (ExpertSumRecipe, Basis) {
         let sum = ExpertSumRecipe { wide: false, ..sum };
         if (2..=4).contains(&top) {
             let each = ExpertSumRecipe { sums: NonZeroU16::MIN, order: ExpertOrder::EachInTopOrder, ..sum };
-            return (each, Basis::Literature);
+            return (each, if top == 2 { Basis::Verified } else { Basis::Literature });
         }
         (sum, Basis::Verified)
     }

@@ -72,14 +72,6 @@ struct Launched {
     ranks: PackedRanks,
 }
 
-/// Where sums of a weight go: row `i` is row `each · i + rank` there.
-#[derive(Clone, Copy)]
-struct Target {
-    out: Shared<f32>,
-    each: usize,
-    rank: usize,
-}
-
 impl Launched {
     #[expect(clippy::too_many_arguments, reason = "where, and three kinds of tensors")]
     fn products(
@@ -94,27 +86,28 @@ impl Launched {
     ) {
         assert_eq!(places.rows.len(), m, "a packed product asks where rows are");
         let (ranks, k) = (self.ranks.parts_of_k(), x.len() / m.max(1));
-        let PackedRanks::Added(reduce) = self.ranks else {
-            for rank in 0..ranks {
-                for (w, out) in weights.iter_mut() {
-                    let to = Target { out: Shared(out.as_mut_ptr()), each: ranks, rank };
-                    self.of_rank(isa, pool, output, places, &x_of(x, k, ranks, rank), *w, to);
-                }
-            }
-            return;
+        // What is added afterwards stands side by side until then.
+        let mut side_by_side: Vec<Vec<f32>> = match self.ranks {
+            PackedRanks::Added(_) => weights.iter().map(|(_, out)| vec![0.0; ranks * out.len()]).collect(),
+            _ => Vec::new(),
         };
-        for (w, out) in weights.iter_mut() {
-            let mut of_ranks = vec![0.0; ranks * out.len()];
-            for rank in 0..ranks {
-                let to = Target { out: Shared(of_ranks.as_mut_ptr()), each: ranks, rank };
-                self.of_rank(isa, pool, output, places, &x_of(x, k, ranks, rank), *w, to);
-            }
-            let (width, of_ranks) = (w.rows, &of_ranks);
-            for ((i, row), out) in places.rows.iter().enumerate().zip(out.chunks_exact_mut(width)) {
+        let targets = weights.iter_mut().enumerate().map(|(number, (w, out))| {
+            let out = side_by_side.get_mut(number).map_or(&mut **out, |all| &mut all[..]);
+            (*w, Shared(out.as_mut_ptr()))
+        });
+        let targets: Vec<(Matrix<'_>, Shared<f32>)> = targets.collect();
+        for rank in 0..ranks {
+            self.of_rank(isa, pool, output, places, &x_of(x, k, ranks, rank), [rank, ranks], &targets);
+        }
+        let PackedRanks::Added(reduce) = self.ranks else { return };
+        for ((w, out), of_ranks) in weights.iter_mut().zip(&side_by_side) {
+            let width = w.rows;
+            let rows = out.chunks_exact_mut(width).zip(of_ranks.chunks_exact(ranks * width));
+            for (row, (out, of_ranks)) in places.rows.iter().zip(rows) {
                 let mut values = vec![0.0; ranks];
                 for (column, out) in out.iter_mut().enumerate() {
-                    for (rank, value) in values.iter_mut().enumerate() {
-                        *value = of_ranks[(i * ranks + rank) * width + column];
+                    for (value, of_rank) in values.iter_mut().zip(of_ranks.chunks_exact(width)) {
+                        *value = of_rank[column];
                     }
                     *out = reduce.sum(output, &values, row * width + column, places.of * width);
                 }
@@ -122,7 +115,7 @@ impl Launched {
         }
     }
 
-    /// What a rank computes of a weight, over its part of `K`.
+    /// What `rank` of `ranks` computes over its part of `K`, `x`: its row `i` is row `ranks · i + rank` of a target.
     #[expect(clippy::too_many_arguments, reason = "where, and three kinds of tensors")]
     fn of_rank(
         &self,
@@ -131,48 +124,47 @@ impl Launched {
         output: Dtype,
         places: &Places,
         x: &[f32],
-        w: Matrix<'_>,
-        to: Target,
+        [rank, ranks]: [usize; 2],
+        targets: &[(Matrix<'_>, Shared<f32>)],
     ) {
         let m = places.rows.len();
         let k = x.len() / m.max(1);
-        let from = to.rank * k;
+        let from = rank * k;
         let (block, instructions) = (self.block, instructions(isa));
-        assert_eq!(
-            Some(w.format),
-            block.operand.dtype().map(Format::Plain),
-            "a tensor core multiplies formats of 16 bits here"
-        );
-        let runs = self.ranks.runs(self.first as usize, w.rows);
+        let factors = block.operand.dtype().map(Format::Plain);
         for launch in &self.launches {
             let here: Vec<usize> = (0..m).filter(|i| launch.rows.contains(&places.rows[*i])).collect();
-            let tasks = tasks(&runs, launch.tile[1]);
             for here in here.chunks(ROWS) {
                 let rows_laid: Vec<f32> =
                     here.iter().flat_map(|i| launch.laid(&x[i * k..(i + 1) * k])).collect();
                 let mut rows = vec![Row::default(); here.len()];
                 fill(instructions, pool, block, &rows_laid, &mut rows);
-                pool.run(tasks.len(), |task| {
-                    let (own, place) = tasks[task].clone();
-                    let lanes: Vec<Cow<'_, [u8]>> =
-                        own.clone().map(|row| laid(launch, bytes(w, row, from..from + k))).collect();
-                    let cuts = |i: usize| launch.cuts(places.rows[here[i]], place);
-                    let tile = Tile { launch, block, instructions, lanes: &lanes, k };
-                    let mut scratch = Scratch::default();
-                    for group in alike(here.len(), cuts) {
-                        let sums = tile.sums(&rows[group.clone()], cuts(group.start), &mut scratch);
-                        for (panel, sums) in sums.chunks_exact_mut(group.len()).enumerate() {
-                            let count = LANES.min(lanes.len() - panel * LANES);
-                            for (i, sums) in group.clone().zip(sums) {
-                                output.round_each(sums);
-                                let row = here[i] * to.each + to.rank;
-                                let to = to.out.get().wrapping_add(row * w.rows + own.start + panel * LANES);
-                                // SAFETY: these columns of this rank's rows are this task's.
-                                unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
+                for (w, to) in targets {
+                    assert_eq!(Some(w.format), factors, "a tensor core multiplies formats of 16 bits here");
+                    let tasks = tasks(&self.ranks.runs(self.first as usize, w.rows), launch.tile[1]);
+                    pool.run(tasks.len(), |task| {
+                        let (own, place) = tasks[task].clone();
+                        let lanes: Vec<Cow<'_, [u8]>> =
+                            own.clone().map(|row| laid(launch, bytes(*w, row, from..from + k))).collect();
+                        let cuts = |i: usize| launch.cuts(places.rows[here[i]], place);
+                        let tile = Tile { launch, block, instructions, lanes: &lanes, k };
+                        let mut scratch = Scratch::default();
+                        for group in alike(here.len(), cuts) {
+                            let sums = tile.sums(&rows[group.clone()], cuts(group.start), &mut scratch);
+                            for (panel, sums) in sums.chunks_exact_mut(group.len()).enumerate() {
+                                let count = LANES.min(lanes.len() - panel * LANES);
+                                for (i, sums) in group.clone().zip(sums) {
+                                    output.round_each(sums);
+                                    let row = here[i] * ranks + rank;
+                                    let column = own.start + panel * LANES;
+                                    let to = to.get().wrapping_add(row * w.rows + column);
+                                    // SAFETY: these columns of this rank's rows are this task's.
+                                    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), to, count) };
+                                }
                             }
                         }
-                    }
-                });
+                    });
+                }
             }
         }
     }

@@ -31,9 +31,6 @@ pub(super) struct ExpertBlocks<'p> {
 /// A block, and how many there are on the rank that has its expert.
 type Block = [usize; 2];
 
-/// The number of a step, and a block of it.
-type Placed = (usize, Block);
-
 /// The blocks of a step.
 struct StepBlocks {
     /// Those of each row's experts, row by row.
@@ -109,25 +106,26 @@ impl<'p> ExpertBlocks<'p> {
 
     /// The parts of an expert's `slots` by step, and where their rows are.
     pub(super) fn parts(&self, routing: &Routing, slots: &Range<usize>) -> Vec<(Range<usize>, Places)> {
-        let block_of = |slot: usize| {
-            let slot = routing.order[slot];
-            let step = self.steps.iter().position(|step| step.rows.contains(&(slot / routing.top)))?;
-            let of_step = slot - self.steps[step].rows.start * routing.top;
-            Some((step, self.blocks[step].of_slots[of_step]))
+        let step_of = |slot: usize| {
+            let row = routing.order[slot] / routing.top;
+            self.steps.iter().position(|step| step.rows.contains(&row))
         };
-        let mut parts: Vec<(Option<Placed>, Range<usize>)> = Vec::new();
+        let mut parts: Vec<(Range<usize>, Places)> = Vec::new();
+        let mut last = None;
         for slot in slots.clone() {
-            let block = block_of(slot);
+            let Some(step) = step_of(slot) else { continue };
+            let of_step = routing.order[slot] - self.steps[step].rows.start * routing.top;
+            let [block, of] = self.blocks[step].of_slots[of_step];
             match parts.last_mut() {
-                Some((last, range)) if *last == block => range.end = slot + 1,
-                _ => parts.push((block, slot..slot + 1)),
+                Some((range, places)) if last == Some(step) => {
+                    range.end = slot + 1;
+                    places.rows.push(block * self.rows);
+                }
+                _ => parts.push((slot..slot + 1, Places { rows: vec![block * self.rows], of })),
             }
+            last = Some(step);
         }
-        let places = |(block, slots): (Option<Placed>, Range<usize>)| {
-            let (_, [block, count]) = block?;
-            Some((slots.clone(), Places { rows: vec![block * self.rows; slots.len()], of: count }))
-        };
-        parts.into_iter().filter_map(places).collect()
+        parts
     }
 }
 

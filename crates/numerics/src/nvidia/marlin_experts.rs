@@ -147,7 +147,7 @@ fn chosen(shape: MarlinExperts) -> Option<(Tile, usize)> {
 /// kernel for the latter has 128 registers or more: nothing launches it.
 fn by_registers(shape: MarlinExperts, tile: Tile) -> usize {
     match (tile.threads(), shape.rows) {
-        (256, 8) => 2,
+        (256, 8) if shape.format == Dtype::F16 && !shape.zeros => 2,
         (256, _) => 1,
         (_, 8) => match (shape.format, shape.zeros) {
             (Dtype::F16, true) if tile.depth == Tile::MIDDLE.depth => 3,

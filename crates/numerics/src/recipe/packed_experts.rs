@@ -116,7 +116,7 @@ mod tests {
             first: 384,
             zeros: true,
             multiprocessors: 132,
-            ranks: PackedRanks::Outputs { of_rank: NonZeroU32::MIN, skipped: 3 },
+            ranks: PackedRanks::Outputs { of_rank: NonZeroU32::new(384).expect("some"), skipped: 3 },
         };
         let wire = crate::recipe::wire::Summation::from(LinearSum::PackedExperts(sum));
         assert_eq!(LinearSum::try_from(wire), Ok(LinearSum::PackedExperts(sum)));
@@ -125,6 +125,7 @@ mod tests {
             super::PackedExperts { tokens: 0, ..sum },
             super::PackedExperts { first: 768, ..sum },
             super::PackedExperts { of_rank: NonZeroU32::new(48), ..sum },
+            super::PackedExperts { outputs: 767, ..sum },
             super::PackedExperts { ranks: PackedRanks::SideBySide(std::num::NonZeroU16::MIN), ..sum },
         ] {
             let wire = crate::recipe::wire::Summation::from(LinearSum::PackedExperts(refused));

@@ -17,8 +17,9 @@ use crate::tensor_core::BlockRecipe;
 mod checked;
 mod convert;
 mod divided;
+mod divided_weight;
 
-pub use divided::DividedWeight;
+pub use divided_weight::DividedWeight;
 
 /// How one output of a matrix product is summed over the reduction axis `K`.
 ///

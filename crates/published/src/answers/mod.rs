@@ -284,6 +284,10 @@ impl Answers {
     /// The most candidates of a row; rows of fewer are filled up.
     fn most_candidates(&self) -> Result<usize> {
         let rows = self.list.iter().flat_map(|answer| &answer.outputs).flat_map(|output| &output.rows);
+        if let Some(name) = rows.clone().find_map(Row::named_twice) {
+            let what = format!("{name} stands twice among one token's candidates");
+            return Err(Flaw::new("logprobs", what, line::RESTORE).in_file(&self.path));
+        }
         let of_prompts = self.list.iter().flat_map(|answer| answer.prompt_rows.lengths());
         let lengths: Vec<usize> = rows.map(|row| row.listed.len()).chain(of_prompts).collect();
         let (least, most) = (lengths.iter().min().copied(), lengths.iter().max().copied().unwrap_or(0));

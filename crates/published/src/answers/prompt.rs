@@ -3,6 +3,8 @@
 //! The first token has none. Maps of `prompt_logprobs` do not say which of their ids is the prompt's own, so they are
 //! read beside the prompt's ids; an echo names them.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::token::{Candidates, Name, Row, number, single};
@@ -35,7 +37,12 @@ impl PromptRows {
                 let value = said.get("logprob").ok_or_else(|| wrong(&format!("{id} has no logprob")))?;
                 Ok((id, number(value)))
             };
-            map.iter().map(candidate).collect::<Result<Vec<_>, String>>()
+            let candidates = map.iter().map(candidate).collect::<Result<Vec<_>, String>>()?;
+            let ids: BTreeSet<u32> = candidates.iter().map(|(id, _)| *id).collect();
+            if ids.len() < candidates.len() {
+                return Err(wrong("an id stands twice in it"));
+            }
+            Ok(candidates)
         };
         let listed = (1..).zip(behind).map(entry).collect::<Result<Vec<_>, _>>()?;
         match &self.listed {

@@ -1,5 +1,7 @@
 //! A token as an API shows it: by its id or by a text, with the candidates beside it.
 
+use std::collections::BTreeSet;
+
 use mantissa_evidence::Answers as Printed;
 use serde_json::Value;
 
@@ -12,7 +14,7 @@ pub(super) struct Row {
 }
 
 /// What a token is called.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Name {
     Id(u32),
     Text(String),
@@ -29,7 +31,22 @@ impl Name {
     }
 }
 
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "token {id}"),
+            Self::Text(text) => write!(f, "{text:?}"),
+        }
+    }
+}
+
 impl Row {
+    /// A candidate that is listed twice, but for the token itself, which stands beside the most likely ones.
+    pub(super) fn named_twice(&self) -> Option<&Name> {
+        let mut seen = BTreeSet::new();
+        self.listed.iter().skip(1).map(|(name, _)| name).find(|name| !seen.insert(*name))
+    }
+
     /// The candidates by id, the token itself, which is `chosen`, first. Those that `id` does not know are counted, and
     /// have no value.
     pub(super) fn by_id(

@@ -1,7 +1,7 @@
 //! Log-probabilities of a prompt's own tokens: compared while the prompt's pass runs, since logits of all its positions
 //! may not fit into memory.
 
-use mantissa_engine::{Engine, KvCache, logprobs_by};
+use mantissa_engine::{Engine, KvCache, logprobs_at};
 use mantissa_evidence::Record;
 use mantissa_evidence::record::RowKey;
 use mantissa_numerics::Phase;
@@ -56,13 +56,15 @@ impl FirstPass<'_> {
         else {
             return Ok(());
         };
+        // Rows of runner V1's product begin at its first position's.
+        let logits_before = position * logits.len();
         let before = run.prompt.len().checked_sub(position).and_then(|before| i32::try_from(before).ok());
         let Some(position) = before.filter(|before| run.scored && *before > 1).map(|before| -before) else {
             return Ok(());
         };
         let key = RowKey { phase: Phase::Prefill, step: 0, position };
         if let Some(found) = self.record.candidates(job.run, key)? {
-            let replay = logprobs_by(engine.setup().isa, recipe, logits);
+            let replay = logprobs_at(engine.setup().isa, recipe, logits, logits_before);
             listed(&mut job.facts.prefill, (0, position), found, decimals, &replay);
         }
         Ok(())

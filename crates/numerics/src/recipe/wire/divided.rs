@@ -2,40 +2,10 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use serde::{Deserialize, Serialize};
-
 use super::checked::{NO_PARTS, all_reduce, ensure};
+use super::divided_weight::DividedWeight;
 use crate::recipe::{LinearSum, PackedExperts, PackedKernel, PackedRanks, PackedSum, RankOrder, RecipeError};
 use crate::tensor_core::BlockRecipe;
-
-/// How a weight of 4 bits is divided among tensor-parallel ranks.
-///
-/// Example: [`super::PackedRanks`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(tag = "by", rename_all = "snake_case")]
-pub enum DividedWeight {
-    /// Each rank has outputs of its own.
-    Outputs {
-        /// Outputs of this weight that a rank has.
-        of_rank: u32,
-        /// How many outputs before the first one are left out.
-        #[serde(default, skip_serializing_if = "super::is_zero")]
-        skipped: u32,
-    },
-    /// Each rank has an equal part of `K`; sums are rounded to the product's format and added.
-    Added {
-        /// Ranks, 2 to 8.
-        ranks: u16,
-        /// How ranks' sums are added.
-        reduce: RankOrder,
-    },
-    /// The same without the sum: each rank's sums stand side by side. An expert's.
-    SideBySide {
-        /// Ranks, 2 to 8.
-        ranks: u16,
-    },
-}
 
 impl From<PackedRanks> for Option<DividedWeight> {
     fn from(ranks: PackedRanks) -> Self {
@@ -67,6 +37,17 @@ pub(super) fn divided(weight: Option<DividedWeight>) -> Result<PackedRanks, Reci
     })
 }
 
+/// An error unless a rank's outputs, of which the first is at `first`, are among `outputs`.
+fn fits(ranks: PackedRanks, first: u32, outputs: u32) -> Result<(), RecipeError> {
+    let fits = match ranks {
+        PackedRanks::Outputs { of_rank, .. } => {
+            first.checked_add(of_rank.get()).is_some_and(|end| end <= outputs)
+        }
+        _ => true,
+    };
+    ensure(fits, "a rank's outputs are among those that are joined")
+}
+
 /// A sum with packed weights, as [`PackedSum::new`] makes it.
 pub(super) fn packed(
     kernel: PackedKernel,
@@ -79,6 +60,7 @@ pub(super) fn packed(
     ensure(!matches!(ranks, PackedRanks::SideBySide(_)), "only sums of experts stand side by side")?;
     let sum = PackedSum::new(kernel, block, shape, multiprocessors).among(ranks);
     ensure(sum.shape() == shape, "rows of packed products are whole tiles")?;
+    fits(ranks, shape[2], shape[1])?;
     ensure(multiprocessors > 0 && shape[2] < shape[1], "a product has outputs and multiprocessors")?;
     Ok(LinearSum::Packed(sum))
 }
@@ -91,6 +73,7 @@ pub(super) fn packed_experts(sum: PackedExperts) -> Result<LinearSum, RecipeErro
         "experts are chosen, by tokens, on multiprocessors",
     )?;
     ensure(first < outputs, "a product has outputs")?;
+    fits(sum.ranks, first, outputs)?;
     ensure(experts.is_multiple_of(sum.of_rank()), "ranks have equally many experts")?;
     ensure(!matches!(sum.ranks, PackedRanks::Added(_)), "ranks are added after the sum over experts")?;
     Ok(LinearSum::PackedExperts(sum))
