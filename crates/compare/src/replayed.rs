@@ -45,6 +45,10 @@ pub struct ReplayFacts {
     pub passes: u64,
     /// Forward passes of the run.
     pub passes_in_all: u64,
+    /// Why the replay ended before the run did, where a pass turned out to be one that nothing computes: what tokens
+    /// chose decides it, and no plan knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 /// What is known about one phase.

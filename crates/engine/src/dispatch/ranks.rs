@@ -70,6 +70,12 @@ impl Dispatch<'_> {
             let what = format!("linear_backend={}", self.serving.linear_backend.name());
             return refused(what, "it is vLLM's; say engine=vllm-0.24");
         }
+        if self.is_vllm() && shape.padded {
+            return refused(
+                "padding under vLLM".to_owned(),
+                "it puts sequences behind one another, without any",
+            );
+        }
         if !one && shape.padded {
             return refused(format!("padding on {}", self.serving_in_words()), "it was not compared");
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use mantissa_compare::ReplayFacts;
 use mantissa_engine::generation::Generated;
 use mantissa_engine::plan::Computation;
-use mantissa_engine::{Engine, Forced, KvCache, logprobs_by};
+use mantissa_engine::{Engine, EngineError, Forced, KvCache, logprobs_by};
 use mantissa_evidence::Record;
 use mantissa_evidence::record::{OwnRows, RowKey};
 use mantissa_model::Checkpoint;
@@ -222,12 +222,33 @@ impl Walk<'_> {
             let jobs = trees.iter().flatten();
             let context = jobs.map(|job| self.context(job)).max().unwrap_or(1);
             let setup = self.machine.engine(&candidate, context, &self.plan.catalogs);
-            let engine = Engine::load(self.checkpoint, setup)?;
-            for jobs in trees {
-                self.tree(&engine, jobs, &mut report)?;
+            match Engine::load(self.checkpoint, setup) {
+                Ok(engine) => {
+                    for jobs in trees {
+                        self.tree(&engine, jobs, &mut report)?;
+                    }
+                }
+                Err(error) => self.refused(trees.into_iter().flatten(), 0, error.into(), &mut report)?,
             }
         }
         Ok(report.work)
+    }
+
+    /// Hands over jobs of which a pass, from `pass` on, is not covered, and says why; any other error is one.
+    fn refused(
+        &self,
+        jobs: impl IntoIterator<Item = Job>,
+        pass: usize,
+        error: LabError,
+        report: &mut Report<'_>,
+    ) -> Result<(), LabError> {
+        let LabError::Engine(EngineError::Uncovered { .. }) = &error else { return Err(error) };
+        for mut job in jobs {
+            report.total = report.total.saturating_sub(tokens(std::slice::from_ref(&job), pass));
+            job.facts.refused = Some(error.to_string());
+            (report.finished)(Finished { run: job.run, class: job.class, facts: &job.facts })?;
+        }
+        Ok(())
     }
 
     fn planned(&self, job: &Job) -> &RunPlan {
@@ -291,7 +312,10 @@ impl Walk<'_> {
         engine.take_observed();
         let batch_size = self.candidate(first).batch_size;
         let pass = FirstPass { record: self.record, plan: self.plan, batch_size };
-        let logits = pass.run(engine, (&mut cache, &ids, kept), &mut jobs, &mut seen)?;
+        let logits = match pass.run(engine, (&mut cache, &ids, kept), &mut jobs, &mut seen) {
+            Ok(logits) => logits,
+            Err(error) => return self.refused(jobs, 0, error, report),
+        };
         self.check_plan(&engine.take_observed(), &jobs[0], 0)?;
         for (i, row) in logits.chunks_exact(engine.config().vocab_size).enumerate() {
             let at = seen.first + i;
@@ -343,7 +367,14 @@ impl Walk<'_> {
                     batch_size: self.candidate(&jobs[0]).batch_size,
                 })
                 .collect();
-            let steps = engine.forced(&mut caches, &forced, &mut TapGroup(&mut seen))?;
+            let steps = match engine.forced(&mut caches, &forced, &mut TapGroup(&mut seen)) {
+                Ok(steps) => steps,
+                Err(error) => {
+                    let pass = jobs.iter().map(|(_, pass)| *pass).min().unwrap_or_default();
+                    self.refused(jobs.into_iter().flat_map(|(jobs, _)| jobs), pass, error.into(), report)?;
+                    continue;
+                }
+            };
             let mut left = steps.logits.chunks_exact(vocabulary).zip(&steps.observed);
             let states = jobs.into_iter().zip(lengths).zip(caches.into_iter().zip(seen));
             for (((mut jobs, mut pass), length), (cache, mut seen)) in states {

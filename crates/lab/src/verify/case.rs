@@ -34,16 +34,24 @@ pub(super) fn case(
                 }
             }
             let classes = planned.classes.iter().enumerate();
+            let found =
+                classes.filter_map(|(i, class)| Some((class.members.clone(), known.get(&(run, i))?.clone())));
+            // What was compared before a pass that is not covered contradicts, or says nothing.
+            let (ended, found): (Vec<_>, Vec<_>) =
+                found.partition(|(_, facts)| facts.refused.is_some() && !facts.differs());
+            let mut unchecked = planned.unchecked.clone();
+            for (members, facts) in ended {
+                let why = facts.refused.unwrap_or_default();
+                unchecked.extend(members.into_iter().map(|member| (member, why.clone())));
+            }
             facts.push(RunFacts {
                 reference_id: stored.reference_id,
                 rep_id: stored.rep_id,
                 refused: planned.refused.clone(),
                 tokens: (planned.prompt.len() + planned.forced.len()) as u64,
                 recorded: record.values(run),
-                classes: classes
-                    .filter_map(|(i, class)| Some((class.members.clone(), known.get(&(run, i))?.clone())))
-                    .collect(),
-                unchecked: planned.unchecked.clone(),
+                classes: found,
+                unchecked,
                 repetitions,
             });
         }

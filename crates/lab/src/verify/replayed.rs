@@ -171,7 +171,8 @@ pub(super) fn audit(
     let case = case(record, &plan, &stated, &state.facts, replay)?;
     let claims = judge(&case)?;
     let statistical = claims.iter().any(|claim| claim.tier == Tier::Statistical);
-    let stopped = state.facts.values().filter(|facts| facts.passes < facts.passes_in_all).count();
+    let stopped = |facts: &&ReplayFacts| facts.passes < facts.passes_in_all && facts.refused.is_none();
+    let stopped = state.facts.values().filter(stopped).count();
     let mut notes = Vec::new();
     if !full && stopped > 0 {
         notes.push(
