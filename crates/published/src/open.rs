@@ -222,6 +222,20 @@ fn of_published(bytes: &[u8], digest: Digest, path: &Path) -> Result<Opened> {
     Ok(opened(path, digest, Content::Published(published), Vec::new()))
 }
 
+/// Why a file that begins as JSON is none, in its first line either.
+fn no_json(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    if !text.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
+    let whole = serde_json::from_str::<serde::de::IgnoredAny>(text).err()?;
+    let first = text.lines().find(|line| !line.trim().is_empty())?;
+    let of_line = serde_json::from_str::<serde::de::IgnoredAny>(first).err()?;
+    // Of a file of several lines the whole says more, unless its first line is whole but for the damage.
+    let error = if of_line.is_eof() { whole } else { of_line };
+    Some(format!("damaged JSON ({error})"))
+}
+
 /// What to say of a file that is no evidence.
 fn unknown(bytes: &[u8], path: &Path) -> EvidenceError {
     if let Some(problem) = other_text(bytes) {
@@ -237,6 +251,15 @@ fn unknown(bytes: &[u8], path: &Path) -> EvidenceError {
             path: path.to_owned(),
             what: error::one_line(&named.what),
             remedy: named.instead.to_owned(),
+        };
+    }
+    if let Some(problem) = no_json(bytes) {
+        return EvidenceError::NotEvidence {
+            path: path.to_owned(),
+            what: problem,
+            remedy:
+                "give the file as it was written: JSON has no NaN or Infinity, and ends with what it began"
+                    .to_owned(),
         };
     }
     let known = format!(

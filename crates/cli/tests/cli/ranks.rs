@@ -86,3 +86,22 @@ fn the_kernel_of_packed_weights_is_named() {
     let (_, audit) = verified(&half, &answers, &claim);
     assert_eq!(audit["claims"][0]["answer"], "fits_none");
 }
+
+/// What turns out not to be covered when a weight is read, or when tokens have chosen their experts, is a claim that
+/// was not checked: the others are judged, and the verdict is written.
+#[test]
+fn a_claim_that_cannot_be_replayed_to_its_end_is_not_checked() {
+    let session = Session::new();
+    let packed = format!("{MODEL} --quantization gptq --dtype bf16");
+    let made = session.output(&packed.split_whitespace().collect::<Vec<_>>());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let config = session.path("model").join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert!(text.contains("\"desc_act\": false"), "{text}");
+    std::fs::write(&config, text.replace("\"desc_act\": false", "\"desc_act\": true")).unwrap();
+    let answers = repository().join("goldens/audit/answers_h200/awq.jsonl").display().to_string();
+    let claim = ["--claim", "engine=vllm-0.24", "--claim", "hardware=h200"];
+    let (code, audit) = verified(&session, &answers, &claim);
+    assert_eq!((code, &audit["claims"][0]["answer"]), (3, &Value::from("not_enough_evidence")), "{audit}");
+    assert!(audit["claims"][0]["not_checked"].to_string().contains("desc_act"), "{audit}");
+}

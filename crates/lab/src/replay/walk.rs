@@ -182,6 +182,22 @@ impl Report<'_> {
         self.work.tokens += tokens as u64;
         (self.progress)(Progress { done: self.work.tokens, total: self.total });
     }
+
+    /// Hands over jobs of which a pass, from `pass` on, is not covered, and says why; any other error is one.
+    fn refuse(
+        &mut self,
+        jobs: impl IntoIterator<Item = Job>,
+        pass: usize,
+        error: LabError,
+    ) -> Result<(), LabError> {
+        let LabError::Engine(EngineError::Uncovered { .. }) = &error else { return Err(error) };
+        for mut job in jobs {
+            self.total = self.total.saturating_sub(tokens(std::slice::from_ref(&job), pass));
+            job.facts.refused = Some(error.to_string());
+            (self.finished)(Finished { run: job.run, class: job.class, facts: &job.facts })?;
+        }
+        Ok(())
+    }
 }
 
 impl Walk<'_> {
@@ -219,8 +235,7 @@ impl Walk<'_> {
         let total = trees.iter().flat_map(|(_, trees)| trees).map(|jobs| tokens(jobs, 0)).sum();
         let mut report = Report { work: Work::default(), total, finished, progress };
         for (candidate, trees) in trees {
-            let jobs = trees.iter().flatten();
-            let context = jobs.map(|job| self.context(job)).max().unwrap_or(1);
+            let context = trees.iter().flatten().map(|job| self.context(job)).max().unwrap_or(1);
             let setup = self.machine.engine(&candidate, context, &self.plan.catalogs);
             match Engine::load(self.checkpoint, setup) {
                 Ok(engine) => {
@@ -228,27 +243,10 @@ impl Walk<'_> {
                         self.tree(&engine, jobs, &mut report)?;
                     }
                 }
-                Err(error) => self.refused(trees.into_iter().flatten(), 0, error.into(), &mut report)?,
+                Err(error) => report.refuse(trees.into_iter().flatten(), 0, error.into())?,
             }
         }
         Ok(report.work)
-    }
-
-    /// Hands over jobs of which a pass, from `pass` on, is not covered, and says why; any other error is one.
-    fn refused(
-        &self,
-        jobs: impl IntoIterator<Item = Job>,
-        pass: usize,
-        error: LabError,
-        report: &mut Report<'_>,
-    ) -> Result<(), LabError> {
-        let LabError::Engine(EngineError::Uncovered { .. }) = &error else { return Err(error) };
-        for mut job in jobs {
-            report.total = report.total.saturating_sub(tokens(std::slice::from_ref(&job), pass));
-            job.facts.refused = Some(error.to_string());
-            (report.finished)(Finished { run: job.run, class: job.class, facts: &job.facts })?;
-        }
-        Ok(())
     }
 
     fn planned(&self, job: &Job) -> &RunPlan {
@@ -314,7 +312,7 @@ impl Walk<'_> {
         let pass = FirstPass { record: self.record, plan: self.plan, batch_size };
         let logits = match pass.run(engine, (&mut cache, &ids, kept), &mut jobs, &mut seen) {
             Ok(logits) => logits,
-            Err(error) => return self.refused(jobs, 0, error, report),
+            Err(error) => return report.refuse(jobs, 0, error),
         };
         self.check_plan(&engine.take_observed(), &jobs[0], 0)?;
         for (i, row) in logits.chunks_exact(engine.config().vocab_size).enumerate() {
@@ -371,7 +369,7 @@ impl Walk<'_> {
                 Ok(steps) => steps,
                 Err(error) => {
                     let pass = jobs.iter().map(|(_, pass)| *pass).min().unwrap_or_default();
-                    self.refused(jobs.into_iter().flat_map(|(jobs, _)| jobs), pass, error.into(), report)?;
+                    report.refuse(jobs.into_iter().flat_map(|(jobs, _)| jobs), pass, error.into())?;
                     continue;
                 }
             };

@@ -7,7 +7,7 @@ use mantissa_evidence::Decoding;
 use mantissa_numerics::Generation;
 
 use super::prompt::PromptRows;
-use super::token::{Name, Row, ids, number};
+use super::token::{Name, Row, ids};
 
 pub(super) const RESTORE: &str = "give the answers as the server wrote them";
 
@@ -29,6 +29,8 @@ pub(super) struct Answer {
     echo: Option<bool>,
     /// Tokens of the output that were asked for.
     max_tokens: Option<u64>,
+    /// Whether log-probabilities of the prompt's own tokens were asked for.
+    pub(super) asked_of_prompt: bool,
     /// Tokens of the prompt, as the server counts them.
     prompt_tokens: Option<usize>,
     pub(super) outputs: Vec<Output>,
@@ -108,6 +110,10 @@ pub(super) fn answers(bytes: &[u8]) -> Result<Option<Vec<Answer>>, Flaw> {
             }
         } else if object.contains_key("choices") {
             found.push(answer(&place, std::slice::from_ref(&value), None)?);
+        } else if object.contains_key("chunks")
+            && object.get("response").is_some_and(|whole| !whole.is_null())
+        {
+            return Err(flaw("it holds both a response and chunks"));
         } else if let Some(chunks) = object.get("chunks").and_then(Value::as_array) {
             found.push(answer(&place, chunks, request)?);
         } else if let Some(response) = object.get("response") {
@@ -139,7 +145,7 @@ fn values(bytes: &[u8]) -> Result<Option<Vec<(String, Value)>>, Flaw> {
             Value::Array(list) => {
                 (0..).zip(list).map(|(i, value): (usize, _)| (format!("[{i}]"), value)).collect()
             }
-            value => vec![(String::new(), value)],
+            value => vec![("answer".to_owned(), value)],
         }));
     }
     let Ok(whole) = std::str::from_utf8(bytes) else { return Ok(None) };
@@ -185,7 +191,7 @@ fn text(object: &Map<String, Value>, key: &str) -> Option<String> {
 /// One answer from its parts: itself, or the chunks of its stream.
 fn answer(place: &str, parts: &[Value], request: Option<&Value>) -> Result<Answer, Flaw> {
     let mut found = Answer {
-        place: if place.is_empty() { "answer".to_owned() } else { place.to_owned() },
+        place: place.to_owned(),
         model: String::new(),
         fingerprint: None,
         asked: Asked::Nothing,
@@ -195,6 +201,7 @@ fn answer(place: &str, parts: &[Value], request: Option<&Value>) -> Result<Answe
         ignore_eos: false,
         echo: None,
         max_tokens: None,
+        asked_of_prompt: false,
         prompt_tokens: None,
         outputs: Vec::new(),
     };
@@ -204,6 +211,9 @@ fn answer(place: &str, parts: &[Value], request: Option<&Value>) -> Result<Answe
     }
     for part in parts {
         let Value::Object(object) = part else { return Err(wrong("a part is no object".to_owned())) };
+        if let Some(error) = object.get("error").filter(|error| !error.is_null()) {
+            return Err(wrong(format!("a part of it is an error: {error}")));
+        }
         if let Some(model) = text(object, "model") {
             found.model = model;
         }
@@ -230,7 +240,18 @@ fn answer(place: &str, parts: &[Value], request: Option<&Value>) -> Result<Answe
     found.part_echoes().map_err(|(index, what)| wrong(format!("choices[{index}]: {what}")))?;
     for (index, output) in found.outputs.iter().enumerate() {
         let rows = output.rows.len();
-        if let Some(ids) = output.ids.as_ref().filter(|ids| ids.len() != rows && rows > 0) {
+        let shown = output.rows.iter().zip(output.ids.iter().flatten()).enumerate();
+        for (place, (row, id)) in shown {
+            if matches!(row.token, Name::Id(token) if token != *id) {
+                return Err(wrong(format!(
+                    "choices[{index}]: {} stands where token_ids[{place}] is {id}",
+                    row.token
+                )));
+            }
+        }
+        // With max_tokens=0 a token is computed and not shown.
+        let is_shown = rows > 0 || (output.begins_with_none && found.max_tokens != Some(0));
+        if let Some(ids) = output.ids.as_ref().filter(|ids| ids.len() != rows && is_shown) {
             return Err(wrong(format!(
                 "choices[{index}]: {} token ids beside {rows} log-probabilities",
                 ids.len()
@@ -247,6 +268,7 @@ impl Answer {
         self.ignore_eos = request.get("ignore_eos").and_then(Value::as_bool).unwrap_or(false);
         self.echo = Some(request.get("echo").and_then(Value::as_bool).unwrap_or(false));
         self.max_tokens = request.get("max_tokens").and_then(Value::as_u64);
+        self.asked_of_prompt = request.get("prompt_logprobs").is_some_and(|asked| !asked.is_null());
         if let Some(model) = request.get("model").and_then(Value::as_str) {
             model.clone_into(&mut self.model);
         }
@@ -331,7 +353,8 @@ impl Output {
         if let Some(content) = logprobs.get("content").filter(|content| !content.is_null()) {
             let content = content.as_array().ok_or("logprobs.content is no list")?;
             for token in content {
-                self.rows.push(of_chat(token).ok_or("a token of logprobs.content has no name")?);
+                let place = self.rows.len();
+                self.rows.push(of_chat(token).map_err(|what| format!("logprobs.content[{place}]: {what}"))?);
             }
             return Ok(());
         }
@@ -349,29 +372,22 @@ impl Output {
         }
         for (place, (token, value)) in tokens.iter().zip(values).enumerate() {
             let token = Name::of(token.as_str().ok_or("a token of logprobs is no text")?);
-            let mut listed = vec![(token.clone(), number(value))];
-            if let Some(Value::Object(top)) = top.map(|top| &top[place]) {
-                let others = top.iter().map(|(name, value)| (Name::of(name), number(value)));
-                listed.extend(others.filter(|(name, _)| *name != token));
-            }
-            self.rows.push(Row { token, listed });
+            let others = top.and_then(|top| top[place].as_object()).into_iter().flatten();
+            let others = others.map(|(name, value)| (Name::of(name), value));
+            self.rows
+                .push(Row::of(token, value, others).map_err(|what| format!("logprobs[{place}]: {what}"))?);
         }
         Ok(())
     }
 }
 
-fn of_chat(token: &Value) -> Option<Row> {
-    let named = |token: &Value| {
-        let name = Name::of(token.get("token")?.as_str()?);
-        Some((name, token.get("logprob").map_or(f64::NEG_INFINITY, number)))
+fn of_chat(token: &Value) -> Result<Row, String> {
+    let named = |token| -> Result<_, String> {
+        let name = Value::get(token, "token").and_then(Value::as_str).ok_or("a token has no name")?;
+        Ok((Name::of(name), token.get("logprob").unwrap_or(&Value::Null)))
     };
-    let (token_name, value) = named(token)?;
-    let mut listed = vec![(token_name.clone(), value)];
-    for other in token.get("top_logprobs").and_then(Value::as_array).into_iter().flatten() {
-        let (name, value) = named(other)?;
-        if name != token_name {
-            listed.push((name, value));
-        }
-    }
-    Some(Row { token: token_name, listed })
+    let (name, value) = named(token)?;
+    let top = token.get("top_logprobs").and_then(Value::as_array).into_iter().flatten();
+    let others = top.map(named).collect::<Result<Vec<_>, _>>()?;
+    Row::of(name, value, others.into_iter())
 }

@@ -176,7 +176,9 @@ impl Answers {
                 let reference_id = u32::try_from(reference).unwrap_or(u32::MAX);
                 let same = |run: &&Run| run.config_id == config_id && run.reference_id == reference_id;
                 let rep_id = u32::try_from(runs.iter().filter(same).count()).unwrap_or(u32::MAX);
-                let (tokens, mut rows) = output.known(&id, &mut count);
+                let known = output.known(&id, &mut count);
+                let (tokens, mut rows) =
+                    known.map_err(|why| Flaw::new(&answer.place, why, line::RESTORE).in_file(&self.path))?;
                 let later = rows.split_off(rows.len().min(1));
                 // What is said of the prompt is said once, however many outputs it has.
                 let of_prompt = std::mem::take(&mut of_prompt);
@@ -284,10 +286,6 @@ impl Answers {
     /// The most candidates of a row; rows of fewer are filled up.
     fn most_candidates(&self) -> Result<usize> {
         let rows = self.list.iter().flat_map(|answer| &answer.outputs).flat_map(|output| &output.rows);
-        if let Some(name) = rows.clone().find_map(Row::named_twice) {
-            let what = format!("{name} stands twice among one token's candidates");
-            return Err(Flaw::new("logprobs", what, line::RESTORE).in_file(&self.path));
-        }
         let of_prompts = self.list.iter().flat_map(|answer| answer.prompt_rows.lengths());
         let lengths: Vec<usize> = rows.map(|row| row.listed.len()).chain(of_prompts).collect();
         let (least, most) = (lengths.iter().min().copied(), lengths.iter().max().copied().unwrap_or(0));
@@ -311,6 +309,15 @@ impl Answers {
         if !servers.is_empty() {
             let names: Vec<String> = servers.into_iter().map(|name| format!("'{name}'")).collect();
             warnings.push(format!("the server calls itself {}", names.join(", ")));
+        }
+        let empty = self.list.iter().filter(|answer| answer.outputs.is_empty()).count();
+        if empty > 0 {
+            warnings.push(format!("{empty} answers hold no choice"));
+        }
+        let lacking = |answer: &&Answer| answer.asked_of_prompt && answer.prompt_rows.is_empty();
+        let lacking = self.list.iter().filter(lacking).count();
+        if lacking > 0 {
+            warnings.push(format!("{lacking} answers lack the prompt_logprobs that were asked for"));
         }
         if let Some(decimals) = self.decimals {
             warnings.push(format!(
@@ -352,18 +359,25 @@ impl Answers {
 
 impl line::Output {
     /// Ids of the output as far as they are known, and candidates of each token by id, the chosen one first.
-    fn known(&self, id: &dyn Fn(&Name) -> Option<u32>, count: &mut Count) -> (Vec<u32>, Vec<Candidates>) {
+    ///
+    /// *Errors:* a token's candidates that contradict each other, with its place.
+    fn known(
+        &self,
+        id: &dyn Fn(&Name) -> Option<u32>,
+        count: &mut Count,
+    ) -> std::result::Result<(Vec<u32>, Vec<Candidates>), String> {
         let (mut tokens, mut rows) = (Vec::new(), Vec::new());
         for (place, row @ Row { token, .. }) in self.rows.iter().enumerate() {
             let chosen = self.ids.as_ref().and_then(|ids| ids.get(place).copied()).or_else(|| id(token));
-            rows.push(row.by_id(chosen, id, &mut count.unknown));
+            let found = row.by_id(chosen, id, &mut count.unknown);
+            rows.push(found.map_err(|what| format!("token {place} of an output: {what}"))?);
             let Some(chosen) = chosen else {
                 count.cut += usize::from(place + 1 < self.rows.len());
                 break;
             };
             tokens.push(chosen);
         }
-        (tokens, rows)
+        Ok((tokens, rows))
     }
 }
 

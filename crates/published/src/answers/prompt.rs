@@ -7,10 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::token::{Candidates, Name, Row, number, single};
-
-/// What an echo has in place of anything less.
-const STANDS_IN: f64 = -9999.0;
+use super::token::{Candidates, Name, Row, STANDS_IN, id_of, number, single};
 
 /// What an answer says of its prompt's tokens.
 #[derive(Debug, Clone, Default)]
@@ -33,9 +30,9 @@ impl PromptRows {
             let wrong = |what: &str| format!("prompt_logprobs[{place}]: {what}");
             let map = entry.as_object().ok_or_else(|| wrong("it is no map of token ids"))?;
             let candidate = |(id, said): (&String, &Value)| {
-                let id: u32 = id.parse().map_err(|_| wrong(&format!("'{id}' is no token id")))?;
+                let id = id_of(id).ok_or_else(|| wrong(&format!("'{id}' is no token id")))?;
                 let value = said.get("logprob").ok_or_else(|| wrong(&format!("{id} has no logprob")))?;
-                Ok((id, number(value)))
+                Ok((id, number(value).map_err(|what| wrong(&what))?))
             };
             let candidates = map.iter().map(candidate).collect::<Result<Vec<_>, String>>()?;
             let ids: BTreeSet<u32> = candidates.iter().map(|(id, _)| *id).collect();
@@ -125,7 +122,7 @@ impl PromptRows {
         }
         let Some(listed) = &self.listed else {
             let rows = self.echo().iter().zip(ids).skip(1);
-            return Ok(rows.map(|(row, own)| row.by_id(Some(*own), id, unknown)).collect());
+            return rows.map(|(row, own)| row.by_id(Some(*own), id, unknown)).collect();
         };
         if listed.len() + 1 != tokens {
             return Err(format!(

@@ -302,3 +302,60 @@ fn a_prompt_that_contradicts_itself_is_refused() {
     let first = echoed("", "", ids).replace("[null, -2.5", "[-1.0, -2.5");
     assert!(said(&first).contains("was to be echoed, and its first token has a log-probability"));
 }
+
+/// A completion of one token, its candidates, and what stands beside it.
+fn single(token: &str, own: &str, top: &str, beside: &str) -> String {
+    format!(
+        r#"{{"request": {{"prompt": [1, 2]}}, "response": {{"object": "text_completion", "usage": {{}},
+        "choices": [{{"index": 0, "token_ids": [3], {beside} "logprobs": {{"tokens": ["{token}"],
+        "token_logprobs": [{own}], "top_logprobs": [{{{top}}}]}}}}]}}}}"#
+    )
+}
+
+#[test]
+fn a_token_that_is_said_twice_is_said_alike() {
+    for (token, own, top, said) in [
+        ("token_id:3", "-0.5", r#""token_id:3": -0.25"#, "token 3 has -0.5 and, among its candidates, -0.25"),
+        ("token_id:3", "\"-0.5\"", r#""token_id:3": -0.5"#, "\"-0.5\" is no log-probability"),
+        ("token_id:3", "-0.5", r#""token_id:4": true"#, "true is no log-probability"),
+        ("token_id:7", "-0.5", r#""token_id:7": -0.5"#, "token 7 stands where token_ids[0] is 3"),
+    ] {
+        let refused = refused(&single(token, own, top, ""));
+        assert!(refused.contains(said), "{refused}");
+    }
+    // Where a value is missing the other one is taken.
+    let read = |text: &str| listed(&read(text).experiment(Some(&Letters), false).unwrap().experiment.runs[0]);
+    assert_eq!(read(&single("token_id:3", "null", r#""token_id:3": -0.5"#, "")), [[(3, -0.5)]]);
+    // Ids are in plain decimal: anything else is a text that no token has.
+    let [row] = &read(&single("token_id:3", "-0.5", r#""token_id:03": -7"#, ""))[..] else { panic!("a row") };
+    assert!(row[0] == (3, -0.5) && row[1].1 == f32::NEG_INFINITY, "{row:?}");
+    // Texts are those of several tokens, unless a vocabulary knows better.
+    let twice = |text: &str| {
+        let chat = format!(
+            r#"{{"choices": [{{"index": 0, "token_ids": [3], "logprobs": {{"content": [{{"token": "{text}",
+            "logprob": -0.5, "top_logprobs": [{{"token": "{text}", "logprob": -0.25}}]}}]}}}}]}}"#
+        );
+        parse(chat.as_bytes(), Path::new("a.jsonl"))
+            .unwrap()
+            .expect("answers")
+            .experiment(Some(&Letters), false)
+    };
+    assert_eq!(twice("??").unwrap().experiment.runs.len(), 1);
+    let refused = twice("c").unwrap_err().to_string();
+    assert!(refused.contains("\"c\" has -0.5 and, among its candidates, -0.25"), "{refused}");
+}
+
+#[test]
+fn nothing_is_left_out_without_a_word() {
+    let whole = single("token_id:3", "-0.5", "", "").replace('\n', " ");
+    let both = whole.replacen('{', r#"{"chunks": [], "#, 1);
+    assert!(refused(&both).contains("both a response and chunks"));
+    let failed = r#"{"request": {"prompt": [1]}, "chunks": [{"error": {"message": "x"}}]}"#;
+    assert!(refused(failed).contains("a part of it is an error"));
+    let none = whole.replace(r#""choices": [{"#, r#""choices": [], "others": [{"#);
+    let asked = whole.replace(r#""prompt": [1, 2]"#, r#""prompt": [1, 2], "prompt_logprobs": 5"#);
+    for (text, said) in [(none, "1 answers hold no choice"), (asked, "1 answers lack the prompt_logprobs")] {
+        let made = read(&format!("{whole}\n{text}")).experiment(None, false).unwrap();
+        assert!(made.warnings.iter().any(|warning| warning.contains(said)), "{:?}", made.warnings);
+    }
+}
