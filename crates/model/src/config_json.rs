@@ -13,7 +13,7 @@ use crate::config::ModelConfig;
 use crate::config_keys::Keys;
 use crate::decision::Decisions;
 use crate::error::{ModelError, shown};
-use crate::quantized::Scheme;
+use crate::quantized::{Int4, Scheme};
 
 pub(crate) mod rope;
 mod windows;
@@ -124,7 +124,7 @@ impl Keys<'_> {
             bos_token_id: self.token_ids("bos_token_id")?.first().copied(),
             eos_token_ids: self.token_ids("eos_token_id")?,
             nf4_block: None,
-            int4: None,
+            int4: self.int4()?,
             extra: own.collect(),
         };
         (arch.family().read)(self, &mut config)?;
@@ -236,6 +236,13 @@ impl Keys<'_> {
             (_, Some(_)) => "use the unquantized checkpoint or a GGUF file",
         };
         Err(ModelError::unsupported(self.file, "quantization_config", fault, remedy))
+    }
+
+    /// Integers of 4 bits, as the configuration says; files say it better.
+    fn int4(&self) -> Result<Option<Int4>, ModelError> {
+        let dtype = self.torch_dtype()?;
+        let scheme = self.value("quantization_config").and_then(|scheme| Scheme::read(scheme, dtype));
+        Ok(scheme.and_then(Result::ok).and_then(Scheme::int4))
     }
 
     fn torch_dtype(&self) -> Result<Option<Dtype>, ModelError> {

@@ -34,6 +34,8 @@ MODELS = {
     " --tie-word-embeddings true",
     "llama1b": f"{_LLAMA_1B} --num-key-value-heads 8 --head-dim 64 --num-hidden-layers 3 --tie-word-embeddings true",
     "qwen7b": "--preset qwen2.5-7b --num-hidden-layers 2",
+    # A vocabulary that nothing divides.
+    "smollm2odd": "--preset smollm2-135m --num-hidden-layers 4 --vocab-size 50257",
 }
 MODELS |= {
     name + layout: f"{MODELS[name]} --quantization {layout} --dtype bf16"
@@ -96,6 +98,11 @@ SERVERS = [
     # The later one counts.
     Server("smollm2-f16", "smollm2", ("--dtype", "float16")),
     Server("qwen06b-awq-f16", "qwen06bawq", ("--dtype", "float16")),
+    Server("smollm2-f16-v1", "smollm2", ("--dtype", "float16"), env=(("VLLM_USE_V2_MODEL_RUNNER", "0"),)),
+    Server("qwen7b-f16", "qwen7b", ("--dtype", "float16")),
+    Server("smollm2odd", "smollm2odd"),
+    Server("smollm2odd-v1", "smollm2odd", env=(("VLLM_USE_V2_MODEL_RUNNER", "0"),)),
+    Server("smollm2odd-f16-v1", "smollm2odd", ("--dtype", "float16"), env=(("VLLM_USE_V2_MODEL_RUNNER", "0"),)),
     Server("qwen06b-tp2", "qwen06b", TWO, env=GPUS),
     Server("llama1b-tp2", "llama1b", TWO, env=GPUS),
     Server("qwen06b-awq-tp2", "qwen06bawq", TWO, env=GPUS),

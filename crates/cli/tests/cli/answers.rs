@@ -127,7 +127,14 @@ fn rounded_values_are_equal_at_their_decimals() {
     let text = rounded.to_string();
     let at = text.find("token_logprobs\":[-").unwrap() + "token_logprobs\":[-".len();
     let digit = if text.as_bytes()[at] == b'9' { "8" } else { "9" };
-    std::fs::write(&path, format!("{}{digit}{}", &text[..at], &text[at + 1..])).unwrap();
+    let end = at + text[at..].find([',', ']']).unwrap();
+    let (said, changed) = (&text[at..end], format!("{digit}{}", &text[at + 1..end]));
+    // Alone it is a contradiction of the answer with itself.
+    std::fs::write(&path, format!("{}{changed}{}", &text[..at], &text[end..])).unwrap();
+    let refused = session.output(&[&["verify", "rounded.jsonl", "--model", "model"][..], &CLAIM].concat());
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && error.contains("and, among its candidates,"), "{error}");
+    std::fs::write(&path, text.replace(said, &changed)).unwrap();
     let (code, audit) = verified(&session, "rounded.jsonl", &CLAIM);
     assert_eq!((code, &audit["claims"][0]["answer"]), (1, &Value::from("fits_none")), "{audit}");
     // Nobody knows what was fed.

@@ -26,8 +26,8 @@ use super::sdpa::MULTIPROCESSORS;
 use crate::catalog;
 use crate::shape::PassShape;
 
-/// The number of experts whose router was compared.
-const EXPERTS_COMPARED: usize = 128;
+/// Numbers of experts whose router was compared.
+const EXPERTS_COMPARED: [usize; 2] = [8, 128];
 
 /// Families that run in the model runner V2 unless a variable of the environment says otherwise; others in V1, whose
 /// log-probabilities are PyTorch's. *Source:* `DEFAULT_V2_MODEL_RUNNER_ARCHITECTURES` in vllm/config/vllm.py, 0.24.0.
@@ -97,8 +97,8 @@ impl Dispatch<'_> {
         Ok(NormRecipe { mean: NormMean::Vllm(mean), weight: NormWeight::BeforeCast, output: self.dtype })
     }
 
-    /// The choice of experts; weights stay in binary32 whatever the model says. Of other numbers of experts than 128
-    /// the kernel was read and not compared.
+    /// The choice of experts; weights stay in binary32 whatever the model says. Of other numbers of experts than 8 and
+    /// 128 the kernel was read and not compared.
     pub(super) fn vllm_router(
         routing: &Routing,
         choice: RouterChoice,
@@ -109,7 +109,8 @@ impl Dispatch<'_> {
         }
         let gating = VllmGating::of(routing.experts)
             .ok_or_else(|| what("only numbers of experts that have a kernel of their own are known"))?;
-        let basis = if routing.experts == EXPERTS_COMPARED { Basis::Verified } else { Basis::Literature };
+        let compared = EXPERTS_COMPARED.contains(&routing.experts);
+        let basis = if compared { Basis::Verified } else { Basis::Literature };
         Ok((RouterRecipe { softmax: RouterSoftmax::Vllm(gating), choice, output: Dtype::F32 }, basis))
     }
 
@@ -238,10 +239,16 @@ mod tests {
 
     #[test]
     fn a_sum_over_two_experts_has_a_kernel_of_its_own() {
-        let tiny = SynthSpec::tiny(Arch::MIXTRAL, 0).config().clone();
-        let (found, basis) = of(&tiny.graph(), "expert_sum", [1, 1]).expect("known");
-        let KernelRecipe::ExpertSum(sum) = found else { panic!("{found:?}") };
-        assert_eq!((sum.sums.get(), sum.order, basis), (1, ExpertOrder::EachInTopOrder, Basis::Literature));
+        // That for three and four was not compared.
+        for (top, expected) in [(2, Basis::Verified), (3, Basis::Literature), (4, Basis::Literature)] {
+            let tiny = SynthSpec::tiny(Arch::MIXTRAL, 0).config().clone();
+            let moe =
+                tiny.moe.clone().map(|moe| mantissa_model::MoeConfig { num_experts_per_tok: top, ..moe });
+            let graph = ModelConfig { moe, ..tiny }.graph();
+            let (found, basis) = of(&graph, "expert_sum", [1, 1]).expect("known");
+            let KernelRecipe::ExpertSum(sum) = found else { panic!("{found:?}") };
+            assert_eq!((sum.sums.get(), sum.order, basis), (1, ExpertOrder::EachInTopOrder, expected));
+        }
     }
 
     #[test]

@@ -26,6 +26,16 @@ pub(crate) struct Scheme {
 }
 
 impl Scheme {
+    /// How integers of 4 bits are stored, if weights are those.
+    pub(crate) fn int4(self) -> Option<Int4> {
+        let zeros = match self.quantization {
+            Quantization::Awq => true,
+            Quantization::Gptq => false,
+            Quantization::BnbNf4 | Quantization::BnbNf4Double | Quantization::Fp8 => return None,
+        };
+        Some(Int4 { group: NonZeroUsize::new(self.block[1]), zeros })
+    }
+
     /// Reads a `quantization_config`; `dtype` is what the configuration says of the other tensors. `None` where the
     /// format is not one of [`Quantization::ALL`]; `Err` says what of one is not read.
     pub(crate) fn read(config: &Value, dtype: Option<Dtype>) -> Option<Result<Self, String>> {
