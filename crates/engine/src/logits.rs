@@ -110,7 +110,7 @@ pub fn logprobs_by(isa: Isa, recipe: LogSoftmaxRecipe, logits: &[f32]) -> RowLog
 /// use mantissa_numerics::recipe::{LogSoftmaxRecipe, TorchSoftmax};
 ///
 /// let recipe = LogSoftmaxRecipe::Torch(TorchSoftmax::Shifted(4));
-/// let logits: Vec<f32> = (0..4099_u16).map(|i| f32::from(i * 37 % 101) / 8.0).collect();
+/// let logits: Vec<f32> = (0..4099_u16).map(|i| f32::from(i % 101) / 8.0).collect();
 /// let row = |before| logprobs_at(Isa::detect(), recipe, &logits, before).of(0);
 /// assert_eq!(row(0), row(4 * 4099));
 /// ```

@@ -438,8 +438,7 @@ pub(super) fn not_a_number_everywhere_is_read_and_stays_one() {
 
 pub(super) fn an_unknown_file_gets_one_error_that_lists_what_is_known() {
     let folder = tempfile::tempdir().unwrap();
-    for content in ["{\"metadata\": {}, \"measures\": []}", "[1, 2]", "once upon a time", "{", "{\"a\": NaN}"]
-    {
+    for content in ["{\"metadata\": {}, \"measures\": []}", "[1, 2]", "once upon a time"] {
         let path: PathBuf = folder.path().join("unknown.json");
         std::fs::write(&path, content).unwrap();
         let error = open(&path).unwrap_err().to_string();
@@ -449,9 +448,14 @@ pub(super) fn an_unknown_file_gets_one_error_that_lists_what_is_known() {
             assert!(error.contains(layout), "{content:?}: {error}");
         }
     }
-    for (content, problem) in
-        [(&b""[..], "is empty"), (b"\xef\xbb\xbf{}", "byte order mark"), (b"\xff\xfe{\0}\0", "is UTF-16")]
-    {
+    for (content, problem) in [
+        (&b""[..], "is empty"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        (b"\xff\xfe{\0}\0", "is UTF-16"),
+        (b"{", "damaged JSON (EOF while parsing an object at line 1 column 1)"),
+        (b"{\"a\": NaN}", "damaged JSON (expected value at line 1 column 7)"),
+        (b"{\"a\": 1}\n{\"b\":", "no known kind"),
+    ] {
         let path = folder.path().join("other.json");
         std::fs::write(&path, content).unwrap();
         assert!(open(&path).unwrap_err().to_string().contains(problem));
