@@ -97,11 +97,20 @@ fn a_claim_that_cannot_be_replayed_to_its_end_is_not_checked() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let config = session.path("model").join("config.json");
     let text = std::fs::read_to_string(&config).unwrap();
-    assert!(text.contains("\"desc_act\": false"), "{text}");
-    std::fs::write(&config, text.replace("\"desc_act\": false", "\"desc_act\": true")).unwrap();
     let answers = repository().join("goldens/audit/answers_h200/awq.jsonl").display().to_string();
     let claim = ["--claim", "engine=vllm-0.24", "--claim", "hardware=h200"];
-    let (code, audit) = verified(&session, &answers, &claim);
-    assert_eq!((code, &audit["claims"][0]["answer"]), (3, &Value::from("not_enough_evidence")), "{audit}");
-    assert!(audit["claims"][0]["not_checked"].to_string().contains("desc_act"), "{audit}");
+    for (said, other, word) in [
+        ("\"desc_act\": false", "\"desc_act\": true", "desc_act"),
+        ("\"sym\": true", "\"sym\": false", "exllama"),
+    ] {
+        assert!(text.contains(said), "{text}");
+        std::fs::write(&config, text.replace(said, other)).unwrap();
+        let (code, audit) = verified(&session, &answers, &claim);
+        assert_eq!(
+            (code, &audit["claims"][0]["answer"]),
+            (3, &Value::from("not_enough_evidence")),
+            "{audit}"
+        );
+        assert!(audit["claims"][0]["not_checked"].to_string().contains(word), "{audit}");
+    }
 }

@@ -28,13 +28,22 @@ pub struct Int4Matrix<'a> {
     layout: Int4,
     /// Format of the scales in the file.
     scales: Dtype,
-    /// Whether the configuration says that inputs are sorted by activation.
-    desc_act: bool,
+    /// What the configuration says that makes vLLM multiply otherwise.
+    otherwise: Option<&'static str>,
 }
 
+pub(super) const BY_ACTIVATION: &str = "inputs in the order of activations (desc_act) were not compared";
+pub(super) const NOT_SYMMETRIC: &str =
+    "vLLM multiplies by GPTQ's weights that are not symmetric (sym) through exllama";
+
 impl<'a> Int4Matrix<'a> {
-    pub(super) fn new(packed: Packed<'a>, layout: Int4, scales: Dtype, desc_act: bool) -> Self {
-        Self { packed, layout, scales, desc_act }
+    pub(super) fn new(
+        packed: Packed<'a>,
+        layout: Int4,
+        scales: Dtype,
+        otherwise: Option<&'static str>,
+    ) -> Self {
+        Self { packed, layout, scales, otherwise }
     }
 
     /// Outputs.
@@ -62,8 +71,11 @@ impl<'a> Int4Matrix<'a> {
             return None;
         }
         let group = self.layout.group.map_or(self.cols(), NonZeroUsize::get);
-        if self.desc_act || (0..self.cols()).any(|col| gptq::group_of(&self.packed, col) != col / group) {
-            return Some("inputs in the order of activations (desc_act) were not compared");
+        if self.otherwise.is_some() {
+            return self.otherwise;
+        }
+        if (0..self.cols()).any(|col| gptq::group_of(&self.packed, col) != col / group) {
+            return Some(BY_ACTIVATION);
         }
         let centred = self.packed.parts[1].iter().all(|byte| *byte == gptq::ZEROS_OF_EIGHT);
         (!centred).then_some("vLLM takes 8 for every zero point of GPTQ, and these are others")

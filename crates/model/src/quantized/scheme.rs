@@ -8,6 +8,7 @@ use mantissa_numerics::Dtype;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use super::int4_matrix::{BY_ACTIVATION, NOT_SYMMETRIC};
 use super::parts::Packed;
 use super::{Int4, Int4Matrix, Quantization, awq, bnb, fp8, gptq, int4};
 use crate::error::shown;
@@ -21,8 +22,8 @@ pub(crate) struct Scheme {
     block: [usize; 2],
     /// What fp8 decodes to.
     dtype: Dtype,
-    /// Whether GPTQ's inputs are sorted by activation.
-    desc_act: bool,
+    /// What makes vLLM multiply otherwise by GPTQ's weights.
+    otherwise: Option<&'static str>,
 }
 
 impl Scheme {
@@ -39,9 +40,13 @@ impl Scheme {
     /// Reads a `quantization_config`; `dtype` is what the configuration says of the other tensors. `None` where the
     /// format is not one of [`Quantization::ALL`]; `Err` says what of one is not read.
     pub(crate) fn read(config: &Value, dtype: Option<Dtype>) -> Option<Result<Self, String>> {
-        let desc_act = config["desc_act"] == json!(true);
-        let with =
-            |quantization, block| Self { quantization, block, dtype: dtype.unwrap_or(Dtype::Bf16), desc_act };
+        let otherwise = match (&config["desc_act"], &config["sym"]) {
+            (Value::Bool(true), _) => Some(BY_ACTIVATION),
+            (_, Value::Bool(false)) => Some(NOT_SYMMETRIC),
+            _ => None,
+        };
+        let dtype = dtype.unwrap_or(Dtype::Bf16);
+        let with = |quantization, block| Self { quantization, block, dtype, otherwise };
         let of_group = |quantization| match group(config) {
             Some(group) if bits(config) == Some(4) => Ok(with(quantization, [1, group])),
             _ => Err("not 4 bits in groups of inputs".to_owned()),
@@ -139,7 +144,7 @@ impl Scheme {
                     let head = ("I32", vec![cols / int4::NIBBLES, rows]);
                     let indices = ("I32", vec![cols]);
                     (
-                        Element::Gptq { groups, dtype, desc_act: self.desc_act },
+                        Element::Gptq { groups, dtype, otherwise: self.otherwise },
                         [vec![head], tail.to_vec(), vec![indices]].concat(),
                     )
                 }
@@ -206,7 +211,7 @@ fn group(config: &Value) -> Option<usize> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Element {
     Awq { group: usize, dtype: Dtype },
-    Gptq { groups: usize, dtype: Dtype, desc_act: bool },
+    Gptq { groups: usize, dtype: Dtype, otherwise: Option<&'static str> },
     Bnb(bnb::State),
     Fp8 { block: [usize; 2], scales: Dtype, dtype: Dtype },
 }
@@ -281,8 +286,11 @@ impl Decoder {
         let layout = self.int4_layout()?;
         let parts = self.parts.iter().map(|(number, range)| &file(*number)[range.clone()]).collect();
         let packed = Packed { rows: self.rows, cols: self.cols, parts };
-        let desc_act = matches!(self.element, Element::Gptq { desc_act: true, .. });
-        Some(Int4Matrix::new(packed, layout, self.dtype(), desc_act))
+        let otherwise = match self.element {
+            Element::Gptq { otherwise, .. } => otherwise,
+            _ => None,
+        };
+        Some(Int4Matrix::new(packed, layout, self.dtype(), otherwise))
     }
 
     /// [`Decoder::decode`] with the scales of other groups.

@@ -164,6 +164,7 @@ fn a_layout_that_is_not_read_says_what_of_it() {
 fn integers_of_four_bits_are_refused_where_vllm_takes_others() {
     use std::num::NonZeroUsize;
 
+    use super::int4_matrix::BY_ACTIVATION;
     use super::{Int4, Int4Matrix};
     use crate::quantized::parts::Packed;
 
@@ -173,14 +174,14 @@ fn integers_of_four_bits_are_refused_where_vllm_takes_others() {
     let index =
         |group: fn(u32) -> u32| -> Vec<u8> { (0..32).flat_map(|col| group(col).to_le_bytes()).collect() };
     let layout = Int4 { group: NonZeroUsize::new(16), zeros: false };
-    let refused = |zeros: u8, indices: &[u8], desc_act| {
+    let refused = |zeros: u8, indices: &[u8], otherwise| {
         let zeros = [zeros; 8];
         let parts = vec![&words[..], &zeros[..], &scales[..], indices];
-        Int4Matrix::new(Packed { rows: 8, cols: 32, parts }, layout, Dtype::Bf16, desc_act).refused()
+        Int4Matrix::new(Packed { rows: 8, cols: 32, parts }, layout, Dtype::Bf16, otherwise).refused()
     };
     let ascending = index(|col| col / 16);
-    assert_eq!(refused(0x77, &ascending, false), None);
-    assert!(refused(0x77, &ascending, true).is_some_and(|why| why.contains("desc_act")));
-    assert!(refused(0x77, &index(|col| col % 2), false).is_some_and(|why| why.contains("desc_act")));
-    assert!(refused(0x76, &ascending, false).is_some_and(|why| why.contains("8 for every zero point")));
+    assert_eq!(refused(0x77, &ascending, None), None);
+    assert!(refused(0x77, &ascending, Some(BY_ACTIVATION)).is_some_and(|why| why.contains("desc_act")));
+    assert!(refused(0x77, &index(|col| col % 2), None).is_some_and(|why| why.contains("desc_act")));
+    assert!(refused(0x76, &ascending, None).is_some_and(|why| why.contains("8 for every zero point")));
 }

@@ -6,7 +6,7 @@ use super::super::collective::RankOrder;
 
 /// How a weight of 4 bits is divided among tensor-parallel ranks.
 ///
-/// Example: [`super::PackedRanks`].
+/// Example: [`super::super::PackedRanks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "by", rename_all = "snake_case")]
