@@ -42,7 +42,8 @@ def written(change=lambda configuration: None, batch=4):
     }
     change(configuration)
     out = support.new("h200")
-    container.write(out, metadata, [configuration], runs)
+    # Prompts of the other length stay behind.
+    container.write(out, {**metadata, "sequence_length": len(runs[0].prompt)}, [configuration], runs)
     return out
 
 
