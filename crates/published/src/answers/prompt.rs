@@ -3,8 +3,6 @@
 //! The first token has none. Maps of `prompt_logprobs` do not say which of their ids is the prompt's own, so they are
 //! read beside the prompt's ids; an echo names them.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use super::token::{Candidates, Name, Row, STANDS_IN, id_of, number, single};
@@ -16,6 +14,17 @@ pub(super) struct PromptRows {
     listed: Option<Vec<Vec<(u32, f64)>>>,
     /// All tokens.
     echoed: Option<Vec<Row>>,
+}
+
+/// Keeps what each choice repeats, or says `unlike`.
+fn said_alike<T: PartialEq>(known: &mut Option<T>, said: T, unlike: &str) -> Result<(), String> {
+    match known {
+        Some(known) if *known != said => Err(unlike.to_owned()),
+        _ => {
+            *known = Some(said);
+            Ok(())
+        }
+    }
 }
 
 impl PromptRows {
@@ -34,36 +43,15 @@ impl PromptRows {
                 let value = said.get("logprob").ok_or_else(|| wrong(&format!("{id} has no logprob")))?;
                 Ok((id, number(value).map_err(|what| wrong(&what))?))
             };
-            let candidates = map.iter().map(candidate).collect::<Result<Vec<_>, String>>()?;
-            let ids: BTreeSet<u32> = candidates.iter().map(|(id, _)| *id).collect();
-            if ids.len() < candidates.len() {
-                return Err(wrong("an id stands twice in it"));
-            }
-            Ok(candidates)
+            map.iter().map(candidate).collect::<Result<Vec<_>, String>>()
         };
         let listed = (1..).zip(behind).map(entry).collect::<Result<Vec<_>, _>>()?;
-        match &self.listed {
-            Some(known) if *known != listed => {
-                Err("its prompt_logprobs are not those of another choice".to_owned())
-            }
-            _ => {
-                self.listed = Some(listed);
-                Ok(())
-            }
-        }
+        said_alike(&mut self.listed, listed, "its prompt_logprobs are not those of another choice")
     }
 
     /// Adds the tokens of an echo.
     pub(super) fn add_echo(&mut self, rows: Vec<Row>) -> Result<(), String> {
-        match &self.echoed {
-            Some(known) if *known != rows => {
-                Err("its echoed prompt is not that of another choice".to_owned())
-            }
-            _ => {
-                self.echoed = Some(rows);
-                Ok(())
-            }
-        }
+        said_alike(&mut self.echoed, rows, "its echoed prompt is not that of another choice")
     }
 
     pub(super) fn is_empty(&self) -> bool {
